@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What a register-programmed device is to the bus.
+
+use crate::clock::{Clock, Token};
+use crate::dma::DmaPort;
+use crate::registers::Register;
+use crate::stream::Streams;
+
+/// Everything a device can reach while it handles an access or an event.
+pub struct Context<'a> {
+    /// The device's own port to memory.
+    pub dma: DmaPort<'a>,
+    /// Device time.
+    pub clock: Clock<'a>,
+    /// The sample streams of the fabric.
+    pub streams: &'a mut Streams,
+}
+
+/// A device with 32-bit registers in one window and at most one level interrupt.
+///
+/// Accesses are 32 bits wide and aligned: the bus splits wider and merges narrower ones.
+pub trait Device {
+    /// The declared registers: all a driver can read. Offsets not listed read as zero.
+    fn registers(&self) -> &[Register];
+
+    /// What a read of `offset` would give, without side effects. Any offset, aligned to 4.
+    fn peek(&self, offset: u64) -> u32;
+
+    /// The side effects of a read, whose value was that of [`Device::peek`] just before.
+    fn read_effect(&mut self, _offset: u64, _ctx: &mut Context<'_>) {}
+
+    /// A write. Any offset, aligned to 4.
+    fn write(&mut self, offset: u64, value: u32, ctx: &mut Context<'_>);
+
+    /// An event scheduled with [`Clock::schedule`] is due.
+    fn wake(&mut self, _token: Token, _ctx: &mut Context<'_>) {}
+
+    /// The level of the interrupt line.
+    fn irq(&self) -> bool {
+        false
+    }
+}

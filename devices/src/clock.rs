@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Device time: an event queue whose order depends on nothing but what was scheduled.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Device time in ticks. One tick is one guest memory access; idle time is skipped to the next
+/// event, so a tick has no fixed length in seconds.
+pub type Ticks = u64;
+
+/// Index of a device on the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceId(pub u16);
+
+/// A device's own name for one of its events.
+pub type Token = u32;
+
+/// Events allowed to wait at one time; devices keep at most a few each.
+const LIMIT: usize = 4096;
+
+/// The queue.
+#[derive(Debug, Default)]
+pub struct EventQueue {
+    now: Ticks,
+    sequence: u64,
+    // Ordered by time, then by order of scheduling.
+    heap: BinaryHeap<Reverse<(Ticks, u64, DeviceId, Token)>>,
+}
+
+impl EventQueue {
+    /// An empty queue at time 0.
+    pub fn new() -> Self {
+        EventQueue {
+            heap: BinaryHeap::with_capacity(64),
+            ..Self::default()
+        }
+    }
+
+    /// The present.
+    pub fn now(&self) -> Ticks {
+        self.now
+    }
+
+    /// When the next event is due; `Ticks::MAX` if none waits.
+    pub fn next_due(&self) -> Ticks {
+        self.heap.peek().map_or(Ticks::MAX, |Reverse((at, ..))| *at)
+    }
+
+    /// Lets time pass up to `now`; never backwards.
+    pub fn advance(&mut self, now: Ticks) {
+        self.now = self.now.max(now);
+    }
+
+    /// Takes the next event that is due, in order of time and scheduling.
+    pub fn pop_due(&mut self) -> Option<(DeviceId, Token)> {
+        if self.next_due() > self.now {
+            return None;
+        }
+        self.heap
+            .pop()
+            .map(|Reverse((_, _, device, token))| (device, token))
+    }
+
+    /// Schedules an event. A queue that is full drops the request with a log message: no device
+    /// model has more than a few events waiting, so this is a bug in a model, not a guest error.
+    pub fn schedule(&mut self, device: DeviceId, delay: Ticks, token: Token) {
+        if self.heap.len() >= LIMIT {
+            log::error!(
+                "event queue full: event {token} of device {} dropped",
+                device.0
+            );
+            return;
+        }
+        self.sequence += 1;
+        let at = self.now.saturating_add(delay);
+        self.heap.push(Reverse((at, self.sequence, device, token)));
+    }
+}
+
+/// A device's view of the queue for the time of one call.
+pub struct Clock<'a> {
+    queue: &'a mut EventQueue,
+    device: DeviceId,
+}
+
+impl<'a> Clock<'a> {
+    /// Binds `queue` to `device`.
+    pub fn new(queue: &'a mut EventQueue, device: DeviceId) -> Self {
+        Clock { queue, device }
+    }
+
+    /// The present.
+    pub fn now(&self) -> Ticks {
+        self.queue.now()
+    }
+
+    /// Asks for [`crate::bus::Device::wake`] with `token` after `delay` ticks. Cannot be
+    /// cancelled: a device that has changed its mind ignores the event (by a generation in its
+    /// token, or by its state).
+    pub fn schedule(&mut self, delay: Ticks, token: Token) {
+        self.queue.schedule(self.device, delay, token);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_one_time_come_in_order_of_scheduling() {
+        let mut q = EventQueue::new();
+        q.schedule(DeviceId(1), 10, 1);
+        q.schedule(DeviceId(0), 10, 2);
+        q.schedule(DeviceId(2), 5, 3);
+        assert_eq!(q.pop_due(), None);
+        q.advance(10);
+        let order: Vec<_> = std::iter::from_fn(|| q.pop_due()).map(|(_, t)| t).collect();
+        assert_eq!(order, [3, 1, 2]);
+        assert_eq!(q.next_due(), Ticks::MAX);
+    }
+
+    #[test]
+    fn a_full_queue_drops_instead_of_growing() {
+        let mut q = EventQueue::new();
+        for _ in 0..2 * LIMIT {
+            q.schedule(DeviceId(0), 1, 0);
+        }
+        assert_eq!(q.heap.len(), LIMIT);
+    }
+}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The emulated chip: a coherency domain that holds data, the gate through which devices reach
+//! memory, and the device models. Knows no hypervisor and no emulator, and runs under a test
+//! without a guest.
+#![forbid(unsafe_code)]
+
+pub mod bus;
+pub mod clock;
+pub mod cpu;
+pub mod dma;
+pub mod registers;
+pub mod stream;
+#[cfg(any(test, feature = "testutil"))]
+pub mod testutil;

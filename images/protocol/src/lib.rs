@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What the VMM and the guest agent agree on.
+//!
+//! * [`pattern`]: the data every end of a transfer can produce and check on its own;
+//! * [`plan`]: what the agent is asked to do, handed over in the device tree;
+//! * [`report`]: the machine-readable lines among the agent's KTAP output.
+#![forbid(unsafe_code)]
+
+pub mod pattern;
+pub mod plan;
+pub mod report;

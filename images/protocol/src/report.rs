@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Machine-readable lines among the agent's KTAP output: a KTAP diagnostic line that starts with
+//! [`PREFIX`] and goes on with one JSON object.
+
+use serde::{Deserialize, Serialize};
+
+/// Start of a report line; what follows is the JSON of one [`Report`].
+pub const PREFIX: &str = "# staleline: ";
+
+/// A report of the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "report", rename_all = "kebab-case")]
+pub enum Report {
+    /// A DMABUF was allocated.
+    Buffer {
+        /// Order of allocation, from 0.
+        index: u32,
+        /// Exporter name.
+        exporter: String,
+        /// Size in bytes.
+        bytes: u64,
+        /// Physical extents `(first byte, length)`, if the guest could tell; in buffer order.
+        extents: Vec<(u64, u64)>,
+        /// Where user space mapped it.
+        va: u64,
+    },
+    /// User space checked data against the pattern.
+    Data {
+        /// Frame number from 0.
+        frame: u32,
+        /// DMABUF index.
+        buffer: u32,
+        /// Bytes compared.
+        bytes: u64,
+        /// Bytes that were wrong.
+        corrupt: u64,
+        /// Stream offset in bytes of the first wrong one.
+        first_corrupt: Option<u64>,
+    },
+    /// The agent's own process, for symbolising user-space program counters.
+    Process {
+        /// Process ID.
+        pid: u32,
+        /// Load bias of the agent's ELF file.
+        load_bias: u64,
+    },
+    /// The plan could not be carried out; the run proves nothing about coherency.
+    Broken {
+        /// The step that failed and why.
+        what: String,
+    },
+}
+
+impl Report {
+    /// The line to print, without a newline.
+    pub fn to_line(&self) -> String {
+        let json = serde_json::to_string(self).unwrap_or_else(|e| {
+            format!(r#"{{"report":"broken","what":"report not serialisable: {e}"}}"#)
+        });
+        format!("{PREFIX}{json}")
+    }
+
+    /// Parses a console line; `None` if it is no report line, `Err` if it is a damaged one.
+    pub fn from_line(line: &str) -> Option<Result<Report, serde_json::Error>> {
+        // The console may put kernel messages or a carriage return around it.
+        let at = line.find(PREFIX)?;
+        Some(serde_json::from_str(line[at + PREFIX.len()..].trim_end()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_back() {
+        let report = Report::Buffer {
+            index: 1,
+            exporter: "system".into(),
+            bytes: 8192,
+            extents: vec![(0x4500_0000, 8192)],
+            va: 0x7f00_0000,
+        };
+        let line = report.to_line();
+        assert_eq!(
+            Report::from_line(&format!("{line}\r")).unwrap().unwrap(),
+            report
+        );
+        assert!(Report::from_line("ok 1 capture").is_none());
+        assert!(Report::from_line("# staleline: {").unwrap().is_err());
+    }
+}
