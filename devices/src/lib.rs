@@ -6,9 +6,11 @@
 
 pub mod bus;
 pub mod clock;
+pub mod coherency;
 pub mod cpu;
 pub mod dma;
 pub mod registers;
+pub mod soc;
 pub mod stream;
 #[cfg(any(test, feature = "testutil"))]
 pub mod testutil;

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What the sanitizer can find, and the record of one finding.
+
+use serde::{Deserialize, Serialize};
+
+use super::LINE;
+use crate::cpu::{CacheOp, SiteId};
+use crate::dma::{MasterId, TransferId};
+
+/// A rule of the sanitizer that was broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HazardKind {
+    /// A non-snooping master reads bytes that a coherent observer wrote and nobody cleaned.
+    MissingClean,
+    /// A coherent observer reads bytes that a non-snooping master wrote, with no invalidate since.
+    MissingInvalidate,
+    /// A line holds both an uncleaned coherent write and newer non-snooping data: its eviction
+    /// may destroy the latter.
+    WritebackClobber,
+    /// An invalidate throws away an uncleaned coherent write.
+    DiscardedWrite,
+    /// Maintenance was not completed by a DSB before the device was told to go.
+    MissingBarrier,
+    /// A cacheable and a non-cacheable view of a line disagree.
+    MismatchedAlias,
+    /// A CPU touches a line while a non-snooping transfer on it is in flight.
+    Ownership,
+}
+
+impl HazardKind {
+    /// All kinds.
+    pub const ALL: [HazardKind; 7] = [
+        HazardKind::MissingClean,
+        HazardKind::MissingInvalidate,
+        HazardKind::WritebackClobber,
+        HazardKind::DiscardedWrite,
+        HazardKind::MissingBarrier,
+        HazardKind::MismatchedAlias,
+        HazardKind::Ownership,
+    ];
+
+    /// The name used in results and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            HazardKind::MissingClean => "missing-clean",
+            HazardKind::MissingInvalidate => "missing-invalidate",
+            HazardKind::WritebackClobber => "writeback-clobber",
+            HazardKind::DiscardedWrite => "discarded-write",
+            HazardKind::MissingBarrier => "missing-barrier",
+            HazardKind::MismatchedAlias => "mismatched-alias",
+            HazardKind::Ownership => "ownership",
+        }
+    }
+}
+
+/// Who made an access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "kebab-case")]
+pub enum Actor {
+    /// Nobody known: the state is as it was at power-on.
+    Unknown,
+    /// The CPU, at a place in guest code.
+    Cpu {
+        /// The place.
+        site: SiteId,
+    },
+    /// A bus master.
+    Device {
+        /// Which one.
+        master: MasterId,
+        /// In which transfer.
+        transfer: TransferId,
+    },
+}
+
+/// A maintenance operation as a diagnostic needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastMaintenance {
+    /// What was done.
+    pub op: CacheOp,
+    /// By which instruction.
+    pub site: SiteId,
+    /// Number of the operation: index into [`super::report::MaintenanceReport::operations`].
+    pub operation: u32,
+    /// Time in accesses since power-on.
+    pub at: u64,
+}
+
+/// One finding: the same rule broken by the same transfer, over any number of lines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hazard {
+    /// The rule.
+    pub kind: HazardKind,
+    /// Whether wrong data was seen (or right data destroyed), not only possible.
+    pub manifested: bool,
+    /// Lines affected; a line affected again by the same transfer counts once per pass.
+    pub lines: u64,
+    /// Of these, lines on which it manifested.
+    pub manifested_lines: u64,
+    /// Bytes that were wrong.
+    pub wrong_bytes: u64,
+    /// Lowest address affected, a multiple of the line size.
+    pub first_pa: u64,
+    /// One past the highest address affected, a multiple of the line size.
+    pub end_pa: u64,
+    /// Who wrote the data that was not seen or was destroyed (at the first line).
+    pub writer: Actor,
+    /// Who read, or destroyed (at the first line).
+    pub reader: Actor,
+    /// The non-snooping transfer concerned, if one is.
+    pub transfer: TransferId,
+    /// Its master.
+    pub master: MasterId,
+    /// The place in guest code that last brought the line into the cache or wrote it there.
+    pub cached_by: SiteId,
+    /// The last maintenance on the first line before the finding.
+    pub last_maintenance: Option<LastMaintenance>,
+    /// When the data was written by `writer`, in accesses since power-on, if known.
+    pub written_at: u64,
+    /// When it was first found, in accesses since power-on.
+    pub at: u64,
+}
+
+impl Hazard {
+    /// Lines between the first and the last affected.
+    pub fn span_lines(&self) -> u64 {
+        (self.end_pa - self.first_pa) / LINE
+    }
+}

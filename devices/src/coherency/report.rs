@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What a run of the chip leaves behind: plain data, serialisable, no behaviour.
+
+use serde::{Deserialize, Serialize};
+
+use super::hazard::Hazard;
+use crate::cpu::{CacheOp, SiteId};
+use crate::dma::{MasterId, Transfer, TransferId};
+
+/// All that the coherency domain knows at the end of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainReport {
+    /// Findings in order of first occurrence.
+    pub hazards: Vec<Hazard>,
+    /// Findings that did not fit [`super::MAX_HAZARDS`].
+    pub hazards_dropped: u64,
+    /// What maintenance was done, and what it was good for.
+    pub maintenance: MaintenanceReport,
+    /// Data transfers in order of opening: transfer `n + 1` has ID `n + 1`.
+    pub transfers: Vec<TransferRecord>,
+    /// Transfers that did not fit [`super::MAX_TRANSFERS`].
+    pub transfers_dropped: u64,
+    /// Counters of the cache model.
+    pub cache: CacheCounters,
+    /// CPU accesses seen.
+    pub accesses: u64,
+    /// Hash over all accesses, maintenance, barriers, DMA beats and interrupts, in order.
+    pub run_hash: u64,
+}
+
+/// A data transfer and what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferRecord {
+    /// Its ID.
+    pub id: TransferId,
+    /// Whose it was.
+    pub master: MasterId,
+    /// As the device described it.
+    pub transfer: Transfer,
+    /// When it was opened, in accesses since power-on.
+    pub opened_at: u64,
+    /// When it was closed, if it was.
+    pub closed_at: Option<u64>,
+    /// Bytes moved.
+    pub bytes: u64,
+}
+
+/// Maintenance by virtual address to the PoC.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceReport {
+    /// Lines cleaned (`cvac`, `civac`).
+    pub cleaned: u64,
+    /// Lines invalidated (`ivac`, `civac`).
+    pub invalidated: u64,
+    /// Line operations on lines that were the target of DMA, whose loss would have been a hazard.
+    pub needed: u64,
+    /// Line operations on lines that were the target of DMA, whose loss would not have mattered.
+    pub redundant: u64,
+    /// The operations that touched lines that were the target of DMA at any time of the run, in
+    /// order. The *K* of `drop-maintenance=K` is the index in this list, from 1.
+    pub operations: Vec<MaintenanceOp>,
+}
+
+/// One maintenance operation: the line instructions issued from one place up to a DSB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceOp {
+    /// Number among all maintenance operations of the run, from 1: what `drop-maintenance=@N`
+    /// means.
+    pub number: u32,
+    /// The operation of its first line. (Edges of an invalidated range are often `civac`.)
+    pub op: CacheOp,
+    /// The instruction that did the first line.
+    pub site: SiteId,
+    /// The place that called the maintenance routine, where the engine can tell; else unknown.
+    pub caller: SiteId,
+    /// First line.
+    pub first_pa: u64,
+    /// Lines, all together.
+    pub lines: u64,
+    /// Lines that were the target of DMA at any time of the run.
+    pub dma_lines: u64,
+    /// Of these, lines on which the operation was needed.
+    pub needed_lines: u64,
+    /// When, in accesses since power-on.
+    pub at: u64,
+    /// Whether the fault hook suppressed it.
+    pub dropped: bool,
+}
+
+/// Counters of the cache model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheCounters {
+    /// Lines filled.
+    pub fills: u64,
+    /// Lines evicted clean.
+    pub evictions_clean: u64,
+    /// Lines evicted dirty, that is written back.
+    pub evictions_dirty: u64,
+    /// Bytes read by DMA.
+    pub dma_read_bytes: u64,
+    /// Bytes written by DMA.
+    pub dma_written_bytes: u64,
+}

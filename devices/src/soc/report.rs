@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What the whole chip leaves behind at the end of a run.
+
+use serde::{Deserialize, Serialize};
+use staleline_protocol::pattern::Mismatch;
+
+use crate::coherency::report::DomainReport;
+use crate::dma::MasterId;
+
+/// The machine's side of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SocReport {
+    /// Coherency.
+    pub domain: DomainReport,
+    /// Bus masters by ID.
+    pub masters: Vec<MasterInfo>,
+    /// Streams by ID, with what their sinks found.
+    pub streams: Vec<StreamReport>,
+    /// Interrupts raised (rising edges), all lines.
+    pub interrupts: u64,
+    /// Register accesses by the guest.
+    pub register_accesses: u64,
+    /// What a device could not do because of a guest's mistake, in order, bounded.
+    pub device_errors: Vec<DeviceError>,
+    /// Device-specific results, by device name (for example the USB host's report).
+    pub extra: std::collections::BTreeMap<String, serde_json::Value>,
+}
+
+/// A bus master as the board names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MasterInfo {
+    /// Its identity.
+    pub id: MasterId,
+    /// Its name, for example `axi-dmac-rx`.
+    pub name: String,
+    /// Whether its port snoops.
+    pub snoops: bool,
+}
+
+/// A sample stream at the end of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamReport {
+    /// Its name, for example `adc` or `dac`.
+    pub name: String,
+    /// Bytes that passed.
+    pub bytes: u64,
+    /// Bytes the sink compared.
+    pub checked: u64,
+    /// Bytes that were wrong.
+    pub corrupt: u64,
+    /// Stream offset of the first wrong one.
+    pub first_corrupt: Option<u64>,
+}
+
+impl StreamReport {
+    /// From a sink's findings.
+    pub fn new(name: String, bytes: u64, found: Mismatch) -> Self {
+        StreamReport {
+            name,
+            bytes,
+            checked: found.bytes,
+            corrupt: found.corrupt,
+            first_corrupt: found.first,
+        }
+    }
+}
+
+/// A guest's mistake as a device met it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceError {
+    /// Device name.
+    pub device: String,
+    /// What went wrong.
+    pub what: String,
+}
