@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What a scenario can choose about the board.
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of the board; everything has a default, the ZynqMP-like board of the project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BoardSettings {
+    /// Guest RAM in MiB, 64 to 2048.
+    pub ram_mib: u32,
+    /// Replacement policy of the CPU cluster's cache.
+    pub cache: CachePolicy,
+    /// What a snooping master's write does to the cache.
+    pub snoop_write: SnoopWrite,
+    /// The AXI-DMACs' ports.
+    pub dmac: PortSettings,
+    /// The USB controller's port.
+    pub usb: PortSettings,
+}
+
+impl Default for BoardSettings {
+    fn default() -> Self {
+        BoardSettings {
+            ram_mib: 128,
+            cache: CachePolicy::Zynqmp,
+            snoop_write: SnoopWrite::WriteThrough,
+            dmac: PortSettings {
+                port: Port::Hp,
+                dma_coherent: None,
+            },
+            usb: PortSettings {
+                port: Port::Hpc,
+                dma_coherent: None,
+            },
+        }
+    }
+}
+
+/// How a device is attached, and what the guest's device tree says about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PortSettings {
+    /// The port it really is on.
+    pub port: Port,
+    /// Whether its node has `dma-coherent`; by default the truth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dma_coherent: Option<bool>,
+}
+
+impl PortSettings {
+    /// What the device tree says.
+    pub fn claims_coherent(self) -> bool {
+        self.dma_coherent.unwrap_or(self.port.snoops())
+    }
+
+    /// Whether the device tree says other than what is.
+    pub fn lies(self) -> bool {
+        self.claims_coherent() != self.port.snoops()
+    }
+}
+
+/// Ports of the interconnect, named as on Zynq UltraScale+ (UG1085, "PS-PL AXI interfaces").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Port {
+    /// High-performance port: does not snoop.
+    Hp,
+    /// High-performance coherent port: snoops through the CCI.
+    Hpc,
+}
+
+impl Port {
+    /// Whether accesses look into the CPU caches.
+    pub fn snoops(self) -> bool {
+        matches!(self, Port::Hpc)
+    }
+}
+
+/// Replacement policies; see the coherency domain for what each does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CachePolicy {
+    /// 1 MiB, 16 ways, 64-byte lines, pseudo-LRU.
+    Zynqmp,
+    /// Unbounded; never evicts, never fills on its own.
+    Lazy,
+    /// Evicts and fills at the worst legal moment.
+    Eager,
+    /// Evicts and fills at random, by the run's seed.
+    Random,
+}
+
+impl CachePolicy {
+    /// All policies.
+    pub const ALL: [CachePolicy; 4] = [
+        CachePolicy::Zynqmp,
+        CachePolicy::Lazy,
+        CachePolicy::Eager,
+        CachePolicy::Random,
+    ];
+}
+
+/// What a snooping write does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnoopWrite {
+    /// ACE-Lite: invalidates cached copies, merging dirty bytes, and writes DRAM.
+    WriteThrough,
+    /// ACP or a system cache: the line becomes dirty in the cache.
+    Allocate,
+}
