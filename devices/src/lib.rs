@@ -4,9 +4,11 @@
 //! without a guest.
 #![forbid(unsafe_code)]
 
+pub mod axi_dmac;
 pub mod bus;
 pub mod clock;
 pub mod cpu;
+pub mod diagnostics;
 pub mod dma;
 pub mod registers;
 pub mod stream;
