@@ -7,10 +7,12 @@
 pub mod axi_dmac;
 pub mod bus;
 pub mod clock;
+pub mod converters;
 pub mod cpu;
 pub mod diagnostics;
 pub mod dma;
 pub mod registers;
+pub mod spi;
 pub mod stream;
 #[cfg(any(test, feature = "testutil"))]
 pub mod testutil;
