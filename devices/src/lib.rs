@@ -16,5 +16,5 @@ pub mod registers;
 pub mod soc;
 pub mod spi;
 pub mod stream;
-pub mod testutil;
 #[cfg(any(test, feature = "testutil"))]
+pub mod testutil;

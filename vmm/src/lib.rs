@@ -2,3 +2,6 @@
 //! The board and everything around it: boot loading, engines, scenarios, runs and reports.
 
 pub mod board;
+pub mod kernel;
+//! Staleline: boards, engines, scenarios, runs and reports.
+
