@@ -11,7 +11,8 @@ pub const PREFIX: &str = "# staleline: ";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "kebab-case")]
 pub enum Report {
-    /// A DMABUF was allocated.
+    /// A DMABUF was allocated. Comes again for the same index when the guest learns more about it:
+    /// the later one counts.
     Buffer {
         /// Order of allocation, from 0.
         index: u32,
@@ -28,7 +29,7 @@ pub enum Report {
     Data {
         /// Frame number from 0.
         frame: u32,
-        /// DMABUF index.
+        /// DMABUF index; 0 where user space has an ordinary buffer (FunctionFS read and write).
         buffer: u32,
         /// Bytes compared.
         bytes: u64,
