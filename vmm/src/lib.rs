@@ -3,5 +3,3 @@
 
 pub mod board;
 pub mod kernel;
-//! Staleline: boards, engines, scenarios, runs and reports.
-

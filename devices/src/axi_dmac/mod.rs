@@ -409,4 +409,12 @@ impl Device for AxiDmac {
     fn irq(&self) -> bool {
         self.pending() != 0
     }
+
+    fn errors(&self) -> Vec<String> {
+        let entries = AxiDmac::errors(self).entries();
+        entries
+            .iter()
+            .map(|(at, e)| format!("at tick {at}: {e}"))
+            .collect()
+    }
 }
