@@ -315,6 +315,7 @@ fn a_cyclic_chain_reports_every_lap_until_disabled() {
     for lap in 0..6 {
         assert!(b.run_until_irq(100));
         assert!(handle_irq(&mut b).is_some());
+        assert_eq!(b.read(TRANSFER_PROGRESS), 0);
         assert_pattern(&b, RAM + 0x1000, 0x2000, lap * 0x2000);
     }
     b.write(CTRL, 0);
@@ -387,6 +388,10 @@ fn a_closed_gate_makes_it_wait() {
     descriptor(&mut b.memory, RAM, LAST_IRQ, RAM + 0x1000, 0x1000, 0);
     assert!(submit(&mut b, RAM));
     assert!(!b.run_until_irq(50));
+    assert!(
+        b.queue.now() >= 48 * GATE_POLL,
+        "it looks, but not all the time"
+    );
     assert_eq!(b.queue.len(), 1);
     assert_eq!(b.memory.open.len(), 1, "the buffer is the device's");
     assert_eq!(b.streams.get(StreamId(0)).unwrap().position(), 0);

@@ -23,6 +23,11 @@ impl Guarded {
     fn check(&mut self, id: TransferId, pa: u64, len: usize) {
         self.accesses += 1;
         assert!(self.flat.open.contains(&id), "access by a closed transfer");
+        assert_eq!(
+            pa >> 12,
+            (pa + len as u64 - 1) >> 12,
+            "AXI bursts stay in 4 KiB"
+        );
         let t = self.flat.transfers[id.0 as usize - 1];
         assert!(
             t.pa <= pa && pa + len as u64 <= t.pa + t.len,

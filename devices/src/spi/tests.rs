@@ -230,6 +230,8 @@ fn the_dac_comes_up() {
     for (register, value) in setup {
         assert_eq!(spi.regmap_read(1, register), value);
     }
+    spi.message(1, &[0x22, 0x0e, 0x77], 0);
+    assert_eq!(spi.regmap_read(1, 0x22), 0x0e, "one byte per command");
 }
 
 #[test]
@@ -259,6 +261,10 @@ fn automatic_selection_lasts_one_exchange() {
         assert_eq!(spi.bench.read(RXD), 0x24);
         spi.bench.write(CR, held);
     }
+    // Without inhibition each byte is an exchange, so a command of its own.
+    spi.bench.write(CR, held & !CR_INHIBIT);
+    assert_eq!(spi.transfer(&[0xb5]), [0xff]);
+    assert_eq!(spi.transfer(&[0]), [0xff]);
 }
 
 #[test]
