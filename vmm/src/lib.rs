@@ -1,1 +1,5 @@
-//! staleline
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The board and everything around it: boot loading and the engines that run the guest.
+
+pub mod boot;
+pub mod engine;
