@@ -17,12 +17,13 @@ use std::time::Duration;
 use qemu_plugin_sys::{
     GByteArray, QEMU_PLUGIN_VERSION, qemu_info_t, qemu_plugin_cb_flags, qemu_plugin_get_hwaddr,
     qemu_plugin_get_registers, qemu_plugin_hwaddr_is_io, qemu_plugin_hwaddr_phys_addr,
-    qemu_plugin_id_t, qemu_plugin_insn_data, qemu_plugin_insn_vaddr, qemu_plugin_mem_rw,
-    qemu_plugin_mem_size_shift, qemu_plugin_meminfo_t, qemu_plugin_read_register,
-    qemu_plugin_reg_descriptor, qemu_plugin_register, qemu_plugin_register_atexit_cb,
-    qemu_plugin_register_vcpu_init_cb, qemu_plugin_register_vcpu_insn_exec_cb,
-    qemu_plugin_register_vcpu_mem_cb, qemu_plugin_register_vcpu_tb_trans_cb, qemu_plugin_tb,
-    qemu_plugin_tb_get_insn, qemu_plugin_tb_n_insns,
+    qemu_plugin_id_t, qemu_plugin_insn_data, qemu_plugin_insn_vaddr, qemu_plugin_mem_is_store,
+    qemu_plugin_mem_rw, qemu_plugin_mem_size_shift, qemu_plugin_meminfo_t,
+    qemu_plugin_read_register, qemu_plugin_reg_descriptor, qemu_plugin_register,
+    qemu_plugin_register_atexit_cb, qemu_plugin_register_vcpu_init_cb,
+    qemu_plugin_register_vcpu_insn_exec_cb, qemu_plugin_register_vcpu_mem_cb,
+    qemu_plugin_register_vcpu_tb_trans_cb, qemu_plugin_tb, qemu_plugin_tb_get_insn,
+    qemu_plugin_tb_n_insns,
 };
 use staleline::engine::tcg_abi::{
     ABI_VERSION, FATAL_EXIT_CODE, FromPlugin, Guest, GuestKind, TcgConfig,
@@ -51,7 +52,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Everything the callbacks need, for the machine `M`.
 struct Plugin<M> {
     core: Core<M, UnixStream>,
-    sizes: Sizes,
+    accesses: Accesses,
     sites: Sites,
 }
 
@@ -195,7 +196,7 @@ unsafe fn started<'a, M: Guest>() -> &'a mut Plugin<M> {
             .map_err(|e| format!("qtest socket: {e}"))?;
         Ok(Plugin {
             core: start::core(config, gic, qtest)?,
-            sizes: Sizes::default(),
+            accesses: Accesses::default(),
             sites: Sites::default(),
         })
     };
@@ -234,23 +235,14 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool>(
         } else {
             SiteId(0)
         };
-        let site_data = std::ptr::without_provenance_mut(site.0 as usize);
-        let flags = qemu_plugin_cb_flags::QEMU_PLUGIN_CB_NO_REGS;
-        // SAFETY: `insn` is valid, and the callbacks have the type that QEMU calls.
+        // SAFETY: `insn` is valid, and the callback has the type that QEMU calls.
         unsafe {
             qemu_plugin_register_vcpu_mem_cb(
                 insn,
-                Some(on_access::<M, false, CHECK>),
-                flags,
-                qemu_plugin_mem_rw::QEMU_PLUGIN_MEM_R,
-                site_data,
-            );
-            qemu_plugin_register_vcpu_mem_cb(
-                insn,
-                Some(on_access::<M, true, CHECK>),
-                flags,
-                qemu_plugin_mem_rw::QEMU_PLUGIN_MEM_W,
-                site_data,
+                Some(on_access::<M, CHECK>),
+                qemu_plugin_cb_flags::QEMU_PLUGIN_CB_NO_REGS,
+                qemu_plugin_mem_rw::QEMU_PLUGIN_MEM_RW,
+                std::ptr::without_provenance_mut(site.0 as usize),
             );
         }
         let Some(decoded) = decode::decode(word) else {
@@ -271,7 +263,7 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool>(
 }
 
 /// The hot path.
-unsafe extern "C" fn on_access<M: Guest, const STORE: bool, const CHECK: bool>(
+unsafe extern "C" fn on_access<M: Guest, const CHECK: bool>(
     _vcpu: c_uint,
     info: qemu_plugin_meminfo_t,
     va: u64,
@@ -284,9 +276,14 @@ unsafe extern "C" fn on_access<M: Guest, const STORE: bool, const CHECK: bool>(
     if CHECK {
         check(plugin, info, va);
     }
-    let size = plugin.sizes.get(info);
+    let access = plugin.accesses.get(info);
     let site = SiteId(data.addr() as u32);
-    if let Err(e) = plugin.core.access::<STORE>(va, size, site) {
+    let done = if access.store {
+        plugin.core.access::<true>(va, access.size, site)
+    } else {
+        plugin.core.access::<false>(va, access.size, site)
+    };
+    if let Err(e) = done {
         irq_failed(&e);
     }
 }
@@ -437,33 +434,53 @@ impl Registers {
     }
 }
 
-/// Remembers the sizes behind QEMU's access descriptors, whose format is its own affair.
-struct Sizes([(qemu_plugin_meminfo_t, u32); 64]);
+/// What an access descriptor says.
+#[derive(Clone, Copy)]
+struct Access {
+    info: qemu_plugin_meminfo_t,
+    /// Bytes.
+    size: u32,
+    store: bool,
+}
 
-impl Default for Sizes {
-    fn default() -> Self {
-        // Right where 0 belongs; elsewhere nobody asks for it.
-        Sizes([(0, Self::ask(0)); 64])
+impl Access {
+    #[cold]
+    #[inline(never)]
+    fn ask(info: qemu_plugin_meminfo_t) -> Self {
+        // SAFETY: the functions only take the number apart.
+        let (shift, store) = unsafe {
+            (
+                qemu_plugin_mem_size_shift(info),
+                qemu_plugin_mem_is_store(info),
+            )
+        };
+        Access {
+            info,
+            // 64 bytes is the most that the machine takes, and more than a CPU does at once.
+            size: 1 << shift.min(6),
+            store,
+        }
     }
 }
 
-impl Sizes {
-    /// Bytes of the access.
-    #[inline(always)]
-    fn get(&mut self, info: qemu_plugin_meminfo_t) -> u32 {
-        let entry = &mut self.0[(info ^ info >> 16) as usize % 64];
-        if entry.0 != info {
-            *entry = (info, Self::ask(info));
-        }
-        entry.1
-    }
+/// Remembers the meaning of QEMU's access descriptors, whose format is its own affair: there are
+/// few, and asking costs two calls.
+struct Accesses([Access; 64]);
 
-    #[cold]
-    #[inline(never)]
-    fn ask(info: qemu_plugin_meminfo_t) -> u32 {
-        // SAFETY: the function only takes the number apart.
-        let shift = unsafe { qemu_plugin_mem_size_shift(info) };
-        // 64 bytes is the most that the machine takes, and more than a CPU does at once.
-        1 << shift.min(6)
+impl Default for Accesses {
+    fn default() -> Self {
+        // Right where 0 belongs; elsewhere nobody asks for it.
+        Accesses([Access::ask(0); 64])
+    }
+}
+
+impl Accesses {
+    #[inline(always)]
+    fn get(&mut self, info: qemu_plugin_meminfo_t) -> Access {
+        let access = &mut self.0[(info ^ info >> 16) as usize % 64];
+        if access.info != info {
+            *access = Access::ask(info);
+        }
+        *access
     }
 }
