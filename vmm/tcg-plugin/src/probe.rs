@@ -3,8 +3,10 @@
 //! be checked and measured alone.
 //!
 //! Of the device window, the first 64-bit word holds the levels of the interrupt lines, and the
-//! second counts the loads of itself.
+//! second counts the loads of itself. To check that a failing machine is noticed, it can be told
+//! to panic at a store to the window.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use staleline::engine::tcg_abi::{Guest, GuestContext};
 use staleline_devices::cpu::{CacheOp, CpuEvents, MemoryType, SiteId};
@@ -12,6 +14,14 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 const LINES: u64 = 0;
 const COUNTER: u64 = 8;
+
+/// Its configuration; `null` stands for the default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Physical address in the window at which a store makes the machine panic.
+    pub panic_at: Option<u64>,
+}
 
 /// The machine.
 pub struct Probe {
@@ -23,6 +33,7 @@ pub struct Probe {
     barriers: u64,
     idles: u64,
     lines: u64,
+    config: Config,
     window: std::ops::Range<u64>,
     windows: GuestMemoryMmap,
 }
@@ -45,7 +56,11 @@ impl Probe {
     }
 
     #[cold]
+    #[allow(clippy::panic, reason = "that is what it is for")]
     fn window_store(&mut self, pa: u64) {
+        if self.config.panic_at == Some(pa) {
+            panic!("probe told to panic");
+        }
         if pa == self.window.start + LINES {
             self.lines = self.windows.read_obj(GuestAddress(pa)).unwrap_or_default();
         }
@@ -103,7 +118,10 @@ impl CpuEvents for Probe {
 
 impl Guest for Probe {
     fn new(context: GuestContext) -> Result<Self, String> {
+        let config: Option<Config> = serde_json::from_value(context.machine)
+            .map_err(|e| format!("probe configuration (panic_at): {e}"))?;
         Ok(Probe {
+            config: config.unwrap_or_default(),
             hash: 0xcbf2_9ce4_8422_2325,
             loads: [0; 2],
             stores: [0; 2],

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A minimal board for guests under test.
+#![allow(dead_code, reason = "every test program uses its own part")]
+
+pub mod asm;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
