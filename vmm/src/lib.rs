@@ -2,3 +2,14 @@
 //! The board and everything around it: boot loading, engines, scenarios, runs and reports.
 
 pub mod board;
+pub mod cli;
+pub mod doctor;
+pub mod exit;
+pub mod explain;
+pub mod matrix;
+pub mod names;
+pub mod report;
+pub mod result;
+pub mod run;
+pub mod scenario;
+pub mod symbols;
