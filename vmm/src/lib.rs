@@ -3,7 +3,18 @@
 
 pub mod board;
 pub mod boot;
+pub mod cli;
+pub mod doctor;
 pub mod engine;
+pub mod exit;
+pub mod explain;
 pub mod kernel;
+pub mod matrix;
+pub mod names;
+pub mod report;
+pub mod result;
+pub mod run;
+pub mod scenario;
+pub mod symbols;
 //! The board and everything around it: boot loading and the engines that run the guest.
 

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What each command does.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::progress::Stderr;
+use super::{Command, KernelCommand, MatrixArgs, ReplayArgs, RunArgs, RunFormat, TextFormat};
+use crate::exit::{self, Error};
+use crate::matrix::{self, Matrix};
+use crate::report::{Reporters, human, json, junit, ktap};
+use crate::run::backend::Backend as _;
+use crate::run::directory::{self, DEFAULT_ROOT, RunDir};
+use crate::run::orchestrate::Runner;
+use crate::run::replay::{self, Earlier};
+use crate::run::wiring::Production;
+use crate::{doctor, explain};
+
+/// Does what the command line says; gives the exit code.
+pub fn dispatch(command: &Command) -> Result<u8, Error> {
+    match command {
+        Command::Run(args) => run(args),
+        Command::Matrix(args) => run_matrix(args),
+        Command::Kernel { command } => kernel(command),
+        Command::Replay(args) => run_replay(args),
+        Command::Explain { hazard } => {
+            let text = match hazard {
+                Some(name) => explain::text(explain::find(name)?),
+                None => explain::list(),
+            };
+            print(&text)?;
+            Ok(exit::PASS)
+        }
+        Command::Doctor { format } => {
+            let diagnosis = doctor::Diagnosis::of_this_machine();
+            match format {
+                TextFormat::Human => print(&diagnosis.text())?,
+                TextFormat::Json => print_json(&diagnosis)?,
+            }
+            Ok(diagnosis.exit_code())
+        }
+    }
+}
+
+fn run(args: &RunArgs) -> Result<u8, Error> {
+    let spec = args.spec()?;
+    let backend = Production;
+    backend.check(&spec)?;
+    let dir = directory(args.out.as_deref(), &spec.scenario.name)?;
+    let progress = Stderr::new();
+    let result = {
+        let mut reporters = files(&dir)?;
+        let out = anstream::stdout();
+        match args.format {
+            RunFormat::Human => reporters.add("stdout", human::Human::new(out)),
+            RunFormat::Json => reporters.add("stdout", json::Final(out)),
+            RunFormat::Ktap => reporters.add("stdout", ktap::Ktap(out)),
+        }
+        let runner = Runner {
+            backend: &backend,
+            progress: &progress,
+        };
+        runner.run(&spec, &dir, &mut reporters)
+    };
+    progress.clear();
+    let result = result?;
+    say(&format!("results in {}", dir.path().display()));
+    Ok(result.verdict.exit_code())
+}
+
+fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
+    let earlier = Earlier::read(&args.run)?;
+    let backend = Production;
+    backend.check(&earlier.spec)?;
+    let out = args.out.clone().unwrap_or_else(|| args.run.join("replay"));
+    if out == args.run {
+        return Err(Error::OutputTaken { path: out });
+    }
+    let dir = RunDir::create(&out)?;
+    let progress = Stderr::new();
+    let runner = Runner {
+        backend: &backend,
+        progress: &progress,
+    };
+    let result = runner.run(&earlier.spec, &dir, &mut files(&dir)?);
+    progress.clear();
+    let result = result?;
+    let comparison = replay::compare(&earlier.result, &result);
+    match args.format {
+        TextFormat::Human => print(&comparison.to_string())?,
+        TextFormat::Json => print_json(&comparison)?,
+    }
+    if result.run_hash.is_none() {
+        for reason in &result.reasons {
+            say(reason);
+        }
+        return Ok(exit::INFRA);
+    }
+    Ok(if comparison.same {
+        exit::PASS
+    } else {
+        exit::FAIL
+    })
+}
+
+fn run_matrix(args: &MatrixArgs) -> Result<u8, Error> {
+    let cells = Matrix::load(args.file.as_deref())?.cells(args.engine)?;
+    if args.list {
+        let names: String = cells.iter().map(|c| format!("{}\n", c.name)).collect();
+        print(&names)?;
+        return Ok(exit::PASS);
+    }
+    let jobs = match args.jobs {
+        Some(jobs) => usize::from(jobs),
+        None => std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2)),
+    };
+    let backend = Production;
+    for cell in &cells {
+        backend.check(&cell.spec)?;
+    }
+    let out = match &args.out {
+        Some(path) => path.clone(),
+        None => directory::create_next(Path::new(DEFAULT_ROOT), "matrix")?,
+    };
+    let progress = Stderr::new();
+    let results = matrix::runner::run(&cells, jobs, &out, &backend, &progress);
+    progress.clear();
+    let results = results?;
+    let junit = create(&out.join(directory::JUNIT))?;
+    written(
+        "junit.xml",
+        matrix::report::write_junit(&mut io::BufWriter::new(junit), &results),
+    )?;
+    let stdout = &mut anstream::stdout();
+    match args.format {
+        RunFormat::Human => print(&matrix::report::table(&results))?,
+        RunFormat::Json => written("stdout", matrix::report::write_json(stdout, &results))?,
+        RunFormat::Ktap => written("stdout", matrix::report::write_ktap(stdout, &results))?,
+    }
+    say(&format!("results in {}", out.display()));
+    Ok(matrix::report::exit_code(&results))
+}
+
+fn kernel(command: &KernelCommand) -> Result<u8, Error> {
+    match command {
+        KernelCommand::Build { src, stack } => {
+            let progress = Stderr::new();
+            let built = Production.build_kernel(stack, src.as_deref(), &progress);
+            progress.clear();
+            let kernel = built?;
+            print(&format!(
+                "{} {} {}\n",
+                kernel.name, kernel.version, kernel.hash
+            ))?;
+        }
+        KernelCommand::List { format } => {
+            let rows = Production.kernels()?;
+            match format {
+                TextFormat::Json => print_json(&rows)?,
+                TextFormat::Human => {
+                    for row in rows {
+                        let built = row.version.as_deref().unwrap_or("not built");
+                        print(&format!(
+                            "{:<24}{:>3} patches  {built}\n",
+                            row.name, row.patches
+                        ))?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(exit::PASS)
+}
+
+fn directory(out: Option<&Path>, name: &str) -> Result<RunDir, Error> {
+    match out {
+        Some(path) => RunDir::create(path),
+        None => RunDir::create(&directory::create_next(Path::new(DEFAULT_ROOT), name)?),
+    }
+}
+
+/// The reporters whose output is in the run's directory.
+fn files(dir: &RunDir) -> Result<Reporters<'static>, Error> {
+    let mut reporters = Reporters::default();
+    let events = create(&dir.file(directory::EVENTS))?;
+    reporters.add(directory::EVENTS, json::Lines(io::BufWriter::new(events)));
+    let junit = create(&dir.file(directory::JUNIT))?;
+    reporters.add(directory::JUNIT, junit::Junit(io::BufWriter::new(junit)));
+    Ok(reporters)
+}
+
+fn create(path: &PathBuf) -> Result<File, Error> {
+    File::create(path).map_err(|source| Error::Output {
+        path: path.clone(),
+        source,
+    })
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    written("stdout", anstream::stdout().write_all(text.as_bytes()))
+}
+
+fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value);
+    print(&format!(
+        "{}\n",
+        text.map_err(|e| Error::host("cannot write JSON", e))?
+    ))
+}
+
+fn written(what: &str, result: io::Result<()>) -> Result<(), Error> {
+    match result {
+        // Who reads our output may stop to.
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::host(format!("cannot write to {what}"), e))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn say(text: &str) {
+    // A closed stderr is no reason to fail.
+    let _ = writeln!(io::stderr(), "staleline: {text}");
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The command line.
+
+mod commands;
+mod progress;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use staleline_protocol::plan::Exporter;
+
+use crate::board::settings::CachePolicy;
+use crate::exit::Error;
+use crate::names;
+use crate::run::spec::{DEFAULT_KERNEL, EngineKind, RunSpec};
+
+/// Finds missing cache maintenance: boots a guest kernel on an emulated board with real caches and
+/// DMA, and says which operation is missing, where, and why.
+#[derive(Debug, Parser)]
+#[command(
+    name = "staleline",
+    version,
+    after_help = "Exit codes: 0 pass; 1 hazard, corrupt data, or not as expected; 2 usage or \
+                  configuration; 3 infrastructure.\nSTALELINE_LOG=debug logs to stderr."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one scenario.
+    Run(RunArgs),
+    /// Run scenarios x kernels x caches x exporters x seeds, and compare with what is expected.
+    Matrix(MatrixArgs),
+    /// Build and list guest kernels.
+    Kernel {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: KernelCommand,
+    },
+    /// Do an earlier run again and compare its hash.
+    Replay(ReplayArgs),
+    /// Say what a hazard means and how to fix it.
+    Explain {
+        /// Name of the hazard; all are listed without.
+        hazard: Option<String>,
+    },
+    /// Say what is missing on this machine, and the command that installs it.
+    Doctor {
+        /// Form of the output.
+        #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+        format: TextFormat,
+    },
+}
+
+/// Form of a command's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TextFormat {
+    /// Text.
+    Human,
+    /// JSON.
+    Json,
+}
+
+/// Form of a run's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RunFormat {
+    /// Text, with colours on a terminal.
+    Human,
+    /// The result as one JSON object.
+    Json,
+    /// KTAP version 1.
+    Ktap,
+}
+
+fn one_of<T>(all: &[T]) -> impl TypedValueParser<Value = T> + use<T>
+where
+    T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    let values: Vec<String> = all.iter().map(names::name).collect();
+    PossibleValuesParser::new(values)
+        .try_map(|name| names::parse(&name).ok_or(format!("`{name}` is not known")))
+}
+
+const SET_HELP: &str = "Change a setting; may be repeated. KEY is a dotted key of the scenario \
+    file (transfer.frames=8, board.dmac.dma-coherent=true) or a short form: frames, buffers, \
+    buffer-bytes, frame-bytes, last-frame-bytes, cpu-sync, exporter, cache, snoop-write, ram-mib, \
+    timeout, drop-maintenance. drop-maintenance=K suppresses the K-th maintenance operation on \
+    memory used for DMA (found by a pilot run), =@N operation N since power-on";
+
+/// `staleline run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Name of a built-in scenario, or a TOML file.
+    pub scenario: String,
+    /// Patch stack, or path of an Image or a kernel build directory.
+    #[arg(long, default_value = DEFAULT_KERNEL, value_name = "NAME|PATH")]
+    pub kernel: String,
+    /// What runs the guest.
+    #[arg(long, default_value = "tcg", value_parser = one_of(&EngineKind::ALL))]
+    pub engine: EngineKind,
+    /// Replacement policy of the CPU's cache [default: the scenario's].
+    #[arg(long, value_parser = one_of(&CachePolicy::ALL))]
+    pub cache: Option<CachePolicy>,
+    /// Who allocates the DMABUFs [default: the scenario's].
+    #[arg(long, value_parser = one_of(&Exporter::ALL))]
+    pub exporter: Option<Exporter>,
+    /// Seed of data and models [default: the scenario's].
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// See `SET_HELP`.
+    #[arg(long, value_name = "KEY=VALUE", help = SET_HELP)]
+    pub set: Vec<String>,
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t = RunFormat::Human)]
+    pub format: RunFormat,
+    /// Directory for the run's files [default: the next free runs/SCENARIO/NNNN].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Host seconds after which the guest is stopped [default: the scenario's].
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u32>,
+}
+
+impl RunArgs {
+    /// The run that is asked for.
+    ///
+    /// # Errors
+    /// Usage errors.
+    pub fn spec(&self) -> Result<RunSpec, Error> {
+        let mut settings = Vec::new();
+        settings.extend(self.cache.map(|c| format!("cache={}", names::name(&c))));
+        settings.extend(self.exporter.map(|e| format!("exporter={}", e.name())));
+        settings.extend(self.seed.map(|s| format!("seed={s}")));
+        settings.extend(self.timeout.map(|s| format!("timeout={s}")));
+        settings.extend(self.set.iter().cloned());
+        RunSpec::resolve(&self.scenario, &self.kernel, self.engine, &settings)
+    }
+}
+
+/// `staleline matrix`.
+#[derive(Debug, Args)]
+pub struct MatrixArgs {
+    /// TOML file; the built-in matrix without.
+    pub file: Option<PathBuf>,
+    /// Guests run at a time [default: one for each two processors].
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: Option<u16>,
+    /// What runs the guests.
+    #[arg(long, default_value = "tcg", value_parser = one_of(&EngineKind::ALL))]
+    pub engine: EngineKind,
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t = RunFormat::Human)]
+    pub format: RunFormat,
+    /// Directory for the runs' files and junit.xml [default: the next free runs/matrix/NNNN].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// List the cells, run nothing.
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// `staleline kernel`.
+#[derive(Debug, Subcommand)]
+pub enum KernelCommand {
+    /// Build a kernel, or find it built.
+    Build {
+        /// Kernel source tree or archive [default: the distribution's linux-source-6.12].
+        #[arg(long, value_name = "DIR")]
+        src: Option<PathBuf>,
+        /// Patch stack.
+        #[arg(long, default_value = DEFAULT_KERNEL)]
+        stack: String,
+    },
+    /// List patch stacks, and what is built of them.
+    List {
+        /// Form of the output.
+        #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+        format: TextFormat,
+    },
+}
+
+/// `staleline replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Directory of the earlier run.
+    pub run: PathBuf,
+    /// Directory for the new run's files [default: RUN/replay].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+    pub format: TextFormat,
+}
+
+/// Parses the command line, does what it says, and gives the exit code.
+pub fn main() -> ExitCode {
+    let log = env_logger::Env::new().filter_or("STALELINE_LOG", "warn");
+    env_logger::Builder::from_env(log).init();
+    let cli = Cli::parse();
+    let code = commands::dispatch(&cli.command).unwrap_or_else(|e| {
+        anstream::eprintln!("{}", e.render());
+        e.exit_code()
+    });
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_are_settings() {
+        let cli = Cli::try_parse_from([
+            "staleline",
+            "run",
+            "iio-capture",
+            "--cache",
+            "lazy",
+            "--exporter",
+            "cma",
+            "--seed",
+            "7",
+            "--timeout",
+            "9",
+            "--set",
+            "frames=8",
+        ]);
+        let Command::Run(args) = cli.unwrap().command else {
+            panic!("not a run");
+        };
+        let s = args.spec().unwrap().scenario;
+        assert_eq!(
+            (s.board.cache, s.seed, s.timeout_seconds),
+            (CachePolicy::Lazy, 7, 9)
+        );
+        let t = s.transfer.unwrap();
+        assert_eq!((t.exporter, t.frames), (Exporter::Cma, 8));
+    }
+
+    #[test]
+    fn every_short_form_is_in_the_help() {
+        for (short, _) in crate::scenario::set::SHORT {
+            assert!(SET_HELP.contains(short), "{short}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Exit codes, and the one error type they are derived from.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// Everything asked for was done, and no incoherency was found.
+pub const PASS: u8 = 0;
+/// A hazard, corrupt data, a failed guest test, an unexpected cell of a matrix, or a replay that
+/// differs.
+pub const FAIL: u8 = 1;
+/// The command line, a scenario or another configuration file is wrong; nothing slow was started.
+pub const USAGE: u8 = 2;
+/// Kernel build, QEMU, guest boot, timeout, host: the run says nothing about coherency.
+pub const INFRA: u8 = 3;
+
+/// A boxed cause.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a command could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No scenario of that name, nor a file.
+    #[error("there is no scenario `{name}`")]
+    UnknownScenario {
+        /// What was asked for.
+        name: String,
+        /// A similar one.
+        suggestion: Option<String>,
+        /// All built-in ones.
+        known: Vec<String>,
+    },
+    /// A configuration file that cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A configuration file with a syntax or type error.
+    #[error("{origin} is not valid\n{detail}")]
+    Syntax {
+        /// File or built-in name.
+        origin: String,
+        /// With line, column and excerpt.
+        detail: String,
+    },
+    /// A value beyond a limit, or values that do not go together.
+    #[error("{origin}: {what}")]
+    Limit {
+        /// File or built-in name.
+        origin: String,
+        /// Which value, and what it may be.
+        what: String,
+    },
+    /// A `--set` that cannot be applied.
+    #[error("--set {setting}: {why}")]
+    Setting {
+        /// As given.
+        setting: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No such kernel stack, or a path that holds no kernel.
+    #[error("kernel `{name}`: {why}")]
+    UnknownKernel {
+        /// What was asked for.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+        /// The way out.
+        help: String,
+    },
+    /// A directory or file that cannot be written.
+    #[error("cannot write to {}", path.display())]
+    Output {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An output directory that holds something else.
+    #[error("{} exists and is not a run directory", path.display())]
+    OutputTaken {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Something this version does not have.
+    #[error("{what} is not built yet")]
+    NotBuilt {
+        /// What was asked for.
+        what: String,
+        /// The way out.
+        help: String,
+    },
+    /// No such hazard.
+    #[error("there is no hazard `{name}`")]
+    UnknownHazard {
+        /// What was asked for.
+        name: String,
+        /// A similar one.
+        suggestion: Option<String>,
+        /// All.
+        known: Vec<String>,
+    },
+    /// A directory that is no (finished) run.
+    #[error("{}: {why}", path.display())]
+    NotARun {
+        /// Which.
+        path: PathBuf,
+        /// What is missing.
+        why: String,
+    },
+    /// `drop-maintenance=K` with K beyond the last operation.
+    #[error(
+        "drop-maintenance={asked}: the run has {available} maintenance operations that touch \
+         memory used for DMA"
+    )]
+    DropOutOfRange {
+        /// The K or N asked for.
+        asked: String,
+        /// How many there are.
+        available: usize,
+    },
+    /// The guest kernel could not be built or found.
+    #[error("the guest kernel could not be prepared")]
+    Kernel(#[source] Cause),
+    /// The guest's file system could not be made.
+    #[error("the guest's initramfs could not be prepared")]
+    Initramfs(#[source] Cause),
+    /// The engine could not run the guest.
+    #[error("the {engine} engine could not run the guest")]
+    Engine {
+        /// Which.
+        engine: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// A pilot run that gave no list of maintenance operations.
+    #[error("the pilot run did not finish: {why}")]
+    Pilot {
+        /// What happened to it.
+        why: String,
+    },
+    /// Input or output on the host while working.
+    #[error("{what}")]
+    Host {
+        /// What was being done.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: Cause,
+    },
+}
+
+impl Error {
+    /// The exit code that says so.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::UnknownScenario { .. }
+            | Error::Read { .. }
+            | Error::Syntax { .. }
+            | Error::Limit { .. }
+            | Error::Setting { .. }
+            | Error::UnknownKernel { .. }
+            | Error::Output { .. }
+            | Error::OutputTaken { .. }
+            | Error::NotBuilt { .. }
+            | Error::UnknownHazard { .. }
+            | Error::NotARun { .. }
+            | Error::DropOutOfRange { .. } => USAGE,
+            Error::Kernel(_)
+            | Error::Initramfs(_)
+            | Error::Engine { .. }
+            | Error::Pilot { .. }
+            | Error::Host { .. } => INFRA,
+        }
+    }
+
+    /// Shorthand for [`Error::Host`].
+    pub fn host(what: impl Into<String>, source: impl Into<Cause>) -> Self {
+        Error::Host {
+            what: what.into(),
+            source: source.into(),
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            Error::UnknownScenario {
+                suggestion, known, ..
+            } => with_suggestion(
+                suggestion.as_deref(),
+                &format!(
+                    "built-in scenarios: {}; or give a TOML file",
+                    known.join(", ")
+                ),
+            ),
+            Error::UnknownHazard {
+                suggestion, known, ..
+            } => with_suggestion(
+                suggestion.as_deref(),
+                &format!("hazards: {}", known.join(", ")),
+            ),
+            Error::UnknownKernel { help, .. } | Error::NotBuilt { help, .. } => help.clone(),
+            Error::Output { .. } => "choose another directory with --out DIR".into(),
+            Error::OutputTaken { .. } => {
+                "choose another directory with --out DIR, or remove this one".into()
+            }
+            Error::DropOutOfRange { available: 0, .. } => {
+                "nothing to drop: choose a scenario whose board is not coherent".into()
+            }
+            Error::DropOutOfRange { available, .. } => {
+                format!("K goes from 1 to {available}")
+            }
+            Error::Kernel(_) | Error::Initramfs(_) | Error::Engine { .. } => {
+                "`staleline doctor` says what is missing on this machine".into()
+            }
+            Error::Setting { .. } => "`staleline run --help` lists the short forms; any dotted \
+                                      key of the scenario file works"
+                .into(),
+            Error::Read { .. }
+            | Error::Syntax { .. }
+            | Error::Limit { .. }
+            | Error::NotARun { .. }
+            | Error::Pilot { .. }
+            | Error::Host { .. } => return None,
+        })
+    }
+
+    /// The whole chain of causes on one line, for a result's reasons.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            let _ = write!(text, ": {cause}");
+            source = cause.source();
+        }
+        text
+    }
+
+    /// The whole chain of causes and the way out, for people.
+    pub fn render(&self) -> String {
+        let mut text = format!("error: {self}");
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            let _ = write!(text, "\n  caused by: {cause}");
+            source = cause.source();
+        }
+        if let Some(help) = self.help() {
+            let _ = write!(text, "\n  help: {help}");
+        }
+        text
+    }
+}
+
+fn with_suggestion(suggestion: Option<&str>, rest: &str) -> String {
+    match suggestion {
+        Some(s) => format!("did you mean `{s}`? {rest}"),
+        None => rest.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chain_of_causes_is_told() {
+        let e = Error::Engine {
+            engine: "tcg".into(),
+            source: Box::new(std::io::Error::other("no such QEMU")),
+        };
+        assert_eq!(e.exit_code(), INFRA);
+        let text = e.render();
+        assert!(text.contains("caused by: no such QEMU"), "{text}");
+        assert!(text.contains("staleline doctor"), "{text}");
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What each hazard means and how to fix it.
+
+mod texts;
+
+use std::fmt::Write as _;
+
+use staleline_devices::coherency::hazard::HazardKind;
+
+use crate::exit::Error;
+use crate::names;
+
+/// An explanation.
+#[derive(Debug, Clone, Copy)]
+pub struct Explanation {
+    /// One sentence.
+    pub summary: &'static str,
+    /// How it comes to wrong data.
+    pub mechanism: &'static str,
+    /// What is usually wrong.
+    pub cause: &'static str,
+    /// What to do.
+    pub fix: &'static str,
+    /// A command that shows it, if a built-in scenario does.
+    pub reproduce: Option<&'static str>,
+}
+
+/// The kind of that name.
+///
+/// # Errors
+/// [`Error::UnknownHazard`].
+pub fn find(name: &str) -> Result<HazardKind, Error> {
+    let known = || HazardKind::ALL.iter().map(|k| k.name());
+    HazardKind::ALL
+        .into_iter()
+        .find(|k| k.name() == name)
+        .ok_or_else(|| Error::UnknownHazard {
+            name: name.into(),
+            suggestion: names::did_you_mean(name, known()).map(str::to_owned),
+            known: known().map(str::to_owned).collect(),
+        })
+}
+
+/// All hazards, a line each.
+pub fn list() -> String {
+    let mut text = String::new();
+    for kind in HazardKind::ALL {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{:<20}{}", kind.name(), texts::of(kind).summary);
+    }
+    text
+}
+
+/// The explanation of one hazard.
+pub fn text(kind: HazardKind) -> String {
+    let e = texts::of(kind);
+    let mut text = format!("{}: {}\n", kind.name(), e.summary);
+    for (title, body) in [
+        ("What happens", e.mechanism),
+        ("Usual cause", e.cause),
+        ("Fix", e.fix),
+    ] {
+        let _ = write!(text, "\n{title}\n{}", indented(body));
+    }
+    if let Some(command) = e.reproduce {
+        let _ = write!(text, "\nReproduce\n    {command}\n");
+    }
+    text
+}
+
+fn indented(body: &str) -> String {
+    body.trim()
+        .lines()
+        .map(|l| format!("    {}\n", l.trim()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_hazard_is_explained() {
+        for kind in HazardKind::ALL {
+            assert_eq!(find(kind.name()).unwrap(), kind);
+            let text = text(kind);
+            assert!(text.lines().count() > 12, "{text}");
+            assert!(text.lines().all(|l| l.len() <= 100), "{text}");
+        }
+        assert_eq!(list().lines().count(), HazardKind::ALL.len());
+    }
+
+    #[test]
+    fn commands_that_reproduce_are_valid() {
+        use clap::Parser as _;
+        for kind in HazardKind::ALL {
+            let Some(command) = texts::of(kind).reproduce else {
+                continue;
+            };
+            let cli = crate::cli::Cli::try_parse_from(command.split_whitespace()).unwrap();
+            let crate::cli::Command::Run(args) = cli.command else {
+                panic!("{command} runs nothing");
+            };
+            args.spec().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_near_miss_is_suggested() {
+        let e = find("mising-clean").unwrap_err();
+        assert!(e.render().contains("did you mean `missing-clean`?"));
+    }
+}

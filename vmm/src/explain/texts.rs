@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The texts.
+
+use staleline_devices::coherency::hazard::HazardKind;
+
+use super::Explanation;
+
+/// The explanation of a kind.
+pub fn of(kind: HazardKind) -> Explanation {
+    match kind {
+        HazardKind::MissingClean => MISSING_CLEAN,
+        HazardKind::MissingInvalidate => MISSING_INVALIDATE,
+        HazardKind::WritebackClobber => WRITEBACK_CLOBBER,
+        HazardKind::DiscardedWrite => DISCARDED_WRITE,
+        HazardKind::MissingBarrier => MISSING_BARRIER,
+        HazardKind::MismatchedAlias => MISMATCHED_ALIAS,
+        HazardKind::Ownership => OWNERSHIP,
+    }
+}
+
+const MISSING_CLEAN: Explanation = Explanation {
+    summary: "a non-snooping device reads memory that still has newer data in the cache",
+    mechanism: "
+The CPU, or a device on a snooping port that allocates, wrote a line. The data is dirty in the
+cache. A device that does not snoop reads DRAM and gets what was there before. If the line happens
+to be evicted in time, the data is right, by luck: then the finding is latent.",
+    cause: "
+- A driver writes to a streaming mapping after dma_map_*() and does not sync it again.
+- User space fills a DMABUF without DMA_BUF_IOCTL_SYNC around its writes.
+- A snooping device (a USB controller) fills a DMABUF that a non-snooping one (an FPGA DMA engine)
+  then reads, and nobody acts between them, because no CPU takes part.
+- The device tree says dma-coherent of a device whose port does not snoop.",
+    fix: "
+Clean the lines to the point of coherency (dc cvac or civac) after the last write and before the
+transfer:
+- kernel, own buffer: dma_map_sg() or dma_sync_sg_for_device(..., DMA_TO_DEVICE);
+- user space: DMA_BUF_IOCTL_SYNC with SYNC_START | SYNC_WRITE before, SYNC_END | SYNC_WRITE after;
+- importer of a DMABUF, where the kernel has these calls: dma_buf_begin_access() before the
+  transfer, dma_buf_end_access() after it.",
+    reproduce: Some("staleline run iio-playback-nosync --cache lazy"),
+};
+
+const MISSING_INVALIDATE: Explanation = Explanation {
+    summary: "stale data in the cache is read instead of what a non-snooping device wrote",
+    mechanism: "
+A device that does not snoop wrote to DRAM. The cache still holds, or has speculatively fetched, the
+line as it was before. The CPU, or a device on a snooping port, reads the old bytes. If the cache
+does not hold the line, the data is right, by luck: then the finding is latent.",
+    cause: "
+- A driver reads a streaming mapping before dma_unmap_*() or dma_sync_*_for_cpu().
+- It syncs before the transfer is done: a speculative fetch may bring the old data back.
+- User space reads a DMABUF without DMA_BUF_IOCTL_SYNC around its reads.
+- A DMABUF goes from a non-snooping device to a snooping one, and nobody acts between them.",
+    fix: "
+Invalidate the lines (dc ivac or civac) after the transfer is done and before the first read:
+- kernel, own buffer: dma_unmap_sg() or dma_sync_sg_for_cpu(..., DMA_FROM_DEVICE);
+- user space: DMA_BUF_IOCTL_SYNC with SYNC_START | SYNC_READ before, SYNC_END | SYNC_READ after,
+  and only once the transfer is known to be done;
+- importer of a DMABUF, where the kernel has these calls: dma_buf_end_access() when the transfer is
+  done, before its dma_fence is signalled.",
+    reproduce: Some("staleline run iio-capture-nosync --cache lazy"),
+};
+
+const WRITEBACK_CLOBBER: Explanation = Explanation {
+    summary: "a dirty line in the cache may overwrite what a non-snooping device has just written",
+    mechanism: "
+A line is dirty in the cache when a device that does not snoop writes the same line in DRAM. Sooner
+or later the cache evicts the line and writes its old contents over the new data. Invalidating after
+the transfer helps only if the line has not been evicted before.",
+    cause: "
+- A fresh page was zeroed by the CPU and handed to a device without a map or sync. The zeros are
+  what comes back.
+- A driver writes to the buffer, or to something else in the same line, before or during the
+  transfer.
+- A buffer that shares its first or last line with other data.",
+    fix: "
+Make the lines clean before the transfer: dma_map_*() or dma_sync_*_for_device() with
+DMA_FROM_DEVICE, after the last write. Let nothing else live in the lines of a DMA buffer: align it
+to ARCH_DMA_MINALIGN; inside a structure, put it between __dma_from_device_group_begin() and
+__dma_from_device_group_end().",
+    reproduce: Some("staleline run iio-capture --exporter udmabuf --cache eager"),
+};
+
+const DISCARDED_WRITE: Explanation = Explanation {
+    summary: "an invalidate throws away a write that had not reached DRAM",
+    mechanism: "
+A line is dirty in the cache, and dc ivac drops it without writing it back. The write is lost, for
+everybody.",
+    cause: "
+- A buffer that shares a line with a variable that the CPU writes while the transfer runs.
+- dma_sync_*_for_cpu() or dma_unmap_*() with DMA_FROM_DEVICE of memory that the CPU wrote
+  meanwhile.
+- SYNC_START for reading of a DMABUF that user space has just written without SYNC_END.",
+    fix: "
+Keep DMA buffers in lines of their own. Use the direction that is true, DMA_BIDIRECTIONAL if both
+are. End a phase of CPU writes with its own clean (SYNC_END | SYNC_WRITE) before the next begins.",
+    reproduce: None,
+};
+
+const MISSING_BARRIER: Explanation = Explanation {
+    summary: "a device was started before cache maintenance had completed",
+    mechanism: "
+dc instructions only start an operation; a DSB waits for its end. If the store that starts the
+device overtakes it, the device reads DRAM before the data is there.",
+    cause: "
+- Hand-written maintenance without a DSB at its end.
+- A patch that removes or weakens the barrier at the end of a maintenance routine. The barrier in
+  writel() is a DMB, which does not wait for maintenance.",
+    fix: "
+End the maintenance with dsb sy before the store that starts the device. The kernel's own
+dcache_clean_poc() and dcache_inval_poc() do.",
+    reproduce: None,
+};
+
+const MISMATCHED_ALIAS: Explanation = Explanation {
+    summary: "cacheable and non-cacheable views of the same memory disagree",
+    mechanism: "
+The same memory is mapped as Normal cacheable and as Normal non-cacheable (dma_alloc_coherent() of a
+device that does not snoop, ioremap_wc(), pgprot_writecombine()). An access through the second view
+goes to DRAM past a dirty line, and the later eviction of that line overwrites it.",
+    cause: "
+- Memory was zeroed or written through the linear map and not cleaned before it was remapped.
+- User space has a cacheable mapping of a buffer that the kernel uses uncached.",
+    fix: "
+Clean and invalidate (dc civac) before the first access through the new view, and keep to one view
+while it is in use.",
+    reproduce: None,
+};
+
+const OWNERSHIP: Explanation = Explanation {
+    summary: "the CPU touches memory that a non-snooping device is working on",
+    mechanism: "
+From the start of a transfer to its end the device owns the buffer. A read by the CPU in between may
+fetch a half-written line that stays in the cache; a write may be lost or may overwrite the device's
+data.",
+    cause: "
+- User space reads a DMABUF without waiting for its dma_fence, for poll() or for the dequeue.
+- A driver looks at the buffer before the completion interrupt.
+- The wrong buffer of a rotation is used.",
+    fix: "
+Wait for the end of the transfer: dma_fence_wait(), DMA_BUF_IOCTL_EXPORT_SYNC_FILE and poll(), or the
+driver's completion. Then sync for the CPU, then touch.",
+    reproduce: None,
+};

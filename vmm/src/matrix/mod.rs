@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Matrices: scenarios x kernels x caches x exporters x seeds, each with what is expected.
+
+pub mod report;
+pub mod runner;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use staleline_devices::coherency::hazard::HazardKind;
+use staleline_protocol::plan::Exporter;
+
+use crate::board::settings::CachePolicy;
+use crate::exit::Error;
+use crate::names;
+use crate::result::{RunResult, Verdict};
+use crate::run::spec::{DEFAULT_KERNEL, EngineKind, RunSpec};
+use crate::scenario::{Scenario, read_config};
+
+/// Version of the matrix format.
+pub const SCHEMA: u32 = 1;
+
+/// Cells in all.
+pub const MAX_CELLS: usize = 10_000;
+
+/// The matrix that runs if no file is given.
+pub const DEFAULT: &str = include_str!("../../../ci/matrix/default.toml");
+
+/// A matrix file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Matrix {
+    /// Version of the format: [`SCHEMA`].
+    pub schema: u32,
+    /// Groups of cells.
+    pub group: Vec<Group>,
+}
+
+/// Every combination of the lists is a cell. An empty list means the scenario's own value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Group {
+    /// Names or files.
+    pub scenarios: Vec<String>,
+    /// Stacks or paths; `base` if empty.
+    #[serde(default)]
+    pub kernels: Vec<String>,
+    /// Replacement policies.
+    #[serde(default)]
+    pub caches: Vec<CachePolicy>,
+    /// Exporters; ignored by scenarios that move no data.
+    #[serde(default)]
+    pub exporters: Vec<Exporter>,
+    /// Seeds.
+    #[serde(default)]
+    pub seeds: Vec<u64>,
+    /// Settings for all cells, as on the command line.
+    #[serde(default)]
+    pub set: Vec<String>,
+    /// What each cell should come to.
+    #[serde(default)]
+    pub expect: Expect,
+    /// Hazards of which each cell that is expected to fail must show every one.
+    #[serde(default)]
+    pub hazards: Vec<HazardKind>,
+}
+
+/// What a cell should come to. An infrastructure error is never expected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expect {
+    /// Nothing found.
+    #[default]
+    Pass,
+    /// Something found.
+    Fail,
+    /// Either; for surveys.
+    Any,
+}
+
+/// One run of a matrix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cell {
+    /// Unique in the matrix, and usable as a file name.
+    pub name: String,
+    /// What to run.
+    pub spec: RunSpec,
+    /// What should come of it.
+    pub expect: Expect,
+    /// Hazards it must show.
+    pub hazards: Vec<HazardKind>,
+}
+
+impl Cell {
+    /// Why the result is not as expected; none if it is.
+    pub fn unexpected(&self, result: &RunResult) -> Option<String> {
+        let want = match self.expect {
+            Expect::Pass => Some(Verdict::Pass),
+            Expect::Fail => Some(Verdict::Fail),
+            Expect::Any => None,
+        };
+        if result.verdict == Verdict::InfraError || want.is_some_and(|w| w != result.verdict) {
+            let want = want.map_or("pass or fail", Verdict::name);
+            let why = result.reasons.join("; ");
+            let colon = if why.is_empty() { "" } else { ": " };
+            return Some(format!(
+                "expected {want}, got {}{colon}{why}",
+                result.verdict.name()
+            ));
+        }
+        let shown = |kind: &&HazardKind| result.diagnostics.iter().any(|d| d.kind == **kind);
+        let absent: Vec<_> = self.hazards.iter().filter(|k| !shown(k)).collect();
+        (!absent.is_empty() && result.verdict == Verdict::Fail).then(|| {
+            let absent: Vec<_> = absent.iter().map(|k| k.name()).collect();
+            format!("expected {} and did not see it", absent.join(", "))
+        })
+    }
+}
+
+impl Matrix {
+    /// Reads a file, or the built-in matrix.
+    ///
+    /// # Errors
+    /// If it is wrong.
+    pub fn load(path: Option<&Path>) -> Result<Self, Error> {
+        match path {
+            Some(path) => Matrix::parse(&read_config(path)?, &path.display().to_string()),
+            None => Matrix::parse(DEFAULT, "built-in matrix"),
+        }
+    }
+
+    /// Parses and checks a matrix.
+    ///
+    /// # Errors
+    /// [`Error::Syntax`] or [`Error::Limit`].
+    pub fn parse(text: &str, origin: &str) -> Result<Self, Error> {
+        let matrix: Matrix = toml::from_str(text).map_err(|e| Error::Syntax {
+            origin: origin.to_owned(),
+            detail: e.to_string().trim_end().to_owned(),
+        })?;
+        let limit = |what: String| {
+            Err(Error::Limit {
+                origin: origin.to_owned(),
+                what,
+            })
+        };
+        if matrix.schema != SCHEMA {
+            return limit(format!(
+                "schema = {} is not known; this program reads schema = {SCHEMA}",
+                matrix.schema
+            ));
+        }
+        for group in &matrix.group {
+            if !group.hazards.is_empty() && group.expect != Expect::Fail {
+                return limit("`hazards` needs expect = \"fail\"".into());
+            }
+        }
+        match matrix.size() {
+            0 => limit("it has no cells: a matrix that runs nothing proves nothing".into()),
+            n if n > MAX_CELLS => limit(format!("it has {n} cells, at most {MAX_CELLS} are run")),
+            _ => Ok(matrix),
+        }
+    }
+
+    /// Cells at most: scenarios without transfer have fewer.
+    fn size(&self) -> usize {
+        let cells = |g: &Group| {
+            [
+                g.kernels.len(),
+                g.caches.len(),
+                g.exporters.len(),
+                g.seeds.len(),
+            ]
+            .iter()
+            .fold(g.scenarios.len(), |n, len| n.saturating_mul((*len).max(1)))
+        };
+        self.group
+            .iter()
+            .map(cells)
+            .fold(0, |a: usize, b| a.saturating_add(b))
+    }
+
+    /// All cells, in the order of the file.
+    ///
+    /// # Errors
+    /// The first that cannot be resolved, or two that are the same.
+    pub fn cells(&self, engine: EngineKind) -> Result<Vec<Cell>, Error> {
+        let mut cells: Vec<Cell> = Vec::new();
+        for group in &self.group {
+            for scenario in &group.scenarios {
+                group.expand(scenario, engine, &mut cells)?;
+            }
+        }
+        let mut names = std::collections::HashSet::new();
+        for cell in &mut cells {
+            // The same run with other settings, from another group.
+            let (mut n, base) = (1, cell.name.clone());
+            while !names.insert(cell.name.clone()) {
+                n += 1;
+                cell.name = format!("{base}.{n}");
+            }
+        }
+        Ok(cells)
+    }
+}
+
+impl Group {
+    fn expand(
+        &self,
+        scenario: &str,
+        engine: EngineKind,
+        cells: &mut Vec<Cell>,
+    ) -> Result<(), Error> {
+        let moves_data = Scenario::load(scenario)?.transfer.is_some();
+        let exporters = if moves_data { &self.exporters[..] } else { &[] };
+        let kernels = match &self.kernels[..] {
+            [] => vec![DEFAULT_KERNEL.to_owned()],
+            some => some.to_vec(),
+        };
+        for kernel in &kernels {
+            for exporter in options(exporters) {
+                for cache in options(&self.caches) {
+                    for seed in options(&self.seeds) {
+                        let mut settings = self.set.clone();
+                        settings.extend(exporter.map(|e| format!("exporter={}", e.name())));
+                        settings.extend(cache.map(|c| format!("cache={}", names::name(&c))));
+                        settings.extend(seed.map(|s| format!("seed={s}")));
+                        let spec = RunSpec::resolve(scenario, kernel, engine, &settings)?;
+                        cells.push(Cell {
+                            name: cell_name(&spec),
+                            spec,
+                            expect: self.expect,
+                            hazards: self.hazards.clone(),
+                        });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Each of the list, or once nothing.
+fn options<T: Copy>(list: &[T]) -> Vec<Option<T>> {
+    match list {
+        [] => vec![None],
+        some => some.iter().copied().map(Some).collect(),
+    }
+}
+
+fn cell_name(spec: &RunSpec) -> String {
+    let s = &spec.scenario;
+    let kernel = match spec.kernel.path() {
+        Some(path) => path
+            .file_name()
+            .map_or("kernel".into(), |n| n.to_string_lossy().into_owned()),
+        None => spec.kernel.0.clone(),
+    };
+    let mut parts = vec![s.name.clone(), kernel];
+    parts.extend(s.transfer.as_ref().map(|t| t.exporter.name().to_owned()));
+    parts.push(names::name(&s.board.cache));
+    parts.push(format!("s{}", s.seed));
+    parts.join(".")
+}
+
+#[cfg(test)]
+mod tests;

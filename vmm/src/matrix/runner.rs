@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Runs the cells of a matrix, several at a time.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::Cell;
+use crate::exit::{Error, USAGE};
+use crate::report::{Reporters, json, junit};
+use crate::result::{RunResult, build};
+use crate::run::backend::{Artifacts, Backend, Progress, Quiet};
+use crate::run::directory::{self, RunDir};
+use crate::run::orchestrate::Runner;
+
+/// A cell and what came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellResult {
+    /// The cell.
+    pub cell: Cell,
+    /// What came of it.
+    pub result: RunResult,
+    /// Why that is not as expected; none if it is.
+    pub unexpected: Option<String>,
+}
+
+/// A guest that is ready, or why it is not.
+type Prepared = Result<Artifacts, String>;
+
+/// Runs all cells, at most `jobs` guests at a time, each in its own directory below `out`.
+/// Kernels are prepared first, one after the other: each build uses all processors itself.
+///
+/// # Errors
+/// The first usage error, before any guest runs; or trouble with writing results.
+pub fn run(
+    cells: &[Cell],
+    jobs: usize,
+    out: &Path,
+    backend: &dyn Backend,
+    progress: &dyn Progress,
+) -> Result<Vec<CellResult>, Error> {
+    for cell in cells {
+        backend.check(&cell.spec)?;
+    }
+    std::fs::create_dir_all(out).map_err(|source| Error::Output {
+        path: out.to_owned(),
+        source,
+    })?;
+    let prepared = prepare(cells, backend, progress)?;
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<(usize, CellResult)>> = Mutex::default();
+    let failure: Mutex<Option<Error>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, cells.len().max(1)) {
+            scope.spawn(|| {
+                while lock(&failure).is_none() {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(cell) = cells.get(index) else { break };
+                    match run_cell(cell, &prepared, out, backend) {
+                        Ok(result) => {
+                            let result = judge(cell, result);
+                            let mut results = lock(&results);
+                            results.push((index, result));
+                            let (done, all) = (results.len(), cells.len());
+                            progress.step(&format!("{done} of {all}: {}", cell.name));
+                        }
+                        Err(e) => {
+                            lock(&failure).get_or_insert(e);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if let Some(e) = lock(&failure).take() {
+        return Err(e);
+    }
+    let mut results = std::mem::take(&mut *lock(&results));
+    results.sort_by_key(|(index, _)| *index);
+    Ok(results.into_iter().map(|(_, result)| result).collect())
+}
+
+/// A thread that panics is our bug and ends the program by the scope; the data is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn prepare(
+    cells: &[Cell],
+    backend: &dyn Backend,
+    progress: &dyn Progress,
+) -> Result<HashMap<String, Prepared>, Error> {
+    let mut prepared = HashMap::new();
+    for cell in cells {
+        let kernel = &cell.spec.kernel.0;
+        if prepared.contains_key(kernel) {
+            continue;
+        }
+        progress.step(&format!("preparing kernel {kernel}"));
+        let outcome = match backend.prepare(&cell.spec, progress) {
+            Ok(artifacts) => Ok(artifacts),
+            Err(e) if e.exit_code() == USAGE => return Err(e),
+            Err(e) => Err(e.chain()),
+        };
+        prepared.insert(kernel.clone(), outcome);
+    }
+    Ok(prepared)
+}
+
+fn run_cell(
+    cell: &Cell,
+    prepared: &HashMap<String, Prepared>,
+    out: &Path,
+    backend: &dyn Backend,
+) -> Result<RunResult, Error> {
+    let artifacts = match prepared.get(&cell.spec.kernel.0) {
+        Some(Ok(artifacts)) => artifacts,
+        Some(Err(why)) => return Ok(build::infra(&cell.spec, None, why)),
+        None => {
+            return Ok(build::infra(
+                &cell.spec,
+                None,
+                "the kernel was not prepared",
+            ));
+        }
+    };
+    let dir = RunDir::create(&out.join(&cell.name))?;
+    let mut reporters = Reporters::default();
+    let open = |name: &str| {
+        let path = dir.file(name);
+        std::fs::File::create(&path).map_err(|source| Error::Output { path, source })
+    };
+    reporters.add(directory::EVENTS, json::Lines(open(directory::EVENTS)?));
+    reporters.add(directory::JUNIT, junit::Junit(open(directory::JUNIT)?));
+    let runner = Runner {
+        backend,
+        progress: &Quiet,
+    };
+    match runner.run_prepared(&cell.spec, artifacts, &dir, &mut reporters) {
+        // One cell that asks for what its run has not got shall not stop the others.
+        Err(e @ Error::DropOutOfRange { .. }) => {
+            Ok(build::infra(&cell.spec, Some(artifacts), &e.chain()))
+        }
+        other => other,
+    }
+}
+
+fn judge(cell: &Cell, result: RunResult) -> CellResult {
+    CellResult {
+        unexpected: cell.unexpected(&result),
+        cell: cell.clone(),
+        result,
+    }
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+use super::runner::CellResult;
+use super::*;
+use crate::exit::{FAIL, INFRA, PASS};
+use crate::run::backend::{GuestEnd, Quiet};
+use crate::run::fake::{self, FakeBackend};
+
+const TWO_GROUPS: &str = r#"
+schema = 1
+[[group]]
+scenarios = ["boot", "iio-capture"]
+caches = ["lazy", "eager"]
+exporters = ["system", "cma"]
+[[group]]
+scenarios = ["iio-capture-nosync"]
+seeds = [1, 2]
+expect = "fail"
+hazards = ["missing-invalidate"]
+"#;
+
+fn run(text: &str, backend: &FakeBackend, jobs: usize) -> Vec<CellResult> {
+    let cells = Matrix::parse(text, "test")
+        .unwrap()
+        .cells(EngineKind::Tcg)
+        .unwrap();
+    let out = tempfile::tempdir().unwrap();
+    runner::run(&cells, jobs, out.path(), backend, &Quiet).unwrap()
+}
+
+/// Scenarios without SYNC have a finding.
+fn plausible() -> FakeBackend {
+    FakeBackend::new(|a, e, _| {
+        if a.spec.scenario.name.ends_with("nosync") {
+            let domain = &mut e.report.as_mut().unwrap().domain;
+            domain.hazards.push(fake::stale_read(1, true));
+        }
+    })
+}
+
+#[test]
+fn cells_are_the_product() {
+    let cells = Matrix::parse(TWO_GROUPS, "t")
+        .unwrap()
+        .cells(EngineKind::Tcg)
+        .unwrap();
+    let names: Vec<_> = cells.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            // No data, no exporters.
+            "boot.base.lazy.s1",
+            "boot.base.eager.s1",
+            "iio-capture.base.system.lazy.s1",
+            "iio-capture.base.system.eager.s1",
+            "iio-capture.base.cma.lazy.s1",
+            "iio-capture.base.cma.eager.s1",
+            "iio-capture-nosync.base.system.zynqmp.s1",
+            "iio-capture-nosync.base.system.zynqmp.s2",
+        ]
+    );
+}
+
+#[test]
+fn names_are_unique() {
+    let text = "schema = 1\n[[group]]\nscenarios = [\"boot\", \"boot\"]\n";
+    let cells = Matrix::parse(text, "t")
+        .unwrap()
+        .cells(EngineKind::Tcg)
+        .unwrap();
+    assert_eq!(cells[1].name, "boot.base.zynqmp.s1.2");
+}
+
+#[test]
+fn what_is_expected_is_a_success() {
+    for jobs in [1, 3, 100] {
+        let results = run(TWO_GROUPS, &plausible(), jobs);
+        assert_eq!(results.len(), 8);
+        assert_eq!(report::exit_code(&results), PASS);
+        insta::allow_duplicates! {
+            insta::assert_snapshot!("expected_table", report::table(&results));
+        }
+    }
+}
+
+#[test]
+fn what_is_not_expected_is_a_failure() {
+    // Nothing found where something should be.
+    let results = run(TWO_GROUPS, &FakeBackend::good(), 2);
+    assert_eq!(report::exit_code(&results), FAIL);
+    let mut ktap = Vec::new();
+    report::write_ktap(&mut ktap, &results).unwrap();
+    insta::assert_snapshot!("unexpected_ktap", String::from_utf8(ktap).unwrap());
+    let mut junit = Vec::new();
+    report::write_junit(&mut junit, &results).unwrap();
+    let junit = String::from_utf8(junit).unwrap();
+    assert!(
+        junit.contains("tests=\"8\"") && junit.contains("failures=\"2\""),
+        "{junit}"
+    );
+    let mut json = Vec::new();
+    report::write_json(&mut json, &results).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json[7]["result"]["verdict"], "pass");
+}
+
+#[test]
+fn the_wrong_hazard_is_not_what_was_expected() {
+    let text = TWO_GROUPS.replace("missing-invalidate", "missing-clean");
+    let results = run(&text, &plausible(), 2);
+    assert_eq!(report::exit_code(&results), FAIL);
+    assert!(
+        results[7]
+            .unexpected
+            .as_ref()
+            .unwrap()
+            .contains("missing-clean")
+    );
+}
+
+#[test]
+fn infrastructure_errors_are_never_expected() {
+    for expect in ["pass", "fail", "any"] {
+        let text = format!("schema = 1\n[[group]]\nscenarios = [\"boot\"]\nexpect = \"{expect}\"");
+        let results = run(
+            &text,
+            &FakeBackend::new(|_, e, _| e.end = GuestEnd::TimedOut),
+            1,
+        );
+        assert_eq!(report::exit_code(&results), INFRA);
+        let results = run(
+            &text,
+            &FakeBackend::without_kernel(|| Error::Kernel("x".into())),
+            1,
+        );
+        assert_eq!(report::exit_code(&results), INFRA);
+    }
+    assert_eq!(report::exit_code(&[]), INFRA);
+}
+
+#[test]
+fn a_survey_takes_both() {
+    let text = "schema = 1\n[[group]]\nscenarios = [\"iio-capture\", \"iio-capture-nosync\"]\n\
+                expect = \"any\"";
+    assert_eq!(report::exit_code(&run(text, &plausible(), 2)), PASS);
+}
+
+#[test]
+fn wrong_matrices_are_told() {
+    let group = "schema = 1\n[[group]]\n";
+    for (text, expect) in [
+        ("schema = 1\ngroup = []".to_owned(), "no cells"),
+        (format!("{group}scenarios = []"), "no cells"),
+        (
+            format!("{group}scenarios = [\"boot\"]\nhazards = [\"ownership\"]"),
+            "expect",
+        ),
+        (
+            format!("{group}scenarios = [\"boot\"]\ncashes = []"),
+            "line 4, column 1",
+        ),
+        (
+            format!(
+                "{group}scenarios = [\"boot\"]\nseeds = {:?}",
+                (0..10_001).collect::<Vec<_>>()
+            ),
+            "10001 cells",
+        ),
+    ] {
+        let e = Matrix::parse(&text, "m.toml").unwrap_err().render();
+        assert!(e.contains(expect), "{e}");
+    }
+    let unknown = Matrix::parse(&format!("{group}scenarios = [\"bot\"]"), "m").unwrap();
+    assert!(matches!(
+        unknown.cells(EngineKind::Tcg),
+        Err(Error::UnknownScenario { .. })
+    ));
+}
+
+#[test]
+fn example_matrices_are_valid() {
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../ci/matrix")).unwrap() {
+        let matrix = Matrix::load(Some(&entry.unwrap().path())).unwrap();
+        assert!(!matrix.cells(EngineKind::Tcg).unwrap().is_empty());
+    }
+}

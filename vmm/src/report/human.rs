@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Text for people: diagnostics in the manner of a compiler, and one line of summary.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use staleline_devices::coherency::hazard::HazardKind;
+use staleline_devices::cpu::CacheOp;
+use staleline_devices::dma::Direction;
+
+use super::{Reporter, RunEvent};
+use crate::names;
+use crate::result::{
+    Buffer, Diagnostic, End, HazardEntry, LastMaintenance, Party, RunResult, TransferRef, Verdict,
+};
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const LABEL: Style = AnsiColor::Cyan.on_default();
+const BOLD: Style = Style::new().bold();
+
+/// Where the text after a label starts.
+const COLUMN: usize = 12;
+
+/// Writes a run for people. Styles are always written: give it an output that removes them where
+/// they do not belong ([`anstream`]).
+pub struct Human<W> {
+    out: W,
+    replay: String,
+}
+
+impl<W: Write> Human<W> {
+    /// Writes to `out`.
+    pub fn new(out: W) -> Self {
+        Human {
+            out,
+            replay: String::new(),
+        }
+    }
+}
+
+impl<W: Write> Reporter for Human<W> {
+    fn event(&mut self, event: &RunEvent) -> io::Result<()> {
+        match event {
+            RunEvent::RunStarted { replay, .. } => self.replay.clone_from(replay),
+            RunEvent::Step { .. } | RunEvent::GuestEnded { .. } => {}
+            RunEvent::Hazard {
+                diagnostic,
+                finding,
+                buffers,
+            } => {
+                let text = styled(diagnostic, finding, buffers, &self.replay);
+                writeln!(self.out, "{text}")?;
+            }
+            RunEvent::Data { data } => {
+                for end in data.ends.iter().filter(|e| e.corrupt > 0) {
+                    writeln!(self.out, "{}\n", corrupt(end))?;
+                }
+            }
+            RunEvent::Finished { result } => {
+                self.out.write_all(finish(result).as_bytes())?;
+            }
+        }
+        self.out.flush()
+    }
+}
+
+/// A diagnostic without styles.
+pub fn plain(
+    diagnostic: &Diagnostic,
+    finding: &HazardEntry,
+    buffers: &[Buffer],
+    replay: &str,
+) -> String {
+    anstream::adapter::strip_str(&styled(diagnostic, finding, buffers, replay)).to_string()
+}
+
+/// Lines of a diagnostic below its headline.
+struct Body(String);
+
+impl Body {
+    fn line(&mut self, label: &str, text: impl fmt::Display) {
+        let text = text.to_string();
+        let continued = format!("\n{:COLUMN$}", "");
+        let text = text.replace('\n', &continued);
+        // Writing to a string cannot fail.
+        let pad = COLUMN.saturating_sub(3 + label.len());
+        let _ = writeln!(self.0, "  {LABEL}{label}{LABEL:#} {:pad$}{text}", "");
+    }
+}
+
+fn styled(d: &Diagnostic, f: &HazardEntry, buffers: &[Buffer], replay: &str) -> String {
+    let head = format!("{ERROR}error[{}]{ERROR:#}", d.kind.name());
+    let mut body = Body(format!("{head}{BOLD}: {}{BOLD:#}\n", headline(d, f)));
+    body.line("buffer", extent(d, buffers));
+    if !matches!(f.writer, Party::Unknown) {
+        body.line("written", party(&f.writer));
+    }
+    if let Some(place) = &f.cached_by {
+        body.line("cached by", place);
+    }
+    let label = match d.kind {
+        HazardKind::MissingClean | HazardKind::MissingInvalidate => "read by",
+        HazardKind::WritebackClobber | HazardKind::DiscardedWrite => "lost by",
+        HazardKind::MissingBarrier | HazardKind::MismatchedAlias | HazardKind::Ownership => {
+            "met by"
+        }
+    };
+    if !matches!(f.reader, Party::Unknown) {
+        let others = match d.other_readers {
+            0 => String::new(),
+            1 => "\nand 1 other place".into(),
+            n => format!("\nand {n} other places"),
+        };
+        body.line(label, format!("{}{others}", party(&f.reader)));
+    }
+    body.line("missing", format!("{};\n{}", f.missing, last(f)));
+    body.line("help", wrapped(&d.help));
+    body.line(
+        "",
+        format!("`staleline explain {}` tells more", d.kind.name()),
+    );
+    body.line("replay", replay);
+    body.0
+}
+
+fn headline(d: &Diagnostic, f: &HazardEntry) -> String {
+    let lines = count(d.lines, "line");
+    let transfers = match d.findings {
+        0 | 1 => String::new(),
+        n => format!(", in {n} transfers"),
+    };
+    let (writer, reader) = (who(&f.writer), who(&f.reader));
+    let what = match d.kind {
+        HazardKind::MissingClean => {
+            format!("{reader} read {lines} that {writer} had written and nobody had cleaned")
+        }
+        HazardKind::MissingInvalidate => format!("{reader} read {lines} that {writer} had written"),
+        HazardKind::WritebackClobber => format!(
+            "{} wrote {lines} that still had uncleaned data in the cache",
+            f.master
+        ),
+        HazardKind::DiscardedWrite => {
+            format!("an invalidate threw away {lines} that {writer} had written")
+        }
+        HazardKind::MissingBarrier => format!(
+            "{} was started before maintenance of {lines} had completed",
+            f.master
+        ),
+        HazardKind::MismatchedAlias => {
+            format!("cacheable and non-cacheable views of {lines} disagree")
+        }
+        HazardKind::Ownership => format!(
+            "{reader} touched {lines} while a transfer of {} was in flight",
+            f.master
+        ),
+    };
+    what + &transfers
+}
+
+fn who(party: &Party) -> String {
+    match party {
+        Party::Unknown => "somebody unknown".into(),
+        Party::Cpu { place } if place.kernel => "the CPU".into(),
+        Party::Cpu { .. } => "user space".into(),
+        Party::Device { master, snoops, .. } => {
+            let how = if *snoops { "snooping" } else { "non-snooping" };
+            format!("{master} ({how})")
+        }
+    }
+}
+
+fn party(party: &Party) -> String {
+    match party {
+        Party::Unknown => "unknown".into(),
+        Party::Cpu { place } => place.to_string(),
+        Party::Device {
+            master, transfer, ..
+        } => match transfer {
+            Some(t) => format!("{master}, {}", transfer_text(t)),
+            None => format!("{master}, descriptors or events"),
+        },
+    }
+}
+
+fn transfer_text(t: &TransferRef) -> String {
+    let way = match t.direction {
+        Direction::FromMemory => "from",
+        Direction::ToMemory => "to",
+    };
+    let descriptor = match t.descriptor.0 {
+        0 => String::new(),
+        _ => format!(", descriptor at {}", t.descriptor),
+    };
+    format!(
+        "transfer #{}: {} bytes {way} {}, channel {}{descriptor}",
+        t.id, t.len, t.pa, t.channel
+    )
+}
+
+fn extent(d: &Diagnostic, buffers: &[Buffer]) -> String {
+    let mut text = String::new();
+    if let Some(first) = buffers.first() {
+        let list: Vec<String> = buffers.iter().map(|b| b.index.to_string()).collect();
+        let (plural, each) = if buffers.len() > 1 {
+            ("s", " each")
+        } else {
+            ("", "")
+        };
+        text = format!(
+            "DMABUF{plural} {} ({}, {} bytes{each}), ",
+            list.join(", "),
+            first.exporter,
+            first.bytes
+        );
+    }
+    let _ = writeln!(text, "pa {}..{}", d.first_pa, d.end_pa);
+    let _ = if d.manifested {
+        write!(
+            text,
+            "manifested: {} of {} lines, {} wrong",
+            d.manifested_lines,
+            d.lines,
+            count(d.wrong_bytes, "byte")
+        )
+    } else {
+        write!(
+            text,
+            "latent: no byte was wrong this time; what the cache held made up for it"
+        )
+    };
+    text
+}
+
+fn last(f: &HazardEntry) -> String {
+    match &f.last_maintenance {
+        None => "there was no maintenance of these lines before".into(),
+        Some(last) => format!("last maintenance of these lines: {}", maintenance(last, f)),
+    }
+}
+
+fn maintenance(last: &LastMaintenance, f: &HazardEntry) -> String {
+    let op = match last.op {
+        CacheOp::Clean => "clean",
+        CacheOp::Invalidate => "invalidate",
+        CacheOp::CleanInvalidate => "clean+invalidate",
+    };
+    let caller = match &last.caller {
+        Some(place) => format!(" <- {place}"),
+        None => String::new(),
+    };
+    let when = match (f.written_at, last.at) {
+        (0, _) => "",
+        (written, at) if at < written => ", before the write",
+        _ => ", after the write",
+    };
+    format!("{op} by\n{}{caller}{when}", last.place)
+}
+
+fn corrupt(end: &End) -> String {
+    let at = match end.first_corrupt {
+        Some(at) => format!(", the first at stream offset {at}"),
+        None => String::new(),
+    };
+    format!(
+        "{ERROR}error[corrupt-data]{ERROR:#}{BOLD}: {} of {} bytes checked at {} were wrong{at}\
+         {BOLD:#}",
+        end.corrupt, end.checked, end.name
+    )
+}
+
+fn finish(r: &RunResult) -> String {
+    let mut text = String::new();
+    // Hazards and corrupt data have had their say.
+    if r.verdict == Verdict::InfraError || (r.diagnostics.is_empty() && r.data.corrupt_bytes == 0) {
+        for reason in &r.reasons {
+            let _ = writeln!(text, "{ERROR}error{ERROR:#}: {reason}");
+        }
+    } else {
+        for reason in r.reasons.iter().skip(r.diagnostics.len() + corrupt_ends(r)) {
+            let _ = writeln!(text, "{WARNING}besides{WARNING:#}: {reason}");
+        }
+    }
+    for warning in r.guest.warnings.iter().take(5) {
+        let _ = writeln!(text, "{WARNING}guest{WARNING:#}: {warning}");
+    }
+    if let Some(d) = &r.drop_maintenance {
+        let nth = match (d.nth, d.of) {
+            (Some(k), Some(of)) => format!(" ({k} of {of} on DMA memory)"),
+            _ => String::new(),
+        };
+        let did = if d.happened { "suppressed" } else { "not met" };
+        let _ = writeln!(
+            text,
+            "note: maintenance operation @{}{nth} was {did}",
+            d.number
+        );
+    }
+    let style = match r.verdict {
+        Verdict::Pass => GOOD,
+        Verdict::Fail | Verdict::InfraError => ERROR,
+    };
+    let m = &r.maintenance;
+    let _ = writeln!(
+        text,
+        "{style}{}{style:#} {}: {} of {} bytes checked, {} corrupt; {}; maintenance on {} \
+         operations: {} lines needed, {} redundant; cache {}, seed {}, run {}, {}.{:03} s",
+        r.verdict.name(),
+        r.scenario,
+        r.data.bytes,
+        r.data.planned,
+        r.data.corrupt_bytes,
+        count(r.hazards.len() as u64 + r.hazards_dropped, "hazard"),
+        m.operations.len(),
+        m.needed,
+        m.redundant,
+        names::name(&r.cache),
+        r.seed,
+        r.run_hash.as_deref().unwrap_or("without hash"),
+        r.wall_ms / 1000,
+        r.wall_ms % 1000,
+    );
+    text
+}
+
+fn corrupt_ends(r: &RunResult) -> usize {
+    r.data.ends.iter().filter(|e| e.corrupt > 0).count()
+}
+
+fn count(n: u64, what: &str) -> String {
+    match n {
+        1 => format!("1 {what}"),
+        _ => format!("{n} {what}s"),
+    }
+}
+
+/// Breaks text into lines that fit beside the labels of a terminal of 100 columns.
+fn wrapped(text: &str) -> String {
+    const WIDTH: usize = 86;
+    let mut out = String::new();
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        if column > 0 && column + 1 + word.len() > WIDTH {
+            out.push('\n');
+            column = 0;
+        } else if column > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += word.len();
+    }
+    out
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! One stream of events, and what can be made of it: text for people, JSON, KTAP, JUnit.
+
+pub mod cases;
+pub mod human;
+pub mod json;
+pub mod junit;
+pub mod ktap;
+
+use std::io;
+
+use serde::Serialize;
+use staleline_protocol::plan::Exporter;
+
+use crate::board::settings::CachePolicy;
+use crate::exit::Error;
+use crate::result::{Buffer, Data, Diagnostic, HazardEntry, RunResult};
+use crate::run::backend::GuestEnd;
+use crate::run::spec::{EngineKind, RunSpec};
+
+/// What happens in a run, in order: one `RunStarted`, any number of `Step`s, at most one
+/// `GuestEnded`, one `Hazard` for each diagnostic, one `Data`, one `Finished`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum RunEvent {
+    /// The run begins.
+    RunStarted {
+        /// Scenario name.
+        scenario: String,
+        /// Its description.
+        description: String,
+        /// Kernel asked for.
+        kernel: String,
+        /// Engine.
+        engine: EngineKind,
+        /// Replacement policy.
+        cache: CachePolicy,
+        /// Exporter, if data is moved.
+        exporter: Option<Exporter>,
+        /// Seed.
+        seed: u64,
+        /// A command that does the same run.
+        replay: String,
+    },
+    /// Something that may take time begins.
+    Step {
+        /// In words.
+        what: String,
+    },
+    /// The guest ended.
+    GuestEnded {
+        /// How.
+        end: GuestEnd,
+        /// Host time it took.
+        wall_ms: u64,
+    },
+    /// A group of findings.
+    Hazard {
+        /// The group.
+        diagnostic: Diagnostic,
+        /// The finding that stands for it.
+        finding: Box<HazardEntry>,
+        /// DMABUFs concerned.
+        buffers: Vec<Buffer>,
+    },
+    /// What became of the data.
+    Data {
+        /// All ends.
+        data: Data,
+    },
+    /// The run is over.
+    Finished {
+        /// All there is to know.
+        result: Box<RunResult>,
+    },
+}
+
+impl RunEvent {
+    /// The first event of a run.
+    pub fn started(spec: &RunSpec) -> Self {
+        let scenario = &spec.scenario;
+        RunEvent::RunStarted {
+            scenario: scenario.name.clone(),
+            description: scenario.description.clone(),
+            kernel: spec.kernel.0.clone(),
+            engine: spec.engine,
+            cache: scenario.board.cache,
+            exporter: scenario.transfer.as_ref().map(|t| t.exporter),
+            seed: scenario.seed,
+            replay: spec.invocation.clone(),
+        }
+    }
+
+    /// The events that tell a result.
+    pub fn of_result(result: &RunResult) -> Vec<RunEvent> {
+        let mut events = Vec::new();
+        for diagnostic in &result.diagnostics {
+            if let Some(finding) = result.hazards.get(diagnostic.shown) {
+                let buffers = diagnostic.buffers.iter();
+                events.push(RunEvent::Hazard {
+                    diagnostic: diagnostic.clone(),
+                    finding: Box::new(finding.clone()),
+                    buffers: buffers
+                        .filter_map(|i| result.buffers.get(*i))
+                        .cloned()
+                        .collect(),
+                });
+            }
+        }
+        events.push(RunEvent::Data {
+            data: result.data.clone(),
+        });
+        events.push(RunEvent::Finished {
+            result: Box::new(result.clone()),
+        });
+        events
+    }
+}
+
+/// Makes something of the events.
+pub trait Reporter {
+    /// Takes the next event.
+    ///
+    /// # Errors
+    /// Those of its output.
+    fn event(&mut self, event: &RunEvent) -> io::Result<()>;
+}
+
+/// All reporters of a run.
+#[derive(Default)]
+pub struct Reporters<'a>(Vec<(String, Box<dyn Reporter + 'a>)>);
+
+impl<'a> Reporters<'a> {
+    /// Adds one; `output` names where it writes, for messages.
+    pub fn add(&mut self, output: impl Into<String>, reporter: impl Reporter + 'a) {
+        self.0.push((output.into(), Box::new(reporter)));
+    }
+
+    /// Passes an event on to all.
+    ///
+    /// # Errors
+    /// [`Error::Host`] for the first that fails. A closed pipe is no failure: who reads our
+    /// output may stop to.
+    pub fn event(&mut self, event: &RunEvent) -> Result<(), Error> {
+        for (output, reporter) in &mut self.0 {
+            match reporter.event(event) {
+                Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+                    return Err(Error::host(format!("cannot write to {output}"), e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind};
+use staleline_devices::cpu::SiteId;
+use staleline_devices::dma::{MasterId, TransferId};
+use staleline_devices::soc::report::MasterInfo;
+
+use super::*;
+use crate::exit::Error;
+use crate::run::backend::{Backend as _, Quiet};
+use crate::run::directory::{self, RunDir};
+use crate::run::fake::{self, FakeBackend};
+use crate::run::orchestrate::Runner;
+
+/// All that a run with these findings tells, by reporter.
+struct Told {
+    human: String,
+    json: String,
+    lines: String,
+    ktap: String,
+    junit: String,
+}
+
+fn tell(backend: &FakeBackend, settings: &[&str]) -> Told {
+    let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
+    let spec = RunSpec::resolve("iio-capture-nosync", "base", EngineKind::Tcg, &settings).unwrap();
+    backend.check(&spec).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let dir = RunDir::create(root.path()).unwrap();
+    let mut out: [Vec<u8>; 5] = Default::default();
+    let [human, json, lines, ktap, junit] = &mut out;
+    {
+        let mut reporters = Reporters::default();
+        reporters.add(
+            "human",
+            human::Human::new(anstream::StripStream::new(&mut *human)),
+        );
+        reporters.add("json", json::Final(&mut *json));
+        reporters.add("lines", json::Lines(&mut *lines));
+        reporters.add("ktap", ktap::Ktap(&mut *ktap));
+        reporters.add("junit", junit::Junit(&mut *junit));
+        let runner = Runner {
+            backend,
+            progress: &Quiet,
+        };
+        runner.run(&spec, &dir, &mut reporters).unwrap();
+    }
+    assert!(dir.file(directory::RESULT).is_file());
+    let [human, json, lines, ktap, junit] = out.map(|o| String::from_utf8(o).unwrap());
+    Told {
+        human,
+        json,
+        lines,
+        ktap,
+        junit,
+    }
+}
+
+fn stale() -> FakeBackend {
+    FakeBackend::new(|_, e, text| {
+        let domain = &mut e.report.as_mut().unwrap().domain;
+        domain.hazards.push(fake::stale_read(1, false));
+        domain
+            .hazards
+            .extend((2..=6).map(|n| fake::stale_read(n, true)));
+        *text = text.replacen(
+            "\"corrupt\":0,\"first_corrupt\":null",
+            "\"corrupt\":8,\"first_corrupt\":64",
+            1,
+        );
+    })
+}
+
+/// One finding of every kind, so that the wording of each is seen.
+fn every_kind() -> FakeBackend {
+    FakeBackend::new(|_, e, _| {
+        let report = e.report.as_mut().unwrap();
+        report.masters.push(MasterInfo {
+            id: MasterId(1),
+            name: "dwc3".into(),
+            snoops: true,
+        });
+        let cpu = |site| Actor::Cpu { site: SiteId(site) };
+        let dmac = Actor::Device {
+            master: MasterId(0),
+            transfer: TransferId(1),
+        };
+        let usb = Actor::Device {
+            master: MasterId(1),
+            transfer: TransferId::CONTROL,
+        };
+        for (kind, writer, reader) in [
+            (HazardKind::MissingClean, cpu(1), dmac),
+            (HazardKind::MissingClean, usb, dmac),
+            (HazardKind::MissingInvalidate, dmac, usb),
+            (HazardKind::MissingInvalidate, dmac, cpu(1)),
+            (HazardKind::WritebackClobber, dmac, Actor::Unknown),
+            (HazardKind::DiscardedWrite, cpu(1), cpu(2)),
+            (HazardKind::MissingBarrier, cpu(2), dmac),
+            (HazardKind::MismatchedAlias, cpu(1), cpu(9)),
+            (HazardKind::Ownership, dmac, cpu(4)),
+        ] {
+            report.domain.hazards.push(Hazard {
+                kind,
+                writer,
+                reader,
+                last_maintenance: None,
+                ..fake::stale_read(1, false)
+            });
+        }
+    })
+}
+
+#[test]
+fn people_see_one_diagnostic_for_six_transfers() {
+    insta::assert_snapshot!(tell(&stale(), &["frames=6"]).human);
+}
+
+#[test]
+fn every_kind_reads_well() {
+    insta::assert_snapshot!(tell(&every_kind(), &[]).human);
+}
+
+#[test]
+fn a_pass_is_one_line() {
+    insta::assert_snapshot!(tell(&FakeBackend::good(), &[]).human);
+}
+
+#[test]
+fn a_suppressed_operation_is_named() {
+    let backend = FakeBackend::new(|a, e, _| {
+        if a.drop_operation.is_some() {
+            let domain = &mut e.report.as_mut().unwrap().domain;
+            domain.hazards.push(fake::stale_read(3, true));
+        }
+    });
+    insta::assert_snapshot!(tell(&backend, &["drop-maintenance=3"]).human);
+}
+
+#[test]
+fn infrastructure_is_no_failure() {
+    let backend = FakeBackend::without_kernel(|| Error::Kernel("make: not found".into()));
+    let told = tell(&backend, &[]);
+    insta::assert_snapshot!("infra_human", told.human);
+    insta::assert_snapshot!("infra_ktap", told.ktap);
+    assert!(told.junit.contains("errors=\"1\"") && told.junit.contains("failures=\"0\""));
+}
+
+#[test]
+fn the_json_schema_is_stable() {
+    let told = tell(&stale(), &[]);
+    let value: serde_json::Value = serde_json::from_str(&told.json).unwrap();
+    insta::assert_json_snapshot!(value, {
+        ".staleline" => "[version]",
+        ".guest.console_tail" => "[console]",
+    });
+}
+
+#[test]
+fn ktap_and_junit_have_a_case_for_each_diagnostic() {
+    let told = tell(&stale(), &[]);
+    insta::assert_snapshot!("stale_ktap", told.ktap);
+    insta::with_settings!({filters => vec![(r#" uuid="[^"]*""#, ""), (r#" timestamp="[^"]*""#, "")]}, {
+        insta::assert_snapshot!("stale_junit", told.junit);
+    });
+}
+
+#[test]
+fn events_come_in_order() {
+    let told = tell(&stale(), &[]);
+    let names: Vec<String> = told
+        .lines
+        .lines()
+        .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["event"].to_string())
+        .collect();
+    let expect = [
+        "run-started",
+        "step",
+        "guest-ended",
+        "hazard",
+        "data",
+        "finished",
+    ];
+    assert_eq!(names, expect.map(|n| format!("{n:?}")));
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    struct Closed;
+    impl Reporter for Closed {
+        fn event(&mut self, _: &RunEvent) -> std::io::Result<()> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+    }
+    let mut reporters = Reporters::default();
+    reporters.add("pipe", Closed);
+    reporters
+        .event(&RunEvent::Step { what: "x".into() })
+        .unwrap();
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What each end of the data path found.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use staleline_devices::soc::report::SocReport;
+use staleline_protocol::plan::{DataPath, Transfer};
+use staleline_protocol::report::Report;
+
+use super::{Data, End};
+
+/// Name of the end that the agent reports.
+pub const USER: &str = "user";
+
+/// The end that must have checked everything, for the path to be proven.
+pub fn required(path: DataPath) -> &'static str {
+    match path {
+        DataPath::IioCapture => USER,
+        DataPath::IioPlayback | DataPath::UsbToIio => "dac",
+        DataPath::UsbLoopback | DataPath::IioToUsb => "usb-host",
+    }
+}
+
+/// The part of a device's own report that makes it an end of a data path.
+#[derive(Deserialize)]
+struct Checked {
+    checked: u64,
+    corrupt: u64,
+    first_corrupt: Option<u64>,
+}
+
+/// Collects the ends of a run.
+pub fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&SocReport>) -> Data {
+    let Some(transfer) = transfer else {
+        return Data::default();
+    };
+    let mut ends = vec![user(transfer, reports)];
+    for stream in soc.map_or(&[][..], |s| &s.streams) {
+        ends.push(End {
+            name: stream.name.clone(),
+            required: false,
+            checked: stream.checked,
+            corrupt: stream.corrupt,
+            first_corrupt: stream.first_corrupt,
+        });
+    }
+    for (name, value) in soc.iter().flat_map(|s| &s.extra) {
+        if let Ok(found) = Checked::deserialize(value) {
+            ends.push(End {
+                name: name.clone(),
+                required: false,
+                checked: found.checked,
+                corrupt: found.corrupt,
+                first_corrupt: found.first_corrupt,
+            });
+        }
+    }
+    let must = required(transfer.path);
+    if !ends.iter().any(|e| e.name == must) {
+        ends.push(End {
+            name: must.into(),
+            required: true,
+            checked: 0,
+            corrupt: 0,
+            first_corrupt: None,
+        });
+    }
+    for end in &mut ends {
+        end.required = end.name == must;
+    }
+    // A source checks nothing and is no end.
+    ends.retain(|e| e.required || e.checked > 0 || e.corrupt > 0);
+    let required = ends.iter().filter(|e| e.required);
+    Data {
+        planned: transfer.total_bytes(),
+        bytes: required.map(|e| e.checked).min().unwrap_or(0),
+        corrupt_bytes: ends.iter().map(|e| e.corrupt).sum(),
+        first_corrupt: ends.iter().find_map(|e| e.first_corrupt),
+        ends,
+    }
+}
+
+fn user(transfer: &Transfer, reports: &[Report]) -> End {
+    let mut end = End {
+        name: USER.into(),
+        required: false,
+        checked: 0,
+        corrupt: 0,
+        first_corrupt: None,
+    };
+    // A frame counts once, and only for as many bytes as it has: what is checked twice does not
+    // make up for what was not checked.
+    let mut frames: BTreeMap<u32, u64> = BTreeMap::new();
+    for report in reports {
+        if let Report::Data {
+            frame,
+            bytes,
+            corrupt,
+            first_corrupt,
+            ..
+        } = report
+        {
+            end.corrupt = end.corrupt.saturating_add(*corrupt);
+            end.first_corrupt = end.first_corrupt.or(*first_corrupt);
+            if *frame < transfer.frames {
+                let seen = frames.entry(*frame).or_default();
+                *seen = (*seen).max(*bytes).min(transfer.bytes_of_frame(*frame));
+            }
+        }
+    }
+    end.checked = frames.values().sum();
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::fake;
+    use crate::scenario::Scenario;
+
+    fn data(frame: u32, bytes: u64) -> Report {
+        Report::Data {
+            frame,
+            buffer: 0,
+            bytes,
+            corrupt: 0,
+            first_corrupt: None,
+        }
+    }
+
+    #[test]
+    fn frames_count_once() {
+        let plan = Scenario::load("iio-capture").unwrap().plan();
+        let t = plan.transfer.unwrap();
+        let reports: Vec<Report> = (0..6).map(|n| data(n, t.bytes_of_frame(n))).collect();
+        assert_eq!(collect(Some(&t), &reports, None).bytes, t.total_bytes());
+        let twice: Vec<Report> = (0..6).map(|_| data(0, 1 << 40)).collect();
+        assert_eq!(collect(Some(&t), &twice, None).bytes, 12040);
+        let beyond = [data(99, 12040)];
+        assert_eq!(collect(Some(&t), &beyond, None).bytes, 0);
+    }
+
+    #[test]
+    fn a_missing_end_has_checked_nothing() {
+        let plan = Scenario::load("iio-to-usb").unwrap().plan();
+        let data = collect(plan.transfer.as_ref(), &[], Some(&fake::soc_report()));
+        let host = data.ends.iter().find(|e| e.name == "usb-host").unwrap();
+        assert!(host.required && host.checked == 0 && data.bytes == 0);
+    }
+
+    #[test]
+    fn a_devices_own_report_can_be_an_end() {
+        let plan = Scenario::load("iio-to-usb").unwrap().plan();
+        let mut soc = fake::soc_report();
+        soc.extra.insert(
+            "usb-host".into(),
+            serde_json::json!({"checked": 61_200, "corrupt": 3, "first_corrupt": 8, "more": 1}),
+        );
+        let data = collect(plan.transfer.as_ref(), &[], Some(&soc));
+        assert_eq!(
+            (data.bytes, data.corrupt_bytes, data.first_corrupt),
+            (61_200, 3, Some(8))
+        );
+    }
+}

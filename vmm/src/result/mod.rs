@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! `result.json`: what a run found. The types here are its schema; field names are snake_case,
+//! addresses and hashes are hexadecimal strings, sizes are bytes, times are milliseconds of the
+//! host or accesses of the guest's CPU, as named.
+
+pub mod build;
+pub mod diagnostic;
+pub mod ends;
+pub mod verdict;
+
+use serde::{Deserialize, Serialize};
+use staleline_devices::coherency::hazard::HazardKind;
+use staleline_devices::coherency::report::CacheCounters;
+use staleline_devices::cpu::CacheOp;
+use staleline_devices::dma::Direction;
+use staleline_devices::soc::report::DeviceError;
+use staleline_protocol::plan::Exporter;
+
+use crate::board::settings::CachePolicy;
+use crate::run::backend::{GuestEnd, KernelId};
+use crate::run::console::KtapCase;
+use crate::run::spec::EngineKind;
+use crate::symbols::{Hex, Place};
+
+/// Version of `result.json`; additions do not change it.
+pub const SCHEMA: u32 = 1;
+
+/// What a run says about coherency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// All data was moved and checked, and nothing was found.
+    Pass,
+    /// A hazard, corrupt data, or a failed guest test.
+    Fail,
+    /// The run does not say anything.
+    InfraError,
+}
+
+impl Verdict {
+    /// The name used in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Pass => "pass",
+            Verdict::Fail => "fail",
+            Verdict::InfraError => "infra-error",
+        }
+    }
+
+    /// The exit code of a run that ends so.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Verdict::Pass => crate::exit::PASS,
+            Verdict::Fail => crate::exit::FAIL,
+            Verdict::InfraError => crate::exit::INFRA,
+        }
+    }
+}
+
+/// The result of one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Version of the program.
+    pub staleline: String,
+    /// Scenario name.
+    pub scenario: String,
+    /// The kernel; none if there never was one.
+    pub kernel: Option<KernelId>,
+    /// Hash of the guest's initramfs.
+    pub initrd_hash: Option<String>,
+    /// The engine.
+    pub engine: EngineKind,
+    /// Replacement policy.
+    pub cache: CachePolicy,
+    /// Who allocated the DMABUFs, if data was moved.
+    pub exporter: Option<Exporter>,
+    /// Seed of the run.
+    pub seed: u64,
+    /// What the run says.
+    pub verdict: Verdict,
+    /// Why, one sentence each; empty for a pass.
+    pub reasons: Vec<String>,
+    /// Findings grouped for people: one per rule, master and roles.
+    pub diagnostics: Vec<Diagnostic>,
+    /// All findings, one per rule and transfer.
+    pub hazards: Vec<HazardEntry>,
+    /// Findings beyond the sanitizer's limit.
+    pub hazards_dropped: u64,
+    /// What became of the data.
+    pub data: Data,
+    /// Cache maintenance.
+    pub maintenance: Maintenance,
+    /// The operation that was suppressed on purpose.
+    pub drop_maintenance: Option<Dropped>,
+    /// The guest.
+    pub guest: Guest,
+    /// DMABUFs as the agent reported them.
+    pub buffers: Vec<Buffer>,
+    /// Counters of cache and devices.
+    pub machine: Option<Machine>,
+    /// Hash over everything that happened, 16 hexadecimal digits; none if the run broke off.
+    pub run_hash: Option<String>,
+    /// CPU accesses seen.
+    pub accesses: u64,
+    /// Host time of the run, without kernel build and pilot run.
+    pub wall_ms: u64,
+    /// A command that does the same run.
+    pub replay: String,
+}
+
+/// One finding of the sanitizer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HazardEntry {
+    /// The rule.
+    pub kind: HazardKind,
+    /// Whether wrong data was seen, or right data destroyed.
+    pub manifested: bool,
+    /// Lines affected.
+    pub lines: u64,
+    /// Of these, lines on which it manifested.
+    pub manifested_lines: u64,
+    /// Bytes that were wrong.
+    pub wrong_bytes: u64,
+    /// First line.
+    pub first_pa: Hex,
+    /// One past the last line.
+    pub end_pa: Hex,
+    /// Who wrote the data that was not seen or was destroyed.
+    pub writer: Party,
+    /// Who read or destroyed it.
+    pub reader: Party,
+    /// Name of the non-snooping master concerned.
+    pub master: String,
+    /// Its transfer; 0 if none.
+    pub transfer: u32,
+    /// What is missing, in words.
+    pub missing: String,
+    /// Where in guest code the line came into the cache.
+    pub cached_by: Option<Place>,
+    /// The last maintenance on the first line before the finding.
+    pub last_maintenance: Option<LastMaintenance>,
+    /// When the data was written, in accesses since power-on, if known.
+    pub written_at: u64,
+    /// When it was found, in accesses since power-on.
+    pub at: u64,
+    /// Index into `diagnostics`.
+    pub diagnostic: usize,
+}
+
+/// Who made an access.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "kebab-case")]
+pub enum Party {
+    /// Nobody known.
+    Unknown,
+    /// The CPU.
+    Cpu {
+        /// Where in guest code.
+        place: Place,
+    },
+    /// A bus master.
+    Device {
+        /// Its name.
+        master: String,
+        /// Whether it snoops.
+        snoops: bool,
+        /// In which transfer, if it was one.
+        transfer: Option<TransferRef>,
+    },
+}
+
+/// A transfer as the device described it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferRef {
+    /// Its number, from 1.
+    pub id: u32,
+    /// Which way, seen from memory.
+    pub direction: Direction,
+    /// First byte.
+    pub pa: Hex,
+    /// Bytes.
+    pub len: u64,
+    /// Where its descriptor stands; 0 if it was programmed by registers.
+    pub descriptor: Hex,
+    /// Channel or endpoint.
+    pub channel: u8,
+}
+
+/// A maintenance operation on an affected line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastMaintenance {
+    /// What was done.
+    pub op: CacheOp,
+    /// Where in guest code.
+    pub place: Place,
+    /// Who called it, if known.
+    pub caller: Option<Place>,
+    /// Its number since power-on: `drop-maintenance=@N`.
+    pub number: u32,
+    /// When, in accesses since power-on.
+    pub at: u64,
+}
+
+/// Findings of one rule, one master and one pair of roles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnostic {
+    /// The rule.
+    pub kind: HazardKind,
+    /// Whether any finding manifested.
+    pub manifested: bool,
+    /// Findings, that is transfers, together.
+    pub findings: u64,
+    /// Of these, findings that manifested.
+    pub manifested_findings: u64,
+    /// Lines affected.
+    pub lines: u64,
+    /// Of these, lines on which it manifested.
+    pub manifested_lines: u64,
+    /// Bytes that were wrong.
+    pub wrong_bytes: u64,
+    /// Lowest line.
+    pub first_pa: Hex,
+    /// One past the highest line.
+    pub end_pa: Hex,
+    /// DMABUFs concerned: indices into `buffers`.
+    pub buffers: Vec<usize>,
+    /// Index into `hazards` of the finding shown: the first that manifested, else the first.
+    pub shown: usize,
+    /// Places in guest code that read or destroyed, other than the one shown.
+    pub other_readers: u64,
+    /// What to do about it.
+    pub help: String,
+}
+
+/// What became of the data.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Data {
+    /// Bytes the scenario moves.
+    pub planned: u64,
+    /// Bytes checked by the end that checked least, of those that must check.
+    pub bytes: u64,
+    /// Wrong bytes at all ends together.
+    pub corrupt_bytes: u64,
+    /// Stream offset of the first wrong byte at the first end that saw one.
+    pub first_corrupt: Option<u64>,
+    /// Each end.
+    pub ends: Vec<End>,
+}
+
+/// One end of a data path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Its name: `user`, `dac`, `usb-host`, ...
+    pub name: String,
+    /// Whether the path is only proven if this end has checked everything.
+    pub required: bool,
+    /// Bytes checked.
+    pub checked: u64,
+    /// Of these, wrong ones.
+    pub corrupt: u64,
+    /// Stream offset of the first wrong one.
+    pub first_corrupt: Option<u64>,
+}
+
+/// Cache maintenance by virtual address to the PoC.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// Lines cleaned.
+    pub cleaned: u64,
+    /// Lines invalidated.
+    pub invalidated: u64,
+    /// Line operations on DMA memory whose loss would have been a hazard.
+    pub needed: u64,
+    /// Line operations on DMA memory whose loss would not have mattered.
+    pub redundant: u64,
+    /// By function that called the maintenance routine, most lines first.
+    pub callers: Vec<MaintenanceCaller>,
+    /// Operations that touched DMA memory, in order: the K of `drop-maintenance=K` is the index,
+    /// from 1.
+    pub operations: Vec<MaintenanceOp>,
+}
+
+/// Maintenance of DMA memory by one function.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceCaller {
+    /// The function, or an address.
+    pub function: String,
+    /// Operations.
+    pub operations: u64,
+    /// Line operations on DMA memory.
+    pub lines: u64,
+    /// Of these, needed ones.
+    pub needed: u64,
+}
+
+/// One maintenance operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceOp {
+    /// Number since power-on: `drop-maintenance=@N`.
+    pub number: u32,
+    /// What was done.
+    pub op: CacheOp,
+    /// The routine and offset.
+    pub routine: String,
+    /// Who called it, and offset; empty if unknown.
+    pub caller: String,
+    /// First line.
+    pub first_pa: Hex,
+    /// Lines.
+    pub lines: u64,
+    /// Lines of DMA memory.
+    pub dma_lines: u64,
+    /// Of these, lines on which it was needed.
+    pub needed_lines: u64,
+    /// When, in accesses since power-on.
+    pub at: u64,
+    /// Whether it was suppressed on purpose.
+    pub dropped: bool,
+}
+
+/// A maintenance operation that was suppressed on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Its number since power-on.
+    pub number: u32,
+    /// The K asked for, if it was.
+    pub nth: Option<u32>,
+    /// Operations there were to choose from in the pilot run, if there was one.
+    pub of: Option<usize>,
+    /// Whether it came to pass.
+    pub happened: bool,
+}
+
+/// The guest's part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// How it ended.
+    pub end: Option<GuestEnd>,
+    /// Whether the agent started.
+    pub booted: bool,
+    /// Tests the agent announced.
+    pub planned: Option<u32>,
+    /// Their results.
+    pub tests: Vec<KtapCase>,
+    /// Kernel warnings on the console.
+    pub warnings: Vec<String>,
+    /// The last lines of the console.
+    pub console_tail: Vec<String>,
+}
+
+/// A DMABUF.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buffer {
+    /// Order of allocation, from 0.
+    pub index: u32,
+    /// Exporter.
+    pub exporter: String,
+    /// Size.
+    pub bytes: u64,
+    /// Physical extents: first byte, length.
+    pub extents: Vec<(Hex, u64)>,
+}
+
+/// Counters of the machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Cache.
+    pub cache: CacheCounters,
+    /// Data transfers.
+    pub transfers: u64,
+    /// Interrupts raised.
+    pub interrupts: u64,
+    /// Register accesses.
+    pub register_accesses: u64,
+    /// The guest's mistakes as devices met them.
+    pub device_errors: Vec<DeviceError>,
+    /// Device-specific results.
+    pub extra: std::collections::BTreeMap<String, serde_json::Value>,
+}

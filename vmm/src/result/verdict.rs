@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What a run proves.
+//!
+//! Evidence of incoherency makes it a failure, whatever else happened. Without such evidence,
+//! anything that kept the run from checking what it set out to check makes it an infrastructure
+//! error, never a failure and never a pass.
+
+use staleline_protocol::report::Report;
+
+use super::{RunResult, Verdict};
+use crate::run::backend::GuestEnd;
+use crate::run::console::Console;
+
+/// Judges a result whose other fields are complete; sentences say why.
+pub fn judge(
+    result: &RunResult,
+    console: &Console,
+    trouble: Option<&str>,
+) -> (Verdict, Vec<String>) {
+    let broken = obstacles(result, console, trouble);
+    let mut reasons = evidence(result);
+    if broken.is_empty() {
+        // Only a guest that ran to its end is trusted to call its own tests failed.
+        reasons.extend(
+            console
+                .failures()
+                .map(|case| format!("guest test {} failed: {}", case.number, case.name)),
+        );
+    }
+    let verdict = match (reasons.is_empty(), broken.is_empty()) {
+        (true, true) => Verdict::Pass,
+        (true, false) => Verdict::InfraError,
+        (false, _) => Verdict::Fail,
+    };
+    reasons.extend(broken);
+    (verdict, reasons)
+}
+
+fn evidence(result: &RunResult) -> Vec<String> {
+    let mut found = Vec::new();
+    for d in &result.diagnostics {
+        found.push(format!(
+            "{}: {} lines, {} wrong bytes{}",
+            d.kind.name(),
+            d.lines,
+            d.wrong_bytes,
+            if d.manifested { "" } else { " (latent)" }
+        ));
+    }
+    for end in result.data.ends.iter().filter(|e| e.corrupt > 0) {
+        found.push(format!(
+            "{} of {} bytes are corrupt at {}",
+            end.corrupt, end.checked, end.name
+        ));
+    }
+    found
+}
+
+fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Vec<String> {
+    let mut found: Vec<String> = trouble.map(str::to_owned).into_iter().collect();
+    match &result.guest.end {
+        None | Some(GuestEnd::PoweredOff) => {}
+        Some(GuestEnd::TimedOut) => found.push(
+            "the guest did not finish within the time limit; \
+             raise it with --timeout, or see console.log"
+                .into(),
+        ),
+        Some(GuestEnd::Died { what }) => found.push(format!("the guest died: {what}")),
+    }
+    if let Some(line) = &console.crash {
+        found.push(format!("the guest kernel crashed: {line}"));
+    }
+    if let Some(reason) = &console.bail {
+        found.push(format!("the agent gave up: {reason}"));
+    }
+    for report in &console.reports {
+        if let Report::Broken { what } = report {
+            let what: String = what.chars().filter(|c| !c.is_control()).collect();
+            found.push(format!("the agent could not carry out its plan: {what}"));
+        }
+    }
+    // Without an end of the guest it was never started, and the trouble says why.
+    if result.guest.end.is_none() {
+        return found;
+    }
+    if !console.started {
+        found.push("the guest did not boot: the agent never started; see console.log".into());
+    } else if !console.complete() {
+        found.push(format!(
+            "the agent's KTAP output is incomplete: {} results of {} announced",
+            console.cases.len(),
+            console.planned.map_or("none".into(), |n| n.to_string()),
+        ));
+    }
+    if console.damaged > 0 {
+        found.push(format!(
+            "{} of the agent's reports were unreadable",
+            console.damaged
+        ));
+    }
+    if console.truncated {
+        found.push("the console log is too large to be read to its end".into());
+    }
+    for end in &result.data.ends {
+        if end.required && end.checked < result.data.planned {
+            found.push(format!(
+                "{} checked {} of {} bytes",
+                end.name, end.checked, result.data.planned
+            ));
+        }
+    }
+    match &result.machine {
+        None => found.push("the engine left no report of the machine".into()),
+        Some(machine) => found.extend(
+            machine
+                .device_errors
+                .iter()
+                .take(5)
+                .map(|e| format!("{}: {}", e.device, e.what)),
+        ),
+    }
+    if let Some(dropped) = &result.drop_maintenance
+        && !dropped.happened
+    {
+        found.push(format!(
+            "maintenance operation @{} was to be suppressed, but no such operation on DMA memory \
+             took place",
+            dropped.number
+        ));
+    }
+    found
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What the guest said on its console: KTAP results, the agent's reports, signs of trouble.
+//!
+//! KTAP: Documentation/dev-tools/ktap.rst. Only top-level results count; a subtest's result is
+//! in its parent's.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use staleline_protocol::report::Report;
+
+/// Bytes of console output that are read; a guest that says more is cut off.
+pub const MAX_BYTES: u64 = 16 << 20;
+
+/// Reports, results and warnings kept, each.
+const MAX_ITEMS: usize = 1 << 17;
+
+/// Lines of the end kept for reports.
+const TAIL_LINES: usize = 40;
+
+/// One KTAP result line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KtapCase {
+    /// Its number.
+    pub number: u32,
+    /// Its description.
+    pub name: String,
+    /// Whether it passed, or was expected to fail.
+    pub ok: bool,
+    /// Whether it was skipped.
+    pub skipped: bool,
+}
+
+/// The console, taken apart.
+#[derive(Debug, Clone, Default)]
+pub struct Console {
+    /// Whether the agent's KTAP header was seen.
+    pub started: bool,
+    /// Number of tests the agent announced.
+    pub planned: Option<u32>,
+    /// Their results.
+    pub cases: Vec<KtapCase>,
+    /// The reason of a `Bail out!`.
+    pub bail: Option<String>,
+    /// The agent's reports.
+    pub reports: Vec<Report>,
+    /// Report lines that could not be read.
+    pub damaged: u64,
+    /// The first line of a kernel panic or oops.
+    pub crash: Option<String>,
+    /// First lines of kernel warnings.
+    pub warnings: Vec<String>,
+    /// The last lines.
+    pub tail: Vec<String>,
+    /// Whether there was more than [`MAX_BYTES`].
+    pub truncated: bool,
+}
+
+impl Console {
+    /// Reads a console log.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn read(path: &Path) -> std::io::Result<Self> {
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path)?;
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        let truncated = bytes.len() as u64 > MAX_BYTES;
+        let mut console = Console::parse(&String::from_utf8_lossy(&bytes));
+        console.truncated = truncated;
+        Ok(console)
+    }
+
+    /// Takes console output apart.
+    pub fn parse(text: &str) -> Self {
+        let mut console = Console::default();
+        for line in text.lines() {
+            console.line(line.trim_end_matches('\r'));
+        }
+        let lines: Vec<&str> = text.lines().collect();
+        let from = lines.len().saturating_sub(TAIL_LINES);
+        console.tail = lines[from..].iter().map(|l| clean(l)).collect();
+        console
+    }
+
+    /// Whether all announced tests have a result, each once.
+    pub fn complete(&self) -> bool {
+        let expected = self.planned.map(|n| (1..=n).collect::<Vec<u32>>());
+        let mut got: Vec<u32> = self.cases.iter().map(|c| c.number).collect();
+        got.sort_unstable();
+        self.started && expected == Some(got) && self.planned != Some(0)
+    }
+
+    /// Results that are failures.
+    pub fn failures(&self) -> impl Iterator<Item = &KtapCase> {
+        self.cases.iter().filter(|c| !c.ok && !c.skipped)
+    }
+
+    fn line(&mut self, line: &str) {
+        if let Some(report) = Report::from_line(line) {
+            match report {
+                Ok(report) if self.reports.len() < MAX_ITEMS => self.reports.push(report),
+                Ok(_) | Err(_) => self.damaged += 1,
+            }
+        } else if line.starts_with("KTAP version ") {
+            self.started = true;
+        } else if let Some(reason) = line.strip_prefix("Bail out!") {
+            self.bail.get_or_insert_with(|| clean(reason.trim()));
+        } else if let Some(count) = line.strip_prefix("1..") {
+            // A number no agent of ours reaches would make the check for completeness costly.
+            let count = count.split_whitespace().next().and_then(|n| n.parse().ok());
+            self.planned = self.planned.or(count.filter(|n| *n as usize <= MAX_ITEMS));
+        } else if let Some(rest) = line.strip_prefix("ok ") {
+            self.case(rest, true);
+        } else if let Some(rest) = line.strip_prefix("not ok ") {
+            self.case(rest, false);
+        } else {
+            self.kernel(line);
+        }
+    }
+
+    fn case(&mut self, rest: &str, ok: bool) {
+        let (number, text) = rest.split_once(' ').unwrap_or((rest, ""));
+        let Ok(number) = number.parse() else { return };
+        if self.cases.len() >= MAX_ITEMS {
+            return;
+        }
+        let (name, directive) = text.split_once('#').unwrap_or((text, ""));
+        let directive = directive.trim_start().to_ascii_uppercase();
+        self.cases.push(KtapCase {
+            number,
+            name: clean(name.trim().trim_start_matches("- ")),
+            ok: ok || directive.starts_with("TODO") || directive.starts_with("XFAIL"),
+            skipped: directive.starts_with("SKIP"),
+        });
+    }
+
+    fn kernel(&mut self, line: &str) {
+        const CRASHES: [&str; 6] = [
+            "Kernel panic",
+            "Internal error:",
+            "Unable to handle kernel",
+            "kernel BUG at",
+            "BUG: ",
+            "Unable to mount root",
+        ];
+        let text = message(line);
+        if CRASHES.iter().any(|c| text.starts_with(c)) {
+            self.crash.get_or_insert_with(|| clean(text));
+        } else if (text.starts_with("WARNING:") || text.starts_with("DMA-API:"))
+            && self.warnings.len() < MAX_ITEMS
+        {
+            self.warnings.push(clean(text));
+        }
+    }
+}
+
+/// A kernel message without its time stamp.
+fn message(line: &str) -> &str {
+    match line.strip_prefix('[').and_then(|l| l.split_once("] ")) {
+        Some((stamp, text)) if stamp.trim().chars().all(|c| c.is_ascii_digit() || c == '.') => text,
+        _ => line,
+    }
+}
+
+/// Without control characters: the guest shall not write escape sequences to a user's terminal.
+fn clean(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(1000)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GOOD: &str = "[    0.000000] Booting Linux\r\nKTAP version 1\r\n1..3\r\n\
+        ok 1 boot\r\n\x20   KTAP version 1\r\n\x20   1..1\r\n\x20   not ok 1 inner\r\n\
+        # staleline: {\"report\":\"process\",\"pid\":1,\"load_bias\":0}\r\n\
+        not ok 2 - capture # TODO later\r\nok 3 usb # SKIP no gadget\r\n\
+        [    1.000000] reboot: Power down\r\n";
+
+    #[test]
+    fn a_complete_console() {
+        let c = Console::parse(GOOD);
+        assert!(c.started && c.complete());
+        assert_eq!(c.failures().count(), 0);
+        assert_eq!(c.cases[1].name, "capture");
+        assert!(c.cases[2].skipped);
+        assert_eq!(
+            c.reports,
+            [Report::Process {
+                pid: 1,
+                load_bias: 0
+            }]
+        );
+    }
+
+    #[test]
+    fn missing_results_are_incomplete() {
+        for cut in [
+            "KTAP version 1\r\n1..3\r\n",
+            "ok 1 boot\r\n",
+            "1..3\r\n",
+            "ok 3 usb",
+        ] {
+            let c = Console::parse(&GOOD.replacen(cut, "", 1));
+            assert!(!c.complete(), "without {cut:?}");
+        }
+        assert!(!Console::parse("KTAP version 1\n1..0\n").complete());
+        assert!(!Console::parse("KTAP version 1\n1..1\nok 1 a\nok 1 a\n").complete());
+    }
+
+    #[test]
+    fn trouble_is_seen() {
+        let c = Console::parse(
+            "[    1.5] WARNING: CPU: 0 PID: 1 at x\n\
+             [    2.0] Kernel panic - not syncing: \u{1b}[31mno\n\
+             Bail out! no /dev\n# staleline: {oops\nnot ok 1 a\n",
+        );
+        assert_eq!(
+            c.crash.as_deref(),
+            Some("Kernel panic - not syncing: [31mno")
+        );
+        assert_eq!(c.warnings.len(), 1);
+        assert_eq!(c.bail.as_deref(), Some("no /dev"));
+        assert_eq!(c.damaged, 1);
+        assert_eq!(c.failures().count(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn no_output_panics(text in "\\PC{0,300}") {
+            let _ = Console::parse(&text).complete();
+        }
+    }
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! A backend without a guest, for tests.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, LastMaintenance};
+use staleline_devices::coherency::report::{
+    CacheCounters, DomainReport, MaintenanceOp, MaintenanceReport, TransferRecord,
+};
+use staleline_devices::cpu::{CacheOp, SiteId};
+use staleline_devices::dma::{Direction, MasterId, Transfer, TransferId};
+use staleline_devices::soc::report::{MasterInfo, SocReport, StreamReport};
+use staleline_protocol::plan::Plan;
+use staleline_protocol::report::Report;
+
+use super::backend::*;
+use super::spec::RunSpec;
+use crate::exit::Error;
+
+/// A machine on which a capture went well: six transfers, six invalidates.
+pub fn soc_report() -> SocReport {
+    let transfer = |id: u32| TransferRecord {
+        id: TransferId(id),
+        master: MasterId(0),
+        transfer: Transfer {
+            direction: Direction::ToMemory,
+            pa: 0x4500_0000,
+            len: 12040,
+            descriptor: 0x4431_c040,
+            channel: 0,
+        },
+        opened_at: 1000 * u64::from(id),
+        closed_at: Some(1000 * u64::from(id) + 500),
+        bytes: 12040,
+    };
+    let operation = |n: u32| MaintenanceOp {
+        number: 100 + n,
+        op: CacheOp::Invalidate,
+        site: SiteId(2),
+        caller: SiteId(3),
+        first_pa: 0x4500_0000,
+        lines: 189,
+        dma_lines: 189,
+        needed_lines: 189,
+        at: 1000 * u64::from(n) + 600,
+        dropped: false,
+    };
+    SocReport {
+        domain: DomainReport {
+            hazards: Vec::new(),
+            hazards_dropped: 0,
+            maintenance: MaintenanceReport {
+                cleaned: 300,
+                invalidated: 1134,
+                needed: 1134,
+                redundant: 0,
+                operations: (1..=6).map(operation).collect(),
+            },
+            transfers: (1..=6).map(transfer).collect(),
+            transfers_dropped: 0,
+            cache: CacheCounters::default(),
+            accesses: 22_000_000,
+            run_hash: 0x0123_4567_89ab_cdef,
+        },
+        masters: vec![MasterInfo {
+            id: MasterId(0),
+            name: "axi-dmac-rx".into(),
+            snoops: false,
+        }],
+        streams: vec![StreamReport {
+            name: "adc".into(),
+            bytes: 61_200,
+            checked: 0,
+            corrupt: 0,
+            first_corrupt: None,
+        }],
+        interrupts: 6,
+        register_accesses: 200,
+        device_errors: Vec::new(),
+        extra: Default::default(),
+    }
+}
+
+/// A finding: user space read what transfer `id` had written.
+pub fn stale_read(id: u32, manifested: bool) -> Hazard {
+    Hazard {
+        kind: HazardKind::MissingInvalidate,
+        manifested,
+        lines: 189,
+        manifested_lines: if manifested { 189 } else { 0 },
+        wrong_bytes: if manifested { 12_000 } else { 0 },
+        first_pa: 0x4500_0000,
+        end_pa: 0x4500_2f40,
+        writer: Actor::Device {
+            master: MasterId(0),
+            transfer: TransferId(id),
+        },
+        reader: Actor::Cpu { site: SiteId(4) },
+        transfer: TransferId(id),
+        master: MasterId(0),
+        cached_by: SiteId(1),
+        last_maintenance: Some(LastMaintenance {
+            op: CacheOp::Clean,
+            site: SiteId(2),
+            operation: 0,
+            at: 900,
+        }),
+        written_at: 1000 * u64::from(id),
+        at: 1000 * u64::from(id) + 700,
+    }
+}
+
+/// Addresses of the sites above; with the map of [`artifacts`], they have names.
+pub fn sites() -> Sites {
+    Sites::from([
+        (SiteId(1), 0xffff_8000_8001_0014),
+        (SiteId(2), 0xffff_8000_8001_1020),
+        (SiteId(3), 0xffff_8000_8001_2040),
+        (SiteId(4), 0x21_0f30),
+    ])
+}
+
+/// What an agent prints that carries out `plan` without trouble.
+pub fn console(plan: &Plan) -> String {
+    let mut text = "[    0.000000] Booting Linux\r\nKTAP version 1\r\n1..2\r\n\
+                    ok 1 boot\r\n"
+        .to_owned();
+    let mut say = |report: Report| text.push_str(&format!("{}\r\n", report.to_line()));
+    if let Some(t) = &plan.transfer {
+        for index in 0..t.buffers {
+            say(Report::Buffer {
+                index,
+                exporter: t.exporter.name().into(),
+                bytes: t.buffer_bytes,
+                extents: vec![(
+                    0x4500_0000 + u64::from(index) * t.buffer_bytes,
+                    t.buffer_bytes,
+                )],
+                va: 0x7f00_0000,
+            });
+        }
+        for frame in 0..t.frames {
+            say(Report::Data {
+                frame,
+                buffer: frame % t.buffers,
+                bytes: t.bytes_of_frame(frame),
+                corrupt: 0,
+                first_corrupt: None,
+            });
+        }
+    }
+    text.push_str("ok 2 transfer\r\n[    1.000000] reboot: Power down\r\n");
+    text
+}
+
+type Change = dyn Fn(Attempt<'_>, &mut Execution, &mut String) + Sync + Send;
+
+/// Pretends to run guests.
+pub struct FakeBackend {
+    dir: tempfile::TempDir,
+    change: Box<Change>,
+    prepare_error: Option<fn() -> Error>,
+    /// Number dropped in each attempt, in order.
+    pub attempts: Mutex<Vec<Option<u32>>>,
+}
+
+impl FakeBackend {
+    /// All goes well, but for what `change` does to each attempt's outcome and console.
+    pub fn new(
+        change: impl Fn(Attempt<'_>, &mut Execution, &mut String) + Sync + Send + 'static,
+    ) -> Self {
+        FakeBackend {
+            dir: tempfile::tempdir().unwrap(),
+            change: Box::new(change),
+            prepare_error: None,
+            attempts: Mutex::default(),
+        }
+    }
+
+    /// All goes well.
+    pub fn good() -> Self {
+        FakeBackend::new(|_, _, _| {})
+    }
+
+    /// The kernel cannot be built.
+    pub fn without_kernel(error: fn() -> Error) -> Self {
+        FakeBackend {
+            prepare_error: Some(error),
+            ..FakeBackend::good()
+        }
+    }
+}
+
+impl Backend for FakeBackend {
+    fn check(&self, _: &RunSpec) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn prepare(&self, spec: &RunSpec, _: &dyn Progress) -> Result<Artifacts, Error> {
+        if let Some(error) = self.prepare_error {
+            return Err(error());
+        }
+        let map = self.dir.path().join("System.map");
+        std::fs::write(
+            &map,
+            "ffff800080010000 T clear_page\nffff800080011000 T dcache_inval_poc\n\
+             ffff800080012000 t system_heap_dma_buf_begin_cpu_access\n",
+        )
+        .unwrap();
+        Ok(Artifacts {
+            kernel: KernelId {
+                name: spec.kernel.0.clone(),
+                version: "6.12.117".into(),
+                stack: Vec::new(),
+                hash: "5f3e".into(),
+            },
+            image: "/nonexistent/Image".into(),
+            vmlinux: None,
+            system_map: Some(map),
+            source_root: None,
+            initrd: "/nonexistent/initrd".into(),
+            initrd_hash: "77aa".into(),
+            agent_elf: None,
+        })
+    }
+
+    fn execute(&self, attempt: Attempt<'_>) -> Result<Execution, Error> {
+        self.attempts.lock().unwrap().push(attempt.drop_operation);
+        let mut execution = Execution {
+            end: GuestEnd::PoweredOff,
+            console: attempt.dir.join(super::directory::CONSOLE),
+            wall: Duration::from_millis(1540),
+            sites: sites(),
+            report: Some(soc_report()),
+        };
+        if let Some(report) = &mut execution.report {
+            for op in &mut report.domain.maintenance.operations {
+                op.dropped = attempt.drop_operation == Some(op.number);
+            }
+        }
+        let mut text = console(&attempt.spec.scenario.plan());
+        (self.change)(attempt, &mut execution, &mut text);
+        std::fs::write(&execution.console, text).unwrap();
+        Ok(execution)
+    }
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Runs: a scenario resolved into a [`spec::RunSpec`], carried out by a [`backend::Backend`],
+//! judged, and reported.
+
+pub mod backend;
+pub mod console;
+pub mod directory;
+pub mod orchestrate;
+pub mod prebuilt;
+pub mod replay;
+pub mod spec;
+pub mod wiring;
+
+#[cfg(test)]
+pub mod fake;

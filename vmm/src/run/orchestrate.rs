@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Carries out one run: prepare, pilot if one is needed, run, judge, report.
+
+use super::backend::{Artifacts, Attempt, Backend, Execution, GuestEnd, Progress};
+use super::console::Console;
+use super::directory::{self, RunDir};
+use super::spec::RunSpec;
+use crate::exit::{Error, USAGE};
+use crate::report::{Reporters, RunEvent};
+use crate::result::{Dropped, RunResult, build};
+use crate::scenario::DropMaintenance;
+
+/// Carries out runs.
+#[derive(Clone, Copy)]
+pub struct Runner<'a> {
+    /// The rest of the program.
+    pub backend: &'a dyn Backend,
+    /// Told what is being done.
+    pub progress: &'a dyn Progress,
+}
+
+/// What the pilot found out about `drop-maintenance=K`.
+struct Pilot {
+    number: u32,
+    nth: u32,
+    of: usize,
+}
+
+impl Runner<'_> {
+    /// Prepares and carries out a run. Infrastructure trouble ends in a result with that verdict.
+    ///
+    /// # Errors
+    /// Usage errors, and trouble with writing the run's directory.
+    pub fn run(
+        &self,
+        spec: &RunSpec,
+        dir: &RunDir,
+        reporters: &mut Reporters,
+    ) -> Result<RunResult, Error> {
+        reporters.event(&RunEvent::started(spec))?;
+        dir.write_json(directory::SPEC, spec)?;
+        self.progress.step("preparing the guest");
+        match self.backend.prepare(spec, self.progress) {
+            Ok(artifacts) => self.carry_out(spec, &artifacts, dir, reporters),
+            Err(e) => finish(build::infra(spec, None, &infra_only(e)?), dir, reporters),
+        }
+    }
+
+    /// Carries out a run with a guest that is prepared already.
+    ///
+    /// # Errors
+    /// As [`Runner::run`].
+    pub fn run_prepared(
+        &self,
+        spec: &RunSpec,
+        artifacts: &Artifacts,
+        dir: &RunDir,
+        reporters: &mut Reporters,
+    ) -> Result<RunResult, Error> {
+        reporters.event(&RunEvent::started(spec))?;
+        dir.write_json(directory::SPEC, spec)?;
+        self.carry_out(spec, artifacts, dir, reporters)
+    }
+
+    fn carry_out(
+        &self,
+        spec: &RunSpec,
+        artifacts: &Artifacts,
+        dir: &RunDir,
+        reporters: &mut Reporters,
+    ) -> Result<RunResult, Error> {
+        let attempt = self.attempt(spec, artifacts, dir, reporters);
+        let result = match attempt {
+            Ok((execution, console, dropped)) => {
+                let wall_ms = u64::try_from(execution.wall.as_millis()).unwrap_or(u64::MAX);
+                reporters.event(&RunEvent::GuestEnded {
+                    end: execution.end.clone(),
+                    wall_ms,
+                })?;
+                self.progress.step("analysing");
+                build::build(spec, artifacts, &execution, &console, dropped)
+            }
+            Err(e) => build::infra(spec, Some(artifacts), &infra_only(e)?),
+        };
+        finish(result, dir, reporters)
+    }
+
+    fn attempt(
+        &self,
+        spec: &RunSpec,
+        artifacts: &Artifacts,
+        dir: &RunDir,
+        reporters: &mut Reporters,
+    ) -> Result<(Execution, Console, Option<Dropped>), Error> {
+        let mut spec = spec.clone();
+        let mut pilot = None;
+        if let Some(DropMaintenance::Nth(nth)) = spec.scenario.faults.drop_maintenance {
+            let found = self.pilot(&spec, nth, artifacts, dir, reporters)?;
+            // The directory holds what was really run, so that a replay needs no pilot.
+            let number = DropMaintenance::Number(found.number);
+            spec.scenario.faults.drop_maintenance = Some(number);
+            dir.write_json(directory::SPEC, &spec)?;
+            pilot = Some(found);
+        }
+        let dropped = match spec.scenario.faults.drop_maintenance {
+            Some(DropMaintenance::Number(number)) => Some(Dropped {
+                number,
+                nth: pilot.as_ref().map(|p| p.nth),
+                of: pilot.as_ref().map(|p| p.of),
+                happened: false,
+            }),
+            Some(DropMaintenance::Nth(_)) | None => None,
+        };
+        self.step(reporters, "running the guest")?;
+        let execution = self.backend.execute(Attempt {
+            spec: &spec,
+            artifacts,
+            drop_operation: dropped.as_ref().map(|d| d.number),
+            dir: dir.path(),
+        })?;
+        let console = Console::read(&execution.console)
+            .map_err(|e| Error::host(format!("cannot read {}", execution.console.display()), e))?;
+        Ok((execution, console, dropped))
+    }
+
+    /// The same run without the drop: only at its end is it known which operations touched memory
+    /// used for DMA.
+    fn pilot(
+        &self,
+        spec: &RunSpec,
+        nth: u32,
+        artifacts: &Artifacts,
+        dir: &RunDir,
+        reporters: &mut Reporters,
+    ) -> Result<Pilot, Error> {
+        self.step(reporters, "pilot run, to count maintenance operations")?;
+        let path = dir.file(directory::PILOT);
+        std::fs::create_dir_all(&path)
+            .map_err(|e| Error::host(format!("cannot make {}", path.display()), e))?;
+        let mut spec = spec.clone();
+        spec.scenario.faults.drop_maintenance = None;
+        let execution = self.backend.execute(Attempt {
+            spec: &spec,
+            artifacts,
+            drop_operation: None,
+            dir: &path,
+        })?;
+        let why = match (&execution.end, &execution.report) {
+            (GuestEnd::PoweredOff, Some(report)) => {
+                let operations = &report.domain.maintenance.operations;
+                let chosen = usize::try_from(nth - 1)
+                    .ok()
+                    .and_then(|i| operations.get(i));
+                return chosen
+                    .map(|operation| Pilot {
+                        number: operation.number,
+                        nth,
+                        of: operations.len(),
+                    })
+                    .ok_or_else(|| Error::DropOutOfRange {
+                        asked: nth.to_string(),
+                        available: operations.len(),
+                    });
+            }
+            (GuestEnd::PoweredOff, None) => "the engine left no report".to_owned(),
+            (GuestEnd::TimedOut, _) => "the time limit was reached".to_owned(),
+            (GuestEnd::Died { what }, _) => what.clone(),
+        };
+        Err(Error::Pilot { why })
+    }
+
+    fn step(&self, reporters: &mut Reporters, what: &str) -> Result<(), Error> {
+        self.progress.step(what);
+        reporters.event(&RunEvent::Step { what: what.into() })
+    }
+}
+
+/// The text of infrastructure trouble; a usage error stays an error.
+fn infra_only(e: Error) -> Result<String, Error> {
+    if e.exit_code() == USAGE {
+        Err(e)
+    } else {
+        log::debug!("{}", e.render());
+        Ok(e.chain())
+    }
+}
+
+fn finish(result: RunResult, dir: &RunDir, reporters: &mut Reporters) -> Result<RunResult, Error> {
+    dir.write_json(directory::RESULT, &result)?;
+    for event in RunEvent::of_result(&result) {
+        reporters.event(&event)?;
+    }
+    Ok(result)
+}
+
+#[cfg(test)]
+#[path = "orchestrate_tests.rs"]
+mod tests;

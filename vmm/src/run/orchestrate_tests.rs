@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+use super::super::backend::Quiet;
+use super::super::fake::{self, FakeBackend};
+use super::super::spec::EngineKind;
+use super::*;
+use crate::result::Verdict;
+
+fn run(backend: &FakeBackend, scenario: &str, settings: &[&str]) -> Result<RunResult, Error> {
+    let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
+    let spec = RunSpec::resolve(scenario, "base", EngineKind::Tcg, &settings)?;
+    let root = tempfile::tempdir().unwrap();
+    let dir = RunDir::create(root.path()).unwrap();
+    let runner = Runner {
+        backend,
+        progress: &Quiet,
+    };
+    let result = runner.run(&spec, &dir, &mut Reporters::default())?;
+    let written: RunResult = directory::read_json(dir.path(), directory::RESULT).unwrap();
+    assert_eq!(written, result);
+    let spec: RunSpec = directory::read_json(dir.path(), directory::SPEC).unwrap();
+    let drop = spec.scenario.faults.drop_maintenance;
+    assert!(!matches!(drop, Some(DropMaintenance::Nth(_))));
+    Ok(result)
+}
+
+fn verdict(
+    change: impl Fn(Attempt<'_>, &mut Execution, &mut String) + Sync + Send + 'static,
+) -> (Verdict, String) {
+    let r = run(&FakeBackend::new(change), "iio-capture", &[]).unwrap();
+    (r.verdict, r.reasons.join("; "))
+}
+
+#[test]
+fn a_run_without_findings_passes() {
+    let r = run(&FakeBackend::good(), "iio-capture", &[]).unwrap();
+    assert_eq!(
+        (r.verdict, r.reasons.len()),
+        (Verdict::Pass, 0),
+        "{:?}",
+        r.reasons
+    );
+    assert_eq!((r.data.bytes, r.data.planned), (61_200, 61_200));
+    assert_eq!(r.run_hash.as_deref(), Some("0123456789abcdef"));
+    assert_eq!(
+        r.maintenance.callers[0].function,
+        "system_heap_dma_buf_begin_cpu_access"
+    );
+    assert_eq!(
+        run(&FakeBackend::good(), "boot", &[]).unwrap().verdict,
+        Verdict::Pass
+    );
+}
+
+#[test]
+fn evidence_is_a_failure() {
+    let (v, why) = verdict(|_, e, _| {
+        let report = e.report.as_mut().unwrap();
+        report.domain.hazards.push(fake::stale_read(1, false));
+    });
+    assert_eq!(v, Verdict::Fail);
+    assert!(
+        why.contains("missing-invalidate") && why.contains("latent"),
+        "{why}"
+    );
+
+    let corrupt = |_: Attempt<'_>, _: &mut Execution, text: &mut String| {
+        *text = text.replacen("\"corrupt\":0", "\"corrupt\":8", 1);
+    };
+    assert_eq!(verdict(corrupt).0, Verdict::Fail);
+
+    let (v, why) = verdict(|_, _, text| *text = text.replace("ok 2 transfer", "not ok 2 transfer"));
+    assert_eq!(v, Verdict::Fail);
+    assert!(why.contains("guest test 2 failed: transfer"), "{why}");
+}
+
+#[test]
+fn evidence_stands_even_if_the_guest_then_dies() {
+    let (v, why) = verdict(|_, e, _| {
+        e.end = GuestEnd::TimedOut;
+        let report = e.report.as_mut().unwrap();
+        report.domain.hazards.push(fake::stale_read(1, true));
+    });
+    assert_eq!(v, Verdict::Fail);
+    assert!(why.contains("time limit"), "{why}");
+}
+
+type Break = fn(Attempt<'_>, &mut Execution, &mut String);
+
+#[test]
+fn what_proves_nothing_is_neither_pass_nor_failure() {
+    let broken: [(&str, Break); 12] = [
+        ("time limit", |_, e, _| e.end = GuestEnd::TimedOut),
+        ("segfault", |_, e, _| {
+            e.end = GuestEnd::Died {
+                what: "segfault".into(),
+            }
+        }),
+        ("no report", |_, e, _| e.report = None),
+        ("did not boot", |_, _, text| text.clear()),
+        ("incomplete", |_, _, text| {
+            *text = text.replace("ok 2 transfer", "")
+        }),
+        ("gave up: no iio", |_, _, text| {
+            text.push_str("Bail out! no iio\n")
+        }),
+        ("plan: EINVAL", |_, _, text| {
+            text.push_str("# staleline: {\"report\":\"broken\",\"what\":\"EINVAL\"}\n");
+        }),
+        ("unreadable", |_, _, text| text.push_str("# staleline: {\n")),
+        ("crashed: Kernel panic", |_, _, text| {
+            text.push_str("[    1.0] Kernel panic - x\n")
+        }),
+        ("user checked 1000 of 61200", |_, _, text| {
+            *text = text.replace("\"bytes\":12040", "\"bytes\":0");
+        }),
+        ("axi-dmac-rx: bad", |_, e, _| {
+            let errors = &mut e.report.as_mut().unwrap().device_errors;
+            errors.push(staleline_devices::soc::report::DeviceError {
+                device: "axi-dmac-rx".into(),
+                what: "bad".into(),
+            });
+        }),
+        // A failed test in a run that is broken is no finding.
+        ("incomplete", |_, _, text| {
+            *text = text.replace("ok 2 transfer", "not ok 1 boot")
+        }),
+    ];
+    for (expect, change) in broken {
+        let (v, why) = verdict(change);
+        assert_eq!(v, Verdict::InfraError, "{expect}: {why}");
+        assert!(why.contains(expect), "{expect}: {why}");
+    }
+}
+
+#[test]
+fn trouble_before_the_run_has_a_result_too() {
+    let backend = FakeBackend::without_kernel(|| Error::Kernel("make failed".into()));
+    let r = run(&backend, "iio-capture", &[]).unwrap();
+    assert_eq!((r.verdict, r.kernel), (Verdict::InfraError, None));
+    assert_eq!(
+        r.reasons,
+        ["the guest kernel could not be prepared: make failed"]
+    );
+    let backend = FakeBackend::without_kernel(|| Error::UnknownKernel {
+        name: "x".into(),
+        why: "y".into(),
+        help: "z".into(),
+    });
+    assert!(matches!(
+        run(&backend, "boot", &[]),
+        Err(Error::UnknownKernel { .. })
+    ));
+}
+
+#[test]
+fn the_kth_operation_is_found_by_a_pilot() {
+    let backend = FakeBackend::good();
+    let r = run(&backend, "iio-capture", &["drop-maintenance=3"]).unwrap();
+    assert_eq!(*backend.attempts.lock().unwrap(), [None, Some(103)]);
+    let dropped = r.drop_maintenance.unwrap();
+    assert_eq!(
+        (dropped.nth, dropped.of, dropped.happened),
+        (Some(3), Some(6), true)
+    );
+
+    let backend = FakeBackend::good();
+    run(&backend, "iio-capture", &["drop-maintenance=@104"]).unwrap();
+    assert_eq!(*backend.attempts.lock().unwrap(), [Some(104)]);
+}
+
+#[test]
+fn an_operation_that_does_not_exist_is_told() {
+    let e = run(&FakeBackend::good(), "iio-capture", &["drop-maintenance=7"]).unwrap_err();
+    assert_eq!(e.exit_code(), USAGE);
+    assert!(
+        e.render().contains("has 6 maintenance") && e.render().contains("1 to 6"),
+        "{e}"
+    );
+
+    let r = run(
+        &FakeBackend::good(),
+        "iio-capture",
+        &["drop-maintenance=@9"],
+    )
+    .unwrap();
+    assert_eq!(r.verdict, Verdict::InfraError);
+}
+
+#[test]
+fn a_pilot_that_breaks_is_trouble() {
+    let backend = FakeBackend::new(|_, e, _| e.end = GuestEnd::TimedOut);
+    let r = run(&backend, "iio-capture", &["drop-maintenance=1"]).unwrap();
+    assert_eq!(r.verdict, Verdict::InfraError);
+    assert!(r.reasons[0].contains("pilot"), "{:?}", r.reasons);
+}

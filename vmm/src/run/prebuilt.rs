@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! A guest kernel that somebody built already: an `Image`, or a build directory.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::backend::KernelId;
+use crate::exit::Error;
+
+/// Offset and value of the magic number of an arm64 `Image`
+/// (Documentation/arch/arm64/booting.rst).
+const MAGIC: (usize, [u8; 4]) = (56, *b"ARM\x64");
+
+/// Larger images are refused.
+const MAX_IMAGE_BYTES: u64 = 1 << 30;
+
+/// What every kernel says of itself.
+const BANNER: &[u8] = b"Linux version ";
+
+/// Where a build directory keeps its image.
+const IN_BUILD: &str = "arch/arm64/boot/Image";
+
+/// A kernel by path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prebuilt {
+    /// Its `Image`.
+    pub image: PathBuf,
+    /// Its `vmlinux`, if it lies where a build leaves it.
+    pub vmlinux: Option<PathBuf>,
+    /// Its `System.map`, likewise.
+    pub system_map: Option<PathBuf>,
+}
+
+impl Prebuilt {
+    /// Finds it; quick.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKernel`].
+    pub fn find(path: &Path) -> Result<Self, Error> {
+        let image = [path.join(IN_BUILD), path.join("Image"), path.to_owned()]
+            .into_iter()
+            .find(|p| p.is_file())
+            .ok_or_else(|| {
+                bad(
+                    path,
+                    "there is no such file, nor an Image in that directory",
+                )
+            })?;
+        let mut head = [0; 64];
+        std::fs::File::open(&image)
+            .and_then(|mut f| f.read_exact(&mut head))
+            .map_err(|e| bad(path, &format!("cannot read {}: {e}", image.display())))?;
+        if head[MAGIC.0..MAGIC.0 + 4] != MAGIC.1 {
+            return Err(bad(path, "it is no uncompressed arm64 Image"));
+        }
+        let beside = |name: &str| {
+            let dir = image.parent()?;
+            // arch/arm64/boot/Image: three levels below the build directory.
+            let tops = [Some(dir), dir.ancestors().nth(3)];
+            tops.into_iter()
+                .flatten()
+                .map(|d| d.join(name))
+                .find(|p| p.is_file())
+        };
+        Ok(Prebuilt {
+            vmlinux: beside("vmlinux"),
+            system_map: beside("System.map"),
+            image,
+        })
+    }
+
+    /// Who it is; reads the whole image.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
+    pub fn identify(&self, name: &str) -> Result<KernelId, Error> {
+        let size = std::fs::metadata(&self.image).map_err(|e| Error::Kernel(e.into()))?;
+        if size.len() > MAX_IMAGE_BYTES {
+            return Err(Error::Kernel("the image is larger than 1 GiB".into()));
+        }
+        let bytes = std::fs::read(&self.image).map_err(|e| Error::Kernel(e.into()))?;
+        let digest = Sha256::digest(&bytes);
+        Ok(KernelId {
+            name: name.into(),
+            version: version(&bytes).unwrap_or_else(|| "unknown".into()),
+            stack: Vec::new(),
+            hash: digest.iter().map(|b| format!("{b:02x}")).collect(),
+        })
+    }
+}
+
+fn version(image: &[u8]) -> Option<String> {
+    // The first match may be a format string ("Linux version %s"); a release starts with a digit.
+    let starts = image.windows(BANNER.len()).enumerate();
+    starts
+        .filter(|(_, window)| *window == BANNER)
+        .find_map(|(at, _)| {
+            let rest = image.get(at + BANNER.len()..)?;
+            let word = rest.iter().take(64).take_while(|b| b.is_ascii_graphic());
+            let word: String = word.map(|b| char::from(*b)).collect();
+            word.starts_with(|c: char| c.is_ascii_digit())
+                .then_some(word)
+        })
+}
+
+fn bad(path: &Path, why: &str) -> Error {
+    Error::UnknownKernel {
+        name: path.display().to_string(),
+        why: why.into(),
+        help: "give an Image, a kernel build directory, or a name from `staleline kernel list`"
+            .into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> Vec<u8> {
+        let mut bytes = vec![0; 64];
+        bytes[56..60].copy_from_slice(b"ARM\x64");
+        bytes.extend(b"Linux version %s (%s)\0Linux version 6.12.117-staleline (gcc)\0");
+        bytes
+    }
+
+    #[test]
+    fn a_build_directory_has_symbols_too() {
+        let root = tempfile::tempdir().unwrap();
+        let boot = root.path().join("arch/arm64/boot");
+        std::fs::create_dir_all(&boot).unwrap();
+        std::fs::write(boot.join("Image"), image()).unwrap();
+        std::fs::write(root.path().join("vmlinux"), "x").unwrap();
+        let by_dir = Prebuilt::find(root.path()).unwrap();
+        assert_eq!(by_dir, Prebuilt::find(&boot.join("Image")).unwrap());
+        assert_eq!(by_dir.vmlinux, Some(root.path().join("vmlinux")));
+        assert_eq!(by_dir.system_map, None);
+        let id = by_dir.identify("x").unwrap();
+        assert_eq!(
+            (id.version.as_str(), id.hash.len()),
+            ("6.12.117-staleline", 64)
+        );
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(Prebuilt::find(root.path()).is_err());
+        let file = root.path().join("bzImage");
+        std::fs::write(&file, vec![0; 100]).unwrap();
+        let e = Prebuilt::find(&file).unwrap_err();
+        assert!(e.to_string().contains("no uncompressed arm64 Image"), "{e}");
+    }
+}

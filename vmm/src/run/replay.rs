@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The same run again: what differs, and what may be why.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::directory;
+use super::spec::{self, RunSpec};
+use crate::exit::Error;
+use crate::result::RunResult;
+use crate::scenario::limits;
+
+/// An earlier run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Earlier {
+    /// What was run.
+    pub spec: RunSpec,
+    /// What came of it.
+    pub result: RunResult,
+    /// Its hash.
+    pub run_hash: String,
+}
+
+impl Earlier {
+    /// Reads it from its directory.
+    ///
+    /// # Errors
+    /// [`Error::NotARun`] if it is none or did not get far enough to be compared.
+    pub fn read(dir: &Path) -> Result<Self, Error> {
+        let spec: RunSpec = directory::read_json(dir, directory::SPEC)?;
+        let result: RunResult = directory::read_json(dir, directory::RESULT)?;
+        let not_a_run = |why: String| Error::NotARun {
+            path: dir.to_owned(),
+            why,
+        };
+        if spec.schema != spec::SCHEMA {
+            return Err(not_a_run(format!(
+                "run.json has schema {}, this program reads {}",
+                spec.schema,
+                spec::SCHEMA
+            )));
+        }
+        limits::check(
+            &spec.scenario,
+            &dir.join(directory::SPEC).display().to_string(),
+        )?;
+        spec.engine.check()?;
+        let run_hash = result
+            .run_hash
+            .clone()
+            .ok_or_else(|| not_a_run("the run broke off and has no hash to compare with".into()))?;
+        Ok(Earlier {
+            spec,
+            result,
+            run_hash,
+        })
+    }
+}
+
+/// Something that is not as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Name of the field of `result.json`.
+    pub what: String,
+    /// Then.
+    pub before: String,
+    /// Now.
+    pub after: String,
+}
+
+/// The outcome of a replay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Whether the same happened.
+    pub same: bool,
+    /// What happened otherwise.
+    pub differences: Vec<Difference>,
+    /// What went into the run and is not what it was; may be why.
+    pub inputs: Vec<Difference>,
+}
+
+/// Compares two results of what should be the same run.
+pub fn compare(before: &RunResult, after: &RunResult) -> Comparison {
+    let mut differences = Vec::new();
+    let mut differs = |what: &str, get: &dyn Fn(&RunResult) -> String| {
+        note(&mut differences, what, get, before, after);
+    };
+    let text = |o: &Option<String>| o.clone().unwrap_or_else(|| "none".into());
+    differs("run_hash", &|r| text(&r.run_hash));
+    differs("accesses", &|r| r.accesses.to_string());
+    differs("verdict", &|r| r.verdict.name().into());
+    differs("hazards", &|r| r.hazards.len().to_string());
+    differs("data.bytes", &|r| r.data.bytes.to_string());
+    differs("data.corrupt_bytes", &|r| r.data.corrupt_bytes.to_string());
+
+    let mut inputs = Vec::new();
+    let mut differs = |what: &str, get: &dyn Fn(&RunResult) -> String| {
+        note(&mut inputs, what, get, before, after);
+    };
+    differs("staleline", &|r| r.staleline.clone());
+    differs("kernel.hash", &|r| {
+        text(&r.kernel.as_ref().map(|k| k.hash.clone()))
+    });
+    differs("initrd_hash", &|r| text(&r.initrd_hash));
+    Comparison {
+        same: differences.is_empty() && after.run_hash.is_some(),
+        differences,
+        inputs,
+    }
+}
+
+fn note(
+    list: &mut Vec<Difference>,
+    what: &str,
+    get: &dyn Fn(&RunResult) -> String,
+    before: &RunResult,
+    after: &RunResult,
+) {
+    let (before, after) = (get(before), get(after));
+    if before != after {
+        list.push(Difference {
+            what: what.into(),
+            before,
+            after,
+        });
+    }
+}
+
+impl std::fmt::Display for Comparison {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(
+            f,
+            "replay: {}",
+            if self.same { "same" } else { "different" }
+        )?;
+        for d in &self.differences {
+            writeln!(f, "  {}: {} before, {} now", d.what, d.before, d.after)?;
+        }
+        for d in &self.inputs {
+            writeln!(
+                f,
+                "  input {}: {} before, {} now",
+                d.what, d.before, d.after
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::backend::Quiet;
+    use super::super::directory::RunDir;
+    use super::super::fake::FakeBackend;
+    use super::super::orchestrate::Runner;
+    use super::super::spec::EngineKind;
+    use super::*;
+    use crate::report::Reporters;
+
+    fn run(backend: &FakeBackend, spec: &RunSpec, dir: &Path) -> RunResult {
+        let runner = Runner {
+            backend,
+            progress: &Quiet,
+        };
+        let dir = RunDir::create(dir).unwrap();
+        runner.run(spec, &dir, &mut Reporters::default()).unwrap()
+    }
+
+    #[test]
+    fn the_same_run_is_the_same_and_another_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let settings = ["drop-maintenance=2".to_owned()];
+        let spec = RunSpec::resolve("iio-capture", "base", EngineKind::Tcg, &settings).unwrap();
+        let before = run(&FakeBackend::good(), &spec, root.path());
+        let earlier = Earlier::read(root.path()).unwrap();
+        assert_eq!(earlier.result, before);
+
+        let again = FakeBackend::good();
+        let after = run(&again, &earlier.spec, &root.path().join("replay"));
+        assert!(compare(&before, &after).same);
+        // No second pilot: the run is known by its absolute number.
+        assert_eq!(*again.attempts.lock().unwrap(), [Some(102)]);
+
+        let other = FakeBackend::new(|_, e, _| e.report.as_mut().unwrap().domain.run_hash = 1);
+        let mut after = run(&other, &earlier.spec, &root.path().join("replay"));
+        after.initrd_hash = Some("new".into());
+        insta::assert_snapshot!(compare(&before, &after), @r"
+        replay: different
+          run_hash: 0123456789abcdef before, 0000000000000001 now
+          input initrd_hash: 77aa before, new now
+        ");
+    }
+
+    #[test]
+    fn a_run_that_broke_off_cannot_be_compared() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(matches!(
+            Earlier::read(root.path()),
+            Err(Error::NotARun { .. })
+        ));
+        let spec = RunSpec::resolve("boot", "base", EngineKind::Tcg, &[]).unwrap();
+        run(
+            &FakeBackend::new(|_, e, _| e.report = None),
+            &spec,
+            root.path(),
+        );
+        let e = Earlier::read(root.path()).unwrap_err();
+        assert!(e.to_string().contains("broke off"), "{e}");
+    }
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! A run as it is to be carried out, with nothing left to defaults: `run.json`.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Error;
+use crate::names;
+use crate::scenario::Scenario;
+
+/// Version of `run.json`.
+pub const SCHEMA: u32 = 1;
+
+/// What runs the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineKind {
+    /// Stock QEMU with our plugin: exact.
+    Tcg,
+    /// KVM on arm64.
+    Kvm,
+}
+
+impl EngineKind {
+    /// All engines.
+    pub const ALL: [EngineKind; 2] = [EngineKind::Tcg, EngineKind::Kvm];
+
+    /// Refuses what this version cannot run.
+    ///
+    /// # Errors
+    /// [`Error::NotBuilt`].
+    pub fn check(self) -> Result<(), Error> {
+        match self {
+            EngineKind::Tcg => Ok(()),
+            EngineKind::Kvm => Err(Error::NotBuilt {
+                what: "the kvm engine".into(),
+                help: "use --engine tcg, which needs no KVM and sees every access".into(),
+            }),
+        }
+    }
+}
+
+/// Kernel a run uses if none is named: the tree as it is, no patches.
+pub const DEFAULT_KERNEL: &str = "base";
+
+/// Name of a patch stack, or path of a kernel that is built already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KernelChoice(pub String);
+
+impl KernelChoice {
+    /// The path, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        let text = self.0.as_str();
+        (text.contains('/') || text.starts_with('.')).then(|| Path::new(text))
+    }
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSpec {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Version of the program that resolved it.
+    pub staleline: String,
+    /// The scenario with all settings applied.
+    pub scenario: Scenario,
+    /// Name or file the scenario came from.
+    pub origin: String,
+    /// The kernel.
+    pub kernel: KernelChoice,
+    /// The engine.
+    pub engine: EngineKind,
+    /// A command line that gives the same run.
+    pub invocation: String,
+}
+
+impl RunSpec {
+    /// Resolves a scenario by name or file, and the settings of the command line.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn resolve(
+        origin: &str,
+        kernel: &str,
+        engine: EngineKind,
+        settings: &[String],
+    ) -> Result<Self, Error> {
+        engine.check()?;
+        let base = Scenario::load(origin)?;
+        let exporter_set = settings.iter().any(|s| s.starts_with("exporter="));
+        if base.transfer.is_none() && exporter_set {
+            return Err(Error::Setting {
+                setting: "exporter".into(),
+                why: format!(
+                    "scenario {} moves no data, so nothing is exported",
+                    base.name
+                ),
+            });
+        }
+        let scenario = crate::scenario::set::apply(&base, settings)?;
+        let invocation = invocation(origin, kernel, engine, &scenario, settings);
+        Ok(RunSpec {
+            schema: SCHEMA,
+            staleline: env!("CARGO_PKG_VERSION").into(),
+            scenario,
+            origin: origin.into(),
+            kernel: KernelChoice(kernel.into()),
+            engine,
+            invocation,
+        })
+    }
+}
+
+/// Settings that have an option of their own on the command line, shown by it.
+const OPTIONS: [&str; 3] = ["cache", "exporter", "seed"];
+
+fn invocation(
+    origin: &str,
+    kernel: &str,
+    engine: EngineKind,
+    scenario: &Scenario,
+    settings: &[String],
+) -> String {
+    let mut words = vec!["staleline".to_owned(), "run".into(), origin.into()];
+    let mut option = |name: &str, value: String| {
+        words.push(format!("--{name}"));
+        words.push(value);
+    };
+    option("kernel", kernel.into());
+    if engine != EngineKind::Tcg {
+        option("engine", names::name(&engine));
+    }
+    if let Some(transfer) = &scenario.transfer {
+        option("exporter", transfer.exporter.name().into());
+    }
+    option("cache", names::name(&scenario.board.cache));
+    option("seed", scenario.seed.to_string());
+    for setting in settings {
+        let key = setting.split_once('=').map_or("", |(key, _)| key.trim());
+        if !OPTIONS.contains(&key) {
+            option("set", setting.clone());
+        }
+    }
+    words.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" ")
+}
+
+/// Quotes a word for a POSIX shell if it needs it.
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=@:,+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(settings: &[&str]) -> Result<RunSpec, Error> {
+        let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
+        RunSpec::resolve("iio-capture", "base", EngineKind::Tcg, &settings)
+    }
+
+    #[test]
+    fn the_invocation_gives_the_same_run() {
+        let spec = resolve(&["cache=lazy", "seed=7", "frames=9", "drop-maintenance=@4"]).unwrap();
+        assert_eq!(
+            spec.invocation,
+            "staleline run iio-capture --kernel base --exporter system --cache lazy --seed 7 \
+             --set frames=9 --set drop-maintenance=@4"
+        );
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(quote("a b"), "'a b'");
+        assert_eq!(quote("it's"), r"'it'\''s'");
+    }
+
+    #[test]
+    fn kvm_is_refused_at_once() {
+        let e = RunSpec::resolve("nonsense", "base", EngineKind::Kvm, &[]).unwrap_err();
+        assert!(matches!(e, Error::NotBuilt { .. }));
+    }
+
+    #[test]
+    fn an_exporter_needs_a_transfer() {
+        let set = ["exporter=cma".to_owned()];
+        let e = RunSpec::resolve("boot", "base", EngineKind::Tcg, &set).unwrap_err();
+        assert!(e.to_string().contains("moves no data"), "{e}");
+    }
+}

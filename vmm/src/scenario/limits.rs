@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Bounds on what a scenario may ask for, so that a file cannot exhaust host or guest.
+
+use super::{SCHEMA, Scenario, Transfer};
+use crate::exit::Error;
+
+/// Guest RAM in MiB.
+pub const RAM_MIB: std::ops::RangeInclusive<u32> = 64..=2048;
+/// Host seconds.
+pub const TIMEOUT_SECONDS: std::ops::RangeInclusive<u32> = 1..=3600;
+/// DMABUFs.
+pub const BUFFERS: std::ops::RangeInclusive<u32> = 1..=64;
+/// Frames.
+pub const FRAMES: std::ops::RangeInclusive<u32> = 1..=65_536;
+/// Bytes of all frames together.
+pub const TOTAL_BYTES: u64 = 1 << 30;
+/// Guest page size in bytes; DMABUFs are multiples of it.
+pub const PAGE: u64 = 4096;
+/// Frames are multiples of this many bytes: the converters' bus width.
+pub const FRAME_ALIGN: u64 = 8;
+
+/// Checks all bounds.
+///
+/// # Errors
+/// [`Error::Limit`] that names the key, the value, and what is allowed.
+pub fn check(scenario: &Scenario, origin: &str) -> Result<(), Error> {
+    find(scenario).map_err(|what| Error::Limit {
+        origin: origin.to_owned(),
+        what,
+    })
+}
+
+fn find(s: &Scenario) -> Result<(), String> {
+    if s.schema != SCHEMA {
+        return Err(format!(
+            "schema = {} is not known; this program reads schema = {SCHEMA}",
+            s.schema
+        ));
+    }
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if s.name.is_empty() || s.name.len() > 64 || !s.name.chars().all(legal) {
+        return Err(format!(
+            "name = {:?} must be 1 to 64 lower-case letters, digits and dashes",
+            s.name
+        ));
+    }
+    within("timeout-seconds", s.timeout_seconds, TIMEOUT_SECONDS)?;
+    within("board.ram-mib", s.board.ram_mib, RAM_MIB)?;
+    match &s.transfer {
+        Some(t) => transfer(t, s.board.ram_mib),
+        None => Ok(()),
+    }
+}
+
+fn transfer(t: &Transfer, ram_mib: u32) -> Result<(), String> {
+    within("transfer.buffers", t.buffers, BUFFERS)?;
+    within("transfer.frames", t.frames, FRAMES)?;
+    let ram = u64::from(ram_mib) << 20;
+    if t.buffer_bytes == 0 || !t.buffer_bytes.is_multiple_of(PAGE) || t.buffer_bytes > ram {
+        return Err(format!(
+            "transfer.buffer-bytes = {} must be a multiple of {PAGE}, at least {PAGE}, and fit \
+             into guest RAM",
+            t.buffer_bytes
+        ));
+    }
+    // The kernel, the page cache of the initramfs and udmabuf's memfd want room too.
+    let all = t.buffer_bytes * u64::from(t.buffers);
+    if all > ram / 4 {
+        return Err(format!(
+            "transfer.buffers * transfer.buffer-bytes = {all} is more than a quarter of the \
+             guest's RAM ({ram_mib} MiB): reduce one, or raise board.ram-mib"
+        ));
+    }
+    frame("transfer.frame-bytes", t.frame_bytes, t.buffer_bytes)?;
+    if let Some(last) = t.last_frame_bytes {
+        frame("transfer.last-frame-bytes", last, t.buffer_bytes)?;
+    }
+    let total = t.frame_bytes.max(t.last_frame_bytes.unwrap_or(0)) * u64::from(t.frames);
+    if total > TOTAL_BYTES {
+        return Err(format!(
+            "transfer.frames * transfer.frame-bytes = {total} is more than {TOTAL_BYTES}"
+        ));
+    }
+    Ok(())
+}
+
+fn frame(key: &str, bytes: u64, buffer: u64) -> Result<(), String> {
+    if bytes == 0 || !bytes.is_multiple_of(FRAME_ALIGN) || bytes > buffer {
+        return Err(format!(
+            "{key} = {bytes} must be a multiple of {FRAME_ALIGN}, from {FRAME_ALIGN} to \
+             transfer.buffer-bytes ({buffer})"
+        ));
+    }
+    Ok(())
+}
+
+fn within(key: &str, value: u32, range: std::ops::RangeInclusive<u32>) -> Result<(), String> {
+    if range.contains(&value) {
+        Ok(())
+    } else {
+        Err(format!(
+            "{key} = {value} must be from {} to {}",
+            range.start(),
+            range.end()
+        ))
+    }
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! `--set key=value`: any key of the scenario by its dotted path, or by a short form.
+
+use toml::{Table, Value};
+
+use super::{Scenario, limits};
+use crate::exit::Error;
+
+/// Short forms: what is typed, and the key it stands for.
+pub const SHORT: &[(&str, &str)] = &[
+    ("frames", "transfer.frames"),
+    ("buffers", "transfer.buffers"),
+    ("buffer-bytes", "transfer.buffer-bytes"),
+    ("frame-bytes", "transfer.frame-bytes"),
+    ("last-frame-bytes", "transfer.last-frame-bytes"),
+    ("cpu-sync", "transfer.cpu-sync"),
+    ("exporter", "transfer.exporter"),
+    ("cache", "board.cache"),
+    ("snoop-write", "board.snoop-write"),
+    ("ram-mib", "board.ram-mib"),
+    ("timeout", "timeout-seconds"),
+    ("drop-maintenance", "faults.drop-maintenance"),
+];
+
+/// Levels of tables in the longest sensible key, and some more.
+const MAX_DEPTH: usize = 8;
+
+/// The scenario with one setting changed; limits are **not** checked, see [`apply`].
+fn apply_one(scenario: &Scenario, setting: &str) -> Result<Scenario, String> {
+    let (key, text) = setting.split_once('=').ok_or("expected key=value")?;
+    let key = key.trim();
+    let full = SHORT
+        .iter()
+        .find(|(short, _)| *short == key)
+        .map_or(key, |(_, full)| full);
+    // Start from the complete scenario, defaults and all, so that one key of a table can be set.
+    let mut root = Table::try_from(scenario).map_err(|e| e.to_string())?;
+    insert(&mut root, full, value(text.trim()))?;
+    root.try_into()
+        .map_err(|e: toml::de::Error| e.message().to_owned())
+}
+
+/// A TOML value if it reads as one, else a string, so that names need no quotes.
+fn value(text: &str) -> Value {
+    let parsed = toml::from_str::<Table>(&format!("v = {text}"));
+    match parsed
+        .ok()
+        .filter(|t| t.len() == 1)
+        .and_then(|mut t| t.remove("v"))
+    {
+        Some(value) => value,
+        None => Value::String(text.to_owned()),
+    }
+}
+
+fn insert(root: &mut Table, key: &str, value: Value) -> Result<(), String> {
+    let parts: Vec<&str> = key.split('.').collect();
+    if parts.len() > MAX_DEPTH || parts.iter().any(|p| p.is_empty()) {
+        return Err(format!("`{key}` is not a dotted key"));
+    }
+    let (last, tables) = parts.split_last().ok_or("empty key")?;
+    let mut table = root;
+    for part in tables {
+        table = table
+            .entry((*part).to_owned())
+            .or_insert_with(|| Value::Table(Table::new()))
+            .as_table_mut()
+            .ok_or_else(|| format!("`{part}` has no keys below it"))?;
+    }
+    table.insert((*last).to_owned(), value);
+    Ok(())
+}
+
+/// The scenario with all settings applied in order.
+///
+/// # Errors
+/// [`Error::Setting`] for the first that cannot be applied, [`Error::Limit`] if the outcome is
+/// out of bounds.
+pub fn apply(scenario: &Scenario, settings: &[String]) -> Result<Scenario, Error> {
+    let mut changed = scenario.clone();
+    for setting in settings {
+        changed = apply_one(&changed, setting).map_err(|why| Error::Setting {
+            setting: setting.clone(),
+            why,
+        })?;
+    }
+    limits::check(&changed, &format!("scenario {} with --set", scenario.name))?;
+    Ok(changed)
+}

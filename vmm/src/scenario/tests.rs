@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+use proptest::prelude::*;
+
+use super::*;
+use crate::board::settings::{CachePolicy, Port, SnoopWrite};
+
+const SMALL: &str = r#"
+schema = 1
+name = "x"
+description = "d"
+[transfer]
+path = "iio-capture"
+buffers = 1
+frames = 1
+buffer-bytes = 4096
+frame-bytes = 64
+"#;
+
+fn small() -> Scenario {
+    Scenario::parse(SMALL, "test").unwrap()
+}
+
+fn set(settings: &[&str]) -> Result<Scenario, Error> {
+    set::apply(
+        &small(),
+        &settings.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>(),
+    )
+}
+
+#[test]
+fn defaults_are_the_projects_board() {
+    let s = small();
+    assert_eq!(s.board, BoardSettings::default());
+    assert_eq!(s.transfer.unwrap().exporter, Exporter::System);
+}
+
+#[test]
+fn errors_point_into_the_file() {
+    for (text, expect) in [
+        (SMALL.replace("frames = 1", "frmes = 1"), "line 8, column 1"),
+        (SMALL.replace("frames = 1", "frames = -1"), "frames = -1"),
+        (SMALL.replace("iio-capture", "iio"), "unknown variant `iio`"),
+        (format!("{SMALL}\n[usb]\nspeed = 1"), "speed = 1"),
+        (SMALL.replace("schema = 1", "schema = "), "line 2"),
+    ] {
+        let e = Scenario::parse(&text, "file.toml").unwrap_err();
+        let message = e.render();
+        assert!(matches!(e, Error::Syntax { .. }), "{message}");
+        assert!(message.contains(expect), "{message}");
+    }
+}
+
+#[test]
+fn limits_name_the_key() {
+    for (from, to, key) in [
+        ("schema = 1", "schema = 2", "schema = 2"),
+        ("name = \"x\"", "name = \"../x\"", "name"),
+        ("buffers = 1", "buffers = 65", "transfer.buffers"),
+        ("frames = 1", "frames = 0", "transfer.frames"),
+        (
+            "buffer-bytes = 4096",
+            "buffer-bytes = 4000",
+            "transfer.buffer-bytes",
+        ),
+        (
+            "buffer-bytes = 4096",
+            "buffer-bytes = 1073741824",
+            "transfer.buffer-bytes",
+        ),
+        (
+            "buffer-bytes = 4096",
+            "buffer-bytes = 67108864",
+            "a quarter",
+        ),
+        (
+            "frame-bytes = 64",
+            "frame-bytes = 4104",
+            "transfer.frame-bytes",
+        ),
+        (
+            "frame-bytes = 64",
+            "frame-bytes = 63",
+            "transfer.frame-bytes",
+        ),
+        (
+            "frame-bytes = 64",
+            "frame-bytes = 64\nlast-frame-bytes = 0",
+            "last-frame-bytes",
+        ),
+        (
+            "[transfer]",
+            "timeout-seconds = 0\n[transfer]",
+            "timeout-seconds",
+        ),
+        (
+            "[transfer]",
+            "[board]\nram-mib = 63\n[transfer]",
+            "board.ram-mib",
+        ),
+    ] {
+        let text = SMALL.replace(from, to);
+        assert_ne!(text, SMALL);
+        let e = Scenario::parse(&text, "f").unwrap_err();
+        assert!(matches!(e, Error::Limit { .. }), "{to}: {e}");
+        assert!(e.to_string().contains(key), "{to}: {e}");
+    }
+}
+
+#[test]
+fn settings_reach_every_key() {
+    let s = set(&[
+        "transfer.frames=8",
+        "frame-bytes=128",
+        "board.snoop-write=allocate",
+        "cache=lazy",
+        "board.dmac.dma-coherent=true",
+        "board.usb.port=hp",
+        "drop-maintenance=@17",
+        "seed=0x10",
+        "timeout=5",
+        "cpu-sync=false",
+    ])
+    .unwrap();
+    let t = s.transfer.unwrap();
+    assert_eq!((t.frames, t.frame_bytes, t.cpu_sync), (8, 128, false));
+    assert_eq!(s.board.snoop_write, SnoopWrite::Allocate);
+    assert_eq!(s.board.cache, CachePolicy::Lazy);
+    assert_eq!((s.board.dmac.port, s.board.dmac.lies()), (Port::Hp, true));
+    assert_eq!(s.board.usb.port, Port::Hp);
+    assert_eq!(s.faults.drop_maintenance, Some(DropMaintenance::Number(17)));
+    assert_eq!((s.seed, s.timeout_seconds), (16, 5));
+    let nth = set(&["drop-maintenance=3"])
+        .unwrap()
+        .faults
+        .drop_maintenance;
+    assert_eq!(nth, Some(DropMaintenance::Nth(3)));
+}
+
+#[test]
+fn every_short_form_names_a_key() {
+    for (short, full) in set::SHORT {
+        // A value of no type that any key has: the key must be known to complain about it.
+        let e = set(&[&format!("{short}=1979-05-27")])
+            .unwrap_err()
+            .to_string();
+        assert!(!e.contains("unknown field"), "{short} -> {full}: {e}");
+    }
+}
+
+#[test]
+fn wrong_settings_are_told() {
+    for (setting, expect) in [
+        ("frames", "key=value"),
+        ("frame=3", "unknown field `frame`"),
+        ("transfer.frames=many", "invalid type"),
+        ("seed.x=1", "no keys below"),
+        ("a..b=1", "dotted key"),
+        ("drop-maintenance=0", "@N"),
+        ("drop-maintenance=@x", "@N"),
+    ] {
+        let e = set(&[setting]).unwrap_err();
+        assert_eq!(e.exit_code(), crate::exit::USAGE);
+        assert!(e.to_string().contains(expect), "{setting}: {e}");
+    }
+    assert!(matches!(set(&["frames=0"]), Err(Error::Limit { .. })));
+}
+
+#[test]
+fn scenarios_come_back_from_json() {
+    let s = set(&["drop-maintenance=@4"]).unwrap();
+    let json = serde_json::to_string(&s).unwrap();
+    assert_eq!(serde_json::from_str::<Scenario>(&json).unwrap(), s);
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "\\PC{0,200}") {
+        let _ = Scenario::parse(&text, "x");
+        let _ = set(&[&text]);
+    }
+
+    #[test]
+    fn no_numbers_get_past_the_limits(
+        buffers: u32, frames: u32, buffer_bytes in 0..i64::MAX as u64,
+        frame_bytes in 0..i64::MAX as u64, last in 0..i64::MAX as u64, ram: u32,
+    ) {
+        let settings = [
+            format!("buffers={buffers}"), format!("frames={frames}"),
+            format!("buffer-bytes={buffer_bytes}"), format!("frame-bytes={frame_bytes}"),
+            format!("last-frame-bytes={last}"), format!("ram-mib={ram}"),
+        ];
+        if let Ok(s) = set::apply(&small(), &settings) {
+            let t = s.transfer.unwrap();
+            prop_assert!(t.plan().total_bytes() <= limits::TOTAL_BYTES);
+            prop_assert!(t.buffer_bytes * u64::from(t.buffers) <= u64::from(s.board.ram_mib) << 18);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! ELF files with symbols and, if we are lucky, DWARF.
+
+use std::path::{Component, Path, PathBuf};
+
+use addr2line::Loader;
+
+use super::Frame;
+
+/// Inlined callers shown.
+const MAX_FRAMES: usize = 8;
+
+/// An opened ELF file.
+pub struct Elf(Loader);
+
+impl Elf {
+    /// Opens it; debug information is read when first asked for.
+    pub fn load(path: &Path) -> Result<Self, String> {
+        Loader::new(path).map(Elf).map_err(|e| e.to_string())
+    }
+
+    /// The function at an address and those it was inlined into, innermost first.
+    pub fn frames(&self, va: u64, root: Option<&Path>) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        let Ok(mut found) = self.0.find_frames(va) else {
+            return frames;
+        };
+        while let Ok(Some(frame)) = found.next() {
+            let name = frame.function.as_ref().and_then(|f| f.demangle().ok());
+            let location = frame.location.as_ref();
+            let function = match (name, frames.is_empty()) {
+                (Some(name), _) => without_hash(&name),
+                // Assembly has lines but no functions.
+                (None, true) => match self.0.find_symbol(va) {
+                    Some(symbol) => without_hash(&addr2line::demangle_auto(symbol.into(), None)),
+                    None => break,
+                },
+                (None, false) => break,
+            };
+            frames.push(Frame {
+                function,
+                file: location.and_then(|l| l.file).map(|f| relative(f, root)),
+                line: location.and_then(|l| l.line).filter(|line| *line > 0),
+            });
+            if frames.len() == MAX_FRAMES {
+                break;
+            }
+        }
+        frames
+    }
+
+    /// `function+0xoffset` by the symbol table.
+    pub fn symbol(&self, va: u64) -> Option<String> {
+        let info = self.0.find_symbol_info(va)?;
+        let name = addr2line::demangle_auto(info.name().into(), None);
+        Some(with_offset(
+            &without_hash(&name),
+            va.wrapping_sub(info.address()),
+        ))
+    }
+}
+
+/// `name+0xoffset`, or `name` at its start.
+pub fn with_offset(name: &str, offset: u64) -> String {
+    match offset {
+        0 => name.to_owned(),
+        _ => format!("{name}+{offset:#x}"),
+    }
+}
+
+/// A demangled Rust name without the disambiguating hash at its end.
+fn without_hash(name: &str) -> String {
+    match name.rsplit_once("::h") {
+        Some((path, hash)) if hash.len() == 16 && hash.chars().all(|c| c.is_ascii_hexdigit()) => {
+            path.to_owned()
+        }
+        _ => name.to_owned(),
+    }
+}
+
+/// The path as seen from the top of the sources.
+fn relative(file: &str, root: Option<&Path>) -> String {
+    let path = normalise(Path::new(file));
+    if let Some(inner) = root.and_then(|r| path.strip_prefix(normalise(r)).ok()) {
+        return inner.display().to_string();
+    }
+    // Sources moved since the build, or the kernel was built elsewhere.
+    let parts: Vec<_> = path.iter().map(|p| p.to_string_lossy()).collect();
+    let top = parts
+        .iter()
+        .position(|p| p.starts_with("linux-") || p == "linux");
+    match top {
+        Some(i) if i + 1 < parts.len() => parts[i + 1..].join("/"),
+        _ => path.display().to_string(),
+    }
+}
+
+/// Resolves `.` and `..` by the text alone: the directories may no longer exist.
+fn normalise(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if out.file_name().is_some() => {
+                out.pop();
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_named_from_the_top_of_the_sources() {
+        let root = Some(Path::new("/src/k"));
+        assert_eq!(relative("/src/k/mm/shmem.c", root), "mm/shmem.c");
+        assert_eq!(relative("/b/out/../../src/k/./lib/x.S", root), "lib/x.S");
+        let built_elsewhere = "/build/linux-6.12.9/drivers/dma/dma-axi-dmac.c";
+        assert_eq!(
+            relative(built_elsewhere, root),
+            "drivers/dma/dma-axi-dmac.c"
+        );
+        assert_eq!(relative("/home/me/x.rs", None), "/home/me/x.rs");
+    }
+
+    #[test]
+    fn rust_names_lose_their_hash() {
+        assert_eq!(without_hash("a::b::h0123456789abcdef"), "a::b");
+        assert_eq!(without_hash("a::hello"), "a::hello");
+    }
+}

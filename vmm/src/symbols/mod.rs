@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! From guest addresses to functions, files and lines.
+//!
+//! Kernel addresses (bit 55 set) go to `System.map` for names and to `vmlinux` for files, lines
+//! and inlined callers; user addresses to the agent's ELF file. Everything is loaded at first use
+//! and may be missing: what cannot be told is left out.
+
+mod elf;
+mod system_map;
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use staleline_devices::cpu::SiteId;
+
+use crate::run::backend::{Artifacts, Sites};
+use elf::Elf;
+use system_map::SystemMap;
+
+/// A number that is written as `"0x..."`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hex(pub u64);
+
+impl std::fmt::Display for Hex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.strip_prefix("0x")
+            .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+            .map(Hex)
+            .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no hexadecimal number")))
+    }
+}
+
+/// A function that an address belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Its name.
+    pub function: String,
+    /// Source file, relative to the top of the sources where that is known.
+    pub file: Option<String>,
+    /// Line.
+    pub line: Option<u32>,
+}
+
+/// A place in guest code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Address of the instruction.
+    pub va: Hex,
+    /// Whether it is kernel code.
+    pub kernel: bool,
+    /// Function and offset, `clear_page+0x14`.
+    pub symbol: Option<String>,
+    /// The function and those it was inlined into, innermost first; empty without debug
+    /// information.
+    pub frames: Vec<Frame>,
+}
+
+impl Place {
+    /// Name of the function, or the address.
+    pub fn function(&self) -> String {
+        if let Some(frame) = self.frames.first() {
+            return frame.function.clone();
+        }
+        match &self.symbol {
+            Some(symbol) => symbol.split('+').next().unwrap_or_default().to_owned(),
+            None => self.va.to_string(),
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    /// `clear_page (arch/arm64/lib/clear_page.S:24) <- caller`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.frames.is_empty() {
+            match &self.symbol {
+                Some(symbol) => write!(f, "{symbol}")?,
+                None => write!(f, "{}", self.va)?,
+            }
+        }
+        for (i, frame) in self.frames.iter().enumerate() {
+            let arrow = if i > 0 { " <- " } else { "" };
+            write!(f, "{arrow}{}", frame.function)?;
+            match (&frame.file, frame.line) {
+                (Some(file), Some(line)) => write!(f, " ({file}:{line})")?,
+                (Some(file), None) => write!(f, " ({file})")?,
+                _ => {}
+            }
+        }
+        if !self.kernel {
+            write!(f, ", in user space")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where symbols come from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// Kernel ELF file.
+    pub vmlinux: Option<PathBuf>,
+    /// Kernel symbol list.
+    pub system_map: Option<PathBuf>,
+    /// Top of the kernel's sources.
+    pub source_root: Option<PathBuf>,
+    /// The agent's ELF file.
+    pub agent_elf: Option<PathBuf>,
+    /// Difference between an address in the agent's process and in its ELF file.
+    pub agent_bias: u64,
+}
+
+impl Sources {
+    /// Of a run.
+    pub fn of(artifacts: &Artifacts, agent_bias: u64) -> Self {
+        Sources {
+            vmlinux: artifacts.vmlinux.clone(),
+            system_map: artifacts.system_map.clone(),
+            source_root: artifacts.source_root.clone(),
+            agent_elf: artifacts.agent_elf.clone(),
+            agent_bias,
+        }
+    }
+}
+
+/// Resolves places.
+pub struct Symbols {
+    sources: Sources,
+    sites: Sites,
+    map: OnceCell<Option<SystemMap>>,
+    kernel: OnceCell<Option<Elf>>,
+    agent: OnceCell<Option<Elf>>,
+    known: RefCell<HashMap<u64, Place>>,
+}
+
+impl Symbols {
+    /// A resolver; opens nothing yet.
+    pub fn new(sources: Sources, sites: Sites) -> Self {
+        Symbols {
+            sources,
+            sites,
+            map: OnceCell::new(),
+            kernel: OnceCell::new(),
+            agent: OnceCell::new(),
+            known: RefCell::default(),
+        }
+    }
+
+    /// The place of a site; none if the site is unknown.
+    pub fn site(&self, site: SiteId) -> Option<Place> {
+        self.sites.get(&site).map(|va| self.place(*va))
+    }
+
+    /// Function and offset of a site, without opening debug information where possible.
+    pub fn name(&self, site: SiteId) -> Option<String> {
+        let va = *self.sites.get(&site)?;
+        Some(self.symbol(va).unwrap_or_else(|| Hex(va).to_string()))
+    }
+
+    /// All that can be told about an address.
+    pub fn place(&self, va: u64) -> Place {
+        if let Some(place) = self.known.borrow().get(&va) {
+            return place.clone();
+        }
+        let frames = match (is_kernel(va), self.sources.source_root.as_deref()) {
+            (true, root) => self.kernel().map(|elf| elf.frames(va, root)),
+            (false, _) => self.agent().map(|elf| elf.frames(self.in_agent(va), None)),
+        };
+        let place = Place {
+            va: Hex(va),
+            kernel: is_kernel(va),
+            symbol: self.symbol(va),
+            frames: frames.unwrap_or_default(),
+        };
+        self.known.borrow_mut().insert(va, place.clone());
+        place
+    }
+
+    fn symbol(&self, va: u64) -> Option<String> {
+        if !is_kernel(va) {
+            return self.agent()?.symbol(self.in_agent(va));
+        }
+        let map = self.map.get_or_init(|| {
+            let path = self.sources.system_map.as_deref()?;
+            loaded(path, SystemMap::load(path))
+        });
+        match map {
+            Some(map) => map.symbol(va),
+            None => self.kernel()?.symbol(va),
+        }
+    }
+
+    fn in_agent(&self, va: u64) -> u64 {
+        va.wrapping_sub(self.sources.agent_bias)
+    }
+
+    fn kernel(&self) -> Option<&Elf> {
+        lazy(&self.kernel, self.sources.vmlinux.as_deref())
+    }
+
+    fn agent(&self) -> Option<&Elf> {
+        lazy(&self.agent, self.sources.agent_elf.as_deref())
+    }
+}
+
+fn lazy<'a>(cell: &'a OnceCell<Option<Elf>>, path: Option<&Path>) -> Option<&'a Elf> {
+    cell.get_or_init(|| loaded(path?, Elf::load(path?)))
+        .as_ref()
+}
+
+fn loaded<T>(path: &Path, result: Result<T, String>) -> Option<T> {
+    result
+        .inspect_err(|e| log::warn!("no symbols from {}: {e}", path.display()))
+        .ok()
+}
+
+/// Whether TTBR1 translates the address (Arm ARM D8.2, bit 55).
+fn is_kernel(va: u64) -> bool {
+    va & (1 << 55) != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_known_is_an_address() {
+        let symbols = Symbols::new(
+            Sources {
+                vmlinux: Some("/nonexistent/vmlinux".into()),
+                ..Sources::default()
+            },
+            Sites::from([(SiteId(3), 0xffff_8000_1234_5678)]),
+        );
+        let place = symbols.site(SiteId(3)).unwrap();
+        assert_eq!(place.to_string(), "0xffff800012345678");
+        assert_eq!(place.function(), "0xffff800012345678");
+        assert_eq!(symbols.site(SiteId(0)), None);
+    }
+
+    #[test]
+    fn a_system_map_gives_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let map = dir.path().join("System.map");
+        std::fs::write(
+            &map,
+            "ffff800080010000 T clear_page\nffff800080010000 t $x\nffff800080010040 t next\n",
+        )
+        .unwrap();
+        let symbols = Symbols::new(
+            Sources {
+                system_map: Some(map),
+                ..Sources::default()
+            },
+            Sites::from([(SiteId(1), 0xffff_8000_8001_0014)]),
+        );
+        assert_eq!(symbols.name(SiteId(1)).unwrap(), "clear_page+0x14");
+        assert_eq!(symbols.site(SiteId(1)).unwrap().function(), "clear_page");
+    }
+
+    #[test]
+    fn our_own_executable_gives_files_and_lines() {
+        // The test binary stands in for the agent: a static function of known name and file.
+        let exe = std::env::current_exe().unwrap();
+        let address = our_own_executable_gives_files_and_lines as fn() as usize as u64;
+        let bias = load_bias(&exe);
+        let symbols = Symbols::new(
+            Sources {
+                agent_elf: Some(exe),
+                agent_bias: bias,
+                ..Sources::default()
+            },
+            Sites::new(),
+        );
+        let place = symbols.place(address);
+        assert!(
+            place.function().contains("our_own_executable"),
+            "{place:?}, bias {bias:#x}"
+        );
+        let file = place.frames[0].file.clone().unwrap();
+        assert!(file.ends_with("symbols/mod.rs"), "{file}");
+        assert!(place.to_string().ends_with(", in user space"));
+    }
+
+    fn load_bias(exe: &Path) -> u64 {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let exe = exe.canonicalize().unwrap();
+        let line = maps.lines().find(|l| l.ends_with(exe.to_str().unwrap()));
+        u64::from_str_radix(line.unwrap().split('-').next().unwrap(), 16).unwrap()
+    }
+
+    #[test]
+    fn hex_comes_back() {
+        let json = serde_json::to_string(&Hex(0x45a0_0000)).unwrap();
+        assert_eq!(json, "\"0x45a00000\"");
+        assert_eq!(
+            serde_json::from_str::<Hex>(&json).unwrap(),
+            Hex(0x45a0_0000)
+        );
+        assert!(serde_json::from_str::<Hex>("\"45\"").is_err());
+    }
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! `System.map`: `address type name` lines, as `nm` writes them.
+
+use std::path::Path;
+
+/// Functions by address.
+pub struct SystemMap {
+    symbols: Vec<(u64, String)>,
+}
+
+impl SystemMap {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
+        let map = SystemMap::parse(&text);
+        if map.symbols.is_empty() {
+            return Err("it has no code symbols".into());
+        }
+        Ok(map)
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut symbols: Vec<(u64, String)> = text.lines().filter_map(code_symbol).collect();
+        symbols.sort_by_key(|(address, _)| *address);
+        // Of aliases, the first in the file.
+        symbols.dedup_by_key(|(address, _)| *address);
+        SystemMap { symbols }
+    }
+
+    /// `function+0xoffset`.
+    pub fn symbol(&self, va: u64) -> Option<String> {
+        let after = self.symbols.partition_point(|(address, _)| *address <= va);
+        let (address, name) = self.symbols.get(after.checked_sub(1)?)?;
+        Some(super::elf::with_offset(name, va - address))
+    }
+}
+
+fn code_symbol(line: &str) -> Option<(u64, String)> {
+    let mut fields = line.split_whitespace();
+    let address = u64::from_str_radix(fields.next()?, 16).ok()?;
+    let kind = fields.next()?;
+    let name = fields.next()?;
+    // Mapping symbols ($x, $d) mark code and data, they name nothing.
+    (matches!(kind, "T" | "t" | "W" | "w") && !name.starts_with('$'))
+        .then(|| (address, name.to_owned()))
+}
