@@ -1,1 +1,3 @@
 //! staleline
+
+pub mod initramfs;
