@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
 use super::error::InitramfsError;
-use super::toolchain::{MUSL, Toolchain};
+use super::toolchain::Toolchain;
 use super::{CacheDir, Progress, executable, hex, publish};
 
 /// Part of every agent's key: raised whenever the way it is built changes.
@@ -54,7 +54,7 @@ pub(super) fn build(
     let built = compile(workspace, &toolchain, &agents.join("target"), progress)?;
     let bytes = fs::read(&built).map_err(InitramfsError::io("read", &built))?;
     executable::check(&bytes).map_err(|why| InitramfsError::BadAgent { path: built, why })?;
-    publish(&target, &bytes)?;
+    publish(&target, &bytes, 0o755)?;
     Ok(target)
 }
 
@@ -145,9 +145,6 @@ fn cargo(workspace: &Path, toolchain: &Toolchain, target_dir: &Path) -> Command 
     flags.push(format!("--remap-path-prefix={}=.", workspace.display()));
     if let Some(linker) = toolchain.linker() {
         flags.push(format!("-Clinker={linker}"));
-        if toolchain.target == MUSL {
-            flags.push("-Clinker-flavor=ld.lld".into());
-        }
     }
     for (name, _) in std::env::vars_os() {
         // Whatever a surrounding cargo or its user set is about the host.
@@ -185,6 +182,7 @@ fn first_line(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::toolchain::MUSL;
     use super::super::workspace;
     use super::*;
 

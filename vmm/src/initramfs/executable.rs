@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The agent's executable: is it one the guest can run, and what of it must be in memory.
 
+use object::Endianness;
 use object::elf::{EM_AARCH64, ET_DYN, ET_EXEC, FileHeader64, PT_INTERP, PT_LOAD};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
-use object::Endianness;
 
 type Header = FileHeader64<Endianness>;
 
@@ -49,8 +49,8 @@ pub(super) fn loadable(elf: &[u8]) -> object::read::Result<Vec<u8>> {
             end = end.max(at.saturating_add(len));
         }
     }
-    let table = header.e_phoff(endian)
-        + u64::from(header.e_phnum(endian)) * u64::from(header.e_phentsize(endian));
+    let table_len = u64::from(header.e_phnum(endian)) * u64::from(header.e_phentsize(endian));
+    let table = header.e_phoff(endian).saturating_add(table_len);
     let end = usize::try_from(end.max(table)).unwrap_or(usize::MAX);
     let mut out = elf.get(..end).unwrap_or(elf).to_vec();
     for gone in [E_SHOFF, E_SHNUM_SHSTRNDX] {

@@ -20,6 +20,7 @@ mod toolchain;
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy as _;
@@ -109,7 +110,7 @@ fn pack(agent_elf: PathBuf, cache: &CacheDir) -> Result<Initramfs, InitramfsErro
     let hash = hex(&Sha256::digest(&bytes));
     let path = cache.path().join("initramfs").join(format!("{hash}.cpio"));
     if !path.is_file() {
-        publish(&path, &bytes)?;
+        publish(&path, &bytes, 0o644)?;
     }
     Ok(Initramfs {
         path,
@@ -118,12 +119,15 @@ fn pack(agent_elf: PathBuf, cache: &CacheDir) -> Result<Initramfs, InitramfsErro
     })
 }
 
-/// Writes a file of the cache: all of it appears at once, or nothing.
-fn publish(path: &Path, bytes: &[u8]) -> Result<(), InitramfsError> {
+/// Writes a file of the cache with permissions `mode` (the umask applies): all of it appears at
+/// once, or nothing.
+fn publish(path: &Path, bytes: &[u8], mode: u32) -> Result<(), InitramfsError> {
     let dir = path.parent().unwrap_or(path);
     fs::create_dir_all(dir).map_err(InitramfsError::io("create", dir))?;
     let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        let mut file = tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(mode))
+            .tempfile_in(dir)?;
         file.write_all(bytes)?;
         file.persist(path).map_err(|e| e.error)
     };

@@ -130,7 +130,7 @@ fn ask(rustc: &Path, workspace: &Path) -> Option<Toolchain> {
         output(command.args(arguments).current_dir(workspace))
     };
     let sysroot = run(&["--print", "sysroot"])?;
-    let (target, libraries) = [MUSL, GNU].into_iter().find_map(|target| {
+    let (target, libraries) = [GNU, MUSL].into_iter().find_map(|target| {
         let libraries = Path::new(&sysroot)
             .join("lib/rustlib")
             .join(target)
@@ -215,18 +215,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let rustc = fake_rustc(dir.path(), &["x86_64-unknown-linux-gnu"]);
         assert_eq!(ask(&rustc, dir.path()), None);
-        let rustc = fake_rustc(dir.path(), &[GNU]);
-        let found = ask(&rustc, dir.path()).unwrap();
-        assert_eq!(
-            (found.target.as_str(), found.version.as_str()),
-            (GNU, "rustc 9.9")
-        );
-        // Both there: musl needs no C library of the distribution.
         let rustc = fake_rustc(dir.path(), &[MUSL]);
         let found = ask(&rustc, dir.path()).unwrap();
         assert_eq!(
             (found.target.as_str(), found.linker()),
             (MUSL, Some("rust-lld"))
+        );
+        // Both there now.
+        let rustc = fake_rustc(dir.path(), &[GNU]);
+        let found = ask(&rustc, dir.path()).unwrap();
+        assert_eq!(
+            (found.target.as_str(), found.version.as_str()),
+            (GNU, "rustc 9.9")
         );
     }
 
