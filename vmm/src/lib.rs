@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod engine;
 pub mod exit;
 pub mod explain;
+pub mod initramfs;
 pub mod kernel;
 pub mod matrix;
 pub mod names;
@@ -17,4 +18,6 @@ pub mod run;
 pub mod scenario;
 pub mod symbols;
 //! The board and everything around it: boot loading and the engines that run the guest.
+
+//! staleline
 

@@ -69,10 +69,8 @@ impl DmaBuf {
     /// Allocates `bytes` (a multiple of the page size) and maps them.
     ///
     /// The mapping is not touched: a load or store would change what the caches hold, and with it
-    /// the outcome of the run. So its physical extents can only be told where the pages are known
-    /// without an access: udmabuf through a populated mapping of the memfd itself, the system heap
-    /// because its mmap installs all pages at once. The CMA heap's pages appear on first access,
-    /// see [`DmaBuf::learn_extents`].
+    /// the outcome of the run. Physical extents are known for udmabuf only, through a mapping of
+    /// the memfd itself; the kernel does not tell those of a mapped DMABUF.
     pub fn allocate(exporter: Exporter, index: u32, bytes: u64) -> Result<Self, Error> {
         let len = usize::try_from(bytes).map_err(|_| Error::Missing {
             what: format!("room for a buffer of {bytes} bytes"),
@@ -84,11 +82,6 @@ impl DmaBuf {
             Exporter::Cma => (heap(&cma_heap()?, bytes)?, Vec::new()),
         };
         let mapping = Mapping::new(&fd, len, Mode::ReadWrite).call("mmap", "DMABUF")?;
-        let extents = if exporter == Exporter::System {
-            pagemap::extents(&mapping)?
-        } else {
-            extents
-        };
         Ok(DmaBuf {
             fd,
             mapping,
@@ -96,17 +89,6 @@ impl DmaBuf {
             exporter,
             extents,
         })
-    }
-
-    /// After the first access of a phase: whether the physical extents have become known. A CMA
-    /// allocation is contiguous, so one page tells all.
-    pub fn learn_extents(&mut self) -> Result<bool, Error> {
-        if !self.extents.is_empty() || self.exporter != Exporter::Cma {
-            return Ok(false);
-        }
-        let first = pagemap::first_page(&self.mapping)?;
-        self.extents = first.map(|pa| (pa, self.bytes())).into_iter().collect();
-        Ok(first.is_some())
     }
 
     /// Size in bytes.

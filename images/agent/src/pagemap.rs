@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Physical addresses of a mapping, from /proc/self/pagemap
 //! (Documentation/admin-guide/mm/pagemap.rst). Only looks: it never touches the mapped memory.
+//! The kernel shows mappings of bare page frames (VM_PFNMAP), which are those of all DMABUFs, as
+//! holes (walk_page_test in mm/pagewalk.c).
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -27,18 +29,6 @@ pub fn extents(mapping: &Mapping) -> Result<Vec<(u64, u64)>, Error> {
         .chunks_exact(8)
         .map(|e| u64::from_le_bytes(std::array::from_fn(|i| e[i])));
     Ok(join(entries, page as u64).unwrap_or_default())
-}
-
-/// Physical address of the page of the mapping's first byte, if mapped right now.
-pub fn first_page(mapping: &Mapping) -> Result<Option<u64>, Error> {
-    let page = page_size();
-    let mut raw = [0; 8];
-    let at = (mapping.address() / page * 8) as u64;
-    File::open(PAGEMAP)
-        .and_then(|f| f.read_exact_at(&mut raw, at))
-        .file("read", PAGEMAP)?;
-    let joined = join([u64::from_le_bytes(raw)].into_iter(), page as u64);
-    Ok(joined.and_then(|e| e.first().map(|&(start, _)| start)))
 }
 
 fn join(entries: impl Iterator<Item = u64>, page: u64) -> Option<Vec<(u64, u64)>> {

@@ -11,8 +11,7 @@ pub const PREFIX: &str = "# staleline: ";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "kebab-case")]
 pub enum Report {
-    /// A DMABUF was allocated. Comes again for the same index when the guest learns more about it:
-    /// the later one counts.
+    /// A DMABUF was allocated.
     Buffer {
         /// Order of allocation, from 0.
         index: u32,

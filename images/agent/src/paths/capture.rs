@@ -6,7 +6,7 @@ use std::io::Write;
 use staleline_protocol::pattern::Mismatch;
 use staleline_protocol::report::Report;
 
-use super::{Job, data_outcome, report_extents};
+use super::{Job, data_outcome};
 use crate::dmabuf::{Access, Fences};
 use crate::error::Error;
 use crate::iio::{Direction, IioBuffer};
@@ -20,7 +20,7 @@ pub const PHASES: [&str; 5] = ["devices", "buffers", "capture", "data", "teardow
 pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Mismatch, Error> {
     let t = job.transfer;
     let iio = phases.phase(|_| IioBuffer::open(Direction::In))?;
-    let mut buffers = phases.phase(|p| {
+    let buffers = phases.phase(|p| {
         let buffers = job.allocate(p)?;
         for buffer in &buffers {
             iio.attach(buffer)?;
@@ -35,7 +35,7 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
         iio.enable()?;
         let mut seen = Mismatch::default();
         for frame in job.frames() {
-            let buffer = &mut buffers[job.slot(frame.number)];
+            let buffer = &buffers[job.slot(frame.number)];
             buffer.wait(Fences::Writers)?;
             let access = buffer.cpu_access(Access::Read, t.cpu_sync)?;
             let found = access.check(job.pattern, frame.position, frame.bytes);
@@ -48,7 +48,6 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
                 first_corrupt: found.first,
             });
             seen.merge(found);
-            report_extents(buffer, p)?;
             if let Some(next) = frame.number.checked_add(t.buffers)
                 && next < t.frames
             {

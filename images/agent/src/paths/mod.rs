@@ -66,17 +66,6 @@ struct Frame {
     bytes: u64,
 }
 
-/// Reports what was learnt about a buffer by touching it, once.
-fn report_extents<W: Write>(
-    buffer: &mut DmaBuf,
-    phases: &mut Subtests<'_, W>,
-) -> Result<(), Error> {
-    if buffer.learn_extents()? {
-        phases.report(&buffer.report());
-    }
-    Ok(())
-}
-
 /// Judges the data that user space has seen.
 fn data_outcome(seen: &Mismatch) -> Outcome {
     match seen.first {

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use staleline_protocol::pattern::Mismatch;
 
-use super::{Job, report_extents};
+use super::Job;
 use crate::dmabuf::{Access, Fences};
 use crate::error::Error;
 use crate::iio::{Direction, IioBuffer};
@@ -17,7 +17,7 @@ pub const PHASES: [&str; 4] = ["devices", "buffers", "playback", "teardown"];
 pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Mismatch, Error> {
     let t = job.transfer;
     let iio = phases.phase(|_| IioBuffer::open(Direction::Out))?;
-    let mut buffers = phases.phase(|p| {
+    let buffers = phases.phase(|p| {
         let buffers = job.allocate(p)?;
         for buffer in &buffers {
             iio.attach(buffer)?;
@@ -25,18 +25,17 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
         Ok(buffers)
     })?;
 
-    phases.phase(|p| {
+    phases.phase(|_| {
         // The converter starts when all buffers, or all frames, are queued.
         let start = t.buffers.min(t.frames) - 1;
         for frame in job.frames() {
-            let buffer = &mut buffers[job.slot(frame.number)];
+            let buffer = &buffers[job.slot(frame.number)];
             if frame.number >= t.buffers {
                 buffer.wait(Fences::All)?;
             }
             let mut access = buffer.cpu_access(Access::Write, t.cpu_sync)?;
             access.fill(job.pattern, frame.position, frame.bytes);
             access.end()?;
-            report_extents(buffer, p)?;
             iio.enqueue(buffer, frame.bytes)?;
             if frame.number == start {
                 iio.enable()?;
