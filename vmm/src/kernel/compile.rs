@@ -14,7 +14,7 @@ use super::tools::Tools;
 use super::worktree::WorkTree;
 
 /// Lines that make prints for a whole build of the base configuration, about.
-const TYPICAL_STEPS: u64 = 850;
+const TYPICAL_STEPS: u64 = 1200;
 const TAIL_LINES: usize = 25;
 
 /// One configuration of one prepared source tree.
