@@ -8,7 +8,9 @@ pub mod bus;
 pub mod clock;
 pub mod cpu;
 pub mod dma;
+pub mod dwc3;
 pub mod registers;
 pub mod stream;
 #[cfg(any(test, feature = "testutil"))]
 pub mod testutil;
+pub mod usb;
