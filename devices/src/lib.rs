@@ -12,9 +12,11 @@ pub mod converters;
 pub mod cpu;
 pub mod diagnostics;
 pub mod dma;
+pub mod dwc3;
 pub mod registers;
 pub mod soc;
 pub mod spi;
 pub mod stream;
 #[cfg(any(test, feature = "testutil"))]
 pub mod testutil;
+pub mod usb;
