@@ -17,7 +17,4 @@ pub mod result;
 pub mod run;
 pub mod scenario;
 pub mod symbols;
-//! The board and everything around it: boot loading and the engines that run the guest.
-
-//! staleline
 
