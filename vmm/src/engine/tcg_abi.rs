@@ -19,6 +19,9 @@ pub const ABI_VERSION: u32 = 1;
 /// [`FromPlugin::Fatal`]. QEMU itself uses 0 and 1.
 pub const FATAL_EXIT_CODE: i32 = 86;
 
+/// How the machine's own log messages start, among others on QEMU's stderr.
+pub const LOG_PREFIX: &str = "staleline: ";
+
 /// The machines that the plugin can host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

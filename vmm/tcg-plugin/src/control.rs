@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use staleline::engine::tcg_abi::{FromPlugin, ToPlugin};
+use staleline::engine::tcg_abi::{FromPlugin, LOG_PREFIX, ToPlugin};
 
 /// Longest message from the parent, in bytes.
 const MESSAGE_LIMIT: u64 = 1 << 16;
@@ -28,7 +28,7 @@ pub fn open(socket: UnixStream) -> Result<(), String> {
 /// Sends a message. Failure is logged only: the parent sees the socket close.
 pub fn send(message: &FromPlugin) {
     let Some(mut socket) = SOCKET.get() else {
-        eprintln!("staleline: {message:?}");
+        eprintln!("{LOG_PREFIX}{message:?}");
         return;
     };
     let sent = serde_json::to_vec(message)
@@ -38,7 +38,7 @@ pub fn send(message: &FromPlugin) {
             socket.write_all(&line)
         });
     if let Err(e) = sent {
-        eprintln!("staleline: cannot reach the parent process: {e}");
+        eprintln!("{LOG_PREFIX}cannot reach the parent process: {e}");
     }
 }
 

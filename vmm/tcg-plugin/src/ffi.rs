@@ -26,14 +26,14 @@ use qemu_plugin_sys::{
     qemu_plugin_tb_n_insns,
 };
 use staleline::engine::tcg_abi::{
-    ABI_VERSION, FATAL_EXIT_CODE, FromPlugin, Guest, GuestKind, TcgConfig,
+    ABI_VERSION, FATAL_EXIT_CODE, FromPlugin, Guest, GuestKind, LOG_PREFIX, TcgConfig,
 };
 use staleline_devices::cpu::SiteId;
 
 use crate::core::{Core, Cpu, Sites};
 use crate::decode::{self, Insn, Op};
 use crate::probe::Probe;
-use crate::{control, start};
+use crate::{control, logger, start};
 
 // GLib, which is part of every QEMU process.
 unsafe extern "C" {
@@ -44,7 +44,7 @@ unsafe extern "C" {
 
 /// The interface version this library speaks: 4, of QEMU 9.2. QEMU reads the symbol.
 #[unsafe(no_mangle)]
-pub static qemu_plugin_version: c_int = QEMU_PLUGIN_VERSION as c_int;
+pub static qemu_plugin_version: c_int = QEMU_PLUGIN_VERSION.cast_signed();
 
 /// How long QEMU's main loop may take to set an interrupt line.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -108,10 +108,11 @@ pub unsafe extern "C" fn qemu_plugin_install(
     let config = match configure(args) {
         Ok(config) => config,
         Err(message) => {
-            eprintln!("staleline: {message}");
+            eprintln!("{LOG_PREFIX}{message}");
             return -1;
         }
     };
+    logger::install();
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         hook(info);

@@ -10,7 +10,7 @@ mod lines;
 mod supervise;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -86,6 +86,16 @@ impl Engine for TcgEngine {
             sites: run_dir.join("sites.bin"),
         };
 
+        // What an earlier run has left here must not pass for this one's.
+        for path in [&paths.console, &paths.events, &paths.sites] {
+            match std::fs::remove_file(path) {
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(os("remove an earlier run's files")(e));
+                }
+                _ => {}
+            }
+        }
+
         let ram = memfd("guest-ram", "allocate guest RAM")?;
         ram.set_len(job.ram_bytes + job.window_bytes)
             .map_err(os("allocate guest RAM"))?;
@@ -158,7 +168,8 @@ struct RunPaths {
 
 fn check(job: &Job) -> Result<(), EngineError> {
     let bad = |what: &str| Err(EngineError::BadJob(what.into()));
-    if job.ram_bytes == 0 || job.ram_bytes % MIB != 0 || job.window_bytes % MIB != 0 {
+    let whole = job.ram_bytes.is_multiple_of(MIB) && job.window_bytes.is_multiple_of(MIB);
+    if job.ram_bytes == 0 || !whole {
         return bad("RAM and windows must be multiples of 1 MiB, RAM more than none");
     }
     match job.ram_bytes.checked_add(job.window_bytes) {

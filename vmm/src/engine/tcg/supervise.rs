@@ -9,7 +9,8 @@ use std::process::{Child, ChildStderr, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde_json::{Value, json};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::timerfd::TimerFd;
@@ -17,7 +18,7 @@ use vmm_sys_util::timerfd::TimerFd;
 use super::lines::{Lines, Tail, file_tail};
 use super::{EngineError, os};
 use crate::engine::GuestEnd;
-use crate::engine::tcg_abi::{FATAL_EXIT_CODE, FromPlugin, TcgStats, ToPlugin};
+use crate::engine::tcg_abi::{FATAL_EXIT_CODE, FromPlugin, LOG_PREFIX, TcgStats, ToPlugin};
 
 /// QOM parent of the devices that the board creates.
 const BOARD: &str = "/machine/unattached";
@@ -55,11 +56,14 @@ impl Supervision<'_> {
                 program: self.program.to_owned(),
                 source,
             })?;
-        let mut child = Reaper(child);
+        let mut child = Reaper {
+            child,
+            status: None,
+        };
         // The command holds the child's ends of the sockets; ours must see them close.
         drop(std::mem::replace(&mut self.command, Command::new("")));
 
-        let session = Session::new(&mut child.0, qmp, control, self.timeout)?;
+        let session = Session::new(&mut child.child, qmp, control, self.timeout)?;
         let mut manager = EventManager::new().map_err(events_failed)?;
         let id = manager.add_subscriber(session);
         let exited = |manager: &mut EventManager<Session>| {
@@ -110,6 +114,16 @@ impl Supervision<'_> {
             Some(reason) => return Err(no_power_off(reason)),
             None => return Err(no_power_off("no reason given")),
         };
+        for line in stderr.lines() {
+            // QEMU itself has a warning about every run whose guest once had no timer.
+            let own = line.starts_with(LOG_PREFIX);
+            let level = if own {
+                log::Level::Warn
+            } else {
+                log::Level::Debug
+            };
+            log::log!(level, "{line}");
+        }
         let (stats, report) = session
             .finished
             .ok_or_else(|| EngineError::Protocol("the plugin has not reported".into()))?;
@@ -129,7 +143,7 @@ impl Supervision<'_> {
                 program: self.program.to_owned(),
             };
         }
-        if stderr.contains("Could not load plugin") || stderr.contains("TCG plugin") {
+        if stderr.contains("Could not load plugin") {
             return EngineError::PluginRejected {
                 plugin: self.plugin.to_owned(),
                 stderr,
@@ -144,23 +158,30 @@ fn events_failed(error: event_manager::Error) -> EngineError {
 }
 
 /// Kills and reaps the process when it goes out of scope.
-struct Reaper(Child);
+struct Reaper {
+    child: Child,
+    status: Option<ExitStatus>,
+}
 
 impl Reaper {
     /// Ends the process if it still runs; its exit status.
     fn end(&mut self) -> std::io::Result<ExitStatus> {
-        if let Some(status) = self.0.try_wait()? {
+        if let Some(status) = self.status {
             return Ok(status);
         }
-        self.0.kill()?;
-        self.0.wait()
+        // The whole group: "QEMU" may be a script that has started it. An exit status that is
+        // there already stays, and until it is taken the group's number cannot be used again.
+        kill_process_group(Pid::from_child(&self.child), Signal::KILL)?;
+        let status = self.child.wait()?;
+        self.status = Some(status);
+        Ok(status)
     }
 }
 
 impl Drop for Reaper {
     fn drop(&mut self) {
         if let Err(e) = self.end() {
-            log::error!("cannot end QEMU, process {}: {e}", self.0.id());
+            log::error!("cannot end QEMU, process {}: {e}", self.child.id());
         }
     }
 }
@@ -216,6 +237,12 @@ impl Session {
         let what = "watch QEMU";
         let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())
             .map_err(|e| os(what)(e.into()))?;
+        let stderr = child.stderr.take();
+        if let Some(stderr) = &stderr {
+            fcntl_getfl(stderr)
+                .and_then(|flags| fcntl_setfl(stderr, flags | OFlags::NONBLOCK))
+                .map_err(|e| os(what)(e.into()))?;
+        }
         let mut timer = TimerFd::new().map_err(|e| os(what)(e.into()))?;
         timer.reset(timeout, None).map_err(|e| os(what)(e.into()))?;
         Ok(Session {
@@ -223,7 +250,7 @@ impl Session {
             timer,
             qmp: Lines::new(qmp).map_err(os(what))?,
             control: Lines::new(control).map_err(os(what))?,
-            stderr: child.stderr.take(),
+            stderr,
             awaiting: Awaiting::Greeting,
             resumed: Instant::now(),
             wall_time: Duration::ZERO,
@@ -240,12 +267,7 @@ impl Session {
     fn drain(&mut self) {
         self.read_qmp();
         self.read_control();
-        if let Some(mut stderr) = self.stderr.take() {
-            // The process is gone, so this ends; an error only shortens a message.
-            let mut rest = Vec::new();
-            let _ = stderr.read_to_end(&mut rest);
-            self.stderr_tail.push(&rest);
-        }
+        while self.read_stderr() {}
     }
 
     fn protocol_error(&mut self, message: String) {
@@ -336,16 +358,15 @@ impl Session {
         }
     }
 
-    /// Reads what there is of stderr; whether it goes on.
+    /// Reads some of what there is of stderr; whether there may be more.
     fn read_stderr(&mut self) -> bool {
         let mut chunk = [0; 4096];
-        // It is ready, so this does not block.
         match self.stderr.as_mut().map(|stderr| stderr.read(&mut chunk)) {
             Some(Ok(len)) if len > 0 => {
                 self.stderr_tail.push(&chunk[..len]);
                 true
             }
-            Some(Err(e)) if e.kind() == std::io::ErrorKind::Interrupted => true,
+            Some(Err(e)) => e.kind() == std::io::ErrorKind::Interrupted,
             _ => false,
         }
     }
@@ -398,7 +419,8 @@ impl MutEventSubscriber for Session {
                 self.read_control();
                 !self.control.closed
             }
-            _ => self.read_stderr(),
+            // The end of the stream, too, is an event; anything else comes once it is there.
+            _ => self.read_stderr() || !events.event_set().contains(EventSet::HANG_UP),
         };
         if !goes_on && let Err(e) = ops.remove(events) {
             self.protocol_error(format!("watching QEMU: {e}"));

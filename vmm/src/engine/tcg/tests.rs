@@ -117,12 +117,23 @@ fn a_qemu_that_will_not_take_the_plugin_is_told_apart() {
 fn silence_ends_with_the_timeout() {
     let mut bench = Bench::new();
     bench.job.timeout = Duration::from_millis(300);
-    std::fs::write(bench.dir.path().join("console.log"), "last console line\n").unwrap();
     let started = Instant::now();
     match bench.error("silent") {
         EngineError::Timeout { console, .. } => assert_eq!(console, "last console line"),
         other => panic!("{other:?}"),
     }
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_script_around_qemu_does_not_outlive_the_timeout() {
+    let mut bench = Bench::new();
+    bench.job.timeout = Duration::from_millis(300);
+    let started = Instant::now();
+    assert!(matches!(
+        bench.error("wrapper"),
+        EngineError::Timeout { .. }
+    ));
     assert!(started.elapsed() < Duration::from_secs(20));
 }
 
@@ -178,8 +189,11 @@ fn senseless_jobs_are_refused() {
 }
 
 #[test]
-fn nothing_is_left_in_the_run_directory_but_outputs() {
+fn nothing_is_left_in_the_run_directory_not_even_by_an_earlier_run() {
     let bench = Bench::new();
+    for old in ["console.log", "events.jsonl", "sites.bin"] {
+        std::fs::write(bench.dir.path().join(old), "old").unwrap();
+    }
     bench.error("crash");
     let mut names: Vec<_> = std::fs::read_dir(bench.dir.path())
         .unwrap()

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A minimal board for guests under test.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "this is a part of tests")]
 #![allow(dead_code, reason = "every test program uses its own part")]
 
 pub mod asm;
