@@ -6,6 +6,7 @@
 //! [`machine`] into a chip, [`Board::table`] into text.
 
 pub mod fdt;
+pub mod guest;
 pub mod machine;
 pub mod settings;
 

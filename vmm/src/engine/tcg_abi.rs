@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use staleline_devices::cpu::CpuEvents;
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{GuestMemoryMmap, MmapRegion};
 
 /// Version of everything in this module; both halves must agree.
 pub const ABI_VERSION: u32 = 1;
@@ -28,6 +28,8 @@ pub const LOG_PREFIX: &str = "staleline: ";
 pub enum GuestKind {
     /// No devices: counts and hashes what the CPU does. For checks of the engine itself.
     Probe,
+    /// The board: [`crate::board::guest::BoardGuest`].
+    Board,
 }
 
 /// The plugin's configuration.
@@ -121,6 +123,8 @@ pub struct GuestContext {
     pub ram: GuestMemoryMmap,
     /// The device windows, as the guest's CPU sees them.
     pub windows: GuestMemoryMmap,
+    /// Both, the windows behind RAM, in one mapping of the machine's own.
+    pub mapping: MmapRegion,
     /// Physical address of the first byte of RAM.
     pub ram_base: u64,
     /// Bytes of RAM.

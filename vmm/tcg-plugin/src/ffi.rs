@@ -25,6 +25,7 @@ use qemu_plugin_sys::{
     qemu_plugin_register_vcpu_tb_trans_cb, qemu_plugin_tb, qemu_plugin_tb_get_insn,
     qemu_plugin_tb_n_insns,
 };
+use staleline::board::guest::BoardGuest;
 use staleline::engine::tcg_abi::{
     ABI_VERSION, FATAL_EXIT_CODE, FromPlugin, Guest, GuestKind, LOG_PREFIX, TcgConfig,
 };
@@ -120,6 +121,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
     }));
     match config.guest {
         GuestKind::Probe => register::<Probe>(id, config),
+        GuestKind::Board => register::<BoardGuest>(id, config),
     }
     0
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::net::UnixStream;
 
 use staleline::engine::tcg_abi::{Guest, GuestContext, TcgConfig};
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, MmapRegion};
 
 use crate::core::{Core, Parts};
 use crate::qtest::Qtest;
@@ -33,9 +33,11 @@ pub fn core<M: Guest>(
         window_base,
         config.window_bytes,
     )?;
+    let mapping = map_whole(config.ram_fd, config.ram_bytes + config.window_bytes)?;
     let machine = M::new(GuestContext {
         ram: ram.clone(),
         windows,
+        mapping,
         ram_base: config.ram_base,
         ram_bytes: config.ram_bytes,
         window_base,
@@ -56,13 +58,26 @@ fn map(fd: i32, offset: u64, base: u64, bytes: u64) -> Result<GuestMemoryMmap, S
     if bytes == 0 {
         return Ok(GuestMemoryMmap::new());
     }
-    let failed = |e: &dyn std::error::Error| format!("cannot map guest memory: {e}");
-    let file = File::options()
+    let len = usize::try_from(bytes).map_err(|e| failed(&e))?;
+    let file = FileOffset::new(ram_file(fd)?, offset);
+    let region = (GuestAddress(base), len, Some(file));
+    GuestMemoryMmap::from_ranges_with_files([region]).map_err(|e| failed(&e))
+}
+
+/// Maps the whole RAM file.
+fn map_whole(fd: i32, bytes: u64) -> Result<MmapRegion, String> {
+    let len = usize::try_from(bytes).map_err(|e| failed(&e))?;
+    MmapRegion::from_file(FileOffset::new(ram_file(fd)?, 0), len).map_err(|e| failed(&e))
+}
+
+fn ram_file(fd: i32) -> Result<File, String> {
+    File::options()
         .read(true)
         .write(true)
         .open(format!("/proc/self/fd/{fd}"))
-        .map_err(|e| failed(&e))?;
-    let len = usize::try_from(bytes).map_err(|e| failed(&e))?;
-    let region = (GuestAddress(base), len, Some(FileOffset::new(file, offset)));
-    GuestMemoryMmap::from_ranges_with_files([region]).map_err(|e| failed(&e))
+        .map_err(|e| failed(&e))
+}
+
+fn failed(e: &dyn std::error::Error) -> String {
+    format!("cannot map guest memory: {e}")
 }
