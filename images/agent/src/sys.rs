@@ -213,6 +213,7 @@ impl Mapping {
     ///
     /// # Panics
     /// If it is outside the mapping or misaligned: a bug of the agent.
+    #[inline]
     fn place<T>(&self, at: usize) -> *mut T {
         let inside = at
             .checked_add(size_of::<T>())

@@ -41,6 +41,12 @@ impl SiteTable {
         }
     }
 
+    /// All known sites with their addresses, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (SiteId, u64)> + '_ {
+        // At most LIMIT entries, so no truncation.
+        self.0.iter().enumerate().skip(1).map(|(n, pc)| (SiteId(n as u32), *pc))
+    }
+
     /// Number of known sites.
     pub fn len(&self) -> usize {
         self.0.len() - 1
