@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The whole engine with guests of a few instructions. Needs QEMU, nothing else.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 mod common;
 
