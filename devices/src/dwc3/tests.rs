@@ -69,37 +69,43 @@ impl Layout {
     }
 }
 
-/// A function that sends the pattern in `count` requests, and again from request `n` on when
-/// request `n` fails.
+/// A function that sends the pattern in `count` requests. When some fail it waits for all of them
+/// to come back, and goes on with the first that failed.
 fn source(driver: &mut Driver, layout: Layout, count: u64) {
     let mut next = 0;
     let mut done = 0;
+    let mut in_flight = 0;
+    let mut failed = false;
     driver.run(|driver, notice| {
-        match notice {
-            Notice::Configured => next = done,
-            Notice::Disabled => return,
-            Notice::Complete {
-                endpoint,
-                tag,
-                result,
-                ..
-            } => {
-                assert_eq!(endpoint, IN);
-                match result {
-                    Ok(len) => {
-                        assert_eq!((tag, len), (done, layout.length));
-                        done += 1;
-                    }
-                    Err(_) => next = next.min(tag),
-                }
+        if let Notice::Complete {
+            endpoint,
+            tag,
+            result,
+            ..
+        } = notice
+        {
+            assert_eq!(endpoint, IN);
+            in_flight -= 1;
+            if let Ok(len) = result {
+                assert_eq!((tag, len), (done, layout.length));
+                done += 1;
+            } else {
+                failed = true;
             }
         }
-        while next < count && next < done + layout.depth {
+        if failed && in_flight > 0 {
+            return;
+        }
+        if std::mem::take(&mut failed) {
+            next = done;
+        }
+        while next < count && in_flight < layout.depth {
             let request = layout.request(next);
             fill(driver, &request, next * u64::from(layout.length));
             if !driver.queue(IN, request) {
                 break;
             }
+            in_flight += 1;
             next += 1;
         }
     });
@@ -277,5 +283,323 @@ fn more_pieces_than_a_ring_has_trbs() {
             assert_eq!(found, checked(u64::from(layout.length)));
         }
         check_clean(&driver);
+    }
+}
+
+#[test]
+fn short_transfers_complete_large_requests() {
+    for piece in [0, 4096, 333] {
+        for speed in [Speed::Super, Speed::High] {
+            let layout = Layout {
+                length: 20_001,
+                piece,
+                zero: false,
+                depth: 2,
+            };
+            let stream = Stream {
+                sizes: vec![1, 511, 513, 4097, 1],
+                ..Stream::new(10_246, 1, SEED)
+            };
+            let mut driver = Driver::started(speed, vec![Step::BulkOut(stream)]);
+            let (lengths, found) = sink(&mut driver, layout);
+            check_clean(&driver);
+            assert_eq!(found, checked(10_246));
+            assert_eq!(lengths, [1, 511, 513, 4097, 1, 1, 511, 513, 4097, 1]);
+        }
+    }
+}
+
+/// A function that sends back what it gets.
+fn echo(driver: &mut Driver, length: u32) {
+    driver.run(|driver, notice| match notice {
+        Notice::Configured => {
+            driver.queue(OUT, Request::linear(0, DATA, length));
+        }
+        Notice::Complete {
+            endpoint: OUT,
+            tag,
+            result: Ok(len),
+            ..
+        } => {
+            driver.queue(IN, Request::linear(tag, DATA, len));
+        }
+        Notice::Complete {
+            endpoint: IN,
+            tag,
+            result: Ok(_),
+            ..
+        } => {
+            driver.queue(OUT, Request::linear(tag + 1, DATA, length));
+        }
+        Notice::Complete { .. } | Notice::Disabled => {}
+        other => panic!("unexpected {other:?}"),
+    });
+}
+
+#[test]
+fn loopback_of_odd_sizes() {
+    let stream = Stream {
+        sizes: vec![1, 1023, 1025, 9999, 20_000],
+        ..Stream::new(100_000, 1, SEED)
+    };
+    let mut driver = Driver::started(Speed::Super, vec![Step::Loopback(stream)]);
+    echo(&mut driver, 20_000);
+    check_clean(&driver);
+    assert_eq!(step(&driver, 0).received, checked(100_000));
+    assert_eq!(step(&driver, 0).sent, 100_000);
+}
+
+#[test]
+fn wrong_bytes_are_counted_at_their_position() {
+    let layout = Layout {
+        length: 4096,
+        piece: 0,
+        zero: false,
+        depth: 1,
+    };
+    let stream = Stream {
+        offset: 3,
+        ..Stream::new(4096, 4096, SEED)
+    };
+    let mut driver = Driver::started(Speed::Super, vec![Step::BulkIn(stream)]);
+    driver.run(|driver, notice| {
+        if notice == Notice::Configured {
+            let request = layout.request(0);
+            fill(driver, &request, 3);
+            let flipped = !driver.bench.memory.bytes[(DATA - super::driver::RAM) as usize + 100];
+            driver.bench.memory.put(DATA + 100, &[flipped]);
+            driver.queue(IN, request);
+        }
+    });
+    let found = step(&driver, 0).received;
+    assert_eq!((found.corrupt, found.first), (1, Some(103)));
+}
+
+#[test]
+fn halted_endpoints_stall_and_recover() {
+    let layout = Layout {
+        length: 4096,
+        piece: 0,
+        zero: false,
+        depth: 2,
+    };
+    let mut stream = Stream::new(40_960, 4096, SEED);
+    stream.incidents = vec![Incident {
+        after_bytes: 8192,
+        action: Action::Halt,
+    }];
+    let steps = vec![
+        Step::Halt { input: true },
+        Step::BulkIn(stream.clone()),
+        Step::Halt { input: false },
+    ];
+    let mut driver = Driver::started(Speed::Super, steps);
+    source(&mut driver, layout, 10);
+    check_clean(&driver);
+    let stalls: Vec<_> = report(&driver).steps.iter().map(|s| s.stalls).collect();
+    assert_eq!(stalls, [1, 1, 1]);
+    assert_eq!(step(&driver, 1).received, checked(40_960));
+    assert_eq!(step(&driver, 1).incidents, 1);
+
+    let mut driver = Driver::started(Speed::High, vec![Step::BulkOut(stream)]);
+    let mut next = 0;
+    let mut found = Mismatch::default();
+    driver.run(|driver, notice| {
+        if let Notice::Complete {
+            result: Ok(len),
+            pieces,
+            ..
+        } = &notice
+        {
+            found.merge(check(driver, pieces, *len, found.bytes));
+        }
+        driver.queue(OUT, layout.request(next));
+        next += 1;
+    });
+    check_clean(&driver);
+    assert_eq!(found, checked(40_960));
+}
+
+#[test]
+fn reset_and_unplugging_end_a_step_and_the_next_one_works() {
+    for action in [Action::Reset, Action::Disconnect { ticks: 5000 }] {
+        for speed in [Speed::Super, Speed::High] {
+            let mut cut = Stream::new(1 << 20, 1 << 20, SEED);
+            cut.incidents = vec![Incident {
+                after_bytes: 20_000,
+                action,
+            }];
+            let steps = vec![
+                Step::BulkIn(cut),
+                Step::Reset,
+                Step::Disconnect { ticks: 100 },
+                Step::Pause { ticks: 100 },
+                Step::BulkIn(Stream::new(30_000, 30_000, SEED)),
+            ];
+            let mut driver = Driver::started(speed, steps);
+            let mut configured = 0;
+            let mut shut_down = 0;
+            driver.run(|driver, notice| match notice {
+                Notice::Configured => {
+                    configured += 1;
+                    assert!(driver.bench.memory.open.is_empty());
+                    let length = if configured == 1 { 1 << 20 } else { 30_000 };
+                    let request = Request::linear(configured, DATA, length);
+                    fill(driver, &request, 0);
+                    driver.queue(IN, request);
+                }
+                Notice::Complete {
+                    result: Err(108), ..
+                } => shut_down += 1,
+                _ => {}
+            });
+            check_clean(&driver);
+            // The interrupted one, and one each for Step::Reset and Step::Disconnect.
+            assert_eq!((configured, shut_down), (4, 3));
+            assert_eq!(step(&driver, 0).outcome, Outcome::Interrupted);
+            assert_eq!(step(&driver, 0).received.corrupt, 0);
+            assert_eq!(step(&driver, 4).received, checked(30_000));
+            let disconnects = driver.seen.iter().filter(|e| **e == 1).count();
+            let resets = driver.seen.iter().filter(|e| **e == 0x101).count();
+            assert_eq!(resets, 4);
+            assert_eq!(disconnects, if action == Action::Reset { 1 } else { 2 });
+        }
+    }
+}
+
+#[test]
+fn a_gadget_that_is_unbound_and_bound_again_fails_one_step_only() {
+    let steps = vec![
+        Step::BulkIn(Stream::new(1 << 20, 4096, SEED)),
+        Step::BulkIn(Stream::new(4096, 4096, SEED)),
+    ];
+    let mut driver = Driver::started(Speed::Super, steps);
+    let mut configured = 0;
+    driver.run(|driver, notice| {
+        let request = Request::linear(0, DATA, 4096);
+        match notice {
+            Notice::Configured => {
+                configured += 1;
+                fill(driver, &request, 0);
+                driver.queue(IN, request);
+            }
+            Notice::Complete { result: Ok(_), .. } if configured == 1 => {
+                driver.queue(IN, request);
+                driver.pull_down();
+                assert!(driver.bench.memory.open.is_empty());
+            }
+            Notice::Disabled => driver.pull_up(),
+            _ => {}
+        }
+    });
+    assert_eq!(configured, 2);
+    let report = report(&driver);
+    assert_eq!(report.steps[0].outcome, Outcome::Failed);
+    assert_eq!(report.steps[1].outcome, Outcome::Complete);
+    assert_eq!(report.errors, ["step 0: the device has gone"]);
+}
+
+#[test]
+fn cancelled_requests_come_back_and_the_endpoint_goes_on() {
+    let steps = vec![Step::BulkIn(Stream::new(8192, 8192, SEED))];
+    let mut driver = Driver::started(Speed::Super, steps);
+    let mut seen = Vec::new();
+    driver.run(|driver, notice| match notice {
+        Notice::Configured => {
+            // Cancelled before the host can have anything of it.
+            driver.queue(IN, Request::linear(1, DATA + 0x1_0000, 8192));
+            assert_eq!(driver.bench.memory.open.len(), 1);
+            driver.dequeue(IN);
+            assert!(driver.bench.memory.open.is_empty());
+            let request = Request::scattered(2, DATA, 8192, 1000);
+            fill(driver, &request, 0);
+            driver.queue(IN, request);
+        }
+        Notice::Complete { tag, result, .. } => seen.push((tag, result)),
+        Notice::Disabled => {}
+    });
+    check_clean(&driver);
+    assert_eq!(seen, [(1, Err(104)), (2, Ok(8192))]);
+    assert_eq!(step(&driver, 0).received, checked(8192));
+}
+
+#[test]
+fn buffers_are_open_from_doorbell_to_completion() {
+    use crate::dma::{Direction, Transfer};
+
+    let mut driver = Driver::started(Speed::Super, vec![]);
+    driver.run(|_, _| {});
+    driver.bench.memory.transfers.clear();
+    for (endpoint, direction) in [(IN, Direction::FromMemory), (OUT, Direction::ToMemory)] {
+        let before = driver.bench.memory.transfers.len();
+        driver.queue(endpoint, Request::linear(0, DATA, 40 << 10));
+        let memory = &driver.bench.memory;
+        let transfer = memory.transfers[before];
+        let want = Transfer {
+            direction,
+            pa: DATA,
+            len: 40 << 10,
+            descriptor: transfer.descriptor,
+            channel: endpoint as u8,
+        };
+        assert_eq!(transfer, want);
+        assert_eq!(memory.u32(transfer.descriptor), DATA as u32);
+        assert_eq!(memory.open.len(), 1);
+        let mut buf = vec![0; 40 << 10];
+        let mut at = 0;
+        while at < buf.len() {
+            assert_eq!(driver.bench.memory.open.len(), 1, "closed early");
+            assert!(!driver.has_event(), "told early");
+            // A burst at a time, whatever the host asks for.
+            at += driver.with_port(|port| match direction {
+                Direction::FromMemory => match port.transfer_in(1, &mut buf[at..]) {
+                    crate::usb::InResult::Data { len, .. } => len,
+                    other => panic!("{other:?}"),
+                },
+                Direction::ToMemory => match port.transfer_out(1, &buf[at..]) {
+                    crate::usb::OutResult::Data { len } => len,
+                    other => panic!("{other:?}"),
+                },
+            });
+            assert!(at % (16 << 10) == 0 || at == buf.len());
+        }
+        assert!(driver.bench.memory.open.is_empty());
+        assert!(driver.has_event());
+        driver.run(|_, _| {});
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_layout_of_requests_carries_the_stream(
+        high: bool,
+        length in 1u32..40_000,
+        piece in prop_oneof![Just(0u32), 64u32..6000],
+        zero: bool,
+        depth in 1u64..4,
+        sizes in prop::collection::vec(1u32..50_000, 1..4),
+    ) {
+        let speed = if high { Speed::High } else { Speed::Super };
+        let layout = Layout { length, piece, zero, depth };
+        let bytes = 3 * u64::from(length);
+
+        // IN: the host's requests end with the function's.
+        let steps = vec![Step::BulkIn(Stream::new(bytes, length.next_multiple_of(1024), SEED))];
+        let mut driver = Driver::started(speed, steps);
+        source(&mut driver, layout, 3);
+        check_clean(&driver);
+        prop_assert_eq!(step(&driver, 0).received, checked(bytes));
+
+        // OUT: requests are whole packets without a place for a zero-length one, so that no byte
+        // of the next transfer is cut off.
+        let layout = Layout { zero: false, length: length.next_multiple_of(1024), ..layout };
+        let stream = Stream { sizes, zero_packet: zero, ..Stream::new(bytes, 1, SEED) };
+        let mut driver = Driver::started(speed, vec![Step::BulkOut(stream)]);
+        let (_, found) = sink(&mut driver, layout);
+        check_clean(&driver);
+        prop_assert_eq!(step(&driver, 0).sent, bytes);
+        prop_assert_eq!(found.corrupt, 0);
     }
 }
