@@ -55,8 +55,6 @@ mod trb;
 #[cfg(test)]
 mod driver;
 #[cfg(test)]
-mod fuzz;
-#[cfg(test)]
 mod tests;
 
 pub use fault::{Fault, Faults};

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Whole runs of the driver, the controller and the host, without a guest.
 
+mod control;
+mod misuse;
+
 use proptest::prelude::*;
 use staleline_protocol::pattern::{Mismatch, Pattern};
 
