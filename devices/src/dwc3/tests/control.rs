@@ -157,19 +157,37 @@ fn a_new_setup_packet_cuts_any_stage_short() {
 }
 
 #[test]
-fn a_reset_in_a_control_transfer_starts_over() {
-    let mut driver = configured(Speed::Super);
-    for started in [false, true] {
-        setup(&mut driver, packet(0xc0, 1, 2048));
-        if started {
-            driver.run(|_, _| {});
+fn a_reset_or_disconnection_in_a_control_transfer_starts_over() {
+    for unplugged in [false, true] {
+        let mut driver = configured(Speed::Super);
+        for first in [packet(0xc0, 1, 8), packet(0x40, 1, 8), packet(0x00, 49, 0)] {
+            for stages in 0..3 {
+                setup(&mut driver, first);
+                // The data stage is started, or the status stage awaited.
+                driver.run(|_, _| {});
+                if stages > 0 {
+                    // The first stage after SETUP, then the start of the next one.
+                    driver.with_port(|port| port.transfer_in(0, &mut [0; 8]));
+                    driver.with_port(|port| port.transfer_out(0, &[0; 8]));
+                    driver.run(|_, _| {});
+                }
+                if stages > 1 {
+                    driver.with_port(|port| port.transfer_out(0, &[]));
+                    driver.run(|_, _| {});
+                }
+                if unplugged {
+                    driver.with_port(|port| port.disconnect());
+                    driver.run(|_, _| {});
+                }
+                driver.with_port(|port| port.reset(Speed::Super)).unwrap();
+                driver.run(|_, _| {});
+                assert_eq!(
+                    read(&mut driver, 0xc0, 1, 8),
+                    Some(vec![0x5a; 8]),
+                    "{first:?}, {stages} stages, unplugged: {unplugged}"
+                );
+            }
         }
-        driver.with_port(|port| port.reset(Speed::Super)).unwrap();
-        driver.run(|_, _| {});
-        assert_eq!(
-            read(&mut driver, 0xc0, 1, 8),
-            Some(vec![0x5a; 8]),
-            "data stage started: {started}"
-        );
+        assert!(driver.bench.memory.open.is_empty());
     }
 }
