@@ -36,7 +36,8 @@
 //!   completes with TRBSTS 2 (SETUP pending) before the reset event. Any other answer that comes to
 //!   mind leaves the driver without a SETUP TRB.
 //! * A short packet in a chain that the driver has not finished: the TRBs passed so far are
-//!   reported by one XferInProgress event if one of them has IOC, the rest when they are added.
+//!   reported by one XferInProgress event if one of them has IOC, the rest when they are added. TRBs
+//!   that are passed keep HWO; the walk ends where it began if the ring is full of them.
 //! * Bus errors: GSTS.BusErrAddrVld and the event status are documented in core.h; that the
 //!   transfer stops until End Transfer is not.
 //! * Status of a refused endpoint command: always 1, which the driver names for Start Transfer

@@ -154,6 +154,25 @@ fn a_ring_without_hwo_is_not_ready_until_the_doorbell() {
 }
 
 #[test]
+fn a_ring_smaller_than_the_cache_is_used_once_per_round() {
+    let mut b = raw();
+    for k in 0..3 {
+        trb(&mut b, TRBS + 16 * k, DATA, 1000, NORMAL | HWO | IOC);
+    }
+    trb(&mut b, TRBS + 48, TRBS, 0, LINK | HWO);
+    assert_eq!(start(&mut b, IN, TRBS), 0);
+    for _ in 0..3 {
+        let all = InResult::Data {
+            len: 1000,
+            end: true,
+        };
+        assert_eq!(input(&mut b, 4096), all);
+    }
+    assert_eq!(input(&mut b, 4096), InResult::Nak);
+    assert_eq!(drain(&mut b).len(), 3);
+}
+
+#[test]
 fn link_loops_are_refused() {
     let mut b = raw();
     trb(&mut b, TRBS, TRBS, 0, LINK | HWO);
