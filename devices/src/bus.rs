@@ -39,4 +39,14 @@ pub trait Device {
     fn irq(&self) -> bool {
         false
     }
+
+    /// The guest's mistakes as the device met them, in order; bounded by the device.
+    fn errors(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What else the device has to say at the end of a run.
+    fn report(&self) -> Option<serde_json::Value> {
+        None
+    }
 }

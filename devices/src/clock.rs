@@ -46,6 +46,16 @@ impl EventQueue {
         self.heap.peek().map_or(Ticks::MAX, |Reverse((at, ..))| *at)
     }
 
+    /// Events waiting.
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Whether no event waits.
+    pub fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
     /// Lets time pass up to `now`; never backwards.
     pub fn advance(&mut self, now: Ticks) {
         self.now = self.now.max(now);

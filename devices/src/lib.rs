@@ -4,13 +4,19 @@
 //! without a guest.
 #![forbid(unsafe_code)]
 
+pub mod axi_dmac;
 pub mod bus;
 pub mod clock;
 pub mod coherency;
+pub mod converters;
 pub mod cpu;
+pub mod diagnostics;
 pub mod dma;
+pub mod dwc3;
 pub mod registers;
 pub mod soc;
+pub mod spi;
 pub mod stream;
 #[cfg(any(test, feature = "testutil"))]
 pub mod testutil;
+pub mod usb;

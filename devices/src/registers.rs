@@ -2,6 +2,8 @@
 //! Declarative register files: one table says what exists, what it reads after reset, and which
 //! bits a write can change. Devices add behaviour on top; they never mask by hand.
 
+use std::borrow::Cow;
+
 /// One 32-bit register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Register {
@@ -60,23 +62,26 @@ impl Register {
 /// Values of the registers of one table.
 #[derive(Debug, Clone)]
 pub struct RegisterFile {
-    table: &'static [Register],
+    table: Cow<'static, [Register]>,
     values: Vec<u32>,
 }
 
 impl RegisterFile {
     /// All registers at their reset values. `table` must be sorted by offset without repeats;
     /// [`RegisterFile::check`] says so in the device's unit test.
-    pub fn new(table: &'static [Register]) -> Self {
+    ///
+    /// A table that depends on the device's configuration is given as a `Vec`.
+    pub fn new(table: impl Into<Cow<'static, [Register]>>) -> Self {
+        let table = table.into();
         RegisterFile {
-            table,
             values: table.iter().map(|r| r.reset).collect(),
+            table,
         }
     }
 
     /// The table.
-    pub fn table(&self) -> &'static [Register] {
-        self.table
+    pub fn table(&self) -> &[Register] {
+        &self.table
     }
 
     /// Whether `table` is well formed: sorted, aligned, no bit both stored and cleared by a write.
@@ -123,7 +128,7 @@ impl RegisterFile {
 
     /// Back to the reset values.
     pub fn reset(&mut self) {
-        for (value, r) in self.values.iter_mut().zip(self.table) {
+        for (value, r) in self.values.iter_mut().zip(self.table.iter()) {
             *value = r.reset;
         }
     }

@@ -65,6 +65,11 @@ impl Streams {
         self.streams.get_mut(usize::from(id.0))
     }
 
+    /// All streams, by ID.
+    pub fn all(&self) -> impl Iterator<Item = &Stream> {
+        self.streams.iter()
+    }
+
     /// Opens or closes the gate.
     pub fn set_enabled(&mut self, id: StreamId, enabled: bool) {
         if let Some(s) = self.get_mut(id) {

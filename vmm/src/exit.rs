@@ -233,13 +233,7 @@ impl Error {
 
     /// The whole chain of causes on one line, for a result's reasons.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            let _ = write!(text, ": {cause}");
-            source = cause.source();
-        }
-        text
+        chain(self)
     }
 
     /// The whole chain of causes and the way out, for people.
@@ -255,6 +249,17 @@ impl Error {
         }
         text
     }
+}
+
+/// An error with its whole chain of causes on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 fn with_suggestion(suggestion: Option<&str>, rest: &str) -> String {

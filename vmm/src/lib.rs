@@ -2,10 +2,14 @@
 //! The board and everything around it: boot loading, engines, scenarios, runs and reports.
 
 pub mod board;
+pub mod boot;
 pub mod cli;
 pub mod doctor;
+pub mod engine;
 pub mod exit;
 pub mod explain;
+pub mod initramfs;
+pub mod kernel;
 pub mod matrix;
 pub mod names;
 pub mod report;
@@ -13,3 +17,4 @@ pub mod result;
 pub mod run;
 pub mod scenario;
 pub mod symbols;
+

@@ -1,8 +1,39 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! The coherency domain.
+//! The coherency domain: a cache that holds data, the PoC behind it, the masters around it, and
+//! a sanitizer that watches them.
+//!
+//! * `ram`: the bytes coherent observers see: guest RAM itself, on which the vCPU works;
+//! * `dram`: the bytes at the PoC, which non-snooping masters see;
+//! * per line: invalid, clean or dirty.
+//!
+//! Invariant: **a line that is not in the cache has ram == dram.** So guest RAM always holds what
+//! the CPU would read, and the model never has to intercept a load before it happens.
+//!
+//! [`Domain`] takes the CPU's side ([`Domain::load`] …) from an engine and the devices' side
+//! through [`crate::dma::DmaMemory`].
 
+mod dma;
+mod domain;
+mod findings;
+mod hash;
 pub mod hazard;
+mod images;
+mod line;
+mod maintenance;
+mod physical;
+mod replacement;
 pub mod report;
+mod sanitizer;
+mod transfers;
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;
+
+pub use domain::{Domain, DomainConfig, SnoopWrite};
+pub use images::ImageError;
+pub use replacement::Policy;
 
 /// Bytes per cache line.
 pub const LINE: u64 = 64;
@@ -12,3 +43,6 @@ pub const MAX_HAZARDS: usize = 4096;
 
 /// Transfers recorded per run.
 pub const MAX_TRANSFERS: usize = 1 << 20;
+
+/// Maintenance operations told apart per run; what comes after counts as one.
+pub const MAX_OPERATIONS: usize = 1 << 22;

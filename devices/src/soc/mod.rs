@@ -1,4 +1,318 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! The chip put together.
+//! The chip put together: the coherency domain, the devices behind their register windows, and
+//! device time. An engine drives it through [`CpuEvents`].
+
+mod window;
 
 pub mod report;
+
+use std::collections::BTreeMap;
+
+use crate::bus::{Context, Device};
+use crate::clock::{Clock, DeviceId, EventQueue, Ticks};
+use crate::coherency::{Domain, DomainConfig, ImageError};
+use crate::cpu::{CacheOp, CpuEvents, MemoryType, SiteId};
+use crate::dma::{DmaPort, MasterId};
+use crate::stream::Streams;
+use report::{DeviceError, MasterInfo, SocReport, StreamReport};
+use vm_memory::MmapRegion;
+use window::Window;
+
+/// Bytes of address space each device gets. Windows follow each other right above RAM.
+pub const WINDOW: u64 = 0x1_0000;
+
+/// Events that may run in one go while the CPU waits for an interrupt. A device that keeps asking
+/// to be woken without ever interrupting must not hang the machine.
+const IDLE_BUDGET: usize = 1024;
+
+/// Device errors kept in the report.
+const MAX_DEVICE_ERRORS: usize = 64;
+
+/// A device as the board attaches it.
+pub struct Attachment {
+    /// Name on the board, for example `axi-dmac-rx`.
+    pub name: String,
+    /// Shared peripheral interrupt, 0 to 63.
+    pub spi: Option<u8>,
+    /// Name and snooping of its memory port; devices without DMA have none.
+    pub port: Option<bool>,
+    /// The model.
+    pub device: Box<dyn Device>,
+}
+
+struct Slot {
+    name: String,
+    spi: Option<u8>,
+    master: MasterId,
+    has_port: bool,
+    window: Window,
+    device: Box<dyn Device>,
+}
+
+/// The chip.
+pub struct Soc {
+    domain: Domain,
+    queue: EventQueue,
+    streams: Streams,
+    stream_names: Vec<String>,
+    slots: Vec<Slot>,
+    masters: Vec<MasterInfo>,
+    windows_start: u64,
+    windows_end: u64,
+    /// Device time minus accesses: the time that was skipped while the CPU waited.
+    skipped: Ticks,
+    /// The number of accesses at which the next event is due.
+    due: u64,
+    lines: u64,
+    interrupts: u64,
+    register_accesses: u64,
+}
+
+/// What a chip is made of, beside its memory.
+pub struct Parts {
+    /// The domain's configuration; `snoops` is filled in from the attachments.
+    pub domain: DomainConfig,
+    /// Devices in order of their windows.
+    pub devices: Vec<Attachment>,
+    /// Streams of the fabric, with their names.
+    pub streams: Streams,
+    /// Names of the streams, by ID.
+    pub stream_names: Vec<String>,
+}
+
+impl Soc {
+    /// Puts the chip together over `ram`, which holds guest RAM and then all device windows.
+    ///
+    /// # Errors
+    /// [`ImageError`] if `ram` is too small or memory is short.
+    pub fn new(parts: Parts, ram: MmapRegion) -> Result<Self, ImageError> {
+        let windows_start = parts.domain.base + parts.domain.ram_bytes;
+        let windows = parts.devices.len() as u64 * WINDOW;
+        if parts.domain.ram_bytes + windows > ram.size() as u64 {
+            return Err(ImageError::Size(parts.domain.ram_bytes + windows));
+        }
+        let mut masters = Vec::new();
+        let mut slots = Vec::new();
+        for (n, a) in parts.devices.into_iter().enumerate() {
+            let master = MasterId(masters.len() as u8);
+            if let Some(snoops) = a.port {
+                masters.push(MasterInfo {
+                    id: master,
+                    name: a.name.clone(),
+                    snoops,
+                });
+            }
+            slots.push(Slot {
+                name: a.name,
+                spi: a.spi,
+                master,
+                has_port: a.port.is_some(),
+                window: Window::new(parts.domain.ram_bytes + n as u64 * WINDOW),
+                device: a.device,
+            });
+        }
+        let mut config = parts.domain;
+        config.snoops = masters.iter().map(|m| m.snoops).collect();
+        let mut soc = Soc {
+            domain: Domain::new(&config, ram)?,
+            queue: EventQueue::new(),
+            streams: parts.streams,
+            stream_names: parts.stream_names,
+            slots,
+            masters,
+            windows_start,
+            windows_end: windows_start + windows,
+            skipped: 0,
+            due: Ticks::MAX,
+            lines: 0,
+            interrupts: 0,
+            register_accesses: 0,
+        };
+        for index in 0..soc.slots.len() {
+            soc.settle(index);
+        }
+        Ok(soc)
+    }
+
+    /// The coherency domain.
+    pub fn domain(&mut self) -> &mut Domain {
+        &mut self.domain
+    }
+
+    /// Runs `f` on a device with its context, then brings its window and its line up to date.
+    fn with(&mut self, index: usize, f: impl FnOnce(&mut dyn Device, &mut Context<'_>)) {
+        self.queue.advance(self.domain.now() + self.skipped);
+        let Some(slot) = self.slots.get_mut(index) else {
+            return;
+        };
+        let mut ctx = Context {
+            dma: DmaPort::new(&mut self.domain, slot.master),
+            clock: Clock::new(&mut self.queue, DeviceId(index as u16)),
+            streams: &mut self.streams,
+        };
+        f(slot.device.as_mut(), &mut ctx);
+        self.settle(index);
+    }
+
+    fn settle(&mut self, index: usize) {
+        let Some(slot) = self.slots.get_mut(index) else {
+            return;
+        };
+        slot.window
+            .refresh(self.domain.mapping(), slot.device.as_ref());
+        self.due = self.queue.next_due().saturating_sub(self.skipped);
+        let Some(spi) = slot.spi else { return };
+        let bit = 1u64 << (spi & 63);
+        let level = slot.device.irq();
+        if level != (self.lines & bit != 0) {
+            self.lines ^= bit;
+            self.interrupts += u64::from(level);
+            self.domain
+                .hash_external(u64::from(spi) << 1 | u64::from(level));
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn run_due(&mut self) {
+        self.queue.advance(self.domain.now() + self.skipped);
+        while let Some((device, token)) = self.queue.pop_due() {
+            self.with(usize::from(device.0), |d, ctx| d.wake(token, ctx));
+        }
+        self.due = self.queue.next_due().saturating_sub(self.skipped);
+    }
+
+    /// The registers that an access at `pa` covers: slot, and word offsets.
+    fn words(&self, pa: u64, size: u32) -> Option<(usize, std::ops::Range<u64>)> {
+        let offset = pa.checked_sub(self.windows_start)?;
+        let slot = (offset / WINDOW) as usize;
+        let first = offset % WINDOW / 4 * 4;
+        let end = (offset % WINDOW + u64::from(size)).min(WINDOW);
+        (slot < self.slots.len()).then_some((slot, first..end))
+    }
+
+    #[inline(never)]
+    fn register_load(&mut self, pa: u64, size: u32) {
+        self.register_accesses += 1;
+        let Some((slot, words)) = self.words(pa, size) else {
+            return;
+        };
+        for offset in words.step_by(4) {
+            self.with(slot, |device, ctx| device.read_effect(offset, ctx));
+        }
+    }
+
+    #[inline(never)]
+    fn register_store(&mut self, pa: u64, size: u32) {
+        self.register_accesses += 1;
+        let Some((slot, words)) = self.words(pa, size) else {
+            return;
+        };
+        if let Some(s) = self.slots.get(slot).filter(|s| s.has_port) {
+            self.domain.doorbell(s.master);
+        }
+        for offset in words.step_by(4) {
+            // The store has gone to the window's memory; that is where its value is.
+            let Some(value) = self
+                .slots
+                .get(slot)
+                .map(|s| s.window.stored(self.domain.mapping(), offset))
+            else {
+                return;
+            };
+            self.domain.hash_external(offset << 32 | u64::from(value));
+            self.with(slot, |device, ctx| device.write(offset, value, ctx));
+            if let Some(s) = self.slots.get(slot) {
+                s.window
+                    .restore(self.domain.mapping(), s.device.as_ref(), offset);
+            }
+        }
+    }
+
+    fn in_windows(&self, pa: u64) -> bool {
+        pa >= self.windows_start && pa < self.windows_end
+    }
+
+    /// What the run has come to.
+    pub fn report(&self) -> SocReport {
+        let mut device_errors = Vec::new();
+        let mut extra = BTreeMap::new();
+        for slot in &self.slots {
+            for what in slot.device.errors() {
+                if device_errors.len() < MAX_DEVICE_ERRORS {
+                    device_errors.push(DeviceError {
+                        device: slot.name.clone(),
+                        what,
+                    });
+                }
+            }
+            if let Some(report) = slot.device.report() {
+                extra.insert(slot.name.clone(), report);
+            }
+        }
+        let streams = self
+            .stream_names
+            .iter()
+            .zip(self.streams.all())
+            .map(|(name, s)| StreamReport::new(name.clone(), s.position(), s.checked()))
+            .collect();
+        SocReport {
+            domain: self.domain.report(),
+            masters: self.masters.clone(),
+            streams,
+            interrupts: self.interrupts,
+            register_accesses: self.register_accesses,
+            device_errors,
+            extra,
+        }
+    }
+}
+
+impl CpuEvents for Soc {
+    #[inline]
+    fn load(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
+        self.domain.load(pa, size, site, memory);
+        if self.in_windows(pa) {
+            self.register_load(pa, size);
+        }
+        if self.domain.now() >= self.due {
+            self.run_due();
+        }
+    }
+
+    #[inline]
+    fn store(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
+        self.domain.store(pa, size, site, memory);
+        if self.in_windows(pa) {
+            self.register_store(pa, size);
+        }
+        if self.domain.now() >= self.due {
+            self.run_due();
+        }
+    }
+
+    fn maintain(&mut self, op: CacheOp, pa: u64, site: SiteId) {
+        self.domain.maintain(op, pa, site, SiteId(0));
+    }
+
+    fn barrier(&mut self) {
+        self.domain.barrier();
+    }
+
+    fn idle(&mut self) {
+        for _ in 0..IDLE_BUDGET {
+            let next = self.queue.next_due();
+            if self.lines != 0 || next == Ticks::MAX {
+                return;
+            }
+            let now = self.domain.now() + self.skipped;
+            self.skipped += next.saturating_sub(now);
+            self.run_due();
+        }
+    }
+
+    #[inline]
+    fn irq_lines(&self) -> u64 {
+        self.lines
+    }
+}

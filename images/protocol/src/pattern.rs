@@ -5,6 +5,8 @@
 //! the seed can tell, for every byte, whether it is right, and for a wrong word, whether it is an
 //! older part of the same stream (stale data) or something else.
 
+use serde::{Deserialize, Serialize};
+
 /// Bytes per pattern word.
 pub const WORD: usize = 8;
 
@@ -15,7 +17,7 @@ pub struct Pattern {
 }
 
 /// What a check of a piece of the stream found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mismatch {
     /// Bytes compared.
     pub bytes: u64,

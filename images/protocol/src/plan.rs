@@ -22,6 +22,38 @@ pub struct Plan {
     pub transfer: Option<Transfer>,
 }
 
+/// Why a plan cannot be carried out as written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Written for another version of the agent.
+    #[error("plan has schema {found}, this agent speaks {SCHEMA}: rebuild the initramfs")]
+    Schema {
+        /// What the plan says.
+        found: u32,
+    },
+    /// A number outside its range.
+    #[error("{field} = {value}: {rule}")]
+    Range {
+        /// Name of the field of [`Transfer`].
+        field: &'static str,
+        /// What the plan says.
+        value: u64,
+        /// What is allowed.
+        rule: &'static str,
+    },
+}
+
+impl Plan {
+    /// Checks the ranges that the field descriptions promise. `page` is the guest's page size in
+    /// bytes.
+    pub fn check(&self, page: u64) -> Result<(), PlanError> {
+        if self.schema != SCHEMA {
+            return Err(PlanError::Schema { found: self.schema });
+        }
+        self.transfer.as_ref().map_or(Ok(()), |t| t.check(page))
+    }
+}
+
 /// Frames moved along one data path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,7 +70,7 @@ pub struct Transfer {
     pub buffer_bytes: u64,
     /// Bytes moved in each frame, at most `buffer_bytes`, a multiple of 8.
     pub frame_bytes: u64,
-    /// Bytes moved in the last frame, if other than `frame_bytes`.
+    /// Bytes moved in the last frame, if other than `frame_bytes`; same range.
     pub last_frame_bytes: Option<u64>,
     /// Whether user space brackets its own accesses with `DMA_BUF_IOCTL_SYNC`; on device-to-device
     /// paths, whether it uses SYNC between the devices as a work-around.
@@ -46,6 +78,37 @@ pub struct Transfer {
 }
 
 impl Transfer {
+    fn check(&self, page: u64) -> Result<(), PlanError> {
+        let range = |ok: bool, field, value, rule| {
+            if ok {
+                Ok(())
+            } else {
+                Err(PlanError::Range { field, value, rule })
+            }
+        };
+        range(self.buffers > 0, "buffers", 0, "must be at least 1")?;
+        range(self.frames > 0, "frames", 0, "must be at least 1")?;
+        range(
+            self.buffer_bytes > 0 && self.buffer_bytes.is_multiple_of(page),
+            "buffer_bytes",
+            self.buffer_bytes,
+            "must be a positive multiple of the page size",
+        )?;
+        for (field, bytes) in [
+            ("frame_bytes", Some(self.frame_bytes)),
+            ("last_frame_bytes", self.last_frame_bytes),
+        ] {
+            let bytes = bytes.unwrap_or(8);
+            range(
+                (1..=self.buffer_bytes).contains(&bytes) && bytes.is_multiple_of(8),
+                field,
+                bytes,
+                "must be a multiple of 8 from 8 to buffer_bytes",
+            )?;
+        }
+        Ok(())
+    }
+
     /// Bytes of frame `n`.
     pub fn bytes_of_frame(&self, n: u32) -> u64 {
         match self.last_frame_bytes {
@@ -118,5 +181,72 @@ impl Exporter {
             Exporter::System => "system",
             Exporter::Cma => "cma",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan {
+            schema: SCHEMA,
+            seed: 7,
+            transfer: Some(Transfer {
+                path: DataPath::IioCapture,
+                exporter: Exporter::System,
+                buffers: 2,
+                frames: 5,
+                buffer_bytes: 8192,
+                frame_bytes: 8192,
+                last_frame_bytes: Some(1000),
+                cpu_sync: true,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_plan_survives_json() {
+        let json = serde_json::to_string(&plan()).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan());
+    }
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        let json = r#"{"schema":1,"seed":0,"transfer":null,"frobs":1}"#;
+        assert!(serde_json::from_str::<Plan>(json).is_err());
+    }
+
+    #[test]
+    fn only_the_last_frame_is_short() {
+        let t = plan().transfer.unwrap();
+        assert_eq!(t.bytes_of_frame(3), 8192);
+        assert_eq!(t.bytes_of_frame(4), 1000);
+        assert_eq!(t.total_bytes(), 4 * 8192 + 1000);
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        assert_eq!(plan().check(4096), Ok(()));
+        let field = |change: fn(&mut Transfer)| {
+            let mut p = plan();
+            change(p.transfer.as_mut().unwrap());
+            match p.check(4096) {
+                Err(PlanError::Range { field, .. }) => field,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(field(|t| t.buffers = 0), "buffers");
+        assert_eq!(field(|t| t.frames = 0), "frames");
+        assert_eq!(field(|t| t.buffer_bytes = 0), "buffer_bytes");
+        assert_eq!(field(|t| t.buffer_bytes = 8000), "buffer_bytes");
+        assert_eq!(field(|t| t.frame_bytes = 8200), "frame_bytes");
+        assert_eq!(field(|t| t.frame_bytes = 0), "frame_bytes");
+        assert_eq!(field(|t| t.last_frame_bytes = Some(12)), "last_frame_bytes");
+        let schema = Plan {
+            schema: 2,
+            ..plan()
+        };
+        assert_eq!(schema.check(4096), Err(PlanError::Schema { found: 2 }));
     }
 }

@@ -28,7 +28,7 @@ pub enum Report {
     Data {
         /// Frame number from 0.
         frame: u32,
-        /// DMABUF index.
+        /// DMABUF index; 0 where user space has an ordinary buffer (FunctionFS read and write).
         buffer: u32,
         /// Bytes compared.
         bytes: u64,

@@ -1,4 +1,179 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The one description of the board, from which device tree, bus and documents derive.
+//!
+//! A board is a list of [`Node`]s. A node's place in the list decides its register window; its
+//! interrupt and its port stand in the node. [`fdt`] turns the list into a device tree,
+//! [`machine`] into a chip, [`Board::table`] into text.
 
+pub mod fdt;
+pub mod guest;
+pub mod machine;
 pub mod settings;
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+use staleline_devices::soc::WINDOW;
+
+use crate::boot::RAM_BASE;
+use settings::{BoardSettings, PortSettings};
+
+/// What a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Model {
+    /// ADI AXI-DMAC from the ADC's stream to memory.
+    DmacCapture,
+    /// ADI AXI-DMAC from memory to the DAC's stream.
+    DmacPlayback,
+    /// ADI AXI ADC core in front of an AD9649.
+    AxiAdc,
+    /// ADI AXI DAC core in front of an AD9739A.
+    AxiDac,
+    /// Xilinx AXI Quad SPI with both converters' control ports.
+    QuadSpi,
+    /// Synopsys DWC3 in gadget mode, with a host at the other end of the cable.
+    Dwc3,
+}
+
+/// One device on the board.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Name in diagnostics and results.
+    pub name: &'static str,
+    /// What it is.
+    pub model: Model,
+    /// Shared peripheral interrupt, level, active high.
+    pub spi: Option<u8>,
+    /// Its port to memory, if it is a bus master.
+    pub port: Option<PortSettings>,
+}
+
+/// The first interrupt of our devices; QEMU's `virt` has none of its own from here to 73.
+const FIRST_SPI: u8 = 48;
+
+/// The board.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Board {
+    settings: BoardSettings,
+    nodes: Vec<Node>,
+}
+
+impl Board {
+    /// The board with these settings.
+    pub fn new(settings: &BoardSettings) -> Self {
+        let dmac = Some(settings.dmac);
+        let usb = Some(settings.usb);
+        let spi = |n: u8| Some(FIRST_SPI + n);
+        let nodes = vec![
+            Node {
+                name: "axi-dmac-rx",
+                model: Model::DmacCapture,
+                spi: spi(0),
+                port: dmac,
+            },
+            Node {
+                name: "axi-dmac-tx",
+                model: Model::DmacPlayback,
+                spi: spi(1),
+                port: dmac,
+            },
+            Node {
+                name: "dwc3",
+                model: Model::Dwc3,
+                spi: spi(2),
+                port: usb,
+            },
+            Node {
+                name: "axi-adc",
+                model: Model::AxiAdc,
+                spi: None,
+                port: None,
+            },
+            Node {
+                name: "axi-dac",
+                model: Model::AxiDac,
+                spi: None,
+                port: None,
+            },
+            Node {
+                name: "axi-quad-spi",
+                model: Model::QuadSpi,
+                spi: None,
+                port: None,
+            },
+        ];
+        Board {
+            settings: settings.clone(),
+            nodes,
+        }
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &BoardSettings {
+        &self.settings
+    }
+
+    /// Its devices, in order of their windows.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Bytes of guest RAM.
+    pub fn ram_bytes(&self) -> u64 {
+        u64::from(self.settings.ram_mib) << 20
+    }
+
+    /// Bytes of all register windows, right above RAM; a multiple of 1 MiB.
+    pub fn window_bytes(&self) -> u64 {
+        (self.nodes.len() as u64 * WINDOW).next_multiple_of(1 << 20)
+    }
+
+    /// Physical address of a node's window.
+    pub fn window(&self, index: usize) -> u64 {
+        RAM_BASE + self.ram_bytes() + index as u64 * WINDOW
+    }
+
+    /// The board as a table for people.
+    pub fn table(&self) -> String {
+        let mut out = String::from("device         registers    SPI  port  dma-coherent\n");
+        for (i, n) in self.nodes.iter().enumerate() {
+            let spi = n.spi.map_or("-".into(), |s| s.to_string());
+            let (port, claims) = match n.port {
+                None => ("-", "-"),
+                Some(p) => (
+                    if p.port.snoops() { "hpc" } else { "hp" },
+                    if p.claims_coherent() { "yes" } else { "no" },
+                ),
+            };
+            let at = self.window(i);
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                out,
+                "{:<14} {at:#010x}   {spi:<4} {port:<5} {claims}",
+                n.name
+            );
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_and_interrupts_are_distinct() {
+        let board = Board::new(&BoardSettings::default());
+        let mut spis: Vec<_> = board.nodes().iter().filter_map(|n| n.spi).collect();
+        let count = spis.len();
+        spis.sort_unstable();
+        spis.dedup();
+        assert_eq!(spis.len(), count);
+        assert!(spis.iter().all(|s| *s < 64), "the chip has lines 0 to 63");
+        assert!(
+            board.window(board.nodes().len())
+                <= RAM_BASE + board.ram_bytes() + board.window_bytes()
+        );
+    }
+}

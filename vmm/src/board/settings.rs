@@ -2,6 +2,7 @@
 //! What a scenario can choose about the board.
 
 use serde::{Deserialize, Serialize};
+pub use staleline_devices::coherency::{Policy as CachePolicy, SnoopWrite};
 
 /// Settings of the board; everything has a default, the ZynqMP-like board of the project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,38 +76,4 @@ impl Port {
     pub fn snoops(self) -> bool {
         matches!(self, Port::Hpc)
     }
-}
-
-/// Replacement policies; see the coherency domain for what each does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CachePolicy {
-    /// 1 MiB, 16 ways, 64-byte lines, pseudo-LRU.
-    Zynqmp,
-    /// Unbounded; never evicts, never fills on its own.
-    Lazy,
-    /// Evicts and fills at the worst legal moment.
-    Eager,
-    /// Evicts and fills at random, by the run's seed.
-    Random,
-}
-
-impl CachePolicy {
-    /// All policies.
-    pub const ALL: [CachePolicy; 4] = [
-        CachePolicy::Zynqmp,
-        CachePolicy::Lazy,
-        CachePolicy::Eager,
-        CachePolicy::Random,
-    ];
-}
-
-/// What a snooping write does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SnoopWrite {
-    /// ACE-Lite: invalidates cached copies, merging dirty bytes, and writes DRAM.
-    WriteThrough,
-    /// ACP or a system cache: the line becomes dirty in the cache.
-    Allocate,
 }

@@ -46,6 +46,10 @@ impl Progress for Stderr {
         }
     }
 
+    fn suspend(&self) {
+        self.clear();
+    }
+
     fn detail(&self, what: &str) {
         if let Some(bar) = &self.spinner {
             bar.set_message(what.to_owned());

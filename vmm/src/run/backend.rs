@@ -18,6 +18,8 @@ pub trait Progress: Sync {
     fn step(&self, what: &str);
     /// A detail of the current step.
     fn detail(&self, what: &str);
+    /// Somebody else is going to draw on the terminal until the next step.
+    fn suspend(&self) {}
 }
 
 /// Tells nobody.

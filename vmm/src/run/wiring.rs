@@ -2,11 +2,20 @@
 //! The one place where runs meet kernel builder, initramfs, board and engine.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::backend::{Artifacts, Attempt, Backend, Execution, KernelId, Progress};
+use super::backend::{Artifacts, Attempt, Backend, Execution, GuestEnd, KernelId, Progress, Sites};
 use super::prebuilt::Prebuilt;
 use super::spec::RunSpec;
+use crate::board::machine::MachineConfig;
+use crate::board::{Board, fdt};
+use crate::boot::{Images, RAM_BASE};
+use crate::engine::tcg::TcgEngine;
+use crate::engine::tcg_abi::GuestKind;
+use crate::engine::{Engine as _, EngineError, Job};
 use crate::exit::Error;
+use crate::initramfs::{CacheDir, initramfs};
+use crate::kernel::{ErrorKind, Kernel, KernelBuilder, KernelError, KernelRequest};
 
 /// Names another QEMU.
 const QEMU_VARIABLE: &str = "STALELINE_QEMU";
@@ -62,13 +71,9 @@ pub struct KernelRow {
 /// Runs guests for real.
 pub struct Production;
 
-/// What stands in for the parts that are not there yet.
-fn not_wired(what: &str) -> Error {
-    Error::NotBuilt {
-        what: what.into(),
-        help: "this build of staleline holds scenarios and reports only".into(),
-    }
-}
+/// Kernel command line of every guest. A panic ends the run at once; the console stays quiet for
+/// the agent's KTAP, but warnings come through.
+const BOOTARGS: &str = "console=ttyAMA0 loglevel=5 panic=-1";
 
 impl Production {
     /// Builds a kernel: `staleline kernel build`.
@@ -77,11 +82,16 @@ impl Production {
     /// Usage or infrastructure errors.
     pub fn build_kernel(
         &self,
-        _stack: &str,
-        _src: Option<&Path>,
-        _progress: &dyn Progress,
+        stack: &str,
+        src: Option<&Path>,
+        progress: &dyn Progress,
     ) -> Result<KernelId, Error> {
-        Err(not_wired("the kernel builder"))
+        let request = KernelRequest {
+            stack: stack.into(),
+            source: src.map(Path::to_owned),
+            ..KernelRequest::default()
+        };
+        build(&request, progress).map(|kernel| kernel_id(&kernel))
     }
 
     /// Stacks and kernels there are: `staleline kernel list`.
@@ -89,23 +99,200 @@ impl Production {
     /// # Errors
     /// Usage or infrastructure errors.
     pub fn kernels(&self) -> Result<Vec<KernelRow>, Error> {
-        Err(not_wired("the kernel builder"))
+        let builder = KernelBuilder::new().map_err(kernel_error)?;
+        let stacks = builder.stacks().map_err(kernel_error)?;
+        let built = |stack: &str| {
+            let request = KernelRequest { stack: stack.into(), ..KernelRequest::default() };
+            // Without a source or a compiler, what is built cannot be told: shown as not built.
+            builder.cached(&request).ok().flatten()
+        };
+        Ok(stacks
+            .into_iter()
+            .map(|stack| {
+                let kernel = built(&stack.name);
+                KernelRow {
+                    version: kernel.as_ref().map(|k| k.version.clone()),
+                    hash: kernel.map(|k| k.hash),
+                    patches: stack.patches.len(),
+                    name: stack.name,
+                }
+            })
+            .collect())
     }
+}
+
+fn kernel_id(kernel: &Kernel) -> KernelId {
+    KernelId {
+        name: kernel.name.clone(),
+        version: kernel.version.clone(),
+        stack: kernel.stack.clone(),
+        hash: kernel.hash.clone(),
+    }
+}
+
+fn kernel_error(e: KernelError) -> Error {
+    match e.kind() {
+        ErrorKind::User => Error::UnknownKernel {
+            name: "request".into(),
+            why: crate::exit::chain(&e),
+            help: "`staleline kernel list` shows the patch stacks".into(),
+        },
+        ErrorKind::Infrastructure => Error::Kernel(e.into()),
+    }
+}
+
+/// The builder draws its own progress bar; ours must not stand in its way.
+fn build(request: &KernelRequest, progress: &dyn Progress) -> Result<Kernel, Error> {
+    let builder = KernelBuilder::new().map_err(kernel_error)?;
+    if let Some(kernel) = builder.cached(request).map_err(kernel_error)? {
+        return Ok(kernel);
+    }
+    progress.suspend();
+    let mut bar = crate::kernel::for_stderr();
+    builder.build(request, bar.as_mut()).map_err(kernel_error)
 }
 
 impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
         if let Some(path) = spec.kernel.path() {
-            Prebuilt::find(path)?;
+            return Prebuilt::find(path).map(|_| ());
         }
-        Ok(())
+        let stacks = KernelBuilder::new().and_then(|b| b.stacks()).map_err(kernel_error)?;
+        if stacks.iter().any(|s| s.name == spec.kernel.0) {
+            return Ok(());
+        }
+        let names: Vec<_> = stacks.iter().map(|s| s.name.as_str()).collect();
+        Err(Error::UnknownKernel {
+            name: spec.kernel.0.clone(),
+            why: "there is no such patch stack".into(),
+            help: format!("stacks: {}; or give a path", names.join(", ")),
+        })
     }
 
-    fn prepare(&self, _: &RunSpec, _: &dyn Progress) -> Result<Artifacts, Error> {
-        Err(not_wired("the tcg engine"))
+    fn prepare(&self, spec: &RunSpec, progress: &dyn Progress) -> Result<Artifacts, Error> {
+        // Quick checks first: nobody should wait for a kernel to learn that QEMU is missing.
+        TcgEngine::discover().map_err(engine_error)?;
+        let cache = CacheDir::from_environment().map_err(|e| Error::Initramfs(e.into()))?;
+        let initramfs = initramfs(&cache, &mut |what| progress.detail(what))
+            .map_err(|e| Error::Initramfs(e.into()))?;
+        let artifacts = Artifacts {
+            kernel: KernelId {
+                name: String::new(),
+                version: String::new(),
+                stack: Vec::new(),
+                hash: String::new(),
+            },
+            image: PathBuf::new(),
+            vmlinux: None,
+            system_map: None,
+            source_root: None,
+            initrd: initramfs.path,
+            initrd_hash: initramfs.hash,
+            agent_elf: Some(initramfs.agent_elf),
+        };
+        if let Some(path) = spec.kernel.path() {
+            let prebuilt = Prebuilt::find(path)?;
+            return Ok(Artifacts {
+                kernel: prebuilt.identify(&spec.kernel.0)?,
+                image: prebuilt.image,
+                vmlinux: prebuilt.vmlinux,
+                system_map: prebuilt.system_map,
+                ..artifacts
+            });
+        }
+        let request = KernelRequest { stack: spec.kernel.0.clone(), ..KernelRequest::default() };
+        let kernel = build(&request, progress)?;
+        Ok(Artifacts {
+            kernel: kernel_id(&kernel),
+            image: kernel.image,
+            vmlinux: Some(kernel.vmlinux),
+            system_map: Some(kernel.system_map),
+            ..artifacts
+        })
     }
 
-    fn execute(&self, _: Attempt<'_>) -> Result<Execution, Error> {
-        Err(not_wired("the tcg engine"))
+    fn execute(&self, attempt: Attempt<'_>) -> Result<Execution, Error> {
+        let engine = TcgEngine::discover().map_err(engine_error)?;
+        let job = job(&attempt)?;
+        let outcome = match engine.run(&job) {
+            Ok(outcome) => outcome,
+            Err(EngineError::Timeout { timeout, .. }) => {
+                return Ok(Execution {
+                    end: GuestEnd::TimedOut,
+                    console: job.run_dir.join("console.log"),
+                    wall: timeout,
+                    sites: Sites::new(),
+                    report: None,
+                });
+            }
+            Err(e) => return Err(engine_error(e)),
+        };
+        let end = match outcome.end {
+            crate::engine::GuestEnd::PowerOff => GuestEnd::PoweredOff,
+            crate::engine::GuestEnd::Reset => GuestEnd::Died {
+                what: "the guest reset itself, as a kernel that panics does".into(),
+            },
+        };
+        if outcome.stats.untranslated > 0 || outcome.stats.mismatches > 0 {
+            return Err(engine_failed(format!(
+                "the engine does not understand the guest's page tables: {} accesses not \
+                 translated, {} translated differently from QEMU",
+                outcome.stats.untranslated, outcome.stats.mismatches
+            )));
+        }
+        let report = serde_json::from_value(outcome.report)
+            .map_err(|e| engine_failed(format!("the machine's report: {e}")))?;
+        Ok(Execution {
+            end,
+            console: outcome.console,
+            wall: outcome.wall_time,
+            sites: outcome.sites.iter().collect(),
+            report: Some(report),
+        })
     }
+}
+
+fn engine_error(e: EngineError) -> Error {
+    Error::Engine { engine: "tcg".into(), source: e.into() }
+}
+
+fn engine_failed(what: String) -> Error {
+    Error::Engine { engine: "tcg".into(), source: what.into() }
+}
+
+/// The engine's job for an attempt.
+fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
+    let scenario = &attempt.spec.scenario;
+    let artifacts = attempt.artifacts;
+    let board = Board::new(&scenario.board);
+    let boot = |e: crate::boot::BootError| engine_error(e.into());
+    let layout = Images::open(&artifacts.image, Some(&artifacts.initrd))
+        .and_then(|images| images.layout(board.ram_bytes()))
+        .map_err(boot)?;
+    let plan = serde_json::to_string(&scenario.plan())
+        .map_err(|e| Error::host("cannot write the guest's plan", e))?;
+    let chosen = fdt::Chosen { bootargs: BOOTARGS, plan: &plan, layout: &layout };
+    let fdt = fdt::write(&board, &chosen)
+        .map_err(|e| Error::host("cannot write the device tree", e))?;
+    let end = layout.initrd.as_ref().unwrap_or(&layout.fdt).end;
+    let machine = MachineConfig {
+        board: scenario.board.clone(),
+        seed: scenario.seed,
+        drop_operation: attempt.drop_operation,
+        // From the start of RAM: at reset QEMU puts a device tree of its own there.
+        loaded: vec![(RAM_BASE, end - RAM_BASE)],
+    };
+    Ok(Job {
+        kernel: artifacts.image.clone(),
+        initrd: Some(artifacts.initrd.clone()),
+        fdt,
+        ram_bytes: board.ram_bytes(),
+        window_bytes: board.window_bytes(),
+        guest: GuestKind::Board,
+        machine: serde_json::to_value(&machine)
+            .map_err(|e| Error::host("cannot write the machine's configuration", e))?,
+        timeout: Duration::from_secs(scenario.timeout_seconds.into()),
+        run_dir: attempt.dir.to_owned(),
+        selfcheck: false,
+    })
 }

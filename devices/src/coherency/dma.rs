@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The devices' side of the domain.
+
+use super::LINE;
+use super::domain::{Domain, SnoopWrite};
+use super::hash::Item;
+use super::line::{
+    Cold, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, NON_CACHEABLE, PAGE_LINES, State,
+    WATCHED, Who, parts,
+};
+use super::sanitizer::{Subject, fresh_write};
+use crate::cpu::SiteId;
+use crate::dma::{Direction, DmaError, DmaMemory, MasterId, Transfer, TransferId};
+
+impl Domain {
+    fn port_snoops(&self, master: MasterId) -> bool {
+        self.snoops
+            .get(usize::from(master.0))
+            .copied()
+            .unwrap_or(false)
+    }
+
+    fn checked_offset(&self, pa: u64, len: usize) -> Result<u64, DmaError> {
+        self.offset(pa, len as u64)
+            .ok_or(DmaError::OutsideRam { pa, len })
+    }
+
+    fn snooping_write(&mut self, number: u64, bytes: u64, who: Who, at: u64, data: &[u8]) {
+        match self.snoop_write {
+            SnoopWrite::WriteThrough => {
+                if self.lines.line(number).cached() {
+                    self.evict(number);
+                }
+                self.images.write_ram(at, data);
+                self.images.write_dram(at, data);
+                let mut s = Subject::new(&mut self.lines, &self.images, number);
+                self.sanitizer.write_through(&mut s, bytes, who);
+            }
+            SnoopWrite::Allocate => {
+                if !self.lines.line(number).cached() {
+                    self.fill(number, SiteId(0));
+                }
+                self.images.write_ram(at, data);
+                let line = self.lines.line(number);
+                line.state = State::Dirty;
+                line.cached_by = SiteId(0);
+                line.flags |= DMA;
+                line.flags &= !NON_CACHEABLE;
+                let (flags, way) = (line.flags, line.way);
+                self.cache.touch(number, way);
+                if flags & WATCHED != 0 {
+                    let mut s = Subject::new(&mut self.lines, &self.images, number);
+                    self.sanitizer.coherent_write(&mut s, bytes, who);
+                } else {
+                    let now = self.sanitizer.now;
+                    fresh_write(self.lines.line(number), bytes, who, now);
+                }
+            }
+        }
+    }
+
+    fn non_snooping_write(&mut self, number: u64, bytes: u64, who: Who, at: u64, data: &[u8]) {
+        self.before_dma(number, true);
+        {
+            let mut s = Subject::new(&mut self.lines, &self.images, number);
+            self.sanitizer.non_snooping_write(&mut s, bytes, who);
+        }
+        self.images.write_dram(at, data);
+        let line = self.lines.line(number);
+        match line.state {
+            State::Invalid => self.images.write_ram(at, data),
+            State::Clean => line.flags |= DIVERGED,
+            State::Dirty => {}
+        }
+        self.after_dma(number, true);
+    }
+
+    fn read_line(&mut self, number: u64, bytes: u64, who: Who, snoops: bool) {
+        if snoops {
+            let line = self.lines.line(number);
+            line.flags |= DMA;
+            if line.flags & WATCHED != 0 {
+                let mut s = Subject::new(&mut self.lines, &self.images, number);
+                self.sanitizer.coherent_read(&mut s, bytes, who);
+            }
+        } else {
+            let mut s = Subject::new(&mut self.lines, &self.images, number);
+            self.sanitizer.non_snooping_read(&mut s, bytes, who);
+        }
+    }
+
+    /// The lines of a transfer, within RAM.
+    fn lines_of(&self, t: &Transfer) -> std::ops::Range<u64> {
+        let Some(start) = t.pa.checked_sub(self.base).filter(|s| *s < self.len) else {
+            return 0..0;
+        };
+        let end = start.saturating_add(t.len).min(self.len);
+        start / LINE..end.div_ceil(LINE)
+    }
+
+    /// Marks or unmarks the lines that a non-snooping transfer owns.
+    fn own(&mut self, t: &Transfer, id: Option<TransferId>) {
+        let flag = match t.direction {
+            Direction::ToMemory => IN_FLIGHT_WRITE,
+            Direction::FromMemory => IN_FLIGHT_READ,
+        };
+        for number in self.lines_of(t) {
+            let (line, cold): (_, &mut Cold) = self.lines.with_cold(number);
+            match id {
+                Some(id) => {
+                    line.flags |= flag;
+                    cold.in_flight = id;
+                }
+                None => line.flags &= !flag,
+            }
+        }
+    }
+}
+
+impl DmaMemory for Domain {
+    fn dma_read(
+        &mut self,
+        master: MasterId,
+        transfer: TransferId,
+        pa: u64,
+        buf: &mut [u8],
+    ) -> Result<(), DmaError> {
+        let offset = self.checked_offset(pa, buf.len())?;
+        let snoops = self.port_snoops(master);
+        let who = Who::device(master, transfer);
+        self.transfers.moved(transfer, buf.len());
+        self.cache.count_dma(buf.len(), 0);
+        let mut at = 0;
+        for (number, bytes, n) in parts(offset, buf.len() as u64) {
+            self.hash
+                .add(Item::DmaRead, number << 8 | u64::from(master.0));
+            self.before_dma(number, false);
+            let piece = &mut buf[at..at + n];
+            if snoops {
+                self.images.read_ram(offset + at as u64, piece);
+            } else {
+                self.images.read_dram(offset + at as u64, piece);
+            }
+            self.read_line(number, bytes, who, snoops);
+            self.after_dma(number, false);
+            at += n;
+        }
+        Ok(())
+    }
+
+    fn dma_write(
+        &mut self,
+        master: MasterId,
+        transfer: TransferId,
+        pa: u64,
+        data: &[u8],
+    ) -> Result<(), DmaError> {
+        let offset = self.checked_offset(pa, data.len())?;
+        let snoops = self.port_snoops(master);
+        let who = Who::device(master, transfer);
+        self.transfers.moved(transfer, data.len());
+        self.cache.count_dma(0, data.len());
+        let mut at = 0;
+        for (number, bytes, n) in parts(offset, data.len() as u64) {
+            self.hash
+                .add(Item::DmaWrite, number << 8 | u64::from(master.0));
+            let piece = &data[at..at + n];
+            if snoops {
+                self.before_dma(number, false);
+                self.snooping_write(number, bytes, who, offset + at as u64, piece);
+                self.after_dma(number, false);
+            } else {
+                self.non_snooping_write(number, bytes, who, offset + at as u64, piece);
+            }
+            at += n;
+        }
+        Ok(())
+    }
+
+    fn transfer_open(&mut self, master: MasterId, transfer: Transfer) -> TransferId {
+        let id = self.transfers.open(master, transfer, self.sanitizer.now);
+        if !self.port_snoops(master) {
+            self.own(&transfer, Some(id));
+        }
+        id
+    }
+
+    fn transfer_close(&mut self, master: MasterId, id: TransferId) {
+        let now = self.sanitizer.now;
+        let snoops = self.port_snoops(master);
+        if let Some(transfer) = self.transfers.close(master, id, now).filter(|_| !snoops) {
+            self.own(&transfer, None);
+        }
+    }
+}
+
+const _: () = assert!(PAGE_LINES as u64 * LINE == 4096);

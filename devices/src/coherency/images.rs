@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The two images of memory: `ram`, the bytes that coherent observers see, and `dram`, the bytes
+//! at the PoC. Offsets are from the start of RAM; callers have checked them.
+
+use vm_memory::volatile_memory::VolatileSlice;
+use vm_memory::{MmapRegion, VolatileMemory};
+
+use super::LINE;
+
+/// Both images. The guest's vCPU works on `ram` directly.
+#[derive(Debug)]
+pub(super) struct Images {
+    ram: MmapRegion,
+    dram: MmapRegion,
+}
+
+/// Why the images cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// RAM is empty, larger than its mapping, or not a multiple of the page size.
+    #[error("guest RAM of {0} bytes: must be a multiple of 4096 within its mapping, below 64 GiB")]
+    Size(u64),
+    /// No memory for the image of DRAM.
+    #[error("cannot map {len} bytes for the image of DRAM")]
+    Map {
+        /// Bytes asked for.
+        len: u64,
+        /// Why not.
+        #[source]
+        source: vm_memory::mmap::MmapRegionError,
+    },
+}
+
+impl Images {
+    /// Takes the first `len` bytes of `ram` as guest RAM and makes a DRAM image for it, all zero.
+    pub fn new(ram: MmapRegion, len: u64) -> Result<Self, ImageError> {
+        if len == 0 || !len.is_multiple_of(4096) || len > ram.size() as u64 || len > 64 << 30 {
+            return Err(ImageError::Size(len));
+        }
+        let dram =
+            MmapRegion::new(len as usize).map_err(|source| ImageError::Map { len, source })?;
+        Ok(Images { ram, dram })
+    }
+
+    /// The mapping of RAM, which may go on beyond RAM's end with device windows.
+    pub fn ram_mapping(&self) -> &MmapRegion {
+        &self.ram
+    }
+
+    fn slice(region: &MmapRegion, offset: u64, len: usize) -> Option<VolatileSlice<'_>> {
+        // Callers keep within RAM; a mistake of theirs must not become a wild access.
+        let slice = region.get_slice(offset as usize, len);
+        debug_assert!(
+            slice.is_ok(),
+            "{len} bytes at offset {offset:#x} outside the image"
+        );
+        slice.ok()
+    }
+
+    fn read(region: &MmapRegion, offset: u64, buf: &mut [u8]) {
+        if let Some(slice) = Self::slice(region, offset, buf.len()) {
+            slice.copy_to(buf);
+        }
+    }
+
+    fn write(region: &MmapRegion, offset: u64, data: &[u8]) {
+        if let Some(slice) = Self::slice(region, offset, data.len()) {
+            slice.copy_from(data);
+        }
+    }
+
+    pub fn read_ram(&self, offset: u64, buf: &mut [u8]) {
+        Self::read(&self.ram, offset, buf);
+    }
+
+    pub fn read_dram(&self, offset: u64, buf: &mut [u8]) {
+        Self::read(&self.dram, offset, buf);
+    }
+
+    pub fn write_ram(&self, offset: u64, data: &[u8]) {
+        Self::write(&self.ram, offset, data);
+    }
+
+    pub fn write_dram(&self, offset: u64, data: &[u8]) {
+        Self::write(&self.dram, offset, data);
+    }
+
+    /// `dram := ram`.
+    pub fn write_back(&self, offset: u64, len: usize) {
+        let mut piece = [0u8; LINE as usize];
+        let mut at = 0;
+        while at < len {
+            let n = piece.len().min(len - at);
+            self.read_ram(offset + at as u64, &mut piece[..n]);
+            self.write_dram(offset + at as u64, &piece[..n]);
+            at += n;
+        }
+    }
+
+    /// `ram := dram` for one line.
+    pub fn reload(&self, line: u64) {
+        let mut piece = [0u8; LINE as usize];
+        self.read_dram(line * LINE, &mut piece);
+        self.write_ram(line * LINE, &piece);
+    }
+
+    /// Which bytes of a line differ.
+    pub fn difference(&self, line: u64) -> u64 {
+        let (mut a, mut b) = ([0u8; LINE as usize], [0u8; LINE as usize]);
+        self.read_ram(line * LINE, &mut a);
+        self.read_dram(line * LINE, &mut b);
+        if a == b {
+            return 0;
+        }
+        a.iter()
+            .zip(&b)
+            .enumerate()
+            .fold(0, |m, (i, (x, y))| m | u64::from(x != y) << i)
+    }
+}

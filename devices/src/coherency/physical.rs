@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What the cache does with the data: fills, evictions, write-backs.
+
+use super::domain::Domain;
+use super::hash::Item;
+use super::line::{DIVERGED, DMA, NON_CACHEABLE, PAGE_LINES, State};
+use super::replacement::{Directory, Policy, Rng};
+use super::report::CacheCounters;
+use super::sanitizer::Subject;
+use crate::cpu::SiteId;
+
+/// Pages under DMA that the `random` policy keeps in mind.
+const HAUNTS: usize = 1024;
+
+/// The cache's directory and its choices; the lines' states are with the lines.
+#[derive(Debug)]
+pub(super) struct Cache {
+    policy: Policy,
+    directory: Option<Directory>,
+    rng: Rng,
+    counters: CacheCounters,
+    /// Pages (by their first line) that DMA has touched, for `random`.
+    haunts: Vec<u64>,
+}
+
+impl Cache {
+    pub fn new(policy: Policy, seed: u64) -> Self {
+        Cache {
+            policy,
+            directory: (policy == Policy::Zynqmp).then(Directory::new),
+            rng: Rng::new(seed),
+            counters: CacheCounters::default(),
+            haunts: Vec::new(),
+        }
+    }
+
+    /// A line in the cache was used.
+    #[inline]
+    pub fn touch(&mut self, line: u64, way: u8) {
+        if let Some(directory) = &mut self.directory {
+            directory.touch(line, way);
+        }
+    }
+
+    pub fn counters(&self) -> CacheCounters {
+        self.counters
+    }
+
+    pub fn count_dma(&mut self, read: usize, written: usize) {
+        self.counters.dma_read_bytes += read as u64;
+        self.counters.dma_written_bytes += written as u64;
+    }
+}
+
+impl Domain {
+    /// Brings an absent line in, clean: ram and dram agree already. Whoever has to leave for it
+    /// is evicted.
+    pub(super) fn fill(&mut self, number: u64, by: SiteId) {
+        self.cache.counters.fills += 1;
+        let (way, victim) = match &mut self.cache.directory {
+            Some(directory) => directory.insert(number),
+            None => (0, None),
+        };
+        let line = self.lines.line(number);
+        line.state = State::Clean;
+        line.way = way;
+        if by != SiteId(0) {
+            line.cached_by = by;
+        }
+        if let Some(victim) = victim {
+            self.evict_victim(victim);
+        }
+    }
+
+    /// A line leaves the cache: dirty data goes to DRAM.
+    pub(super) fn evict(&mut self, number: u64) {
+        self.leave(number);
+        self.evict_victim(number);
+    }
+
+    fn evict_victim(&mut self, number: u64) {
+        self.hash.add(Item::Evict, number);
+        if self.lines.line(number).state == State::Dirty {
+            self.cache.counters.evictions_dirty += 1;
+            self.write_back(number);
+        } else {
+            self.cache.counters.evictions_clean += 1;
+        }
+        self.invalidate(number);
+    }
+
+    /// `dc cvac`: dirty data goes to DRAM, the line stays.
+    pub(super) fn clean_line(&mut self, number: u64) {
+        if self.lines.line(number).state == State::Dirty {
+            self.write_back(number);
+            self.lines.line(number).state = State::Clean;
+        }
+    }
+
+    /// `dc ivac`: the cached copy is gone, dirty or not.
+    pub(super) fn drop_line(&mut self, number: u64) {
+        if self.lines.line(number).cached() {
+            self.leave(number);
+            self.invalidate(number);
+        }
+    }
+
+    /// Takes a cached line out of the directory.
+    fn leave(&mut self, number: u64) {
+        let way = self.lines.line(number).way;
+        if let Some(directory) = &mut self.cache.directory {
+            directory.remove(number, way);
+        }
+    }
+
+    fn write_back(&mut self, number: u64) {
+        if self.lines.line(number).flags & DMA != 0 {
+            let mut s = Subject::new(&mut self.lines, &self.images, number);
+            self.sanitizer.before_write_back(&mut s);
+        }
+        self.images
+            .write_back(number * super::LINE, super::LINE as usize);
+        let line = self.lines.line(number);
+        line.state = State::Clean;
+        line.flags &= !DIVERGED;
+    }
+
+    /// What coherent observers see is what DRAM holds.
+    fn invalidate(&mut self, number: u64) {
+        let line = self.lines.line(number);
+        let differs = line.state == State::Dirty || line.flags & DIVERGED != 0;
+        line.state = State::Invalid;
+        line.flags &= !DIVERGED;
+        if differs {
+            self.images.reload(number);
+        }
+    }
+
+    /// Copies stored bytes of a line, which are in ram, to dram as well.
+    pub(super) fn store_to_dram(&mut self, number: u64, stored: u64) {
+        let mut rest = stored;
+        while rest != 0 {
+            let start = u64::from(rest.trailing_zeros());
+            let len = u64::from((rest >> start).trailing_ones());
+            self.images
+                .write_back(number * super::LINE + start, len as usize);
+            rest &= !super::line::mask(start, len);
+        }
+    }
+
+    /// Just before a master touches a line: what a malicious cache would do.
+    pub(super) fn before_dma(&mut self, number: u64, non_snooping_write: bool) {
+        match self.cache.policy {
+            Policy::Eager if non_snooping_write => self.speculate(number),
+            Policy::Random => self.gamble(number),
+            _ => {}
+        }
+    }
+
+    /// And just after.
+    pub(super) fn after_dma(&mut self, number: u64, non_snooping_write: bool) {
+        match self.cache.policy {
+            Policy::Eager
+                if non_snooping_write && self.lines.line(number).state == State::Dirty =>
+            {
+                self.evict(number);
+            }
+            Policy::Random => {
+                let page = number / PAGE_LINES as u64 * PAGE_LINES as u64;
+                let haunts = &mut self.cache.haunts;
+                if haunts.len() < HAUNTS && haunts.last() != Some(&page) {
+                    haunts.push(page);
+                }
+                self.gamble(number);
+            }
+            _ => {}
+        }
+    }
+
+    /// A speculative fill, where the architecture allows one.
+    fn speculate(&mut self, number: u64) {
+        let line = self.lines.line(number);
+        if !line.cached() && line.flags & NON_CACHEABLE == 0 {
+            self.hash.add(Item::Fill, number);
+            self.fill(number, SiteId(0));
+        }
+    }
+
+    fn gamble(&mut self, number: u64) {
+        match self.cache.rng.below(8) {
+            0 if self.lines.line(number).cached() => self.evict(number),
+            1 => self.speculate(number),
+            _ => {}
+        }
+    }
+
+    /// The `random` policy's chance to disturb some buffer, at each access that misses.
+    #[inline]
+    pub(super) fn disturb(&mut self) {
+        if self.cache.policy == Policy::Random && !self.cache.haunts.is_empty() {
+            let haunt = self.cache.rng.below(self.cache.haunts.len() as u64) as usize;
+            let line = self.cache.haunts[haunt] + self.cache.rng.below(PAGE_LINES as u64);
+            self.gamble(line);
+        }
+    }
+}

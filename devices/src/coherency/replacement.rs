@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Which lines leave the cache, and which come in unasked.
+
+use serde::{Deserialize, Serialize};
+
+/// Replacement policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// The L2 of a ZynqMP's Cortex-A53 cluster: 1 MiB, 16 ways, 64-byte lines (UG1085), with
+    /// tree pseudo-LRU replacement.
+    Zynqmp,
+    /// Unbounded; never evicts, never fills on its own.
+    Lazy,
+    /// Unbounded; fills a line just before a non-snooping write to it and writes a dirty one back
+    /// just after: the worst legal moments.
+    Eager,
+    /// Unbounded; lines of buffers under DMA are evicted and filled at random.
+    Random,
+}
+
+impl Policy {
+    /// All policies.
+    pub const ALL: [Policy; 4] = [Policy::Zynqmp, Policy::Lazy, Policy::Eager, Policy::Random];
+
+    /// The name used in results and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Policy::Zynqmp => "zynqmp",
+            Policy::Lazy => "lazy",
+            Policy::Eager => "eager",
+            Policy::Random => "random",
+        }
+    }
+}
+
+const WAYS: usize = 16;
+const SETS: usize = (1 << 20) / 64 / WAYS;
+
+/// For each way, the tree bits on its path and the values that point away from it. Node *n* of
+/// the tree is bit *n*; its children are nodes 2n+1 (bit 0: the victim is there) and 2n+2.
+const PATHS: [(u16, u16); WAYS] = paths();
+
+const fn paths() -> [(u16, u16); WAYS] {
+    let mut table = [(0, 0); WAYS];
+    let mut way = 0;
+    while way < WAYS {
+        let (mut node, mut level) = (0, 0);
+        while level < 4 {
+            let right = way >> (3 - level) & 1;
+            table[way].0 |= 1 << node;
+            if right == 0 {
+                table[way].1 |= 1 << node;
+            }
+            node = 2 * node + 1 + right;
+            level += 1;
+        }
+        way += 1;
+    }
+    table
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Set {
+    /// Line number + 1; 0: the way is free.
+    ways: [u32; WAYS],
+    tree: u16,
+}
+
+/// A set-associative cache's directory with tree pseudo-LRU.
+#[derive(Debug)]
+pub(super) struct Directory {
+    sets: Vec<Set>,
+}
+
+impl Directory {
+    pub fn new() -> Self {
+        Directory {
+            sets: vec![
+                Set {
+                    ways: [0; WAYS],
+                    tree: 0
+                };
+                SETS
+            ],
+        }
+    }
+
+    fn set(&mut self, line: u64) -> &mut Set {
+        &mut self.sets[line as usize % SETS]
+    }
+
+    /// `line`, which is in `way`, was used.
+    #[inline]
+    pub fn touch(&mut self, line: u64, way: u8) {
+        let set = self.set(line);
+        let (mask, away) = PATHS[usize::from(way) % WAYS];
+        set.tree = set.tree & !mask | away;
+    }
+
+    /// Makes room for `line`: its way, and the line that has to leave.
+    pub fn insert(&mut self, line: u64) -> (u8, Option<u64>) {
+        let set = self.set(line);
+        let way = set.ways.iter().position(|w| *w == 0).unwrap_or_else(|| {
+            let mut node = 0;
+            for _ in 0..4 {
+                node = 2 * node + 1 + usize::from(set.tree >> node & 1);
+            }
+            node - (WAYS - 1)
+        });
+        let victim = set.ways[way].checked_sub(1).map(u64::from);
+        set.ways[way] = line as u32 + 1;
+        let (mask, away) = PATHS[way];
+        set.tree = set.tree & !mask | away;
+        (way as u8, victim)
+    }
+
+    /// `line` has left `way`.
+    pub fn remove(&mut self, line: u64, way: u8) {
+        self.set(line).ways[usize::from(way) % WAYS] = 0;
+    }
+}
+
+/// The generator behind every random choice of a run: SplitMix64 (Steele, Lea, Flood 2014).
+#[derive(Debug, Clone)]
+pub(super) struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Rng(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `n`, which is small and not 0.
+    pub fn below(&mut self, n: u64) -> u64 {
+        ((self.next() >> 32) * n) >> 32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_in_use_outlives_fifteen_others() {
+        let mut d = Directory::new();
+        let same_set = |n: u64| n * SETS as u64;
+        let (way, victim) = d.insert(same_set(0));
+        assert_eq!(victim, None);
+        for n in 1..100 {
+            d.touch(same_set(0), way);
+            let (_, victim) = d.insert(same_set(n));
+            assert_ne!(victim, Some(same_set(0)));
+            assert_eq!(victim.is_some(), n >= 16, "at line {n}");
+        }
+    }
+
+    #[test]
+    fn untouched_lines_leave_in_some_order_and_all_of_them() {
+        let mut d = Directory::new();
+        let mut gone = std::collections::BTreeSet::new();
+        for n in 0..32 {
+            gone.extend(d.insert(n * SETS as u64).1);
+        }
+        assert_eq!(gone, (0..16).map(|n| n * SETS as u64).collect());
+    }
+
+    #[test]
+    fn removed_lines_leave_room() {
+        let mut d = Directory::new();
+        for n in 0..16 {
+            d.insert(n * SETS as u64);
+        }
+        let (way, victim) = d.insert(16 * SETS as u64);
+        assert!(victim.is_some());
+        d.remove(16 * SETS as u64, way);
+        assert_eq!(d.insert(17 * SETS as u64), (way, None));
+    }
+}

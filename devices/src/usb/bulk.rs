@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! A stream of bulk transfers from the host's side: produces, sends, receives and checks the
+//! pattern.
+
+use staleline_protocol::pattern::Pattern;
+
+use super::descriptor::{BulkEndpoint, Configuration};
+use super::plan::{Action, Step, Stream};
+use super::report::StepReport;
+use super::{InResult, OutResult, UsbPort};
+use crate::clock::Ticks;
+
+/// The host's buffer: 16 SuperSpeed packets, and so a whole number of packets at any speed.
+pub(super) const BUFFER: usize = 16 << 10;
+
+/// What came of one use of the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FlowEvent {
+    /// Something was moved.
+    Moved,
+    /// The device is not ready.
+    Waiting,
+    /// The plan wants silence.
+    Pause(Ticks),
+    /// The plan wants the endpoint halted.
+    Halt(BulkEndpoint),
+    /// The plan wants a bus reset.
+    Reset,
+    /// The plan wants the cable unplugged.
+    Disconnect(Ticks),
+    /// An endpoint answered STALL.
+    Stalled(BulkEndpoint),
+    /// The device sent more than the transfer was for.
+    Overflow,
+    /// All bytes have been moved.
+    Done,
+    /// The link is down.
+    Disconnected,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    In,
+    Out,
+    Loopback,
+}
+
+/// A stream under way.
+#[derive(Debug)]
+pub(super) struct Flow {
+    kind: Kind,
+    stream: Stream,
+    pattern: Pattern,
+    bulk_in: BulkEndpoint,
+    bulk_out: BulkEndpoint,
+    /// Bytes received and sent.
+    received: u64,
+    sent: u64,
+    /// Transfers begun.
+    index: usize,
+    /// The current transfer reads.
+    input: bool,
+    /// Its size, and what is left of it.
+    size: u64,
+    left: u64,
+    /// A zero-length packet ends it.
+    zero_due: bool,
+    /// Incidents that have happened.
+    incidents: usize,
+    /// `sent` and length for which the buffer holds the data to send.
+    filled: Option<(u64, usize)>,
+}
+
+impl Flow {
+    /// The stream of `step` over the endpoints of `config`; `None` if the step is none.
+    ///
+    /// # Errors
+    /// Names what the configuration lacks.
+    pub(super) fn new(step: &Step, config: &Configuration) -> Option<Result<Self, &'static str>> {
+        let (kind, stream) = match step {
+            Step::BulkIn(stream) => (Kind::In, stream),
+            Step::BulkOut(stream) => (Kind::Out, stream),
+            Step::Loopback(stream) => (Kind::Loopback, stream),
+            Step::Halt { .. } | Step::Reset | Step::Disconnect { .. } | Step::Pause { .. } => {
+                return None;
+            }
+        };
+        // The endpoint of the direction that is not used does not matter.
+        let (bulk_in, bulk_out) = match (kind, config.bulk_in, config.bulk_out) {
+            (Kind::In, Some(e), _) | (Kind::Out, _, Some(e)) => (e, e),
+            (Kind::Loopback, Some(i), Some(o)) => (i, o),
+            (Kind::In | Kind::Loopback, None, _) => return Some(Err("no bulk IN endpoint")),
+            (Kind::Out | Kind::Loopback, ..) => return Some(Err("no bulk OUT endpoint")),
+        };
+        let mut flow = Flow {
+            kind,
+            stream: stream.clone(),
+            pattern: Pattern::new(stream.seed),
+            bulk_in,
+            bulk_out,
+            received: 0,
+            sent: 0,
+            index: 0,
+            input: false,
+            size: 0,
+            left: 0,
+            zero_due: false,
+            incidents: 0,
+            filled: None,
+        };
+        flow.begin();
+        Some(Ok(flow))
+    }
+
+    /// Bytes of the stream that have been moved; of a loopback, there and back.
+    fn moved(&self) -> u64 {
+        match self.kind {
+            Kind::In | Kind::Loopback => self.received,
+            Kind::Out => self.sent,
+        }
+    }
+
+    /// Sets the next transfer up. False if the stream is over.
+    fn begin(&mut self) -> bool {
+        let left = self.stream.bytes.saturating_sub(self.moved());
+        let sizes = &self.stream.sizes;
+        let Some(size) = sizes.get(self.index % sizes.len().max(1)) else {
+            return false;
+        };
+        self.index += 1;
+        self.input = self.kind == Kind::In;
+        self.size = u64::from(*size).min(left);
+        self.left = self.size;
+        left > 0
+    }
+
+    fn incident(&mut self, report: &mut StepReport) -> Option<FlowEvent> {
+        let incident = self.stream.incidents.get(self.incidents)?;
+        let forward = self.input == (self.kind == Kind::In);
+        let between = forward && self.left == self.size;
+        if self.moved() < incident.after_bytes || incident.action == Action::Halt && !between {
+            return None;
+        }
+        self.incidents += 1;
+        report.incidents += 1;
+        Some(match incident.action {
+            Action::Pause { ticks } => FlowEvent::Pause(ticks),
+            Action::Halt if self.kind == Kind::In => FlowEvent::Halt(self.bulk_in),
+            Action::Halt => FlowEvent::Halt(self.bulk_out),
+            Action::Reset => FlowEvent::Reset,
+            Action::Disconnect { ticks } => FlowEvent::Disconnect(ticks),
+        })
+    }
+
+    /// Uses the port once. `buf` is the same at every call and [`BUFFER`] long.
+    pub(super) fn advance(
+        &mut self,
+        port: &mut dyn UsbPort,
+        buf: &mut [u8],
+        report: &mut StepReport,
+    ) -> FlowEvent {
+        if let Some(event) = self.incident(report) {
+            return event;
+        }
+        let event = if self.input {
+            self.receive(port, buf, report)
+        } else {
+            self.send(port, buf, report)
+        };
+        match event {
+            FlowEvent::Waiting => report.naks += 1,
+            FlowEvent::Stalled(_) => report.stalls += 1,
+            _ => {}
+        }
+        event
+    }
+
+    fn burst(&self) -> usize {
+        usize::try_from(self.left).map_or(BUFFER, |left| left.min(BUFFER))
+    }
+
+    fn receive(
+        &mut self,
+        port: &mut dyn UsbPort,
+        buf: &mut [u8],
+        report: &mut StepReport,
+    ) -> FlowEvent {
+        self.filled = None;
+        let want = self.burst();
+        match port.transfer_in(self.bulk_in.address & 0x0f, &mut buf[..want]) {
+            InResult::Data { len, end } => {
+                let position = self.stream.offset + self.received;
+                report
+                    .received
+                    .merge(self.pattern.check(position, &buf[..len]));
+                self.received += len as u64;
+                self.left -= len as u64;
+                report.short_packets += u64::from(end);
+                report.zero_packets +=
+                    u64::from(end && len % usize::from(self.bulk_in.packet) == 0);
+                if end || self.left == 0 {
+                    return self.end(report);
+                }
+                FlowEvent::Moved
+            }
+            InResult::Nak => FlowEvent::Waiting,
+            InResult::Stall => FlowEvent::Stalled(self.bulk_in),
+            InResult::Overflow => FlowEvent::Overflow,
+            InResult::Disconnected => FlowEvent::Disconnected,
+        }
+    }
+
+    fn send(
+        &mut self,
+        port: &mut dyn UsbPort,
+        buf: &mut [u8],
+        report: &mut StepReport,
+    ) -> FlowEvent {
+        let len = self.burst();
+        if self.filled != Some((self.sent, len)) {
+            let position = self.stream.offset + self.sent;
+            self.pattern.fill(position, &mut buf[..len]);
+            self.filled = Some((self.sent, len));
+        }
+        match port.transfer_out(self.bulk_out.address & 0x0f, &buf[..len]) {
+            OutResult::Data { len } => {
+                report.sent += len as u64;
+                self.sent += len as u64;
+                self.left -= len as u64;
+                if self.left > 0 {
+                    return FlowEvent::Moved;
+                }
+                let whole = self.size.is_multiple_of(u64::from(self.bulk_out.packet));
+                if self.stream.zero_packet && whole && !self.zero_due {
+                    self.zero_due = true;
+                    return FlowEvent::Moved;
+                }
+                report.zero_packets += u64::from(self.zero_due);
+                self.zero_due = false;
+                self.end(report)
+            }
+            OutResult::Nak => FlowEvent::Waiting,
+            OutResult::Stall => FlowEvent::Stalled(self.bulk_out),
+            OutResult::Disconnected => FlowEvent::Disconnected,
+        }
+    }
+
+    /// A transfer has ended.
+    fn end(&mut self, report: &mut StepReport) -> FlowEvent {
+        report.transfers += 1;
+        if self.kind == Kind::Loopback && (!self.input || self.received < self.sent) {
+            self.input = true;
+            self.size = self.sent - self.received;
+            self.left = self.size;
+            return FlowEvent::Moved;
+        }
+        if self.begin() {
+            FlowEvent::Moved
+        } else {
+            FlowEvent::Done
+        }
+    }
+}

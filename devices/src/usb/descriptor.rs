@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Descriptors, parsed and checked against the specification (USB 2.0 and USB 3.2, chapter 9).
+
+use super::Speed;
+
+/// Descriptor types.
+pub(super) const DEVICE: u8 = 1;
+pub(super) const CONFIG: u8 = 2;
+pub(super) const STRING: u8 = 3;
+const INTERFACE: u8 = 4;
+const ENDPOINT: u8 = 5;
+pub(super) const BOS: u8 = 15;
+const CAPABILITY: u8 = 16;
+const SS_COMPANION: u8 = 48;
+
+/// Device capability type of the SuperSpeed capability.
+const CAPABILITY_SUPER_SPEED: u8 = 3;
+
+/// What is wrong with a descriptor.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DescriptorError {
+    /// Shorter than its type requires, or cut off.
+    #[error("{what} descriptor is too short ({len} bytes)")]
+    Short {
+        /// Which.
+        what: &'static str,
+        /// Bytes there are.
+        len: usize,
+    },
+    /// bDescriptorType is not the one asked for.
+    #[error("{what} descriptor has type {got}")]
+    Type {
+        /// Which.
+        what: &'static str,
+        /// bDescriptorType.
+        got: u8,
+    },
+    /// A field has a value that the specification forbids.
+    #[error("{what} is {got:#x}, which is not allowed at {speed:?} speed")]
+    Value {
+        /// Name of the field.
+        what: &'static str,
+        /// Its value.
+        got: u32,
+        /// Speed of the link.
+        speed: Speed,
+    },
+    /// Something that the specification requires is missing.
+    #[error("{what} is missing")]
+    Missing {
+        /// What.
+        what: &'static str,
+    },
+    /// A count does not match what follows.
+    #[error("{what} says {said}, but there are {found}")]
+    Count {
+        /// Name of the field.
+        what: &'static str,
+        /// Its value.
+        said: usize,
+        /// What there is.
+        found: usize,
+    },
+}
+
+use DescriptorError as E;
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    let byte = |at: usize| bytes.get(at).copied().unwrap_or_default();
+    u16::from_le_bytes([byte(at), byte(at + 1)])
+}
+
+/// Checks the head of a descriptor and returns its first `len` bytes.
+fn head<'a>(
+    bytes: &'a [u8],
+    what: &'static str,
+    kind: u8,
+    len: usize,
+) -> Result<&'a [u8], DescriptorError> {
+    let short = E::Short {
+        what,
+        len: bytes.len(),
+    };
+    let head = bytes.get(..len).ok_or(short.clone())?;
+    if head[1] != kind {
+        return Err(E::Type { what, got: head[1] });
+    }
+    if usize::from(head[0]) < len {
+        return Err(short);
+    }
+    Ok(head)
+}
+
+/// The device descriptor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct DeviceDescriptor {
+    pub(super) usb: u16,
+    pub(super) vendor: u16,
+    pub(super) product: u16,
+    /// Indices of manufacturer, product and serial number; 0 if there is none.
+    pub(super) strings: [u8; 3],
+}
+
+impl DeviceDescriptor {
+    pub(super) fn parse(bytes: &[u8], speed: Speed) -> Result<Self, DescriptorError> {
+        let d = head(bytes, "device", DEVICE, 18)?;
+        check_packet0(d[7], speed)?;
+        let usb = u16_at(d, 2);
+        let value = |what, got: u16| E::Value {
+            what,
+            got: u32::from(got),
+            speed,
+        };
+        if (usb >= 0x300) != (speed == Speed::Super) {
+            return Err(value("bcdUSB", usb));
+        }
+        if d[17] == 0 {
+            return Err(value("bNumConfigurations", 0));
+        }
+        Ok(DeviceDescriptor {
+            usb,
+            vendor: u16_at(d, 8),
+            product: u16_at(d, 10),
+            strings: [d[14], d[15], d[16]],
+        })
+    }
+}
+
+/// bMaxPacketSize0: an exponent at SuperSpeed, else bytes.
+fn check_packet0(got: u8, speed: Speed) -> Result<(), DescriptorError> {
+    let fine = match speed {
+        Speed::Super => got == 9,
+        Speed::High => got == 64,
+        Speed::Full => matches!(got, 8 | 16 | 32 | 64),
+    };
+    if fine {
+        return Ok(());
+    }
+    Err(E::Value {
+        what: "bMaxPacketSize0",
+        got: u32::from(got),
+        speed,
+    })
+}
+
+/// Checks the first 8 bytes of the device descriptor, which a host reads first.
+pub(super) fn check_device_head(bytes: &[u8], speed: Speed) -> Result<(), DescriptorError> {
+    let short = E::Short {
+        what: "device",
+        len: bytes.len(),
+    };
+    let head = bytes.get(..8).ok_or(short)?;
+    if head[1] != DEVICE {
+        return Err(E::Type {
+            what: "device",
+            got: head[1],
+        });
+    }
+    check_packet0(head[7], speed)
+}
+
+/// wTotalLength of a configuration or BOS descriptor.
+pub(super) fn total_length(
+    bytes: &[u8],
+    what: &'static str,
+    kind: u8,
+) -> Result<u16, DescriptorError> {
+    let len = if kind == CONFIG { 9 } else { 5 };
+    let head = head(bytes, what, kind, len)?;
+    let total = u16_at(head, 2);
+    if usize::from(total) < len {
+        return Err(E::Short {
+            what,
+            len: usize::from(total),
+        });
+    }
+    Ok(total)
+}
+
+/// A bulk endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BulkEndpoint {
+    /// bEndpointAddress.
+    pub(super) address: u8,
+    /// Bytes per packet.
+    pub(super) packet: u16,
+}
+
+/// What the host needs of a configuration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Configuration {
+    pub(super) value: u8,
+    pub(super) interfaces: u8,
+    pub(super) bulk_in: Option<BulkEndpoint>,
+    pub(super) bulk_out: Option<BulkEndpoint>,
+}
+
+/// Descriptors one after the other, each with its bLength.
+fn split(bytes: &[u8]) -> impl Iterator<Item = Result<&[u8], DescriptorError>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let len = usize::from(*rest.first()?);
+        match rest.split_at_checked(len) {
+            Some((d, tail)) if len >= 2 => {
+                rest = tail;
+                Some(Ok(d))
+            }
+            _ => {
+                let len = rest.len();
+                rest = &[];
+                Some(Err(E::Short {
+                    what: "a nested",
+                    len,
+                }))
+            }
+        }
+    })
+}
+
+impl Configuration {
+    /// Parses a configuration descriptor with all that it contains.
+    pub(super) fn parse(bytes: &[u8], speed: Speed) -> Result<Self, DescriptorError> {
+        let total = usize::from(total_length(bytes, "configuration", CONFIG)?);
+        let bytes = bytes.get(..total).ok_or(E::Count {
+            what: "wTotalLength",
+            said: total,
+            found: bytes.len(),
+        })?;
+        let mut config = Configuration {
+            value: bytes[5],
+            interfaces: bytes[4],
+            ..Configuration::default()
+        };
+        let mut interfaces = 0;
+        // Endpoints that the current interface announced, and those found.
+        let mut announced = 0;
+        let mut endpoints = 0;
+        let mut companion_due = false;
+        for d in split(&bytes[usize::from(bytes[0]).min(total)..]) {
+            let d = d?;
+            if companion_due && d[1] != SS_COMPANION {
+                return Err(NO_COMPANION);
+            }
+            companion_due = false;
+            match d[1] {
+                INTERFACE => {
+                    let d = head(d, "interface", INTERFACE, 9)?;
+                    count("bNumEndpoints", announced, endpoints)?;
+                    interfaces += usize::from(d[3] == 0);
+                    (announced, endpoints) = (usize::from(d[4]), 0);
+                }
+                ENDPOINT => {
+                    let d = head(d, "endpoint", ENDPOINT, 7)?;
+                    endpoints += 1;
+                    companion_due = speed == Speed::Super;
+                    config.add(d, speed)?;
+                }
+                SS_COMPANION => {
+                    let d = head(d, "SuperSpeed companion", SS_COMPANION, 6)?;
+                    if d[2] > 15 {
+                        return Err(E::Value {
+                            what: "bMaxBurst",
+                            got: u32::from(d[2]),
+                            speed,
+                        });
+                    }
+                }
+                _ => {}
+            }
+        }
+        if companion_due {
+            return Err(NO_COMPANION);
+        }
+        count("bNumEndpoints", announced, endpoints)?;
+        count("bNumInterfaces", usize::from(config.interfaces), interfaces)?;
+        Ok(config)
+    }
+
+    fn add(&mut self, d: &[u8], speed: Speed) -> Result<(), DescriptorError> {
+        let (address, attributes, packet) = (d[2], d[3], u16_at(d, 4));
+        let value = |what, got: u16| E::Value {
+            what,
+            got: u32::from(got),
+            speed,
+        };
+        if address & 0x0f == 0 || address & 0x70 != 0 {
+            return Err(value("bEndpointAddress", u16::from(address)));
+        }
+        if attributes & 3 != 2 {
+            return Ok(());
+        }
+        let fine = match speed {
+            Speed::Full => matches!(packet, 8 | 16 | 32 | 64),
+            Speed::High | Speed::Super => packet == speed.bulk_packet(),
+        };
+        if !fine {
+            return Err(value("wMaxPacketSize of a bulk endpoint", packet));
+        }
+        let slot = if address & 0x80 != 0 {
+            &mut self.bulk_in
+        } else {
+            &mut self.bulk_out
+        };
+        slot.get_or_insert(BulkEndpoint { address, packet });
+        Ok(())
+    }
+}
+
+const NO_COMPANION: DescriptorError = E::Missing {
+    what: "SuperSpeed endpoint companion descriptor",
+};
+
+fn count(what: &'static str, said: usize, found: usize) -> Result<(), DescriptorError> {
+    if said == found {
+        return Ok(());
+    }
+    Err(E::Count { what, said, found })
+}
+
+/// Checks a BOS descriptor with all that it contains. A SuperSpeed device has a SuperSpeed
+/// capability.
+pub(super) fn check_bos(bytes: &[u8], speed: Speed) -> Result<(), DescriptorError> {
+    let total = usize::from(total_length(bytes, "BOS", BOS)?);
+    let all = bytes.get(..total).ok_or(E::Count {
+        what: "wTotalLength",
+        said: total,
+        found: bytes.len(),
+    })?;
+    let mut found = 0;
+    let mut super_speed = false;
+    for d in split(&all[usize::from(all[0]).min(total)..]) {
+        let d = head(d?, "device capability", CAPABILITY, 3)?;
+        found += 1;
+        super_speed |= d[2] == CAPABILITY_SUPER_SPEED;
+    }
+    count("bNumDeviceCaps", usize::from(all[4]), found)?;
+    if speed == Speed::Super && !super_speed {
+        return Err(E::Missing {
+            what: "SuperSpeed device capability",
+        });
+    }
+    Ok(())
+}
+
+/// The text of a string descriptor.
+pub(super) fn parse_string(bytes: &[u8]) -> Result<String, DescriptorError> {
+    let len = usize::from(head(bytes, "string", STRING, 2)?[0]);
+    let text = bytes.get(2..len).ok_or(E::Short {
+        what: "string",
+        len: bytes.len(),
+    })?;
+    let units = text.chunks_exact(2).map(|unit| u16_at(unit, 0));
+    Ok(char::decode_utf16(units)
+        .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
+        .collect())
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What [`super::host::PlanHost`] is to do.
+
+use serde::{Deserialize, Serialize};
+
+use super::Speed;
+use crate::clock::Ticks;
+
+/// Largest single transfer in bytes.
+pub const MAX_TRANSFER: u32 = 64 << 20;
+
+/// A host's part of a run: it resets and enumerates the device as soon as it attaches, selects its
+/// first configuration, and works off `steps`.
+///
+/// If the device goes away, or a reset or disconnect of the plan interrupts a transfer step, that
+/// step is over; the host enumerates again and goes on with the next one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsbHostPlan {
+    /// The best speed the port offers.
+    #[serde(default)]
+    pub speed: Speed,
+    /// What to do once the device is configured.
+    pub steps: Vec<Step>,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "do",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case",
+    deny_unknown_fields
+)]
+pub enum Step {
+    /// Reads from the first bulk IN endpoint and checks every byte.
+    BulkIn(Stream),
+    /// Sends to the first bulk OUT endpoint.
+    BulkOut(Stream),
+    /// For each transfer: sends it, reads as much back and checks every byte.
+    Loopback(Stream),
+    /// Sets and clears the halt feature of the first bulk IN (or OUT) endpoint, and checks that
+    /// the endpoint stalls in between. The driver cancels what its function has queued.
+    Halt {
+        /// Of the IN endpoint; else of the OUT endpoint.
+        input: bool,
+    },
+    /// Resets the bus and enumerates again.
+    Reset,
+    /// Unplugs the device, plugs it in again after `ticks`, and enumerates again.
+    Disconnect {
+        /// Time without a connection, in ticks.
+        ticks: Ticks,
+    },
+    /// Leaves the bus alone for `ticks`.
+    Pause {
+        /// In ticks.
+        ticks: Ticks,
+    },
+}
+
+/// Data with known contents, moved in transfers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Stream {
+    /// Bytes to move in all, at least 1.
+    pub bytes: u64,
+    /// Sizes of the transfers in bytes, used in rotation; at least one, each 1 to
+    /// [`MAX_TRANSFER`]. The last transfer is cut to what is left of `bytes`. A short packet ends
+    /// an IN transfer early; the stream goes on in the next one.
+    pub sizes: Vec<u32>,
+    /// Seed of the contents: [`staleline_protocol::pattern::Pattern`].
+    pub seed: u64,
+    /// Position in the pattern of the first byte moved. Each byte that arrives advances it by 1.
+    #[serde(default)]
+    pub offset: u64,
+    /// Sends a zero-length packet after an OUT transfer that is a multiple of the packet size.
+    #[serde(default)]
+    pub zero_packet: bool,
+    /// What happens on the way, in order of `after_bytes`.
+    #[serde(default)]
+    pub incidents: Vec<Incident>,
+}
+
+impl Stream {
+    /// `bytes` in transfers of `size`.
+    pub fn new(bytes: u64, size: u32, seed: u64) -> Self {
+        Stream {
+            bytes,
+            sizes: vec![size],
+            seed,
+            offset: 0,
+            zero_packet: false,
+            incidents: Vec::new(),
+        }
+    }
+}
+
+/// Something that happens in the middle of a [`Stream`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Incident {
+    /// When at least so many bytes of the stream have been moved.
+    pub after_bytes: u64,
+    /// What.
+    pub action: Action,
+}
+
+/// What an [`Incident`] does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case",
+    deny_unknown_fields
+)]
+pub enum Action {
+    /// The host moves nothing for `ticks`: flow control towards the device.
+    Pause {
+        /// In ticks.
+        ticks: Ticks,
+    },
+    /// Before the next transfer begins: see [`Step::Halt`], on the endpoint of this step (of a
+    /// loopback: the OUT endpoint).
+    Halt,
+    /// Resets the bus, which ends the step.
+    Reset,
+    /// Unplugs the device for `ticks`, which ends the step.
+    Disconnect {
+        /// In ticks.
+        ticks: Ticks,
+    },
+}
+
+/// Why a plan cannot be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Nothing to move.
+    #[error("USB host step {step}: bytes must be at least 1")]
+    NoBytes {
+        /// Index of the step.
+        step: usize,
+    },
+    /// No or wrong transfer sizes.
+    #[error("USB host step {step}: sizes must list at least one size, each 1 to {MAX_TRANSFER}")]
+    Sizes {
+        /// Index of the step.
+        step: usize,
+    },
+    /// The stream would leave the pattern.
+    #[error("USB host step {step}: offset and bytes exceed 2^63")]
+    TooLong {
+        /// Index of the step.
+        step: usize,
+    },
+    /// Incidents out of order.
+    #[error("USB host step {step}: incidents must be in order of after-bytes")]
+    Incidents {
+        /// Index of the step.
+        step: usize,
+    },
+}
+
+impl UsbHostPlan {
+    /// Checks the ranges that the types do not.
+    ///
+    /// # Errors
+    /// [`PlanError`] names the first step that is wrong.
+    pub fn check(&self) -> Result<(), PlanError> {
+        for (step, s) in self.steps.iter().enumerate() {
+            let (Step::BulkIn(s) | Step::BulkOut(s) | Step::Loopback(s)) = s else {
+                continue;
+            };
+            if s.bytes == 0 {
+                return Err(PlanError::NoBytes { step });
+            }
+            let size_is_fine = |size: &u32| (1..=MAX_TRANSFER).contains(size);
+            if s.sizes.is_empty() || !s.sizes.iter().all(size_is_fine) {
+                return Err(PlanError::Sizes { step });
+            }
+            if s.bytes > 1 << 62 || s.offset > 1 << 62 {
+                return Err(PlanError::TooLong { step });
+            }
+            if !s.incidents.is_sorted_by_key(|i| i.after_bytes) {
+                return Err(PlanError::Incidents { step });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(stream: Stream) -> UsbHostPlan {
+        UsbHostPlan {
+            speed: Speed::Super,
+            steps: vec![Step::Reset, Step::BulkIn(stream)],
+        }
+    }
+
+    #[test]
+    fn plans_read_as_users_write_them() {
+        let text = r#"{
+            "speed": "high",
+            "steps": [
+                {"do": "bulk-in", "bytes": 10, "sizes": [7], "seed": 1,
+                 "incidents": [{"after-bytes": 5, "action": {"disconnect": {"ticks": 9}}},
+                               {"after-bytes": 6, "action": "reset"}]},
+                {"do": "halt", "input": true}
+            ]}"#;
+        let plan: UsbHostPlan = serde_json::from_str(text).unwrap();
+        assert_eq!(plan.check(), Ok(()));
+        assert_eq!(plan.speed, Speed::High);
+        assert_eq!(plan.steps[1], Step::Halt { input: true });
+        let Step::BulkIn(stream) = &plan.steps[0] else {
+            panic!("{:?}", plan.steps[0]);
+        };
+        assert_eq!(stream.incidents[0].action, Action::Disconnect { ticks: 9 });
+        let back: UsbHostPlan =
+            serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
+        assert_eq!(back, plan);
+        assert!(serde_json::from_str::<UsbHostPlan>(r#"{"steps": [], "sped": 1}"#).is_err());
+    }
+
+    #[test]
+    fn bad_plans_are_refused_with_their_step() {
+        let good = Stream::new(100, 10, 1);
+        assert_eq!(plan(good.clone()).check(), Ok(()));
+        let empty = Stream {
+            bytes: 0,
+            ..good.clone()
+        };
+        assert_eq!(plan(empty).check(), Err(PlanError::NoBytes { step: 1 }));
+        for sizes in [vec![], vec![4, 0], vec![u32::MAX]] {
+            let s = Stream {
+                sizes,
+                ..good.clone()
+            };
+            assert_eq!(plan(s).check(), Err(PlanError::Sizes { step: 1 }));
+        }
+        let s = Stream {
+            offset: u64::MAX,
+            ..good.clone()
+        };
+        assert_eq!(plan(s).check(), Err(PlanError::TooLong { step: 1 }));
+        let incident = |after_bytes| Incident {
+            after_bytes,
+            action: Action::Reset,
+        };
+        let s = Stream {
+            incidents: vec![incident(2), incident(1)],
+            ..good
+        };
+        assert_eq!(plan(s).check(), Err(PlanError::Incidents { step: 1 }));
+    }
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What the host saw.
+
+use serde::{Deserialize, Serialize};
+use staleline_protocol::pattern::Mismatch;
+
+use super::Speed;
+
+/// Entries kept in each list of a report that grows with what the guest does.
+const KEPT: usize = 64;
+
+/// The host's account of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct UsbHostReport {
+    /// Each time the device became configured; the first 64.
+    pub enumerations: Vec<Enumeration>,
+    /// One per step that has begun, in order of the plan.
+    pub steps: Vec<StepReport>,
+    /// What went against the USB specification or the plan; the first 64.
+    pub errors: Vec<String>,
+    /// Errors in all.
+    pub error_count: u64,
+    /// All steps have been carried out; each tells how it ended.
+    pub finished: bool,
+}
+
+impl UsbHostReport {
+    /// Adds an error.
+    pub(super) fn error(&mut self, error: String) {
+        log::warn!("USB host: {error}");
+        self.error_count += 1;
+        if self.errors.len() < KEPT {
+            self.errors.push(error);
+        }
+    }
+
+    pub(super) fn enumerated(&mut self, enumeration: Enumeration) {
+        if self.enumerations.len() < KEPT {
+            self.enumerations.push(enumeration);
+        }
+    }
+
+    /// All IN data of all steps, checked.
+    pub fn received(&self) -> Mismatch {
+        let mut sum = Mismatch::default();
+        for step in &self.steps {
+            sum.merge(step.received);
+        }
+        sum
+    }
+
+    /// Bytes sent in all steps.
+    pub fn sent(&self) -> u64 {
+        self.steps.iter().map(|s| s.sent).sum()
+    }
+}
+
+/// A successful enumeration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Enumeration {
+    /// Speed of the link.
+    pub speed: Speed,
+    /// bcdUSB.
+    pub usb: u16,
+    /// idVendor.
+    pub vendor: u16,
+    /// idProduct.
+    pub product: u16,
+    /// bConfigurationValue that was set.
+    pub configuration: u8,
+    /// Interfaces of that configuration.
+    pub interfaces: u8,
+    /// Address of the first bulk IN endpoint.
+    pub bulk_in: Option<u8>,
+    /// Address of the first bulk OUT endpoint.
+    pub bulk_out: Option<u8>,
+    /// Manufacturer, product and serial number, where the device has them.
+    pub strings: [Option<String>; 3],
+}
+
+/// How a step went.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StepReport {
+    /// IN data, checked; its first mismatch is a position in the pattern.
+    pub received: Mismatch,
+    /// OUT bytes that the device took.
+    pub sent: u64,
+    /// Transfers that came to their end, both ways.
+    pub transfers: u64,
+    /// IN transfers that a short packet ended, zero-length packets included.
+    pub short_packets: u64,
+    /// Zero-length packets, both ways.
+    pub zero_packets: u64,
+    /// Times the device was not ready.
+    pub naks: u64,
+    /// Times an endpoint answered STALL.
+    pub stalls: u64,
+    /// Incidents of the plan that happened.
+    pub incidents: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It did not.
+    #[default]
+    Running,
+    /// As planned.
+    Complete,
+    /// By a reset or disconnect of the plan.
+    Interrupted,
+    /// Otherwise; the report's errors say why.
+    Failed,
+}

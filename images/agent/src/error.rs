@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What can keep the agent from carrying out its plan. None of these says anything about
+//! coherency: the run is broken, not failed.
+
+use std::io;
+use std::path::PathBuf;
+
+use staleline_protocol::plan::PlanError;
+
+/// The step that failed, on what, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file operation.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A system call on something without a path.
+    #[error("{call} on {target}: {source}")]
+    Call {
+        /// The ioctl or system call.
+        call: &'static str,
+        /// On what.
+        target: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The guest lacks something.
+    #[error("no {what}; {hint}")]
+    Missing {
+        /// What was looked for and where.
+        what: String,
+        /// What would provide it.
+        hint: &'static str,
+    },
+    /// Something did not happen.
+    #[error("waited {seconds} s of guest time for {what}")]
+    Timeout {
+        /// What was awaited.
+        what: String,
+        /// How long, in seconds of guest time.
+        seconds: u64,
+    },
+    /// The plan is no JSON or no plan.
+    #[error("the plan in {path} is not valid: {source}")]
+    Json {
+        /// Where it was read.
+        path: &'static str,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// The plan asks for the impossible.
+    #[error("the plan cannot be carried out: {0}")]
+    Plan(#[from] PlanError),
+}
+
+/// Adds what was tried to a plain I/O error.
+pub trait Context<T> {
+    /// For an operation on a file.
+    fn file(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T, Error>;
+    /// For a call on something without a path.
+    fn call(self, call: &'static str, target: impl ToString) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
+    fn file(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T, Error> {
+        self.map_err(|e| Error::File {
+            action,
+            path: path.into(),
+            source: e.into(),
+        })
+    }
+
+    fn call(self, call: &'static str, target: impl ToString) -> Result<T, Error> {
+        self.map_err(|e| Error::Call {
+            call,
+            target: target.to_string(),
+            source: e.into(),
+        })
+    }
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The guest's /init. Reads the plan that the VMM left in the device tree, carries it out with the
+//! interfaces of an unmodified kernel, writes KTAP and report lines to the console, and powers
+//! off, whatever happens.
+#![deny(unsafe_code)]
+
+mod boot;
+mod dmabuf;
+mod error;
+mod iio;
+mod ktap;
+mod pagemap;
+mod paths;
+mod sys;
+mod uapi;
+mod usb;
+
+use std::io::Write;
+use std::panic::PanicHookInfo;
+use std::process::ExitCode;
+
+use staleline_protocol::plan::Transfer;
+use staleline_protocol::report::Report;
+
+use crate::boot::{Console, Mount};
+use crate::error::Error;
+use crate::ktap::{Ktap, Outcome};
+
+fn main() -> ExitCode {
+    if std::process::id() != 1 {
+        eprintln!(
+            "staleline-agent is the /init of a Staleline guest: it ends by switching the machine \
+             off, so it runs as process 1 only"
+        );
+        return ExitCode::from(2);
+    }
+    std::panic::set_hook(Box::new(panicked));
+    if let Err((mut ktap, e)) = run() {
+        ktap.bail_out(&e.to_string());
+    }
+    boot::power_off();
+}
+
+fn panicked(info: &PanicHookInfo<'_>) {
+    let report = Report::Broken {
+        what: format!("the agent panicked, which is a bug: {info}"),
+    };
+    let _ = writeln!(Console, "\n{}\nBail out! panic", report.to_line());
+    boot::power_off();
+}
+
+fn run() -> Result<(), (Ktap<Console>, Error)> {
+    let plan = Mount::Sys.mount().and_then(|()| boot::plan());
+    let transfer: Option<&Transfer> = match &plan {
+        Ok(Some(plan)) => plan.transfer.as_ref(),
+        _ => None,
+    };
+    let mut ktap = Ktap::new(Console, if transfer.is_some() { 2 } else { 1 });
+    let (seed, transfer) = match (&plan, transfer) {
+        (Ok(Some(plan)), Some(transfer)) => (plan.seed, transfer),
+        (Ok(_), _) => {
+            ktap.test("boot", &Outcome::Pass);
+            return Ok(());
+        }
+        (Err(e), _) => {
+            ktap.test("boot", &Outcome::Error(e.to_string()));
+            return plan.map(drop).map_err(|e| (ktap, e));
+        }
+    };
+    // From here on there is time to look around.
+    let process = Mount::Proc.mount().and_then(|()| boot::process());
+    match process {
+        Ok(report) => ktap.report(&report),
+        Err(e) => {
+            ktap.test("boot", &Outcome::Error(e.to_string()));
+            return Err((ktap, e));
+        }
+    }
+    ktap.test("boot", &Outcome::Pass);
+    paths::run(&mut ktap, seed, transfer).map_err(|e| (ktap, e))
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Converter to DMABUF, checked by user space through its mapping.
+
+use std::io::Write;
+
+use staleline_protocol::pattern::Mismatch;
+use staleline_protocol::report::Report;
+
+use super::{Job, data_outcome};
+use crate::dmabuf::{Access, Fences};
+use crate::error::Error;
+use crate::iio::{Direction, IioBuffer};
+use crate::ktap::Subtests;
+
+pub const PHASES: [&str; 5] = ["devices", "buffers", "capture", "data", "teardown"];
+
+/// User space reads and nobody but the device writes, so all that the dma-buf API asks for is a
+/// wait for the device's fence and then SYNC around the reads. Making the buffer ready for the
+/// device, before the first frame too, is the business of the kernel.
+pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Mismatch, Error> {
+    let t = job.transfer;
+    let iio = phases.phase(|_| IioBuffer::open(Direction::In))?;
+    let buffers = phases.phase(|p| {
+        let buffers = job.allocate(p)?;
+        for buffer in &buffers {
+            iio.attach(buffer)?;
+        }
+        Ok(buffers)
+    })?;
+
+    let seen = phases.phase(|p| {
+        for n in 0..t.buffers.min(t.frames) {
+            iio.enqueue(&buffers[job.slot(n)], t.bytes_of_frame(n))?;
+        }
+        iio.enable()?;
+        let mut seen = Mismatch::default();
+        for frame in job.frames() {
+            let buffer = &buffers[job.slot(frame.number)];
+            buffer.wait(Fences::Writers)?;
+            let access = buffer.cpu_access(Access::Read, t.cpu_sync)?;
+            let found = access.check(job.pattern, frame.position, frame.bytes);
+            access.end()?;
+            p.report(&Report::Data {
+                frame: frame.number,
+                buffer: buffer.index,
+                bytes: found.bytes,
+                corrupt: found.corrupt,
+                first_corrupt: found.first,
+            });
+            seen.merge(found);
+            if let Some(next) = frame.number.checked_add(t.buffers)
+                && next < t.frames
+            {
+                iio.enqueue(buffer, t.bytes_of_frame(next))?;
+            }
+        }
+        Ok(seen)
+    })?;
+    phases.result(&data_outcome(&seen));
+
+    phases.phase(|_| {
+        iio.disable()?;
+        buffers.iter().try_for_each(|buffer| iio.detach(buffer))
+    })?;
+    Ok(seen)
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! USB host to gadget and back through FunctionFS read and write: no DMABUF, the kernel's own
+//! buffers only. The host checks the data; the check here tells which of the two legs lost it.
+
+use std::io::Write;
+
+use staleline_protocol::pattern::Mismatch;
+use staleline_protocol::report::Report;
+
+use super::{Job, data_outcome};
+use crate::error::Error;
+use crate::ktap::Subtests;
+use crate::usb::Gadget;
+
+pub const PHASES: [&str; 3] = ["gadget", "loopback", "data"];
+
+pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Mismatch, Error> {
+    let mut gadget = phases.phase(|_| Gadget::bring_up())?;
+    let seen = phases.phase(|p| {
+        let mut seen = Mismatch::default();
+        let mut buf = Vec::new();
+        for frame in job.frames() {
+            // A frame is at most a buffer, which fits in memory or could not have been planned.
+            buf.resize(usize::try_from(frame.bytes).unwrap_or(usize::MAX), 0);
+            gadget.bulk_out.receive(&mut buf)?;
+            let found = job.pattern.check(frame.position, &buf);
+            gadget.bulk_in.send(&buf)?;
+            p.report(&Report::Data {
+                frame: frame.number,
+                buffer: 0,
+                bytes: found.bytes,
+                corrupt: found.corrupt,
+                first_corrupt: found.first,
+            });
+            seen.merge(found);
+        }
+        Ok(seen)
+    })?;
+    phases.result(&data_outcome(&seen));
+    Ok(seen)
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! User space fills a DMABUF through its mapping, a converter plays it. The converter's sink
+//! checks the data.
+
+use std::io::Write;
+
+use staleline_protocol::pattern::Mismatch;
+
+use super::Job;
+use crate::dmabuf::{Access, Fences};
+use crate::error::Error;
+use crate::iio::{Direction, IioBuffer};
+use crate::ktap::Subtests;
+
+pub const PHASES: [&str; 4] = ["devices", "buffers", "playback", "teardown"];
+
+pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Mismatch, Error> {
+    let t = job.transfer;
+    let iio = phases.phase(|_| IioBuffer::open(Direction::Out))?;
+    let buffers = phases.phase(|p| {
+        let buffers = job.allocate(p)?;
+        for buffer in &buffers {
+            iio.attach(buffer)?;
+        }
+        Ok(buffers)
+    })?;
+
+    phases.phase(|_| {
+        // The converter starts when all buffers, or all frames, are queued.
+        let start = t.buffers.min(t.frames) - 1;
+        for frame in job.frames() {
+            let buffer = &buffers[job.slot(frame.number)];
+            if frame.number >= t.buffers {
+                buffer.wait(Fences::All)?;
+            }
+            let mut access = buffer.cpu_access(Access::Write, t.cpu_sync)?;
+            access.fill(job.pattern, frame.position, frame.bytes);
+            access.end()?;
+            iio.enqueue(buffer, frame.bytes)?;
+            if frame.number == start {
+                iio.enable()?;
+            }
+        }
+        buffers
+            .iter()
+            .try_for_each(|buffer| buffer.wait(Fences::All))
+    })?;
+
+    phases.phase(|_| {
+        iio.disable()?;
+        buffers.iter().try_for_each(|buffer| iio.detach(buffer))
+    })?;
+    Ok(Mismatch::default())
+}

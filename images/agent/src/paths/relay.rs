@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Device to DMABUF to device, without the CPU.
+//!
+//! Each buffer is attached to both devices. A frame is queued to the first device, then to the
+//! second, whose ioctl waits in the kernel for the first one's fence (both frameworks block in
+//! their enqueue, up to 5 s: `iio_buffer_enqueue_dmabuf`, `ffs_dmabuf_transfer`). User space neither
+//! polls in between nor touches the data.
+//!
+//! With `cpu_sync` it helps out the way programs can today: wait for the first device, claim and
+//! release a CPU access that never happens, and only then queue the buffer to the second.
+
+use std::io::Write;
+
+use staleline_protocol::pattern::Mismatch;
+
+use super::Job;
+use crate::dmabuf::{Access, DmaBuf, Fences};
+use crate::error::Error;
+use crate::iio::{Direction, IioBuffer};
+use crate::ktap::Subtests;
+use crate::usb::Gadget;
+
+pub const PHASES: [&str; 5] = ["devices", "gadget", "buffers", "transfer", "teardown"];
+
+type Queue<'a> = &'a dyn Fn(&DmaBuf, u64) -> Result<(), Error>;
+
+/// The work-around's pretended access.
+fn pretend(buffer: &DmaBuf, access: Access) -> Result<(), Error> {
+    buffer.cpu_access(access, true)?.end()
+}
+
+/// Moves all frames. `start` starts the converter once the first frames are queued.
+fn relay(
+    job: Job<'_>,
+    buffers: &[DmaBuf],
+    first: Queue<'_>,
+    second: Queue<'_>,
+    between: Access,
+    start: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let t = job.transfer;
+    let queue = |device: Queue<'_>, n| device(&buffers[job.slot(n)], t.bytes_of_frame(n));
+    for n in 0..t.buffers.min(t.frames) {
+        queue(first, n)?;
+    }
+    start()?;
+    for n in 0..t.frames {
+        if t.cpu_sync {
+            let buffer = &buffers[job.slot(n)];
+            buffer.wait(Fences::Writers)?;
+            pretend(buffer, between)?;
+        }
+        queue(second, n)?;
+        if let Some(next) = refill(n, t.buffers).filter(|&next| next < t.frames) {
+            queue(first, next)?;
+        }
+    }
+    buffers
+        .iter()
+        .try_for_each(|buffer| buffer.wait(Fences::All))
+}
+
+/// The frame to queue to the first device after frame `n` went to the second. Its buffer is still
+/// busy with an earlier frame, and queueing it blocks until the second device is done with that
+/// one; so half of the buffers are left queued to the second device meanwhile.
+fn refill(n: u32, buffers: u32) -> Option<u32> {
+    let lag = buffers / 2;
+    n.checked_sub(lag)?.checked_add(buffers)
+}
+
+/// ADC to USB host.
+pub fn iio_to_usb<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Mismatch, Error> {
+    let iio = phases.phase(|_| IioBuffer::open(Direction::In))?;
+    let gadget = phases.phase(|_| Gadget::bring_up())?;
+    let buffers = phases.phase(|p| {
+        let buffers = job.allocate(p)?;
+        for buffer in &buffers {
+            iio.attach(buffer)?;
+            gadget.bulk_in.attach(buffer)?;
+            if job.transfer.cpu_sync {
+                // udmabuf in 6.12.117 hands its pages to a non-snooping device as they are, with
+                // the zeros of their allocation still dirty in the cache; the end of a write
+                // access cleans them.
+                pretend(buffer, Access::Write)?;
+            }
+        }
+        Ok(buffers)
+    })?;
+    phases.phase(|_| {
+        relay(
+            job,
+            &buffers,
+            &|buffer, bytes| iio.enqueue(buffer, bytes),
+            &|buffer, bytes| gadget.bulk_in.transfer(buffer, bytes),
+            // The start of a read access invalidates what the snooping device would hit.
+            Access::Read,
+            || iio.enable(),
+        )
+    })?;
+    phases.phase(|_| {
+        iio.disable()?;
+        buffers.iter().try_for_each(|buffer| {
+            iio.detach(buffer)?;
+            gadget.bulk_in.detach(buffer)
+        })
+    })?;
+    Ok(Mismatch::default())
+}
+
+/// USB host to DAC.
+pub fn usb_to_iio<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Mismatch, Error> {
+    let iio = phases.phase(|_| IioBuffer::open(Direction::Out))?;
+    let gadget = phases.phase(|_| Gadget::bring_up())?;
+    let buffers = phases.phase(|p| {
+        let buffers = job.allocate(p)?;
+        for buffer in &buffers {
+            iio.attach(buffer)?;
+            gadget.bulk_out.attach(buffer)?;
+        }
+        Ok(buffers)
+    })?;
+    phases.phase(|_| {
+        relay(
+            job,
+            &buffers,
+            &|buffer, bytes| gadget.bulk_out.transfer(buffer, bytes),
+            &|buffer, bytes| iio.enqueue(buffer, bytes),
+            // The end of a write access cleans what the snooping device left in the cache. A read
+            // access would start with an invalidate and lose it.
+            Access::Write,
+            || iio.enable(),
+        )
+    })?;
+    phases.phase(|_| {
+        iio.disable()?;
+        buffers.iter().try_for_each(|buffer| {
+            iio.detach(buffer)?;
+            gadget.bulk_out.detach(buffer)
+        })
+    })?;
+    Ok(Mismatch::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Every frame goes first to the first device, then to the second, once each and in order,
+        /// and a buffer is never given to the first device before its earlier frame went to the
+        /// second: else there would be no fence to wait for.
+        #[test]
+        fn frames_are_queued_in_an_order_that_fences_can_hold(
+            buffers in 1u32..9, frames in 1u32..40,
+        ) {
+            let mut first: Vec<u32> = (0..buffers.min(frames)).collect();
+            for n in 0..frames {
+                prop_assert!(first.contains(&n), "frame {n} reaches the second device first");
+                if let Some(next) = refill(n, buffers).filter(|&next| next < frames) {
+                    prop_assert!(next - buffers <= n);
+                    first.push(next);
+                }
+            }
+            prop_assert_eq!(first, (0..frames).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! A USB gadget with one FunctionFS function (Documentation/usb/gadget_configfs.rst,
+//! Documentation/usb/functionfs.rst): one bulk IN and one bulk OUT endpoint.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use crate::boot::{self, Mount, wait_for};
+use crate::dmabuf::DmaBuf;
+use crate::error::{Context, Error};
+use crate::sys::{self, Importer};
+
+mod descriptors;
+
+const GADGET: &str = "/sys/kernel/config/usb_gadget/staleline";
+const FUNCTION: &str = "staleline";
+const FFS: &str = "/dev/ffs";
+const UDCS: &str = "/sys/class/udc";
+const PROBE_SECONDS: u64 = 5;
+const HOST_SECONDS: u64 = 30;
+
+/// A configured gadget. It stays bound until power-off.
+#[derive(Debug)]
+pub struct Gadget {
+    // Closing ep0 would take the function down.
+    _ep0: File,
+    /// To the host.
+    pub bulk_in: Endpoint,
+    /// From the host.
+    pub bulk_out: Endpoint,
+}
+
+/// A data endpoint.
+#[derive(Debug)]
+pub struct Endpoint {
+    file: File,
+    name: &'static str,
+}
+
+impl Gadget {
+    /// Builds the gadget, binds it to the only USB device controller, and waits until the host has
+    /// configured it.
+    pub fn bring_up() -> Result<Self, Error> {
+        Mount::Config.mount()?;
+        let udc = wait_for(PROBE_SECONDS, first_udc)?.ok_or_else(|| Error::Missing {
+            what: format!("USB device controller in {UDCS}"),
+            hint: "is one in the device tree, with its driver built in, and did it probe? The \
+                   kernel log tells",
+        })?;
+        describe(Path::new(GADGET))?;
+        boot::mount(FUNCTION, "functionfs", Path::new(FFS))?;
+        let mut ep0 = open("ep0")?;
+        for blob in [descriptors::descriptors(), descriptors::strings()] {
+            ep0.write_all(&blob)
+                .file("write descriptors to", "/dev/ffs/ep0")?;
+        }
+        let attribute = Path::new(GADGET).join("UDC");
+        fs::write(&attribute, &udc).file("bind the controller through", &attribute)?;
+        let endpoint = |name| open(name).map(|file| Endpoint { file, name });
+        let gadget = Gadget {
+            bulk_in: endpoint(descriptors::BULK_IN)?,
+            bulk_out: endpoint(descriptors::BULK_OUT)?,
+            _ep0: wait_until_enabled(ep0)?,
+        };
+        Ok(gadget)
+    }
+}
+
+impl Endpoint {
+    /// Attaches a DMABUF.
+    pub fn attach(&self, dmabuf: &DmaBuf) -> Result<(), Error> {
+        sys::attach(Importer::FunctionFs, &self.file, dmabuf.as_fd())
+            .call("FUNCTIONFS_DMABUF_ATTACH", self.with(dmabuf))
+    }
+
+    /// Detaches a DMABUF.
+    pub fn detach(&self, dmabuf: &DmaBuf) -> Result<(), Error> {
+        sys::detach(Importer::FunctionFs, &self.file, dmabuf.as_fd())
+            .call("FUNCTIONFS_DMABUF_DETACH", self.with(dmabuf))
+    }
+
+    /// Queues the first `bytes` of an attached DMABUF.
+    pub fn transfer(&self, dmabuf: &DmaBuf, bytes: u64) -> Result<(), Error> {
+        sys::enqueue(Importer::FunctionFs, &self.file, dmabuf.as_fd(), bytes)
+            .call("FUNCTIONFS_DMABUF_TRANSFER", self.with(dmabuf))
+    }
+
+    /// Receives into an ordinary buffer until it is full.
+    pub fn receive(&mut self, buf: &mut [u8]) -> Result<(), Error> {
+        self.file.read_exact(buf).file("receive from", self.path())
+    }
+
+    /// Sends an ordinary buffer.
+    pub fn send(&mut self, buf: &[u8]) -> Result<(), Error> {
+        self.file.write_all(buf).file("send to", self.path())
+    }
+
+    fn path(&self) -> String {
+        format!("{FFS}/{}", self.name)
+    }
+
+    fn with(&self, dmabuf: &DmaBuf) -> String {
+        format!("{} with {}", self.path(), dmabuf.name())
+    }
+}
+
+fn open(name: &str) -> Result<File, Error> {
+    let path = Path::new(FFS).join(name);
+    File::options()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .file("open", path)
+}
+
+fn first_udc() -> Result<Option<String>, Error> {
+    let entries = match fs::read_dir(UDCS) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other.file("list", UDCS)?,
+    };
+    Ok(entries
+        .filter_map(|e| e.ok()?.file_name().into_string().ok())
+        .min())
+}
+
+/// Fills in a gadget below `root`, a directory in configfs.
+fn describe(root: &Path) -> Result<(), Error> {
+    let function = root.join(format!("functions/ffs.{FUNCTION}"));
+    let configuration = root.join("configs/c.1");
+    let strings = root.join("strings/0x409");
+    for dir in [&root.to_owned(), &strings, &function, &configuration] {
+        fs::create_dir(dir).file("create", dir)?;
+    }
+    for (file, value) in [
+        // Linux Foundation, multifunction composite gadget.
+        (root.join("idVendor"), "0x1d6b"),
+        (root.join("idProduct"), "0x0104"),
+        (root.join("bcdUSB"), "0x0300"),
+        (strings.join("manufacturer"), "Staleline"),
+        (strings.join("product"), "DMABUF testbed"),
+        (strings.join("serialnumber"), "1"),
+    ] {
+        fs::write(&file, value).file("write", file)?;
+    }
+    let link = configuration.join(format!("ffs.{FUNCTION}"));
+    symlink(&function, &link).file("link", link)
+}
+
+/// Reads events from endpoint 0 until the host has enabled the function.
+fn wait_until_enabled(mut ep0: File) -> Result<File, Error> {
+    const PATH: &str = "/dev/ffs/ep0";
+    let timeout = Timespec {
+        tv_sec: HOST_SECONDS.cast_signed(),
+        tv_nsec: 0,
+    };
+    loop {
+        let mut fd = [PollFd::new(&ep0, PollFlags::IN)];
+        if rustix::event::poll(&mut fd, Some(&timeout)).call("poll", PATH)? == 0 {
+            return Err(Error::Timeout {
+                what: "the USB host to configure the gadget".into(),
+                seconds: HOST_SECONDS,
+            });
+        }
+        let mut events = [0; 4 * descriptors::EVENT_BYTES];
+        let n = ep0.read(&mut events).file("read events from", PATH)?;
+        for event in events[..n].chunks_exact(descriptors::EVENT_BYTES) {
+            match descriptors::Event::parse(event) {
+                descriptors::Event::Enable => return Ok(ep0),
+                descriptors::Event::Setup { to_host } => stall(&mut ep0, to_host),
+                descriptors::Event::Other => {}
+            }
+        }
+    }
+}
+
+/// Refuses a control request: I/O in the wrong direction stalls the endpoint.
+fn stall(ep0: &mut File, to_host: bool) {
+    // The stall itself is reported as an error (EL2HLT).
+    let _ = if to_host {
+        ep0.read(&mut [])
+    } else {
+        ep0.write(&[])
+    };
+}

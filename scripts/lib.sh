@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+# shellcheck shell=bash
+# Shared by the scripts beside it.
+
+# Tells what comes next.
+step() {
+    printf '\n==> %s\n' "$*" >&2
+}
+
+# rustup puts cargo where only a login shell looks for it.
+load_cargo() {
+    if ! command -v cargo >/dev/null && [ -f "$HOME/.cargo/env" ]; then
+        # shellcheck disable=SC1091
+        . "$HOME/.cargo/env"
+    fi
+}
+
+# The patch stacks that come with the tree.
+stacks() {
+    local dir
+    for dir in guest-kernel/stacks/*/; do
+        basename "$dir"
+    done
+}

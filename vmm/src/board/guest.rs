@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The board as a machine that an engine hosts.
+
+use serde_json::Value;
+use staleline_devices::cpu::{CacheOp, CpuEvents, MemoryType, SiteId};
+use staleline_devices::soc::Soc;
+
+use super::machine::{self, MachineConfig};
+use crate::engine::tcg_abi::{Guest, GuestContext};
+
+/// The chip, built from a [`MachineConfig`]; its report is a
+/// [`staleline_devices::soc::report::SocReport`].
+pub struct BoardGuest(Soc);
+
+impl Guest for BoardGuest {
+    fn new(context: GuestContext) -> Result<Self, String> {
+        let config: MachineConfig = serde_json::from_value(context.machine)
+            .map_err(|e| format!("the machine's configuration: {e}"))?;
+        machine::build(&config, context.mapping).map(BoardGuest).map_err(|e| e.to_string())
+    }
+
+    fn finish(&mut self) -> Result<Value, String> {
+        serde_json::to_value(self.0.report()).map_err(|e| format!("the machine's report: {e}"))
+    }
+}
+
+impl CpuEvents for BoardGuest {
+    #[inline]
+    fn load(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
+        self.0.load(pa, size, site, memory);
+    }
+
+    #[inline]
+    fn store(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
+        self.0.store(pa, size, site, memory);
+    }
+
+    fn maintain(&mut self, op: CacheOp, pa: u64, site: SiteId) {
+        self.0.maintain(op, pa, site);
+    }
+
+    fn barrier(&mut self) {
+        self.0.barrier();
+    }
+
+    fn idle(&mut self) {
+        self.0.idle();
+    }
+
+    #[inline]
+    fn irq_lines(&self) -> u64 {
+        self.0.irq_lines()
+    }
+}

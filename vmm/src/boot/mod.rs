@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Guest image loading: where kernel, device tree and initrd stand in guest RAM, and how the CPU
+//! gets there. Both engines load alike.
+//!
+//! The rules are those of the kernel's `Documentation/arch/arm64/booting.rst`.
+
+mod image;
+mod stub;
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
+
+pub use image::ImageHeader;
+
+/// Guest RAM starts here on every board, as on QEMU's `virt`.
+pub const RAM_BASE: u64 = 0x4000_0000;
+
+const MIB: u64 = 1 << 20;
+/// The kernel's base must be aligned to this, and no device tree may be larger.
+const BLOCK: u64 = 2 * MIB;
+/// Below the kernel, above the first MiB: at a reset without `-kernel`, QEMU writes a device tree
+/// of its own, of up to 1 MiB, to the start of RAM.
+const STUB_OFFSET: u64 = 0x1f_0000;
+
+/// Why a guest cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// A file could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no arm64 boot image.
+    #[error("{} is not an arm64 kernel Image: {why}", path.display())]
+    NotAnImage {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it, and what to give instead.
+        why: String,
+    },
+    /// The device tree blob breaks the boot protocol.
+    #[error("the device tree has {len} bytes; the boot protocol allows {max}")]
+    FdtTooLarge {
+        /// Its length in bytes.
+        len: usize,
+        /// The limit in bytes.
+        max: u64,
+    },
+    /// Guest RAM is too small for what has to be loaded.
+    #[error("guest RAM of {ram} bytes is too small: the images need {needed}")]
+    RamTooSmall {
+        /// Size of guest RAM in bytes.
+        ram: u64,
+        /// Bytes from the start of RAM to the end of the last image.
+        needed: u64,
+    },
+    /// Copying into guest RAM failed.
+    #[error("cannot write {what} into guest RAM")]
+    Write {
+        /// What was being written.
+        what: &'static str,
+        /// Why.
+        source: GuestMemoryError,
+    },
+}
+
+impl BootError {
+    /// What the user can do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            BootError::Read { .. } => "check the path and its permissions",
+            BootError::NotAnImage { .. } => {
+                "give the uncompressed arch/arm64/boot/Image of an arm64 build"
+            }
+            BootError::FdtTooLarge { .. } => "the board description is at fault; please report it",
+            BootError::RamTooSmall { .. } => "give the board more memory, or use a smaller initrd",
+            BootError::Write { .. } => "this is an internal error; please report it",
+        }
+    }
+}
+
+/// Where everything stands in guest RAM. Depends on nothing but the sizes of the images, so that
+/// the author of a device tree can compute it beforehand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// First instruction that the CPU executes.
+    pub entry: u64,
+    /// The kernel, from its first byte to the end of its bss.
+    pub kernel: Range<u64>,
+    /// Room for the device tree.
+    pub fdt: Range<u64>,
+    /// The initrd, for `linux,initrd-start` and `-end`.
+    pub initrd: Option<Range<u64>>,
+}
+
+impl Layout {
+    /// Lays out `ram_bytes` of RAM from [`RAM_BASE`] on.
+    ///
+    /// # Errors
+    /// [`BootError::RamTooSmall`].
+    pub fn new(
+        kernel: &ImageHeader,
+        initrd_bytes: Option<u64>,
+        ram_bytes: u64,
+    ) -> Result<Self, BootError> {
+        // Saturation stands for "far too large" and ends in the comparison below.
+        let start = (RAM_BASE + BLOCK).saturating_add(kernel.text_offset);
+        let kernel = start..start.saturating_add(kernel.memory_bytes);
+        let fdt = kernel.end.checked_next_multiple_of(BLOCK);
+        let fdt = fdt.unwrap_or(u64::MAX);
+        let fdt = fdt..fdt.saturating_add(BLOCK);
+        let initrd = initrd_bytes.map(|len| fdt.end..fdt.end.saturating_add(len));
+        let end = initrd.as_ref().map_or(fdt.end, |initrd| initrd.end);
+        if end - RAM_BASE > ram_bytes {
+            return Err(BootError::RamTooSmall {
+                ram: ram_bytes,
+                needed: end - RAM_BASE,
+            });
+        }
+        Ok(Layout {
+            entry: RAM_BASE + STUB_OFFSET,
+            kernel,
+            fdt,
+            initrd,
+        })
+    }
+}
+
+/// The files a guest boots from.
+#[derive(Debug)]
+pub struct Images {
+    kernel: (PathBuf, File),
+    header: ImageHeader,
+    initrd: Option<(PathBuf, File, u64)>,
+}
+
+impl Images {
+    /// Opens and checks them.
+    ///
+    /// # Errors
+    /// [`BootError::Read`], [`BootError::NotAnImage`].
+    pub fn open(kernel: &Path, initrd: Option<&Path>) -> Result<Self, BootError> {
+        let (mut file, len) = open(kernel)?;
+        let header = ImageHeader::read(&mut file, len, kernel)?;
+        let initrd = match initrd {
+            None => None,
+            Some(path) => {
+                let (file, len) = open(path)?;
+                Some((path.to_owned(), file, len))
+            }
+        };
+        Ok(Images {
+            kernel: (kernel.to_owned(), file),
+            header,
+            initrd,
+        })
+    }
+
+    /// Where they will stand in `ram_bytes` of guest RAM.
+    ///
+    /// # Errors
+    /// [`BootError::RamTooSmall`].
+    pub fn layout(&self, ram_bytes: u64) -> Result<Layout, BootError> {
+        let initrd = self.initrd.as_ref().map(|(_, _, len)| *len);
+        Layout::new(&self.header, initrd, ram_bytes)
+    }
+
+    /// Copies the images, `fdt` and the entry stub into `memory`, which must have `layout`'s RAM.
+    ///
+    /// # Errors
+    /// [`BootError`] if a file cannot be read or the images do not fit.
+    pub fn load(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        layout: &Layout,
+        fdt: &[u8],
+    ) -> Result<(), BootError> {
+        if fdt.len() as u64 > BLOCK {
+            return Err(BootError::FdtTooLarge {
+                len: fdt.len(),
+                max: BLOCK,
+            });
+        }
+        let (path, file) = &mut self.kernel;
+        copy(
+            memory,
+            path,
+            file,
+            self.header.file_bytes,
+            layout.kernel.start,
+        )?;
+        if let (Some((path, file, len)), Some(range)) = (&mut self.initrd, &layout.initrd) {
+            copy(memory, path, file, *len, range.start)?;
+        }
+        let write = |what, bytes: &[u8], at| {
+            memory
+                .write_slice(bytes, GuestAddress(at))
+                .map_err(|source| BootError::Write { what, source })
+        };
+        write("the device tree", fdt, layout.fdt.start)?;
+        let stub = stub::encode(layout.kernel.start, layout.fdt.start);
+        write("the entry stub", &stub, layout.entry)
+    }
+}
+
+fn open(path: &Path) -> Result<(File, u64), BootError> {
+    let read = |source| BootError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(read)?;
+    let metadata = file.metadata().map_err(read)?;
+    if !metadata.is_file() {
+        return Err(read(std::io::Error::other("not a regular file")));
+    }
+    Ok((file, metadata.len()))
+}
+
+fn copy(
+    memory: &GuestMemoryMmap,
+    path: &Path,
+    file: &mut File,
+    len: u64,
+    at: u64,
+) -> Result<(), BootError> {
+    use std::io::Seek;
+    let read = |source| BootError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    file.rewind().map_err(read)?;
+    let len = usize::try_from(len).map_err(|_| read(std::io::ErrorKind::FileTooLarge.into()))?;
+    memory
+        .read_exact_volatile_from(GuestAddress(at), file, len)
+        .map_err(|source| BootError::Write {
+            what: "an image",
+            source,
+        })
+}
+
+#[cfg(test)]
+mod tests;

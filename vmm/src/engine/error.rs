@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Everything that can go wrong with the infrastructure of a run.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::boot::BootError;
+
+/// Why a run has no outcome. None of these says anything about the software under test, save
+/// perhaps [`EngineError::Timeout`] and [`EngineError::NoPowerOff`].
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// There is no QEMU.
+    #[error("cannot run {}", program.display())]
+    QemuMissing {
+        /// What was tried.
+        program: PathBuf,
+        /// Why it does not run.
+        source: std::io::Error,
+    },
+    /// `--version` printed something else.
+    #[error("{} does not look like QEMU: {output:?}", program.display())]
+    QemuUnknown {
+        /// What was run.
+        program: PathBuf,
+        /// The start of what it printed.
+        output: String,
+    },
+    /// QEMU lacks version 4 of the plugin interface.
+    #[error("QEMU {found} is too old: {needed} or newer is needed")]
+    QemuTooOld {
+        /// Its version.
+        found: String,
+        /// The oldest that will do.
+        needed: String,
+    },
+    /// QEMU was built without plugins.
+    #[error("{} was built without TCG plugins", program.display())]
+    PluginsUnsupported {
+        /// Which QEMU.
+        program: PathBuf,
+    },
+    /// The plugin library is not where it is looked for.
+    #[error("the QEMU plugin was not found: looked for {}", list(searched))]
+    PluginMissing {
+        /// Where it was looked for.
+        searched: Vec<PathBuf>,
+    },
+    /// QEMU refused the plugin library.
+    #[error("QEMU cannot load {}: {stderr}", plugin.display())]
+    PluginRejected {
+        /// Which library.
+        plugin: PathBuf,
+        /// What QEMU said.
+        stderr: String,
+    },
+    /// The images do not load.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The job itself makes no sense.
+    #[error("bad job: {0}")]
+    BadJob(String),
+    /// The operating system refused something.
+    #[error("cannot {what}")]
+    Os {
+        /// What was being done.
+        what: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// QEMU ended before the guest did, by itself or by a signal.
+    #[error("QEMU ended unexpectedly ({status}){}", tail("its stderr", stderr))]
+    QemuCrashed {
+        /// Exit status or signal.
+        status: std::process::ExitStatus,
+        /// The last lines of its stderr.
+        stderr: String,
+    },
+    /// The plugin or the machine in it has given up.
+    #[error("the machine inside QEMU failed: {message}")]
+    PluginFailed {
+        /// The plugin's message.
+        message: String,
+    },
+    /// The guest took too long.
+    #[error("the guest did not end within {} s{}", timeout.as_secs_f32(), tail("its console", console))]
+    Timeout {
+        /// The limit.
+        timeout: Duration,
+        /// The last lines of the console.
+        console: String,
+    },
+    /// The emulation stopped for a reason other than the guest's own power-off or reset.
+    #[error(
+        "the guest did not power off: QEMU stopped for {reason:?}{}",
+        tail("its console", console)
+    )]
+    NoPowerOff {
+        /// QMP's word for it (`host-signal`, `guest-panic`, …).
+        reason: String,
+        /// The last lines of the console.
+        console: String,
+    },
+    /// QEMU's control socket does not talk as expected.
+    #[error("QEMU's control protocol failed: {0}")]
+    Protocol(String),
+    /// The guest ended, but what the plugin should have written cannot be read.
+    #[error("cannot read {}, which the plugin should have written", path.display())]
+    Output {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl EngineError {
+    /// What the user can do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            EngineError::QemuMissing { .. } | EngineError::QemuUnknown { .. } => {
+                "install QEMU for arm64 (Debian: apt install qemu-system-arm), or name it in \
+                 STALELINE_QEMU"
+            }
+            EngineError::QemuTooOld { .. } => {
+                "install a newer one (Debian 12: qemu-system-arm from bookworm-backports), or \
+                 name it in STALELINE_QEMU"
+            }
+            EngineError::PluginsUnsupported { .. } => {
+                "use a QEMU configured with --enable-plugins, as Debian's is, and name it in \
+                 STALELINE_QEMU"
+            }
+            EngineError::PluginMissing { .. } => {
+                "build it with `cargo build --release -p staleline-tcg` (without --release for a \
+                 debug build of staleline), or name it in STALELINE_TCG_PLUGIN"
+            }
+            EngineError::PluginRejected { .. } => {
+                "rebuild the plugin with the staleline that runs it: \
+                 `cargo build --release -p staleline-tcg`"
+            }
+            EngineError::Boot(error) => error.help(),
+            EngineError::BadJob(_) => "check the scenario's board settings",
+            EngineError::Os { .. } => "check memory, file descriptor limits and free space",
+            EngineError::QemuCrashed { .. } => {
+                "if memory is short, give the guest less; else please report this with the \
+                 stderr above"
+            }
+            EngineError::PluginFailed { .. } => "please report this with the run's directory",
+            EngineError::Timeout { .. } => {
+                "look at console.log for where the guest hangs; if it is only slow, raise the \
+                 timeout"
+            }
+            EngineError::NoPowerOff { .. } => {
+                "was QEMU stopped from outside? Otherwise look at console.log"
+            }
+            EngineError::Protocol(_) => {
+                "is STALELINE_QEMU a real qemu-system-aarch64? If so, please report this"
+            }
+            EngineError::Output { .. } => "check free space and permissions of the run's directory",
+        }
+    }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
+    paths.join(", ")
+}
+
+fn tail(name: &str, text: &str) -> String {
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!("; the end of {name}:\n{text}")
+    }
+}

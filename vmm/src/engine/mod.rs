@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Engines: what runs the guest's CPU and reports its accesses to the machine.
+
+pub mod error;
+pub mod sites;
+pub mod tcg;
+pub mod tcg_abi;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use error::EngineError;
+pub use sites::SiteTable;
+
+/// One run of a guest.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// arm64 `Image`.
+    pub kernel: PathBuf,
+    /// Initial root file system.
+    pub initrd: Option<PathBuf>,
+    /// Device tree blob; its memory node ends where `ram_bytes` end, its initrd is where
+    /// [`crate::boot::Images::layout`] says.
+    pub fdt: Vec<u8>,
+    /// Guest RAM from [`crate::boot::RAM_BASE`] on, in bytes; a multiple of 1 MiB.
+    pub ram_bytes: u64,
+    /// Device windows right above RAM, in bytes; a multiple of 1 MiB.
+    pub window_bytes: u64,
+    /// Which machine the engine hosts.
+    pub guest: tcg_abi::GuestKind,
+    /// The machine's configuration; the engine hands it through.
+    pub machine: serde_json::Value,
+    /// Wall-clock time after which the guest counts as hung.
+    pub timeout: Duration,
+    /// An existing directory for `console.log`, `events.jsonl` and `sites.bin`.
+    pub run_dir: PathBuf,
+    /// Check every address translation against the emulator's own (slow).
+    pub selfcheck: bool,
+}
+
+/// How a guest ended of its own accord.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestEnd {
+    /// It powered itself off.
+    PowerOff,
+    /// It asked for a reset: with `panic=-1`, that is how a panic ends.
+    Reset,
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How the guest ended.
+    pub end: GuestEnd,
+    /// What the guest wrote to its UART.
+    pub console: PathBuf,
+    /// The machine's events.
+    pub events: PathBuf,
+    /// Wall-clock time from the start of the CPU to the guest's end.
+    pub wall_time: Duration,
+    /// Guest addresses behind the [`staleline_devices::cpu::SiteId`]s in `report` and `events`.
+    pub sites: SiteTable,
+    /// The machine's report.
+    pub report: serde_json::Value,
+    /// The engine's own counters.
+    pub stats: tcg_abi::TcgStats,
+}
+
+/// Something that can run a [`Job`].
+pub trait Engine {
+    /// Its name on the command line and in results.
+    fn name(&self) -> &'static str;
+
+    /// Runs a guest until it ends, and cleans up whatever happens.
+    ///
+    /// # Errors
+    /// [`EngineError`]: every one is an infrastructure error, never a verdict on the guest.
+    fn run(&self, job: &Job) -> Result<Outcome, EngineError>;
+}

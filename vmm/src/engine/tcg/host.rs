@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Finding QEMU and the plugin.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::EngineError;
+
+/// File name of the plugin library.
+pub const PLUGIN_FILE: &str = "libstaleline_tcg.so";
+
+/// The first QEMU with version 4 of the plugin interface (register reads came before it, in
+/// version 2; later versions of QEMU still load plugins of version 4).
+const OLDEST: QemuVersion = QemuVersion { major: 9, minor: 2 };
+
+/// A version of QEMU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct QemuVersion {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
+impl fmt::Display for QemuVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// `QEMU emulator version 10.0.2 (Debian …)`.
+fn parse_version(output: &str) -> Option<QemuVersion> {
+    let rest = output.strip_prefix("QEMU emulator version ")?;
+    let mut numbers = rest
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|digits| digits.parse().ok());
+    Some(QemuVersion {
+        major: numbers.next()??,
+        minor: numbers.next()??,
+    })
+}
+
+pub(super) fn qemu_program() -> PathBuf {
+    std::env::var_os("STALELINE_QEMU")
+        .unwrap_or_else(|| "qemu-system-aarch64".into())
+        .into()
+}
+
+pub(super) fn check_qemu(program: &Path) -> Result<QemuVersion, EngineError> {
+    let output = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| EngineError::QemuMissing {
+            program: program.to_owned(),
+            source,
+        })?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found = parse_version(&text).ok_or_else(|| EngineError::QemuUnknown {
+        program: program.to_owned(),
+        output: text.chars().take(100).collect(),
+    })?;
+    if found < OLDEST {
+        return Err(EngineError::QemuTooOld {
+            found: found.to_string(),
+            needed: OLDEST.to_string(),
+        });
+    }
+    Ok(found)
+}
+
+pub(super) fn find_plugin() -> Result<PathBuf, EngineError> {
+    let named = std::env::var_os("STALELINE_TCG_PLUGIN").map(PathBuf::from);
+    let exe = std::env::current_exe().ok();
+    let searched = plugin_places(named, exe.as_deref());
+    searched
+        .iter()
+        .find(|path| path.is_file())
+        .cloned()
+        .ok_or(EngineError::PluginMissing { searched })
+}
+
+/// A library that the user has named is the only candidate; else those beside the program, and
+/// one up, because Cargo puts tests in `deps/`.
+fn plugin_places(named: Option<PathBuf>, exe: Option<&Path>) -> Vec<PathBuf> {
+    if let Some(path) = named {
+        return vec![path];
+    }
+    let dir = exe.and_then(Path::parent);
+    [dir, dir.and_then(Path::parent)]
+        .into_iter()
+        .flatten()
+        .map(|dir| dir.join(PLUGIN_FILE))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_parsed_and_ordered() {
+        let parse = |s| parse_version(s).map(|v| (v.major, v.minor));
+        assert_eq!(
+            parse("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright"),
+            Some((10, 0))
+        );
+        assert_eq!(parse("QEMU emulator version 9.1.93"), Some((9, 1)));
+        for bad in [
+            "",
+            "bash 5.2",
+            "QEMU emulator version x.y",
+            "QEMU emulator version 9",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+        let version = |major, minor| QemuVersion { major, minor };
+        assert!(version(9, 1) < OLDEST && version(10, 0) > OLDEST);
+        assert!(parse("QEMU emulator version 99999999999.0").is_none());
+    }
+
+    #[test]
+    fn a_named_plugin_is_the_only_candidate() {
+        let exe = Some(Path::new("/t/release/staleline"));
+        let named = PathBuf::from("/x/p.so");
+        assert_eq!(plugin_places(Some(named.clone()), exe), [named]);
+        assert_eq!(
+            plugin_places(None, exe)[0],
+            Path::new("/t/release/libstaleline_tcg.so")
+        );
+        assert!(plugin_places(None, None).is_empty());
+    }
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The exact engine: stock QEMU, deterministic (`-icount`), with the machine in a TCG plugin.
+//!
+//! Nothing of a run can be left behind, however it ends: guest RAM and configuration are
+//! memfds, all sockets are pairs, and QEMU dies with the thread that started it.
+
+mod command;
+mod host;
+mod lines;
+mod supervise;
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
+
+use super::tcg_abi::{ABI_VERSION, TcgConfig};
+use super::{Engine, EngineError, Job, Outcome, SiteTable};
+use crate::boot::{Images, RAM_BASE};
+
+pub use host::{PLUGIN_FILE, QemuVersion};
+
+const MIB: u64 = 1 << 20;
+/// The machine must stay below 4 GiB.
+const MEMORY_LIMIT: u64 = 0x1_0000_0000 - RAM_BASE;
+
+/// The engine: which QEMU, which plugin.
+#[derive(Debug, Clone)]
+pub struct TcgEngine {
+    qemu: PathBuf,
+    plugin: PathBuf,
+    version: QemuVersion,
+}
+
+impl TcgEngine {
+    /// Finds QEMU (`STALELINE_QEMU`, else `qemu-system-aarch64` on the `PATH`) and the plugin
+    /// (`STALELINE_TCG_PLUGIN`, else beside the running program).
+    ///
+    /// # Errors
+    /// As [`TcgEngine::new`], and [`EngineError::PluginMissing`].
+    pub fn discover() -> Result<Self, EngineError> {
+        Self::new(&host::qemu_program(), &host::find_plugin()?)
+    }
+
+    /// Uses the given QEMU, after a look at its version, and the given plugin.
+    ///
+    /// # Errors
+    /// [`EngineError::QemuMissing`], [`EngineError::QemuUnknown`],
+    /// [`EngineError::QemuTooOld`], [`EngineError::PluginMissing`].
+    pub fn new(qemu: &Path, plugin: &Path) -> Result<Self, EngineError> {
+        let version = host::check_qemu(qemu)?;
+        let plugin = plugin
+            .canonicalize()
+            .map_err(|_| EngineError::PluginMissing {
+                searched: vec![plugin.to_owned()],
+            })?;
+        Ok(TcgEngine {
+            qemu: qemu.to_owned(),
+            plugin,
+            version,
+        })
+    }
+
+    /// The version of QEMU.
+    pub fn version(&self) -> &QemuVersion {
+        &self.version
+    }
+}
+
+impl Engine for TcgEngine {
+    fn name(&self) -> &'static str {
+        "tcg"
+    }
+
+    fn run(&self, job: &Job) -> Result<Outcome, EngineError> {
+        check(job)?;
+        let run_dir = job.run_dir.canonicalize().map_err(|e| {
+            EngineError::BadJob(format!("run directory {}: {e}", job.run_dir.display()))
+        })?;
+        let paths = RunPaths {
+            console: run_dir.join("console.log"),
+            events: run_dir.join("events.jsonl"),
+            sites: run_dir.join("sites.bin"),
+        };
+
+        // What an earlier run has left here must not pass for this one's.
+        for path in [&paths.console, &paths.events, &paths.sites] {
+            match std::fs::remove_file(path) {
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(os("remove an earlier run's files")(e));
+                }
+                _ => {}
+            }
+        }
+
+        let ram = memfd("guest-ram", "allocate guest RAM")?;
+        ram.set_len(job.ram_bytes + job.window_bytes)
+            .map_err(os("allocate guest RAM"))?;
+        let entry = load(job, &ram)?;
+
+        let pair = || UnixStream::pair().map_err(os("create a socket pair"));
+        let (qmp, qemu_qmp) = pair()?;
+        let (control, plugin_control) = pair()?;
+        let (plugin_qtest, qemu_qtest) = pair()?;
+        let config = TcgConfig {
+            abi: ABI_VERSION,
+            ram_fd: ram.as_raw_fd(),
+            control_fd: plugin_control.as_raw_fd(),
+            qtest_fd: plugin_qtest.as_raw_fd(),
+            ram_base: RAM_BASE,
+            ram_bytes: job.ram_bytes,
+            window_bytes: job.window_bytes,
+            sites: paths.sites.clone(),
+            events: paths.events.clone(),
+            selfcheck: job.selfcheck,
+            guest: job.guest,
+            machine: job.machine.clone(),
+        };
+        let config_file = write_config(&config)?;
+
+        let command = command::Qemu {
+            program: &self.qemu,
+            plugin: &self.plugin,
+            memory_bytes: job.ram_bytes + job.window_bytes,
+            entry,
+            console: &paths.console,
+            ram,
+            config: config_file,
+            qmp: qemu_qmp,
+            qtest: qemu_qtest,
+            plugin_qtest,
+            plugin_control,
+        }
+        .build();
+        let ended = supervise::Supervision {
+            command,
+            program: &self.qemu,
+            plugin: &self.plugin,
+            console: &paths.console,
+            timeout: job.timeout,
+        }
+        .run(qmp, control)?;
+
+        let sites = SiteTable::read(&paths.sites).map_err(|source| EngineError::Output {
+            path: paths.sites.clone(),
+            source,
+        })?;
+        Ok(Outcome {
+            end: ended.end,
+            console: paths.console,
+            events: paths.events,
+            wall_time: ended.wall_time,
+            sites,
+            report: ended.report,
+            stats: ended.stats,
+        })
+    }
+}
+
+struct RunPaths {
+    console: PathBuf,
+    events: PathBuf,
+    sites: PathBuf,
+}
+
+fn check(job: &Job) -> Result<(), EngineError> {
+    let bad = |what: &str| Err(EngineError::BadJob(what.into()));
+    let whole = job.ram_bytes.is_multiple_of(MIB) && job.window_bytes.is_multiple_of(MIB);
+    if job.ram_bytes == 0 || !whole {
+        return bad("RAM and windows must be multiples of 1 MiB, RAM more than none");
+    }
+    match job.ram_bytes.checked_add(job.window_bytes) {
+        Some(total) if total <= MEMORY_LIMIT => {}
+        _ => return bad("RAM and windows must end below 4 GiB"),
+    }
+    if job.timeout.is_zero() {
+        return bad("the timeout is zero");
+    }
+    Ok(())
+}
+
+/// Loads the images; returns where the CPU starts.
+fn load(job: &Job, ram: &File) -> Result<u64, EngineError> {
+    let mut images = Images::open(&job.kernel, job.initrd.as_deref())?;
+    let layout = images.layout(job.ram_bytes)?;
+    let file = ram.try_clone().map_err(os("map guest RAM"))?;
+    let bytes = usize::try_from(job.ram_bytes)
+        .map_err(|_| EngineError::BadJob("RAM exceeds the host's address space".into()))?;
+    let region = (
+        GuestAddress(RAM_BASE),
+        bytes,
+        Some(FileOffset::new(file, 0)),
+    );
+    let memory = GuestMemoryMmap::from_ranges_with_files([region])
+        .map_err(|e| os("map guest RAM")(std::io::Error::other(e)))?;
+    images.load(&memory, &layout, &job.fdt)?;
+    Ok(layout.entry)
+}
+
+fn write_config(config: &TcgConfig) -> Result<File, EngineError> {
+    let what = "write the plugin's configuration";
+    let mut file = memfd("staleline-config", what)?;
+    serde_json::to_vec(config)
+        .map_err(std::io::Error::from)
+        .and_then(|json| file.write_all(&json))
+        .map_err(os(what))?;
+    Ok(file)
+}
+
+fn memfd(name: &str, what: &'static str) -> Result<File, EngineError> {
+    use rustix::fs::{MemfdFlags, memfd_create};
+    memfd_create(name, MemfdFlags::CLOEXEC)
+        .map(File::from)
+        .map_err(|e| os(what)(e.into()))
+}
+
+/// For `map_err`: the operating system refused `what`.
+fn os(what: &'static str) -> impl Fn(std::io::Error) -> EngineError {
+    move |source| EngineError::Os { what, source }
+}
+
+#[cfg(test)]
+mod tests;

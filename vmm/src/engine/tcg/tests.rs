@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The engine against a program that only pretends to be QEMU.
+
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::engine::tcg_abi::GuestKind;
+
+/// A directory with everything a job needs.
+struct Bench {
+    dir: TempDir,
+    job: Job,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut image = vec![0; 4096];
+        image[16..24].copy_from_slice(&4096u64.to_le_bytes());
+        image[56..60].copy_from_slice(b"ARM\x64");
+        let kernel = dir.path().join("Image");
+        std::fs::write(&kernel, image).unwrap();
+        std::fs::write(dir.path().join(PLUGIN_FILE), b"").unwrap();
+        let job = Job {
+            kernel,
+            initrd: None,
+            fdt: vec![0; 64],
+            ram_bytes: 16 * MIB,
+            window_bytes: 0,
+            guest: GuestKind::Probe,
+            machine: serde_json::Value::Null,
+            timeout: Duration::from_secs(30),
+            run_dir: dir.path().to_owned(),
+            selfcheck: false,
+        };
+        Bench { dir, job }
+    }
+
+    /// The engine with a fake that misbehaves in the given way.
+    fn engine(&self, behaviour: &str) -> Result<TcgEngine, EngineError> {
+        // A link, not a copy: a file just written may still be open in a child of another test
+        // that has not reached exec, and would not run.
+        let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine/tcg/testdata/fake-qemu");
+        let link = self.dir.path().join(behaviour);
+        std::os::unix::fs::symlink(fake, &link).unwrap();
+        TcgEngine::new(&link, &self.dir.path().join(PLUGIN_FILE))
+    }
+
+    fn error(&self, behaviour: &str) -> EngineError {
+        let engine = self.engine(behaviour);
+        match engine.and_then(|engine| engine.run(&self.job)) {
+            Ok(outcome) => panic!("{behaviour}: {outcome:?}"),
+            Err(error) => {
+                assert!(!error.help().is_empty());
+                error
+            }
+        }
+    }
+}
+
+#[test]
+fn qemu_is_looked_at_before_it_is_used() {
+    let bench = Bench::new();
+    let plugin = bench.dir.path().join(PLUGIN_FILE);
+    let missing = TcgEngine::new(Path::new("/nonexistent/qemu"), &plugin);
+    assert!(matches!(missing, Err(EngineError::QemuMissing { .. })));
+    match bench.error("stranger") {
+        EngineError::QemuUnknown { output, .. } => assert_eq!(output, "GNU bash\n"),
+        other => panic!("{other:?}"),
+    }
+    match bench.error("old") {
+        EngineError::QemuTooOld { found, needed } => {
+            assert_eq!((found.as_str(), needed.as_str()), ("9.1", "9.2"));
+        }
+        other => panic!("{other:?}"),
+    }
+    std::fs::remove_file(plugin).unwrap();
+    match bench.error("crash") {
+        EngineError::PluginMissing { searched } => assert_eq!(searched.len(), 1),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_crash_shows_status_and_last_words() {
+    let bench = Bench::new();
+    match bench.error("crash") {
+        EngineError::QemuCrashed { status, stderr } => {
+            assert_eq!(status.code(), Some(3));
+            assert_eq!(stderr, "first line\nthe last words");
+        }
+        other => panic!("{other:?}"),
+    }
+    match bench.error("segfault") {
+        EngineError::QemuCrashed { status, .. } => assert_eq!(status.signal(), Some(11)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_qemu_that_will_not_take_the_plugin_is_told_apart() {
+    let bench = Bench::new();
+    assert!(matches!(
+        bench.error("no-plugins"),
+        EngineError::PluginsUnsupported { .. }
+    ));
+    match bench.error("rejects-plugin") {
+        EngineError::PluginRejected { stderr, .. } => assert!(stderr.contains("wrong ELF class")),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn silence_ends_with_the_timeout() {
+    let mut bench = Bench::new();
+    bench.job.timeout = Duration::from_millis(300);
+    let started = Instant::now();
+    match bench.error("silent") {
+        EngineError::Timeout { console, .. } => assert_eq!(console, "last console line"),
+        other => panic!("{other:?}"),
+    }
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_script_around_qemu_does_not_outlive_the_timeout() {
+    let mut bench = Bench::new();
+    bench.job.timeout = Duration::from_millis(300);
+    let started = Instant::now();
+    assert!(matches!(
+        bench.error("wrapper"),
+        EngineError::Timeout { .. }
+    ));
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_broken_conversation_is_a_protocol_error_and_ends_at_once() {
+    let bench = Bench::new();
+    let started = Instant::now();
+    for (behaviour, word) in [
+        ("garbage", "QMP message"),
+        ("refuses", "no such path"),
+        ("no-gic", "child<arm-gicv3>"),
+        ("no-report", "has not reported"),
+    ] {
+        match bench.error(behaviour) {
+            EngineError::Protocol(message) => assert!(message.contains(word), "{message}"),
+            other => panic!("{behaviour}: {other:?}"),
+        }
+    }
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn an_end_that_is_not_the_guests_is_no_power_off() {
+    let bench = Bench::new();
+    for (behaviour, expected) in [("signalled", "host-signal"), ("leaves", "no reason given")] {
+        match bench.error(behaviour) {
+            EngineError::NoPowerOff { reason, .. } => assert_eq!(reason, expected),
+            other => panic!("{behaviour}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn senseless_jobs_are_refused() {
+    type Spoil = fn(&mut Job);
+    let spoils: [Spoil; 6] = [
+        |job| job.ram_bytes = 0,
+        |job| job.ram_bytes += 1,
+        |job| job.window_bytes = 1,
+        |job| job.ram_bytes = MEMORY_LIMIT + MIB,
+        |job| job.timeout = Duration::ZERO,
+        |job| job.run_dir = "/nonexistent".into(),
+    ];
+    for (n, spoil) in spoils.into_iter().enumerate() {
+        let mut bench = Bench::new();
+        spoil(&mut bench.job);
+        let error = bench.error("leaves");
+        assert!(matches!(error, EngineError::BadJob(_)), "{n}: {error:?}");
+    }
+    let mut bench = Bench::new();
+    bench.job.kernel = "/nonexistent/Image".into();
+    assert!(matches!(bench.error("leaves"), EngineError::Boot(_)));
+}
+
+#[test]
+fn nothing_is_left_in_the_run_directory_not_even_by_an_earlier_run() {
+    let bench = Bench::new();
+    for old in ["console.log", "events.jsonl", "sites.bin"] {
+        std::fs::write(bench.dir.path().join(old), "old").unwrap();
+    }
+    bench.error("crash");
+    let mut names: Vec<_> = std::fs::read_dir(bench.dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["Image", "crash", PLUGIN_FILE]);
+}

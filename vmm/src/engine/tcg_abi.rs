@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What the engine's two halves agree on: the parent process, which starts QEMU, and the plugin
+//! inside QEMU, which hosts the machine.
+//!
+//! The parent passes file descriptors: guest RAM, a [`TcgConfig`] as JSON, the plugin's end of
+//! QEMU's qtest socket, and a control socket that carries one JSON message a line: [`ToPlugin`]
+//! one way, [`FromPlugin`] the other.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use staleline_devices::cpu::CpuEvents;
+use vm_memory::{GuestMemoryMmap, MmapRegion};
+
+/// Version of everything in this module; both halves must agree.
+pub const ABI_VERSION: u32 = 1;
+
+/// Exit status of a QEMU whose plugin has given up, after it has said why: see
+/// [`FromPlugin::Fatal`]. QEMU itself uses 0 and 1.
+pub const FATAL_EXIT_CODE: i32 = 86;
+
+/// How the machine's own log messages start, among others on QEMU's stderr.
+pub const LOG_PREFIX: &str = "staleline: ";
+
+/// The machines that the plugin can host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestKind {
+    /// No devices: counts and hashes what the CPU does. For checks of the engine itself.
+    Probe,
+    /// The board: [`crate::board::guest::BoardGuest`].
+    Board,
+}
+
+/// The plugin's configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TcgConfig {
+    /// [`ABI_VERSION`].
+    pub abi: u32,
+    /// Descriptor of the guest RAM file: RAM, then the windows.
+    pub ram_fd: i32,
+    /// Descriptor of the control socket.
+    pub control_fd: i32,
+    /// Descriptor of the qtest socket.
+    pub qtest_fd: i32,
+    /// Physical address of the file's first byte.
+    pub ram_base: u64,
+    /// Bytes of RAM.
+    pub ram_bytes: u64,
+    /// Bytes of the device windows that follow.
+    pub window_bytes: u64,
+    /// Where to write the site table.
+    pub sites: PathBuf,
+    /// Where the machine writes its events.
+    pub events: PathBuf,
+    /// Check every translation.
+    pub selfcheck: bool,
+    /// Which machine.
+    pub guest: GuestKind,
+    /// The machine's own configuration.
+    pub machine: serde_json::Value,
+}
+
+/// Messages to the plugin.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum ToPlugin {
+    /// The CPU is about to run.
+    Start {
+        /// QOM path of the interrupt controller.
+        gic: String,
+    },
+}
+
+/// Messages from the plugin.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum FromPlugin {
+    /// The machine runs.
+    Started,
+    /// The plugin cannot go on, and ends QEMU with [`FATAL_EXIT_CODE`].
+    Fatal {
+        /// Why.
+        message: String,
+    },
+    /// The guest has ended and all files are written.
+    Finished {
+        /// The engine's counters.
+        stats: TcgStats,
+        /// The machine's report.
+        report: serde_json::Value,
+    },
+}
+
+/// Counters of the engine, apart from the machine's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcgStats {
+    /// Page-table walks for data accesses.
+    pub walks: u64,
+    /// Accesses whose page the walk did not find; the machine has not seen them. Not zero means
+    /// that the engine does not understand the guest's page tables.
+    pub untranslated: u64,
+    /// Interrupt line changes told to QEMU.
+    pub irq_changes: u64,
+    /// Cache maintenance by virtual address to the point of coherency.
+    pub maintenance: u64,
+    /// Cache maintenance by set and way; the machine has not seen it.
+    pub set_way: u64,
+    /// Blocks zeroed with `dc zva`.
+    pub zva: u64,
+    /// Instructions that changed or invalidated translations.
+    pub mmu_events: u64,
+    /// Translations compared with QEMU's own; 0 without selfcheck.
+    pub checked: u64,
+    /// Of these, how many differed.
+    pub mismatches: u64,
+}
+
+/// What a machine is given to exist.
+pub struct GuestContext {
+    /// Guest RAM: all that DMA may reach.
+    pub ram: GuestMemoryMmap,
+    /// The device windows, as the guest's CPU sees them.
+    pub windows: GuestMemoryMmap,
+    /// Both, the windows behind RAM, in one mapping of the machine's own.
+    pub mapping: MmapRegion,
+    /// Physical address of the first byte of RAM.
+    pub ram_base: u64,
+    /// Bytes of RAM.
+    pub ram_bytes: u64,
+    /// Physical address of the first byte of the windows.
+    pub window_base: u64,
+    /// Bytes of the windows.
+    pub window_bytes: u64,
+    /// Where the machine writes its events.
+    pub events: PathBuf,
+    /// The machine's own configuration.
+    pub machine: serde_json::Value,
+}
+
+/// A machine that an engine can host.
+///
+/// Accesses to the device windows come as [`CpuEvents::load`] and [`CpuEvents::store`], too: the
+/// value stored stands in the window, and what a later load shall return must stand there when
+/// the call returns.
+pub trait Guest: CpuEvents + Sized + 'static {
+    /// Builds the machine when the images are loaded and the CPU has not run yet.
+    ///
+    /// # Errors
+    /// What is wrong with its configuration, for the user.
+    fn new(context: GuestContext) -> Result<Self, String>;
+
+    /// The guest has ended: completes the event file and reports.
+    ///
+    /// # Errors
+    /// What went wrong, for the user.
+    fn finish(&mut self) -> Result<serde_json::Value, String>;
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Building the guest agent, once per content of its sources.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use sha2::{Digest, Sha256};
+use walkdir::WalkDir;
+
+use super::error::InitramfsError;
+use super::toolchain::Toolchain;
+use super::{CacheDir, Progress, executable, hex, publish};
+
+/// Part of every agent's key: raised whenever the way it is built changes.
+const RECIPE: u32 = 1;
+
+const PACKAGE: &str = "staleline-agent";
+const PROFILE: &str = "guest";
+
+/// What the agent is made of, in the workspace.
+const SOURCES: [&str; 4] = [
+    "Cargo.toml",
+    "Cargo.lock",
+    "images/agent",
+    "images/protocol",
+];
+
+/// Lines of the compiler's output that an error shows.
+const TAIL: usize = 30;
+
+/// Builds the agent of the workspace at `workspace`, or finds it in the cache.
+pub(super) fn build(
+    workspace: &Path,
+    cache: &CacheDir,
+    progress: Progress<'_>,
+) -> Result<PathBuf, InitramfsError> {
+    if !workspace.join("images/agent/Cargo.toml").is_file() {
+        return Err(InitramfsError::NoSources(workspace.join("images/agent")));
+    }
+    let agents = cache.path().join("agent");
+    let toolchain = Toolchain::choose(workspace, &agents.join("toolchain.json"))?;
+    let key = key(workspace, &toolchain)?;
+    let target = agents.join(&key).join(PACKAGE);
+    if target.is_file() {
+        return Ok(target);
+    }
+    toolchain.check_linker()?;
+    progress(&format!(
+        "building the guest agent with {}",
+        first_line(&toolchain.version)
+    ));
+    let built = compile(workspace, &toolchain, &agents.join("target"), progress)?;
+    let bytes = fs::read(&built).map_err(InitramfsError::io("read", &built))?;
+    executable::check(&bytes).map_err(|why| InitramfsError::BadAgent { path: built, why })?;
+    publish(&target, &bytes, 0o755)?;
+    Ok(target)
+}
+
+/// Hash over all that decides what the agent is.
+fn key(workspace: &Path, toolchain: &Toolchain) -> Result<String, InitramfsError> {
+    let mut hasher = Sha256::new();
+    let mut field = |bytes: &[u8]| {
+        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    field(&RECIPE.to_le_bytes());
+    field(toolchain.version.as_bytes());
+    field(toolchain.target.as_bytes());
+    for source in SOURCES {
+        let root = workspace.join(source);
+        for entry in WalkDir::new(&root).sort_by_file_name() {
+            let entry = entry.map_err(|e| {
+                let path = e.path().unwrap_or(&root).to_owned();
+                InitramfsError::io("read", &path)(e.into())
+            })?;
+            if !entry.file_type().is_file() {
+                continue;
+            }
+            let path = entry.path();
+            let name = path.strip_prefix(workspace).unwrap_or(path);
+            field(name.as_os_str().as_encoded_bytes());
+            field(&fs::read(path).map_err(InitramfsError::io("read", path))?);
+        }
+    }
+    let mut key = hex(&hasher.finalize());
+    key.truncate(16);
+    Ok(key)
+}
+
+/// Compiles it; the result is the path cargo has put it at.
+fn compile(
+    workspace: &Path,
+    toolchain: &Toolchain,
+    target_dir: &Path,
+    progress: Progress<'_>,
+) -> Result<PathBuf, InitramfsError> {
+    let mut cargo = cargo(workspace, toolchain, target_dir);
+    let command = format!("{cargo:?}");
+    let mut child = cargo.spawn().map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => InitramfsError::MissingProgram {
+            program: "cargo".into(),
+            remedy: "install Rust, https://rustup.rs",
+        },
+        _ => InitramfsError::Program {
+            program: "cargo".into(),
+            source,
+        },
+    })?;
+    let mut lines = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if line.trim_start().starts_with("Compiling ") {
+                progress(line.trim());
+            }
+            lines.push(line);
+        }
+    }
+    let status = child.wait().map_err(|source| InitramfsError::Program {
+        program: "cargo".into(),
+        source,
+    })?;
+    if !status.success() {
+        return Err(InitramfsError::BuildFailed {
+            command,
+            status: status.to_string(),
+            tail: lines[lines.len().saturating_sub(TAIL)..].join("\n"),
+        });
+    }
+    Ok(target_dir
+        .join(&toolchain.target)
+        .join(PROFILE)
+        .join(PACKAGE))
+}
+
+fn cargo(workspace: &Path, toolchain: &Toolchain, target_dir: &Path) -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut cargo = Command::new(program);
+    // Static, and at a fixed address, so that its program counters need no load bias.
+    let mut flags: Vec<String> = ["-Ctarget-feature=+crt-static", "-Crelocation-model=static"]
+        .map(String::from)
+        .into();
+    // Short, stable source paths for symbols and panics.
+    flags.push(format!("--remap-path-prefix={}=.", workspace.display()));
+    if let Some(linker) = toolchain.linker() {
+        flags.push(format!("-Clinker={linker}"));
+    }
+    for (name, _) in std::env::vars_os() {
+        // Whatever a surrounding cargo or its user set is about the host.
+        let text = name.to_string_lossy();
+        let about_host = [
+            "CARGO_PROFILE_",
+            "CARGO_BUILD_",
+            "CARGO_TARGET_",
+            "CARGO_ENCODED_",
+        ];
+        if about_host.iter().any(|prefix| text.starts_with(prefix))
+            || ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"].contains(&&*text)
+        {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
+        .current_dir(workspace)
+        .env("RUSTC", &toolchain.rustc)
+        // Between the flags: the one character that no flag contains.
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+        .args(["build", "--locked", "--color=never", "--package", PACKAGE])
+        .args(["--profile", PROFILE, "--target", &toolchain.target])
+        .arg("--target-dir")
+        .arg(target_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    cargo
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::toolchain::MUSL;
+    use super::super::workspace;
+    use super::*;
+
+    fn toolchain(version: &str) -> Toolchain {
+        serde_json::from_value(serde_json::json!({
+            "rustc": "/usr/bin/rustc", "version": version, "target": MUSL, "libraries": "/lib",
+        }))
+        .unwrap()
+    }
+
+    fn copy_of_sources() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for source in SOURCES {
+            for entry in WalkDir::new(workspace().join(source)) {
+                let entry = entry.unwrap();
+                let to = dir
+                    .path()
+                    .join(entry.path().strip_prefix(workspace()).unwrap());
+                if entry.file_type().is_dir() {
+                    fs::create_dir_all(to).unwrap();
+                } else {
+                    fs::create_dir_all(to.parent().unwrap()).unwrap();
+                    fs::copy(entry.path(), to).unwrap();
+                }
+            }
+        }
+        dir
+    }
+
+    #[test]
+    fn the_key_follows_sources_and_compiler_but_not_the_place() {
+        let (a, b) = (copy_of_sources(), copy_of_sources());
+        let original = key(a.path(), &toolchain("1")).unwrap();
+        assert_eq!(original, key(b.path(), &toolchain("1")).unwrap());
+        assert_ne!(original, key(a.path(), &toolchain("2")).unwrap());
+        let changed = b.path().join("images/agent/src/main.rs");
+        fs::write(&changed, "fn main() {}").unwrap();
+        assert_ne!(original, key(b.path(), &toolchain("1")).unwrap());
+        fs::rename(
+            a.path().join("images/agent/src/iio.rs"),
+            a.path().join("images/agent/src/i.rs"),
+        )
+        .unwrap();
+        assert_ne!(original, key(a.path(), &toolchain("1")).unwrap());
+    }
+
+    #[test]
+    fn no_sources_is_said_plainly() {
+        let dir = tempfile::tempdir().unwrap();
+        let e = build(dir.path(), &CacheDir::at(dir.path()), &mut |_| {}).unwrap_err();
+        assert!(matches!(&e, InitramfsError::NoSources(_)), "{e}");
+        assert!(e.to_string().contains("STALELINE_AGENT"));
+    }
+
+    #[test]
+    fn host_settings_do_not_reach_the_guests_build() {
+        let cargo = cargo(Path::new("/w"), &toolchain("1"), Path::new("/t"));
+        let flags = cargo
+            .get_envs()
+            .find(|(name, _)| *name == "CARGO_ENCODED_RUSTFLAGS")
+            .and_then(|(_, value)| value)
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
+        let flags: Vec<_> = flags.split('\u{1f}').collect();
+        assert!(flags.contains(&"-Ctarget-feature=+crt-static"));
+        assert!(flags.contains(&"--remap-path-prefix=/w=."));
+        assert!(flags.contains(&"-Clinker=rust-lld"));
+    }
+
+    #[test]
+    #[ignore = "compiles the agent: a minute on a cold cache, needs the toolchain for the guest"]
+    fn the_agent_builds_and_comes_from_the_cache_next_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = CacheDir::at(dir.path());
+        let mut steps = Vec::new();
+        let first = build(&workspace(), &cache, &mut |step| {
+            steps.push(step.to_owned())
+        })
+        .unwrap();
+        assert!(
+            steps
+                .iter()
+                .any(|s| s.contains("Compiling staleline-agent")),
+            "{steps:?}"
+        );
+        let started = std::time::Instant::now();
+        let again = build(&workspace(), &cache, &mut |step| panic!("{step}")).unwrap();
+        assert_eq!(first, again);
+        assert!(
+            started.elapsed().as_millis() < 500,
+            "{:?}",
+            started.elapsed()
+        );
+    }
+}

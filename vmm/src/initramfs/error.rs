@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Why there is no initramfs. All of it is trouble with this machine, never a test result.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The step that failed, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum InitramfsError {
+    /// No directory for the cache is known.
+    #[error("no place for the cache: neither XDG_CACHE_HOME nor HOME is set")]
+    NoCacheDirectory,
+    /// An installed binary has no sources to build the agent of.
+    #[error(
+        "the guest agent's sources are not at {}: set {} to a staleline-agent executable for arm64",
+        .0.display(), super::AGENT_ENV
+    )]
+    NoSources(PathBuf),
+    /// No compiler for the guest.
+    #[error(
+        "building the guest agent needs Rust's standard library for {}: run `rustup target add {}`, \
+         or on Debian `apt-get install rustc-web libstd-rust-web-dev:arm64` (tried: {tried})",
+        super::toolchain::GNU,
+        super::toolchain::GNU
+    )]
+    NoToolchain {
+        /// Compilers looked at.
+        tried: String,
+    },
+    /// A program that is not installed.
+    #[error("building the guest agent needs {program}: {remedy}")]
+    MissingProgram {
+        /// Its name.
+        program: String,
+        /// What brings it.
+        remedy: &'static str,
+    },
+    /// The compiler's complaint.
+    #[error("building the guest agent failed ({status}); `{command}` ended with:\n{tail}")]
+    BuildFailed {
+        /// The command, to be tried by hand.
+        command: String,
+        /// How it ended.
+        status: String,
+        /// Its last lines.
+        tail: String,
+    },
+    /// The executable cannot be a guest's /init.
+    #[error("{} cannot be the guest's /init: {why}", path.display())]
+    BadAgent {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A program could not be run.
+    #[error("cannot run {program}")]
+    Program {
+        /// Its name.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file operation.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried, e.g. `write`.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl InitramfsError {
+    /// For `map_err` on file operations.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The guest's initramfs: the agent as /init and nothing else.
+//!
+//! [`initramfs`] builds the agent for the guest if its sources have changed, packs it, and keeps
+//! both in the cache; else it takes milliseconds. An installed binary without sources uses the
+//! executable that [`AGENT_ENV`] names.
+//!
+//! # Layout of the cache
+//!
+//! `${XDG_CACHE_HOME:-~/.cache}/staleline/`
+//! - `agent/<key>/staleline-agent`: finished agents, with symbols, by content of their sources.
+//! - `agent/target/`: cargo's.
+//! - `initramfs/<hash>.cpio`: archives by their own content.
+
+mod agent;
+mod archive;
+mod error;
+mod executable;
+mod toolchain;
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy as _;
+use sha2::{Digest, Sha256};
+
+pub use self::error::InitramfsError;
+
+/// Environment variable with the path of an agent to use instead of building one.
+pub const AGENT_ENV: &str = "STALELINE_AGENT";
+
+/// Is told the steps of a long build.
+pub type Progress<'a> = &'a mut dyn FnMut(&str);
+
+/// Where things are kept that can be made again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheDir(PathBuf);
+
+impl CacheDir {
+    /// `${XDG_CACHE_HOME:-~/.cache}/staleline`, which need not exist yet.
+    ///
+    /// # Errors
+    /// [`InitramfsError::NoCacheDirectory`].
+    pub fn from_environment() -> Result<Self, InitramfsError> {
+        etcetera::choose_base_strategy()
+            .map(|dirs| Self(dirs.cache_dir().join("staleline")))
+            .map_err(|_| InitramfsError::NoCacheDirectory)
+    }
+
+    /// A directory of the caller's choice, which need not exist yet.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// A finished initramfs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Initramfs {
+    /// The uncompressed cpio archive.
+    pub path: PathBuf,
+    /// The agent in it, with its symbols. Linked at a fixed address.
+    pub agent_elf: PathBuf,
+    /// SHA-256 of the archive, in hexadecimal.
+    pub hash: String,
+}
+
+/// The initramfs of the current sources.
+///
+/// # Errors
+/// [`InitramfsError`]; none of them is a test result.
+pub fn initramfs(cache: &CacheDir, progress: Progress<'_>) -> Result<Initramfs, InitramfsError> {
+    pack(build_agent(cache, progress)?, cache)
+}
+
+/// The agent's executable for the guest, with symbols: the one that [`AGENT_ENV`] names, or built
+/// of the current sources, or from the cache.
+///
+/// # Errors
+/// As [`initramfs`].
+pub fn build_agent(cache: &CacheDir, progress: Progress<'_>) -> Result<PathBuf, InitramfsError> {
+    match std::env::var_os(AGENT_ENV) {
+        Some(path) if !path.is_empty() => Ok(path.into()),
+        _ => agent::build(&workspace(), cache, progress),
+    }
+}
+
+/// The workspace this library was built from.
+fn workspace() -> PathBuf {
+    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_dir.parent().unwrap_or(crate_dir).to_owned()
+}
+
+fn pack(agent_elf: PathBuf, cache: &CacheDir) -> Result<Initramfs, InitramfsError> {
+    let elf = fs::read(&agent_elf).map_err(InitramfsError::io("read", &agent_elf))?;
+    let bad = |why| InitramfsError::BadAgent {
+        path: agent_elf.clone(),
+        why,
+    };
+    executable::check(&elf).map_err(bad)?;
+    let init = executable::loadable(&elf).map_err(|e| bad(e.to_string()))?;
+    let bytes = archive::pack(&init).map_err(InitramfsError::io("pack", &agent_elf))?;
+    let hash = hex(&Sha256::digest(&bytes));
+    let path = cache.path().join("initramfs").join(format!("{hash}.cpio"));
+    if !path.is_file() {
+        publish(&path, &bytes, 0o644)?;
+    }
+    Ok(Initramfs {
+        path,
+        agent_elf,
+        hash,
+    })
+}
+
+/// Writes a file of the cache with permissions `mode` (the umask applies): all of it appears at
+/// once, or nothing.
+fn publish(path: &Path, bytes: &[u8], mode: u32) -> Result<(), InitramfsError> {
+    let dir = path.parent().unwrap_or(path);
+    fs::create_dir_all(dir).map_err(InitramfsError::io("create", dir))?;
+    let write = || {
+        let mut file = tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(mode))
+            .tempfile_in(dir)?;
+        file.write_all(bytes)?;
+        file.persist(path).map_err(|e| e.error)
+    };
+    write().map(drop).map_err(InitramfsError::io("write", path))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The smallest file that passes for an agent: an ELF header for arm64 without segments.
+    fn tiny_agent() -> Vec<u8> {
+        let mut elf = vec![0; 64];
+        elf[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        elf[16] = 2;
+        elf[18] = 183;
+        elf[20] = 1;
+        elf[52] = 64;
+        elf[54] = 56;
+        elf
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_file_and_of_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = dir.path().join("agent");
+        fs::write(&agent, tiny_agent()).unwrap();
+        let a = pack(agent.clone(), &CacheDir::at(dir.path().join("a"))).unwrap();
+        let b = pack(agent.clone(), &CacheDir::at(dir.path().join("b"))).unwrap();
+        assert_ne!(a.path, b.path);
+        assert_eq!(a.hash, b.hash);
+        let bytes = fs::read(&a.path).unwrap();
+        assert_eq!(bytes, fs::read(&b.path).unwrap());
+        assert_eq!(a.hash, hex(&Sha256::digest(&bytes)));
+
+        // Symbols behind the segments change nothing in the guest.
+        fs::write(&agent, [tiny_agent(), b"symbols".to_vec()].concat()).unwrap();
+        let c = pack(agent, &CacheDir::at(dir.path().join("a"))).unwrap();
+        assert_eq!(a.hash, c.hash);
+    }
+
+    #[test]
+    fn what_is_no_agent_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("agent");
+        fs::write(&script, "#!/bin/sh\n").unwrap();
+        let e = pack(script, &CacheDir::at(dir.path())).unwrap_err();
+        assert!(matches!(e, InitramfsError::BadAgent { .. }), "{e}");
+        let e = pack(dir.path().join("none"), &CacheDir::at(dir.path())).unwrap_err();
+        assert!(
+            matches!(e, InitramfsError::Io { action: "read", .. }),
+            "{e}"
+        );
+    }
+
+    #[test]
+    fn the_sources_are_where_they_are_looked_for() {
+        assert!(workspace().join("images/agent/Cargo.toml").is_file());
+    }
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Configuring and compiling a prepared source tree.
+
+use std::collections::{HashSet, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use super::cache::write_atomically;
+use super::error::{ErrorKind, KernelError};
+use super::progress::Progress;
+use super::tools::Tools;
+use super::worktree::WorkTree;
+
+/// Lines that make prints for a whole build of the base configuration, about.
+const TYPICAL_STEPS: u64 = 1200;
+const TAIL_LINES: usize = 25;
+
+/// One configuration of one prepared source tree.
+pub(super) struct Job<'a> {
+    pub(super) tree: &'a WorkTree,
+    pub(super) src: &'a Path,
+    pub(super) config: &'a str,
+    pub(super) local_version: String,
+    pub(super) jobs: Option<usize>,
+    pub(super) blame: ErrorKind,
+}
+
+/// A finished object directory.
+pub(super) struct Built {
+    pub(super) build_dir: PathBuf,
+    pub(super) version: String,
+    pub(super) unmet_options: Vec<String>,
+}
+
+impl Job<'_> {
+    pub(super) fn run(
+        &self,
+        tools: &Tools,
+        progress: &mut dyn Progress,
+    ) -> Result<Built, KernelError> {
+        let build_dir = self.tree.build_dir(self.config);
+        fs::create_dir_all(&build_dir).map_err(KernelError::io("create", &build_dir))?;
+        let fragment = build_dir.join("staleline.fragment");
+        write_atomically(&fragment, self.config.as_bytes())?;
+        let path = build_dir.join("build.log");
+        let mut log = Log {
+            file: File::create(&path).map_err(KernelError::io("create", &path))?,
+            path,
+            tail: VecDeque::new(),
+        };
+
+        progress.step("configuring the kernel", None);
+        let mut command = self.make(&build_dir, tools);
+        command
+            .env("KCONFIG_ALLCONFIG", &fragment)
+            .arg("allnoconfig");
+        self.follow("make allnoconfig", command, &mut log, progress)?;
+        let dot_config = build_dir.join(".config");
+        let actual =
+            fs::read_to_string(&dot_config).map_err(KernelError::io("read", &dot_config))?;
+        let unmet_options = unmet_options(self.config, &actual);
+        if !unmet_options.is_empty() {
+            progress.note(&format!(
+                "note: not available in this kernel: {}",
+                unmet_options.join(", ")
+            ));
+        }
+
+        let fresh = !build_dir.join("vmlinux.o").exists();
+        let total = fresh.then_some(TYPICAL_STEPS);
+        progress.step("compiling the kernel", total);
+        let jobs = self.jobs.unwrap_or_else(|| {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        });
+        let mut command = self.make(&build_dir, tools);
+        command.arg(format!("-j{jobs}")).arg("Image");
+        self.follow("make Image", command, &mut log, progress)?;
+
+        let release = build_dir.join("include/config/kernel.release");
+        let version = fs::read_to_string(&release).map_err(KernelError::io("read", &release))?;
+        Ok(Built {
+            build_dir,
+            version: version.trim().to_owned(),
+            unmet_options,
+        })
+    }
+
+    fn make(&self, build_dir: &Path, tools: &Tools) -> Command {
+        // Names in the line tables are relative to the source tree, on every machine.
+        let prefixes = format!(
+            "-ffile-prefix-map={}/= -ffile-prefix-map={}=.",
+            self.src.display(),
+            build_dir.display()
+        );
+        let mut command = tools.command("make");
+        command
+            .current_dir(self.src)
+            .arg(format!("O={}", build_dir.display()))
+            .arg("ARCH=arm64")
+            .arg(format!("CROSS_COMPILE={}", tools.prefix()))
+            .arg(format!("LOCALVERSION={}", self.local_version))
+            .arg(format!("KCFLAGS={prefixes}"))
+            .arg(format!("KAFLAGS={prefixes}"))
+            // The same input gives the same image.
+            .env("KBUILD_BUILD_TIMESTAMP", "Thu Jan  1 00:00:00 UTC 2026")
+            .env("KBUILD_BUILD_VERSION", "1")
+            .env("KBUILD_BUILD_USER", "staleline")
+            .env("KBUILD_BUILD_HOST", "staleline");
+        command
+    }
+
+    /// Runs a command to its end, logging its output and showing it as progress.
+    fn follow(
+        &self,
+        step: &'static str,
+        mut command: Command,
+        log: &mut Log,
+        progress: &mut dyn Progress,
+    ) -> Result<(), KernelError> {
+        let failed = |error: io::Error| KernelError::Program {
+            program: step.to_owned(),
+            reason: error.to_string(),
+        };
+        let (output, input) = io::pipe().map_err(failed)?;
+        let mut child = command
+            .stdin(self.tree.lock_as_stdin()?)
+            .stdout(input.try_clone().map_err(failed)?)
+            .stderr(input)
+            .spawn()
+            .map_err(failed)?;
+        // It holds our copies of the pipe's end: without it, reading ends with the child.
+        drop(command);
+        for line in BufReader::new(output).split(b'\n') {
+            let line = line.map_err(failed)?;
+            let line = String::from_utf8_lossy(&line);
+            log.line(&line)?;
+            // kbuild: two spaces, what it does, to which file.
+            if let Some(action) = line.strip_prefix("  ") {
+                progress.advance(action.trim());
+            }
+        }
+        let status = child.wait().map_err(failed)?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(log.failure(step, status, self.blame))
+    }
+}
+
+struct Log {
+    file: File,
+    path: PathBuf,
+    tail: VecDeque<String>,
+}
+
+impl Log {
+    fn line(&mut self, line: &str) -> Result<(), KernelError> {
+        writeln!(self.file, "{line}").map_err(KernelError::io("write", &self.path))?;
+        if self.tail.len() == TAIL_LINES {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(line.to_owned());
+        Ok(())
+    }
+
+    fn failure(&self, step: &'static str, status: ExitStatus, blame: ErrorKind) -> KernelError {
+        KernelError::BuildFailed {
+            step,
+            status: status.to_string(),
+            log: self.path.clone(),
+            tail: self.tail.iter().map(|line| format!("  {line}\n")).collect(),
+            blame,
+        }
+    }
+}
+
+/// The options of `fragment` that `config` does not have as asked, in the fragment's
+/// words.
+fn unmet_options(fragment: &str, config: &str) -> Vec<String> {
+    let set: HashSet<&str> = config
+        .lines()
+        .filter(|line| line.starts_with("CONFIG_"))
+        .collect();
+    let enabled: HashSet<&str> = set
+        .iter()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, _)| name)
+        .collect();
+    fragment
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("CONFIG_"))
+        .filter(|line| match line.split_once('=') {
+            Some((name, "n")) => enabled.contains(name),
+            _ => !set.contains(line),
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unmet_options_are_those_not_taken() {
+        let fragment = "# why\nCONFIG_A=y\nCONFIG_B=n\nCONFIG_C=16\nCONFIG_D=n\nCONFIG_E=\"\"\n";
+        let config = "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=8\nCONFIG_D=y\nCONFIG_E=\"\"\n";
+        assert_eq!(
+            unmet_options(fragment, config),
+            ["CONFIG_C=16", "CONFIG_D=n"]
+        );
+        assert_eq!(unmet_options("CONFIG_A=y\n", ""), ["CONFIG_A=y"]);
+    }
+}

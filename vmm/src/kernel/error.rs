@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What can go wrong on the way to a kernel, and whose fault it is.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::tools::Tool;
+
+/// Who has to act on a [`KernelError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request, a patch, a configuration or a given source is wrong.
+    User,
+    /// The machine lacks something or failed.
+    Infrastructure,
+}
+
+/// Why there is no kernel.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// The `guest-kernel` directory is missing.
+    #[error(
+        "no guest-kernel directory (with config/ and stacks/) at {path}; \
+         set STALELINE_GUEST_KERNEL to where it is"
+    )]
+    NoGuestKernel {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A stack or configuration name that cannot be a plain directory or file name.
+    #[error(
+        "`{name}` is no {what} name: letters, digits, `-`, `_` and `.`, \
+         at most 40, starting with a letter or digit"
+    )]
+    BadName {
+        /// `stack` or `configuration`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// There is no such patch stack.
+    #[error("no patch stack `{name}` in {dir}; there are: {known}")]
+    UnknownStack {
+        /// The name asked for.
+        name: String,
+        /// Where stacks are.
+        dir: PathBuf,
+        /// Those that exist, comma-separated.
+        known: String,
+    },
+    /// A configuration fragment cannot be read.
+    #[error("configuration `{name}`: cannot read {path}")]
+    Config {
+        /// Its name.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A `series` file or a patch it lists is malformed.
+    #[error("{path}:{line}: {reason}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A patch does not apply.
+    #[error("{patch} of stack `{stack}` does not apply to {source_name}:\n{output}")]
+    PatchRejected {
+        /// The stack's name.
+        stack: String,
+        /// The patch's file name.
+        patch: String,
+        /// What it was applied to.
+        source_name: String,
+        /// What patch(1) said.
+        output: String,
+    },
+    /// The given source is no kernel source.
+    #[error("{path} is no kernel source: {reason}")]
+    BadSource {
+        /// The path given.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The default source is not installed.
+    #[error("the kernel source {path} is not installed: apt-get install {package}")]
+    NoDefaultSource {
+        /// Where it should be.
+        path: PathBuf,
+        /// The package that brings it.
+        package: &'static str,
+    },
+    /// Programs are not installed.
+    #[error("{}", missing_tools(tools))]
+    MissingTools {
+        /// All that are missing.
+        tools: Vec<Tool>,
+    },
+    /// A step of the build failed.
+    #[error("{step} failed ({status}); the whole log is {log}, its end:\n{tail}")]
+    BuildFailed {
+        /// Which step.
+        step: &'static str,
+        /// How the program ended.
+        status: String,
+        /// The complete log.
+        log: PathBuf,
+        /// Its last lines.
+        tail: String,
+        /// Whether the user's patches or source may be to blame.
+        blame: ErrorKind,
+    },
+    /// A program could not be run or failed for no reason the user controls.
+    #[error("{program} failed: {reason}")]
+    Program {
+        /// The program.
+        program: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A file operation failed.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried, e.g. `write`.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// No directory for the cache is known.
+    #[error("no place for the cache: neither XDG_CACHE_HOME nor HOME is set")]
+    NoCacheDirectory,
+}
+
+impl KernelError {
+    /// Whether the user's input is at fault or the machine.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoGuestKernel { .. }
+            | Self::BadName { .. }
+            | Self::UnknownStack { .. }
+            | Self::Config { .. }
+            | Self::Malformed { .. }
+            | Self::PatchRejected { .. }
+            | Self::BadSource { .. } => ErrorKind::User,
+            Self::BuildFailed { blame, .. } => *blame,
+            Self::NoDefaultSource { .. }
+            | Self::MissingTools { .. }
+            | Self::Program { .. }
+            | Self::Io { .. }
+            | Self::NoCacheDirectory => ErrorKind::Infrastructure,
+        }
+    }
+
+    /// For `map_err` on file operations.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
+fn missing_tools(tools: &[Tool]) -> String {
+    let names: Vec<_> = tools.iter().map(|tool| tool.program.as_str()).collect();
+    let mut packages: Vec<_> = tools.iter().map(|tool| tool.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    format!(
+        "building a kernel needs {}: apt-get install {} (or run scripts/setup)",
+        names.join(", "),
+        packages.join(" ")
+    )
+}

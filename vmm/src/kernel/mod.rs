@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Guest kernels: a source tree, a configuration and an ordered stack of patches,
+//! built once and kept by content.
+//!
+//! [`KernelBuilder::build`] returns a [`Kernel`] from the cache, in milliseconds, if
+//! nothing that goes into it has changed, and builds it otherwise. What goes in: the
+//! content of the source, the configuration fragments, the patches, the compiler and
+//! linker, and [`BUILDER_VERSION`].
+//!
+//! # Layout of the cache
+//!
+//! `${XDG_CACHE_HOME:-~/.cache}/staleline/`
+//! - `kernels/<hash>/`: finished kernels, written elsewhere and renamed into place.
+//! - `work/<source>/`: one unpacked source tree per source (`src`), which all stacks
+//!   share, and one object directory per configuration (`build-*`), so that going from
+//!   one stack to the next compiles only what differs. A lock keeps builders apart.
+//! - `sources.json`: content hashes of source archives by path, size and time.
+//!
+//! The user's own source tree is only ever read.
+
+mod cache;
+mod compile;
+mod digest;
+mod error;
+mod manifest;
+mod progress;
+mod source;
+mod stack;
+#[cfg(test)]
+mod tests;
+mod tools;
+mod worktree;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::error::{ErrorKind, KernelError};
+pub use self::progress::{Progress, Silent, for_stderr};
+pub use self::stack::{Patch, Stack};
+
+use self::cache::Cache;
+use self::digest::KeyHasher;
+use self::source::Source;
+use self::tools::Tools;
+
+/// Part of every kernel's hash: raised whenever the way kernels are built changes.
+pub const BUILDER_VERSION: u32 = 1;
+
+/// The stack without patches, and what [`KernelRequest::default`] asks for.
+pub const BASE_STACK: &str = "base";
+
+const GUEST_KERNEL_ENV: &str = "STALELINE_GUEST_KERNEL";
+const BASE_CONFIG: &str = "staleline";
+
+/// What to build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelRequest {
+    /// Name of a patch stack: a directory in `guest-kernel/stacks`.
+    pub stack: String,
+    /// A kernel source tree, or an archive of one; `None` for the distribution's
+    /// `/usr/src/linux-source-6.12.tar.xz`.
+    pub source: Option<PathBuf>,
+    /// Configuration fragments on top of the base one, by name
+    /// (`guest-kernel/config/<name>.config`), e.g. `lockdep`.
+    pub configs: Vec<String>,
+    /// Parallel compile jobs; `None` for one per CPU.
+    pub jobs: Option<usize>,
+}
+
+impl Default for KernelRequest {
+    fn default() -> Self {
+        Self {
+            stack: BASE_STACK.to_owned(),
+            source: None,
+            configs: Vec::new(),
+            jobs: None,
+        }
+    }
+}
+
+/// A finished kernel in the cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// The stack's name, followed by `+<config>` for each additional configuration.
+    pub name: String,
+    /// The release as the kernel itself reports it, e.g. `6.12.117-begin-end-access`.
+    pub version: String,
+    /// File names of the patches, in order of application.
+    pub stack: Vec<String>,
+    /// Identity of the source: its name and content hash.
+    pub source: String,
+    /// Hash over everything that went in (hexadecimal SHA-256).
+    pub hash: String,
+    /// First lines of the compiler's and the linker's `--version`.
+    pub toolchain: String,
+    /// Options that the configuration asks for and this source doesn't have.
+    #[serde(default)]
+    pub unmet_options: Vec<String>,
+    /// The bootable image.
+    #[serde(default)]
+    pub image: PathBuf,
+    /// ELF file with symbols and line tables.
+    #[serde(default)]
+    pub vmlinux: PathBuf,
+    /// Symbol addresses.
+    #[serde(default)]
+    pub system_map: PathBuf,
+    /// The complete configuration.
+    #[serde(default)]
+    pub config: PathBuf,
+}
+
+/// Builds kernels and finds finished ones.
+#[derive(Debug, Clone)]
+pub struct KernelBuilder {
+    guest_kernel: PathBuf,
+    cache: Cache,
+    tools: Tools,
+    default_source: PathBuf,
+}
+
+impl KernelBuilder {
+    /// A builder for this user and machine.
+    ///
+    /// The `guest-kernel` directory is the one named by `STALELINE_GUEST_KERNEL`, or that
+    /// of the source checkout.
+    ///
+    /// # Errors
+    /// When either directory cannot be determined.
+    pub fn new() -> Result<Self, KernelError> {
+        let guest_kernel = std::env::var_os(GUEST_KERNEL_ENV).map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-kernel"),
+            PathBuf::from,
+        );
+        Self::with_directories(&guest_kernel, Cache::default_root()?)
+    }
+
+    /// A builder with its own `guest-kernel` directory and cache.
+    ///
+    /// # Errors
+    /// When `guest_kernel` is not such a directory.
+    pub fn with_directories(guest_kernel: &Path, cache: PathBuf) -> Result<Self, KernelError> {
+        let guest_kernel = fs::canonicalize(guest_kernel)
+            .ok()
+            .filter(|dir| dir.join("stacks").is_dir() && dir.join("config").is_dir())
+            .ok_or_else(|| KernelError::NoGuestKernel {
+                path: guest_kernel.to_owned(),
+            })?;
+        Ok(Self {
+            guest_kernel,
+            cache: Cache::new(cache),
+            tools: Tools::from_environment(),
+            default_source: PathBuf::from(source::DEFAULT_ARCHIVE),
+        })
+    }
+
+    #[cfg(test)]
+    fn with_directories_for_tests(
+        guest_kernel: &Path,
+        cache: PathBuf,
+        default_source: PathBuf,
+    ) -> Self {
+        Self {
+            guest_kernel: guest_kernel.to_owned(),
+            cache: Cache::new(cache),
+            tools: Tools::from_environment(),
+            default_source,
+        }
+    }
+
+    /// The kernel for `request`: from the cache if it is there, else built now.
+    ///
+    /// Two builders with the same cache take turns. A build that was interrupted, at any
+    /// point, is picked up by the next.
+    ///
+    /// # Errors
+    /// See [`KernelError`]; [`KernelError::kind`] tells the user's mistakes from trouble
+    /// with the machine.
+    pub fn build(
+        &self,
+        request: &KernelRequest,
+        progress: &mut dyn Progress,
+    ) -> Result<Kernel, KernelError> {
+        let plan = self.plan(request, progress)?;
+        if let Some(kernel) = self.cache.find(&plan.hash) {
+            return Ok(kernel);
+        }
+        self.tools.require_for_build(&plan.source)?;
+        let tree = worktree::WorkTree::lock(&self.cache, &plan.source, progress)?;
+        // Somebody else may have built it while we waited.
+        if let Some(kernel) = self.cache.find(&plan.hash) {
+            return Ok(kernel);
+        }
+        let src = tree.prepare(&plan.source, &plan.stack, &self.tools, progress)?;
+        let job = compile::Job {
+            tree: &tree,
+            src: &src,
+            config: &plan.config,
+            local_version: plan.local_version(),
+            jobs: request.jobs,
+            // Unpatched and from the distribution, it must build: the machine is at fault.
+            blame: if plan.stack.patches.is_empty() && request.source.is_none() {
+                ErrorKind::Infrastructure
+            } else {
+                ErrorKind::User
+            },
+        };
+        let built = job.run(&self.tools, progress)?;
+        let kernel = self.cache.publish(&plan, &built)?;
+        progress.finish(&format!(
+            "kernel {} ({}) is ready",
+            kernel.name, kernel.version
+        ));
+        Ok(kernel)
+    }
+
+    /// The kernel for `request` if it is in the cache; never builds.
+    ///
+    /// # Errors
+    /// As [`Self::build`], for what it takes to know which kernel is meant.
+    pub fn cached(&self, request: &KernelRequest) -> Result<Option<Kernel>, KernelError> {
+        let plan = self.plan(request, &mut Silent)?;
+        Ok(self.cache.find(&plan.hash))
+    }
+
+    /// All finished kernels in the cache, ordered by name.
+    ///
+    /// # Errors
+    /// When the cache exists but cannot be read.
+    pub fn list(&self) -> Result<Vec<Kernel>, KernelError> {
+        self.cache.list()
+    }
+
+    /// The patch stacks there are, ordered by name.
+    ///
+    /// # Errors
+    /// When a stack is malformed or cannot be read.
+    pub fn stacks(&self) -> Result<Vec<Stack>, KernelError> {
+        Stack::load_all(&self.guest_kernel.join("stacks"))
+    }
+
+    fn plan(
+        &self,
+        request: &KernelRequest,
+        progress: &mut dyn Progress,
+    ) -> Result<Plan, KernelError> {
+        let stack = Stack::load(&self.guest_kernel.join("stacks"), &request.stack)?;
+        let config = self.load_config(&request.configs)?;
+        let toolchain = self.tools.toolchain()?;
+        let path = request.source.as_deref().unwrap_or(&self.default_source);
+        let source = Source::identify(path, &self.cache, progress)?;
+        Ok(Plan::new(
+            stack,
+            config,
+            toolchain,
+            source,
+            &request.configs,
+        ))
+    }
+
+    fn load_config(&self, extra: &[String]) -> Result<String, KernelError> {
+        let dir = self.guest_kernel.join("config");
+        let mut config = String::new();
+        for name in std::iter::once(BASE_CONFIG).chain(extra.iter().map(String::as_str)) {
+            stack::check_name("configuration", name)?;
+            let path = dir.join(format!("{name}.config"));
+            let text = fs::read_to_string(&path).map_err(|source| KernelError::Config {
+                name: name.to_owned(),
+                path,
+                source,
+            })?;
+            config.push_str(&text);
+            config.push('\n');
+        }
+        Ok(config)
+    }
+}
+
+/// A request with everything read that determines the result.
+#[derive(Debug)]
+struct Plan {
+    name: String,
+    stack: Stack,
+    config: String,
+    toolchain: String,
+    source: Source,
+    hash: String,
+}
+
+impl Plan {
+    fn new(
+        stack: Stack,
+        config: String,
+        toolchain: String,
+        source: Source,
+        extra: &[String],
+    ) -> Self {
+        let name =
+            std::iter::once(&stack.name)
+                .chain(extra)
+                .fold(String::new(), |mut all, part| {
+                    if !all.is_empty() {
+                        all.push('+');
+                    }
+                    all.push_str(part);
+                    all
+                });
+        let mut key = KeyHasher::default();
+        key.field("builder", BUILDER_VERSION.to_le_bytes());
+        key.field("name", &name);
+        key.field("source", source.digest());
+        key.field("config", &config);
+        key.field("toolchain", &toolchain);
+        for patch in &stack.patches {
+            key.field("patch", &patch.name);
+            key.field("text", &patch.text);
+        }
+        let hash = key.finish();
+        Self {
+            name,
+            stack,
+            config,
+            toolchain,
+            source,
+            hash,
+        }
+    }
+
+    /// The suffix of the kernel's release, so that a console log names its stack.
+    fn local_version(&self) -> String {
+        if self.name == BASE_STACK {
+            String::new()
+        } else {
+            format!("-{}", self.name)
+        }
+    }
+}

@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Whole builds of a tiny source tree with a stand-in for make.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+
+use super::tools::Tools;
+use super::*;
+
+const TOOLS: &[&str] = &[
+    "aarch64-linux-gnu-gcc",
+    "aarch64-linux-gnu-ld",
+    "gcc",
+    "flex",
+    "bison",
+    "bc",
+    "perl",
+];
+
+/// Changes `driver.c`, adds `extra.c`.
+pub(super) const PATCH: &str = "\
+--- a/driver.c
++++ b/driver.c
+@@ -1,2 +1,2 @@
+ int a;
+-int b;
++int patched;
+--- /dev/null
++++ b/sub/extra.c
+@@ -0,0 +1 @@
++int extra;
+";
+
+pub(super) struct Fixture {
+    dir: TempDir,
+    pub(super) builder: KernelBuilder,
+}
+
+impl Fixture {
+    pub(super) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+
+        let bin = path("bin");
+        fs::create_dir(&bin).unwrap();
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernel/testdata");
+        for tool in TOOLS {
+            symlink(data.join("tool"), bin.join(tool)).unwrap();
+        }
+        symlink(data.join("make"), bin.join("make")).unwrap();
+
+        let tree = path("tree");
+        fs::create_dir_all(tree.join("arch/arm64")).unwrap();
+        for (name, text) in [
+            ("Makefile", ""),
+            ("Kconfig", ""),
+            ("arch/arm64/Kconfig", ""),
+            ("driver.c", "int a;\nint b;\n"),
+        ] {
+            fs::write(tree.join(name), text).unwrap();
+        }
+        let archive = path("linux-source-6.12.tar");
+        let status = Command::new("tar")
+            .args(["--create", "--file"])
+            .arg(&archive)
+            .arg("--directory")
+            .arg(dir.path())
+            .arg("tree")
+            .status()
+            .unwrap();
+        assert!(status.success());
+
+        let guest = path("guest-kernel");
+        fs::create_dir_all(guest.join("config")).unwrap();
+        fs::write(
+            guest.join("config/staleline.config"),
+            "CONFIG_A=y\nCONFIG_B=n\n",
+        )
+        .unwrap();
+        fs::write(guest.join("config/lockdep.config"), "CONFIG_LOCKDEP=y\n").unwrap();
+
+        let mut builder = KernelBuilder::with_directories_for_tests(&guest, path("cache"), archive);
+        let system = "/usr/local/bin:/usr/bin:/bin";
+        builder.tools = Tools::for_tests(format!("{}:{system}", bin.display()).into());
+        let fixture = Self { dir, builder };
+        fixture.add_stack("base", &[]);
+        fixture.add_stack("patched", &[PATCH]);
+        fixture
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(super) fn add_stack(&self, name: &str, patches: &[&str]) {
+        let dir = self.path("guest-kernel/stacks").join(name);
+        fs::create_dir_all(&dir).unwrap();
+        let mut series = String::new();
+        for (index, patch) in patches.iter().enumerate() {
+            let file = format!("{index:04}.patch");
+            fs::write(dir.join(&file), patch).unwrap();
+            series.push_str(&file);
+            series.push('\n');
+        }
+        fs::write(dir.join("series"), series).unwrap();
+    }
+
+    pub(super) fn build(&self, stack: &str) -> Result<Kernel, KernelError> {
+        self.builder.build(&request(stack), &mut Silent)
+    }
+
+    /// Files below the cache with this name.
+    pub(super) fn cached(&self, name: &str) -> Vec<PathBuf> {
+        walkdir::WalkDir::new(self.path("cache"))
+            .into_iter()
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_name() == name)
+            .map(walkdir::DirEntry::into_path)
+            .collect()
+    }
+
+    fn compilations(&self) -> usize {
+        self.cached("runs")
+            .iter()
+            .map(|file| fs::read_to_string(file).unwrap().lines().count())
+            .sum()
+    }
+}
+
+fn request(stack: &str) -> KernelRequest {
+    KernelRequest {
+        stack: stack.to_owned(),
+        ..KernelRequest::default()
+    }
+}
+
+fn image(kernel: &Kernel) -> String {
+    fs::read_to_string(&kernel.image).unwrap()
+}
+
+#[test]
+fn stacks_share_a_tree_and_kernels_are_built_once() {
+    let fixture = Fixture::new();
+    let base = fixture.build("base").unwrap();
+    let patched = fixture.build("patched").unwrap();
+    assert_eq!(image(&base), "int a;\nint b;\n");
+    assert_eq!(image(&patched), "int a;\nint patched;\n");
+    assert_eq!(base.version, "6.12.0");
+    assert_eq!(patched.version, "6.12.0-patched");
+    assert_eq!(patched.stack, ["0000.patch"]);
+    assert_eq!(fixture.cached("src").len(), 1);
+
+    assert_eq!(fixture.build("base").unwrap(), base);
+    assert_eq!(fixture.compilations(), 2);
+    assert_eq!(fixture.builder.list().unwrap(), [base, patched]);
+    assert!(fixture.cached("lock").len() == 1);
+}
+
+#[test]
+fn additional_configurations_make_other_kernels() {
+    let fixture = Fixture::new();
+    let base = fixture.build("base").unwrap();
+    let request = KernelRequest {
+        configs: vec!["lockdep".to_owned()],
+        ..request("base")
+    };
+    let other = fixture.builder.build(&request, &mut Silent).unwrap();
+    assert_eq!(other.name, "base+lockdep");
+    assert_ne!(other.hash, base.hash);
+    assert!(
+        fs::read_to_string(&other.config)
+            .unwrap()
+            .contains("CONFIG_LOCKDEP=y")
+    );
+    // The stand-in for kconfig keeps `=n`, which is not how kconfig says no.
+    assert_eq!(other.unmet_options, ["CONFIG_B=n"]);
+
+    let request = KernelRequest {
+        configs: vec!["../secret".to_owned()],
+        ..self::request("base")
+    };
+    assert!(matches!(
+        fixture.builder.cached(&request),
+        Err(KernelError::BadName { .. })
+    ));
+}
+
+#[test]
+fn a_failed_build_is_reported_and_not_kept() {
+    let fixture = Fixture::new();
+    fixture.add_stack(
+        "broken",
+        &["--- a/driver.c\n+++ b/driver.c\n@@ -1,2 +1,2 @@\n int a;\n-int b;\n+#error wrong\n"],
+    );
+    let error = fixture.build("broken").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::User);
+    let KernelError::BuildFailed { log, tail, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert!(tail.contains("#error wrong"), "{tail}");
+    assert!(fs::read_to_string(log).unwrap().contains("#error wrong"));
+    assert_eq!(fixture.builder.list().unwrap(), []);
+    assert_eq!(image(&fixture.build("base").unwrap()), "int a;\nint b;\n");
+}
+
+#[test]
+fn a_patch_that_does_not_apply_harms_nothing() {
+    let fixture = Fixture::new();
+    let wrong = PATCH.replace("-int b;", "-int other;");
+    fixture.add_stack("wrong", &[&wrong]);
+    let error = fixture.build("wrong").unwrap_err();
+    assert!(matches!(&error, KernelError::PatchRejected { patch, .. } if patch == "0000.patch"));
+    assert_eq!(error.kind(), ErrorKind::User);
+    assert!(fixture.cached("driver.c.rej").is_empty());
+    assert_eq!(
+        image(&fixture.build("patched").unwrap()),
+        "int a;\nint patched;\n"
+    );
+}
+
+#[test]
+fn incomplete_cache_entries_are_built_again() {
+    let fixture = Fixture::new();
+    let base = fixture.build("base").unwrap();
+    fs::remove_file(&base.vmlinux).unwrap();
+    assert_eq!(fixture.builder.list().unwrap(), []);
+    assert_eq!(fixture.build("base").unwrap(), base);
+    assert!(base.vmlinux.is_file());
+    fs::write(base.image.with_file_name("kernel.json"), "{").unwrap();
+    assert_eq!(fixture.build("base").unwrap(), base);
+}
+
+#[test]
+fn an_edited_source_tree_is_never_written_and_always_noticed() {
+    let fixture = Fixture::new();
+    let tree = fixture.path("tree");
+    let request = KernelRequest {
+        source: Some(tree.clone()),
+        ..request("patched")
+    };
+    let build = || fixture.builder.build(&request, &mut Silent);
+    let first = build().unwrap();
+    assert_eq!(image(&first), "int a;\nint patched;\n");
+
+    fs::write(tree.join("driver.c"), "int z;\nint a;\nint b;\n").unwrap();
+    fs::write(tree.join("new.c"), "").unwrap();
+    let second = build().unwrap();
+    assert_eq!(image(&second), "int z;\nint a;\nint patched;\n");
+    assert_ne!(second.hash, first.hash);
+    assert_eq!(fixture.cached("new.c").len(), 1);
+
+    fs::remove_file(tree.join("new.c")).unwrap();
+    build().unwrap();
+    assert!(fixture.cached("new.c").is_empty());
+    assert_eq!(
+        fs::read_to_string(tree.join("driver.c")).unwrap(),
+        "int z;\nint a;\nint b;\n"
+    );
+    assert!(!tree.join("sub").exists());
+}
+
+#[test]
+fn the_archive_is_hashed_once_and_again_when_it_changes() {
+    let fixture = Fixture::new();
+    let hash = |fixture: &Fixture| {
+        fixture
+            .builder
+            .plan(&request("base"), &mut Silent)
+            .unwrap()
+            .hash
+    };
+    let first = hash(&fixture);
+    let memo = fixture.path("cache/sources.json");
+    let planted = fs::read_to_string(&memo)
+        .unwrap()
+        .replace("\"sha256\": \"", "\"sha256\": \"00");
+    fs::write(&memo, planted).unwrap();
+    let from_memo = hash(&fixture);
+    assert_ne!(from_memo, first, "the memo was not used");
+
+    let archive = fs::File::options()
+        .append(true)
+        .open(fixture.path("linux-source-6.12.tar"))
+        .unwrap();
+    archive
+        .set_modified(SystemTime::now() + Duration::from_secs(5))
+        .unwrap();
+    assert_eq!(hash(&fixture), first, "a new time must mean a new hash");
+}
+
+#[test]
+fn the_hash_covers_everything_that_goes_in() {
+    let fixture = Fixture::new();
+    let stack = |name: &str| Stack::load(&fixture.path("guest-kernel/stacks"), name).unwrap();
+    let source = |digest: &str| Source::Archive {
+        path: "/x.tar".into(),
+        digest: digest.to_owned(),
+    };
+    let hash = |stack, config: &str, toolchain: &str, digest, extra: &[&str]| {
+        let extra: Vec<_> = extra.iter().map(|&name| name.to_owned()).collect();
+        Plan::new(
+            stack,
+            config.to_owned(),
+            toolchain.to_owned(),
+            source(digest),
+            &extra,
+        )
+        .hash
+    };
+    fixture.add_stack("two", &[PATCH, "--- a/q\n+++ b/q\n@@ -1 +1 @@\n-a\n+b\n"]);
+    let mut swapped = stack("two");
+    swapped.patches.swap(0, 1);
+    let mut edited = stack("two");
+    edited.patches[1].text.push(' ');
+    let mut renamed = stack("two");
+    renamed.name = "three".to_owned();
+    let hashes = [
+        hash(stack("two"), "c", "gcc", "1", &[]),
+        hash(swapped, "c", "gcc", "1", &[]),
+        hash(edited, "c", "gcc", "1", &[]),
+        hash(renamed, "c", "gcc", "1", &[]),
+        hash(stack("two"), "d", "gcc", "1", &[]),
+        hash(stack("two"), "c", "clang", "1", &[]),
+        hash(stack("two"), "c", "gcc", "2", &[]),
+        hash(stack("two"), "c", "gcc", "1", &["x"]),
+        hash(stack("two"), "cg", "cc", "1", &[]),
+    ];
+    assert_eq!(hash(stack("two"), "c", "gcc", "1", &[]), hashes[0]);
+    for (index, one) in hashes.iter().enumerate() {
+        assert!(
+            !hashes[index + 1..].contains(one),
+            "variant {index} is not told apart"
+        );
+    }
+}
+
+#[test]
+fn missing_programs_and_sources_name_their_packages() {
+    let mut fixture = Fixture::new();
+    fs::remove_file(fixture.path("bin/make")).unwrap();
+    fs::remove_file(fixture.path("bin/flex")).unwrap();
+    let bin = fixture.path("bin");
+    fixture.builder.tools = Tools::for_tests(bin.into());
+    let error = fixture.build("base").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Infrastructure);
+    let text = error.to_string();
+    assert!(
+        text.contains("make, patch, flex, tar: apt-get install flex make patch tar"),
+        "{text}"
+    );
+
+    fixture.builder.tools = Tools::for_tests("/nonexistent".into());
+    let text = fixture.build("base").unwrap_err().to_string();
+    assert!(text.contains("gcc-aarch64-linux-gnu"), "{text}");
+
+    let request = KernelRequest {
+        source: Some("/nonexistent".into()),
+        ..request("base")
+    };
+    let fixture = Fixture::new();
+    let error = fixture.builder.build(&request, &mut Silent).unwrap_err();
+    assert!(matches!(error, KernelError::BadSource { .. }), "{error}");
+    let request = KernelRequest {
+        source: Some(fixture.path("bin")),
+        ..request
+    };
+    let error = fixture
+        .builder
+        .build(&request, &mut Silent)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("it has no Makefile"), "{error}");
+}
+
+#[test]
+fn two_builders_take_turns() {
+    let fixture = Fixture::new();
+    let kernels: Vec<_> = std::thread::scope(|scope| {
+        let builds: Vec<_> = ["base", "patched", "base", "patched"]
+            .map(|stack| scope.spawn(|| fixture.build(stack)))
+            .into_iter()
+            .collect();
+        builds
+            .into_iter()
+            .map(|build| build.join().unwrap().unwrap())
+            .collect()
+    });
+    assert_eq!(image(&kernels[0]), "int a;\nint b;\n");
+    assert_eq!(image(&kernels[1]), "int a;\nint patched;\n");
+    assert_eq!(kernels[0], kernels[2]);
+    assert_eq!(fixture.compilations(), 2);
+}
+
+#[test]
+fn the_shipped_stacks_and_configurations_are_well_formed() {
+    let dir = tempfile::tempdir().unwrap();
+    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-kernel");
+    let builder = KernelBuilder::with_directories(&guest, dir.path().to_owned()).unwrap();
+    let stacks = builder.stacks().unwrap();
+    let base = stacks
+        .iter()
+        .find(|stack| stack.name == BASE_STACK)
+        .unwrap();
+    assert_eq!(base.patches, []);
+    builder.load_config(&["lockdep".to_owned()]).unwrap();
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The programs a kernel build needs, and the packages that bring them.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::error::KernelError;
+use super::source::Source;
+
+/// A program that is not installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tool {
+    /// Its name.
+    pub program: String,
+    /// The Debian package that brings it.
+    pub package: &'static str,
+}
+
+const TARGET_PREFIX: &str = "aarch64-linux-gnu-";
+
+/// Needed for any build, apart from the target's toolchain.
+const BUILD_TOOLS: &[(&str, &str)] = &[
+    ("make", "make"),
+    ("gcc", "gcc"),
+    ("patch", "patch"),
+    ("flex", "flex"),
+    ("bison", "bison"),
+    ("bc", "bc"),
+    ("perl", "perl"),
+];
+
+/// Where programs are looked for, and how the target's toolchain is named.
+#[derive(Debug, Clone)]
+pub(super) struct Tools {
+    path: OsString,
+    /// Prefix of the target's toolchain; empty on an arm64 host.
+    prefix: String,
+}
+
+impl Tools {
+    /// `PATH`, and `CROSS_COMPILE` if it is set, as in kernel builds.
+    pub(super) fn from_environment() -> Self {
+        let native = if cfg!(target_arch = "aarch64") {
+            ""
+        } else {
+            TARGET_PREFIX
+        };
+        Self {
+            path: std::env::var_os("PATH").unwrap_or_default(),
+            prefix: std::env::var("CROSS_COMPILE").unwrap_or_else(|_| native.to_owned()),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_tests(path: OsString) -> Self {
+        Self {
+            path,
+            prefix: TARGET_PREFIX.to_owned(),
+        }
+    }
+
+    /// The value of make's `CROSS_COMPILE`.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// A command with our search path, in the C locale, and without what a surrounding
+    /// make (or cargo under make) passes on.
+    pub(super) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let program = program.as_ref();
+        let mut command = Command::new(self.find(program).unwrap_or_else(|| program.into()));
+        command.env("PATH", &self.path).env("LC_ALL", "C");
+        for variable in [
+            "MAKEFLAGS",
+            "MFLAGS",
+            "MAKELEVEL",
+            "ARCH",
+            "CROSS_COMPILE",
+            "KCONFIG_CONFIG",
+        ] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    fn find(&self, program: &OsStr) -> Option<PathBuf> {
+        which::which_in(program, Some(&self.path), "/").ok()
+    }
+
+    /// What compiles and links: the first lines of their `--version`.
+    pub(super) fn toolchain(&self) -> Result<String, KernelError> {
+        let [gcc, ld] = self.target_tools();
+        self.require([&gcc, &ld])?;
+        Ok(format!(
+            "{}; {}",
+            self.version(&gcc.program)?,
+            self.version(&ld.program)?
+        ))
+    }
+
+    /// All programs that building from `source` takes, reported at once.
+    pub(super) fn require_for_build(&self, source: &Source) -> Result<(), KernelError> {
+        let tool = |&(program, package): &(&str, _)| Tool {
+            program: program.to_owned(),
+            package,
+        };
+        let unpack = source.unpack_tools().iter().map(tool);
+        let tools: Vec<_> = self
+            .target_tools()
+            .into_iter()
+            .chain(BUILD_TOOLS.iter().map(tool))
+            .chain(unpack)
+            .collect();
+        self.require(&tools)
+    }
+
+    fn target_tools(&self) -> [Tool; 2] {
+        let (gcc, binutils) = if self.prefix == TARGET_PREFIX {
+            ("gcc-aarch64-linux-gnu", "binutils-aarch64-linux-gnu")
+        } else {
+            ("gcc", "binutils")
+        };
+        [("gcc", gcc), ("ld", binutils)].map(|(name, package)| Tool {
+            program: format!("{}{name}", self.prefix),
+            package,
+        })
+    }
+
+    fn require<'a>(&self, tools: impl IntoIterator<Item = &'a Tool>) -> Result<(), KernelError> {
+        let missing: Vec<_> = tools
+            .into_iter()
+            .filter(|tool| self.find(tool.program.as_ref()).is_none())
+            .cloned()
+            .collect();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(KernelError::MissingTools { tools: missing })
+        }
+    }
+
+    fn version(&self, program: &str) -> Result<String, KernelError> {
+        let failed = |reason| KernelError::Program {
+            program: format!("{program} --version"),
+            reason,
+        };
+        let output = self
+            .command(program)
+            .arg("--version")
+            .output()
+            .map_err(|error| failed(error.to_string()))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        match text.lines().next() {
+            Some(line) if output.status.success() => Ok(line.trim().to_owned()),
+            _ => Err(failed(String::from_utf8_lossy(&output.stderr).into_owned())),
+        }
+    }
+}

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What the plugin does with each thing the CPU does; knows nothing of QEMU.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::sync::atomic::Ordering;
+
+use staleline::engine::SiteTable;
+use staleline::engine::tcg_abi::{Guest, TcgStats};
+use staleline_devices::cpu::{CacheOp, MemoryType, SiteId};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+use crate::decode::{Insn, Op, SysReg};
+use crate::mmu::{PAGE, Registers, TableMemory, Translation};
+use crate::qtest::Qtest;
+use crate::tlb::{Hit, Tlb};
+
+/// Bytes that `dc zva` zeroes on Cortex-A53 (DCZID_EL0.BS is 4 words to the power of two).
+const ZERO_BLOCK: u64 = 64;
+
+/// Guest RAM for table walks and `dc zva`.
+struct Ram(GuestMemoryMmap);
+
+impl TableMemory for Ram {
+    fn read_u64(&self, pa: u64) -> Option<u64> {
+        let word: u64 = self.0.load(GuestAddress(pa), Ordering::Relaxed).ok()?;
+        Some(u64::from_le(word))
+    }
+}
+
+/// The CPU's state at an instruction of interest.
+#[derive(Debug, Clone, Copy)]
+pub struct Cpu {
+    /// Value of the instruction's register; 0 for number 31.
+    pub x: u64,
+    /// PSTATE as in SPSR.
+    pub pstate: u64,
+}
+
+impl Cpu {
+    /// PSTATE.nRW: AArch32, where the opcode means something else.
+    fn is_aarch32(self) -> bool {
+        self.pstate & 0x10 != 0
+    }
+
+    /// PSTATE.EL.
+    fn is_user(self) -> bool {
+        self.pstate >> 2 & 3 == 0
+    }
+}
+
+/// Interned guest code addresses.
+#[derive(Default)]
+pub struct Sites {
+    table: SiteTable,
+    known: HashMap<u64, SiteId>,
+}
+
+impl Sites {
+    /// The site of the instruction at `pc`. Sites are numbered in the order of translation, which
+    /// is deterministic.
+    pub fn intern(&mut self, pc: u64) -> SiteId {
+        *self.known.entry(pc).or_insert_with(|| self.table.push(pc))
+    }
+
+    /// All of them.
+    pub fn table(&self) -> &SiteTable {
+        &self.table
+    }
+}
+
+/// The machine and what is between it and the CPU.
+pub struct Core<M, S> {
+    tlb: Tlb,
+    /// The machine itself.
+    pub machine: M,
+    told_lines: u64,
+    /// Addresses that are the machine's business.
+    memory: std::ops::Range<u64>,
+    ram: Ram,
+    registers: Registers,
+    qtest: Qtest<S>,
+    /// Counters.
+    pub stats: TcgStats,
+}
+
+/// What the core is made of.
+pub struct Parts<M, S> {
+    /// The machine.
+    pub machine: M,
+    /// Guest RAM.
+    pub ram: GuestMemoryMmap,
+    /// Physical addresses of RAM and windows.
+    pub memory: std::ops::Range<u64>,
+    /// The way to the interrupt controller.
+    pub qtest: Qtest<S>,
+}
+
+impl<M: Guest, S: Read + Write> Core<M, S> {
+    /// A core for a CPU at reset: MMU off, all lines low.
+    pub fn new(parts: Parts<M, S>) -> Self {
+        let registers = Registers::default();
+        Core {
+            tlb: Tlb::new(&registers),
+            machine: parts.machine,
+            told_lines: 0,
+            memory: parts.memory,
+            ram: Ram(parts.ram),
+            registers,
+            qtest: parts.qtest,
+            stats: TcgStats::default(),
+        }
+    }
+
+    /// A load or store of `size` bytes at `va` has taken place.
+    ///
+    /// # Errors
+    /// If an interrupt line cannot be set.
+    #[inline(always)]
+    pub fn access<const STORE: bool>(
+        &mut self,
+        va: u64,
+        size: u32,
+        site: SiteId,
+    ) -> io::Result<()> {
+        match self.tlb.lookup(va) {
+            Some(hit) if (va & (PAGE - 1)) + u64::from(size) <= PAGE => {
+                if hit.is_foreign() {
+                    return Ok(());
+                }
+                self.report::<STORE>(hit.pa(va), size, site, hit.memory());
+                self.sync_lines()
+            }
+            _ => self.access_slowly::<STORE>(va, size, site),
+        }
+    }
+
+    #[inline(always)]
+    fn report<const STORE: bool>(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
+        if STORE {
+            self.machine.store(pa, size, site, memory);
+        } else {
+            self.machine.load(pa, size, site, memory);
+        }
+    }
+
+    /// The TLB does not know the page, or there are two.
+    #[cold]
+    #[inline(never)]
+    fn access_slowly<const STORE: bool>(
+        &mut self,
+        va: u64,
+        size: u32,
+        site: SiteId,
+    ) -> io::Result<()> {
+        let first = (PAGE - va % PAGE).min(u64::from(size));
+        // Below size, so no truncation.
+        let parts = [
+            (va, first as u32),
+            (va.wrapping_add(first), size - first as u32),
+        ];
+        for (va, size) in parts {
+            if size == 0 {
+                continue;
+            }
+            match self.hit(va) {
+                Some(hit) if hit.is_foreign() => {}
+                Some(hit) => self.report::<STORE>(hit.pa(va), size, site, hit.memory()),
+                None => self.stats.untranslated += 1,
+            }
+        }
+        self.sync_lines()
+    }
+
+    /// Looks `va` up, walking the tables if need be.
+    fn hit(&mut self, va: u64) -> Option<Hit> {
+        if let Some(hit) = self.tlb.lookup(va) {
+            return Some(hit);
+        }
+        self.stats.walks += 1;
+        let translation = self.registers.translate(&self.ram, va)?;
+        let foreign = !self.memory.contains(&translation.pa);
+        Some(self.tlb.insert(va, &translation, foreign))
+    }
+
+    /// Self-check: compares the translation of `va`, as the TLB has it, with QEMU's; `None` is an
+    /// address that QEMU takes for a device.
+    pub fn check(&mut self, va: u64, qemu: Option<u64>) {
+        let own = self.hit(va);
+        self.stats.checked += 1;
+        let agreed = match (own, qemu) {
+            (Some(hit), Some(pa)) => hit.pa(va) == pa,
+            (Some(hit), None) => hit.is_foreign(),
+            (None, _) => false,
+        };
+        if !agreed {
+            self.stats.mismatches += 1;
+        }
+    }
+
+    /// Tells QEMU of interrupt lines that have changed.
+    #[inline(always)]
+    fn sync_lines(&mut self) -> io::Result<()> {
+        let lines = self.machine.irq_lines();
+        if lines == self.told_lines {
+            return Ok(());
+        }
+        self.tell_lines(lines)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell_lines(&mut self, lines: u64) -> io::Result<()> {
+        let changed = lines ^ self.told_lines;
+        for spi in (0..u64::BITS).filter(|spi| changed >> spi & 1 != 0) {
+            self.qtest.set_irq(spi, lines >> spi & 1 != 0)?;
+            self.stats.irq_changes += 1;
+        }
+        self.told_lines = lines;
+        Ok(())
+    }
+
+    /// An instruction of interest is about to execute.
+    ///
+    /// # Errors
+    /// If an interrupt line cannot be set.
+    pub fn instruction(&mut self, insn: Insn, site: SiteId, cpu: Cpu) -> io::Result<()> {
+        if cpu.is_aarch32() {
+            return Ok(());
+        }
+        match insn.op {
+            Op::Maintain(op) => self.maintain(op, site, cpu),
+            Op::SetWay if !cpu.is_user() => self.stats.set_way += 1,
+            Op::ZeroBlock => self.zero_block(site, cpu),
+            Op::Barrier => self.machine.barrier(),
+            Op::WaitForInterrupt => self.machine.idle(),
+            // The rest is undefined in EL0, and the kernel will be told.
+            _ if cpu.is_user() => {}
+            _ => self.mmu_event(insn.op, cpu.x),
+        }
+        self.sync_lines()
+    }
+
+    fn maintain(&mut self, op: CacheOp, site: SiteId, cpu: Cpu) {
+        // EL0 may clean if the kernel lets it, and never only invalidate.
+        if cpu.is_user() && (op == CacheOp::Invalidate || !self.registers.user_may_clean()) {
+            return;
+        }
+        self.stats.maintenance += 1;
+        // What does not translate faults; the kernel repairs that, and the instruction returns.
+        if let Some(hit) = self.hit(cpu.x)
+            && !hit.is_foreign()
+        {
+            self.machine.maintain(op, hit.pa(cpu.x), site);
+        }
+    }
+
+    /// `dc zva` reaches memory behind the back of QEMU's memory callbacks, and this is called
+    /// before it executes. The block is zeroed here already: the machine shall find in RAM what
+    /// it is told of, and the instruction only does it again.
+    fn zero_block(&mut self, site: SiteId, cpu: Cpu) {
+        let allowed = |t: &Translation| {
+            let user = !cpu.is_user() || t.user && self.registers.user_may_zero();
+            t.writable && t.accessed && user
+        };
+        let va = cpu.x & !(ZERO_BLOCK - 1);
+        // Not from the TLB, which does not keep permissions: this is rare beside loads and
+        // stores, and a wrong guess would destroy data.
+        let Some(t) = self.registers.translate(&self.ram, va).filter(allowed) else {
+            return;
+        };
+        let zeros = [0; ZERO_BLOCK as usize];
+        if self.ram.0.write_slice(&zeros, GuestAddress(t.pa)).is_ok() {
+            self.stats.zva += 1;
+            self.machine.store(t.pa, ZERO_BLOCK as u32, site, t.memory);
+        }
+    }
+
+    fn mmu_event(&mut self, op: Op, x: u64) {
+        self.stats.mmu_events += 1;
+        let registers = &mut self.registers;
+        match op {
+            Op::Write(SysReg::Ttbr0) => registers.ttbr0 = x,
+            Op::Write(SysReg::Ttbr1) => registers.ttbr1 = x,
+            Op::Write(SysReg::Tcr) => registers.tcr = x,
+            Op::Write(SysReg::Mair) => registers.mair = x,
+            Op::Write(SysReg::Sctlr) => registers.sctlr = x,
+            _ => {}
+        }
+        match op {
+            Op::Write(SysReg::Ttbr0 | SysReg::Ttbr1) => self.tlb.switch(&self.registers),
+            Op::TlbiVa => self.tlb.flush_va(x << 12),
+            Op::TlbiAsid => self.tlb.flush_asid(&self.registers),
+            _ => self.tlb.flush(&self.registers),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

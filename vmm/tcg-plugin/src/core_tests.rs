@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The core with a machine that writes down what it is told, and tables in real guest memory.
+
+use std::io::Cursor;
+
+use serde_json::Value;
+use staleline::engine::tcg_abi::GuestContext;
+use staleline_devices::cpu::CpuEvents;
+use staleline_devices::cpu::MemoryType::{Cacheable, NonCacheable};
+
+use super::*;
+
+const BASE: u64 = 0x4000_0000;
+const RAM_BYTES: u64 = 1 << 20;
+const WINDOW: u64 = BASE + RAM_BYTES;
+const KERNEL: u64 = 0xffff_8000_0000_0000;
+const SITE: SiteId = SiteId(7);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Told {
+    Load(u64, u32, MemoryType),
+    Store(u64, u32, MemoryType),
+    Maintain(CacheOp, u64),
+    Barrier,
+    Idle,
+}
+
+/// Writes everything down. Any access to the window raises line 3; idling lowers it.
+#[derive(Default)]
+struct Recorder {
+    told: Vec<Told>,
+    lines: u64,
+}
+
+impl CpuEvents for Recorder {
+    fn load(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
+        assert_eq!(site, SITE);
+        self.told.push(Told::Load(pa, size, memory));
+    }
+    fn store(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
+        assert_eq!(site, SITE);
+        self.told.push(Told::Store(pa, size, memory));
+        if pa >= WINDOW {
+            self.lines |= 1 << 3;
+        }
+    }
+    fn maintain(&mut self, op: CacheOp, pa: u64, _: SiteId) {
+        self.told.push(Told::Maintain(op, pa));
+    }
+    fn barrier(&mut self) {
+        self.told.push(Told::Barrier);
+    }
+    fn idle(&mut self) {
+        self.lines = 0;
+        self.told.push(Told::Idle);
+    }
+    fn irq_lines(&self) -> u64 {
+        self.lines
+    }
+}
+
+impl Guest for Recorder {
+    fn new(_: GuestContext) -> Result<Self, String> {
+        Ok(Recorder::default())
+    }
+    fn finish(&mut self) -> Result<Value, String> {
+        Ok(Value::Null)
+    }
+}
+
+/// Confirms everything, and counts.
+#[derive(Default)]
+struct Server {
+    pending: Cursor<Vec<u8>>,
+    commands: Vec<String>,
+}
+
+impl Read for Server {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.pending.read(buf)
+    }
+}
+
+impl Write for Server {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.commands.push(String::from_utf8_lossy(buf).into());
+        self.pending.get_mut().extend(b"OK\n");
+        Ok(buf.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Bench {
+    core: Core<Recorder, Server>,
+    ram: GuestMemoryMmap,
+}
+
+const EL1: u64 = 0b0101;
+const EL0: u64 = 0;
+
+impl Bench {
+    fn new() -> Self {
+        let ram =
+            GuestMemoryMmap::from_ranges(&[(GuestAddress(BASE), RAM_BYTES as usize)]).unwrap();
+        let core = Core::new(Parts {
+            machine: Recorder::default(),
+            ram: ram.clone(),
+            memory: BASE..WINDOW + 0x1000,
+            qtest: Qtest::new(Server::default(), "/gic".into()),
+        });
+        Bench { core, ram }
+    }
+
+    fn exec(&mut self, op: Op, x: u64, pstate: u64) {
+        let insn = Insn { op, rt: 0 };
+        self.core
+            .instruction(insn, SITE, Cpu { x, pstate })
+            .unwrap();
+    }
+
+    fn word(&self, pa: u64, value: u64) {
+        self.ram.write_obj(value, GuestAddress(pa)).unwrap();
+    }
+
+    fn take(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.core.machine.told)
+    }
+
+    /// Turns the MMU on with 39-bit halves, tables at `BASE` (lower) and `BASE + 0x1000` (upper).
+    /// Page 0 to 7 of the upper half are the first pages from `BASE + 0x10000` on, write-back.
+    fn paging() -> Self {
+        let mut bench = Bench::new();
+        for (level, table) in [(1, BASE + 0x2000), (2, BASE + 0x3000)] {
+            bench.word(BASE + 0x1000 * level, table | 3);
+        }
+        for page in 0..8 {
+            bench.page(page, BASE + 0x10000 + page * PAGE, 0);
+        }
+        bench.exec(Op::Write(SysReg::Mair), 0x44ff, EL1);
+        bench.exec(Op::Write(SysReg::Tcr), 25 | 25 << 16 | 2 << 30, EL1);
+        bench.exec(Op::Write(SysReg::Ttbr0), BASE, EL1);
+        bench.exec(Op::Write(SysReg::Ttbr1), BASE + 0x1000, EL1);
+        // M, C, DZE and UCI.
+        bench.exec(Op::Write(SysReg::Sctlr), 5 | 1 << 14 | 1 << 26, EL1);
+        bench.core.stats = TcgStats::default();
+        bench
+    }
+
+    /// Maps page `n` of the upper half; `bits` are more bits of the descriptor.
+    fn page(&self, n: u64, pa: u64, bits: u64) {
+        self.word(BASE + 0x3000 + 8 * n, pa | 1 << 10 | bits | 3);
+    }
+}
+
+/// The top of a 39-bit upper half.
+const UP: u64 = 0xffff_ff80_0000_0000;
+const NON_CACHEABLE: u64 = 1 << 2;
+const READ_ONLY: u64 = 1 << 7;
+const USER: u64 = 1 << 6;
+
+#[test]
+fn with_the_mmu_off_ram_and_windows_are_seen_and_devices_are_not() {
+    let mut b = Bench::new();
+    b.core.access::<false>(BASE + 8, 4, SITE).unwrap();
+    b.core.access::<true>(WINDOW, 4, SITE).unwrap();
+    b.core.access::<true>(0x0900_0000, 4, SITE).unwrap();
+    b.core.access::<true>(WINDOW + 0x1000, 4, SITE).unwrap();
+    assert_eq!(
+        b.take(),
+        [
+            Told::Load(BASE + 8, 4, NonCacheable),
+            Told::Store(WINDOW, 4, NonCacheable),
+        ]
+    );
+    assert_eq!(b.core.stats.untranslated, 0);
+}
+
+#[test]
+fn accesses_are_translated_and_walks_are_remembered() {
+    let mut b = Bench::paging();
+    b.page(1, BASE + 0x50000, NON_CACHEABLE);
+    for _ in 0..3 {
+        b.core.access::<false>(UP + 0x18, 8, SITE).unwrap();
+        b.core.access::<true>(UP + 0x1018, 2, SITE).unwrap();
+    }
+    assert_eq!(
+        b.take()[4..],
+        [
+            Told::Load(BASE + 0x10018, 8, Cacheable),
+            Told::Store(BASE + 0x50018, 2, NonCacheable),
+        ]
+    );
+    assert_eq!(b.core.stats.walks, 2);
+    b.core.access::<false>(KERNEL, 8, SITE).unwrap();
+    assert_eq!(b.core.stats.untranslated, 1);
+    assert!(b.take().is_empty());
+}
+
+#[test]
+fn an_access_across_pages_is_split() {
+    let mut b = Bench::paging();
+    b.page(1, BASE + 0x50000, 0);
+    // Known pages or not, the result is the same.
+    for _ in 0..2 {
+        b.core.access::<true>(UP + 0xffd, 8, SITE).unwrap();
+        assert_eq!(
+            b.take(),
+            [
+                Told::Store(BASE + 0x10ffd, 3, Cacheable),
+                Told::Store(BASE + 0x50000, 5, Cacheable),
+            ]
+        );
+    }
+    // Up to the end of the page is not across.
+    b.core.access::<true>(UP + 0xff8, 8, SITE).unwrap();
+    assert_eq!(b.take().len(), 1);
+}
+
+#[test]
+fn changed_tables_count_from_the_invalidation_on() {
+    for (op, x) in [
+        (Op::TlbiVa, (UP >> 12) & 0xfff_ffff_ffff),
+        (Op::TlbiAll, 0),
+        (Op::Write(SysReg::Mair), 0x44ff),
+    ] {
+        let mut b = Bench::paging();
+        b.core.access::<false>(UP, 8, SITE).unwrap();
+        b.page(0, BASE + 0x60000, 0);
+        b.core.access::<false>(UP, 8, SITE).unwrap();
+        // EL0 cannot invalidate.
+        b.exec(op, x, EL0);
+        b.core.access::<false>(UP, 8, SITE).unwrap();
+        b.exec(op, x, EL1);
+        b.core.access::<false>(UP, 8, SITE).unwrap();
+        let load = |pa| Told::Load(pa, 8, Cacheable);
+        let (old, new) = (load(BASE + 0x10000), load(BASE + 0x60000));
+        assert_eq!(b.take(), [old.clone(), old.clone(), old, new], "{op:?}");
+    }
+}
+
+#[test]
+fn maintenance_reaches_the_machine_where_the_cpu_allows_it() {
+    let mut b = Bench::paging();
+    b.exec(Op::Maintain(CacheOp::Clean), UP + 0x47, EL1);
+    b.exec(Op::Maintain(CacheOp::Clean), UP + 0x47, EL0);
+    b.exec(Op::Maintain(CacheOp::Invalidate), UP + 0x1000, EL1);
+    b.exec(Op::Maintain(CacheOp::Invalidate), UP + 0x1000, EL0);
+    b.exec(Op::Maintain(CacheOp::CleanInvalidate), KERNEL, EL1);
+    // In AArch32, the opcode means something else.
+    b.exec(Op::Maintain(CacheOp::Clean), UP, 0x10);
+    b.exec(Op::SetWay, 0, EL1);
+    b.exec(Op::Barrier, 0, EL0);
+    let maintain = |op, pa| Told::Maintain(op, pa);
+    assert_eq!(
+        b.take(),
+        [
+            maintain(CacheOp::Clean, BASE + 0x10047),
+            maintain(CacheOp::Clean, BASE + 0x10047),
+            maintain(CacheOp::Invalidate, BASE + 0x11000),
+            Told::Barrier,
+        ]
+    );
+    assert_eq!((b.core.stats.maintenance, b.core.stats.set_way), (4, 1));
+    // The kernel takes EL0's permission back.
+    b.exec(Op::Write(SysReg::Sctlr), 5, EL1);
+    b.exec(Op::Maintain(CacheOp::Clean), UP, EL0);
+    assert!(b.take().is_empty());
+}
+
+#[test]
+fn a_block_is_zeroed_where_the_cpu_may_store() {
+    let mut b = Bench::paging();
+    b.page(1, BASE + 0x20000, READ_ONLY);
+    b.page(2, BASE + 0x30000, USER);
+    for pa in [0x10000, 0x20000, 0x30000] {
+        for at in (0..256).step_by(8) {
+            b.word(BASE + pa + at, u64::MAX);
+        }
+    }
+    for (va, pstate) in [
+        (UP + 0x47, EL1),
+        (UP + 0x47, EL0),
+        (UP + 0x1000, EL1),
+        (UP + 0x2080, EL0),
+        (KERNEL, EL1),
+    ] {
+        b.exec(Op::ZeroBlock, va, pstate);
+    }
+    assert_eq!(
+        b.take(),
+        [
+            Told::Store(BASE + 0x10040, 64, Cacheable),
+            Told::Store(BASE + 0x30080, 64, Cacheable),
+        ]
+    );
+    let zeros = |pa| {
+        let mut bytes = [0; 256];
+        b.ram.read_slice(&mut bytes, GuestAddress(pa)).unwrap();
+        let at: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == 0).collect();
+        at
+    };
+    assert!(zeros(BASE + 0x10000).into_iter().eq(64..128));
+    assert!(zeros(BASE + 0x20000).is_empty());
+    assert!(zeros(BASE + 0x30000).into_iter().eq(128..192));
+    assert_eq!(b.core.stats.zva, 2);
+}
+
+#[test]
+fn interrupt_lines_are_told_once_and_before_the_call_returns() {
+    let mut b = Bench::new();
+    b.core.access::<true>(WINDOW, 4, SITE).unwrap();
+    assert_eq!(b.core.stats.irq_changes, 1);
+    b.core.access::<true>(WINDOW, 4, SITE).unwrap();
+    assert_eq!(b.core.stats.irq_changes, 1);
+    b.exec(Op::WaitForInterrupt, 0, EL1);
+    assert_eq!(b.core.stats.irq_changes, 2);
+    b.exec(Op::WaitForInterrupt, 0, EL1);
+    assert_eq!(b.core.stats.irq_changes, 2);
+}
+
+#[test]
+fn the_self_check_counts_what_differs() {
+    let mut b = Bench::paging();
+    b.word(BASE + 0x3000 + 8 * 9, 0x0900_0000 | 1 << 10 | 3);
+    b.core.check(UP + 8, Some(BASE + 0x10008));
+    b.core.check(UP + 0x9000, None);
+    assert_eq!((b.core.stats.checked, b.core.stats.mismatches), (2, 0));
+    b.core.check(UP + 8, Some(BASE + 0x10000));
+    b.core.check(UP + 8, None);
+    b.core.check(KERNEL, Some(BASE));
+    assert_eq!((b.core.stats.checked, b.core.stats.mismatches), (5, 3));
+}
+
+#[test]
+fn sites_are_numbered_in_order_and_once() {
+    let mut sites = Sites::default();
+    assert_eq!(sites.intern(0x1000), SiteId(1));
+    assert_eq!(sites.intern(0x2000), SiteId(2));
+    assert_eq!(sites.intern(0x1000), SiteId(1));
+    assert_eq!(sites.table().pc(SiteId(2)), Some(0x2000));
+}

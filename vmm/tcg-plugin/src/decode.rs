@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The few A64 instructions the engine has to know, by their opcodes.
+//!
+//! Encodings: Arm Architecture Reference Manual (DDI 0487), C4.1 "A64 instruction set encoding"
+//! and C5.3 to C5.5 for the `SYS` aliases (DC, TLBI).
+
+use staleline_devices::cpu::CacheOp;
+
+/// What an instruction does that matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    /// `dc` by virtual address to the point of coherency or farther; the address is in Xt.
+    Maintain(CacheOp),
+    /// `dc` by set and way.
+    SetWay,
+    /// `dc zva`; the address is in Xt.
+    ZeroBlock,
+    /// Any DSB.
+    Barrier,
+    /// WFI, WFIT.
+    WaitForInterrupt,
+    /// TLBI by virtual address: bits 55 to 12 of it are in bits 43 to 0 of Xt.
+    TlbiVa,
+    /// TLBI by ASID alone.
+    TlbiAsid,
+    /// Any other TLBI.
+    TlbiAll,
+    /// MSR to a register that governs translation; the value is in Xt.
+    Write(SysReg),
+}
+
+/// A register that governs translation at EL1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SysReg {
+    /// SCTLR_EL1.
+    Sctlr,
+    /// TTBR0_EL1.
+    Ttbr0,
+    /// TTBR1_EL1.
+    Ttbr1,
+    /// TCR_EL1.
+    Tcr,
+    /// MAIR_EL1.
+    Mair,
+}
+
+/// An instruction of interest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Insn {
+    /// What it does.
+    pub op: Op,
+    /// Number of its register; 31 is the zero register.
+    pub rt: u8,
+}
+
+/// All [`Op`]s; the index is the code in [`Insn::pack`].
+const OPS: [Op; 15] = [
+    Op::Maintain(CacheOp::Clean),
+    Op::Maintain(CacheOp::Invalidate),
+    Op::Maintain(CacheOp::CleanInvalidate),
+    Op::SetWay,
+    Op::ZeroBlock,
+    Op::Barrier,
+    Op::WaitForInterrupt,
+    Op::TlbiVa,
+    Op::TlbiAsid,
+    Op::TlbiAll,
+    Op::Write(SysReg::Sctlr),
+    Op::Write(SysReg::Ttbr0),
+    Op::Write(SysReg::Ttbr1),
+    Op::Write(SysReg::Tcr),
+    Op::Write(SysReg::Mair),
+];
+
+impl Insn {
+    /// As a number below 2^16, for a callback's argument.
+    pub fn pack(self) -> u32 {
+        let code = OPS.iter().take_while(|op| **op != self.op).count();
+        (code as u32) << 8 | u32::from(self.rt)
+    }
+
+    /// The inverse of [`Insn::pack`]; `None` for what it has not made.
+    pub fn unpack(packed: u32) -> Option<Self> {
+        Some(Insn {
+            op: *OPS.get((packed >> 8) as usize)?,
+            rt: (packed & 0x1f) as u8,
+        })
+    }
+}
+
+/// Whether an instruction is in the encoding group "Loads and Stores" (op0 = x1x0). Some of that
+/// group access no memory (prefetches).
+pub fn is_load_store(word: u32) -> bool {
+    word & 0x0a00_0000 == 0x0800_0000
+}
+
+/// Decodes an instruction; `None` if it is of no interest.
+pub fn decode(word: u32) -> Option<Insn> {
+    let op = match word {
+        // DSB; CRm 0 and 4 are SSBB and PSSBB, barriers of another kind.
+        _ if word & 0xffff_f0ff == 0xd503_309f => match word >> 8 & 0xf {
+            0 | 4 => return None,
+            _ => Op::Barrier,
+        },
+        // DSB with the nXS qualifier.
+        _ if word & 0xffff_f3ff == 0xd503_323f => Op::Barrier,
+        0xd503_207f => Op::WaitForInterrupt,
+        _ if word & 0xffff_ffe0 == 0xd503_1020 => Op::WaitForInterrupt,
+        // SYS: op0 is 1, no result.
+        _ if word & 0xfff8_0000 == 0xd508_0000 => sys(word)?,
+        // MSR to a register with op0 3.
+        _ if word & 0xfff8_0000 == 0xd518_0000 => Op::Write(sysreg(word)?),
+        _ => return None,
+    };
+    Some(Insn {
+        op,
+        rt: (word & 0x1f) as u8,
+    })
+}
+
+/// op1, CRn, CRm, op2 of a system instruction.
+fn fields(word: u32) -> (u32, u32, u32, u32) {
+    (
+        word >> 16 & 7,
+        word >> 12 & 0xf,
+        word >> 8 & 0xf,
+        word >> 5 & 7,
+    )
+}
+
+fn sys(word: u32) -> Option<Op> {
+    Some(match fields(word) {
+        (0, 7, 6, 1) => Op::Maintain(CacheOp::Invalidate),
+        // CVAC, CVAP, CVADP. CVAU (CRm 11) only goes to the point of unification.
+        (3, 7, 10 | 12 | 13, 1) => Op::Maintain(CacheOp::Clean),
+        (3, 7, 14, 1) => Op::Maintain(CacheOp::CleanInvalidate),
+        (0, 7, 6 | 10 | 14, 2) => Op::SetWay,
+        (3, 7, 4, 1) => Op::ZeroBlock,
+        // VAE1, VAAE1, VALE1, VAALE1; CRm 1 is outer, 3 inner shareable, 7 this CPU.
+        (0, 8, 1 | 3 | 7, 1 | 3 | 5 | 7) => Op::TlbiVa,
+        (0, 8, 1 | 3 | 7, 2) => Op::TlbiAsid,
+        (_, 8 | 9, _, _) => Op::TlbiAll,
+        _ => return None,
+    })
+}
+
+fn sysreg(word: u32) -> Option<SysReg> {
+    Some(match fields(word) {
+        (0, 1, 0, 0) => SysReg::Sctlr,
+        (0, 2, 0, 0) => SysReg::Ttbr0,
+        (0, 2, 0, 1) => SysReg::Ttbr1,
+        (0, 2, 0, 2) => SysReg::Tcr,
+        (0, 10, 2, 0) => SysReg::Mair,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Opcodes as aarch64-linux-gnu-as 2.40 makes them.
+    #[test]
+    fn known_opcodes() {
+        use CacheOp::{Clean, CleanInvalidate, Invalidate};
+        for (word, op, rt) in [
+            (0xd508_7623, Op::Maintain(Invalidate), 3), // dc ivac, x3
+            (0xd50b_7a24, Op::Maintain(Clean), 4),      // dc cvac, x4
+            (0xd50b_7c29, Op::Maintain(Clean), 9),      // dc cvap, x9
+            (0xd50b_7d2a, Op::Maintain(Clean), 10),     // dc cvadp, x10
+            (0xd50b_7e25, Op::Maintain(CleanInvalidate), 5), // dc civac, x5
+            (0xd50b_7426, Op::ZeroBlock, 6),            // dc zva, x6
+            (0xd508_7e48, Op::SetWay, 8),               // dc cisw, x8
+            (0xd508_7a48, Op::SetWay, 8),               // dc csw, x8
+            (0xd508_7648, Op::SetWay, 8),               // dc isw, x8
+            (0xd503_3f9f, Op::Barrier, 31),             // dsb sy
+            (0xd503_3b9f, Op::Barrier, 31),             // dsb ish
+            (0xd503_3a9f, Op::Barrier, 31),             // dsb ishst
+            (0xd503_319f, Op::Barrier, 31),             // dsb oshld
+            (0xd503_379f, Op::Barrier, 31),             // dsb nsh
+            (0xd503_3a3f, Op::Barrier, 31),             // dsb ishnxs
+            (0xd503_207f, Op::WaitForInterrupt, 31),    // wfi
+            (0xd503_1021, Op::WaitForInterrupt, 1),     // wfit x1
+            (0xd508_831f, Op::TlbiAll, 31),             // tlbi vmalle1is
+            (0xd508_8224, Op::TlbiAll, 4),              // tlbi rvae1is, x4
+            (0xd508_8342, Op::TlbiAsid, 2),             // tlbi aside1is, x2
+            (0xd508_8321, Op::TlbiVa, 1),               // tlbi vae1is, x1
+            (0xd508_83e2, Op::TlbiVa, 2),               // tlbi vaale1is, x2
+            (0xd508_8762, Op::TlbiVa, 2),               // tlbi vaae1, x2
+            (0xd508_87a2, Op::TlbiVa, 2),               // tlbi vale1, x2
+            (0xd518_2001, Op::Write(SysReg::Ttbr0), 1), // msr ttbr0_el1, x1
+            (0xd518_2022, Op::Write(SysReg::Ttbr1), 2), // msr ttbr1_el1, x2
+            (0xd518_2043, Op::Write(SysReg::Tcr), 3),   // msr tcr_el1, x3
+            (0xd518_a204, Op::Write(SysReg::Mair), 4),  // msr mair_el1, x4
+            (0xd518_1005, Op::Write(SysReg::Sctlr), 5), // msr sctlr_el1, x5
+        ] {
+            assert_eq!(decode(word), Some(Insn { op, rt }), "{word:#x}");
+        }
+    }
+
+    #[test]
+    fn uninteresting_opcodes() {
+        for word in [
+            0xd50b_7b27, // dc cvau, x7
+            0xd508_751f, // ic iallu
+            0xd50b_7521, // ic ivau, x1
+            0xd503_309f, // ssbb
+            0xd503_349f, // pssbb
+            0xd503_3bbf, // dmb ish
+            0xd503_3fdf, // isb
+            0xd503_30ff, // sb
+            0xd503_205f, // wfe
+            0xd503_203f, // yield
+            0xd538_1005, // mrs x5, sctlr_el1
+            0xd400_0002, // hvc #0
+        ] {
+            assert_eq!(decode(word), None, "{word:#x}");
+        }
+    }
+
+    #[test]
+    fn loads_and_stores() {
+        for word in [
+            0xf940_0041, // ldr x1, [x2]
+            0xa940_0861, // ldp x1, x2, [x3]
+            0x3d80_0020, // str q0, [x1]
+            0xc85f_7c41, // ldxr x1, [x2]
+            0x889f_fc41, // stlr w1, [x2]
+            0xf8e1_0062, // ldaddal x1, x2, [x3]
+            0x5800_00c0, // ldr x0, literal
+        ] {
+            assert!(is_load_store(word), "{word:#x}");
+        }
+        // add x0, x1, x2; dc cvac; b; mov x0, #imm
+        for word in [0x8b02_0020, 0xd50b_7a24, 0x1400_0000, 0xd2b0_8000] {
+            assert!(!is_load_store(word), "{word:#x}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn packing_loses_nothing(op in 0..OPS.len(), rt in 0u8..32) {
+            let insn = Insn { op: OPS[op], rt };
+            prop_assert_eq!(Insn::unpack(insn.pack()), Some(insn));
+            prop_assert!(insn.pack() < 1 << 16);
+        }
+
+        #[test]
+        fn any_word_decodes_or_not(word: u32) {
+            if let Some(insn) = decode(word) {
+                prop_assert_eq!(Insn::unpack(insn.pack()), Some(insn));
+                prop_assert!(!is_load_store(word));
+                prop_assert_eq!(u32::from(insn.rt), word & 31);
+            }
+        }
+    }
+}

@@ -1,0 +1,489 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Everything that touches QEMU.
+//!
+//! QEMU's rules (its `qemu-plugin.h`): translation and execution callbacks of the one vCPU come on
+//! its thread, one at a time; the exit callback comes on the main thread when that vCPU has
+//! stopped for good. So there is never more than one user of the state below.
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::time::Duration;
+
+use qemu_plugin_sys::{
+    GByteArray, QEMU_PLUGIN_VERSION, qemu_info_t, qemu_plugin_cb_flags, qemu_plugin_get_hwaddr,
+    qemu_plugin_get_registers, qemu_plugin_hwaddr_is_io, qemu_plugin_hwaddr_phys_addr,
+    qemu_plugin_id_t, qemu_plugin_insn_data, qemu_plugin_insn_vaddr, qemu_plugin_mem_is_store,
+    qemu_plugin_mem_rw, qemu_plugin_mem_size_shift, qemu_plugin_meminfo_t,
+    qemu_plugin_read_register, qemu_plugin_reg_descriptor, qemu_plugin_register,
+    qemu_plugin_register_atexit_cb, qemu_plugin_register_vcpu_init_cb,
+    qemu_plugin_register_vcpu_insn_exec_cb, qemu_plugin_register_vcpu_mem_cb,
+    qemu_plugin_register_vcpu_tb_trans_cb, qemu_plugin_tb, qemu_plugin_tb_get_insn,
+    qemu_plugin_tb_n_insns,
+};
+use staleline::board::guest::BoardGuest;
+use staleline::engine::tcg_abi::{
+    ABI_VERSION, FATAL_EXIT_CODE, FromPlugin, Guest, GuestKind, LOG_PREFIX, TcgConfig,
+};
+use staleline_devices::cpu::SiteId;
+
+use crate::core::{Core, Cpu, Sites};
+use crate::decode::{self, Insn, Op};
+use crate::probe::Probe;
+use crate::{control, logger, start};
+
+// GLib, which is part of every QEMU process.
+unsafe extern "C" {
+    fn g_byte_array_new() -> *mut GByteArray;
+    fn g_byte_array_set_size(array: *mut GByteArray, length: c_uint) -> *mut GByteArray;
+    fn g_array_free(array: *mut qemu_plugin_sys::GArray, free_segment: c_int) -> *mut c_char;
+}
+
+/// The interface version this library speaks: 4, of QEMU 9.2. QEMU reads the symbol.
+#[unsafe(no_mangle)]
+pub static qemu_plugin_version: c_int = QEMU_PLUGIN_VERSION.cast_signed();
+
+/// How long QEMU's main loop may take to set an interrupt line.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Everything the callbacks need, for the machine `M`.
+struct Plugin<M> {
+    core: Core<M, UnixStream>,
+    accesses: Accesses,
+    sites: Sites,
+}
+
+/// `*mut Plugin<M>` once the CPU runs, for the `M` whose callbacks are registered.
+static PLUGIN: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+static CONFIG: OnceLock<TcgConfig> = OnceLock::new();
+/// Set by the vCPU's initialization, before it runs.
+static REGISTERS: OnceLock<Registers> = OnceLock::new();
+
+/// Ends the process, for good and at once: QEMU's exit handlers would call back into a machine
+/// that has just failed.
+fn exit_now() -> ! {
+    // SAFETY: _exit takes any status and does not return.
+    unsafe { libc::_exit(FATAL_EXIT_CODE) }
+}
+
+/// Tells the parent why, and ends QEMU.
+#[cold]
+fn fatal(message: String) -> ! {
+    control::send(&FromPlugin::Fatal { message });
+    exit_now()
+}
+
+/// The plugin's state, in a callback of machine `M`.
+///
+/// # Safety
+/// Only one reference may live at a time: call it once in a callback, and not from two threads.
+/// The callbacks registered must be those of the `M` that was started.
+#[inline(always)]
+unsafe fn plugin<'a, M>() -> Option<&'a mut Plugin<M>> {
+    let plugin = PLUGIN.load(Ordering::Relaxed).cast::<Plugin<M>>();
+    // SAFETY: null, or a leaked box that `started` has put there, of the type that the caller
+    // answers for.
+    unsafe { plugin.as_mut() }
+}
+
+/// Called by QEMU when it loads the library.
+///
+/// # Safety
+/// For QEMU only: `argv` holds `argc` strings.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qemu_plugin_install(
+    id: qemu_plugin_id_t,
+    _info: *const qemu_info_t,
+    argc: c_int,
+    argv: *const *const c_char,
+) -> c_int {
+    let args = (0..usize::try_from(argc).unwrap_or(0)).map(|n| {
+        // SAFETY: QEMU passes `argc` valid strings.
+        let arg = unsafe { CStr::from_ptr(*argv.add(n)) };
+        arg.to_string_lossy().into_owned()
+    });
+    let config = match configure(args) {
+        Ok(config) => config,
+        Err(message) => {
+            eprintln!("{LOG_PREFIX}{message}");
+            return -1;
+        }
+    };
+    logger::install();
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        hook(info);
+        fatal(format!("the machine has panicked: {info}"));
+    }));
+    match config.guest {
+        GuestKind::Probe => register::<Probe>(id, config),
+        GuestKind::Board => register::<BoardGuest>(id, config),
+    }
+    0
+}
+
+/// Reads the configuration that the arguments name, and takes hold of the control socket.
+fn configure(args: impl Iterator<Item = String>) -> Result<&'static TcgConfig, String> {
+    let mut path = None;
+    for arg in args {
+        match arg.split_once('=') {
+            Some(("config", value)) => path = Some(value.to_owned()),
+            _ => return Err(format!("unknown argument {arg:?}")),
+        }
+    }
+    let path = path.ok_or("argument missing: config=FILE (this plugin is started by staleline)")?;
+    let failed = |e: std::io::Error| format!("configuration {path}: {e}");
+    let mut json = String::new();
+    File::open(&path)
+        .and_then(|mut file| file.read_to_string(&mut json))
+        .map_err(failed)?;
+    let config: TcgConfig = serde_json::from_str(&json).map_err(|e| failed(e.into()))?;
+    if config.abi != ABI_VERSION {
+        return Err(format!(
+            "this plugin speaks version {ABI_VERSION}, staleline version {}: rebuild it",
+            config.abi
+        ));
+    }
+    control::open(socket(config.control_fd)?)?;
+    CONFIG
+        .set(config)
+        .map_err(|_| "the plugin was loaded twice")?;
+    CONFIG.get().ok_or_else(|| "no configuration".into())
+}
+
+/// Takes over an inherited socket.
+fn socket(fd: c_int) -> Result<UnixStream, String> {
+    if fd <= 2 {
+        return Err(format!("bad descriptor {fd}"));
+    }
+    // SAFETY: the parent process has opened this descriptor for the plugin, and nobody else in
+    // this process knows of it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(UnixStream::from(fd))
+}
+
+fn register<M: Guest>(id: qemu_plugin_id_t, config: &TcgConfig) {
+    let translate = if config.selfcheck {
+        on_translate::<M, true>
+    } else {
+        on_translate::<M, false>
+    };
+    // SAFETY: `id` is ours, and the callbacks have the types that QEMU calls.
+    unsafe {
+        qemu_plugin_register_vcpu_init_cb(id, Some(on_vcpu_init));
+        qemu_plugin_register_vcpu_tb_trans_cb(id, Some(translate));
+        qemu_plugin_register_atexit_cb(id, Some(on_exit::<M>), std::ptr::null_mut());
+    }
+}
+
+/// The plugin's state; the first call builds the machine, when the images are loaded and QEMU has
+/// written what it writes at a reset.
+///
+/// # Safety
+/// As [`plugin`].
+unsafe fn started<'a, M: Guest>() -> &'a mut Plugin<M> {
+    // SAFETY: the caller's promise.
+    if let Some(plugin) = unsafe { plugin() } {
+        return plugin;
+    }
+    let start = || -> Result<Plugin<M>, String> {
+        let config = CONFIG.get().ok_or("no configuration")?;
+        let gic = control::wait_for_start()?;
+        let qtest = socket(config.qtest_fd)?;
+        qtest
+            .set_read_timeout(Some(PATIENCE))
+            .map_err(|e| format!("qtest socket: {e}"))?;
+        Ok(Plugin {
+            core: start::core(config, gic, qtest)?,
+            accesses: Accesses::default(),
+            sites: Sites::default(),
+        })
+    };
+    let plugin = start().unwrap_or_else(|message| fatal(message));
+    control::send(&FromPlugin::Started);
+    let plugin = Box::leak(Box::new(plugin));
+    PLUGIN.store(std::ptr::from_mut(plugin).cast(), Ordering::Relaxed);
+    plugin
+}
+
+unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool>(
+    _id: qemu_plugin_id_t,
+    tb: *mut qemu_plugin_tb,
+) {
+    // SAFETY: the only reference in this callback.
+    let plugin = unsafe { started::<M>() };
+    // SAFETY: QEMU passes a valid block.
+    let count = unsafe { qemu_plugin_tb_n_insns(tb) };
+    for n in 0..count {
+        let mut word = [0; 4];
+        // SAFETY: `n` is below the count, so there is such an instruction; QEMU copies at most the
+        // four bytes that `word` has.
+        let (insn, len, pc) = unsafe {
+            let insn = qemu_plugin_tb_get_insn(tb, n);
+            let len = qemu_plugin_insn_data(insn, word.as_mut_ptr().cast(), word.len());
+            (insn, len, qemu_plugin_insn_vaddr(insn))
+        };
+        if len != word.len() {
+            continue;
+        }
+        let word = u32::from_le_bytes(word);
+        // Every instruction gets memory callbacks: in AArch32 code, the opcode tells nothing. QEMU
+        // makes calls only where there are accesses.
+        let site = if decode::is_load_store(word) {
+            plugin.sites.intern(pc)
+        } else {
+            SiteId(0)
+        };
+        // SAFETY: `insn` is valid, and the callback has the type that QEMU calls.
+        unsafe {
+            qemu_plugin_register_vcpu_mem_cb(
+                insn,
+                Some(on_access::<M, CHECK>),
+                qemu_plugin_cb_flags::QEMU_PLUGIN_CB_NO_REGS,
+                qemu_plugin_mem_rw::QEMU_PLUGIN_MEM_RW,
+                std::ptr::without_provenance_mut(site.0 as usize),
+            );
+        }
+        let Some(decoded) = decode::decode(word) else {
+            continue;
+        };
+        let site = plugin.sites.intern(pc);
+        let data = (site.0 as usize) << 16 | decoded.pack() as usize;
+        // SAFETY: as above.
+        unsafe {
+            qemu_plugin_register_vcpu_insn_exec_cb(
+                insn,
+                Some(on_instruction::<M>),
+                qemu_plugin_cb_flags::QEMU_PLUGIN_CB_R_REGS,
+                std::ptr::without_provenance_mut(data),
+            );
+        }
+    }
+}
+
+/// The hot path.
+unsafe extern "C" fn on_access<M: Guest, const CHECK: bool>(
+    _vcpu: c_uint,
+    info: qemu_plugin_meminfo_t,
+    va: u64,
+    data: *mut c_void,
+) {
+    // SAFETY: the only reference in this callback.
+    let Some(plugin) = (unsafe { plugin::<M>() }) else {
+        return;
+    };
+    if CHECK {
+        check(plugin, info, va);
+    }
+    let access = plugin.accesses.get(info);
+    let site = SiteId(data.addr() as u32);
+    let done = if access.store {
+        plugin.core.access::<true>(va, access.size, site)
+    } else {
+        plugin.core.access::<false>(va, access.size, site)
+    };
+    if let Err(e) = done {
+        irq_failed(&e);
+    }
+}
+
+/// Compares the translation with QEMU's.
+fn check<M: Guest>(plugin: &mut Plugin<M>, info: qemu_plugin_meminfo_t, va: u64) {
+    // SAFETY: this is called in a memory callback, with its arguments; the result is valid until
+    // the callback ends.
+    let theirs = unsafe {
+        let address = qemu_plugin_get_hwaddr(info, va);
+        if address.is_null() {
+            return;
+        }
+        (!qemu_plugin_hwaddr_is_io(address)).then(|| qemu_plugin_hwaddr_phys_addr(address))
+    };
+    plugin.core.check(va, theirs);
+}
+
+#[cold]
+fn irq_failed(error: &std::io::Error) -> ! {
+    fatal(format!("cannot set an interrupt line: {error}"))
+}
+
+unsafe extern "C" fn on_instruction<M: Guest>(_vcpu: c_uint, data: *mut c_void) {
+    // SAFETY: the only reference in this callback.
+    let Some(plugin) = (unsafe { plugin::<M>() }) else {
+        return;
+    };
+    let data = data.addr();
+    let Some(insn) = Insn::unpack((data & 0xffff) as u32) else {
+        return;
+    };
+    let site = SiteId((data >> 16) as u32);
+    let Some(registers) = REGISTERS.get() else {
+        fatal("QEMU has not initialized its CPU".into());
+    };
+    let pstate = registers.read(registers.pstate);
+    let x = match insn.op {
+        Op::Barrier | Op::WaitForInterrupt => 0,
+        _ => registers.x(insn.rt),
+    };
+    if let Err(e) = plugin.core.instruction(insn, site, Cpu { x, pstate }) {
+        irq_failed(&e);
+    }
+}
+
+unsafe extern "C" fn on_exit<M: Guest>(_id: qemu_plugin_id_t, _data: *mut c_void) {
+    // SAFETY: the only reference in this callback; the vCPU has stopped.
+    let Some(plugin) = (unsafe { plugin::<M>() }) else {
+        return;
+    };
+    let mut finish = || -> Result<FromPlugin, String> {
+        let config = CONFIG.get().ok_or("no configuration")?;
+        let report = plugin.core.machine.finish()?;
+        plugin
+            .sites
+            .table()
+            .write(&config.sites)
+            .map_err(|e| format!("cannot write {}: {e}", config.sites.display()))?;
+        let stats = plugin.core.stats.clone();
+        Ok(FromPlugin::Finished { stats, report })
+    };
+    let message = finish().unwrap_or_else(|message| fatal(message));
+    control::send(&message);
+}
+
+unsafe extern "C" fn on_vcpu_init(_id: qemu_plugin_id_t, _vcpu: c_uint) {
+    // A second CPU would find the place taken, and the parent asks for one only.
+    let _ = REGISTERS.set(Registers::find().unwrap_or_else(|message| fatal(message)));
+}
+
+/// Handles of the CPU's registers.
+struct Registers {
+    x: [Handle; 31],
+    pstate: Handle,
+    /// Reused by every read.
+    buffer: Handle,
+}
+
+#[derive(Clone, Copy)]
+struct Handle(*mut c_void);
+
+// SAFETY: QEMU's handles are plain numbers that stay valid; the buffer is used on the vCPU's
+// thread only.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Registers {
+    fn find() -> Result<Self, String> {
+        // SAFETY: called in the vCPU's initialization, as QEMU demands. The array holds `len`
+        // descriptors, whose strings live as long as the CPU.
+        let list = unsafe { qemu_plugin_get_registers() };
+        let found = |wanted: &str| -> Result<Handle, String> {
+            // SAFETY: as above; the array is freed below, after the last call.
+            let descriptors = unsafe {
+                std::slice::from_raw_parts(
+                    (*list).data.cast::<qemu_plugin_reg_descriptor>(),
+                    (*list).len as usize,
+                )
+            };
+            descriptors
+                .iter()
+                // SAFETY: as above.
+                .find(|d| unsafe { CStr::from_ptr(d.name) }.to_bytes() == wanted.as_bytes())
+                .map(|d| Handle(d.handle.cast()))
+                .ok_or_else(|| format!("QEMU's CPU has no register {wanted}"))
+        };
+        let mut x = [Handle(std::ptr::null_mut()); 31];
+        for (n, handle) in x.iter_mut().enumerate() {
+            *handle = found(&format!("x{n}"))?;
+        }
+        let pstate = found("cpsr")?;
+        // SAFETY: the array is ours, and nothing refers to it any more.
+        unsafe { g_array_free(list, 1) };
+        // SAFETY: has no requirements.
+        let buffer = unsafe { g_byte_array_new() };
+        Ok(Registers {
+            x,
+            pstate,
+            buffer: Handle(buffer.cast()),
+        })
+    }
+
+    /// Xn; the zero register for 31.
+    fn x(&self, n: u8) -> u64 {
+        self.x.get(usize::from(n)).map_or(0, |x| self.read(*x))
+    }
+
+    /// A register of up to 64 bits. Only in an execution callback that may read registers.
+    fn read(&self, register: Handle) -> u64 {
+        let buffer = self.buffer.0.cast::<GByteArray>();
+        // SAFETY: the buffer is a GLib array that only this function uses, on one thread; the
+        // handle is one of QEMU's, and the callbacks were registered with R_REGS. QEMU appends
+        // what it reads; the slice covers what the array then holds.
+        let bytes = unsafe {
+            g_byte_array_set_size(buffer, 0);
+            let len = qemu_plugin_read_register(register.0.cast::<qemu_plugin_register>(), buffer);
+            if len <= 0 {
+                fatal("QEMU cannot read a register of its CPU".into());
+            }
+            std::slice::from_raw_parts((*buffer).data, (*buffer).len as usize)
+        };
+        let mut value = [0; 8];
+        let len = bytes.len().min(value.len());
+        value[..len].copy_from_slice(&bytes[..len]);
+        u64::from_le_bytes(value)
+    }
+}
+
+/// What an access descriptor says.
+#[derive(Clone, Copy)]
+struct Access {
+    info: qemu_plugin_meminfo_t,
+    /// Bytes.
+    size: u32,
+    store: bool,
+}
+
+impl Access {
+    #[cold]
+    #[inline(never)]
+    fn ask(info: qemu_plugin_meminfo_t) -> Self {
+        // SAFETY: the functions only take the number apart.
+        let (shift, store) = unsafe {
+            (
+                qemu_plugin_mem_size_shift(info),
+                qemu_plugin_mem_is_store(info),
+            )
+        };
+        Access {
+            info,
+            // 64 bytes is the most that the machine takes, and more than a CPU does at once.
+            size: 1 << shift.min(6),
+            store,
+        }
+    }
+}
+
+/// Remembers the meaning of QEMU's access descriptors, whose format is its own affair: there are
+/// few, and asking costs two calls.
+struct Accesses([Access; 64]);
+
+impl Default for Accesses {
+    fn default() -> Self {
+        // Right where 0 belongs; elsewhere nobody asks for it.
+        Accesses([Access::ask(0); 64])
+    }
+}
+
+impl Accesses {
+    #[inline(always)]
+    fn get(&mut self, info: qemu_plugin_meminfo_t) -> Access {
+        let access = &mut self.0[(info ^ info >> 16) as usize % 64];
+        if access.info != info {
+            *access = Access::ask(info);
+        }
+        *access
+    }
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The smallest machine: no devices, but a hash of all that the CPU does. With it, the engine can
+//! be checked and measured alone.
+//!
+//! Of the device window, the first 64-bit word holds the levels of the interrupt lines, and the
+//! second counts the loads of itself. To check that a failing machine is noticed, it can be told
+//! to panic at a store to the window.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use staleline::engine::tcg_abi::{Guest, GuestContext};
+use staleline_devices::cpu::{CacheOp, CpuEvents, MemoryType, SiteId};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+const LINES: u64 = 0;
+const COUNTER: u64 = 8;
+
+/// Its configuration; `null` stands for the default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Physical address in the window at which a store makes the machine panic.
+    pub panic_at: Option<u64>,
+}
+
+/// The machine.
+pub struct Probe {
+    hash: u64,
+    /// Loads and stores, by memory type: cacheable, not.
+    loads: [u64; 2],
+    stores: [u64; 2],
+    maintained: [u64; 3],
+    barriers: u64,
+    idles: u64,
+    lines: u64,
+    config: Config,
+    window: std::ops::Range<u64>,
+    windows: GuestMemoryMmap,
+}
+
+impl Probe {
+    /// FNV-1a, but by words (the prime is that of its 64-bit form).
+    #[inline(always)]
+    fn mix(&mut self, kind: u64, pa: u64) {
+        self.hash = (self.hash ^ pa ^ kind << 56).wrapping_mul(0x100_0000_01b3);
+    }
+
+    #[cold]
+    fn window_load(&mut self, pa: u64) {
+        if pa == self.window.start + COUNTER {
+            let at = GuestAddress(pa);
+            // The window exists, or no address would have led here.
+            let count: u64 = self.windows.read_obj(at).unwrap_or_default();
+            let _ = self.windows.write_obj(count.wrapping_add(1), at);
+        }
+    }
+
+    #[cold]
+    #[allow(clippy::panic, reason = "that is what it is for")]
+    fn window_store(&mut self, pa: u64) {
+        if self.config.panic_at == Some(pa) {
+            panic!("probe told to panic");
+        }
+        if pa == self.window.start + LINES {
+            self.lines = self.windows.read_obj(GuestAddress(pa)).unwrap_or_default();
+        }
+    }
+}
+
+fn index(memory: MemoryType) -> usize {
+    usize::from(memory == MemoryType::NonCacheable)
+}
+
+impl CpuEvents for Probe {
+    #[inline(always)]
+    fn load(&mut self, pa: u64, size: u32, _: SiteId, memory: MemoryType) {
+        self.mix(1 + u64::from(size), pa);
+        self.loads[index(memory)] += 1;
+        if self.window.contains(&pa) {
+            self.window_load(pa);
+        }
+    }
+
+    #[inline(always)]
+    fn store(&mut self, pa: u64, size: u32, _: SiteId, memory: MemoryType) {
+        self.mix(0x80 + u64::from(size), pa);
+        self.stores[index(memory)] += 1;
+        if self.window.contains(&pa) {
+            self.window_store(pa);
+        }
+    }
+
+    fn maintain(&mut self, op: CacheOp, pa: u64, _: SiteId) {
+        let op = match op {
+            CacheOp::Clean => 0,
+            CacheOp::Invalidate => 1,
+            CacheOp::CleanInvalidate => 2,
+        };
+        self.mix(0xf0 + op as u64, pa);
+        self.maintained[op] += 1;
+    }
+
+    fn barrier(&mut self) {
+        self.mix(0xe0, 0);
+        self.barriers += 1;
+    }
+
+    fn idle(&mut self) {
+        self.mix(0xe1, 0);
+        self.idles += 1;
+    }
+
+    #[inline(always)]
+    fn irq_lines(&self) -> u64 {
+        self.lines
+    }
+}
+
+impl Guest for Probe {
+    fn new(context: GuestContext) -> Result<Self, String> {
+        let config: Option<Config> = serde_json::from_value(context.machine)
+            .map_err(|e| format!("probe configuration (panic_at): {e}"))?;
+        Ok(Probe {
+            config: config.unwrap_or_default(),
+            hash: 0xcbf2_9ce4_8422_2325,
+            loads: [0; 2],
+            stores: [0; 2],
+            maintained: [0; 3],
+            barriers: 0,
+            idles: 0,
+            lines: 0,
+            window: context.window_base..context.window_base + context.window_bytes,
+            windows: context.windows,
+        })
+    }
+
+    fn finish(&mut self) -> Result<Value, String> {
+        let [cacheable_loads, other_loads] = self.loads;
+        let [cacheable_stores, other_stores] = self.stores;
+        let [clean, invalidate, clean_invalidate] = self.maintained;
+        Ok(json!({
+            "hash": format!("{:016x}", self.hash),
+            "loads": {"cacheable": cacheable_loads, "non_cacheable": other_loads},
+            "stores": {"cacheable": cacheable_stores, "non_cacheable": other_stores},
+            "maintenance": {
+                "clean": clean,
+                "invalidate": invalidate,
+                "clean_invalidate": clean_invalidate,
+            },
+            "barriers": self.barriers,
+            "idles": self.idles,
+        }))
+    }
+}

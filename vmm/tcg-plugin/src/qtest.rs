@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Interrupt lines by QEMU's qtest protocol (QEMU's `system/qtest.c`, comment at the top).
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+
+/// Longest answer accepted, in bytes.
+const ANSWER_LIMIT: u64 = 4096;
+
+/// A connection to QEMU's qtest server.
+pub struct Qtest<S> {
+    stream: BufReader<S>,
+    gic: String,
+    line: String,
+}
+
+impl<S: Read + Write> Qtest<S> {
+    /// Uses `stream`; `gic` is the QOM path of the interrupt controller.
+    pub fn new(stream: S, gic: String) -> Self {
+        Qtest {
+            stream: BufReader::new(stream),
+            gic,
+            line: String::new(),
+        }
+    }
+
+    /// Sets the level of SPI `spi`, and waits until the interrupt controller has it.
+    ///
+    /// # Errors
+    /// Those of the stream, and `InvalidData` if QEMU refuses.
+    pub fn set_irq(&mut self, spi: u32, level: bool) -> io::Result<()> {
+        use std::fmt::Write as _;
+        self.line.clear();
+        writeln!(
+            self.line,
+            "set_irq_in {} unnamed-gpio-in {spi} {}",
+            self.gic,
+            u8::from(level)
+        )
+        .map_err(io::Error::other)?;
+        // One write, so that QEMU wakes up once.
+        self.stream.get_mut().write_all(self.line.as_bytes())?;
+        loop {
+            self.line.clear();
+            let answer = &mut (&mut self.stream).take(ANSWER_LIMIT);
+            if answer.read_line(&mut self.line)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            match self.line.trim_end() {
+                "OK" => return Ok(()),
+                // Unsolicited reports of intercepted lines.
+                line if line.starts_with("IRQ ") => {}
+                line => {
+                    let message = format!("qtest answered {line:?}");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers with canned bytes and keeps what is written.
+    struct Peer {
+        answers: io::Cursor<Vec<u8>>,
+        written: Vec<u8>,
+    }
+
+    impl Read for Peer {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            self.answers.read(buf)
+        }
+    }
+
+    impl Write for Peer {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            self.written.write(buf)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn qtest(answers: &[u8]) -> Qtest<Peer> {
+        let peer = Peer {
+            answers: io::Cursor::new(answers.to_vec()),
+            written: Vec::new(),
+        };
+        Qtest::new(peer, "/machine/gic".into())
+    }
+
+    #[test]
+    fn a_line_is_set_and_confirmed() {
+        let mut q = qtest(b"OK\nIRQ raise 3\nOK\n");
+        q.set_irq(7, true).unwrap();
+        q.set_irq(7, false).unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&q.stream.get_ref().written),
+            "set_irq_in /machine/gic unnamed-gpio-in 7 1\n\
+             set_irq_in /machine/gic unnamed-gpio-in 7 0\n"
+        );
+    }
+
+    #[test]
+    fn refusal_and_silence_are_errors() {
+        let error = qtest(b"FAIL Unknown device\n")
+            .set_irq(1, true)
+            .unwrap_err();
+        assert!(error.to_string().contains("Unknown device"));
+        let error = qtest(b"").set_irq(1, true).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert!(qtest(&[b'x'; 10_000]).set_irq(1, true).is_err());
+    }
+}

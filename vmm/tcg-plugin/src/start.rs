@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Builds the machine from its configuration.
+
+use std::fs::File;
+use std::os::unix::net::UnixStream;
+
+use staleline::engine::tcg_abi::{Guest, GuestContext, TcgConfig};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, MmapRegion};
+
+use crate::core::{Core, Parts};
+use crate::qtest::Qtest;
+
+/// A machine of type `M` over the configuration's RAM file, behind a core.
+///
+/// # Errors
+/// What is wrong, for the user.
+pub fn core<M: Guest>(
+    config: &TcgConfig,
+    gic: String,
+    qtest: UnixStream,
+) -> Result<Core<M, UnixStream>, String> {
+    let window_base = config
+        .ram_base
+        .checked_add(config.ram_bytes)
+        .ok_or("guest RAM ends beyond the address space")?;
+    let end = window_base
+        .checked_add(config.window_bytes)
+        .ok_or("the device windows end beyond the address space")?;
+    let ram = map(config.ram_fd, 0, config.ram_base, config.ram_bytes)?;
+    let windows = map(
+        config.ram_fd,
+        config.ram_bytes,
+        window_base,
+        config.window_bytes,
+    )?;
+    let mapping = map_whole(config.ram_fd, config.ram_bytes + config.window_bytes)?;
+    let machine = M::new(GuestContext {
+        ram: ram.clone(),
+        windows,
+        mapping,
+        ram_base: config.ram_base,
+        ram_bytes: config.ram_bytes,
+        window_base,
+        window_bytes: config.window_bytes,
+        events: config.events.clone(),
+        machine: config.machine.clone(),
+    })?;
+    Ok(Core::new(Parts {
+        machine,
+        ram,
+        memory: config.ram_base..end,
+        qtest: Qtest::new(qtest, gic),
+    }))
+}
+
+/// Maps a part of the RAM file; a part of no bytes is an empty memory.
+fn map(fd: i32, offset: u64, base: u64, bytes: u64) -> Result<GuestMemoryMmap, String> {
+    if bytes == 0 {
+        return Ok(GuestMemoryMmap::new());
+    }
+    let len = usize::try_from(bytes).map_err(|e| failed(&e))?;
+    let file = FileOffset::new(ram_file(fd)?, offset);
+    let region = (GuestAddress(base), len, Some(file));
+    GuestMemoryMmap::from_ranges_with_files([region]).map_err(|e| failed(&e))
+}
+
+/// Maps the whole RAM file.
+fn map_whole(fd: i32, bytes: u64) -> Result<MmapRegion, String> {
+    let len = usize::try_from(bytes).map_err(|e| failed(&e))?;
+    MmapRegion::from_file(FileOffset::new(ram_file(fd)?, 0), len).map_err(|e| failed(&e))
+}
+
+fn ram_file(fd: i32) -> Result<File, String> {
+    File::options()
+        .read(true)
+        .write(true)
+        .open(format!("/proc/self/fd/{fd}"))
+        .map_err(|e| failed(&e))
+}
+
+fn failed(e: &dyn std::error::Error) -> String {
+    format!("cannot map guest memory: {e}")
+}

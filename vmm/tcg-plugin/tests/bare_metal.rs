@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The whole engine with guests of a few instructions. Needs QEMU, nothing else.
+
+mod common;
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::asm::Program;
+use common::{RAM, WINDOW, job, run, try_run};
+use serde_json::{Value, json};
+use staleline::boot::RAM_BASE;
+use staleline::engine::{EngineError, GuestEnd, Job, Outcome};
+use staleline_devices::cpu::SiteId;
+use tempfile::{NamedTempFile, TempDir};
+
+const WINDOW_BASE: u64 = RAM_BASE + RAM;
+/// The probe machine's window: levels of the interrupt lines, and a counter of its loads.
+const LINES: u64 = WINDOW_BASE;
+const COUNTER: u64 = WINDOW_BASE + 8;
+/// GICD_ISPENDR1, the pending bits of SPI 0 to 31.
+const PENDING: u64 = 0x0800_0204;
+
+const DC_IVAC: u32 = 0xd508_7620;
+const DC_CVAC: u32 = 0xd50b_7a20;
+const DC_CVAU: u32 = 0xd50b_7b20;
+const DC_CIVAC: u32 = 0xd50b_7e20;
+const DC_CISW: u32 = 0xd508_7e40;
+const DC_ZVA: u32 = 0xd50b_7420;
+const DSB_SY: u32 = 0xd503_3f9f;
+const ISB: u32 = 0xd503_3fdf;
+const MSR_SCTLR: u32 = 0xd518_1000;
+const MSR_TTBR0: u32 = 0xd518_2000;
+const MSR_TTBR1: u32 = 0xd518_2020;
+const MSR_TCR: u32 = 0xd518_2040;
+const MSR_MAIR: u32 = 0xd518_a200;
+
+const VICTIM: &str = "STALELINE_TEST_VICTIM";
+
+struct Case {
+    job: Job,
+    _image: NamedTempFile,
+    _dir: TempDir,
+}
+
+fn case(program: &Program, data: &[(usize, u64)]) -> Case {
+    let image = program.image(data);
+    let dir = tempfile::tempdir().unwrap();
+    let mut job = job(image.path(), None, dir.path());
+    job.timeout = Duration::from_secs(60);
+    job.selfcheck = true;
+    Case {
+        job,
+        _image: image,
+        _dir: dir,
+    }
+}
+
+fn console(outcome: &Outcome) -> String {
+    std::fs::read_to_string(&outcome.console).unwrap()
+}
+
+/// Counts that the entry stub and the power-off do not change, but for the stub's two loads.
+fn counts(outcome: &Outcome) -> Value {
+    assert_eq!(outcome.stats.mismatches, 0);
+    assert_eq!(outcome.stats.untranslated, 0);
+    json!([outcome.report["loads"], outcome.report["stores"]])
+}
+
+#[test]
+fn every_access_is_seen_once() {
+    let program = Program::default().mov(1, RAM_BASE + 0x100_0000).str(0, 1);
+    let store_pc = program.here() - 4;
+    let program = program
+        .ldr(2, 1)
+        .str_w(0, 1)
+        .sys(DC_CVAC, 1)
+        .sys(DC_IVAC, 1)
+        .sys(DC_CIVAC, 1)
+        .sys(DC_CVAU, 1)
+        .sys(DC_CISW, 31)
+        .sys(DSB_SY, 0)
+        .power_off();
+    let case = case(&program, &[]);
+    let outcome = run(&case.job);
+    assert_eq!(outcome.end, GuestEnd::PowerOff);
+    assert_eq!(
+        counts(&outcome),
+        json!([
+            {"cacheable": 0, "non_cacheable": 3},
+            {"cacheable": 0, "non_cacheable": 2},
+        ])
+    );
+    assert_eq!(
+        outcome.report["maintenance"],
+        json!({"clean": 1, "invalidate": 1, "clean_invalidate": 1})
+    );
+    assert_eq!(outcome.report["barriers"], 1);
+    assert_eq!((outcome.stats.maintenance, outcome.stats.set_way), (3, 1));
+    // The stub's two loads come first.
+    assert_eq!(outcome.sites.pc(SiteId(3)), Some(store_pc));
+}
+
+#[test]
+fn windows_have_registers_and_lines_reach_the_interrupt_controller() {
+    let program = Program::default()
+        // The counter shows 0, then 1, then 2: print bit 0 each time.
+        .mov(1, COUNTER)
+        .ldr(2, 1)
+        .print_bit(2, 0)
+        .ldr(2, 1)
+        .print_bit(2, 0)
+        .ldr(2, 1)
+        .print_bit(2, 0)
+        // Line 5 up and down.
+        .mov(1, LINES)
+        .mov(2, 1 << 5)
+        .mov(3, PENDING)
+        .ldr_w(4, 3)
+        .print_bit(4, 5)
+        .str(2, 1)
+        .ldr_w(4, 3)
+        .print_bit(4, 5)
+        .str(31, 1)
+        .ldr_w(4, 3)
+        .print_bit(4, 5)
+        .power_off();
+    let case = case(&program, &[]);
+    let outcome = run(&case.job);
+    assert_eq!(console(&outcome), "010010");
+    assert_eq!(outcome.stats.irq_changes, 2);
+    // The UART and the interrupt controller are QEMU's affair.
+    assert_eq!(
+        counts(&outcome),
+        json!([
+            {"cacheable": 0, "non_cacheable": 5},
+            {"cacheable": 0, "non_cacheable": 2},
+        ])
+    );
+}
+
+/// Tables for 39-bit halves, in 1 GiB blocks: devices and RAM where they are, and RAM once more
+/// at the start of the upper half, non-cacheable.
+fn tables() -> (Program, Vec<(usize, u64)>) {
+    const BLOCK: u64 = 1 << 10 | 1;
+    // MAIR: 0 write-back, 1 non-cacheable, 2 Device-nGnRE.
+    let data = vec![
+        (0x1_0000, BLOCK | 2 << 2),
+        (0x1_0008, RAM_BASE | BLOCK),
+        (0x1_1000, RAM_BASE | BLOCK | 1 << 2),
+    ];
+    let program = Program::default()
+        .mov(1, 0x04_44_ff)
+        .sys(MSR_MAIR, 1)
+        .mov(1, 25 | 25 << 16 | 2 << 30 | 2 << 32)
+        .sys(MSR_TCR, 1)
+        .mov(1, RAM_BASE + 0x20_0000 + 0x1_0000)
+        .sys(MSR_TTBR0, 1)
+        .mov(1, RAM_BASE + 0x20_0000 + 0x1_1000)
+        .sys(MSR_TTBR1, 1)
+        .sys(ISB, 0)
+        .mov(1, 0x30d0_1805)
+        .sys(MSR_SCTLR, 1)
+        .sys(ISB, 0);
+    (program, data)
+}
+
+const UPPER: u64 = 0xffff_ff80_0000_0000;
+
+#[test]
+fn memory_types_come_from_the_guests_tables() {
+    let (program, data) = tables();
+    let program = program
+        .mov(1, RAM_BASE + 0x100_0000)
+        .str(31, 1)
+        .ldr(2, 1)
+        // Across a page.
+        .add(1, 1, 0xffc)
+        .ldr(2, 1)
+        .mov(1, UPPER + 0x100_0000)
+        .ldr(2, 1)
+        .sys(DC_CIVAC, 1)
+        .power_off();
+    let case = case(&program, &data);
+    let outcome = run(&case.job);
+    assert_eq!(
+        counts(&outcome),
+        json!([
+            {"cacheable": 3, "non_cacheable": 3},
+            {"cacheable": 1, "non_cacheable": 0},
+        ])
+    );
+    assert_eq!(outcome.report["maintenance"]["clean_invalidate"], 1);
+}
+
+#[test]
+fn dc_zva_is_a_store_of_a_block() {
+    let (program, data) = tables();
+    let program = program
+        .mov(1, RAM_BASE + 0x100_0040)
+        .mov(2, u64::MAX)
+        .str(2, 1)
+        .add(3, 1, 0x7)
+        .sys(DC_ZVA, 3)
+        .ldr(4, 1)
+        .print_bit(4, 0)
+        .power_off();
+    let case = case(&program, &data);
+    let outcome = run(&case.job);
+    assert_eq!(console(&outcome), "0");
+    assert_eq!(outcome.report["stores"]["cacheable"], 2);
+    assert_eq!(outcome.stats.zva, 1);
+}
+
+#[test]
+fn runs_are_identical_with_and_without_the_self_check() {
+    let (program, data) = tables();
+    let program = program.mov(1, COUNTER).ldr(2, 1).str(2, 1).power_off();
+    let mut case = case(&program, &data);
+    let first = run(&case.job);
+    case.job.selfcheck = false;
+    let second = run(&case.job);
+    assert_eq!(first.report, second.report);
+    assert_eq!(first.sites, second.sites);
+    assert!(first.stats.checked > 0 && second.stats.checked == 0);
+}
+
+#[test]
+fn a_reset_is_not_a_power_off() {
+    let case = case(&Program::default().psci(0x8400_0009), &[]);
+    assert_eq!(run(&case.job).end, GuestEnd::Reset);
+}
+
+#[test]
+fn a_guest_that_hangs_is_stopped() {
+    let program = Program::default().mov(1, 0).print_bit(1, 0).hang();
+    let mut case = case(&program, &[]);
+    case.job.timeout = Duration::from_secs(2);
+    let started = Instant::now();
+    match try_run(&case.job) {
+        Err(EngineError::Timeout { console, .. }) => assert_eq!(console, "0"),
+        other => panic!("{other:?}"),
+    }
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_panic_of_the_machine_is_reported_with_its_message() {
+    let program = Program::default().mov(1, COUNTER).str(31, 1).hang();
+    let mut case = case(&program, &[]);
+    case.job.machine = json!({"panic_at": COUNTER});
+    match try_run(&case.job) {
+        Err(EngineError::PluginFailed { message }) => {
+            assert!(message.contains("probe told to panic"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_configuration_the_machine_refuses_is_reported() {
+    let mut case = case(&Program::default().power_off(), &[]);
+    case.job.machine = json!({"panic_at": "nowhere"});
+    match try_run(&case.job) {
+        Err(EngineError::PluginFailed { message }) => {
+            assert!(message.contains("panic_at"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_job_without_windows_runs() {
+    let mut case = case(&Program::default().power_off(), &[]);
+    assert_ne!(WINDOW, 0);
+    case.job.window_bytes = 0;
+    assert_eq!(run(&case.job).end, GuestEnd::PowerOff);
+}
+
+/// Not a test: the victim of the next one, which sets the variable.
+#[test]
+#[ignore = "a part of qemu_dies_with_its_parent"]
+fn victim() {
+    if std::env::var_os(VICTIM).is_none() {
+        return;
+    }
+    let mut case = case(&Program::default().hang(), &[]);
+    case.job.timeout = Duration::from_secs(300);
+    let _ = try_run(&case.job);
+}
+
+#[test]
+fn qemu_dies_with_its_parent() {
+    let mut parent = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "victim"])
+        .env(VICTIM, "1")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let patience = Instant::now() + Duration::from_secs(60);
+    let qemu = loop {
+        assert!(Instant::now() < patience, "QEMU has not started");
+        if let Some(pid) = child_with(parent.id(), "-plugin") {
+            break pid;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    // SIGKILL: no destructor runs.
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    while has_argument(qemu, "-plugin") {
+        assert!(Instant::now() < patience, "QEMU {qemu} outlives its parent");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A child of any thread of `parent` that has been started with `argument`.
+fn child_with(parent: u32, argument: &str) -> Option<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).ok()?;
+    let children = tasks.flatten().filter_map(|task| {
+        let children = std::fs::read_to_string(task.path().join("children")).ok()?;
+        let pids = children.split_whitespace();
+        Some(
+            pids.filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<u32>>(),
+        )
+    });
+    children.flatten().find(|pid| has_argument(*pid, argument))
+}
+
+/// False for a process that is gone, or that waits to be reaped.
+fn has_argument(pid: u32, argument: &str) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0)
+        .any(|arg| arg == argument.as_bytes())
+}

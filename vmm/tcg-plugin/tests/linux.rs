@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Whole boots of Linux, from power-on to power-off. They need a kernel and an initrd whose init
+//! powers off: `STALELINE_TEST_KERNEL` and `STALELINE_TEST_INITRD`.
+
+mod common;
+
+use staleline::engine::{GuestEnd, Outcome};
+
+fn boot(selfcheck: bool) -> Outcome {
+    let path = |name: &str| std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set"));
+    let (kernel, initrd) = (path("STALELINE_TEST_KERNEL"), path("STALELINE_TEST_INITRD"));
+    let dir = tempfile::tempdir().unwrap();
+    let mut job = common::job(kernel.as_ref(), Some(initrd.as_ref()), dir.path());
+    job.selfcheck = selfcheck;
+    let outcome = common::run(&job);
+    let console = std::fs::read_to_string(&outcome.console).unwrap();
+    assert!(console.contains("Linux version"), "{console}");
+    println!(
+        "{:?} {} {:?}",
+        outcome.wall_time, outcome.report, outcome.stats
+    );
+    println!("{} sites", outcome.sites.len());
+    outcome
+}
+
+#[test]
+#[ignore = "needs STALELINE_TEST_KERNEL and STALELINE_TEST_INITRD"]
+fn boots_are_identical() {
+    let first = boot(false);
+    assert_eq!(first.end, GuestEnd::PowerOff);
+    for _ in 0..3 {
+        let again = boot(false);
+        assert_eq!(again.report, first.report);
+        assert_eq!(again.sites, first.sites);
+        assert_eq!(again.stats, first.stats);
+    }
+}
+
+#[test]
+#[ignore = "needs STALELINE_TEST_KERNEL and STALELINE_TEST_INITRD"]
+fn all_translations_agree_with_qemu() {
+    let outcome = boot(true);
+    assert!(outcome.stats.checked > 1_000_000);
+    assert_eq!(outcome.stats.mismatches, 0);
+    assert_eq!(outcome.stats.untranslated, 0);
+}
