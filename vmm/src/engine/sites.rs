@@ -20,8 +20,8 @@ impl Default for SiteTable {
 }
 
 impl SiteTable {
-    /// The table size at which an engine stops interning: 32 MiB of addresses.
-    pub const LIMIT: usize = 1 << 22;
+    /// The table size at which an engine stops interning: 8 MiB of addresses.
+    pub const LIMIT: usize = 1 << 20;
 
     /// Appends an address that is not in the table yet. A full table gives the unknown site.
     pub fn push(&mut self, pc: u64) -> SiteId {

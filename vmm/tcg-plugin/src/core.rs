@@ -58,9 +58,16 @@ pub struct Sites {
 
 impl Sites {
     /// The site of the instruction at `pc`. Sites are numbered in the order of translation, which
-    /// is deterministic.
+    /// is deterministic. When the table is full, new ones are unknown.
     pub fn intern(&mut self, pc: u64) -> SiteId {
-        *self.known.entry(pc).or_insert_with(|| self.table.push(pc))
+        if let Some(site) = self.known.get(&pc) {
+            return *site;
+        }
+        let site = self.table.push(pc);
+        if site != SiteId(0) {
+            self.known.insert(pc, site);
+        }
+        site
     }
 
     /// All of them.

@@ -340,4 +340,10 @@ fn sites_are_numbered_in_order_and_once() {
     assert_eq!(sites.intern(0x2000), SiteId(2));
     assert_eq!(sites.intern(0x1000), SiteId(1));
     assert_eq!(sites.table().pc(SiteId(2)), Some(0x2000));
+    for pc in 0..SiteTable::LIMIT as u64 + 10 {
+        sites.intern(pc);
+    }
+    assert_eq!(sites.intern(u64::MAX), SiteId(0));
+    assert_eq!(sites.known.len(), sites.table().len());
+    assert_eq!(sites.intern(0x1000), SiteId(1));
 }

@@ -50,6 +50,9 @@ pub static qemu_plugin_version: c_int = QEMU_PLUGIN_VERSION.cast_signed();
 /// How long QEMU's main loop may take to set an interrupt line.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+// A callback's argument holds a site and an instruction.
+const _: () = assert!(usize::BITS >= 64);
+
 /// Everything the callbacks need, for the machine `M`.
 struct Plugin<M> {
     core: Core<M, UnixStream>,
@@ -141,13 +144,15 @@ fn configure(args: impl Iterator<Item = String>) -> Result<&'static TcgConfig, S
     File::open(&path)
         .and_then(|mut file| file.read_to_string(&mut json))
         .map_err(failed)?;
-    let config: TcgConfig = serde_json::from_str(&json).map_err(|e| failed(e.into()))?;
-    if config.abi != ABI_VERSION {
+    let json: serde_json::Value = serde_json::from_str(&json).map_err(|e| failed(e.into()))?;
+    // Before the rest, which may not even parse.
+    let abi = &json["abi"];
+    if *abi != ABI_VERSION {
         return Err(format!(
-            "this plugin speaks version {ABI_VERSION}, staleline version {}: rebuild it",
-            config.abi
+            "this plugin speaks version {ABI_VERSION}, staleline version {abi}: rebuild it"
         ));
     }
+    let config: TcgConfig = serde_json::from_value(json).map_err(|e| failed(e.into()))?;
     control::open(socket(config.control_fd)?)?;
     CONFIG
         .set(config)
@@ -227,17 +232,15 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool>(
             let len = qemu_plugin_insn_data(insn, word.as_mut_ptr().cast(), word.len());
             (insn, len, qemu_plugin_insn_vaddr(insn))
         };
-        if len != word.len() {
-            continue;
-        }
+        let whole = len == word.len();
         let word = u32::from_le_bytes(word);
-        // Every instruction gets memory callbacks: in AArch32 code, the opcode tells nothing. QEMU
-        // makes calls only where there are accesses.
-        let site = if decode::is_load_store(word) {
+        let site = if whole && decode::is_load_store(word) {
             plugin.sites.intern(pc)
         } else {
             SiteId(0)
         };
+        // Every instruction gets memory callbacks: in AArch32 code, the opcode tells nothing. QEMU
+        // makes calls only where there are accesses.
         // SAFETY: `insn` is valid, and the callback has the type that QEMU calls.
         unsafe {
             qemu_plugin_register_vcpu_mem_cb(
@@ -248,7 +251,7 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool>(
                 std::ptr::without_provenance_mut(site.0 as usize),
             );
         }
-        let Some(decoded) = decode::decode(word) else {
+        let Some(decoded) = decode::decode(word).filter(|_| whole) else {
             continue;
         };
         let site = plugin.sites.intern(pc);

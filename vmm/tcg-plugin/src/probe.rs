@@ -3,8 +3,8 @@
 //! be checked and measured alone.
 //!
 //! Of the device window, the first 64-bit word holds the levels of the interrupt lines, and the
-//! second counts the loads of itself. To check that a failing machine is noticed, it can be told
-//! to panic at a store to the window.
+//! second counts the loads of itself. It can be told to raise lines when the CPU idles, as a
+//! device whose event is next does, and to panic, to check that a failing machine is noticed.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,6 +21,9 @@ const COUNTER: u64 = 8;
 pub struct Config {
     /// Physical address in the window at which a store makes the machine panic.
     pub panic_at: Option<u64>,
+    /// Lines that go up when the CPU waits for an interrupt.
+    #[serde(default)]
+    pub idle_raises: u64,
 }
 
 /// The machine.
@@ -108,6 +111,7 @@ impl CpuEvents for Probe {
     fn idle(&mut self) {
         self.mix(0xe1, 0);
         self.idles += 1;
+        self.lines |= self.config.idle_raises;
     }
 
     #[inline(always)]

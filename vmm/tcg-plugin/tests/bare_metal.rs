@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The whole engine with guests of a few instructions. Needs QEMU, nothing else.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 mod common;
 
@@ -137,6 +138,39 @@ fn windows_have_registers_and_lines_reach_the_interrupt_controller() {
             {"cacheable": 0, "non_cacheable": 2},
         ])
     );
+}
+
+#[test]
+fn an_interrupt_raised_while_the_cpu_idles_wakes_it() {
+    const DISTRIBUTOR: u64 = 0x0800_0000;
+    const REDISTRIBUTOR: u64 = 0x080a_0000;
+    const SPI_5: u64 = 1 << 5;
+    // GICD_CTLR (affinity routing, group 1), GICD_IGROUPR1, GICD_ISENABLER1, GICR_WAKER.
+    let registers = [
+        (DISTRIBUTOR, 0x12),
+        (DISTRIBUTOR + 0x84, SPI_5),
+        (DISTRIBUTOR + 0x104, SPI_5),
+        (REDISTRIBUTOR + 0x14, 0),
+    ];
+    let mut program = Program::default();
+    for (address, value) in registers {
+        program = program.mov(1, address).mov(2, value).str_w(2, 1);
+    }
+    // ICC_PMR_EL1, ICC_IGRPEN1_EL1.
+    for (msr, value) in [(0xd518_4600, 0xff), (0xd518_cce0, 1)] {
+        program = program.mov(1, value).sys(msr, 1);
+    }
+    // WFI, then ICC_IAR1_EL1: SPI 5 is interrupt 37.
+    program = program.sys(ISB, 0).sys(0xd503_207f, 0).sys(0xd538_cc00, 1);
+    for bit in (0..8).rev() {
+        program = program.print_bit(1, bit);
+    }
+    let mut case = case(&program.power_off(), &[]);
+    case.job.machine = json!({"idle_raises": SPI_5});
+    let outcome = run(&case.job);
+    assert_eq!(console(&outcome), format!("{:08b}", 37));
+    assert_eq!(outcome.report["idles"], 1);
+    assert_eq!(outcome.stats.irq_changes, 1);
 }
 
 /// Tables for 39-bit halves, in 1 GiB blocks: devices and RAM where they are, and RAM once more

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Whole boots of Linux, from power-on to power-off. They need a kernel and an initrd whose init
 //! powers off: `STALELINE_TEST_KERNEL` and `STALELINE_TEST_INITRD`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 mod common;
 
