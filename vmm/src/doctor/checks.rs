@@ -5,21 +5,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Check;
+use crate::engine::EngineError;
+use crate::engine::tcg::TcgEngine;
+use crate::initramfs::AGENT_ENV;
 use crate::run::wiring;
 
-/// Oldest QEMU whose plugins can do what ours needs: version 4 of the plugin interface.
-const QEMU: (u32, u32) = (9, 2);
-
-/// Where the guest's RAM files go.
-const SHM: &str = "/dev/shm";
-/// One guest with the largest RAM a scenario may ask for.
-const SHM_BYTES: u64 = 2 << 30;
+/// What a guest of the usual size, QEMU and the models take, and some more.
+const MEMORY_KIB: u64 = 1 << 20;
 
 /// Runs all checks.
 pub fn all() -> Vec<Check> {
     let mut checks = vec![qemu(), qemu_plugins(), plugin(), source()];
     for (tool, package) in [
         ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+        ("gcc", "gcc"),
         ("make", "make"),
         ("flex", "flex"),
         ("bison", "bison"),
@@ -32,7 +31,7 @@ pub fn all() -> Vec<Check> {
     }
     checks.push(header("openssl/opensslv.h", "libssl-dev"));
     checks.push(header("libelf.h", "libelf-dev"));
-    checks.extend([rust_target(), shared_memory(), kvm()]);
+    checks.extend([rust_target(), memory(), kvm()]);
     checks
 }
 
@@ -54,52 +53,34 @@ fn first_line(program: &Path, args: &[&str]) -> Result<String, String> {
 
 fn qemu() -> Check {
     const NAME: &str = "QEMU for arm64";
-    let wanted = format!("{}.{} or newer is needed", QEMU.0, QEMU.1);
-    let fix = format!(
-        "{}   (Debian 12: from bookworm-backports; {wanted})",
-        apt("qemu-system-arm")
-    );
-    let Some(program) = wiring::qemu() else {
-        return Check::missing(NAME, "not found", fix);
-    };
-    match first_line(&program, &["--version"]) {
-        Ok(line) => match version(&line) {
-            Some(found) if found >= QEMU => Check::ok(NAME, line),
-            Some(_) => Check::missing(NAME, format!("{line} is too old"), fix),
-            None => Check::missing(NAME, format!("{line:?} names no version"), fix),
-        },
-        Err(e) => Check::missing(NAME, format!("{}: {e}", program.display()), fix),
+    // Only QEMU is looked at here: any file that exists will do for the plugin.
+    let stand_in = Path::new("/dev/null");
+    match TcgEngine::new(&wiring::qemu(), stand_in) {
+        Ok(engine) => Check::ok(NAME, engine.version().to_string()),
+        Err(e) => Check::missing(NAME, crate::exit::chain(&e), e.help()),
     }
-}
-
-/// Major and minor of `QEMU emulator version 10.0.2 (...)`.
-fn version(line: &str) -> Option<(u32, u32)> {
-    let number = line
-        .split_whitespace()
-        .find(|w| w.starts_with(|c: char| c.is_ascii_digit()))?;
-    let mut parts = number.split('.').map(|p| p.parse().ok());
-    Some((parts.next()??, parts.next()??))
 }
 
 fn qemu_plugins() -> Check {
     const NAME: &str = "QEMU with plugins";
     let fix = "use a QEMU configured with --enable-plugins (Debian's is)";
-    let output = wiring::qemu().map(|program| Command::new(program).arg("-help").output());
-    match output {
-        None => Check::missing(NAME, "no QEMU", fix),
-        Some(Err(e)) => Check::missing(NAME, e.to_string(), fix),
-        Some(Ok(o)) if String::from_utf8_lossy(&o.stdout).contains("-plugin ") => {
+    match Command::new(wiring::qemu()).arg("-help").output() {
+        Err(e) => Check::missing(NAME, e.to_string(), fix),
+        Ok(o) if String::from_utf8_lossy(&o.stdout).contains("-plugin ") => {
             Check::ok(NAME, "-plugin is known")
         }
-        Some(Ok(_)) => Check::missing(NAME, "-plugin is not known", fix),
+        Ok(_) => Check::missing(NAME, "-plugin is not known", fix),
     }
 }
 
 fn plugin() -> Check {
     const NAME: &str = "our QEMU plugin";
-    match wiring::plugin() {
-        Ok(path) => Check::ok(NAME, path.display().to_string()),
-        Err(e) => Check::missing(NAME, e, "cargo build --release -p staleline-tcg"),
+    match TcgEngine::discover() {
+        Err(e @ EngineError::PluginMissing { .. }) => {
+            Check::missing(NAME, crate::exit::chain(&e), e.help())
+        }
+        // Trouble with QEMU is told above.
+        Ok(_) | Err(_) => Check::ok(NAME, "found"),
     }
 }
 
@@ -137,41 +118,47 @@ fn header(name: &str, package: &str) -> Check {
 }
 
 fn rust_target() -> Check {
-    const TARGETS: [&str; 2] = ["aarch64-unknown-linux-musl", "aarch64-unknown-linux-gnu"];
+    const TARGETS: [&str; 2] = ["aarch64-unknown-linux-gnu", "aarch64-unknown-linux-musl"];
     const NAME: &str = "Rust for the guest";
-    let Ok(sysroot) = first_line(Path::new("rustc"), &["--print", "sysroot"]) else {
-        return Check::missing(NAME, "no rustc", "see https://rustup.rs");
-    };
-    let libraries = Path::new(&sysroot).join("lib/rustlib");
-    match TARGETS
-        .iter()
-        .find(|t| libraries.join(t).join("lib").is_dir())
-    {
-        Some(target) => Check::ok(NAME, *target),
-        None => Check::missing(
-            NAME,
-            format!("no standard library for {}", TARGETS.join(" or ")),
-            format!("rustup target add {}", TARGETS[0]),
-        ),
+    if let Some(agent) = std::env::var_os(AGENT_ENV) {
+        let found = format!("not needed, {AGENT_ENV} is {}", Path::new(&agent).display());
+        return Check::ok(NAME, found);
+    }
+    // Debian's compiler has standard libraries of other architectures, rustup's may not.
+    for rustc in ["rustc", "/usr/bin/rustc"] {
+        let Ok(sysroot) = first_line(Path::new(rustc), &["--print", "sysroot"]) else {
+            continue;
+        };
+        let libraries = Path::new(&sysroot).join("lib/rustlib");
+        let found = TARGETS
+            .iter()
+            .find(|t| libraries.join(t).join("lib").is_dir());
+        if let Some(target) = found {
+            return Check::ok(NAME, format!("{rustc} for {target}"));
+        }
+    }
+    let found = format!("no standard library for {}", TARGETS.join(" or "));
+    let fix = format!("rustup target add {}   (or scripts/setup)", TARGETS[0]);
+    Check::missing(NAME, found, fix)
+}
+
+/// Guest RAM is anonymous shared memory, limited by the host's memory alone.
+fn memory() -> Check {
+    const NAME: &str = "memory";
+    let fix = "end other programs, or run fewer guests at a time (matrix -j)";
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    match available_kib(&text) {
+        Some(kib) if kib >= MEMORY_KIB => Check::ok(NAME, format!("{} MiB available", kib >> 10)),
+        Some(kib) => Check::missing(NAME, format!("{} MiB available", kib >> 10), fix),
+        None => Check::missing(NAME, "/proc/meminfo does not tell", fix).optional(),
     }
 }
 
-fn shared_memory() -> Check {
-    let name = "room in /dev/shm";
-    match rustix::fs::statvfs(SHM) {
-        Ok(fs) => {
-            let free = fs.f_bavail.saturating_mul(fs.f_frsize);
-            let found = format!("{} MiB free", free >> 20);
-            if free >= SHM_BYTES {
-                Check::ok(name, found)
-            } else {
-                let fix = format!("mount -o remount,size={}G {SHM}", (SHM_BYTES >> 30) * 2);
-                // Guests have 128 MiB unless a scenario asks for more.
-                Check::missing(name, found, fix).optional()
-            }
-        }
-        Err(e) => Check::missing(name, e.to_string(), format!("mount -t tmpfs tmpfs {SHM}")),
-    }
+fn available_kib(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse().ok()
 }
 
 fn kvm() -> Check {
@@ -192,10 +179,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read() {
-        let line = "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)";
-        assert_eq!(version(line), Some((10, 0)));
-        assert_eq!(version("QEMU emulator version 9.2"), Some((9, 2)));
-        assert_eq!(version("no number"), None);
+    fn available_memory_is_read() {
+        let text = "MemTotal:  49000000 kB\nMemAvailable:   48000000 kB\n";
+        assert_eq!(available_kib(text), Some(48_000_000));
+        assert_eq!(available_kib("MemTotal: 1 kB"), None);
     }
 }

@@ -68,11 +68,35 @@ pub fn text(kind: HazardKind) -> String {
     text
 }
 
+/// Paragraphs and list items, broken into lines.
 fn indented(body: &str) -> String {
-    body.trim()
-        .lines()
-        .map(|l| format!("    {}\n", l.trim()))
-        .collect()
+    const WIDTH: usize = 96;
+    let mut parts: Vec<String> = Vec::new();
+    for line in body.trim().lines() {
+        match parts.last_mut() {
+            Some(part) if !line.starts_with("- ") && !part.ends_with(':') => {
+                part.push(' ');
+                part.push_str(line.trim());
+            }
+            _ => parts.push(line.trim().to_owned()),
+        }
+    }
+    let mut text = String::new();
+    for part in parts {
+        let next = if part.starts_with("- ") {
+            "      "
+        } else {
+            "    "
+        };
+        let options = textwrap::Options::new(WIDTH)
+            .break_words(false)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation)
+            .initial_indent("    ")
+            .subsequent_indent(next);
+        text.push_str(&textwrap::fill(&part, options));
+        text.push('\n');
+    }
+    text
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ Invalidate the lines (dc ivac or civac) after the transfer is done and before th
 };
 
 const WRITEBACK_CLOBBER: Explanation = Explanation {
-    summary: "a dirty line in the cache may overwrite what a non-snooping device has just written",
+    summary: "a dirty line may overwrite what a non-snooping device has just written",
     mechanism: "
 A line is dirty in the cache when a device that does not snoop writes the same line in DRAM. Sooner
 or later the cache evicts the line and writes its old contents over the new data. Invalidating after

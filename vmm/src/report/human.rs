@@ -116,7 +116,7 @@ fn styled(d: &Diagnostic, f: &HazardEntry, buffers: &[Buffer], replay: &str) -> 
         };
         body.line(label, format!("{}{others}", party(&f.reader)));
     }
-    body.line("missing", format!("{};\n{}", f.missing, last(f)));
+    body.line("missing", format!("{}{}", f.missing, last(f)));
     body.line("help", wrapped(&d.help));
     body.line(
         "",
@@ -234,10 +234,15 @@ fn extent(d: &Diagnostic, buffers: &[Buffer]) -> String {
     text
 }
 
+/// What is known of maintenance, where it matters.
 fn last(f: &HazardEntry) -> String {
-    match &f.last_maintenance {
-        None => "there was no maintenance of these lines before".into(),
-        Some(last) => format!("last maintenance of these lines: {}", maintenance(last, f)),
+    match (&f.last_maintenance, f.kind) {
+        (Some(last), _) => format!(
+            ";\nlast maintenance of these lines: {}",
+            maintenance(last, f)
+        ),
+        (None, HazardKind::MissingBarrier | HazardKind::Ownership) => String::new(),
+        (None, _) => ";\nthere was no maintenance of these lines before".into(),
     }
 }
 
@@ -338,19 +343,8 @@ fn count(n: u64, what: &str) -> String {
 
 /// Breaks text into lines that fit beside the labels of a terminal of 100 columns.
 fn wrapped(text: &str) -> String {
-    const WIDTH: usize = 86;
-    let mut out = String::new();
-    let mut column = 0;
-    for word in text.split_whitespace() {
-        if column > 0 && column + 1 + word.len() > WIDTH {
-            out.push('\n');
-            column = 0;
-        } else if column > 0 {
-            out.push(' ');
-            column += 1;
-        }
-        out.push_str(word);
-        column += word.len();
-    }
-    out
+    let options = textwrap::Options::new(100 - COLUMN)
+        .break_words(false)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::fill(text, options)
 }

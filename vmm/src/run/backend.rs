@@ -73,7 +73,7 @@ pub struct Attempt<'a> {
     pub artifacts: &'a Artifacts,
     /// Number of the maintenance operation to suppress.
     pub drop_operation: Option<u32>,
-    /// An existing directory for the console log and whatever else the engine leaves.
+    /// An existing directory for `console.log` and whatever else the engine leaves.
     pub dir: &'a Path,
 }
 
@@ -100,7 +100,7 @@ pub type Sites = BTreeMap<SiteId, u64>;
 pub struct Execution {
     /// How the guest ended.
     pub end: GuestEnd,
-    /// Where its console output is.
+    /// Where its console output is: `console.log` in the attempt's directory.
     pub console: PathBuf,
     /// Time it took.
     pub wall: Duration,

@@ -22,6 +22,8 @@ pub const CONSOLE: &str = "console.log";
 pub const JUNIT: &str = "junit.xml";
 /// Where a pilot run's files go.
 pub const PILOT: &str = "pilot";
+/// Where the engine leaves files of its own.
+pub const ENGINE: &str = "engine";
 
 /// Where runs go if nothing else is said.
 pub const DEFAULT_ROOT: &str = "runs";
@@ -44,7 +46,7 @@ impl RunDir {
             source,
         };
         std::fs::create_dir_all(path).map_err(output)?;
-        let ours = [SPEC, RESULT, EVENTS, CONSOLE, JUNIT, PILOT];
+        let ours = [SPEC, RESULT, EVENTS, CONSOLE, JUNIT, PILOT, ENGINE];
         for entry in std::fs::read_dir(path).map_err(output)? {
             let name = entry.map_err(output)?.file_name();
             if !path.join(SPEC).is_file() && !ours.iter().any(|o| name == *o) {
@@ -56,6 +58,12 @@ impl RunDir {
         let dir = RunDir(path.to_owned());
         for old in [SPEC, RESULT, EVENTS, CONSOLE, JUNIT] {
             match std::fs::remove_file(dir.file(old)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(output(e)),
+                _ => {}
+            }
+        }
+        for old in [PILOT, ENGINE] {
+            match std::fs::remove_dir_all(dir.file(old)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(output(e)),
                 _ => {}
             }
@@ -73,6 +81,17 @@ impl RunDir {
     /// A file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    /// Makes a directory in it.
+    ///
+    /// # Errors
+    /// [`Error::Host`].
+    pub fn subdirectory(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.file(name);
+        std::fs::create_dir_all(&path)
+            .map_err(|e| Error::host(format!("cannot make {}", path.display()), e))?;
+        Ok(path)
     }
 
     /// Writes a JSON file.

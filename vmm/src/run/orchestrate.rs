@@ -112,13 +112,19 @@ impl Runner<'_> {
             Some(DropMaintenance::Nth(_)) | None => None,
         };
         self.step(reporters, "running the guest")?;
-        let execution = self.backend.execute(Attempt {
+        let engine = dir.subdirectory(directory::ENGINE)?;
+        let attempt = self.backend.execute(Attempt {
             spec: &spec,
             artifacts,
             drop_operation: dropped.as_ref().map(|d| d.number),
-            dir: dir.path(),
-        })?;
-        let console = Console::read(&execution.console)
+            dir: &engine,
+        });
+        // Whatever became of the guest, users look for its console in one place.
+        let console = dir.file(directory::CONSOLE);
+        let said = std::fs::rename(engine.join(directory::CONSOLE), &console);
+        let execution = attempt?;
+        let console = said
+            .and_then(|()| Console::read(&console))
             .map_err(|e| Error::host(format!("cannot read {}", execution.console.display()), e))?;
         Ok((execution, console, dropped))
     }
@@ -134,9 +140,7 @@ impl Runner<'_> {
         reporters: &mut Reporters,
     ) -> Result<Pilot, Error> {
         self.step(reporters, "pilot run, to count maintenance operations")?;
-        let path = dir.file(directory::PILOT);
-        std::fs::create_dir_all(&path)
-            .map_err(|e| Error::host(format!("cannot make {}", path.display()), e))?;
+        let path = dir.subdirectory(directory::PILOT)?;
         let mut spec = spec.clone();
         spec.scenario.faults.drop_maintenance = None;
         let execution = self.backend.execute(Attempt {
@@ -181,7 +185,10 @@ fn infra_only(e: Error) -> Result<String, Error> {
         Err(e)
     } else {
         log::debug!("{}", e.render());
-        Ok(e.chain())
+        Ok(match e.help() {
+            Some(help) => format!("{}; {help}", e.chain()),
+            None => e.chain(),
+        })
     }
 }
 

@@ -19,35 +19,12 @@ use crate::kernel::{ErrorKind, Kernel, KernelBuilder, KernelError, KernelRequest
 
 /// Names another QEMU.
 const QEMU_VARIABLE: &str = "STALELINE_QEMU";
-/// Names another plugin library.
-const PLUGIN_VARIABLE: &str = "STALELINE_TCG_PLUGIN";
-/// File name of the plugin library.
-const PLUGIN: &str = "libstaleline_tcg.so";
 
-/// The QEMU that runs guests, if there is one.
-pub fn qemu() -> Option<PathBuf> {
-    match std::env::var_os(QEMU_VARIABLE) {
-        Some(path) => Some(path.into()),
-        None => which::which("qemu-system-aarch64").ok(),
-    }
-}
-
-/// The plugin library: named by the environment, or beside our executable.
-///
-/// # Errors
-/// Where it was looked for.
-pub fn plugin() -> Result<PathBuf, String> {
-    let path = match std::env::var_os(PLUGIN_VARIABLE) {
-        Some(path) => PathBuf::from(path),
-        None => std::env::current_exe()
-            .map_err(|e| e.to_string())?
-            .with_file_name(PLUGIN),
-    };
-    if path.is_file() {
-        Ok(path)
-    } else {
-        Err(format!("no {}", path.display()))
-    }
+/// The QEMU that runs guests.
+pub fn qemu() -> PathBuf {
+    std::env::var_os(QEMU_VARIABLE)
+        .unwrap_or_else(|| "qemu-system-aarch64".into())
+        .into()
 }
 
 /// The kernel source that is used if no other is named.
