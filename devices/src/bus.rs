@@ -45,8 +45,8 @@ pub trait Device {
         Vec::new()
     }
 
-    /// What else the device has to say at the end of a run.
-    fn report(&self) -> Option<serde_json::Value> {
+    /// What else there is to say at the end of a run, under the name of who says it.
+    fn report(&self) -> Option<(&'static str, serde_json::Value)> {
         None
     }
 }

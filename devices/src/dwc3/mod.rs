@@ -166,4 +166,28 @@ impl<H: UsbHost> Device for Dwc3<H> {
     fn irq(&self) -> bool {
         self.core.irq()
     }
+
+    fn errors(&self) -> Vec<String> {
+        self.core
+            .faults
+            .first()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    fn report(&self) -> Option<(&'static str, serde_json::Value)> {
+        let report = self.host.report()?;
+        let received = report.received();
+        Some((
+            "usb-host",
+            serde_json::json!({
+                "checked": received.bytes,
+                "corrupt": received.corrupt,
+                "first_corrupt": received.first,
+                "sent": report.sent(),
+                "host": report,
+            }),
+        ))
+    }
 }

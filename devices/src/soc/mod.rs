@@ -246,8 +246,8 @@ impl Soc {
                     });
                 }
             }
-            if let Some(report) = slot.device.report() {
-                extra.insert(slot.name.clone(), report);
+            if let Some((name, report)) = slot.device.report() {
+                extra.insert(name.to_owned(), report);
             }
         }
         let streams = self

@@ -22,7 +22,8 @@ pub struct SocReport {
     pub register_accesses: u64,
     /// What a device could not do because of a guest's mistake, in order, bounded.
     pub device_errors: Vec<DeviceError>,
-    /// Device-specific results, by device name (for example the USB host's report).
+    /// What others have to say, by their names: `usb-host` is a
+    /// [`crate::usb::report::UsbHostReport`] with the sums that make it an end of a data path.
     pub extra: std::collections::BTreeMap<String, serde_json::Value>,
 }
 

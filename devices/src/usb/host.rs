@@ -372,6 +372,10 @@ impl Halting {
 }
 
 impl UsbHost for PlanHost {
+    fn report(&self) -> Option<UsbHostReport> {
+        Some(PlanHost::report(self).clone())
+    }
+
     fn run(&mut self, port: &mut dyn UsbPort) -> Next {
         let session = port.session();
         if session != self.session {

@@ -141,11 +141,20 @@ pub enum Next {
 pub trait UsbHost: Send {
     /// Uses the port for at most one burst.
     fn run(&mut self, port: &mut dyn UsbPort) -> Next;
+
+    /// Its account of the run so far, if it keeps one.
+    fn report(&self) -> Option<report::UsbHostReport> {
+        None
+    }
 }
 
 impl<H: UsbHost + ?Sized> UsbHost for Box<H> {
     fn run(&mut self, port: &mut dyn UsbPort) -> Next {
         (**self).run(port)
+    }
+
+    fn report(&self) -> Option<report::UsbHostReport> {
+        (**self).report()
     }
 }
 
@@ -155,6 +164,10 @@ impl<H: UsbHost + ?Sized> UsbHost for Arc<Mutex<H>> {
         self.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .run(port)
+    }
+
+    fn report(&self) -> Option<report::UsbHostReport> {
+        self.lock().unwrap_or_else(PoisonError::into_inner).report()
     }
 }
 

@@ -10,7 +10,8 @@ use staleline_devices::dwc3::Dwc3;
 use staleline_devices::soc::{Attachment, Parts, Soc};
 use staleline_devices::spi::{Ad9467, Ad9739a, AxiQuadSpi, Part};
 use staleline_devices::stream::{Stream, StreamId, Streams};
-use staleline_devices::usb::NoHost;
+use staleline_devices::usb::host::PlanHost;
+use staleline_devices::usb::plan::UsbHostPlan;
 use staleline_protocol::pattern::Pattern;
 use vm_memory::MmapRegion;
 
@@ -29,6 +30,8 @@ pub struct MachineConfig {
     pub board: BoardSettings,
     /// Seed of the data patterns and of random choices.
     pub seed: u64,
+    /// What the host at the other end of the USB cable does.
+    pub usb_host: UsbHostPlan,
     /// Number of the maintenance operation to suppress.
     pub drop_operation: Option<u32>,
     /// What stands in RAM at power-on: address and length in bytes.
@@ -68,7 +71,7 @@ pub fn build(config: &MachineConfig, memory: MmapRegion) -> Result<Soc, MachineE
                 name: node.name.into(),
                 spi: node.spi,
                 port: node.port.map(|p| p.port.snoops()),
-                device: model(node, adc, dac)?,
+                device: model(node, adc, dac, &config.usb_host)?,
             })
         })
         .collect::<Result<Vec<_>, MachineError>>()?;
@@ -93,7 +96,12 @@ pub fn build(config: &MachineConfig, memory: MmapRegion) -> Result<Soc, MachineE
     Ok(soc)
 }
 
-fn model(node: &Node, adc: StreamId, dac: StreamId) -> Result<Box<dyn Device>, MachineError> {
+fn model(
+    node: &Node,
+    adc: StreamId,
+    dac: StreamId,
+    usb: &UsbHostPlan,
+) -> Result<Box<dyn Device>, MachineError> {
     let refused = |why: String| MachineError::Device {
         name: node.name,
         why,
@@ -117,7 +125,8 @@ fn model(node: &Node, adc: StreamId, dac: StreamId) -> Result<Box<dyn Device>, M
                 .map(|d| Box::new(d) as Box<dyn Device>)
                 .map_err(|e| refused(e.to_string()))
         }
-        // Nobody at the other end of the cable.
-        Model::Dwc3 => Ok(Box::new(Dwc3::new(NoHost))),
+        Model::Dwc3 => PlanHost::new(usb.clone())
+            .map(|host| Box::new(Dwc3::new(host)) as Box<dyn Device>)
+            .map_err(|e| refused(e.to_string())),
     }
 }

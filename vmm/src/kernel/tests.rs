@@ -408,7 +408,11 @@ fn the_shipped_stacks_and_configurations_are_well_formed() {
         .unwrap();
     assert_eq!(base.patches, []);
     for stack in &stacks {
-        let listed: Vec<_> = stack.patches.iter().map(|patch| patch.name.clone()).collect();
+        let listed: Vec<_> = stack
+            .patches
+            .iter()
+            .map(|patch| patch.name.clone())
+            .collect();
         let mut there: Vec<_> = fs::read_dir(guest.join("stacks").join(&stack.name))
             .unwrap()
             .filter_map(|entry| entry.unwrap().file_name().into_string().ok())

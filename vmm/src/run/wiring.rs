@@ -16,6 +16,7 @@ use crate::engine::{Engine as _, EngineError, Job};
 use crate::exit::Error;
 use crate::initramfs::{CacheDir, initramfs};
 use crate::kernel::{ErrorKind, Kernel, KernelBuilder, KernelError, KernelRequest};
+use crate::scenario::usb;
 
 /// Names another QEMU.
 const QEMU_VARIABLE: &str = "STALELINE_QEMU";
@@ -273,6 +274,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     let machine = MachineConfig {
         board: scenario.board.clone(),
         seed: scenario.seed,
+        usb_host: usb::host_plan(&scenario.usb, scenario.transfer.as_ref(), scenario.seed),
         drop_operation: attempt.drop_operation,
         // From the start of RAM: at reset QEMU puts a device tree of its own there.
         loaded: vec![(RAM_BASE, end - RAM_BASE)],

@@ -4,6 +4,7 @@
 pub mod builtin;
 pub mod limits;
 pub mod set;
+pub mod usb;
 
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use staleline_protocol::plan::{self, DataPath, Exporter, Plan};
 use crate::board::settings::BoardSettings;
 use crate::exit::Error;
 use crate::names;
+use usb::UsbSettings;
 
 /// Version of the scenario format.
 pub const SCHEMA: u32 = 1;
@@ -42,7 +44,7 @@ pub struct Scenario {
     /// The board.
     #[serde(default)]
     pub board: BoardSettings,
-    /// Settings of the USB host model; reserved.
+    /// The USB host.
     #[serde(default)]
     pub usb: UsbSettings,
     /// What to break on purpose.
@@ -90,11 +92,6 @@ fn default_exporter() -> Exporter {
 fn default_cpu_sync() -> bool {
     true
 }
-
-/// Reserved: any key is refused.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UsbSettings {}
 
 /// The `[faults]` table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

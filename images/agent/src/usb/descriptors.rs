@@ -9,6 +9,7 @@ pub const BULK_OUT: &str = "ep2";
 
 const DESCRIPTORS_MAGIC_V2: u32 = 3;
 const STRINGS_MAGIC: u32 = 2;
+const HAS_FS_DESC: u32 = 1;
 const HAS_HS_DESC: u32 = 2;
 const HAS_SS_DESC: u32 = 4;
 const ENGLISH_US: u16 = 0x0409;
@@ -29,8 +30,13 @@ fn with_head(magic: u32, payload: &[u8]) -> Vec<u8> {
     [&magic.to_le_bytes(), &length.to_le_bytes(), payload].concat()
 }
 
-/// Descriptors for high speed and SuperSpeed. The controller's driver assigns the real addresses.
+/// Descriptors for all speeds. The controller's driver assigns the real addresses.
+///
+/// Full speed is not for use: with descriptors for the two higher speeds only, the function's bind
+/// in 6.12 takes the endpoint's address from the full-speed descriptor that is not there
+/// (`__ffs_func_bind_do_descs` in f_fs.c), and the kernel dies of a NULL pointer.
 pub fn descriptors() -> Vec<u8> {
+    let fs: [&[u8]; 3] = [&INTERFACE, &bulk(0x81, 64), &bulk(0x02, 64)];
     let hs: [&[u8]; 3] = [&INTERFACE, &bulk(0x81, 512), &bulk(0x02, 512)];
     let ss: [&[u8]; 5] = [
         &INTERFACE,
@@ -40,9 +46,10 @@ pub fn descriptors() -> Vec<u8> {
         &COMPANION,
     ];
     let mut payload = Vec::new();
-    for word in [HAS_HS_DESC | HAS_SS_DESC, 3, 5] {
+    for word in [HAS_FS_DESC | HAS_HS_DESC | HAS_SS_DESC, 3, 3, 5] {
         payload.extend(u32::to_le_bytes(word));
     }
+    payload.extend(fs.concat());
     payload.extend(hs.concat());
     payload.extend(ss.concat());
     with_head(DESCRIPTORS_MAGIC_V2, &payload)
@@ -112,11 +119,12 @@ mod tests {
         let blob = descriptors();
         assert_eq!(word(&blob, 0), DESCRIPTORS_MAGIC_V2);
         assert_eq!(word(&blob, 4) as usize, blob.len());
-        assert_eq!(word(&blob, 8), HAS_HS_DESC | HAS_SS_DESC);
-        let all = walk(&blob[20..]);
-        let (hs, ss) = all.split_at(word(&blob, 12) as usize);
-        assert_eq!(ss.len(), word(&blob, 16) as usize);
-        for (speed, max_packet) in [(hs, 512u16), (ss, 1024)] {
+        assert_eq!(word(&blob, 8), HAS_FS_DESC | HAS_HS_DESC | HAS_SS_DESC);
+        let all = walk(&blob[24..]);
+        let (fs, rest) = all.split_at(word(&blob, 12) as usize);
+        let (hs, ss) = rest.split_at(word(&blob, 16) as usize);
+        assert_eq!(ss.len(), word(&blob, 20) as usize);
+        for (speed, max_packet) in [(fs, 64u16), (hs, 512), (ss, 1024)] {
             let endpoints: Vec<_> = speed.iter().filter(|d| d[1] == 5).collect();
             assert_eq!(endpoints.len(), 2);
             // In the order of the file names.
