@@ -5,8 +5,7 @@ use super::LINE;
 use super::domain::{Domain, SnoopWrite};
 use super::hash::Item;
 use super::line::{
-    Cold, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, NON_CACHEABLE, PAGE_LINES, State,
-    WATCHED, Who, parts,
+    Cold, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE_LINES, State, WATCHED, Who, parts,
 };
 use super::sanitizer::{Subject, fresh_write};
 use crate::cpu::SiteId;
@@ -37,6 +36,7 @@ impl Domain {
                 self.sanitizer.write_through(&mut s, bytes, who);
             }
             SnoopWrite::Allocate => {
+                self.cacheable_again(number);
                 if !self.lines.line(number).cached() {
                     self.fill(number, SiteId(0));
                 }
@@ -45,7 +45,6 @@ impl Domain {
                 line.state = State::Dirty;
                 line.cached_by = SiteId(0);
                 line.flags |= DMA;
-                line.flags &= !NON_CACHEABLE;
                 let (flags, way) = (line.flags, line.way);
                 self.cache.touch(number, way);
                 if flags & WATCHED != 0 {

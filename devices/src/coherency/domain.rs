@@ -212,6 +212,11 @@ impl Domain {
 
     #[inline(never)]
     fn store_slow(&mut self, offset: u64, len: u64, site: SiteId, memory: MemoryType) {
+        if memory == MemoryType::NonCacheable {
+            // All of it before anything else: where a store crosses lines, dropping the page's
+            // clean copies must not take its second half along.
+            self.images.write_back(offset, len as usize);
+        }
         for (number, bytes, _) in parts(offset, len) {
             if memory == MemoryType::NonCacheable {
                 self.non_cacheable(number, bytes, site);
@@ -279,8 +284,8 @@ impl Domain {
         }
     }
 
-    /// An access through a non-cacheable alias, after it took effect in ram; `stored`: the bytes
-    /// that were, if any.
+    /// An access through a non-cacheable alias, after it took effect in both images; `stored`:
+    /// the bytes that were, if any.
     fn non_cacheable(&mut self, number: u64, stored: u64, site: SiteId) {
         let line = self.lines.line(number);
         if stored == 0
@@ -294,9 +299,6 @@ impl Domain {
         if line.uncleaned | line.saved_clean != 0 || line.flags & WATCHED != 0 {
             let mut s = Subject::new(&mut self.lines, &self.images, number);
             self.sanitizer.non_cacheable(&mut s, stored, Who::cpu(site));
-        }
-        if stored != 0 {
-            self.store_to_dram(number, stored);
         }
         if line.flags & NON_CACHEABLE == 0 {
             // From now on the page has no clean copies and gets none by speculation.
@@ -315,8 +317,8 @@ impl Domain {
         }
     }
 
-    /// A cacheable access ends the time of the non-cacheable alias.
-    fn cacheable_again(&mut self, number: u64) {
+    /// A cacheable access ends the time of the non-cacheable alias, for the whole page.
+    pub(super) fn cacheable_again(&mut self, number: u64) {
         let (page, index) = self.lines.page(number);
         if page.lines[index].flags & NON_CACHEABLE != 0 {
             for line in &mut page.lines {

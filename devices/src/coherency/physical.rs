@@ -136,18 +136,6 @@ impl Domain {
         }
     }
 
-    /// Copies stored bytes of a line, which are in ram, to dram as well.
-    pub(super) fn store_to_dram(&mut self, number: u64, stored: u64) {
-        let mut rest = stored;
-        while rest != 0 {
-            let start = u64::from(rest.trailing_zeros());
-            let len = u64::from((rest >> start).trailing_ones());
-            self.images
-                .write_back(number * super::LINE + start, len as usize);
-            rest &= !super::line::mask(start, len);
-        }
-    }
-
     /// Just before a master touches a line: what a malicious cache would do.
     pub(super) fn before_dma(&mut self, number: u64, non_snooping_write: bool) {
         match self.cache.policy {
@@ -178,7 +166,7 @@ impl Domain {
     }
 
     /// A speculative fill, where the architecture allows one.
-    fn speculate(&mut self, number: u64) {
+    pub(super) fn speculate(&mut self, number: u64) {
         let line = self.lines.line(number);
         if !line.cached() && line.flags & NON_CACHEABLE == 0 {
             self.hash.add(Item::Fill, number);

@@ -1,1 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Property tests of the whole domain.
 
+mod events;
+mod rig;
