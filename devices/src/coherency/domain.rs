@@ -8,15 +8,15 @@ use super::findings::Findings;
 use super::hash::{Item, RunHash};
 use super::images::{ImageError, Images};
 use super::line::{
-    IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines, NON_CACHEABLE, PAGE_LINES, SLOW, State, WATCHED, Who,
-    mask, parts,
+    IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines, MAYBE_DIRTY, NON_CACHEABLE, PAGE_LINES, SLOW, State,
+    WATCHED, Who, mask, parts,
 };
 use super::maintenance::Operations;
 use super::physical::Cache;
 use super::replacement::Policy;
 use super::report::DomainReport;
-use super::sanitizer::{Sanitizer, Subject, fresh_write};
-use super::transfers::Transfers;
+use super::sanitizer::{Alias, Sanitizer, Subject, fresh_write};
+use super::transfers::{Owner, Transfers};
 use super::{LINE, report};
 use crate::cpu::{CacheOp, MemoryType, SiteId};
 use crate::dma::MasterId;
@@ -187,7 +187,7 @@ impl Domain {
     fn load_slow(&mut self, offset: u64, len: u64, site: SiteId, memory: MemoryType) {
         for (number, bytes, _) in parts(offset, len) {
             if memory == MemoryType::NonCacheable {
-                self.non_cacheable(number, 0, site);
+                self.non_cacheable(number, bytes, false, site);
                 continue;
             }
             self.cacheable_again(number);
@@ -203,7 +203,7 @@ impl Domain {
                     self.sanitizer.coherent_read(&mut s, bytes, Who::cpu(site));
                 }
                 if flags & IN_FLIGHT_WRITE != 0 {
-                    self.check_ownership(number, bytes, site);
+                    self.check_ownership(number, bytes, false, site);
                 }
             }
         }
@@ -219,7 +219,7 @@ impl Domain {
         }
         for (number, bytes, _) in parts(offset, len) {
             if memory == MemoryType::NonCacheable {
-                self.non_cacheable(number, bytes, site);
+                self.non_cacheable(number, bytes, true, site);
                 continue;
             }
             self.cacheable_again(number);
@@ -239,7 +239,7 @@ impl Domain {
                 fresh_write(self.lines.line(number), bytes, Who::cpu(site), now);
             }
             if flags & (IN_FLIGHT_WRITE | IN_FLIGHT_READ) != 0 {
-                self.check_ownership(number, bytes, site);
+                self.check_ownership(number, bytes, true, site);
             }
         }
         self.disturb();
@@ -284,21 +284,18 @@ impl Domain {
         }
     }
 
-    /// An access through a non-cacheable alias, after it took effect in both images; `stored`:
-    /// the bytes that were, if any.
-    fn non_cacheable(&mut self, number: u64, stored: u64, site: SiteId) {
-        let line = self.lines.line(number);
-        if stored == 0
-            && line.flags & NON_CACHEABLE != 0
-            && !line.cached()
-            && line.uncleaned | line.saved_clean == 0
-        {
-            return;
-        }
-        let line = *line;
-        if line.uncleaned | line.saved_clean != 0 || line.flags & WATCHED != 0 {
+    /// An access through a non-cacheable alias, after a store took effect in both images.
+    fn non_cacheable(&mut self, number: u64, bytes: u64, store: bool, site: SiteId) {
+        let line = *self.lines.line(number);
+        let access = match (store, line.flags & NON_CACHEABLE != 0) {
+            (true, _) => Alias::Store,
+            (false, true) => Alias::Load,
+            (false, false) => Alias::FirstLoad,
+        };
+        if line.flags & (WATCHED | MAYBE_DIRTY) != 0 || line.saved_clean != 0 {
             let mut s = Subject::new(&mut self.lines, &self.images, number);
-            self.sanitizer.non_cacheable(&mut s, stored, Who::cpu(site));
+            self.sanitizer
+                .non_cacheable(&mut s, bytes, access, Who::cpu(site));
         }
         if line.flags & NON_CACHEABLE == 0 {
             // From now on the page has no clean copies and gets none by speculation.
@@ -327,22 +324,17 @@ impl Domain {
         }
     }
 
-    fn check_ownership(&mut self, number: u64, bytes: u64, site: SiteId) {
-        let mut s = Subject::new(&mut self.lines, &self.images, number);
-        let id = s.cold.in_flight;
-        let Some(record) = self.transfers.get(id) else {
-            return;
-        };
-        let Some(start) = record.transfer.pa.checked_sub(self.base) else {
-            return;
-        };
-        let owned = parts(start, record.transfer.len.min(self.len))
-            .find(|(n, ..)| *n == number)
-            .map_or(0, |(_, m, _)| m);
-        if owned & bytes != 0 {
-            let owner = Who::device(record.master, id);
-            self.sanitizer
-                .ownership(&mut s, owned & bytes, Who::cpu(site), owner);
+    fn check_ownership(&mut self, number: u64, bytes: u64, store: bool, site: SiteId) {
+        match self.transfers.owner(number, bytes, store) {
+            Owner::Transfer(owner, hit) => {
+                let mut s = Subject::new(&mut self.lines, &self.images, number);
+                self.sanitizer.ownership(&mut s, hit, Who::cpu(site), owner);
+            }
+            Owner::Elsewhere => {}
+            // The transfers that had marked the line are over.
+            Owner::Nobody => {
+                self.lines.line(number).flags &= !(IN_FLIGHT_WRITE | IN_FLIGHT_READ);
+            }
         }
     }
 

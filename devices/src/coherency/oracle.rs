@@ -413,6 +413,9 @@ impl Oracle {
         let (line, run) = (at / LINE, self.run);
         if op != CacheOp::Invalidate {
             self.write_back(line);
+            if self.aliased.contains(&line) {
+                self.cache.remove(&line);
+            }
             self.happened(line, Past::Clean(run));
         }
         if op != CacheOp::Clean {
@@ -446,6 +449,7 @@ impl Oracle {
         for (line, first, n) in pieces(at, len) {
             let bytes = to_mask(first..first + n);
             let stored_bytes = if stored.is_some() { bytes } else { 0 };
+            let copied = self.maybe_dirty(line) || !self.aliased.contains(&line);
             if self.maybe_dirty(line) {
                 let hit = self.uncleaned(line);
                 let wrong = self.wrong(line, hit & !stored_bytes, |s, byte| s.dram[byte]);
@@ -461,7 +465,7 @@ impl Oracle {
                 self.set_truth(line * LINE + first, &data[..n]);
                 data = &data[n..];
             } else {
-                self.non_cacheable_load(line, bytes);
+                self.non_cacheable_load(line, bytes, copied);
             }
             if !self.aliased.contains(&line) {
                 let page = line / (PAGE / LINE);
@@ -478,12 +482,8 @@ impl Oracle {
 
     /// A load ought to come from the PoC. The vCPU cannot be stopped from reading ram, so the
     /// first one after cacheable use of the page may read a stale copy, and is found to.
-    fn non_cacheable_load(&mut self, line: usize, bytes: u64) {
-        let stale = if self.aliased.contains(&line) {
-            0
-        } else {
-            self.unseen(line) & bytes
-        };
+    fn non_cacheable_load(&mut self, line: usize, bytes: u64, copied: bool) {
+        let stale = if copied { self.unseen(line) & bytes } else { 0 };
         let lost = self.merged_over(line) & bytes & !stale;
         for (kind, hit) in [
             (HazardKind::MismatchedAlias, stale),

@@ -89,11 +89,14 @@ impl Domain {
         self.invalidate(number);
     }
 
-    /// `dc cvac`: dirty data goes to DRAM, the line stays.
+    /// `dc cvac`: dirty data goes to DRAM, the line stays; but a page that is in use through a
+    /// non-cacheable alias keeps no clean copies.
     pub(super) fn clean_line(&mut self, number: u64) {
         if self.lines.line(number).state == State::Dirty {
             self.write_back(number);
-            self.lines.line(number).state = State::Clean;
+            if self.lines.line(number).flags & NON_CACHEABLE != 0 {
+                self.drop_line(number);
+            }
         }
     }
 
