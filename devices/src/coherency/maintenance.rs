@@ -154,15 +154,14 @@ impl Operations {
                 first_pa: op.first_line * LINE,
                 lines: op.lines,
                 dma_lines,
-                needed_lines: op.needed,
+                // A line can be done twice, and needs no DMA for an invalidate to discard what
+                // the clean before it has saved.
+                needed_lines: op.needed.min(dma_lines),
                 at: op.at,
                 dropped: op.dropped,
             })
             .collect();
-        let needed = operations
-            .iter()
-            .map(|op| op.needed_lines.min(op.dma_lines))
-            .sum();
+        let needed = operations.iter().map(|op| op.needed_lines).sum();
         let touched: u64 = operations.iter().map(|op| op.dma_lines).sum();
         MaintenanceReport {
             cleaned: self.cleaned,
