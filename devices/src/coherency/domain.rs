@@ -8,8 +8,8 @@ use super::findings::Findings;
 use super::hash::{Item, RunHash};
 use super::images::{ImageError, Images};
 use super::line::{
-    IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines, MAYBE_DIRTY, NON_CACHEABLE, PAGE_LINES, SLOW, State,
-    WATCHED, Who, mask, parts,
+    DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines, MAYBE_DIRTY, NON_CACHEABLE, PAGE_LINES, SLOW,
+    State, WATCHED, Who, mask, parts,
 };
 use super::maintenance::Operations;
 use super::physical::Cache;
@@ -207,7 +207,7 @@ impl Domain {
                 }
             }
         }
-        self.disturb();
+        self.disturb(offset / LINE);
     }
 
     #[inline(never)]
@@ -242,7 +242,7 @@ impl Domain {
                 self.check_ownership(number, bytes, true, site);
             }
         }
-        self.disturb();
+        self.disturb(offset / LINE);
     }
 
     /// A `dc` instruction on the line that holds `pa`. Outside RAM: ignored.
@@ -253,7 +253,9 @@ impl Domain {
         };
         let number = offset / LINE;
         let now = self.sanitizer.now;
-        let (operation, effective) = self.sanitizer.ops.line(op, number, site, caller, now);
+        let dma = self.lines.peek(number).is_some_and(|l| l.flags & DMA != 0);
+        let ops = &mut self.sanitizer.ops;
+        let (operation, effective) = ops.line(op, number, dma, site, caller, now);
         if !effective {
             return;
         }

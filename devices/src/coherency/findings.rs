@@ -59,6 +59,7 @@ impl Findings {
         ops: &Operations,
         now: u64,
     ) -> u32 {
+        debug_assert!(f.wrong & !f.bytes == 0, "only bytes concerned can be wrong");
         let slot = match self.index.get(&(f.kind, f.cause)) {
             Some(slot) => *slot,
             None if self.hazards.len() >= MAX_HAZARDS => {

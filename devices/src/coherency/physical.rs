@@ -19,8 +19,9 @@ pub(super) struct Cache {
     directory: Option<Directory>,
     rng: Rng,
     counters: CacheCounters,
-    /// Pages (by their first line) that DMA has touched, for `random`.
+    /// Pages (by their first line) that DMA has touched last, for `random`: a ring.
     haunts: Vec<u64>,
+    next_haunt: usize,
 }
 
 impl Cache {
@@ -31,6 +32,7 @@ impl Cache {
             rng: Rng::new(seed),
             counters: CacheCounters::default(),
             haunts: Vec::new(),
+            next_haunt: 0,
         }
     }
 
@@ -44,6 +46,21 @@ impl Cache {
 
     pub fn counters(&self) -> CacheCounters {
         self.counters
+    }
+
+    /// Remembers the page of a line that DMA has touched.
+    fn haunt(&mut self, number: u64) {
+        let page = number / PAGE_LINES as u64 * PAGE_LINES as u64;
+        let at = self.next_haunt;
+        let last = (at + HAUNTS - 1) % HAUNTS;
+        if self.haunts.get(last) == Some(&page) {
+            return;
+        }
+        match self.haunts.get_mut(at) {
+            Some(oldest) => *oldest = page,
+            None => self.haunts.push(page),
+        }
+        self.next_haunt = (at + 1) % HAUNTS;
     }
 
     pub fn count_dma(&mut self, read: usize, written: usize) {
@@ -157,11 +174,7 @@ impl Domain {
                 self.evict(number);
             }
             Policy::Random => {
-                let page = number / PAGE_LINES as u64 * PAGE_LINES as u64;
-                let haunts = &mut self.cache.haunts;
-                if haunts.len() < HAUNTS && haunts.last() != Some(&page) {
-                    haunts.push(page);
-                }
+                self.cache.haunt(number);
                 self.gamble(number);
             }
             _ => {}
@@ -185,12 +198,20 @@ impl Domain {
         }
     }
 
-    /// The `random` policy's chance to disturb some buffer, at each access that misses.
+    /// The `random` policy's chance to disturb some buffer, at each access of the CPU that misses:
+    /// either what the CPU is at work on, or any line of a page that was under DMA.
     #[inline]
-    pub(super) fn disturb(&mut self) {
-        if self.cache.policy == Policy::Random && !self.cache.haunts.is_empty() {
+    pub(super) fn disturb(&mut self, number: u64) {
+        if self.cache.policy != Policy::Random || self.cache.haunts.is_empty() {
+            return;
+        }
+        let line = if self.cache.rng.below(2) == 0 {
+            number.saturating_sub(self.cache.rng.below(8))
+        } else {
             let haunt = self.cache.rng.below(self.cache.haunts.len() as u64) as usize;
-            let line = self.cache.haunts[haunt] + self.cache.rng.below(PAGE_LINES as u64);
+            self.cache.haunts[haunt] + self.cache.rng.below(PAGE_LINES as u64)
+        };
+        if self.lines.line(line).flags & DMA != 0 {
             self.gamble(line);
         }
     }

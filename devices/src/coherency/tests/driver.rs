@@ -15,7 +15,7 @@ use crate::coherency::{Domain, DomainConfig};
 use crate::cpu::{CacheOp, MemoryType, SiteId};
 use crate::dma::{Direction, DmaMemory, MasterId, Transfer, TransferId};
 
-pub const RAM: usize = 3 * 4096;
+pub const RAM: usize = 4 * 4096;
 const LINE: usize = 64;
 
 /// Snooping masters, and others: see [`rig::SNOOPS`].
@@ -31,6 +31,9 @@ const BUFFERS: [Range<usize>; 4] = [
     8192 + 64..8192 + 64 + 40,
 ];
 
+/// Pages that `dma_alloc_coherent` takes from the CPU and gives back; some lines of them.
+const COHERENT: Range<usize> = 3 * 4096 + 1024..3 * 4096 + 1024 + 192;
+
 /// One choice. Numbers are taken modulo what there is to choose from.
 #[derive(Debug, Clone)]
 pub struct Choice {
@@ -41,7 +44,7 @@ pub struct Choice {
 }
 
 pub fn program() -> impl Strategy<Value = Vec<Choice>> {
-    let choice = (0..BUFFERS.len(), any::<u8>(), any::<u16>(), any::<u16>())
+    let choice = (0..=BUFFERS.len(), any::<u8>(), any::<u16>(), any::<u16>())
         .prop_map(|(buffer, what, a, b)| Choice { buffer, what, a, b });
     prop::collection::vec(choice, 1..60)
 }
@@ -67,6 +70,8 @@ pub struct Driver {
     /// What every reader ought to get.
     truth: Vec<u8>,
     mapped: [Option<InFlight>; BUFFERS.len()],
+    /// [`COHERENT`] is in use through its non-cacheable alias.
+    coherent: bool,
     /// Maintenance has been done since the last DSB.
     unfinished: bool,
     value: u8,
@@ -92,6 +97,7 @@ impl Driver {
             domain: rig::domain(config),
             truth: vec![0; RAM],
             mapped: [None; BUFFERS.len()],
+            coherent: false,
             unfinished: false,
             value: 0,
             corrupt: 0,
@@ -113,6 +119,10 @@ impl Driver {
     }
 
     fn step(&mut self, c: &Choice) {
+        if c.buffer == BUFFERS.len() {
+            self.coherent(c);
+            return;
+        }
         let range = BUFFERS[c.buffer].clone();
         match self.mapped[c.buffer] {
             None => match c.what % 16 {
@@ -143,6 +153,10 @@ impl Driver {
     }
 
     fn cpu_write(&mut self, range: Range<usize>) {
+        self.write_as(range, MemoryType::Cacheable);
+    }
+
+    fn write_as(&mut self, range: Range<usize>, memory: MemoryType) {
         let data = self.fresh(range.len());
         self.truth[range.clone()].copy_from_slice(&data);
         let mut at = range.start;
@@ -150,19 +164,22 @@ impl Driver {
         while at < range.end {
             let n = (range.end - at).min(16 - at % 16);
             let piece = &data[at - range.start..][..n];
-            let memory = MemoryType::Cacheable;
             rig::store(&mut self.domain, at, piece, SiteId(1), memory);
             at += n;
         }
     }
 
     fn cpu_read(&mut self, range: Range<usize>) {
+        self.read_as(range, MemoryType::Cacheable);
+    }
+
+    fn read_as(&mut self, range: Range<usize>, memory: MemoryType) {
         for at in range {
             // What the load has got, and then the callback.
             let got = rig::ram(&self.domain, at, 1);
             self.corrupt += u64::from(got[0] != self.truth[at]);
             let pa = BASE + at as u64;
-            self.domain.load(pa, 1, SiteId(2), MemoryType::Cacheable);
+            self.domain.load(pa, 1, SiteId(2), memory);
         }
     }
 
@@ -183,6 +200,33 @@ impl Driver {
             self.cpu_write(some);
         } else {
             self.cpu_read(some);
+        }
+    }
+
+    /// A page in turns of ordinary and of coherent use.
+    fn coherent(&mut self, c: &Choice) {
+        let some = part(&COHERENT, c.a, c.b);
+        match (self.coherent, c.what % 8) {
+            (false, 0..=2) => self.cpu_write(some),
+            (false, 3..=4) => self.cpu_read(some),
+            (false, 5) => self.redundant(&COHERENT, c, true),
+            (false, _) => {
+                self.clean(&COHERENT);
+                self.barrier();
+                self.write_as(COHERENT, MemoryType::NonCacheable);
+                self.coherent = true;
+            }
+            (true, 0..=1) => self.write_as(some, MemoryType::NonCacheable),
+            (true, 2..=3) => self.read_as(some, MemoryType::NonCacheable),
+            // Coherent memory needs no maintenance, but the device must not be told to go in the
+            // midst of somebody else's.
+            (true, 4) => self.device_read(BLIND[0], TransferId::CONTROL, some),
+            (true, 5..=6) => self.device_write(BLIND[1], TransferId::CONTROL, some),
+            (true, _) => {
+                // The next owner clears the page before reading it.
+                self.cpu_write(COHERENT);
+                self.coherent = false;
+            }
         }
     }
 
