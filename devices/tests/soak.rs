@@ -64,7 +64,7 @@ impl Machine {
             drop_operation: None,
         };
         Machine {
-            domain: Domain::new(&config, MmapRegion::new(RAM).unwrap()).unwrap(),
+            domain: Domain::new(&config, MmapRegion::new(RAM).expect("memory")).expect("a domain"),
             expected: vec![0; FRAME],
             got: vec![0; FRAME],
             state: 1,
@@ -95,7 +95,7 @@ impl Machine {
             let n = (LINE as usize).min(range.end - at);
             let data = &self.expected[at - range.start..][..n];
             let ram = self.domain.mapping().as_volatile_slice();
-            ram.write_slice(data, at).unwrap();
+            ram.write_slice(data, at).expect("within RAM");
             self.domain
                 .store(pa(at), n as u32, SiteId(1), MemoryType::Cacheable);
         }
@@ -106,7 +106,7 @@ impl Machine {
             let n = (LINE as usize).min(range.end - at);
             let ram = self.domain.mapping().as_volatile_slice();
             ram.read_slice(&mut self.got[at - range.start..][..n], at)
-                .unwrap();
+                .expect("within RAM");
             self.domain
                 .load(pa(at), n as u32, SiteId(2), MemoryType::Cacheable);
         }
@@ -118,7 +118,7 @@ impl Machine {
             let data = &self.expected[burst.start - range.start..burst.end - range.start];
             self.domain
                 .dma_write(master, id, pa(burst.start), data)
-                .unwrap();
+                .expect("within RAM");
         }
     }
 
@@ -127,7 +127,7 @@ impl Machine {
             let buf = &mut self.got[burst.start - range.start..burst.end - range.start];
             self.domain
                 .dma_read(master, id, pa(burst.start), buf)
-                .unwrap();
+                .expect("within RAM");
         }
         self.compare();
     }

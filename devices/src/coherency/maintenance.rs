@@ -5,9 +5,9 @@
 //! maintenance routines does. It is the unit of the fault hook and of the accounting.
 //!
 //! An operation was *needed* on a line if, had the whole operation not been done, the sanitizer
-//! would later have found a hazard there. That is decided exactly, by carrying along the state
-//! the line would have without its last clean and without its last invalidate (the `saved_*`
-//! masks of [`super::line`]).
+//! would later have found a hazard there. That is decided by carrying along the state the line
+//! would have without its last clean and without its last invalidates (the `saved_*` masks of
+//! [`super::line`]), and it is exact for programs that are correct with the operation.
 
 use super::line::{DMA, Lines};
 use super::report::{MaintenanceOp, MaintenanceReport};

@@ -6,7 +6,11 @@
 //! line, scanned from the end at every question. It also knows the *truth*: the byte that whoever
 //! wrote last has written, which is what every reader ought to get.
 
+mod history;
+
 use std::collections::{BTreeMap, BTreeSet};
+
+use history::{History, Past, bits, to_mask};
 
 use super::SnoopWrite;
 use super::hazard::HazardKind;
@@ -15,49 +19,6 @@ use crate::dma::Direction;
 
 pub(super) const LINE: usize = 64;
 pub(super) const PAGE: usize = 4096;
-
-/// One thing that happened to a line; masks have bit *n* for byte *n*.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Past {
-    /// A CPU's store, or a snooping master's write that allocates.
-    CoherentWrite(u64),
-    /// A snooping master's write that goes through, and pushes cached copies out.
-    WriteThrough(u64),
-    /// A non-snooping master's write; `clobbers`: it was found to.
-    DeviceWrite { bytes: u64, clobbers: bool },
-    /// A store through the non-cacheable alias.
-    NonCacheableStore(u64),
-    /// The alias met a line that may have been dirty, which was then pushed out.
-    AliasPush,
-    /// A `dc` that cleans, in the run of maintenance with this number.
-    Clean(u32),
-    /// A `dc` that invalidates.
-    Invalidate(u32),
-}
-
-impl Past {
-    /// The bytes it wrote.
-    fn wrote(self) -> u64 {
-        match self {
-            Past::CoherentWrite(b) | Past::WriteThrough(b) | Past::NonCacheableStore(b) => b,
-            Past::DeviceWrite { bytes, .. } => bytes,
-            _ => 0,
-        }
-    }
-
-    /// Whether no dirty copy can exist just after it.
-    fn leaves_nothing_dirty(self) -> bool {
-        matches!(
-            self,
-            Past::Clean(_) | Past::Invalidate(_) | Past::WriteThrough(_) | Past::AliasPush
-        )
-    }
-
-    /// Whether no copy at all can exist just after it.
-    fn leaves_no_copy(self) -> bool {
-        matches!(self, Past::Invalidate(_) | Past::WriteThrough(_))
-    }
-}
 
 /// A finding that the oracle expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,7 +56,7 @@ pub(super) struct Oracle {
     truth: Vec<u8>,
     /// Bytes that are wrong, and whose loss has been reported as manifested.
     reported_lost: BTreeSet<usize>,
-    history: BTreeMap<usize, Vec<Past>>,
+    history: History,
     open: Vec<OpenTransfer>,
     /// Number of the present run of maintenance, and whether it has begun.
     run: u32,
@@ -108,14 +69,6 @@ pub(super) struct Oracle {
     pub manifested: Vec<(u64, u64)>,
     /// Bytes read wrongly by anybody, and not reported: the model's own failure.
     pub silent: Vec<usize>,
-}
-
-fn bits(mask: u64) -> impl Iterator<Item = usize> {
-    (0..64).filter(move |b| mask >> b & 1 == 1)
-}
-
-fn to_mask(bytes: impl Iterator<Item = usize>) -> u64 {
-    bytes.fold(0, |m, b| m | 1 << b)
 }
 
 /// Line by line: line, first byte in it, bytes.
@@ -140,7 +93,7 @@ impl Oracle {
             aliased: BTreeSet::new(),
             truth: vec![0; bytes],
             reported_lost: BTreeSet::new(),
-            history: BTreeMap::new(),
+            history: History::default(),
             open: Vec::new(),
             run: 0,
             run_begun: false,
@@ -172,66 +125,6 @@ impl Oracle {
             .map_or(self.dram[byte], |copy| copy.data[byte % LINE])
     }
 
-    // ---- questions to the history
-
-    fn past(&self, line: usize) -> &[Past] {
-        self.history.get(&line).map_or(&[], Vec::as_slice)
-    }
-
-    fn happened(&mut self, line: usize, what: Past) {
-        self.history.entry(line).or_default().push(what);
-    }
-
-    /// The last write to a byte of a line, and all that came after it.
-    fn last_write(&self, line: usize, byte: usize) -> Option<(Past, &[Past])> {
-        let past = self.past(line);
-        let i = past.iter().rposition(|p| p.wrote() >> byte & 1 == 1)?;
-        Some((past[i], &past[i + 1..]))
-    }
-
-    /// A coherent write to the line may still wait in the cache.
-    fn maybe_dirty(&self, line: usize) -> bool {
-        self.past(line)
-            .iter()
-            .rev()
-            .take_while(|p| !p.leaves_nothing_dirty())
-            .any(|p| matches!(p, Past::CoherentWrite(_)))
-    }
-
-    /// Bytes whose last writer was coherent, and which may not have reached the PoC.
-    fn uncleaned(&self, line: usize) -> u64 {
-        to_mask((0..LINE).filter(|b| {
-            self.last_write(line, *b).is_some_and(|(last, since)| {
-                matches!(last, Past::CoherentWrite(_))
-                    && !since.iter().any(|p| p.leaves_nothing_dirty())
-            })
-        }))
-    }
-
-    /// Bytes whose last writer was a device behind the caches' back, never invalidated since.
-    fn unseen(&self, line: usize) -> u64 {
-        to_mask((0..LINE).filter(|b| {
-            self.last_write(line, *b).is_some_and(|(last, since)| {
-                matches!(last, Past::DeviceWrite { .. })
-                    && !since.iter().any(|p| p.leaves_no_copy())
-            })
-        }))
-    }
-
-    /// Bytes whose last writer was such a device, and into whose line, before any invalidate, a
-    /// coherent observer then wrote: its old copy's write-back takes the device's bytes with it.
-    fn merged_over(&self, line: usize) -> u64 {
-        to_mask((0..LINE).filter(|b| {
-            self.last_write(line, *b).is_some_and(|(last, since)| {
-                matches!(last, Past::DeviceWrite { .. })
-                    && since
-                        .iter()
-                        .take_while(|p| !p.leaves_no_copy())
-                        .any(|p| matches!(p, Past::CoherentWrite(_)))
-            })
-        }))
-    }
-
     // ---- findings
 
     fn expect(&mut self, kind: HazardKind, line: usize, bytes: u64, wrong: u64) {
@@ -259,8 +152,8 @@ impl Oracle {
     }
 
     fn coherent_read(&mut self, line: usize, bytes: u64) {
-        let stale = self.unseen(line) & bytes;
-        let lost = self.merged_over(line) & bytes & !stale;
+        let stale = self.history.unseen(line) & bytes;
+        let lost = self.history.merged_over(line) & bytes & !stale;
         for (kind, hit) in [
             (HazardKind::MissingInvalidate, stale),
             (HazardKind::WritebackClobber, lost),
@@ -277,16 +170,7 @@ impl Oracle {
         let Some(pending) = self.pending.get(&master).copied() else {
             return;
         };
-        let past = self.past(line);
-        let clean = past.iter().rev().find_map(|p| match p {
-            Past::Clean(run) => Some(*run),
-            _ => None,
-        });
-        let invalidate = past.iter().rev().find_map(|p| match p {
-            Past::Invalidate(run) => Some(*run),
-            _ => None,
-        });
-        if clean == Some(pending) || invalidate == Some(pending) {
+        if self.history.last_runs(line).contains(&Some(pending)) {
             self.expect(HazardKind::MissingBarrier, line, bytes, 0);
         }
     }
@@ -334,17 +218,13 @@ impl Oracle {
         let destroyed = to_mask((0..LINE).filter(|b| {
             let byte = line * LINE + b;
             matches!(
-                self.last_write(line, *b),
+                self.history.last_write(line, *b),
                 Some((Past::DeviceWrite { .. }, _))
             ) && self.dram[byte] == self.truth[byte]
                 && data[*b] != self.truth[byte]
         }));
         self.dram[line * LINE..][..LINE].copy_from_slice(&data);
-        let last_device_write = self.past(line).iter().rev().find_map(|p| match p {
-            Past::DeviceWrite { clobbers, .. } => Some(*clobbers),
-            _ => None,
-        });
-        if destroyed != 0 && last_device_write == Some(true) {
+        if destroyed != 0 && self.history.clobbered(line) {
             self.manifested.push((line as u64, destroyed));
             self.reported_lost
                 .extend(bits(destroyed).map(|b| line * LINE + b));
@@ -398,7 +278,7 @@ impl Oracle {
             copy.data[first..first + data.len()].copy_from_slice(data);
             copy.dirty = true;
         }
-        self.happened(
+        self.history.happened(
             line,
             Past::CoherentWrite(to_mask(first..first + data.len())),
         );
@@ -416,10 +296,10 @@ impl Oracle {
             if self.aliased.contains(&line) {
                 self.cache.remove(&line);
             }
-            self.happened(line, Past::Clean(run));
+            self.history.happened(line, Past::Clean(run));
         }
         if op != CacheOp::Clean {
-            let discarded = self.uncleaned(line);
+            let discarded = self.history.uncleaned(line);
             if discarded != 0 {
                 let wrong = self.wrong(line, discarded, |s, byte| s.dram[byte]);
                 self.expect(HazardKind::DiscardedWrite, line, discarded, wrong);
@@ -427,7 +307,7 @@ impl Oracle {
                     .extend(bits(wrong).map(|b| line * LINE + b));
             }
             self.cache.remove(&line);
-            self.happened(line, Past::Invalidate(run));
+            self.history.happened(line, Past::Invalidate(run));
         }
     }
 
@@ -449,19 +329,19 @@ impl Oracle {
         for (line, first, n) in pieces(at, len) {
             let bytes = to_mask(first..first + n);
             let stored_bytes = if stored.is_some() { bytes } else { 0 };
-            let copied = self.maybe_dirty(line) || !self.aliased.contains(&line);
-            if self.maybe_dirty(line) {
-                let hit = self.uncleaned(line);
+            let copied = self.history.maybe_dirty(line) || !self.aliased.contains(&line);
+            if self.history.maybe_dirty(line) {
+                let hit = self.history.uncleaned(line);
                 let wrong = self.wrong(line, hit & !stored_bytes, |s, byte| s.dram[byte]);
                 self.expect(HazardKind::MismatchedAlias, line, hit, wrong);
-                self.happened(line, Past::AliasPush);
+                self.history.happened(line, Past::AliasPush);
             }
             if stored.is_some() {
                 if let Some(copy) = self.cache.get_mut(&line) {
                     copy.data[first..first + n].copy_from_slice(&data[..n]);
                 }
                 self.dram[line * LINE + first..][..n].copy_from_slice(&data[..n]);
-                self.happened(line, Past::NonCacheableStore(bytes));
+                self.history.happened(line, Past::NonCacheableStore(bytes));
                 self.set_truth(line * LINE + first, &data[..n]);
                 data = &data[n..];
             } else {
@@ -483,8 +363,12 @@ impl Oracle {
     /// A load ought to come from the PoC. The vCPU cannot be stopped from reading ram, so the
     /// first one after cacheable use of the page may read a stale copy, and is found to.
     fn non_cacheable_load(&mut self, line: usize, bytes: u64, copied: bool) {
-        let stale = if copied { self.unseen(line) & bytes } else { 0 };
-        let lost = self.merged_over(line) & bytes & !stale;
+        let stale = if copied {
+            self.history.unseen(line) & bytes
+        } else {
+            0
+        };
+        let lost = self.history.merged_over(line) & bytes & !stale;
         for (kind, hit) in [
             (HazardKind::MismatchedAlias, stale),
             (HazardKind::WritebackClobber, lost),
@@ -511,7 +395,8 @@ impl Oracle {
                 SnoopWrite::WriteThrough => {
                     self.evict(line);
                     self.dram[line * LINE + first..][..n].copy_from_slice(&rest[..n]);
-                    self.happened(line, Past::WriteThrough(to_mask(first..first + n)));
+                    self.history
+                        .happened(line, Past::WriteThrough(to_mask(first..first + n)));
                     self.set_truth(line * LINE + first, &rest[..n]);
                 }
                 SnoopWrite::Allocate => {
@@ -527,8 +412,8 @@ impl Oracle {
         for (line, first, n) in pieces(at, len) {
             let bytes = to_mask(first..first + n);
             let dram = |s: &Self, byte: usize| s.dram[byte];
-            let dirty = self.uncleaned(line) & bytes;
-            let lost = self.merged_over(line) & bytes;
+            let dirty = self.history.uncleaned(line) & bytes;
+            let lost = self.history.merged_over(line) & bytes;
             for (kind, hit) in [
                 (HazardKind::MissingClean, dirty),
                 (HazardKind::WritebackClobber, lost),
@@ -552,12 +437,13 @@ impl Oracle {
                 self.speculate(line);
             }
             self.check_barrier(master, line, bytes);
-            let clobbers = self.maybe_dirty(line);
+            let clobbers = self.history.maybe_dirty(line);
             if clobbers {
                 self.expect(HazardKind::WritebackClobber, line, bytes, 0);
             }
             self.dram[line * LINE + first..][..n].copy_from_slice(&rest[..n]);
-            self.happened(line, Past::DeviceWrite { bytes, clobbers });
+            self.history
+                .happened(line, Past::DeviceWrite { bytes, clobbers });
             self.set_truth(line * LINE + first, &rest[..n]);
             if self.eager && self.cache.get(&line).is_some_and(|copy| copy.dirty) {
                 self.evict(line);

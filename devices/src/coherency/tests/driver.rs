@@ -105,11 +105,9 @@ impl Driver {
         for choice in program {
             driver.step(choice);
         }
-        for buffer in 0..BUFFERS.len() {
-            if driver.mapped[buffer].is_some() {
-                driver.unmap(buffer);
-            }
-            driver.cpu_read(BUFFERS[buffer].clone());
+        for (buffer, range) in BUFFERS.into_iter().enumerate() {
+            driver.unmap(buffer);
+            driver.cpu_read(range);
         }
         driver
     }
@@ -218,8 +216,6 @@ impl Driver {
             }
             (true, 0..=1) => self.write_as(some, MemoryType::NonCacheable),
             (true, 2..=3) => self.read_as(some, MemoryType::NonCacheable),
-            // Coherent memory needs no maintenance, but the device must not be told to go in the
-            // midst of somebody else's.
             (true, 4) => self.device_read(BLIND[0], TransferId::CONTROL, some),
             (true, 5..=6) => self.device_write(BLIND[1], TransferId::CONTROL, some),
             (true, _) => {

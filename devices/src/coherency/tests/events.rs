@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::rig::{self, BASE, SNOOPS};
 use crate::coherency::findings::Occurrence;
+use crate::coherency::line::{MAYBE_DIRTY, NON_CACHEABLE, State, WATCHED};
 use crate::coherency::oracle::{Expected, LINE, OpenTransfer, Oracle, PAGE, pieces};
 use crate::coherency::{Domain, Policy, SnoopWrite};
 use crate::cpu::{CacheOp, MemoryType, SiteId};
@@ -224,6 +225,20 @@ impl Pair {
         }
     }
 
+    /// What the domain's own comments promise of a line's state.
+    fn check_state(&mut self) {
+        for number in 0..(RAM / LINE) as u64 {
+            let (line, cold) = self.domain.lines.with_cold(number);
+            let watched = line.flags & WATCHED != 0;
+            line.watch(Some(cold));
+            assert_eq!(watched, line.flags & WATCHED != 0, "WATCHED, line {number}");
+            let maybe_dirty = line.flags & MAYBE_DIRTY != 0;
+            assert!(maybe_dirty || line.state != State::Dirty && line.uncleaned == 0);
+            assert!(line.flags & NON_CACHEABLE == 0 || line.state != State::Clean);
+            assert_eq!(line.uncleaned & (line.unseen | cold.lost), 0);
+        }
+    }
+
     /// Lines that are not in the cache are the same in both images.
     fn check_invariant(&mut self) {
         let (ram, dram) = (
@@ -356,6 +371,7 @@ proptest! {
         for event in &events {
             pair.apply(event);
             pair.check_data();
+            pair.check_state();
         }
     }
 
