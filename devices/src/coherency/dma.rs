@@ -5,8 +5,7 @@ use super::LINE;
 use super::domain::{Domain, SnoopWrite};
 use super::hash::Item;
 use super::line::{
-    Cold, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, NON_CACHEABLE, PAGE_LINES, State,
-    WATCHED, Who, parts,
+    DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE_LINES, State, WATCHED, Who, parts,
 };
 use super::sanitizer::{Subject, fresh_write};
 use crate::cpu::SiteId;
@@ -37,6 +36,7 @@ impl Domain {
                 self.sanitizer.write_through(&mut s, bytes, who);
             }
             SnoopWrite::Allocate => {
+                self.cacheable_again(number);
                 if !self.lines.line(number).cached() {
                     self.fill(number, SiteId(0));
                 }
@@ -45,7 +45,6 @@ impl Domain {
                 line.state = State::Dirty;
                 line.cached_by = SiteId(0);
                 line.flags |= DMA;
-                line.flags &= !NON_CACHEABLE;
                 let (flags, way) = (line.flags, line.way);
                 self.cache.touch(number, way);
                 if flags & WATCHED != 0 {
@@ -89,30 +88,22 @@ impl Domain {
         }
     }
 
-    /// The lines of a transfer, within RAM.
-    fn lines_of(&self, t: &Transfer) -> std::ops::Range<u64> {
-        let Some(start) = t.pa.checked_sub(self.base).filter(|s| *s < self.len) else {
-            return 0..0;
-        };
-        let end = start.saturating_add(t.len).min(self.len);
-        start / LINE..end.div_ceil(LINE)
-    }
-
-    /// Marks or unmarks the lines that a non-snooping transfer owns.
-    fn own(&mut self, t: &Transfer, id: Option<TransferId>) {
+    /// Marks the lines that a non-snooping transfer owns. The marks only say where to look for an
+    /// owner; the CPU's next access after the end of the transfer takes them away.
+    fn own(&mut self, t: &Transfer, id: TransferId) {
+        // The part within RAM.
+        let end = t.pa.saturating_add(t.len).saturating_sub(self.base);
+        let bytes = t.pa.saturating_sub(self.base)..end.min(self.len);
+        let lines = bytes.start / LINE..bytes.end.div_ceil(LINE);
+        if !self.transfers.own(id, bytes) {
+            return;
+        }
         let flag = match t.direction {
             Direction::ToMemory => IN_FLIGHT_WRITE,
             Direction::FromMemory => IN_FLIGHT_READ,
         };
-        for number in self.lines_of(t) {
-            let (line, cold): (_, &mut Cold) = self.lines.with_cold(number);
-            match id {
-                Some(id) => {
-                    line.flags |= flag;
-                    cold.in_flight = id;
-                }
-                None => line.flags &= !flag,
-            }
+        for number in lines {
+            self.lines.line(number).flags |= flag;
         }
     }
 }
@@ -180,17 +171,13 @@ impl DmaMemory for Domain {
     fn transfer_open(&mut self, master: MasterId, transfer: Transfer) -> TransferId {
         let id = self.transfers.open(master, transfer, self.sanitizer.now);
         if !self.port_snoops(master) {
-            self.own(&transfer, Some(id));
+            self.own(&transfer, id);
         }
         id
     }
 
     fn transfer_close(&mut self, master: MasterId, id: TransferId) {
-        let now = self.sanitizer.now;
-        let snoops = self.port_snoops(master);
-        if let Some(transfer) = self.transfers.close(master, id, now).filter(|_| !snoops) {
-            self.own(&transfer, None);
-        }
+        self.transfers.close(master, id, self.sanitizer.now);
     }
 }
 

@@ -8,15 +8,15 @@ use super::findings::Findings;
 use super::hash::{Item, RunHash};
 use super::images::{ImageError, Images};
 use super::line::{
-    IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines, NON_CACHEABLE, PAGE_LINES, SLOW, State, WATCHED, Who,
-    mask, parts,
+    DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines, MAYBE_DIRTY, NON_CACHEABLE, PAGE_LINES, SLOW,
+    State, WATCHED, Who, mask, parts,
 };
 use super::maintenance::Operations;
 use super::physical::Cache;
 use super::replacement::Policy;
 use super::report::DomainReport;
-use super::sanitizer::{Sanitizer, Subject, fresh_write};
-use super::transfers::Transfers;
+use super::sanitizer::{Alias, Sanitizer, Subject, fresh_write};
+use super::transfers::{Owner, Transfers};
 use super::{LINE, report};
 use crate::cpu::{CacheOp, MemoryType, SiteId};
 use crate::dma::MasterId;
@@ -187,7 +187,7 @@ impl Domain {
     fn load_slow(&mut self, offset: u64, len: u64, site: SiteId, memory: MemoryType) {
         for (number, bytes, _) in parts(offset, len) {
             if memory == MemoryType::NonCacheable {
-                self.non_cacheable(number, 0, site);
+                self.non_cacheable(number, bytes, false, site);
                 continue;
             }
             self.cacheable_again(number);
@@ -203,18 +203,23 @@ impl Domain {
                     self.sanitizer.coherent_read(&mut s, bytes, Who::cpu(site));
                 }
                 if flags & IN_FLIGHT_WRITE != 0 {
-                    self.check_ownership(number, bytes, site);
+                    self.check_ownership(number, bytes, false, site);
                 }
             }
         }
-        self.disturb();
+        self.disturb(offset / LINE);
     }
 
     #[inline(never)]
     fn store_slow(&mut self, offset: u64, len: u64, site: SiteId, memory: MemoryType) {
+        if memory == MemoryType::NonCacheable {
+            // All of it before anything else: where a store crosses lines, dropping the page's
+            // clean copies must not take its second half along.
+            self.images.write_back(offset, len as usize);
+        }
         for (number, bytes, _) in parts(offset, len) {
             if memory == MemoryType::NonCacheable {
-                self.non_cacheable(number, bytes, site);
+                self.non_cacheable(number, bytes, true, site);
                 continue;
             }
             self.cacheable_again(number);
@@ -234,10 +239,10 @@ impl Domain {
                 fresh_write(self.lines.line(number), bytes, Who::cpu(site), now);
             }
             if flags & (IN_FLIGHT_WRITE | IN_FLIGHT_READ) != 0 {
-                self.check_ownership(number, bytes, site);
+                self.check_ownership(number, bytes, true, site);
             }
         }
-        self.disturb();
+        self.disturb(offset / LINE);
     }
 
     /// A `dc` instruction on the line that holds `pa`. Outside RAM: ignored.
@@ -248,7 +253,9 @@ impl Domain {
         };
         let number = offset / LINE;
         let now = self.sanitizer.now;
-        let (operation, effective) = self.sanitizer.ops.line(op, number, site, caller, now);
+        let dma = self.lines.peek(number).is_some_and(|l| l.flags & DMA != 0);
+        let ops = &mut self.sanitizer.ops;
+        let (operation, effective) = ops.line(op, number, dma, site, caller, now);
         if !effective {
             return;
         }
@@ -279,24 +286,18 @@ impl Domain {
         }
     }
 
-    /// An access through a non-cacheable alias, after it took effect in ram; `stored`: the bytes
-    /// that were, if any.
-    fn non_cacheable(&mut self, number: u64, stored: u64, site: SiteId) {
-        let line = self.lines.line(number);
-        if stored == 0
-            && line.flags & NON_CACHEABLE != 0
-            && !line.cached()
-            && line.uncleaned | line.saved_clean == 0
-        {
-            return;
-        }
-        let line = *line;
-        if line.uncleaned | line.saved_clean != 0 || line.flags & WATCHED != 0 {
+    /// An access through a non-cacheable alias, after a store took effect in both images.
+    fn non_cacheable(&mut self, number: u64, bytes: u64, store: bool, site: SiteId) {
+        let line = *self.lines.line(number);
+        let access = match (store, line.flags & NON_CACHEABLE != 0) {
+            (true, _) => Alias::Store,
+            (false, true) => Alias::Load,
+            (false, false) => Alias::FirstLoad,
+        };
+        if line.flags & (WATCHED | MAYBE_DIRTY) != 0 || line.saved_clean != 0 {
             let mut s = Subject::new(&mut self.lines, &self.images, number);
-            self.sanitizer.non_cacheable(&mut s, stored, Who::cpu(site));
-        }
-        if stored != 0 {
-            self.store_to_dram(number, stored);
+            self.sanitizer
+                .non_cacheable(&mut s, bytes, access, Who::cpu(site));
         }
         if line.flags & NON_CACHEABLE == 0 {
             // From now on the page has no clean copies and gets none by speculation.
@@ -315,8 +316,8 @@ impl Domain {
         }
     }
 
-    /// A cacheable access ends the time of the non-cacheable alias.
-    fn cacheable_again(&mut self, number: u64) {
+    /// A cacheable access ends the time of the non-cacheable alias, for the whole page.
+    pub(super) fn cacheable_again(&mut self, number: u64) {
         let (page, index) = self.lines.page(number);
         if page.lines[index].flags & NON_CACHEABLE != 0 {
             for line in &mut page.lines {
@@ -325,22 +326,17 @@ impl Domain {
         }
     }
 
-    fn check_ownership(&mut self, number: u64, bytes: u64, site: SiteId) {
-        let mut s = Subject::new(&mut self.lines, &self.images, number);
-        let id = s.cold.in_flight;
-        let Some(record) = self.transfers.get(id) else {
-            return;
-        };
-        let Some(start) = record.transfer.pa.checked_sub(self.base) else {
-            return;
-        };
-        let owned = parts(start, record.transfer.len.min(self.len))
-            .find(|(n, ..)| *n == number)
-            .map_or(0, |(_, m, _)| m);
-        if owned & bytes != 0 {
-            let owner = Who::device(record.master, id);
-            self.sanitizer
-                .ownership(&mut s, owned & bytes, Who::cpu(site), owner);
+    fn check_ownership(&mut self, number: u64, bytes: u64, store: bool, site: SiteId) {
+        match self.transfers.owner(number, bytes, store) {
+            Owner::Transfer(owner, hit) => {
+                let mut s = Subject::new(&mut self.lines, &self.images, number);
+                self.sanitizer.ownership(&mut s, hit, Who::cpu(site), owner);
+            }
+            Owner::Elsewhere => {}
+            // The transfers that had marked the line are over.
+            Owner::Nobody => {
+                self.lines.line(number).flags &= !(IN_FLIGHT_WRITE | IN_FLIGHT_READ);
+            }
         }
     }
 

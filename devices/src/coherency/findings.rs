@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::hazard::{Actor, Hazard, HazardKind, LastMaintenance};
-use super::line::{Cold, Line, Who};
+use super::line::{Cold, Line, Reported, Who};
 use super::maintenance::Operations;
 use super::{LINE, MAX_HAZARDS};
 use crate::dma::{MasterId, TransferId};
@@ -32,6 +32,20 @@ pub(super) struct Findings {
     hazards: Vec<Hazard>,
     index: HashMap<(HazardKind, u64), u32>,
     dropped: u64,
+    /// Every single occurrence, for tests.
+    #[cfg(test)]
+    pub log: Vec<Occurrence>,
+}
+
+/// One finding on one line, or (without a kind) the destruction of data that one had foreseen.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Occurrence {
+    pub slot: u32,
+    pub kind: Option<HazardKind>,
+    pub line: u64,
+    pub bytes: u64,
+    pub wrong: u64,
 }
 
 impl Findings {
@@ -45,6 +59,7 @@ impl Findings {
         ops: &Operations,
         now: u64,
     ) -> u32 {
+        debug_assert!(f.wrong & !f.bytes == 0, "only bytes concerned can be wrong");
         let slot = match self.index.get(&(f.kind, f.cause)) {
             Some(slot) => *slot,
             None if self.hazards.len() >= MAX_HAZARDS => {
@@ -59,38 +74,44 @@ impl Findings {
                 slot
             }
         };
+        #[cfg(test)]
+        self.log.push(Occurrence {
+            slot,
+            kind: Some(f.kind),
+            line: line_number,
+            bytes: f.bytes,
+            wrong: f.wrong,
+        });
         let Some(hazard) = self.hazards.get_mut(slot as usize - 1) else {
             return 0;
         };
-        if cold.hazard != slot {
-            cold.hazard = slot;
-            cold.reported = 0;
-            cold.reported_wrong = 0;
+        if reported(cold, slot).is_none() {
+            cold.reported = [Reported { slot, wrong: 0 }, cold.reported[0]];
             hazard.lines += 1;
         }
-        let new_wrong = f.wrong & !cold.reported_wrong;
-        if new_wrong != 0 {
-            hazard.manifested = true;
-            hazard.manifested_lines += u64::from(cold.reported_wrong == 0);
-            hazard.wrong_bytes += u64::from(new_wrong.count_ones());
-        }
-        cold.reported |= f.bytes;
-        cold.reported_wrong |= f.wrong;
+        count_wrong(hazard, cold, slot, f.wrong);
         hazard.first_pa = hazard.first_pa.min(line_number * LINE);
         hazard.end_pa = hazard.end_pa.max((line_number + 1) * LINE);
         slot
     }
 
-    /// A threat found earlier came true on one line: `wrong` bytes were destroyed.
-    pub fn manifest(&mut self, slot: u32, wrong: u64) {
-        if let Some(h) = (slot as usize)
-            .checked_sub(1)
-            .and_then(|i| self.hazards.get_mut(i))
-        {
-            h.manifested = true;
-            h.manifested_lines += 1;
-            h.wrong_bytes += u64::from(wrong.count_ones());
-        }
+    /// The write-back clobber found earlier on `line` has come true: `wrong` bytes were destroyed.
+    pub fn manifest(&mut self, line: u64, cold: &mut Cold, wrong: u64) {
+        let slot = cold.clobber;
+        let index = (slot as usize).checked_sub(1);
+        let Some(hazard) = index.and_then(|i| self.hazards.get_mut(i)) else {
+            return;
+        };
+        #[cfg(test)]
+        self.log.push(Occurrence {
+            slot,
+            kind: None,
+            line,
+            bytes: wrong,
+            wrong,
+        });
+        let _ = line;
+        count_wrong(hazard, cold, slot, wrong);
     }
 
     /// The findings so far, and how many there was no room for.
@@ -106,6 +127,24 @@ impl Findings {
     /// How many different findings there are.
     pub fn len(&self) -> usize {
         self.hazards.len()
+    }
+}
+
+/// What was counted of finding `slot` on a line, if that is still known.
+fn reported(cold: &mut Cold, slot: u32) -> Option<&mut Reported> {
+    cold.reported.iter_mut().find(|r| r.slot == slot)
+}
+
+/// Counts wrong bytes of a line, each once.
+fn count_wrong(hazard: &mut Hazard, cold: &mut Cold, slot: u32, wrong: u64) {
+    let mut forgotten = Reported::default();
+    let before = reported(cold, slot).unwrap_or(&mut forgotten);
+    let new = wrong & !before.wrong;
+    if new != 0 {
+        hazard.manifested = true;
+        hazard.manifested_lines += u64::from(before.wrong == 0);
+        hazard.wrong_bytes += u64::from(new.count_ones());
+        before.wrong |= new;
     }
 }
 

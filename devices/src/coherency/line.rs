@@ -41,6 +41,9 @@ pub(super) const IN_FLIGHT_READ: u16 = 1 << 3;
 pub(super) const DMA: u16 = 1 << 4;
 /// `unseen`, `saved_invalidate` or one of the `lost` masks of [`Cold`] is not empty.
 pub(super) const WATCHED: u16 = 1 << 5;
+/// A coherent write has not been cleaned since: the line may be dirty, and may be written back at
+/// any moment. Stays when a device overwrites the bytes at the PoC, which `uncleaned` does not.
+pub(super) const MAYBE_DIRTY: u16 = 1 << 6;
 
 /// Flags that take an access off the fast path.
 pub(super) const SLOW: u16 = NON_CACHEABLE | IN_FLIGHT_WRITE | IN_FLIGHT_READ | WATCHED;
@@ -49,7 +52,7 @@ pub(super) const SLOW: u16 = NON_CACHEABLE | IN_FLIGHT_WRITE | IN_FLIGHT_READ | 
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C, align(64))]
 pub(super) struct Line {
-    /// Bytes that a coherent observer wrote and nobody cleaned since.
+    /// Bytes that a coherent observer wrote last, and nobody cleaned since.
     pub uncleaned: u64,
     /// Bytes that a non-snooping master wrote, with no invalidate since.
     pub unseen: u64,
@@ -86,7 +89,7 @@ impl Line {
 
     /// Brings [`WATCHED`] in line with the masks.
     pub fn watch(&mut self, cold: Option<&Cold>) {
-        let lost = cold.is_some_and(|c| (c.lost | c.saved_lost) != 0);
+        let lost = cold.is_some_and(|c| c.lost != 0 || !c.saved_lost.is_empty());
         if (self.unseen | self.saved_invalidate) != 0 || lost {
             self.flags |= WATCHED;
         } else {
@@ -96,31 +99,86 @@ impl Line {
 }
 
 /// The rest, kept only for pages that DMA has touched.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Cold {
     /// Bytes of non-snooping data in a line that was then written coherently without an
-    /// invalidate: the write-back of the merged line destroys them.
+    /// invalidate: the write-back of the merged line destroys them. A later invalidate does not
+    /// bring them back.
     pub lost: u64,
-    /// Bytes that would be in `lost`, had operation `lost_op` not been done.
-    pub saved_lost: u64,
+    /// Bytes that would be in `lost`, had one operation not been done.
+    pub saved_lost: SavedLost,
     /// Bytes of non-snooping data that a write-back has overwritten in DRAM with other bytes.
     pub destroyed: u64,
-    /// Bytes already counted for `hazard`.
-    pub reported: u64,
-    /// Of these, bytes that were wrong.
-    pub reported_wrong: u64,
-    /// See `saved_lost`.
-    pub lost_op: u32,
-    /// Index + 1 of the last finding on this line; 0: none.
-    pub hazard: u32,
+    /// The last two findings on this line, the latest first.
+    pub reported: [Reported; 2],
     /// Index + 1 of the write-back clobber that threatens this line; 0: none.
     pub clobber: u32,
     /// The last non-snooping writer.
     pub dma_writer: Who,
-    /// The non-snooping transfer that owns the line.
-    pub in_flight: TransferId,
     /// When the last non-snooping write was, in accesses since power-on.
     pub dma_written_at: u64,
+}
+
+/// What a finding has already counted on a line.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Reported {
+    /// Index + 1 of the finding; 0: none.
+    pub slot: u32,
+    /// Bytes that were wrong.
+    pub wrong: u64,
+}
+
+/// For each operation, the bytes that would be lost without it. A byte is in at most one of them:
+/// the device has to write it again before another operation can matter to it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SavedLost {
+    bytes: u64,
+    op: u32,
+    // Seldom more than one operation, so seldom allocated; at most 63.
+    older: Vec<(u64, u32)>,
+}
+
+impl SavedLost {
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0 && self.older.is_empty()
+    }
+
+    /// Without `op`, which is the latest, `bytes` would be lost.
+    pub fn add(&mut self, bytes: u64, op: u32) {
+        if self.op != op {
+            if self.bytes != 0 {
+                self.older.push((self.bytes, self.op));
+            }
+            (self.bytes, self.op) = (0, op);
+        }
+        self.bytes |= bytes;
+    }
+
+    /// `bytes` were written anew.
+    pub fn forget(&mut self, bytes: u64) {
+        self.bytes &= !bytes;
+        self.older.retain_mut(|(b, _)| {
+            *b &= !bytes;
+            *b != 0
+        });
+    }
+
+    /// Takes out an operation that matters to one of `bytes`.
+    pub fn take(&mut self, bytes: u64) -> Option<u32> {
+        if self.bytes & bytes != 0 {
+            self.bytes = 0;
+            return Some(self.op);
+        }
+        let hit = self.older.iter().position(|(b, _)| b & bytes != 0)?;
+        Some(self.older.swap_remove(hit).1)
+    }
+
+    /// Takes out the latest operation, if it is `op`.
+    pub fn remove_latest(&mut self, op: u32) {
+        if self.op == op {
+            self.bytes = 0;
+        }
+    }
 }
 
 /// An [`Actor`] in four bytes: 0 unknown; bit 31 clear: a place in guest code; set: a device,
@@ -174,7 +232,7 @@ impl PageMeta {
     pub fn with_cold(&mut self, index: usize) -> (&mut Line, &mut Cold) {
         let cold = self
             .cold
-            .get_or_insert_with(|| Box::new([Cold::default(); PAGE_LINES]));
+            .get_or_insert_with(|| Box::new(std::array::from_fn(|_| Cold::default())));
         (&mut self.lines[index], &mut cold[index])
     }
 }

@@ -5,14 +5,17 @@
 //! maintenance routines does. It is the unit of the fault hook and of the accounting.
 //!
 //! An operation was *needed* on a line if, had the whole operation not been done, the sanitizer
-//! would later have found a hazard there. That is decided exactly, by carrying along the state
-//! the line would have without its last clean and without its last invalidate (the `saved_*`
-//! masks of [`super::line`]).
+//! would later have found a hazard there. That is decided by carrying along the state the line
+//! would have without its last clean and without its last invalidates (the `saved_*` masks of
+//! [`super::line`]), and it is exact for programs that are correct with the operation.
 
 use super::line::{DMA, Lines};
 use super::report::{MaintenanceOp, MaintenanceReport};
 use super::{LINE, MAX_OPERATIONS};
 use crate::cpu::{CacheOp, SiteId};
+
+/// Extents kept per run. Of lines beyond, only those that were under DMA already count as such.
+const MAX_EXTENTS: usize = 1 << 22;
 
 #[derive(Debug, Clone, Copy)]
 struct Op {
@@ -21,6 +24,8 @@ struct Op {
     caller: SiteId,
     first_line: u64,
     lines: u64,
+    /// Lines under DMA by then, of those without an extent.
+    dma_lines: u64,
     needed: u64,
     at: u64,
     dropped: bool,
@@ -58,11 +63,13 @@ impl Operations {
         }
     }
 
-    /// One `dc` instruction. Returns the operation's number and whether it is to be done.
+    /// One `dc` instruction on a line; `dma`: one that DMA has touched before. Returns the
+    /// operation's number and whether it is to be done.
     pub fn line(
         &mut self,
         op: CacheOp,
         line: u64,
+        dma: bool,
         site: SiteId,
         caller: SiteId,
         at: u64,
@@ -78,29 +85,35 @@ impl Operations {
                 caller,
                 first_line,
                 lines: 0,
+                dma_lines: 0,
                 needed: 0,
                 at,
                 dropped,
             });
         }
         let number = self.ops.len() as u32;
+        // What comes after the last operation counts as part of it, but is done.
+        let beyond = !self.open;
         let Some(current) = self.ops.last_mut() else {
             return (0, true);
         };
         current.lines += 1;
+        let room = self.extents.len() < MAX_EXTENTS;
         match self.extents.last_mut() {
             Some(e) if e.number == number && e.line + e.count == line => e.count += 1,
-            _ => self.extents.push(Extent {
+            _ if room => self.extents.push(Extent {
                 number,
                 line,
                 count: 1,
             }),
+            _ => current.dma_lines += u64::from(dma),
         }
-        if !current.dropped {
+        let effective = !current.dropped || beyond;
+        if effective {
             self.cleaned += u64::from(op != CacheOp::Invalidate);
             self.invalidated += u64::from(op != CacheOp::Clean);
         }
-        (number, !current.dropped)
+        (number, effective)
     }
 
     /// A DSB: the operation is complete.
@@ -131,7 +144,7 @@ impl Operations {
 
     /// The account of the run so far.
     pub fn report(&self, lines: &Lines) -> MaintenanceReport {
-        let mut dma_lines = vec![0u64; self.ops.len()];
+        let mut dma_lines: Vec<u64> = self.ops.iter().map(|op| op.dma_lines).collect();
         for extent in &self.extents {
             let hit = (extent.line..extent.line + extent.count)
                 .filter(|line| lines.peek(*line).is_some_and(|l| l.flags & DMA != 0))
@@ -154,15 +167,14 @@ impl Operations {
                 first_pa: op.first_line * LINE,
                 lines: op.lines,
                 dma_lines,
-                needed_lines: op.needed,
+                // A line can be done twice, and needs no DMA for an invalidate to discard what
+                // the clean before it has saved.
+                needed_lines: op.needed.min(dma_lines),
                 at: op.at,
                 dropped: op.dropped,
             })
             .collect();
-        let needed = operations
-            .iter()
-            .map(|op| op.needed_lines.min(op.dma_lines))
-            .sum();
+        let needed = operations.iter().map(|op| op.needed_lines).sum();
         let touched: u64 = operations.iter().map(|op| op.dma_lines).sum();
         MaintenanceReport {
             cleaned: self.cleaned,

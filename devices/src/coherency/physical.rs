@@ -19,8 +19,9 @@ pub(super) struct Cache {
     directory: Option<Directory>,
     rng: Rng,
     counters: CacheCounters,
-    /// Pages (by their first line) that DMA has touched, for `random`.
+    /// Pages (by their first line) that DMA has touched last, for `random`: a ring.
     haunts: Vec<u64>,
+    next_haunt: usize,
 }
 
 impl Cache {
@@ -31,6 +32,7 @@ impl Cache {
             rng: Rng::new(seed),
             counters: CacheCounters::default(),
             haunts: Vec::new(),
+            next_haunt: 0,
         }
     }
 
@@ -44,6 +46,21 @@ impl Cache {
 
     pub fn counters(&self) -> CacheCounters {
         self.counters
+    }
+
+    /// Remembers the page of a line that DMA has touched.
+    fn haunt(&mut self, number: u64) {
+        let page = number / PAGE_LINES as u64 * PAGE_LINES as u64;
+        let at = self.next_haunt;
+        let last = (at + HAUNTS - 1) % HAUNTS;
+        if self.haunts.get(last) == Some(&page) {
+            return;
+        }
+        match self.haunts.get_mut(at) {
+            Some(oldest) => *oldest = page,
+            None => self.haunts.push(page),
+        }
+        self.next_haunt = (at + 1) % HAUNTS;
     }
 
     pub fn count_dma(&mut self, read: usize, written: usize) {
@@ -89,11 +106,14 @@ impl Domain {
         self.invalidate(number);
     }
 
-    /// `dc cvac`: dirty data goes to DRAM, the line stays.
+    /// `dc cvac`: dirty data goes to DRAM, the line stays; but a page that is in use through a
+    /// non-cacheable alias keeps no clean copies.
     pub(super) fn clean_line(&mut self, number: u64) {
         if self.lines.line(number).state == State::Dirty {
             self.write_back(number);
-            self.lines.line(number).state = State::Clean;
+            if self.lines.line(number).flags & NON_CACHEABLE != 0 {
+                self.drop_line(number);
+            }
         }
     }
 
@@ -136,18 +156,6 @@ impl Domain {
         }
     }
 
-    /// Copies stored bytes of a line, which are in ram, to dram as well.
-    pub(super) fn store_to_dram(&mut self, number: u64, stored: u64) {
-        let mut rest = stored;
-        while rest != 0 {
-            let start = u64::from(rest.trailing_zeros());
-            let len = u64::from((rest >> start).trailing_ones());
-            self.images
-                .write_back(number * super::LINE + start, len as usize);
-            rest &= !super::line::mask(start, len);
-        }
-    }
-
     /// Just before a master touches a line: what a malicious cache would do.
     pub(super) fn before_dma(&mut self, number: u64, non_snooping_write: bool) {
         match self.cache.policy {
@@ -166,11 +174,7 @@ impl Domain {
                 self.evict(number);
             }
             Policy::Random => {
-                let page = number / PAGE_LINES as u64 * PAGE_LINES as u64;
-                let haunts = &mut self.cache.haunts;
-                if haunts.len() < HAUNTS && haunts.last() != Some(&page) {
-                    haunts.push(page);
-                }
+                self.cache.haunt(number);
                 self.gamble(number);
             }
             _ => {}
@@ -178,7 +182,7 @@ impl Domain {
     }
 
     /// A speculative fill, where the architecture allows one.
-    fn speculate(&mut self, number: u64) {
+    pub(super) fn speculate(&mut self, number: u64) {
         let line = self.lines.line(number);
         if !line.cached() && line.flags & NON_CACHEABLE == 0 {
             self.hash.add(Item::Fill, number);
@@ -194,12 +198,20 @@ impl Domain {
         }
     }
 
-    /// The `random` policy's chance to disturb some buffer, at each access that misses.
+    /// The `random` policy's chance to disturb some buffer, at each access of the CPU that misses:
+    /// either what the CPU is at work on, or any line of a page that was under DMA.
     #[inline]
-    pub(super) fn disturb(&mut self) {
-        if self.cache.policy == Policy::Random && !self.cache.haunts.is_empty() {
+    pub(super) fn disturb(&mut self, number: u64) {
+        if self.cache.policy != Policy::Random || self.cache.haunts.is_empty() {
+            return;
+        }
+        let line = if self.cache.rng.below(2) == 0 {
+            number.saturating_sub(self.cache.rng.below(8))
+        } else {
             let haunt = self.cache.rng.below(self.cache.haunts.len() as u64) as usize;
-            let line = self.cache.haunts[haunt] + self.cache.rng.below(PAGE_LINES as u64);
+            self.cache.haunts[haunt] + self.cache.rng.below(PAGE_LINES as u64)
+        };
+        if self.lines.line(line).flags & DMA != 0 {
             self.gamble(line);
         }
     }

@@ -9,7 +9,7 @@
 use super::findings::{Finding, Findings};
 use super::hazard::HazardKind;
 use super::images::Images;
-use super::line::{Cold, DMA, Line, Lines, Who};
+use super::line::{Cold, DMA, Line, Lines, MAYBE_DIRTY, Who};
 use super::maintenance::Operations;
 use crate::cpu::CacheOp;
 
@@ -21,6 +21,17 @@ pub(super) struct Sanitizer {
     /// For each master, the operation no DSB had completed when it was last told to go; 0: none.
     pub pending: Vec<u32>,
     pub now: u64,
+}
+
+/// What an access through a non-cacheable alias is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Alias {
+    Store,
+    /// A load.
+    Load,
+    /// A load that is the page's first since cacheable use. It ought to come from the PoC, but
+    /// nobody can stop the vCPU from reading ram, where a clean copy may be stale.
+    FirstLoad,
 }
 
 /// One line under judgement: its number, its state, and both images for the question of whether
@@ -59,10 +70,18 @@ impl Sanitizer {
         if s.line.saved_invalidate & bytes != 0 {
             self.ops.needed(s.line.invalidate_op);
             s.line.saved_invalidate = 0;
+            s.cold.saved_lost.remove_latest(s.line.invalidate_op);
         }
-        if s.cold.saved_lost & bytes != 0 {
-            self.ops.needed(s.cold.lost_op);
-            s.cold.saved_lost = 0;
+        self.saved_from_loss(s, bytes);
+    }
+
+    /// Earlier invalidates were needed if without one of them `bytes` would have been lost.
+    fn saved_from_loss(&mut self, s: &mut Subject<'_>, bytes: u64) {
+        while let Some(op) = s.cold.saved_lost.take(bytes) {
+            self.ops.needed(op);
+            if op == s.line.invalidate_op {
+                s.line.saved_invalidate = 0;
+            }
         }
     }
 
@@ -76,38 +95,34 @@ impl Sanitizer {
 
     /// A CPU or a snooping master reads.
     pub fn coherent_read(&mut self, s: &mut Subject<'_>, bytes: u64, reader: Who) {
-        let unseen = s.line.unseen & bytes;
-        // Lost bytes are unseen ones to which the observer's own line has added a store.
-        let lost = s.cold.lost & bytes;
-        if unseen | lost != 0 {
-            let stale = unseen | if s.line.uncleaned != 0 { lost } else { 0 };
-            let (kind, hit, wrong) = if stale != 0 {
-                (
-                    HazardKind::MissingInvalidate,
-                    stale,
-                    s.images.difference(s.number) & stale,
-                )
-            } else {
-                (HazardKind::WritebackClobber, lost, s.cold.destroyed & lost)
-            };
-            // One hazard per writing transfer and class of reader.
-            let class = reader.device_master().map_or(0, |m| u64::from(m.0) + 1);
-            self.record_stale(s, kind, class, hit, wrong, reader);
-        }
+        let stale = s.line.unseen & bytes;
+        self.record_stale(s, HazardKind::MissingInvalidate, stale, reader);
+        let lost = s.cold.lost & bytes & !stale;
+        self.record_stale(s, HazardKind::WritebackClobber, lost, reader);
         self.invalidate_was_needed(s, bytes);
         s.rewatch();
     }
 
-    fn record_stale(
+    /// `reader` reads `bytes` of a device's data in ram, and may not get them.
+    fn record_stale(&mut self, s: &mut Subject<'_>, kind: HazardKind, bytes: u64, reader: Who) {
+        if bytes != 0 {
+            // A copy of before the device's write, or DRAM after that copy's write-back.
+            let wrong = s.images.difference(s.number) | s.cold.destroyed;
+            self.record_unread(s, kind, bytes, wrong & bytes, reader);
+        }
+    }
+
+    fn record_unread(
         &mut self,
         s: &mut Subject<'_>,
         kind: HazardKind,
-        class: u64,
         bytes: u64,
         wrong: u64,
         reader: Who,
     ) {
         let writer = s.cold.dma_writer;
+        // One hazard per writing transfer and class of reader.
+        let class = reader.device_master().map_or(0, |m| u64::from(m.0) + 1);
         let f = Finding {
             kind,
             cause: u64::from(writer.bits()) | class << 32,
@@ -126,16 +141,15 @@ impl Sanitizer {
     pub fn coherent_write(&mut self, s: &mut Subject<'_>, bytes: u64, writer: Who) {
         // The store merges into whatever copy the observer has. If that copy was not invalidated
         // since the device wrote, its write-back destroys the device's other bytes.
+        s.line.unseen &= !bytes;
+        s.line.saved_invalidate &= !bytes;
         s.cold.lost = (s.cold.lost | s.line.unseen) & !bytes;
-        let saved = s.line.saved_invalidate & !bytes;
-        if saved != 0 {
-            s.cold.saved_lost = saved;
-            s.cold.lost_op = s.line.invalidate_op;
+        s.cold.saved_lost.forget(bytes);
+        if s.line.saved_invalidate != 0 {
+            let (saved, op) = (s.line.saved_invalidate, s.line.invalidate_op);
+            s.cold.saved_lost.add(saved, op);
         }
-        s.cold.saved_lost &= !bytes;
         s.cold.destroyed &= !bytes;
-        s.line.unseen = 0;
-        s.line.saved_invalidate = 0;
         fresh_write(s.line, bytes, writer, self.now);
         s.rewatch();
     }
@@ -149,6 +163,7 @@ impl Sanitizer {
         s.line.writer = writer;
         s.line.written_at = self.now;
         s.line.flags |= DMA;
+        s.line.flags &= !MAYBE_DIRTY;
         self.overwritten(s, bytes);
     }
 
@@ -172,12 +187,9 @@ impl Sanitizer {
         let lost = s.cold.lost & bytes;
         if lost != 0 {
             let wrong = s.cold.destroyed & lost;
-            self.record_stale(s, HazardKind::WritebackClobber, 0, lost, wrong, reader);
+            self.record_unread(s, HazardKind::WritebackClobber, lost, wrong, reader);
         }
-        if s.cold.saved_lost & bytes != 0 {
-            self.ops.needed(s.cold.lost_op);
-            s.cold.saved_lost = 0;
-        }
+        self.saved_from_loss(s, bytes);
         self.clean_was_needed(s.line, bytes);
         self.check_barrier(s, bytes, reader);
         s.rewatch();
@@ -187,7 +199,8 @@ impl Sanitizer {
     pub fn non_snooping_write(&mut self, s: &mut Subject<'_>, bytes: u64, writer: Who) {
         s.line.flags |= DMA;
         self.check_barrier(s, bytes, writer);
-        if s.line.uncleaned != 0 {
+        s.cold.clobber = 0;
+        if s.line.flags & MAYBE_DIRTY != 0 {
             let f = Finding {
                 kind: HazardKind::WritebackClobber,
                 cause: u64::from(writer.bits()),
@@ -237,7 +250,7 @@ impl Sanitizer {
     /// New data at the PoC replaces whatever had been lost there.
     fn overwritten(&mut self, s: &mut Subject<'_>, bytes: u64) {
         s.cold.lost &= !bytes;
-        s.cold.saved_lost &= !bytes;
+        s.cold.saved_lost.forget(bytes);
         s.cold.destroyed &= !bytes;
         s.rewatch();
     }
@@ -254,15 +267,28 @@ impl Sanitizer {
         site: Who,
     ) {
         let line = lines.line(number);
+        // Whatever an operation has done to the line before falls away with it.
+        let cleaned_before = line.clean_op == operation;
+        let invalidated_before = line.invalidate_op == operation;
+        line.flags &= !MAYBE_DIRTY;
         if op != CacheOp::Invalidate {
-            line.saved_clean = line.uncleaned;
+            let saved = if cleaned_before { line.saved_clean } else { 0 };
+            line.saved_clean = saved | line.uncleaned;
             line.uncleaned = 0;
             line.clean_op = operation;
         }
         if op != CacheOp::Clean {
             let discarded = line.uncleaned;
-            self.clean_was_needed_before_invalidate(line, op);
-            line.saved_invalidate = line.unseen;
+            if op == CacheOp::Invalidate && !cleaned_before {
+                // Without the last clean, this invalidate would discard the data.
+                self.clean_was_needed(line, u64::MAX);
+            }
+            let saved = if invalidated_before {
+                line.saved_invalidate
+            } else {
+                0
+            };
+            line.saved_invalidate = saved | line.unseen;
             line.unseen = 0;
             if discarded != 0 {
                 self.discarded(lines, images, number, discarded, operation, site);
@@ -271,13 +297,6 @@ impl Sanitizer {
         }
         let (page, index) = lines.page(number);
         page.lines[index].watch(page.cold.as_deref().map(|cold| &cold[index]));
-    }
-
-    fn clean_was_needed_before_invalidate(&mut self, line: &mut Line, op: CacheOp) {
-        if op == CacheOp::Invalidate {
-            // Without that clean, this invalidate would discard the data.
-            self.clean_was_needed(line, u64::MAX);
-        }
     }
 
     fn discarded(
@@ -302,14 +321,12 @@ impl Sanitizer {
         };
         self.record(&mut s, f);
         s.line.uncleaned = 0;
-        // The merged line is gone before it could destroy anything.
-        s.cold.lost = 0;
-        s.cold.saved_lost = 0;
     }
 
-    /// An access through a non-cacheable alias. `bytes` are stored ones, or none for a load.
-    pub fn non_cacheable(&mut self, s: &mut Subject<'_>, bytes: u64, site: Who) {
-        if s.line.uncleaned != 0 {
+    /// An access through a non-cacheable alias, whose stored bytes are in both images.
+    pub fn non_cacheable(&mut self, s: &mut Subject<'_>, bytes: u64, access: Alias, site: Who) {
+        let copied = access == Alias::FirstLoad || s.line.flags & MAYBE_DIRTY != 0;
+        if s.line.flags & MAYBE_DIRTY != 0 {
             let hit = s.line.uncleaned;
             let f = Finding {
                 kind: HazardKind::MismatchedAlias,
@@ -323,11 +340,24 @@ impl Sanitizer {
             };
             self.record(s, f);
             s.line.uncleaned = 0;
+            s.line.flags &= !MAYBE_DIRTY;
         }
         self.clean_was_needed(s.line, u64::MAX);
-        s.line.unseen &= !bytes;
-        s.line.saved_invalidate &= !bytes;
-        self.overwritten(s, bytes);
+        if access == Alias::Store {
+            s.line.unseen &= !bytes;
+            s.line.saved_invalidate &= !bytes;
+            self.overwritten(s, bytes);
+            return;
+        }
+        if copied {
+            let stale = s.line.unseen & bytes;
+            self.record_stale(s, HazardKind::MismatchedAlias, stale, site);
+            self.invalidate_was_needed(s, bytes);
+        }
+        let lost = s.cold.lost & bytes & !if copied { s.line.unseen } else { 0 };
+        self.record_stale(s, HazardKind::WritebackClobber, lost, site);
+        self.saved_from_loss(s, bytes);
+        s.rewatch();
     }
 
     /// A CPU touches a line that a transfer in flight owns.
@@ -351,8 +381,7 @@ impl Sanitizer {
         let destroyed = s.images.difference(s.number) & foreign & !s.cold.destroyed;
         if destroyed != 0 {
             s.cold.destroyed |= destroyed;
-            let clobber = s.cold.clobber;
-            self.findings.manifest(clobber, destroyed);
+            self.findings.manifest(s.number, s.cold, destroyed);
         }
     }
 }
@@ -360,6 +389,7 @@ impl Sanitizer {
 /// The bookkeeping of a coherent write to a line without unseen or lost bytes: the hot path.
 #[inline]
 pub(super) fn fresh_write(line: &mut Line, bytes: u64, writer: Who, now: u64) {
+    line.flags |= MAYBE_DIRTY;
     line.uncleaned |= bytes;
     line.saved_clean &= !bytes;
     line.writer = writer;

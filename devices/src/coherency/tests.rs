@@ -1,1 +1,10 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Property tests of the whole domain.
 
+mod counts;
+mod determinism;
+mod driver;
+mod events;
+mod hostile;
+mod mutation;
+mod rig;

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What the domain costs: time per access of the CPU, and DMA throughput beside a plain memcpy of
+//! the same size.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use staleline_devices::coherency::{Domain, DomainConfig, LINE, Policy, SnoopWrite};
+use staleline_devices::cpu::{CacheOp, MemoryType, SiteId};
+use staleline_devices::dma::{DmaMemory, MasterId, TransferId};
+use vm_memory::MmapRegion;
+
+const BASE: u64 = 0x4000_0000;
+const RAM: u64 = 16 << 20;
+const SNOOPING: MasterId = MasterId(0);
+const BLIND: MasterId = MasterId(1);
+
+/// Bytes per DMA access, and the region that accesses rotate through: as a ring of buffers does.
+const PAGE: u64 = 4096;
+const RING: u64 = 1 << 20;
+
+fn domain(policy: Policy) -> Domain {
+    let config = DomainConfig {
+        base: BASE,
+        ram_bytes: RAM,
+        policy,
+        snoop_write: SnoopWrite::WriteThrough,
+        seed: 1,
+        snoops: vec![true, false],
+        drop_operation: None,
+    };
+    let ram = MmapRegion::new(RAM as usize).expect("memory for the bench");
+    Domain::new(&config, ram).expect("a domain")
+}
+
+/// Calls `access` with addresses that walk through `bytes` by `step`, over and over.
+fn walk(iterations: u64, bytes: u64, step: u64, mut access: impl FnMut(u64)) {
+    let mut at = 0;
+    for _ in 0..iterations {
+        access(BASE + at);
+        at += step;
+        if at >= bytes {
+            at = 0;
+        }
+    }
+}
+
+fn cpu(c: &mut Criterion) {
+    let mut group = c.benchmark_group("cpu");
+    group.throughput(Throughput::Elements(1));
+    let site = SiteId(1);
+    let memory = MemoryType::Cacheable;
+    for policy in [Policy::Zynqmp, Policy::Lazy] {
+        let hot = 32 << 10;
+        let mut d = domain(policy);
+        walk(hot / LINE, hot, LINE, |pa| d.load(pa, 8, site, memory));
+        group.bench_function(BenchmarkId::new("load hit", policy.name()), |b| {
+            b.iter_custom(|n| {
+                let start = Instant::now();
+                walk(n, hot, 8, |pa| d.load(black_box(pa), 8, site, memory));
+                start.elapsed()
+            });
+        });
+        group.bench_function(BenchmarkId::new("store hit", policy.name()), |b| {
+            b.iter_custom(|n| {
+                let start = Instant::now();
+                walk(n, hot, 8, |pa| d.store(black_box(pa), 8, site, memory));
+                start.elapsed()
+            });
+        });
+        let mut d = domain(policy);
+        group.bench_function(BenchmarkId::new("load miss", policy.name()), |b| {
+            b.iter_custom(|n| misses(&mut d, policy, n));
+        });
+    }
+    group.finish();
+}
+
+/// Time of `n` loads that all miss.
+fn misses(d: &mut Domain, policy: Policy, n: u64) -> Duration {
+    let (site, memory) = (SiteId(1), MemoryType::Cacheable);
+    if policy == Policy::Zynqmp {
+        // Eight times the cache, in order: no line lives to its next use.
+        let start = Instant::now();
+        walk(n, RAM / 2, LINE, |pa| {
+            d.load(black_box(pa), 8, site, memory);
+        });
+        return start.elapsed();
+    }
+    // A cache without bounds misses only what was invalidated.
+    let mut time = Duration::ZERO;
+    let mut rest = n;
+    while rest > 0 {
+        let lines = rest.min(RING / LINE);
+        walk(lines, RING, LINE, |pa| {
+            d.maintain(CacheOp::Invalidate, pa, site, SiteId(0));
+        });
+        d.barrier();
+        let start = Instant::now();
+        walk(lines, RING, LINE, |pa| {
+            d.load(black_box(pa), 8, site, memory);
+        });
+        time += start.elapsed();
+        rest -= lines;
+    }
+    time
+}
+
+fn dma(c: &mut Criterion) {
+    let mut group = c.benchmark_group("dma 4 KiB");
+    group.throughput(Throughput::Bytes(PAGE));
+    let mut buf = vec![0u8; PAGE as usize];
+    let id = TransferId::CONTROL;
+
+    let mut peer = vec![0u8; RING as usize];
+    group.bench_function("peer: memcpy", |b| {
+        b.iter_custom(|n| {
+            let start = Instant::now();
+            walk(n, RING, PAGE, |pa| {
+                let at = (pa - BASE) as usize;
+                peer[at..at + PAGE as usize].copy_from_slice(black_box(&buf));
+            });
+            black_box(&mut peer);
+            start.elapsed()
+        });
+    });
+
+    for (name, master) in [("snooping", SNOOPING), ("non-snooping", BLIND)] {
+        let mut d = domain(Policy::Zynqmp);
+        group.bench_function(BenchmarkId::new("read", name), |b| {
+            b.iter_custom(|n| {
+                let start = Instant::now();
+                walk(n, RING, PAGE, |pa| {
+                    let done = d.dma_read(master, id, pa, black_box(&mut buf));
+                    done.expect("within RAM");
+                });
+                start.elapsed()
+            });
+        });
+        let mut d = domain(Policy::Zynqmp);
+        group.bench_function(BenchmarkId::new("write", name), |b| {
+            b.iter_custom(|n| {
+                let start = Instant::now();
+                walk(n, RING, PAGE, |pa| {
+                    let done = d.dma_write(master, id, pa, black_box(&buf));
+                    done.expect("within RAM");
+                });
+                start.elapsed()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(400))
+        .measurement_time(Duration::from_millis(1200));
+    targets = cpu, dma
+}
+criterion_main!(benches);

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What a hazard of the report counts.
+
+use super::rig::{self, BASE};
+use crate::coherency::hazard::{Actor, HazardKind};
+use crate::coherency::{Domain, Policy, SnoopWrite};
+use crate::cpu::{CacheOp, MemoryType, SiteId};
+use crate::dma::{DmaMemory, MasterId, TransferId};
+
+const SNOOPING: MasterId = MasterId(0);
+const BLIND: MasterId = MasterId(1);
+const ID: TransferId = TransferId::CONTROL;
+
+fn domain() -> Domain {
+    rig::domain(&rig::config(8192, Policy::Lazy, SnoopWrite::Allocate))
+}
+
+fn load(d: &mut Domain, at: u64, size: u32) {
+    d.load(BASE + at, size, SiteId(1), MemoryType::Cacheable);
+}
+
+fn store(d: &mut Domain, at: usize, data: &[u8]) {
+    rig::store(d, at, data, SiteId(2), MemoryType::Cacheable);
+}
+
+/// However often, by whatever pieces, and with whatever in between stale bytes are read.
+#[test]
+fn a_wrong_byte_counts_once() {
+    let mut d = domain();
+    // Two lines cached, then written behind the cache's back; 4 bytes keep their value.
+    load(&mut d, 0, 8);
+    load(&mut d, 64, 8);
+    let mut data = [7; 100];
+    data[10..14].fill(0);
+    d.dma_write(BLIND, ID, BASE, &data).unwrap();
+    for _ in 0..3 {
+        for at in (0..128).step_by(8) {
+            load(&mut d, at, 8);
+            let mut buf = [0; 8];
+            d.dma_read(SNOOPING, ID, BASE + at, &mut buf).unwrap();
+        }
+    }
+    let hazards = d.report().hazards;
+    assert_eq!(hazards.len(), 2, "one for each reader");
+    for h in &hazards {
+        assert_eq!(h.kind, HazardKind::MissingInvalidate);
+        assert!(h.manifested);
+        assert_eq!((h.lines, h.manifested_lines, h.wrong_bytes), (2, 2, 96));
+        assert_eq!((h.first_pa, h.end_pa), (BASE, BASE + 128));
+        assert_eq!(h.master, BLIND);
+    }
+    assert_eq!(hazards[0].reader, Actor::Cpu { site: SiteId(1) });
+}
+
+#[test]
+fn a_destroyed_byte_counts_once_when_read_too() {
+    let mut d = domain();
+    store(&mut d, 0, &[1; 8]);
+    d.dma_write(BLIND, ID, BASE + 16, &[9; 20]).unwrap();
+    assert!(!d.report().hazards[0].manifested);
+    // The store merges into the old copy, which is then written back: the 20 bytes are gone.
+    store(&mut d, 0, &[2; 8]);
+    d.maintain(CacheOp::CleanInvalidate, BASE, SiteId(3), SiteId(0));
+    load(&mut d, 16, 32);
+    let hazards = d.report().hazards;
+    assert_eq!(hazards.len(), 1);
+    assert_eq!(hazards[0].kind, HazardKind::WritebackClobber);
+    let counts = (hazards[0].lines, hazards[0].manifested_lines);
+    assert_eq!((counts, hazards[0].wrong_bytes), ((1, 1), 20));
+}
