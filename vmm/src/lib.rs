@@ -17,4 +17,3 @@ pub mod result;
 pub mod run;
 pub mod scenario;
 pub mod symbols;
-

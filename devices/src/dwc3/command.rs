@@ -97,12 +97,12 @@ impl Core {
                 true
             }
             GET_STATE => true,
+            SET_STALL if endpoint.is_control() => {
+                control.stall();
+                true
+            }
             SET_STALL => {
-                if endpoint.is_control() {
-                    control.stall();
-                } else {
-                    endpoint.stalled = true;
-                }
+                endpoint.stalled = true;
                 true
             }
             CLEAR_STALL => {
@@ -117,13 +117,9 @@ impl Core {
                 }
                 started
             }
-            UPDATE_TRANSFER => {
-                if endpoint.state == State::Active {
-                    endpoint.doorbell(&mut io);
-                    true
-                } else {
-                    false
-                }
+            UPDATE_TRANSFER if endpoint.state == State::Active => {
+                endpoint.doorbell(&mut io);
+                true
             }
             END_TRANSFER => {
                 // Of a disabled endpoint too: the driver disables it first

@@ -19,6 +19,9 @@ use crate::usb::{InResult, OutResult, SetupResult};
 const OUT: usize = 0;
 const IN: usize = 1;
 
+/// TRBs of the stages after the SETUP packet.
+const STAGES: [TrbKind; 3] = [TrbKind::Data, TrbKind::Status2, TrbKind::Status3];
+
 /// Where the host is in a control transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Stage {
@@ -54,6 +57,23 @@ impl Control {
         if self.setup_waits {
             self.cut_short(endpoints, io);
         }
+    }
+
+    /// Bus reset or disconnection. A stage that is started completes like one that a SETUP packet
+    /// cuts short: else the driver could not start a SETUP TRB on physical endpoint 0, whose
+    /// transfer it believes to be active (`dwc3_ep0_reset_state`, `dwc3_ep0_start_trans`). A
+    /// status stage that the driver awaits stays on record: it takes no notice of the reset then,
+    /// and must be asked for that stage before it starts a SETUP TRB.
+    pub(super) fn reset(&mut self, endpoints: &mut [Endpoint; ENDPOINTS], io: &mut Io<'_, '_>) {
+        for n in [OUT, IN] {
+            if front(&endpoints[n], &STAGES).is_some() {
+                finish(&mut endpoints[n], io, TRBSTS_SETUP_PENDING);
+            }
+        }
+        *self = Control {
+            stage: self.stage,
+            ..Control::default()
+        };
     }
 
     /// A SETUP packet.
@@ -110,8 +130,7 @@ impl Control {
     /// status stage (`dwc3_ep0_xfernotready` then starts over).
     fn cut_short(&mut self, endpoints: &mut [Endpoint; ENDPOINTS], io: &mut Io<'_, '_>) {
         for n in [OUT, IN] {
-            let kinds = [TrbKind::Data, TrbKind::Status2, TrbKind::Status3];
-            if front(&endpoints[n], &kinds).is_none() {
+            if front(&endpoints[n], &STAGES).is_none() {
                 continue;
             }
             let was_data = front(&endpoints[n], &[TrbKind::Data]).is_some();

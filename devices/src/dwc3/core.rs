@@ -192,10 +192,10 @@ impl Core {
         };
         let speed = best.min(own);
         self.link = Some(speed);
-        self.control = Control::default();
         self.show_link();
+        let (endpoints, control, mut io) = self.split(dma);
+        control.reset(endpoints, &mut io);
         // In this order: the driver takes only a reset for the start of a session.
-        let (_, _, mut io) = self.split(dma);
         io.post_device(DeviceEvent::Reset);
         io.post_device(DeviceEvent::ConnectDone);
         Some(speed)
@@ -206,9 +206,9 @@ impl Core {
         if self.link.take().is_none() {
             return;
         }
-        self.control = Control::default();
         self.show_link();
-        let (_, _, mut io) = self.split(dma);
+        let (endpoints, control, mut io) = self.split(dma);
+        control.reset(endpoints, &mut io);
         io.post_device(DeviceEvent::Disconnect);
     }
 }

@@ -238,8 +238,13 @@ impl Endpoint {
     pub(super) fn fetch(&mut self, io: &mut Io<'_, '_>) {
         let mut links = 0;
         let mut skipped = 0;
+        let mut first_skipped = None;
         while self.may_fetch && self.state == State::Active && self.queue.len() < CACHE {
             let (endpoint, at) = (self.number, self.next);
+            // Once round a small ring: what follows is in the cache already.
+            if self.queue.front().is_some_and(|front| front.at == at) {
+                break;
+            }
             let mut bytes = [0; TRB_BYTES as usize];
             if let Err(source) = io.dma.read(TransferId::CONTROL, at, &mut bytes) {
                 let fault = Fault::Bus {
@@ -250,7 +255,8 @@ impl Endpoint {
                 return self.fail(io, fault);
             }
             let trb = Trb::from_bytes(bytes);
-            if !trb.hwo() {
+            // Skipping leaves HWO set: once round the ring, what follows has been skipped already.
+            if !trb.hwo() || first_skipped == Some(at) {
                 self.may_fetch = false;
                 break;
             }
@@ -265,6 +271,7 @@ impl Endpoint {
             links = 0;
             self.next = at.wrapping_add(TRB_BYTES);
             if self.skip {
+                first_skipped.get_or_insert(at);
                 skipped += 1;
                 if skipped > CHAIN_LIMIT {
                     return self.fail(io, Fault::EndlessChain { endpoint, pa: at });

@@ -27,7 +27,22 @@
 //! # Not modelled
 //!
 //! Isochronous transfers (Start Transfer on such an endpoint is refused), bulk streams, link power
-//! states (no suspend, resume or LPM), interrupt moderation, the host and OTG roles.
+//! states (no suspend, resume or LPM), interrupt moderation, the host and OTG roles, XferNotReady of
+//! bulk endpoints. Interrupt endpoints move data like bulk ones, without service intervals.
+//!
+//! # Where the driver source leaves the hardware's behaviour open
+//!
+//! * Bus reset and disconnection in the middle of a control transfer: the stage that is started
+//!   completes with TRBSTS 2 (SETUP pending) before the reset event. Any other answer that comes to
+//!   mind leaves the driver without a SETUP TRB.
+//! * A short packet in a chain that the driver has not finished: the TRBs passed so far are
+//!   reported by one XferInProgress event if one of them has IOC, the rest when they are added. TRBs
+//!   that are passed keep HWO; the walk ends where it began if the ring is full of them.
+//! * Bus errors: GSTS.BusErrAddrVld and the event status are documented in core.h; that the
+//!   transfer stops until End Transfer is not.
+//! * Status of a refused endpoint command: always 1, which the driver names for Start Transfer
+//!   (no resource) only.
+//! * The transfer resource of physical endpoint *n* has index *n* + 1.
 //!
 //! # Threats
 //!
@@ -54,8 +69,6 @@ mod trb;
 
 #[cfg(test)]
 mod driver;
-#[cfg(test)]
-mod fuzz;
 #[cfg(test)]
 mod tests;
 

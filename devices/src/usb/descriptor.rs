@@ -354,3 +354,121 @@ pub(super) fn parse_string(bytes: &[u8]) -> Result<String, DescriptorError> {
         .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
         .collect())
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A device descriptor as a gadget has at `speed`.
+    pub(in crate::usb) fn device(speed: Speed) -> Vec<u8> {
+        let (usb, packet0) = match speed {
+            Speed::Super => (0x0320_u16, 9),
+            Speed::High | Speed::Full => (0x0200, 64),
+        };
+        let [u0, u1] = usb.to_le_bytes();
+        vec![
+            18, DEVICE, u0, u1, 0, 0, 0, packet0, 0x6b, 0x1d, 4, 1, 0, 0, 1, 0, 2, 1,
+        ]
+    }
+
+    /// A configuration with bulk endpoints 0x81 and 0x02.
+    pub(in crate::usb) fn config(speed: Speed) -> Vec<u8> {
+        let [p0, p1] = speed.bulk_packet().to_le_bytes();
+        let mut d = vec![9, CONFIG, 0, 0, 1, 5, 0, 0x80, 1];
+        d.extend([9, INTERFACE, 0, 0, 2, 0xff, 0, 0, 0]);
+        for address in [0x81, 0x02] {
+            d.extend([7, ENDPOINT, address, 2, p0, p1, 0]);
+            if speed == Speed::Super {
+                d.extend([6, SS_COMPANION, 3, 0, 0, 0]);
+            }
+        }
+        d[2] = u8::try_from(d.len()).unwrap();
+        d
+    }
+
+    /// A BOS descriptor with a USB 2.0 extension and a SuperSpeed capability.
+    pub(in crate::usb) fn bos() -> Vec<u8> {
+        let mut d = vec![5, BOS, 22, 0, 2];
+        d.extend([7, CAPABILITY, 2, 2, 0, 0, 0]);
+        d.extend([10, CAPABILITY, 3, 0, 15, 0, 1, 10, 0xff, 1]);
+        d
+    }
+
+    #[test]
+    fn good_descriptors_are_understood() {
+        for speed in [Speed::Super, Speed::High] {
+            let d = DeviceDescriptor::parse(&device(speed), speed).unwrap();
+            assert_eq!((d.vendor, d.product), (0x1d6b, 0x0104));
+            assert_eq!(d.strings, [1, 0, 2]);
+            let c = Configuration::parse(&config(speed), speed).unwrap();
+            let packet = speed.bulk_packet();
+            let endpoint = |address| Some(BulkEndpoint { address, packet });
+            assert_eq!((c.value, c.interfaces), (5, 1));
+            assert_eq!((c.bulk_in, c.bulk_out), (endpoint(0x81), endpoint(0x02)));
+            assert_eq!(check_bos(&bos(), speed), Ok(()));
+        }
+        let text = [10, STRING, b'U', 0, 0x3d, 0xd8, 0x00, 0xde, b'B', 0];
+        assert_eq!(parse_string(&text).unwrap(), "U\u{1f600}B");
+    }
+
+    #[test]
+    fn a_descriptor_for_another_speed_is_refused() {
+        for (is, at) in [(Speed::Super, Speed::High), (Speed::High, Speed::Super)] {
+            assert!(check_device_head(&device(is), at).is_err());
+            assert!(DeviceDescriptor::parse(&device(is), at).is_err());
+            assert!(Configuration::parse(&config(is), at).is_err());
+        }
+        assert!(check_bos(&bos()[..12], Speed::Super).is_err());
+    }
+
+    #[test]
+    fn each_wrong_field_is_named() {
+        let broken = |at: usize, value: u8| {
+            let mut d = config(Speed::Super);
+            d[at] = value;
+            Configuration::parse(&d, Speed::Super)
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(broken(1, 4), "configuration descriptor has type 4");
+        assert_eq!(broken(2, 45), "wTotalLength says 45, but there are 44");
+        assert_eq!(broken(4, 2), "bNumInterfaces says 2, but there are 1");
+        assert_eq!(broken(13, 3), "bNumEndpoints says 3, but there are 2");
+        assert!(broken(20, 0x80).starts_with("bEndpointAddress is 0x80"));
+        assert!(broken(23, 2).starts_with("wMaxPacketSize of a bulk endpoint is 0x200"));
+        assert_eq!(
+            broken(26, 99),
+            "SuperSpeed endpoint companion descriptor is missing"
+        );
+        assert!(broken(27, 16).starts_with("bMaxBurst is 0x10"));
+        assert_eq!(broken(31, 0), "a nested descriptor is too short (13 bytes)");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..80),
+            kind in prop::sample::select(vec![DEVICE, CONFIG, STRING, BOS]),
+        ) {
+            if let [_, k, ..] = bytes.as_mut_slice() {
+                *k = kind;
+            }
+            for speed in [Speed::Full, Speed::High, Speed::Super] {
+                let _ = check_device_head(&bytes, speed);
+                let _ = DeviceDescriptor::parse(&bytes, speed);
+                let _ = Configuration::parse(&bytes, speed);
+                let _ = check_bos(&bytes, speed);
+                let _ = parse_string(&bytes);
+            }
+        }
+
+        #[test]
+        fn any_damage_is_survived(at in 0usize..44, value: u8, len in 0usize..=44) {
+            let mut d = config(Speed::Super);
+            d[at] = value;
+            let _ = Configuration::parse(&d[..len], Speed::Super);
+        }
+    }
+}

@@ -16,6 +16,8 @@ mod enumerate;
 pub mod host;
 pub mod plan;
 pub mod report;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -14,7 +14,7 @@ pub const MAX_TRANSFER: u32 = 64 << 20;
 ///
 /// If the device goes away, or a reset or disconnect of the plan interrupts a transfer step, that
 /// step is over; the host enumerates again and goes on with the next one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UsbHostPlan {
     /// The best speed the port offers.
@@ -220,7 +220,16 @@ mod tests {
         let back: UsbHostPlan =
             serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
         assert_eq!(back, plan);
-        assert!(serde_json::from_str::<UsbHostPlan>(r#"{"steps": [], "sped": 1}"#).is_err());
+        for wrong in [
+            r#"{"steps": [], "sped": 1}"#,
+            r#"{"steps": [{"do": "halt", "input": true, "output": true}]}"#,
+            r#"{"steps": [{"do": "bulk-in", "bytes": 1, "sizes": [1], "seed": 1, "byts": 1}]}"#,
+        ] {
+            assert!(
+                serde_json::from_str::<UsbHostPlan>(wrong).is_err(),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

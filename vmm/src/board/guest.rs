@@ -16,7 +16,9 @@ impl Guest for BoardGuest {
     fn new(context: GuestContext) -> Result<Self, String> {
         let config: MachineConfig = serde_json::from_value(context.machine)
             .map_err(|e| format!("the machine's configuration: {e}"))?;
-        machine::build(&config, context.mapping).map(BoardGuest).map_err(|e| e.to_string())
+        machine::build(&config, context.mapping)
+            .map(BoardGuest)
+            .map_err(|e| e.to_string())
     }
 
     fn finish(&mut self) -> Result<Value, String> {

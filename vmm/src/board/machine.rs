@@ -6,9 +6,11 @@ use staleline_devices::axi_dmac::{AxiDmac, Config, Route};
 use staleline_devices::bus::Device;
 use staleline_devices::coherency::{DomainConfig, ImageError};
 use staleline_devices::converters::{AxiAdc, AxiDac};
+use staleline_devices::dwc3::Dwc3;
 use staleline_devices::soc::{Attachment, Parts, Soc};
 use staleline_devices::spi::{Ad9467, Ad9739a, AxiQuadSpi, Part};
 use staleline_devices::stream::{Stream, StreamId, Streams};
+use staleline_devices::usb::NoHost;
 use staleline_protocol::pattern::Pattern;
 use vm_memory::MmapRegion;
 
@@ -115,6 +117,7 @@ fn model(node: &Node, adc: StreamId, dac: StreamId) -> Result<Box<dyn Device>, M
                 .map(|d| Box::new(d) as Box<dyn Device>)
                 .map_err(|e| refused(e.to_string()))
         }
-        Model::Dwc3 => Err(refused("not built yet".into())),
+        // Nobody at the other end of the cable.
+        Model::Dwc3 => Ok(Box::new(Dwc3::new(NoHost))),
     }
 }

@@ -44,7 +44,11 @@ impl SiteTable {
     /// All known sites with their addresses, in order.
     pub fn iter(&self) -> impl Iterator<Item = (SiteId, u64)> + '_ {
         // At most LIMIT entries, so no truncation.
-        self.0.iter().enumerate().skip(1).map(|(n, pc)| (SiteId(n as u32), *pc))
+        self.0
+            .iter()
+            .enumerate()
+            .skip(1)
+            .map(|(n, pc)| (SiteId(n as u32), *pc))
     }
 
     /// Number of known sites.

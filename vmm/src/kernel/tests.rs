@@ -407,5 +407,15 @@ fn the_shipped_stacks_and_configurations_are_well_formed() {
         .find(|stack| stack.name == BASE_STACK)
         .unwrap();
     assert_eq!(base.patches, []);
+    for stack in &stacks {
+        let listed: Vec<_> = stack.patches.iter().map(|patch| patch.name.clone()).collect();
+        let mut there: Vec<_> = fs::read_dir(guest.join("stacks").join(&stack.name))
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+            .filter(|name| name.ends_with(".patch"))
+            .collect();
+        there.sort();
+        assert_eq!(listed, there, "series of {}", stack.name);
+    }
     builder.load_config(&["lockdep".to_owned()]).unwrap();
 }

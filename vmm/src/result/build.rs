@@ -48,6 +48,8 @@ pub fn build(
         let sources = Sources::of(artifacts, bias.unwrap_or(0));
         let symbols = Symbols::new(sources, execution.sites.clone());
         fill(&mut result, soc, &symbols);
+        let transfer = spec.scenario.plan().transfer;
+        result.data = ends::collect(transfer.as_ref(), &console.reports, Some(soc));
     }
     (result.verdict, result.reasons) = verdict::judge(&result, console, None);
     result

@@ -79,7 +79,10 @@ impl Production {
         let builder = KernelBuilder::new().map_err(kernel_error)?;
         let stacks = builder.stacks().map_err(kernel_error)?;
         let built = |stack: &str| {
-            let request = KernelRequest { stack: stack.into(), ..KernelRequest::default() };
+            let request = KernelRequest {
+                stack: stack.into(),
+                ..KernelRequest::default()
+            };
             // Without a source or a compiler, what is built cannot be told: shown as not built.
             builder.cached(&request).ok().flatten()
         };
@@ -134,7 +137,9 @@ impl Backend for Production {
         if let Some(path) = spec.kernel.path() {
             return Prebuilt::find(path).map(|_| ());
         }
-        let stacks = KernelBuilder::new().and_then(|b| b.stacks()).map_err(kernel_error)?;
+        let stacks = KernelBuilder::new()
+            .and_then(|b| b.stacks())
+            .map_err(kernel_error)?;
         if stacks.iter().any(|s| s.name == spec.kernel.0) {
             return Ok(());
         }
@@ -177,7 +182,10 @@ impl Backend for Production {
                 ..artifacts
             });
         }
-        let request = KernelRequest { stack: spec.kernel.0.clone(), ..KernelRequest::default() };
+        let request = KernelRequest {
+            stack: spec.kernel.0.clone(),
+            ..KernelRequest::default()
+        };
         let kernel = build(&request, progress)?;
         Ok(Artifacts {
             kernel: kernel_id(&kernel),
@@ -230,11 +238,17 @@ impl Backend for Production {
 }
 
 fn engine_error(e: EngineError) -> Error {
-    Error::Engine { engine: "tcg".into(), source: e.into() }
+    Error::Engine {
+        engine: "tcg".into(),
+        source: e.into(),
+    }
 }
 
 fn engine_failed(what: String) -> Error {
-    Error::Engine { engine: "tcg".into(), source: what.into() }
+    Error::Engine {
+        engine: "tcg".into(),
+        source: what.into(),
+    }
 }
 
 /// The engine's job for an attempt.
@@ -248,9 +262,13 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         .map_err(boot)?;
     let plan = serde_json::to_string(&scenario.plan())
         .map_err(|e| Error::host("cannot write the guest's plan", e))?;
-    let chosen = fdt::Chosen { bootargs: BOOTARGS, plan: &plan, layout: &layout };
-    let fdt = fdt::write(&board, &chosen)
-        .map_err(|e| Error::host("cannot write the device tree", e))?;
+    let chosen = fdt::Chosen {
+        bootargs: BOOTARGS,
+        plan: &plan,
+        layout: &layout,
+    };
+    let fdt =
+        fdt::write(&board, &chosen).map_err(|e| Error::host("cannot write the device tree", e))?;
     let end = layout.initrd.as_ref().unwrap_or(&layout.fdt).end;
     let machine = MachineConfig {
         board: scenario.board.clone(),

@@ -9,13 +9,14 @@ mod ep0;
 use std::collections::VecDeque;
 
 use self::ep0::Ep0;
+use super::Dwc3;
+use super::port::Port;
 use super::registers::*;
-use super::{Dwc3, KICK_TICKS};
 use crate::stream::Streams;
 use crate::testutil::{Bench, FlatMemory};
-use crate::usb::Speed;
 use crate::usb::host::PlanHost;
 use crate::usb::plan::{Step, UsbHostPlan};
+use crate::usb::{Speed, UsbPort};
 
 pub(super) const RAM: u64 = 0x4000_0000;
 const RAM_BYTES: usize = 4 << 20;
@@ -310,7 +311,7 @@ impl Driver {
             "bad event count {count}"
         );
         self.write(GEVNTSIZ, GEVNTSIZ_INTMASK | EVENT_BYTES);
-        assert!(!self.bench_irq(), "masked line still high");
+        assert!(!self.has_event(), "masked line still high");
         let events: Vec<_> = (0..count / 4)
             .map(|n| {
                 let at = (self.event_at + 4 * n) % EVENT_BYTES;
@@ -325,7 +326,7 @@ impl Driver {
         self.write(GEVNTSIZ, EVENT_BYTES);
     }
 
-    fn bench_irq(&self) -> bool {
+    pub(super) fn has_event(&self) -> bool {
         use crate::bus::Device;
         self.bench.device.irq()
     }
@@ -393,7 +394,7 @@ impl Driver {
     /// `function` what happens.
     pub(super) fn run(&mut self, mut function: impl FnMut(&mut Driver, Notice)) {
         for _ in 0..STEPS {
-            if self.bench_irq() {
+            if self.has_event() {
                 self.interrupt();
             } else if let Some(notice) = self.notices.pop_front() {
                 function(self, notice);
@@ -404,18 +405,9 @@ impl Driver {
         panic!("still busy after {STEPS} steps");
     }
 
-    /// Lets `n` device events pass, handling interrupts.
-    pub(super) fn run_events(&mut self, n: usize) {
-        for _ in 0..n {
-            while self.bench_irq() {
-                self.interrupt();
-            }
-            self.bench.step();
-        }
-    }
-
-    /// Device time between a doorbell and its effect.
-    pub(super) fn kick_delay() -> u64 {
-        KICK_TICKS
+    /// Uses the port as a host would.
+    pub(super) fn with_port<R>(&mut self, f: impl FnOnce(&mut dyn UsbPort) -> R) -> R {
+        self.bench
+            .with(|device, ctx| f(&mut Port::new(&mut device.core, &mut ctx.dma)))
     }
 }

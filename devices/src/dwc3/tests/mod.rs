@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Whole runs of the driver, the controller and the host, without a guest.
 
+mod control;
+mod misuse;
+mod session;
+
 use proptest::prelude::*;
 use staleline_protocol::pattern::{Mismatch, Pattern};
 
 use super::driver::{DATA, Driver, Notice, Request};
 use crate::usb::Speed;
-use crate::usb::plan::{Action, Incident, Step, Stream};
-use crate::usb::report::{Outcome, StepReport, UsbHostReport};
+use crate::usb::plan::{Step, Stream};
+use crate::usb::report::{StepReport, UsbHostReport};
 
 const IN: usize = 3;
 const OUT: usize = 2;
@@ -69,37 +73,43 @@ impl Layout {
     }
 }
 
-/// A function that sends the pattern in `count` requests, and again from request `n` on when
-/// request `n` fails.
+/// A function that sends the pattern in `count` requests. When some fail it waits for all of them
+/// to come back, and goes on with the first that failed.
 fn source(driver: &mut Driver, layout: Layout, count: u64) {
     let mut next = 0;
     let mut done = 0;
+    let mut in_flight = 0;
+    let mut failed = false;
     driver.run(|driver, notice| {
-        match notice {
-            Notice::Configured => next = done,
-            Notice::Disabled => return,
-            Notice::Complete {
-                endpoint,
-                tag,
-                result,
-                ..
-            } => {
-                assert_eq!(endpoint, IN);
-                match result {
-                    Ok(len) => {
-                        assert_eq!((tag, len), (done, layout.length));
-                        done += 1;
-                    }
-                    Err(_) => next = next.min(tag),
-                }
+        if let Notice::Complete {
+            endpoint,
+            tag,
+            result,
+            ..
+        } = notice
+        {
+            assert_eq!(endpoint, IN);
+            in_flight -= 1;
+            if let Ok(len) = result {
+                assert_eq!((tag, len), (done, layout.length));
+                done += 1;
+            } else {
+                failed = true;
             }
         }
-        while next < count && next < done + layout.depth {
+        if failed && in_flight > 0 {
+            return;
+        }
+        if std::mem::take(&mut failed) {
+            next = done;
+        }
+        while next < count && in_flight < layout.depth {
             let request = layout.request(next);
             fill(driver, &request, next * u64::from(layout.length));
             if !driver.queue(IN, request) {
                 break;
             }
+            in_flight += 1;
             next += 1;
         }
     });
@@ -277,5 +287,146 @@ fn more_pieces_than_a_ring_has_trbs() {
             assert_eq!(found, checked(u64::from(layout.length)));
         }
         check_clean(&driver);
+    }
+}
+
+#[test]
+fn short_transfers_complete_large_requests() {
+    for piece in [0, 4096, 333] {
+        for speed in [Speed::Super, Speed::High] {
+            let layout = Layout {
+                length: 20_001,
+                piece,
+                zero: false,
+                depth: 2,
+            };
+            let stream = Stream {
+                sizes: vec![1, 511, 513, 4097, 1],
+                ..Stream::new(10_246, 1, SEED)
+            };
+            let mut driver = Driver::started(speed, vec![Step::BulkOut(stream)]);
+            let (lengths, found) = sink(&mut driver, layout);
+            check_clean(&driver);
+            assert_eq!(found, checked(10_246));
+            assert_eq!(lengths, [1, 511, 513, 4097, 1, 1, 511, 513, 4097, 1]);
+        }
+    }
+}
+
+/// A function that sends back what it gets.
+fn echo(driver: &mut Driver, length: u32) {
+    driver.run(|driver, notice| match notice {
+        Notice::Configured => {
+            driver.queue(OUT, Request::linear(0, DATA, length));
+        }
+        Notice::Complete {
+            endpoint: OUT,
+            tag,
+            result: Ok(len),
+            ..
+        } => {
+            driver.queue(IN, Request::linear(tag, DATA, len));
+        }
+        Notice::Complete {
+            endpoint: IN,
+            tag,
+            result: Ok(_),
+            ..
+        } => {
+            driver.queue(OUT, Request::linear(tag + 1, DATA, length));
+        }
+        Notice::Complete { .. } | Notice::Disabled => {}
+    });
+}
+
+#[test]
+fn loopback_of_odd_sizes() {
+    let stream = Stream {
+        sizes: vec![1, 1023, 1025, 9999, 20_000],
+        ..Stream::new(100_000, 1, SEED)
+    };
+    let mut driver = Driver::started(Speed::Super, vec![Step::Loopback(stream)]);
+    echo(&mut driver, 20_000);
+    check_clean(&driver);
+    assert_eq!(step(&driver, 0).received, checked(100_000));
+    assert_eq!(step(&driver, 0).sent, 100_000);
+}
+
+#[test]
+fn wrong_bytes_are_counted_at_their_position() {
+    let layout = Layout {
+        length: 4096,
+        piece: 0,
+        zero: false,
+        depth: 1,
+    };
+    let stream = Stream {
+        offset: 3,
+        ..Stream::new(4096, 4096, SEED)
+    };
+    let mut driver = Driver::started(Speed::Super, vec![Step::BulkIn(stream)]);
+    driver.run(|driver, notice| {
+        if notice == Notice::Configured {
+            let request = layout.request(0);
+            fill(driver, &request, 3);
+            let flipped = !driver.bench.memory.bytes[(DATA - super::driver::RAM) as usize + 100];
+            driver.bench.memory.put(DATA + 100, &[flipped]);
+            driver.queue(IN, request);
+        }
+    });
+    let found = step(&driver, 0).received;
+    assert_eq!((found.corrupt, found.first), (1, Some(103)));
+}
+
+#[test]
+fn a_short_packet_ends_a_chain_longer_than_the_ring() {
+    for (size, piece) in [(1, 64), (200, 100), (17_000, 64)] {
+        let layout = Layout {
+            length: 51_200,
+            piece,
+            zero: false,
+            depth: 1,
+        };
+        let steps = vec![Step::BulkOut(Stream::new(3 * size, size as u32, SEED))];
+        let mut driver = Driver::started(Speed::Super, steps);
+        let (lengths, found) = sink(&mut driver, layout);
+        check_clean(&driver);
+        assert_eq!(lengths, [size as u32; 3]);
+        assert_eq!(found, checked(3 * size));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_layout_of_requests_carries_the_stream(
+        high: bool,
+        length in 1u32..40_000,
+        piece in prop_oneof![Just(0u32), 64u32..6000],
+        zero: bool,
+        depth in 1u64..4,
+        sizes in prop::collection::vec(1u32..50_000, 1..4),
+    ) {
+        let speed = if high { Speed::High } else { Speed::Super };
+        let layout = Layout { length, piece, zero, depth };
+        let bytes = 3 * u64::from(length);
+
+        // IN: the host's requests end with the function's.
+        let steps = vec![Step::BulkIn(Stream::new(bytes, length.next_multiple_of(1024), SEED))];
+        let mut driver = Driver::started(speed, steps);
+        source(&mut driver, layout, 3);
+        check_clean(&driver);
+        prop_assert_eq!(step(&driver, 0).received, checked(bytes));
+
+        // OUT: requests are whole packets without a place for a zero-length one, so that no byte
+        // of the next transfer is cut off.
+        let layout = Layout { zero: false, length: length.next_multiple_of(1024), ..layout };
+        let stream = Stream { sizes, zero_packet: zero, ..Stream::new(bytes, 1, SEED) };
+        let mut driver = Driver::started(speed, vec![Step::BulkOut(stream)]);
+        let (_, found) = sink(&mut driver, layout);
+        check_clean(&driver);
+        prop_assert_eq!(step(&driver, 0).sent, bytes);
+        prop_assert_eq!(found.corrupt, 0);
     }
 }
