@@ -21,6 +21,9 @@ const GOOD: Style = AnsiColor::Green.on_default().bold();
 const LABEL: Style = AnsiColor::Cyan.on_default();
 const BOLD: Style = Style::new().bold();
 
+/// The line that users copy: it is not broken.
+const REPLAY: &str = "replay";
+
 /// Where the text after a label starts.
 const COLUMN: usize = 12;
 
@@ -82,7 +85,10 @@ struct Body(String);
 
 impl Body {
     fn line(&mut self, label: &str, text: impl fmt::Display) {
-        let text = text.to_string();
+        let mut text = text.to_string();
+        if label != REPLAY {
+            text = wrapped(&text);
+        }
         let continued = format!("\n{:COLUMN$}", "");
         let text = text.replace('\n', &continued);
         // Writing to a string cannot fail.
@@ -103,7 +109,8 @@ fn styled(d: &Diagnostic, f: &HazardEntry, buffers: &[Buffer], replay: &str) -> 
     }
     let label = match d.kind {
         HazardKind::MissingClean | HazardKind::MissingInvalidate => "read by",
-        HazardKind::WritebackClobber | HazardKind::DiscardedWrite => "lost by",
+        HazardKind::WritebackClobber => "dirty by",
+        HazardKind::DiscardedWrite => "lost by",
         HazardKind::MissingBarrier | HazardKind::MismatchedAlias | HazardKind::Ownership => {
             "met by"
         }
@@ -117,12 +124,12 @@ fn styled(d: &Diagnostic, f: &HazardEntry, buffers: &[Buffer], replay: &str) -> 
         body.line(label, format!("{}{others}", party(&f.reader)));
     }
     body.line("missing", format!("{}{}", f.missing, last(f)));
-    body.line("help", wrapped(&d.help));
+    body.line("help", &d.help);
     body.line(
         "",
         format!("`staleline explain {}` tells more", d.kind.name()),
     );
-    body.line("replay", replay);
+    body.line(REPLAY, replay);
     body.0
 }
 
@@ -194,8 +201,9 @@ fn transfer_text(t: &TransferRef) -> String {
         0 => String::new(),
         _ => format!(", descriptor at {}", t.descriptor),
     };
+    let frame = t.frame.map(|f| format!(" (frame {f})")).unwrap_or_default();
     format!(
-        "transfer #{}: {} bytes {way} {}, channel {}{descriptor}",
+        "transfer #{}{frame}: {} bytes {way} {}, channel {}{descriptor}",
         t.id, t.len, t.pa, t.channel
     )
 }
@@ -246,12 +254,16 @@ fn last(f: &HazardEntry) -> String {
     }
 }
 
-fn maintenance(last: &LastMaintenance, f: &HazardEntry) -> String {
-    let op = match last.op {
+fn op_name(op: CacheOp) -> &'static str {
+    match op {
         CacheOp::Clean => "clean",
         CacheOp::Invalidate => "invalidate",
         CacheOp::CleanInvalidate => "clean+invalidate",
-    };
+    }
+}
+
+fn maintenance(last: &LastMaintenance, f: &HazardEntry) -> String {
+    let op = op_name(last.op);
     let caller = match &last.caller {
         Some(place) => format!(" <- {place}"),
         None => String::new(),
@@ -261,7 +273,7 @@ fn maintenance(last: &LastMaintenance, f: &HazardEntry) -> String {
         (written, at) if at < written => ", before the write",
         _ => ", after the write",
     };
-    format!("{op} by\n{}{caller}{when}", last.place)
+    format!("{op} by {}{caller}{when}", last.place)
 }
 
 fn corrupt(end: &End) -> String {
@@ -296,10 +308,28 @@ fn finish(r: &RunResult) -> String {
             (Some(k), Some(of)) => format!(" ({k} of {of} on DMA memory)"),
             _ => String::new(),
         };
-        let did = if d.happened { "suppressed" } else { "not met" };
+        let operations = &r.maintenance.operations;
+        let what = match operations
+            .iter()
+            .find(|o| o.dropped && o.number == d.number)
+        {
+            Some(o) => format!(
+                "was suppressed: {} of {} from {} on, by {}{}",
+                op_name(o.op),
+                count(o.lines, "line"),
+                o.first_pa,
+                o.routine,
+                if o.caller.is_empty() {
+                    String::new()
+                } else {
+                    format!(" <- {}", o.caller)
+                }
+            ),
+            None => "was not met".into(),
+        };
         let _ = writeln!(
             text,
-            "note: maintenance operation @{}{nth} was {did}",
+            "note: maintenance operation @{}{nth} {what}",
             d.number
         );
     }

@@ -8,9 +8,11 @@ use staleline_devices::coherency::report::MaintenanceReport;
 use staleline_devices::cpu::SiteId;
 use staleline_devices::dma::{MasterId, TransferId};
 use staleline_devices::soc::report::SocReport;
+use staleline_protocol::plan;
 use staleline_protocol::report::Report;
 
-use super::diagnostic;
+use super::diagnostic::{self, Buffers};
+use super::frames::Frames;
 use super::*;
 use crate::run::backend::{Artifacts, Execution};
 use crate::run::console::Console;
@@ -47,8 +49,8 @@ pub fn build(
         });
         let sources = Sources::of(artifacts, bias.unwrap_or(0));
         let symbols = Symbols::new(sources, execution.sites.clone());
-        fill(&mut result, soc, &symbols);
         let transfer = spec.scenario.plan().transfer;
+        fill(&mut result, soc, &symbols, transfer.as_ref());
         result.data = ends::collect(transfer.as_ref(), &console.reports, Some(soc));
     }
     (result.verdict, result.reasons) = verdict::judge(&result, console, None);
@@ -111,14 +113,22 @@ fn buffer(report: &Report) -> Option<Buffer> {
     }
 }
 
-fn fill(result: &mut RunResult, soc: &SocReport, symbols: &Symbols) {
+fn fill(result: &mut RunResult, soc: &SocReport, symbols: &Symbols, plan: Option<&plan::Transfer>) {
     let domain = &soc.domain;
-    let lookup = Lookup { soc, symbols };
+    let frames = Frames::new(plan, &domain.transfers);
+    let lookup = Lookup {
+        soc,
+        symbols,
+        frames: &frames,
+    };
     result.hazards = domain.hazards.iter().map(|h| lookup.entry(h)).collect();
     result.diagnostics = diagnostic::group(
         &domain.hazards,
         &mut result.hazards,
-        &result.buffers,
+        &Buffers {
+            known: &result.buffers,
+            frames: &frames,
+        },
         result.drop_maintenance.is_some(),
     );
     result.hazards_dropped = domain.hazards_dropped;
@@ -142,6 +152,7 @@ fn fill(result: &mut RunResult, soc: &SocReport, symbols: &Symbols) {
 struct Lookup<'a> {
     soc: &'a SocReport,
     symbols: &'a Symbols,
+    frames: &'a Frames,
 }
 
 impl Lookup<'_> {
@@ -222,6 +233,7 @@ impl Lookup<'_> {
             len: record.transfer.len,
             descriptor: Hex(record.transfer.descriptor),
             channel: record.transfer.channel,
+            frame: self.frames.of(id.0),
         })
     }
 }

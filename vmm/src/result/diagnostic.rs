@@ -5,8 +5,31 @@
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind};
 use staleline_devices::dma::MasterId;
 
+use super::frames::Frames;
 use super::{Buffer, Diagnostic, HazardEntry, Party};
 use crate::symbols::Hex;
+
+/// What is known of DMABUFs.
+pub struct Buffers<'a> {
+    /// As the agent reported them.
+    pub known: &'a [Buffer],
+    /// As the devices' transfers give them away.
+    pub frames: &'a Frames,
+}
+
+impl Buffers<'_> {
+    /// Whether the finding is about the buffer.
+    fn concerns(&self, hazard: &Hazard, buffer: &Buffer) -> bool {
+        let touched = |(start, len): &(Hex, u64)| {
+            start.0 < hazard.end_pa && hazard.first_pa < start.0.saturating_add(*len)
+        };
+        if !buffer.extents.is_empty() {
+            return buffer.extents.iter().any(touched);
+        }
+        let frame = self.frames.of(hazard.transfer.0);
+        frame.and_then(|f| self.frames.buffer(f)) == Some(buffer.index)
+    }
+}
 
 /// Who plays a part, without the particulars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +51,7 @@ fn role(actor: Actor) -> Role {
 pub fn group(
     hazards: &[Hazard],
     entries: &mut [HazardEntry],
-    buffers: &[Buffer],
+    buffers: &Buffers<'_>,
     dropped: bool,
 ) -> Vec<Diagnostic> {
     let mut keys: Vec<(HazardKind, MasterId, Role, Role)> = Vec::new();
@@ -74,7 +97,7 @@ fn empty(hazard: &Hazard, index: usize, help: String) -> Diagnostic {
     }
 }
 
-fn add(group: &mut Diagnostic, hazard: &Hazard, index: usize, buffers: &[Buffer]) {
+fn add(group: &mut Diagnostic, hazard: &Hazard, index: usize, buffers: &Buffers<'_>) {
     if hazard.manifested && !group.manifested {
         group.manifested = true;
         group.shown = index;
@@ -86,11 +109,8 @@ fn add(group: &mut Diagnostic, hazard: &Hazard, index: usize, buffers: &[Buffer]
     group.wrong_bytes += hazard.wrong_bytes;
     group.first_pa = group.first_pa.min(Hex(hazard.first_pa));
     group.end_pa = group.end_pa.max(Hex(hazard.end_pa));
-    for (i, buffer) in buffers.iter().enumerate() {
-        let touched = |(start, len): &(Hex, u64)| {
-            start.0 < hazard.end_pa && hazard.first_pa < start.0.saturating_add(*len)
-        };
-        if buffer.extents.iter().any(touched) && !group.buffers.contains(&i) {
+    for (i, buffer) in buffers.known.iter().enumerate() {
+        if !group.buffers.contains(&i) && buffers.concerns(hazard, buffer) {
             group.buffers.push(i);
         }
     }

@@ -6,6 +6,7 @@
 pub mod build;
 pub mod diagnostic;
 pub mod ends;
+pub mod frames;
 pub mod verdict;
 
 use serde::{Deserialize, Serialize};
@@ -186,6 +187,8 @@ pub struct TransferRef {
     pub descriptor: Hex,
     /// Channel or endpoint.
     pub channel: u8,
+    /// The scenario's frame it belongs to, from 0, if that can be told.
+    pub frame: Option<u32>,
 }
 
 /// A maintenance operation on an affected line.

@@ -19,8 +19,9 @@ pub fn judge(
 ) -> (Verdict, Vec<String>) {
     let broken = obstacles(result, console, trouble);
     let mut reasons = evidence(result);
-    if broken.is_empty() {
-        // Only a guest that ran to its end is trusted to call its own tests failed.
+    if broken.is_empty() && reasons.is_empty() {
+        // Only a guest that ran to its end is trusted to call its own tests failed; one that saw
+        // the corrupt data that was found anyway tells nothing new.
         reasons.extend(
             console
                 .failures()

@@ -195,3 +195,32 @@ fn a_pilot_that_breaks_is_trouble() {
     assert_eq!(r.verdict, Verdict::InfraError);
     assert!(r.reasons[0].contains("pilot"), "{:?}", r.reasons);
 }
+
+#[test]
+fn a_playback_is_proven_by_the_dac() {
+    let dac = |checked| {
+        FakeBackend::new(move |_, e, text| {
+            // User space has nothing to check.
+            *text = text.replace("# staleline: {\"report\":\"data\"", "# other: {");
+            let streams = &mut e.report.as_mut().unwrap().streams;
+            streams.push(staleline_devices::soc::report::StreamReport {
+                name: "dac".into(),
+                bytes: checked,
+                checked,
+                corrupt: 0,
+                first_corrupt: None,
+            });
+        })
+    };
+    let r = run(&dac(61_200), "iio-playback", &[]).unwrap();
+    assert_eq!(
+        (r.verdict, r.data.bytes),
+        (Verdict::Pass, 61_200),
+        "{:?}",
+        r.reasons
+    );
+    let r = run(&dac(61_192), "iio-playback", &[]).unwrap();
+    assert_eq!(r.verdict, Verdict::InfraError);
+    let r = run(&FakeBackend::good(), "iio-playback", &[]).unwrap();
+    assert_eq!(r.verdict, Verdict::InfraError);
+}

@@ -19,6 +19,9 @@ const MAX_IMAGE_BYTES: u64 = 1 << 30;
 /// What every kernel says of itself.
 const BANNER: &[u8] = b"Linux version ";
 
+/// Said of any other file.
+const NO_IMAGE: &str = "it is no uncompressed arm64 Image";
+
 /// Where a build directory keeps its image.
 const IN_BUILD: &str = "arch/arm64/boot/Image";
 
@@ -51,9 +54,12 @@ impl Prebuilt {
         let mut head = [0; 64];
         std::fs::File::open(&image)
             .and_then(|mut f| f.read_exact(&mut head))
-            .map_err(|e| bad(path, &format!("cannot read {}: {e}", image.display())))?;
+            .map_err(|e| match e.kind() {
+                std::io::ErrorKind::UnexpectedEof => bad(path, NO_IMAGE),
+                _ => bad(path, &format!("cannot read {}: {e}", image.display())),
+            })?;
         if head[MAGIC.0..MAGIC.0 + 4] != MAGIC.1 {
-            return Err(bad(path, "it is no uncompressed arm64 Image"));
+            return Err(bad(path, NO_IMAGE));
         }
         let beside = |name: &str| {
             let dir = image.parent()?;

@@ -84,11 +84,11 @@ fn relative(file: &str, root: Option<&Path>) -> String {
     if let Some(inner) = root.and_then(|r| path.strip_prefix(normalise(r)).ok()) {
         return inner.display().to_string();
     }
-    // Sources moved since the build, or the kernel was built elsewhere.
+    // Sources moved since the build, a kernel built elsewhere, or Rust's own libraries.
     let parts: Vec<_> = path.iter().map(|p| p.to_string_lossy()).collect();
-    let top = parts
-        .iter()
-        .position(|p| p.starts_with("linux-") || p == "linux");
+    let top = parts.iter().position(|p| {
+        p.starts_with("linux-") || p == "linux" || p.starts_with("rustc-") || p == "rustc"
+    });
     match top {
         Some(i) if i + 1 < parts.len() => parts[i + 1..].join("/"),
         _ => path.display().to_string(),
@@ -124,6 +124,8 @@ mod tests {
             relative(built_elsewhere, root),
             "drivers/dma/dma-axi-dmac.c"
         );
+        let rust = "/usr/src/rustc-1.96.0/library/core/src/x.rs";
+        assert_eq!(relative(rust, None), "library/core/src/x.rs");
         assert_eq!(relative("/home/me/x.rs", None), "/home/me/x.rs");
     }
 

@@ -83,6 +83,22 @@ impl Place {
     }
 }
 
+/// Frames shown in text.
+const SHOWN_FRAMES: usize = 4;
+
+impl Place {
+    /// The frames that matter to people: not the language's own library, unless there is nothing
+    /// else.
+    fn shown(&self) -> &[Frame] {
+        let library = |f: &&Frame| f.file.as_ref().is_some_and(|p| p.starts_with("library/"));
+        let skip = self.frames.iter().take_while(library).count();
+        match self.frames.get(skip..) {
+            Some(rest) if !rest.is_empty() => rest,
+            _ => &self.frames,
+        }
+    }
+}
+
 impl std::fmt::Display for Place {
     /// `clear_page (arch/arm64/lib/clear_page.S:24) <- caller`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -92,19 +108,31 @@ impl std::fmt::Display for Place {
                 None => write!(f, "{}", self.va)?,
             }
         }
-        for (i, frame) in self.frames.iter().enumerate() {
+        let frames = self.shown();
+        for (i, frame) in frames.iter().take(SHOWN_FRAMES).enumerate() {
             let arrow = if i > 0 { " <- " } else { "" };
-            write!(f, "{arrow}{}", frame.function)?;
+            write!(f, "{arrow}{}", without_generics(&frame.function))?;
             match (&frame.file, frame.line) {
                 (Some(file), Some(line)) => write!(f, " ({file}:{line})")?,
                 (Some(file), None) => write!(f, " ({file})")?,
                 _ => {}
             }
         }
+        if frames.len() > SHOWN_FRAMES {
+            write!(f, " <- ...")?;
+        }
         if !self.kernel {
             write!(f, ", in user space")?;
         }
         Ok(())
+    }
+}
+
+/// `phase` for `phase<Console, Mismatch>`.
+fn without_generics(function: &str) -> &str {
+    match function.find('<') {
+        Some(at) if at > 0 => function[..at].trim_end_matches("::"),
+        _ => function,
     }
 }
 
@@ -257,7 +285,8 @@ mod tests {
         let map = dir.path().join("System.map");
         std::fs::write(
             &map,
-            "ffff800080010000 T clear_page\nffff800080010000 t $x\nffff800080010040 t next\n",
+            "ffff800080010000 T __pi_clear_page\nffff800080010000 t $x\n\
+             ffff800080010000 T clear_page\nffff800080010040 t next\n",
         )
         .unwrap();
         let symbols = Symbols::new(
@@ -300,6 +329,35 @@ mod tests {
         let exe = exe.canonicalize().unwrap();
         let line = maps.lines().find(|l| l.ends_with(exe.to_str().unwrap()));
         u64::from_str_radix(line.unwrap().split('-').next().unwrap(), 16).unwrap()
+    }
+
+    #[test]
+    fn text_leaves_out_what_does_not_matter() {
+        let frame = |function: &str, file: &str| Frame {
+            function: function.into(),
+            file: Some(file.into()),
+            line: Some(7),
+        };
+        let mut place = Place {
+            va: Hex(0x40_0000),
+            kernel: false,
+            symbol: None,
+            frames: vec![
+                frame("read_volatile<u64>", "library/core/src/ptr/mod.rs"),
+                frame("check", "a.rs"),
+                frame("{closure#2}<Console>", "b.rs"),
+                frame("phase<A, B<C>>", "c.rs"),
+                frame("run", "d.rs"),
+                frame("main", "e.rs"),
+            ],
+        };
+        assert_eq!(
+            place.to_string(),
+            "check (a.rs:7) <- {closure#2} (b.rs:7) <- phase (c.rs:7) <- run (d.rs:7) <- ..., \
+             in user space"
+        );
+        place.frames.truncate(1);
+        assert!(place.to_string().starts_with("read_volatile ("));
     }
 
     #[test]

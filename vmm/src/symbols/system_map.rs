@@ -21,8 +21,9 @@ impl SystemMap {
 
     fn parse(text: &str) -> Self {
         let mut symbols: Vec<(u64, String)> = text.lines().filter_map(code_symbol).collect();
-        symbols.sort_by_key(|(address, _)| *address);
-        // Of aliases, the first in the file.
+        // Of aliases, the first in the file, but the name that people know: the kernel has
+        // position-independent aliases of its assembly routines.
+        symbols.sort_by_key(|(address, name)| (*address, name.starts_with("__pi_")));
         symbols.dedup_by_key(|(address, _)| *address);
         SystemMap { symbols }
     }
