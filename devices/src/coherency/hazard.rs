@@ -81,7 +81,7 @@ pub struct LastMaintenance {
     pub op: CacheOp,
     /// By which instruction.
     pub site: SiteId,
-    /// Number of the operation: index into [`super::report::MaintenanceReport::operations`].
+    /// Its number: see [`super::report::MaintenanceOp::number`].
     pub operation: u32,
     /// Time in accesses since power-on.
     pub at: u64,

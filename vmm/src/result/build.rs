@@ -179,13 +179,17 @@ impl Lookup<'_> {
     }
 
     fn maintenance(&self, last: hazard::LastMaintenance) -> Option<LastMaintenance> {
-        let index = usize::try_from(last.operation).ok()?;
-        let operation = self.soc.domain.maintenance.operations.get(index);
+        // The list has only the operations on memory used for DMA, in order of their numbers.
+        let operations = &self.soc.domain.maintenance.operations;
+        let operation = operations
+            .binary_search_by_key(&last.operation, |o| o.number)
+            .ok()
+            .and_then(|index| operations.get(index));
         Some(LastMaintenance {
             op: last.op,
             place: self.symbols.site(last.site)?,
             caller: operation.and_then(|o| self.symbols.site(o.caller)),
-            number: operation.map_or(0, |o| o.number),
+            number: last.operation,
             at: last.at,
         })
     }

@@ -331,13 +331,20 @@ impl Session {
 
     fn execute(&mut self, command: &Value, then: Awaiting) -> Result<(), String> {
         self.awaiting = then;
-        writeln!(self.qmp.stream, "{command}").map_err(|e| format!("writing QMP: {e}"))
+        // In one write: QEMU acts on the closing brace, and may be gone before a newline follows.
+        let line = format!("{command}\n");
+        let written = self.qmp.stream.write_all(line.as_bytes());
+        written.map_err(|e| format!("writing QMP: {e}"))
     }
 
     fn send_plugin(&mut self, message: &ToPlugin) -> Result<(), String> {
         serde_json::to_string(message)
             .map_err(std::io::Error::from)
-            .and_then(|json| writeln!(self.control.stream, "{json}"))
+            .and_then(|json| {
+                self.control
+                    .stream
+                    .write_all(format!("{json}\n").as_bytes())
+            })
             .map_err(|e| format!("writing to the plugin: {e}"))
     }
 
