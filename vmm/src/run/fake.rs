@@ -103,7 +103,7 @@ pub fn stale_read(id: u32, manifested: bool) -> Hazard {
         last_maintenance: Some(LastMaintenance {
             op: CacheOp::Clean,
             site: SiteId(2),
-            operation: 0,
+            operation: 101,
             at: 900,
         }),
         written_at: 1000 * u64::from(id),
