@@ -4,7 +4,7 @@
 use super::rig::{self, BASE};
 use crate::coherency::hazard::{Actor, HazardKind};
 use crate::coherency::{Domain, Policy, SnoopWrite};
-use crate::cpu::{CacheOp, MemoryType, SiteId};
+use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
 use crate::dma::{DmaMemory, MasterId, TransferId};
 
 const SNOOPING: MasterId = MasterId(0);
@@ -60,7 +60,7 @@ fn a_destroyed_byte_counts_once_when_read_too() {
     assert!(!d.report().hazards[0].manifested);
     // The store merges into the old copy, which is then written back: the 20 bytes are gone.
     store(&mut d, 0, &[2; 8]);
-    d.maintain(CacheOp::CleanInvalidate, BASE, SiteId(3), SiteId(0));
+    d.maintain(CacheOp::CleanInvalidate, BASE, SiteId(3), ChainId(0));
     load(&mut d, 16, 32);
     let hazards = d.report().hazards;
     assert_eq!(hazards.len(), 1);
