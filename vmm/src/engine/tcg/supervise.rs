@@ -17,8 +17,8 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use super::lines::{Lines, Tail, file_tail};
 use super::{EngineError, os};
-use crate::engine::GuestEnd;
 use crate::engine::tcg_abi::{FATAL_EXIT_CODE, FromPlugin, LOG_PREFIX, TcgStats, ToPlugin};
+use crate::engine::{GuestEnd, Observations};
 
 /// QOM parent of the devices that the board creates.
 const BOARD: &str = "/machine/unattached";
@@ -39,6 +39,7 @@ pub(super) struct Ended {
     pub end: GuestEnd,
     pub wall_time: Duration,
     pub stats: TcgStats,
+    pub seen: Observations,
     pub report: Value,
 }
 
@@ -124,13 +125,14 @@ impl Supervision<'_> {
             };
             log::log!(level, "{line}");
         }
-        let (stats, report) = session
+        let (stats, seen, report) = session
             .finished
             .ok_or_else(|| EngineError::Protocol("the plugin has not reported".into()))?;
         Ok(Ended {
             end,
             wall_time: session.wall_time,
             stats,
+            seen,
             report,
         })
     }
@@ -201,6 +203,9 @@ enum Awaiting {
     Nothing,
 }
 
+/// The plugin's last message.
+type Ending = (TcgStats, Observations, Value);
+
 /// The conversation with QEMU and the plugin.
 struct Session {
     pidfd: OwnedFd,
@@ -216,7 +221,7 @@ struct Session {
     /// QMP's reason for the shutdown.
     shutdown: Option<String>,
     fatal: Option<String>,
-    finished: Option<(TcgStats, Value)>,
+    finished: Option<Ending>,
     stderr_tail: Tail,
 }
 
@@ -331,13 +336,20 @@ impl Session {
 
     fn execute(&mut self, command: &Value, then: Awaiting) -> Result<(), String> {
         self.awaiting = then;
-        writeln!(self.qmp.stream, "{command}").map_err(|e| format!("writing QMP: {e}"))
+        // In one write: QEMU acts on the closing brace, and may be gone before a newline follows.
+        let line = format!("{command}\n");
+        let written = self.qmp.stream.write_all(line.as_bytes());
+        written.map_err(|e| format!("writing QMP: {e}"))
     }
 
     fn send_plugin(&mut self, message: &ToPlugin) -> Result<(), String> {
         serde_json::to_string(message)
             .map_err(std::io::Error::from)
-            .and_then(|json| writeln!(self.control.stream, "{json}"))
+            .and_then(|json| {
+                self.control
+                    .stream
+                    .write_all(format!("{json}\n").as_bytes())
+            })
             .map_err(|e| format!("writing to the plugin: {e}"))
     }
 
@@ -350,8 +362,12 @@ impl Session {
             match serde_json::from_slice(&line) {
                 Ok(FromPlugin::Started) => {}
                 Ok(FromPlugin::Fatal { message }) => self.fatal = Some(message),
-                Ok(FromPlugin::Finished { stats, report }) => {
-                    self.finished = Some((stats, report));
+                Ok(FromPlugin::Finished {
+                    stats,
+                    seen,
+                    report,
+                }) => {
+                    self.finished = Some((stats, seen, report));
                 }
                 Err(e) => self.protocol_error(format!("message from the plugin: {e}")),
             }
