@@ -257,6 +257,7 @@ impl Domain {
         let ops = &mut self.sanitizer.ops;
         let (operation, effective) = ops.line(op, number, dma, site, chain, now);
         if !effective {
+            self.hash.add(Item::Suppressed, number);
             return;
         }
         let who = Who::cpu(site);

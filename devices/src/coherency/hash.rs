@@ -13,6 +13,8 @@ pub(super) enum Item {
     DmaWrite,
     Fill,
     Evict,
+    /// A maintenance instruction that the fault hook suppressed.
+    Suppressed,
     External,
 }
 

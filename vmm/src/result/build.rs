@@ -297,8 +297,8 @@ impl Lookup<'_> {
         let operations = &self.soc.domain.maintenance.operations;
         let operation = operations.iter().rfind(|o| o.at <= hazard.at)?;
         let routine = |site| self.guest.symbols.site(site).map(|p| p.function());
-        let same = hazard.kind == HazardKind::DiscardedWrite
-            && routine(site) == routine(operation.site);
+        let same =
+            hazard.kind == HazardKind::DiscardedWrite && routine(site) == routine(operation.site);
         self.guest
             .maintenance(site, operation.chain)
             .filter(|_| same)

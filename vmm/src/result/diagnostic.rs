@@ -86,11 +86,7 @@ pub fn accesses(hazards: &[Hazard]) -> Vec<u64> {
         .flat_map(|h| {
             let party = cpu(h.writer) || cpu(h.reader);
             let cached = h.cached_by != SiteId(0);
-            [
-                (party, h.written_at),
-                (party, h.at),
-                (cached, h.cached_at),
-            ]
+            [(party, h.written_at), (party, h.at), (cached, h.cached_at)]
         })
         .filter(|(wanted, at)| *wanted && *at > 0)
         .map(|(_, at)| at)

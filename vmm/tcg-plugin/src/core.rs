@@ -6,8 +6,8 @@ use std::io::{self, Read, Write};
 use std::sync::atomic::Ordering;
 
 use staleline::engine::chains::{Chain, UserPage};
-use staleline::engine::{Observations, SiteTable};
 use staleline::engine::tcg_abi::{Guest, TcgStats};
+use staleline::engine::{Observations, SiteTable};
 use staleline_devices::cpu::{CacheOp, ChainId, MemoryType, SiteId};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -315,13 +315,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
     ///
     /// # Errors
     /// If an interrupt line cannot be set.
-    pub fn instruction(
-        &mut self,
-        insn: Insn,
-        site: SiteId,
-        pc: u64,
-        cpu: Cpu,
-    ) -> io::Result<()> {
+    pub fn instruction(&mut self, insn: Insn, site: SiteId, pc: u64, cpu: Cpu) -> io::Result<()> {
         if cpu.is_aarch32() {
             return Ok(());
         }
@@ -363,8 +357,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
                 let chain = self.walk(cpu.frame);
                 self.chain = self.chains.intern(chain);
             }
-            self.machine
-                .maintain(op, hit.pa(cpu.x), site, self.chain);
+            self.machine.maintain(op, hit.pa(cpu.x), site, self.chain);
         }
     }
 

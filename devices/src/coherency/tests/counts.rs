@@ -68,3 +68,46 @@ fn a_destroyed_byte_counts_once_when_read_too() {
     let counts = (hazards[0].lines, hazards[0].manifested_lines);
     assert_eq!((counts, hazards[0].wrong_bytes), ((1, 1), 20));
 }
+
+/// An operation on two lines that a device has written, of which the CPU then uses one twice over.
+#[test]
+fn a_line_is_needed_once() {
+    let mut d = domain();
+    d.dma_write(BLIND, ID, BASE, &[5; 128]).unwrap();
+    for at in [0, 64] {
+        d.maintain(CacheOp::Invalidate, BASE + at, SiteId(3), ChainId(0));
+    }
+    d.barrier();
+    // A store that a stale copy would have merged with, and a read that it would have gone to.
+    store(&mut d, 0, &[1; 8]);
+    load(&mut d, 8, 8);
+    load(&mut d, 16, 8);
+    let report = d.report();
+    assert_eq!(report.hazards, []);
+    let op = report.maintenance.operations[0];
+    assert_eq!((op.lines, op.dma_lines, op.needed_lines), (2, 2, 1));
+    assert_eq!(
+        (report.maintenance.needed, report.maintenance.redundant),
+        (1, 1)
+    );
+}
+
+/// Where snooping writes push the caches' copies out, they clean as well.
+#[test]
+fn a_write_through_makes_the_clean_before_it_redundant() {
+    for drop_operation in [None, Some(1)] {
+        let mut config = rig::config(4096, Policy::Lazy, SnoopWrite::WriteThrough);
+        config.drop_operation = drop_operation;
+        let mut d = rig::domain(&config);
+        store(&mut d, 0, &[1; 8]);
+        d.maintain(CacheOp::Clean, BASE, SiteId(3), ChainId(0));
+        d.barrier();
+        d.dma_write(SNOOPING, ID, BASE + 32, &[2; 8]).unwrap();
+        d.maintain(CacheOp::Invalidate, BASE, SiteId(3), ChainId(0));
+        d.barrier();
+        let report = d.report();
+        assert_eq!(report.hazards, []);
+        assert_eq!(report.maintenance.operations[0].needed_lines, 0);
+        assert_eq!(rig::dram(&d, 0, 8), [1; 8]);
+    }
+}

@@ -17,8 +17,8 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use super::lines::{Lines, Tail, file_tail};
 use super::{EngineError, os};
-use crate::engine::{GuestEnd, Observations};
 use crate::engine::tcg_abi::{FATAL_EXIT_CODE, FromPlugin, LOG_PREFIX, TcgStats, ToPlugin};
+use crate::engine::{GuestEnd, Observations};
 
 /// QOM parent of the devices that the board creates.
 const BOARD: &str = "/machine/unattached";
@@ -336,13 +336,20 @@ impl Session {
 
     fn execute(&mut self, command: &Value, then: Awaiting) -> Result<(), String> {
         self.awaiting = then;
-        writeln!(self.qmp.stream, "{command}").map_err(|e| format!("writing QMP: {e}"))
+        // In one write: QEMU acts on the closing brace, and may be gone before a newline follows.
+        let line = format!("{command}\n");
+        let written = self.qmp.stream.write_all(line.as_bytes());
+        written.map_err(|e| format!("writing QMP: {e}"))
     }
 
     fn send_plugin(&mut self, message: &ToPlugin) -> Result<(), String> {
         serde_json::to_string(message)
             .map_err(std::io::Error::from)
-            .and_then(|json| writeln!(self.control.stream, "{json}"))
+            .and_then(|json| {
+                self.control
+                    .stream
+                    .write_all(format!("{json}\n").as_bytes())
+            })
             .map_err(|e| format!("writing to the plugin: {e}"))
     }
 
