@@ -24,7 +24,8 @@ impl Buffers<'_> {
         let touched = |(start, len): &(Hex, u64)| {
             start.0 < hazard.end_pa && hazard.first_pa < start.0.saturating_add(*len)
         };
-        if !buffer.extents.is_empty() {
+        let known: u64 = buffer.extents.iter().map(|(_, len)| len).sum();
+        if known >= buffer.bytes || buffer.extents.iter().any(touched) {
             return buffer.extents.iter().any(touched);
         }
         let frame = self.frames.of(hazard.transfer.0);
