@@ -70,8 +70,9 @@ impl DmaBuf {
     ///
     /// The mapping is not touched: a load or store would change what the caches hold, and with it
     /// the outcome of the run. Physical extents are known for udmabuf only, through a mapping of
-    /// the memfd itself; the kernel does not tell those of a mapped DMABUF. Heaps map all pages at
-    /// once, so those are pointed out to the engine.
+    /// the memfd itself; the kernel does not tell those of a mapped DMABUF. The heaps' are
+    /// pointed out to the engine: at once where the heap maps all pages at once (system), else
+    /// at the end, when all that were used are there (cma).
     pub fn allocate(exporter: Exporter, index: u32, bytes: u64) -> Result<Self, Error> {
         let len = usize::try_from(bytes).map_err(|_| Error::Missing {
             what: format!("room for a buffer of {bytes} bytes"),
@@ -83,16 +84,21 @@ impl DmaBuf {
             Exporter::Cma => (heap(&cma_heap()?, bytes)?, Vec::new()),
         };
         let mapping = Mapping::new(&fd, len, Mode::ReadWrite).call("mmap", "DMABUF")?;
-        if exporter != Exporter::Udmabuf {
-            mapping.point_out(crate::boot::page_size());
-        }
-        Ok(DmaBuf {
+        let buffer = DmaBuf {
             fd,
             mapping,
             index,
             exporter,
             extents,
-        })
+        };
+        buffer.point_out();
+        Ok(buffer)
+    }
+
+    fn point_out(&self) {
+        if self.extents.is_empty() {
+            self.mapping.point_out(crate::boot::page_size());
+        }
     }
 
     /// The report of its attachment.
@@ -159,6 +165,12 @@ impl DmaBuf {
     /// How messages call it.
     pub fn name(&self) -> String {
         format!("{} DMABUF {}", self.exporter.name(), self.index)
+    }
+}
+
+impl Drop for DmaBuf {
+    fn drop(&mut self) {
+        self.point_out();
     }
 }
 

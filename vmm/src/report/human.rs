@@ -104,7 +104,11 @@ fn styled(d: &Diagnostic, f: &HazardEntry, buffers: &[Buffer], replay: &str) -> 
     if !matches!(f.writer, Party::Unknown) {
         body.line("written", party(&f.writer));
     }
-    if let Some(place) = &f.cached_by {
+    let told = |party: &Party| matches!(party, Party::Cpu { place } if Some(place) == f.cached_by.as_ref());
+    if let Some(place) = &f.cached_by
+        && !told(&f.writer)
+        && !told(&f.reader)
+    {
         body.line("cached by", place);
     }
     let label = match d.kind {

@@ -24,7 +24,9 @@ impl Buffers<'_> {
         let touched = |(start, len): &(Hex, u64)| {
             start.0 < hazard.end_pa && hazard.first_pa < start.0.saturating_add(*len)
         };
-        if !buffer.extents.is_empty() {
+        let lengths = buffer.extents.iter().map(|(_, len)| *len);
+        let known = lengths.fold(0u64, u64::saturating_add);
+        if known >= buffer.bytes || buffer.extents.iter().any(touched) {
             return buffer.extents.iter().any(touched);
         }
         let frame = self.frames.of(hazard.transfer.0);

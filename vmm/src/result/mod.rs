@@ -379,7 +379,7 @@ pub struct Buffer {
     pub exporter: String,
     /// Size.
     pub bytes: u64,
-    /// Physical extents: first byte, length. Empty if unknown.
+    /// Physical extents: first byte, length. What is not known is left out.
     pub extents: Vec<(Hex, u64)>,
     /// What it was attached to, in order.
     #[serde(default)]

@@ -131,7 +131,10 @@ mod tests {
         let rust = "/usr/src/rustc-1.96.0/library/core/src/x.rs";
         assert_eq!(relative(rust, None), "library/core/src/x.rs");
         assert_eq!(relative("/home/me/x.rs", None), "/home/me/x.rs");
-        assert_eq!(relative("./include/linux/gfp.h", root), "include/linux/gfp.h");
+        assert_eq!(
+            relative("./include/linux/gfp.h", root),
+            "include/linux/gfp.h"
+        );
     }
 
     #[test]

@@ -150,19 +150,23 @@ impl Trace {
 
 /// Pages that processes have pointed at.
 #[derive(Debug, Default)]
-pub struct Pages(Vec<UserPage>);
+pub struct Pages {
+    pages: Vec<UserPage>,
+    /// Where each address leads now. Only looked up.
+    known: HashMap<u64, u64>,
+}
 
 impl Pages {
     /// Keeps one, unless there are too many.
     pub fn push(&mut self, page: UserPage) {
-        if self.0.len() < MAX_PAGES && self.0.last() != Some(&page) {
-            self.0.push(page);
+        if self.pages.len() < MAX_PAGES && self.known.insert(page.va, page.pa) != Some(page.pa) {
+            self.pages.push(page);
         }
     }
 
     /// All of them, in order.
     pub fn all(&self) -> &[UserPage] {
-        &self.0
+        &self.pages
     }
 }
 
@@ -312,8 +316,12 @@ mod tests {
     }
 
     #[test]
-    fn pages_run_out() {
+    fn pages_are_kept_when_they_change_and_run_out() {
         let mut pages = Pages::default();
+        for pa in [1, 1, 2, 1] {
+            pages.push(UserPage { va: 0, pa });
+        }
+        assert_eq!(pages.all().len(), 3);
         for n in 0..MAX_PAGES as u64 + 10 {
             let page = UserPage { va: n, pa: n };
             pages.push(page);
