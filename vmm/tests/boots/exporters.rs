@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What the kernel's data paths come to with each exporter, under each replacement policy.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use staleline::board::settings::CachePolicy;
+use staleline::result::RunResult;
+use staleline_devices::coherency::hazard::HazardKind;
+use staleline_protocol::plan::Exporter;
+
+use crate::support::{self, clean, kinds_of};
+
+/// All frames of the IIO scenarios together: five of 12040 bytes and one of 1000.
+const PLANNED: u64 = 61_200;
+
+#[derive(Deserialize)]
+struct Row {
+    cell: String,
+    unexpected: Option<String>,
+    result: RunResult,
+}
+
+/// Runs a matrix that comes with the tree, two guests at a time.
+fn matrix(file: &str, kernels: &[&str]) -> Vec<RunResult> {
+    for kernel in kernels {
+        support::need_kernel(kernel);
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../ci/matrix")
+        .join(file);
+    let arguments = ["--jobs", "2", "--format", "json", file.to_str().unwrap()];
+    let mut command = support::staleline();
+    command.arg("matrix").args(arguments).arg("--out");
+    let run = support::finish(command, &arguments, tempfile::tempdir().unwrap());
+    let rows: Vec<Row> =
+        serde_json::from_str(&run.stdout).unwrap_or_else(|e| panic!("{e}: {}", run.stderr));
+    let unexpected: BTreeMap<_, _> = rows
+        .iter()
+        .filter_map(|row| Some((&row.cell, row.unexpected.as_ref()?)))
+        .collect();
+    assert!(unexpected.is_empty(), "{unexpected:#?}");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    for row in &rows {
+        let alone = run.file(&format!("{}/result.json", row.cell));
+        assert_eq!(
+            serde_json::from_str::<RunResult>(&alone).unwrap(),
+            row.result
+        );
+    }
+    let junit = quick_junit::Report::deserialize_from_str(&run.file("junit.xml")).unwrap();
+    let cases: usize = junit.test_suites.iter().map(|s| s.test_cases.len()).sum();
+    assert_eq!(cases, rows.len());
+    rows.into_iter().map(|row| row.result).collect()
+}
+
+#[test]
+fn two_at_a_time_every_exporter_under_every_policy() {
+    let results = matrix("exporters.toml", &["base"]);
+    let mut seen: BTreeMap<(&str, &str), Vec<CachePolicy>> = BTreeMap::new();
+    for result in &results {
+        let exporter = result.exporter.unwrap();
+        let key = (result.scenario.as_str(), exporter.name());
+        seen.entry(key).or_default().push(result.cache);
+        // A hazard or none: all data has been through, and was looked at.
+        assert_eq!(result.data.planned, PLANNED, "{}", result.replay);
+        assert_eq!(result.data.bytes, PLANNED, "{}", result.replay);
+        judge(result, exporter);
+    }
+    for exporter in Exporter::ALL {
+        for scenario in ["iio-capture", "iio-playback"] {
+            let policies = &seen[&(scenario, exporter.name())];
+            assert_eq!(policies[..], CachePolicy::ALL, "{scenario} {exporter:?}");
+        }
+    }
+}
+
+fn judge(result: &RunResult, exporter: Exporter) {
+    let of = &result.replay;
+    let kinds = kinds_of(result);
+    let corrupt = result.data.corrupt_bytes;
+    let udmabuf = exporter == Exporter::Udmabuf;
+    match result.scenario.as_str() {
+        "iio-capture" if udmabuf => udmabuf_capture(result),
+        "iio-capture" | "iio-playback" => {
+            clean(result);
+            // It passes because the kernel works for it, not because nobody looked.
+            assert!(result.maintenance.needed > 0, "{of}");
+        }
+        "iio-capture-nosync" => {
+            // The missing clean of udmabuf's attach is there too.
+            let clobber = kinds.contains(&HazardKind::WritebackClobber);
+            assert_eq!(clobber, udmabuf, "{of}: {kinds:?}");
+            assert!(kinds.contains(&HazardKind::MissingInvalidate), "{of}");
+            assert_eq!(kinds.len(), if udmabuf { 2 } else { 1 }, "{of}: {kinds:?}");
+            // Almost all: zeroes that should be there are not wrong.
+            assert!(corrupt > PLANNED * 9 / 10, "{of}: {corrupt}");
+        }
+        "iio-playback-nosync" => {
+            assert_eq!(kinds, [HazardKind::MissingClean], "{of}");
+            assert!(corrupt > PLANNED * 9 / 10, "{of}: {corrupt}");
+        }
+        other => panic!("nobody has said what {other} comes to"),
+    }
+}
+
+/// udmabuf attaches with DMA_ATTR_SKIP_CPU_SYNC. What is found is a matter of the software; what
+/// becomes of it, of the cache: here, whether it writes the dirty zeroes back between the ADC's
+/// write and SYNC_START.
+fn udmabuf_capture(result: &RunResult) {
+    let of = &result.replay;
+    assert_eq!(
+        kinds_of(result),
+        [HazardKind::WritebackClobber, HazardKind::DiscardedWrite],
+        "{of}"
+    );
+    let clobbers = || {
+        let kind = HazardKind::WritebackClobber;
+        result.hazards.iter().filter(move |h| h.kind == kind)
+    };
+    // The first use of each DMABUF: later ones were cleaned by SYNC_END.
+    assert_eq!(clobbers().count(), 2, "{of}");
+    let destroyed: u64 = clobbers().map(|h| h.wrong_bytes).sum();
+    let manifested = clobbers().filter(|h| h.manifested).count();
+    assert_eq!(destroyed, result.data.corrupt_bytes, "{of}");
+    match result.cache {
+        CachePolicy::Zynqmp | CachePolicy::Lazy => {
+            assert_eq!((manifested, destroyed), (0, 0), "{of}");
+        }
+        CachePolicy::Eager => {
+            assert_eq!(manifested, 2, "{of}");
+            assert!(destroyed > 2 * 12_040 * 9 / 10, "{of}: {destroyed}");
+        }
+        CachePolicy::Random => {}
+    }
+}
+
+#[test]
+fn two_at_a_time_the_patches_mend_what_they_are_for() {
+    let results = matrix("begin-end-access.toml", &["base", "begin-end-access"]);
+    let mut hazards: BTreeMap<_, BTreeMap<String, Vec<HazardKind>>> = BTreeMap::new();
+    for result in &results {
+        let path = (result.scenario.as_str(), result.exporter.unwrap().name());
+        let kernel = result.kernel.as_ref().unwrap().name.clone();
+        hazards
+            .entry(path)
+            .or_default()
+            .insert(kernel, kinds_of(result));
+        assert_eq!(result.data.bytes, PLANNED, "{}", result.replay);
+    }
+    let both = hazards.values().filter(|kernels| kernels.len() == 2);
+    let mended = both.filter(|k| !k["base"].is_empty() && k["begin-end-access"].is_empty());
+    assert_eq!(mended.count(), 7, "{hazards:#?}");
+}
+
+#[test]
+fn a_cell_that_is_not_as_expected_fails_the_matrix() {
+    support::need_kernel("base");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("wrong.toml");
+    let text = "schema = 1\n[[group]]\nscenarios = [\"iio-playback-nosync\"]\nexpect = \"pass\"\n";
+    std::fs::write(&file, text).unwrap();
+    let arguments = ["--format", "json", file.to_str().unwrap()];
+    let mut command = support::staleline();
+    command.arg("matrix").args(arguments).arg("--out");
+    let run = support::finish(command, &arguments, dir);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    let rows: Vec<Row> = serde_json::from_str(&run.stdout).unwrap();
+    let why = rows[0].unexpected.as_deref().unwrap();
+    assert!(why.contains("expected pass, got fail"), "{why}");
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Whole boots: the command, the real QEMU, the real kernel, all drivers, and what comes of it.
+//!
+//! They need QEMU, the plugin (`cargo build -p staleline-tcg`) and the guest kernels
+//! (`staleline kernel build`); what is missing fails the test that needs it and is named.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+
+mod board;
+mod determinism;
+mod errors;
+mod exporters;
+mod mutation;
+mod output;
+mod support;
