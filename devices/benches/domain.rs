@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use staleline_devices::coherency::{Domain, DomainConfig, LINE, Policy, SnoopWrite};
-use staleline_devices::cpu::{CacheOp, MemoryType, SiteId};
+use staleline_devices::cpu::{CacheOp, ChainId, MemoryType, SiteId};
 use staleline_devices::dma::{DmaMemory, MasterId, TransferId};
 use vm_memory::MmapRegion;
 
@@ -94,7 +94,7 @@ fn misses(d: &mut Domain, policy: Policy, n: u64) -> Duration {
     while rest > 0 {
         let lines = rest.min(RING / LINE);
         walk(lines, RING, LINE, |pa| {
-            d.maintain(CacheOp::Invalidate, pa, site, SiteId(0));
+            d.maintain(CacheOp::Invalidate, pa, site, ChainId(0));
         });
         d.barrier();
         let start = Instant::now();

@@ -11,6 +11,13 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct SiteId(pub u32);
 
+/// A call chain in guest code, interned by the engine, which keeps the table. 0 means unknown.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct ChainId(pub u32);
+
 /// The memory attribute that the guest's page tables give an access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -45,8 +52,9 @@ pub trait CpuEvents {
     /// A store of `size` bytes (1 to 64; it may cross a line, not a page).
     fn store(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType);
 
-    /// A `dc` instruction on the line that holds `pa`.
-    fn maintain(&mut self, op: CacheOp, pa: u64, site: SiteId);
+    /// A `dc` instruction on the line that holds `pa`. `chain` is how the CPU came to the first one
+    /// since a DSB; what is given for later ones does not matter.
+    fn maintain(&mut self, op: CacheOp, pa: u64, site: SiteId, chain: ChainId);
 
     /// A DSB: all maintenance before it is complete.
     fn barrier(&mut self);
@@ -57,4 +65,7 @@ pub trait CpuEvents {
     /// Reads the levels of all interrupt lines after a call; bit *n* is SPI *n*. An engine
     /// compares with what it has last told the interrupt controller.
     fn irq_lines(&self) -> u64;
+
+    /// How many loads and stores there have been since power-on: the time that all findings give.
+    fn accesses(&self) -> u64;
 }

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use staleline_devices::coherency::{Domain, DomainConfig, LINE, Policy, SnoopWrite};
-use staleline_devices::cpu::{CacheOp, MemoryType, SiteId};
+use staleline_devices::cpu::{CacheOp, ChainId, MemoryType, SiteId};
 use staleline_devices::dma::{Direction, DmaMemory, MasterId, Transfer, TransferId};
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 
@@ -134,7 +134,7 @@ impl Machine {
 
     fn sync(&mut self, op: CacheOp, range: &Range<usize>) {
         for at in lines(range) {
-            self.domain.maintain(op, pa(at), SiteId(3), SiteId(0));
+            self.domain.maintain(op, pa(at), SiteId(3), ChainId(0));
         }
         self.domain.barrier();
     }

@@ -18,7 +18,7 @@ use super::report::DomainReport;
 use super::sanitizer::{Alias, Sanitizer, Subject, fresh_write};
 use super::transfers::{Owner, Transfers};
 use super::{LINE, report};
-use crate::cpu::{CacheOp, MemoryType, SiteId};
+use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
 use crate::dma::MasterId;
 
 /// What a snooping master's write does to the cache.
@@ -246,7 +246,7 @@ impl Domain {
     }
 
     /// A `dc` instruction on the line that holds `pa`. Outside RAM: ignored.
-    pub fn maintain(&mut self, op: CacheOp, pa: u64, site: SiteId, caller: SiteId) {
+    pub fn maintain(&mut self, op: CacheOp, pa: u64, site: SiteId, chain: ChainId) {
         self.hash.add(Item::Maintain, pa << 2 | op as u64);
         let Some(offset) = self.offset(pa, 1) else {
             return;
@@ -255,7 +255,7 @@ impl Domain {
         let now = self.sanitizer.now;
         let dma = self.lines.peek(number).is_some_and(|l| l.flags & DMA != 0);
         let ops = &mut self.sanitizer.ops;
-        let (operation, effective) = ops.line(op, number, dma, site, caller, now);
+        let (operation, effective) = ops.line(op, number, dma, site, chain, now);
         if !effective {
             self.hash.add(Item::Suppressed, number);
             return;

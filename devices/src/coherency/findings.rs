@@ -167,9 +167,11 @@ fn new_hazard(f: &Finding, line_number: u64, line: &Line, ops: &Operations, now:
         transfer,
         master,
         cached_by: line.cached_by,
-        last_maintenance: ops.get(last).map(|(op, site, at)| LastMaintenance {
+        cached_at: line.cached_at(now),
+        last_maintenance: ops.get(last).map(|(op, site, chain, at)| LastMaintenance {
             op,
             site,
+            chain,
             operation: last,
             at,
         }),

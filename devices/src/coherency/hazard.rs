@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::LINE;
-use crate::cpu::{CacheOp, SiteId};
+use crate::cpu::{CacheOp, ChainId, SiteId};
 use crate::dma::{MasterId, TransferId};
 
 /// A rule of the sanitizer that was broken.
@@ -81,7 +81,9 @@ pub struct LastMaintenance {
     pub op: CacheOp,
     /// By which instruction.
     pub site: SiteId,
-    /// Its number: see [`super::report::MaintenanceOp::number`].
+    /// How the CPU came to it.
+    pub chain: ChainId,
+    /// Number of the operation among all of the run, from 1.
     pub operation: u32,
     /// Time in accesses since power-on.
     pub at: u64,
@@ -114,6 +116,8 @@ pub struct Hazard {
     pub master: MasterId,
     /// The place in guest code that last brought the line into the cache or wrote it there.
     pub cached_by: SiteId,
+    /// When it did, in accesses since power-on.
+    pub cached_at: u64,
     /// The last maintenance on the first line before the finding.
     pub last_maintenance: Option<LastMaintenance>,
     /// When the data was written by `writer`, in accesses since power-on, if known.

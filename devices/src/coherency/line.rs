@@ -70,6 +70,9 @@ pub(super) struct Line {
     pub writer: Who,
     /// What brought the line into the cache, or wrote it there last.
     pub cached_by: SiteId,
+    /// When a CPU's access last filled the line: the low bits of the number of accesses since
+    /// power-on, which is all there is room for.
+    pub filled_at: u32,
     pub state: State,
     /// Its way, for policies that have ways.
     pub way: u8,
@@ -85,6 +88,13 @@ impl Line {
     /// The last operation on the line; 0: none.
     pub fn last_op(&self) -> u32 {
         self.clean_op.max(self.invalidate_op)
+    }
+
+    /// When `cached_by` was, in accesses since power-on; `now` is that number. A fill counts as
+    /// one of the last 2^32 accesses, and a later store renews the copy.
+    pub fn cached_at(&self, now: u64) -> u64 {
+        let since = (now as u32).wrapping_sub(self.filled_at);
+        now.saturating_sub(u64::from(since)).max(self.written_at)
     }
 
     /// Brings [`WATCHED`] in line with the masks.
@@ -321,6 +331,20 @@ mod tests {
     #[test]
     fn a_line_fits_a_host_cache_line() {
         assert_eq!(size_of::<Line>(), 64);
+    }
+
+    #[test]
+    fn a_copy_is_as_old_as_its_fill_or_its_last_store() {
+        let mut line = Line {
+            filled_at: 7,
+            ..Line::default()
+        };
+        assert_eq!(line.cached_at(7), 7);
+        assert_eq!(line.cached_at(1 << 32 | 9), 1 << 32 | 7);
+        assert_eq!(line.cached_at(1 << 32 | 5), 7);
+        line.written_at = 20;
+        assert_eq!(line.cached_at(30), 20);
+        assert_eq!(Line::default().cached_at(30), 0);
     }
 
     #[test]

@@ -12,7 +12,7 @@
 use super::line::{DMA, Lines};
 use super::report::{MaintenanceOp, MaintenanceReport};
 use super::{LINE, MAX_OPERATIONS};
-use crate::cpu::{CacheOp, SiteId};
+use crate::cpu::{CacheOp, ChainId, SiteId};
 
 /// Extents kept per run. Of lines beyond, only those that were under DMA already count as such.
 const MAX_EXTENTS: usize = 1 << 22;
@@ -21,7 +21,7 @@ const MAX_EXTENTS: usize = 1 << 22;
 struct Op {
     op: CacheOp,
     site: SiteId,
-    caller: SiteId,
+    chain: ChainId,
     first_line: u64,
     lines: u64,
     /// Lines under DMA by then, of those without an extent.
@@ -71,7 +71,7 @@ impl Operations {
         line: u64,
         dma: bool,
         site: SiteId,
-        caller: SiteId,
+        chain: ChainId,
         at: u64,
     ) -> (u32, bool) {
         if !self.open && self.ops.len() < MAX_OPERATIONS {
@@ -82,7 +82,7 @@ impl Operations {
             self.ops.push(Op {
                 op,
                 site,
-                caller,
+                chain,
                 first_line,
                 lines: 0,
                 dma_lines: 0,
@@ -137,9 +137,9 @@ impl Operations {
     }
 
     /// What operation `number` was; its op is that of its first line.
-    pub fn get(&self, number: u32) -> Option<(CacheOp, SiteId, u64)> {
+    pub fn get(&self, number: u32) -> Option<(CacheOp, SiteId, ChainId, u64)> {
         let op = self.ops.get((number as usize).checked_sub(1)?)?;
-        Some((op.op, op.site, op.at))
+        Some((op.op, op.site, op.chain, op.at))
     }
 
     /// The account of the run so far.
@@ -163,7 +163,7 @@ impl Operations {
                 number: i as u32 + 1,
                 op: op.op,
                 site: op.site,
-                caller: op.caller,
+                chain: op.chain,
                 first_pa: op.first_line * LINE,
                 lines: op.lines,
                 dma_lines,

@@ -78,11 +78,13 @@ impl Domain {
             Some(directory) => directory.insert(number),
             None => (0, None),
         };
+        let now = self.sanitizer.now;
         let line = self.lines.line(number);
         line.state = State::Clean;
         line.way = way;
         if by != SiteId(0) {
             line.cached_by = by;
+            line.filled_at = now as u32;
         }
         if let Some(victim) = victim {
             self.evict_victim(victim);

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::hazard::Hazard;
-use crate::cpu::{CacheOp, SiteId};
+use crate::cpu::{CacheOp, ChainId, SiteId};
 use crate::dma::{MasterId, Transfer, TransferId};
 
 /// All that the coherency domain knows at the end of a run.
@@ -71,8 +71,8 @@ pub struct MaintenanceOp {
     pub op: CacheOp,
     /// The instruction that did the first line.
     pub site: SiteId,
-    /// The place that called the maintenance routine, where the engine can tell; else unknown.
-    pub caller: SiteId,
+    /// How the CPU came to that instruction, where the engine can tell; else unknown.
+    pub chain: ChainId,
     /// First line.
     pub first_pa: u64,
     /// Lines, all together.

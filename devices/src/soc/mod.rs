@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use crate::bus::{Context, Device};
 use crate::clock::{Clock, DeviceId, EventQueue, Ticks};
 use crate::coherency::{Domain, DomainConfig, ImageError};
-use crate::cpu::{CacheOp, CpuEvents, MemoryType, SiteId};
+use crate::cpu::{CacheOp, ChainId, CpuEvents, MemoryType, SiteId};
 use crate::dma::{DmaPort, MasterId};
 use crate::stream::Streams;
 use report::{DeviceError, MasterInfo, SocReport, StreamReport};
@@ -291,8 +291,8 @@ impl CpuEvents for Soc {
         }
     }
 
-    fn maintain(&mut self, op: CacheOp, pa: u64, site: SiteId) {
-        self.domain.maintain(op, pa, site, SiteId(0));
+    fn maintain(&mut self, op: CacheOp, pa: u64, site: SiteId, chain: ChainId) {
+        self.domain.maintain(op, pa, site, chain);
     }
 
     fn barrier(&mut self) {
@@ -314,5 +314,10 @@ impl CpuEvents for Soc {
     #[inline]
     fn irq_lines(&self) -> u64 {
         self.lines
+    }
+
+    #[inline]
+    fn accesses(&self) -> u64 {
+        self.domain.now()
     }
 }

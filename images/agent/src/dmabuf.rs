@@ -70,7 +70,8 @@ impl DmaBuf {
     ///
     /// The mapping is not touched: a load or store would change what the caches hold, and with it
     /// the outcome of the run. Physical extents are known for udmabuf only, through a mapping of
-    /// the memfd itself; the kernel does not tell those of a mapped DMABUF.
+    /// the memfd itself; the kernel does not tell those of a mapped DMABUF. Heaps map all pages at
+    /// once, so those are pointed out to the engine.
     pub fn allocate(exporter: Exporter, index: u32, bytes: u64) -> Result<Self, Error> {
         let len = usize::try_from(bytes).map_err(|_| Error::Missing {
             what: format!("room for a buffer of {bytes} bytes"),
@@ -82,6 +83,9 @@ impl DmaBuf {
             Exporter::Cma => (heap(&cma_heap()?, bytes)?, Vec::new()),
         };
         let mapping = Mapping::new(&fd, len, Mode::ReadWrite).call("mmap", "DMABUF")?;
+        if exporter != Exporter::Udmabuf {
+            mapping.point_out(crate::boot::page_size());
+        }
         Ok(DmaBuf {
             fd,
             mapping,
@@ -89,6 +93,14 @@ impl DmaBuf {
             exporter,
             extents,
         })
+    }
+
+    /// The report of its attachment.
+    pub fn attached(&self, to: &str) -> Report {
+        Report::Attached {
+            buffer: self.index,
+            to: to.into(),
+        }
     }
 
     /// Size in bytes.

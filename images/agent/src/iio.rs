@@ -111,6 +111,11 @@ impl IioBuffer {
         write(&self.sysfs.join("enable"), "0")
     }
 
+    /// How messages and reports call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     fn with(&self, dmabuf: &DmaBuf) -> String {
         format!("{} with {}", self.name, dmabuf.name())
     }

@@ -24,6 +24,13 @@ pub enum Report {
         /// Where user space mapped it.
         va: u64,
     },
+    /// A DMABUF was attached to a device.
+    Attached {
+        /// Order of allocation, from 0.
+        buffer: u32,
+        /// Where the device is attached to user space, for example `iio:device0 buffer 0`.
+        to: String,
+    },
     /// User space checked data against the pattern.
     Data {
         /// Frame number from 0.

@@ -2,7 +2,7 @@
 //! The board as a machine that an engine hosts.
 
 use serde_json::Value;
-use staleline_devices::cpu::{CacheOp, CpuEvents, MemoryType, SiteId};
+use staleline_devices::cpu::{CacheOp, ChainId, CpuEvents, MemoryType, SiteId};
 use staleline_devices::soc::Soc;
 
 use super::machine::{self, MachineConfig};
@@ -37,8 +37,8 @@ impl CpuEvents for BoardGuest {
         self.0.store(pa, size, site, memory);
     }
 
-    fn maintain(&mut self, op: CacheOp, pa: u64, site: SiteId) {
-        self.0.maintain(op, pa, site);
+    fn maintain(&mut self, op: CacheOp, pa: u64, site: SiteId, chain: ChainId) {
+        self.0.maintain(op, pa, site, chain);
     }
 
     fn barrier(&mut self) {
@@ -52,5 +52,10 @@ impl CpuEvents for BoardGuest {
     #[inline]
     fn irq_lines(&self) -> u64 {
         self.0.irq_lines()
+    }
+
+    #[inline]
+    fn accesses(&self) -> u64 {
+        self.0.accesses()
     }
 }

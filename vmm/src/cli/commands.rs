@@ -60,6 +60,7 @@ fn run(args: &RunArgs) -> Result<u8, Error> {
         let runner = Runner {
             backend: &backend,
             progress: &progress,
+            trace: !args.no_trace,
         };
         runner.run(&spec, &dir, &mut reporters)
     };
@@ -82,6 +83,7 @@ fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
     let runner = Runner {
         backend: &backend,
         progress: &progress,
+        trace: false,
     };
     let result = runner.run(&earlier.spec, &dir, &mut files(&dir)?);
     progress.clear();

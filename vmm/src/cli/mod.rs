@@ -128,6 +128,9 @@ pub struct RunArgs {
     /// Host seconds after which the guest is stopped [default: the scenario's].
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u32>,
+    /// Do not run a second time, after findings, for the call chains of loads and stores.
+    #[arg(long)]
+    pub no_trace: bool,
 }
 
 impl RunArgs {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Engines: what runs the guest's CPU and reports its accesses to the machine.
 
+pub mod chains;
 pub mod error;
 pub mod sites;
 pub mod tcg;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use chains::Observations;
 pub use error::EngineError;
 pub use sites::SiteTable;
 
@@ -38,6 +40,9 @@ pub struct Job {
     pub run_dir: PathBuf,
     /// Check every address translation against the emulator's own (slow).
     pub selfcheck: bool,
+    /// Numbers of the loads and stores, from 1, whose call chains are wanted; ascending, at most
+    /// [`tcg_abi::TRACE_LIMIT`]. Slow if there are any; changes nothing that the guest can see.
+    pub trace: Vec<u64>,
 }
 
 /// How a guest ended of its own accord.
@@ -63,6 +68,8 @@ pub struct Outcome {
     pub wall_time: Duration,
     /// Guest addresses behind the [`staleline_devices::cpu::SiteId`]s in `report` and `events`.
     pub sites: SiteTable,
+    /// Call chains and the like.
+    pub seen: Observations,
     /// The machine's report.
     pub report: serde_json::Value,
     /// The engine's own counters.

@@ -12,8 +12,13 @@ use serde::{Deserialize, Serialize};
 use staleline_devices::cpu::CpuEvents;
 use vm_memory::{GuestMemoryMmap, MmapRegion};
 
+use super::chains::Observations;
+
 /// Version of everything in this module; both halves must agree.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
+
+/// Most loads and stores that can be traced in one run.
+pub const TRACE_LIMIT: usize = 4096;
 
 /// Exit status of a QEMU whose plugin has given up, after it has said why: see
 /// [`FromPlugin::Fatal`]. QEMU itself uses 0 and 1.
@@ -56,6 +61,8 @@ pub struct TcgConfig {
     pub events: PathBuf,
     /// Check every translation.
     pub selfcheck: bool,
+    /// Numbers of the loads and stores whose call chains are wanted, ascending.
+    pub trace: Vec<u64>,
     /// Which machine.
     pub guest: GuestKind,
     /// The machine's own configuration.
@@ -88,6 +95,8 @@ pub enum FromPlugin {
     Finished {
         /// The engine's counters.
         stats: TcgStats,
+        /// Call chains and the like.
+        seen: Observations,
         /// The machine's report.
         report: serde_json::Value,
     },

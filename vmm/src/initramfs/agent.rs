@@ -141,6 +141,8 @@ fn cargo(workspace: &Path, toolchain: &Toolchain, target_dir: &Path) -> Command 
     let mut flags: Vec<String> = ["-Ctarget-feature=+crt-static", "-Crelocation-model=static"]
         .map(String::from)
         .into();
+    // So that the engine can follow its calls.
+    flags.push("-Cforce-frame-pointers=yes".into());
     // Short, stable source paths for symbols and panics.
     flags.push(format!("--remap-path-prefix={}=.", workspace.display()));
     if let Some(linker) = toolchain.linker() {

@@ -136,6 +136,8 @@ fn run_cell(
     let runner = Runner {
         backend,
         progress: &Quiet,
+        // Its cells are many, and who wants to know more about one can run it alone.
+        trace: false,
     };
     match runner.run_prepared(&cell.spec, artifacts, &dir, &mut reporters) {
         // One cell that asks for what its run has not got shall not stop the others.

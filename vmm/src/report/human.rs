@@ -212,13 +212,21 @@ fn extent(d: &Diagnostic, buffers: &[Buffer]) -> String {
     let mut text = String::new();
     if let Some(first) = buffers.first() {
         let list: Vec<String> = buffers.iter().map(|b| b.index.to_string()).collect();
-        let (plural, each) = if buffers.len() > 1 {
-            ("s", " each")
-        } else {
-            ("", "")
+        let (plural, each, order) = match buffers {
+            [one] => ("", "", format!("allocated {}", ordinal(one.index))),
+            _ => ("s", " each", "by order of allocation".into()),
+        };
+        let attached = match &first.attached[..] {
+            [] => String::new(),
+            some => format!(", attached to {}", some.join(" and ")),
+        };
+        // Without extents, it was the order of its frames that told.
+        let used = match first.extents[..] {
+            [] => ", known by order of use",
+            _ => "",
         };
         text = format!(
-            "DMABUF{plural} {} ({}, {} bytes{each}), ",
+            "DMABUF{plural} {} ({}, {} bytes{each}, {order}{attached}{used}), ",
             list.join(", "),
             first.exporter,
             first.bytes
@@ -240,6 +248,16 @@ fn extent(d: &Diagnostic, buffers: &[Buffer]) -> String {
         )
     };
     text
+}
+
+/// `first` for 0.
+fn ordinal(index: u32) -> String {
+    match index {
+        0 => "first".into(),
+        1 => "second".into(),
+        2 => "third".into(),
+        n => format!("as number {}", u64::from(n) + 1),
+    }
 }
 
 /// What is known of maintenance, where it matters.
@@ -264,16 +282,12 @@ fn op_name(op: CacheOp) -> &'static str {
 
 fn maintenance(last: &LastMaintenance, f: &HazardEntry) -> String {
     let op = op_name(last.op);
-    let caller = match &last.caller {
-        Some(place) => format!(" <- {place}"),
-        None => String::new(),
-    };
     let when = match (f.written_at, last.at) {
         (0, _) => "",
         (written, at) if at < written => ", before the write",
         _ => ", after the write",
     };
-    format!("{op} by {}{caller}{when}", last.place)
+    format!("{op} by {}{when}", last.place)
 }
 
 fn corrupt(end: &End) -> String {
@@ -331,6 +345,19 @@ fn finish(r: &RunResult) -> String {
             text,
             "note: maintenance operation @{}{nth} {what}",
             d.number
+        );
+    }
+    if let Some(tracing) = r.tracing.as_ref().filter(|t| !t.same) {
+        let why = match &tracing.trouble {
+            Some(trouble) => format!("failed: {trouble}"),
+            None => format!(
+                "was another run ({})",
+                tracing.run_hash.as_deref().unwrap_or("without hash")
+            ),
+        };
+        let _ = writeln!(
+            text,
+            "{WARNING}note{WARNING:#}: the second pass, for call chains of loads and stores, {why}"
         );
     }
     let style = match r.verdict {

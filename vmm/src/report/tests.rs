@@ -41,6 +41,7 @@ fn tell(backend: &FakeBackend, settings: &[&str]) -> Told {
         let runner = Runner {
             backend,
             progress: &Quiet,
+            trace: false,
         };
         runner.run(&spec, &dir, &mut reporters).unwrap();
     }

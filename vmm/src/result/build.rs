@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use staleline_devices::coherency::hazard::{self, Actor, Hazard};
 use staleline_devices::coherency::report::MaintenanceReport;
-use staleline_devices::cpu::SiteId;
+use staleline_devices::cpu::{ChainId, SiteId};
 use staleline_devices::dma::{MasterId, TransferId};
 use staleline_devices::soc::report::SocReport;
 use staleline_protocol::plan;
@@ -14,13 +14,18 @@ use staleline_protocol::report::Report;
 use super::diagnostic::{self, Buffers};
 use super::frames::Frames;
 use super::*;
-use crate::run::backend::{Artifacts, Execution};
+use crate::engine::Observations;
+use crate::engine::chains::Chain;
+use crate::run::backend::{Artifacts, Execution, Sites};
 use crate::run::console::Console;
 use crate::run::spec::RunSpec;
 use crate::symbols::{Sources, Symbols};
 
 /// Shown instead of a place that nobody knows.
 const UNKNOWN: &str = "(unknown)";
+
+/// How diagnostics call the agent's process.
+const AGENT: &str = "agent";
 
 /// A result without findings, for a run that came to nothing because of `trouble`.
 pub fn infra(spec: &RunSpec, artifacts: Option<&Artifacts>, trouble: &str) -> RunResult {
@@ -48,9 +53,18 @@ pub fn build(
             _ => None,
         });
         let sources = Sources::of(artifacts, bias.unwrap_or(0));
-        let symbols = Symbols::new(sources, execution.sites.clone());
+        let guest = GuestCode {
+            symbols: Symbols::new(sources, execution.sites.clone()),
+            sites: &execution.sites,
+            seen: &execution.seen,
+            agent: console.reports.iter().find_map(|r| match r {
+                Report::Process { pid, .. } => Some(*pid),
+                _ => None,
+            }),
+        };
         let transfer = spec.scenario.plan().transfer;
-        fill(&mut result, soc, &symbols, transfer.as_ref());
+        result.buffers = buffers(&console.reports, &execution.seen);
+        fill(&mut result, soc, &guest, transfer.as_ref());
         result.data = ends::collect(transfer.as_ref(), &console.reports, Some(soc));
     }
     (result.verdict, result.reasons) = verdict::judge(&result, console, None);
@@ -86,39 +100,69 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
             warnings: console.warnings.clone(),
             console_tail: console.tail.clone(),
         },
-        buffers: console.reports.iter().filter_map(buffer).collect(),
+        buffers: buffers(&console.reports, &Observations::default()),
         machine: None,
         run_hash: None,
         accesses: 0,
+        tracing: None,
         wall_ms: 0,
         replay: spec.invocation.clone(),
     }
 }
 
-fn buffer(report: &Report) -> Option<Buffer> {
-    match report {
+/// The DMABUFs that the agent reported, where they are, and what they were attached to.
+fn buffers(reports: &[Report], seen: &Observations) -> Vec<Buffer> {
+    // The guest shall not write escape sequences to a user's terminal.
+    let clean = |text: &str| text.chars().filter(|c| !c.is_control()).collect();
+    let attached = |buffer: u32| {
+        let targets = reports.iter().filter_map(move |r| match r {
+            Report::Attached { buffer: b, to } if *b == buffer => Some(to),
+            _ => None,
+        });
+        targets.map(|to| clean(to)).collect()
+    };
+    let buffer = |report: &Report| match report {
         Report::Buffer {
             index,
             exporter,
             bytes,
             extents,
-            ..
-        } => Some(Buffer {
-            index: *index,
-            exporter: exporter.chars().filter(|c| !c.is_control()).collect(),
-            bytes: *bytes,
-            extents: extents.iter().map(|(pa, len)| (Hex(*pa), *len)).collect(),
-        }),
+            va,
+        } => {
+            // The kernel tells user space of some exporters' pages only.
+            let extents = match &extents[..] {
+                [] => seen.extents(*va, *bytes),
+                told => told.to_vec(),
+            };
+            Some(Buffer {
+                index: *index,
+                exporter: clean(exporter),
+                bytes: *bytes,
+                extents: extents.iter().map(|(pa, len)| (Hex(*pa), *len)).collect(),
+                attached: attached(*index),
+            })
+        }
         _ => None,
-    }
+    };
+    reports.iter().filter_map(buffer).collect()
 }
 
-fn fill(result: &mut RunResult, soc: &SocReport, symbols: &Symbols, plan: Option<&plan::Transfer>) {
+/// The hash as results show it.
+pub fn hash_text(hash: u64) -> String {
+    format!("{hash:016x}")
+}
+
+fn fill(
+    result: &mut RunResult,
+    soc: &SocReport,
+    guest: &GuestCode<'_>,
+    plan: Option<&plan::Transfer>,
+) {
     let domain = &soc.domain;
     let frames = Frames::new(plan, &domain.transfers);
     let lookup = Lookup {
         soc,
-        symbols,
+        guest,
         frames: &frames,
     };
     result.hazards = domain.hazards.iter().map(|h| lookup.entry(h)).collect();
@@ -132,7 +176,7 @@ fn fill(result: &mut RunResult, soc: &SocReport, symbols: &Symbols, plan: Option
         result.drop_maintenance.is_some(),
     );
     result.hazards_dropped = domain.hazards_dropped;
-    result.maintenance = maintenance(&domain.maintenance, symbols);
+    result.maintenance = maintenance(&domain.maintenance, guest);
     if let Some(dropped) = &mut result.drop_maintenance {
         let ops = &domain.maintenance.operations;
         dropped.happened = ops.iter().any(|o| o.dropped && o.number == dropped.number);
@@ -145,13 +189,73 @@ fn fill(result: &mut RunResult, soc: &SocReport, symbols: &Symbols, plan: Option
         device_errors: soc.device_errors.clone(),
         extra: soc.extra.clone(),
     });
-    result.run_hash = Some(format!("{:016x}", domain.run_hash));
+    result.run_hash = Some(hash_text(domain.run_hash));
     result.accesses = domain.accesses;
 }
 
+/// What is known of the guest's code.
+struct GuestCode<'a> {
+    symbols: Symbols,
+    sites: &'a Sites,
+    seen: &'a Observations,
+    /// The agent's process.
+    agent: Option<u32>,
+}
+
+impl GuestCode<'_> {
+    /// The place of a load or store, and the way there if it was one of the accesses `at` that was
+    /// traced.
+    fn access(&self, site: SiteId, at: &[u64]) -> Option<Place> {
+        let va = *self.sites.get(&site)?;
+        // The finding's other times belong to others; the address tells.
+        let chain = at.iter().find_map(|at| self.seen.access(*at, va));
+        Some(self.named(va, chain))
+    }
+
+    /// The place of a maintenance instruction, and the way there.
+    fn maintenance(&self, site: SiteId, chain: ChainId) -> Option<Place> {
+        let va = *self.sites.get(&site)?;
+        Some(self.named(va, self.seen.chain(chain)))
+    }
+
+    fn named(&self, va: u64, chain: Option<&Chain>) -> Place {
+        let Some(chain) = chain else {
+            return self.symbols.place(va);
+        };
+        let mut place = self.symbols.called(va, chain);
+        if let Some(stack) = place.stack.as_mut().filter(|s| s.pid == self.agent) {
+            stack.task = stack.pid.map(|_| AGENT.to_owned());
+        }
+        place
+    }
+
+    /// Functions that led to a maintenance instruction.
+    fn callers(&self, site: SiteId, chain: ChainId) -> Vec<String> {
+        match (self.sites.get(&site), self.seen.chain(chain)) {
+            (Some(va), Some(chain)) => self.symbols.caller_names(*va, chain),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Functions of the kernel's DMA API and of what it is made of (kernel/dma, arch/arm64/mm), by the
+/// start of their names: whoever called them is who asked for maintenance.
+const DMA_API: [&str; 10] = [
+    "__dma_map_",
+    "__dma_sync_",
+    "arch_dma_",
+    "arch_sync_dma_",
+    "dma_alloc_",
+    "dma_direct_",
+    "dma_map_",
+    "dma_sync_",
+    "dma_unmap_",
+    "iommu_dma_",
+];
+
 struct Lookup<'a> {
     soc: &'a SocReport,
-    symbols: &'a Symbols,
+    guest: &'a GuestCode<'a>,
     frames: &'a Frames,
 }
 
@@ -165,12 +269,12 @@ impl Lookup<'_> {
             wrong_bytes: hazard.wrong_bytes,
             first_pa: Hex(hazard.first_pa),
             end_pa: Hex(hazard.end_pa),
-            writer: self.party(hazard.writer),
-            reader: self.party(hazard.reader),
+            writer: self.party(hazard.writer, hazard),
+            reader: self.party(hazard.reader, hazard),
             master: self.master(hazard.master).0,
             transfer: hazard.transfer.0,
             missing: diagnostic::missing(hazard.kind).into(),
-            cached_by: self.symbols.site(hazard.cached_by),
+            cached_by: self.guest.access(hazard.cached_by, &[hazard.cached_at]),
             last_maintenance: hazard.last_maintenance.and_then(|l| self.maintenance(l)),
             written_at: hazard.written_at,
             at: hazard.at,
@@ -179,25 +283,40 @@ impl Lookup<'_> {
     }
 
     fn maintenance(&self, last: hazard::LastMaintenance) -> Option<LastMaintenance> {
-        // The list has only the operations on memory used for DMA, in order of their numbers.
-        let operations = &self.soc.domain.maintenance.operations;
-        let operation = operations
-            .binary_search_by_key(&last.operation, |o| o.number)
-            .ok()
-            .and_then(|index| operations.get(index));
         Some(LastMaintenance {
             op: last.op,
-            place: self.symbols.site(last.site)?,
-            caller: operation.and_then(|o| self.symbols.site(o.caller)),
+            place: self.guest.maintenance(last.site, last.chain)?,
             number: last.operation,
             at: last.at,
         })
     }
 
-    fn party(&self, actor: Actor) -> Party {
+    /// A CPU as the reader of a `discarded-write` did maintenance, in an operation that began no
+    /// later than the finding.
+    fn discarder(&self, site: SiteId, hazard: &Hazard) -> Option<Place> {
+        let operations = &self.soc.domain.maintenance.operations;
+        let operation = operations.iter().rfind(|o| o.at <= hazard.at)?;
+        let routine = |site| self.guest.symbols.site(site).map(|p| p.function());
+        let same =
+            hazard.kind == HazardKind::DiscardedWrite && routine(site) == routine(operation.site);
+        self.guest
+            .maintenance(site, operation.chain)
+            .filter(|_| same)
+    }
+
+    fn cpu(&self, site: SiteId, hazard: &Hazard) -> Option<Place> {
+        let times = [hazard.written_at, hazard.at];
+        let place = self.guest.access(site, &times)?;
+        if place.stack.is_some() {
+            return Some(place);
+        }
+        Some(self.discarder(site, hazard).unwrap_or(place))
+    }
+
+    fn party(&self, actor: Actor, hazard: &Hazard) -> Party {
         match actor {
             Actor::Unknown => Party::Unknown,
-            Actor::Cpu { site } => match self.symbols.site(site) {
+            Actor::Cpu { site } => match self.cpu(site, hazard) {
                 Some(place) => Party::Cpu { place },
                 None => Party::Cpu {
                     place: Place {
@@ -205,6 +324,7 @@ impl Lookup<'_> {
                         kernel: true,
                         symbol: Some(UNKNOWN.into()),
                         frames: Vec::new(),
+                        stack: None,
                     },
                 },
             },
@@ -242,12 +362,15 @@ impl Lookup<'_> {
     }
 }
 
-fn maintenance(report: &MaintenanceReport, symbols: &Symbols) -> Maintenance {
+fn maintenance(report: &MaintenanceReport, guest: &GuestCode<'_>) -> Maintenance {
     let mut callers: HashMap<String, MaintenanceCaller> = HashMap::new();
     let mut operations = Vec::with_capacity(report.operations.len());
-    let name = |site: SiteId| symbols.name(site).unwrap_or_default();
+    let api = |name: &String| DMA_API.iter().any(|start| name.starts_with(start));
     for op in &report.operations {
-        let (routine, caller) = (name(op.site), name(op.caller));
+        let routine = guest.symbols.name(op.site).unwrap_or_default();
+        let chain = guest.callers(op.site, op.chain);
+        let caller = chain.iter().find(|name| !api(name)).or(chain.last());
+        let caller = caller.cloned().unwrap_or_default();
         let who = [&caller, &routine].into_iter().find(|n| !n.is_empty());
         let function = who.map_or(UNKNOWN, |n| n.split('+').next().unwrap_or(n));
         let entry = callers
@@ -264,6 +387,7 @@ fn maintenance(report: &MaintenanceReport, symbols: &Symbols) -> Maintenance {
             op: op.op,
             routine,
             caller,
+            chain,
             first_pa: Hex(op.first_pa),
             lines: op.lines,
             dma_lines: op.dma_lines,

@@ -3,6 +3,7 @@
 //! diagnostic, over however many transfers.
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind};
+use staleline_devices::cpu::SiteId;
 use staleline_devices::dma::MasterId;
 
 use super::frames::Frames;
@@ -47,6 +48,54 @@ fn role(actor: Actor) -> Role {
     }
 }
 
+type Key = (HazardKind, MasterId, Role, Role);
+
+fn key(hazard: &Hazard) -> Key {
+    (
+        hazard.kind,
+        hazard.master,
+        role(hazard.writer),
+        role(hazard.reader),
+    )
+}
+
+/// The finding that stands for its group, for each group: the first that manifested, else the
+/// first.
+fn representatives(hazards: &[Hazard]) -> Vec<usize> {
+    let mut groups: Vec<(Key, usize, bool)> = Vec::new();
+    for (i, hazard) in hazards.iter().enumerate() {
+        let key = key(hazard);
+        match groups.iter_mut().find(|(k, ..)| *k == key) {
+            None => groups.push((key, i, hazard.manifested)),
+            Some((_, shown, manifested)) if hazard.manifested && !*manifested => {
+                (*shown, *manifested) = (i, true);
+            }
+            Some(_) => {}
+        }
+    }
+    groups.into_iter().map(|(_, shown, _)| shown).collect()
+}
+
+/// Numbers of the loads and stores that findings shown to people are about, ascending: those by a
+/// CPU, and some by chance.
+pub fn accesses(hazards: &[Hazard]) -> Vec<u64> {
+    let shown = representatives(hazards).into_iter();
+    let shown = shown.filter_map(|i| hazards.get(i));
+    let cpu = |actor| matches!(actor, Actor::Cpu { .. });
+    let mut numbers: Vec<u64> = shown
+        .flat_map(|h| {
+            let party = cpu(h.writer) || cpu(h.reader);
+            let cached = h.cached_by != SiteId(0);
+            [(party, h.written_at), (party, h.at), (cached, h.cached_at)]
+        })
+        .filter(|(wanted, at)| *wanted && *at > 0)
+        .map(|(_, at)| at)
+        .collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
 /// Groups findings in order of first occurrence, and tells each entry its group.
 pub fn group(
     hazards: &[Hazard],
@@ -54,32 +103,28 @@ pub fn group(
     buffers: &Buffers<'_>,
     dropped: bool,
 ) -> Vec<Diagnostic> {
-    let mut keys: Vec<(HazardKind, MasterId, Role, Role)> = Vec::new();
+    let mut keys: Vec<Key> = Vec::new();
     let mut groups: Vec<Diagnostic> = Vec::new();
-    for (i, (hazard, entry)) in hazards.iter().zip(entries.iter_mut()).enumerate() {
-        let key = (
-            hazard.kind,
-            hazard.master,
-            role(hazard.writer),
-            role(hazard.reader),
-        );
+    for (hazard, entry) in hazards.iter().zip(entries.iter_mut()) {
+        let key = key(hazard);
         let at = keys.iter().position(|k| *k == key).unwrap_or_else(|| {
             keys.push(key);
-            groups.push(empty(hazard, i, help(entry, dropped)));
+            groups.push(empty(hazard, help(entry, dropped)));
             keys.len() - 1
         });
         entry.diagnostic = at;
         if let Some(group) = groups.get_mut(at) {
-            add(group, hazard, i, buffers);
+            add(group, hazard, buffers);
         }
     }
-    for (at, group) in groups.iter_mut().enumerate() {
+    for ((at, group), shown) in groups.iter_mut().enumerate().zip(representatives(hazards)) {
+        group.shown = shown;
         group.other_readers = other_readers(at, group.shown, entries);
     }
     groups
 }
 
-fn empty(hazard: &Hazard, index: usize, help: String) -> Diagnostic {
+fn empty(hazard: &Hazard, help: String) -> Diagnostic {
     Diagnostic {
         kind: hazard.kind,
         manifested: false,
@@ -91,17 +136,14 @@ fn empty(hazard: &Hazard, index: usize, help: String) -> Diagnostic {
         first_pa: Hex(hazard.first_pa),
         end_pa: Hex(hazard.end_pa),
         buffers: Vec::new(),
-        shown: index,
+        shown: 0,
         other_readers: 0,
         help,
     }
 }
 
-fn add(group: &mut Diagnostic, hazard: &Hazard, index: usize, buffers: &Buffers<'_>) {
-    if hazard.manifested && !group.manifested {
-        group.manifested = true;
-        group.shown = index;
-    }
+fn add(group: &mut Diagnostic, hazard: &Hazard, buffers: &Buffers<'_>) {
+    group.manifested |= hazard.manifested;
     group.findings += 1;
     group.manifested_findings += u64::from(hazard.manifested);
     group.lines += hazard.lines;

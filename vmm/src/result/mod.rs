@@ -105,7 +105,10 @@ pub struct RunResult {
     pub run_hash: Option<String>,
     /// CPU accesses seen.
     pub accesses: u64,
-    /// Host time of the run, without kernel build and pilot run.
+    /// What became of the second pass, for call chains; none if there was none.
+    #[serde(default)]
+    pub tracing: Option<Tracing>,
+    /// Host time of the run, without kernel build, pilot run and tracing pass.
     pub wall_ms: u64,
     /// A command that does the same run.
     pub replay: String,
@@ -196,10 +199,8 @@ pub struct TransferRef {
 pub struct LastMaintenance {
     /// What was done.
     pub op: CacheOp,
-    /// Where in guest code.
+    /// Where in guest code, and who called it.
     pub place: Place,
-    /// Who called it, if known.
-    pub caller: Option<Place>,
     /// Its number since power-on: `drop-maintenance=@N`.
     pub number: u32,
     /// When, in accesses since power-on.
@@ -278,7 +279,7 @@ pub struct Maintenance {
     pub needed: u64,
     /// Line operations on DMA memory whose loss would not have mattered.
     pub redundant: u64,
-    /// By function that called the maintenance routine, most lines first.
+    /// By function that asked for it (see [`MaintenanceOp::caller`]), most lines first.
     pub callers: Vec<MaintenanceCaller>,
     /// Operations that touched DMA memory, in order: the K of `drop-maintenance=K` is the index,
     /// from 1.
@@ -307,8 +308,12 @@ pub struct MaintenanceOp {
     pub op: CacheOp,
     /// The routine and offset.
     pub routine: String,
-    /// Who called it, and offset; empty if unknown.
+    /// Who asked for it, and offset: the first in `chain` that is not part of the kernel's DMA
+    /// API; empty if unknown.
     pub caller: String,
+    /// Who called it, and offset, innermost first.
+    #[serde(default)]
+    pub chain: Vec<String>,
     /// First line.
     pub first_pa: Hex,
     /// Lines.
@@ -334,6 +339,18 @@ pub struct Dropped {
     pub of: Option<usize>,
     /// Whether it came to pass.
     pub happened: bool,
+}
+
+/// The second pass of a run with findings: the same run, with a look at the call chains of the loads
+/// and stores that matter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tracing {
+    /// Whether it was the same run; if not, its call chains are not used.
+    pub same: bool,
+    /// Its hash; none if it broke off.
+    pub run_hash: Option<String>,
+    /// Why it broke off, if it did.
+    pub trouble: Option<String>,
 }
 
 /// The guest's part.
@@ -362,8 +379,11 @@ pub struct Buffer {
     pub exporter: String,
     /// Size.
     pub bytes: u64,
-    /// Physical extents: first byte, length.
+    /// Physical extents: first byte, length. Empty if unknown.
     pub extents: Vec<(Hex, u64)>,
+    /// What it was attached to, in order.
+    #[serde(default)]
+    pub attached: Vec<String>,
 }
 
 /// Counters of the machine.

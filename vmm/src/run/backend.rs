@@ -10,6 +10,7 @@ use staleline_devices::cpu::SiteId;
 use staleline_devices::soc::report::SocReport;
 
 use super::spec::RunSpec;
+use crate::engine::Observations;
 use crate::exit::Error;
 
 /// Where a step tells what it is doing.
@@ -73,6 +74,9 @@ pub struct Attempt<'a> {
     pub artifacts: &'a Artifacts,
     /// Number of the maintenance operation to suppress.
     pub drop_operation: Option<u32>,
+    /// Numbers of the loads and stores whose call chains are wanted, ascending. Changes nothing
+    /// that the guest can see, but takes longer.
+    pub trace: &'a [u64],
     /// An existing directory for `console.log` and whatever else the engine leaves.
     pub dir: &'a Path,
 }
@@ -106,6 +110,8 @@ pub struct Execution {
     pub wall: Duration,
     /// Sites the report refers to.
     pub sites: Sites,
+    /// Call chains and the like.
+    pub seen: Observations,
     /// The machine's report; none if the engine died before it could be made.
     pub report: Option<SocReport>,
 }

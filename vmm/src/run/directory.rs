@@ -22,6 +22,8 @@ pub const CONSOLE: &str = "console.log";
 pub const JUNIT: &str = "junit.xml";
 /// Where a pilot run's files go.
 pub const PILOT: &str = "pilot";
+/// Where a tracing pass's files go while it lasts.
+pub const TRACE: &str = "trace";
 /// Where the engine leaves files of its own.
 pub const ENGINE: &str = "engine";
 
@@ -46,7 +48,7 @@ impl RunDir {
             source,
         };
         std::fs::create_dir_all(path).map_err(output)?;
-        let ours = [SPEC, RESULT, EVENTS, CONSOLE, JUNIT, PILOT, ENGINE];
+        let ours = [SPEC, RESULT, EVENTS, CONSOLE, JUNIT, PILOT, TRACE, ENGINE];
         for entry in std::fs::read_dir(path).map_err(output)? {
             let name = entry.map_err(output)?.file_name();
             if !path.join(SPEC).is_file() && !ours.iter().any(|o| name == *o) {
@@ -62,7 +64,7 @@ impl RunDir {
                 _ => {}
             }
         }
-        for old in [PILOT, ENGINE] {
+        for old in [PILOT, TRACE, ENGINE] {
             match std::fs::remove_dir_all(dir.file(old)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(output(e)),
                 _ => {}

@@ -8,7 +8,7 @@ use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, LastMainte
 use staleline_devices::coherency::report::{
     CacheCounters, DomainReport, MaintenanceOp, MaintenanceReport, TransferRecord,
 };
-use staleline_devices::cpu::{CacheOp, SiteId};
+use staleline_devices::cpu::{CacheOp, ChainId, SiteId};
 use staleline_devices::dma::{Direction, MasterId, Transfer, TransferId};
 use staleline_devices::soc::report::{MasterInfo, SocReport, StreamReport};
 use staleline_protocol::plan::Plan;
@@ -16,6 +16,8 @@ use staleline_protocol::report::Report;
 
 use super::backend::*;
 use super::spec::RunSpec;
+use crate::engine::Observations;
+use crate::engine::chains::Chain;
 use crate::exit::Error;
 
 /// A machine on which a capture went well: six transfers, six invalidates.
@@ -38,7 +40,7 @@ pub fn soc_report() -> SocReport {
         number: 100 + n,
         op: CacheOp::Invalidate,
         site: SiteId(2),
-        caller: SiteId(3),
+        chain: ChainId(1),
         first_pa: 0x4500_0000,
         lines: 189,
         dma_lines: 189,
@@ -100,9 +102,11 @@ pub fn stale_read(id: u32, manifested: bool) -> Hazard {
         transfer: TransferId(id),
         master: MasterId(0),
         cached_by: SiteId(1),
+        cached_at: 800,
         last_maintenance: Some(LastMaintenance {
             op: CacheOp::Clean,
             site: SiteId(2),
+            chain: ChainId(1),
             operation: 101,
             at: 900,
         }),
@@ -116,9 +120,20 @@ pub fn sites() -> Sites {
     Sites::from([
         (SiteId(1), 0xffff_8000_8001_0014),
         (SiteId(2), 0xffff_8000_8001_1020),
-        (SiteId(3), 0xffff_8000_8001_2040),
         (SiteId(4), 0x21_0f30),
     ])
+}
+
+/// The chain of all maintenance.
+pub fn seen() -> Observations {
+    Observations {
+        chains: vec![Chain {
+            pid: Some(1),
+            link: None,
+            callers: vec![0xffff_8000_8001_2040],
+        }],
+        ..Observations::default()
+    }
 }
 
 /// What an agent prints that carries out `plan` without trouble.
@@ -232,6 +247,7 @@ impl Backend for FakeBackend {
             console: attempt.dir.join(super::directory::CONSOLE),
             wall: Duration::from_millis(1540),
             sites: sites(),
+            seen: seen(),
             report: Some(soc_report()),
         };
         if let Some(report) = &mut execution.report {

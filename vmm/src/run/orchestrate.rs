@@ -7,7 +7,7 @@ use super::directory::{self, RunDir};
 use super::spec::RunSpec;
 use crate::exit::{Error, USAGE};
 use crate::report::{Reporters, RunEvent};
-use crate::result::{Dropped, RunResult, build};
+use crate::result::{Dropped, RunResult, Tracing, build, diagnostic};
 use crate::scenario::DropMaintenance;
 
 /// Carries out runs.
@@ -17,6 +17,9 @@ pub struct Runner<'a> {
     pub backend: &'a dyn Backend,
     /// Told what is being done.
     pub progress: &'a dyn Progress,
+    /// Whether a run with findings is done a second time, for the call chains of their loads and
+    /// stores.
+    pub trace: bool,
 }
 
 /// What the pilot found out about `drop-maintenance=K`.
@@ -71,14 +74,18 @@ impl Runner<'_> {
     ) -> Result<RunResult, Error> {
         let attempt = self.attempt(spec, artifacts, dir, reporters);
         let result = match attempt {
-            Ok((execution, console, dropped)) => {
+            Ok((mut execution, console, dropped)) => {
                 let wall_ms = u64::try_from(execution.wall.as_millis()).unwrap_or(u64::MAX);
                 reporters.event(&RunEvent::GuestEnded {
                     end: execution.end.clone(),
                     wall_ms,
                 })?;
+                let drop = dropped.as_ref().map(|d| d.number);
+                let tracing = self.traced(spec, artifacts, drop, dir, reporters, &mut execution)?;
                 self.progress.step("analysing");
-                build::build(spec, artifacts, &execution, &console, dropped)
+                let mut result = build::build(spec, artifacts, &execution, &console, dropped);
+                result.tracing = tracing;
+                result
             }
             Err(e) => build::infra(spec, Some(artifacts), &infra_only(e)?),
         };
@@ -117,6 +124,7 @@ impl Runner<'_> {
             spec: &spec,
             artifacts,
             drop_operation: dropped.as_ref().map(|d| d.number),
+            trace: &[],
             dir: &engine,
         });
         // Whatever became of the guest, users look for its console in one place.
@@ -127,6 +135,60 @@ impl Runner<'_> {
             .and_then(|()| Console::read(&console))
             .map_err(|e| Error::host(format!("cannot read {}", execution.console.display()), e))?;
         Ok((execution, console, dropped))
+    }
+
+    /// The same run again, for the call chains of the findings' loads and stores: too many happen
+    /// to look at the registers in each, and only after the run is it known which ones matter.
+    fn traced(
+        &self,
+        spec: &RunSpec,
+        artifacts: &Artifacts,
+        drop_operation: Option<u32>,
+        dir: &RunDir,
+        reporters: &mut Reporters,
+        execution: &mut Execution,
+    ) -> Result<Option<Tracing>, Error> {
+        let Some(report) = execution.report.as_ref().filter(|_| self.trace) else {
+            return Ok(None);
+        };
+        let wanted = diagnostic::accesses(&report.domain.hazards);
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let run_hash = report.domain.run_hash;
+        self.step(reporters, "the same again, for call chains")?;
+        let path = dir.subdirectory(directory::TRACE)?;
+        let again = self.backend.execute(Attempt {
+            spec,
+            artifacts,
+            drop_operation,
+            trace: &wanted,
+            dir: &path,
+        });
+        // Nobody needs two copies of the same run.
+        if let Err(e) = std::fs::remove_dir_all(&path) {
+            log::warn!("cannot remove {}: {e}", path.display());
+        }
+        let again = match again {
+            Ok(again) => again,
+            Err(e) => {
+                return Ok(Some(Tracing {
+                    same: false,
+                    run_hash: None,
+                    trouble: Some(infra_only(e)?),
+                }));
+            }
+        };
+        let hash = again.report.map(|r| r.domain.run_hash);
+        let same = hash == Some(run_hash);
+        if same {
+            execution.seen.accesses = again.seen.accesses;
+        }
+        Ok(Some(Tracing {
+            same,
+            run_hash: hash.map(build::hash_text),
+            trouble: None,
+        }))
     }
 
     /// The same run without the drop: only at its end is it known which operations touched memory
@@ -147,6 +209,7 @@ impl Runner<'_> {
             spec: &spec,
             artifacts,
             drop_operation: None,
+            trace: &[],
             dir: &path,
         })?;
         let why = match (&execution.end, &execution.report) {

@@ -13,6 +13,7 @@ fn run(backend: &FakeBackend, scenario: &str, settings: &[&str]) -> Result<RunRe
     let runner = Runner {
         backend,
         progress: &Quiet,
+        trace: false,
     };
     let result = runner.run(&spec, &dir, &mut Reporters::default())?;
     let written: RunResult = directory::read_json(dir.path(), directory::RESULT).unwrap();

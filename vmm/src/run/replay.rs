@@ -162,6 +162,7 @@ mod tests {
         let runner = Runner {
             backend,
             progress: &Quiet,
+            trace: false,
         };
         let dir = RunDir::create(dir).unwrap();
         runner.run(spec, &dir, &mut Reporters::default()).unwrap()

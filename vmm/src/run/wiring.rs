@@ -12,7 +12,7 @@ use crate::board::{Board, fdt};
 use crate::boot::{Images, RAM_BASE};
 use crate::engine::tcg::TcgEngine;
 use crate::engine::tcg_abi::GuestKind;
-use crate::engine::{Engine as _, EngineError, Job};
+use crate::engine::{Engine as _, EngineError, Job, Observations};
 use crate::exit::Error;
 use crate::initramfs::{CacheDir, initramfs};
 use crate::kernel::{ErrorKind, Kernel, KernelBuilder, KernelError, KernelRequest};
@@ -208,6 +208,7 @@ impl Backend for Production {
                     console: job.run_dir.join("console.log"),
                     wall: timeout,
                     sites: Sites::new(),
+                    seen: Observations::default(),
                     report: None,
                 });
             }
@@ -233,6 +234,7 @@ impl Backend for Production {
             console: outcome.console,
             wall: outcome.wall_time,
             sites: outcome.sites.iter().collect(),
+            seen: outcome.seen,
             report: Some(report),
         })
     }
@@ -291,5 +293,6 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         timeout: Duration::from_secs(scenario.timeout_seconds.into()),
         run_dir: attempt.dir.to_owned(),
         selfcheck: false,
+        trace: attempt.trace.to_vec(),
     })
 }

@@ -84,6 +84,10 @@ fn relative(file: &str, root: Option<&Path>) -> String {
     if let Some(inner) = root.and_then(|r| path.strip_prefix(normalise(r)).ok()) {
         return inner.display().to_string();
     }
+    // As the compiler was told it, from the top.
+    if path.is_relative() {
+        return path.display().to_string();
+    }
     // Sources moved since the build, a kernel built elsewhere, or Rust's own libraries.
     let parts: Vec<_> = path.iter().map(|p| p.to_string_lossy()).collect();
     let top = parts.iter().position(|p| {
@@ -127,6 +131,7 @@ mod tests {
         let rust = "/usr/src/rustc-1.96.0/library/core/src/x.rs";
         assert_eq!(relative(rust, None), "library/core/src/x.rs");
         assert_eq!(relative("/home/me/x.rs", None), "/home/me/x.rs");
+        assert_eq!(relative("./include/linux/gfp.h", root), "include/linux/gfp.h");
     }
 
     #[test]

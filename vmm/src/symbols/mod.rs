@@ -6,6 +6,7 @@
 //! and may be missing: what cannot be told is left out.
 
 mod elf;
+mod place;
 mod system_map;
 
 use std::cell::{OnceCell, RefCell};
@@ -15,9 +16,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use staleline_devices::cpu::SiteId;
 
+use crate::engine::chains::Chain;
 use crate::run::backend::{Artifacts, Sites};
 use elf::Elf;
 use system_map::SystemMap;
+
+pub use place::{Frame, Place, Stack};
 
 /// A number that is written as `"0x..."`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,97 +46,6 @@ impl<'de> Deserialize<'de> for Hex {
             .and_then(|digits| u64::from_str_radix(digits, 16).ok())
             .map(Hex)
             .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no hexadecimal number")))
-    }
-}
-
-/// A function that an address belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Frame {
-    /// Its name.
-    pub function: String,
-    /// Source file, relative to the top of the sources where that is known.
-    pub file: Option<String>,
-    /// Line.
-    pub line: Option<u32>,
-}
-
-/// A place in guest code.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// Address of the instruction.
-    pub va: Hex,
-    /// Whether it is kernel code.
-    pub kernel: bool,
-    /// Function and offset, `clear_page+0x14`.
-    pub symbol: Option<String>,
-    /// The function and those it was inlined into, innermost first; empty without debug
-    /// information.
-    pub frames: Vec<Frame>,
-}
-
-impl Place {
-    /// Name of the function, or the address.
-    pub fn function(&self) -> String {
-        if let Some(frame) = self.frames.first() {
-            return frame.function.clone();
-        }
-        match &self.symbol {
-            Some(symbol) => symbol.split('+').next().unwrap_or_default().to_owned(),
-            None => self.va.to_string(),
-        }
-    }
-}
-
-/// Frames shown in text.
-const SHOWN_FRAMES: usize = 4;
-
-impl Place {
-    /// The frames that matter to people: not the language's own library, unless there is nothing
-    /// else.
-    fn shown(&self) -> &[Frame] {
-        let library = |f: &&Frame| f.file.as_ref().is_some_and(|p| p.starts_with("library/"));
-        let skip = self.frames.iter().take_while(library).count();
-        match self.frames.get(skip..) {
-            Some(rest) if !rest.is_empty() => rest,
-            _ => &self.frames,
-        }
-    }
-}
-
-impl std::fmt::Display for Place {
-    /// `clear_page (arch/arm64/lib/clear_page.S:24) <- caller`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.frames.is_empty() {
-            match &self.symbol {
-                Some(symbol) => write!(f, "{symbol}")?,
-                None => write!(f, "{}", self.va)?,
-            }
-        }
-        let frames = self.shown();
-        for (i, frame) in frames.iter().take(SHOWN_FRAMES).enumerate() {
-            let arrow = if i > 0 { " <- " } else { "" };
-            write!(f, "{arrow}{}", without_generics(&frame.function))?;
-            match (&frame.file, frame.line) {
-                (Some(file), Some(line)) => write!(f, " ({file}:{line})")?,
-                (Some(file), None) => write!(f, " ({file})")?,
-                _ => {}
-            }
-        }
-        if frames.len() > SHOWN_FRAMES {
-            write!(f, " <- ...")?;
-        }
-        if !self.kernel {
-            write!(f, ", in user space")?;
-        }
-        Ok(())
-    }
-}
-
-/// `phase` for `phase<Console, Mismatch>`.
-fn without_generics(function: &str) -> &str {
-    match function.find('<') {
-        Some(at) if at > 0 => function[..at].trim_end_matches("::"),
-        _ => function,
     }
 }
 
@@ -212,9 +125,55 @@ impl Symbols {
             kernel: is_kernel(va),
             symbol: self.symbol(va),
             frames: frames.unwrap_or_default(),
+            stack: None,
         };
         self.known.borrow_mut().insert(va, place.clone());
         place
+    }
+
+    /// A place and the way there.
+    pub fn called(&self, va: u64, chain: &Chain) -> Place {
+        let callers = self.callers(va, chain);
+        let name = |call: &u64| self.symbol(*call).unwrap_or_default();
+        let interrupt = callers.iter().any(|call| is_interrupt_entry(&name(call)));
+        Place {
+            stack: Some(Stack {
+                callers: callers.iter().map(|call| self.place(*call)).collect(),
+                pid: chain.pid,
+                task: None,
+                interrupt,
+            }),
+            ..self.place(va)
+        }
+    }
+
+    /// Functions and offsets that led to a place, innermost first, without opening debug
+    /// information where possible.
+    pub fn caller_names(&self, va: u64, chain: &Chain) -> Vec<String> {
+        let name = |call: u64| self.symbol(call).unwrap_or_else(|| Hex(call).to_string());
+        self.callers(va, chain).into_iter().map(name).collect()
+    }
+
+    /// The calls that led to a place. The link register tells the first one only if the place is
+    /// in a function that has no frame record (yet) and so has called nobody; else it is what
+    /// the function's own last call left there.
+    fn callers(&self, va: u64, chain: &Chain) -> Vec<u64> {
+        let function = |va| self.symbol_start(va);
+        let foreign = |link: &u64| match (function(*link), function(va)) {
+            (Some(link), Some(own)) => link != own,
+            _ => false,
+        };
+        let link = chain.link.filter(foreign);
+        link.into_iter()
+            .chain(chain.callers.iter().copied())
+            .collect()
+    }
+
+    /// Where the function around an address starts.
+    fn symbol_start(&self, va: u64) -> Option<u64> {
+        let symbol = self.symbol(va)?;
+        let offset = symbol.rsplit_once("+0x").map_or("0", |(_, digits)| digits);
+        va.checked_sub(u64::from_str_radix(offset, 16).ok()?)
     }
 
     fn symbol(&self, va: u64) -> Option<String> {
@@ -253,6 +212,12 @@ fn loaded<T>(path: &Path, result: Result<T, String>) -> Option<T> {
     result
         .inspect_err(|e| log::warn!("no symbols from {}: {e}", path.display()))
         .ok()
+}
+
+/// The kernel's vectors for interrupts (arch/arm64/kernel/entry.S names them so).
+fn is_interrupt_entry(symbol: &str) -> bool {
+    let name = symbol.split('+').next().unwrap_or_default();
+    ["el0t_64_irq", "el1h_64_irq", "el1h_64_fiq", "el0t_64_fiq"].contains(&name)
 }
 
 /// Whether TTBR1 translates the address (Arm ARM D8.2, bit 55).
@@ -301,6 +266,44 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_counts_the_link_register_in_functions_without_a_frame_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let map = dir.path().join("System.map");
+        std::fs::write(
+            &map,
+            "ffff800080010000 T clean\nffff800080010100 T map\nffff800080010200 T heap\n\
+             ffff800080010300 T el1h_64_irq\n",
+        )
+        .unwrap();
+        let sources = Sources {
+            system_map: Some(map),
+            ..Sources::default()
+        };
+        const TEXT: u64 = 0xffff_8000_8001_0000;
+        let symbols = Symbols::new(sources, Sites::new());
+        let mut chain = Chain {
+            pid: Some(1),
+            link: Some(TEXT + 0x110),
+            callers: vec![TEXT + 0x210],
+        };
+        let names = |chain: &Chain, va| symbols.caller_names(TEXT + va, chain);
+        assert_eq!(names(&chain, 0x20), ["map+0x10", "heap+0x10"]);
+        // The same registers a little later, behind the call.
+        assert_eq!(names(&chain, 0x120), ["heap+0x10"]);
+        let place = symbols.called(TEXT + 0x20, &chain);
+        assert_eq!(
+            place.to_string(),
+            "clean+0x20 <- map+0x10 <- heap+0x10, pid 1"
+        );
+        chain.callers.push(TEXT + 0x340);
+        let stack = symbols.called(TEXT + 0x20, &chain).stack.unwrap();
+        assert!(stack.interrupt);
+        // Nothing is known: the link register may be anything.
+        let none = Symbols::new(Sources::default(), Sites::new());
+        assert_eq!(none.caller_names(TEXT, &chain).len(), 2);
+    }
+
+    #[test]
     fn our_own_executable_gives_files_and_lines() {
         // The test binary stands in for the agent: a static function of known name and file.
         let exe = std::env::current_exe().unwrap();
@@ -329,35 +332,6 @@ mod tests {
         let exe = exe.canonicalize().unwrap();
         let line = maps.lines().find(|l| l.ends_with(exe.to_str().unwrap()));
         u64::from_str_radix(line.unwrap().split('-').next().unwrap(), 16).unwrap()
-    }
-
-    #[test]
-    fn text_leaves_out_what_does_not_matter() {
-        let frame = |function: &str, file: &str| Frame {
-            function: function.into(),
-            file: Some(file.into()),
-            line: Some(7),
-        };
-        let mut place = Place {
-            va: Hex(0x40_0000),
-            kernel: false,
-            symbol: None,
-            frames: vec![
-                frame("read_volatile<u64>", "library/core/src/ptr/mod.rs"),
-                frame("check", "a.rs"),
-                frame("{closure#2}<Console>", "b.rs"),
-                frame("phase<A, B<C>>", "c.rs"),
-                frame("run", "d.rs"),
-                frame("main", "e.rs"),
-            ],
-        };
-        assert_eq!(
-            place.to_string(),
-            "check (a.rs:7) <- {closure#2} (b.rs:7) <- phase (c.rs:7) <- run (d.rs:7) <- ..., \
-             in user space"
-        );
-        place.frames.truncate(1);
-        assert!(place.to_string().starts_with("read_volatile ("));
     }
 
     #[test]

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::sync::atomic::Ordering;
 
-use staleline::engine::SiteTable;
+use staleline::engine::chains::{Chain, UserPage};
 use staleline::engine::tcg_abi::{Guest, TcgStats};
-use staleline_devices::cpu::{CacheOp, MemoryType, SiteId};
+use staleline::engine::{Observations, SiteTable};
+use staleline_devices::cpu::{CacheOp, ChainId, MemoryType, SiteId};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+use crate::chain::{self, Chains, Frame, Pages, Trace, VirtualMemory};
 use crate::decode::{Insn, Op, SysReg};
 use crate::mmu::{PAGE, Registers, TableMemory, Translation};
 use crate::qtest::Qtest;
@@ -28,6 +30,32 @@ impl TableMemory for Ram {
     }
 }
 
+/// Memory by virtual address; remembers the last few pages or blocks.
+struct Virtual<'a> {
+    registers: &'a Registers,
+    ram: &'a Ram,
+    /// First address, bytes minus 1, physical address.
+    recent: [Option<(u64, u64, u64)>; 2],
+}
+
+impl VirtualMemory for Virtual<'_> {
+    fn read_u64(&mut self, va: u64) -> Option<u64> {
+        let known = self.recent.iter().flatten();
+        let known = known.copied().find(|(start, mask, _)| va & !mask == *start);
+        let (_, mask, pa) = match known {
+            Some(block) => block,
+            None => {
+                let t = self.registers.translate(self.ram, va)?;
+                let mask = 1u64.checked_shl(t.shift).map_or(u64::MAX, |size| size - 1);
+                let block = (va & !mask, mask, t.pa & !mask);
+                self.recent = [Some(block), self.recent[0]];
+                block
+            }
+        };
+        self.ram.read_u64(pa | va & mask)
+    }
+}
+
 /// The CPU's state at an instruction of interest.
 #[derive(Debug, Clone, Copy)]
 pub struct Cpu {
@@ -35,6 +63,8 @@ pub struct Cpu {
     pub x: u64,
     /// PSTATE as in SPSR.
     pub pstate: u64,
+    /// Where a call chain starts, if [`Core::wants_frame`].
+    pub frame: Frame,
 }
 
 impl Cpu {
@@ -87,6 +117,13 @@ pub struct Core<M, S> {
     ram: Ram,
     registers: Registers,
     qtest: Qtest<S>,
+    /// A maintenance operation has begun and no DSB has ended it.
+    maintaining: bool,
+    /// The chain of that operation.
+    chain: ChainId,
+    chains: Chains,
+    trace: Trace,
+    pages: Pages,
     /// Counters.
     pub stats: TcgStats,
 }
@@ -101,6 +138,8 @@ pub struct Parts<M, S> {
     pub memory: std::ops::Range<u64>,
     /// The way to the interrupt controller.
     pub qtest: Qtest<S>,
+    /// Loads and stores whose call chains are wanted.
+    pub trace: Trace,
 }
 
 impl<M: Guest, S: Read + Write> Core<M, S> {
@@ -115,6 +154,11 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             ram: Ram(parts.ram),
             registers,
             qtest: parts.qtest,
+            maintaining: false,
+            chain: ChainId(0),
+            chains: Chains::default(),
+            trace: parts.trace,
+            pages: Pages::default(),
             stats: TcgStats::default(),
         }
     }
@@ -205,6 +249,46 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         }
     }
 
+    /// Whether [`Cpu::frame`] matters for this instruction.
+    pub fn wants_frame(&self, op: Op) -> bool {
+        match op {
+            Op::Maintain(_) => !self.maintaining,
+            Op::ZeroBlock => self.trace.is_due(self.machine.accesses() + 1),
+            _ => false,
+        }
+    }
+
+    /// Whether [`Core::trace`] is to be called for the access that has just been made.
+    #[inline(always)]
+    pub fn trace_is_due(&self) -> bool {
+        self.trace.is_due(self.machine.accesses())
+    }
+
+    /// Keeps the call chain of the instruction at `pc`, which has just made an access.
+    #[cold]
+    pub fn trace(&mut self, pc: u64, frame: Frame) {
+        let chain = self.walk(frame);
+        self.trace.record(self.machine.accesses(), pc, &chain);
+    }
+
+    fn walk(&self, frame: Frame) -> Chain {
+        let mut memory = Virtual {
+            registers: &self.registers,
+            ram: &self.ram,
+            recent: [None; 2],
+        };
+        chain::walk(&mut memory, frame)
+    }
+
+    /// What was seen beside what the machine was told.
+    pub fn observations(&self) -> Observations {
+        Observations {
+            chains: self.chains.all().to_vec(),
+            accesses: self.trace.found().to_vec(),
+            pages: self.pages.all().to_vec(),
+        }
+    }
+
     /// Tells QEMU of interrupt lines that have changed.
     #[inline(always)]
     fn sync_lines(&mut self) -> io::Result<()> {
@@ -231,15 +315,25 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
     ///
     /// # Errors
     /// If an interrupt line cannot be set.
-    pub fn instruction(&mut self, insn: Insn, site: SiteId, cpu: Cpu) -> io::Result<()> {
+    pub fn instruction(&mut self, insn: Insn, site: SiteId, pc: u64, cpu: Cpu) -> io::Result<()> {
         if cpu.is_aarch32() {
             return Ok(());
         }
         match insn.op {
             Op::Maintain(op) => self.maintain(op, site, cpu),
             Op::SetWay if !cpu.is_user() => self.stats.set_way += 1,
-            Op::ZeroBlock => self.zero_block(site, cpu),
-            Op::Barrier => self.machine.barrier(),
+            Op::ZeroBlock => {
+                self.zero_block(site, cpu);
+                if self.trace_is_due() {
+                    self.trace(pc, cpu.frame);
+                }
+            }
+            Op::Barrier => {
+                self.maintaining = false;
+                self.machine.barrier();
+            }
+            Op::Point if cpu.is_user() => self.point(cpu.x),
+            Op::Point => {}
             Op::WaitForInterrupt => self.machine.idle(),
             // The rest is undefined in EL0, and the kernel will be told.
             _ if cpu.is_user() => {}
@@ -258,7 +352,23 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         if let Some(hit) = self.hit(cpu.x)
             && !hit.is_foreign()
         {
-            self.machine.maintain(op, hit.pa(cpu.x), site);
+            if !self.maintaining {
+                self.maintaining = true;
+                let chain = self.walk(cpu.frame);
+                self.chain = self.chains.intern(chain);
+            }
+            self.machine.maintain(op, hit.pa(cpu.x), site, self.chain);
+        }
+    }
+
+    /// A process points at a page of its own.
+    fn point(&mut self, va: u64) {
+        let page = |address: u64| address & !(PAGE - 1);
+        if let Some(t) = self.registers.translate(&self.ram, va) {
+            self.pages.push(UserPage {
+                va: page(va),
+                pa: page(t.pa),
+            });
         }
     }
 

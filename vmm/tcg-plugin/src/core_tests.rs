@@ -15,6 +15,7 @@ const RAM_BYTES: u64 = 1 << 20;
 const WINDOW: u64 = BASE + RAM_BYTES;
 const KERNEL: u64 = 0xffff_8000_0000_0000;
 const SITE: SiteId = SiteId(7);
+const PC: u64 = 0x4444;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Told {
@@ -29,22 +30,27 @@ enum Told {
 #[derive(Default)]
 struct Recorder {
     told: Vec<Told>,
+    chains: Vec<ChainId>,
+    accesses: u64,
     lines: u64,
 }
 
 impl CpuEvents for Recorder {
     fn load(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
         assert_eq!(site, SITE);
+        self.accesses += 1;
         self.told.push(Told::Load(pa, size, memory));
     }
     fn store(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
         assert_eq!(site, SITE);
+        self.accesses += 1;
         self.told.push(Told::Store(pa, size, memory));
         if pa >= WINDOW {
             self.lines |= 1 << 3;
         }
     }
-    fn maintain(&mut self, op: CacheOp, pa: u64, _: SiteId) {
+    fn maintain(&mut self, op: CacheOp, pa: u64, _: SiteId, chain: ChainId) {
+        self.chains.push(chain);
         self.told.push(Told::Maintain(op, pa));
     }
     fn barrier(&mut self) {
@@ -56,6 +62,9 @@ impl CpuEvents for Recorder {
     }
     fn irq_lines(&self) -> u64 {
         self.lines
+    }
+    fn accesses(&self) -> u64 {
+        self.accesses
     }
 }
 
@@ -109,15 +118,19 @@ impl Bench {
             ram: ram.clone(),
             memory: BASE..WINDOW + 0x1000,
             qtest: Qtest::new(Server::default(), "/gic".into()),
+            trace: Trace::new(&[2, 3]),
         });
         Bench { core, ram }
     }
 
     fn exec(&mut self, op: Op, x: u64, pstate: u64) {
+        self.exec_at(op, x, pstate, Frame::default());
+    }
+
+    fn exec_at(&mut self, op: Op, x: u64, pstate: u64, frame: Frame) {
         let insn = Insn { op, rt: 0 };
-        self.core
-            .instruction(insn, SITE, Cpu { x, pstate })
-            .unwrap();
+        let cpu = Cpu { x, pstate, frame };
+        self.core.instruction(insn, SITE, PC, cpu).unwrap();
     }
 
     fn word(&self, pa: u64, value: u64) {
@@ -305,6 +318,88 @@ fn a_block_is_zeroed_where_the_cpu_may_store() {
     assert!(zeros(BASE + 0x20000).is_empty());
     assert!(zeros(BASE + 0x30000).into_iter().eq(128..192));
     assert_eq!(b.core.stats.zva, 2);
+}
+
+/// A frame record at `UP + 0x100` that returns behind a call at `UP + 0x200`, and a call at
+/// `UP + 0x304`.
+fn frame(b: &Bench) -> Frame {
+    const BL: u64 = 0x9400_0001;
+    b.word(BASE + 0x10100, 0);
+    b.word(BASE + 0x10108, UP + 0x204);
+    b.word(BASE + 0x10200, BL);
+    b.word(BASE + 0x10300, BL << 32);
+    Frame {
+        fp: UP + 0x100,
+        lr: UP + 0x308,
+        context: Some(42),
+    }
+}
+
+fn the_chain() -> Chain {
+    Chain {
+        pid: Some(42),
+        link: Some(UP + 0x304),
+        callers: vec![UP + 0x200],
+    }
+}
+
+#[test]
+fn an_operation_has_the_chain_of_its_first_instruction() {
+    let mut b = Bench::paging();
+    let frame = frame(&b);
+    let clean = Op::Maintain(CacheOp::Clean);
+    assert!(b.core.wants_frame(clean));
+    // One that faults does not begin an operation.
+    b.exec_at(clean, KERNEL, EL1, Frame::default());
+    assert!(b.core.wants_frame(clean));
+    b.exec_at(clean, UP, EL1, frame);
+    assert!(!b.core.wants_frame(clean));
+    b.exec_at(clean, UP + 64, EL1, Frame::default());
+    b.exec(Op::Barrier, 0, EL1);
+    assert!(b.core.wants_frame(clean));
+    b.exec_at(clean, UP, EL1, Frame::default());
+    b.exec(Op::Barrier, 0, EL1);
+    b.exec_at(clean, UP, EL1, frame);
+    assert_eq!(b.core.machine.chains, [1, 1, 2, 1].map(ChainId));
+    assert_eq!(
+        b.core.observations().chains,
+        [the_chain(), Chain::default()]
+    );
+    assert_eq!(b.core.stats.walks, 1, "walks of chains do not count");
+}
+
+#[test]
+fn loads_stores_and_zeroed_blocks_are_traced() {
+    let mut b = Bench::paging();
+    let frame = frame(&b);
+    assert!(!b.core.wants_frame(Op::ZeroBlock));
+    b.core.access::<false>(UP, 8, SITE).unwrap();
+    assert!(!b.core.trace_is_due());
+    assert!(b.core.wants_frame(Op::ZeroBlock));
+    b.exec_at(Op::ZeroBlock, UP + 0x400, EL1, frame);
+    b.core.access::<true>(UP, 8, SITE).unwrap();
+    assert!(b.core.trace_is_due());
+    b.core.trace(0x8888, frame);
+    assert!(!b.core.trace_is_due());
+    let seen = b.core.observations();
+    assert_eq!(seen.access(2, PC), Some(&the_chain()));
+    assert_eq!(seen.access(3, 0x8888), Some(&the_chain()));
+    assert_eq!(seen.accesses.len(), 2);
+}
+
+#[test]
+fn a_process_can_point_at_its_pages() {
+    let mut b = Bench::paging();
+    b.exec(Op::Point, UP + 0x1234, EL0);
+    // Not mapped; not a process.
+    b.exec(Op::Point, KERNEL, EL0);
+    b.exec(Op::Point, UP, EL1);
+    let page = UserPage {
+        va: UP + 0x1000,
+        pa: BASE + 0x11000,
+    };
+    assert_eq!(b.core.observations().pages, [page]);
+    assert!(b.take().is_empty());
 }
 
 #[test]

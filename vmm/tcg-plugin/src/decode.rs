@@ -11,6 +11,9 @@ use staleline_devices::cpu::CacheOp;
 pub enum Op {
     /// `dc` by virtual address to the point of coherency or farther; the address is in Xt.
     Maintain(CacheOp),
+    /// `dc cvau`: moves nothing to the point of coherency. A process that does it points at a page
+    /// of its own.
+    Point,
     /// `dc` by set and way.
     SetWay,
     /// `dc zva`; the address is in Xt.
@@ -54,10 +57,11 @@ pub struct Insn {
 }
 
 /// All [`Op`]s; the index is the code in [`Insn::pack`].
-const OPS: [Op; 15] = [
+const OPS: [Op; 16] = [
     Op::Maintain(CacheOp::Clean),
     Op::Maintain(CacheOp::Invalidate),
     Op::Maintain(CacheOp::CleanInvalidate),
+    Op::Point,
     Op::SetWay,
     Op::ZeroBlock,
     Op::Barrier,
@@ -131,8 +135,10 @@ fn fields(word: u32) -> (u32, u32, u32, u32) {
 fn sys(word: u32) -> Option<Op> {
     Some(match fields(word) {
         (0, 7, 6, 1) => Op::Maintain(CacheOp::Invalidate),
-        // CVAC, CVAP, CVADP. CVAU (CRm 11) only goes to the point of unification.
+        // CVAC, CVAP, CVADP.
         (3, 7, 10 | 12 | 13, 1) => Op::Maintain(CacheOp::Clean),
+        // CVAU only goes to the point of unification.
+        (3, 7, 11, 1) => Op::Point,
         (3, 7, 14, 1) => Op::Maintain(CacheOp::CleanInvalidate),
         (0, 7, 6 | 10 | 14, 2) => Op::SetWay,
         (3, 7, 4, 1) => Op::ZeroBlock,
@@ -170,6 +176,7 @@ mod tests {
             (0xd50b_7c29, Op::Maintain(Clean), 9),      // dc cvap, x9
             (0xd50b_7d2a, Op::Maintain(Clean), 10),     // dc cvadp, x10
             (0xd50b_7e25, Op::Maintain(CleanInvalidate), 5), // dc civac, x5
+            (0xd50b_7b27, Op::Point, 7),                // dc cvau, x7
             (0xd50b_7426, Op::ZeroBlock, 6),            // dc zva, x6
             (0xd508_7e48, Op::SetWay, 8),               // dc cisw, x8
             (0xd508_7a48, Op::SetWay, 8),               // dc csw, x8
@@ -202,7 +209,6 @@ mod tests {
     #[test]
     fn uninteresting_opcodes() {
         for word in [
-            0xd50b_7b27, // dc cvau, x7
             0xd508_751f, // ic iallu
             0xd50b_7521, // ic ivau, x1
             0xd503_309f, // ssbb

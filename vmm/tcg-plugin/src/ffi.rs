@@ -31,6 +31,7 @@ use staleline::engine::tcg_abi::{
 };
 use staleline_devices::cpu::SiteId;
 
+use crate::chain::Frame;
 use crate::core::{Core, Cpu, Sites};
 use crate::decode::{self, Insn, Op};
 use crate::probe::Probe;
@@ -172,10 +173,11 @@ fn socket(fd: c_int) -> Result<UnixStream, String> {
 }
 
 fn register<M: Guest>(id: qemu_plugin_id_t, config: &TcgConfig) {
-    let translate = if config.selfcheck {
-        on_translate::<M, true>
-    } else {
-        on_translate::<M, false>
+    let translate = match (config.selfcheck, config.trace.is_empty()) {
+        (false, true) => on_translate::<M, false, false>,
+        (false, false) => on_translate::<M, false, true>,
+        (true, true) => on_translate::<M, true, false>,
+        (true, false) => on_translate::<M, true, true>,
     };
     // SAFETY: `id` is ours, and the callbacks have the types that QEMU calls.
     unsafe {
@@ -215,7 +217,7 @@ unsafe fn started<'a, M: Guest>() -> &'a mut Plugin<M> {
     plugin
 }
 
-unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool>(
+unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool, const TRACE: bool>(
     _id: qemu_plugin_id_t,
     tb: *mut qemu_plugin_tb,
 ) {
@@ -245,8 +247,12 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool>(
         unsafe {
             qemu_plugin_register_vcpu_mem_cb(
                 insn,
-                Some(on_access::<M, CHECK>),
-                qemu_plugin_cb_flags::QEMU_PLUGIN_CB_NO_REGS,
+                Some(on_access::<M, CHECK, TRACE>),
+                if TRACE {
+                    qemu_plugin_cb_flags::QEMU_PLUGIN_CB_R_REGS
+                } else {
+                    qemu_plugin_cb_flags::QEMU_PLUGIN_CB_NO_REGS
+                },
                 qemu_plugin_mem_rw::QEMU_PLUGIN_MEM_RW,
                 std::ptr::without_provenance_mut(site.0 as usize),
             );
@@ -254,6 +260,10 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool>(
         let Some(decoded) = decode::decode(word).filter(|_| whole) else {
             continue;
         };
+        // The kernel, in the upper half, does it often and means something else.
+        if decoded.op == Op::Point && pc >> 55 & 1 != 0 {
+            continue;
+        }
         let site = plugin.sites.intern(pc);
         let data = (site.0 as usize) << 16 | decoded.pack() as usize;
         // SAFETY: as above.
@@ -269,7 +279,7 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool>(
 }
 
 /// The hot path.
-unsafe extern "C" fn on_access<M: Guest, const CHECK: bool>(
+unsafe extern "C" fn on_access<M: Guest, const CHECK: bool, const TRACE: bool>(
     _vcpu: c_uint,
     info: qemu_plugin_meminfo_t,
     va: u64,
@@ -291,6 +301,11 @@ unsafe extern "C" fn on_access<M: Guest, const CHECK: bool>(
     };
     if let Err(e) = done {
         irq_failed(&e);
+    }
+    if TRACE && plugin.core.trace_is_due() {
+        let pc = plugin.sites.table().pc(site).unwrap_or(0);
+        let frame = registers().frame();
+        plugin.core.trace(pc, frame);
     }
 }
 
@@ -323,15 +338,20 @@ unsafe extern "C" fn on_instruction<M: Guest>(_vcpu: c_uint, data: *mut c_void) 
         return;
     };
     let site = SiteId((data >> 16) as u32);
-    let Some(registers) = REGISTERS.get() else {
-        fatal("QEMU has not initialized its CPU".into());
-    };
+    let registers = registers();
     let pstate = registers.read(registers.pstate);
     let x = match insn.op {
         Op::Barrier | Op::WaitForInterrupt => 0,
         _ => registers.x(insn.rt),
     };
-    if let Err(e) = plugin.core.instruction(insn, site, Cpu { x, pstate }) {
+    let frame = if plugin.core.wants_frame(insn.op) {
+        registers.frame()
+    } else {
+        Frame::default()
+    };
+    let pc = plugin.sites.table().pc(site).unwrap_or(0);
+    let cpu = Cpu { x, pstate, frame };
+    if let Err(e) = plugin.core.instruction(insn, site, pc, cpu) {
         irq_failed(&e);
     }
 }
@@ -350,7 +370,12 @@ unsafe extern "C" fn on_exit<M: Guest>(_id: qemu_plugin_id_t, _data: *mut c_void
             .write(&config.sites)
             .map_err(|e| format!("cannot write {}: {e}", config.sites.display()))?;
         let stats = plugin.core.stats.clone();
-        Ok(FromPlugin::Finished { stats, report })
+        let seen = plugin.core.observations();
+        Ok(FromPlugin::Finished {
+            stats,
+            seen,
+            report,
+        })
     };
     let message = finish().unwrap_or_else(|message| fatal(message));
     control::send(&message);
@@ -361,10 +386,20 @@ unsafe extern "C" fn on_vcpu_init(_id: qemu_plugin_id_t, _vcpu: c_uint) {
     let _ = REGISTERS.set(Registers::find().unwrap_or_else(|message| fatal(message)));
 }
 
+/// The CPU's registers, in a callback.
+fn registers() -> &'static Registers {
+    match REGISTERS.get() {
+        Some(registers) => registers,
+        None => fatal("QEMU has not initialized its CPU".into()),
+    }
+}
+
 /// Handles of the CPU's registers.
 struct Registers {
     x: [Handle; 31],
     pstate: Handle,
+    /// CONTEXTIDR_EL1.
+    context: Option<Handle>,
     /// Reused by every read.
     buffer: Handle,
 }
@@ -403,6 +438,7 @@ impl Registers {
             *handle = found(&format!("x{n}"))?;
         }
         let pstate = found("cpsr")?;
+        let context = found("CONTEXTIDR_EL1").ok();
         // SAFETY: the array is ours, and nothing refers to it any more.
         unsafe { g_array_free(list, 1) };
         // SAFETY: has no requirements.
@@ -410,6 +446,7 @@ impl Registers {
         Ok(Registers {
             x,
             pstate,
+            context,
             buffer: Handle(buffer.cast()),
         })
     }
@@ -417,6 +454,16 @@ impl Registers {
     /// Xn; the zero register for 31.
     fn x(&self, n: u8) -> u64 {
         self.x.get(usize::from(n)).map_or(0, |x| self.read(*x))
+    }
+
+    /// Where the current call chain starts. Registers that the instruction at hand changes may have
+    /// their old or their new value.
+    fn frame(&self) -> Frame {
+        Frame {
+            fp: self.x(29),
+            lr: self.x(30),
+            context: self.context.map(|context| self.read(context)),
+        }
     }
 
     /// A register of up to 64 bits. Only in an execution callback that may read registers.

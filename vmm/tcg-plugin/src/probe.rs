@@ -9,7 +9,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 use staleline::engine::tcg_abi::{Guest, GuestContext};
-use staleline_devices::cpu::{CacheOp, CpuEvents, MemoryType, SiteId};
+use staleline_devices::cpu::{CacheOp, ChainId, CpuEvents, MemoryType, SiteId};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 const LINES: u64 = 0;
@@ -93,7 +93,7 @@ impl CpuEvents for Probe {
         }
     }
 
-    fn maintain(&mut self, op: CacheOp, pa: u64, _: SiteId) {
+    fn maintain(&mut self, op: CacheOp, pa: u64, _: SiteId, _: ChainId) {
         let op = match op {
             CacheOp::Clean => 0,
             CacheOp::Invalidate => 1,
@@ -117,6 +117,11 @@ impl CpuEvents for Probe {
     #[inline(always)]
     fn irq_lines(&self) -> u64 {
         self.lines
+    }
+
+    #[inline(always)]
+    fn accesses(&self) -> u64 {
+        self.loads.iter().chain(&self.stores).sum()
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use staleline::engine::tcg_abi::{Guest, GuestContext, TcgConfig};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, MmapRegion};
 
+use crate::chain::Trace;
 use crate::core::{Core, Parts};
 use crate::qtest::Qtest;
 
@@ -50,6 +51,7 @@ pub fn core<M: Guest>(
         ram,
         memory: config.ram_base..end,
         qtest: Qtest::new(qtest, gic),
+        trace: Trace::new(&config.trace),
     }))
 }
 

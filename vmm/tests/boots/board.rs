@@ -52,7 +52,8 @@ fn a_diagnosis_names_the_parties() {
         HazardKind::MissingInvalidate,
     ]);
     assert_eq!(result.diagnostics.len(), 1);
-    assert_eq!(result.diagnostics[0].findings, 6, "one for each frame");
+    // Every line of every frame: five of 189 lines and one of 16.
+    assert_eq!(result.diagnostics[0].lines, 5 * 189 + 16);
     for hazard in &result.hazards {
         assert!(
             matches!(&hazard.writer, Party::Device { master, snoops: false, .. }

@@ -139,7 +139,13 @@ fn an_operation_that_there_is_not() {
 fn wrong_requests_boot_nothing() {
     for wrong in [
         &["iio-capture", "--kernel", "no-such-stack"][..],
-        &["iio-capture", "--set", "buffers=64", "--set", "buffer-bytes=16777216"],
+        &[
+            "iio-capture",
+            "--set",
+            "buffers=64",
+            "--set",
+            "buffer-bytes=16777216",
+        ],
         &["iio-capture", "--set", "frame-bytes=12041"],
         &["iio-capture", "--set", "board.dmac.port=acp"],
         &["iio-capture", "--timeout", "0"],

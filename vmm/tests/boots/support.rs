@@ -178,11 +178,17 @@ impl Run {
 pub fn clean(result: &RunResult) {
     let of = &result.replay;
     assert_eq!(result.verdict, Verdict::Pass, "{of}: {:?}", result.reasons);
-    assert!(result.hazards.is_empty() && result.hazards_dropped == 0, "{of}");
+    assert!(
+        result.hazards.is_empty() && result.hazards_dropped == 0,
+        "{of}"
+    );
     assert_eq!(result.data.corrupt_bytes, 0, "{of}");
     assert!(result.data.planned > 0, "{of}: it moves nothing");
     assert_eq!(result.data.bytes, result.data.planned, "{of}");
-    assert!(result.guest.tests.iter().all(|t| t.ok && !t.skipped), "{of}");
+    assert!(
+        result.guest.tests.iter().all(|t| t.ok && !t.skipped),
+        "{of}"
+    );
     assert!(result.guest.warnings.is_empty(), "{of}");
 }
 

@@ -4,7 +4,7 @@
 use super::rig::{self, BASE};
 use crate::coherency::hazard::{Actor, HazardKind};
 use crate::coherency::{Domain, Policy, SnoopWrite};
-use crate::cpu::{CacheOp, MemoryType, SiteId};
+use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
 use crate::dma::{DmaMemory, MasterId, TransferId};
 
 const SNOOPING: MasterId = MasterId(0);
@@ -60,7 +60,7 @@ fn a_destroyed_byte_counts_once_when_read_too() {
     assert!(!d.report().hazards[0].manifested);
     // The store merges into the old copy, which is then written back: the 20 bytes are gone.
     store(&mut d, 0, &[2; 8]);
-    d.maintain(CacheOp::CleanInvalidate, BASE, SiteId(3), SiteId(0));
+    d.maintain(CacheOp::CleanInvalidate, BASE, SiteId(3), ChainId(0));
     load(&mut d, 16, 32);
     let hazards = d.report().hazards;
     assert_eq!(hazards.len(), 1);
@@ -75,7 +75,7 @@ fn a_line_is_needed_once() {
     let mut d = domain();
     d.dma_write(BLIND, ID, BASE, &[5; 128]).unwrap();
     for at in [0, 64] {
-        d.maintain(CacheOp::Invalidate, BASE + at, SiteId(3), SiteId(0));
+        d.maintain(CacheOp::Invalidate, BASE + at, SiteId(3), ChainId(0));
     }
     d.barrier();
     // A store that a stale copy would have merged with, and a read that it would have gone to.
@@ -100,10 +100,10 @@ fn a_write_through_makes_the_clean_before_it_redundant() {
         config.drop_operation = drop_operation;
         let mut d = rig::domain(&config);
         store(&mut d, 0, &[1; 8]);
-        d.maintain(CacheOp::Clean, BASE, SiteId(3), SiteId(0));
+        d.maintain(CacheOp::Clean, BASE, SiteId(3), ChainId(0));
         d.barrier();
         d.dma_write(SNOOPING, ID, BASE + 32, &[2; 8]).unwrap();
-        d.maintain(CacheOp::Invalidate, BASE, SiteId(3), SiteId(0));
+        d.maintain(CacheOp::Invalidate, BASE, SiteId(3), ChainId(0));
         d.barrier();
         let report = d.report();
         assert_eq!(report.hazards, []);

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::rig::{self, BASE};
 use crate::coherency::report::DomainReport;
 use crate::coherency::{Domain, DomainConfig};
-use crate::cpu::{CacheOp, MemoryType, SiteId};
+use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
 use crate::dma::{Direction, DmaMemory, MasterId, Transfer, TransferId};
 
 pub const RAM: usize = 4 * 4096;
@@ -230,7 +230,7 @@ impl Driver {
 
     fn maintain(&mut self, op: CacheOp, at: usize) {
         let pa = BASE + at as u64;
-        self.domain.maintain(op, pa, SiteId(3), SiteId(0));
+        self.domain.maintain(op, pa, SiteId(3), ChainId(0));
         self.unfinished = true;
     }
 

@@ -10,7 +10,7 @@ use crate::coherency::findings::Occurrence;
 use crate::coherency::line::{MAYBE_DIRTY, NON_CACHEABLE, State, WATCHED};
 use crate::coherency::oracle::{Expected, LINE, OpenTransfer, Oracle, PAGE, pieces};
 use crate::coherency::{Domain, Policy, SnoopWrite};
-use crate::cpu::{CacheOp, MemoryType, SiteId};
+use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
 use crate::dma::{Direction, DmaMemory, MasterId, Transfer, TransferId};
 
 const RAM: usize = 3 * PAGE;
@@ -148,7 +148,7 @@ impl Pair {
                 self.oracle.non_cacheable(at, len, Some(&data));
             }
             Event::Maintain(op, at) => {
-                self.domain.maintain(op, pa(at), site, SiteId(9));
+                self.domain.maintain(op, pa(at), site, ChainId(9));
                 self.oracle.maintain(op, at);
             }
             Event::Dsb => {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::rig::{self, BASE};
 use crate::coherency::{Domain, Policy, SnoopWrite};
-use crate::cpu::{CacheOp, MemoryType, SiteId};
+use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
 use crate::dma::{Direction, DmaError, DmaMemory, MasterId, Transfer, TransferId};
 
 const BLIND: MasterId = MasterId(1);
@@ -44,7 +44,7 @@ fn addresses_and_lengths_outside_ram_do_nothing() {
                 d.store(pa, size, SiteId(1), memory);
             }
         }
-        d.maintain(CacheOp::CleanInvalidate, pa, SiteId(1), SiteId(0));
+        d.maintain(CacheOp::CleanInvalidate, pa, SiteId(1), ChainId(0));
         for master in [0, 1, 200] {
             let master = MasterId(master);
             d.doorbell(master);

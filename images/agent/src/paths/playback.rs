@@ -21,6 +21,7 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
         let buffers = job.allocate(p)?;
         for buffer in &buffers {
             iio.attach(buffer)?;
+            p.report(&buffer.attached(iio.name()));
         }
         Ok(buffers)
     })?;

@@ -76,7 +76,9 @@ pub fn iio_to_usb<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Resul
         let buffers = job.allocate(p)?;
         for buffer in &buffers {
             iio.attach(buffer)?;
+            p.report(&buffer.attached(iio.name()));
             gadget.bulk_in.attach(buffer)?;
+            p.report(&buffer.attached(&gadget.bulk_in.path()));
             if job.transfer.cpu_sync {
                 // udmabuf in 6.12.117 hands its pages to a non-snooping device as they are, with
                 // the zeros of their allocation still dirty in the cache; the end of a write
@@ -115,7 +117,9 @@ pub fn usb_to_iio<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Resul
         let buffers = job.allocate(p)?;
         for buffer in &buffers {
             iio.attach(buffer)?;
+            p.report(&buffer.attached(iio.name()));
             gadget.bulk_out.attach(buffer)?;
+            p.report(&buffer.attached(&gadget.bulk_out.path()));
         }
         Ok(buffers)
     })?;

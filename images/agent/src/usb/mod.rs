@@ -100,7 +100,8 @@ impl Endpoint {
         self.file.write_all(buf).file("send to", self.path())
     }
 
-    fn path(&self) -> String {
+    /// How messages and reports call it.
+    pub fn path(&self) -> String {
         format!("{FFS}/{}", self.name)
     }
 

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 
-use super::tcg_abi::{ABI_VERSION, TcgConfig};
+use super::tcg_abi::{ABI_VERSION, TRACE_LIMIT, TcgConfig};
 use super::{Engine, EngineError, Job, Outcome, SiteTable};
 use crate::boot::{Images, RAM_BASE};
 
@@ -116,6 +116,7 @@ impl Engine for TcgEngine {
             sites: paths.sites.clone(),
             events: paths.events.clone(),
             selfcheck: job.selfcheck,
+            trace: job.trace.clone(),
             guest: job.guest,
             machine: job.machine.clone(),
         };
@@ -154,6 +155,7 @@ impl Engine for TcgEngine {
             events: paths.events,
             wall_time: ended.wall_time,
             sites,
+            seen: ended.seen,
             report: ended.report,
             stats: ended.stats,
         })
@@ -175,6 +177,9 @@ fn check(job: &Job) -> Result<(), EngineError> {
     match job.ram_bytes.checked_add(job.window_bytes) {
         Some(total) if total <= MEMORY_LIMIT => {}
         _ => return bad("RAM and windows must end below 4 GiB"),
+    }
+    if job.trace.len() > TRACE_LIMIT || !job.trace.is_sorted() {
+        return bad("the accesses to be traced are too many or not in order");
     }
     if job.timeout.is_zero() {
         return bad("the timeout is zero");

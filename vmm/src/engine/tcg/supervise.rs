@@ -17,8 +17,8 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use super::lines::{Lines, Tail, file_tail};
 use super::{EngineError, os};
-use crate::engine::GuestEnd;
 use crate::engine::tcg_abi::{FATAL_EXIT_CODE, FromPlugin, LOG_PREFIX, TcgStats, ToPlugin};
+use crate::engine::{GuestEnd, Observations};
 
 /// QOM parent of the devices that the board creates.
 const BOARD: &str = "/machine/unattached";
@@ -39,6 +39,7 @@ pub(super) struct Ended {
     pub end: GuestEnd,
     pub wall_time: Duration,
     pub stats: TcgStats,
+    pub seen: Observations,
     pub report: Value,
 }
 
@@ -124,13 +125,14 @@ impl Supervision<'_> {
             };
             log::log!(level, "{line}");
         }
-        let (stats, report) = session
+        let (stats, seen, report) = session
             .finished
             .ok_or_else(|| EngineError::Protocol("the plugin has not reported".into()))?;
         Ok(Ended {
             end,
             wall_time: session.wall_time,
             stats,
+            seen,
             report,
         })
     }
@@ -201,6 +203,9 @@ enum Awaiting {
     Nothing,
 }
 
+/// The plugin's last message.
+type Ending = (TcgStats, Observations, Value);
+
 /// The conversation with QEMU and the plugin.
 struct Session {
     pidfd: OwnedFd,
@@ -216,7 +221,7 @@ struct Session {
     /// QMP's reason for the shutdown.
     shutdown: Option<String>,
     fatal: Option<String>,
-    finished: Option<(TcgStats, Value)>,
+    finished: Option<Ending>,
     stderr_tail: Tail,
 }
 
@@ -357,8 +362,12 @@ impl Session {
             match serde_json::from_slice(&line) {
                 Ok(FromPlugin::Started) => {}
                 Ok(FromPlugin::Fatal { message }) => self.fatal = Some(message),
-                Ok(FromPlugin::Finished { stats, report }) => {
-                    self.finished = Some((stats, report));
+                Ok(FromPlugin::Finished {
+                    stats,
+                    seen,
+                    report,
+                }) => {
+                    self.finished = Some((stats, seen, report));
                 }
                 Err(e) => self.protocol_error(format!("message from the plugin: {e}")),
             }

@@ -35,6 +35,7 @@ impl Bench {
             timeout: Duration::from_secs(30),
             run_dir: dir.path().to_owned(),
             selfcheck: false,
+            trace: Vec::new(),
         };
         Bench { dir, job }
     }
@@ -169,11 +170,13 @@ fn an_end_that_is_not_the_guests_is_no_power_off() {
 #[test]
 fn senseless_jobs_are_refused() {
     type Spoil = fn(&mut Job);
-    let spoils: [Spoil; 6] = [
+    let spoils: [Spoil; 8] = [
         |job| job.ram_bytes = 0,
         |job| job.ram_bytes += 1,
         |job| job.window_bytes = 1,
         |job| job.ram_bytes = MEMORY_LIMIT + MIB,
+        |job| job.trace = vec![2, 1],
+        |job| job.trace = vec![0; TRACE_LIMIT + 1],
         |job| job.timeout = Duration::ZERO,
         |job| job.run_dir = "/nonexistent".into(),
     ];
