@@ -2,6 +2,7 @@
 //! The one place where runs meet kernel builder, initramfs, board and engine.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::backend::{Artifacts, Attempt, Backend, Execution, GuestEnd, KernelId, Progress, Sites};
@@ -154,7 +155,7 @@ impl Backend for Production {
 
     fn prepare(&self, spec: &RunSpec, progress: &dyn Progress) -> Result<Artifacts, Error> {
         // Quick checks first: nobody should wait for a kernel to learn that QEMU is missing.
-        TcgEngine::discover().map_err(engine_error)?;
+        engine()?;
         let cache = CacheDir::from_environment().map_err(|e| Error::Initramfs(e.into()))?;
         let initramfs = initramfs(&cache, &mut |what| progress.detail(what))
             .map_err(|e| Error::Initramfs(e.into()))?;
@@ -198,7 +199,7 @@ impl Backend for Production {
     }
 
     fn execute(&self, attempt: Attempt<'_>) -> Result<Execution, Error> {
-        let engine = TcgEngine::discover().map_err(engine_error)?;
+        let engine = engine()?;
         let job = job(&attempt)?;
         let outcome = match engine.run(&job) {
             Ok(outcome) => outcome,
@@ -238,6 +239,16 @@ impl Backend for Production {
             report: Some(report),
         })
     }
+}
+
+/// The engine, looked for once: asking QEMU for its version costs as much as it takes to start it.
+fn engine() -> Result<TcgEngine, Error> {
+    static FOUND: OnceLock<TcgEngine> = OnceLock::new();
+    if let Some(engine) = FOUND.get() {
+        return Ok(engine.clone());
+    }
+    let engine = TcgEngine::discover().map_err(engine_error)?;
+    Ok(FOUND.get_or_init(|| engine).clone())
 }
 
 fn engine_error(e: EngineError) -> Error {
