@@ -143,6 +143,7 @@ impl Flow {
         }
         self.incidents += 1;
         report.incidents += 1;
+        report.cuts += u32::from(incident.action.cuts());
         Some(match incident.action {
             Action::Pause { ticks } => FlowEvent::Pause(ticks),
             Action::Halt if self.kind == Kind::In => FlowEvent::Halt(self.bulk_in),

@@ -131,6 +131,16 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Whether a device's driver cancels what its function has queued.
+    pub fn cuts(self) -> bool {
+        match self {
+            Action::Pause { .. } => false,
+            Action::Halt | Action::Reset | Action::Disconnect { .. } => true,
+        }
+    }
+}
+
 /// Why a plan cannot be carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {

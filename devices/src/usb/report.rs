@@ -101,6 +101,10 @@ pub struct StepReport {
     pub stalls: u64,
     /// Incidents of the plan that happened.
     pub incidents: u32,
+    /// Of these, those on which a device's driver cancels what its function has queued: halt,
+    /// reset, disconnect. The stream has a gap there.
+    #[serde(default)]
+    pub cuts: u32,
     /// How it ended.
     pub outcome: Outcome,
 }

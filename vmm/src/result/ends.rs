@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use staleline_devices::soc::report::SocReport;
+use staleline_devices::usb::report::UsbHostReport;
 use staleline_protocol::plan::{DataPath, Transfer};
 use staleline_protocol::report::Report;
 
@@ -18,8 +19,17 @@ pub fn required(path: DataPath) -> &'static str {
     match path {
         DataPath::IioCapture => USER,
         DataPath::IioPlayback | DataPath::UsbToIio => "dac",
-        DataPath::UsbLoopback | DataPath::IioToUsb => "usb-host",
+        DataPath::UsbLoopback | DataPath::IioToUsb => USB_HOST,
     }
+}
+
+/// Name of the end that is the USB host.
+pub const USB_HOST: &str = "usb-host";
+
+/// What the USB host says of itself among what devices add to a report.
+pub fn usb_host(extra: &BTreeMap<String, serde_json::Value>) -> Option<UsbHostReport> {
+    let host = extra.get(USB_HOST)?.get("host")?;
+    UsbHostReport::deserialize(host).ok()
 }
 
 /// The part of a device's own report that makes it an end of a data path.
@@ -43,6 +53,7 @@ pub fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&Soc
             checked: stream.checked,
             corrupt: stream.corrupt,
             first_corrupt: stream.first_corrupt,
+            displaced: 0,
         });
     }
     for (name, value) in soc.iter().flat_map(|s| &s.extra) {
@@ -53,6 +64,7 @@ pub fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&Soc
                 checked: found.checked,
                 corrupt: found.corrupt,
                 first_corrupt: found.first_corrupt,
+                displaced: 0,
             });
         }
     }
@@ -64,6 +76,7 @@ pub fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&Soc
             checked: 0,
             corrupt: 0,
             first_corrupt: None,
+            displaced: 0,
         });
     }
     for end in &mut ends {
@@ -71,6 +84,13 @@ pub fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&Soc
     }
     // A source checks nothing and is no end.
     ends.retain(|e| e.required || e.checked > 0 || e.corrupt > 0);
+    let host = soc.and_then(|soc| usb_host(&soc.extra));
+    if host.is_some_and(|host| host.steps.iter().any(|step| step.cuts > 0)) {
+        for end in &mut ends {
+            end.displaced = std::mem::take(&mut end.corrupt);
+            end.first_corrupt = None;
+        }
+    }
     let required = ends.iter().filter(|e| e.required);
     Data {
         planned: transfer.total_bytes(),
@@ -88,6 +108,7 @@ fn user(transfer: &Transfer, reports: &[Report]) -> End {
         checked: 0,
         corrupt: 0,
         first_corrupt: None,
+        displaced: 0,
     };
     // A frame counts once, and only for as many bytes as it has: what is checked twice does not
     // make up for what was not checked.

@@ -266,6 +266,10 @@ pub struct End {
     pub corrupt: u64,
     /// Stream offset of the first wrong one.
     pub first_corrupt: Option<u64>,
+    /// Bytes that are not those planned, but prove nothing: the scenario had the USB host break
+    /// transfers off, and what the guest had queued then is missing from the stream.
+    #[serde(default)]
+    pub displaced: u64,
 }
 
 /// Cache maintenance by virtual address to the PoC.

@@ -7,7 +7,7 @@
 
 use staleline_protocol::report::Report;
 
-use super::{RunResult, Verdict};
+use super::{RunResult, Verdict, ends};
 use crate::run::backend::GuestEnd;
 use crate::run::console::Console;
 
@@ -102,21 +102,14 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
     if console.truncated {
         found.push("the console log is too large to be read to its end".into());
     }
-    for end in &result.data.ends {
-        if end.required && end.checked < result.data.planned {
-            found.push(format!(
-                "{} checked {} of {} bytes",
-                end.name, end.checked, result.data.planned
-            ));
-        }
-    }
+    data_missing(result, &mut found);
     match &result.machine {
         None => found.push("the engine left no report of the machine".into()),
         Some(machine) => found.extend(
             machine
                 .device_errors
                 .iter()
-                .take(5)
+                .take(TOLD)
                 .map(|e| format!("{}: {}", e.device, e.what)),
         ),
     }
@@ -130,4 +123,44 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
         ));
     }
     found
+}
+
+/// Entries of each list that are told.
+const TOLD: usize = 5;
+
+fn data_missing(result: &RunResult, found: &mut Vec<String>) {
+    let before = found.len();
+    for end in &result.data.ends {
+        if end.required && end.checked < result.data.planned {
+            found.push(format!(
+                "{} checked {} of {} bytes",
+                end.name, end.checked, result.data.planned
+            ));
+        }
+        if end.displaced > 0 {
+            found.push(format!(
+                "{} of {} bytes checked at {} are not those planned, which proves nothing: the \
+                 scenario had the USB host break transfers off, and what was queued is lost",
+                end.displaced, end.checked, end.name
+            ));
+        }
+    }
+    if found.len() == before {
+        return;
+    }
+    // The host may know why.
+    let extra = result.machine.as_ref().map(|m| &m.extra);
+    let Some(host) = extra.and_then(ends::usb_host) else {
+        return;
+    };
+    let steps = host.steps.iter().enumerate();
+    for (n, step) in steps.filter(|(_, step)| step.cuts > 0).take(TOLD) {
+        found.push(format!(
+            "USB host: step {n}: {} bytes sent and {} received, with {} of the scenario's halts, \
+             resets and disconnects on the way",
+            step.sent, step.received.bytes, step.cuts
+        ));
+    }
+    let errors = host.errors.iter().take(TOLD);
+    found.extend(errors.map(|e| format!("USB host: {e}")));
 }

@@ -18,7 +18,11 @@ builtin![
     "iio-playback-nosync",
     "usb-loopback",
     "iio-to-usb",
+    "iio-to-usb-sync",
+    "iio-to-usb-long",
     "usb-to-iio",
+    "usb-to-iio-sync",
+    "usb-to-iio-long",
 ];
 
 /// The text of one.
@@ -61,7 +65,7 @@ mod tests {
 
     #[test]
     fn streaming_scenarios_reuse_buffers_and_end_short() {
-        for name in names().filter(|n| n.starts_with("iio-")) {
+        for name in names().filter(|n| n.contains("iio-")) {
             let t = Scenario::load(name).unwrap().transfer.unwrap();
             assert!(t.buffers > 1 && t.frames > t.buffers, "{name}");
             assert!(!t.frame_bytes.is_multiple_of(4096), "{name}");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Bounds on what a scenario may ask for, so that a file cannot exhaust host or guest.
 
-use super::{SCHEMA, Scenario, Transfer};
+use super::{SCHEMA, Scenario, Transfer, usb};
 use crate::exit::Error;
 
 /// Guest RAM in MiB.
@@ -46,10 +46,10 @@ fn find(s: &Scenario) -> Result<(), String> {
     }
     within("timeout-seconds", s.timeout_seconds, TIMEOUT_SECONDS)?;
     within("board.ram-mib", s.board.ram_mib, RAM_MIB)?;
-    match &s.transfer {
-        Some(t) => transfer(t, s.board.ram_mib),
-        None => Ok(()),
+    if let Some(t) = &s.transfer {
+        transfer(t, s.board.ram_mib)?;
     }
+    usb::check(&s.usb, s.transfer.as_ref())
 }
 
 fn transfer(t: &Transfer, ram_mib: u32) -> Result<(), String> {

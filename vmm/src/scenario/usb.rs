@@ -20,17 +20,74 @@ pub struct UsbSettings {
     pub incidents: Vec<Incident>,
 }
 
+/// Entries of each list in [`UsbSettings`].
+pub const MAX_ENTRIES: usize = 1024;
+
+/// The largest packet of a bulk endpoint at any speed in bytes; the others divide it.
+const PACKET: u32 = 1024;
+
+/// Checks the table, and that the host's transfers can end where the frames of `transfer` do.
+///
+/// A device's transfer ends with the host's last packet if that is a short one. So a host that
+/// ended its OUT transfers elsewhere would make frames short, and the data path would move what no
+/// one has planned: that is a mistake in a scenario, not one of the software under test. On the
+/// way to the host there is no such trap: a host that expects less than the device sends notices.
+///
+/// # Errors
+/// Names the key.
+pub fn check(usb: &UsbSettings, transfer: Option<&Transfer>) -> Result<(), String> {
+    for (key, entries) in [
+        ("usb.sizes", usb.sizes.len()),
+        ("usb.incidents", usb.incidents.len()),
+    ] {
+        if entries > MAX_ENTRIES {
+            return Err(format!(
+                "{key} has {entries} entries, and may have {MAX_ENTRIES}"
+            ));
+        }
+    }
+    let Some(t) = transfer.filter(|t| t.path.uses_usb()) else {
+        return Ok(());
+    };
+    if let Some(last) = t.last_frame_bytes.filter(|last| *last > t.frame_bytes) {
+        return Err(format!(
+            "transfer.last-frame-bytes = {last} must be at most transfer.frame-bytes ({}) on a \
+             path over USB: the host's transfers are for so many",
+            t.frame_bytes
+        ));
+    }
+    let broken = usb
+        .sizes
+        .iter()
+        .find(|size| **size == 0 || !size.is_multiple_of(PACKET));
+    match (t.path, broken) {
+        (DataPath::UsbLoopback, _) if !usb.sizes.is_empty() => Err(
+            "usb.sizes cannot be set for usb-loopback: the gadget answers each frame as a whole"
+                .into(),
+        ),
+        (DataPath::UsbToIio, Some(size)) => Err(format!(
+            "usb.sizes = {size} must be a multiple of {PACKET} for usb-to-iio: after a short \
+             packet the gadget takes a frame to be complete"
+        )),
+        _ => host_plan(usb, transfer, 0)
+            .check()
+            .map_err(|e| format!("the [usb] table: {e}")),
+    }
+}
+
 /// What the host is to do on the other end of `transfer`; nothing if its path does not use USB.
 pub fn host_plan(usb: &UsbSettings, transfer: Option<&Transfer>, seed: u64) -> UsbHostPlan {
     let steps = transfer
         .filter(|t| t.path.uses_usb())
         .map_or_else(Vec::new, |t| {
+            // The scenario's limits keep a frame far below 4 GiB.
+            let frame = u32::try_from(t.frame_bytes).unwrap_or(u32::MAX);
             let stream = Stream {
                 bytes: t.plan().total_bytes(),
-                // The scenario's limits keep a frame far below 4 GiB.
-                sizes: match usb.sizes.as_slice() {
-                    [] => vec![u32::try_from(t.frame_bytes).unwrap_or(u32::MAX)],
-                    sizes => sizes.to_vec(),
+                sizes: match (usb.sizes.as_slice(), t.path) {
+                    ([], _) => vec![frame],
+                    (sizes, DataPath::UsbToIio) => tiles(frame, sizes),
+                    (sizes, _) => sizes.to_vec(),
                 },
                 seed,
                 offset: 0,
@@ -51,6 +108,21 @@ pub fn host_plan(usb: &UsbSettings, transfer: Option<&Transfer>, seed: u64) -> U
     }
 }
 
+/// `sizes` in rotation, cut to what is left, until they make up a frame.
+fn tiles(frame: u32, sizes: &[u32]) -> Vec<u32> {
+    let mut left = frame;
+    sizes
+        .iter()
+        .cycle()
+        .map_while(|size| {
+            // Smaller ones were refused, and would make a long list.
+            let size = left.min((*size).max(PACKET));
+            left -= size;
+            (size > 0).then_some(size)
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +138,53 @@ mod tests {
             panic!("{plan:?}")
         };
         assert_eq!((stream.bytes, stream.seed), (total, 7));
+    }
+
+    fn set(scenario: &str, settings: &[&str]) -> Result<Scenario, String> {
+        let settings: Vec<_> = settings.iter().map(|s| (*s).to_owned()).collect();
+        let scenario = Scenario::load(scenario).unwrap();
+        crate::scenario::set::apply(&scenario, &settings).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn what_cannot_end_with_a_frame_is_refused() {
+        for (scenario, setting, why) in [
+            ("usb-to-iio", "usb.sizes=[1024, 24]", "usb.sizes = 24"),
+            ("usb-to-iio", "usb.sizes=[0]", "usb.sizes = 0"),
+            ("iio-to-usb", "usb.sizes=[0]", "sizes must list"),
+            ("usb-loopback", "usb.sizes=[1024]", "usb-loopback"),
+            (
+                "iio-to-usb",
+                "last-frame-bytes=16384",
+                "at most transfer.frame-bytes",
+            ),
+            (
+                "iio-to-usb",
+                r#"usb.incidents=[{after-bytes=2,action="halt"},{after-bytes=1,action="reset"}]"#,
+                "order",
+            ),
+        ] {
+            let e = set(scenario, &[setting]).unwrap_err();
+            assert!(e.contains(why), "{scenario} {setting}: {e}");
+        }
+        let many = format!("usb.sizes={:?}", [1024; MAX_ENTRIES + 1]);
+        assert!(set("iio-to-usb", &[&many]).unwrap_err().contains("entries"));
+        set("iio-to-usb", &["usb.sizes=[7]"]).unwrap();
+        set("iio-capture", &["last-frame-bytes=16384"]).unwrap();
+    }
+
+    #[test]
+    fn transfers_to_the_device_end_where_frames_do() {
+        assert_eq!(tiles(12_040, &[1024, 8192]), [1024, 8192, 1024, 1800]);
+        assert_eq!(tiles(2048, &[1024]), [1024, 1024]);
+        assert_eq!(tiles(1000, &[1024]), [1000]);
+        assert_eq!(tiles(2000, &[0, 600]), [1024, 976]);
+        let scenario = set("usb-to-iio", &["usb.sizes=[8192]"]).unwrap();
+        let plan = host_plan(&scenario.usb, scenario.transfer.as_ref(), 7);
+        let [Step::BulkOut(stream)] = plan.steps.as_slice() else {
+            panic!("{plan:?}")
+        };
+        assert_eq!(stream.sizes, [8192, 3848]);
     }
 
     #[test]

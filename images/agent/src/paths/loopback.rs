@@ -15,16 +15,16 @@ use crate::usb::Gadget;
 pub const PHASES: [&str; 3] = ["gadget", "loopback", "data"];
 
 pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Mismatch, Error> {
-    let mut gadget = phases.phase(|_| Gadget::bring_up())?;
+    let gadget = phases.phase(|_| Gadget::bring_up())?;
     let seen = phases.phase(|p| {
         let mut seen = Mismatch::default();
         let mut buf = Vec::new();
         for frame in job.frames() {
             // A frame is at most a buffer, which fits in memory or could not have been planned.
             buf.resize(usize::try_from(frame.bytes).unwrap_or(usize::MAX), 0);
-            gadget.bulk_out.receive(&mut buf)?;
+            buf = gadget.bulk_out.receive(buf)?;
             let found = job.pattern.check(frame.position, &buf);
-            gadget.bulk_in.send(&buf)?;
+            buf = gadget.bulk_in.send(buf)?;
             p.report(&Report::Data {
                 frame: frame.number,
                 buffer: 0,

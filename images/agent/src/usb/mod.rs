@@ -7,6 +7,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -38,7 +41,7 @@ pub struct Gadget {
 /// A data endpoint.
 #[derive(Debug)]
 pub struct Endpoint {
-    file: File,
+    file: Arc<File>,
     name: &'static str,
 }
 
@@ -61,7 +64,12 @@ impl Gadget {
         }
         let attribute = Path::new(GADGET).join("UDC");
         fs::write(&attribute, &udc).file("bind the controller through", &attribute)?;
-        let endpoint = |name| open(name).map(|file| Endpoint { file, name });
+        let endpoint = |name| {
+            open(name).map(|file| Endpoint {
+                file: Arc::new(file),
+                name,
+            })
+        };
         let gadget = Gadget {
             bulk_in: endpoint(descriptors::BULK_IN)?,
             bulk_out: endpoint(descriptors::BULK_OUT)?,
@@ -74,30 +82,42 @@ impl Gadget {
 impl Endpoint {
     /// Attaches a DMABUF.
     pub fn attach(&self, dmabuf: &DmaBuf) -> Result<(), Error> {
-        sys::attach(Importer::FunctionFs, &self.file, dmabuf.as_fd())
+        sys::attach(Importer::FunctionFs, &*self.file, dmabuf.as_fd())
             .call("FUNCTIONFS_DMABUF_ATTACH", self.with(dmabuf))
     }
 
     /// Detaches a DMABUF.
     pub fn detach(&self, dmabuf: &DmaBuf) -> Result<(), Error> {
-        sys::detach(Importer::FunctionFs, &self.file, dmabuf.as_fd())
+        sys::detach(Importer::FunctionFs, &*self.file, dmabuf.as_fd())
             .call("FUNCTIONFS_DMABUF_DETACH", self.with(dmabuf))
     }
 
     /// Queues the first `bytes` of an attached DMABUF.
     pub fn transfer(&self, dmabuf: &DmaBuf, bytes: u64) -> Result<(), Error> {
-        sys::enqueue(Importer::FunctionFs, &self.file, dmabuf.as_fd(), bytes)
+        sys::enqueue(Importer::FunctionFs, &*self.file, dmabuf.as_fd(), bytes)
             .call("FUNCTIONFS_DMABUF_TRANSFER", self.with(dmabuf))
     }
 
     /// Receives into an ordinary buffer until it is full.
-    pub fn receive(&mut self, buf: &mut [u8]) -> Result<(), Error> {
-        self.file.read_exact(buf).file("receive from", self.path())
+    pub fn receive(&self, mut buf: Vec<u8>) -> Result<Vec<u8>, Error> {
+        let file = Arc::clone(&self.file);
+        let what = || format!("the USB host to send to {}", self.name);
+        let (buf, result) = within(what, move || {
+            let result = (&*file).read_exact(&mut buf);
+            (buf, result)
+        })?;
+        result.file("receive from", self.path()).map(|()| buf)
     }
 
     /// Sends an ordinary buffer.
-    pub fn send(&mut self, buf: &[u8]) -> Result<(), Error> {
-        self.file.write_all(buf).file("send to", self.path())
+    pub fn send(&self, buf: Vec<u8>) -> Result<Vec<u8>, Error> {
+        let file = Arc::clone(&self.file);
+        let what = || format!("the USB host to read from {}", self.name);
+        let (buf, result) = within(what, move || {
+            let result = (&*file).write_all(&buf);
+            (buf, result)
+        })?;
+        result.file("send to", self.path()).map(|()| buf)
     }
 
     /// How messages and reports call it.
@@ -108,6 +128,25 @@ impl Endpoint {
     fn with(&self, dmabuf: &DmaBuf) -> String {
         format!("{} with {}", self.path(), dmabuf.name())
     }
+}
+
+/// Does `work`, on a thread of its own, within [`HOST_SECONDS`]: reads and writes of FunctionFS
+/// wait for ever for a host that does not want to talk, and there is no poll for data endpoints.
+fn within<T: Send + 'static>(
+    what: impl FnOnce() -> String,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let (sender, receiver) = mpsc::channel();
+    // Nobody listens to what comes too late; power-off ends the thread.
+    thread::Builder::new()
+        .spawn(move || sender.send(work()))
+        .call("clone", "a thread for FunctionFS")?;
+    receiver
+        .recv_timeout(Duration::from_secs(HOST_SECONDS))
+        .map_err(|_| Error::Timeout {
+            what: what(),
+            seconds: HOST_SECONDS,
+        })
 }
 
 fn open(name: &str) -> Result<File, Error> {

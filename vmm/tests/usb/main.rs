@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Whole boots of the paths through USB: what the unpatched kernel does to them, and what
+//! begin/end_access change.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+
+#[path = "../boots/support.rs"]
+#[allow(dead_code, reason = "shared with `boots`, which uses all of it")]
+mod support;
+
+use staleline::result::{RunResult, Verdict};
+use staleline_devices::coherency::hazard::HazardKind;
+
+use support::{Run, clean, kinds_of, need_kernel, run, side_by_side};
+
+const BASE: &str = "base";
+const PATCHED: &str = "begin-end-access";
+
+const EXPORTERS: [&str; 3] = ["udmabuf", "system", "cma"];
+const CACHES: [&str; 4] = ["zynqmp", "lazy", "eager", "random"];
+const SNOOP_WRITES: [&str; 2] = ["write-through", "allocate"];
+
+/// One run, but for its scenario and kernel.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    exporter: &'static str,
+    cache: &'static str,
+    snoop_write: &'static str,
+}
+
+fn cases(snoop_writes: &[&'static str]) -> Vec<Case> {
+    let mut all = Vec::new();
+    for exporter in EXPORTERS {
+        for cache in CACHES {
+            for snoop_write in snoop_writes.iter().copied() {
+                all.push(Case {
+                    exporter,
+                    cache,
+                    snoop_write,
+                });
+            }
+        }
+    }
+    all
+}
+
+/// Runs it without the second pass that finds call chains, which no test here looks at.
+#[track_caller]
+fn go(scenario: &str, kernel: &str, case: Case, settings: &[&str]) -> Run {
+    need_kernel(kernel);
+    let write = format!("board.snoop-write={}", case.snoop_write);
+    let mut arguments = vec![scenario, "--no-trace", "--kernel", kernel];
+    arguments.extend([
+        "--exporter",
+        case.exporter,
+        "--cache",
+        case.cache,
+        "--set",
+        &write,
+    ]);
+    arguments.extend(settings.iter().flat_map(|s| ["--set", s]));
+    run(&arguments)
+}
+
+/// Flagged each time; under at least one policy with wrong bytes at the far end.
+fn flagged(scenario: &str, snoop_writes: &[&'static str], kind: HazardKind) {
+    let all = cases(snoop_writes);
+    let results = side_by_side(&all, |case| {
+        let result = go(scenario, BASE, *case, &[]).ends(1, Verdict::Fail);
+        assert!(
+            kinds_of(&result).contains(&kind),
+            "{case:?}: {:?}",
+            kinds_of(&result)
+        );
+        assert_eq!(result.data.bytes, result.data.planned, "{case:?}");
+        result
+    });
+    for exporter in EXPORTERS {
+        let of = |(case, _): &(&Case, &RunResult)| case.exporter == exporter;
+        let corrupt = all
+            .iter()
+            .zip(&results)
+            .filter(of)
+            .any(|(_, r)| r.data.corrupt_bytes > 0);
+        assert!(
+            corrupt,
+            "{scenario} {exporter}: no policy gave a wrong byte"
+        );
+    }
+}
+
+#[test]
+fn two_at_a_time_unpatched_adc_to_usb_is_stale_under_every_policy() {
+    flagged("iio-to-usb", &SNOOP_WRITES, HazardKind::MissingInvalidate);
+}
+
+#[test]
+fn two_at_a_time_unpatched_usb_to_dac_is_stale_where_snooping_writes_allocate() {
+    flagged("usb-to-iio", &["allocate"], HazardKind::MissingClean);
+}
+
+/// ACE-Lite pushes cached copies out with each coherent write: the hardware does it.
+#[test]
+fn two_at_a_time_unpatched_usb_to_dac_is_coherent_where_snooping_writes_go_through() {
+    side_by_side(&cases(&["write-through"]), |case| {
+        go("usb-to-iio", BASE, *case, &[]).passes()
+    });
+}
+
+#[test]
+fn two_at_a_time_patched_paths_are_clean_under_every_policy() {
+    for scenario in ["iio-to-usb", "usb-to-iio"] {
+        side_by_side(&cases(&SNOOP_WRITES), |case| {
+            go(scenario, PATCHED, *case, &[]).passes()
+        });
+    }
+}
+
+/// Buffers in flight, reuse, and a last frame that is short: 16 MiB and a bit.
+const LONG: [&str; 5] = [
+    "buffers=4",
+    "buffer-bytes=262144",
+    "frame-bytes=262144",
+    "frames=65",
+    "last-frame-bytes=1000",
+];
+
+#[test]
+fn two_at_a_time_patched_paths_stay_clean_over_16_mib() {
+    let long: Vec<_> = ["iio-to-usb", "usb-to-iio"]
+        .into_iter()
+        .flat_map(|scenario| {
+            CACHES.iter().enumerate().map(move |(n, cache)| {
+                let case = Case {
+                    exporter: EXPORTERS[n % EXPORTERS.len()],
+                    cache,
+                    snoop_write: SNOOP_WRITES[n % SNOOP_WRITES.len()],
+                };
+                (scenario, case)
+            })
+        })
+        .collect();
+    let results = side_by_side(&long, |(scenario, case)| {
+        go(scenario, PATCHED, *case, &LONG).passes()
+    });
+    assert!(results.iter().all(|r| r.data.bytes >= 16 << 20));
+}
+
+const ORDINARY: Case = Case {
+    exporter: "system",
+    cache: "zynqmp",
+    snoop_write: "allocate",
+};
+
+/// On a platform where everything snoops, correct code costs nothing.
+#[test]
+fn a_coherent_board_needs_and_does_no_maintenance() {
+    for kernel in [BASE, PATCHED] {
+        for scenario in ["iio-to-usb", "usb-to-iio"] {
+            let result = go(scenario, kernel, ORDINARY, &["board.dmac.port=hpc"]).passes();
+            let m = &result.maintenance;
+            assert_eq!(
+                (m.needed, m.redundant, m.operations.len()),
+                (0, 0, 0),
+                "{kernel} {scenario}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_device_tree_that_lies_about_usb_is_found_out() {
+    let lie = ["board.usb.port=hp", "board.usb.dma-coherent=true"];
+    for kernel in [BASE, PATCHED] {
+        let result = go("iio-to-usb", kernel, ORDINARY, &lie).result();
+        assert_ne!(result.verdict, Verdict::Pass, "{kernel}");
+        assert!(!result.hazards.is_empty(), "{kernel}: {:?}", result.reasons);
+    }
+}
+
+/// Few pages and frames, but each buffer is used twice and the last frame is short.
+const SMALL: [&str; 4] = [
+    "buffer-bytes=8192",
+    "frame-bytes=7944",
+    "frames=4",
+    "last-frame-bytes=1000",
+];
+
+/// Suppresses each maintenance operation of the patched run in turn.
+fn score(scenario: &str) {
+    let whole = go(scenario, PATCHED, ORDINARY, &SMALL).passes();
+    let operations: Vec<_> = whole
+        .maintenance
+        .operations
+        .iter()
+        .map(|o| (o.number, o.needed_lines > 0))
+        .collect();
+    let wrong: Vec<_> = side_by_side(&operations, |(number, needed)| {
+        let drop = format!("drop-maintenance=@{number}");
+        let result = go(
+            scenario,
+            PATCHED,
+            ORDINARY,
+            &[&SMALL[..], &[&drop]].concat(),
+        )
+        .result();
+        assert!(result.drop_maintenance.as_ref().unwrap().happened);
+        if *needed {
+            let flagged = result.verdict == Verdict::Fail && !result.hazards.is_empty();
+            (!flagged).then(|| format!("@{number} was needed and not missed"))
+        } else {
+            (result.verdict != Verdict::Pass)
+                .then(|| format!("@{number} was redundant: {:?}", result.reasons))
+        }
+    })
+    .into_iter()
+    .flatten()
+    .collect();
+    let needed = operations.iter().filter(|(_, needed)| *needed).count();
+    println!(
+        "{scenario}: {needed} needed operations of {} suppressed in turn",
+        operations.len()
+    );
+    assert!(needed > 0, "{operations:?}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn two_at_a_time_every_needed_operation_from_adc_to_usb() {
+    score("iio-to-usb");
+}
+
+#[test]
+fn two_at_a_time_every_needed_operation_from_usb_to_dac() {
+    score("usb-to-iio");
+}
+
+/// What user space can do today: poll, SYNC, and only then the second device.
+#[test]
+fn two_at_a_time_syncs_between_the_devices_work_around_it() {
+    side_by_side(&EXPORTERS, |exporter| {
+        for snoop_write in SNOOP_WRITES {
+            let case = Case {
+                exporter,
+                snoop_write,
+                ..ORDINARY
+            };
+            let write_side = go("usb-to-iio", BASE, case, &["cpu-sync=true"]);
+            clean(&write_side.result());
+        }
+        let case = Case {
+            exporter,
+            snoop_write: "write-through",
+            ..ORDINARY
+        };
+        go("iio-to-usb", BASE, case, &["cpu-sync=true"]).passes();
+    });
+}
+
+#[test]
+fn plain_functionfs_works_at_both_speeds() {
+    for speed in ["usb.speed=super", "usb.speed=high"] {
+        go("usb-loopback", BASE, ORDINARY, &[speed]).passes();
+    }
+}
+
+#[test]
+fn one_command_one_hash() {
+    let hashes: Vec<_> = (0..3)
+        .map(|_| go("iio-to-usb", PATCHED, ORDINARY, &[]).passes().run_hash)
+        .collect();
+    assert!(
+        hashes[0].is_some() && hashes.iter().all(|h| *h == hashes[0]),
+        "{hashes:?}"
+    );
+}
