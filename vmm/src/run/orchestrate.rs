@@ -187,7 +187,7 @@ impl Runner<'_> {
         Ok(Some(Tracing {
             same,
             run_hash: hash.map(build::hash_text),
-            trouble: None,
+            trouble: hash.is_none().then(|| "it left no report".into()),
         }))
     }
 

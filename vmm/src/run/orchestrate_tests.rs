@@ -1,11 +1,23 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+use staleline_devices::cpu::SiteId;
+
 use super::super::backend::Quiet;
 use super::super::fake::{self, FakeBackend};
 use super::super::spec::EngineKind;
 use super::*;
+use crate::engine::chains::TracedAccess;
 use crate::result::Verdict;
 
 fn run(backend: &FakeBackend, scenario: &str, settings: &[&str]) -> Result<RunResult, Error> {
+    carry_out(backend, scenario, settings, false)
+}
+
+fn carry_out(
+    backend: &FakeBackend,
+    scenario: &str,
+    settings: &[&str],
+    trace: bool,
+) -> Result<RunResult, Error> {
     let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
     let spec = RunSpec::resolve(scenario, "base", EngineKind::Tcg, &settings)?;
     let root = tempfile::tempdir().unwrap();
@@ -13,7 +25,7 @@ fn run(backend: &FakeBackend, scenario: &str, settings: &[&str]) -> Result<RunRe
     let runner = Runner {
         backend,
         progress: &Quiet,
-        trace: false,
+        trace,
     };
     let result = runner.run(&spec, &dir, &mut Reporters::default())?;
     let written: RunResult = directory::read_json(dir.path(), directory::RESULT).unwrap();
@@ -224,6 +236,59 @@ fn a_playback_is_proven_by_the_dac() {
     assert_eq!(r.verdict, Verdict::InfraError);
     let r = run(&FakeBackend::good(), "iio-playback", &[]).unwrap();
     assert_eq!(r.verdict, Verdict::InfraError);
+}
+
+/// A run with a stale read, whose second pass `change` spoils or not.
+fn traced(change: fn(&mut Execution)) -> (RunResult, Vec<Option<u32>>) {
+    let backend = FakeBackend::new(move |a, e, _| {
+        let domain = &mut e.report.as_mut().unwrap().domain;
+        domain.hazards.push(fake::stale_read(1, true));
+        if !a.trace.is_empty() {
+            // When user space read, and when its line was cached; devices have no chains.
+            assert_eq!(a.trace, [800, 1000, 1700]);
+            e.seen.accesses = vec![TracedAccess {
+                at: 800,
+                pc: fake::sites()[&SiteId(1)],
+                chain: fake::seen().chains[0].clone(),
+            }];
+            change(e);
+        }
+    });
+    let r = carry_out(&backend, "iio-capture", &["drop-maintenance=2"], true).unwrap();
+    let attempts = backend.attempts.lock().unwrap().clone();
+    (r, attempts)
+}
+
+#[test]
+fn findings_get_call_chains_by_a_second_pass_that_is_the_same_run() {
+    let (r, attempts) = traced(|_| {});
+    // Pilot, run, second pass: it drops what the run dropped.
+    assert_eq!(attempts, [None, Some(102), Some(102)]);
+    assert!(r.tracing.unwrap().same);
+    let cached_by = r.hazards[0].cached_by.as_ref().unwrap();
+    let stack = cached_by.stack.as_ref().unwrap();
+    assert_eq!((stack.pid, stack.callers.len()), (Some(1), 1));
+
+    let backend = FakeBackend::good();
+    let r = carry_out(&backend, "iio-capture", &[], true).unwrap();
+    assert_eq!(r.tracing, None);
+    assert_eq!(backend.attempts.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn chains_of_another_run_are_not_used() {
+    for change in [
+        (|e| e.report.as_mut().unwrap().domain.run_hash = 1) as fn(&mut Execution),
+        |e| e.report = None,
+    ] {
+        let (r, _) = traced(change);
+        assert_eq!(r.verdict, Verdict::Fail);
+        assert!(!r.tracing.unwrap().same);
+        assert!(r.hazards[0].cached_by.as_ref().unwrap().stack.is_none());
+        // Those of maintenance are the run's own.
+        let last = r.hazards[0].last_maintenance.as_ref().unwrap();
+        assert!(last.place.stack.is_some());
+    }
 }
 
 /// What the USB host says after it was told to break off transfers `cuts` times.

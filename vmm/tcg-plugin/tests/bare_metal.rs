@@ -11,6 +11,7 @@ use common::asm::Program;
 use common::{RAM, WINDOW, job, run, try_run};
 use serde_json::{Value, json};
 use staleline::boot::RAM_BASE;
+use staleline::engine::chains::Chain;
 use staleline::engine::{EngineError, GuestEnd, Job, Outcome};
 use staleline_devices::cpu::SiteId;
 use tempfile::{NamedTempFile, TempDir};
@@ -171,6 +172,55 @@ fn an_interrupt_raised_while_the_cpu_idles_wakes_it() {
     assert_eq!(console(&outcome), format!("{:08b}", 37));
     assert_eq!(outcome.report["idles"], 1);
     assert_eq!(outcome.stats.irq_changes, 1);
+}
+
+#[test]
+fn call_chains_are_those_of_the_cpu_and_looking_changes_nothing() {
+    const IMAGE: u64 = RAM_BASE + 0x20_0000;
+    const BL: u64 = 0x9400_0001;
+    const RECORD: u64 = IMAGE + 0x1_0000;
+    let data = [
+        // A frame record without a next one, that returns behind a call; another call.
+        (0x1_0000, 0),
+        (0x1_0008, IMAGE + 0x1_0104),
+        (0x1_0100, BL),
+        (0x1_0200, BL),
+    ];
+    let program = Program::default()
+        .mov(29, RECORD)
+        .mov(30, IMAGE + 0x1_0204)
+        .mov(1, RAM_BASE + 0x100_0000)
+        .mov(2, 42)
+        // CONTEXTIDR_EL1.
+        .sys(0xd518_d020, 2)
+        .str(0, 1);
+    let load_pc = program.here();
+    let program = program
+        .ldr(0, 1)
+        .mov(30, 0)
+        .sys(DC_CVAC, 1)
+        .sys(DSB_SY, 0)
+        .power_off();
+    let mut case = case(&program, &data);
+    let plain = run(&case.job);
+    // The stub's two loads and the store come before.
+    case.job.trace = vec![4];
+    let traced = run(&case.job);
+    assert_eq!(traced.report["hash"], plain.report["hash"]);
+    assert_eq!(plain.seen.accesses, []);
+
+    let chain = |link| Chain {
+        pid: Some(42),
+        link,
+        callers: vec![IMAGE + 0x1_0100],
+    };
+    assert_eq!(
+        traced.seen.access(4, load_pc),
+        Some(&chain(Some(IMAGE + 0x1_0200)))
+    );
+    for outcome in [plain, traced] {
+        assert_eq!(outcome.seen.chains, [chain(None)]);
+    }
 }
 
 /// Tables for 39-bit halves, in 1 GiB blocks: devices and RAM where they are, and RAM once more

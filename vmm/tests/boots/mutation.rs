@@ -6,7 +6,7 @@
 use staleline::result::Verdict;
 use staleline_devices::coherency::hazard::HazardKind;
 
-use crate::support::{run_set, side_by_side};
+use crate::support::{run, run_set, side_by_side};
 
 /// Few pages and few frames, but each DMABUF is used twice and the last frame is short.
 const SMALL: [&str; 3] = ["buffer-bytes=8192", "frame-bytes=7944", "frames=4"];
@@ -22,7 +22,10 @@ fn mutate(scenario: &str, cache: &str, number: u32, needed: bool) -> Mutant {
         format!("cache={cache}"),
         format!("drop-maintenance=@{number}"),
     );
-    let run = run_set(scenario, &[&SMALL[..], &[&cache, &drop]].concat());
+    let settings = [&SMALL[..], &[&cache, &drop]].concat();
+    let mut arguments = vec![scenario, "--no-trace"];
+    arguments.extend(settings.iter().flat_map(|s| ["--set", s]));
+    let run = run(&arguments);
     let result = run.result();
     assert_ne!(result.verdict, Verdict::InfraError, "{:?}", result.reasons);
     let dropped = result.drop_maintenance.as_ref().unwrap();
