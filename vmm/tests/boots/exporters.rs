@@ -125,15 +125,33 @@ fn udmabuf_capture(result: &RunResult) {
     let manifested: u64 = clobbers().map(|h| h.manifested_lines).sum();
     assert_eq!(destroyed, result.data.corrupt_bytes, "{of}");
     match result.cache {
-        CachePolicy::Zynqmp | CachePolicy::Lazy => {
+        CachePolicy::Lazy => {
             assert_eq!((manifested, destroyed), (0, 0), "{of}");
         }
+        // A line or two may be evicted in time, as the guest's other memory happens to lie.
+        CachePolicy::Zynqmp => assert!(manifested < 189 / 4, "{of}: {manifested}"),
         CachePolicy::Eager => {
             assert_eq!(manifested, 2 * 189, "{of}");
             assert!(destroyed > 2 * 12_040 * 9 / 10, "{of}: {destroyed}");
         }
         CachePolicy::Random => {}
     }
+}
+
+/// The README's example of a bug that one cache hides and another shows.
+#[test]
+fn a_clobber_is_latent_until_a_line_is_evicted() {
+    let clobber = |cache: &str| {
+        let settings = ["exporter=udmabuf", "frames=2", "buffers=1", cache];
+        let result = support::run_set("iio-capture", &settings).result();
+        let kind = HazardKind::WritebackClobber;
+        assert!(kinds_of(&result).contains(&kind), "{cache}");
+        let of_kind = result.hazards.iter().filter(|h| h.kind == kind);
+        let manifested = of_kind.filter(|h| h.manifested).count();
+        (manifested > 0, result.data.corrupt_bytes > 0)
+    };
+    assert_eq!(clobber("cache=zynqmp"), (false, false));
+    assert_eq!(clobber("cache=eager"), (true, true));
 }
 
 #[test]
