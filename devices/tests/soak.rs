@@ -20,7 +20,7 @@ const SNOOPING: MasterId = MasterId(0);
 const BLIND: MasterId = MasterId(1);
 
 /// Bytes that the non-snooping master moves under each combination of policies: half each way.
-const VOLUME: usize = 256 << 20;
+const VOLUME: usize = 512 << 20;
 /// Bytes per transfer; not a multiple of the line size, nor of the burst's.
 const FRAME: usize = 65_536 - 24;
 /// Distance of the buffers, which start on lines of their own.
