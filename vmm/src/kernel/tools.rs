@@ -65,13 +65,20 @@ impl Tools {
         &self.prefix
     }
 
-    /// A command with our search path, in the C locale, and without what a surrounding
-    /// make (or cargo under make) passes on.
+    /// A command with our search path, in the C locale (by all variables there are: kbuild
+    /// takes `LC_ALL` away from the compiler, whose messages we read), and without what a
+    /// surrounding make (or cargo under make) passes on.
     pub(super) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let program = program.as_ref();
         let mut command = Command::new(self.find(program).unwrap_or_else(|| program.into()));
-        command.env("PATH", &self.path).env("LC_ALL", "C");
+        command
+            .env("PATH", &self.path)
+            .env("LC_ALL", "C")
+            .env("LANG", "C");
         for variable in [
+            "LANGUAGE",
+            "LC_CTYPE",
+            "LC_MESSAGES",
             "MAKEFLAGS",
             "MFLAGS",
             "MAKELEVEL",

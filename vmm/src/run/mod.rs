@@ -5,6 +5,7 @@
 pub mod backend;
 pub mod console;
 pub mod directory;
+pub mod kernels;
 pub mod orchestrate;
 pub mod prebuilt;
 pub mod replay;
