@@ -42,6 +42,7 @@ pub use self::check::{Checker, Complaint, Level, PatchCheck, StackCheck};
 pub use self::error::{ErrorKind, KernelError};
 pub use self::progress::{Progress, Silent, for_stderr};
 pub use self::stack::{Patch, Stack};
+pub use self::tools::PERL_MODULES;
 
 use self::cache::Cache;
 use self::digest::KeyHasher;

@@ -131,7 +131,7 @@ impl KernelBuilder {
                 stack: plan.stack.name,
             });
         }
-        self.tools.require_for_build(&plan.source)?;
+        self.tools.require_for_check(&plan.source)?;
         let tree = WorkTree::lock(&self.cache, &plan.source, progress)?;
         let unpatched = plan.stack.first(0);
         let src = tree.prepare(&plan.source, &unpatched, &self.tools, progress)?;

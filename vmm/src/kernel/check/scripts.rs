@@ -58,16 +58,16 @@ pub(super) fn checkpatch(
     }
 }
 
-/// Has kernel-doc read `headers`.
+/// Has kernel-doc read `files`.
 pub(super) fn kernel_doc(
     job: &Job<'_>,
     tools: &Tools,
-    headers: &BTreeSet<String>,
+    files: &BTreeSet<String>,
     scanner: &mut Scanner,
     log: &mut Log,
 ) -> Result<(), KernelError> {
     let mut command = tools.command(job.src.join(KERNEL_DOC));
-    command.arg("-none").args(headers);
+    command.arg("-none").args(files);
     let (output, status) = run(job, KERNEL_DOC, command, log)?;
     output.lines().for_each(|line| scanner.line(line));
     // Its status counts errors, of which it tells.

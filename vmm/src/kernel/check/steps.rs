@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Patch after patch: apply, look, compare with what was there before.
 
+use std::collections::BTreeSet;
+
 use super::super::compile::{Job, Log};
 use super::super::error::KernelError;
 use super::super::progress::Progress;
 use super::super::source::Source;
 use super::super::stack::{Patch, Stack};
 use super::super::tools::Tools;
-use super::diagnostics::{Diagnostic, Level, beyond};
+use super::diagnostics::{Diagnostic, Level, Scanner, beyond};
 use super::objects::{Kind, Objects, State};
 use super::{Checker, Complaint, PatchCheck, scripts};
 
@@ -113,9 +115,14 @@ impl Steps<'_> {
         Ok(())
     }
 
+    /// The state before the first patch. What fails here would fail after each patch alike, and
+    /// look as if it had been so before: it is trouble, and no outcome.
     fn unpatched(&self, log: &mut Log, progress: &mut dyn Progress) -> Result<State, KernelError> {
+        // kbuild runs it on each file that it compiles, and takes its failure for the file's.
+        let any = BTreeSet::from(["Makefile".to_owned()]);
+        let mut scanner = Scanner::new(&[]);
+        scripts::kernel_doc(self.job, self.tools, &any, &mut scanner, log)?;
         let state = self.objects.state(log, progress)?;
-        // Had this failed, nothing would have compiled, before the patches and with them alike.
         self.objects.prepare(log, progress)?;
         Ok(state)
     }

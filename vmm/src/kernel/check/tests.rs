@@ -2,6 +2,7 @@
 //! Checks of stacks for a tiny source tree with stand-ins for make, perl and the scripts.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use super::super::progress::Silent;
 use super::super::tests::{Fixture, PATCH};
@@ -265,12 +266,36 @@ fn perl_is_asked_for_by_name() {
     for tool in ["patch", "tar"] {
         fs::copy(bin.join("gcc"), bin.join(tool)).unwrap();
     }
-    fixture.builder.tools = Tools::for_tests(bin.into());
-    let error = fixture
-        .builder
-        .check(&request("patched"), &mut Silent)
-        .unwrap_err();
+    fixture.builder.tools = Tools::for_tests(bin.clone().into());
+    let check = |fixture: &Fixture| fixture.builder.check(&request("patched"), &mut Silent);
+    let error = check(&fixture).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Infrastructure);
     let text = error.to_string();
     assert!(text.contains("needs perl: apt-get install perl"), "{text}");
+
+    // Debian's perl-base is perl, too.
+    symlink("/bin/false", bin.join("perl")).unwrap();
+    let error = check(&fixture).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Infrastructure);
+    let text = error.to_string();
+    assert!(text.contains("Pod::Usage"), "{text}");
+    assert!(text.contains("apt-get install perl"), "{text}");
+}
+
+#[test]
+fn a_script_that_does_not_run_is_no_verdict() {
+    let fixture = Fixture::new();
+    let script = fixture.path("tree/scripts/kernel-doc");
+    fs::write(&script, "#!/bin/sh\necho no python today\nexit 127\n").unwrap();
+    let request = KernelRequest {
+        source: Some(fixture.path("tree")),
+        ..request("patched")
+    };
+    let error = fixture.builder.check(&request, &mut Silent).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Infrastructure);
+    let text = error.to_string();
+    assert!(
+        text.contains("kernel-doc failed") && text.contains("no python"),
+        "{text}"
+    );
 }
