@@ -7,7 +7,7 @@ use super::hash::Item;
 use super::line::{
     DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE_LINES, State, WATCHED, Who, parts,
 };
-use super::sanitizer::{Subject, fresh_write};
+use super::sanitizer::{NonSnooping, Subject, fresh_write};
 use crate::cpu::SiteId;
 use crate::dma::{Direction, DmaError, DmaMemory, MasterId, Transfer, TransferId};
 
@@ -22,6 +22,13 @@ impl Domain {
     fn checked_offset(&self, pa: u64, len: usize) -> Result<u64, DmaError> {
         self.offset(pa, len as u64)
             .ok_or(DmaError::OutsideRam { pa, len })
+    }
+
+    /// The maintenance operation that came too late for an access of `master`, for want of a DSB.
+    fn incomplete(&self, master: MasterId, transfer: TransferId) -> u32 {
+        let told = || self.sanitizer.pending.get(usize::from(master.0)).copied();
+        let captured = self.transfers.incomplete(transfer);
+        captured.or_else(told).unwrap_or(0)
     }
 
     fn snooping_write(&mut self, number: u64, bytes: u64, who: Who, at: u64, data: &[u8]) {
@@ -56,13 +63,16 @@ impl Domain {
                 }
             }
         }
+        if self.lines.line(number).flags & (IN_FLIGHT_WRITE | IN_FLIGHT_READ) != 0 {
+            self.check_ownership(number, bytes, true, who);
+        }
     }
 
-    fn non_snooping_write(&mut self, number: u64, bytes: u64, who: Who, at: u64, data: &[u8]) {
+    fn non_snooping_write(&mut self, number: u64, by: NonSnooping, at: u64, data: &[u8]) {
         self.before_dma(number, true);
         {
             let mut s = Subject::new(&mut self.lines, &self.images, number);
-            self.sanitizer.non_snooping_write(&mut s, bytes, who);
+            self.sanitizer.non_snooping_write(&mut s, by);
         }
         self.images.write_dram(at, data);
         let line = self.lines.line(number);
@@ -74,17 +84,16 @@ impl Domain {
         self.after_dma(number, true);
     }
 
-    fn read_line(&mut self, number: u64, bytes: u64, who: Who, snoops: bool) {
-        if snoops {
-            let line = self.lines.line(number);
-            line.flags |= DMA;
-            if line.flags & WATCHED != 0 {
-                let mut s = Subject::new(&mut self.lines, &self.images, number);
-                self.sanitizer.coherent_read(&mut s, bytes, who);
-            }
-        } else {
+    fn snooping_read(&mut self, number: u64, bytes: u64, who: Who) {
+        let line = self.lines.line(number);
+        line.flags |= DMA;
+        let flags = line.flags;
+        if flags & WATCHED != 0 {
             let mut s = Subject::new(&mut self.lines, &self.images, number);
-            self.sanitizer.non_snooping_read(&mut s, bytes, who);
+            self.sanitizer.coherent_read(&mut s, bytes, who);
+        }
+        if flags & IN_FLIGHT_WRITE != 0 {
+            self.check_ownership(number, bytes, false, who);
         }
     }
 
@@ -119,6 +128,7 @@ impl DmaMemory for Domain {
         let offset = self.checked_offset(pa, buf.len())?;
         let snoops = self.port_snoops(master);
         let who = Who::device(master, transfer);
+        let incomplete = self.incomplete(master, transfer);
         self.transfers.moved(transfer, buf.len());
         self.cache.count_dma(buf.len(), 0);
         let mut at = 0;
@@ -129,10 +139,17 @@ impl DmaMemory for Domain {
             let piece = &mut buf[at..at + n];
             if snoops {
                 self.images.read_ram(offset + at as u64, piece);
+                self.snooping_read(number, bytes, who);
             } else {
                 self.images.read_dram(offset + at as u64, piece);
+                let mut s = Subject::new(&mut self.lines, &self.images, number);
+                let by = NonSnooping {
+                    who,
+                    bytes,
+                    incomplete,
+                };
+                self.sanitizer.non_snooping_read(&mut s, by);
             }
-            self.read_line(number, bytes, who, snoops);
             self.after_dma(number, false);
             at += n;
         }
@@ -149,6 +166,7 @@ impl DmaMemory for Domain {
         let offset = self.checked_offset(pa, data.len())?;
         let snoops = self.port_snoops(master);
         let who = Who::device(master, transfer);
+        let incomplete = self.incomplete(master, transfer);
         self.transfers.moved(transfer, data.len());
         self.cache.count_dma(0, data.len());
         let mut at = 0;
@@ -161,7 +179,12 @@ impl DmaMemory for Domain {
                 self.snooping_write(number, bytes, who, offset + at as u64, piece);
                 self.after_dma(number, false);
             } else {
-                self.non_snooping_write(number, bytes, who, offset + at as u64, piece);
+                let by = NonSnooping {
+                    who,
+                    bytes,
+                    incomplete,
+                };
+                self.non_snooping_write(number, by, offset + at as u64, piece);
             }
             at += n;
         }
@@ -169,7 +192,10 @@ impl DmaMemory for Domain {
     }
 
     fn transfer_open(&mut self, master: MasterId, transfer: Transfer) -> TransferId {
-        let id = self.transfers.open(master, transfer, self.sanitizer.now);
+        // Now, as other registers of the device may be written before the data moves.
+        let incomplete = self.incomplete(master, TransferId::CONTROL);
+        let now = self.sanitizer.now;
+        let id = self.transfers.open(master, transfer, incomplete, now);
         if !self.port_snoops(master) {
             self.own(&transfer, id);
         }

@@ -15,7 +15,7 @@ use super::maintenance::Operations;
 use super::physical::Cache;
 use super::replacement::Policy;
 use super::report::DomainReport;
-use super::sanitizer::{Alias, Sanitizer, Subject, fresh_write};
+use super::sanitizer::{Alias, Maintenance, Sanitizer, Subject, fresh_write};
 use super::transfers::{Owner, Transfers};
 use super::{LINE, report};
 use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
@@ -203,7 +203,7 @@ impl Domain {
                     self.sanitizer.coherent_read(&mut s, bytes, Who::cpu(site));
                 }
                 if flags & IN_FLIGHT_WRITE != 0 {
-                    self.check_ownership(number, bytes, false, site);
+                    self.check_ownership(number, bytes, false, Who::cpu(site));
                 }
             }
         }
@@ -239,7 +239,7 @@ impl Domain {
                 fresh_write(self.lines.line(number), bytes, Who::cpu(site), now);
             }
             if flags & (IN_FLIGHT_WRITE | IN_FLIGHT_READ) != 0 {
-                self.check_ownership(number, bytes, true, site);
+                self.check_ownership(number, bytes, true, Who::cpu(site));
             }
         }
         self.disturb(offset / LINE);
@@ -260,13 +260,18 @@ impl Domain {
             self.hash.add(Item::Suppressed, number);
             return;
         }
-        let who = Who::cpu(site);
+        let maintenance = Maintenance {
+            op,
+            operation,
+            site: Who::cpu(site),
+            owner: self.owner(number, u64::MAX, true),
+        };
         if op != CacheOp::Invalidate {
             self.clean_line(number);
         }
         // Judged before an invalidate takes the evidence away.
         self.sanitizer
-            .maintain(&mut self.lines, &self.images, number, op, operation, who);
+            .maintain(&mut self.lines, &self.images, number, maintenance);
         if op != CacheOp::Clean {
             self.drop_line(number);
         }
@@ -327,16 +332,27 @@ impl Domain {
         }
     }
 
-    fn check_ownership(&mut self, number: u64, bytes: u64, store: bool, site: SiteId) {
-        match self.transfers.owner(number, bytes, store) {
-            Owner::Transfer(owner, hit) => {
-                let mut s = Subject::new(&mut self.lines, &self.images, number);
-                self.sanitizer.ownership(&mut s, hit, Who::cpu(site), owner);
-            }
-            Owner::Elsewhere => {}
+    /// A coherent observer has touched what may belong to a transfer in flight.
+    pub(super) fn check_ownership(&mut self, number: u64, bytes: u64, write: bool, who: Who) {
+        if let Some((owner, hit)) = self.owner(number, bytes, write) {
+            let mut s = Subject::new(&mut self.lines, &self.images, number);
+            self.sanitizer.ownership(&mut s, hit, who, owner);
+        }
+    }
+
+    /// The transfer in flight that owns some of `bytes`, and which. A read meets only transfers that
+    /// write.
+    fn owner(&mut self, number: u64, bytes: u64, write: bool) -> Option<(Who, u64)> {
+        if self.lines.line(number).flags & (IN_FLIGHT_WRITE | IN_FLIGHT_READ) == 0 {
+            return None;
+        }
+        match self.transfers.owner(number, bytes, write) {
+            Owner::Transfer(owner, hit) => Some((owner, hit)),
+            Owner::Elsewhere => None,
             // The transfers that had marked the line are over.
             Owner::Nobody => {
                 self.lines.line(number).flags &= !(IN_FLIGHT_WRITE | IN_FLIGHT_READ);
+                None
             }
         }
     }

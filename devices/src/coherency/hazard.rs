@@ -3,7 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::LINE;
 use crate::cpu::{CacheOp, ChainId, SiteId};
 use crate::dma::{MasterId, TransferId};
 
@@ -11,9 +10,11 @@ use crate::dma::{MasterId, TransferId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HazardKind {
-    /// A non-snooping master reads bytes that a coherent observer wrote and nobody cleaned.
+    /// A non-snooping master reads bytes that a coherent observer wrote and nobody cleaned, or not
+    /// before it was told to go.
     MissingClean,
-    /// A coherent observer reads bytes that a non-snooping master wrote, with no invalidate since.
+    /// A coherent observer reads bytes that a non-snooping master wrote, with no invalidate since
+    /// the transfer was over.
     MissingInvalidate,
     /// A line holds both an uncleaned coherent write and newer non-snooping data: its eviction
     /// may destroy the latter.
@@ -24,7 +25,7 @@ pub enum HazardKind {
     MissingBarrier,
     /// A cacheable and a non-cacheable view of a line disagree.
     MismatchedAlias,
-    /// A CPU touches a line while a non-snooping transfer on it is in flight.
+    /// A CPU or a snooping master touches a line while a non-snooping transfer on it is in flight.
     Ownership,
 }
 
@@ -124,11 +125,4 @@ pub struct Hazard {
     pub written_at: u64,
     /// When it was first found, in accesses since power-on.
     pub at: u64,
-}
-
-impl Hazard {
-    /// Lines between the first and the last affected.
-    pub fn span_lines(&self) -> u64 {
-        (self.end_pa - self.first_pa) / LINE
-    }
 }

@@ -39,7 +39,7 @@ pub(super) const IN_FLIGHT_WRITE: u16 = 1 << 2;
 pub(super) const IN_FLIGHT_READ: u16 = 1 << 3;
 /// The line was the target of DMA at some time of the run.
 pub(super) const DMA: u16 = 1 << 4;
-/// `unseen`, `saved_invalidate` or one of the `lost` masks of [`Cold`] is not empty.
+/// `unseen`, `saved_invalidate`, or one of the `lost` or `late` masks of [`Cold`] is not empty.
 pub(super) const WATCHED: u16 = 1 << 5;
 /// A coherent write has not been cleaned since: the line may be dirty, and may be written back at
 /// any moment. Stays when a device overwrites the bytes at the PoC, which `uncleaned` does not.
@@ -99,8 +99,8 @@ impl Line {
 
     /// Brings [`WATCHED`] in line with the masks.
     pub fn watch(&mut self, cold: Option<&Cold>) {
-        let lost = cold.is_some_and(|c| c.lost != 0 || !c.saved_lost.is_empty());
-        if (self.unseen | self.saved_invalidate) != 0 || lost {
+        let cold = cold.is_some_and(|c| c.lost != 0 || !c.saved_lost.is_empty() || c.late.any());
+        if (self.unseen | self.saved_invalidate) != 0 || cold {
             self.flags |= WATCHED;
         } else {
             self.flags &= !WATCHED;
@@ -108,7 +108,7 @@ impl Line {
     }
 }
 
-/// The rest, kept only for pages that DMA has touched.
+/// The rest, kept only for pages that DMA or a non-cacheable alias has touched.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cold {
     /// Bytes of non-snooping data in a line that was then written coherently without an
@@ -119,6 +119,8 @@ pub(super) struct Cold {
     pub saved_lost: SavedLost,
     /// Bytes of non-snooping data that a write-back has overwritten in DRAM with other bytes.
     pub destroyed: u64,
+    /// What was cleaned too late.
+    pub late: Late,
     /// The last two findings on this line, the latest first.
     pub reported: [Reported; 2],
     /// Index + 1 of the write-back clobber that threatens this line; 0: none.
@@ -127,6 +129,34 @@ pub(super) struct Cold {
     pub dma_writer: Who,
     /// When the last non-snooping write was, in accesses since power-on.
     pub dma_written_at: u64,
+}
+
+/// What was cleaned while a transfer owned it. The transfer may have read it before, or have written
+/// it before and lost that to an eviction, so for this transfer the clean has not been done.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Late {
+    /// The transfer. One only: a line seldom has two owners.
+    pub of: Who,
+    /// Bytes of it that were uncleaned.
+    pub clean: u64,
+    /// The line might have been dirty.
+    pub dirty: bool,
+    /// Bytes of the line that would have been uncleaned, and the line dirty, had operation
+    /// `saved_op` not been done.
+    pub saved_clean: u64,
+    pub saved_op: u32,
+}
+
+impl Late {
+    fn any(&self) -> bool {
+        self.dirty || (self.clean | self.saved_clean) != 0
+    }
+
+    /// `bytes` were written anew.
+    pub fn forget(&mut self, bytes: u64) {
+        self.clean &= !bytes;
+        self.saved_clean &= !bytes;
+    }
 }
 
 /// What a finding has already counted on a line.

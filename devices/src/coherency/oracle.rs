@@ -38,9 +38,25 @@ struct Copy {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OpenTransfer {
     pub id: u32,
+    pub master: u8,
     pub direction: Direction,
     pub at: usize,
     pub len: usize,
+}
+
+impl OpenTransfer {
+    fn owned(&self, line: usize) -> u64 {
+        let own = self.at..self.at + self.len;
+        to_mask((0..LINE).filter(|b| own.contains(&(line * LINE + b))))
+    }
+}
+
+/// What was cleaned of a line while a transfer owned it: for that transfer, it has not been.
+#[derive(Debug, Clone, Copy, Default)]
+struct Late {
+    id: u32,
+    bytes: u64,
+    dirty: bool,
 }
 
 /// The model. Addresses are offsets in RAM.
@@ -58,6 +74,10 @@ pub(super) struct Oracle {
     reported_lost: BTreeSet<usize>,
     history: History,
     open: Vec<OpenTransfer>,
+    /// For each transfer so far, the run that was unfinished when its master was told to go.
+    unfinished: BTreeMap<u32, Option<u32>>,
+    /// By line.
+    late: BTreeMap<usize, Late>,
     /// Number of the present run of maintenance, and whether it has begun.
     run: u32,
     run_begun: bool,
@@ -95,6 +115,8 @@ impl Oracle {
             reported_lost: BTreeSet::new(),
             history: History::default(),
             open: Vec::new(),
+            unfinished: BTreeMap::new(),
+            late: BTreeMap::new(),
             run: 0,
             run_begun: false,
             pending: BTreeMap::new(),
@@ -166,8 +188,9 @@ impl Oracle {
         self.audit(line, bytes, stale | lost, Self::seen);
     }
 
-    fn check_barrier(&mut self, master: u8, line: usize, bytes: u64) {
-        let Some(pending) = self.pending.get(&master).copied() else {
+    fn check_barrier(&mut self, master: u8, id: u32, line: usize, bytes: u64) {
+        let told = self.pending.get(&master).copied();
+        let Some(pending) = self.unfinished.get(&id).copied().unwrap_or(told) else {
             return;
         };
         if self.history.last_runs(line).contains(&Some(pending)) {
@@ -175,16 +198,14 @@ impl Oracle {
         }
     }
 
-    /// The CPU touches bytes that a transfer in flight owns; loads only meet those that write.
-    fn check_ownership(&mut self, line: usize, bytes: u64, store: bool) {
-        let owned = |t: &OpenTransfer| {
-            to_mask((0..LINE).filter(|b| (t.at..t.at + t.len).contains(&(line * LINE + b))))
-        };
+    /// Somebody coherent touches bytes that a transfer in flight owns; reads only meet those that
+    /// write.
+    fn check_ownership(&mut self, line: usize, bytes: u64, write: bool) {
         let hit = self
             .open
             .iter()
-            .filter(|t| store || t.direction == Direction::ToMemory)
-            .map(|t| owned(t) & bytes)
+            .filter(|t| write || t.direction == Direction::ToMemory)
+            .map(|t| t.owned(line) & bytes)
             .find(|hit| *hit != 0);
         if let Some(hit) = hit {
             self.expect(HazardKind::Ownership, line, hit, 0);
@@ -243,6 +264,9 @@ impl Oracle {
         self.truth[at..at + data.len()].copy_from_slice(data);
         for byte in at..at + data.len() {
             self.reported_lost.remove(&byte);
+            if let Some(late) = self.late.get_mut(&(byte / LINE)) {
+                late.bytes &= !(1 << (byte % LINE));
+            }
         }
     }
 
@@ -291,6 +315,8 @@ impl Oracle {
             self.run += 1;
         }
         let (line, run) = (at / LINE, self.run);
+        let owner = self.open.iter().find(|t| t.owned(line) != 0).copied();
+        self.too_late(op, line, owner);
         if op != CacheOp::Invalidate {
             self.write_back(line);
             if self.aliased.contains(&line) {
@@ -307,8 +333,47 @@ impl Oracle {
                     .extend(bits(wrong).map(|b| line * LINE + b));
             }
             self.cache.remove(&line);
-            self.history.happened(line, Past::Invalidate(run));
+            // What the transfer has written of its own it may write again.
+            let still_its_own = owner.map_or(0, |owner| {
+                match self.history.last_device(line) == Some(owner.id) {
+                    true => owner.owned(line),
+                    false => 0,
+                }
+            });
+            self.history.happened(
+                line,
+                Past::Invalidate {
+                    run,
+                    but: still_its_own,
+                },
+            );
         }
+    }
+
+    fn too_late(&mut self, op: CacheOp, line: usize, owner: Option<OpenTransfer>) {
+        let Some(owner) = owner else {
+            self.late.remove(&line);
+            return;
+        };
+        if op == CacheOp::Invalidate {
+            return;
+        }
+        let id = owner.id;
+        let late = self.late.entry(line).or_default();
+        if late.id != id {
+            *late = Late {
+                id,
+                ..Late::default()
+            };
+        }
+        late.bytes |= self.history.uncleaned(line) & owner.owned(line);
+        late.dirty |= self.history.maybe_dirty(line);
+    }
+
+    /// What came too late for a transfer.
+    fn late_for(&self, line: usize, id: u32) -> Late {
+        let late = self.late.get(&line).filter(|late| late.id == id);
+        late.copied().unwrap_or_default()
     }
 
     pub fn barrier(&mut self) {
@@ -383,7 +448,9 @@ impl Oracle {
 
     pub fn snooping_read(&mut self, at: usize, len: usize) -> Vec<u8> {
         for (line, first, n) in pieces(at, len) {
-            self.coherent_read(line, to_mask(first..first + n));
+            let bytes = to_mask(first..first + n);
+            self.coherent_read(line, bytes);
+            self.check_ownership(line, bytes, false);
         }
         self.view()[at..at + len].to_vec()
     }
@@ -404,15 +471,17 @@ impl Oracle {
                     self.coherent_write(line, first, &rest[..n]);
                 }
             }
+            self.check_ownership(line, to_mask(first..first + n), true);
             rest = &rest[n..];
         }
     }
 
-    pub fn device_read(&mut self, master: u8, at: usize, len: usize) -> Vec<u8> {
+    /// `id` is 0 outside of all transfers.
+    pub fn device_read(&mut self, master: u8, id: u32, at: usize, len: usize) -> Vec<u8> {
         for (line, first, n) in pieces(at, len) {
             let bytes = to_mask(first..first + n);
             let dram = |s: &Self, byte: usize| s.dram[byte];
-            let dirty = self.history.uncleaned(line) & bytes;
+            let dirty = (self.history.uncleaned(line) | self.late_for(line, id).bytes) & bytes;
             let lost = self.history.merged_over(line) & bytes;
             for (kind, hit) in [
                 (HazardKind::MissingClean, dirty),
@@ -423,27 +492,34 @@ impl Oracle {
                     self.expect(kind, line, hit, wrong);
                 }
             }
-            self.check_barrier(master, line, bytes);
+            self.check_barrier(master, id, line, bytes);
             self.audit(line, bytes, dirty | lost, dram);
         }
         self.dram[at..at + len].to_vec()
     }
 
-    pub fn device_write(&mut self, master: u8, at: usize, data: &[u8]) {
+    /// As [`Oracle::device_read`].
+    pub fn device_write(&mut self, master: u8, id: u32, at: usize, data: &[u8]) {
         let mut rest = data;
         for (line, first, n) in pieces(at, data.len()) {
             let bytes = to_mask(first..first + n);
             if self.eager {
                 self.speculate(line);
             }
-            self.check_barrier(master, line, bytes);
-            let clobbers = self.history.maybe_dirty(line);
+            self.check_barrier(master, id, line, bytes);
+            let clobbers = self.history.maybe_dirty(line) || self.late_for(line, id).dirty;
             if clobbers {
                 self.expect(HazardKind::WritebackClobber, line, bytes, 0);
             }
             self.dram[line * LINE + first..][..n].copy_from_slice(&rest[..n]);
-            self.history
-                .happened(line, Past::DeviceWrite { bytes, clobbers });
+            self.history.happened(
+                line,
+                Past::DeviceWrite {
+                    id,
+                    bytes,
+                    clobbers,
+                },
+            );
             self.set_truth(line * LINE + first, &rest[..n]);
             if self.eager && self.cache.get(&line).is_some_and(|copy| copy.dirty) {
                 self.evict(line);
@@ -453,6 +529,8 @@ impl Oracle {
     }
 
     pub fn open(&mut self, transfer: OpenTransfer) {
+        let unfinished = self.pending.get(&transfer.master).copied();
+        self.unfinished.insert(transfer.id, unfinished);
         self.open.push(transfer);
     }
 

@@ -9,7 +9,7 @@
 use super::findings::{Finding, Findings};
 use super::hazard::HazardKind;
 use super::images::Images;
-use super::line::{Cold, DMA, Line, Lines, MAYBE_DIRTY, Who};
+use super::line::{Cold, DMA, Late, Line, Lines, MAYBE_DIRTY, Who};
 use super::maintenance::Operations;
 use crate::cpu::CacheOp;
 
@@ -32,6 +32,25 @@ pub(super) enum Alias {
     /// A load that is the page's first since cacheable use. It ought to come from the PoC, but
     /// nobody can stop the vCPU from reading ram, where a clean copy may be stale.
     FirstLoad,
+}
+
+/// A non-snooping master's access to one line.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NonSnooping {
+    pub who: Who,
+    pub bytes: u64,
+    /// The maintenance operation that no DSB had completed when the master was told to go; 0: none.
+    pub incomplete: u32,
+}
+
+/// A `dc` instruction on one line.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Maintenance {
+    pub op: CacheOp,
+    pub operation: u32,
+    pub site: Who,
+    /// The transfer in flight that owns bytes of the line, and which.
+    pub owner: Option<(Who, u64)>,
 }
 
 /// One line under judgement: its number, its state, and both images for the question of whether
@@ -121,11 +140,10 @@ impl Sanitizer {
         reader: Who,
     ) {
         let writer = s.cold.dma_writer;
-        // One hazard per writing transfer and class of reader.
-        let class = reader.device_master().map_or(0, |m| u64::from(m.0) + 1);
         let f = Finding {
             kind,
-            cause: u64::from(writer.bits()) | class << 32,
+            // One hazard per writing transfer and class of reader.
+            cause: u64::from(writer.bits()) | class(reader) << 32,
             bytes,
             wrong,
             writer,
@@ -145,6 +163,7 @@ impl Sanitizer {
         s.line.saved_invalidate &= !bytes;
         s.cold.lost = (s.cold.lost | s.line.unseen) & !bytes;
         s.cold.saved_lost.forget(bytes);
+        s.cold.late.forget(bytes);
         if s.line.saved_invalidate != 0 {
             let (saved, op) = (s.line.saved_invalidate, s.line.invalidate_op);
             s.cold.saved_lost.add(saved, op);
@@ -167,10 +186,23 @@ impl Sanitizer {
         self.overwritten(s, bytes);
     }
 
+    /// Had the operation before a clean that came too late for `who` not been done, there would be a
+    /// finding now.
+    fn saved_from_lateness(&mut self, s: &mut Subject<'_>, bytes: u64, who: Who) {
+        let late = &mut s.cold.late;
+        if late.of == who && late.saved_clean & bytes != 0 {
+            self.ops.needed(late.saved_op);
+            late.saved_clean = 0;
+        }
+    }
+
     /// A non-snooping master reads.
-    pub fn non_snooping_read(&mut self, s: &mut Subject<'_>, bytes: u64, reader: Who) {
+    pub fn non_snooping_read(&mut self, s: &mut Subject<'_>, by: NonSnooping) {
+        let (bytes, reader) = (by.bytes, by.who);
         s.line.flags |= DMA;
-        let hit = s.line.uncleaned & bytes;
+        let late = s.cold.late;
+        let late = if late.of == reader { late.clean } else { 0 };
+        let hit = (s.line.uncleaned | late) & bytes;
         if hit != 0 {
             let f = Finding {
                 kind: HazardKind::MissingClean,
@@ -191,16 +223,19 @@ impl Sanitizer {
         }
         self.saved_from_loss(s, bytes);
         self.clean_was_needed(s.line, bytes);
-        self.check_barrier(s, bytes, reader);
+        self.saved_from_lateness(s, bytes, reader);
+        self.check_barrier(s, by);
         s.rewatch();
     }
 
     /// A non-snooping master writes.
-    pub fn non_snooping_write(&mut self, s: &mut Subject<'_>, bytes: u64, writer: Who) {
+    pub fn non_snooping_write(&mut self, s: &mut Subject<'_>, by: NonSnooping) {
+        let (bytes, writer) = (by.bytes, by.who);
         s.line.flags |= DMA;
-        self.check_barrier(s, bytes, writer);
+        self.check_barrier(s, by);
         s.cold.clobber = 0;
-        if s.line.flags & MAYBE_DIRTY != 0 {
+        let late = s.cold.late.of == writer && s.cold.late.dirty;
+        if s.line.flags & MAYBE_DIRTY != 0 || late {
             let f = Finding {
                 kind: HazardKind::WritebackClobber,
                 cause: u64::from(writer.bits()),
@@ -214,6 +249,7 @@ impl Sanitizer {
             s.cold.clobber = self.record(s, f);
         }
         self.clean_was_needed(s.line, u64::MAX);
+        self.saved_from_lateness(s, u64::MAX, writer);
         s.line.uncleaned &= !bytes;
         s.line.unseen |= bytes;
         s.line.saved_invalidate &= !bytes;
@@ -222,16 +258,9 @@ impl Sanitizer {
         self.overwritten(s, bytes);
     }
 
-    fn check_barrier(&mut self, s: &mut Subject<'_>, bytes: u64, device: Who) {
-        let Some(master) = device.device_master() else {
-            return;
-        };
-        let pending = self
-            .pending
-            .get(usize::from(master.0))
-            .copied()
-            .unwrap_or(0);
-        if pending == 0 || (s.line.clean_op != pending && s.line.invalidate_op != pending) {
+    fn check_barrier(&mut self, s: &mut Subject<'_>, by: NonSnooping) {
+        let (bytes, device, late) = (by.bytes, by.who, by.incomplete);
+        if late == 0 || (s.line.clean_op != late && s.line.invalidate_op != late) {
             return;
         }
         let f = Finding {
@@ -251,6 +280,7 @@ impl Sanitizer {
     fn overwritten(&mut self, s: &mut Subject<'_>, bytes: u64) {
         s.cold.lost &= !bytes;
         s.cold.saved_lost.forget(bytes);
+        s.cold.late.forget(bytes);
         s.cold.destroyed &= !bytes;
         s.rewatch();
     }
@@ -262,10 +292,24 @@ impl Sanitizer {
         lines: &mut Lines,
         images: &Images,
         number: u64,
-        op: CacheOp,
-        operation: u32,
-        site: Who,
+        maintenance: Maintenance,
     ) {
+        let Maintenance {
+            op,
+            operation,
+            site,
+            owner,
+        } = maintenance;
+        let mut too_late = 0;
+        if let Some((who, owned)) = owner {
+            let (line, cold) = lines.with_cold(number);
+            if op != CacheOp::Invalidate {
+                clean_in_flight(line, cold, operation, who, owned);
+            }
+            if cold.dma_writer == who {
+                too_late = owned;
+            }
+        }
         let line = lines.line(number);
         // Whatever an operation has done to the line before falls away with it.
         let cleaned_before = line.clean_op == operation;
@@ -283,20 +327,26 @@ impl Sanitizer {
                 // Without the last clean, this invalidate would discard the data.
                 self.clean_was_needed(line, u64::MAX);
             }
+            // What a transfer that is not over has written, it may write again.
             let saved = if invalidated_before {
                 line.saved_invalidate
             } else {
                 0
             };
-            line.saved_invalidate = saved | line.unseen;
-            line.unseen = 0;
+            line.saved_invalidate = saved | line.unseen & !too_late;
+            line.unseen &= too_late;
             if discarded != 0 {
                 self.discarded(lines, images, number, discarded, operation, site);
             }
             lines.line(number).invalidate_op = operation;
         }
         let (page, index) = lines.page(number);
-        page.lines[index].watch(page.cold.as_deref().map(|cold| &cold[index]));
+        let mut cold = page.cold.as_deref_mut().map(|cold| &mut cold[index]);
+        if let Some(cold) = cold.as_deref_mut().filter(|_| owner.is_none()) {
+            // Whatever came too late, it was for a transfer that is over.
+            cold.late = Late::default();
+        }
+        page.lines[index].watch(cold.as_deref());
     }
 
     fn discarded(
@@ -360,15 +410,15 @@ impl Sanitizer {
         s.rewatch();
     }
 
-    /// A CPU touches a line that a transfer in flight owns.
-    pub fn ownership(&mut self, s: &mut Subject<'_>, bytes: u64, cpu: Who, owner: Who) {
+    /// A CPU or a snooping master touches a line that a transfer in flight owns.
+    pub fn ownership(&mut self, s: &mut Subject<'_>, bytes: u64, toucher: Who, owner: Who) {
         let f = Finding {
             kind: HazardKind::Ownership,
-            cause: u64::from(owner.bits()),
+            cause: u64::from(owner.bits()) | class(toucher) << 32,
             bytes,
             wrong: 0,
             writer: owner,
-            reader: cpu,
+            reader: toucher,
             device: owner,
             written_at: s.cold.dma_written_at,
         };
@@ -383,6 +433,27 @@ impl Sanitizer {
             s.cold.destroyed |= destroyed;
             self.findings.manifest(s.number, s.cold, destroyed);
         }
+    }
+}
+
+/// The CPU, or one of the masters.
+fn class(who: Who) -> u64 {
+    who.device_master().map_or(0, |m| u64::from(m.0) + 1)
+}
+
+/// A clean, before it takes effect, of a line of which transfer `who` owns some bytes.
+fn clean_in_flight(line: &Line, cold: &mut Cold, operation: u32, who: Who, owned: u64) {
+    if cold.late.of != who {
+        cold.late = Late {
+            of: who,
+            ..Late::default()
+        };
+    }
+    let late = &mut cold.late;
+    late.clean |= line.uncleaned & owned;
+    late.dirty |= line.flags & MAYBE_DIRTY != 0;
+    if line.saved_clean != 0 && line.clean_op != operation {
+        (late.saved_op, late.saved_clean) = (line.clean_op, line.saved_clean);
     }
 }
 

@@ -6,5 +6,6 @@ mod determinism;
 mod driver;
 mod events;
 mod hostile;
+mod in_flight;
 mod mutation;
 mod rig;

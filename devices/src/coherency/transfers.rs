@@ -35,15 +35,25 @@ pub(super) enum Owner {
 #[derive(Debug, Default)]
 pub(super) struct Transfers {
     records: Vec<TransferRecord>,
+    /// For each record, the maintenance operation that no DSB had completed when the device was
+    /// told to go; 0: none.
+    incomplete: Vec<u32>,
     dropped: u64,
     /// In order of opening.
     in_flight: Vec<InFlight>,
 }
 
 impl Transfers {
-    /// A new transfer. Past the limit it gets the ID of no transfer: it works, but diagnostics
-    /// cannot name it.
-    pub fn open(&mut self, master: MasterId, transfer: Transfer, now: u64) -> TransferId {
+    /// A new transfer of a device that was told to go while operation `incomplete` (0: none) was not
+    /// completed. Past the limit it gets the ID of no transfer: it works, but diagnostics cannot
+    /// name it.
+    pub fn open(
+        &mut self,
+        master: MasterId,
+        transfer: Transfer,
+        incomplete: u32,
+        now: u64,
+    ) -> TransferId {
         if self.records.len() >= MAX_TRANSFERS {
             self.dropped += 1;
             return TransferId::CONTROL;
@@ -58,11 +68,20 @@ impl Transfers {
             bytes: 0,
         };
         self.records.push(record);
+        self.incomplete.push(incomplete);
         id
     }
 
     fn get_mut(&mut self, id: TransferId) -> Option<&mut TransferRecord> {
         self.records.get_mut((id.0 as usize).checked_sub(1)?)
+    }
+
+    /// The maintenance operation that came too late for the transfer for want of a DSB; 0: none.
+    /// `None` for what is no transfer.
+    pub fn incomplete(&self, id: TransferId) -> Option<u32> {
+        self.incomplete
+            .get((id.0 as usize).checked_sub(1)?)
+            .copied()
     }
 
     /// From now on the transfer owns `bytes` of RAM. Returns whether that is watched.

@@ -23,8 +23,10 @@ const MISSING_CLEAN: Explanation = Explanation {
     mechanism: "
 The CPU, or a device on a snooping port that allocates, wrote a line. The data is dirty in the
 cache. A device that does not snoop reads DRAM and gets what was there before. If the line happens
-to be evicted in time, the data is right, by luck: then the finding is latent.",
+to be evicted in time, the data is right, by luck: then the finding is latent. A clean that comes
+when the device has been told to go is too late: it may have read by then.",
     cause: "
+- The order is wrong: the transfer is queued first, and synced for the device afterwards.
 - A driver writes to a streaming mapping after dma_map_*() and does not sync it again.
 - User space fills a DMABUF without DMA_BUF_IOCTL_SYNC around its writes.
 - A snooping device (a USB controller) fills a DMABUF that a non-snooping one (an FPGA DMA engine)
@@ -128,12 +130,13 @@ while it is in use.",
 };
 
 const OWNERSHIP: Explanation = Explanation {
-    summary: "the CPU touches memory that a non-snooping device is working on",
+    summary: "the CPU or a snooping device touches memory that a non-snooping one is working on",
     mechanism: "
 From the start of a transfer to its end the device owns the buffer. A read by the CPU in between may
 fetch a half-written line that stays in the cache; a write may be lost or may overwrite the device's
-data.",
+data. What a snooping device does in between goes through the cache just the same.",
     cause: "
+- One device's transfer is queued without waiting for the fence of another's.
 - User space reads a DMABUF without waiting for its dma_fence, for poll() or for the dequeue.
 - A driver looks at the buffer before the completion interrupt.
 - The wrong buffer of a rotation is used.",

@@ -147,7 +147,9 @@ fn headline(d: &Diagnostic, f: &HazardEntry) -> String {
     let (writer, reader) = (who(&f.writer), who(&f.reader));
     let what = match d.kind {
         HazardKind::MissingClean => {
-            format!("{reader} read {lines} that {writer} had written and nobody had cleaned")
+            format!(
+                "{reader} read {lines} that {writer} had written and nobody had cleaned in time"
+            )
         }
         HazardKind::MissingInvalidate => format!("{reader} read {lines} that {writer} had written"),
         HazardKind::WritebackClobber => format!(
@@ -288,11 +290,27 @@ fn op_name(op: CacheOp) -> &'static str {
 fn maintenance(last: &LastMaintenance, f: &HazardEntry) -> String {
     let op = op_name(last.op);
     let when = match (f.written_at, last.at) {
+        _ if in_flight(f, last.at) => {
+            ", while the transfer was in flight, for which it does not count"
+        }
         (0, _) => "",
         (written, at) if at < written => ", before the write",
         _ => ", after the write",
     };
     format!("{op} by {}{when}", last.place)
+}
+
+/// Whether the transfer that the finding is about was under way at `time`.
+fn in_flight(f: &HazardEntry, time: u64) -> bool {
+    let owns = |party: &Party| match party {
+        Party::Device {
+            snoops: false,
+            transfer: Some(t),
+            ..
+        } => t.opened_at <= time && t.closed_at.is_none_or(|end| time < end),
+        _ => false,
+    };
+    owns(&f.writer) || owns(&f.reader)
 }
 
 fn corrupt(end: &End) -> String {

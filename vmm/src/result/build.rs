@@ -358,6 +358,8 @@ impl Lookup<'_> {
             descriptor: Hex(record.transfer.descriptor),
             channel: record.transfer.channel,
             frame: self.frames.of(id.0),
+            opened_at: record.opened_at,
+            closed_at: record.closed_at,
         })
     }
 }

@@ -192,6 +192,12 @@ pub struct TransferRef {
     pub channel: u8,
     /// The scenario's frame it belongs to, from 0, if that can be told.
     pub frame: Option<u32>,
+    /// When the device took it, in accesses since power-on.
+    #[serde(default)]
+    pub opened_at: u64,
+    /// When it was done with it, if it was.
+    #[serde(default)]
+    pub closed_at: Option<u64>,
 }
 
 /// A maintenance operation on an affected line.

@@ -12,16 +12,17 @@ pub enum Past {
     CoherentWrite(u64),
     /// A snooping master's write that goes through, and pushes cached copies out.
     WriteThrough(u64),
-    /// A non-snooping master's write; `clobbers`: it was found to.
-    DeviceWrite { bytes: u64, clobbers: bool },
+    /// A non-snooping master's write in a transfer (0: in none); `clobbers`: it was found to.
+    DeviceWrite { id: u32, bytes: u64, clobbers: bool },
     /// A store through the non-cacheable alias.
     NonCacheableStore(u64),
     /// The alias met a line that may have been dirty, which was then pushed out.
     AliasPush,
     /// A `dc` that cleans, in the run of maintenance with this number.
     Clean(u32),
-    /// A `dc` that invalidates.
-    Invalidate(u32),
+    /// A `dc` that invalidates, in a run; `but`: bytes for which it came too early, as a transfer
+    /// had not finished with them.
+    Invalidate { run: u32, but: u64 },
 }
 
 impl Past {
@@ -38,13 +39,17 @@ impl Past {
     fn leaves_nothing_dirty(self) -> bool {
         matches!(
             self,
-            Past::Clean(_) | Past::Invalidate(_) | Past::WriteThrough(_) | Past::AliasPush
+            Past::Clean(_) | Past::Invalidate { .. } | Past::WriteThrough(_) | Past::AliasPush
         )
     }
 
-    /// Whether no copy at all can exist just after it.
-    fn leaves_no_copy(self) -> bool {
-        matches!(self, Past::Invalidate(_) | Past::WriteThrough(_))
+    /// Whether no copy of a byte can exist just after it.
+    fn leaves_no_copy(self, byte: usize) -> bool {
+        match self {
+            Past::Invalidate { but, .. } => but >> byte & 1 == 0,
+            Past::WriteThrough(_) => true,
+            _ => false,
+        }
     }
 }
 
@@ -100,7 +105,7 @@ impl History {
         to_mask((0..LINE).filter(|b| {
             self.last_write(line, *b).is_some_and(|(last, since)| {
                 matches!(last, Past::DeviceWrite { .. })
-                    && !since.iter().any(|p| p.leaves_no_copy())
+                    && !since.iter().any(|p| p.leaves_no_copy(*b))
             })
         }))
     }
@@ -113,10 +118,18 @@ impl History {
                 matches!(last, Past::DeviceWrite { .. })
                     && since
                         .iter()
-                        .take_while(|p| !p.leaves_no_copy())
+                        .take_while(|p| !p.leaves_no_copy(*b))
                         .any(|p| matches!(p, Past::CoherentWrite(_)))
             })
         }))
+    }
+
+    /// The transfer in which a device last wrote to the line.
+    pub fn last_device(&self, line: usize) -> Option<u32> {
+        self.past(line).iter().rev().find_map(|p| match p {
+            Past::DeviceWrite { id, .. } => Some(*id),
+            _ => None,
+        })
     }
 
     /// Whether a clobber was found when a device last wrote to the line.
@@ -136,7 +149,7 @@ impl History {
             _ => None,
         });
         let invalidate = past().find_map(|p| match p {
-            Past::Invalidate(run) => Some(*run),
+            Past::Invalidate { run, .. } => Some(*run),
             _ => None,
         });
         [clean, invalidate]

@@ -28,8 +28,9 @@ enum Event {
     Maintain(CacheOp, usize),
     Dsb,
     Doorbell(u8),
-    Read(u8, usize, usize),
-    Write(u8, usize, usize, u8),
+    /// In one of the transfers opened so far, if it is of this master.
+    Read(u8, usize, usize, usize),
+    Write(u8, usize, usize, usize, u8),
     Open(u8, Direction, usize, usize),
     /// Closes one of the transfers opened so far, or another try at one.
     Close(usize),
@@ -83,8 +84,9 @@ fn event() -> impl Strategy<Value = Event> {
         5 => (op(), at()).prop_map(|(op, at)| Event::Maintain(op, at)),
         2 => Just(Event::Dsb),
         2 => master().prop_map(Event::Doorbell),
-        4 => (master(), span(200)).prop_map(|(m, (at, len))| Event::Read(m, at, len)),
-        5 => (master(), span(200), value()).prop_map(|(m, (at, len), v)| Event::Write(m, at, len, v)),
+        4 => (master(), 0..4usize, span(200)).prop_map(|(m, t, (at, len))| Event::Read(m, t, at, len)),
+        5 => (master(), 0..4usize, span(200), value())
+            .prop_map(|(m, t, (at, len), v)| Event::Write(m, t, at, len, v)),
         1 => (master(), direction(), span(200)).prop_map(|(m, d, (at, len))| Event::Open(m, d, at, len)),
         1 => (0..6usize).prop_map(Event::Close),
         2 => line().prop_map(Event::Evict),
@@ -159,29 +161,31 @@ impl Pair {
                 self.domain.doorbell(MasterId(m));
                 self.oracle.doorbell(m);
             }
-            Event::Read(m, at, len) => {
+            Event::Read(m, t, at, len) => {
                 let mut got = vec![0xee; len];
+                let id = self.transfer(m, t);
                 self.domain
-                    .dma_read(MasterId(m), TransferId::CONTROL, pa(at), &mut got)
+                    .dma_read(MasterId(m), id, pa(at), &mut got)
                     .unwrap();
                 let expected = if SNOOPS[usize::from(m)] {
                     self.oracle.snooping_read(at, len)
                 } else {
-                    self.oracle.device_read(m, at, len)
+                    self.oracle.device_read(m, id.0, at, len)
                 };
                 if self.same_cache {
                     assert_eq!(got, expected, "data of a DMA read");
                 }
             }
-            Event::Write(m, at, len, v) => {
+            Event::Write(m, t, at, len, v) => {
                 let data = data(len, v);
+                let id = self.transfer(m, t);
                 self.domain
-                    .dma_write(MasterId(m), TransferId::CONTROL, pa(at), &data)
+                    .dma_write(MasterId(m), id, pa(at), &data)
                     .unwrap();
                 if SNOOPS[usize::from(m)] {
                     self.oracle.snooping_write(at, &data);
                 } else {
-                    self.oracle.device_write(m, at, &data);
+                    self.oracle.device_write(m, id.0, at, &data);
                 }
             }
             Event::Open(m, direction, at, len) => self.open(m, direction, at, len),
@@ -218,11 +222,18 @@ impl Pair {
             let id = id.0;
             self.oracle.open(OpenTransfer {
                 id,
+                master: m,
                 direction,
                 at,
                 len,
             });
         }
+    }
+
+    /// The transfer with index `t`, if it is one of `m`'s.
+    fn transfer(&self, m: u8, t: usize) -> TransferId {
+        let opened = self.opened.get(t).filter(|(master, _)| master.0 == m);
+        opened.map_or(TransferId::CONTROL, |(_, id)| *id)
     }
 
     /// What the domain's own comments promise of a line's state.

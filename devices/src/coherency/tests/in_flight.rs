@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What happens to memory while a transfer owns it. When the model moves the data must make no
+//! difference: the device may do it at any time between its start and its end.
+
+use super::rig::{self, BASE};
+use crate::coherency::hazard::{Actor, HazardKind};
+use crate::coherency::{Domain, Policy, SnoopWrite};
+use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
+use crate::dma::{Direction, DmaMemory, MasterId, Transfer, TransferId};
+
+const SNOOPING: MasterId = MasterId(0);
+const BLIND: MasterId = MasterId(1);
+const LINE: usize = 64;
+
+struct Rig {
+    domain: Domain,
+    id: TransferId,
+}
+
+/// A transfer of two lines in flight, after the CPU has written both.
+fn started(direction: Direction, before: &[CacheOp]) -> Rig {
+    let mut domain = rig::domain(&rig::config(8192, Policy::Lazy, SnoopWrite::WriteThrough));
+    for line in [0, LINE] {
+        rig::store(
+            &mut domain,
+            line,
+            &[7; LINE],
+            SiteId(2),
+            MemoryType::Cacheable,
+        );
+    }
+    let mut rig = Rig {
+        domain,
+        id: TransferId::CONTROL,
+    };
+    before.iter().for_each(|op| rig.maintain(*op));
+    rig.open(direction);
+    rig
+}
+
+impl Rig {
+    /// The device is told to go.
+    fn open(&mut self, direction: Direction) {
+        self.domain.doorbell(BLIND);
+        let transfer = Transfer {
+            direction,
+            pa: BASE,
+            len: 2 * LINE as u64,
+            descriptor: 0,
+            channel: 0,
+        };
+        self.id = self.domain.transfer_open(BLIND, transfer);
+    }
+
+    /// Both lines, and a DSB.
+    fn maintain(&mut self, op: CacheOp) {
+        for line in 0..2 {
+            let pa = BASE + line * LINE as u64;
+            self.domain.maintain(op, pa, SiteId(3), ChainId(0));
+        }
+        self.domain.barrier();
+    }
+
+    fn read(&mut self, line: u64) {
+        let pa = BASE + line * LINE as u64;
+        self.domain
+            .dma_read(BLIND, self.id, pa, &mut [0; LINE])
+            .unwrap();
+    }
+
+    fn write(&mut self, line: u64) {
+        let pa = BASE + line * LINE as u64;
+        self.domain
+            .dma_write(BLIND, self.id, pa, &[9; LINE])
+            .unwrap();
+    }
+
+    fn close(&mut self) {
+        self.domain.transfer_close(BLIND, self.id);
+    }
+
+    fn load(&mut self) {
+        for at in 0..2 * LINE as u64 {
+            self.domain
+                .load(BASE + at, 1, SiteId(4), MemoryType::Cacheable);
+        }
+    }
+
+    fn found(&self) -> Vec<(HazardKind, u64, bool)> {
+        let hazards = self.domain.report().hazards;
+        hazards
+            .iter()
+            .map(|h| (h.kind, h.lines, h.manifested))
+            .collect()
+    }
+
+    fn needed(&self) -> Vec<u64> {
+        let operations = self.domain.report().maintenance.operations;
+        operations.iter().map(|op| op.needed_lines).collect()
+    }
+}
+
+#[test]
+fn a_clean_after_the_start_is_too_late() {
+    let mut rig = started(Direction::FromMemory, &[]);
+    rig.read(0);
+    rig.maintain(CacheOp::Clean);
+    rig.read(1);
+    // Both lines: that the model had not read the second one yet was luck. Only the first was wrong.
+    assert_eq!(rig.found(), [(HazardKind::MissingClean, 2, true)]);
+    assert_eq!(rig.domain.report().hazards[0].manifested_lines, 1);
+    rig.close();
+    // For the next transfer it was in time.
+    rig.open(Direction::FromMemory);
+    rig.read(0);
+    rig.read(1);
+    assert_eq!(rig.found().len(), 1);
+}
+
+#[test]
+fn a_line_that_was_dirty_after_the_start_may_have_been_evicted_onto_the_data() {
+    let mut rig = started(Direction::ToMemory, &[]);
+    rig.maintain(CacheOp::Clean);
+    rig.write(0);
+    assert_eq!(rig.found(), [(HazardKind::WritebackClobber, 1, false)]);
+}
+
+#[test]
+fn an_invalidate_before_the_end_is_too_early() {
+    let mut rig = started(Direction::ToMemory, &[CacheOp::Clean]);
+    rig.write(0);
+    rig.maintain(CacheOp::Invalidate);
+    rig.write(1);
+    rig.close();
+    rig.load();
+    // By luck nothing is wrong: one line was invalidated after, one before the model wrote it.
+    assert_eq!(rig.found(), [(HazardKind::MissingInvalidate, 2, false)]);
+
+    let mut rig = started(Direction::ToMemory, &[CacheOp::Clean]);
+    rig.write(0);
+    rig.write(1);
+    rig.close();
+    rig.maintain(CacheOp::Invalidate);
+    rig.load();
+    assert_eq!(rig.found(), []);
+}
+
+/// What comes too late does not make up for what came in time.
+#[test]
+fn the_clean_before_the_start_is_the_one_that_was_needed() {
+    for direction in [Direction::FromMemory, Direction::ToMemory] {
+        let mut rig = started(direction, &[CacheOp::Clean]);
+        rig.maintain(CacheOp::Clean);
+        for line in [0, 1] {
+            match direction {
+                Direction::FromMemory => rig.read(line),
+                Direction::ToMemory => rig.write(line),
+            }
+        }
+        assert_eq!(rig.found(), []);
+        assert_eq!(rig.needed(), [2, 0], "{direction:?}");
+    }
+}
+
+#[test]
+fn a_snooping_device_must_wait_for_the_end_like_a_cpu() {
+    let mut buf = [0; LINE];
+    for (direction, reads, writes) in [(Direction::FromMemory, 0, 1), (Direction::ToMemory, 1, 1)] {
+        let mut rig = started(direction, &[CacheOp::Clean]);
+        rig.domain
+            .dma_read(SNOOPING, TransferId::CONTROL, BASE, &mut buf)
+            .unwrap();
+        let ownership = |rig: &Rig| {
+            let hazards = rig.domain.report().hazards;
+            assert!(hazards.iter().all(|h| h.kind == HazardKind::Ownership));
+            assert!(hazards.iter().all(|h| {
+                matches!(h.reader, Actor::Device { master, .. } if master == SNOOPING)
+            }));
+            hazards.len()
+        };
+        assert_eq!(ownership(&rig), reads, "{direction:?}");
+        rig.domain
+            .dma_write(SNOOPING, TransferId::CONTROL, BASE, &buf)
+            .unwrap();
+        assert_eq!(ownership(&rig), reads.max(writes), "{direction:?}");
+    }
+}
+
+/// Other registers may be written between the start and the access: an interrupt's acknowledgement.
+#[test]
+fn a_missing_barrier_stays_missing() {
+    let mut rig = started(Direction::FromMemory, &[]);
+    rig.close();
+    for line in [0, LINE as u64] {
+        let pa = BASE + line;
+        rig.domain
+            .maintain(CacheOp::Clean, pa, SiteId(3), ChainId(0));
+    }
+    rig.open(Direction::FromMemory);
+    rig.domain.barrier();
+    rig.domain.doorbell(BLIND);
+    rig.read(0);
+    assert_eq!(rig.found(), [(HazardKind::MissingBarrier, 1, false)]);
+}
