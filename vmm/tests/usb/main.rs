@@ -169,6 +169,22 @@ fn a_device_tree_that_lies_about_usb_is_found_out() {
     }
 }
 
+/// Where nothing snoops and the device tree says so, each device brackets its own accesses, and the
+/// controller's rings are maintained too.
+#[test]
+fn two_at_a_time_a_board_where_nothing_snoops_is_served_as_well() {
+    let all: Vec<_> = cases(&["write-through"])
+        .into_iter()
+        .filter(|case| ["zynqmp", "eager"].contains(&case.cache))
+        .collect();
+    for scenario in ["usb-loopback", "iio-to-usb", "usb-to-iio"] {
+        side_by_side(&all, |case| {
+            let result = go(scenario, PATCHED, *case, &["board.usb.port=hp"]).passes();
+            assert!(result.maintenance.needed > 0, "{scenario} {case:?}");
+        });
+    }
+}
+
 /// Few pages and frames, but each buffer is used twice and the last frame is short.
 const SMALL: [&str; 4] = [
     "buffer-bytes=8192",
