@@ -183,6 +183,7 @@ impl<H: UsbHost> Device for Dwc3<H> {
             "usb-host",
             serde_json::json!({
                 "checked": received.bytes,
+                "repeated": report.repeated(),
                 "corrupt": received.corrupt,
                 "first_corrupt": received.first,
                 "sent": report.sent(),
