@@ -58,9 +58,6 @@ pub(super) struct Flow {
     frames: Frames,
     /// Loopback: bytes sent that have not come back.
     ahead: u64,
-    /// Loopback: a cut has hit the device before it sent the frame back, or after it took it: it
-    /// either wants the frame again or sends it.
-    unsure: bool,
     /// Transfers begun since the start or the last cut.
     index: usize,
     /// The current transfer reads.
@@ -102,7 +99,6 @@ impl Flow {
             bulk_out,
             frames: Frames::new(stream.bytes, stream.frame),
             ahead: 0,
-            unsure: false,
             index: 0,
             input: false,
             size: 0,
@@ -125,10 +121,11 @@ impl Flow {
         match self.kind {
             Kind::In => report.received_cut += back,
             Kind::Out => report.sent_cut += back,
+            // The device wants it again: a cut comes when some of it has come back, or nothing of
+            // it has been sent.
             Kind::Loopback => {
                 report.received_cut += back;
                 report.sent_cut += back + self.ahead;
-                self.unsure = true;
             }
         }
         self.ahead = 0;
@@ -275,7 +272,6 @@ impl Flow {
             OutResult::Data { len } => {
                 report.sent += len as u64;
                 self.left -= len as u64;
-                self.unsure = false;
                 if self.kind == Kind::Loopback {
                     self.ahead += len as u64;
                 } else {
@@ -293,7 +289,6 @@ impl Flow {
                 self.zero_due = false;
                 self.end(report)
             }
-            OutResult::Nak if self.unsure => self.answered(port, buf, report),
             OutResult::Nak => FlowEvent::Waiting,
             OutResult::Stall => FlowEvent::Stalled(self.bulk_out),
             OutResult::Disconnected => FlowEvent::Disconnected,
@@ -308,36 +303,13 @@ impl Flow {
         }
     }
 
-    /// The device does not want the frame that was cut off. If it had taken it before, it sends it.
-    fn answered(
-        &mut self,
-        port: &mut dyn UsbPort,
-        buf: &mut [u8],
-        report: &mut StepReport,
-    ) -> FlowEvent {
-        let (size, left) = (self.size, self.left);
-        self.expect(self.frames.left());
-        let event = self.receive(port, buf, report);
-        if event == FlowEvent::Waiting {
-            (self.input, self.ahead) = (false, 0);
-            (self.size, self.left) = (size, left);
-        } else {
-            self.unsure = false;
-        }
-        event
-    }
-
-    /// Sets a transfer up that reads so many bytes of a loopback back.
-    fn expect(&mut self, bytes: u64) {
-        self.input = true;
-        (self.ahead, self.size, self.left) = (bytes, bytes, bytes);
-    }
-
     /// A transfer has ended.
     fn end(&mut self, report: &mut StepReport) -> FlowEvent {
         report.transfers += 1;
         if self.kind == Kind::Loopback && (!self.input || self.ahead > 0) {
-            self.expect(self.ahead);
+            self.input = true;
+            self.size = self.ahead;
+            self.left = self.size;
             return FlowEvent::Moved;
         }
         if self.begin() {

@@ -197,15 +197,21 @@ pub fn udmabuf_create(device: impl AsFd, memfd: BorrowedFd<'_>, bytes: u64) -> i
     }
 }
 
-/// From now on the calling thread runs before all others, threads of interrupt handlers included,
-/// until it blocks.
-pub fn run_before_others() -> io::Result<()> {
-    let priority: c_int = 99;
+/// Does `work` before all other threads, those of interrupt handlers included, but for the time
+/// that it blocks.
+pub fn before_others<T>(work: impl FnOnce() -> T) -> io::Result<T> {
+    schedule(libc::SCHED_FIFO, 99)?;
+    let result = work();
+    schedule(libc::SCHED_OTHER, 0)?;
+    Ok(result)
+}
+
+fn schedule(policy: c_int, priority: c_int) -> io::Result<()> {
     // SAFETY: 0 is the calling thread; `struct sched_param` is an int, and read only. Not by way of
     // the function of this name: musl's only says that it does not exist.
     let result = unsafe {
         let param = &raw const priority;
-        libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_FIFO, param)
+        libc::syscall(libc::SYS_sched_setscheduler, 0, policy, param)
     };
     match result {
         0 => Ok(()),

@@ -33,30 +33,38 @@ struct Usb<'a> {
 }
 
 impl<'a> Usb<'a> {
-    fn new(gadget: &'a Gadget, endpoint: &'a Endpoint) -> Result<Self, Error> {
-        // The kernel tells how a transfer ended only to who has asked for its fence before. A
-        // transfer ends in the thread of the controller's interrupt handler: not while this one,
-        // on the only CPU, has queued it and not asked yet.
-        sys::run_before_others().call("sched_setscheduler", "SCHED_FIFO")?;
-        Ok(Usb {
+    fn new(gadget: &'a Gadget, endpoint: &'a Endpoint) -> Self {
+        Usb {
             gadget,
             endpoint,
             under_way: VecDeque::new(),
-        })
+        }
     }
 
     /// Queues a transfer. `tag` tells it from others.
+    ///
+    /// The kernel tells how a transfer ended only to who has asked for its fence before. A transfer
+    /// ends in the thread of the controller's interrupt handler: not while this one, on the only
+    /// CPU, has queued it and not asked yet.
     fn queue(&mut self, tag: u32, buffer: &DmaBuf, bytes: u64) -> Result<(), Error> {
         let mut attempts = 0;
-        while let Err(e) = self.endpoint.transfer(buffer, bytes) {
-            attempts += 1;
-            if !e.is_cancelled() || attempts == ATTEMPTS {
-                return Err(e);
+        loop {
+            let queued = sys::before_others(|| {
+                self.endpoint.transfer(buffer, bytes)?;
+                Fence::of(buffer)
+            });
+            match queued.call("sched_setscheduler", "the agent")? {
+                Ok(fence) => {
+                    self.under_way.push_back((tag, fence));
+                    return Ok(());
+                }
+                Err(e) if e.is_cancelled() && attempts < ATTEMPTS => {
+                    attempts += 1;
+                    self.gadget.wait_until_enabled()?;
+                }
+                Err(e) => return Err(e),
             }
-            self.gadget.wait_until_enabled()?;
         }
-        self.under_way.push_back((tag, Fence::of(buffer)?));
-        Ok(())
     }
 
     /// Waits for the oldest transfer. Gives its tag, and how it ended; `None` if there is none.
@@ -81,7 +89,7 @@ pub fn to_usb(
 ) -> Result<(), Error> {
     let t = job.transfer;
     let buffer = |frame| &buffers[job.slot(frame)];
-    let mut usb = Usb::new(gadget, &gadget.bulk_in)?;
+    let mut usb = Usb::new(gadget, &gadget.bulk_in);
     // Frames given to the ADC and not yet to USB, and the next one for the ADC.
     let mut capturing = VecDeque::new();
     let mut next = 0;
@@ -130,7 +138,7 @@ pub fn from_usb(
     gadget: &Gadget,
 ) -> Result<(), Error> {
     let t = job.transfer;
-    let mut usb = Usb::new(gadget, &gadget.bulk_out)?;
+    let mut usb = Usb::new(gadget, &gadget.bulk_out);
     let mut fresh = 0..t.buffers;
     // Buffers that the DAC has got, oldest first. Queueing one blocks until the DAC is done with
     // it; so half of them are left to it meanwhile.
