@@ -8,6 +8,9 @@
 #[allow(dead_code, reason = "shared with `boots`, which uses all of it")]
 mod support;
 
+mod incidents;
+mod sizes;
+
 use staleline::result::{RunResult, Verdict};
 use staleline_devices::coherency::hazard::HazardKind;
 
@@ -186,9 +189,9 @@ const SMALL: [&str; 4] = [
     "last-frame-bytes=1000",
 ];
 
-/// Suppresses each maintenance operation of the patched run in turn.
-fn score(scenario: &str) {
-    let whole = go(scenario, PATCHED, ORDINARY, &SMALL).passes();
+/// Suppresses each maintenance operation of the patched run with these settings in turn.
+fn score(scenario: &str, settings: &[&str]) {
+    let whole = go(scenario, PATCHED, ORDINARY, settings).passes();
     let operations: Vec<_> = whole
         .maintenance
         .operations
@@ -197,13 +200,7 @@ fn score(scenario: &str) {
         .collect();
     let wrong: Vec<_> = side_by_side(&operations, |(number, needed)| {
         let drop = format!("drop-maintenance=@{number}");
-        let result = go(
-            scenario,
-            PATCHED,
-            ORDINARY,
-            &[&SMALL[..], &[&drop]].concat(),
-        )
-        .result();
+        let result = go(scenario, PATCHED, ORDINARY, &[settings, &[&drop]].concat()).result();
         assert!(result.drop_maintenance.as_ref().unwrap().happened);
         if *needed {
             let flagged = result.verdict == Verdict::Fail && !result.hazards.is_empty();
@@ -227,12 +224,12 @@ fn score(scenario: &str) {
 
 #[test]
 fn two_at_a_time_every_needed_operation_from_adc_to_usb() {
-    score("iio-to-usb");
+    score("iio-to-usb", &SMALL);
 }
 
 #[test]
 fn two_at_a_time_every_needed_operation_from_usb_to_dac() {
-    score("usb-to-iio");
+    score("usb-to-iio", &SMALL);
 }
 
 /// What user space can do today: poll, SYNC, and only then the second device.
