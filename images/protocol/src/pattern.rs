@@ -34,6 +34,19 @@ impl Mismatch {
         self.corrupt += later.corrupt;
         self.first = self.first.or(later.first);
     }
+
+    /// Counts the bytes of a piece of up to a word, at `offset` of the stream, in which `bits` are
+    /// wrong.
+    #[inline]
+    fn add(&mut self, offset: u64, bits: u64) {
+        if bits == 0 {
+            return;
+        }
+        let wrong = bits.to_le_bytes().iter().filter(|b| **b != 0).count();
+        self.corrupt += wrong as u64;
+        let first = u64::from(bits.trailing_zeros() / u8::BITS);
+        self.first.get_or_insert(offset.wrapping_add(first));
+    }
 }
 
 // The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection on 64-bit words.
@@ -74,9 +87,17 @@ impl Pattern {
 
     /// Fills `buf` with the stream from byte `offset` on.
     pub fn fill(&self, offset: u64, buf: &mut [u8]) {
-        self.pieces(offset, buf.len(), |range, bytes| {
-            buf[range].copy_from_slice(bytes)
-        });
+        let (head, mut index) = Self::align(offset, buf.len());
+        let (head, body) = buf.split_at_mut(head);
+        let skip = within(offset);
+        head.copy_from_slice(&self.word(index.wrapping_sub(1)).to_le_bytes()[skip..][..head.len()]);
+        let mut words = body.chunks_exact_mut(WORD);
+        for word in &mut words {
+            word.copy_from_slice(&self.word(index).to_le_bytes());
+            index = index.wrapping_add(1);
+        }
+        let tail = words.into_remainder();
+        tail.copy_from_slice(&self.word(index).to_le_bytes()[..tail.len()]);
     }
 
     /// Compares `buf` with the stream from byte `offset` on, byte by byte.
@@ -85,35 +106,38 @@ impl Pattern {
             bytes: buf.len() as u64,
             ..Mismatch::default()
         };
-        self.pieces(offset, buf.len(), |range, want| {
-            let got = &buf[range.clone()];
-            if got == want {
-                return;
-            }
-            for (i, (g, w)) in got.iter().zip(want).enumerate() {
-                if g != w {
-                    result.corrupt += 1;
-                    result
-                        .first
-                        .get_or_insert(offset + (range.start + i) as u64);
-                }
-            }
-        });
+        let (head, mut index) = Self::align(offset, buf.len());
+        let (head, body) = buf.split_at(head);
+        let want = self.word(index.wrapping_sub(1)) >> (8 * within(offset));
+        result.add(offset, difference(head, want));
+        let mut at = offset.wrapping_add(head.len() as u64);
+        let (words, tail) = body.as_chunks::<WORD>();
+        for word in words {
+            result.add(at, u64::from_le_bytes(*word) ^ self.word(index));
+            index = index.wrapping_add(1);
+            at = at.wrapping_add(WORD as u64);
+        }
+        result.add(at, difference(tail, self.word(index)));
         result
     }
 
-    /// Calls `f` with each part of `0..len` that lies in one word, and the pattern bytes for it.
-    fn pieces(&self, offset: u64, len: usize, mut f: impl FnMut(std::ops::Range<usize>, &[u8])) {
-        let mut at = 0;
-        while at < len {
-            let stream = offset.wrapping_add(at as u64);
-            let skip = (stream % WORD as u64) as usize;
-            let n = (WORD - skip).min(len - at);
-            let word = self.word(stream / WORD as u64).to_le_bytes();
-            f(at..at + n, &word[skip..skip + n]);
-            at += n;
-        }
+    /// How many of `len` bytes from `offset` on come before the first word that starts there, and
+    /// that word's index.
+    fn align(offset: u64, len: usize) -> (usize, u64) {
+        let head = (WORD - within(offset)) % WORD;
+        (head.min(len), offset.div_ceil(WORD as u64))
     }
+}
+
+/// The place of byte `offset` of the stream in its word.
+fn within(offset: u64) -> usize {
+    (offset % WORD as u64) as usize
+}
+
+/// The bits in which `bytes`, fewer than a word, differ from the low bytes of `want`.
+fn difference(bytes: &[u8], want: u64) -> u64 {
+    let bits = |(n, byte): (usize, &u8)| u64::from(*byte ^ (want >> (8 * n)) as u8) << (8 * n);
+    bytes.iter().enumerate().map(bits).sum()
 }
 
 #[cfg(test)]
@@ -127,6 +151,31 @@ mod tests {
         fn every_word_tells_its_position(seed: u64, index: u64) {
             let p = Pattern::new(seed);
             prop_assert_eq!(p.locate(p.word(index)), index);
+        }
+
+        /// Byte by byte, as the definition says.
+        #[test]
+        fn whole_words_are_only_faster(
+            seed: u64,
+            offset in prop_oneof![0u64..40, 0u64..1 << 40],
+            mut buf in prop::collection::vec(any::<u8>(), 0..80),
+            right in 0usize..80,
+        ) {
+            let p = Pattern::new(seed);
+            let byte = |at: u64| p.word(at / 8).to_le_bytes()[(at % 8) as usize];
+            let want: Vec<u8> = (offset..).map(byte).take(buf.len()).collect();
+            // Some right bytes at the start, then chance.
+            let right = right.min(buf.len());
+            buf[..right].copy_from_slice(&want[..right]);
+            let wrong: Vec<u64> = (0..buf.len()).filter(|n| buf[*n] != want[*n])
+                .map(|n| offset + n as u64).collect();
+            prop_assert_eq!(p.check(offset, &buf), Mismatch {
+                bytes: buf.len() as u64,
+                corrupt: wrong.len() as u64,
+                first: wrong.first().copied(),
+            });
+            p.fill(offset, &mut buf);
+            prop_assert_eq!(buf, want);
         }
 
         #[test]

@@ -85,6 +85,8 @@ pub struct Cell {
     pub name: String,
     /// What to run.
     pub spec: RunSpec,
+    /// Settings of its group, which are in `spec` too.
+    pub set: Vec<String>,
     /// What should come of it.
     pub expect: Expect,
     /// Hazards it must show.
@@ -193,7 +195,7 @@ impl Matrix {
         }
         let mut names = std::collections::HashSet::new();
         for cell in &mut cells {
-            // The same run with other settings, from another group.
+            // The same run from another group, or settings that a name cannot hold.
             let (mut n, base) = (1, cell.name.clone());
             while !names.insert(cell.name.clone()) {
                 n += 1;
@@ -227,8 +229,9 @@ impl Group {
                         settings.extend(seed.map(|s| format!("seed={s}")));
                         let spec = RunSpec::resolve(scenario, kernel, engine, &settings)?;
                         cells.push(Cell {
-                            name: cell_name(&spec),
+                            name: cell_name(&spec, &self.set),
                             spec,
+                            set: self.set.clone(),
                             expect: self.expect,
                             hazards: self.hazards.clone(),
                         });
@@ -248,7 +251,10 @@ fn options<T: Copy>(list: &[T]) -> Vec<Option<T>> {
     }
 }
 
-fn cell_name(spec: &RunSpec) -> String {
+/// Bytes of a cell's name for each of its settings at most: file names have limits.
+const SETTING_IN_NAME: usize = 40;
+
+fn cell_name(spec: &RunSpec, set: &[String]) -> String {
     let s = &spec.scenario;
     let kernel = match spec.kernel.path() {
         Some(path) => path
@@ -260,6 +266,15 @@ fn cell_name(spec: &RunSpec) -> String {
     parts.extend(s.transfer.as_ref().map(|t| t.exporter.name().to_owned()));
     parts.push(names::name(&s.board.cache));
     parts.push(format!("s{}", s.seed));
+    let plain = |c: char| match c {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '=' => c,
+        _ => '_',
+    };
+    parts.extend(
+        set.iter()
+            .take(3)
+            .map(|setting| setting.chars().take(SETTING_IN_NAME).map(plain).collect()),
+    );
     parts.join(".")
 }
 

@@ -26,23 +26,34 @@ pub fn exit_code(results: &[CellResult]) -> u8 {
     }
 }
 
+/// Columns of the table; where settings of a group tell cells apart, these come in between.
+const HEADER: [&str; 11] = [
+    "scenario",
+    "kernel",
+    "exporter",
+    "cache",
+    "seed",
+    "verdict",
+    "expected",
+    "hazards",
+    "corrupt",
+    "needed",
+    "redundant",
+];
+const SET_COLUMN: usize = 5;
+
 /// A table for people.
 pub fn table(results: &[CellResult]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header([
-        "scenario",
-        "kernel",
-        "exporter",
-        "cache",
-        "seed",
-        "verdict",
-        "expected",
-        "hazards",
-        "corrupt",
-        "needed",
-        "redundant",
-    ]);
+    let with_set = results.iter().any(|r| !r.cell.set.is_empty());
+    let columns = |mut cells: Vec<String>, set: String| {
+        if with_set {
+            cells.insert(SET_COLUMN, set);
+        }
+        cells
+    };
+    table.set_header(columns(HEADER.map(str::to_owned).to_vec(), "set".into()));
     for CellResult {
         cell,
         result,
@@ -54,7 +65,7 @@ pub fn table(results: &[CellResult]) -> String {
             None => r.verdict.name().to_owned(),
             Some(_) => format!("{} !", r.verdict.name()),
         };
-        table.add_row([
+        let row = vec![
             s.name.clone(),
             cell.spec.kernel.0.clone(),
             s.transfer
@@ -68,7 +79,12 @@ pub fn table(results: &[CellResult]) -> String {
             r.data.corrupt_bytes.to_string(),
             r.maintenance.needed.to_string(),
             r.maintenance.redundant.to_string(),
-        ]);
+        ];
+        let set = match cell.set.is_empty() {
+            true => "-".into(),
+            false => cell.set.join(" "),
+        };
+        table.add_row(columns(row, set));
     }
     let mut text = table.trim_fmt();
     text.push('\n');

@@ -71,6 +71,40 @@ fn names_are_unique() {
 }
 
 #[test]
+fn settings_tell_cells_apart() {
+    let text = r#"
+        schema = 1
+        [[group]]
+        scenarios = ["iio-capture"]
+        set = ["snoop-write=allocate", "board.dmac.port=hpc"]
+        [[group]]
+        scenarios = ["iio-capture"]
+        set = ['usb.incidents=[{after-bytes=1,action="halt"}]']
+        expect = "any"
+        [[group]]
+        scenarios = ["boot"]
+    "#;
+    let cells = Matrix::parse(text, "t")
+        .unwrap()
+        .cells(EngineKind::Tcg)
+        .unwrap();
+    let names: Vec<_> = cells.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "iio-capture.base.system.zynqmp.s1.snoop-write=allocate.board_dmac_port=hpc",
+            "iio-capture.base.system.zynqmp.s1.usb_incidents=__after-bytes=1_action=_ha",
+            "boot.base.zynqmp.s1",
+        ]
+    );
+    let table = report::table(&run(text, &FakeBackend::good(), 1));
+    let column = |line: &str| line.find("snoop-write=allocate board.dmac.port=hpc");
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(column(lines[1]), lines[0].find(" set ").map(|at| at + 1));
+    assert!(lines[3].contains(" -  "), "{table}");
+}
+
+#[test]
 fn what_is_expected_is_a_success() {
     for jobs in [1, 3, 100] {
         let results = run(TWO_GROUPS, &plausible(), jobs);

@@ -45,6 +45,9 @@ pub static qemu_plugin_version: c_int = QEMU_PLUGIN_VERSION.cast_signed();
 /// How long QEMU's main loop may take to set an interrupt line.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// PSTATE of kernel code: AArch64, EL1 with its own stack pointer.
+const PSTATE_EL1H: u64 = 0b0101;
+
 // A callback's argument holds a site and an instruction.
 const _: () = assert!(usize::BITS >= 64);
 
@@ -333,7 +336,15 @@ unsafe extern "C" fn on_instruction<M: Guest>(_vcpu: c_uint, data: *mut c_void) 
     };
     let site = SiteId((data >> 16) as u32);
     let registers = registers();
-    let pstate = registers.read(registers.pstate);
+    let pc = plugin.sites.table().pc(site).unwrap_or(0);
+    // Asking QEMU is most of what a `dc` costs, so it is not asked what is known: the upper half of
+    // the address space is the kernel's, and out of reach for AArch32. Linux has no code of user
+    // space there.
+    let pstate = if pc >> 55 & 1 != 0 {
+        PSTATE_EL1H
+    } else {
+        registers.read(registers.pstate)
+    };
     let x = match insn.op {
         Op::Barrier | Op::WaitForInterrupt => 0,
         _ => registers.x(insn.rt),
@@ -343,7 +354,6 @@ unsafe extern "C" fn on_instruction<M: Guest>(_vcpu: c_uint, data: *mut c_void) 
     } else {
         Frame::default()
     };
-    let pc = plugin.sites.table().pc(site).unwrap_or(0);
     let cpu = Cpu { x, pstate, frame };
     if let Err(e) = plugin.core.instruction(insn, site, pc, cpu) {
         irq_failed(&e);

@@ -220,7 +220,7 @@ const SMALL: [&str; 6] = [
 fn two_at_a_time_every_needed_operation_when_cut() {
     for scenario in ["iio-to-usb", "usb-to-iio"] {
         let cut = settings(&[(9000, Cut::Reset)]);
-        score(scenario, &[&SMALL[..], &[&cut]].concat());
+        score(scenario, ORDINARY, &[&SMALL[..], &[&cut]].concat(), true);
     }
 }
 
