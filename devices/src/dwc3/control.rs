@@ -9,7 +9,6 @@ use super::endpoint::{Endpoint, State};
 use super::event::{
     EndpointEvent, STATUS_CONTROL_DATA, STATUS_CONTROL_STATUS, STATUS_IOC, STATUS_LST,
 };
-use super::fault::Fault;
 use super::io::Io;
 use super::registers::ENDPOINTS;
 use super::trb::{TRBSTS_OK, TRBSTS_SETUP_PENDING, TrbKind};
@@ -102,14 +101,7 @@ impl Control {
         // The buffer is the TRB itself with this driver: write it first, then the TRB's second
         // half.
         if let Err(source) = io.dma.write(TransferId::CONTROL, buffer, packet) {
-            endpoints[OUT].fail(
-                io,
-                Fault::Bus {
-                    endpoint: 0,
-                    pa: buffer,
-                    source,
-                },
-            );
+            endpoints[OUT].bus_error(io, buffer, source);
             return SetupResult::Nak;
         }
         let length = u16::from_le_bytes([packet[6], packet[7]]);

@@ -11,7 +11,7 @@ use super::event::{EndpointEvent, STATUS_BUS_ERROR, STATUS_IOC, STATUS_LST, STAT
 use super::fault::Fault;
 use super::io::Io;
 use super::trb::{TRB_BYTES, TRBSTS_IN_PROGRESS, TRBSTS_OK, Trb, TrbKind};
-use crate::dma::{Direction, Transfer, TransferId};
+use crate::dma::{Direction, DmaError, Transfer, TransferId};
 
 /// TRBs fetched ahead of their use.
 pub(super) const CACHE: usize = 16;
@@ -247,12 +247,7 @@ impl Endpoint {
             }
             let mut bytes = [0; TRB_BYTES as usize];
             if let Err(source) = io.dma.read(TransferId::CONTROL, at, &mut bytes) {
-                let fault = Fault::Bus {
-                    endpoint,
-                    pa: at,
-                    source,
-                };
-                return self.fail(io, fault);
+                return self.bus_error(io, at, source);
             }
             let trb = Trb::from_bytes(bytes);
             // Skipping leaves HWO set: once round the ring, what follows has been skipped already.
@@ -344,15 +339,7 @@ impl Endpoint {
         match io.dma.write(TransferId::CONTROL, pa, &half) {
             Ok(()) => Some(entry.trb),
             Err(source) => {
-                let endpoint = self.number;
-                self.fail(
-                    io,
-                    Fault::Bus {
-                        endpoint,
-                        pa,
-                        source,
-                    },
-                );
+                self.bus_error(io, pa, source);
                 None
             }
         }
@@ -417,6 +404,19 @@ impl Endpoint {
     pub(super) fn complete(&mut self, io: &mut Io<'_, '_>, status: u8) {
         self.stop(io);
         self.post(io, EndpointEvent::TransferComplete, status);
+    }
+
+    /// An access to memory has failed, which stops the transfer.
+    pub(super) fn bus_error(&mut self, io: &mut Io<'_, '_>, pa: u64, source: DmaError) {
+        let endpoint = self.number;
+        self.fail(
+            io,
+            Fault::Bus {
+                endpoint,
+                pa,
+                source,
+            },
+        );
     }
 
     /// Stops the transfer with the architectural error: a bus-error event.

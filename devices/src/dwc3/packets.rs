@@ -116,15 +116,7 @@ impl Endpoint {
         };
         let pa = front.cursor();
         if let Err(source) = io.dma.read(front.id, pa, out) {
-            let endpoint = self.number;
-            self.fail(
-                io,
-                Fault::Bus {
-                    endpoint,
-                    pa,
-                    source,
-                },
-            );
+            self.bus_error(io, pa, source);
             return false;
         }
         front.done = front
@@ -251,15 +243,7 @@ impl Endpoint {
         };
         let pa = front.cursor();
         if let Err(source) = io.dma.write(front.id, pa, data) {
-            let endpoint = self.number;
-            self.fail(
-                io,
-                Fault::Bus {
-                    endpoint,
-                    pa,
-                    source,
-                },
-            );
+            self.bus_error(io, pa, source);
             return false;
         }
         front.done = front

@@ -27,6 +27,11 @@ fn run(text: &str, backend: &FakeBackend, jobs: usize) -> Vec<CellResult> {
     runner::run(&cells, jobs, out.path(), backend, &Quiet).unwrap()
 }
 
+fn names(text: &str) -> Vec<String> {
+    let cells = Matrix::parse(text, "t").unwrap().cells(EngineKind::Tcg);
+    cells.unwrap().into_iter().map(|c| c.name).collect()
+}
+
 /// Scenarios without SYNC have a finding.
 fn plausible() -> FakeBackend {
     FakeBackend::new(|a, e, _| {
@@ -39,13 +44,8 @@ fn plausible() -> FakeBackend {
 
 #[test]
 fn cells_are_the_product() {
-    let cells = Matrix::parse(TWO_GROUPS, "t")
-        .unwrap()
-        .cells(EngineKind::Tcg)
-        .unwrap();
-    let names: Vec<_> = cells.iter().map(|c| c.name.as_str()).collect();
     assert_eq!(
-        names,
+        names(TWO_GROUPS),
         [
             // No data, no exporters.
             "boot.base.lazy.s1",
@@ -63,11 +63,7 @@ fn cells_are_the_product() {
 #[test]
 fn names_are_unique() {
     let text = "schema = 1\n[[group]]\nscenarios = [\"boot\", \"boot\"]\n";
-    let cells = Matrix::parse(text, "t")
-        .unwrap()
-        .cells(EngineKind::Tcg)
-        .unwrap();
-    assert_eq!(cells[1].name, "boot.base.zynqmp.s1.2");
+    assert_eq!(names(text)[1], "boot.base.zynqmp.s1.2");
 }
 
 #[test]
@@ -84,13 +80,8 @@ fn settings_tell_cells_apart() {
         [[group]]
         scenarios = ["boot"]
     "#;
-    let cells = Matrix::parse(text, "t")
-        .unwrap()
-        .cells(EngineKind::Tcg)
-        .unwrap();
-    let names: Vec<_> = cells.iter().map(|c| c.name.as_str()).collect();
     assert_eq!(
-        names,
+        names(text),
         [
             "iio-capture.base.system.zynqmp.s1.snoop-write=allocate.board_dmac_port=hpc",
             "iio-to-usb.base.system.zynqmp.s1.usb_incidents=__after-bytes=1_action=_ha",
