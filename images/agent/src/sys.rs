@@ -157,7 +157,7 @@ pub fn sync_file_fences(file: impl AsFd) -> io::Result<Vec<uapi::SyncFenceInfo>>
     let mut fences = [uapi::SyncFenceInfo::default(); 4];
     let mut request = uapi::SyncFileInfo {
         num_fences: 4,
-        sync_fence_info: std::ptr::from_mut(&mut fences).addr() as u64,
+        sync_fence_info: std::ptr::from_mut(&mut fences).expose_provenance() as u64,
         ..uapi::SyncFileInfo::default()
     };
     // SAFETY: takes a pointer to this structure, and fills no more fences than there is room for;
