@@ -159,9 +159,13 @@ const SHAPES: [Shape; 12] = [
 
 #[test]
 fn two_at_a_time_adc_to_usb_in_any_sizes() {
+    // At both speeds what ends with frames, by turns what does not.
+    let speeds = [("super", 1024), ("high", 512)];
     let mut runs = Vec::new();
-    for (speed, packet) in [("super", 1024), ("high", 512)] {
-        runs.extend(SHAPES.iter().map(|shape| (speed, packet, shape)));
+    for (n, shape) in SHAPES.iter().enumerate() {
+        let mine = speeds.iter().enumerate();
+        let mine = mine.filter(|(s, _)| shape.sizes.is_empty() || n % 2 == *s);
+        runs.extend(mine.map(|(_, (speed, packet))| (*speed, *packet, shape)));
     }
     let babbles = side_by_side(&runs, |(speed, packet, shape)| {
         let frames = shape.frames();
