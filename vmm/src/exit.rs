@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 /// Everything asked for was done, and no incoherency was found.
 pub const PASS: u8 = 0;
-/// A hazard, corrupt data, a failed guest test, an unexpected cell of a matrix, or a replay that
-/// differs.
+/// A hazard, corrupt data, a report of the guest kernel on its locking, a failed guest test, an
+/// unexpected cell of a matrix, a replay that differs, or a complaint about a patch.
 pub const FAIL: u8 = 1;
 /// The command line, a scenario or another configuration file is wrong; nothing slow was started.
 pub const USAGE: u8 = 2;

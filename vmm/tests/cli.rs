@@ -46,6 +46,9 @@ fn help() {
     insta::assert_snapshot!("help", staleline(&["--help"]));
     insta::assert_snapshot!("help_run", staleline(&["run", "--help"]));
     insta::assert_snapshot!("help_matrix", staleline(&["matrix", "--help"]));
+    insta::assert_snapshot!("help_kernel", staleline(&["kernel", "--help"]));
+    insta::assert_snapshot!("help_kernel_build", staleline(&["kernel", "build", "-h"]));
+    insta::assert_snapshot!("help_kernel_check", staleline(&["kernel", "check", "-h"]));
     insta::assert_snapshot!("help_doctor", staleline(&["doctor", "--help"]));
 }
 
@@ -64,6 +67,8 @@ fn usage_errors_say_the_way_out() {
         &["run", "iio-capture", "--set", "drop-maintenance=first"],
         &["run", "boot", "--kernel", "./plain-file"],
         &["run", "boot", "--kernel", "/nonexistent/Image"],
+        &["run", "boot", "--kernel", "base+lockdep+lockdep"],
+        &["run", "boot", "--kernel", "base+"],
         &["run", "boot", "--out", "plain-file/run"],
         &["run", "boot", "--out", "."],
         &["run", "boot", "--cache", "lasy"],
@@ -80,12 +85,41 @@ fn usage_errors_say_the_way_out() {
 
 #[test]
 fn an_unknown_kernel_is_told_with_those_there_are() {
-    let told = staleline(&["run", "boot", "--kernel", "bese"]);
-    assert!(
-        told.contains("no such patch stack") && told.contains("base"),
-        "{told}"
-    );
-    assert!(told.ends_with("exit code 2\n"), "{told}");
+    for (arguments, wrong, help) in [
+        (
+            &["run", "boot", "--kernel", "bese"][..],
+            "patch stack: `bese`",
+            "`base`",
+        ),
+        (
+            &["run", "boot", "--kernel", "bese+lockdep"],
+            "patch stack: `bese`",
+            "patch stacks: base, ",
+        ),
+        (
+            &["run", "boot", "--kernel", "base+lokdep"],
+            "configuration: `lokdep`",
+            "did you mean `lockdep`?",
+        ),
+        (
+            &["kernel", "build", "--config", "lokdep"],
+            "configuration: `lokdep`",
+            "did you mean `lockdep`?",
+        ),
+        (
+            &["kernel", "check", "--stack", "begin-end-acess"],
+            "patch stack: `begin-end-acess`",
+            "did you mean `begin-end-access`?",
+        ),
+    ] {
+        let told = staleline(arguments);
+        assert!(
+            told.contains(&format!("there is no such {wrong}")),
+            "{told}"
+        );
+        assert!(told.contains(help), "{told}");
+        assert!(told.ends_with("exit code 2\n"), "{told}");
+    }
 }
 
 #[test]

@@ -146,15 +146,46 @@ fn run_matrix(args: &MatrixArgs) -> Result<u8, Error> {
 
 fn kernel(command: &KernelCommand) -> Result<u8, Error> {
     match command {
-        KernelCommand::Build { src, stack } => {
+        KernelCommand::Build {
+            kernel,
+            stack,
+            format,
+        } => {
             let progress = Stderr::new();
-            let built = Production.build_kernel(stack, src.as_deref(), &progress);
+            let src = kernel.src.as_deref();
+            let built = Production.build_kernel(stack, &kernel.config, src, &progress);
             progress.clear();
-            let kernel = built?;
-            print(&format!(
-                "{} {} {}\n",
-                kernel.name, kernel.version, kernel.hash
-            ))?;
+            let built = built?;
+            match format {
+                TextFormat::Json => print_json(&built)?,
+                TextFormat::Human => print(&format!(
+                    "{} {} {} {}\n",
+                    built.name,
+                    built.version,
+                    built.hash,
+                    built.image.display()
+                ))?,
+            }
+        }
+        KernelCommand::Check {
+            kernel,
+            stack,
+            format,
+        } => {
+            let progress = Stderr::new();
+            let (stack, src) = (stack.as_deref(), kernel.src.as_deref());
+            let checks = Production.check_patches(stack, &kernel.config, src, &progress);
+            progress.clear();
+            let checks = checks?;
+            match format {
+                TextFormat::Json => print_json(&checks)?,
+                TextFormat::Human => {
+                    print(&checks.iter().map(ToString::to_string).collect::<String>())?;
+                }
+            }
+            if checks.iter().any(|check| check.complaints() > 0) {
+                return Ok(exit::FAIL);
+            }
         }
         KernelCommand::List { format } => {
             let rows = Production.kernels()?;
@@ -164,7 +195,7 @@ fn kernel(command: &KernelCommand) -> Result<u8, Error> {
                     for row in rows {
                         let built = row.version.as_deref().unwrap_or("not built");
                         print(&format!(
-                            "{:<24}{:>3} patches  {built}\n",
+                            "{:<28}{:>3} patches  {built}\n",
                             row.name, row.patches
                         ))?;
                     }

@@ -24,8 +24,8 @@ use crate::run::spec::{DEFAULT_KERNEL, EngineKind, RunSpec};
 #[command(
     name = "staleline",
     version,
-    after_help = "Exit codes: 0 pass; 1 hazard, corrupt data, or not as expected; 2 usage or \
-                  configuration; 3 infrastructure.\nSTALELINE_LOG=debug logs to stderr."
+    after_help = "Exit codes: 0 pass; 1 hazard, corrupt data, complaint, or not as expected; 2 usage \
+                  or configuration; 3 infrastructure.\nSTALELINE_LOG=debug logs to stderr."
 )]
 pub struct Cli {
     /// What to do.
@@ -40,7 +40,7 @@ pub enum Command {
     Run(RunArgs),
     /// Run scenarios x kernels x caches x exporters x seeds, and compare with what is expected.
     Matrix(MatrixArgs),
-    /// Build and list guest kernels.
+    /// Build and list guest kernels, and check their patches.
     Kernel {
         /// What to do with them.
         #[command(subcommand)]
@@ -101,7 +101,8 @@ const SET_HELP: &str = "Change a setting; may be repeated. KEY is a dotted key o
 pub struct RunArgs {
     /// Name of a built-in scenario, or a TOML file.
     pub scenario: String,
-    /// Patch stack, or path of an Image or a kernel build directory.
+    /// Patch stack, with +CONFIG for each additional configuration, or path of an Image or a kernel
+    /// build directory.
     #[arg(long, default_value = DEFAULT_KERNEL, value_name = "NAME|PATH")]
     pub kernel: String,
     /// What runs the guest.
@@ -171,17 +172,44 @@ pub struct MatrixArgs {
     pub list: bool,
 }
 
+/// What goes into a kernel besides its patches.
+#[derive(Debug, Args)]
+pub struct KernelArgs {
+    /// Configuration added to the base one, from guest-kernel/config; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub config: Vec<String>,
+    /// Kernel source tree or archive [default: the distribution's linux-source-6.12].
+    #[arg(long, value_name = "DIR")]
+    pub src: Option<PathBuf>,
+}
+
 /// `staleline kernel`.
 #[derive(Debug, Subcommand)]
 pub enum KernelCommand {
-    /// Build a kernel, or find it built.
+    /// Build a kernel, or find it built: prints name, release, hash, and where its Image is.
     Build {
-        /// Kernel source tree or archive [default: the distribution's linux-source-6.12].
-        #[arg(long, value_name = "DIR")]
-        src: Option<PathBuf>,
-        /// Patch stack.
-        #[arg(long, default_value = DEFAULT_KERNEL)]
+        /// Patch stack; STACK+CONFIG is short for --stack STACK --config CONFIG.
+        #[arg(long, value_name = "NAME", default_value = DEFAULT_KERNEL)]
         stack: String,
+        /// Configuration and source.
+        #[command(flatten)]
+        kernel: KernelArgs,
+        /// Form of the output.
+        #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+        format: TextFormat,
+    },
+    /// Check patches as a maintainer would: each applies, checkpatch.pl --strict is content, and at
+    /// each step the touched files compile with W=1, without a warning that was not there before.
+    Check {
+        /// Patch stack [default: each that has patches].
+        #[arg(long, value_name = "NAME")]
+        stack: Option<String>,
+        /// Configuration and source.
+        #[command(flatten)]
+        kernel: KernelArgs,
+        /// Form of the output.
+        #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+        format: TextFormat,
     },
     /// List patch stacks, and what is built of them.
     List {

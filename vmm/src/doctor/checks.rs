@@ -8,6 +8,7 @@ use super::Check;
 use crate::engine::EngineError;
 use crate::engine::tcg::TcgEngine;
 use crate::initramfs::AGENT_ENV;
+use crate::kernel::PERL_MODULES;
 use crate::run::wiring;
 
 /// What a guest of the usual size, QEMU and the models take, and some more.
@@ -23,12 +24,12 @@ pub fn all() -> Vec<Check> {
         ("flex", "flex"),
         ("bison", "bison"),
         ("bc", "bc"),
-        ("perl", "perl"),
         ("patch", "patch"),
         ("xz", "xz-utils"),
     ] {
         checks.push(tool_check(tool, package));
     }
+    checks.push(perl());
     checks.push(header("openssl/opensslv.h", "libssl-dev"));
     checks.push(header("libelf.h", "libelf-dev"));
     checks.extend([rust_target(), memory(), kvm()]);
@@ -98,6 +99,20 @@ fn tool_check(tool: &str, package: &str) -> Check {
     match which::which(tool) {
         Ok(path) => Check::ok(tool, path.display().to_string()),
         Err(_) => Check::missing(tool, "not found", apt(package)),
+    }
+}
+
+/// The program alone is not enough.
+fn perl() -> Check {
+    let check = tool_check("perl", "perl");
+    let mut perl = Command::new("perl");
+    perl.args(PERL_MODULES.map(|module| format!("-M{module}")));
+    match perl.args(["-e", "1"]).output() {
+        Ok(output) if !output.status.success() => {
+            let found = format!("without modules {}", PERL_MODULES.join(", "));
+            Check::missing("perl", found, apt("perl"))
+        }
+        _ => check,
     }
 }
 

@@ -42,25 +42,11 @@ impl Job<'_> {
     ) -> Result<Built, KernelError> {
         let build_dir = self.tree.build_dir(self.config);
         fs::create_dir_all(&build_dir).map_err(KernelError::io("create", &build_dir))?;
-        let fragment = build_dir.join("staleline.fragment");
-        write_atomically(&fragment, self.config.as_bytes())?;
-        let path = build_dir.join("build.log");
-        let mut log = Log {
-            file: File::create(&path).map_err(KernelError::io("create", &path))?,
-            path,
-            tail: VecDeque::new(),
-        };
+        let mut log = Log::create(build_dir.join("build.log"))?;
 
         progress.step("configuring the kernel", None);
-        let mut command = self.make(&build_dir, tools);
-        command
-            .env("KCONFIG_ALLCONFIG", &fragment)
-            .arg("allnoconfig");
-        self.follow("make allnoconfig", command, &mut log, progress)?;
-        let dot_config = build_dir.join(".config");
-        let actual =
-            fs::read_to_string(&dot_config).map_err(KernelError::io("read", &dot_config))?;
-        let unmet_options = unmet_options(self.config, &actual);
+        self.configure(&build_dir, tools, &mut log, progress, &mut |_| {})?;
+        let unmet_options = self.unmet_options(&build_dir)?;
         if !unmet_options.is_empty() {
             progress.note(&format!(
                 "note: not available in this kernel: {}",
@@ -71,11 +57,8 @@ impl Job<'_> {
         let fresh = !build_dir.join("vmlinux.o").exists();
         let total = fresh.then_some(TYPICAL_STEPS);
         progress.step("compiling the kernel", total);
-        let jobs = self.jobs.unwrap_or_else(|| {
-            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-        });
         let mut command = self.make(&build_dir, tools);
-        command.arg(format!("-j{jobs}")).arg("Image");
+        command.arg(self.parallel()).arg("Image");
         self.follow("make Image", command, &mut log, progress)?;
 
         let release = build_dir.join("include/config/kernel.release");
@@ -87,7 +70,45 @@ impl Job<'_> {
         })
     }
 
-    fn make(&self, build_dir: &Path, tools: &Tools) -> Command {
+    /// Writes `.config` in `build_dir`, or leaves it alone if it is right already; `each` sees
+    /// every line that Kconfig says.
+    pub(super) fn configure(
+        &self,
+        build_dir: &Path,
+        tools: &Tools,
+        log: &mut Log,
+        progress: &mut dyn Progress,
+        each: &mut dyn FnMut(&str),
+    ) -> Result<(), KernelError> {
+        const STEP: &str = "make allnoconfig";
+        let fragment = build_dir.join("staleline.fragment");
+        write_atomically(&fragment, self.config.as_bytes())?;
+        let mut command = self.make(build_dir, tools);
+        command
+            .env("KCONFIG_ALLCONFIG", &fragment)
+            .arg("allnoconfig");
+        let status = self.stream(STEP, command, log, progress, each)?;
+        log.expect(STEP, status, self.blame)
+    }
+
+    /// What the configuration asks for and `.config` does not have.
+    fn unmet_options(&self, build_dir: &Path) -> Result<Vec<String>, KernelError> {
+        let dot_config = build_dir.join(".config");
+        let actual =
+            fs::read_to_string(&dot_config).map_err(KernelError::io("read", &dot_config))?;
+        Ok(unmet_options(self.config, &actual))
+    }
+
+    /// make's option for parallel jobs.
+    pub(super) fn parallel(&self) -> String {
+        let jobs = self.jobs.unwrap_or_else(|| {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        });
+        format!("-j{jobs}")
+    }
+
+    /// A make of this source tree into `build_dir`; targets are to be added.
+    pub(super) fn make(&self, build_dir: &Path, tools: &Tools) -> Command {
         // Names in the line tables are relative to the source tree, on every machine.
         let prefixes = format!(
             "-ffile-prefix-map={}/= -ffile-prefix-map={}=.",
@@ -112,13 +133,27 @@ impl Job<'_> {
     }
 
     /// Runs a command to its end, logging its output and showing it as progress.
-    fn follow(
+    pub(super) fn follow(
+        &self,
+        step: &'static str,
+        command: Command,
+        log: &mut Log,
+        progress: &mut dyn Progress,
+    ) -> Result<(), KernelError> {
+        let status = self.stream(step, command, log, progress, &mut |_| {})?;
+        log.expect(step, status, self.blame)
+    }
+
+    /// As [`follow`](Self::follow), but `each` sees every line, and whether the command
+    /// succeeds is the caller's affair.
+    pub(super) fn stream(
         &self,
         step: &'static str,
         mut command: Command,
         log: &mut Log,
         progress: &mut dyn Progress,
-    ) -> Result<(), KernelError> {
+        each: &mut dyn FnMut(&str),
+    ) -> Result<ExitStatus, KernelError> {
         let failed = |error: io::Error| KernelError::Program {
             program: step.to_owned(),
             reason: error.to_string(),
@@ -132,31 +167,40 @@ impl Job<'_> {
             .map_err(failed)?;
         // It holds our copies of the pipe's end: without it, reading ends with the child.
         drop(command);
+        log.tail.clear();
         for line in BufReader::new(output).split(b'\n') {
             let line = line.map_err(failed)?;
             let line = String::from_utf8_lossy(&line);
             log.line(&line)?;
+            each(&line);
             // kbuild: two spaces, what it does, to which file.
             if let Some(action) = line.strip_prefix("  ") {
                 progress.advance(action.trim());
             }
         }
-        let status = child.wait().map_err(failed)?;
-        if status.success() {
-            return Ok(());
-        }
-        Err(log.failure(step, status, self.blame))
+        child.wait().map_err(failed)
     }
 }
 
-struct Log {
+/// Everything that programs say, in a file; the end of what the last one said is kept for
+/// error messages.
+pub(super) struct Log {
     file: File,
     path: PathBuf,
     tail: VecDeque<String>,
 }
 
 impl Log {
-    fn line(&mut self, line: &str) -> Result<(), KernelError> {
+    /// Starts an empty one.
+    pub(super) fn create(path: PathBuf) -> Result<Self, KernelError> {
+        Ok(Log {
+            file: File::create(&path).map_err(KernelError::io("create", &path))?,
+            path,
+            tail: VecDeque::new(),
+        })
+    }
+
+    pub(super) fn line(&mut self, line: &str) -> Result<(), KernelError> {
         writeln!(self.file, "{line}").map_err(KernelError::io("write", &self.path))?;
         if self.tail.len() == TAIL_LINES {
             self.tail.pop_front();
@@ -165,14 +209,23 @@ impl Log {
         Ok(())
     }
 
-    fn failure(&self, step: &'static str, status: ExitStatus, blame: ErrorKind) -> KernelError {
-        KernelError::BuildFailed {
+    /// An error, with the end of the log, unless `status` is success.
+    fn expect(
+        &self,
+        step: &'static str,
+        status: ExitStatus,
+        blame: ErrorKind,
+    ) -> Result<(), KernelError> {
+        if status.success() {
+            return Ok(());
+        }
+        Err(KernelError::BuildFailed {
             step,
             status: status.to_string(),
             log: self.path.clone(),
             tail: self.tail.iter().map(|line| format!("  {line}\n")).collect(),
             blame,
-        }
+        })
     }
 }
 

@@ -49,6 +49,28 @@ pub enum KernelError {
         /// Those that exist, comma-separated.
         known: String,
     },
+    /// There is no such configuration fragment.
+    #[error("no configuration `{name}` in {dir}; there are: {known}")]
+    UnknownConfig {
+        /// The name asked for.
+        name: String,
+        /// Where fragments are.
+        dir: PathBuf,
+        /// Those that can be added, comma-separated.
+        known: String,
+    },
+    /// A configuration that is asked for twice.
+    #[error("configuration `{name}` is named twice")]
+    RepeatedConfig {
+        /// Its name.
+        name: String,
+    },
+    /// A stack without patches, of which there is nothing to check.
+    #[error("patch stack `{stack}` has no patches: there is nothing to check")]
+    NoPatches {
+        /// Its name.
+        stack: String,
+    },
     /// A configuration fragment cannot be read.
     #[error("configuration `{name}`: cannot read {path}")]
     Config {
@@ -148,6 +170,9 @@ impl KernelError {
             Self::NoGuestKernel { .. }
             | Self::BadName { .. }
             | Self::UnknownStack { .. }
+            | Self::UnknownConfig { .. }
+            | Self::RepeatedConfig { .. }
+            | Self::NoPatches { .. }
             | Self::Config { .. }
             | Self::Malformed { .. }
             | Self::PatchRejected { .. }

@@ -13,12 +13,14 @@
 //! - `kernels/<hash>/`: finished kernels, written elsewhere and renamed into place.
 //! - `work/<source>/`: one unpacked source tree per source (`src`), which all stacks
 //!   share, and one object directory per configuration (`build-*`), so that going from
-//!   one stack to the next compiles only what differs. A lock keeps builders apart.
+//!   one stack to the next compiles only what differs; another (`check-*`) for checking
+//!   patches. A lock keeps builders apart.
 //! - `sources.json`: content hashes of source archives by path, size and time.
 //!
 //! The user's own source tree is only ever read.
 
 mod cache;
+mod check;
 mod compile;
 mod digest;
 mod error;
@@ -36,9 +38,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::check::{Checker, Complaint, Level, PatchCheck, StackCheck};
 pub use self::error::{ErrorKind, KernelError};
 pub use self::progress::{Progress, Silent, for_stderr};
 pub use self::stack::{Patch, Stack};
+pub use self::tools::PERL_MODULES;
 
 use self::cache::Cache;
 use self::digest::KeyHasher;
@@ -77,6 +81,29 @@ impl Default for KernelRequest {
             configs: Vec::new(),
             jobs: None,
         }
+    }
+}
+
+impl KernelRequest {
+    /// The kernel of that name: a stack's, and `+<config>` for each additional
+    /// configuration, e.g. `begin-end-access+lockdep`. Whether there are such is not looked at.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        let mut parts = name.split('+').map(str::to_owned);
+        Self {
+            stack: parts.next().unwrap_or_default(),
+            configs: parts.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// The kernel's name, as [`named`](Self::named) takes it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let configs = self.configs.iter();
+        configs.fold(self.stack.clone(), |name, config| {
+            format!("{name}+{config}")
+        })
     }
 }
 
@@ -251,21 +278,54 @@ impl KernelBuilder {
         let toolchain = self.tools.toolchain()?;
         let path = request.source.as_deref().unwrap_or(&self.default_source);
         let source = Source::identify(path, &self.cache, progress)?;
-        Ok(Plan::new(
-            stack,
-            config,
-            toolchain,
-            source,
-            &request.configs,
-        ))
+        Ok(Plan::new(request.name(), stack, config, toolchain, source))
+    }
+
+    /// Whether there are the request's stack and configurations; quick.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn require(&self, request: &KernelRequest) -> Result<(), KernelError> {
+        Stack::load(&self.guest_kernel.join("stacks"), &request.stack)?;
+        self.load_config(&request.configs).map(drop)
+    }
+
+    /// The configurations that can be added, ordered by name.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn configs(&self) -> Result<Vec<String>, KernelError> {
+        let dir = self.guest_kernel.join("config");
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(KernelError::io("read", &dir))? {
+            let name = entry.map_err(KernelError::io("read", &dir))?.file_name();
+            let name = name.to_str().and_then(|name| name.strip_suffix(".config"));
+            names.extend(name.filter(|name| *name != BASE_CONFIG).map(str::to_owned));
+        }
+        names.sort();
+        Ok(names)
     }
 
     fn load_config(&self, extra: &[String]) -> Result<String, KernelError> {
         let dir = self.guest_kernel.join("config");
         let mut config = String::new();
+        let mut seen = Vec::new();
         for name in std::iter::once(BASE_CONFIG).chain(extra.iter().map(String::as_str)) {
             stack::check_name("configuration", name)?;
+            if seen.contains(&name) {
+                return Err(KernelError::RepeatedConfig {
+                    name: name.to_owned(),
+                });
+            }
+            seen.push(name);
             let path = dir.join(format!("{name}.config"));
+            if !path.exists() {
+                return Err(KernelError::UnknownConfig {
+                    name: name.to_owned(),
+                    dir,
+                    known: self.configs()?.join(", "),
+                });
+            }
             let text = fs::read_to_string(&path).map_err(|source| KernelError::Config {
                 name: name.to_owned(),
                 path,
@@ -290,23 +350,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(
-        stack: Stack,
-        config: String,
-        toolchain: String,
-        source: Source,
-        extra: &[String],
-    ) -> Self {
-        let name =
-            std::iter::once(&stack.name)
-                .chain(extra)
-                .fold(String::new(), |mut all, part| {
-                    if !all.is_empty() {
-                        all.push('+');
-                    }
-                    all.push_str(part);
-                    all
-                });
+    fn new(name: String, stack: Stack, config: String, toolchain: String, source: Source) -> Self {
         let mut key = KeyHasher::default();
         key.field("builder", BUILDER_VERSION.to_le_bytes());
         key.field("name", &name);

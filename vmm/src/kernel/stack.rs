@@ -76,6 +76,14 @@ impl Stack {
         })
     }
 
+    /// Its first `count` patches.
+    pub(super) fn first(&self, count: usize) -> Self {
+        Self {
+            name: self.name.clone(),
+            patches: self.patches.iter().take(count).cloned().collect(),
+        }
+    }
+
     /// Reads all stacks below `stacks`, ordered by name.
     pub(super) fn load_all(stacks: &Path) -> Result<Vec<Self>, KernelError> {
         names(stacks)?

@@ -19,7 +19,6 @@ const TOOLS: &[&str] = &[
     "flex",
     "bison",
     "bc",
-    "perl",
 ];
 
 /// Changes `driver.c`, adds `extra.c`.
@@ -52,15 +51,22 @@ impl Fixture {
         for tool in TOOLS {
             symlink(data.join("tool"), bin.join(tool)).unwrap();
         }
-        symlink(data.join("make"), bin.join("make")).unwrap();
+        for tool in ["make", "perl"] {
+            symlink(data.join(tool), bin.join(tool)).unwrap();
+        }
 
         let tree = path("tree");
         fs::create_dir_all(tree.join("arch/arm64")).unwrap();
+        fs::create_dir(tree.join("scripts")).unwrap();
+        for script in ["checkpatch.pl", "kernel-doc"] {
+            fs::copy(data.join(script), tree.join("scripts").join(script)).unwrap();
+        }
         for (name, text) in [
             ("Makefile", ""),
             ("Kconfig", ""),
             ("arch/arm64/Kconfig", ""),
             ("driver.c", "int a;\nint b;\n"),
+            ("Kbuild", "driver.o\n"),
         ] {
             fs::write(tree.join(name), text).unwrap();
         }
@@ -302,13 +308,18 @@ fn the_hash_covers_everything_that_goes_in() {
         digest: digest.to_owned(),
     };
     let hash = |stack, config: &str, toolchain: &str, digest, extra: &[&str]| {
-        let extra: Vec<_> = extra.iter().map(|&name| name.to_owned()).collect();
+        let stack: Stack = stack;
+        let request = KernelRequest {
+            stack: stack.name.clone(),
+            configs: extra.iter().map(|&name| name.to_owned()).collect(),
+            ..KernelRequest::default()
+        };
         Plan::new(
+            request.name(),
             stack,
             config.to_owned(),
             toolchain.to_owned(),
             source(digest),
-            &extra,
         )
         .hash
     };

@@ -30,6 +30,9 @@ const BUILD_TOOLS: &[(&str, &str)] = &[
     ("perl", "perl"),
 ];
 
+/// What the kernel's scripts `use`. Debian has perl everywhere, but not all of its modules.
+pub const PERL_MODULES: [&str; 3] = ["Encode", "Pod::Usage", "Term::ANSIColor"];
+
 /// Where programs are looked for, and how the target's toolchain is named.
 #[derive(Debug, Clone)]
 pub(super) struct Tools {
@@ -65,13 +68,20 @@ impl Tools {
         &self.prefix
     }
 
-    /// A command with our search path, in the C locale, and without what a surrounding
-    /// make (or cargo under make) passes on.
+    /// A command with our search path, in the C locale (by all variables there are: kbuild
+    /// takes `LC_ALL` away from the compiler, whose messages we read), and without what a
+    /// surrounding make (or cargo under make) passes on.
     pub(super) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let program = program.as_ref();
         let mut command = Command::new(self.find(program).unwrap_or_else(|| program.into()));
-        command.env("PATH", &self.path).env("LC_ALL", "C");
+        command
+            .env("PATH", &self.path)
+            .env("LC_ALL", "C")
+            .env("LANG", "C");
         for variable in [
+            "LANGUAGE",
+            "LC_CTYPE",
+            "LC_MESSAGES",
             "MAKEFLAGS",
             "MFLAGS",
             "MAKELEVEL",
@@ -113,6 +123,27 @@ impl Tools {
             .chain(unpack)
             .collect();
         self.require(&tools)
+    }
+
+    /// As [`require_for_build`](Self::require_for_build), and what checking patches takes.
+    pub(super) fn require_for_check(&self, source: &Source) -> Result<(), KernelError> {
+        self.require_for_build(source)?;
+        let mut perl = self.command("perl");
+        perl.args(PERL_MODULES.map(|module| format!("-M{module}")))
+            .args(["-e", "1"]);
+        match perl.output() {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(_) => Err(KernelError::MissingTools {
+                tools: vec![Tool {
+                    program: format!("perl's modules {}", PERL_MODULES.join(", ")),
+                    package: "perl",
+                }],
+            }),
+            Err(error) => Err(KernelError::Program {
+                program: "perl".to_owned(),
+                reason: error.to_string(),
+            }),
+        }
     }
 
     fn target_tools(&self) -> [Tool; 2] {

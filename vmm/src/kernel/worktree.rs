@@ -59,6 +59,14 @@ impl WorkTree {
             .join(format!("build-{}", short(&digest::bytes(config))))
     }
 
+    /// The object directory in which patches are checked with a configuration: other
+    /// options of the compiler than in [`build_dir`](Self::build_dir), whose objects they
+    /// would make make think stale.
+    pub(super) fn check_dir(&self, config: &str) -> PathBuf {
+        self.dir
+            .join(format!("check-{}", short(&digest::bytes(config))))
+    }
+
     /// An input for child processes that holds the lock: should this process be killed,
     /// the next builder still waits until make has ended.
     pub(super) fn lock_as_stdin(&self) -> Result<Stdio, KernelError> {
@@ -396,7 +404,8 @@ fn make_parent(path: &Path) -> Result<(), KernelError> {
     })
 }
 
-fn remove_file(path: &Path) -> Result<(), KernelError> {
+/// Removes a file if it is there.
+pub(super) fn remove_file(path: &Path) -> Result<(), KernelError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(KernelError::io("remove", path)(error))

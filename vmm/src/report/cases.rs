@@ -2,6 +2,7 @@
 //! A run as test cases, which is how CI systems see it.
 
 use crate::result::{RunResult, Verdict};
+use crate::run::kernel_log::is_lock_report;
 
 /// How a test case ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +41,8 @@ impl Case {
     }
 }
 
-/// The cases of a run: `boot`, `data`, and `coherency` or one for each diagnostic.
+/// The cases of a run: `boot`, `data`, `coherency` or one for each diagnostic, and `locking` if the
+/// guest's kernel checks that and has something to report.
 pub fn of(result: &RunResult) -> Vec<Case> {
     let mut cases = vec![boot(result), data(result)];
     if result.diagnostics.is_empty() {
@@ -70,6 +72,11 @@ pub fn of(result: &RunResult) -> Vec<Case> {
             case.details = text.lines().map(str::to_owned).collect();
         }
         cases.push(case);
+    }
+    let reports = result.guest.warnings.iter().filter(|w| is_lock_report(w));
+    let reports: Vec<String> = reports.cloned().collect();
+    if !reports.is_empty() {
+        cases.push(Case::new("locking", Status::Failed, reports));
     }
     cases
 }

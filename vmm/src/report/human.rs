@@ -14,6 +14,7 @@ use crate::names;
 use crate::result::{
     Buffer, Diagnostic, End, HazardEntry, LastMaintenance, Party, RunResult, TransferRef, Verdict,
 };
+use crate::run::kernel_log::is_lock_report;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
@@ -318,7 +319,9 @@ fn finish(r: &RunResult) -> String {
             let _ = writeln!(text, "{WARNING}besides{WARNING:#}: {reason}");
         }
     }
-    for warning in r.guest.warnings.iter().take(5) {
+    // Reports on locking are among the reasons.
+    let warnings = r.guest.warnings.iter().filter(|w| !is_lock_report(w));
+    for warning in warnings.take(5) {
         let _ = writeln!(text, "{WARNING}guest{WARNING:#}: {warning}");
     }
     if let Some(d) = &r.drop_maintenance {

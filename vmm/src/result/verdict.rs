@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What a run proves.
 //!
-//! Evidence of incoherency makes it a failure, whatever else happened. Without such evidence,
-//! anything that kept the run from checking what it set out to check makes it an infrastructure
+//! Evidence of incoherency, or a report of a kernel that checks its own locking, makes it a
+//! failure, whatever else happened. Other kernel warnings are told and not judged: nobody knows
+//! what they are about. Without evidence, anything that kept the run from checking what it set out to check makes it an infrastructure
 //! error, never a failure and never a pass.
 
 use staleline_devices::usb::report::UsbHostReport;
@@ -11,6 +12,7 @@ use staleline_protocol::report::Report;
 use super::{RunResult, Verdict, ends};
 use crate::run::backend::GuestEnd;
 use crate::run::console::Console;
+use crate::run::kernel_log::is_lock_report;
 
 /// Judges a result whose other fields are complete; sentences say why.
 pub fn judge(
@@ -55,6 +57,12 @@ fn evidence(result: &RunResult) -> Vec<String> {
             end.corrupt, end.checked, end.name
         ));
     }
+    let reports = result.guest.warnings.iter().filter(|w| is_lock_report(w));
+    found.extend(
+        reports
+            .take(TOLD)
+            .map(|report| format!("the guest kernel reports on its locking: {report}")),
+    );
     found
 }
 

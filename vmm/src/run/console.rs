@@ -10,10 +10,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use staleline_protocol::report::Report;
 
+use super::kernel_log::KernelLog;
+
 /// Bytes of console output that are read; a guest that says more is cut off.
 pub const MAX_BYTES: u64 = 16 << 20;
 
-/// Reports, results and warnings kept, each.
+/// Reports and results kept, each.
 const MAX_ITEMS: usize = 1 << 17;
 
 /// Lines of the end kept for reports.
@@ -75,9 +77,12 @@ impl Console {
     /// Takes console output apart.
     pub fn parse(text: &str) -> Self {
         let mut console = Console::default();
+        let mut kernel = KernelLog::default();
         for line in text.lines() {
-            console.line(line.trim_end_matches('\r'));
+            console.line(line.trim_end_matches('\r'), &mut kernel);
         }
+        console.crash = kernel.crash;
+        console.warnings = kernel.warnings;
         let lines: Vec<&str> = text.lines().collect();
         let from = lines.len().saturating_sub(TAIL_LINES);
         console.tail = lines[from..].iter().map(|l| clean(l)).collect();
@@ -97,7 +102,7 @@ impl Console {
         self.cases.iter().filter(|c| !c.ok && !c.skipped)
     }
 
-    fn line(&mut self, line: &str) {
+    fn line(&mut self, line: &str, kernel: &mut KernelLog) {
         if let Some(report) = Report::from_line(line) {
             match report {
                 Ok(report) if self.reports.len() < MAX_ITEMS => self.reports.push(report),
@@ -116,7 +121,7 @@ impl Console {
         } else if let Some(rest) = line.strip_prefix("not ok ") {
             self.case(rest, false);
         } else {
-            self.kernel(line);
+            kernel.line(&clean(message(line)));
         }
     }
 
@@ -134,25 +139,6 @@ impl Console {
             ok: ok || directive.starts_with("TODO") || directive.starts_with("XFAIL"),
             skipped: directive.starts_with("SKIP"),
         });
-    }
-
-    fn kernel(&mut self, line: &str) {
-        const CRASHES: [&str; 6] = [
-            "Kernel panic",
-            "Internal error:",
-            "Unable to handle kernel",
-            "kernel BUG at",
-            "BUG: ",
-            "Unable to mount root",
-        ];
-        let text = message(line);
-        if CRASHES.iter().any(|c| text.starts_with(c)) {
-            self.crash.get_or_insert_with(|| clean(text));
-        } else if (text.starts_with("WARNING:") || text.starts_with("DMA-API:"))
-            && self.warnings.len() < MAX_ITEMS
-        {
-            self.warnings.push(clean(text));
-        }
     }
 }
 

@@ -5,6 +5,8 @@
 pub mod backend;
 pub mod console;
 pub mod directory;
+pub mod kernel_log;
+pub mod kernels;
 pub mod orchestrate;
 pub mod prebuilt;
 pub mod replay;

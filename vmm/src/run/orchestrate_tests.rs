@@ -92,6 +92,30 @@ fn evidence_is_a_failure() {
 }
 
 #[test]
+fn a_kernel_that_reports_on_its_locking_fails() {
+    let report = "BUG: sleeping function called from invalid context at mm/a.c:1";
+    let backend = FakeBackend::new(move |_, _, text| {
+        text.push_str(&format!("[    1.5] {report}\n[    1.5] Call trace:\n"));
+    });
+    let r = run(&backend, "iio-capture", &[]).unwrap();
+    assert_eq!(r.verdict, Verdict::Fail);
+    assert_eq!(r.guest.warnings, [report]);
+    assert!(r.reasons[0].ends_with(report), "{:?}", r.reasons);
+    let cases = crate::report::cases::of(&r);
+    let last = cases.last().unwrap();
+    assert_eq!(
+        (last.name.as_str(), &last.details),
+        ("locking", &r.guest.warnings)
+    );
+
+    // Any other warning is told, and no more.
+    let backend = FakeBackend::new(|_, _, text| text.push_str("[    1.5] WARNING: CPU: 0\n"));
+    let r = run(&backend, "iio-capture", &[]).unwrap();
+    assert_eq!(r.verdict, Verdict::Pass);
+    assert_eq!(r.guest.warnings, ["WARNING: CPU: 0"]);
+}
+
+#[test]
 fn evidence_stands_even_if_the_guest_then_dies() {
     let (v, why) = verdict(|_, e, _| {
         e.end = GuestEnd::TimedOut;

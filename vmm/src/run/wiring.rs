@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::backend::{Artifacts, Attempt, Backend, Execution, GuestEnd, KernelId, Progress, Sites};
+use super::kernels;
 use super::prebuilt::Prebuilt;
 use super::spec::RunSpec;
 use crate::board::machine::MachineConfig;
@@ -16,7 +17,6 @@ use crate::engine::tcg_abi::GuestKind;
 use crate::engine::{Engine as _, EngineError, Job, Observations};
 use crate::exit::Error;
 use crate::initramfs::{CacheDir, initramfs};
-use crate::kernel::{ErrorKind, Kernel, KernelBuilder, KernelError, KernelRequest};
 use crate::scenario::usb;
 
 /// Names another QEMU.
@@ -34,19 +34,6 @@ pub fn kernel_source() -> &'static Path {
     Path::new("/usr/src/linux-source-6.12.tar.xz")
 }
 
-/// A kernel as `staleline kernel list` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct KernelRow {
-    /// Stack name.
-    pub name: String,
-    /// Release, if it has been built.
-    pub version: Option<String>,
-    /// Hash, if it has been built.
-    pub hash: Option<String>,
-    /// Patches in the stack.
-    pub patches: usize,
-}
-
 /// Runs guests for real.
 pub struct Production;
 
@@ -54,103 +41,12 @@ pub struct Production;
 /// the agent's KTAP, but warnings come through.
 const BOOTARGS: &str = "console=ttyAMA0 loglevel=5 panic=-1";
 
-impl Production {
-    /// Builds a kernel: `staleline kernel build`.
-    ///
-    /// # Errors
-    /// Usage or infrastructure errors.
-    pub fn build_kernel(
-        &self,
-        stack: &str,
-        src: Option<&Path>,
-        progress: &dyn Progress,
-    ) -> Result<KernelId, Error> {
-        let request = KernelRequest {
-            stack: stack.into(),
-            source: src.map(Path::to_owned),
-            ..KernelRequest::default()
-        };
-        build(&request, progress).map(|kernel| kernel_id(&kernel))
-    }
-
-    /// Stacks and kernels there are: `staleline kernel list`.
-    ///
-    /// # Errors
-    /// Usage or infrastructure errors.
-    pub fn kernels(&self) -> Result<Vec<KernelRow>, Error> {
-        let builder = KernelBuilder::new().map_err(kernel_error)?;
-        let stacks = builder.stacks().map_err(kernel_error)?;
-        let built = |stack: &str| {
-            let request = KernelRequest {
-                stack: stack.into(),
-                ..KernelRequest::default()
-            };
-            // Without a source or a compiler, what is built cannot be told: shown as not built.
-            builder.cached(&request).ok().flatten()
-        };
-        Ok(stacks
-            .into_iter()
-            .map(|stack| {
-                let kernel = built(&stack.name);
-                KernelRow {
-                    version: kernel.as_ref().map(|k| k.version.clone()),
-                    hash: kernel.map(|k| k.hash),
-                    patches: stack.patches.len(),
-                    name: stack.name,
-                }
-            })
-            .collect())
-    }
-}
-
-fn kernel_id(kernel: &Kernel) -> KernelId {
-    KernelId {
-        name: kernel.name.clone(),
-        version: kernel.version.clone(),
-        stack: kernel.stack.clone(),
-        hash: kernel.hash.clone(),
-    }
-}
-
-fn kernel_error(e: KernelError) -> Error {
-    match e.kind() {
-        ErrorKind::User => Error::UnknownKernel {
-            name: "request".into(),
-            why: crate::exit::chain(&e),
-            help: "`staleline kernel list` shows the patch stacks".into(),
-        },
-        ErrorKind::Infrastructure => Error::Kernel(e.into()),
-    }
-}
-
-/// The builder draws its own progress bar; ours must not stand in its way.
-fn build(request: &KernelRequest, progress: &dyn Progress) -> Result<Kernel, Error> {
-    let builder = KernelBuilder::new().map_err(kernel_error)?;
-    if let Some(kernel) = builder.cached(request).map_err(kernel_error)? {
-        return Ok(kernel);
-    }
-    progress.suspend();
-    let mut bar = crate::kernel::for_stderr();
-    builder.build(request, bar.as_mut()).map_err(kernel_error)
-}
-
 impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
         if let Some(path) = spec.kernel.path() {
             return Prebuilt::find(path).map(|_| ());
         }
-        let stacks = KernelBuilder::new()
-            .and_then(|b| b.stacks())
-            .map_err(kernel_error)?;
-        if stacks.iter().any(|s| s.name == spec.kernel.0) {
-            return Ok(());
-        }
-        let names: Vec<_> = stacks.iter().map(|s| s.name.as_str()).collect();
-        Err(Error::UnknownKernel {
-            name: spec.kernel.0.clone(),
-            why: "there is no such patch stack".into(),
-            help: format!("stacks: {}; or give a path", names.join(", ")),
-        })
+        kernels::request(&spec.kernel.0, &[], None).map(drop)
     }
 
     fn prepare(&self, spec: &RunSpec, progress: &dyn Progress) -> Result<Artifacts, Error> {
@@ -184,13 +80,10 @@ impl Backend for Production {
                 ..artifacts
             });
         }
-        let request = KernelRequest {
-            stack: spec.kernel.0.clone(),
-            ..KernelRequest::default()
-        };
-        let kernel = build(&request, progress)?;
+        let request = kernels::request(&spec.kernel.0, &[], None)?;
+        let kernel = kernels::build(&request, progress)?;
         Ok(Artifacts {
-            kernel: kernel_id(&kernel),
+            kernel: kernels::id(&kernel),
             image: kernel.image,
             vmlinux: Some(kernel.vmlinux),
             system_map: Some(kernel.system_map),
