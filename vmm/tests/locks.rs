@@ -14,6 +14,9 @@ use support::{need_kernel, run, side_by_side};
 
 const KERNEL: &str = "begin-end-access+lockdep";
 
+/// Transfers are cancelled elsewhere than they complete.
+const CUTS: &str = r#"usb.incidents=[{after-bytes=8000,action="halt"},{after-bytes=20000,action="reset"},{after-bytes=40000,action={disconnect={ticks=5000}}}]"#;
+
 #[test]
 fn two_at_a_time_no_transfer_breaks_the_rules_of_locking() {
     need_kernel(KERNEL);
@@ -21,9 +24,15 @@ fn two_at_a_time_no_transfer_breaks_the_rules_of_locking() {
     let runs: Vec<_> = ["iio-to-usb", "usb-to-iio"]
         .into_iter()
         .flat_map(|scenario| ["udmabuf", "system", "cma"].map(|exporter| (scenario, exporter)))
+        .flat_map(|(scenario, exporter)| [(scenario, exporter, ""), (scenario, exporter, CUTS)])
+        .filter(|(_, exporter, cuts)| cuts.is_empty() || *exporter == "system")
         .collect();
-    side_by_side(&runs, |(scenario, exporter)| {
-        let arguments = [scenario, "--kernel", KERNEL, "--exporter", exporter];
+    side_by_side(&runs, |(scenario, exporter, cuts)| {
+        let mut arguments = vec![*scenario, "--kernel", KERNEL, "--exporter", exporter];
+        if !cuts.is_empty() {
+            // With a burst of 1 KiB, so that transfers are under way.
+            arguments.extend(["--set", "usb.speed=full", "--set", cuts]);
+        }
         let run = run(&arguments);
         // No hazard, and no warning of the kernel, which was watching.
         let kernel = run.passes().kernel.unwrap();

@@ -35,6 +35,8 @@
 //! * Bus reset and disconnection in the middle of a control transfer: the stage that is started
 //!   completes with TRBSTS 2 (SETUP pending) before the reset event. Any other answer that comes to
 //!   mind leaves the driver without a SETUP TRB.
+//! * Bus reset and disconnection leave the transfers of other endpoints as they are until the driver
+//!   ends them (`dwc3_stop_active_transfers`); their buffers belong to the controller as long.
 //! * A short packet in a chain that the driver has not finished: the TRBs passed so far are
 //!   reported by one XferInProgress event if one of them has IOC, the rest when they are added. TRBs
 //!   that are passed keep HWO; the walk ends where it began if the ring is full of them.
@@ -183,6 +185,7 @@ impl<H: UsbHost> Device for Dwc3<H> {
             "usb-host",
             serde_json::json!({
                 "checked": received.bytes,
+                "repeated": report.repeated(),
                 "corrupt": received.corrupt,
                 "first_corrupt": received.first,
                 "sent": report.sent(),

@@ -5,6 +5,7 @@
 use staleline_protocol::pattern::Pattern;
 
 use super::descriptor::{BulkEndpoint, Configuration};
+use super::frames::Frames;
 use super::plan::{Action, Step, Stream};
 use super::report::StepReport;
 use super::{InResult, OutResult, UsbPort};
@@ -53,10 +54,11 @@ pub(super) struct Flow {
     pattern: Pattern,
     bulk_in: BulkEndpoint,
     bulk_out: BulkEndpoint,
-    /// Bytes received and sent.
-    received: u64,
-    sent: u64,
-    /// Transfers begun.
+    /// What has been moved; of a loopback, there and back.
+    frames: Frames,
+    /// Loopback: bytes sent that have not come back.
+    ahead: u64,
+    /// Transfers begun since the start or the last cut.
     index: usize,
     /// The current transfer reads.
     input: bool,
@@ -67,7 +69,7 @@ pub(super) struct Flow {
     zero_due: bool,
     /// Incidents that have happened.
     incidents: usize,
-    /// `sent` and length for which the buffer holds the data to send.
+    /// Position and length for which the buffer holds the data to send.
     filled: Option<(u64, usize)>,
 }
 
@@ -85,12 +87,9 @@ impl Flow {
                 return None;
             }
         };
-        // The endpoint of the direction that is not used does not matter.
-        let (bulk_in, bulk_out) = match (kind, config.bulk_in, config.bulk_out) {
-            (Kind::In, Some(e), _) | (Kind::Out, _, Some(e)) => (e, e),
-            (Kind::Loopback, Some(i), Some(o)) => (i, o),
-            (Kind::In | Kind::Loopback, None, _) => return Some(Err("no bulk IN endpoint")),
-            (Kind::Out | Kind::Loopback, ..) => return Some(Err("no bulk OUT endpoint")),
+        let (bulk_in, bulk_out) = match endpoints(kind, config) {
+            Ok(both) => both,
+            Err(why) => return Some(Err(why)),
         };
         let mut flow = Flow {
             kind,
@@ -98,8 +97,8 @@ impl Flow {
             pattern: Pattern::new(stream.seed),
             bulk_in,
             bulk_out,
-            received: 0,
-            sent: 0,
+            frames: Frames::new(stream.bytes, stream.frame),
+            ahead: 0,
             index: 0,
             input: false,
             size: 0,
@@ -112,17 +111,47 @@ impl Flow {
         Some(Ok(flow))
     }
 
-    /// Bytes of the stream that have been moved; of a loopback, there and back.
-    fn moved(&self) -> u64 {
-        match self.kind {
-            Kind::In | Kind::Loopback => self.received,
-            Kind::Out => self.sent,
+    /// The device has lost what was under way. If it moves frames again, the stream goes on with
+    /// those that are missing; false if it does not.
+    pub(super) fn cut(&mut self, report: &mut StepReport) -> bool {
+        if self.stream.frame.is_none() {
+            return false;
         }
+        let back = self.frames.cut();
+        match self.kind {
+            Kind::In => report.received_cut += back,
+            Kind::Out => report.sent_cut += back,
+            // The device wants it again: a cut comes when some of it has come back, or nothing of
+            // it has been sent.
+            Kind::Loopback => {
+                report.received_cut += back;
+                report.sent_cut += back + self.ahead;
+            }
+        }
+        self.ahead = 0;
+        self.index = 0;
+        self.zero_due = false;
+        self.begin();
+        true
+    }
+
+    /// The device has been configured anew.
+    ///
+    /// # Errors
+    /// Names what the configuration lacks.
+    pub(super) fn reconnect(&mut self, config: &Configuration) -> Result<(), &'static str> {
+        (self.bulk_in, self.bulk_out) = endpoints(self.kind, config)?;
+        Ok(())
+    }
+
+    /// Incidents of the plan that have not happened.
+    fn missed(&self) -> u32 {
+        u32::try_from(self.stream.incidents.len() - self.incidents).unwrap_or(u32::MAX)
     }
 
     /// Sets the next transfer up. False if the stream is over.
     fn begin(&mut self) -> bool {
-        let left = self.stream.bytes.saturating_sub(self.moved());
+        let left = self.stream.bytes.saturating_sub(self.frames.moved());
         let sizes = &self.stream.sizes;
         let Some(size) = sizes.get(self.index % sizes.len().max(1)) else {
             return false;
@@ -138,7 +167,8 @@ impl Flow {
         let incident = self.stream.incidents.get(self.incidents)?;
         let forward = self.input == (self.kind == Kind::In);
         let between = forward && self.left == self.size;
-        if self.moved() < incident.after_bytes || incident.action == Action::Halt && !between {
+        let due = self.frames.moved() >= incident.after_bytes && !self.zero_due;
+        if !due || incident.action == Action::Halt && !between {
             return None;
         }
         self.incidents += 1;
@@ -171,6 +201,7 @@ impl Flow {
         match event {
             FlowEvent::Waiting => report.naks += 1,
             FlowEvent::Stalled(_) => report.stalls += 1,
+            FlowEvent::Done => report.missed = self.missed(),
             _ => {}
         }
         event
@@ -190,11 +221,8 @@ impl Flow {
         let want = self.burst();
         match port.transfer_in(self.bulk_in.address & 0x0f, &mut buf[..want]) {
             InResult::Data { len, end } => {
-                let position = self.stream.offset + self.received;
-                report
-                    .received
-                    .merge(self.pattern.check(position, &buf[..len]));
-                self.received += len as u64;
+                self.check(&buf[..len], report);
+                self.ahead = self.ahead.saturating_sub(len as u64);
                 self.left -= len as u64;
                 report.short_packets += u64::from(end);
                 report.zero_packets +=
@@ -211,6 +239,23 @@ impl Flow {
         }
     }
 
+    /// Checks what has arrived.
+    fn check(&mut self, mut data: &[u8], report: &mut StepReport) {
+        let offset = self.stream.offset;
+        while !data.is_empty() {
+            if self.kind == Kind::In {
+                self.frames.recognise(&self.pattern, offset, data);
+            }
+            // A host asks for no more than what is missing, so there is room for all of it.
+            let left = usize::try_from(self.frames.left()).unwrap_or(usize::MAX);
+            let (piece, rest) = data.split_at(data.len().min(left.max(1)));
+            let position = offset + self.frames.position();
+            report.received.merge(self.pattern.check(position, piece));
+            self.frames.advance(piece.len() as u64);
+            data = rest;
+        }
+    }
+
     fn send(
         &mut self,
         port: &mut dyn UsbPort,
@@ -218,16 +263,20 @@ impl Flow {
         report: &mut StepReport,
     ) -> FlowEvent {
         let len = self.burst();
-        if self.filled != Some((self.sent, len)) {
-            let position = self.stream.offset + self.sent;
+        let position = self.stream.offset + self.frames.position() + self.ahead;
+        if self.filled != Some((position, len)) {
             self.pattern.fill(position, &mut buf[..len]);
-            self.filled = Some((self.sent, len));
+            self.filled = Some((position, len));
         }
         match port.transfer_out(self.bulk_out.address & 0x0f, &buf[..len]) {
             OutResult::Data { len } => {
                 report.sent += len as u64;
-                self.sent += len as u64;
                 self.left -= len as u64;
+                if self.kind == Kind::Loopback {
+                    self.ahead += len as u64;
+                } else {
+                    self.sent(len as u64);
+                }
                 if self.left > 0 {
                     return FlowEvent::Moved;
                 }
@@ -246,12 +295,20 @@ impl Flow {
         }
     }
 
+    fn sent(&mut self, mut len: u64) {
+        while len > 0 {
+            let n = len.min(self.frames.left().max(1));
+            self.frames.advance(n);
+            len -= n;
+        }
+    }
+
     /// A transfer has ended.
     fn end(&mut self, report: &mut StepReport) -> FlowEvent {
         report.transfers += 1;
-        if self.kind == Kind::Loopback && (!self.input || self.received < self.sent) {
+        if self.kind == Kind::Loopback && (!self.input || self.ahead > 0) {
             self.input = true;
-            self.size = self.sent - self.received;
+            self.size = self.ahead;
             self.left = self.size;
             return FlowEvent::Moved;
         }
@@ -260,5 +317,18 @@ impl Flow {
         } else {
             FlowEvent::Done
         }
+    }
+}
+
+/// The bulk endpoints in and out. That of a direction which is not used does not matter.
+fn endpoints(
+    kind: Kind,
+    config: &Configuration,
+) -> Result<(BulkEndpoint, BulkEndpoint), &'static str> {
+    match (kind, config.bulk_in, config.bulk_out) {
+        (Kind::In, Some(e), _) | (Kind::Out, _, Some(e)) => Ok((e, e)),
+        (Kind::Loopback, Some(i), Some(o)) => Ok((i, o)),
+        (Kind::In | Kind::Loopback, None, _) => Err("no bulk IN endpoint"),
+        (Kind::Out | Kind::Loopback, ..) => Err("no bulk OUT endpoint"),
     }
 }

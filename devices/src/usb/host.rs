@@ -95,6 +95,8 @@ pub struct PlanHost {
     config: Configuration,
     /// Steps begun.
     begun: usize,
+    /// The stream to go on with when the device is configured again.
+    cut: Option<Flow>,
     buf: Vec<u8>,
 }
 
@@ -113,6 +115,7 @@ impl PlanHost {
             speed: Speed::Super,
             config: Configuration::default(),
             begun: 0,
+            cut: None,
             buf: vec![0; BUFFER],
         })
     }
@@ -144,6 +147,7 @@ impl PlanHost {
 
     /// The device or the link has gone without being asked to.
     fn lost(&mut self) {
+        self.cut = None;
         if self.step().is_some() {
             self.fail_step("the device has gone");
         }
@@ -189,9 +193,35 @@ impl PlanHost {
                 let (config, facts) = enumerator.into_result();
                 self.config = config;
                 self.report.enumerated(facts);
-                (State::Between, Next::Continue)
+                self.go_on()
             }
-            EnumeratorEvent::Failed => (State::Over, Next::Wait),
+            EnumeratorEvent::Failed => {
+                if self.cut.take().is_some() {
+                    self.fail_step("the device could not be configured again");
+                }
+                (State::Over, Next::Wait)
+            }
+        }
+    }
+
+    /// The device is configured: on with the stream that was cut, or with the next step.
+    fn go_on(&mut self) -> (State, Next) {
+        if let Some(mut flow) = self.cut.take() {
+            match flow.reconnect(&self.config) {
+                Ok(()) => return (State::Streaming(flow), Next::Continue),
+                Err(why) => self.fail_step(why),
+            }
+        }
+        (State::Between, Next::Continue)
+    }
+
+    /// A reset or disconnect cuts the stream.
+    fn interrupt(&mut self, mut flow: Flow) {
+        let goes_on = self.report.steps.last_mut().is_some_and(|r| flow.cut(r));
+        if goes_on {
+            self.cut = Some(flow);
+        } else {
+            self.end_step(Outcome::Interrupted);
         }
     }
 
@@ -267,11 +297,11 @@ impl PlanHost {
                 (State::Between, Next::Continue)
             }
             FlowEvent::Reset => {
-                self.end_step(Outcome::Interrupted);
+                self.interrupt(flow);
                 (State::Reset, Next::Continue)
             }
             FlowEvent::Disconnect(ticks) => {
-                self.end_step(Outcome::Interrupted);
+                self.interrupt(flow);
                 self.unplug(port, ticks)
             }
             FlowEvent::Overflow => {
@@ -351,7 +381,13 @@ impl PlanHost {
 
     fn released(&mut self, halting: Halting) -> (State, Next) {
         match halting.back {
-            Some(flow) => (State::Streaming(flow), Next::Continue),
+            Some(mut flow) => {
+                // The driver has cancelled what was queued.
+                if let Some(report) = self.report.steps.last_mut() {
+                    flow.cut(report);
+                }
+                (State::Streaming(flow), Next::Continue)
+            }
             None => {
                 self.end_step(Outcome::Complete);
                 (State::Between, Next::Continue)

@@ -13,6 +13,7 @@ mod bulk;
 mod control;
 pub mod descriptor;
 mod enumerate;
+mod frames;
 pub mod host;
 pub mod plan;
 pub mod report;

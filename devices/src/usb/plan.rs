@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Speed;
+use super::frames::MAX_FRAMES;
 use crate::clock::Ticks;
 
 /// Largest single transfer in bytes.
@@ -13,7 +14,8 @@ pub const MAX_TRANSFER: u32 = 64 << 20;
 /// first configuration, and works off `steps`.
 ///
 /// If the device goes away, or a reset or disconnect of the plan interrupts a transfer step, that
-/// step is over; the host enumerates again and goes on with the next one.
+/// step is over; the host enumerates again and goes on with the next one. Only a stream of frames
+/// that the device moves again ([`Stream::frame`]) goes on itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UsbHostPlan {
@@ -77,6 +79,12 @@ pub struct Stream {
     /// Sends a zero-length packet after an OUT transfer that is a multiple of the packet size.
     #[serde(default)]
     pub zero_packet: bool,
+    /// Bytes of a frame, for a device that moves a frame again, from its start, when it was cut off
+    /// by a halt, a reset or a disconnect; the last frame is what is left. The step then goes on
+    /// after each of them with the frames that are missing. Transfers start over with the first of
+    /// `sizes`, which must make up one frame for OUT, and be one frame for a loopback.
+    #[serde(default)]
+    pub frame: Option<u64>,
     /// What happens on the way, in order of `after_bytes`.
     #[serde(default)]
     pub incidents: Vec<Incident>,
@@ -91,6 +99,7 @@ impl Stream {
             seed,
             offset: 0,
             zero_packet: false,
+            frame: None,
             incidents: Vec::new(),
         }
     }
@@ -122,9 +131,9 @@ pub enum Action {
     /// Before the next transfer begins: see [`Step::Halt`], on the endpoint of this step (of a
     /// loopback: the OUT endpoint).
     Halt,
-    /// Resets the bus, which ends the step.
+    /// Resets the bus, which ends the step if its stream has no [`Stream::frame`].
     Reset,
-    /// Unplugs the device for `ticks`, which ends the step.
+    /// Unplugs the device for `ticks`, with the same end.
     Disconnect {
         /// In ticks.
         ticks: Ticks,
@@ -162,6 +171,15 @@ pub enum PlanError {
         /// Index of the step.
         step: usize,
     },
+    /// Frames that transfers do not fit, or too many.
+    #[error(
+        "USB host step {step}: frame must be at least 1 and at least a {MAX_FRAMES}th of bytes, and \
+         what sizes add up to where data goes to the device"
+    )]
+    Frame {
+        /// Index of the step.
+        step: usize,
+    },
     /// Incidents out of order.
     #[error("USB host step {step}: incidents must be in order of after-bytes")]
     Incidents {
@@ -176,8 +194,8 @@ impl UsbHostPlan {
     /// # Errors
     /// [`PlanError`] names the first step that is wrong.
     pub fn check(&self) -> Result<(), PlanError> {
-        for (step, s) in self.steps.iter().enumerate() {
-            let (Step::BulkIn(s) | Step::BulkOut(s) | Step::Loopback(s)) = s else {
+        for (step, kind) in self.steps.iter().enumerate() {
+            let (Step::BulkIn(s) | Step::BulkOut(s) | Step::Loopback(s)) = kind else {
                 continue;
             };
             if s.bytes == 0 {
@@ -189,6 +207,17 @@ impl UsbHostPlan {
             }
             if s.bytes > 1 << 62 || s.offset > 1 << 62 {
                 return Err(PlanError::TooLong { step });
+            }
+            if let Some(frame) = s.frame {
+                let sum: u64 = s.sizes.iter().map(|size| u64::from(*size)).sum();
+                let fits = match kind {
+                    Step::BulkOut(_) => sum == frame,
+                    Step::Loopback(_) => sum == frame && s.sizes.len() == 1,
+                    _ => true,
+                };
+                if frame == 0 || s.bytes.div_ceil(frame) > MAX_FRAMES || !fits {
+                    return Err(PlanError::Frame { step });
+                }
             }
             if !s.incidents.is_sorted_by_key(|i| i.after_bytes) {
                 return Err(PlanError::Incidents { step });
@@ -263,6 +292,35 @@ mod tests {
             ..good.clone()
         };
         assert_eq!(plan(s).check(), Err(PlanError::TooLong { step: 1 }));
+        for (frame, sizes, kind) in [
+            (0, vec![10], Step::BulkIn as fn(Stream) -> Step),
+            (20, vec![10], Step::BulkOut),
+            (20, vec![10, 10], Step::Loopback),
+        ] {
+            let s = Stream {
+                frame: Some(frame),
+                sizes,
+                ..good.clone()
+            };
+            let plan = |s| UsbHostPlan {
+                speed: Speed::Super,
+                steps: vec![kind(s)],
+            };
+            assert_eq!(plan(s.clone()).check(), Err(PlanError::Frame { step: 0 }));
+            let fits = Stream {
+                frame: Some(10),
+                sizes: vec![10],
+                ..s.clone()
+            };
+            assert_eq!(plan(fits).check(), Ok(()));
+            let many = Stream {
+                frame: Some(10),
+                sizes: vec![10],
+                bytes: 11 << 20,
+                ..s
+            };
+            assert_eq!(plan(many).check(), Err(PlanError::Frame { step: 0 }));
+        }
         let incident = |after_bytes| Incident {
             after_bytes,
             action: Action::Reset,

@@ -51,6 +51,11 @@ impl UsbHostReport {
         sum
     }
 
+    /// IN bytes of all steps that came again, because their frames were cut off.
+    pub fn repeated(&self) -> u64 {
+        self.steps.iter().map(|s| s.received_cut).sum()
+    }
+
     /// Bytes sent in all steps.
     pub fn sent(&self) -> u64 {
         self.steps.iter().map(|s| s.sent).sum()
@@ -102,9 +107,18 @@ pub struct StepReport {
     /// Incidents of the plan that happened.
     pub incidents: u32,
     /// Of these, those on which a device's driver cancels what its function has queued: halt,
-    /// reset, disconnect. The stream has a gap there.
+    /// reset, disconnect.
     #[serde(default)]
     pub cuts: u32,
+    /// Incidents of the plan that did not happen, because the stream was over before.
+    #[serde(default)]
+    pub missed: u32,
+    /// Of the bytes received, those of frames that were cut off and therefore came again.
+    #[serde(default)]
+    pub received_cut: u64,
+    /// Of the bytes sent, those of frames that were cut off.
+    #[serde(default)]
+    pub sent_cut: u64,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -118,7 +132,7 @@ pub enum Outcome {
     Running,
     /// As planned.
     Complete,
-    /// By a reset or disconnect of the plan.
+    /// By a reset or disconnect of the plan, after which the stream does not go on.
     Interrupted,
     /// Otherwise; the report's errors say why.
     Failed,

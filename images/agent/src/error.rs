@@ -5,6 +5,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
 use staleline_protocol::plan::PlanError;
 
 /// The step that failed, on what, and why.
@@ -38,6 +39,12 @@ pub enum Error {
         /// What would provide it.
         hint: &'static str,
     },
+    /// The kernel does not tell how a transfer ended.
+    #[error("the transfer of {what} ended before its fence could be looked at")]
+    Untold {
+        /// The buffer.
+        what: String,
+    },
     /// Something did not happen.
     #[error("waited {seconds} s of guest time for {what}")]
     Timeout {
@@ -57,6 +64,27 @@ pub enum Error {
     /// The plan asks for the impossible.
     #[error("the plan cannot be carried out: {0}")]
     Plan(#[from] PlanError),
+}
+
+/// Errors with which the kernel cancels what a gadget's function has queued: on a reset or
+/// disconnection, for a released endpoint, for a request that is taken back (`dwc3_remove_requests`,
+/// `dwc3_gadget_ep_cleanup_cancelled_requests` in drivers/usb/dwc3/gadget.c).
+const CANCELLED: [Errno; 3] = [Errno::SHUTDOWN, Errno::PIPE, Errno::CONNRESET];
+
+/// Whether a transfer that ended with this error was cancelled, and can be tried again.
+pub fn is_cancelled(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    CANCELLED.iter().any(|e| code == Some(e.raw_os_error()))
+}
+
+impl Error {
+    /// Whether it tells of a transfer that was cancelled, and can be tried again.
+    pub fn is_cancelled(&self) -> bool {
+        match self {
+            Error::File { source, .. } | Error::Call { source, .. } => is_cancelled(source),
+            _ => false,
+        }
+    }
 }
 
 /// Adds what was tried to a plain I/O error.

@@ -7,6 +7,7 @@
 mod boot;
 mod dmabuf;
 mod error;
+mod fence;
 mod iio;
 mod ktap;
 mod pagemap;

@@ -139,6 +139,34 @@ pub fn dma_buf_sync(dmabuf: BorrowedFd<'_>, flags: u64) -> io::Result<()> {
     unsafe { call(dmabuf, uapi::DMA_BUF_SYNC, &mut request) }.map(drop)
 }
 
+/// `DMA_BUF_IOCTL_EXPORT_SYNC_FILE`: the fences that have not signalled yet, of readers and writers.
+pub fn export_sync_file(dmabuf: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut request = uapi::DmaBufExportSyncFile {
+        flags: (uapi::DMA_BUF_SYNC_READ | uapi::DMA_BUF_SYNC_WRITE) as u32,
+        fd: -1,
+    };
+    // SAFETY: takes a pointer to this structure and stores a new descriptor in it.
+    unsafe {
+        call(dmabuf, uapi::DMA_BUF_EXPORT_SYNC_FILE, &mut request)?;
+        own(request.fd)
+    }
+}
+
+/// `SYNC_IOC_FILE_INFO` on a sync file of at most 4 fences.
+pub fn sync_file_fences(file: impl AsFd) -> io::Result<Vec<uapi::SyncFenceInfo>> {
+    let mut fences = [uapi::SyncFenceInfo::default(); 4];
+    let mut request = uapi::SyncFileInfo {
+        num_fences: 4,
+        sync_fence_info: std::ptr::from_mut(&mut fences).expose_provenance() as u64,
+        ..uapi::SyncFileInfo::default()
+    };
+    // SAFETY: takes a pointer to this structure, and fills no more fences than there is room for;
+    // any bits make a `SyncFenceInfo`.
+    unsafe { call(file.as_fd(), uapi::SYNC_FILE_INFO, &mut request) }?;
+    let count = usize::try_from(request.num_fences).unwrap_or(usize::MAX);
+    Ok(fences.into_iter().take(count).collect())
+}
+
 /// `DMA_HEAP_IOCTL_ALLOC` on a heap.
 pub fn heap_alloc(heap: impl AsFd, bytes: u64) -> io::Result<OwnedFd> {
     let mut request = uapi::DmaHeapAllocation {
@@ -166,6 +194,28 @@ pub fn udmabuf_create(device: impl AsFd, memfd: BorrowedFd<'_>, bytes: u64) -> i
     unsafe {
         let fd = call(device.as_fd(), uapi::UDMABUF_CREATE, &mut request)?;
         own(fd)
+    }
+}
+
+/// Does `work` before all other threads, those of interrupt handlers included, but for the time
+/// that it blocks.
+pub fn before_others<T>(work: impl FnOnce() -> T) -> io::Result<T> {
+    schedule(libc::SCHED_FIFO, 99)?;
+    let result = work();
+    schedule(libc::SCHED_OTHER, 0)?;
+    Ok(result)
+}
+
+fn schedule(policy: c_int, priority: c_int) -> io::Result<()> {
+    // SAFETY: 0 is the calling thread; `struct sched_param` is an int, and read only. Not by way of
+    // the function of this name: musl's only says that it does not exist.
+    let result = unsafe {
+        let param = &raw const priority;
+        libc::syscall(libc::SYS_sched_setscheduler, 0, policy, param)
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

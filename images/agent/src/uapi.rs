@@ -15,6 +15,10 @@ pub const IIO_DMABUF_DETACH: Opcode = opcode::write::<c_int>(b'i', 0x93);
 pub const IIO_DMABUF_ENQUEUE: Opcode = opcode::write::<IioDmabuf>(b'i', 0x94);
 /// dma-buf.h: start or end of a CPU access.
 pub const DMA_BUF_SYNC: Opcode = opcode::write::<DmaBufSync>(b'b', 0);
+/// dma-buf.h: the fences of a DMABUF as a sync file.
+pub const DMA_BUF_EXPORT_SYNC_FILE: Opcode = opcode::read_write::<DmaBufExportSyncFile>(b'b', 2);
+/// sync_file.h: what is known of a sync file's fences.
+pub const SYNC_FILE_INFO: Opcode = opcode::read_write::<SyncFileInfo>(b'>', 4);
 /// dma-heap.h: allocate.
 pub const DMA_HEAP_ALLOC: Opcode = opcode::read_write::<DmaHeapAllocation>(b'H', 0);
 /// udmabuf.h: make a DMABUF of a memfd.
@@ -52,6 +56,50 @@ pub const DMA_BUF_SYNC_READ: u64 = 1;
 pub const DMA_BUF_SYNC_WRITE: u64 = 2;
 /// dma-buf.h: the access is over; without it, it starts.
 pub const DMA_BUF_SYNC_END: u64 = 4;
+
+/// dma-buf.h `struct dma_buf_export_sync_file`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct DmaBufExportSyncFile {
+    /// Fences that somebody must wait for who wants to read (1) or write (2).
+    pub flags: u32,
+    /// Out: the sync file.
+    pub fd: c_int,
+}
+
+/// sync_file.h `struct sync_fence_info`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SyncFenceInfo {
+    /// Name of the timeline.
+    pub obj_name: [u8; 32],
+    /// Name of the driver.
+    pub driver_name: [u8; 32],
+    /// 0: not signalled; 1: signalled; negative: signalled with this error.
+    pub status: i32,
+    /// None defined.
+    pub flags: u32,
+    /// When it signalled.
+    pub timestamp_ns: u64,
+}
+
+/// sync_file.h `struct sync_file_info`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SyncFileInfo {
+    /// Out: its name.
+    pub name: [u8; 32],
+    /// Out: of all fences together, as in [`SyncFenceInfo`].
+    pub status: i32,
+    /// None defined.
+    pub flags: u32,
+    /// In: room for so many; out: so many there are.
+    pub num_fences: u32,
+    /// Must be 0.
+    pub pad: u32,
+    /// Address of an array of [`SyncFenceInfo`].
+    pub sync_fence_info: u64,
+}
 
 /// dma-heap.h `struct dma_heap_allocation_data`.
 #[repr(C)]
@@ -110,6 +158,8 @@ mod tests {
         assert_eq!(IIO_DMABUF_DETACH, 0x4004_6993);
         assert_eq!(IIO_DMABUF_ENQUEUE, 0x4010_6994);
         assert_eq!(DMA_BUF_SYNC, 0x4008_6200);
+        assert_eq!(DMA_BUF_EXPORT_SYNC_FILE, 0xc008_6202);
+        assert_eq!(SYNC_FILE_INFO, 0xc038_3e04);
         assert_eq!(DMA_HEAP_ALLOC, 0xc018_4800);
         assert_eq!(UDMABUF_CREATE, 0x4018_7542);
         assert_eq!(FFS_DMABUF_ATTACH, 0x4004_6783);
@@ -124,6 +174,10 @@ mod tests {
         assert_eq!(size_of::<DmaHeapAllocation>(), 24);
         assert_eq!(offset_of!(DmaHeapAllocation, fd), 8);
         assert_eq!(offset_of!(DmaHeapAllocation, heap_flags), 16);
+        assert_eq!(size_of::<SyncFenceInfo>(), 80);
+        assert_eq!(offset_of!(SyncFenceInfo, status), 64);
+        assert_eq!(size_of::<SyncFileInfo>(), 56);
+        assert_eq!(offset_of!(SyncFileInfo, sync_fence_info), 48);
         assert_eq!(size_of::<UdmabufCreate>(), 24);
         assert_eq!(offset_of!(UdmabufCreate, offset), 8);
         assert_eq!(size_of::<FfsDmabufTransfer>(), 16);

@@ -75,6 +75,9 @@ pub struct Transfer {
     /// Whether user space brackets its own accesses with `DMA_BUF_IOCTL_SYNC`; on device-to-device
     /// paths, whether it uses SYNC between the devices as a work-around.
     pub cpu_sync: bool,
+    /// Whether the USB host will cut transfers off: then user space looks at how each one ended
+    /// before it goes on with its buffer, and moves a frame again whose transfer was cancelled.
+    pub resume: bool,
 }
 
 impl Transfer {
@@ -201,6 +204,7 @@ mod tests {
                 frame_bytes: 8192,
                 last_frame_bytes: Some(1000),
                 cpu_sync: true,
+                resume: false,
             }),
         }
     }

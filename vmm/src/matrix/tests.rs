@@ -74,7 +74,7 @@ fn settings_tell_cells_apart() {
         scenarios = ["iio-capture"]
         set = ["snoop-write=allocate", "board.dmac.port=hpc"]
         [[group]]
-        scenarios = ["iio-capture"]
+        scenarios = ["iio-to-usb"]
         set = ['usb.incidents=[{after-bytes=1,action="halt"}]']
         expect = "any"
         [[group]]
@@ -84,7 +84,7 @@ fn settings_tell_cells_apart() {
         names(text),
         [
             "iio-capture.base.system.zynqmp.s1.snoop-write=allocate.board_dmac_port=hpc",
-            "iio-capture.base.system.zynqmp.s1.usb_incidents=__after-bytes=1_action=_ha",
+            "iio-to-usb.base.system.zynqmp.s1.usb_incidents=__after-bytes=1_action=_ha",
             "boot.base.zynqmp.s1",
         ]
     );

@@ -130,7 +130,7 @@ fn data(result: &RunResult) -> Case {
         format!(
             "{}: {} of {} bytes checked, {} corrupt{}",
             end.name,
-            end.checked,
+            end.covered(),
             data.planned,
             end.corrupt,
             at.unwrap_or_default()

@@ -390,9 +390,13 @@ fn finish(r: &RunResult) -> String {
         Verdict::Fail | Verdict::InfraError => ERROR,
     };
     let m = &r.maintenance;
+    let again = match r.data.ends.iter().map(|e| e.repeated).sum() {
+        0 => String::new(),
+        n => format!(", {} again", count(n, "byte")),
+    };
     let _ = writeln!(
         text,
-        "{style}{}{style:#} {}: {} of {} bytes checked, {} corrupt; {}; maintenance on {} \
+        "{style}{}{style:#} {}: {} of {} bytes checked{again}, {} corrupt; {}; maintenance on {} \
          operations: {} lines needed, {} redundant; cache {}, seed {}, run {}, {}.{:03} s",
         r.verdict.name(),
         r.scenario,

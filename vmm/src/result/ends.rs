@@ -36,6 +36,8 @@ pub fn usb_host(extra: &BTreeMap<String, serde_json::Value>) -> Option<UsbHostRe
 #[derive(Deserialize)]
 struct Checked {
     checked: u64,
+    #[serde(default)]
+    repeated: u64,
     corrupt: u64,
     first_corrupt: Option<u64>,
 }
@@ -51,9 +53,9 @@ pub fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&Soc
             name: stream.name.clone(),
             required: false,
             checked: stream.checked,
+            repeated: 0,
             corrupt: stream.corrupt,
             first_corrupt: stream.first_corrupt,
-            displaced: 0,
         });
     }
     for (name, value) in soc.iter().flat_map(|s| &s.extra) {
@@ -62,9 +64,9 @@ pub fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&Soc
                 name: name.clone(),
                 required: false,
                 checked: found.checked,
+                repeated: found.repeated,
                 corrupt: found.corrupt,
                 first_corrupt: found.first_corrupt,
-                displaced: 0,
             });
         }
     }
@@ -74,9 +76,9 @@ pub fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&Soc
             name: must.into(),
             required: true,
             checked: 0,
+            repeated: 0,
             corrupt: 0,
             first_corrupt: None,
-            displaced: 0,
         });
     }
     for end in &mut ends {
@@ -84,17 +86,10 @@ pub fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&Soc
     }
     // A source checks nothing and is no end.
     ends.retain(|e| e.required || e.checked > 0 || e.corrupt > 0);
-    let host = soc.and_then(|soc| usb_host(&soc.extra));
-    if host.is_some_and(|host| host.steps.iter().any(|step| step.cuts > 0)) {
-        for end in &mut ends {
-            end.displaced = std::mem::take(&mut end.corrupt);
-            end.first_corrupt = None;
-        }
-    }
     let required = ends.iter().filter(|e| e.required);
     Data {
         planned: transfer.total_bytes(),
-        bytes: required.map(|e| e.checked).min().unwrap_or(0),
+        bytes: required.map(End::covered).min().unwrap_or(0),
         corrupt_bytes: ends.iter().map(|e| e.corrupt).sum(),
         first_corrupt: ends.iter().find_map(|e| e.first_corrupt),
         ends,
@@ -106,9 +101,9 @@ fn user(transfer: &Transfer, reports: &[Report]) -> End {
         name: USER.into(),
         required: false,
         checked: 0,
+        repeated: 0,
         corrupt: 0,
         first_corrupt: None,
-        displaced: 0,
     };
     // A frame counts once, and only for as many bytes as it has: what is checked twice does not
     // make up for what was not checked.
@@ -182,6 +177,13 @@ mod tests {
         assert_eq!(
             (data.bytes, data.corrupt_bytes, data.first_corrupt),
             (61_200, 3, Some(8))
+        );
+        // What came twice does not make up for what did not come.
+        let host = soc.extra.get_mut("usb-host").unwrap();
+        host["repeated"] = 200.into();
+        assert_eq!(
+            collect(plan.transfer.as_ref(), &[], Some(&soc)).bytes,
+            61_000
         );
     }
 }

@@ -249,7 +249,7 @@ pub struct Diagnostic {
 pub struct Data {
     /// Bytes the scenario moves.
     pub planned: u64,
-    /// Bytes checked by the end that checked least, of those that must check.
+    /// Bytes checked by the end that checked least, of those that must check, each once.
     pub bytes: u64,
     /// Wrong bytes at all ends together.
     pub corrupt_bytes: u64,
@@ -268,14 +268,20 @@ pub struct End {
     pub required: bool,
     /// Bytes checked.
     pub checked: u64,
-    /// Of these, wrong ones.
+    /// Of these, bytes of frames that the USB host cut off, which came again.
+    #[serde(default)]
+    pub repeated: u64,
+    /// Of those checked, wrong ones.
     pub corrupt: u64,
     /// Stream offset of the first wrong one.
     pub first_corrupt: Option<u64>,
-    /// Bytes that are not those planned, but prove nothing: the scenario had the USB host break
-    /// transfers off, and what the guest had queued then is missing from the stream.
-    #[serde(default)]
-    pub displaced: u64,
+}
+
+impl End {
+    /// Bytes of the stream checked, each once.
+    pub fn covered(&self) -> u64 {
+        self.checked.saturating_sub(self.repeated)
+    }
 }
 
 /// Cache maintenance by virtual address to the PoC.

@@ -6,6 +6,7 @@
 //! what they are about. Without evidence, anything that kept the run from checking what it set out to check makes it an infrastructure
 //! error, never a failure and never a pass.
 
+use staleline_devices::usb::report::UsbHostReport;
 use staleline_protocol::report::Report;
 
 use super::{RunResult, Verdict, ends};
@@ -111,6 +112,14 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
         found.push("the console log is too large to be read to its end".into());
     }
     data_missing(result, &mut found);
+    for step in host(result).iter().flat_map(|host| &host.steps) {
+        if step.missed > 0 {
+            found.push(format!(
+                "{} of the scenario's usb.incidents did not happen, as the stream was over before",
+                step.missed
+            ));
+        }
+    }
     match &result.machine {
         None => found.push("the engine left no report of the machine".into()),
         Some(machine) => found.extend(
@@ -136,20 +145,20 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
 /// Entries of each list that are told.
 const TOLD: usize = 5;
 
+/// What the USB host tells, if there was one.
+fn host(result: &RunResult) -> Option<UsbHostReport> {
+    ends::usb_host(&result.machine.as_ref()?.extra)
+}
+
 fn data_missing(result: &RunResult, found: &mut Vec<String>) {
     let before = found.len();
     for end in &result.data.ends {
-        if end.required && end.checked < result.data.planned {
+        if end.required && end.covered() < result.data.planned {
             found.push(format!(
                 "{} checked {} of {} bytes",
-                end.name, end.checked, result.data.planned
-            ));
-        }
-        if end.displaced > 0 {
-            found.push(format!(
-                "{} of {} bytes checked at {} are not those planned, which proves nothing: the \
-                 scenario had the USB host break transfers off, and what was queued is lost",
-                end.displaced, end.checked, end.name
+                end.name,
+                end.covered(),
+                result.data.planned
             ));
         }
     }
@@ -157,16 +166,15 @@ fn data_missing(result: &RunResult, found: &mut Vec<String>) {
         return;
     }
     // The host may know why.
-    let extra = result.machine.as_ref().map(|m| &m.extra);
-    let Some(host) = extra.and_then(ends::usb_host) else {
+    let Some(host) = host(result) else {
         return;
     };
     let steps = host.steps.iter().enumerate();
     for (n, step) in steps.filter(|(_, step)| step.cuts > 0).take(TOLD) {
         found.push(format!(
-            "USB host: step {n}: {} bytes sent and {} received, with {} of the scenario's halts, \
-             resets and disconnects on the way",
-            step.sent, step.received.bytes, step.cuts
+            "USB host: step {n}: {} bytes sent and {} received, of these {} and {} in frames that \
+             {} of the scenario's halts, resets and disconnects cut off",
+            step.sent, step.received.bytes, step.sent_cut, step.received_cut, step.cuts
         ));
     }
     let errors = host.errors.iter().take(TOLD);

@@ -202,14 +202,14 @@ impl Scenario {
         Plan {
             schema: plan::SCHEMA,
             seed: self.seed,
-            transfer: self.transfer.as_ref().map(Transfer::plan),
+            transfer: self.transfer.as_ref().map(|t| t.plan(&self.usb)),
         }
     }
 }
 
 impl Transfer {
     /// As the guest agent is told.
-    pub fn plan(&self) -> plan::Transfer {
+    pub fn plan(&self, usb: &UsbSettings) -> plan::Transfer {
         plan::Transfer {
             path: self.path,
             exporter: self.exporter,
@@ -219,6 +219,7 @@ impl Transfer {
             frame_bytes: self.frame_bytes,
             last_frame_bytes: self.last_frame_bytes,
             cpu_sync: self.cpu_sync,
+            resume: usb.cuts(),
         }
     }
 }

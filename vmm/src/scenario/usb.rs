@@ -20,6 +20,13 @@ pub struct UsbSettings {
     pub incidents: Vec<Incident>,
 }
 
+impl UsbSettings {
+    /// Whether the host breaks transfers off, so that frames are moved again.
+    pub fn cuts(&self) -> bool {
+        self.incidents.iter().any(|i| i.action.cuts())
+    }
+}
+
 /// Entries of each list in [`UsbSettings`].
 pub const MAX_ENTRIES: usize = 1024;
 
@@ -47,13 +54,24 @@ pub fn check(usb: &UsbSettings, transfer: Option<&Transfer>) -> Result<(), Strin
         }
     }
     let Some(t) = transfer.filter(|t| t.path.uses_usb()) else {
-        return Ok(());
+        return if usb.incidents.is_empty() {
+            Ok(())
+        } else {
+            Err("usb.incidents needs a transfer.path over USB".into())
+        };
     };
     if let Some(last) = t.last_frame_bytes.filter(|last| *last > t.frame_bytes) {
         return Err(format!(
             "transfer.last-frame-bytes = {last} must be at most transfer.frame-bytes ({}) on a \
              path over USB: the host's transfers are for so many",
             t.frame_bytes
+        ));
+    }
+    let total = t.plan(usb).total_bytes();
+    if let Some(late) = usb.incidents.iter().find(|i| i.after_bytes >= total) {
+        return Err(format!(
+            "usb.incidents: after-bytes = {} never comes, as {total} bytes are moved in all",
+            late.after_bytes
         ));
     }
     let broken = usb
@@ -83,7 +101,7 @@ pub fn host_plan(usb: &UsbSettings, transfer: Option<&Transfer>, seed: u64) -> U
             // The scenario's limits keep a frame far below 4 GiB.
             let frame = u32::try_from(t.frame_bytes).unwrap_or(u32::MAX);
             let stream = Stream {
-                bytes: t.plan().total_bytes(),
+                bytes: t.plan(usb).total_bytes(),
                 sizes: match (usb.sizes.as_slice(), t.path) {
                     ([], _) => vec![frame],
                     (sizes, DataPath::UsbToIio) => tiles(frame, sizes),
@@ -92,6 +110,7 @@ pub fn host_plan(usb: &UsbSettings, transfer: Option<&Transfer>, seed: u64) -> U
                 seed,
                 offset: 0,
                 zero_packet: false,
+                frame: usb.cuts().then_some(t.frame_bytes),
                 incidents: usb.incidents.clone(),
             };
             vec![match t.path {
@@ -163,6 +182,16 @@ mod tests {
                 r#"usb.incidents=[{after-bytes=2,action="halt"},{after-bytes=1,action="reset"}]"#,
                 "order",
             ),
+            (
+                "iio-to-usb",
+                r#"usb.incidents=[{after-bytes=61200,action="halt"}]"#,
+                "61200 bytes are moved in all",
+            ),
+            (
+                "iio-capture",
+                r#"usb.incidents=[{after-bytes=0,action="halt"}]"#,
+                "over USB",
+            ),
         ] {
             let e = set(scenario, &[setting]).unwrap_err();
             assert!(e.contains(why), "{scenario} {setting}: {e}");
@@ -185,6 +214,25 @@ mod tests {
             panic!("{plan:?}")
         };
         assert_eq!(stream.sizes, [8192, 3848]);
+    }
+
+    #[test]
+    fn cuts_have_both_sides_move_frames_again() {
+        for (action, cuts) in [(r#""reset""#, true), ("{pause={ticks=1}}", false)] {
+            for path in ["iio-to-usb", "usb-to-iio", "usb-loopback"] {
+                let incident = format!("usb.incidents=[{{after-bytes=1,action={action}}}]");
+                let scenario = set(path, &[&incident]).unwrap();
+                let transfer = scenario.transfer.as_ref().unwrap();
+                assert_eq!(scenario.plan().transfer.unwrap().resume, cuts);
+                let plan = host_plan(&scenario.usb, Some(transfer), 1);
+                let [Step::BulkIn(s) | Step::BulkOut(s) | Step::Loopback(s)] = &plan.steps[..]
+                else {
+                    panic!("{plan:?}")
+                };
+                assert_eq!(s.frame, cuts.then_some(transfer.frame_bytes));
+                plan.check().unwrap();
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,9 @@
 #[allow(dead_code, reason = "shared with `boots`, which uses all of it")]
 mod support;
 
+mod incidents;
+mod sizes;
+
 use staleline::result::{Party, RunResult, Verdict};
 use staleline_devices::coherency::hazard::HazardKind;
 
@@ -195,8 +198,8 @@ const SMALL: [&str; 4] = [
 
 /// Suppresses each maintenance operation of the patched run in turn: what was needed is missed, what
 /// was not is not. Where the exporter makes no difference to that, the second half is left out.
-fn score(scenario: &str, case: Case, redundant_too: bool) {
-    let whole = go(scenario, PATCHED, case, &SMALL).passes();
+fn score(scenario: &str, case: Case, settings: &[&str], redundant_too: bool) {
+    let whole = go(scenario, PATCHED, case, settings).passes();
     let operations: Vec<_> = whole
         .maintenance
         .operations
@@ -206,7 +209,7 @@ fn score(scenario: &str, case: Case, redundant_too: bool) {
         .collect();
     let wrong: Vec<_> = side_by_side(&operations, |(number, needed)| {
         let drop = format!("drop-maintenance=@{number}");
-        let result = go(scenario, PATCHED, case, &[&SMALL[..], &[&drop]].concat()).result();
+        let result = go(scenario, PATCHED, case, &[settings, &[&drop]].concat()).result();
         assert!(result.drop_maintenance.as_ref().unwrap().happened);
         if *needed {
             let flagged = result.verdict == Verdict::Fail && !result.hazards.is_empty();
@@ -234,7 +237,7 @@ fn score_all_exporters(scenario: &str) {
             exporter,
             ..ORDINARY
         };
-        score(scenario, case, exporter == ORDINARY.exporter);
+        score(scenario, case, &SMALL, exporter == ORDINARY.exporter);
     }
 }
 

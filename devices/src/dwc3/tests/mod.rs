@@ -3,6 +3,7 @@
 
 mod control;
 mod misuse;
+mod resume;
 mod session;
 
 use proptest::prelude::*;

@@ -7,7 +7,8 @@ use std::io::Write;
 use staleline_protocol::pattern::Mismatch;
 use staleline_protocol::report::Report;
 
-use super::{Job, data_outcome};
+use super::resume::ATTEMPTS;
+use super::{Frame, Job, data_outcome};
 use crate::error::Error;
 use crate::ktap::Subtests;
 use crate::usb::Gadget;
@@ -18,13 +19,8 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
     let gadget = phases.phase(|_| Gadget::bring_up())?;
     let seen = phases.phase(|p| {
         let mut seen = Mismatch::default();
-        let mut buf = Vec::new();
         for frame in job.frames() {
-            // A frame is at most a buffer, which fits in memory or could not have been planned.
-            buf.resize(usize::try_from(frame.bytes).unwrap_or(usize::MAX), 0);
-            buf = gadget.bulk_out.receive(buf)?;
-            let found = job.pattern.check(frame.position, &buf);
-            buf = gadget.bulk_in.send(buf)?;
+            let found = echo(job, &gadget, frame)?;
             p.report(&Report::Data {
                 frame: frame.number,
                 buffer: 0,
@@ -38,4 +34,24 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
     })?;
     phases.result(&data_outcome(&seen));
     Ok(seen)
+}
+
+/// Receives a frame, checks it and sends it back. If the host cuts that off, it starts over.
+fn echo(job: Job<'_>, gadget: &Gadget, frame: Frame) -> Result<Mismatch, Error> {
+    // A frame is at most a buffer, which fits in memory or could not have been planned.
+    let bytes = usize::try_from(frame.bytes).unwrap_or(usize::MAX);
+    let mut attempts = 0;
+    loop {
+        let result = gadget.bulk_out.receive(vec![0; bytes]).and_then(|buf| {
+            let found = job.pattern.check(frame.position, &buf);
+            gadget.bulk_in.send(buf).map(|_| found)
+        });
+        match result {
+            Err(e) if job.transfer.resume && e.is_cancelled() && attempts < ATTEMPTS => {
+                attempts += 1;
+                gadget.wait_until_enabled()?;
+            }
+            other => return other,
+        }
+    }
 }

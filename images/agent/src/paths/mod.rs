@@ -16,6 +16,7 @@ mod capture;
 mod loopback;
 mod playback;
 mod relay;
+mod resume;
 
 /// What every path needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +129,7 @@ mod tests {
             frame_bytes: 4096,
             last_frame_bytes: Some(8),
             cpu_sync: true,
+            resume: false,
         };
         let job = Job {
             transfer: &transfer,

@@ -8,12 +8,14 @@
 //!
 //! With `cpu_sync` it helps out the way programs can today: wait for the first device, claim and
 //! release a CPU access that never happens, and only then queue the buffer to the second.
+//!
+//! With `resume` it looks at how each transfer over USB ended: see [`super::resume`].
 
 use std::io::Write;
 
 use staleline_protocol::pattern::Mismatch;
 
-use super::Job;
+use super::{Job, resume};
 use crate::dmabuf::{Access, DmaBuf, Fences};
 use crate::error::Error;
 use crate::iio::{Direction, IioBuffer};
@@ -25,7 +27,7 @@ pub const PHASES: [&str; 5] = ["devices", "gadget", "buffers", "transfer", "tear
 type Queue<'a> = &'a dyn Fn(&DmaBuf, u64) -> Result<(), Error>;
 
 /// The work-around's pretended access.
-fn pretend(buffer: &DmaBuf, access: Access) -> Result<(), Error> {
+pub fn pretend(buffer: &DmaBuf, access: Access) -> Result<(), Error> {
     buffer.cpu_access(access, true)?.end()
 }
 
@@ -55,6 +57,11 @@ fn relay(
             queue(first, next)?;
         }
     }
+    finish(buffers)
+}
+
+/// Waits until all devices are done.
+fn finish(buffers: &[DmaBuf]) -> Result<(), Error> {
     buffers
         .iter()
         .try_for_each(|buffer| buffer.wait(Fences::All))
@@ -89,6 +96,10 @@ pub fn iio_to_usb<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Resul
         Ok(buffers)
     })?;
     phases.phase(|_| {
+        if job.transfer.resume {
+            resume::to_usb(job, &buffers, &iio, &gadget)?;
+            return finish(&buffers);
+        }
         relay(
             job,
             &buffers,
@@ -124,6 +135,10 @@ pub fn usb_to_iio<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Resul
         Ok(buffers)
     })?;
     phases.phase(|_| {
+        if job.transfer.resume {
+            resume::from_usb(job, &buffers, &iio, &gadget)?;
+            return finish(&buffers);
+        }
         relay(
             job,
             &buffers,

@@ -73,12 +73,14 @@ pub const EVENT_BYTES: usize = 12;
 pub enum Event {
     /// The host selected the configuration.
     Enable,
+    /// The configuration is no longer selected: reset, disconnection, unbinding.
+    Disable,
     /// A control request for this function.
     Setup {
         /// Its data stage goes to the host (bit 7 of bmRequestType).
         to_host: bool,
     },
-    /// Bind, unbind, disable, suspend, resume.
+    /// Bind, suspend, resume.
     Other,
 }
 
@@ -86,6 +88,7 @@ impl Event {
     /// Decodes one event of [`EVENT_BYTES`]: the setup packet, then the type.
     pub fn parse(event: &[u8]) -> Self {
         match (event.first(), event.get(8)) {
+            (_, Some(1 | 3)) => Event::Disable,
             (_, Some(2)) => Event::Enable,
             (Some(request_type), Some(4)) => Event::Setup {
                 to_host: request_type & 0x80 != 0,
@@ -149,6 +152,10 @@ mod tests {
         assert_eq!(Event::parse(&event), Event::Other);
         event[8] = 2;
         assert_eq!(Event::parse(&event), Event::Enable);
+        for gone in [1, 3] {
+            event[8] = gone;
+            assert_eq!(Event::parse(&event), Event::Disable);
+        }
         event[8] = 4;
         event[0] = 0xc1;
         assert_eq!(Event::parse(&event), Event::Setup { to_host: true });

@@ -2,6 +2,7 @@
 //! A USB gadget with one FunctionFS function (Documentation/usb/gadget_configfs.rst,
 //! Documentation/usb/functionfs.rst): one bulk IN and one bulk OUT endpoint.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -30,8 +31,8 @@ const HOST_SECONDS: u64 = 30;
 /// A configured gadget. It stays bound until power-off.
 #[derive(Debug)]
 pub struct Gadget {
-    // Closing ep0 would take the function down.
-    _ep0: File,
+    // Closing it would take the function down.
+    ep0: Ep0,
     /// To the host.
     pub bulk_in: Endpoint,
     /// From the host.
@@ -73,9 +74,31 @@ impl Gadget {
         let gadget = Gadget {
             bulk_in: endpoint(descriptors::BULK_IN)?,
             bulk_out: endpoint(descriptors::BULK_OUT)?,
-            _ep0: wait_until_enabled(ep0)?,
+            ep0: Ep0 {
+                file: ep0,
+                enabled: Cell::new(false),
+            },
         };
+        gadget.wait_until_enabled()?;
         Ok(gadget)
+    }
+
+    /// Waits until the host has configured the gadget, if it is not configured as far as is known.
+    pub fn wait_until_enabled(&self) -> Result<(), Error> {
+        loop {
+            let enabled = self.ep0.enabled.get();
+            let patience = if enabled { 0 } else { HOST_SECONDS };
+            match (self.ep0.look(patience)?, enabled) {
+                (true, _) => {}
+                (false, true) => return Ok(()),
+                (false, false) => {
+                    return Err(Error::Timeout {
+                        what: "the USB host to configure the gadget".into(),
+                        seconds: HOST_SECONDS,
+                    });
+                }
+            }
+        }
     }
 }
 
@@ -191,35 +214,44 @@ fn describe(root: &Path) -> Result<(), Error> {
     symlink(&function, &link).file("link", link)
 }
 
-/// Reads events from endpoint 0 until the host has enabled the function.
-fn wait_until_enabled(mut ep0: File) -> Result<File, Error> {
-    const PATH: &str = "/dev/ffs/ep0";
-    let timeout = Timespec {
-        tv_sec: HOST_SECONDS.cast_signed(),
-        tv_nsec: 0,
-    };
-    loop {
-        let mut fd = [PollFd::new(&ep0, PollFlags::IN)];
+/// Endpoint 0: events.
+#[derive(Debug)]
+struct Ep0 {
+    file: File,
+    /// The configuration is selected, as far as events have been read.
+    enabled: Cell<bool>,
+}
+
+impl Ep0 {
+    /// Reads and answers events, after a wait for them of at most `seconds`. False if there were none.
+    fn look(&self, seconds: u64) -> Result<bool, Error> {
+        const PATH: &str = "/dev/ffs/ep0";
+        let timeout = Timespec {
+            tv_sec: seconds.cast_signed(),
+            tv_nsec: 0,
+        };
+        let mut fd = [PollFd::new(&self.file, PollFlags::IN)];
         if rustix::event::poll(&mut fd, Some(&timeout)).call("poll", PATH)? == 0 {
-            return Err(Error::Timeout {
-                what: "the USB host to configure the gadget".into(),
-                seconds: HOST_SECONDS,
-            });
+            return Ok(false);
         }
         let mut events = [0; 4 * descriptors::EVENT_BYTES];
-        let n = ep0.read(&mut events).file("read events from", PATH)?;
+        let n = (&self.file)
+            .read(&mut events)
+            .file("read events from", PATH)?;
         for event in events[..n].chunks_exact(descriptors::EVENT_BYTES) {
             match descriptors::Event::parse(event) {
-                descriptors::Event::Enable => return Ok(ep0),
-                descriptors::Event::Setup { to_host } => stall(&mut ep0, to_host),
+                descriptors::Event::Enable => self.enabled.set(true),
+                descriptors::Event::Disable => self.enabled.set(false),
+                descriptors::Event::Setup { to_host } => stall(&self.file, to_host),
                 descriptors::Event::Other => {}
             }
         }
+        Ok(true)
     }
 }
 
 /// Refuses a control request: I/O in the wrong direction stalls the endpoint.
-fn stall(ep0: &mut File, to_host: bool) {
+fn stall(mut ep0: &File, to_host: bool) {
     // The stall itself is reported as an error (EL2HLT).
     let _ = if to_host {
         ep0.read(&mut [])
