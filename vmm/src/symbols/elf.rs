@@ -93,9 +93,19 @@ fn relative(file: &str, root: Option<&Path>) -> String {
     let top = parts.iter().position(|p| {
         p.starts_with("linux-") || p == "linux" || p.starts_with("rustc-") || p == "rustc"
     });
-    match top {
-        Some(i) if i + 1 < parts.len() => parts[i + 1..].join("/"),
-        _ => path.display().to_string(),
+    let Some(mut inner) = top.and_then(|i| parts.get(i + 1..)) else {
+        return path.display().to_string();
+    };
+    // Rust's own releases name the commit they were built from: `/rustc/59807616.../library/...`.
+    if let [commit, rest @ ..] = inner
+        && commit.len() == 40
+        && commit.chars().all(|c| c.is_ascii_hexdigit())
+    {
+        inner = rest;
+    }
+    match inner {
+        [] => path.display().to_string(),
+        _ => inner.join("/"),
     }
 }
 
@@ -130,6 +140,10 @@ mod tests {
         );
         let rust = "/usr/src/rustc-1.96.0/library/core/src/x.rs";
         assert_eq!(relative(rust, None), "library/core/src/x.rs");
+        let commit = "59807616e1fa2540724bfbac14d7976d7e4a3860";
+        let rustup = format!("/rustc/{commit}/library/core/src/x.rs");
+        assert_eq!(relative(&rustup, None), "library/core/src/x.rs");
+        assert_eq!(relative("/usr/src/linux", None), "/usr/src/linux");
         assert_eq!(relative("/home/me/x.rs", None), "/home/me/x.rs");
         assert_eq!(
             relative("./include/linux/gfp.h", root),
