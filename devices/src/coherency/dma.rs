@@ -63,9 +63,7 @@ impl Domain {
                 }
             }
         }
-        if self.lines.line(number).flags & (IN_FLIGHT_WRITE | IN_FLIGHT_READ) != 0 {
-            self.check_ownership(number, bytes, true, who);
-        }
+        self.check_ownership(number, bytes, true, who);
     }
 
     fn non_snooping_write(&mut self, number: u64, by: NonSnooping, at: u64, data: &[u8]) {

@@ -3,8 +3,8 @@
 //!
 //! Evidence of incoherency, or a report of a kernel that checks its own locking, makes it a
 //! failure, whatever else happened. Other kernel warnings are told and not judged: nobody knows
-//! what they are about. Without evidence, anything that kept the run from checking what it set out to check makes it an infrastructure
-//! error, never a failure and never a pass.
+//! what they are about. Without evidence, anything that kept the run from checking what it set out
+//! to check makes it an infrastructure error, never a failure and never a pass.
 
 use staleline_devices::usb::report::UsbHostReport;
 use staleline_protocol::report::Report;
@@ -111,8 +111,9 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
     if console.truncated {
         found.push("the console log is too large to be read to its end".into());
     }
-    data_missing(result, &mut found);
-    for step in host(result).iter().flat_map(|host| &host.steps) {
+    let host = host(result);
+    data_missing(result, host.as_ref(), &mut found);
+    for step in host.iter().flat_map(|host| &host.steps) {
         if step.missed > 0 {
             found.push(format!(
                 "{} of the scenario's usb.incidents did not happen, as the stream was over before",
@@ -150,7 +151,7 @@ fn host(result: &RunResult) -> Option<UsbHostReport> {
     ends::usb_host(&result.machine.as_ref()?.extra)
 }
 
-fn data_missing(result: &RunResult, found: &mut Vec<String>) {
+fn data_missing(result: &RunResult, host: Option<&UsbHostReport>, found: &mut Vec<String>) {
     let before = found.len();
     for end in &result.data.ends {
         if end.required && end.covered() < result.data.planned {
@@ -166,7 +167,7 @@ fn data_missing(result: &RunResult, found: &mut Vec<String>) {
         return;
     }
     // The host may know why.
-    let Some(host) = host(result) else {
+    let Some(host) = host else {
         return;
     };
     let steps = host.steps.iter().enumerate();

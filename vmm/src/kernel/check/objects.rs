@@ -2,6 +2,7 @@
 //! Compiling the files that a stack touches, and no others.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -168,21 +169,10 @@ impl<'a> Objects<'a> {
             // What is up to date says nothing.
             remove_file(&self.build_dir.join(object))?;
         }
-        let mut command = self.make();
-        // Each object's messages together, behind its name.
-        command
-            .args(["--keep-going", "--output-sync=target"])
-            .args(&objects);
-        let mut scanner = self.scanner();
-        self.job
-            .stream("make W=1", command, log, progress, &mut |line| {
-                scanner.line(line);
-            })?;
+        let mut found = self.make_all(&objects, log, progress)?;
         // What else was made on the way is not judged, as long as it can be made.
-        scanner
-            .found
-            .retain(|d| d.level == Level::Error || objects.contains(&d.object));
-        state.compiler = scanner.found;
+        found.retain(|d| d.level == Level::Error || objects.contains(&d.object));
+        state.compiler = found;
         let made = |file: &&String| self.build_dir.join(object(file)).is_file();
         state.compiled = state.sources.iter().filter(made).cloned().collect();
         Ok(())
@@ -201,17 +191,9 @@ impl<'a> Objects<'a> {
         for archive in &archives {
             remove_file(&self.build_dir.join(archive))?;
         }
-        let mut command = self.make();
         // Directories that the configuration leaves out have no archive, which is no mistake.
-        command
-            .args(["--keep-going", "--output-sync=target"])
-            .args(&archives);
-        let mut scanner = self.scanner();
-        self.job
-            .stream("make W=1", command, log, progress, &mut |line| {
-                scanner.line(line);
-            })?;
-        scanner.found.retain(|d| d.level == Level::Error);
+        let mut found = self.make_all(&archives, log, progress)?;
+        found.retain(|d| d.level == Level::Error);
         let mut objects = BTreeSet::new();
         let mut made = BTreeSet::new();
         for archive in &archives {
@@ -228,13 +210,33 @@ impl<'a> Objects<'a> {
             made.insert(archive.clone());
         }
         let without = |file: &&String| {
-            let known = scanner.found.is_empty() || archives_of(file).any(|a| made.contains(&a));
+            let known = found.is_empty() || archives_of(file).any(|a| made.contains(&a));
             known && !objects.contains(Path::new(&object(file)))
         };
         Ok(Linked {
             without: state.compiled.iter().filter(without).cloned().collect(),
-            errors: beyond(&scanner.found, &state.compiler),
+            errors: beyond(&found, &state.compiler),
         })
+    }
+
+    /// Makes what can be made of `targets`: what was said about it.
+    fn make_all(
+        &self,
+        targets: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        log: &mut Log,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Diagnostic>, KernelError> {
+        let mut command = self.make();
+        // Each target's messages together, behind its name.
+        command
+            .args(["--keep-going", "--output-sync=target"])
+            .args(targets);
+        let mut scanner = self.scanner();
+        self.job
+            .stream("make W=1", command, log, progress, &mut |line| {
+                scanner.line(line);
+            })?;
+        Ok(scanner.found)
     }
 
     fn scanner(&self) -> Scanner {
