@@ -5,8 +5,10 @@
 use std::ops::Range;
 
 use staleline_devices::coherency::{Domain, DomainConfig, LINE, Policy, SnoopWrite};
-use staleline_devices::cpu::{CacheOp, ChainId, MemoryType, SiteId};
-use staleline_devices::dma::{Direction, DmaMemory, MasterId, Transfer, TransferId};
+use staleline_devices::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
+use staleline_devices::dma::{
+    Access, Direction, DmaMemory, MasterId, Order, Port, Transfer, TransferId,
+};
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 
 const BASE: u64 = 0x4000_0000;
@@ -60,7 +62,7 @@ impl Machine {
             policy,
             snoop_write,
             seed: 7,
-            snoops: vec![true, false],
+            ports: vec![Port::Hpc, Port::Hp],
             drop_operation: None,
         };
         Machine {
@@ -117,7 +119,7 @@ impl Machine {
         for burst in bursts(range) {
             let data = &self.expected[burst.start - range.start..burst.end - range.start];
             self.domain
-                .dma_write(master, id, pa(burst.start), data)
+                .dma_write(master, Access::data(id), pa(burst.start), data)
                 .expect("within RAM");
         }
     }
@@ -126,7 +128,7 @@ impl Machine {
         for burst in bursts(range) {
             let buf = &mut self.got[burst.start - range.start..burst.end - range.start];
             self.domain
-                .dma_read(master, id, pa(burst.start), buf)
+                .dma_read(master, Access::data(id), pa(burst.start), buf)
                 .expect("within RAM");
         }
         self.compare();
@@ -136,7 +138,7 @@ impl Machine {
         for at in lines(range) {
             self.domain.maintain(op, pa(at), SiteId(3), ChainId(0));
         }
-        self.domain.barrier();
+        self.domain.barrier(Barrier::DSB_SY);
     }
 
     /// One transfer of the non-snooping master, between map and unmap.
@@ -150,7 +152,9 @@ impl Machine {
             descriptor: 0,
             channel: 0,
         };
-        let id = self.domain.transfer_open(BLIND, transfer);
+        let id = self
+            .domain
+            .transfer_open(BLIND, transfer, Order::Unprompted);
         match direction {
             Direction::FromMemory => self.device_reads(BLIND, id, range),
             Direction::ToMemory => self.device_writes(BLIND, id, range),

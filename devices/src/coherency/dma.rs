@@ -9,14 +9,14 @@ use super::line::{
 };
 use super::sanitizer::{NonSnooping, Subject, fresh_write};
 use crate::cpu::SiteId;
-use crate::dma::{Direction, DmaError, DmaMemory, MasterId, Transfer, TransferId};
+use crate::dma::{
+    Access, Direction, DmaError, DmaMemory, Doorbell, MasterId, Order, Port, Transfer, TransferId,
+};
 
 impl Domain {
-    fn port_snoops(&self, master: MasterId) -> bool {
-        self.snoops
-            .get(usize::from(master.0))
-            .copied()
-            .unwrap_or(false)
+    fn port(&self, master: MasterId) -> Port {
+        let port = self.ports.get(usize::from(master.0)).copied();
+        port.unwrap_or(Port::Hp)
     }
 
     fn checked_offset(&self, pa: u64, len: usize) -> Result<u64, DmaError> {
@@ -119,12 +119,13 @@ impl DmaMemory for Domain {
     fn dma_read(
         &mut self,
         master: MasterId,
-        transfer: TransferId,
+        access: Access,
         pa: u64,
         buf: &mut [u8],
     ) -> Result<(), DmaError> {
         let offset = self.checked_offset(pa, buf.len())?;
-        let snoops = self.port_snoops(master);
+        let transfer = access.transfer;
+        let snoops = access.snoop && self.port(master).snoops_reads();
         let who = Who::device(master, transfer);
         let incomplete = self.incomplete(master, transfer);
         self.transfers.moved(transfer, buf.len());
@@ -157,12 +158,13 @@ impl DmaMemory for Domain {
     fn dma_write(
         &mut self,
         master: MasterId,
-        transfer: TransferId,
+        access: Access,
         pa: u64,
         data: &[u8],
     ) -> Result<(), DmaError> {
         let offset = self.checked_offset(pa, data.len())?;
-        let snoops = self.port_snoops(master);
+        let transfer = access.transfer;
+        let snoops = access.snoop && self.port(master).snoops_writes();
         let who = Who::device(master, transfer);
         let incomplete = self.incomplete(master, transfer);
         self.transfers.moved(transfer, data.len());
@@ -189,12 +191,22 @@ impl DmaMemory for Domain {
         Ok(())
     }
 
-    fn transfer_open(&mut self, master: MasterId, transfer: Transfer) -> TransferId {
+    fn doorbell(&mut self, master: MasterId) -> Doorbell {
+        self.told(master);
+        Doorbell::default()
+    }
+
+    fn transfer_open(&mut self, master: MasterId, transfer: Transfer, _: Order) -> TransferId {
         // Now, as other registers of the device may be written before the data moves.
         let incomplete = self.incomplete(master, TransferId::CONTROL);
         let now = self.sanitizer.now;
         let id = self.transfers.open(master, transfer, incomplete, now);
-        if !self.port_snoops(master) {
+        let port = self.port(master);
+        let snoops = match transfer.direction {
+            Direction::FromMemory => port.snoops_reads(),
+            Direction::ToMemory => port.snoops_writes(),
+        };
+        if !snoops {
             self.own(&transfer, id);
         }
         id

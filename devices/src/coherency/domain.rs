@@ -18,8 +18,8 @@ use super::report::DomainReport;
 use super::sanitizer::{Alias, Maintenance, Sanitizer, Subject, fresh_write};
 use super::transfers::{Owner, Transfers};
 use super::{LINE, report};
-use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
-use crate::dma::MasterId;
+use crate::cpu::{Barrier, BarrierAccess, BarrierKind, CacheOp, ChainId, MemoryType, SiteId};
+use crate::dma::{MasterId, Port};
 
 /// What a snooping master's write does to the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,8 +44,8 @@ pub struct DomainConfig {
     pub snoop_write: SnoopWrite,
     /// Seed of every random choice.
     pub seed: u64,
-    /// For each master, by ID, whether its port snoops.
-    pub snoops: Vec<bool>,
+    /// For each master, by ID, its port.
+    pub ports: Vec<Port>,
     /// Number of the maintenance operation to suppress, from 1.
     pub drop_operation: Option<u32>,
 }
@@ -55,7 +55,7 @@ pub struct DomainConfig {
 pub struct Domain {
     pub(super) base: u64,
     pub(super) len: u64,
-    pub(super) snoops: Vec<bool>,
+    pub(super) ports: Vec<Port>,
     pub(super) snoop_write: SnoopWrite,
     pub(super) images: Images,
     pub(super) lines: Lines,
@@ -75,7 +75,7 @@ impl Domain {
         Ok(Domain {
             base: config.base,
             len: config.ram_bytes,
-            snoops: config.snoops.clone(),
+            ports: config.ports.clone(),
             snoop_write: config.snoop_write,
             images: Images::new(ram, config.ram_bytes)?,
             lines: Lines::new(config.ram_bytes),
@@ -83,7 +83,7 @@ impl Domain {
             sanitizer: Sanitizer {
                 findings: Findings::default(),
                 ops: Operations::new(config.drop_operation),
-                pending: vec![0; config.snoops.len()],
+                pending: vec![0; config.ports.len()],
                 now: 0,
             },
             transfers: Transfers::default(),
@@ -277,15 +277,27 @@ impl Domain {
         }
     }
 
-    /// A DSB.
-    pub fn barrier(&mut self) {
-        self.hash.add(Item::Barrier, 0);
-        self.sanitizer.ops.barrier();
+    /// Whether a `dc` instruction now would go on with the operation before.
+    pub fn continues(&self) -> bool {
+        self.sanitizer.ops.is_open()
     }
+
+    /// A DMB or DSB.
+    pub fn barrier(&mut self, barrier: Barrier) {
+        if barrier.kind == BarrierKind::Dsb {
+            self.hash.add(Item::Barrier, 0);
+            if barrier.access == BarrierAccess::Full {
+                self.sanitizer.ops.barrier();
+            }
+        }
+    }
+
+    /// A translation table entry for non-cacheable memory was stored.
+    pub fn map_non_cacheable(&mut self, _entry: u64, _pa: u64, _len: u64) {}
 
     /// `master` was told to go (a register of it was written): maintenance that no DSB has
     /// completed by now comes too late for it.
-    pub fn doorbell(&mut self, master: MasterId) {
+    pub(super) fn told(&mut self, master: MasterId) {
         let incomplete = self.sanitizer.ops.incomplete();
         if let Some(pending) = self.sanitizer.pending.get_mut(usize::from(master.0)) {
             *pending = incomplete;

@@ -121,6 +121,11 @@ impl Operations {
         self.open = false;
     }
 
+    /// Whether an operation is under way.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// The operation that no DSB has completed yet; 0: none.
     pub fn incomplete(&self) -> u32 {
         if self.open { self.ops.len() as u32 } else { 0 }

@@ -341,7 +341,7 @@ impl Lookup<'_> {
 
     fn master(&self, id: MasterId) -> (String, bool) {
         match self.soc.masters.iter().find(|m| m.id == id) {
-            Some(info) => (info.name.clone(), info.snoops),
+            Some(info) => (info.name.clone(), info.port.is_coherent()),
             None => (format!("master {}", id.0), false),
         }
     }

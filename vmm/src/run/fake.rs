@@ -9,7 +9,7 @@ use staleline_devices::coherency::report::{
     CacheCounters, DomainReport, MaintenanceOp, MaintenanceReport, TransferRecord,
 };
 use staleline_devices::cpu::{CacheOp, ChainId, SiteId};
-use staleline_devices::dma::{Direction, MasterId, Transfer, TransferId};
+use staleline_devices::dma::{Direction, MasterId, Port, Transfer, TransferId};
 use staleline_devices::soc::report::{MasterInfo, SocReport, StreamReport};
 use staleline_protocol::plan::Plan;
 use staleline_protocol::report::Report;
@@ -68,7 +68,8 @@ pub fn soc_report() -> SocReport {
         masters: vec![MasterInfo {
             id: MasterId(0),
             name: "axi-dmac-rx".into(),
-            snoops: false,
+            port: Port::Hp,
+            claims_coherent: false,
         }],
         streams: vec![StreamReport {
             name: "adc".into(),

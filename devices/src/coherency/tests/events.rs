@@ -10,8 +10,8 @@ use crate::coherency::findings::Occurrence;
 use crate::coherency::line::{MAYBE_DIRTY, NON_CACHEABLE, State, WATCHED};
 use crate::coherency::oracle::{Expected, LINE, OpenTransfer, Oracle, PAGE, pieces};
 use crate::coherency::{Domain, Policy, SnoopWrite};
-use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
-use crate::dma::{Direction, DmaMemory, MasterId, Transfer, TransferId};
+use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
+use crate::dma::{Access, Direction, DmaMemory, MasterId, Order, Transfer, TransferId};
 
 const RAM: usize = 3 * PAGE;
 
@@ -154,18 +154,18 @@ impl Pair {
                 self.oracle.maintain(op, at);
             }
             Event::Dsb => {
-                self.domain.barrier();
+                self.domain.barrier(Barrier::DSB_SY);
                 self.oracle.barrier();
             }
             Event::Doorbell(m) => {
-                self.domain.doorbell(MasterId(m));
+                self.domain.told(MasterId(m));
                 self.oracle.doorbell(m);
             }
             Event::Read(m, t, at, len) => {
                 let mut got = vec![0xee; len];
                 let id = self.transfer(m, t);
                 self.domain
-                    .dma_read(MasterId(m), id, pa(at), &mut got)
+                    .dma_read(MasterId(m), Access::data(id), pa(at), &mut got)
                     .unwrap();
                 let expected = if SNOOPS[usize::from(m)] {
                     self.oracle.snooping_read(at, len)
@@ -180,7 +180,7 @@ impl Pair {
                 let data = data(len, v);
                 let id = self.transfer(m, t);
                 self.domain
-                    .dma_write(MasterId(m), id, pa(at), &data)
+                    .dma_write(MasterId(m), Access::data(id), pa(at), &data)
                     .unwrap();
                 if SNOOPS[usize::from(m)] {
                     self.oracle.snooping_write(at, &data);
@@ -216,7 +216,9 @@ impl Pair {
             descriptor: 0,
             channel: 0,
         };
-        let id = self.domain.transfer_open(MasterId(m), transfer);
+        let id = self
+            .domain
+            .transfer_open(MasterId(m), transfer, Order::Unprompted);
         self.opened.push((MasterId(m), id));
         if !SNOOPS[usize::from(m)] {
             let id = id.0;
