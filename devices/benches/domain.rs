@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use staleline_devices::coherency::{Domain, DomainConfig, LINE, Policy, SnoopWrite};
+use staleline_devices::coherency::{Domain, DomainConfig, LINE, Policy, PowerOn, SnoopWrite};
 use staleline_devices::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
 use staleline_devices::dma::{Access, DmaMemory, MasterId, Port, TransferId};
 use vm_memory::MmapRegion;
@@ -29,6 +29,7 @@ fn domain(policy: Policy) -> Domain {
         seed: 1,
         ports: vec![Port::Hpc, Port::Hp],
         drop_operation: None,
+        power_on: PowerOn::Dirty,
     };
     let ram = MmapRegion::new(RAM as usize).expect("memory for the bench");
     Domain::new(&config, ram).expect("a domain")

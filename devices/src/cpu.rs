@@ -11,6 +11,21 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct SiteId(pub u32);
 
+impl SiteId {
+    /// Set in the sites of code below the kernel's half of the address space.
+    pub const USER: u32 = 1 << 30;
+
+    /// Whether the place is in user space's code.
+    pub fn is_user(self) -> bool {
+        self.0 & Self::USER != 0
+    }
+
+    /// Its place in the engine's table.
+    pub fn index(self) -> usize {
+        (self.0 & !Self::USER) as usize
+    }
+}
+
 /// A call chain in guest code, interned by the engine, which keeps the table. 0 means unknown.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

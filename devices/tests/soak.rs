@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use staleline_devices::coherency::{Domain, DomainConfig, LINE, Policy, SnoopWrite};
+use staleline_devices::coherency::{Domain, DomainConfig, LINE, Policy, PowerOn, SnoopWrite};
 use staleline_devices::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
 use staleline_devices::dma::{
     Access, Direction, DmaMemory, MasterId, Order, Port, Transfer, TransferId,
@@ -64,6 +64,7 @@ impl Machine {
             seed: 7,
             ports: vec![Port::Hpc, Port::Hp],
             drop_operation: None,
+            power_on: PowerOn::Dirty,
         };
         Machine {
             domain: Domain::new(&config, MmapRegion::new(RAM).expect("memory")).expect("a domain"),
@@ -144,7 +145,7 @@ impl Machine {
     /// One transfer of the non-snooping master, between map and unmap.
     fn transfer(&mut self, direction: Direction, range: &Range<usize>) {
         self.sync(CacheOp::Clean, range);
-        self.domain.doorbell(BLIND);
+        let order = Order::Doorbell(self.domain.doorbell(BLIND));
         let transfer = Transfer {
             direction,
             pa: pa(range.start),
@@ -152,9 +153,7 @@ impl Machine {
             descriptor: 0,
             channel: 0,
         };
-        let id = self
-            .domain
-            .transfer_open(BLIND, transfer, Order::Unprompted);
+        let id = self.domain.transfer_open(BLIND, transfer, order);
         match direction {
             Direction::FromMemory => self.device_reads(BLIND, id, range),
             Direction::ToMemory => self.device_writes(BLIND, id, range),

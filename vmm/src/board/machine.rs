@@ -85,6 +85,7 @@ pub fn build(config: &MachineConfig, memory: MmapRegion) -> Result<Soc, MachineE
             seed: config.seed,
             ports: Vec::new(),
             drop_operation: config.drop_operation,
+            power_on: config.board.power_on,
         },
         devices,
         streams,

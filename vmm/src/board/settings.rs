@@ -2,7 +2,7 @@
 //! What a scenario can choose about the board.
 
 use serde::{Deserialize, Serialize};
-pub use staleline_devices::coherency::{Policy as CachePolicy, SnoopWrite};
+pub use staleline_devices::coherency::{Policy as CachePolicy, PowerOn, SnoopWrite};
 pub use staleline_devices::dma::Port;
 
 /// Settings of the board; everything has a default, the ZynqMP-like board of the project.
@@ -15,6 +15,8 @@ pub struct BoardSettings {
     pub cache: CachePolicy,
     /// What a snooping master's write does to the cache.
     pub snoop_write: SnoopWrite,
+    /// What the caches hold when the CPU starts.
+    pub power_on: PowerOn,
     /// The AXI-DMACs' ports.
     pub dmac: PortSettings,
     /// The USB controller's port.
@@ -27,6 +29,7 @@ impl Default for BoardSettings {
             ram_mib: 128,
             cache: CachePolicy::Zynqmp,
             snoop_write: SnoopWrite::WriteThrough,
+            power_on: PowerOn::Dirty,
             dmac: PortSettings {
                 port: Port::Hp,
                 dma_coherent: None,

@@ -183,7 +183,7 @@ fn fill(
     }
     result.machine = Some(Machine {
         cache: domain.cache,
-        transfers: domain.transfers.len() as u64 + domain.transfers_dropped,
+        transfers: domain.transfers.len() as u64,
         interrupts: soc.interrupts,
         register_accesses: soc.register_accesses,
         device_errors: soc.device_errors.clone(),

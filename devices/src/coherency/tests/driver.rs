@@ -305,7 +305,7 @@ impl Driver {
         };
         self.clean(&range);
         self.barrier();
-        self.domain.told(master);
+        let order = Order::Doorbell(self.domain.doorbell(master));
         let transfer = Transfer {
             direction: match mapping {
                 Mapping::ToDevice => Direction::FromMemory,
@@ -316,9 +316,7 @@ impl Driver {
             descriptor: 0,
             channel: 0,
         };
-        let id = self
-            .domain
-            .transfer_open(master, transfer, Order::Unprompted);
+        let id = self.domain.transfer_open(master, transfer, order);
         self.mapped[c.buffer] = Some(InFlight {
             mapping,
             master,

@@ -47,7 +47,7 @@ fn addresses_and_lengths_outside_ram_do_nothing() {
         d.maintain(CacheOp::CleanInvalidate, pa, SiteId(1), ChainId(0));
         for master in [0, 1, 200] {
             let master = MasterId(master);
-            d.told(master);
+            d.doorbell(master);
             for len in [0, 1, 4096, u64::MAX] {
                 let id = d.transfer_open(master, transfer(pa, len), Order::Unprompted);
                 d.transfer_close(MasterId(7), id);

@@ -41,7 +41,7 @@ fn started(direction: Direction, before: &[CacheOp]) -> Rig {
 impl Rig {
     /// The device is told to go.
     fn open(&mut self, direction: Direction) {
-        self.domain.told(BLIND);
+        let order = Order::Doorbell(self.domain.doorbell(BLIND));
         let transfer = Transfer {
             direction,
             pa: BASE,
@@ -49,9 +49,7 @@ impl Rig {
             descriptor: 0,
             channel: 0,
         };
-        self.id = self
-            .domain
-            .transfer_open(BLIND, transfer, Order::Unprompted);
+        self.id = self.domain.transfer_open(BLIND, transfer, order);
     }
 
     /// Both lines, and a DSB.
@@ -200,7 +198,7 @@ fn a_missing_barrier_stays_missing() {
     }
     rig.open(Direction::FromMemory);
     rig.domain.barrier(Barrier::DSB_SY);
-    rig.domain.told(BLIND);
+    rig.domain.doorbell(BLIND);
     rig.read(0);
     assert_eq!(rig.found(), [(HazardKind::MissingBarrier, 1, false)]);
 }

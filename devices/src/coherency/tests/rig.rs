@@ -3,7 +3,7 @@
 
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 
-use crate::coherency::{Domain, DomainConfig, Policy, SnoopWrite};
+use crate::coherency::{Domain, DomainConfig, Policy, PowerOn, SnoopWrite};
 use crate::cpu::{MemoryType, SiteId};
 use crate::dma::Port;
 
@@ -24,6 +24,7 @@ pub fn config(ram_bytes: u64, policy: Policy, snoop_write: SnoopWrite) -> Domain
             .map(|snoops| if snoops { Port::Hpc } else { Port::Hp })
             .to_vec(),
         drop_operation: None,
+        power_on: PowerOn::Clean,
     }
 }
 
