@@ -2,6 +2,8 @@
 //! The chip put together: the coherency domain, the devices behind their register windows, and
 //! device time. An engine drives it through [`CpuEvents`].
 
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub mod report;
@@ -45,7 +47,8 @@ pub struct Attachment {
 struct Slot {
     name: String,
     spi: Option<u8>,
-    master: MasterId,
+    /// Who it is on the bus, if it is a master.
+    master: Option<MasterId>,
     window: Window,
     device: Box<dyn Device>,
 }
@@ -95,15 +98,16 @@ impl Soc {
         let mut masters = Vec::new();
         let mut slots = Vec::new();
         for (n, a) in parts.devices.into_iter().enumerate() {
-            let master = MasterId(masters.len() as u8);
-            if let Some(port) = a.port {
+            let master = a.port.map(|port| {
+                let id = MasterId(masters.len() as u8);
                 masters.push(MasterInfo {
-                    id: master,
+                    id,
                     name: a.name.clone(),
                     port,
                     claims_coherent: a.claims_coherent,
                 });
-            }
+                id
+            });
             slots.push(Slot {
                 name: a.name,
                 spi: a.spi,
@@ -146,8 +150,12 @@ impl Soc {
         let Some(slot) = self.slots.get_mut(index) else {
             return;
         };
+        let dma = match slot.master {
+            Some(master) => DmaPort::new(&mut self.domain, master),
+            None => DmaPort::none(),
+        };
         let mut ctx = Context {
-            dma: DmaPort::new(&mut self.domain, slot.master),
+            dma,
             clock: Clock::new(&mut self.queue, DeviceId(index as u16)),
             streams: &mut self.streams,
         };
