@@ -18,7 +18,8 @@ pub struct Context<'a> {
 
 /// A device with 32-bit registers in one window and at most one level interrupt.
 ///
-/// Accesses are 32 bits wide and aligned: the bus splits wider and merges narrower ones.
+/// Accesses are 32 bits wide and aligned: the bus splits wider and merges narrower ones, by what
+/// the registers declare ([`Register::merge`]).
 pub trait Device {
     /// The declared registers: all a driver can read. Offsets not listed read as zero.
     fn registers(&self) -> &[Register];
