@@ -85,6 +85,8 @@ pub struct Soc {
     /// The number of accesses at which the next event is due.
     due: u64,
     lines: u64,
+    /// Lines that have been high ever since the CPU last began or stopped to wait.
+    offered: u64,
     interrupts: u64,
     register_accesses: u64,
 }
@@ -147,6 +149,7 @@ impl Soc {
             skipped: 0,
             due: Ticks::MAX,
             lines: 0,
+            offered: 0,
             interrupts: 0,
             register_accesses: 0,
         };
@@ -192,6 +195,7 @@ impl Soc {
         let level = slot.device.irq();
         if level != (self.lines & bit != 0) {
             self.lines ^= bit;
+            self.offered &= !bit;
             self.interrupts += u64::from(level);
             self.domain
                 .hash_external(LINE_CHANGE | u64::from(spi) << 1 | u64::from(level));
@@ -377,16 +381,22 @@ impl CpuEvents for Soc {
         self.domain.map_non_cacheable(entry, pa, len);
     }
 
+    /// A line that is high may be disabled at the interrupt controller, which is not ours to ask.
+    /// If it is not, WFI falls through, and the CPU takes the interrupt before it waits again. So a
+    /// line makes one WFI fall through for each time it rises; if it is still high at the next one,
+    /// nobody wants it now, and time goes on for everybody else.
     fn idle(&mut self) {
         for _ in 0..IDLE_BUDGET {
+            let risen = self.lines & !self.offered;
             let next = self.queue.next_due();
-            if self.lines != 0 || next == Ticks::MAX {
-                return;
+            if risen != 0 || next == Ticks::MAX {
+                break;
             }
             let now = self.domain.now() + self.skipped;
             self.skipped += next.saturating_sub(now);
             self.run_due();
         }
+        self.offered = self.lines;
     }
 
     #[inline]

@@ -289,3 +289,45 @@ fn a_load_has_its_effect_after_its_value() {
     let mut rig = Rig::new(&[None]);
     assert_eq!([0; 3].map(|_| rig.read(0, COUNTED)), [0, 1, 2]);
 }
+
+#[test]
+fn idle_skips_to_the_interrupt_and_no_further() {
+    let mut rig = Rig::new(&[None]);
+    rig.write(0, TICK, 1_000);
+    rig.write(0, RAISE, 2_000);
+    rig.write(0, TICK, 3_000);
+    rig.soc.idle();
+    assert_eq!((rig.soc.irq_lines(), rig.shown(0, EVENTS)), (1, 2));
+    // What the CPU has not been offered may be what wakes it: WFI falls through.
+    rig.write(0, LOWER, 0);
+    rig.write(0, RAISE, 0);
+    assert_eq!(rig.soc.irq_lines(), 1);
+    rig.soc.idle();
+    assert_eq!(rig.shown(0, EVENTS), 3);
+}
+
+#[test]
+fn a_line_that_stays_high_does_not_stop_time() {
+    let mut rig = Rig::new(&[None, None]);
+    rig.write(0, RAISE, 1_000);
+    rig.soc.idle();
+    assert_eq!(rig.soc.irq_lines(), 1);
+    // The guest has masked it and waits for something else.
+    rig.write(1, TICK, 1_000);
+    rig.write(1, RAISE, 2_000);
+    rig.soc.idle();
+    assert_eq!((rig.soc.irq_lines(), rig.shown(1, EVENTS)), (3, 2));
+    // Low and high again while the CPU waits: that counts.
+    rig.write(0, LOWER, 0);
+    rig.write(0, RAISE, 1_000);
+    rig.write(1, TICK, 2_000);
+    rig.soc.idle();
+    assert_eq!((rig.soc.irq_lines(), rig.shown(1, EVENTS)), (3, 2));
+    // Nothing waits any more, then a device that never interrupts: it comes to an end.
+    rig.soc.idle();
+    rig.soc.idle();
+    assert_eq!(rig.shown(1, EVENTS), 3);
+    rig.write(1, BUSY, 0);
+    rig.soc.idle();
+    assert!(u64::from(rig.shown(1, EVENTS)) <= 4 + IDLE_BUDGET as u64);
+}
