@@ -4,7 +4,7 @@
 use crate::clock::{Clock, Token};
 use crate::dma::DmaPort;
 use crate::registers::Register;
-use crate::stream::Streams;
+use crate::stream::{StreamId, Streams};
 
 /// Everything a device can reach while it handles an access or an event.
 pub struct Context<'a> {
@@ -14,6 +14,20 @@ pub struct Context<'a> {
     pub clock: Clock<'a>,
     /// The sample streams of the fabric.
     pub streams: &'a mut Streams,
+}
+
+impl Context<'_> {
+    /// Opens or closes the gate of a stream, and tells the device that waits for it.
+    pub fn set_gate(&mut self, id: StreamId, open: bool) {
+        if let Some((device, token)) = self.streams.set_enabled(id, open) {
+            self.clock.wake(device, token);
+        }
+    }
+
+    /// Asks for [`Device::wake`] with `token`, once, when the gate of a stream opens.
+    pub fn wait_for_gate(&mut self, id: StreamId, token: Token) {
+        self.streams.wait(id, self.clock.device(), token);
+    }
 }
 
 /// A device with 32-bit registers in one window and at most one level interrupt.
@@ -46,8 +60,8 @@ pub trait Device {
         Vec::new()
     }
 
-    /// What else there is to say at the end of a run, under the name of who says it.
-    fn report(&self) -> Option<(&'static str, serde_json::Value)> {
+    /// What else there is to say at the end of a run, and who says it, if not the device itself.
+    fn report(&self) -> Option<(Option<&'static str>, serde_json::Value)> {
         None
     }
 }

@@ -178,11 +178,11 @@ impl<H: UsbHost> Device for Dwc3<H> {
             .collect()
     }
 
-    fn report(&self) -> Option<(&'static str, serde_json::Value)> {
+    fn report(&self) -> Option<(Option<&'static str>, serde_json::Value)> {
         let report = self.host.report()?;
         let received = report.received();
         Some((
-            "usb-host",
+            Some("usb-host"),
             serde_json::json!({
                 "checked": received.bytes,
                 "repeated": report.repeated(),

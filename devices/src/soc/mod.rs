@@ -321,7 +321,7 @@ impl Soc {
                 }
             }
             if let Some((name, report)) = slot.device.report() {
-                extra.insert(name.to_owned(), report);
+                extra.insert(name.unwrap_or(&slot.name).to_owned(), report);
             }
         }
         let streams = self
