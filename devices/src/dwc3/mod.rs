@@ -157,7 +157,7 @@ impl<H: UsbHost> Device for Dwc3<H> {
         }
         let mut port = Port::new(&mut self.core, &mut ctx.dma);
         let next = self.host.run(&mut port);
-        let busy = port.busy();
+        let busy = port.elapsed();
         match next {
             Next::Wait => {}
             Next::Continue => self.schedule(busy, ctx),
