@@ -35,7 +35,8 @@ impl Context<'_> {
 /// Accesses are 32 bits wide and aligned: the bus splits wider and merges narrower ones, by what
 /// the registers declare ([`Register::merge`]).
 pub trait Device {
-    /// The declared registers: all a driver can read. Offsets not listed read as zero.
+    /// The declared registers in order of their offsets: all a driver can read. Offsets not listed
+    /// read as zero.
     fn registers(&self) -> &[Register];
 
     /// What a read of `offset` would give, without side effects. Any offset, aligned to 4.
