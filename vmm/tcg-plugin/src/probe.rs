@@ -34,6 +34,10 @@ pub struct Probe {
     /// Loads and stores, by memory type: cacheable, not.
     loads: [u64; 2],
     stores: [u64; 2],
+    /// Bytes of all loads, of all stores.
+    bytes: [u64; 2],
+    /// Entries that map RAM as non-cacheable.
+    mapped: u64,
     maintained: [u64; 3],
     barriers: u64,
     idles: u64,
@@ -84,6 +88,7 @@ impl CpuEvents for Probe {
         self.continues = false;
         self.mix(1 + u64::from(size), pa);
         self.loads[index(memory)] += 1;
+        self.bytes[0] += u64::from(size);
         if self.window.contains(&pa) {
             self.window_load(pa);
         }
@@ -94,6 +99,7 @@ impl CpuEvents for Probe {
         self.continues = false;
         self.mix(0x80 + u64::from(size), pa);
         self.stores[index(memory)] += 1;
+        self.bytes[1] += u64::from(size);
         if self.window.contains(&pa) {
             self.window_store(pa);
         }
@@ -123,6 +129,7 @@ impl CpuEvents for Probe {
     }
 
     fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64) {
+        self.mapped += 1;
         self.mix(0xe2, entry ^ pa.rotate_left(20) ^ len);
     }
 
@@ -152,6 +159,8 @@ impl Guest for Probe {
             hash: 0xcbf2_9ce4_8422_2325,
             loads: [0; 2],
             stores: [0; 2],
+            bytes: [0; 2],
+            mapped: 0,
             maintained: [0; 3],
             barriers: 0,
             idles: 0,
@@ -170,6 +179,8 @@ impl Guest for Probe {
             "hash": format!("{:016x}", self.hash),
             "loads": {"cacheable": cacheable_loads, "non_cacheable": other_loads},
             "stores": {"cacheable": cacheable_stores, "non_cacheable": other_stores},
+            "bytes": {"loaded": self.bytes[0], "stored": self.bytes[1]},
+            "mapped": self.mapped,
             "maintenance": {
                 "clean": clean,
                 "invalidate": invalidate,
