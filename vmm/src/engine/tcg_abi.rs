@@ -6,16 +6,17 @@
 //! QEMU's qtest socket, and a control socket that carries one JSON message a line: [`ToPlugin`]
 //! one way, [`FromPlugin`] the other.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use staleline_devices::cpu::CpuEvents;
+use staleline_devices::cpu::{CpuEvents, SiteId};
 use vm_memory::{GuestMemoryMmap, MmapRegion};
 
 use super::chains::Observations;
 
 /// Version of everything in this module; both halves must agree.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Most loads and stores that can be traced in one run.
 pub const TRACE_LIMIT: usize = 4096;
@@ -124,6 +125,39 @@ pub struct TcgStats {
     pub checked: u64,
     /// Of these, how many differed.
     pub mismatches: u64,
+    /// The first of them.
+    #[serde(default)]
+    pub first_mismatch: Option<Mismatch>,
+}
+
+/// A load or store whose address the engine translated differently from QEMU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mismatch {
+    /// The virtual address.
+    pub va: u64,
+    /// The instruction.
+    pub site: SiteId,
+    /// Which check it was, from 1.
+    pub number: u64,
+    /// The engine's physical address; `None` if its walk found nothing.
+    pub own: Option<u64>,
+    /// QEMU's physical address; `None` if QEMU takes it for a device.
+    pub qemu: Option<u64>,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "access {} to va {:#x}: pa ", self.number, self.va)?;
+        match self.own {
+            Some(own) => write!(f, "{own:#x}")?,
+            None => f.write_str("unknown")?,
+        }
+        f.write_str(" by the engine's walk, ")?;
+        match self.qemu {
+            Some(qemu) => write!(f, "{qemu:#x} by QEMU"),
+            None => f.write_str("a device by QEMU"),
+        }
+    }
 }
 
 /// What a machine is given to exist.

@@ -385,6 +385,12 @@ fn finish(r: &RunResult) -> String {
             "{WARNING}note{WARNING:#}: the second pass, for call chains of loads and stores, {why}"
         );
     }
+    if let Some(checked) = r.self_check {
+        let _ = writeln!(
+            text,
+            "note: {checked} address translations compared with QEMU's own, all the same"
+        );
+    }
     let style = match r.verdict {
         Verdict::Pass => GOOD,
         Verdict::Fail | Verdict::InfraError => ERROR,

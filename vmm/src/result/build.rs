@@ -46,6 +46,7 @@ pub fn build(
     let mut result = skeleton(spec, Some(artifacts), console);
     result.guest.end = Some(execution.end.clone());
     result.wall_ms = u64::try_from(execution.wall.as_millis()).unwrap_or(u64::MAX);
+    result.self_check = execution.self_check;
     result.drop_maintenance = dropped;
     if let Some(soc) = &execution.report {
         let bias = console.reports.iter().find_map(|r| match r {
@@ -105,6 +106,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         run_hash: None,
         accesses: 0,
         tracing: None,
+        self_check: None,
         wall_ms: 0,
         replay: spec.invocation.clone(),
     }

@@ -108,6 +108,10 @@ pub struct RunResult {
     /// What became of the second pass, for call chains; none if there was none.
     #[serde(default)]
     pub tracing: Option<Tracing>,
+    /// Address translations of the engine that were compared with the emulator's own, all of them
+    /// the same; none if that was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_check: Option<u64>,
     /// Host time of the run, without kernel build, pilot run and tracing pass.
     pub wall_ms: u64,
     /// A command that does the same run.

@@ -114,6 +114,9 @@ pub struct Execution {
     pub seen: Observations,
     /// The machine's report; none if the engine died before it could be made.
     pub report: Option<SocReport>,
+    /// Address translations that were compared with the emulator's own and were the same, if that
+    /// was asked for.
+    pub self_check: Option<u64>,
 }
 
 /// The rest of the program, as runs see it.

@@ -258,6 +258,7 @@ impl Backend for FakeBackend {
             sites: sites(),
             seen: seen(),
             report: Some(soc_report()),
+            self_check: None,
         };
         if let Some(report) = &mut execution.report {
             for op in &mut report.domain.maintenance.operations {

@@ -7,8 +7,12 @@ use serde_json::Value;
 use staleline::engine::tcg_abi::GuestContext;
 use staleline_devices::cpu::MemoryType::{Cacheable, NonCacheable};
 use staleline_devices::cpu::{Barrier, CpuEvents};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
+
+#[path = "core_tests_entries.rs"]
+mod entries;
 
 const BASE: u64 = 0x4000_0000;
 const RAM_BYTES: u64 = 1 << 20;
@@ -424,16 +428,25 @@ fn interrupt_lines_are_told_once_and_before_the_call_returns() {
 }
 
 #[test]
-fn the_self_check_counts_what_differs() {
+fn the_self_check_counts_what_differs_and_keeps_the_first() {
     let mut b = Bench::paging();
     b.word(BASE + 0x3000 + 8 * 9, 0x0900_0000 | 1 << 10 | 3);
-    b.core.check(UP + 8, Some(BASE + 0x10008));
-    b.core.check(UP + 0x9000, None);
+    b.core.check(UP + 8, SITE, Some(BASE + 0x10008));
+    b.core.check(UP + 0x9000, SITE, None);
     assert_eq!((b.core.stats.checked, b.core.stats.mismatches), (2, 0));
-    b.core.check(UP + 8, Some(BASE + 0x10000));
-    b.core.check(UP + 8, None);
-    b.core.check(KERNEL, Some(BASE));
+    assert_eq!(b.core.stats.first_mismatch, None);
+    b.core.check(UP + 8, SITE, Some(BASE + 0x10000));
+    b.core.check(UP + 8, SITE, None);
+    b.core.check(KERNEL, SITE, Some(BASE));
     assert_eq!((b.core.stats.checked, b.core.stats.mismatches), (5, 3));
+    let first = Mismatch {
+        va: UP + 8,
+        site: SITE,
+        number: 3,
+        own: Some(BASE + 0x10008),
+        qemu: Some(BASE + 0x10000),
+    };
+    assert_eq!(b.core.stats.first_mismatch, Some(first));
 }
 
 #[test]

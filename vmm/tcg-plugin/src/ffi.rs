@@ -286,11 +286,11 @@ unsafe extern "C" fn on_access<M: Guest, const CHECK: bool, const TRACE: bool>(
     let Some(plugin) = (unsafe { plugin::<M>() }) else {
         return;
     };
+    let site = SiteId(data.addr() as u32);
     if CHECK {
-        check(plugin, info, va);
+        check(plugin, info, va, site);
     }
     let access = plugin.accesses.get(info);
-    let site = SiteId(data.addr() as u32);
     let done = if access.store {
         plugin.core.access::<true>(va, access.size, site)
     } else {
@@ -307,7 +307,7 @@ unsafe extern "C" fn on_access<M: Guest, const CHECK: bool, const TRACE: bool>(
 }
 
 /// Compares the translation with QEMU's.
-fn check<M: Guest>(plugin: &mut Plugin<M>, info: qemu_plugin_meminfo_t, va: u64) {
+fn check<M: Guest>(plugin: &mut Plugin<M>, info: qemu_plugin_meminfo_t, va: u64, site: SiteId) {
     // SAFETY: this is called in a memory callback, with its arguments; the result is valid until
     // the callback ends.
     let theirs = unsafe {
@@ -317,7 +317,7 @@ fn check<M: Guest>(plugin: &mut Plugin<M>, info: qemu_plugin_meminfo_t, va: u64)
         }
         (!qemu_plugin_hwaddr_is_io(address)).then(|| qemu_plugin_hwaddr_phys_addr(address))
     };
-    plugin.core.check(va, theirs);
+    plugin.core.check(va, site, theirs);
 }
 
 #[cold]

@@ -277,6 +277,100 @@ fn memory_types_come_from_the_guests_tables() {
     assert_eq!(outcome.report["maintenance"]["clean_invalidate"], 1);
 }
 
+/// A run of instructions on the memory that x1 points at, `first` and `then` apart: what they load
+/// and store, in bytes.
+fn bytes_of(first: (u64, &[u32]), then: (u64, &[u32])) -> [u64; 2] {
+    let (mut program, data) = tables();
+    // CPACR_EL1: floating point and SIMD.
+    program = program.mov(1, 3 << 20).sys(0xd518_1040, 1).sys(ISB, 0);
+    for (address, opcodes) in [first, then] {
+        program = program.mov(1, address);
+        for opcode in opcodes {
+            program = program.sys(*opcode, 0);
+        }
+    }
+    let case = case(&program.power_off(), &data);
+    let outcome = run(&case.job);
+    assert_eq!(outcome.end, GuestEnd::PowerOff);
+    assert_eq!(outcome.stats.mismatches + outcome.stats.untranslated, 0);
+    assert_eq!(outcome.report["malformed"], 0);
+    let bytes = &outcome.report["bytes"];
+    ["loaded", "stored"].map(|of| bytes[of].as_u64().unwrap())
+}
+
+#[test]
+fn wide_exclusive_and_crossing_accesses_are_seen_whole() {
+    // Bytes loaded and stored; from 4 bytes below the end of a page, and of a line, on.
+    const CROSSING: [(u32, u64, u64); 13] = [
+        (0xf900_0022, 0, 8),  // str x2, [x1]
+        (0xf940_0022, 8, 0),  // ldr x2, [x1]
+        (0xa900_0c22, 0, 16), // stp x2, x3, [x1]
+        (0xa940_0c22, 16, 0), // ldp x2, x3, [x1]
+        (0x3d80_0020, 0, 16), // str q0, [x1]
+        (0x3dc0_0020, 16, 0), // ldr q0, [x1]
+        (0xad00_0420, 0, 32), // stp q0, q1, [x1]
+        (0xad40_0420, 32, 0), // ldp q0, q1, [x1]
+        (0x4c00_2020, 0, 64), // st1 {v0.16b-v3.16b}, [x1]
+        (0x4c40_2020, 64, 0), // ld1 {v0.16b-v3.16b}, [x1]
+        (0x4c00_0020, 0, 64), // st4 {v0.16b-v3.16b}, [x1]
+        (0x0d60_e020, 4, 0),  // ld4r {v0.8b-v3.8b}, [x1]
+        (0xf980_0020, 0, 0),  // prfm pldl1keep, [x1]
+    ];
+    // On aligned addresses. QEMU's exclusive stores look first whether the old value still stands
+    // there.
+    const EXCLUSIVE: [(u32, u64, u64); 6] = [
+        (0xc89f_fc22, 0, 8),   // stlr x2, [x1]
+        (0xc8df_fc22, 8, 0),   // ldar x2, [x1]
+        (0xc85f_7c22, 8, 0),   // ldxr x2, [x1]
+        (0xc804_7c22, 8, 8),   // stxr w4, x2, [x1]
+        (0xc87f_0c22, 16, 0),  // ldxp x2, x3, [x1]
+        (0xc824_0c22, 16, 16), // stxp w4, x2, x3, [x1]
+    ];
+    let opcodes = |of: &[(u32, u64, u64)]| of.iter().map(|(op, ..)| *op).collect::<Vec<_>>();
+    let memory = RAM_BASE + 0x100_0000;
+    let [loaded, stored] = bytes_of((memory, &[]), (memory, &[]));
+    for address in [memory + 0xffc, memory + 0x7c] {
+        let seen = bytes_of(
+            (address, &opcodes(&CROSSING)),
+            (memory + 0x2000, &opcodes(&EXCLUSIVE)),
+        );
+        let sum = |which: fn(&(u32, u64, u64)) -> u64| -> u64 {
+            CROSSING.iter().chain(&EXCLUSIVE).map(which).sum()
+        };
+        assert_eq!(seen, [loaded + sum(|i| i.1), stored + sum(|i| i.2)]);
+    }
+}
+
+#[test]
+fn stored_table_entries_are_told() {
+    // Inner shareable pages in RAM: write-back, non-cacheable, Device; the latter behind RAM.
+    let entry = |page: u64, index: u64| RAM_BASE + page * 4096 | 0x700 | index << 2 | 3;
+    let entries = [entry(1, 0), entry(2, 1), entry(3, 2), entry(RAM >> 12, 2)];
+    let store = |mut program: Program| {
+        for entry in entries {
+            program = program
+                .mov(1, RAM_BASE + 0x100_0000)
+                .mov(2, entry)
+                .str(2, 1);
+        }
+        // Both at once, and one by an exclusive store.
+        program
+            .mov(2, entries[1])
+            .mov(3, entries[2])
+            .sys(0xa900_0c22, 0)
+            .sys(0xc85f_7c20, 0)
+            .sys(0xc804_7c22, 0)
+    };
+    let told = |program: Program, data: &[(usize, u64)]| {
+        let case = case(&program.power_off(), data);
+        run(&case.job).report["mapped"].clone()
+    };
+    let (program, data) = tables();
+    assert_eq!(told(store(program), &data), 5);
+    // With the MMU off, nobody knows what the entries mean.
+    assert_eq!(told(store(Program::default()), &[]), 0);
+}
+
 #[test]
 fn dc_zva_is_a_store_of_a_block() {
     let (program, data) = tables();
