@@ -374,6 +374,7 @@ impl Domain {
             cache: self.cache.counters(),
             accesses: self.sanitizer.now,
             run_hash: self.hash.value(),
+            saturated: Vec::new(),
         }
     }
 }

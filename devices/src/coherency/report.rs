@@ -26,6 +26,18 @@ pub struct DomainReport {
     pub accesses: u64,
     /// Hash over all accesses, maintenance, barriers, DMA beats and interrupts, in order.
     pub run_hash: u64,
+    /// Bounds that were reached, each once: what came after was judged less, or not at all.
+    #[serde(default)]
+    pub saturated: Vec<Saturated>,
+}
+
+/// A bound of the model that a run has reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saturated {
+    /// What there is room for, in words: `transfers in flight`.
+    pub bound: String,
+    /// For how many.
+    pub limit: u64,
 }
 
 /// A data transfer and what became of it.

@@ -64,6 +64,7 @@ pub fn soc_report() -> SocReport {
             cache: CacheCounters::default(),
             accesses: 22_000_000,
             run_hash: 0x0123_4567_89ab_cdef,
+            saturated: Vec::new(),
         },
         masters: vec![MasterInfo {
             id: MasterId(0),
