@@ -47,6 +47,12 @@ pub fn build(
     result.guest.end = Some(execution.end.clone());
     result.wall_ms = u64::try_from(execution.wall.as_millis()).unwrap_or(u64::MAX);
     result.drop_maintenance = dropped;
+    if let Some(loaded) = &execution.loaded {
+        result.initrd_hash.clone_from(&loaded.initrd);
+        if let Some(kernel) = &mut result.kernel {
+            kernel.image_hash = Some(loaded.kernel.clone());
+        }
+    }
     if let Some(soc) = &execution.report {
         let bias = console.reports.iter().find_map(|r| match r {
             Report::Process { load_bias, .. } => Some(*load_bias),

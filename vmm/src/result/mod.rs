@@ -69,7 +69,7 @@ pub struct RunResult {
     pub scenario: String,
     /// The kernel; none if there never was one.
     pub kernel: Option<KernelId>,
-    /// Hash of the guest's initramfs.
+    /// SHA-256 of the guest's initramfs, in hexadecimal.
     pub initrd_hash: Option<String>,
     /// The engine.
     pub engine: EngineKind,

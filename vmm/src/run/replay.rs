@@ -102,6 +102,9 @@ pub fn compare(before: &RunResult, after: &RunResult) -> Comparison {
     differs("kernel.hash", &|r| {
         text(&r.kernel.as_ref().map(|k| k.hash.clone()))
     });
+    differs("kernel.image_hash", &|r| {
+        text(&r.kernel.as_ref().and_then(|k| k.image_hash.clone()))
+    });
     differs("initrd_hash", &|r| text(&r.initrd_hash));
     Comparison {
         same: differences.is_empty() && after.run_hash.is_some(),

@@ -11,7 +11,7 @@ use super::prebuilt::Prebuilt;
 use super::spec::RunSpec;
 use crate::board::machine::MachineConfig;
 use crate::board::{Board, fdt};
-use crate::boot::{Images, RAM_BASE};
+use crate::boot::{Expected, Images, RAM_BASE};
 use crate::engine::tcg::TcgEngine;
 use crate::engine::tcg_abi::GuestKind;
 use crate::engine::{Engine as _, EngineError, Job, Observations};
@@ -61,6 +61,7 @@ impl Backend for Production {
                 version: String::new(),
                 stack: Vec::new(),
                 hash: String::new(),
+                image_hash: None,
             },
             image: PathBuf::new(),
             vmlinux: None,
@@ -101,6 +102,7 @@ impl Backend for Production {
                     end: GuestEnd::TimedOut,
                     console: job.run_dir.join("console.log"),
                     wall: timeout,
+                    loaded: None,
                     sites: Sites::new(),
                     seen: Observations::default(),
                     report: None,
@@ -121,12 +123,12 @@ impl Backend for Production {
                 outcome.stats.untranslated, outcome.stats.mismatches
             )));
         }
-        let report = serde_json::from_value(outcome.report)
-            .map_err(|e| engine_failed(format!("the machine's report: {e}")))?;
+        let report = outcome.report.read().map_err(engine_error)?;
         Ok(Execution {
             end,
             console: outcome.console,
             wall: outcome.wall_time,
+            loaded: Some(outcome.loaded),
             sites: outcome.sites.iter().collect(),
             seen: outcome.seen,
             report: Some(report),
@@ -188,6 +190,10 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     Ok(Job {
         kernel: artifacts.image.clone(),
         initrd: Some(artifacts.initrd.clone()),
+        expected: Expected {
+            kernel: artifacts.kernel.image_hash.clone(),
+            initrd: Some(artifacts.initrd_hash.clone()),
+        },
         fdt,
         ram_bytes: board.ram_bytes(),
         window_bytes: board.window_bytes(),

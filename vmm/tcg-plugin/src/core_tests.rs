@@ -69,6 +69,8 @@ impl CpuEvents for Recorder {
 }
 
 impl Guest for Recorder {
+    type Report = Value;
+
     fn new(_: GuestContext) -> Result<Self, String> {
         Ok(Recorder::default())
     }
@@ -362,7 +364,7 @@ fn an_operation_has_the_chain_of_its_first_instruction() {
     b.exec_at(clean, UP, EL1, frame);
     assert_eq!(b.core.machine.chains, [1, 1, 2, 1].map(ChainId));
     assert_eq!(
-        b.core.observations().chains,
+        b.core.observations(&Sites::default()).chains,
         [the_chain(), Chain::default()]
     );
     // Of the address that faults and of the page maintained, not of the chains.
@@ -382,7 +384,7 @@ fn loads_stores_and_zeroed_blocks_are_traced() {
     assert!(b.core.trace_is_due());
     b.core.trace(0x8888, frame);
     assert!(!b.core.trace_is_due());
-    let seen = b.core.observations();
+    let seen = b.core.observations(&Sites::default());
     assert_eq!(seen.access(2, PC), Some(&the_chain()));
     assert_eq!(seen.access(3, 0x8888), Some(&the_chain()));
     assert_eq!(seen.accesses.len(), 2);
@@ -399,7 +401,7 @@ fn a_process_can_point_at_its_pages() {
         va: UP + 0x1000,
         pa: BASE + 0x11000,
     };
-    assert_eq!(b.core.observations().pages, [page]);
+    assert_eq!(b.core.observations(&Sites::default()).pages, [page]);
     assert!(b.take().is_empty());
 }
 
