@@ -59,11 +59,11 @@ impl<W: Write> Reporter for Human<W> {
                 writeln!(self.out, "{text}")?;
             }
             RunEvent::Data { data } => {
-                for end in data.ends.iter().filter(|e| e.corrupt > 0) {
+                for end in data.corrupt_ends() {
                     writeln!(self.out, "{}\n", corrupt(end))?;
                 }
             }
-            RunEvent::Finished { result } => {
+            RunEvent::Finished { result, .. } => {
                 self.out.write_all(finish(result).as_bytes())?;
             }
         }
@@ -328,12 +328,18 @@ fn corrupt(end: &End) -> String {
 fn finish(r: &RunResult) -> String {
     let mut text = String::new();
     // Hazards and corrupt data have had their say.
-    if r.verdict == Verdict::InfraError || (r.diagnostics.is_empty() && r.data.corrupt_bytes == 0) {
+    if r.verdict == Verdict::InfraError
+        || (r.diagnostics.is_empty() && r.data.corrupt_ends().next().is_none())
+    {
         for reason in &r.reasons {
             let _ = writeln!(text, "{ERROR}error{ERROR:#}: {reason}");
         }
     } else {
-        for reason in r.reasons.iter().skip(r.diagnostics.len() + corrupt_ends(r)) {
+        for reason in r
+            .reasons
+            .iter()
+            .skip(r.diagnostics.len() + r.data.corrupt_ends().count())
+        {
             let _ = writeln!(text, "{WARNING}besides{WARNING:#}: {reason}");
         }
     }
@@ -385,11 +391,29 @@ fn finish(r: &RunResult) -> String {
             "{WARNING}note{WARNING:#}: the second pass, for call chains of loads and stores, {why}"
         );
     }
+    for note in &r.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    let m = &r.maintenance;
+    for (what, listed, total) in [
+        ("hazards", r.hazards_listed, r.hazards_total),
+        (
+            "maintenance operations",
+            m.operations_listed,
+            m.operations_total,
+        ),
+    ] {
+        if listed < total {
+            let _ = writeln!(
+                text,
+                "note: result.json lists {listed} of {total} {what}; its sums are over all"
+            );
+        }
+    }
     let style = match r.verdict {
         Verdict::Pass => GOOD,
         Verdict::Fail | Verdict::InfraError => ERROR,
     };
-    let m = &r.maintenance;
     let again = match r.data.ends.iter().map(|e| e.repeated).sum() {
         0 => String::new(),
         n => format!(", {} again", count(n, "byte")),
@@ -403,8 +427,8 @@ fn finish(r: &RunResult) -> String {
         r.data.bytes,
         r.data.planned,
         r.data.corrupt_bytes,
-        count(r.hazards.len() as u64 + r.hazards_dropped, "hazard"),
-        m.operations.len(),
+        count(r.hazards_total, "hazard"),
+        m.operations_total,
         m.needed,
         m.redundant,
         names::name(&r.cache),
@@ -414,10 +438,6 @@ fn finish(r: &RunResult) -> String {
         r.wall_ms % 1000,
     );
     text
-}
-
-fn corrupt_ends(r: &RunResult) -> usize {
-    r.data.ends.iter().filter(|e| e.corrupt > 0).count()
 }
 
 fn count(n: u64, what: &str) -> String {

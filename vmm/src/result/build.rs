@@ -94,7 +94,11 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         reasons: Vec::new(),
         diagnostics: Vec::new(),
         hazards: Vec::new(),
+        hazards_total: 0,
+        hazards_listed: 0,
         hazards_dropped: 0,
+        saturated: Vec::new(),
+        notes: Vec::new(),
         data: ends::collect(plan.transfer.as_ref(), &console.reports, None),
         maintenance: Maintenance::default(),
         drop_maintenance: None,
@@ -181,8 +185,17 @@ fn fill(
         },
         result.drop_maintenance.is_some(),
     );
+    listing::shorten(
+        &mut result.hazards,
+        &mut result.diagnostics,
+        listing::HAZARDS,
+    );
+    result.hazards_total = domain.hazards.len() as u64 + domain.hazards_dropped;
+    result.hazards_listed = result.hazards.len() as u64;
     result.hazards_dropped = domain.hazards_dropped;
-    result.maintenance = maintenance(&domain.maintenance, guest);
+    result.saturated.clone_from(&domain.saturated);
+    result.notes = notes(guest.seen);
+    result.maintenance = maintenance(&domain.maintenance, guest, listing::OPERATIONS);
     if let Some(dropped) = &mut result.drop_maintenance {
         let ops = &domain.maintenance.operations;
         dropped.happened = ops.iter().any(|o| o.dropped && o.number == dropped.number);
@@ -197,6 +210,17 @@ fn fill(
     });
     result.run_hash = Some(hash_text(domain.run_hash));
     result.accesses = domain.accesses;
+}
+
+/// What the engine had no room for, in words.
+fn notes(seen: &Observations) -> Vec<String> {
+    let told = seen.forgotten.iter().map(|f| {
+        format!(
+            "the engine has room for {} {}: {} times there was none, and diagnostics may lack names",
+            f.limit, f.what, f.lost
+        )
+    });
+    told.collect()
 }
 
 /// What is known of the guest's code.
@@ -301,7 +325,9 @@ impl Lookup<'_> {
     /// later than the finding.
     fn discarder(&self, site: SiteId, hazard: &Hazard) -> Option<Place> {
         let operations = &self.soc.domain.maintenance.operations;
-        let operation = operations.iter().rfind(|o| o.at <= hazard.at)?;
+        // They are in order.
+        let until = operations.partition_point(|o| o.at <= hazard.at);
+        let operation = operations.get(until.checked_sub(1)?)?;
         let routine = |site| self.guest.symbols.site(site).map(|p| p.function());
         let same =
             hazard.kind == HazardKind::DiscardedWrite && routine(site) == routine(operation.site);
@@ -370,32 +396,67 @@ impl Lookup<'_> {
     }
 }
 
-fn maintenance(report: &MaintenanceReport, guest: &GuestCode<'_>) -> Maintenance {
-    let mut callers: HashMap<String, MaintenanceCaller> = HashMap::new();
-    let mut operations = Vec::with_capacity(report.operations.len());
-    let api = |name: &String| DMA_API.iter().any(|start| name.starts_with(start));
-    for op in &report.operations {
-        let routine = guest.symbols.name(op.site).unwrap_or_default();
-        let chain = guest.callers(op.site, op.chain);
+/// An operation's place in code.
+#[derive(Clone)]
+struct Asked {
+    routine: String,
+    chain: Vec<String>,
+    /// The first of the chain that is not part of the DMA API; empty if unknown.
+    caller: String,
+}
+
+impl Asked {
+    fn of(guest: &GuestCode<'_>, site: SiteId, chain: ChainId) -> Self {
+        let api = |name: &String| DMA_API.iter().any(|start| name.starts_with(start));
+        let chain = guest.callers(site, chain);
         let caller = chain.iter().find(|name| !api(name)).or(chain.last());
-        let caller = caller.cloned().unwrap_or_default();
-        let who = [&caller, &routine].into_iter().find(|n| !n.is_empty());
-        let function = who.map_or(UNKNOWN, |n| n.split('+').next().unwrap_or(n));
-        let entry = callers
-            .entry(function.to_owned())
-            .or_insert_with(|| MaintenanceCaller {
+        Asked {
+            routine: guest.symbols.name(site).unwrap_or_default(),
+            caller: caller.cloned().unwrap_or_default(),
+            chain,
+        }
+    }
+
+    fn function(&self) -> &str {
+        let mut who = [&self.caller, &self.routine].into_iter();
+        let who = who.find(|n| !n.is_empty());
+        who.map_or(UNKNOWN, |n| n.split('+').next().unwrap_or(n))
+    }
+}
+
+/// Sums over all operations; of these, the first `limit` and the suppressed one are listed.
+fn maintenance(report: &MaintenanceReport, guest: &GuestCode<'_>, limit: usize) -> Maintenance {
+    let mut callers: HashMap<String, MaintenanceCaller> = HashMap::new();
+    let mut operations = Vec::with_capacity(report.operations.len().min(limit));
+    // There are many operations, and few places.
+    let mut places: HashMap<(SiteId, ChainId), Asked> = HashMap::new();
+    for (index, op) in report.operations.iter().enumerate() {
+        let place = places
+            .entry((op.site, op.chain))
+            .or_insert_with(|| Asked::of(guest, op.site, op.chain));
+        let function = place.function();
+        if !callers.contains_key(function) {
+            let caller = MaintenanceCaller {
                 function: function.to_owned(),
                 ..MaintenanceCaller::default()
-            });
-        entry.operations += 1;
-        entry.lines += op.dma_lines;
-        entry.needed += op.needed_lines;
+            };
+            callers.insert(function.to_owned(), caller);
+        }
+        if let Some(entry) = callers.get_mut(function) {
+            entry.operations += 1;
+            entry.lines += op.dma_lines;
+            entry.needed += op.needed_lines;
+        }
+        if index >= limit && !op.dropped {
+            continue;
+        }
+        let place = place.clone();
         operations.push(MaintenanceOp {
             number: op.number,
             op: op.op,
-            routine,
-            caller,
-            chain,
+            routine: place.routine,
+            caller: place.caller,
+            chain: place.chain,
             first_pa: Hex(op.first_pa),
             lines: op.lines,
             dma_lines: op.dma_lines,
@@ -416,6 +477,8 @@ fn maintenance(report: &MaintenanceReport, guest: &GuestCode<'_>) -> Maintenance
         needed: report.needed,
         redundant: report.redundant,
         callers,
+        operations_total: report.operations.len() as u64,
+        operations_listed: operations.len() as u64,
         operations,
     }
 }

@@ -90,7 +90,7 @@ pub fn compare(before: &RunResult, after: &RunResult) -> Comparison {
     differs("run_hash", &|r| text(&r.run_hash));
     differs("accesses", &|r| r.accesses.to_string());
     differs("verdict", &|r| r.verdict.name().into());
-    differs("hazards", &|r| r.hazards.len().to_string());
+    differs("hazards", &|r| r.hazards_total.to_string());
     differs("data.bytes", &|r| r.data.bytes.to_string());
     differs("data.corrupt_bytes", &|r| r.data.corrupt_bytes.to_string());
 
