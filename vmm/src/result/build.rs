@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! From what a run left behind to its result.
 
-use std::collections::HashMap;
-
 use staleline_devices::coherency::hazard::{self, Actor, Hazard};
-use staleline_devices::coherency::report::MaintenanceReport;
 use staleline_devices::cpu::{ChainId, SiteId};
 use staleline_devices::dma::{MasterId, TransferId};
 use staleline_devices::soc::report::SocReport;
@@ -22,7 +19,7 @@ use crate::run::spec::RunSpec;
 use crate::symbols::{Sources, Symbols};
 
 /// Shown instead of a place that nobody knows.
-const UNKNOWN: &str = "(unknown)";
+pub(super) const UNKNOWN: &str = "(unknown)";
 
 /// How diagnostics call the agent's process.
 const AGENT: &str = "agent";
@@ -195,7 +192,7 @@ fn fill(
     result.hazards_dropped = domain.hazards_dropped;
     result.saturated.clone_from(&domain.saturated);
     result.notes = notes(guest.seen);
-    result.maintenance = maintenance(&domain.maintenance, guest, listing::OPERATIONS);
+    result.maintenance = account::of(&domain.maintenance, guest, listing::OPERATIONS);
     if let Some(dropped) = &mut result.drop_maintenance {
         let ops = &domain.maintenance.operations;
         dropped.happened = ops.iter().any(|o| o.dropped && o.number == dropped.number);
@@ -224,8 +221,8 @@ fn notes(seen: &Observations) -> Vec<String> {
 }
 
 /// What is known of the guest's code.
-struct GuestCode<'a> {
-    symbols: Symbols,
+pub(super) struct GuestCode<'a> {
+    pub(super) symbols: Symbols,
     sites: &'a Sites,
     seen: &'a Observations,
     /// The agent's process.
@@ -260,28 +257,13 @@ impl GuestCode<'_> {
     }
 
     /// Functions that led to a maintenance instruction.
-    fn callers(&self, site: SiteId, chain: ChainId) -> Vec<String> {
+    pub(super) fn callers(&self, site: SiteId, chain: ChainId) -> Vec<String> {
         match (self.sites.get(&site), self.seen.chain(chain)) {
             (Some(va), Some(chain)) => self.symbols.caller_names(*va, chain),
             _ => Vec::new(),
         }
     }
 }
-
-/// Functions of the kernel's DMA API and of what it is made of (kernel/dma, arch/arm64/mm), by the
-/// start of their names: whoever called them is who asked for maintenance.
-const DMA_API: [&str; 10] = [
-    "__dma_map_",
-    "__dma_sync_",
-    "arch_dma_",
-    "arch_sync_dma_",
-    "dma_alloc_",
-    "dma_direct_",
-    "dma_map_",
-    "dma_sync_",
-    "dma_unmap_",
-    "iommu_dma_",
-];
 
 struct Lookup<'a> {
     soc: &'a SocReport,
@@ -393,92 +375,5 @@ impl Lookup<'_> {
             opened_at: record.opened_at,
             closed_at: record.closed_at,
         })
-    }
-}
-
-/// An operation's place in code.
-#[derive(Clone)]
-struct Asked {
-    routine: String,
-    chain: Vec<String>,
-    /// The first of the chain that is not part of the DMA API; empty if unknown.
-    caller: String,
-}
-
-impl Asked {
-    fn of(guest: &GuestCode<'_>, site: SiteId, chain: ChainId) -> Self {
-        let api = |name: &String| DMA_API.iter().any(|start| name.starts_with(start));
-        let chain = guest.callers(site, chain);
-        let caller = chain.iter().find(|name| !api(name)).or(chain.last());
-        Asked {
-            routine: guest.symbols.name(site).unwrap_or_default(),
-            caller: caller.cloned().unwrap_or_default(),
-            chain,
-        }
-    }
-
-    fn function(&self) -> &str {
-        let mut who = [&self.caller, &self.routine].into_iter();
-        let who = who.find(|n| !n.is_empty());
-        who.map_or(UNKNOWN, |n| n.split('+').next().unwrap_or(n))
-    }
-}
-
-/// Sums over all operations; of these, the first `limit` and the suppressed one are listed.
-fn maintenance(report: &MaintenanceReport, guest: &GuestCode<'_>, limit: usize) -> Maintenance {
-    let mut callers: HashMap<String, MaintenanceCaller> = HashMap::new();
-    let mut operations = Vec::with_capacity(report.operations.len().min(limit));
-    // There are many operations, and few places.
-    let mut places: HashMap<(SiteId, ChainId), Asked> = HashMap::new();
-    for (index, op) in report.operations.iter().enumerate() {
-        let place = places
-            .entry((op.site, op.chain))
-            .or_insert_with(|| Asked::of(guest, op.site, op.chain));
-        let function = place.function();
-        if !callers.contains_key(function) {
-            let caller = MaintenanceCaller {
-                function: function.to_owned(),
-                ..MaintenanceCaller::default()
-            };
-            callers.insert(function.to_owned(), caller);
-        }
-        if let Some(entry) = callers.get_mut(function) {
-            entry.operations += 1;
-            entry.lines += op.dma_lines;
-            entry.needed += op.needed_lines;
-        }
-        if index >= limit && !op.dropped {
-            continue;
-        }
-        let place = place.clone();
-        operations.push(MaintenanceOp {
-            number: op.number,
-            op: op.op,
-            routine: place.routine,
-            caller: place.caller,
-            chain: place.chain,
-            first_pa: Hex(op.first_pa),
-            lines: op.lines,
-            dma_lines: op.dma_lines,
-            needed_lines: op.needed_lines,
-            at: op.at,
-            dropped: op.dropped,
-        });
-    }
-    let mut callers: Vec<_> = callers.into_values().collect();
-    callers.sort_by(|a, b| {
-        b.lines
-            .cmp(&a.lines)
-            .then_with(|| a.function.cmp(&b.function))
-    });
-    Maintenance {
-        cleaned: report.cleaned,
-        invalidated: report.invalidated,
-        needed: report.needed,
-        redundant: report.redundant,
-        callers,
-        operations_total: report.operations.len() as u64,
-        operations_listed: operations.len() as u64,
-        operations,
     }
 }

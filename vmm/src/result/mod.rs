@@ -3,6 +3,7 @@
 //! addresses and hashes are hexadecimal strings, sizes are bytes, times are milliseconds of the
 //! host or accesses of the guest's CPU, as named.
 
+mod account;
 pub mod build;
 pub mod diagnostic;
 pub mod ends;

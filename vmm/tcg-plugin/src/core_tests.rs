@@ -445,3 +445,24 @@ fn sites_are_numbered_in_order_and_once() {
     assert_eq!(sites.known.len(), sites.table().len());
     assert_eq!(sites.intern(0x1000), SiteId(1));
 }
+
+#[test]
+fn places_run_out_and_that_is_told() {
+    let mut sites = Sites::default();
+    // The first entry of the table stands for the unknown.
+    for n in 1..SiteTable::LIMIT as u64 {
+        assert_ne!(sites.intern(4 * n), SiteId(0));
+    }
+    assert_eq!(sites.forgotten(), None);
+    assert_eq!(sites.intern(2), SiteId(0));
+    assert_eq!(sites.intern(6), SiteId(0));
+    // Known ones stay known.
+    assert_eq!(sites.intern(4), SiteId(1));
+    let forgotten = sites.forgotten().unwrap();
+    assert_eq!(
+        (forgotten.limit, forgotten.lost),
+        (SiteTable::LIMIT as u64, 2)
+    );
+    let seen = Bench::new().core.observations(&sites);
+    assert_eq!(seen.forgotten, [forgotten]);
+}
