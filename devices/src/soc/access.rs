@@ -62,6 +62,9 @@ impl Soc {
         let Some((slot, words)) = self.words(pa, size) else {
             return;
         };
+        if let Some(master) = self.slots.get(slot).and_then(|s| s.master) {
+            self.domain.register_read(master);
+        }
         // The load has already taken place, all words at once; effects come after.
         for offset in words.clone().step_by(4) {
             let Some(value) = self.word(slot, offset) else {

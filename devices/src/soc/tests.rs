@@ -7,7 +7,7 @@ use vm_memory::{Bytes, VolatileMemory};
 
 use super::*;
 use crate::clock::Token;
-use crate::coherency::{Policy, SnoopWrite};
+use crate::coherency::{Policy, PowerOn, SnoopWrite};
 use crate::dma::{Access, DmaError};
 use crate::registers::{Register, RegisterFile};
 
@@ -136,6 +136,7 @@ impl Rig {
                 seed: 1,
                 ports: Vec::new(),
                 drop_operation: None,
+                power_on: PowerOn::Clean,
             },
             devices,
             streams: Streams::default(),

@@ -4,7 +4,8 @@
 //!
 //! The parent passes file descriptors: guest RAM, a [`TcgConfig`] as JSON, the plugin's end of
 //! QEMU's qtest socket, and a control socket that carries one JSON message a line: [`ToPlugin`]
-//! one way, [`FromPlugin`] the other.
+//! one way, [`FromPlugin`] the other. What grows with the run leaves by files, whose paths the
+//! configuration has: see [`super::handover`].
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,8 +13,6 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use staleline_devices::cpu::{CpuEvents, SiteId};
 use vm_memory::{GuestMemoryMmap, MmapRegion};
-
-use super::chains::Observations;
 
 /// Version of everything in this module; both halves must agree.
 pub const ABI_VERSION: u32 = 3;
@@ -58,6 +57,10 @@ pub struct TcgConfig {
     pub window_bytes: u64,
     /// Where to write the site table.
     pub sites: PathBuf,
+    /// Where to write [`super::Observations`].
+    pub seen: PathBuf,
+    /// Where to write [`Guest::Report`].
+    pub report: PathBuf,
     /// Where the machine writes its events.
     pub events: PathBuf,
     /// Check every translation.
@@ -96,10 +99,6 @@ pub enum FromPlugin {
     Finished {
         /// The engine's counters.
         stats: TcgStats,
-        /// Call chains and the like.
-        seen: Observations,
-        /// The machine's report.
-        report: serde_json::Value,
     },
 }
 
@@ -188,6 +187,9 @@ pub struct GuestContext {
 /// value stored stands in the window, and what a later load shall return must stand there when
 /// the call returns.
 pub trait Guest: CpuEvents + Sized + 'static {
+    /// What it leaves behind.
+    type Report: Serialize;
+
     /// Builds the machine when the images are loaded and the CPU has not run yet.
     ///
     /// # Errors
@@ -198,5 +200,5 @@ pub trait Guest: CpuEvents + Sized + 'static {
     ///
     /// # Errors
     /// What went wrong, for the user.
-    fn finish(&mut self) -> Result<serde_json::Value, String>;
+    fn finish(&mut self) -> Result<Self::Report, String>;
 }

@@ -59,11 +59,11 @@ impl<W: Write> Reporter for Human<W> {
                 writeln!(self.out, "{text}")?;
             }
             RunEvent::Data { data } => {
-                for end in data.ends.iter().filter(|e| e.corrupt > 0) {
+                for end in data.corrupt_ends() {
                     writeln!(self.out, "{}\n", corrupt(end))?;
                 }
             }
-            RunEvent::Finished { result } => {
+            RunEvent::Finished { result, .. } => {
                 self.out.write_all(finish(result).as_bytes())?;
             }
         }
@@ -328,12 +328,18 @@ fn corrupt(end: &End) -> String {
 fn finish(r: &RunResult) -> String {
     let mut text = String::new();
     // Hazards and corrupt data have had their say.
-    if r.verdict == Verdict::InfraError || (r.diagnostics.is_empty() && r.data.corrupt_bytes == 0) {
+    if r.verdict == Verdict::InfraError
+        || (r.diagnostics.is_empty() && r.data.corrupt_ends().next().is_none())
+    {
         for reason in &r.reasons {
             let _ = writeln!(text, "{ERROR}error{ERROR:#}: {reason}");
         }
     } else {
-        for reason in r.reasons.iter().skip(r.diagnostics.len() + corrupt_ends(r)) {
+        for reason in r
+            .reasons
+            .iter()
+            .skip(r.diagnostics.len() + r.data.corrupt_ends().count())
+        {
             let _ = writeln!(text, "{WARNING}besides{WARNING:#}: {reason}");
         }
     }
@@ -391,11 +397,29 @@ fn finish(r: &RunResult) -> String {
             "note: {checked} address translations compared with QEMU's own, all the same"
         );
     }
+    for note in &r.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    let m = &r.maintenance;
+    for (what, listed, total) in [
+        ("hazards", r.hazards_listed, r.hazards_total),
+        (
+            "maintenance operations",
+            m.operations_listed,
+            m.operations_total,
+        ),
+    ] {
+        if listed < total {
+            let _ = writeln!(
+                text,
+                "note: result.json lists {listed} of {total} {what}; its sums are over all"
+            );
+        }
+    }
     let style = match r.verdict {
         Verdict::Pass => GOOD,
         Verdict::Fail | Verdict::InfraError => ERROR,
     };
-    let m = &r.maintenance;
     let again = match r.data.ends.iter().map(|e| e.repeated).sum() {
         0 => String::new(),
         n => format!(", {} again", count(n, "byte")),
@@ -403,16 +427,17 @@ fn finish(r: &RunResult) -> String {
     let _ = writeln!(
         text,
         "{style}{}{style:#} {}: {} of {} bytes checked{again}, {} corrupt; {}; maintenance on {} \
-         operations: {} lines needed, {} redundant; cache {}, seed {}, run {}, {}.{:03} s",
+         operations: {} lines needed, {} redundant, {} never transferred; cache {}, seed {}, run {}, {}.{:03} s",
         r.verdict.name(),
         r.scenario,
         r.data.bytes,
         r.data.planned,
         r.data.corrupt_bytes,
-        count(r.hazards.len() as u64 + r.hazards_dropped, "hazard"),
-        m.operations.len(),
+        count(r.hazards_total, "hazard"),
+        m.operations_total + m.elsewhere_total,
         m.needed,
         m.redundant,
+        m.untouched,
         names::name(&r.cache),
         r.seed,
         r.run_hash.as_deref().unwrap_or("without hash"),
@@ -420,10 +445,6 @@ fn finish(r: &RunResult) -> String {
         r.wall_ms % 1000,
     );
     text
-}
-
-fn corrupt_ends(r: &RunResult) -> usize {
-    r.data.ends.iter().filter(|e| e.corrupt > 0).count()
 }
 
 fn count(n: u64, what: &str) -> String {

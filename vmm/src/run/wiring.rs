@@ -13,7 +13,7 @@ use super::prebuilt::Prebuilt;
 use super::spec::RunSpec;
 use crate::board::machine::MachineConfig;
 use crate::board::{Board, fdt};
-use crate::boot::{Images, RAM_BASE};
+use crate::boot::{Expected, Images, RAM_BASE};
 use crate::engine::tcg::TcgEngine;
 use crate::engine::tcg_abi::{GuestKind, TcgStats};
 use crate::engine::{Engine as _, EngineError, Job, Observations, SiteTable};
@@ -67,6 +67,7 @@ impl Backend for Production {
                 version: String::new(),
                 stack: Vec::new(),
                 hash: String::new(),
+                image_hash: None,
             },
             image: PathBuf::new(),
             vmlinux: None,
@@ -108,6 +109,7 @@ impl Backend for Production {
                     end: GuestEnd::TimedOut,
                     console: job.run_dir.join("console.log"),
                     wall: timeout,
+                    loaded: None,
                     sites: Sites::new(),
                     seen: Observations::default(),
                     report: None,
@@ -125,14 +127,14 @@ impl Backend for Production {
         if let Some(trouble) = misunderstood(&outcome.stats, &outcome.sites) {
             return Err(engine_failed(trouble));
         }
-        let mut report: SocReport = serde_json::from_value(outcome.report)
-            .map_err(|e| engine_failed(format!("the machine's report: {e}")))?;
+        let mut report: SocReport = outcome.report.read().map_err(engine_error)?;
         // To the machine, a place in guest code is a number.
         report.domain.run_hash = outcome.sites.mix_into(report.domain.run_hash);
         Ok(Execution {
             end,
             console: outcome.console,
             wall: outcome.wall_time,
+            loaded: Some(outcome.loaded),
             sites: outcome.sites.iter().collect(),
             seen: outcome.seen,
             report: Some(report),
@@ -214,6 +216,10 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     Ok(Job {
         kernel: artifacts.image.clone(),
         initrd: Some(artifacts.initrd.clone()),
+        expected: Expected {
+            kernel: artifacts.kernel.image_hash.clone(),
+            initrd: Some(artifacts.initrd_hash.clone()),
+        },
         fdt,
         ram_bytes: board.ram_bytes(),
         window_bytes: board.window_bytes(),

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
-use staleline::engine::chains::{Chain, UserPage};
+use staleline::engine::chains::{Chain, Forgotten, UserPage};
 use staleline::engine::tcg_abi::{Guest, Mismatch, TcgStats};
 use staleline::engine::{Observations, SiteTable};
 use staleline_devices::cpu::{CacheOp, ChainId, MemoryType, SiteId};
@@ -49,6 +49,8 @@ impl Cpu {
 pub struct Sites {
     table: SiteTable,
     known: HashMap<u64, SiteId>,
+    /// Times that there was no room.
+    lost: u64,
 }
 
 impl Sites {
@@ -59,10 +61,17 @@ impl Sites {
             return *site;
         }
         let site = self.table.push(pc);
-        if site != SiteId(0) {
+        if site == SiteId(0) {
+            self.lost += 1;
+        } else {
             self.known.insert(pc, site);
         }
         site
+    }
+
+    /// What there was no room for.
+    pub fn forgotten(&self) -> Option<Forgotten> {
+        Forgotten::of("places in code", SiteTable::LIMIT, self.lost)
     }
 
     /// All of them.
@@ -276,12 +285,14 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         chain::walk(&mut memory, frame)
     }
 
-    /// What was seen beside what the machine was told.
-    pub fn observations(&self) -> Observations {
+    /// What was seen beside what the machine was told, of code that `sites` names.
+    pub fn observations(&self, sites: &Sites) -> Observations {
+        let forgotten = self.chains.forgotten().chain(self.pages.forgotten());
         Observations {
             chains: self.chains.all().to_vec(),
             accesses: self.trace.found().to_vec(),
             pages: self.pages.all().to_vec(),
+            forgotten: forgotten.chain(sites.forgotten()).collect(),
         }
     }
 

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use qemu_plugin_sys::{
     qemu_plugin_tb_get_insn, qemu_plugin_tb_n_insns,
 };
 use staleline::board::guest::BoardGuest;
+use staleline::engine::handover;
 use staleline::engine::tcg_abi::{
     ABI_VERSION, FATAL_EXIT_CODE, FromPlugin, Guest, GuestKind, LOG_PREFIX, TcgConfig,
 };
@@ -367,18 +369,17 @@ unsafe extern "C" fn on_exit<M: Guest>(_id: qemu_plugin_id_t, _data: *mut c_void
     };
     let mut finish = || -> Result<FromPlugin, String> {
         let config = CONFIG.get().ok_or("no configuration")?;
+        let failed = |path: &Path, e| format!("cannot write {}: {e}", path.display());
         let report = plugin.core.machine.finish()?;
-        plugin
-            .sites
-            .table()
+        handover::write(&config.report, &report).map_err(|e| failed(&config.report, e))?;
+        let sites = plugin.sites.table();
+        sites
             .write(&config.sites)
-            .map_err(|e| format!("cannot write {}: {e}", config.sites.display()))?;
-        let stats = plugin.core.stats.clone();
-        let seen = plugin.core.observations();
+            .map_err(|e| failed(&config.sites, e))?;
+        handover::write(&config.seen, &plugin.core.observations(&plugin.sites))
+            .map_err(|e| failed(&config.seen, e))?;
         Ok(FromPlugin::Finished {
-            stats,
-            seen,
-            report,
+            stats: plugin.core.stats.clone(),
         })
     };
     let message = finish().unwrap_or_else(|message| fatal(message));

@@ -164,6 +164,8 @@ impl CpuEvents for Probe {
 }
 
 impl Guest for Probe {
+    type Report = Value;
+
     fn new(context: GuestContext) -> Result<Self, String> {
         let config: Option<Config> = serde_json::from_value(context.machine)
             .map_err(|e| format!("probe configuration (panic_at): {e}"))?;
