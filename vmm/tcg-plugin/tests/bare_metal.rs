@@ -299,8 +299,8 @@ fn bytes_of(first: (u64, &[u32]), then: (u64, &[u32])) -> [u64; 2] {
     let outcome = run(&case.job);
     assert_eq!(outcome.end, GuestEnd::PowerOff);
     assert_eq!(outcome.stats.mismatches + outcome.stats.untranslated, 0);
-    assert_eq!(outcome.report["malformed"], 0);
-    let bytes = &outcome.report["bytes"];
+    assert_eq!(report(&outcome)["malformed"], 0);
+    let bytes = &report(&outcome)["bytes"];
     ["loaded", "stored"].map(|of| bytes[of].as_u64().unwrap())
 }
 
@@ -369,7 +369,7 @@ fn stored_table_entries_are_told() {
     };
     let told = |program: Program, data: &[(usize, u64)]| {
         let case = case(&program.power_off(), data);
-        run(&case.job).report["mapped"].clone()
+        report(&run(&case.job))["mapped"].clone()
     };
     let (program, data) = tables();
     assert_eq!(told(store(program), &data), 5);
