@@ -12,7 +12,12 @@ macro_rules! builtin {
     };
 }
 
-builtin!["base"];
+builtin![
+    "streaming",
+    "hand-over",
+    "barriers-maintenance",
+    "barriers-stores",
+];
 
 /// Names and texts of all files.
 pub fn files() -> &'static [(&'static str, &'static str)] {

@@ -117,13 +117,13 @@ fn dsb_sy() -> Op {
     barrier(true, Orders::Full, false)
 }
 
-/// The smallest operations, weakest first.
-fn barriers() -> [Op; 4] {
+/// Barriers, weakest first. Whether a DMB is enough between maintenance and a doorbell is not
+/// clear from the architecture's text, so where a doorbell follows the full one is a DSB.
+fn barriers(before_doorbell: bool) -> [Op; 3] {
     [
         barrier(false, Orders::Stores, true),
         barrier(false, Orders::Loads, true),
-        barrier(false, Orders::Full, false),
-        dsb_sy(),
+        barrier(before_doorbell, Orders::Full, false),
     ]
 }
 
@@ -151,10 +151,15 @@ fn event(cpu: u8, op: Op) -> Event {
 
 /// All repairs that put in one barrier.
 pub fn single_barriers(program: &Program) -> Vec<Repair> {
+    let doorbell = |cpu: u8, place: usize| {
+        let mut later = program.events.iter().skip(place);
+        later.any(|e| e.by == Observer::Cpu(cpu) && matches!(e.op, Op::Doorbell(_)))
+    };
     let mut all = Vec::new();
-    for op in barriers() {
+    for strength in 0..3 {
         for (cpu, place) in places(program) {
-            all.push(Repair::one(place, vec![event(cpu, op.clone())]));
+            let op = barriers(doorbell(cpu, place)).into_iter().nth(strength);
+            all.extend(op.map(|op| Repair::one(place, vec![event(cpu, op)])));
         }
     }
     all
