@@ -17,6 +17,14 @@ builtin![
     "hand-over",
     "barriers-maintenance",
     "barriers-stores",
+    "dc-operations",
+    "partial-lines",
+    "alias",
+    "snooping-ports",
+    "pipelines",
+    "smp",
+    "wide-accesses",
+    "reuse",
 ];
 
 /// Names and texts of all files.

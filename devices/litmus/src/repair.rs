@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Which operation, put in where, makes a symptom vanish and brings no other.
 
-use crate::explore::explore;
+use crate::explore::{Answer, explore};
 use crate::program::{
     Barrier, Dc, Event, MAX_EVENTS, MAX_OBSERVERS, Observer, Op, Orders, Program, Scope,
 };
@@ -101,7 +101,19 @@ impl Repair {
                 None => return false,
             }
         }
-        answer.never == 0 && symptom.vanished(&after) && after.iter().all(|a| a.known(before))
+        answer.never == 0
+            && symptom.vanished(&after)
+            && after.iter().all(|a| a.known(before))
+            && self.reads_survive(symptom, &answer)
+    }
+
+    /// A read that has one value only because the other write is destroyed for sure is no better.
+    fn reads_survive(&self, symptom: &Symptom, answer: &Answer) -> bool {
+        let Symptom::Ambiguous { read, bytes } = *symptom else {
+            return true;
+        };
+        let mine = answer.reads.iter().filter(|r| self.original(r.event) == Some(read));
+        mine.filter(|r| r.bytes.meets(bytes)).all(|r| !r.intact.is_empty())
     }
 }
 
