@@ -18,7 +18,7 @@ use std::fmt;
 use crate::explore::{Answer, Gone};
 use crate::order::Order;
 use crate::program::{Granules, Observer, Program, View};
-use crate::repair::{self, Repair};
+use crate::repair::{self, Budget, Repair};
 use crate::symptom::Symptom;
 
 /// Kind of a finding.
@@ -91,10 +91,10 @@ pub struct Finding {
 pub fn findings(program: &Program, answer: &Answer) -> Vec<Finding> {
     let symptoms = Symptom::all(answer);
     let order = Order::of(program);
+    let mut budget = Budget::default();
     let mut all: Vec<Finding> = Vec::new();
     for symptom in &symptoms {
-        // Bytes of different lines may need different repairs.
-        let repair = repair::smallest(program, symptom, &symptoms);
+        let repair = repair::smallest(program, symptom, &symptoms, &mut budget);
         let kind = kind(program, &order, symptom, repair.as_ref());
         let bytes = match *symptom {
             Symptom::Ambiguous { bytes, .. } | Symptom::Lost { bytes, .. } => bytes,
@@ -190,9 +190,7 @@ fn dirtied(program: &Program, order: &Order, event: usize, bytes: Granules) -> b
         let dirties = e.write().is_some_and(|(view, _)| view.coherent());
         dirties
             && e.by != program.events[event].by
-            && e.bytes()
-                .lines()
-                .any(|l| Granules::line(l).meets(bytes))
+            && e.bytes().lines().any(|l| Granules::line(l).meets(bytes))
             && order.race(i, event)
     })
 }

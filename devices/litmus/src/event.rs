@@ -231,10 +231,7 @@ pub fn granules(first: u8, lo: u32, hi: u32) -> Granules {
         .fold(Granules::NONE, |all, g| all.or(Granules::one(g)))
 }
 
-fn next<'a>(
-    words: &mut impl Iterator<Item = &'a str>,
-    expected: &str,
-) -> Result<&'a str, String> {
+fn next<'a>(words: &mut impl Iterator<Item = &'a str>, expected: &str) -> Result<&'a str, String> {
     words
         .next()
         .ok_or_else(|| format!("expected {expected}, found the end"))

@@ -16,6 +16,8 @@ pub mod case;
 pub mod due;
 pub mod event;
 pub mod explore;
+pub mod generate;
+pub mod judge;
 pub mod order;
 pub mod program;
 pub mod repair;

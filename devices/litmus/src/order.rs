@@ -129,9 +129,7 @@ fn barrier_orders(barrier: Barrier, first: Class, second: Class) -> bool {
     }
     match barrier.orders {
         Orders::Full => true,
-        Orders::Stores => {
-            first == Class::Store && (barrier.completes || second == Class::Store)
-        }
+        Orders::Stores => first == Class::Store && (barrier.completes || second == Class::Store),
         Orders::Loads => {
             first == Class::Load && (barrier.completes || second != Class::Maintenance)
         }

@@ -1,11 +1,22 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Which operation, put in where, makes a symptom vanish and brings no other.
 
-use crate::explore::{Answer, explore};
+use crate::explore::{Answer, MAX_STATES, explore};
 use crate::program::{
-    Barrier, Dc, Event, MAX_EVENTS, MAX_OBSERVERS, Observer, Op, Orders, Program, Scope,
+    Barrier, Dc, Event, MAX_EVENTS, MAX_OBSERVERS, Observer, Op, Orders, Program, Scope, View,
 };
 use crate::symptom::Symptom;
+
+/// States that may still be visited in the search for repairs, so that it ends in seconds also for
+/// the largest programs. What is not found by then counts as not to be repaired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget(usize);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget(20_000_000)
+    }
+}
 
 /// Operations put in before one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +102,27 @@ impl Repair {
     /// Whether it makes `symptom` vanish and brings none that is not in `before`, all that is
     /// wrong now. False also if the repaired program is too large to explore.
     pub fn works(&self, program: &Program, symptom: &Symptom, before: &[Symptom]) -> bool {
-        let Some(answer) = self.apply(program).and_then(|p| explore(&p).ok()) else {
+        let mut budget = Budget::default();
+        self.works_within(program, symptom, before, &mut budget)
+    }
+
+    fn works_within(
+        &self,
+        program: &Program,
+        symptom: &Symptom,
+        before: &[Symptom],
+        budget: &mut Budget,
+    ) -> bool {
+        if budget.0 == 0 {
+            return false;
+        }
+        let Some(repaired) = self.apply(program) else {
+            return false;
+        };
+        let answer = explore(&repaired);
+        let spent = answer.as_ref().map_or(MAX_STATES, |a| a.states);
+        budget.0 = budget.0.saturating_sub(spent);
+        let Ok(answer) = answer else {
             return false;
         };
         let mut after = Vec::new();
@@ -112,8 +143,12 @@ impl Repair {
         let Symptom::Ambiguous { read, bytes } = *symptom else {
             return true;
         };
-        let mine = answer.reads.iter().filter(|r| self.original(r.event) == Some(read));
-        mine.filter(|r| r.bytes.meets(bytes)).all(|r| !r.intact.is_empty())
+        let mine = answer
+            .reads
+            .iter()
+            .filter(|r| self.original(r.event) == Some(read));
+        mine.filter(|r| r.bytes.meets(bytes))
+            .all(|r| !r.intact.is_empty())
     }
 }
 
@@ -177,11 +212,24 @@ pub fn single_barriers(program: &Program) -> Vec<Repair> {
     all
 }
 
-/// All repairs that put in one maintenance operation on a line.
-pub fn single_maintenance(program: &Program, line: u8) -> Vec<Repair> {
+/// Operations to try, the likely one first: a coherent reader needs an invalidate.
+fn likely(program: &Program, symptom: &Symptom) -> [Dc; 3] {
+    let coherent = match *symptom {
+        Symptom::Ambiguous { read, .. } => program.events.get(read),
+        _ => None,
+    };
+    if coherent.and_then(Event::read).is_some_and(View::coherent) {
+        [Dc::Ivac, Dc::Civac, Dc::Cvac]
+    } else {
+        [Dc::Cvac, Dc::Ivac, Dc::Civac]
+    }
+}
+
+/// All repairs that put in one of these maintenance operations on a line.
+pub fn single_maintenance(program: &Program, line: u8, ops: &[Dc]) -> Vec<Repair> {
     let mut all = Vec::new();
     if program.cacheable(line) {
-        for op in [Dc::Cvac, Dc::Ivac, Dc::Civac] {
+        for op in ops.iter().copied() {
             for (cpu, place) in places(program) {
                 all.push(Repair::one(place, vec![event(cpu, Op::Dc { op, line })]));
             }
@@ -191,7 +239,7 @@ pub fn single_maintenance(program: &Program, line: u8) -> Vec<Repair> {
 }
 
 /// Maintenance of all `lines` at one place, with a DSB before, behind, or both.
-fn with_barriers(program: &Program, lines: &[u8]) -> Vec<Repair> {
+fn with_barriers(program: &Program, lines: &[u8], ops: &[Dc]) -> Vec<Repair> {
     let mut all = Vec::new();
     let lines: Vec<u8> = (lines.iter().copied())
         .filter(|l| program.cacheable(*l))
@@ -204,7 +252,7 @@ fn with_barriers(program: &Program, lines: &[u8]) -> Vec<Repair> {
         .into_iter()
         .skip(alone)
     {
-        for op in [Dc::Cvac, Dc::Ivac, Dc::Civac] {
+        for op in ops.iter().copied() {
             for (cpu, place) in places(program) {
                 let mut events = Vec::new();
                 events.extend(first.then(|| event(cpu, dsb_sy())));
@@ -238,26 +286,33 @@ fn double_barriers(program: &Program) -> Vec<Repair> {
 }
 
 /// The smallest repair of a symptom, barriers before maintenance; `before` is all that is wrong.
-pub fn smallest(program: &Program, symptom: &Symptom, before: &[Symptom]) -> Option<Repair> {
-    let works = |r: &Repair| r.works(program, symptom, before);
-    if let Some(found) = single_barriers(program).into_iter().find(works) {
+pub fn smallest(
+    program: &Program,
+    symptom: &Symptom,
+    before: &[Symptom],
+    budget: &mut Budget,
+) -> Option<Repair> {
+    let mut works = |r: &Repair| r.works_within(program, symptom, before, budget);
+    if let Some(found) = single_barriers(program).into_iter().find(&mut works) {
         return Some(found);
     }
     let bytes = match symptom {
         Symptom::Ambiguous { bytes, .. } | Symptom::Lost { bytes, .. } => *bytes,
-        Symptom::Stuck { poll } => (program.events.get(*poll)).map_or_else(
-            Default::default,
-            crate::program::Event::bytes,
-        ),
+        Symptom::Stuck { poll } => {
+            (program.events.get(*poll)).map_or_else(Default::default, crate::program::Event::bytes)
+        }
     };
     let lines: Vec<u8> = bytes.lines().collect();
+    let ops = likely(program, symptom);
     if let [line] = lines[..] {
-        let found = single_maintenance(program, line).into_iter().find(works);
+        let found = single_maintenance(program, line, &ops)
+            .into_iter()
+            .find(&mut works);
         if found.is_some() {
             return found;
         }
     }
-    (with_barriers(program, &lines).into_iter())
+    (with_barriers(program, &lines, &ops).into_iter())
         .chain(double_barriers(program))
         .find(works)
 }

@@ -46,11 +46,17 @@ impl Symptom {
             }
         }
         all.extend((reads.into_iter()).map(|(read, bytes)| Symptom::Ambiguous { read, bytes }));
-        all.extend(answer.lost.iter().filter(|l| l.missed).map(|l| Symptom::Lost {
-            write: l.write,
-            how: l.how,
-            bytes: l.bytes,
-        }));
+        all.extend(
+            answer
+                .lost
+                .iter()
+                .filter(|l| l.missed)
+                .map(|l| Symptom::Lost {
+                    write: l.write,
+                    how: l.how,
+                    bytes: l.bytes,
+                }),
+        );
         all.extend(
             (0..32)
                 .filter(|poll| answer.stuck >> poll & 1 != 0)

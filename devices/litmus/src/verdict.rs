@@ -100,10 +100,7 @@ fn dues(
     };
     for due in &expected.due {
         if !findings.iter().any(|f| fits(due, f)) {
-            differences.push(format!(
-                "not found: {}",
-                text(&due.kind, due.at, due.bytes)
-            ));
+            differences.push(format!("not found: {}", text(&due.kind, due.at, due.bytes)));
         }
     }
     for f in findings {
@@ -118,9 +115,7 @@ fn dues(
 
 /// Writes that are discarded but cannot be missed are those that the file names.
 fn lost_ok(expected: &Expected, answer: &Answer, differences: &mut Vec<String>) {
-    let missed = |w: usize| {
-        (answer.lost.iter()).any(|l| l.missed && l.write == Some(w))
-    };
+    let missed = |w: usize| (answer.lost.iter()).any(|l| l.missed && l.write == Some(w));
     let mut unseen: Vec<usize> = (answer.lost.iter())
         .filter_map(|l| l.write)
         .filter(|w| !missed(*w))

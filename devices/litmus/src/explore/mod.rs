@@ -26,7 +26,7 @@ use crate::order::Order;
 use crate::program::{Granules, Program, Symbols};
 
 /// States after which the explorer gives up on a granule.
-pub const MAX_STATES: usize = 1 << 20;
+pub const MAX_STATES: usize = 1 << 18;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

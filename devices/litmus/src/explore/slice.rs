@@ -13,15 +13,31 @@ use crate::program::{Granules, Policy, Program, Symbol, View};
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Effect {
     /// A write into the cache; `slots` is a bit mask.
-    Cached { line: usize, slots: u8, value: Symbol },
+    Cached {
+        line: usize,
+        slots: u8,
+        value: Symbol,
+    },
     /// A write to the PoC.
     Memory { slots: u8, value: Symbol },
     /// A write to the PoC that cleans and invalidates first.
-    Through { line: usize, slots: u8, value: Symbol },
+    Through {
+        line: usize,
+        slots: u8,
+        value: Symbol,
+    },
     /// Maintenance.
-    Maintain { line: usize, clean: bool, invalidate: bool },
+    Maintain {
+        line: usize,
+        clean: bool,
+        invalidate: bool,
+    },
     /// Waits until the slot has this value.
-    Poll { slot: usize, coherent: bool, value: Symbol },
+    Poll {
+        slot: usize,
+        coherent: bool,
+        value: Symbol,
+    },
 }
 
 /// An event that changes something.

@@ -134,8 +134,7 @@ impl State {
 
     /// After each change: whether the latest write of slot 0 still exists.
     pub fn judge(&mut self, layout: &Layout, dropped_by: Option<u8>) {
-        let in_cache =
-            self.copies[layout.line[0]] != Copy::Absent && self.cached[0] == self.value;
+        let in_cache = self.copies[layout.line[0]] != Copy::Absent && self.cached[0] == self.value;
         if self.gone == Gone::No && self.memory[0] != self.value && !in_cache {
             self.gone = match dropped_by {
                 Some(event) => Gone::Dropped(event),
