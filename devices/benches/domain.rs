@@ -6,9 +6,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use staleline_devices::coherency::{Domain, DomainConfig, LINE, Policy, SnoopWrite};
-use staleline_devices::cpu::{CacheOp, ChainId, MemoryType, SiteId};
-use staleline_devices::dma::{DmaMemory, MasterId, TransferId};
+use staleline_devices::coherency::{Domain, DomainConfig, LINE, Policy, PowerOn, SnoopWrite};
+use staleline_devices::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
+use staleline_devices::dma::{Access, DmaMemory, MasterId, Port, TransferId};
 use vm_memory::MmapRegion;
 
 const BASE: u64 = 0x4000_0000;
@@ -27,8 +27,9 @@ fn domain(policy: Policy) -> Domain {
         policy,
         snoop_write: SnoopWrite::WriteThrough,
         seed: 1,
-        snoops: vec![true, false],
+        ports: vec![Port::Hpc, Port::Hp],
         drop_operation: None,
+        power_on: PowerOn::Dirty,
     };
     let ram = MmapRegion::new(RAM as usize).expect("memory for the bench");
     Domain::new(&config, ram).expect("a domain")
@@ -96,7 +97,7 @@ fn misses(d: &mut Domain, policy: Policy, n: u64) -> Duration {
         walk(lines, RING, LINE, |pa| {
             d.maintain(CacheOp::Invalidate, pa, site, ChainId(0));
         });
-        d.barrier();
+        d.barrier(Barrier::DSB_SY);
         let start = Instant::now();
         walk(lines, RING, LINE, |pa| {
             d.load(black_box(pa), 8, site, memory);
@@ -132,7 +133,7 @@ fn dma(c: &mut Criterion) {
             b.iter_custom(|n| {
                 let start = Instant::now();
                 walk(n, RING, PAGE, |pa| {
-                    let done = d.dma_read(master, id, pa, black_box(&mut buf));
+                    let done = d.dma_read(master, Access::data(id), pa, black_box(&mut buf));
                     done.expect("within RAM");
                 });
                 start.elapsed()
@@ -143,7 +144,7 @@ fn dma(c: &mut Criterion) {
             b.iter_custom(|n| {
                 let start = Instant::now();
                 walk(n, RING, PAGE, |pa| {
-                    let done = d.dma_write(master, id, pa, black_box(&buf));
+                    let done = d.dma_write(master, Access::data(id), pa, black_box(&buf));
                     done.expect("within RAM");
                 });
                 start.elapsed()

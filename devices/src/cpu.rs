@@ -11,6 +11,21 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct SiteId(pub u32);
 
+impl SiteId {
+    /// Set in the sites of code below the kernel's half of the address space.
+    pub const USER: u32 = 1 << 30;
+
+    /// Whether the place is in user space's code.
+    pub fn is_user(self) -> bool {
+        self.0 & Self::USER != 0
+    }
+
+    /// Its place in the engine's table.
+    pub fn index(self) -> usize {
+        (self.0 & !Self::USER) as usize
+    }
+}
+
 /// A call chain in guest code, interned by the engine, which keeps the table. 0 means unknown.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -40,6 +55,99 @@ pub enum CacheOp {
     CleanInvalidate,
 }
 
+/// DMB or DSB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BarrierKind {
+    /// Orders what comes before it against what comes after it.
+    Dmb,
+    /// Also waits until what comes before it is complete.
+    Dsb,
+}
+
+/// The accesses that a barrier is for: CRm\[1:0\] of the instruction (DDI 0487, C6.2 "DMB", "DSB").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BarrierAccess {
+    /// Loads before it; loads and stores after it (`ld`).
+    Load,
+    /// Stores (`st`).
+    Store,
+    /// Loads and stores; the only type that orders or completes cache maintenance (D7.5.9.15).
+    Full,
+}
+
+/// The shareability domain a barrier is for: CRm\[3:2\].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BarrierScope {
+    /// This CPU only (`nsh`).
+    NonShareable,
+    /// The CPUs of the cluster (`ish`).
+    Inner,
+    /// The bus masters too (`osh`).
+    Outer,
+    /// Everybody (`sy`).
+    System,
+}
+
+/// A DMB or DSB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Barrier {
+    /// Which of the two.
+    pub kind: BarrierKind,
+    /// For which accesses.
+    pub access: BarrierAccess,
+    /// For which observers.
+    pub scope: BarrierScope,
+}
+
+impl Barrier {
+    /// `dsb sy`.
+    pub const DSB_SY: Barrier = Barrier {
+        kind: BarrierKind::Dsb,
+        access: BarrierAccess::Full,
+        scope: BarrierScope::System,
+    };
+
+    /// By the instruction's CRm field, 0 to 15; `None` where it is no DMB or DSB of the base
+    /// instruction set (CRm\[1:0\] = 0).
+    pub fn from_crm(kind: BarrierKind, crm: u32) -> Option<Self> {
+        let access = match crm & 3 {
+            1 => BarrierAccess::Load,
+            2 => BarrierAccess::Store,
+            3 => BarrierAccess::Full,
+            _ => return None,
+        };
+        let scope = match crm >> 2 & 3 {
+            0 => BarrierScope::Outer,
+            1 => BarrierScope::NonShareable,
+            2 => BarrierScope::Inner,
+            _ => BarrierScope::System,
+        };
+        Some(Barrier {
+            kind,
+            access,
+            scope,
+        })
+    }
+
+    /// Whether bus masters, which are in the outer shareable domain, observe its order.
+    pub fn reaches_masters(self) -> bool {
+        self.scope >= BarrierScope::Outer
+    }
+
+    /// Whether stores before it are ordered before stores after it.
+    pub fn orders_stores(self) -> bool {
+        self.access != BarrierAccess::Load
+    }
+
+    /// Whether loads before it are ordered before loads after it.
+    pub fn orders_loads(self) -> bool {
+        self.access != BarrierAccess::Store
+    }
+}
+
 /// The guest's CPU as an engine reports it. Calls come in program order, each **after** the
 /// instruction has taken effect in guest RAM (maintenance: before or after makes no difference,
 /// the CPU itself does not move data).
@@ -53,11 +161,19 @@ pub trait CpuEvents {
     fn store(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType);
 
     /// A `dc` instruction on the line that holds `pa`. `chain` is how the CPU came to the first one
-    /// since a DSB; what is given for later ones does not matter.
+    /// of an operation ([`CpuEvents::continues`]); what is given for later ones does not matter.
     fn maintain(&mut self, op: CacheOp, pa: u64, site: SiteId, chain: ChainId);
 
-    /// A DSB: all maintenance before it is complete.
-    fn barrier(&mut self);
+    /// Whether a `dc` instruction now would go on with the operation that the last one belonged to:
+    /// there was no barrier, load or store in between.
+    fn continues(&self) -> bool;
+
+    /// A DMB or DSB. An engine may leave out DMBs that do not reach bus masters.
+    fn barrier(&mut self, barrier: Barrier);
+
+    /// The CPU has stored a translation table entry at `entry` that maps `len` bytes of memory from
+    /// `pa` on as non-cacheable. Told after the store itself. A later store to the entry ends it.
+    fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64);
 
     /// The CPU waits for an interrupt: device time skips to the next event, if one waits.
     fn idle(&mut self);

@@ -49,6 +49,136 @@ impl TransferId {
     pub const CONTROL: TransferId = TransferId(0);
 }
 
+/// How a master's port is wired into the interconnect: which of its accesses look into the CPU
+/// caches. What the device tree claims is another matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Port {
+    /// Does not snoop (ZynqMP S_AXI_HP).
+    Hp,
+    /// Snoops where the access asks for it (ZynqMP S_AXI_HPC).
+    Hpc,
+    /// Only its reads snoop.
+    HpcRead,
+    /// Only its writes snoop.
+    HpcWrite,
+}
+
+impl Port {
+    /// All of them.
+    pub const ALL: [Port; 4] = [Port::Hp, Port::Hpc, Port::HpcRead, Port::HpcWrite];
+
+    /// The name in settings and results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Port::Hp => "hp",
+            Port::Hpc => "hpc",
+            Port::HpcRead => "hpc-read",
+            Port::HpcWrite => "hpc-write",
+        }
+    }
+
+    /// Whether reads can snoop.
+    pub fn snoops_reads(self) -> bool {
+        matches!(self, Port::Hpc | Port::HpcRead)
+    }
+
+    /// Whether writes can snoop.
+    pub fn snoops_writes(self) -> bool {
+        matches!(self, Port::Hpc | Port::HpcWrite)
+    }
+
+    /// Whether the port is as coherent as `dma-coherent` promises.
+    pub fn is_coherent(self) -> bool {
+        self == Port::Hpc
+    }
+}
+
+/// The moment at which a device was told to go by a register write, and what was ordered and
+/// complete by then. Made by [`DmaPort::doorbell`]; a device keeps it with the work it was told of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doorbell {
+    /// When, in accesses of the CPU since power-on.
+    pub at: u64,
+    /// When the last barrier was that orders stores as bus masters see them, likewise.
+    pub ordered_at: u64,
+    /// Maintenance operations that had been begun.
+    pub issued: u32,
+    /// The last one that a DSB had completed.
+    pub completed: u32,
+}
+
+/// What made a device access memory: where software had to have everything in place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing software did: it may come at any time.
+    #[default]
+    Unprompted,
+    /// A register write. What comes after it comes too late.
+    Doorbell(Doorbell),
+    /// The device, which polls, found a word to say that the memory is its own.
+    Handover {
+        /// Address of the word, 4 bytes.
+        word: u64,
+        /// The device was idle until then, so a word stored before was not seen before.
+        idle_until: Doorbell,
+    },
+}
+
+/// What the bytes of an access are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Data of a transfer.
+    Data,
+    /// A descriptor, read or written back.
+    Descriptor,
+    /// An event: tells the driver that what was written before is there.
+    Event,
+}
+
+/// What a bus transaction says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// The transfer it belongs to, or [`TransferId::CONTROL`].
+    pub transfer: TransferId,
+    /// Whether it asks to be snooped (AxCACHE). The port decides whether that takes effect.
+    pub snoop: bool,
+    /// What its bytes are.
+    pub content: Content,
+    /// What made the device do it. For data of an open transfer, the transfer's counts.
+    pub order: Order,
+}
+
+impl Access {
+    /// Data of an open transfer.
+    pub fn data(transfer: TransferId) -> Self {
+        Access {
+            transfer,
+            snoop: true,
+            content: Content::Data,
+            order: Order::Unprompted,
+        }
+    }
+
+    /// A descriptor, which the device accesses because of `order`.
+    pub fn descriptor(order: Order) -> Self {
+        Access {
+            transfer: TransferId::CONTROL,
+            snoop: true,
+            content: Content::Descriptor,
+            order,
+        }
+    }
+
+    /// An event.
+    pub fn event() -> Self {
+        Access {
+            content: Content::Event,
+            ..Access::descriptor(Order::Unprompted)
+        }
+    }
+}
+
 /// Why an access could not be made. The device turns it into its architectural error state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DmaError {
@@ -77,7 +207,7 @@ pub trait DmaMemory {
     fn dma_read(
         &mut self,
         master: MasterId,
-        transfer: TransferId,
+        access: Access,
         pa: u64,
         buf: &mut [u8],
     ) -> Result<(), DmaError>;
@@ -89,13 +219,16 @@ pub trait DmaMemory {
     fn dma_write(
         &mut self,
         master: MasterId,
-        transfer: TransferId,
+        access: Access,
         pa: u64,
         data: &[u8],
     ) -> Result<(), DmaError>;
 
-    /// A data transfer starts to own its range of memory.
-    fn transfer_open(&mut self, master: MasterId, transfer: Transfer) -> TransferId;
+    /// A register write tells `master` to go.
+    fn doorbell(&mut self, master: MasterId) -> Doorbell;
+
+    /// A data transfer, taken up because of `order`, starts to own its range of memory.
+    fn transfer_open(&mut self, master: MasterId, transfer: Transfer, order: Order) -> TransferId;
 
     /// The transfer no longer owns it. Unknown IDs are ignored.
     fn transfer_close(&mut self, master: MasterId, id: TransferId);
@@ -117,21 +250,26 @@ impl<'a> DmaPort<'a> {
     ///
     /// # Errors
     /// As there.
-    pub fn read(&mut self, id: TransferId, pa: u64, buf: &mut [u8]) -> Result<(), DmaError> {
-        self.memory.dma_read(self.master, id, pa, buf)
+    pub fn read(&mut self, access: Access, pa: u64, buf: &mut [u8]) -> Result<(), DmaError> {
+        self.memory.dma_read(self.master, access, pa, buf)
     }
 
     /// Writes data, descriptors or events; see [`DmaMemory::dma_write`].
     ///
     /// # Errors
     /// As there.
-    pub fn write(&mut self, id: TransferId, pa: u64, data: &[u8]) -> Result<(), DmaError> {
-        self.memory.dma_write(self.master, id, pa, data)
+    pub fn write(&mut self, access: Access, pa: u64, data: &[u8]) -> Result<(), DmaError> {
+        self.memory.dma_write(self.master, access, pa, data)
+    }
+
+    /// To be called in the write handler of each register that makes the device look at memory.
+    pub fn doorbell(&mut self) -> Doorbell {
+        self.memory.doorbell(self.master)
     }
 
     /// Opens a data transfer; see [`DmaMemory::transfer_open`].
-    pub fn open(&mut self, transfer: Transfer) -> TransferId {
-        self.memory.transfer_open(self.master, transfer)
+    pub fn open(&mut self, transfer: Transfer, order: Order) -> TransferId {
+        self.memory.transfer_open(self.master, transfer, order)
     }
 
     /// Closes a data transfer; see [`DmaMemory::transfer_close`].

@@ -4,7 +4,9 @@
 
 use crate::bus::{Context, Device};
 use crate::clock::{Clock, DeviceId, EventQueue, Ticks};
-use crate::dma::{DmaError, DmaMemory, DmaPort, MasterId, Transfer, TransferId};
+use crate::dma::{
+    Access, DmaError, DmaMemory, DmaPort, Doorbell, MasterId, Order, Transfer, TransferId,
+};
 use crate::stream::Streams;
 
 /// Plain memory from `base` on that all masters see alike, and a record of the transfers.
@@ -18,6 +20,8 @@ pub struct FlatMemory {
     pub transfers: Vec<Transfer>,
     /// IDs not closed yet.
     pub open: Vec<TransferId>,
+    /// Doorbells so far.
+    pub doorbells: u64,
 }
 
 impl FlatMemory {
@@ -28,6 +32,7 @@ impl FlatMemory {
             bytes: vec![0; len],
             transfers: Vec::new(),
             open: Vec::new(),
+            doorbells: 0,
         }
     }
 
@@ -61,7 +66,7 @@ impl DmaMemory for FlatMemory {
     fn dma_read(
         &mut self,
         _: MasterId,
-        _: TransferId,
+        _: Access,
         pa: u64,
         buf: &mut [u8],
     ) -> Result<(), DmaError> {
@@ -70,19 +75,21 @@ impl DmaMemory for FlatMemory {
         Ok(())
     }
 
-    fn dma_write(
-        &mut self,
-        _: MasterId,
-        _: TransferId,
-        pa: u64,
-        data: &[u8],
-    ) -> Result<(), DmaError> {
+    fn dma_write(&mut self, _: MasterId, _: Access, pa: u64, data: &[u8]) -> Result<(), DmaError> {
         let range = self.range(pa, data.len())?;
         self.bytes[range].copy_from_slice(data);
         Ok(())
     }
 
-    fn transfer_open(&mut self, _: MasterId, transfer: Transfer) -> TransferId {
+    fn doorbell(&mut self, _: MasterId) -> Doorbell {
+        self.doorbells += 1;
+        Doorbell {
+            at: self.doorbells,
+            ..Doorbell::default()
+        }
+    }
+
+    fn transfer_open(&mut self, _: MasterId, transfer: Transfer, _: Order) -> TransferId {
         self.transfers.push(transfer);
         let id = TransferId(self.transfers.len() as u32);
         self.open.push(id);

@@ -4,9 +4,11 @@
 
 use std::ops::Range;
 
-use staleline_devices::coherency::{Domain, DomainConfig, LINE, Policy, SnoopWrite};
-use staleline_devices::cpu::{CacheOp, ChainId, MemoryType, SiteId};
-use staleline_devices::dma::{Direction, DmaMemory, MasterId, Transfer, TransferId};
+use staleline_devices::coherency::{Domain, DomainConfig, LINE, Policy, PowerOn, SnoopWrite};
+use staleline_devices::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
+use staleline_devices::dma::{
+    Access, Direction, DmaMemory, MasterId, Order, Port, Transfer, TransferId,
+};
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 
 const BASE: u64 = 0x4000_0000;
@@ -60,8 +62,9 @@ impl Machine {
             policy,
             snoop_write,
             seed: 7,
-            snoops: vec![true, false],
+            ports: vec![Port::Hpc, Port::Hp],
             drop_operation: None,
+            power_on: PowerOn::Dirty,
         };
         Machine {
             domain: Domain::new(&config, MmapRegion::new(RAM).expect("memory")).expect("a domain"),
@@ -117,7 +120,7 @@ impl Machine {
         for burst in bursts(range) {
             let data = &self.expected[burst.start - range.start..burst.end - range.start];
             self.domain
-                .dma_write(master, id, pa(burst.start), data)
+                .dma_write(master, Access::data(id), pa(burst.start), data)
                 .expect("within RAM");
         }
     }
@@ -126,7 +129,7 @@ impl Machine {
         for burst in bursts(range) {
             let buf = &mut self.got[burst.start - range.start..burst.end - range.start];
             self.domain
-                .dma_read(master, id, pa(burst.start), buf)
+                .dma_read(master, Access::data(id), pa(burst.start), buf)
                 .expect("within RAM");
         }
         self.compare();
@@ -136,13 +139,13 @@ impl Machine {
         for at in lines(range) {
             self.domain.maintain(op, pa(at), SiteId(3), ChainId(0));
         }
-        self.domain.barrier();
+        self.domain.barrier(Barrier::DSB_SY);
     }
 
     /// One transfer of the non-snooping master, between map and unmap.
     fn transfer(&mut self, direction: Direction, range: &Range<usize>) {
         self.sync(CacheOp::Clean, range);
-        self.domain.doorbell(BLIND);
+        let order = Order::Doorbell(self.domain.doorbell(BLIND));
         let transfer = Transfer {
             direction,
             pa: pa(range.start),
@@ -150,7 +153,7 @@ impl Machine {
             descriptor: 0,
             channel: 0,
         };
-        let id = self.domain.transfer_open(BLIND, transfer);
+        let id = self.domain.transfer_open(BLIND, transfer, order);
         match direction {
             Direction::FromMemory => self.device_reads(BLIND, id, range),
             Direction::ToMemory => self.device_writes(BLIND, id, range),

@@ -10,7 +10,7 @@ use super::{BYTES_PER_TICK, GATE_POLL, GuestError};
 use crate::bus::Context;
 use crate::clock::Ticks;
 use crate::diagnostics::BoundedLog;
-use crate::dma::{Transfer, TransferId};
+use crate::dma::{Access, Doorbell, Order, Transfer, TransferId};
 
 /// Largest burst: no AXI burst crosses a 4 KiB boundary.
 const MAX_BURST: usize = 4096;
@@ -32,6 +32,8 @@ pub(super) enum Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) source: Source,
+    /// The register write that submitted it.
+    pub(super) doorbell: Doorbell,
     /// Record the length if the stream ends it early.
     pub(super) report_partial: bool,
 }
@@ -59,7 +61,7 @@ pub(super) struct End {
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    Begin(Source),
+    Begin(Source, Order),
     Move(Segment),
     /// The data is there, the guest does not know yet.
     Report(End),
@@ -126,7 +128,7 @@ impl Engine {
     pub(super) fn start(&mut self, request: Request) {
         self.active = Some(Active {
             request,
-            state: State::Begin(request.source),
+            state: State::Begin(request.source, Order::Doorbell(request.doorbell)),
             measured: 0,
         });
     }
@@ -170,7 +172,7 @@ impl Engine {
             return Progress::Idle;
         };
         let result = match active.state {
-            State::Begin(source) => self.begin(source, ctx).map(|segment| {
+            State::Begin(source, order) => self.begin(source, order, ctx).map(|segment| {
                 active.state = State::Move(segment);
                 Progress::Again(self.cost(segment))
             }),
@@ -205,7 +207,10 @@ impl Engine {
             active.measured = 0;
         }
         match end.next {
-            Some(source) => active.state = State::Begin(source),
+            // A chain is complete when it is submitted; a cyclic transfer goes on by itself.
+            Some(source) => {
+                active.state = State::Begin(source, Order::Doorbell(active.request.doorbell));
+            }
             None => self.active = None,
         }
         self.active.is_some()
@@ -244,7 +249,12 @@ impl Engine {
         chunk as usize
     }
 
-    fn begin(&mut self, source: Source, ctx: &mut Context<'_>) -> Result<Segment, GuestError> {
+    fn begin(
+        &mut self,
+        source: Source,
+        order: Order,
+        ctx: &mut Context<'_>,
+    ) -> Result<Segment, GuestError> {
         let (descriptor, id, address, x_len, end) = match source {
             Source::Registers {
                 address,
@@ -259,7 +269,7 @@ impl Engine {
                 (0, 0, address, x_len, end)
             }
             Source::Descriptor(at) => {
-                let d = fetch(at, ctx)?;
+                let d = fetch(at, order, ctx)?;
                 let address = match self.config.route {
                     Route::Capture(_) => d.destination,
                     Route::Playback(_) => d.source,
@@ -283,13 +293,14 @@ impl Engine {
             let error = GuestError::Length { x_len, descriptor };
             self.log.push(ctx.clock.now(), error);
         }
-        let transfer = ctx.dma.open(Transfer {
+        let transfer = Transfer {
             direction: self.config.direction(),
             pa: address,
             len,
             descriptor,
             channel: self.config.channel,
-        });
+        };
+        let transfer = ctx.dma.open(transfer, order);
         Ok(Segment {
             transfer,
             address,
@@ -326,17 +337,15 @@ impl Engine {
         if !ctx.streams.enabled(stream) {
             return Ok(Progress::Again(GATE_POLL));
         }
+        let access = Access::data(segment.transfer);
         let moved = match self.config.route {
             Route::Capture(_) => {
                 ctx.streams.produce(stream, data);
-                ctx.dma.write(segment.transfer, segment.address, data)
+                ctx.dma.write(access, segment.address, data)
             }
-            Route::Playback(_) => ctx
-                .dma
-                .read(segment.transfer, segment.address, data)
-                .map(|()| {
-                    ctx.streams.consume(stream, data);
-                }),
+            Route::Playback(_) => ctx.dma.read(access, segment.address, data).map(|()| {
+                ctx.streams.consume(stream, data);
+            }),
         };
         moved.map_err(|source| GuestError::Data {
             descriptor: segment.descriptor,
@@ -355,10 +364,10 @@ impl Engine {
     }
 }
 
-fn fetch(at: u64, ctx: &mut Context<'_>) -> Result<Descriptor, GuestError> {
+fn fetch(at: u64, order: Order, ctx: &mut Context<'_>) -> Result<Descriptor, GuestError> {
     let mut raw = [0; FETCHED];
     ctx.dma
-        .read(TransferId::CONTROL, at, &mut raw)
+        .read(Access::descriptor(order), at, &mut raw)
         .map_err(|source| GuestError::Descriptor {
             address: at,
             source,

@@ -58,7 +58,7 @@ use self::regs::*;
 use crate::bus::{Context, Device};
 use crate::clock::{Ticks, Token};
 use crate::diagnostics::BoundedLog;
-use crate::dma::DmaError;
+use crate::dma::{DmaError, Doorbell};
 use crate::registers::{Register, RegisterFile};
 
 /// Data rate: bytes per tick of device time.
@@ -139,6 +139,8 @@ pub struct AxiDmac {
     queue: VecDeque<Request>,
     /// START_TRANSFER: a transfer waits for room in the queue.
     submit: bool,
+    /// The register write that submitted the last one.
+    doorbell: Doorbell,
     /// A cyclic transfer has been taken: START_TRANSFER stays 1, nothing more is taken.
     endless: bool,
     transfer_id: u32,
@@ -166,6 +168,7 @@ impl AxiDmac {
             engine: Engine::new(config),
             queue: VecDeque::with_capacity(config.queue_depth),
             submit: false,
+            doorbell: Doorbell::default(),
             endless: false,
             transfer_id: 0,
             active_id: 0,
@@ -244,6 +247,7 @@ impl AxiDmac {
             return;
         }
         self.submit = true;
+        self.doorbell = ctx.dma.doorbell();
         self.take();
         self.kick(ctx, FETCH_TICKS);
     }
@@ -272,6 +276,7 @@ impl AxiDmac {
         };
         self.queue.push_back(Request {
             source,
+            doorbell: self.doorbell,
             report_partial: flags & FLAG_PARTIAL_REPORT != 0,
         });
         if let Source::Registers { cyclic: true, .. } = source {

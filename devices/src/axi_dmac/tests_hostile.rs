@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::tests::{CTRL_SG, LAST_IRQ, RAM, RAM_LEN, capture, descriptor, streams, submit};
 use super::*;
 use crate::clock::{Clock, DeviceId, EventQueue};
-use crate::dma::{DmaMemory, DmaPort, MasterId, Transfer, TransferId};
+use crate::dma::{Access, DmaMemory, DmaPort, Doorbell, MasterId, Order, Transfer, TransferId};
 use crate::stream::{StreamId, Streams};
 use crate::testutil::FlatMemory;
 
@@ -40,10 +40,11 @@ impl DmaMemory for Guarded {
     fn dma_read(
         &mut self,
         m: MasterId,
-        id: TransferId,
+        access: Access,
         pa: u64,
         buf: &mut [u8],
     ) -> Result<(), DmaError> {
+        let id = access.transfer;
         if id == TransferId::CONTROL {
             self.accesses += 1;
             assert_eq!((buf.len(), pa % 8), (48, 0));
@@ -51,24 +52,28 @@ impl DmaMemory for Guarded {
             assert!(!self.capture);
             self.check(id, pa, buf.len());
         }
-        self.flat.dma_read(m, id, pa, buf)
+        self.flat.dma_read(m, access, pa, buf)
     }
 
     fn dma_write(
         &mut self,
         m: MasterId,
-        id: TransferId,
+        access: Access,
         pa: u64,
         data: &[u8],
     ) -> Result<(), DmaError> {
         assert!(self.capture);
-        self.check(id, pa, data.len());
-        self.flat.dma_write(m, id, pa, data)
+        self.check(access.transfer, pa, data.len());
+        self.flat.dma_write(m, access, pa, data)
     }
 
-    fn transfer_open(&mut self, m: MasterId, transfer: Transfer) -> TransferId {
+    fn doorbell(&mut self, m: MasterId) -> Doorbell {
+        self.flat.doorbell(m)
+    }
+
+    fn transfer_open(&mut self, m: MasterId, transfer: Transfer, order: Order) -> TransferId {
         assert!(self.flat.open.is_empty(), "one segment at a time");
-        self.flat.transfer_open(m, transfer)
+        self.flat.transfer_open(m, transfer, order)
     }
 
     fn transfer_close(&mut self, m: MasterId, id: TransferId) {

@@ -5,18 +5,19 @@ use super::LINE;
 use super::domain::{Domain, SnoopWrite};
 use super::hash::Item;
 use super::line::{
-    DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE_LINES, State, WATCHED, Who, parts,
+    DESCRIPTOR, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE_LINES, State, Who, parts,
 };
-use super::sanitizer::{NonSnooping, Subject, fresh_write};
+use super::sanitizer::{ByMaster, Subject};
 use crate::cpu::SiteId;
-use crate::dma::{Direction, DmaError, DmaMemory, MasterId, Transfer, TransferId};
+use crate::dma::{
+    Access, Content, Direction, DmaError, DmaMemory, Doorbell, MasterId, Order, Port, Transfer,
+    TransferId,
+};
 
 impl Domain {
-    fn port_snoops(&self, master: MasterId) -> bool {
-        self.snoops
-            .get(usize::from(master.0))
-            .copied()
-            .unwrap_or(false)
+    fn port(&self, master: MasterId) -> Port {
+        let port = self.ports.get(usize::from(master.0)).copied();
+        port.unwrap_or(Port::Hp)
     }
 
     fn checked_offset(&self, pa: u64, len: usize) -> Result<u64, DmaError> {
@@ -24,14 +25,78 @@ impl Domain {
             .ok_or(DmaError::OutsideRam { pa, len })
     }
 
-    /// The maintenance operation that came too late for an access of `master`, for want of a DSB.
-    fn incomplete(&self, master: MasterId, transfer: TransferId) -> u32 {
-        let told = || self.sanitizer.pending.get(usize::from(master.0)).copied();
-        let captured = self.transfers.incomplete(transfer);
-        captured.or_else(told).unwrap_or(0)
+    /// When a master was told to make an access, if software did that.
+    fn resolve(&mut self, order: Order) -> (Doorbell, Option<u64>) {
+        match order {
+            Order::Unprompted => (self.sanitizer.unprompted(), None),
+            Order::Doorbell(doorbell) => (doorbell, None),
+            Order::Handover { word, idle_until } => self.handed_over(word, idle_until),
+        }
     }
 
-    fn snooping_write(&mut self, number: u64, bytes: u64, who: Who, at: u64, data: &[u8]) {
+    /// A master that polls goes when it is handed the memory, unless it was idle then. Also the
+    /// word's offset in RAM, if that was it.
+    fn handed_over(&mut self, word: u64, idle_until: Doorbell) -> (Doorbell, Option<u64>) {
+        let Some(offset) = self.offset(word, 4) else {
+            return (idle_until, None);
+        };
+        let (line, cold) = self.lines.with_cold(offset / LINE);
+        let words = cold.words.as_deref();
+        match words.and_then(|words| words.at(offset % LINE)) {
+            Some(stored) if stored.at > idle_until.at => (stored, Some(offset)),
+            Some(_) => (idle_until, None),
+            // Stored before anybody watched it: before the doorbell, or who knows when.
+            None if line.written_at.max(cold.alias_written_at) > idle_until.at => {
+                (self.sanitizer.unprompted(), None)
+            }
+            None => (idle_until, None),
+        }
+    }
+
+    /// What there is to know of an access before it is looked at line by line.
+    fn by_master(&mut self, who: Who, access: Access) -> (ByMaster, Option<u64>) {
+        let taken_up = self.transfers.release(access.transfer);
+        let (release, handover) = match taken_up {
+            Some((release, _)) => (release, None),
+            None => self.resolve(access.order),
+        };
+        let by = ByMaster {
+            who,
+            bytes: 0,
+            content: access.content,
+            release,
+            handover: 0,
+            raced: 0,
+        };
+        (by, handover)
+    }
+
+    /// Bytes of a line that the CPU has stored to while the transfer, which owns them, was in flight.
+    fn raced(&mut self, number: u64, bytes: u64, id: TransferId) -> u64 {
+        let line = *self.lines.line(number);
+        if line.uncleaned & bytes == 0 || line.flags & (IN_FLIGHT_READ | IN_FLIGHT_WRITE) == 0 {
+            return 0;
+        }
+        match self.transfers.release(id) {
+            Some((_, opened_at)) if line.written_at > opened_at => {
+                self.transfers.owned_by(id, number)
+            }
+            _ => 0,
+        }
+    }
+
+    /// From now on, each store to the line's page is noted with its order.
+    fn watch_descriptors(&mut self, number: u64) {
+        if self.lines.line(number).flags & DESCRIPTOR == 0 {
+            let (page, _) = self.lines.page(number);
+            for line in &mut page.lines {
+                line.flags |= DESCRIPTOR;
+            }
+        }
+    }
+
+    fn snooping_write(&mut self, number: u64, by: ByMaster, id: TransferId, at: u64, data: &[u8]) {
+        let ByMaster { who, bytes, .. } = by;
         match self.snoop_write {
             SnoopWrite::WriteThrough => {
                 if self.lines.line(number).cached() {
@@ -39,8 +104,9 @@ impl Domain {
                 }
                 self.images.write_ram(at, data);
                 self.images.write_dram(at, data);
+                let in_flight = self.being_written(number, id);
                 let mut s = Subject::new(&mut self.lines, &self.images, number);
-                self.sanitizer.write_through(&mut s, bytes, who);
+                self.sanitizer.write_through(&mut s, bytes, who, in_flight);
             }
             SnoopWrite::Allocate => {
                 self.cacheable_again(number);
@@ -54,20 +120,17 @@ impl Domain {
                 line.flags |= DMA;
                 let (flags, way) = (line.flags, line.way);
                 self.cache.touch(number, way);
-                if flags & WATCHED != 0 {
-                    let mut s = Subject::new(&mut self.lines, &self.images, number);
-                    self.sanitizer.coherent_write(&mut s, bytes, who);
-                } else {
-                    let now = self.sanitizer.now;
-                    fresh_write(self.lines.line(number), bytes, who, now);
-                }
+                self.coherent_write(number, bytes, who, flags);
             }
         }
         self.check_ownership(number, bytes, true, who);
     }
 
-    fn non_snooping_write(&mut self, number: u64, by: NonSnooping, at: u64, data: &[u8]) {
+    fn non_snooping_write(&mut self, number: u64, by: ByMaster, at: u64, data: &[u8]) {
         self.before_dma(number, true);
+        if self.lines.line(number).state == State::Clean && self.is_aliased(number) {
+            self.drop_line(number);
+        }
         {
             let mut s = Subject::new(&mut self.lines, &self.images, number);
             self.sanitizer.non_snooping_write(&mut s, by);
@@ -82,16 +145,14 @@ impl Domain {
         self.after_dma(number, true);
     }
 
-    fn snooping_read(&mut self, number: u64, bytes: u64, who: Who) {
+    fn snooping_read(&mut self, number: u64, by: ByMaster) {
         let line = self.lines.line(number);
         line.flags |= DMA;
         let flags = line.flags;
-        if flags & WATCHED != 0 {
-            let mut s = Subject::new(&mut self.lines, &self.images, number);
-            self.sanitizer.coherent_read(&mut s, bytes, who);
-        }
+        let mut s = Subject::new(&mut self.lines, &self.images, number);
+        self.sanitizer.snooping_read(&mut s, by);
         if flags & IN_FLIGHT_WRITE != 0 {
-            self.check_ownership(number, bytes, false, who);
+            self.check_ownership(number, by.bytes, false, by.who);
         }
     }
 
@@ -119,14 +180,15 @@ impl DmaMemory for Domain {
     fn dma_read(
         &mut self,
         master: MasterId,
-        transfer: TransferId,
+        access: Access,
         pa: u64,
         buf: &mut [u8],
     ) -> Result<(), DmaError> {
         let offset = self.checked_offset(pa, buf.len())?;
-        let snoops = self.port_snoops(master);
+        let transfer = access.transfer;
+        let snoops = access.snoop && self.port(master).snoops_reads();
         let who = Who::device(master, transfer);
-        let incomplete = self.incomplete(master, transfer);
+        let (by, handover) = self.by_master(who, access);
         self.transfers.moved(transfer, buf.len());
         self.cache.count_dma(buf.len(), 0);
         let mut at = 0;
@@ -135,18 +197,26 @@ impl DmaMemory for Domain {
                 .add(Item::DmaRead, number << 8 | u64::from(master.0));
             self.before_dma(number, false);
             let piece = &mut buf[at..at + n];
+            let by = ByMaster {
+                bytes,
+                handover: word_mask(handover, number),
+                ..by
+            };
             if snoops {
                 self.images.read_ram(offset + at as u64, piece);
-                self.snooping_read(number, bytes, who);
+                self.snooping_read(number, by);
             } else {
                 self.images.read_dram(offset + at as u64, piece);
-                let mut s = Subject::new(&mut self.lines, &self.images, number);
-                let by = NonSnooping {
-                    who,
-                    bytes,
-                    incomplete,
+                let by = ByMaster {
+                    raced: self.raced(number, bytes, transfer),
+                    ..by
                 };
+                let mut s = Subject::new(&mut self.lines, &self.images, number);
                 self.sanitizer.non_snooping_read(&mut s, by);
+            }
+            self.hash.add_bytes(&buf[at..at + n]);
+            if access.content == Content::Descriptor {
+                self.watch_descriptors(number);
             }
             self.after_dma(number, false);
             at += n;
@@ -157,14 +227,15 @@ impl DmaMemory for Domain {
     fn dma_write(
         &mut self,
         master: MasterId,
-        transfer: TransferId,
+        access: Access,
         pa: u64,
         data: &[u8],
     ) -> Result<(), DmaError> {
         let offset = self.checked_offset(pa, data.len())?;
-        let snoops = self.port_snoops(master);
+        let transfer = access.transfer;
+        let snoops = access.snoop && self.port(master).snoops_writes();
         let who = Who::device(master, transfer);
-        let incomplete = self.incomplete(master, transfer);
+        let (by, _) = self.by_master(who, access);
         self.transfers.moved(transfer, data.len());
         self.cache.count_dma(0, data.len());
         let mut at = 0;
@@ -172,16 +243,13 @@ impl DmaMemory for Domain {
             self.hash
                 .add(Item::DmaWrite, number << 8 | u64::from(master.0));
             let piece = &data[at..at + n];
+            self.hash.add_bytes(piece);
+            let by = ByMaster { bytes, ..by };
             if snoops {
                 self.before_dma(number, false);
-                self.snooping_write(number, bytes, who, offset + at as u64, piece);
+                self.snooping_write(number, by, transfer, offset + at as u64, piece);
                 self.after_dma(number, false);
             } else {
-                let by = NonSnooping {
-                    who,
-                    bytes,
-                    incomplete,
-                };
                 self.non_snooping_write(number, by, offset + at as u64, piece);
             }
             at += n;
@@ -189,12 +257,20 @@ impl DmaMemory for Domain {
         Ok(())
     }
 
-    fn transfer_open(&mut self, master: MasterId, transfer: Transfer) -> TransferId {
-        // Now, as other registers of the device may be written before the data moves.
-        let incomplete = self.incomplete(master, TransferId::CONTROL);
+    fn doorbell(&mut self, _: MasterId) -> Doorbell {
+        self.sanitizer.state()
+    }
+
+    fn transfer_open(&mut self, master: MasterId, transfer: Transfer, order: Order) -> TransferId {
+        let (release, _) = self.resolve(order);
         let now = self.sanitizer.now;
-        let id = self.transfers.open(master, transfer, incomplete, now);
-        if !self.port_snoops(master) {
+        let id = self.transfers.open(master, transfer, release, now);
+        let port = self.port(master);
+        let snoops = match transfer.direction {
+            Direction::FromMemory => port.snoops_reads(),
+            Direction::ToMemory => port.snoops_writes(),
+        };
+        if !snoops {
             self.own(&transfer, id);
         }
         id
@@ -202,6 +278,14 @@ impl DmaMemory for Domain {
 
     fn transfer_close(&mut self, master: MasterId, id: TransferId) {
         self.transfers.close(master, id, self.sanitizer.now);
+    }
+}
+
+/// The part of a 4-byte word at `offset` of RAM that lies in a line; words are aligned.
+fn word_mask(offset: Option<u64>, line: u64) -> u64 {
+    match offset {
+        Some(offset) if offset / LINE == line => 0xf << (offset % LINE / 4 * 4),
+        _ => 0,
     }
 }
 

@@ -4,22 +4,25 @@
 use serde::{Deserialize, Serialize};
 use vm_memory::MmapRegion;
 
+use super::alias::Aliases;
 use super::findings::Findings;
 use super::hash::{Item, RunHash};
 use super::images::{ImageError, Images};
 use super::line::{
-    DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines, MAYBE_DIRTY, NON_CACHEABLE, PAGE_LINES, SLOW,
-    State, WATCHED, Who, mask, parts,
+    ALIAS_USED, AtPowerOn, CLEANED, DESCRIPTOR, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines,
+    SLOW_LOAD, SLOW_STORE, State, TABLE, WATCHED, Who, mask, parts,
 };
 use super::maintenance::Operations;
+use super::order::Barriers;
 use super::physical::Cache;
 use super::replacement::Policy;
-use super::report::DomainReport;
-use super::sanitizer::{Alias, Maintenance, Sanitizer, Subject, fresh_write};
+use super::report::{DomainReport, Saturated};
+use super::sanitizer::{Maintenance, Sanitizer, Subject, fresh_write};
+use super::transfers::MAX_IN_FLIGHT;
 use super::transfers::{Owner, Transfers};
-use super::{LINE, report};
-use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
-use crate::dma::MasterId;
+use super::{LINE, MAX_CAUSES, MAX_OPERATIONS, MAX_TRANSFERS, report};
+use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
+use crate::dma::{Port, TransferId};
 
 /// What a snooping master's write does to the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,6 +32,17 @@ pub enum SnoopWrite {
     WriteThrough,
     /// ACP or a system cache: the line becomes dirty in the cache.
     Allocate,
+}
+
+/// What the caches hold when the CPU starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PowerOn {
+    /// Firmware has used the memory and cleaned only what it loaded: every other line may be dirty,
+    /// and DRAM below it holds something else (0xdb).
+    Dirty,
+    /// Nothing.
+    Clean,
 }
 
 /// How a domain behaves.
@@ -44,24 +58,30 @@ pub struct DomainConfig {
     pub snoop_write: SnoopWrite,
     /// Seed of every random choice.
     pub seed: u64,
-    /// For each master, by ID, whether its port snoops.
-    pub snoops: Vec<bool>,
+    /// For each master, by ID, its port.
+    pub ports: Vec<Port>,
     /// Number of the maintenance operation to suppress, from 1.
     pub drop_operation: Option<u32>,
+    /// What the caches hold when the CPU starts.
+    pub power_on: PowerOn,
 }
+
+/// Where an access' site stands in what is hashed of it, above its address.
+const SITE_SHIFT: u32 = 36;
 
 /// The coherency domain. See the module's documentation.
 #[derive(Debug)]
 pub struct Domain {
     pub(super) base: u64,
     pub(super) len: u64,
-    pub(super) snoops: Vec<bool>,
+    pub(super) ports: Vec<Port>,
     pub(super) snoop_write: SnoopWrite,
     pub(super) images: Images,
     pub(super) lines: Lines,
     pub(super) cache: Cache,
     pub(super) sanitizer: Sanitizer,
     pub(super) transfers: Transfers,
+    pub(super) aliases: Aliases,
     pub(super) hash: RunHash,
 }
 
@@ -72,29 +92,40 @@ impl Domain {
     /// # Errors
     /// [`ImageError`] if the sizes don't fit or there is no memory.
     pub fn new(config: &DomainConfig, ram: MmapRegion) -> Result<Self, ImageError> {
+        let images = Images::new(ram, config.ram_bytes)?;
+        let power_on = match (config.power_on, config.policy) {
+            (PowerOn::Clean, _) => AtPowerOn::Clean,
+            // A cache that is small has written nearly all of it back by now.
+            (PowerOn::Dirty, Policy::Zynqmp) => AtPowerOn::WrittenBack,
+            (PowerOn::Dirty, _) => AtPowerOn::Dirty(images.dram()),
+        };
         Ok(Domain {
             base: config.base,
             len: config.ram_bytes,
-            snoops: config.snoops.clone(),
+            ports: config.ports.clone(),
             snoop_write: config.snoop_write,
-            images: Images::new(ram, config.ram_bytes)?,
-            lines: Lines::new(config.ram_bytes),
+            images,
+            lines: Lines::new(config.ram_bytes, power_on),
             cache: Cache::new(config.policy, config.seed),
             sanitizer: Sanitizer {
                 findings: Findings::default(),
                 ops: Operations::new(config.drop_operation),
-                pending: vec![0; config.snoops.len()],
+                barriers: Barriers::default(),
                 now: 0,
             },
             transfers: Transfers::default(),
+            aliases: Aliases::default(),
             hash: RunHash::new(),
         })
     }
 
-    /// The loader put `len` bytes at `pa` into RAM before power-on: DRAM gets them too.
+    /// The loader put `len` bytes at `pa` into RAM before power-on, and cleaned them: DRAM gets them
+    /// too. Outside RAM: ignored.
     pub fn loaded(&mut self, pa: u64, len: u64) {
         if let Some(offset) = self.offset(pa, len) {
             self.images.write_back(offset, len as usize);
+            self.lines
+                .loaded(offset / LINE..(offset + len).div_ceil(LINE));
         }
     }
 
@@ -131,7 +162,7 @@ impl Domain {
     /// The CPU has loaded `size` bytes (1 to 64) at `pa`. Outside RAM: ignored.
     #[inline]
     pub fn load(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
-        let Some(offset) = self.begin(Item::Load, pa, size) else {
+        let Some(offset) = self.begin(Item::Load, pa, size, site) else {
             return;
         };
         let len = u64::from(size);
@@ -139,7 +170,7 @@ impl Domain {
         if memory == MemoryType::Cacheable && within + len <= LINE {
             let number = offset / LINE;
             let line = self.lines.line(number);
-            if line.cached() && line.flags & SLOW == 0 {
+            if line.cached() && line.flags & SLOW_LOAD == 0 {
                 let way = line.way;
                 self.cache.touch(number, way);
                 return;
@@ -151,19 +182,19 @@ impl Domain {
     /// The CPU has stored `size` bytes (1 to 64) at `pa`. Outside RAM: ignored.
     #[inline]
     pub fn store(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
-        let Some(offset) = self.begin(Item::Store, pa, size) else {
+        let Some(offset) = self.begin(Item::Store, pa, size, site) else {
             return;
         };
         let len = u64::from(size);
         let within = offset % LINE;
         if memory == MemoryType::Cacheable && within + len <= LINE {
             let number = offset / LINE;
-            let now = self.sanitizer.now;
+            let (now, ordered_at) = (self.sanitizer.now, self.sanitizer.barriers.stores);
             let line = self.lines.line(number);
-            if line.cached() && line.flags & SLOW == 0 {
+            if line.cached() && line.flags & SLOW_STORE == 0 {
                 line.state = State::Dirty;
                 line.cached_by = site;
-                fresh_write(line, mask(within, len), Who::cpu(site), now);
+                fresh_write(line, mask(within, len), Who::cpu(site), now, ordered_at);
                 let way = line.way;
                 self.cache.touch(number, way);
                 return;
@@ -174,9 +205,9 @@ impl Domain {
 
     /// Counts and hashes an access; its offset if it lies in RAM.
     #[inline]
-    fn begin(&mut self, item: Item, pa: u64, size: u32) -> Option<u64> {
+    fn begin(&mut self, item: Item, pa: u64, size: u32, site: SiteId) -> Option<u64> {
         self.sanitizer.now += 1;
-        self.hash.add(item, pa);
+        self.hash.add(item, pa ^ u64::from(site.0) << SITE_SHIFT);
         if size == 0 || size > LINE as u32 {
             return None;
         }
@@ -197,9 +228,9 @@ impl Domain {
             let line = self.lines.line(number);
             let (flags, way) = (line.flags, line.way);
             self.cache.touch(number, way);
-            if flags & SLOW != 0 {
-                let mut s = Subject::new(&mut self.lines, &self.images, number);
+            if flags & SLOW_LOAD != 0 {
                 if flags & WATCHED != 0 {
+                    let mut s = Subject::new(&mut self.lines, &self.images, number);
                     self.sanitizer.coherent_read(&mut s, bytes, Who::cpu(site));
                 }
                 if flags & IN_FLIGHT_WRITE != 0 {
@@ -213,11 +244,10 @@ impl Domain {
     #[inline(never)]
     fn store_slow(&mut self, offset: u64, len: u64, site: SiteId, memory: MemoryType) {
         if memory == MemoryType::NonCacheable {
-            // All of it before anything else: where a store crosses lines, dropping the page's
-            // clean copies must not take its second half along.
             self.images.write_back(offset, len as usize);
         }
         for (number, bytes, _) in parts(offset, len) {
+            self.note_store(number, bytes);
             if memory == MemoryType::NonCacheable {
                 self.non_cacheable(number, bytes, true, site);
                 continue;
@@ -231,18 +261,37 @@ impl Domain {
             line.cached_by = site;
             let (flags, way) = (line.flags, line.way);
             self.cache.touch(number, way);
-            if flags & WATCHED != 0 {
-                let mut s = Subject::new(&mut self.lines, &self.images, number);
-                self.sanitizer.coherent_write(&mut s, bytes, Who::cpu(site));
-            } else {
-                let now = self.sanitizer.now;
-                fresh_write(self.lines.line(number), bytes, Who::cpu(site), now);
-            }
+            self.coherent_write(number, bytes, Who::cpu(site), flags);
             if flags & (IN_FLIGHT_WRITE | IN_FLIGHT_READ) != 0 {
                 self.check_ownership(number, bytes, true, Who::cpu(site));
             }
         }
         self.disturb(offset / LINE);
+    }
+
+    /// A coherent write to a line with `flags`.
+    pub(super) fn coherent_write(&mut self, number: u64, bytes: u64, who: Who, flags: u16) {
+        let (now, ordered_at) = (self.sanitizer.now, self.sanitizer.barriers.stores);
+        if flags & (WATCHED | CLEANED) != 0 || who.device_master().is_some() {
+            let mut s = Subject::new(&mut self.lines, &self.images, number);
+            self.sanitizer.coherent_write(&mut s, bytes, who);
+        } else {
+            fresh_write(self.lines.line(number), bytes, who, now, ordered_at);
+        }
+    }
+
+    /// A CPU has stored to a line of descriptors or of translation tables.
+    fn note_store(&mut self, number: u64, bytes: u64) {
+        let flags = self.lines.line(number).flags;
+        if flags & DESCRIPTOR != 0 {
+            let state = self.sanitizer.state();
+            let (_, cold) = self.lines.with_cold(number);
+            let words = cold.words.get_or_insert_default();
+            words.stored(bytes, state);
+        }
+        if flags & TABLE != 0 {
+            self.table_stored(number, bytes);
+        }
     }
 
     /// A `dc` instruction on the line that holds `pa`. Outside RAM: ignored.
@@ -264,72 +313,43 @@ impl Domain {
             op,
             operation,
             site: Who::cpu(site),
-            owner: self.owner(number, u64::MAX, true),
+            in_flight: self.being_written(number, TransferId::CONTROL),
         };
         if op != CacheOp::Invalidate {
             self.clean_line(number);
         }
         // Judged before an invalidate takes the evidence away.
-        self.sanitizer
-            .maintain(&mut self.lines, &self.images, number, maintenance);
+        let mut s = Subject::new(&mut self.lines, &self.images, number);
+        self.sanitizer.maintain(&mut s, maintenance);
         if op != CacheOp::Clean {
             self.drop_line(number);
         }
     }
 
-    /// A DSB.
-    pub fn barrier(&mut self) {
-        self.hash.add(Item::Barrier, 0);
-        self.sanitizer.ops.barrier();
+    /// Bytes of a line that transfers in flight, other than `but`, have written and may write again.
+    pub(super) fn being_written(&mut self, number: u64, but: TransferId) -> u64 {
+        if self.lines.line(number).flags & IN_FLIGHT_WRITE == 0 {
+            return 0;
+        }
+        self.transfers.being_written(number, but)
     }
 
-    /// `master` was told to go (a register of it was written): maintenance that no DSB has
-    /// completed by now comes too late for it.
-    pub fn doorbell(&mut self, master: MasterId) {
-        let incomplete = self.sanitizer.ops.incomplete();
-        if let Some(pending) = self.sanitizer.pending.get_mut(usize::from(master.0)) {
-            *pending = incomplete;
-        }
+    /// Whether a `dc` instruction now would go on with the operation before.
+    pub fn continues(&self) -> bool {
+        self.sanitizer.ops.continues(self.sanitizer.now)
     }
 
-    /// An access through a non-cacheable alias, after a store took effect in both images.
-    fn non_cacheable(&mut self, number: u64, bytes: u64, store: bool, site: SiteId) {
-        let line = *self.lines.line(number);
-        let access = match (store, line.flags & NON_CACHEABLE != 0) {
-            (true, _) => Alias::Store,
-            (false, true) => Alias::Load,
-            (false, false) => Alias::FirstLoad,
-        };
-        if line.flags & (WATCHED | MAYBE_DIRTY) != 0 || line.saved_clean != 0 {
-            let mut s = Subject::new(&mut self.lines, &self.images, number);
-            self.sanitizer
-                .non_cacheable(&mut s, bytes, access, Who::cpu(site));
-        }
-        if line.flags & NON_CACHEABLE == 0 {
-            // From now on the page has no clean copies and gets none by speculation.
-            let first = number / PAGE_LINES as u64 * PAGE_LINES as u64;
-            for n in first..first + PAGE_LINES as u64 {
-                if self.lines.line(n).state == State::Clean {
-                    self.drop_line(n);
-                }
-                self.lines.line(n).flags |= NON_CACHEABLE;
-            }
-        }
-        if self.lines.line(number).cached() {
-            // Dirty, and through a snooping master's or another alias' fault: pushed out, so that
-            // the views agree from here on. The disagreement has been reported.
-            self.evict(number);
-        }
+    /// A DMB or DSB.
+    pub fn barrier(&mut self, barrier: Barrier) {
+        let code = (barrier.kind as u64) << 4 | (barrier.access as u64) << 2 | barrier.scope as u64;
+        self.hash.add(Item::Barrier, code);
+        self.sanitizer.ops.barrier(barrier);
+        self.sanitizer.barriers.add(barrier, self.sanitizer.now);
     }
 
-    /// A cacheable access ends the time of the non-cacheable alias, for the whole page.
+    /// A cacheable access ends the time of the line's non-cacheable alias, unless it is mapped.
     pub(super) fn cacheable_again(&mut self, number: u64) {
-        let (page, index) = self.lines.page(number);
-        if page.lines[index].flags & NON_CACHEABLE != 0 {
-            for line in &mut page.lines {
-                line.flags &= !NON_CACHEABLE;
-            }
-        }
+        self.lines.line(number).flags &= !ALIAS_USED;
     }
 
     /// A coherent observer has touched what may belong to a transfer in flight.
@@ -357,10 +377,15 @@ impl Domain {
         }
     }
 
+    /// Every single finding so far, in order.
+    #[cfg(any(test, feature = "testutil"))]
+    pub fn occurrences(&self) -> &[super::Occurrence] {
+        &self.sanitizer.findings.log
+    }
+
     /// What the run has come to.
     pub fn report(&self) -> DomainReport {
         let (hazards, hazards_dropped) = self.sanitizer.findings.report(self.base);
-        let (transfers, transfers_dropped) = self.transfers.report();
         let mut maintenance = self.sanitizer.ops.report(&self.lines);
         for op in &mut maintenance.operations {
             op.first_pa += self.base;
@@ -369,11 +394,35 @@ impl Domain {
             hazards,
             hazards_dropped,
             maintenance,
-            transfers,
-            transfers_dropped,
+            transfers: self.transfers.report(),
+            saturated: self.saturated(),
             cache: self.cache.counters(),
             accesses: self.sanitizer.now,
             run_hash: self.hash.value(),
         }
+    }
+
+    fn saturated(&self) -> Vec<Saturated> {
+        let bounds = [
+            (self.transfers.overflow, "transfers", MAX_TRANSFERS),
+            (
+                self.transfers.in_flight_overflow,
+                "transfers in flight at one time",
+                MAX_IN_FLIGHT,
+            ),
+            (
+                self.sanitizer.ops.overflow,
+                "maintenance operations, or places they were on",
+                MAX_OPERATIONS,
+            ),
+            (self.sanitizer.findings.full, "findings", MAX_CAUSES),
+        ];
+        let reached = bounds.into_iter().filter(|(reached, ..)| *reached);
+        reached
+            .map(|(_, bound, limit)| Saturated {
+                bound: bound.into(),
+                limit: limit as u64,
+            })
+            .collect()
     }
 }

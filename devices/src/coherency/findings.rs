@@ -3,17 +3,18 @@
 
 use std::collections::HashMap;
 
-use super::hazard::{Actor, Hazard, HazardKind, LastMaintenance};
+use super::hazard::{Actor, Hazard, HazardKind, Why};
 use super::line::{Cold, Line, Reported, Who};
 use super::maintenance::Operations;
-use super::{LINE, MAX_HAZARDS};
+use super::{LINE, MAX_CAUSES, MAX_HAZARDS};
 use crate::dma::{MasterId, TransferId};
 
 /// What broke a rule on one line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Finding {
     pub kind: HazardKind,
-    /// Findings with the same kind and cause are one hazard.
+    pub why: Why,
+    /// Findings with the same kind, reason and cause are one hazard.
     pub cause: u64,
     /// Bytes concerned.
     pub bytes: u64,
@@ -24,28 +25,45 @@ pub(super) struct Finding {
     /// The non-snooping party: a device, or unknown.
     pub device: Who,
     pub written_at: u64,
+    /// When the device was told to go, if one was.
+    pub told_at: Option<u64>,
 }
 
 /// All findings of a run.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     hazards: Vec<Hazard>,
-    index: HashMap<(HazardKind, u64), u32>,
-    dropped: u64,
+    /// Index + 1 in `hazards`; 0: known, but there was no room.
+    index: HashMap<(HazardKind, Why, u64), u32>,
+    /// Findings kept, by kind.
+    kept: [usize; HazardKind::ALL.len()],
+    /// Findings known of that there was no room for.
+    unlisted: u64,
+    /// There were more findings than can be told apart.
+    pub full: bool,
     /// Every single occurrence, for tests.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testutil"))]
     pub log: Vec<Occurrence>,
 }
 
 /// One finding on one line, or (without a kind) the destruction of data that one had foreseen.
-#[cfg(test)]
+#[cfg(any(test, feature = "testutil"))]
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Occurrence {
+pub struct Occurrence {
+    /// Index + 1 of the hazard it is part of.
     pub slot: u32,
+    /// The rule.
     pub kind: Option<HazardKind>,
+    /// What about the missing operation.
+    pub why: Why,
+    /// Line number, from the start of RAM.
     pub line: u64,
+    /// Bytes concerned.
     pub bytes: u64,
+    /// Of these, wrong ones.
     pub wrong: u64,
+    /// Who read or destroyed.
+    pub reader: Actor,
 }
 
 impl Findings {
@@ -60,31 +78,28 @@ impl Findings {
         now: u64,
     ) -> u32 {
         debug_assert!(f.wrong & !f.bytes == 0, "only bytes concerned can be wrong");
-        let slot = match self.index.get(&(f.kind, f.cause)) {
+        let slot = match self.index.get(&key(&f)) {
             Some(slot) => *slot,
-            None if self.hazards.len() >= MAX_HAZARDS => {
-                self.dropped += 1;
-                return 0;
-            }
-            None => {
-                let slot = self.hazards.len() as u32 + 1;
-                self.index.insert((f.kind, f.cause), slot);
-                self.hazards
-                    .push(new_hazard(&f, line_number, line, ops, now));
-                slot
-            }
+            None => self.add(&f, || new_hazard(&f, line_number, line, cold, ops, now)),
         };
-        #[cfg(test)]
+        #[cfg(any(test, feature = "testutil"))]
         self.log.push(Occurrence {
             slot,
             kind: Some(f.kind),
+            why: f.why,
             line: line_number,
             bytes: f.bytes,
             wrong: f.wrong,
+            reader: f.reader.actor(),
         });
-        let Some(hazard) = self.hazards.get_mut(slot as usize - 1) else {
+        let index = (slot as usize).checked_sub(1);
+        let Some(hazard) = index.and_then(|i| self.hazards.get_mut(i)) else {
             return 0;
         };
+        if hazard.why == Why::Absent {
+            // Of some lines more is known.
+            hazard.why = f.why;
+        }
         if reported(cold, slot).is_none() {
             cold.reported = [Reported { slot, wrong: 0 }, cold.reported[0]];
             hazard.lines += 1;
@@ -95,6 +110,29 @@ impl Findings {
         slot
     }
 
+    /// A finding that is not known yet: its index + 1, or 0 if there is no room for one more.
+    fn add(&mut self, f: &Finding, hazard: impl FnOnce() -> Hazard) -> u32 {
+        if self.index.len() >= MAX_CAUSES {
+            self.full = true;
+            return 0;
+        }
+        let kept = HazardKind::ALL.iter().position(|kind| *kind == f.kind);
+        let kept = kept.and_then(|n| self.kept.get_mut(n));
+        let slot = match kept {
+            Some(kept) if *kept < MAX_HAZARDS => {
+                *kept += 1;
+                self.hazards.push(hazard());
+                self.hazards.len() as u32
+            }
+            _ => {
+                self.unlisted += 1;
+                0
+            }
+        };
+        self.index.insert(key(f), slot);
+        slot
+    }
+
     /// The write-back clobber found earlier on `line` has come true: `wrong` bytes were destroyed.
     pub fn manifest(&mut self, line: u64, cold: &mut Cold, wrong: u64) {
         let slot = cold.clobber;
@@ -102,13 +140,15 @@ impl Findings {
         let Some(hazard) = index.and_then(|i| self.hazards.get_mut(i)) else {
             return;
         };
-        #[cfg(test)]
+        #[cfg(any(test, feature = "testutil"))]
         self.log.push(Occurrence {
             slot,
             kind: None,
+            why: hazard.why,
             line,
             bytes: wrong,
             wrong,
+            reader: hazard.reader,
         });
         let _ = line;
         count_wrong(hazard, cold, slot, wrong);
@@ -120,14 +160,31 @@ impl Findings {
         for h in &mut hazards {
             h.first_pa += base;
             h.end_pa += base;
+            let maintenance = [
+                &mut h.last_maintenance,
+                &mut h.last_clean,
+                &mut h.last_invalidate,
+            ];
+            for last in maintenance.into_iter().flatten() {
+                last.first_pa += base;
+            }
         }
-        (hazards, self.dropped)
+        (hazards, self.unlisted)
     }
 
     /// How many different findings there are.
     pub fn len(&self) -> usize {
-        self.hazards.len()
+        self.index.len()
     }
+}
+
+/// What makes findings one: that one was too late and another never came is the same mistake.
+fn key(f: &Finding) -> (HazardKind, Why, u64) {
+    let why = match f.why {
+        Why::Late | Why::Early => Why::Absent,
+        other => other,
+    };
+    (f.kind, why, f.cause)
 }
 
 /// What was counted of finding `slot` on a line, if that is still known.
@@ -148,12 +205,19 @@ fn count_wrong(hazard: &mut Hazard, cold: &mut Cold, slot: u32, wrong: u64) {
     }
 }
 
-fn new_hazard(f: &Finding, line_number: u64, line: &Line, ops: &Operations, now: u64) -> Hazard {
+fn new_hazard(
+    f: &Finding,
+    line_number: u64,
+    line: &Line,
+    cold: &Cold,
+    ops: &Operations,
+    now: u64,
+) -> Hazard {
     let (master, transfer) = match f.device.actor() {
         Actor::Device { master, transfer } => (master, transfer),
         _ => (MasterId(0), TransferId::CONTROL),
     };
-    let last = line.last_op();
+    let stale_store = f.why == Why::StaleStore;
     Hazard {
         kind: f.kind,
         manifested: false,
@@ -168,13 +232,17 @@ fn new_hazard(f: &Finding, line_number: u64, line: &Line, ops: &Operations, now:
         master,
         cached_by: line.cached_by,
         cached_at: line.cached_at(now),
-        last_maintenance: ops.get(last).map(|(op, site, chain, at)| LastMaintenance {
-            op,
-            site,
-            chain,
-            operation: last,
-            at,
-        }),
+        why: f.why,
+        last_maintenance: ops.last(cold.clean_op.max(cold.invalidate_op)),
+        last_clean: ops.last(cold.clean_op),
+        last_invalidate: ops.last(cold.invalidate_op),
+        merged_by: if stale_store {
+            cold.merged_by.actor()
+        } else {
+            Actor::Unknown
+        },
+        merged_at: if stale_store { cold.merged_at } else { 0 },
+        told_at: f.told_at,
         written_at: f.written_at,
         at: now,
     }

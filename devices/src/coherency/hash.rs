@@ -31,8 +31,25 @@ impl RunHash {
     #[inline]
     pub fn add(&mut self, item: Item, value: u64) {
         // Fibonacci hashing with a rotation, so that order counts and high bits come down.
-        let v = value << 4 ^ item as u64;
-        self.0 = (self.0.rotate_left(23) ^ v).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.mix(value << 4 ^ item as u64);
+    }
+
+    /// Adds data, eight bytes at a time.
+    pub fn add_bytes(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.mix(u64::from_le_bytes(*word));
+        }
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            self.mix(u64::from_le_bytes(last));
+        }
+    }
+
+    #[inline]
+    fn mix(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 
     pub fn value(self) -> u64 {

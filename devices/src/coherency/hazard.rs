@@ -75,6 +75,27 @@ pub enum Actor {
     },
 }
 
+/// What about the operation that a rule misses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Why {
+    /// It was not done since the write.
+    Absent,
+    /// It was begun after the device had been told to go.
+    Late,
+    /// It was done while the transfer that wrote the data was in flight.
+    Early,
+    /// It was done, but no barrier that completes or orders it stood before the access.
+    Incomplete,
+    /// It is not maintenance that is missing: an ordinary store is not ordered before what told the
+    /// device to go, or came after it.
+    Unordered,
+    /// A store into a copy that was out of date has merged old bytes over the new ones.
+    StaleStore,
+    /// Nobody has cleaned what firmware left in the cache.
+    PowerOn,
+}
+
 /// A maintenance operation as a diagnostic needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastMaintenance {
@@ -88,6 +109,10 @@ pub struct LastMaintenance {
     pub operation: u32,
     /// Time in accesses since power-on.
     pub at: u64,
+    /// First line of the operation, and how many lines it did.
+    pub first_pa: u64,
+    /// Lines.
+    pub lines: u64,
 }
 
 /// One finding: the same rule broken by the same transfer, over any number of lines.
@@ -119,8 +144,20 @@ pub struct Hazard {
     pub cached_by: SiteId,
     /// When it did, in accesses since power-on.
     pub cached_at: u64,
+    /// What about the missing operation.
+    pub why: Why,
     /// The last maintenance on the first line before the finding.
     pub last_maintenance: Option<LastMaintenance>,
+    /// The last that cleaned it.
+    pub last_clean: Option<LastMaintenance>,
+    /// The last that invalidated it.
+    pub last_invalidate: Option<LastMaintenance>,
+    /// The store that merged into a stale copy, for [`Why::StaleStore`], and when.
+    pub merged_by: Actor,
+    /// In accesses since power-on; 0: none.
+    pub merged_at: u64,
+    /// When the device was told to go, if the finding is about a device that was.
+    pub told_at: Option<u64>,
     /// When the data was written by `writer`, in accesses since power-on, if known.
     pub written_at: u64,
     /// When it was first found, in accesses since power-on.

@@ -2,6 +2,8 @@
 //! The two images of memory: `ram`, the bytes that coherent observers see, and `dram`, the bytes
 //! at the PoC. Offsets are from the start of RAM; callers have checked them.
 
+use std::sync::Arc;
+
 use vm_memory::volatile_memory::VolatileSlice;
 use vm_memory::{MmapRegion, VolatileMemory};
 
@@ -11,7 +13,21 @@ use super::LINE;
 #[derive(Debug)]
 pub(super) struct Images {
     ram: MmapRegion,
-    dram: MmapRegion,
+    dram: Arc<MmapRegion>,
+}
+
+/// What DRAM holds below lines that are dirty at power-on.
+const POISON: u8 = 0xdb;
+
+/// The image of DRAM, for whoever has to say what it holds at power-on.
+#[derive(Debug)]
+pub(super) struct Dram(Arc<MmapRegion>);
+
+impl Dram {
+    /// One line holds what nobody has written.
+    pub fn poison(&self, line: u64) {
+        Images::write(&self.0, line * LINE, &[POISON; LINE as usize]);
+    }
 }
 
 /// Why the images cannot be set up.
@@ -39,7 +55,13 @@ impl Images {
         }
         let dram =
             MmapRegion::new(len as usize).map_err(|source| ImageError::Map { len, source })?;
+        let dram = Arc::new(dram);
         Ok(Images { ram, dram })
+    }
+
+    /// A handle on DRAM.
+    pub fn dram(&self) -> Dram {
+        Dram(Arc::clone(&self.dram))
     }
 
     /// The mapping of RAM, which may go on beyond RAM's end with device windows.

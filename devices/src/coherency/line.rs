@@ -5,11 +5,16 @@
 //! Metadata is kept per guest page and made at the page's first access, so a run pays for the
 //! memory its guest touches.
 
+use std::ops::Range;
+
 use super::LINE;
 use crate::cpu::SiteId;
 use crate::dma::{MasterId, TransferId};
 
-use super::hazard::Actor;
+use super::cleans::Cleans;
+use super::hazard::{Actor, Why};
+use super::images::Dram;
+use super::order::Words;
 
 /// Lines per 4 KiB page.
 pub(super) const PAGE_LINES: usize = 64;
@@ -31,22 +36,32 @@ pub(super) enum State {
 
 /// The cached copy may differ from DRAM though it is clean: DRAM was written behind its back.
 pub(super) const DIVERGED: u16 = 1 << 0;
-/// The page was last seen through a non-cacheable alias.
-pub(super) const NON_CACHEABLE: u16 = 1 << 1;
+/// The line was last used through a non-cacheable alias.
+pub(super) const ALIAS_USED: u16 = 1 << 1;
 /// A non-snooping transfer that writes memory owns (part of) the line.
 pub(super) const IN_FLIGHT_WRITE: u16 = 1 << 2;
 /// A non-snooping transfer that reads memory owns (part of) the line.
 pub(super) const IN_FLIGHT_READ: u16 = 1 << 3;
 /// The line was the target of DMA at some time of the run.
 pub(super) const DMA: u16 = 1 << 4;
-/// `unseen`, `saved_invalidate`, or one of the `lost` or `late` masks of [`Cold`] is not empty.
+/// `unseen`, or one of [`Cold`]'s `saved_invalidate`, `lost`, `saved_lost` is not empty.
 pub(super) const WATCHED: u16 = 1 << 5;
 /// A coherent write has not been cleaned since: the line may be dirty, and may be written back at
 /// any moment. Stays when a device overwrites the bytes at the PoC, which `uncleaned` does not.
 pub(super) const MAYBE_DIRTY: u16 = 1 << 6;
+/// [`Cold`]'s `cleans` are not empty: a store has to take its bytes out.
+pub(super) const CLEANED: u16 = 1 << 7;
+/// Masters read descriptors here: each store is noted with its order.
+pub(super) const DESCRIPTOR: u16 = 1 << 8;
+/// The page is mapped as non-cacheable somewhere.
+pub(super) const ALIAS_MAPPED: u16 = 1 << 9;
+/// Holds translation table entries that map memory as non-cacheable.
+pub(super) const TABLE: u16 = 1 << 10;
 
-/// Flags that take an access off the fast path.
-pub(super) const SLOW: u16 = NON_CACHEABLE | IN_FLIGHT_WRITE | IN_FLIGHT_READ | WATCHED;
+/// Flags that take a load off the fast path.
+pub(super) const SLOW_LOAD: u16 = ALIAS_USED | IN_FLIGHT_WRITE | WATCHED;
+/// Flags that take a store off the fast path.
+pub(super) const SLOW_STORE: u16 = SLOW_LOAD | IN_FLIGHT_READ | CLEANED | DESCRIPTOR | TABLE;
 
 /// The hot part: one host cache line per guest cache line. Masks have bit *n* for byte *n*.
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,18 +69,15 @@ pub(super) const SLOW: u16 = NON_CACHEABLE | IN_FLIGHT_WRITE | IN_FLIGHT_READ | 
 pub(super) struct Line {
     /// Bytes that a coherent observer wrote last, and nobody cleaned since.
     pub uncleaned: u64,
-    /// Bytes that a non-snooping master wrote, with no invalidate since.
+    /// Of these, bytes that nobody has written since power-on: firmware may have.
+    pub firmware: u64,
+    /// Bytes written at the PoC by a non-snooping master or through a non-cacheable alias, with no
+    /// invalidate since: a copy in the cache may be older.
     pub unseen: u64,
-    /// Bytes that would be in `uncleaned`, had operation `clean_op` not been done.
-    pub saved_clean: u64,
-    /// Bytes that would be in `unseen`, had operation `invalidate_op` not been done.
-    pub saved_invalidate: u64,
+    /// Bytes that a CPU has stored since the barrier before its last store here.
+    pub fresh: u64,
     /// When the last coherent write was, in accesses since power-on.
     pub written_at: u64,
-    /// The last operation that cleaned the line; 0: none.
-    pub clean_op: u32,
-    /// The last operation that invalidated the line; 0: none.
-    pub invalidate_op: u32,
     /// The last coherent writer.
     pub writer: Who,
     /// What brought the line into the cache, or wrote it there last.
@@ -80,14 +92,21 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// A line as it may be at power-on, if nobody has cleaned the caches: firmware may have left
+    /// any of its bytes dirty.
+    pub fn at_power_on(state: State) -> Self {
+        Line {
+            uncleaned: u64::MAX,
+            firmware: u64::MAX,
+            flags: MAYBE_DIRTY,
+            state,
+            ..Line::default()
+        }
+    }
+
     /// Whether the line is in the cache.
     pub fn cached(&self) -> bool {
         self.state != State::Invalid
-    }
-
-    /// The last operation on the line; 0: none.
-    pub fn last_op(&self) -> u32 {
-        self.clean_op.max(self.invalidate_op)
     }
 
     /// When `cached_by` was, in accesses since power-on; `now` is that number. A fill counts as
@@ -97,66 +116,56 @@ impl Line {
         now.saturating_sub(u64::from(since)).max(self.written_at)
     }
 
-    /// Brings [`WATCHED`] in line with the masks.
-    pub fn watch(&mut self, cold: Option<&Cold>) {
-        let cold = cold.is_some_and(|c| c.lost != 0 || !c.saved_lost.is_empty() || c.late.any());
-        if (self.unseen | self.saved_invalidate) != 0 || cold {
+    /// Brings [`WATCHED`] and [`CLEANED`] in line with the masks.
+    pub fn watch(&mut self, cold: &Cold) {
+        let watched = self.unseen | cold.saved_invalidate | cold.lost;
+        self.flags &= !(WATCHED | CLEANED);
+        if watched != 0 || !cold.saved_lost.is_empty() {
             self.flags |= WATCHED;
-        } else {
-            self.flags &= !WATCHED;
+        }
+        if !cold.cleans.is_empty() {
+            self.flags |= CLEANED;
         }
     }
 }
 
-/// The rest, kept only for pages that DMA or a non-cacheable alias has touched.
+/// The rest, kept only for pages that DMA, maintenance or a non-cacheable alias has touched.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cold {
-    /// Bytes of non-snooping data in a line that was then written coherently without an
-    /// invalidate: the write-back of the merged line destroys them. A later invalidate does not
-    /// bring them back.
+    /// What was cleaned, and has not been written since.
+    pub cleans: Cleans,
+    /// Bytes that would be in [`Line::unseen`], had operation `invalidate_op` not been done.
+    pub saved_invalidate: u64,
+    /// The last operation that invalidated the line; 0: none.
+    pub invalidate_op: u32,
+    /// The last operation that cleaned the line, dirty or not; 0: none.
+    pub clean_op: u32,
+    /// Bytes written at the PoC in a line that was then written coherently without an invalidate:
+    /// the write-back of the merged line destroys them. A later invalidate does not bring them back.
     pub lost: u64,
+    /// The store that merged into the stale copy.
+    pub merged_by: Who,
+    /// When it did, in accesses since power-on.
+    pub merged_at: u64,
     /// Bytes that would be in `lost`, had one operation not been done.
     pub saved_lost: SavedLost,
-    /// Bytes of non-snooping data that a write-back has overwritten in DRAM with other bytes.
+    /// Bytes written at the PoC that a write-back has overwritten there with other bytes.
     pub destroyed: u64,
-    /// What was cleaned too late.
-    pub late: Late,
+    /// Why the last invalidate did not count for some bytes, if it did not.
+    pub spoiled: Option<Why>,
     /// The last two findings on this line, the latest first.
     pub reported: [Reported; 2],
     /// Index + 1 of the write-back clobber that threatens this line; 0: none.
     pub clobber: u32,
-    /// The last non-snooping writer.
-    pub dma_writer: Who,
-    /// When the last non-snooping write was, in accesses since power-on.
-    pub dma_written_at: u64,
-}
-
-/// What was cleaned while a transfer owned it. The transfer may have read it before, or have written
-/// it before and lost that to an eviction, so for this transfer the clean has not been done.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Late {
-    /// The transfer. One only: a line seldom has two owners.
-    pub of: Who,
-    /// Bytes of it that were uncleaned.
-    pub clean: u64,
-    /// The line might have been dirty.
-    pub dirty: bool,
-    /// Bytes of the line that would have been uncleaned, and the line dirty, had operation
-    /// `saved_op` not been done.
-    pub saved_clean: u64,
-    pub saved_op: u32,
-}
-
-impl Late {
-    fn any(&self) -> bool {
-        self.dirty || (self.clean | self.saved_clean) != 0
-    }
-
-    /// `bytes` were written anew.
-    pub fn forget(&mut self, bytes: u64) {
-        self.clean &= !bytes;
-        self.saved_clean &= !bytes;
-    }
+    /// The last to write at the PoC: a non-snooping master, or a CPU through a non-cacheable alias.
+    pub poc_writer: Who,
+    /// When that was, in accesses since power-on.
+    pub poc_written_at: u64,
+    /// As [`Line::fresh`], for stores through a non-cacheable alias, and when the last one was.
+    pub alias_fresh: u64,
+    pub alias_written_at: u64,
+    /// The order of the stores to each word, for lines with [`DESCRIPTOR`].
+    pub words: Option<Box<Words>>,
 }
 
 /// What a finding has already counted on a line.
@@ -240,6 +249,11 @@ impl Who {
         self.0
     }
 
+    /// Whether it is code of user space.
+    pub fn is_user(self) -> bool {
+        matches!(self.actor(), Actor::Cpu { site } if site.is_user())
+    }
+
     /// The master, if it is a device.
     pub fn device_master(self) -> Option<MasterId> {
         match self.actor() {
@@ -277,18 +291,41 @@ impl PageMeta {
     }
 }
 
+/// What lines that nobody loaded are like at power-on.
+#[derive(Debug)]
+pub(super) enum AtPowerOn {
+    /// Clean.
+    Clean,
+    /// Possibly dirty, but written back by now.
+    WrittenBack,
+    /// Dirty, with something else in DRAM.
+    Dirty(Dram),
+}
+
 /// Metadata of all RAM, by line number.
 #[derive(Debug)]
 pub(super) struct Lines {
     pages: Vec<Option<Box<PageMeta>>>,
+    power_on: AtPowerOn,
+    /// Lines that were loaded, and cleaned, before power-on.
+    loaded: Vec<Range<u64>>,
 }
 
 impl Lines {
     /// For `bytes` of RAM, a multiple of the page size.
-    pub fn new(bytes: u64) -> Self {
+    pub fn new(bytes: u64, power_on: AtPowerOn) -> Self {
         let mut pages = Vec::new();
         pages.resize_with((bytes / PAGE) as usize, || None);
-        Lines { pages }
+        Lines {
+            pages,
+            power_on,
+            loaded: Vec::new(),
+        }
+    }
+
+    /// Lines that are clean at power-on. To be told before their first access.
+    pub fn loaded(&mut self, lines: Range<u64>) {
+        self.loaded.push(lines);
     }
 
     fn split(line: u64) -> (usize, usize) {
@@ -299,17 +336,10 @@ impl Lines {
     #[inline]
     pub fn page(&mut self, line: u64) -> (&mut PageMeta, usize) {
         let (page, index) = Self::split(line);
+        let (power_on, loaded) = (&self.power_on, &self.loaded);
         let slot = &mut self.pages[page];
-        (slot.get_or_insert_with(Self::fresh), index)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn fresh() -> Box<PageMeta> {
-        Box::new(PageMeta {
-            lines: [Line::default(); PAGE_LINES],
-            cold: None,
-        })
+        let meta = slot.get_or_insert_with(|| fresh(power_on, loaded, page));
+        (meta, index)
     }
 
     /// The hot part of `line`.
@@ -330,6 +360,30 @@ impl Lines {
         let (page, index) = Self::split(line);
         Some(&self.pages.get(page)?.as_ref()?.lines[index])
     }
+}
+
+/// A page at its first access.
+#[cold]
+#[inline(never)]
+fn fresh(power_on: &AtPowerOn, loaded: &[Range<u64>], page: usize) -> Box<PageMeta> {
+    let line = |n: usize| {
+        let number = (page * PAGE_LINES + n) as u64;
+        if loaded.iter().any(|lines| lines.contains(&number)) {
+            return Line::default();
+        }
+        match power_on {
+            AtPowerOn::Clean => Line::default(),
+            AtPowerOn::WrittenBack => Line::at_power_on(State::Invalid),
+            AtPowerOn::Dirty(dram) => {
+                dram.poison(number);
+                Line::at_power_on(State::Dirty)
+            }
+        }
+    };
+    Box::new(PageMeta {
+        lines: std::array::from_fn(line),
+        cold: None,
+    })
 }
 
 /// Mask of `len` bytes from `offset` of a line; `offset + len` at most 64, `len` at least 1.

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Maintenance operations: what was done where, and what it was good for.
 //!
-//! An *operation* is the run of `dc` instructions up to a DSB: what one call of the kernel's
-//! maintenance routines does. It is the unit of the fault hook and of the accounting.
+//! An *operation* is a run of `dc` instructions without a barrier, load or store in between: what one
+//! call of the kernel's maintenance routines does. It is the unit of the fault hook and of the accounting.
 //!
 //! An operation was *needed* on a line if, had the whole operation not been done, the sanitizer
 //! would later have found a hazard there. That is decided by carrying along the state the line
 //! would have without its last clean and without its last invalidates (the `saved_*` masks of
 //! [`super::line`]), and it is exact for programs that are correct with the operation.
 
+use super::hazard::LastMaintenance;
 use super::line::{DMA, Lines};
 use super::report::{MaintenanceOp, MaintenanceReport};
 use super::{LINE, MAX_OPERATIONS};
-use crate::cpu::{CacheOp, ChainId, SiteId};
+use crate::cpu::{Barrier, BarrierAccess, CacheOp, ChainId, SiteId};
 
 /// Extents kept per run. Of lines beyond, only those that were under DMA already count as such.
 const MAX_EXTENTS: usize = 1 << 22;
@@ -45,6 +46,15 @@ pub(super) struct Operations {
     ops: Vec<Op>,
     extents: Vec<Extent>,
     open: bool,
+    /// When the last `dc` was.
+    last_at: u64,
+    /// The last operation that was complete for bus masters: a barrier for all accesses that
+    /// reaches them came after it.
+    completed: u32,
+    /// The last one that is ordered before later accesses of the CPU itself.
+    ordered: u32,
+    /// Lines of operations beyond the limits.
+    pub overflow: bool,
     suppress: Option<u32>,
     cleaned: u64,
     invalidated: u64,
@@ -57,6 +67,10 @@ impl Operations {
             ops: Vec::with_capacity(4096),
             extents: Vec::with_capacity(4096),
             open: false,
+            last_at: 0,
+            completed: 0,
+            ordered: 0,
+            overflow: false,
             suppress,
             cleaned: 0,
             invalidated: 0,
@@ -74,7 +88,12 @@ impl Operations {
         chain: ChainId,
         at: u64,
     ) -> (u32, bool) {
-        if !self.open && self.ops.len() < MAX_OPERATIONS {
+        let room = self.ops.len() < MAX_OPERATIONS;
+        self.overflow |= !room && !self.continues(at);
+        if !self.continues(at) {
+            self.open = false;
+        }
+        if !self.open && room {
             self.open = true;
             let number = self.ops.len() as u32 + 1;
             let dropped = self.suppress == Some(number);
@@ -92,6 +111,7 @@ impl Operations {
             });
         }
         let number = self.ops.len() as u32;
+        self.last_at = at;
         // What comes after the last operation counts as part of it, but is done.
         let beyond = !self.open;
         let Some(current) = self.ops.last_mut() else {
@@ -106,7 +126,10 @@ impl Operations {
                 line,
                 count: 1,
             }),
-            _ => current.dma_lines += u64::from(dma),
+            _ => {
+                self.overflow = true;
+                current.dma_lines += u64::from(dma);
+            }
         }
         let effective = !current.dropped || beyond;
         if effective {
@@ -116,14 +139,37 @@ impl Operations {
         (number, effective)
     }
 
-    /// A DSB: the operation is complete.
-    pub fn barrier(&mut self) {
+    /// A DMB or DSB ends the operation under way. Only one for loads and stores orders maintenance
+    /// before anything (DDI 0487, D7.5.9.15). A DMB will do for a word that a master polls
+    /// (K11.5.1.1); whether it does for a doorbell, the texts do not agree on, and it is let pass.
+    pub fn barrier(&mut self, barrier: Barrier) {
         self.open = false;
+        if barrier.access == BarrierAccess::Full {
+            self.ordered = self.issued();
+            if barrier.reaches_masters() {
+                self.completed = self.issued();
+            }
+        }
     }
 
-    /// The operation that no DSB has completed yet; 0: none.
-    pub fn incomplete(&self) -> u32 {
-        if self.open { self.ops.len() as u32 } else { 0 }
+    /// Whether a `dc` after access number `at` would be part of the operation under way.
+    pub fn continues(&self, at: u64) -> bool {
+        self.open && self.last_at == at
+    }
+
+    /// Operations so far.
+    pub fn issued(&self) -> u32 {
+        self.ops.len() as u32
+    }
+
+    /// The last operation that is complete for bus masters; 0: none.
+    pub fn completed(&self) -> u32 {
+        self.completed
+    }
+
+    /// The last operation that is ordered before what the CPU does next; 0: none.
+    pub fn ordered(&self) -> u32 {
+        self.ordered
     }
 
     /// Operation `number` was needed on one line.
@@ -136,10 +182,18 @@ impl Operations {
         }
     }
 
-    /// What operation `number` was; its op is that of its first line.
-    pub fn get(&self, number: u32) -> Option<(CacheOp, SiteId, ChainId, u64)> {
+    /// What operation `number` was, for a diagnostic; its op is that of its first line.
+    pub fn last(&self, number: u32) -> Option<LastMaintenance> {
         let op = self.ops.get((number as usize).checked_sub(1)?)?;
-        Some((op.op, op.site, op.chain, op.at))
+        Some(LastMaintenance {
+            op: op.op,
+            site: op.site,
+            chain: op.chain,
+            operation: number,
+            at: op.at,
+            first_pa: op.first_line * LINE,
+            lines: op.lines,
+        })
     }
 
     /// The account of the run so far.
@@ -158,7 +212,6 @@ impl Operations {
             .iter()
             .zip(dma_lines)
             .enumerate()
-            .filter(|(_, (_, dma_lines))| *dma_lines > 0)
             .map(|(i, (op, dma_lines))| MaintenanceOp {
                 number: i as u32 + 1,
                 op: op.op,
@@ -167,20 +220,20 @@ impl Operations {
                 first_pa: op.first_line * LINE,
                 lines: op.lines,
                 dma_lines,
-                // A line can be done twice, and needs no DMA for an invalidate to discard what
-                // the clean before it has saved.
-                needed_lines: op.needed.min(dma_lines),
+                // A line can be done twice.
+                needed_lines: op.needed.min(op.lines),
                 at: op.at,
                 dropped: op.dropped,
             })
             .collect();
         let needed = operations.iter().map(|op| op.needed_lines).sum();
-        let touched: u64 = operations.iter().map(|op| op.dma_lines).sum();
+        let unneeded = |op: &MaintenanceOp| op.dma_lines.saturating_sub(op.needed_lines);
+        let redundant = operations.iter().map(unneeded).sum();
         MaintenanceReport {
             cleaned: self.cleaned,
             invalidated: self.invalidated,
             needed,
-            redundant: touched - needed,
+            redundant,
             operations,
         }
     }

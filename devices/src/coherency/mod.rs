@@ -12,6 +12,8 @@
 //! [`Domain`] takes the CPU's side ([`Domain::load`] …) from an engine and the devices' side
 //! through [`crate::dma::DmaMemory`].
 
+mod alias;
+mod cleans;
 mod dma;
 mod domain;
 mod findings;
@@ -20,6 +22,7 @@ pub mod hazard;
 mod images;
 mod line;
 mod maintenance;
+mod order;
 mod physical;
 mod replacement;
 pub mod report;
@@ -31,18 +34,23 @@ mod oracle;
 #[cfg(test)]
 mod tests;
 
-pub use domain::{Domain, DomainConfig, SnoopWrite};
+pub use domain::{Domain, DomainConfig, PowerOn, SnoopWrite};
+#[cfg(any(test, feature = "testutil"))]
+pub use findings::Occurrence;
 pub use images::ImageError;
 pub use replacement::Policy;
 
 /// Bytes per cache line.
 pub const LINE: u64 = 64;
 
-/// Findings kept per run.
+/// Findings of each kind listed per run.
 pub const MAX_HAZARDS: usize = 4096;
 
-/// Transfers recorded per run.
-pub const MAX_TRANSFERS: usize = 1 << 20;
+/// Findings counted per run.
+pub const MAX_CAUSES: usize = 1 << 20;
+
+/// Transfers recorded per run: what an ID has room for in a line's metadata.
+pub const MAX_TRANSFERS: usize = (1 << 24) - 1;
 
 /// Maintenance operations told apart per run; what comes after counts as one.
-pub const MAX_OPERATIONS: usize = 1 << 22;
+pub const MAX_OPERATIONS: usize = 1 << 24;

@@ -3,7 +3,7 @@
 
 use super::domain::Domain;
 use super::hash::Item;
-use super::line::{DIVERGED, DMA, NON_CACHEABLE, PAGE_LINES, State};
+use super::line::{DIVERGED, DMA, PAGE_LINES, State};
 use super::replacement::{Directory, Policy, Rng};
 use super::report::CacheCounters;
 use super::sanitizer::Subject;
@@ -108,12 +108,12 @@ impl Domain {
         self.invalidate(number);
     }
 
-    /// `dc cvac`: dirty data goes to DRAM, the line stays; but a page that is in use through a
-    /// non-cacheable alias keeps no clean copies.
+    /// `dc cvac`: dirty data goes to DRAM, the line stays; but one with a non-cacheable alias keeps no
+    /// clean copy.
     pub(super) fn clean_line(&mut self, number: u64) {
         if self.lines.line(number).state == State::Dirty {
             self.write_back(number);
-            if self.lines.line(number).flags & NON_CACHEABLE != 0 {
+            if self.is_aliased(number) {
                 self.drop_line(number);
             }
         }
@@ -183,10 +183,9 @@ impl Domain {
         }
     }
 
-    /// A speculative fill, where the architecture allows one.
+    /// A speculative fill. The architecture allows one at any time.
     pub(super) fn speculate(&mut self, number: u64) {
-        let line = self.lines.line(number);
-        if !line.cached() && line.flags & NON_CACHEABLE == 0 {
+        if !self.lines.line(number).cached() {
             self.hash.add(Item::Fill, number);
             self.fill(number, SiteId(0));
         }

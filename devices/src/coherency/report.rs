@@ -12,20 +12,30 @@ use crate::dma::{MasterId, Transfer, TransferId};
 pub struct DomainReport {
     /// Findings in order of first occurrence.
     pub hazards: Vec<Hazard>,
-    /// Findings that did not fit [`super::MAX_HAZARDS`].
+    /// Findings beyond [`super::MAX_HAZARDS`] of their kind, which are counted only.
     pub hazards_dropped: u64,
     /// What maintenance was done, and what it was good for.
     pub maintenance: MaintenanceReport,
     /// Data transfers in order of opening: transfer `n + 1` has ID `n + 1`.
     pub transfers: Vec<TransferRecord>,
-    /// Transfers that did not fit [`super::MAX_TRANSFERS`].
-    pub transfers_dropped: u64,
+    /// Limits that were reached, so that the run was judged less than it should have been.
+    #[serde(default)]
+    pub saturated: Vec<Saturated>,
     /// Counters of the cache model.
     pub cache: CacheCounters,
     /// CPU accesses seen.
     pub accesses: u64,
     /// Hash over all accesses, maintenance, barriers, DMA beats and interrupts, in order.
     pub run_hash: u64,
+}
+
+/// A limit that a run has reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saturated {
+    /// What there was too much of.
+    pub bound: String,
+    /// How much there is room for.
+    pub limit: u64,
 }
 
 /// A data transfer and what became of it.
@@ -56,12 +66,12 @@ pub struct MaintenanceReport {
     pub needed: u64,
     /// Line operations on lines that were the target of DMA, whose loss would not have mattered.
     pub redundant: u64,
-    /// The operations that touched lines that were the target of DMA at any time of the run, in
-    /// order. The *K* of `drop-maintenance=K` is the index in this list, from 1.
+    /// All operations, in order. The *K* of `drop-maintenance=K` counts those with
+    /// `dma_lines > 0`, from 1.
     pub operations: Vec<MaintenanceOp>,
 }
 
-/// One maintenance operation: the line instructions issued from one place up to a DSB.
+/// One maintenance operation: the line instructions without a barrier, load or store in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaintenanceOp {
     /// Number among all maintenance operations of the run, from 1: what `drop-maintenance=@N`

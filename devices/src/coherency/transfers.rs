@@ -6,11 +6,11 @@ use std::ops::Range;
 use super::MAX_TRANSFERS;
 use super::line::{Who, mask};
 use super::report::TransferRecord;
-use crate::dma::{Direction, MasterId, Transfer, TransferId};
+use crate::dma::{Direction, Doorbell, MasterId, Transfer, TransferId};
 
 /// Transfers in flight at one time whose memory is watched for the `ownership` rule. Each access
 /// to memory in flight looks through them, so their number bounds what a guest can cost.
-const MAX_IN_FLIGHT: usize = 1024;
+pub(super) const MAX_IN_FLIGHT: usize = 1024;
 
 /// A non-snooping transfer in flight and the bytes it owns, as offsets in RAM.
 #[derive(Debug)]
@@ -18,7 +18,22 @@ struct InFlight {
     id: TransferId,
     who: Who,
     writes: bool,
+    /// It has moved data.
+    moved: bool,
     bytes: Range<u64>,
+}
+
+impl InFlight {
+    /// Which bytes of a line it owns.
+    fn owned(&self, line: u64) -> u64 {
+        let (start, end) = (line * super::LINE, (line + 1) * super::LINE);
+        let (from, to) = (self.bytes.start.max(start), self.bytes.end.min(end));
+        if from < to {
+            mask(from - start, to - from)
+        } else {
+            0
+        }
+    }
 }
 
 /// Who owns bytes of a line.
@@ -35,27 +50,28 @@ pub(super) enum Owner {
 #[derive(Debug, Default)]
 pub(super) struct Transfers {
     records: Vec<TransferRecord>,
-    /// For each record, the maintenance operation that no DSB had completed when the device was
-    /// told to go; 0: none.
-    incomplete: Vec<u32>,
-    dropped: u64,
+    /// For each record, when the device was told to go, and what was in place by then.
+    releases: Vec<Doorbell>,
+    /// There were more than [`MAX_TRANSFERS`].
+    pub overflow: bool,
+    /// There were more than [`MAX_IN_FLIGHT`] in flight.
+    pub in_flight_overflow: bool,
     /// In order of opening.
     in_flight: Vec<InFlight>,
 }
 
 impl Transfers {
-    /// A new transfer of a device that was told to go while operation `incomplete` (0: none) was not
-    /// completed. Past the limit it gets the ID of no transfer: it works, but diagnostics cannot
-    /// name it.
+    /// A new transfer of a device that was told to go at `release`. Past the limit it gets the ID of
+    /// no transfer: it works, but diagnostics cannot name it.
     pub fn open(
         &mut self,
         master: MasterId,
         transfer: Transfer,
-        incomplete: u32,
+        release: Doorbell,
         now: u64,
     ) -> TransferId {
         if self.records.len() >= MAX_TRANSFERS {
-            self.dropped += 1;
+            self.overflow = true;
             return TransferId::CONTROL;
         }
         let id = TransferId(self.records.len() as u32 + 1);
@@ -68,7 +84,7 @@ impl Transfers {
             bytes: 0,
         };
         self.records.push(record);
-        self.incomplete.push(incomplete);
+        self.releases.push(release);
         id
     }
 
@@ -76,17 +92,20 @@ impl Transfers {
         self.records.get_mut((id.0 as usize).checked_sub(1)?)
     }
 
-    /// The maintenance operation that came too late for the transfer for want of a DSB; 0: none.
-    /// `None` for what is no transfer.
-    pub fn incomplete(&self, id: TransferId) -> Option<u32> {
-        self.incomplete
-            .get((id.0 as usize).checked_sub(1)?)
-            .copied()
+    /// When the device was told of the transfer, and when it took it up, in accesses since
+    /// power-on. `None` for what is no transfer.
+    pub fn release(&self, id: TransferId) -> Option<(Doorbell, u64)> {
+        let index = (id.0 as usize).checked_sub(1)?;
+        Some((
+            *self.releases.get(index)?,
+            self.records.get(index)?.opened_at,
+        ))
     }
 
     /// From now on the transfer owns `bytes` of RAM. Returns whether that is watched.
     pub fn own(&mut self, id: TransferId, bytes: Range<u64>) -> bool {
         let full = self.in_flight.len() >= MAX_IN_FLIGHT;
+        self.in_flight_overflow |= full;
         let Some(record) = self.get_mut(id).filter(|_| !full && !bytes.is_empty()) else {
             return false;
         };
@@ -94,6 +113,7 @@ impl Transfers {
             id,
             who: Who::device(record.master, id),
             writes: record.transfer.direction == Direction::ToMemory,
+            moved: false,
             bytes,
         };
         self.in_flight.push(owner);
@@ -102,20 +122,31 @@ impl Transfers {
 
     /// Who owns some of `bytes` of a line. A load meets only transfers that write.
     pub fn owner(&self, line: u64, bytes: u64, store: bool) -> Owner {
-        let (start, end) = (line * super::LINE, (line + 1) * super::LINE);
         let mut answer = Owner::Nobody;
         for t in &self.in_flight {
-            let (from, to) = (t.bytes.start.max(start), t.bytes.end.min(end));
-            if from >= to {
-                continue;
-            }
-            let hit = mask(from - start, to - from) & bytes;
+            let owned = t.owned(line);
+            let hit = owned & bytes;
             if hit != 0 && (store || t.writes) {
                 return Owner::Transfer(t.who, hit);
             }
-            answer = Owner::Elsewhere;
+            if owned != 0 {
+                answer = Owner::Elsewhere;
+            }
         }
         answer
+    }
+
+    /// Bytes of a line that a transfer in flight owns.
+    pub fn owned_by(&self, id: TransferId, line: u64) -> u64 {
+        let transfer = self.in_flight.iter().find(|t| t.id == id);
+        transfer.map_or(0, |t| t.owned(line))
+    }
+
+    /// Bytes of a line that transfers in flight, other than `but`, have written and may write again.
+    pub fn being_written(&self, line: u64, but: TransferId) -> u64 {
+        let writers = self.in_flight.iter();
+        let writers = writers.filter(|t| t.writes && t.moved && t.id != but);
+        writers.fold(0, |all, t| all | t.owned(line))
     }
 
     /// Closes an open transfer of `master`.
@@ -131,13 +162,16 @@ impl Transfers {
 
     /// Counts bytes moved.
     pub fn moved(&mut self, id: TransferId, bytes: usize) {
+        if let Some(t) = self.in_flight.iter_mut().find(|t| t.id == id) {
+            t.moved = true;
+        }
         if let Some(record) = self.get_mut(id) {
             record.bytes += bytes as u64;
         }
     }
 
-    /// All of them, and how many were not recorded.
-    pub fn report(&self) -> (Vec<TransferRecord>, u64) {
-        (self.records.clone(), self.dropped)
+    /// All of them.
+    pub fn report(&self) -> Vec<TransferRecord> {
+        self.records.clone()
     }
 }

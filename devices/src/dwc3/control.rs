@@ -12,7 +12,7 @@ use super::event::{
 use super::io::Io;
 use super::registers::ENDPOINTS;
 use super::trb::{TRBSTS_OK, TRBSTS_SETUP_PENDING, TrbKind};
-use crate::dma::TransferId;
+use crate::dma::Access;
 use crate::usb::{InResult, OutResult, SetupResult};
 
 const OUT: usize = 0;
@@ -100,7 +100,9 @@ impl Control {
         *self = Control::default();
         // The buffer is the TRB itself with this driver: write it first, then the TRB's second
         // half.
-        if let Err(source) = io.dma.write(TransferId::CONTROL, buffer, packet) {
+        let order = endpoints[OUT].queue.front().map(|front| front.order);
+        let access = Access::descriptor(order.unwrap_or_default());
+        if let Err(source) = io.dma.write(access, buffer, packet) {
             endpoints[OUT].bus_error(io, buffer, source);
             return SetupResult::Nak;
         }

@@ -11,7 +11,7 @@ use super::event::{EndpointEvent, STATUS_BUS_ERROR, STATUS_IOC, STATUS_LST, STAT
 use super::fault::Fault;
 use super::io::Io;
 use super::trb::{TRB_BYTES, TRBSTS_IN_PROGRESS, TRBSTS_OK, Trb, TrbKind};
-use crate::dma::{Direction, DmaError, Transfer, TransferId};
+use crate::dma::{Access, Direction, DmaError, Doorbell, Order, Transfer, TransferId};
 
 /// TRBs fetched ahead of their use.
 pub(super) const CACHE: usize = 16;
@@ -21,6 +21,9 @@ pub(super) const CHAIN_LIMIT: u32 = 1024;
 
 /// Link TRBs followed in a row. The driver's rings have one each.
 const LINK_LIMIT: u32 = 4;
+
+/// Offset of the TRB's control word, whose HWO bit hands it over.
+const TRB_CTRL: u64 = 12;
 
 /// DEPCFG parameters (drivers/usb/dwc3/gadget.h).
 const CFG0_TYPE_SHIFT: u32 = 1;
@@ -82,6 +85,8 @@ pub(super) struct Entry {
     pub(super) trb: Trb,
     pub(super) at: u64,
     pub(super) id: TransferId,
+    /// What made the device take it.
+    pub(super) order: Order,
     /// Bytes moved.
     pub(super) done: u32,
 }
@@ -112,6 +117,9 @@ pub(super) struct Endpoint {
     next: u64,
     /// Cleared by a TRB without HWO, set by a doorbell.
     may_fetch: bool,
+    /// The last doorbell that found nothing under way. A later one only adds TRBs, which the device
+    /// may come to before it.
+    idle_until: Doorbell,
     pub(super) queue: VecDeque<Entry>,
     /// A short packet has ended the chain: drop its TRBs up to its end.
     skip: bool,
@@ -134,6 +142,7 @@ impl Endpoint {
             state: State::Idle,
             next: 0,
             may_fetch: false,
+            idle_until: Doorbell::default(),
             queue: VecDeque::with_capacity(CACHE),
             skip: false,
             skip_event: false,
@@ -190,6 +199,10 @@ impl Endpoint {
 
     /// Update Transfer: the driver has added TRBs.
     pub(super) fn doorbell(&mut self, io: &mut Io<'_, '_>) {
+        let doorbell = io.dma.doorbell();
+        if self.queue.is_empty() && !self.may_fetch {
+            self.idle_until = doorbell;
+        }
         self.may_fetch = true;
         self.fetch(io);
         if !self.is_in() {
@@ -209,7 +222,8 @@ impl Endpoint {
                 TRBSTS_IN_PROGRESS,
             );
             let (at, pa) = (front.at, front.at.wrapping_add(8));
-            if let Err(source) = io.dma.write(TransferId::CONTROL, pa, &half) {
+            let access = Access::descriptor(front.order);
+            if let Err(source) = io.dma.write(access, pa, &half) {
                 let endpoint = self.number;
                 io.fault(Fault::Bus {
                     endpoint,
@@ -246,7 +260,11 @@ impl Endpoint {
                 break;
             }
             let mut bytes = [0; TRB_BYTES as usize];
-            if let Err(source) = io.dma.read(TransferId::CONTROL, at, &mut bytes) {
+            let order = Order::Handover {
+                word: at.wrapping_add(TRB_CTRL),
+                idle_until: self.idle_until,
+            };
+            if let Err(source) = io.dma.read(Access::descriptor(order), at, &mut bytes) {
                 return self.bus_error(io, at, source);
             }
             let trb = Trb::from_bytes(bytes);
@@ -278,11 +296,12 @@ impl Endpoint {
             if !self.accepts(trb.kind()) || end.is_none() {
                 return self.fail(io, Fault::BadTrb { endpoint, pa: at });
             }
-            let id = self.open(io, &trb, at);
+            let id = self.open(io, &trb, at, order);
             self.queue.push_back(Entry {
                 trb,
                 at,
                 id,
+                order,
                 done: 0,
             });
             // Endpoint 0 has no ring: nothing valid follows the last TRB of a stage.
@@ -310,12 +329,12 @@ impl Endpoint {
         }
     }
 
-    fn open(&self, io: &mut Io<'_, '_>, trb: &Trb, at: u64) -> TransferId {
+    fn open(&self, io: &mut Io<'_, '_>, trb: &Trb, at: u64, order: Order) -> TransferId {
         // A SETUP packet goes into its own TRB, a descriptor access.
         if trb.len() == 0 || !matches!(trb.kind(), TrbKind::Normal | TrbKind::Data) {
             return TransferId::CONTROL;
         }
-        io.dma.open(Transfer {
+        let transfer = Transfer {
             direction: if self.is_in() {
                 Direction::FromMemory
             } else {
@@ -325,7 +344,8 @@ impl Endpoint {
             len: u64::from(trb.len()),
             descriptor: at,
             channel: self.number,
-        })
+        };
+        io.dma.open(transfer, order)
     }
 
     /// Gives the buffer of the front TRB back and writes its result. Returns the TRB, `None` if
@@ -336,7 +356,7 @@ impl Endpoint {
         let remaining = entry.trb.len().saturating_sub(entry.done);
         let half = entry.trb.written_back(remaining, status);
         let pa = entry.at.wrapping_add(8);
-        match io.dma.write(TransferId::CONTROL, pa, &half) {
+        match io.dma.write(Access::descriptor(entry.order), pa, &half) {
             Ok(()) => Some(entry.trb),
             Err(source) => {
                 self.bus_error(io, pa, source);

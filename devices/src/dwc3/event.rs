@@ -9,7 +9,7 @@ use super::registers::{
     DEVTEN, GEVNTADRHI, GEVNTADRLO, GEVNTCOUNT, GEVNTCOUNT_MASK, GEVNTSIZ, GEVNTSIZ_INTMASK,
     GEVNTSIZ_SIZE,
 };
-use crate::dma::{DmaError, DmaPort, TransferId};
+use crate::dma::{Access, DmaError, DmaPort};
 use crate::registers::RegisterFile;
 
 /// Bytes of an event.
@@ -131,7 +131,7 @@ impl EventRing {
         }
         let base = u64::from(regs.get(GEVNTADRHI)) << 32 | u64::from(regs.get(GEVNTADRLO));
         let pa = base.wrapping_add(u64::from(self.offset));
-        dma.write(TransferId::CONTROL, pa, &raw.to_le_bytes())
+        dma.write(Access::event(), pa, &raw.to_le_bytes())
             .map_err(|e| (pa, e))?;
         self.offset = (self.offset + BYTES) % size;
         regs.set(GEVNTCOUNT, count + BYTES);

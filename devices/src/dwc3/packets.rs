@@ -8,6 +8,7 @@
 use super::endpoint::{CHAIN_LIMIT, Endpoint, State};
 use super::fault::Fault;
 use super::io::Io;
+use crate::dma::Access;
 use crate::usb::{InResult, OutResult};
 
 /// Packets moved in one event: a SuperSpeed burst (USB 3.2, 8.10.2), 16 KiB of bulk data.
@@ -115,7 +116,7 @@ impl Endpoint {
             return false;
         };
         let pa = front.cursor();
-        if let Err(source) = io.dma.read(front.id, pa, out) {
+        if let Err(source) = io.dma.read(Access::data(front.id), pa, out) {
             self.bus_error(io, pa, source);
             return false;
         }
@@ -242,7 +243,7 @@ impl Endpoint {
             return false;
         };
         let pa = front.cursor();
-        if let Err(source) = io.dma.write(front.id, pa, data) {
+        if let Err(source) = io.dma.write(Access::data(front.id), pa, data) {
             self.bus_error(io, pa, source);
             return false;
         }

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use crate::bus::{Context, Device};
 use crate::clock::{Clock, DeviceId, EventQueue, Ticks};
 use crate::coherency::{Domain, DomainConfig, ImageError};
-use crate::cpu::{CacheOp, ChainId, CpuEvents, MemoryType, SiteId};
-use crate::dma::{DmaPort, MasterId};
+use crate::cpu::{Barrier, CacheOp, ChainId, CpuEvents, MemoryType, SiteId};
+use crate::dma::{DmaPort, MasterId, Port};
 use crate::stream::Streams;
 use report::{DeviceError, MasterInfo, SocReport, StreamReport};
 use vm_memory::MmapRegion;
@@ -34,8 +34,10 @@ pub struct Attachment {
     pub name: String,
     /// Shared peripheral interrupt, 0 to 63.
     pub spi: Option<u8>,
-    /// Name and snooping of its memory port; devices without DMA have none.
-    pub port: Option<bool>,
+    /// Its port to memory; devices without DMA have none.
+    pub port: Option<Port>,
+    /// Whether the device tree says that it is coherent.
+    pub claims_coherent: bool,
     /// The model.
     pub device: Box<dyn Device>,
 }
@@ -44,7 +46,6 @@ struct Slot {
     name: String,
     spi: Option<u8>,
     master: MasterId,
-    has_port: bool,
     window: Window,
     device: Box<dyn Device>,
 }
@@ -70,7 +71,7 @@ pub struct Soc {
 
 /// What a chip is made of, beside its memory.
 pub struct Parts {
-    /// The domain's configuration; `snoops` is filled in from the attachments.
+    /// The domain's configuration; `ports` is filled in from the attachments.
     pub domain: DomainConfig,
     /// Devices in order of their windows.
     pub devices: Vec<Attachment>,
@@ -95,24 +96,24 @@ impl Soc {
         let mut slots = Vec::new();
         for (n, a) in parts.devices.into_iter().enumerate() {
             let master = MasterId(masters.len() as u8);
-            if let Some(snoops) = a.port {
+            if let Some(port) = a.port {
                 masters.push(MasterInfo {
                     id: master,
                     name: a.name.clone(),
-                    snoops,
+                    port,
+                    claims_coherent: a.claims_coherent,
                 });
             }
             slots.push(Slot {
                 name: a.name,
                 spi: a.spi,
                 master,
-                has_port: a.port.is_some(),
                 window: Window::new(parts.domain.ram_bytes + n as u64 * WINDOW),
                 device: a.device,
             });
         }
         let mut config = parts.domain;
-        config.snoops = masters.iter().map(|m| m.snoops).collect();
+        config.ports = masters.iter().map(|m| m.port).collect();
         let mut soc = Soc {
             domain: Domain::new(&config, ram)?,
             queue: EventQueue::new(),
@@ -208,9 +209,6 @@ impl Soc {
         let Some((slot, words)) = self.words(pa, size) else {
             return;
         };
-        if let Some(s) = self.slots.get(slot).filter(|s| s.has_port) {
-            self.domain.doorbell(s.master);
-        }
         for offset in words.step_by(4) {
             // The store has gone to the window's memory; that is where its value is.
             let Some(value) = self
@@ -295,8 +293,16 @@ impl CpuEvents for Soc {
         self.domain.maintain(op, pa, site, chain);
     }
 
-    fn barrier(&mut self) {
-        self.domain.barrier();
+    fn continues(&self) -> bool {
+        self.domain.continues()
+    }
+
+    fn barrier(&mut self, barrier: Barrier) {
+        self.domain.barrier(barrier);
+    }
+
+    fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64) {
+        self.domain.map_non_cacheable(entry, pa, len);
     }
 
     fn idle(&mut self) {

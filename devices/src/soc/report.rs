@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use staleline_protocol::pattern::Mismatch;
 
 use crate::coherency::report::DomainReport;
-use crate::dma::MasterId;
+use crate::dma::{MasterId, Port};
 
 /// The machine's side of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,8 +34,17 @@ pub struct MasterInfo {
     pub id: MasterId,
     /// Its name, for example `axi-dmac-rx`.
     pub name: String,
-    /// Whether its port snoops.
-    pub snoops: bool,
+    /// Its port.
+    pub port: Port,
+    /// Whether the device tree says that it is coherent with the CPU caches.
+    pub claims_coherent: bool,
+}
+
+impl MasterInfo {
+    /// Whether the device tree says other than what is.
+    pub fn lies(&self) -> bool {
+        self.claims_coherent != self.port.is_coherent()
+    }
 }
 
 /// A sample stream at the end of a run.

@@ -2,7 +2,7 @@
 //! The board as a machine that an engine hosts.
 
 use serde_json::Value;
-use staleline_devices::cpu::{CacheOp, ChainId, CpuEvents, MemoryType, SiteId};
+use staleline_devices::cpu::{Barrier, CacheOp, ChainId, CpuEvents, MemoryType, SiteId};
 use staleline_devices::soc::Soc;
 
 use super::machine::{self, MachineConfig};
@@ -41,8 +41,16 @@ impl CpuEvents for BoardGuest {
         self.0.maintain(op, pa, site, chain);
     }
 
-    fn barrier(&mut self) {
-        self.0.barrier();
+    fn continues(&self) -> bool {
+        self.0.continues()
+    }
+
+    fn barrier(&mut self, barrier: Barrier) {
+        self.0.barrier(barrier);
+    }
+
+    fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64) {
+        self.0.map_non_cacheable(entry, pa, len);
     }
 
     fn idle(&mut self) {

@@ -70,7 +70,8 @@ pub fn build(config: &MachineConfig, memory: MmapRegion) -> Result<Soc, MachineE
             Ok(Attachment {
                 name: node.name.into(),
                 spi: node.spi,
-                port: node.port.map(|p| p.port.snoops()),
+                port: node.port.map(|p| p.port),
+                claims_coherent: node.port.is_some_and(|p| p.claims_coherent()),
                 device: model(node, adc, dac, &config.usb_host)?,
             })
         })
@@ -82,8 +83,9 @@ pub fn build(config: &MachineConfig, memory: MmapRegion) -> Result<Soc, MachineE
             policy: config.board.cache,
             snoop_write: config.board.snoop_write,
             seed: config.seed,
-            snoops: Vec::new(),
+            ports: Vec::new(),
             drop_operation: config.drop_operation,
+            power_on: config.board.power_on,
         },
         devices,
         streams,

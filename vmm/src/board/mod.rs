@@ -136,13 +136,13 @@ impl Board {
 
     /// The board as a table for people.
     pub fn table(&self) -> String {
-        let mut out = String::from("device         registers    SPI  port  dma-coherent\n");
+        let mut out = String::from("device         registers    SPI  port       dma-coherent\n");
         for (i, n) in self.nodes.iter().enumerate() {
             let spi = n.spi.map_or("-".into(), |s| s.to_string());
             let (port, claims) = match n.port {
                 None => ("-", "-"),
                 Some(p) => (
-                    if p.port.snoops() { "hpc" } else { "hp" },
+                    p.port.name(),
                     if p.claims_coherent() { "yes" } else { "no" },
                 ),
             };
@@ -150,7 +150,7 @@ impl Board {
             // Writing to a String cannot fail.
             let _ = writeln!(
                 out,
-                "{:<14} {at:#010x}   {spi:<4} {port:<5} {claims}",
+                "{:<14} {at:#010x}   {spi:<4} {port:<10} {claims}",
                 n.name
             );
         }

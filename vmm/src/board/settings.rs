@@ -2,7 +2,8 @@
 //! What a scenario can choose about the board.
 
 use serde::{Deserialize, Serialize};
-pub use staleline_devices::coherency::{Policy as CachePolicy, SnoopWrite};
+pub use staleline_devices::coherency::{Policy as CachePolicy, PowerOn, SnoopWrite};
+pub use staleline_devices::dma::Port;
 
 /// Settings of the board; everything has a default, the ZynqMP-like board of the project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +15,8 @@ pub struct BoardSettings {
     pub cache: CachePolicy,
     /// What a snooping master's write does to the cache.
     pub snoop_write: SnoopWrite,
+    /// What the caches hold when the CPU starts.
+    pub power_on: PowerOn,
     /// The AXI-DMACs' ports.
     pub dmac: PortSettings,
     /// The USB controller's port.
@@ -26,6 +29,7 @@ impl Default for BoardSettings {
             ram_mib: 128,
             cache: CachePolicy::Zynqmp,
             snoop_write: SnoopWrite::WriteThrough,
+            power_on: PowerOn::Dirty,
             dmac: PortSettings {
                 port: Port::Hp,
                 dma_coherent: None,
@@ -52,28 +56,11 @@ pub struct PortSettings {
 impl PortSettings {
     /// What the device tree says.
     pub fn claims_coherent(self) -> bool {
-        self.dma_coherent.unwrap_or(self.port.snoops())
+        self.dma_coherent.unwrap_or(self.port.is_coherent())
     }
 
     /// Whether the device tree says other than what is.
     pub fn lies(self) -> bool {
-        self.claims_coherent() != self.port.snoops()
-    }
-}
-
-/// Ports of the interconnect, named as on Zynq UltraScale+ (UG1085, "PS-PL AXI interfaces").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Port {
-    /// High-performance port: does not snoop.
-    Hp,
-    /// High-performance coherent port: snoops through the CCI.
-    Hpc,
-}
-
-impl Port {
-    /// Whether accesses look into the CPU caches.
-    pub fn snoops(self) -> bool {
-        matches!(self, Port::Hpc)
+        self.claims_coherent() != self.port.is_coherent()
     }
 }

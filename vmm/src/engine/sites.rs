@@ -2,7 +2,7 @@
 //! The table of guest addresses behind the interned [`SiteId`]s.
 //!
 //! The file is an array of little-endian 64-bit addresses; the entry at index *n* is that of
-//! `SiteId(n)`. Entry 0, the unknown site, is 0.
+//! site *n* ([`SiteId::index`]). Entry 0, the unknown site, is 0.
 
 use std::io;
 use std::path::Path;
@@ -29,26 +29,18 @@ impl SiteTable {
             return SiteId(0);
         }
         self.0.push(pc);
-        // Below LIMIT, so no truncation.
-        SiteId((self.0.len() - 1) as u32)
+        id(self.0.len() - 1, pc)
     }
 
     /// The guest virtual address of an instruction; `None` for the unknown site or a foreign ID.
     pub fn pc(&self, site: SiteId) -> Option<u64> {
-        match site {
-            SiteId(0) => None,
-            SiteId(n) => self.0.get(n as usize).copied(),
-        }
+        self.0.get(site.index()).copied().filter(|_| site.0 != 0)
     }
 
     /// All known sites with their addresses, in order.
     pub fn iter(&self) -> impl Iterator<Item = (SiteId, u64)> + '_ {
-        // At most LIMIT entries, so no truncation.
-        self.0
-            .iter()
-            .enumerate()
-            .skip(1)
-            .map(|(n, pc)| (SiteId(n as u32), *pc))
+        let entries = self.0.iter().enumerate().skip(1);
+        entries.map(|(n, pc)| (id(n, *pc), *pc))
     }
 
     /// Number of known sites.
@@ -88,6 +80,13 @@ impl SiteTable {
             words.iter().map(|word| u64::from_le_bytes(*word)).collect(),
         ))
     }
+}
+
+/// The ID of entry `n`, which is below [`SiteTable::LIMIT`]; code in the lower half of the address
+/// space is user space's.
+fn id(n: usize, pc: u64) -> SiteId {
+    let user = if pc >> 55 & 1 == 0 { SiteId::USER } else { 0 };
+    SiteId(n as u32 | user)
 }
 
 #[cfg(test)]

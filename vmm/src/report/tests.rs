@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind};
 use staleline_devices::cpu::SiteId;
-use staleline_devices::dma::{MasterId, TransferId};
+use staleline_devices::dma::{MasterId, Port, TransferId};
 use staleline_devices::soc::report::MasterInfo;
 
 use super::*;
@@ -78,7 +78,8 @@ fn every_kind() -> FakeBackend {
         report.masters.push(MasterInfo {
             id: MasterId(1),
             name: "dwc3".into(),
-            snoops: true,
+            port: Port::Hpc,
+            claims_coherent: true,
         });
         let cpu = |site| Actor::Cpu { site: SiteId(site) };
         let dmac = Actor::Device {

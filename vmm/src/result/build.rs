@@ -183,7 +183,7 @@ fn fill(
     }
     result.machine = Some(Machine {
         cache: domain.cache,
-        transfers: domain.transfers.len() as u64 + domain.transfers_dropped,
+        transfers: domain.transfers.len() as u64,
         interrupts: soc.interrupts,
         register_accesses: soc.register_accesses,
         device_errors: soc.device_errors.clone(),
@@ -341,7 +341,7 @@ impl Lookup<'_> {
 
     fn master(&self, id: MasterId) -> (String, bool) {
         match self.soc.masters.iter().find(|m| m.id == id) {
-            Some(info) => (info.name.clone(), info.snoops),
+            Some(info) => (info.name.clone(), info.port.is_coherent()),
             None => (format!("master {}", id.0), false),
         }
     }

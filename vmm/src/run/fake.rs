@@ -4,12 +4,12 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, LastMaintenance};
+use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, LastMaintenance, Why};
 use staleline_devices::coherency::report::{
     CacheCounters, DomainReport, MaintenanceOp, MaintenanceReport, TransferRecord,
 };
 use staleline_devices::cpu::{CacheOp, ChainId, SiteId};
-use staleline_devices::dma::{Direction, MasterId, Transfer, TransferId};
+use staleline_devices::dma::{Direction, MasterId, Port, Transfer, TransferId};
 use staleline_devices::soc::report::{MasterInfo, SocReport, StreamReport};
 use staleline_protocol::plan::Plan;
 use staleline_protocol::report::Report;
@@ -60,7 +60,7 @@ pub fn soc_report() -> SocReport {
                 operations: (1..=6).map(operation).collect(),
             },
             transfers: (1..=6).map(transfer).collect(),
-            transfers_dropped: 0,
+            saturated: Vec::new(),
             cache: CacheCounters::default(),
             accesses: 22_000_000,
             run_hash: 0x0123_4567_89ab_cdef,
@@ -68,7 +68,8 @@ pub fn soc_report() -> SocReport {
         masters: vec![MasterInfo {
             id: MasterId(0),
             name: "axi-dmac-rx".into(),
-            snoops: false,
+            port: Port::Hp,
+            claims_coherent: false,
         }],
         streams: vec![StreamReport {
             name: "adc".into(),
@@ -109,7 +110,15 @@ pub fn stale_read(id: u32, manifested: bool) -> Hazard {
             chain: ChainId(1),
             operation: 101,
             at: 900,
+            first_pa: 0x4500_0000,
+            lines: 256,
         }),
+        why: Why::Absent,
+        last_clean: None,
+        last_invalidate: None,
+        merged_by: Actor::Unknown,
+        merged_at: 0,
+        told_at: None,
         written_at: 1000 * u64::from(id),
         at: 1000 * u64::from(id) + 700,
     }

@@ -16,6 +16,7 @@ pub const SHORT: &[(&str, &str)] = &[
     ("cpu-sync", "transfer.cpu-sync"),
     ("exporter", "transfer.exporter"),
     ("cache", "board.cache"),
+    ("power-on", "board.power-on"),
     ("snoop-write", "board.snoop-write"),
     ("ram-mib", "board.ram-mib"),
     ("timeout", "timeout-seconds"),

@@ -117,9 +117,7 @@ pub struct Core<M, S> {
     ram: Ram,
     registers: Registers,
     qtest: Qtest<S>,
-    /// A maintenance operation has begun and no DSB has ended it.
-    maintaining: bool,
-    /// The chain of that operation.
+    /// The chain of the last maintenance operation.
     chain: ChainId,
     chains: Chains,
     trace: Trace,
@@ -154,7 +152,6 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             ram: Ram(parts.ram),
             registers,
             qtest: parts.qtest,
-            maintaining: false,
             chain: ChainId(0),
             chains: Chains::default(),
             trace: parts.trace,
@@ -252,7 +249,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
     /// Whether [`Cpu::frame`] matters for this instruction.
     pub fn wants_frame(&self, op: Op) -> bool {
         match op {
-            Op::Maintain(_) => !self.maintaining,
+            Op::Maintain(_) => !self.machine.continues(),
             Op::ZeroBlock => self.trace.is_due(self.machine.accesses() + 1),
             _ => false,
         }
@@ -328,10 +325,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
                     self.trace(pc, cpu.frame);
                 }
             }
-            Op::Barrier => {
-                self.maintaining = false;
-                self.machine.barrier();
-            }
+            Op::Barrier(barrier) => self.machine.barrier(barrier),
             Op::Point if cpu.is_user() => self.point(cpu.x),
             Op::Point => {}
             Op::WaitForInterrupt => self.machine.idle(),
@@ -352,8 +346,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         if let Some(hit) = self.hit(cpu.x)
             && !hit.is_foreign()
         {
-            if !self.maintaining {
-                self.maintaining = true;
+            if !self.machine.continues() {
                 let chain = self.walk(cpu.frame);
                 self.chain = self.chains.intern(chain);
             }

@@ -5,8 +5,8 @@ use std::io::Cursor;
 
 use serde_json::Value;
 use staleline::engine::tcg_abi::GuestContext;
-use staleline_devices::cpu::CpuEvents;
 use staleline_devices::cpu::MemoryType::{Cacheable, NonCacheable};
+use staleline_devices::cpu::{Barrier, CpuEvents};
 
 use super::*;
 
@@ -22,7 +22,8 @@ enum Told {
     Load(u64, u32, MemoryType),
     Store(u64, u32, MemoryType),
     Maintain(CacheOp, u64),
-    Barrier,
+    Barrier(Barrier),
+    MapNonCacheable(u64, u64, u64),
     Idle,
 }
 
@@ -53,8 +54,14 @@ impl CpuEvents for Recorder {
         self.chains.push(chain);
         self.told.push(Told::Maintain(op, pa));
     }
-    fn barrier(&mut self) {
-        self.told.push(Told::Barrier);
+    fn continues(&self) -> bool {
+        matches!(self.told.last(), Some(Told::Maintain(..)))
+    }
+    fn barrier(&mut self, barrier: Barrier) {
+        self.told.push(Told::Barrier(barrier));
+    }
+    fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64) {
+        self.told.push(Told::MapNonCacheable(entry, pa, len));
     }
     fn idle(&mut self) {
         self.lines = 0;
@@ -264,7 +271,7 @@ fn maintenance_reaches_the_machine_where_the_cpu_allows_it() {
     // In AArch32, the opcode means something else.
     b.exec(Op::Maintain(CacheOp::Clean), UP, 0x10);
     b.exec(Op::SetWay, 0, EL1);
-    b.exec(Op::Barrier, 0, EL0);
+    b.exec(Op::Barrier(Barrier::DSB_SY), 0, EL0);
     let maintain = |op, pa| Told::Maintain(op, pa);
     assert_eq!(
         b.take(),
@@ -272,7 +279,7 @@ fn maintenance_reaches_the_machine_where_the_cpu_allows_it() {
             maintain(CacheOp::Clean, BASE + 0x10047),
             maintain(CacheOp::Clean, BASE + 0x10047),
             maintain(CacheOp::Invalidate, BASE + 0x11000),
-            Told::Barrier,
+            Told::Barrier(Barrier::DSB_SY),
         ]
     );
     assert_eq!((b.core.stats.maintenance, b.core.stats.set_way), (4, 1));
@@ -355,10 +362,10 @@ fn an_operation_has_the_chain_of_its_first_instruction() {
     b.exec_at(clean, UP, EL1, frame);
     assert!(!b.core.wants_frame(clean));
     b.exec_at(clean, UP + 64, EL1, Frame::default());
-    b.exec(Op::Barrier, 0, EL1);
+    b.exec(Op::Barrier(Barrier::DSB_SY), 0, EL1);
     assert!(b.core.wants_frame(clean));
     b.exec_at(clean, UP, EL1, Frame::default());
-    b.exec(Op::Barrier, 0, EL1);
+    b.exec(Op::Barrier(Barrier::DSB_SY), 0, EL1);
     b.exec_at(clean, UP, EL1, frame);
     assert_eq!(b.core.machine.chains, [1, 1, 2, 1].map(ChainId));
     assert_eq!(

@@ -4,7 +4,7 @@
 //! Encodings: Arm Architecture Reference Manual (DDI 0487), C4.1 "A64 instruction set encoding"
 //! and C5.3 to C5.5 for the `SYS` aliases (DC, TLBI).
 
-use staleline_devices::cpu::CacheOp;
+use staleline_devices::cpu::{Barrier, BarrierKind, CacheOp};
 
 /// What an instruction does that matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub enum Op {
     SetWay,
     /// `dc zva`; the address is in Xt.
     ZeroBlock,
-    /// Any DSB.
-    Barrier,
+    /// A DSB, or a DMB that reaches bus masters.
+    Barrier(Barrier),
     /// WFI, WFIT.
     WaitForInterrupt,
     /// TLBI by virtual address: bits 55 to 12 of it are in bits 43 to 0 of Xt.
@@ -56,15 +56,14 @@ pub struct Insn {
     pub rt: u8,
 }
 
-/// All [`Op`]s; the index is the code in [`Insn::pack`].
-const OPS: [Op; 16] = [
+/// The other [`Op`]s; the index is their code in [`Insn::pack`], after those of all barriers.
+const OPS: [Op; 15] = [
     Op::Maintain(CacheOp::Clean),
     Op::Maintain(CacheOp::Invalidate),
     Op::Maintain(CacheOp::CleanInvalidate),
     Op::Point,
     Op::SetWay,
     Op::ZeroBlock,
-    Op::Barrier,
     Op::WaitForInterrupt,
     Op::TlbiVa,
     Op::TlbiAsid,
@@ -76,17 +75,35 @@ const OPS: [Op; 16] = [
     Op::Write(SysReg::Mair),
 ];
 
+/// Codes of barriers: CRm, and bit 4 for a DSB.
+const BARRIERS: usize = 32;
+
+fn barrier_of(code: usize) -> Option<Op> {
+    let kind = match code >> 4 {
+        0 => BarrierKind::Dmb,
+        1 => BarrierKind::Dsb,
+        _ => return None,
+    };
+    Barrier::from_crm(kind, (code & 15) as u32).map(Op::Barrier)
+}
+
 impl Insn {
     /// As a number below 2^16, for a callback's argument.
     pub fn pack(self) -> u32 {
-        let code = OPS.iter().take_while(|op| **op != self.op).count();
+        let barrier = (0..BARRIERS).find(|code| barrier_of(*code) == Some(self.op));
+        let other = || BARRIERS + OPS.iter().take_while(|op| **op != self.op).count();
+        let code = barrier.unwrap_or_else(other);
         (code as u32) << 8 | u32::from(self.rt)
     }
 
     /// The inverse of [`Insn::pack`]; `None` for what it has not made.
     pub fn unpack(packed: u32) -> Option<Self> {
+        let code = (packed >> 8) as usize;
         Some(Insn {
-            op: *OPS.get((packed >> 8) as usize)?,
+            op: match code.checked_sub(BARRIERS) {
+                Some(other) => *OPS.get(other)?,
+                None => barrier_of(code)?,
+            },
             rt: (packed & 0x1f) as u8,
         })
     }
@@ -102,12 +119,18 @@ pub fn is_load_store(word: u32) -> bool {
 pub fn decode(word: u32) -> Option<Insn> {
     let op = match word {
         // DSB; CRm 0 and 4 are SSBB and PSSBB, barriers of another kind.
-        _ if word & 0xffff_f0ff == 0xd503_309f => match word >> 8 & 0xf {
-            0 | 4 => return None,
-            _ => Op::Barrier,
-        },
-        // DSB with the nXS qualifier.
-        _ if word & 0xffff_f3ff == 0xd503_323f => Op::Barrier,
+        _ if word & 0xffff_f0ff == 0xd503_309f => {
+            Op::Barrier(Barrier::from_crm(BarrierKind::Dsb, word >> 8 & 0xf)?)
+        }
+        // DSB with the nXS qualifier: full access, the scope in CRm[3:2].
+        _ if word & 0xffff_f3ff == 0xd503_323f => {
+            Op::Barrier(Barrier::from_crm(BarrierKind::Dsb, word >> 8 & 0xc | 3)?)
+        }
+        _ if word & 0xffff_f0ff == 0xd503_30bf => {
+            let dmb = Barrier::from_crm(BarrierKind::Dmb, word >> 8 & 0xf)?;
+            // Those among CPUs are many, and nothing to bus masters.
+            Op::Barrier(Some(dmb).filter(|dmb| dmb.reaches_masters())?)
+        }
         0xd503_207f => Op::WaitForInterrupt,
         _ if word & 0xffff_ffe0 == 0xd503_1020 => Op::WaitForInterrupt,
         // SYS: op0 is 1, no result.
@@ -170,6 +193,8 @@ mod tests {
     #[test]
     fn known_opcodes() {
         use CacheOp::{Clean, CleanInvalidate, Invalidate};
+        let dsb = |crm| Op::Barrier(Barrier::from_crm(BarrierKind::Dsb, crm).unwrap());
+        let dmb = |crm| Op::Barrier(Barrier::from_crm(BarrierKind::Dmb, crm).unwrap());
         for (word, op, rt) in [
             (0xd508_7623, Op::Maintain(Invalidate), 3), // dc ivac, x3
             (0xd50b_7a24, Op::Maintain(Clean), 4),      // dc cvac, x4
@@ -181,12 +206,15 @@ mod tests {
             (0xd508_7e48, Op::SetWay, 8),               // dc cisw, x8
             (0xd508_7a48, Op::SetWay, 8),               // dc csw, x8
             (0xd508_7648, Op::SetWay, 8),               // dc isw, x8
-            (0xd503_3f9f, Op::Barrier, 31),             // dsb sy
-            (0xd503_3b9f, Op::Barrier, 31),             // dsb ish
-            (0xd503_3a9f, Op::Barrier, 31),             // dsb ishst
-            (0xd503_319f, Op::Barrier, 31),             // dsb oshld
-            (0xd503_379f, Op::Barrier, 31),             // dsb nsh
-            (0xd503_3a3f, Op::Barrier, 31),             // dsb ishnxs
+            (0xd503_3f9f, dsb(15), 31),                 // dsb sy
+            (0xd503_3b9f, dsb(11), 31),                 // dsb ish
+            (0xd503_3a9f, dsb(10), 31),                 // dsb ishst
+            (0xd503_319f, dsb(1), 31),                  // dsb oshld
+            (0xd503_379f, dsb(7), 31),                  // dsb nsh
+            (0xd503_3a3f, dsb(11), 31),                 // dsb ishnxs
+            (0xd503_32bf, dmb(2), 31),                  // dmb oshst
+            (0xd503_31bf, dmb(1), 31),                  // dmb oshld
+            (0xd503_3fbf, dmb(15), 31),                 // dmb sy
             (0xd503_207f, Op::WaitForInterrupt, 31),    // wfi
             (0xd503_1021, Op::WaitForInterrupt, 1),     // wfit x1
             (0xd508_831f, Op::TlbiAll, 31),             // tlbi vmalle1is
@@ -246,8 +274,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn packing_loses_nothing(op in 0..OPS.len(), rt in 0u8..32) {
-            let insn = Insn { op: OPS[op], rt };
+        fn packing_loses_nothing(code in 0..BARRIERS + OPS.len(), rt in 0u8..32) {
+            let op = match code.checked_sub(BARRIERS) {
+                Some(other) => OPS[other],
+                None => match barrier_of(code) {
+                    Some(op) => op,
+                    None => return Ok(()),
+                },
+            };
+            let insn = Insn { op, rt };
             prop_assert_eq!(Insn::unpack(insn.pack()), Some(insn));
             prop_assert!(insn.pack() < 1 << 16);
         }

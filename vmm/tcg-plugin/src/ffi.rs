@@ -346,7 +346,7 @@ unsafe extern "C" fn on_instruction<M: Guest>(_vcpu: c_uint, data: *mut c_void) 
         registers.read(registers.pstate)
     };
     let x = match insn.op {
-        Op::Barrier | Op::WaitForInterrupt => 0,
+        Op::Barrier(_) | Op::WaitForInterrupt => 0,
         _ => registers.x(insn.rt),
     };
     let frame = if plugin.core.wants_frame(insn.op) {

@@ -9,7 +9,9 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 use staleline::engine::tcg_abi::{Guest, GuestContext};
-use staleline_devices::cpu::{CacheOp, ChainId, CpuEvents, MemoryType, SiteId};
+use staleline_devices::cpu::{
+    Barrier, BarrierKind, CacheOp, ChainId, CpuEvents, MemoryType, SiteId,
+};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 const LINES: u64 = 0;
@@ -35,6 +37,8 @@ pub struct Probe {
     maintained: [u64; 3],
     barriers: u64,
     idles: u64,
+    /// The last event was maintenance.
+    continues: bool,
     lines: u64,
     config: Config,
     window: std::ops::Range<u64>,
@@ -77,6 +81,7 @@ fn index(memory: MemoryType) -> usize {
 impl CpuEvents for Probe {
     #[inline(always)]
     fn load(&mut self, pa: u64, size: u32, _: SiteId, memory: MemoryType) {
+        self.continues = false;
         self.mix(1 + u64::from(size), pa);
         self.loads[index(memory)] += 1;
         if self.window.contains(&pa) {
@@ -86,6 +91,7 @@ impl CpuEvents for Probe {
 
     #[inline(always)]
     fn store(&mut self, pa: u64, size: u32, _: SiteId, memory: MemoryType) {
+        self.continues = false;
         self.mix(0x80 + u64::from(size), pa);
         self.stores[index(memory)] += 1;
         if self.window.contains(&pa) {
@@ -101,11 +107,23 @@ impl CpuEvents for Probe {
         };
         self.mix(0xf0 + op as u64, pa);
         self.maintained[op] += 1;
+        self.continues = true;
     }
 
-    fn barrier(&mut self) {
-        self.mix(0xe0, 0);
-        self.barriers += 1;
+    fn continues(&self) -> bool {
+        self.continues
+    }
+
+    fn barrier(&mut self, barrier: Barrier) {
+        self.continues = false;
+        if barrier.kind == BarrierKind::Dsb {
+            self.mix(0xe0, 0);
+            self.barriers += 1;
+        }
+    }
+
+    fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64) {
+        self.mix(0xe2, entry ^ pa.rotate_left(20) ^ len);
     }
 
     fn idle(&mut self) {
@@ -137,6 +155,7 @@ impl Guest for Probe {
             maintained: [0; 3],
             barriers: 0,
             idles: 0,
+            continues: false,
             lines: 0,
             window: context.window_base..context.window_base + context.window_bytes,
             windows: context.windows,

@@ -4,8 +4,8 @@
 use super::rig::{self, BASE};
 use crate::coherency::hazard::{Actor, HazardKind};
 use crate::coherency::{Domain, Policy, SnoopWrite};
-use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
-use crate::dma::{DmaMemory, MasterId, TransferId};
+use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
+use crate::dma::{Access, DmaMemory, MasterId, TransferId};
 
 const SNOOPING: MasterId = MasterId(0);
 const BLIND: MasterId = MasterId(1);
@@ -32,12 +32,13 @@ fn a_wrong_byte_counts_once() {
     load(&mut d, 64, 8);
     let mut data = [7; 100];
     data[10..14].fill(0);
-    d.dma_write(BLIND, ID, BASE, &data).unwrap();
+    d.dma_write(BLIND, Access::data(ID), BASE, &data).unwrap();
     for _ in 0..3 {
         for at in (0..128).step_by(8) {
             load(&mut d, at, 8);
             let mut buf = [0; 8];
-            d.dma_read(SNOOPING, ID, BASE + at, &mut buf).unwrap();
+            d.dma_read(SNOOPING, Access::data(ID), BASE + at, &mut buf)
+                .unwrap();
         }
     }
     let hazards = d.report().hazards;
@@ -56,10 +57,10 @@ fn a_wrong_byte_counts_once() {
 fn a_destroyed_byte_counts_once_when_read_too() {
     let mut d = domain();
     store(&mut d, 0, &[1; 8]);
-    d.dma_write(BLIND, ID, BASE + 16, &[9; 20]).unwrap();
+    d.dma_write(BLIND, Access::data(ID), BASE + 16, &[9; 20])
+        .unwrap();
     assert!(!d.report().hazards[0].manifested);
-    // The store merges into the old copy, which is then written back: the 20 bytes are gone.
-    store(&mut d, 0, &[2; 8]);
+    // The dirty copy is written back: the 20 bytes are gone.
     d.maintain(CacheOp::CleanInvalidate, BASE, SiteId(3), ChainId(0));
     load(&mut d, 16, 32);
     let hazards = d.report().hazards;
@@ -73,11 +74,12 @@ fn a_destroyed_byte_counts_once_when_read_too() {
 #[test]
 fn a_line_is_needed_once() {
     let mut d = domain();
-    d.dma_write(BLIND, ID, BASE, &[5; 128]).unwrap();
+    d.dma_write(BLIND, Access::data(ID), BASE, &[5; 128])
+        .unwrap();
     for at in [0, 64] {
         d.maintain(CacheOp::Invalidate, BASE + at, SiteId(3), ChainId(0));
     }
-    d.barrier();
+    d.barrier(Barrier::DSB_SY);
     // A store that a stale copy would have merged with, and a read that it would have gone to.
     store(&mut d, 0, &[1; 8]);
     load(&mut d, 8, 8);
@@ -101,10 +103,11 @@ fn a_write_through_makes_the_clean_before_it_redundant() {
         let mut d = rig::domain(&config);
         store(&mut d, 0, &[1; 8]);
         d.maintain(CacheOp::Clean, BASE, SiteId(3), ChainId(0));
-        d.barrier();
-        d.dma_write(SNOOPING, ID, BASE + 32, &[2; 8]).unwrap();
+        d.barrier(Barrier::DSB_SY);
+        d.dma_write(SNOOPING, Access::data(ID), BASE + 32, &[2; 8])
+            .unwrap();
         d.maintain(CacheOp::Invalidate, BASE, SiteId(3), ChainId(0));
-        d.barrier();
+        d.barrier(Barrier::DSB_SY);
         let report = d.report();
         assert_eq!(report.hazards, []);
         assert_eq!(report.maintenance.operations[0].needed_lines, 0);

@@ -12,8 +12,8 @@ use proptest::prelude::*;
 use super::rig::{self, BASE};
 use crate::coherency::report::DomainReport;
 use crate::coherency::{Domain, DomainConfig};
-use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
-use crate::dma::{Direction, DmaMemory, MasterId, Transfer, TransferId};
+use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
+use crate::dma::{Access, Direction, DmaMemory, MasterId, Order, Transfer, TransferId};
 
 pub const RAM: usize = 4 * 4096;
 const LINE: usize = 64;
@@ -235,7 +235,7 @@ impl Driver {
     }
 
     fn barrier(&mut self) {
-        self.domain.barrier();
+        self.domain.barrier(Barrier::DSB_SY);
         self.unfinished = false;
     }
 
@@ -305,7 +305,7 @@ impl Driver {
         };
         self.clean(&range);
         self.barrier();
-        self.domain.doorbell(master);
+        let order = Order::Doorbell(self.domain.doorbell(master));
         let transfer = Transfer {
             direction: match mapping {
                 Mapping::ToDevice => Direction::FromMemory,
@@ -316,7 +316,7 @@ impl Driver {
             descriptor: 0,
             channel: 0,
         };
-        let id = self.domain.transfer_open(master, transfer);
+        let id = self.domain.transfer_open(master, transfer, order);
         self.mapped[c.buffer] = Some(InFlight {
             mapping,
             master,
@@ -353,7 +353,9 @@ impl Driver {
     fn device_read(&mut self, master: MasterId, id: TransferId, range: Range<usize>) {
         let mut got = vec![0; range.len()];
         let pa = BASE + range.start as u64;
-        self.domain.dma_read(master, id, pa, &mut got).unwrap();
+        self.domain
+            .dma_read(master, Access::data(id), pa, &mut got)
+            .unwrap();
         let wrong = got.iter().zip(&self.truth[range]).filter(|(a, b)| a != b);
         self.corrupt += wrong.count() as u64;
     }
@@ -362,6 +364,8 @@ impl Driver {
         let data = self.fresh(range.len());
         self.truth[range.clone()].copy_from_slice(&data);
         let pa = BASE + range.start as u64;
-        self.domain.dma_write(master, id, pa, &data).unwrap();
+        self.domain
+            .dma_write(master, Access::data(id), pa, &data)
+            .unwrap();
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::rig::{self, BASE};
 use crate::coherency::{Domain, Policy, SnoopWrite};
 use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
-use crate::dma::{Direction, DmaError, DmaMemory, MasterId, Transfer, TransferId};
+use crate::dma::{Access, Direction, DmaError, DmaMemory, MasterId, Order, Transfer, TransferId};
 
 const BLIND: MasterId = MasterId(1);
 const RAM: u64 = 16 << 20;
@@ -49,7 +49,7 @@ fn addresses_and_lengths_outside_ram_do_nothing() {
             let master = MasterId(master);
             d.doorbell(master);
             for len in [0, 1, 4096, u64::MAX] {
-                let id = d.transfer_open(master, transfer(pa, len));
+                let id = d.transfer_open(master, transfer(pa, len), Order::Unprompted);
                 d.transfer_close(MasterId(7), id);
                 d.transfer_close(master, id);
                 d.transfer_close(master, id);
@@ -59,11 +59,14 @@ fn addresses_and_lengths_outside_ram_do_nothing() {
             let len = buf.len();
             let outside = Err(DmaError::OutsideRam { pa, len });
             assert_eq!(
-                d.dma_read(master, TransferId::CONTROL, pa, &mut buf),
+                d.dma_read(master, Access::data(TransferId::CONTROL), pa, &mut buf),
                 outside
             );
-            assert_eq!(d.dma_write(master, TransferId(u32::MAX), pa, &buf), outside);
-            let one = d.dma_write(master, TransferId::CONTROL, pa, &buf[..1]);
+            assert_eq!(
+                d.dma_write(master, Access::data(TransferId(u32::MAX)), pa, &buf),
+                outside
+            );
+            let one = d.dma_write(master, Access::data(TransferId::CONTROL), pa, &buf[..1]);
             assert_eq!(one.is_ok(), inside);
         }
     }
@@ -80,7 +83,7 @@ fn a_transfer_owns_its_part_within_ram() {
         (BASE + 1, u64::MAX, false),
     ] {
         let mut d = domain();
-        d.transfer_open(BLIND, transfer(pa, len));
+        d.transfer_open(BLIND, transfer(pa, len), Order::Unprompted);
         d.load(BASE, 1, SiteId(1), MemoryType::Cacheable);
         assert_eq!(
             d.report().hazards.len(),
@@ -97,7 +100,7 @@ fn endless_transfers_cost_a_bounded_time() {
     let start = Instant::now();
     let mut last = TransferId::CONTROL;
     for _ in 0..20_000 {
-        last = d.transfer_open(BLIND, transfer(BASE, 1 << 32));
+        last = d.transfer_open(BLIND, transfer(BASE, 1 << 32), Order::Unprompted);
     }
     for at in (0..RAM).step_by(64) {
         d.load(BASE + at, 8, SiteId(1), MemoryType::Cacheable);
@@ -118,8 +121,8 @@ fn endless_transfers_cost_a_bounded_time() {
 #[test]
 fn neighbours_in_a_line_are_told_apart() {
     let mut d = domain();
-    let first = d.transfer_open(BLIND, transfer(BASE, 40));
-    let second = d.transfer_open(BLIND, transfer(BASE + 40, 40));
+    let first = d.transfer_open(BLIND, transfer(BASE, 40), Order::Unprompted);
+    let second = d.transfer_open(BLIND, transfer(BASE + 40, 40), Order::Unprompted);
     d.transfer_close(BLIND, second);
     d.load(BASE + 48, 8, SiteId(1), MemoryType::Cacheable);
     assert_eq!(d.report().hazards, []);

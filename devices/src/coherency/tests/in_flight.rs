@@ -5,8 +5,8 @@
 use super::rig::{self, BASE};
 use crate::coherency::hazard::{Actor, HazardKind};
 use crate::coherency::{Domain, Policy, SnoopWrite};
-use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
-use crate::dma::{Direction, DmaMemory, MasterId, Transfer, TransferId};
+use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
+use crate::dma::{Access, Direction, DmaMemory, MasterId, Order, Transfer, TransferId};
 
 const SNOOPING: MasterId = MasterId(0);
 const BLIND: MasterId = MasterId(1);
@@ -41,7 +41,7 @@ fn started(direction: Direction, before: &[CacheOp]) -> Rig {
 impl Rig {
     /// The device is told to go.
     fn open(&mut self, direction: Direction) {
-        self.domain.doorbell(BLIND);
+        let order = Order::Doorbell(self.domain.doorbell(BLIND));
         let transfer = Transfer {
             direction,
             pa: BASE,
@@ -49,7 +49,7 @@ impl Rig {
             descriptor: 0,
             channel: 0,
         };
-        self.id = self.domain.transfer_open(BLIND, transfer);
+        self.id = self.domain.transfer_open(BLIND, transfer, order);
     }
 
     /// Both lines, and a DSB.
@@ -58,20 +58,20 @@ impl Rig {
             let pa = BASE + line * LINE as u64;
             self.domain.maintain(op, pa, SiteId(3), ChainId(0));
         }
-        self.domain.barrier();
+        self.domain.barrier(Barrier::DSB_SY);
     }
 
     fn read(&mut self, line: u64) {
         let pa = BASE + line * LINE as u64;
         self.domain
-            .dma_read(BLIND, self.id, pa, &mut [0; LINE])
+            .dma_read(BLIND, Access::data(self.id), pa, &mut [0; LINE])
             .unwrap();
     }
 
     fn write(&mut self, line: u64) {
         let pa = BASE + line * LINE as u64;
         self.domain
-            .dma_write(BLIND, self.id, pa, &[9; LINE])
+            .dma_write(BLIND, Access::data(self.id), pa, &[9; LINE])
             .unwrap();
     }
 
@@ -168,7 +168,7 @@ fn a_snooping_device_must_wait_for_the_end_like_a_cpu() {
     for (direction, reads, writes) in [(Direction::FromMemory, 0, 1), (Direction::ToMemory, 1, 1)] {
         let mut rig = started(direction, &[CacheOp::Clean]);
         rig.domain
-            .dma_read(SNOOPING, TransferId::CONTROL, BASE, &mut buf)
+            .dma_read(SNOOPING, Access::data(TransferId::CONTROL), BASE, &mut buf)
             .unwrap();
         let ownership = |rig: &Rig| {
             let hazards = rig.domain.report().hazards;
@@ -180,7 +180,7 @@ fn a_snooping_device_must_wait_for_the_end_like_a_cpu() {
         };
         assert_eq!(ownership(&rig), reads, "{direction:?}");
         rig.domain
-            .dma_write(SNOOPING, TransferId::CONTROL, BASE, &buf)
+            .dma_write(SNOOPING, Access::data(TransferId::CONTROL), BASE, &buf)
             .unwrap();
         assert_eq!(ownership(&rig), reads.max(writes), "{direction:?}");
     }
@@ -197,7 +197,7 @@ fn a_missing_barrier_stays_missing() {
             .maintain(CacheOp::Clean, pa, SiteId(3), ChainId(0));
     }
     rig.open(Direction::FromMemory);
-    rig.domain.barrier();
+    rig.domain.barrier(Barrier::DSB_SY);
     rig.domain.doorbell(BLIND);
     rig.read(0);
     assert_eq!(rig.found(), [(HazardKind::MissingBarrier, 1, false)]);

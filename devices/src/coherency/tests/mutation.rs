@@ -34,7 +34,7 @@ proptest! {
                 prop_assert_eq!(&report.hazards, &[], "{:?} {:?}", policy, snoop_write);
                 prop_assert_eq!(corrupt, 0, "{:?} {:?}", policy, snoop_write);
                 for op in &report.maintenance.operations {
-                    prop_assert!(op.needed_lines <= op.dma_lines && op.dma_lines <= op.lines);
+                    prop_assert!(op.needed_lines <= op.lines && op.dma_lines <= op.lines);
                 }
             }
         }

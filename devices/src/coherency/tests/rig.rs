@@ -3,8 +3,9 @@
 
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 
-use crate::coherency::{Domain, DomainConfig, Policy, SnoopWrite};
+use crate::coherency::{Domain, DomainConfig, Policy, PowerOn, SnoopWrite};
 use crate::cpu::{MemoryType, SiteId};
+use crate::dma::Port;
 
 /// First address of RAM; not 0, so that a forgotten base shows.
 pub const BASE: u64 = 0x4000_0000;
@@ -19,8 +20,11 @@ pub fn config(ram_bytes: u64, policy: Policy, snoop_write: SnoopWrite) -> Domain
         policy,
         snoop_write,
         seed: 1,
-        snoops: SNOOPS.to_vec(),
+        ports: SNOOPS
+            .map(|snoops| if snoops { Port::Hpc } else { Port::Hp })
+            .to_vec(),
         drop_operation: None,
+        power_on: PowerOn::Clean,
     }
 }
 

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The order of ordinary stores against whatever hands memory over to a master: a doorbell, or a
+//! word in memory that the master polls.
+//!
+//! Two stores are ordered for a master if a barrier for stores that reaches it stands between them
+//! (DDI 0487, B2.3 "barrier-ordered-before"; Documentation/memory-barriers.txt, `dma_wmb()`).
+
+use crate::cpu::{Barrier, BarrierAccess};
+use crate::dma::Doorbell;
+
+/// Bytes per word whose stores are told apart.
+const WORD: u64 = 4;
+/// Words per line.
+const WORDS: usize = 16;
+
+/// Barriers so far: the time of the last one of each sort, in accesses since power-on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Barriers {
+    /// That orders stores as bus masters see them.
+    pub stores: u64,
+    /// That orders all accesses and maintenance of this CPU.
+    pub full: u64,
+}
+
+impl Barriers {
+    /// A barrier after access number `now`.
+    pub fn add(&mut self, barrier: Barrier, now: u64) {
+        if barrier.orders_stores() && barrier.reaches_masters() {
+            self.stores = now;
+        }
+        if barrier.access == BarrierAccess::Full {
+            self.full = now;
+        }
+    }
+}
+
+/// For each word of a line, the state of things when it was last stored; default: not since it is
+/// being watched.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Words([Doorbell; WORDS]);
+
+impl Words {
+    /// `bytes` of the line were stored.
+    pub fn stored(&mut self, bytes: u64, state: Doorbell) {
+        for (n, word) in self.0.iter_mut().enumerate() {
+            if bytes & word_mask(n) != 0 {
+                *word = state;
+            }
+        }
+    }
+
+    /// The last store to the word at `offset` of the line (a multiple of 4 below 64), if known.
+    pub fn at(&self, offset: u64) -> Option<Doorbell> {
+        let word = self.0.get((offset / WORD) as usize)?;
+        (word.at != 0).then_some(*word)
+    }
+
+    /// Of `bytes`, those whose last store is known.
+    pub fn known(&self, bytes: u64) -> u64 {
+        self.select(bytes, |word| word.at != 0)
+    }
+
+    /// Of `bytes`, those whose last store is not ordered before `release`, or came after it.
+    pub fn unordered(&self, bytes: u64, release: &Doorbell) -> u64 {
+        self.select(bytes, |word| {
+            word.at != 0 && (word.at > release.at || word.at > release.ordered_at)
+        })
+    }
+
+    fn select(&self, bytes: u64, wanted: impl Fn(&Doorbell) -> bool) -> u64 {
+        let words = self.0.iter().enumerate().filter(|(_, word)| wanted(word));
+        words.fold(0, |all, (n, _)| all | word_mask(n)) & bytes
+    }
+}
+
+fn word_mask(n: usize) -> u64 {
+    0xf << (n as u64 * WORD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::{BarrierKind, BarrierScope};
+
+    fn stored(at: u64, ordered_at: u64) -> Doorbell {
+        Doorbell {
+            at,
+            ordered_at,
+            ..Doorbell::default()
+        }
+    }
+
+    #[test]
+    fn a_word_is_ordered_by_a_barrier_between_it_and_the_release() {
+        let mut words = Words::default();
+        words.stored(0xff, stored(5, 0));
+        words.stored(0xf00, stored(9, 7));
+        assert_eq!(words.unordered(0xff, &stored(9, 7)), 0);
+        assert_eq!(words.unordered(0xff, &stored(9, 4)), 0xff);
+        assert_eq!(
+            words.unordered(0xfff, &stored(8, 7)),
+            0xf00,
+            "stored after the release"
+        );
+        assert_eq!(words.known(u64::MAX), 0xfff);
+        assert_eq!(words.at(8), Some(stored(9, 7)));
+        assert_eq!(words.at(12), None);
+    }
+
+    #[test]
+    fn only_barriers_for_stores_that_reach_masters_order_them() {
+        let mut barriers = Barriers::default();
+        let mut after = |access, scope| {
+            let kind = BarrierKind::Dmb;
+            barriers.stores = 0;
+            barriers.add(
+                Barrier {
+                    kind,
+                    access,
+                    scope,
+                },
+                3,
+            );
+            barriers.stores
+        };
+        assert_eq!(after(BarrierAccess::Store, BarrierScope::Outer), 3);
+        assert_eq!(after(BarrierAccess::Full, BarrierScope::System), 3);
+        assert_eq!(after(BarrierAccess::Store, BarrierScope::Inner), 0);
+        assert_eq!(after(BarrierAccess::Load, BarrierScope::System), 0);
+    }
+}

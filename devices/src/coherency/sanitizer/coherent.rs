@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Accesses that go through the caches: a CPU's, or those of a master that snoops.
+
+use super::super::findings::Finding;
+use super::super::hazard::{HazardKind, Why};
+use super::super::line::{DMA, Line, MAYBE_DIRTY, Who};
+use super::{ByMaster, Sanitizer, Subject};
+use crate::dma::Content;
+
+impl Sanitizer {
+    /// A CPU or a snooping master reads.
+    pub fn coherent_read(&mut self, s: &mut Subject<'_>, bytes: u64, reader: Who) {
+        // What a CPU stored past the cache is missed through the cache by the aliases' fault.
+        let kind = if s.cold.poc_writer.device_master().is_some() {
+            HazardKind::MissingInvalidate
+        } else {
+            HazardKind::MismatchedAlias
+        };
+        // A copy of before the write, or the PoC after that copy's write-back.
+        let wrong = |s: &Subject<'_>| s.images.difference(s.number) | s.cold.destroyed;
+        let stale = s.line.unseen & bytes;
+        if stale != 0 {
+            let why = s.cold.spoiled.unwrap_or(Why::Absent);
+            self.record_unread(s, kind, why, stale, wrong(s), reader);
+        }
+        let lost = s.cold.lost & bytes & !stale;
+        if lost != 0 {
+            self.record_unread(s, kind, Why::StaleStore, lost, wrong(s), reader);
+        }
+        self.invalidate_was_needed(s, bytes);
+        s.rewatch();
+    }
+
+    /// A snooping master reads: are the stores it may be meant to see ordered before it was told
+    /// to go?
+    pub fn snooping_read(&mut self, s: &mut Subject<'_>, by: ByMaster) {
+        self.coherent_read(s, by.bytes, by.who);
+        self.check_order(s, by, by.bytes);
+    }
+
+    /// A CPU, or a snooping master whose writes allocate, writes. Takes no [`Subject`] where the
+    /// line has no history: see [`fresh_write`].
+    pub fn coherent_write(&mut self, s: &mut Subject<'_>, bytes: u64, writer: Who) {
+        // The store merges into whatever copy the observer has. If that copy was not invalidated
+        // since the write at the PoC, its write-back destroys the other bytes.
+        s.line.unseen &= !bytes;
+        s.cold.saved_invalidate &= !bytes;
+        if s.line.unseen & !s.cold.lost != 0 {
+            s.cold.merged_by = writer;
+            s.cold.merged_at = self.now;
+        }
+        s.cold.lost = (s.cold.lost | s.line.unseen) & !bytes;
+        s.cold.saved_lost.forget(bytes);
+        s.cold.cleans.forget(bytes);
+        if s.cold.saved_invalidate != 0 {
+            let (saved, op) = (s.cold.saved_invalidate, s.cold.invalidate_op);
+            s.cold.saved_lost.add(saved, op);
+        }
+        s.cold.destroyed &= !bytes;
+        s.cold.alias_fresh &= !bytes;
+        fresh_write(s.line, bytes, writer, self.now, self.barriers.stores);
+        if writer.device_master().is_some() {
+            s.line.fresh &= !bytes;
+        }
+        s.rewatch();
+    }
+
+    /// A snooping master writes through to the PoC; cached copies are pushed out. Of bytes in
+    /// `in_flight`, other transfers that are not over have written some, and may write them again.
+    pub fn write_through(&mut self, s: &mut Subject<'_>, bytes: u64, writer: Who, in_flight: u64) {
+        s.line.uncleaned = 0;
+        s.line.firmware = 0;
+        s.line.unseen &= in_flight & !bytes;
+        s.line.fresh &= !bytes;
+        s.line.writer = writer;
+        s.line.written_at = self.now;
+        s.line.flags |= DMA;
+        s.line.flags &= !MAYBE_DIRTY;
+        s.cold.saved_invalidate = 0;
+        s.cold.cleans.clear();
+        s.cold.alias_fresh &= !bytes;
+        self.overwritten(s, bytes);
+    }
+
+    /// New data at the PoC replaces whatever had been lost there.
+    pub(super) fn overwritten(&mut self, s: &mut Subject<'_>, bytes: u64) {
+        s.cold.lost &= !bytes;
+        s.cold.saved_lost.forget(bytes);
+        s.cold.cleans.forget(bytes);
+        s.cold.destroyed &= !bytes;
+        s.rewatch();
+    }
+
+    /// Ordinary stores to `bytes` that are not ordered before whatever told the master to go.
+    pub(super) fn check_order(&mut self, s: &mut Subject<'_>, by: ByMaster, bytes: u64) {
+        let release = &by.release;
+        if release.ordered_at == u64::MAX {
+            return;
+        }
+        let bytes = bytes & !by.handover;
+        let words = s.cold.words.as_deref();
+        let words = words.filter(|_| by.content == Content::Descriptor);
+        let known = words.map_or(0, |w| w.known(bytes));
+        let in_words = words.map_or(0, |w| w.unordered(bytes, release));
+        // Stores after the release are no matter of order where only the last one is known.
+        let between = |at: u64| at > release.ordered_at && at <= release.at;
+        let mut loose = in_words;
+        let (mut writer, mut written_at) = (s.line.writer, s.line.written_at);
+        if between(s.line.written_at) {
+            loose |= s.line.fresh & bytes & !known;
+        }
+        if s.cold.alias_written_at > s.line.written_at {
+            (writer, written_at) = (s.cold.poc_writer, s.cold.alias_written_at);
+        }
+        if between(s.cold.alias_written_at) {
+            loose |= s.cold.alias_fresh & bytes & !known;
+        }
+        if loose == 0 {
+            return;
+        }
+        let f = Finding {
+            kind: HazardKind::MissingBarrier,
+            why: Why::Unordered,
+            cause: u64::from(by.who.bits()),
+            bytes: loose,
+            wrong: 0,
+            writer,
+            reader: by.who,
+            device: by.who,
+            written_at,
+            told_at: Some(release.at),
+        };
+        self.record(s, f);
+    }
+}
+
+/// The bookkeeping of a coherent write to a line without history: the hot path. `ordered_at` is
+/// when the last barrier for stores was.
+#[inline]
+pub(in super::super) fn fresh_write(
+    line: &mut Line,
+    bytes: u64,
+    writer: Who,
+    now: u64,
+    ordered_at: u64,
+) {
+    line.flags |= MAYBE_DIRTY;
+    line.uncleaned |= bytes;
+    line.firmware &= !bytes;
+    let kept = if line.written_at > ordered_at {
+        line.fresh
+    } else {
+        0
+    };
+    line.fresh = kept | bytes;
+    line.writer = writer;
+    line.written_at = now;
+}

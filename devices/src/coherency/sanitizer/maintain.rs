@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! `dc` instructions.
+
+use super::super::findings::Finding;
+use super::super::hazard::{HazardKind, Why};
+use super::super::line::{MAYBE_DIRTY, Who};
+use super::{Sanitizer, Subject};
+use crate::cpu::CacheOp;
+
+/// A `dc` instruction on one line.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Maintenance {
+    pub op: CacheOp,
+    pub operation: u32,
+    pub site: Who,
+    /// Bytes of the line that transfers in flight have written and may write again.
+    pub in_flight: u64,
+}
+
+impl Sanitizer {
+    /// Maintenance on a line; before an invalidate takes effect on the data.
+    pub fn maintain(&mut self, s: &mut Subject<'_>, m: Maintenance) {
+        // Whatever an operation has done to the line before falls away with it.
+        let cleaned_before = s.cold.clean_op == m.operation;
+        let dirty = s.line.flags & MAYBE_DIRTY != 0;
+        s.line.flags &= !MAYBE_DIRTY;
+        if m.op != CacheOp::Invalidate {
+            let completed = self.ops.completed();
+            s.cold
+                .cleans
+                .add(m.operation, s.line.uncleaned, dirty, completed);
+            s.line.uncleaned = 0;
+            s.line.firmware = 0;
+            s.cold.clean_op = m.operation;
+        }
+        if m.op != CacheOp::Clean {
+            if m.op == CacheOp::Invalidate && !cleaned_before {
+                // Without the last clean, this invalidate would discard the data. It is the same
+                // CPU's, so it needs no barrier.
+                self.cleans_were_needed(s.cold, u64::MAX, u32::MAX);
+            }
+            self.invalidated(s, m);
+        }
+        s.rewatch();
+    }
+
+    fn invalidated(&mut self, s: &mut Subject<'_>, m: Maintenance) {
+        let saved = if s.cold.invalidate_op == m.operation {
+            s.cold.saved_invalidate
+        } else {
+            0
+        };
+        // What a transfer that is not over has written, it may write again.
+        let mut stays = s.line.unseen & m.in_flight;
+        if stays != 0 {
+            s.cold.spoiled = Some(Why::Early);
+        } else if s.cold.poc_writer.device_master().is_none()
+            && s.cold.alias_written_at > self.barriers.full
+        {
+            // The invalidate may be done before the non-cacheable store is.
+            stays = s.line.unseen;
+            s.cold.spoiled = Some(Why::Incomplete);
+        }
+        s.cold.saved_invalidate = saved | s.line.unseen & !stays;
+        s.line.unseen = stays;
+        // What firmware left is nobody's data.
+        let discarded = s.line.uncleaned & !s.line.firmware;
+        if discarded != 0 {
+            self.discarded(s, discarded, m);
+        }
+        s.line.uncleaned = 0;
+        s.line.firmware = 0;
+        s.cold.invalidate_op = m.operation;
+    }
+
+    fn discarded(&mut self, s: &mut Subject<'_>, bytes: u64, m: Maintenance) {
+        let f = Finding {
+            kind: HazardKind::DiscardedWrite,
+            why: Why::Absent,
+            cause: u64::from(m.operation),
+            bytes,
+            wrong: s.images.difference(s.number) & bytes,
+            writer: s.line.writer,
+            reader: m.site,
+            device: s.line.writer,
+            written_at: s.line.written_at,
+            told_at: None,
+        };
+        self.record(s, f);
+    }
+}

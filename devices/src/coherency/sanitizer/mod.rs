@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The rules. They look at what software did, not at what the cache happened to do: a line is
+//! judged as if it could have been filled or evicted at any moment, which the architecture allows.
+//! Only whether a finding *manifested* depends on the data.
+//!
+//! Each rule also carries the state along in which a line would be without its last clean or its
+//! last invalidate, and marks that operation as needed where its absence would have been found.
+//!
+//! * [`coherent`]: loads, stores, and masters that snoop;
+//! * [`poc`]: masters that do not, and non-cacheable aliases;
+//! * [`maintain`]: `dc` instructions.
+
+mod coherent;
+mod maintain;
+mod poc;
+
+pub(super) use coherent::fresh_write;
+pub(super) use maintain::Maintenance;
+
+use super::findings::{Finding, Findings};
+use super::hazard::{HazardKind, Why};
+use super::images::Images;
+use super::line::{Cold, Line, Lines, Who};
+use super::maintenance::Operations;
+use super::order::Barriers;
+use crate::dma::{Content, Doorbell};
+
+/// The sanitizer's memory beside the lines themselves.
+#[derive(Debug)]
+pub(super) struct Sanitizer {
+    pub findings: Findings,
+    pub ops: Operations,
+    pub barriers: Barriers,
+    /// Accesses of the CPU since power-on.
+    pub now: u64,
+}
+
+/// A master's access to one line.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ByMaster {
+    pub who: Who,
+    pub bytes: u64,
+    pub content: Content,
+    /// When the master was told to go, and what was in place by then.
+    pub release: Doorbell,
+    /// Of `bytes`, the word that handed the memory over.
+    pub handover: u64,
+    /// Bytes of the line that its transfer owns, of which a store since has been reported as such.
+    pub raced: u64,
+}
+
+/// One line under judgement: its number, its state, and both images for the question of whether
+/// a finding manifested.
+pub(super) struct Subject<'a> {
+    pub number: u64,
+    pub line: &'a mut Line,
+    pub cold: &'a mut Cold,
+    pub images: &'a Images,
+}
+
+impl<'a> Subject<'a> {
+    pub fn new(lines: &'a mut Lines, images: &'a Images, number: u64) -> Self {
+        let (line, cold) = lines.with_cold(number);
+        Subject {
+            number,
+            line,
+            cold,
+            images,
+        }
+    }
+
+    fn rewatch(&mut self) {
+        self.line.watch(self.cold);
+    }
+}
+
+impl Sanitizer {
+    /// The state of things now, as a device that is told to go now finds it.
+    pub fn state(&self) -> Doorbell {
+        Doorbell {
+            at: self.now,
+            ordered_at: self.barriers.stores,
+            issued: self.ops.issued(),
+            completed: self.ops.completed(),
+        }
+    }
+
+    /// The same for a device that goes by itself: it may come at any time, so only what is not
+    /// complete now is judged.
+    pub fn unprompted(&self) -> Doorbell {
+        Doorbell {
+            ordered_at: u64::MAX,
+            issued: u32::MAX,
+            ..self.state()
+        }
+    }
+
+    fn record(&mut self, s: &mut Subject<'_>, f: Finding) -> u32 {
+        self.findings
+            .record(f, s.number, s.line, s.cold, &self.ops, self.now)
+    }
+
+    /// The last invalidate was needed if its absence would have left `bytes` unseen or lost.
+    fn invalidate_was_needed(&mut self, s: &mut Subject<'_>, bytes: u64) {
+        if s.cold.saved_invalidate & bytes != 0 {
+            self.ops.needed(s.cold.invalidate_op);
+            s.cold.saved_invalidate = 0;
+            s.cold.saved_lost.remove_latest(s.cold.invalidate_op);
+        }
+        self.saved_from_loss(s, bytes);
+    }
+
+    /// Earlier invalidates were needed if without one of them `bytes` would have been lost.
+    fn saved_from_loss(&mut self, s: &mut Subject<'_>, bytes: u64) {
+        while let Some(op) = s.cold.saved_lost.take(bytes) {
+            self.ops.needed(op);
+            if op == s.cold.invalidate_op {
+                s.cold.saved_invalidate = 0;
+            }
+        }
+    }
+
+    /// Cleans of `bytes` that were complete at `completed` were needed, unless a later one that was
+    /// too would have done.
+    fn cleans_were_needed(&mut self, cold: &mut Cold, bytes: u64, completed: u32) {
+        for clean in cold.cleans.iter_mut() {
+            let alone = clean.again == 0 || clean.again > completed;
+            if clean.bytes & bytes != 0 && clean.op <= completed && alone && !clean.counted {
+                clean.counted = true;
+                self.ops.needed(clean.op);
+            }
+        }
+    }
+
+    /// `reader` reads `bytes` that were written at the PoC, and may not get them.
+    fn record_unread(
+        &mut self,
+        s: &mut Subject<'_>,
+        kind: HazardKind,
+        why: Why,
+        bytes: u64,
+        wrong: u64,
+        reader: Who,
+    ) {
+        let writer = s.cold.poc_writer;
+        let f = Finding {
+            kind,
+            why,
+            // One hazard per writing transfer and class of reader.
+            cause: u64::from(writer.bits()) | class(reader) << 32,
+            bytes,
+            wrong: wrong & bytes,
+            writer,
+            reader,
+            device: writer,
+            written_at: s.cold.poc_written_at,
+            told_at: None,
+        };
+        self.record(s, f);
+    }
+
+    /// A CPU or a snooping master touches a line that a transfer in flight owns.
+    pub fn ownership(&mut self, s: &mut Subject<'_>, bytes: u64, toucher: Who, owner: Who) {
+        let f = Finding {
+            kind: HazardKind::Ownership,
+            why: Why::Absent,
+            cause: u64::from(owner.bits()) | class(toucher) << 32,
+            bytes,
+            wrong: 0,
+            writer: owner,
+            reader: toucher,
+            device: owner,
+            written_at: s.cold.poc_written_at,
+            told_at: None,
+        };
+        self.record(s, f);
+    }
+
+    /// A dirty line is about to be written back: which data of the PoC does that destroy?
+    pub fn before_write_back(&mut self, s: &mut Subject<'_>) {
+        let foreign = s.line.unseen | s.cold.lost;
+        let destroyed = s.images.difference(s.number) & foreign & !s.cold.destroyed;
+        if destroyed != 0 {
+            s.cold.destroyed |= destroyed;
+            self.findings.manifest(s.number, s.cold, destroyed);
+        }
+    }
+}
+
+/// Kernel code, code of user space, or one of the masters.
+fn class(who: Who) -> u64 {
+    match who.device_master() {
+        Some(master) => u64::from(master.0) + 2,
+        None => u64::from(who.is_user()),
+    }
+}

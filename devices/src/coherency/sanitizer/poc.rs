@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Accesses that go to the PoC: those of a master that does not snoop, and a CPU's through a
+//! non-cacheable alias.
+
+use super::super::cleans::{Timing, timing};
+use super::super::findings::Finding;
+use super::super::hazard::{HazardKind, Why};
+use super::super::line::{DMA, MAYBE_DIRTY, Who};
+use super::{ByMaster, Sanitizer, Subject};
+
+impl Sanitizer {
+    /// A non-snooping master reads.
+    pub fn non_snooping_read(&mut self, s: &mut Subject<'_>, by: ByMaster) {
+        s.line.flags |= DMA;
+        let uncleaned = s.line.uncleaned & by.bytes & !by.raced;
+        if uncleaned != 0 {
+            let why = match uncleaned & !s.line.firmware {
+                0 => Why::PowerOn,
+                _ => Why::Absent,
+            };
+            self.unclean(s, by, HazardKind::MissingClean, why, uncleaned);
+        }
+        let (late, incomplete) = self.untimely(s, by, |clean| clean.bytes & by.bytes);
+        if late & !uncleaned != 0 {
+            let bytes = late & !uncleaned;
+            self.unclean(s, by, HazardKind::MissingClean, Why::Late, bytes);
+        }
+        if incomplete & !(uncleaned | late) != 0 {
+            let bytes = incomplete & !(uncleaned | late);
+            self.unclean(s, by, HazardKind::MissingBarrier, Why::Incomplete, bytes);
+        }
+        self.lost_to_poc(s, by.bytes, by.who);
+        self.cleans_were_needed(s.cold, by.bytes, by.release.completed);
+        self.check_order(s, by, by.bytes & !(uncleaned | late | incomplete));
+        s.rewatch();
+    }
+
+    /// A non-snooping master writes.
+    pub fn non_snooping_write(&mut self, s: &mut Subject<'_>, by: ByMaster) {
+        let (bytes, writer) = (by.bytes, by.who);
+        s.line.flags |= DMA;
+        s.cold.clobber = 0;
+        let whole = |dirty: bool| if dirty { bytes } else { 0 };
+        let (late, incomplete) = self.untimely(s, by, |clean| whole(clean.dirty));
+        if s.line.flags & MAYBE_DIRTY != 0 {
+            let why = match s.line.uncleaned & !s.line.firmware {
+                0 if s.line.firmware != 0 => Why::PowerOn,
+                _ => Why::Absent,
+            };
+            s.cold.clobber = self.clobber(s, by, HazardKind::WritebackClobber, why);
+        } else if late != 0 {
+            s.cold.clobber = self.clobber(s, by, HazardKind::WritebackClobber, Why::Late);
+        } else if incomplete != 0 {
+            self.clobber(s, by, HazardKind::MissingBarrier, Why::Incomplete);
+        }
+        self.cleans_were_needed(s.cold, u64::MAX, by.release.completed);
+        s.line.uncleaned &= !bytes;
+        s.line.firmware &= !bytes;
+        self.written_at_poc(s, bytes, writer);
+    }
+
+    /// Bytes of the line as `wanted` tells for each clean, by whether that clean came too late for
+    /// the master, or was not complete.
+    fn untimely(
+        &self,
+        s: &mut Subject<'_>,
+        by: ByMaster,
+        wanted: impl Fn(&super::super::cleans::Clean) -> u64,
+    ) -> (u64, u64) {
+        let mut found = (0, 0);
+        for clean in s.cold.cleans.iter_mut() {
+            match timing(clean.op, &by.release) {
+                Timing::InTime => {}
+                Timing::Incomplete => found.1 |= wanted(clean),
+                Timing::Late => found.0 |= wanted(clean),
+            }
+        }
+        found
+    }
+
+    fn unclean(
+        &mut self,
+        s: &mut Subject<'_>,
+        by: ByMaster,
+        kind: HazardKind,
+        why: Why,
+        bytes: u64,
+    ) {
+        let f = Finding {
+            kind,
+            why,
+            cause: u64::from(by.who.bits()),
+            bytes,
+            wrong: s.images.difference(s.number) & bytes,
+            writer: s.line.writer,
+            reader: by.who,
+            device: by.who,
+            written_at: s.line.written_at,
+            told_at: Some(by.release.at),
+        };
+        self.record(s, f);
+    }
+
+    fn clobber(&mut self, s: &mut Subject<'_>, by: ByMaster, kind: HazardKind, why: Why) -> u32 {
+        let f = Finding {
+            kind,
+            why,
+            cause: u64::from(by.who.bits()),
+            bytes: by.bytes,
+            wrong: 0,
+            writer: by.who,
+            reader: s.line.writer,
+            device: by.who,
+            written_at: s.line.written_at,
+            told_at: Some(by.release.at),
+        };
+        self.record(s, f)
+    }
+
+    /// Somebody at the PoC reads bytes that a merged line's write-back may have destroyed.
+    fn lost_to_poc(&mut self, s: &mut Subject<'_>, bytes: u64, reader: Who) {
+        let lost = s.cold.lost & bytes;
+        if lost != 0 {
+            let (kind, wrong) = (HazardKind::WritebackClobber, s.cold.destroyed);
+            self.record_unread(s, kind, Why::StaleStore, lost, wrong, reader);
+        }
+        self.saved_from_loss(s, bytes);
+    }
+
+    fn written_at_poc(&mut self, s: &mut Subject<'_>, bytes: u64, writer: Who) {
+        s.line.unseen |= bytes;
+        s.line.fresh &= !bytes;
+        s.cold.saved_invalidate &= !bytes;
+        s.cold.spoiled = None;
+        s.cold.alias_fresh &= !bytes;
+        s.cold.poc_writer = writer;
+        s.cold.poc_written_at = self.now;
+        self.overwritten(s, bytes);
+    }
+
+    /// A CPU loads through a non-cacheable alias.
+    pub fn alias_load(&mut self, s: &mut Subject<'_>, bytes: u64, site: Who) {
+        let dirty = s.line.uncleaned & bytes;
+        if dirty != 0 {
+            self.disagree(s, HazardKind::MismatchedAlias, dirty, site);
+        }
+        // On one CPU a clean and a non-cacheable access are not ordered by their line alone.
+        let ordered = self.ops.ordered();
+        let loose = s.cold.cleans.iter_mut().filter(|clean| clean.op > ordered);
+        let loose = loose.fold(0, |all, clean| all | clean.bytes) & bytes & !dirty;
+        if loose != 0 {
+            self.disagree(s, HazardKind::MissingBarrier, loose, site);
+        }
+        self.lost_to_poc(s, bytes, site);
+        self.cleans_were_needed(s.cold, bytes, ordered);
+        s.rewatch();
+    }
+
+    /// A CPU has stored through a non-cacheable alias, in both images.
+    pub fn alias_store(&mut self, s: &mut Subject<'_>, bytes: u64, site: Who) {
+        if s.line.flags & MAYBE_DIRTY != 0 {
+            self.disagree(s, HazardKind::MismatchedAlias, bytes, site);
+        }
+        let ordered = self.ops.ordered();
+        let late = |clean: &&mut super::super::cleans::Clean| clean.dirty && clean.op > ordered;
+        if s.line.flags & MAYBE_DIRTY == 0 && s.cold.cleans.iter_mut().find(late).is_some() {
+            self.disagree(s, HazardKind::MissingBarrier, bytes, site);
+        }
+        self.cleans_were_needed(s.cold, u64::MAX, ordered);
+        s.line.uncleaned &= !bytes;
+        s.line.firmware &= !bytes;
+        let kept = if s.cold.alias_written_at > self.barriers.stores {
+            s.cold.alias_fresh
+        } else {
+            0
+        };
+        self.written_at_poc(s, bytes, site);
+        s.cold.alias_fresh = kept | bytes;
+        s.cold.alias_written_at = self.now;
+    }
+
+    /// What a CPU wrote into the cache and what it does past the cache meet.
+    fn disagree(&mut self, s: &mut Subject<'_>, kind: HazardKind, bytes: u64, site: Who) {
+        let unseen = s.line.uncleaned & bytes;
+        let why = match kind {
+            HazardKind::MissingBarrier => Why::Incomplete,
+            _ if s.line.uncleaned & !s.line.firmware == 0 && s.line.firmware != 0 => Why::PowerOn,
+            _ => Why::Absent,
+        };
+        let f = Finding {
+            kind,
+            why,
+            // One hazard per place that wrote into the cache.
+            cause: u64::from(s.line.writer.bits()) | 1 << 32,
+            bytes,
+            wrong: s.images.difference(s.number) & unseen & bytes,
+            writer: s.line.writer,
+            reader: site,
+            device: Who::default(),
+            written_at: s.line.written_at,
+            told_at: None,
+        };
+        self.record(s, f);
+    }
+}
