@@ -4,7 +4,8 @@
 //!
 //! The list of events gives each observer's program order, not a global one. Masters act in list
 //! order. On one CPU there is order only
-//! - between accesses of the same bytes with the same attribute,
+//! - between accesses of the same bytes with the same attribute, but for a load after a store: it
+//!   may return the store's value before that is visible to anybody else ([`forwards`]),
 //! - between maintenance and cacheable accesses or maintenance of the same line (DDI 0487,
 //!   "Ordering and completion of data and instruction cache instructions"),
 //! - from a poll to later stores (control dependency),
@@ -195,7 +196,7 @@ fn on_cpu(events: &[Event], concerns: &[u8], i: usize, j: usize, cpu: u8) -> boo
             (Op::Wait(_), _) => return true,
             (Op::Doorbell(x), Op::Doorbell(y) | Op::Wait(y)) if x == y => return true,
             (Op::Access { view: x, .. }, Op::Access { view: y, .. })
-                if x == y && a.bytes().meets(b.bytes()) =>
+                if x == y && a.bytes().meets(b.bytes()) && !forwards(a, b) =>
             {
                 return true;
             }
@@ -236,5 +237,18 @@ fn cacheable(event: &Event) -> bool {
 
 /// `dc zva` is a store of all bytes of the line.
 fn zeroes_same(a: &Event, b: &Event) -> bool {
-    cacheable(a) && cacheable(b) && a.bytes().meets(b.bytes())
+    cacheable(a) && cacheable(b) && a.bytes().meets(b.bytes()) && !forwards(a, b)
+}
+
+/// Whether `b`, later in program order, is a load that may get its value from the store `a` of the
+/// same CPU while that is not yet visible (DDI 0487, B2.3: a load that reads from a store of its
+/// own is not ordered after it for others).
+pub fn forwards(a: &Event, b: &Event) -> bool {
+    let (Some((stored, _)), Some(loaded)) = (a.write(), b.read()) else {
+        return false;
+    };
+    matches!(a.by, Observer::Cpu(_))
+        && a.by == b.by
+        && stored == loaded
+        && a.bytes().meets(b.bytes())
 }

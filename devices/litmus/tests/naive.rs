@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use staleline_litmus::explore::explore;
 use staleline_litmus::generate::{Shape, program};
-use staleline_litmus::order::Order;
+use staleline_litmus::order::{Order, forwards};
 use staleline_litmus::program::{Policy, Program, View};
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -134,6 +134,15 @@ fn naive(program: &Program) -> Option<Told> {
             s.done[i] = true;
             if let Some(view) = e.read() {
                 for g in e.bytes().iter() {
+                    let own = (0..i).rfind(|w| {
+                        let store = &program.events[*w];
+                        forwards(store, e) && store.bytes().has(g)
+                    });
+                    if let Some(w) = own.filter(|w| !state.done[*w]) {
+                        let value = program.events[w].write().unwrap().1;
+                        told.values.entry((i, g)).or_default().insert(value);
+                        continue;
+                    }
                     let value = s.read(usize::from(g), view.coherent());
                     told.values.entry((i, g)).or_default().insert(value);
                     let (last, _, gone) = s.last[usize::from(g)];

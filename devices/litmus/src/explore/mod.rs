@@ -9,7 +9,7 @@
 //! may read then, or the end is reached so.
 //!
 //! Each event takes effect at one moment for all observers (the architecture is
-//! other-multi-copy-atomic; that a CPU may forward its own store earlier is not explored).
+//! other-multi-copy-atomic), but a CPU's load may get the value of its own store before that.
 
 mod slice;
 mod state;
@@ -63,6 +63,8 @@ pub struct Lost {
     pub bytes: Granules,
     /// Whether it can be missed: read, or left so at the end. If not, somebody overwrites it.
     pub missed: bool,
+    /// Whether somebody may read then.
+    pub read: bool,
 }
 
 /// All there is to know about a program.
@@ -172,7 +174,9 @@ fn merge(answer: &mut Answer) {
     answer.reads = reads;
     let mut lost: Vec<Lost> = Vec::new();
     for l in std::mem::take(&mut answer.lost) {
-        let same = |o: &&mut Lost| (o.write, o.how, o.missed) == (l.write, l.how, l.missed);
+        let same = |o: &&mut Lost| {
+            (o.write, o.how, o.missed, o.read) == (l.write, l.how, l.missed, l.read)
+        };
         match lost.iter_mut().find(same) {
             Some(other) => other.bytes = other.bytes.or(l.bytes),
             None => lost.push(l),
@@ -198,7 +202,8 @@ struct Search<'a> {
     conditional: Vec<Conditional>,
     all: Vec<Symbols>,
     intact: Vec<Symbols>,
-    lost: Vec<(u8, Gone, bool)>,
+    /// Write, how, missed, read.
+    lost: Vec<(u8, Gone, bool, bool)>,
     stuck: u32,
 }
 
@@ -272,20 +277,31 @@ impl<'a> Search<'a> {
     }
 
     fn count(&mut self, look: usize, state: &State) {
-        let coherent = self.slice.looks[look].coherent;
-        let value = state.read(&self.slice.layout, 0, coherent);
+        let it = &self.slice.looks[look];
+        // The newest store of its own that has not taken effect yet, or else what is there.
+        let pending = it.own.first().filter(|(s, _)| state.done >> s & 1 == 0);
+        if let Some((_, value)) = pending {
+            self.all[look].add(*value);
+            self.intact[look].add(*value);
+            return;
+        }
+        let value = state.read(&self.slice.layout, 0, it.coherent);
         self.all[look].add(value);
         if state.gone == Gone::No {
             self.intact[look].add(value);
         } else {
-            self.lose(state, true);
+            self.lose(state, true, true);
         }
     }
 
-    fn lose(&mut self, state: &State, missed: bool) {
-        let lost = (state.last, state.gone, missed);
-        if !self.lost.contains(&lost) {
-            self.lost.push(lost);
+    fn lose(&mut self, state: &State, missed: bool, read: bool) {
+        let same = |l: &&mut (u8, Gone, bool, bool)| (l.0, l.1) == (state.last, state.gone);
+        match self.lost.iter_mut().find(same) {
+            Some(lost) => {
+                lost.2 |= missed;
+                lost.3 |= read;
+            }
+            None => self.lost.push((state.last, state.gone, missed, read)),
         }
     }
 
@@ -378,7 +394,7 @@ impl<'a> Search<'a> {
         };
         if let Some(value) = written {
             if state.gone != Gone::No {
-                self.lose(state, false);
+                self.lose(state, false, false);
             }
             state.written(event, value);
         }
@@ -390,7 +406,7 @@ impl<'a> Search<'a> {
     fn stop(&mut self, state: &State) {
         if state.done == self.slice.all {
             if state.gone != Gone::No {
-                self.lose(state, true);
+                self.lose(state, true, false);
             }
             return;
         }
@@ -458,12 +474,13 @@ impl<'a> Search<'a> {
                 intact: *intact,
             });
         }
-        for (write, how, missed) in self.lost {
+        for (write, how, missed, read) in self.lost {
             answer.lost.push(Lost {
                 write: (write != AT_FIRST).then_some(usize::from(write)),
                 how,
                 bytes: class,
                 missed,
+                read,
             });
         }
     }

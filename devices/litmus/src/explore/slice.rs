@@ -6,7 +6,7 @@
 //! at any moment anyway): they are not steps, but looked at in each state where they may happen.
 
 use super::state::{AT_FIRST, Copy, Gone, Layout, SLOTS, State};
-use crate::order::Order;
+use crate::order::{Order, forwards};
 use crate::program::{Granules, Policy, Program, Symbol, View};
 
 /// What a step does.
@@ -50,7 +50,7 @@ pub(super) struct Step {
 }
 
 /// A read of slot 0.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Look {
     pub event: usize,
     pub coherent: bool,
@@ -58,6 +58,8 @@ pub(super) struct Look {
     pub before: u32,
     /// Steps that must not.
     pub after: u32,
+    /// Stores that it may read from before they take effect, newest first: event and value.
+    pub own: Vec<(u8, Symbol)>,
     /// Polls earlier in program order that it need not wait for: if one never ends, the read was
     /// never made.
     pub if_done: u32,
@@ -203,11 +205,16 @@ impl Places<'_> {
             let own = (0..event)
                 .filter(|p| events[*p].by == e.by)
                 .fold(0, |all, p| all | 1_u32 << p);
+            let stores = (events[..event].iter().enumerate().rev())
+                .filter(|(_, s)| forwards(s, e) && s.bytes().has(granule))
+                .filter_map(|(i, s)| Some((u8::try_from(i).ok()?, s.write()?.1)))
+                .collect();
             looks.push(Look {
                 event,
                 coherent: view.coherent(),
                 before,
                 after,
+                own: stores,
                 if_done: own & polls & !before,
             });
         }
