@@ -182,7 +182,16 @@ impl Draw {
 
     fn maintenance(&mut self) {
         let some = [Dc::Cvac, Dc::Cvac, Dc::Ivac, Dc::Ivac, Dc::Civac, Dc::Zva];
-        let op = self.random.pick(&some);
+        let mut op = self.random.pick(&some);
+        // Zeros over zeros are no loss, which is not what is to be found out.
+        if op.zeroes()
+            && self
+                .events
+                .iter()
+                .any(|e| matches!(&e.op, Op::Dc { op, .. } if op.zeroes()))
+        {
+            op = Dc::Civac;
+        }
         let line = self.random.below(usize::from(self.lines)) as u8;
         self.by_cpu(Op::Dc { op, line });
     }

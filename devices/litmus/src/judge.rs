@@ -3,8 +3,9 @@
 
 use crate::case::Case;
 use crate::explore::{Answer, TooLarge, explore};
-use crate::order::{Order, forwards};
-use crate::program::{Granules, Observer, Op, Program};
+use crate::order::Order;
+use crate::program::{Event, Granules, Observer, Op, Program, View};
+use crate::repair;
 use crate::symptom::Symptom;
 
 /// A finding of a judge.
@@ -28,10 +29,12 @@ pub trait Judge {
 
 /// What a judge must find, and what it may.
 ///
-/// Where observers, or a CPU's own accesses through two aliases, are not ordered at all, who may
-/// touch what and when is the question, not what is in a cache: a judge may find something there,
-/// or not. Likewise where what is destroyed is not read within the case, and where one finding is
-/// the consequence of another.
+/// Where observers are not ordered, and no barrier could order them, who may touch what and when is
+/// the question, not what is in a cache: a judge may find something there, or not. Likewise where a
+/// CPU accesses the same bytes through two aliases with no barrier between, where what is destroyed
+/// is not read within the case, and where one finding is the consequence of another. And a load
+/// before memory is handed to a master that then writes it: DMB OSHST, all that writel() has, does
+/// not order it, and Linux rests on dependencies that events do not express.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bounds {
     /// Bytes with a finding that is due.
@@ -43,10 +46,12 @@ pub struct Bounds {
 impl Bounds {
     /// By the explorer's answer.
     pub fn of(program: &Program, answer: &Answer) -> Self {
-        let raced = raced(program);
+        let races = Races::of(program);
+        let raced = races.observers.or(races.aliases);
         let mut bounds = Bounds::default();
-        for symptom in Symptom::all(answer) {
-            let bytes = match symptom {
+        let symptoms = Symptom::all(answer);
+        for symptom in &symptoms {
+            let bytes = match *symptom {
                 Symptom::Ambiguous { bytes, .. } => bytes,
                 Symptom::Lost { write, bytes, .. } => {
                     let read = answer.lost.iter().filter(|l| l.write == write && l.read);
@@ -59,7 +64,15 @@ impl Bounds {
                     word
                 }
             };
-            bounds.due = bounds.due.or(bytes.without(raced));
+            let mut exempt = races.aliases;
+            if bytes.meets(races.observers) {
+                let barriers = repair::single_barriers(program);
+                let helps = |r: &repair::Repair| r.works(program, symptom, &symptoms);
+                if load_before_release(program, symptom) || !barriers.iter().any(helps) {
+                    exempt = raced;
+                }
+            }
+            bounds.due = bounds.due.or(bytes.without(exempt));
             bounds.defensible = bounds.defensible.or(bytes).or(raced);
         }
         let ambiguous = answer.reads.iter().filter(|r| r.all.len() > 1);
@@ -70,32 +83,74 @@ impl Bounds {
     }
 }
 
+/// A CPU's load that a master's write may overtake which the same CPU asks for later.
+fn load_before_release(program: &Program, symptom: &Symptom) -> bool {
+    let (read, bytes) = match *symptom {
+        Symptom::Ambiguous { read, bytes } => (Some(read), bytes),
+        Symptom::Lost { bytes, .. } => (None, bytes),
+        Symptom::Stuck { .. } => return false,
+    };
+    let overtaken = |load: usize, by: Observer| {
+        let mut later = program.events.iter().enumerate().skip(load + 1);
+        later.any(|(i, e)| {
+            let told = |d: u8| {
+                let mut between = program.events[load..i].iter();
+                between.any(|e| e.by == by && e.op == Op::Doorbell(d))
+            };
+            let master = matches!(e.by, Observer::Dev(d) if told(d));
+            master && e.write().is_some() && e.bytes().meets(bytes)
+        })
+    };
+    program.events.iter().enumerate().any(|(load, e)| {
+        matches!(e.by, Observer::Cpu(_))
+            && e.read().is_some()
+            && e.bytes().meets(bytes)
+            && read.is_none_or(|read| read == load)
+            && overtaken(load, e.by)
+    })
+}
+
 /// The whole lines of some bytes.
 fn lines(bytes: Granules) -> Granules {
     let lines = bytes.lines().map(Granules::line);
     lines.fold(Granules::NONE, Granules::or)
 }
 
-/// Lines with two accesses of the same bytes, one of them a write, that nothing orders.
-fn raced(program: &Program) -> Granules {
-    let order = Order::of(program);
-    let mut raced = Granules::NONE;
-    for (i, a) in program.events.iter().enumerate() {
-        for (j, b) in program.events.iter().enumerate() {
-            let same = a.bytes().and(b.bytes());
-            // What is dirty in the line of an uncached write matters as a whole.
-            let near = if a.by == b.by {
-                same
-            } else {
-                lines(a.bytes()).and(lines(b.bytes()))
-            };
-            let conflict = a.write().is_some() && !near.is_empty() && order.race(i, j);
-            if conflict && !forwards(a, b) && !forwards(b, a) {
-                raced = raced.or(lines(near));
+/// How an event accesses memory.
+fn view(event: &Event) -> Option<View> {
+    event.read().or(event.write().map(|(view, _)| view))
+}
+
+/// Lines with two accesses, one of them a write, that nothing orders.
+struct Races {
+    /// Of different observers.
+    observers: Granules,
+    /// Of one CPU, through two aliases.
+    aliases: Granules,
+}
+
+impl Races {
+    fn of(program: &Program) -> Self {
+        let order = Order::of(program);
+        let mut races = Races {
+            observers: Granules::NONE,
+            aliases: Granules::NONE,
+        };
+        for (i, a) in program.events.iter().enumerate() {
+            for (j, b) in program.events.iter().enumerate() {
+                if a.write().is_none() || !order.race(i, j) {
+                    continue;
+                }
+                let near = lines(a.bytes()).and(lines(b.bytes()));
+                if a.by != b.by {
+                    races.observers = races.observers.or(near);
+                } else if view(a) != view(b) {
+                    races.aliases = races.aliases.or(near);
+                }
             }
         }
+        races
     }
-    raced
 }
 
 /// A program on which a judge and the explorer differ.

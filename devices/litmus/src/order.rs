@@ -7,7 +7,9 @@
 //! - between accesses of the same bytes with the same attribute, but for a load after a store: it
 //!   may return the store's value before that is visible to anybody else ([`forwards`]),
 //! - between maintenance and cacheable accesses or maintenance of the same line (DDI 0487,
-//!   "Ordering and completion of data and instruction cache instructions"),
+//!   "Ordering and completion of data and instruction cache instructions"); a load finds what the
+//!   maintenance left, but does not complete it for anybody: what follows the load is not behind
+//!   the maintenance ([`Order::local`]),
 //! - from a poll to later stores (control dependency),
 //! - by barriers: full ones order all, also maintenance; store barriers stores, load barriers
 //!   loads against loads and stores; a DSB of either kind holds back all that follows,
@@ -24,6 +26,7 @@ use crate::program::{Barrier, Does, Event, Observer, Op, Orders, Program, Scope}
 #[derive(Debug, Clone)]
 pub struct Order {
     before: Vec<u32>,
+    local: Vec<u32>,
 }
 
 impl Order {
@@ -32,15 +35,23 @@ impl Order {
         let events = &program.events;
         let concerns: Vec<u8> = events.iter().map(|e| concerns(program, e)).collect();
         let mut before = vec![0_u32; events.len()];
+        let mut local = vec![0_u32; events.len()];
         for j in 0..events.len() {
             for i in 0..j {
-                if ordered(events, &concerns, i, j) {
+                if found_by(&events[i], &events[j]) {
+                    local[j] |= 1 << i | before[i];
+                } else if ordered(events, &concerns, i, j) {
                     // All edges go down the list, so the closure is complete in one pass.
                     before[j] |= 1 << i | before[i];
                 }
             }
         }
-        Order { before }
+        Order { before, local }
+    }
+
+    /// The events that a load comes after, but not what comes after the load.
+    pub fn local(&self, event: usize) -> u32 {
+        self.local.get(event).copied().unwrap_or(0)
     }
 
     /// The events before `event`.
@@ -216,6 +227,16 @@ fn on_cpu(events: &[Event], concerns: &[u8], i: usize, j: usize, cpu: u8) -> boo
         }
         _ => false,
     })
+}
+
+/// A load that finds what maintenance of its line left.
+fn found_by(a: &Event, b: &Event) -> bool {
+    let line = a
+        .maintains()
+        .map(|(_, line)| crate::program::Granules::line(line));
+    let cpu = matches!(a.by, Observer::Cpu(_)) && a.by == b.by;
+    let load = b.read().is_some() && cacheable(b);
+    cpu && load && line.is_some_and(|line| b.bytes().meets(line))
 }
 
 /// Maintenance of a line that the other one maintains or accesses cacheably.

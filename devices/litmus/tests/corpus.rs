@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Every case of the corpus is as its file says, and says enough.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 
 use staleline_litmus::builtin;

@@ -2,6 +2,8 @@
 //! Case files are input from anywhere: wrong ones are refused with a place and a reason, large
 //! ones do not hang.
 
+#![allow(clippy::unwrap_used)]
+
 use proptest::prelude::*;
 use staleline_litmus::case::{Error, parse};
 use staleline_litmus::explore::explore;

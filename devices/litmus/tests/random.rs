@@ -3,6 +3,8 @@
 //!
 //! `STALELINE_LITMUS_CASES` sets how many are explored.
 
+#![allow(clippy::unwrap_used)]
+
 use staleline_litmus::explore::explore;
 use staleline_litmus::generate::{Shape, program};
 use staleline_litmus::program::{Barrier, Event, Observer, Op, Orders, Scope};
@@ -19,7 +21,7 @@ fn a_barrier_more_allows_nothing_new() {
         let shape = Shape {
             events: 10,
             lines: 2,
-            cpus: 1 + (seed % 4 == 0) as u8,
+            cpus: 1 + u8::from(seed % 4 == 0),
             wild: seed % 2 == 0,
         };
         let before = program(shape, seed);

@@ -197,7 +197,7 @@ impl Places<'_> {
             let Some(view) = e.read().filter(|_| e.bytes().has(granule)) else {
                 continue;
             };
-            let before = order.before(event) & all;
+            let before = (order.before(event) | order.local(event)) & all;
             let after = steps
                 .iter()
                 .filter(|s| order.is_before(event, usize::from(s.event)))
