@@ -110,6 +110,8 @@ impl Domain {
                 self.sanitizer.write_through(&mut s, bytes, who, in_flight);
             }
             SnoopWrite::Allocate => {
+                let mut s = Subject::new(&mut self.lines, &self.images, number);
+                self.sanitizer.allocating_write(&mut s, by);
                 self.cacheable_again(number);
                 if !self.lines.line(number).cached() {
                     self.fill(number, SiteId(0));

@@ -181,7 +181,10 @@ impl Play<'_> {
             (_, Op::Dc { op, line }) => self.dc(*op, *line, site),
             (_, Op::Barrier(barrier)) => self.domain.barrier(translate(*barrier)),
             (_, Op::Doorbell(dev)) => self.doorbell(index, *dev),
-            (_, Op::Wait(dev)) => self.close(*dev),
+            (_, Op::Wait(dev)) => {
+                self.close(*dev);
+                self.domain.register_read(MasterId(*dev));
+            }
             (
                 Observer::Dev(dev),
                 Op::Begin {
