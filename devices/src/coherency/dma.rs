@@ -107,7 +107,7 @@ impl Domain {
                 self.images.write_dram(at, data);
                 let in_flight = self.being_written(number, id);
                 let mut s = Subject::new(&mut self.lines, &self.images, number);
-                self.sanitizer.write_through(&mut s, bytes, who, in_flight);
+                self.sanitizer.write_through(&mut s, by, in_flight);
             }
             SnoopWrite::Allocate => {
                 let mut s = Subject::new(&mut self.lines, &self.images, number);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! What each hazard means and how to fix it.
+//! What each kind of finding means and how to fix it.
 
 mod texts;
 
@@ -9,6 +9,32 @@ use staleline_devices::coherency::hazard::HazardKind;
 
 use crate::exit::Error;
 use crate::names;
+use crate::run::kernel_log::KERNEL_REPORT;
+
+/// A kind of finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A hazard.
+    Hazard(HazardKind),
+    /// A report of the guest's kernel on itself.
+    KernelReport,
+}
+
+impl Kind {
+    /// All.
+    pub fn all() -> impl Iterator<Item = Kind> {
+        let hazards = HazardKind::ALL.into_iter().map(Kind::Hazard);
+        hazards.chain([Kind::KernelReport])
+    }
+
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Hazard(kind) => kind.name(),
+            Kind::KernelReport => KERNEL_REPORT,
+        }
+    }
+}
 
 /// An explanation.
 #[derive(Debug, Clone, Copy)]
@@ -29,10 +55,9 @@ pub struct Explanation {
 ///
 /// # Errors
 /// [`Error::UnknownHazard`].
-pub fn find(name: &str) -> Result<HazardKind, Error> {
-    let known = || HazardKind::ALL.iter().map(|k| k.name());
-    HazardKind::ALL
-        .into_iter()
+pub fn find(name: &str) -> Result<Kind, Error> {
+    let known = || Kind::all().map(Kind::name);
+    Kind::all()
         .find(|k| k.name() == name)
         .ok_or_else(|| Error::UnknownHazard {
             name: name.into(),
@@ -41,18 +66,18 @@ pub fn find(name: &str) -> Result<HazardKind, Error> {
         })
 }
 
-/// All hazards, a line each.
+/// All kinds, a line each.
 pub fn list() -> String {
     let mut text = String::new();
-    for kind in HazardKind::ALL {
+    for kind in Kind::all() {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{:<20}{}", kind.name(), texts::of(kind).summary);
     }
     text
 }
 
-/// The explanation of one hazard.
-pub fn text(kind: HazardKind) -> String {
+/// The explanation of one kind.
+pub fn text(kind: Kind) -> String {
     let e = texts::of(kind);
     let mut text = format!("{}: {}\n", kind.name(), e.summary);
     for (title, body) in [
@@ -104,20 +129,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_hazard_is_explained() {
-        for kind in HazardKind::ALL {
+    fn every_kind_is_explained() {
+        for kind in Kind::all() {
             assert_eq!(find(kind.name()).unwrap(), kind);
             let text = text(kind);
             assert!(text.lines().count() > 12, "{text}");
             assert!(text.lines().all(|l| l.len() <= 100), "{text}");
         }
-        assert_eq!(list().lines().count(), HazardKind::ALL.len());
+        assert_eq!(list().lines().count(), HazardKind::ALL.len() + 1);
     }
 
     #[test]
     fn commands_that_reproduce_are_valid() {
         use clap::Parser as _;
-        for kind in HazardKind::ALL {
+        for kind in Kind::all() {
             let Some(command) = texts::of(kind).reproduce else {
                 continue;
             };

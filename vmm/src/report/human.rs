@@ -11,10 +11,11 @@ use staleline_devices::dma::Direction;
 
 use super::{Reporter, RunEvent};
 use crate::names;
+use crate::result::verdict;
 use crate::result::{
     Buffer, Diagnostic, End, HazardEntry, LastMaintenance, Party, RunResult, TransferRef, Verdict,
 };
-use crate::run::kernel_log::is_lock_report;
+use crate::run::kernel_log::{KERNEL_REPORT, KernelReport};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
@@ -58,6 +59,9 @@ impl<W: Write> Reporter for Human<W> {
                 let text = styled(diagnostic, finding, buffers, &self.replay);
                 writeln!(self.out, "{text}")?;
             }
+            RunEvent::KernelReport { report } => {
+                writeln!(self.out, "{}", styled_report(report, &self.replay))?;
+            }
             RunEvent::Data { data } => {
                 for end in data.corrupt_ends() {
                     writeln!(self.out, "{}\n", corrupt(end))?;
@@ -79,6 +83,68 @@ pub fn plain(
     replay: &str,
 ) -> String {
     anstream::adapter::strip_str(&styled(diagnostic, finding, buffers, replay)).to_string()
+}
+
+/// A report of the guest's kernel, without styles.
+pub fn plain_report(report: &KernelReport, replay: &str) -> String {
+    anstream::adapter::strip_str(&styled_report(report, replay)).to_string()
+}
+
+/// Lines of the kernel's own text that are shown; the result has all.
+const SHOWN_TEXT: usize = 12;
+/// Functions of its call trace that are shown.
+const SHOWN_CHAIN: usize = 12;
+
+fn styled_report(report: &KernelReport, replay: &str) -> String {
+    let head = format!("{ERROR}error[{KERNEL_REPORT}]{ERROR:#}");
+    let times = match report.count {
+        0 | 1 => String::new(),
+        n => format!(", {n} times"),
+    };
+    let mut body = Body(format!(
+        "{head}{BOLD}: {}{times}{BOLD:#}\n",
+        report.headline
+    ));
+    let stopped = if report.fatal {
+        "; the guest's kernel did not go on"
+    } else {
+        ""
+    };
+    body.line("about", format!("{}{stopped}", report.class.what()));
+    if !report.text.is_empty() {
+        body.line("said", shown(&report.text, SHOWN_TEXT));
+    }
+    if !report.chain.is_empty() {
+        body.line("in", shown(&report.chain, SHOWN_CHAIN));
+    }
+    let mend =
+        "the kernel under test reports an error of its own: mend what the call chain leads to";
+    // What has stopped the guest cannot be harmless.
+    let help = if report.fatal {
+        mend.to_owned()
+    } else {
+        format!(
+            "{mend}, or, if it is known and harmless, name a part of its headline in the scenario's \
+             guest.allow-reports"
+        )
+    };
+    body.line("help", help);
+    body.line(
+        "",
+        format!("`staleline explain {KERNEL_REPORT}` tells more"),
+    );
+    body.line(REPLAY, replay);
+    body.0
+}
+
+/// The first of some lines.
+fn shown(lines: &[String], most: usize) -> String {
+    let lines: Vec<_> = lines.iter().map(|l| l.trim()).collect();
+    let mut text = lines[..lines.len().min(most)].join("\n");
+    if lines.len() > most {
+        let _ = write!(text, "\nand {} more in result.json", lines.len() - most);
+    }
+    text
 }
 
 /// Lines of a diagnostic below its headline.
@@ -327,25 +393,18 @@ fn corrupt(end: &End) -> String {
 
 fn finish(r: &RunResult) -> String {
     let mut text = String::new();
-    // Hazards and corrupt data have had their say.
-    if r.verdict == Verdict::InfraError
-        || (r.diagnostics.is_empty() && r.data.corrupt_ends().next().is_none())
-    {
+    // Hazards, corrupt data and the kernel's reports have had their say.
+    let told = verdict::evidence(r).len();
+    if r.verdict == Verdict::InfraError || told == 0 {
         for reason in &r.reasons {
             let _ = writeln!(text, "{ERROR}error{ERROR:#}: {reason}");
         }
     } else {
-        for reason in r
-            .reasons
-            .iter()
-            .skip(r.diagnostics.len() + r.data.corrupt_ends().count())
-        {
+        for reason in r.reasons.iter().skip(told) {
             let _ = writeln!(text, "{WARNING}besides{WARNING:#}: {reason}");
         }
     }
-    // Reports on locking are among the reasons.
-    let warnings = r.guest.warnings.iter().filter(|w| !is_lock_report(w));
-    for warning in warnings.take(5) {
+    for warning in r.guest.warnings.iter().take(5) {
         let _ = writeln!(text, "{WARNING}guest{WARNING:#}: {warning}");
     }
     if let Some(d) = &r.drop_maintenance {

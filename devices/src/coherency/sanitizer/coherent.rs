@@ -22,10 +22,15 @@ impl Sanitizer {
         let stale = s.line.unseen & bytes;
         if stale != 0 {
             let why = s.cold.spoiled.unwrap_or(Why::Absent);
+            let kind = match why {
+                Why::Incomplete => HazardKind::MissingBarrier,
+                _ => kind,
+            };
             self.record_unread(s, kind, why, stale, wrong(s), reader);
         }
         let lost = s.cold.lost & bytes & !stale;
         if lost != 0 {
+            let kind = HazardKind::WritebackClobber;
             self.record_unread(s, kind, Why::StaleStore, lost, wrong(s), reader);
         }
         self.invalidate_was_needed(s, bytes);
@@ -66,9 +71,10 @@ impl Sanitizer {
         self.record(s, f);
     }
 
-    /// A snooping master writes into the cache. An invalidate that is not complete may throw that
-    /// away.
+    /// A snooping master is about to write into the cache. An invalidate that is not complete may
+    /// throw that away, and a store that is not ordered before may come after.
     pub fn allocating_write(&mut self, s: &mut Subject<'_>, by: ByMaster) {
+        self.check_order(s, by, by.bytes);
         let op = s.cold.discard_op;
         if op != 0 && timing(op, &by.release) == Timing::Incomplete {
             let f = Finding {
@@ -116,7 +122,9 @@ impl Sanitizer {
 
     /// A snooping master writes through to the PoC; cached copies are pushed out. Of bytes in
     /// `in_flight`, other transfers that are not over have written some, and may write them again.
-    pub fn write_through(&mut self, s: &mut Subject<'_>, bytes: u64, writer: Who, in_flight: u64) {
+    pub fn write_through(&mut self, s: &mut Subject<'_>, by: ByMaster, in_flight: u64) {
+        let (bytes, writer) = (by.bytes, by.who);
+        self.check_order(s, by, bytes);
         s.line.uncleaned = 0;
         s.line.firmware = 0;
         s.line.unseen &= in_flight & !bytes;

@@ -54,6 +54,9 @@ impl Sanitizer {
             self.clobber(s, by, HazardKind::MissingBarrier, Why::Incomplete);
         }
         self.cleans_kept_it_from_being_dirty(s.cold, by.release.completed);
+        if s.line.flags & MAYBE_DIRTY == 0 && late | incomplete == 0 {
+            self.check_order(s, by, bytes);
+        }
         s.line.uncleaned &= !bytes;
         s.line.firmware &= !bytes;
         self.written_at_poc(s, bytes, writer);
