@@ -38,6 +38,8 @@ pub struct Row {
     verdict: &'static str,
     reads: Vec<Read>,
     findings: Vec<Found>,
+    /// Polls that can never end.
+    never: Vec<usize>,
     /// Absent if the file says nothing.
     as_expected: Option<bool>,
     differences: Vec<String>,
@@ -95,6 +97,9 @@ impl Row {
             verdict: if verdict.safe() { "safe" } else { "unsafe" },
             reads: reads.collect(),
             findings: findings.collect(),
+            never: (0..program.events.len())
+                .filter(|e| verdict.answer.never >> e & 1 != 0)
+                .collect(),
             as_expected: (case.expected.is_some()).then_some(verdict.differences.is_empty()),
             differences: verdict.differences,
             states: verdict.answer.states,
@@ -106,7 +111,7 @@ impl Row {
     fn fails(&self) -> bool {
         match self.as_expected {
             Some(as_expected) => !as_expected,
-            None => !self.findings.is_empty(),
+            None => !self.findings.is_empty() || !self.never.is_empty(),
         }
     }
 }
@@ -247,7 +252,7 @@ pub fn text(rows: &[Row]) -> String {
     let unsafe_ones = rows.iter().filter(|r| !r.findings.is_empty()).count();
     let _ = writeln!(
         text,
-        "\n{} cases, {unsafe_ones} unsafe, {differ} other than their files say",
+        "\ncases: {}, unsafe: {unsafe_ones}, other than their files say: {differ}",
         rows.len()
     );
     text
@@ -286,6 +291,12 @@ fn detail(row: &Row, text: &mut String) {
                  acquire), or give them lines of their own"
             ),
         };
+    }
+    for poll in &row.never {
+        let _ = writeln!(
+            text,
+            "  event {poll}: the poll can never end: the value is not there by then"
+        );
     }
     for difference in &row.differences {
         let _ = writeln!(text, "  differs: {difference}");
