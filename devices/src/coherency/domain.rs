@@ -371,7 +371,7 @@ impl Domain {
         };
         if let Some((owner, hit)) = owner.filter(|(owner, _)| !mine(*owner)) {
             let mut s = Subject::new(&mut self.lines, &self.images, number);
-            self.sanitizer.ownership(&mut s, hit, who, owner);
+            self.sanitizer.ownership(&mut s, hit, write, who, owner);
         }
     }
 
