@@ -219,7 +219,7 @@ impl DmaMemory for Domain {
         let transfer = access.transfer;
         let snoops = access.snoop && self.port(master).snoops_writes();
         let who = Who::device(master, transfer);
-        let (by, _) = self.by_master(who, access);
+        let (by, handover) = self.by_master(who, access);
         self.transfers.moved(transfer, data.len());
         self.dma_writes = self.dma_writes.saturating_add(1);
         self.cache.count_dma(0, data.len());
@@ -229,7 +229,11 @@ impl DmaMemory for Domain {
                 .add(Item::DmaWrite, number << 8 | u64::from(master.0));
             let piece = &data[at..at + n];
             self.hash.add_bytes(piece);
-            let by = ByMaster { bytes, ..by };
+            let by = ByMaster {
+                bytes,
+                handover: word_mask(handover, number),
+                ..by
+            };
             let line = self.lines.line(number);
             line.dma_write = self.dma_writes;
             line.flags |= UNREAD;

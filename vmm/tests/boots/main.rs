@@ -7,9 +7,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 mod board;
+mod cost;
 mod determinism;
 mod errors;
 mod exporters;
+mod memory;
 mod mutation;
 mod output;
 mod selfcheck;

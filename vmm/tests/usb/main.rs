@@ -9,6 +9,7 @@
 mod support;
 
 mod incidents;
+mod ports;
 mod sizes;
 
 use staleline::result::{Party, RunResult, Verdict};

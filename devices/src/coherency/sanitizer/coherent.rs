@@ -5,18 +5,13 @@ use super::super::cleans::{Timing, timing};
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
 use super::super::line::{DMA, Line, MAYBE_DIRTY, Who};
-use super::{ByMaster, Sanitizer, Subject};
+use super::{ByMaster, Sanitizer, Subject, by_poc_writer};
 use crate::dma::Content;
 
 impl Sanitizer {
     /// A CPU or a snooping master reads.
     pub fn coherent_read(&mut self, s: &mut Subject<'_>, bytes: u64, reader: Who) {
-        // What a CPU stored past the cache is missed through the cache by the aliases' fault.
-        let kind = if s.cold.poc_writer.device_master().is_some() {
-            HazardKind::MissingInvalidate
-        } else {
-            HazardKind::MismatchedAlias
-        };
+        let kind = by_poc_writer(s.cold, HazardKind::MissingInvalidate);
         // A copy of before the write, or the PoC after that copy's write-back.
         let wrong = |s: &Subject<'_>| s.images.difference(s.number) | s.cold.destroyed;
         let stale = s.line.unseen & bytes;
@@ -30,7 +25,7 @@ impl Sanitizer {
         }
         let lost = s.cold.lost & bytes & !stale;
         if lost != 0 {
-            let kind = HazardKind::WritebackClobber;
+            let kind = by_poc_writer(s.cold, HazardKind::WritebackClobber);
             self.record_unread(s, kind, Why::StaleStore, lost, wrong(s), reader);
         }
         self.invalidate_was_needed(s, bytes);

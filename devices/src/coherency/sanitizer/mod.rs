@@ -210,6 +210,15 @@ impl Sanitizer {
     }
 }
 
+/// The kind of a finding about what was written at the PoC: what a CPU stored past the cache is
+/// missed, or lost, by the aliases' fault; what a device wrote, by `kind`.
+fn by_poc_writer(cold: &Cold, kind: HazardKind) -> HazardKind {
+    match cold.poc_writer.device_master() {
+        Some(_) => kind,
+        None => HazardKind::MismatchedAlias,
+    }
+}
+
 /// Kernel code, code of user space, or one of the masters.
 fn class(who: Who) -> u64 {
     match who.device_master() {

@@ -6,7 +6,7 @@ use super::super::cleans::{Timing, timing};
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
 use super::super::line::{DMA, MAYBE_DIRTY, Who};
-use super::{ByMaster, Sanitizer, Subject};
+use super::{ByMaster, Sanitizer, Subject, by_poc_writer};
 
 impl Sanitizer {
     /// A non-snooping master reads.
@@ -130,7 +130,8 @@ impl Sanitizer {
     fn lost_to_poc(&mut self, s: &mut Subject<'_>, bytes: u64, reader: Who) {
         let lost = s.cold.lost & bytes;
         if lost != 0 {
-            let (kind, wrong) = (HazardKind::WritebackClobber, s.cold.destroyed);
+            let kind = by_poc_writer(s.cold, HazardKind::WritebackClobber);
+            let wrong = s.cold.destroyed;
             self.record_unread(s, kind, Why::StaleStore, lost, wrong, reader);
         }
         self.saved_from_loss(s, bytes);

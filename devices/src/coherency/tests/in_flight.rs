@@ -202,3 +202,41 @@ fn a_missing_barrier_stays_missing() {
     rig.read(0);
     assert_eq!(rig.found(), [(HazardKind::MissingBarrier, 1, false)]);
 }
+
+/// A ring entry that was added while the device was busy: it may see the word that hands it over at
+/// once, and everything before that word has to be ordered. Its own answer into the entry is no
+/// matter of that word's order.
+#[test]
+fn an_answer_into_a_descriptor_is_not_judged_by_the_word_that_handed_it_over() {
+    let words = |ordered: bool| {
+        let config = rig::config(8192, Policy::Lazy, SnoopWrite::WriteThrough);
+        let mut d = rig::domain(&config);
+        let store = |d: &mut Domain, at: usize| {
+            rig::store(d, at, &[1; 4], SiteId(2), MemoryType::Cacheable);
+        };
+        // The ring becomes known as such.
+        let idle_until = d.doorbell(SNOOPING);
+        let order = Order::Handover {
+            word: BASE + 12,
+            idle_until,
+        };
+        let descriptor = Access::descriptor(order);
+        d.dma_read(SNOOPING, descriptor, BASE, &mut [0; 16])
+            .unwrap();
+        for at in [0, 4, 8] {
+            store(&mut d, at);
+        }
+        if ordered {
+            d.barrier(Barrier::DSB_SY);
+        }
+        store(&mut d, 12);
+        d.dma_read(SNOOPING, descriptor, BASE, &mut [0; 16])
+            .unwrap();
+        d.dma_write(SNOOPING, descriptor, BASE + 8, &[0; 8])
+            .unwrap();
+        let found = d.report().hazards;
+        found.iter().map(|h| (h.kind, h.lines)).collect::<Vec<_>>()
+    };
+    assert_eq!(words(true), []);
+    assert_eq!(words(false), [(HazardKind::MissingBarrier, 1)]);
+}
