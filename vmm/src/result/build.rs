@@ -11,6 +11,7 @@ use staleline_devices::soc::report::SocReport;
 use staleline_protocol::plan;
 use staleline_protocol::report::Report;
 
+use super::advice;
 use super::diagnostic::{self, Buffers};
 use super::frames::Frames;
 use super::*;
@@ -23,6 +24,9 @@ use crate::symbols::{Sources, Symbols};
 
 /// Shown instead of a place that nobody knows.
 const UNKNOWN: &str = "(unknown)";
+
+/// Instead of a device's name, in findings about the CPU alone.
+const NO_DEVICE: &str = "no device";
 
 /// How diagnostics call the agent's process.
 const AGENT: &str = "agent";
@@ -173,8 +177,21 @@ fn fill(
             known: &result.buffers,
             frames: &frames,
         },
-        result.drop_maintenance.is_some(),
+        |hazard| lookup.class(hazard),
     );
+    let suppressed = result.drop_maintenance.is_some();
+    for diagnostic in &mut result.diagnostics {
+        let Some(hazard) = domain.hazards.get(diagnostic.shown) else {
+            continue;
+        };
+        let concerned = diagnostic.buffers.iter();
+        let concerned: Vec<&Buffer> = concerned.filter_map(|i| result.buffers.get(*i)).collect();
+        let advice = advice::of(&lookup.facts(hazard, &concerned, suppressed));
+        diagnostic.advice = advice.row.into();
+        diagnostic.help = advice.help;
+        diagnostic.notes = advice.notes;
+        diagnostic.history = history::of(&lookup, hazard);
+    }
     result.hazards_dropped = domain.hazards_dropped;
     result.maintenance = maintenance(&domain.maintenance, guest);
     if let Some(dropped) = &mut result.drop_maintenance {
@@ -194,8 +211,8 @@ fn fill(
 }
 
 /// What is known of the guest's code.
-struct GuestCode<'a> {
-    symbols: Symbols,
+pub(super) struct GuestCode<'a> {
+    pub symbols: Symbols,
     sites: &'a Sites,
     seen: &'a Observations,
     /// The agent's process.
@@ -230,7 +247,7 @@ impl GuestCode<'_> {
     }
 
     /// Functions that led to a maintenance instruction.
-    fn callers(&self, site: SiteId, chain: ChainId) -> Vec<String> {
+    pub fn callers(&self, site: SiteId, chain: ChainId) -> Vec<String> {
         match (self.sites.get(&site), self.seen.chain(chain)) {
             (Some(va), Some(chain)) => self.symbols.caller_names(*va, chain),
             _ => Vec::new(),
@@ -240,7 +257,7 @@ impl GuestCode<'_> {
 
 /// Functions of the kernel's DMA API and of what it is made of (kernel/dma, arch/arm64/mm), by the
 /// start of their names: whoever called them is who asked for maintenance.
-const DMA_API: [&str; 10] = [
+pub(super) const DMA_API: [&str; 10] = [
     "__dma_map_",
     "__dma_sync_",
     "arch_dma_",
@@ -253,9 +270,10 @@ const DMA_API: [&str; 10] = [
     "iommu_dma_",
 ];
 
-struct Lookup<'a> {
-    soc: &'a SocReport,
-    guest: &'a GuestCode<'a>,
+/// What a run left behind.
+pub(super) struct Lookup<'a> {
+    pub soc: &'a SocReport,
+    pub guest: &'a GuestCode<'a>,
     frames: &'a Frames,
 }
 
@@ -271,12 +289,14 @@ impl Lookup<'_> {
             end_pa: Hex(hazard.end_pa),
             writer: self.party(hazard.writer, hazard),
             reader: self.party(hazard.reader, hazard),
-            master: self.master(hazard.master).0,
+            master: self.master_of(hazard),
             transfer: hazard.transfer.0,
-            missing: diagnostic::missing(hazard.kind).into(),
+            missing: advice::missing(hazard.kind, hazard.why).into(),
             cached_by: self.guest.access(hazard.cached_by, &[hazard.cached_at]),
             last_maintenance: hazard.last_maintenance.and_then(|l| self.maintenance(l)),
+            why: hazard.why,
             written_at: hazard.written_at,
+            told_at: hazard.told_at,
             at: hazard.at,
             diagnostic: 0,
         }
@@ -304,19 +324,23 @@ impl Lookup<'_> {
             .filter(|_| same)
     }
 
-    fn cpu(&self, site: SiteId, hazard: &Hazard) -> Option<Place> {
-        let times = [hazard.written_at, hazard.at];
-        let place = self.guest.access(site, &times)?;
+    fn cpu(&self, site: SiteId, hazard: &Hazard, times: &[u64]) -> Option<Place> {
+        let place = self.guest.access(site, times)?;
         if place.stack.is_some() {
             return Some(place);
         }
         Some(self.discarder(site, hazard).unwrap_or(place))
     }
 
-    fn party(&self, actor: Actor, hazard: &Hazard) -> Party {
+    pub fn party(&self, actor: Actor, hazard: &Hazard) -> Party {
+        self.party_at(actor, hazard, &[hazard.written_at, hazard.at])
+    }
+
+    /// Whoever made an access at one of these times.
+    pub fn party_at(&self, actor: Actor, hazard: &Hazard, times: &[u64]) -> Party {
         match actor {
             Actor::Unknown => Party::Unknown,
-            Actor::Cpu { site } => match self.cpu(site, hazard) {
+            Actor::Cpu { site } => match self.cpu(site, hazard, times) {
                 Some(place) => Party::Cpu { place },
                 None => Party::Cpu {
                     place: Place {
@@ -339,7 +363,29 @@ impl Lookup<'_> {
         }
     }
 
-    fn master(&self, id: MasterId) -> (String, bool) {
+    /// Who did a maintenance operation.
+    pub fn maintenance_party(&self, last: &hazard::LastMaintenance) -> Party {
+        match self.guest.maintenance(last.site, last.chain) {
+            Some(place) => Party::Cpu { place },
+            None => Party::Unknown,
+        }
+    }
+
+    /// Name of the device that the finding is about.
+    pub fn master_of(&self, hazard: &Hazard) -> String {
+        let device = |actor| match actor {
+            Actor::Device { master, .. } => Some(master),
+            _ => None,
+        };
+        let told = (hazard.transfer != TransferId::CONTROL).then_some(hazard.master);
+        let parties = device(hazard.writer).or(device(hazard.reader));
+        match told.or(parties) {
+            Some(id) => self.master(id).0,
+            None => NO_DEVICE.into(),
+        }
+    }
+
+    pub fn master(&self, id: MasterId) -> (String, bool) {
         match self.soc.masters.iter().find(|m| m.id == id) {
             Some(info) => (info.name.clone(), info.port.is_coherent()),
             None => (format!("master {}", id.0), false),

@@ -128,7 +128,7 @@ impl Sanitizer {
             reader: by.who,
             device: by.who,
             written_at,
-            told_at: Some(release.at),
+            told: Some(*release),
         };
         self.record(s, f);
     }

@@ -96,7 +96,7 @@ impl Sanitizer {
             reader: by.who,
             device: by.who,
             written_at: s.line.written_at,
-            told_at: Some(by.release.at),
+            told: Some(by.release),
         };
         self.record(s, f);
     }
@@ -112,7 +112,7 @@ impl Sanitizer {
             reader: s.line.writer,
             device: by.who,
             written_at: s.line.written_at,
-            told_at: Some(by.release.at),
+            told: Some(by.release),
         };
         self.record(s, f)
     }
@@ -198,7 +198,7 @@ impl Sanitizer {
             reader: site,
             device: Who::default(),
             written_at: s.line.written_at,
-            told_at: None,
+            told: None,
         };
         self.record(s, f);
     }
