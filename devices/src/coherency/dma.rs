@@ -5,7 +5,8 @@ use super::LINE;
 use super::domain::{Domain, SnoopWrite};
 use super::hash::Item;
 use super::line::{
-    DESCRIPTOR, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE_LINES, State, Who, parts,
+    DESCRIPTOR, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE_LINES, State, UNREAD, Who,
+    parts,
 };
 use super::sanitizer::{ByMaster, Subject};
 use crate::cpu::SiteId;
@@ -240,6 +241,7 @@ impl DmaMemory for Domain {
         let who = Who::device(master, transfer);
         let (by, _) = self.by_master(who, access);
         self.transfers.moved(transfer, data.len());
+        self.dma_writes = self.dma_writes.saturating_add(1);
         self.cache.count_dma(0, data.len());
         let mut at = 0;
         for (number, bytes, n) in parts(offset, data.len() as u64) {
@@ -248,6 +250,12 @@ impl DmaMemory for Domain {
             let piece = &data[at..at + n];
             self.hash.add_bytes(piece);
             let by = ByMaster { bytes, ..by };
+            let line = self.lines.line(number);
+            line.dma_write = self.dma_writes;
+            line.flags |= UNREAD;
+            if access.content == Content::Event {
+                self.event_written(master, number, bytes);
+            }
             if snoops {
                 self.before_dma(number, false);
                 self.snooping_write(number, by, transfer, offset + at as u64, piece);

@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 use vm_memory::MmapRegion;
 
 use super::alias::Aliases;
+use super::completion::Completion;
 use super::findings::Findings;
 use super::hash::{Item, RunHash};
 use super::images::{ImageError, Images};
 use super::line::{
     ALIAS_USED, AtPowerOn, CLEANED, DESCRIPTOR, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines,
-    SLOW_LOAD, SLOW_STORE, State, TABLE, WATCHED, Who, mask, parts,
+    SLOW_LOAD, SLOW_STORE, State, TABLE, UNREAD, WATCHED, Who, mask, parts,
 };
 use super::maintenance::Operations;
 use super::order::Barriers;
@@ -82,6 +83,10 @@ pub struct Domain {
     pub(super) sanitizer: Sanitizer,
     pub(super) transfers: Transfers,
     pub(super) aliases: Aliases,
+    /// By master.
+    pub(super) completions: Vec<Completion>,
+    /// Writes of all masters so far.
+    pub(super) dma_writes: u32,
     pub(super) hash: RunHash,
 }
 
@@ -115,6 +120,8 @@ impl Domain {
             },
             transfers: Transfers::default(),
             aliases: Aliases::default(),
+            completions: vec![Completion::default(); config.ports.len()],
+            dma_writes: 0,
             hash: RunHash::new(),
         })
     }
@@ -217,6 +224,9 @@ impl Domain {
     #[inline(never)]
     fn load_slow(&mut self, offset: u64, len: u64, site: SiteId, memory: MemoryType) {
         for (number, bytes, _) in parts(offset, len) {
+            if self.lines.line(number).flags & UNREAD != 0 {
+                self.loaded_unread(number, bytes, Who::cpu(site));
+            }
             if memory == MemoryType::NonCacheable {
                 self.non_cacheable(number, bytes, false, site);
                 continue;

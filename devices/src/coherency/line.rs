@@ -58,8 +58,11 @@ pub(super) const ALIAS_MAPPED: u16 = 1 << 9;
 /// Holds translation table entries that map memory as non-cacheable.
 pub(super) const TABLE: u16 = 1 << 10;
 
+/// A master has written here, and no CPU has loaded it in order since.
+pub(super) const UNREAD: u16 = 1 << 11;
+
 /// Flags that take a load off the fast path.
-pub(super) const SLOW_LOAD: u16 = ALIAS_USED | IN_FLIGHT_WRITE | WATCHED;
+pub(super) const SLOW_LOAD: u16 = ALIAS_USED | IN_FLIGHT_WRITE | WATCHED | UNREAD;
 /// Flags that take a store off the fast path.
 pub(super) const SLOW_STORE: u16 = SLOW_LOAD | IN_FLIGHT_READ | CLEANED | DESCRIPTOR | TABLE;
 
@@ -78,6 +81,8 @@ pub(super) struct Line {
     pub fresh: u64,
     /// When the last coherent write was, in accesses since power-on.
     pub written_at: u64,
+    /// The last write of a master, by number.
+    pub dma_write: u32,
     /// The last coherent writer.
     pub writer: Who,
     /// What brought the line into the cache, or wrote it there last.

@@ -14,6 +14,7 @@
 
 mod alias;
 mod cleans;
+mod completion;
 mod dma;
 mod domain;
 mod findings;

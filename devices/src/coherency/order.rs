@@ -18,6 +18,8 @@ const WORDS: usize = 16;
 pub(super) struct Barriers {
     /// That orders stores as bus masters see them.
     pub stores: u64,
+    /// That orders loads of what bus masters write.
+    pub loads: u64,
     /// That orders all accesses and maintenance of this CPU.
     pub full: u64,
 }
@@ -27,6 +29,9 @@ impl Barriers {
     pub fn add(&mut self, barrier: Barrier, now: u64) {
         if barrier.orders_stores() && barrier.reaches_masters() {
             self.stores = now;
+        }
+        if barrier.orders_loads() && barrier.reaches_masters() {
+            self.loads = now;
         }
         if barrier.access == BarrierAccess::Full {
             self.full = now;

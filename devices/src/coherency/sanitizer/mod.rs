@@ -97,7 +97,7 @@ impl Sanitizer {
         }
     }
 
-    fn record(&mut self, s: &mut Subject<'_>, f: Finding) -> u32 {
+    pub fn record(&mut self, s: &mut Subject<'_>, f: Finding) -> u32 {
         self.findings
             .record(f, s.number, s.line, s.cold, &self.ops, self.now)
     }

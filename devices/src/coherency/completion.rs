@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The order of loads: a driver that learns from memory that data is there has to order its loads of
+//! the data behind the load that told it (Documentation/memory-barriers.txt, `dma_rmb()`).
+//!
+//! Where the line is drawn: a master is only judged by the last event it has written, and only if
+//! the CPU has not read a register of it since the data was written; a driver that reads a status
+//! register learns of the data by that, and `readl()` has its own barrier. Control and address
+//! dependencies between loads are not seen, so code that rests on them alone would be found.
+
+use super::domain::Domain;
+use super::findings::Finding;
+use super::hazard::{HazardKind, Why};
+use super::line::{UNREAD, Who};
+use super::sanitizer::Subject;
+use crate::dma::MasterId;
+
+/// What a CPU knows of the writes of one master. Writes are numbered over all masters, from 1.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Completion {
+    /// The last event: its write, and where it stands.
+    event: u32,
+    line: u64,
+    bytes: u64,
+    /// When a CPU has first loaded it, in accesses since power-on; 0: not yet.
+    seen_at: u64,
+    /// Writes up to this one were there when a CPU read a register of the master.
+    known: u32,
+}
+
+impl Domain {
+    /// A CPU has read a register of `master`.
+    pub fn register_read(&mut self, master: MasterId) {
+        let known = self.dma_writes;
+        if let Some(completion) = self.completions.get_mut(usize::from(master.0)) {
+            completion.known = known;
+        }
+    }
+
+    /// `master` has written an event.
+    pub(super) fn event_written(&mut self, master: MasterId, line: u64, bytes: u64) {
+        let event = self.dma_writes;
+        if let Some(completion) = self.completions.get_mut(usize::from(master.0)) {
+            *completion = Completion {
+                event,
+                line,
+                bytes,
+                seen_at: 0,
+                known: completion.known,
+            };
+        }
+    }
+
+    /// A CPU has loaded bytes of a line that a master has written: has it made sure that it did not
+    /// load them before it knew?
+    pub(super) fn loaded_unread(&mut self, number: u64, bytes: u64, reader: Who) {
+        let mut s = Subject::new(&mut self.lines, &self.images, number);
+        let written = [s.line.writer, s.cold.poc_writer];
+        let by = written
+            .into_iter()
+            .find_map(|who| Some((who, who.device_master()?)));
+        let Some((writer, master)) = by else {
+            s.line.flags &= !UNREAD;
+            return;
+        };
+        let Some(completion) = self.completions.get_mut(usize::from(master.0)) else {
+            return;
+        };
+        let write = s.line.dma_write;
+        if completion.line == number && completion.bytes & bytes != 0 && completion.event == write {
+            if completion.seen_at == 0 {
+                completion.seen_at = self.sanitizer.now;
+            }
+            return;
+        }
+        if write <= completion.known {
+            s.line.flags &= !UNREAD;
+            return;
+        }
+        let told = completion.seen_at != 0 && write <= completion.event;
+        if !told {
+            return;
+        }
+        if completion.seen_at > self.sanitizer.barriers.loads {
+            let f = Finding {
+                kind: HazardKind::MissingBarrier,
+                why: Why::Unordered,
+                cause: u64::from(writer.bits()) | 1 << 33,
+                bytes,
+                wrong: 0,
+                writer,
+                reader,
+                device: writer,
+                written_at: s.line.written_at.max(s.cold.poc_written_at),
+                told_at: None,
+            };
+            self.sanitizer.record(&mut s, f);
+        }
+        s.line.flags &= !UNREAD;
+    }
+}
