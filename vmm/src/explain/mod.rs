@@ -25,14 +25,47 @@ pub struct Explanation {
     pub reproduce: Option<&'static str>,
 }
 
-/// The kind of that name.
+/// Data that is wrong at an end of the path, as text and `explain` call it.
+pub const CORRUPT_DATA: &str = "corrupt-data";
+
+/// Stale bytes that only copies of whole pages read, likewise.
+pub const STALE_COPY: &str = "stale-copy";
+
+/// What can be explained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// A rule of the sanitizer.
+    Hazard(HazardKind),
+    /// [`CORRUPT_DATA`].
+    CorruptData,
+    /// [`STALE_COPY`].
+    StaleCopy,
+}
+
+impl Topic {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Topic> {
+        let others = [Topic::CorruptData, Topic::StaleCopy];
+        HazardKind::ALL.into_iter().map(Topic::Hazard).chain(others)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Topic::Hazard(kind) => kind.name(),
+            Topic::CorruptData => CORRUPT_DATA,
+            Topic::StaleCopy => STALE_COPY,
+        }
+    }
+}
+
+/// The topic of that name.
 ///
 /// # Errors
 /// [`Error::UnknownHazard`].
-pub fn find(name: &str) -> Result<HazardKind, Error> {
-    let known = || HazardKind::ALL.iter().map(|k| k.name());
-    HazardKind::ALL
-        .into_iter()
+pub fn find(name: &str) -> Result<Topic, Error> {
+    let known = || Topic::all().map(Topic::name);
+    Topic::all()
         .find(|k| k.name() == name)
         .ok_or_else(|| Error::UnknownHazard {
             name: name.into(),
@@ -44,7 +77,7 @@ pub fn find(name: &str) -> Result<HazardKind, Error> {
 /// All hazards, a line each.
 pub fn list() -> String {
     let mut text = String::new();
-    for kind in HazardKind::ALL {
+    for kind in Topic::all() {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{:<20}{}", kind.name(), texts::of(kind).summary);
     }
@@ -52,7 +85,7 @@ pub fn list() -> String {
 }
 
 /// The explanation of one hazard.
-pub fn text(kind: HazardKind) -> String {
+pub fn text(kind: Topic) -> String {
     let e = texts::of(kind);
     let mut text = format!("{}: {}\n", kind.name(), e.summary);
     for (title, body) in [
@@ -105,19 +138,19 @@ mod tests {
 
     #[test]
     fn every_hazard_is_explained() {
-        for kind in HazardKind::ALL {
+        for kind in Topic::all() {
             assert_eq!(find(kind.name()).unwrap(), kind);
             let text = text(kind);
             assert!(text.lines().count() > 12, "{text}");
             assert!(text.lines().all(|l| l.len() <= 100), "{text}");
         }
-        assert_eq!(list().lines().count(), HazardKind::ALL.len());
+        assert_eq!(list().lines().count(), Topic::all().count());
     }
 
     #[test]
     fn commands_that_reproduce_are_valid() {
         use clap::Parser as _;
-        for kind in HazardKind::ALL {
+        for kind in Topic::all() {
             let Some(command) = texts::of(kind).reproduce else {
                 continue;
             };

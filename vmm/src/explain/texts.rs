@@ -3,10 +3,15 @@
 
 use staleline_devices::coherency::hazard::HazardKind;
 
-use super::Explanation;
+use super::{Explanation, Topic};
 
 /// The explanation of a kind.
-pub fn of(kind: HazardKind) -> Explanation {
+pub fn of(topic: Topic) -> Explanation {
+    let kind = match topic {
+        Topic::Hazard(kind) => kind,
+        Topic::CorruptData => return CORRUPT_DATA,
+        Topic::StaleCopy => return STALE_COPY,
+    };
     match kind {
         HazardKind::MissingClean => MISSING_CLEAN,
         HazardKind::MissingInvalidate => MISSING_INVALIDATE,
@@ -143,5 +148,37 @@ data. What a snooping device does in between goes through the cache just the sam
     fix: "
 Wait for the end of the transfer: dma_fence_wait(), DMA_BUF_IOCTL_EXPORT_SYNC_FILE and poll(), or the
 driver's completion. Then sync for the CPU, then touch.",
+    reproduce: None,
+};
+
+const CORRUPT_DATA: Explanation = Explanation {
+    summary: "an end of the data path received other bytes than were sent",
+    mechanism: "
+Every frame carries a pattern from which each end can tell, byte by byte, what it must receive. An
+end compared what it got and found a difference. That is not judged from the cache's rules: it is
+what an application would have seen.",
+    cause: "
+- One of the hazards of the same run, which are told first: their wrong bytes are these.
+- Without a hazard in the run, data went wrong in another way: a frame was taken twice, or late, or
+  from the wrong buffer, or was not moved at all.",
+    fix: "
+Repair the hazards first, those that manifested before those that are latent. If there are none,
+look at the order of queue and dequeue in the program and at the driver's lengths and offsets.",
+    reproduce: Some("staleline run iio-capture-nosync --cache lazy"),
+};
+
+const STALE_COPY: Explanation = Explanation {
+    summary: "the kernel copied a whole page, and with it bytes that nobody has asked for",
+    mechanism: "
+A device that does not snoop wrote memory that nobody synced for the CPU. Later the kernel copied
+the page as a whole (migration, compaction, copy on write), from a cache that may still hold the
+old bytes. If nobody reads these bytes of the copy, nothing has gone wrong: it is told, and does not
+fail the run.",
+    cause: "
+- A buffer was unmapped with DMA_ATTR_SKIP_CPU_SYNC, or only in part synced, because the driver does
+  not want the rest; its page was freed, and its next owner wrote to some of it only.",
+    fix: "
+Nothing has to be done as long as nobody reads the rest. To be rid of it, unmap with a sync for the
+CPU before the page is freed.",
     reproduce: None,
 };

@@ -106,7 +106,7 @@ pub fn table(results: &[CellResult]) -> String {
 }
 
 fn hazards(result: &RunResult) -> String {
-    let mut kinds: Vec<_> = result.diagnostics.iter().map(|d| d.kind.name()).collect();
+    let mut kinds: Vec<_> = result.errors().map(|d| d.kind.name()).collect();
     kinds.sort_unstable();
     kinds.dedup();
     match kinds.is_empty() {

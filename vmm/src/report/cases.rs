@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A run as test cases, which is how CI systems see it.
 
-use crate::result::{RunResult, Verdict};
+use crate::result::{Class, RunResult, Verdict};
 use crate::run::kernel_log::is_lock_report;
 
 /// How a test case ended.
@@ -45,7 +45,7 @@ impl Case {
 /// guest's kernel checks that and has something to report.
 pub fn of(result: &RunResult) -> Vec<Case> {
     let mut cases = vec![boot(result), data(result)];
-    if result.diagnostics.is_empty() {
+    if result.errors().next().is_none() {
         let status = match result.verdict {
             Verdict::InfraError => Status::Skipped,
             Verdict::Pass | Verdict::Fail => Status::Passed,
@@ -57,8 +57,12 @@ pub fn of(result: &RunResult) -> Vec<Case> {
         cases.push(Case::new("coherency", status, why));
     }
     for diagnostic in &result.diagnostics {
-        let mut case = Case::new("coherency", Status::Failed, Vec::new());
-        case.kind = diagnostic.kind.name().into();
+        let (status, kind) = match diagnostic.class {
+            Class::Error => (Status::Failed, diagnostic.kind.name()),
+            Class::StaleCopy => (Status::Passed, crate::explain::STALE_COPY),
+        };
+        let mut case = Case::new("coherency", status, Vec::new());
+        case.kind = kind.into();
         if let Some(finding) = result.hazards.get(diagnostic.shown) {
             case.name = unique(
                 &cases,
@@ -110,7 +114,7 @@ fn boot(result: &RunResult) -> Case {
         .map(|t| format!("guest test {} failed: {}", t.number, t.name))
         .collect();
     // A guest test that fails because of what was found is told there.
-    let told = !result.diagnostics.is_empty() || result.data.corrupt_bytes > 0;
+    let told = result.errors().next().is_some() || result.data.corrupt_bytes > 0;
     if failed.is_empty() || told || result.verdict == Verdict::InfraError {
         Case::new("boot", Status::Passed, Vec::new())
     } else {

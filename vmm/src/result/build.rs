@@ -291,7 +291,12 @@ impl Lookup<'_> {
             reader: self.party(hazard.reader, hazard),
             master: self.master_of(hazard),
             transfer: hazard.transfer.0,
-            missing: advice::missing(hazard.kind, hazard.why).into(),
+            missing: advice::missing(
+                hazard.kind,
+                hazard.why,
+                matches!(hazard.writer, Actor::Device { .. }),
+            )
+            .into(),
             cached_by: self.guest.access(hazard.cached_by, &[hazard.cached_at]),
             last_maintenance: hazard.last_maintenance.and_then(|l| self.maintenance(l)),
             why: hazard.why,

@@ -131,6 +131,16 @@ fn unordered(f: &Facts) -> Decision {
         return None;
     }
     let master = &f.master;
+    if f.writer.is_device() {
+        return says(
+            "put dma_rmb() or rmb() between the load of the event or the status and the loads of \
+             what it tells of",
+            [format!(
+                "the CPU learned from memory that {master} was done, and no barrier for loads came \
+                 before it read the data"
+            )],
+        );
+    }
     match f.told_by {
         ToldBy::Doorbell => says(
             "ring the doorbell with writel(), not writel_relaxed(), or put dma_wmb() or wmb() \

@@ -6,7 +6,9 @@ use staleline_devices::coherency::hazard::{HazardKind, Why};
 use super::{Facts, Role};
 
 /// What is missing, in words.
-pub fn missing(kind: HazardKind, why: Why) -> &'static str {
+///
+/// `by_device`: a device wrote the data.
+pub fn missing(kind: HazardKind, why: Why, by_device: bool) -> &'static str {
     match (kind, why) {
         (HazardKind::MissingClean, Why::Late) => {
             "clean (dc cvac/civac) between the write and the moment the device was told to go: it \
@@ -34,6 +36,10 @@ pub fn missing(kind: HazardKind, why: Why) -> &'static str {
         }
         (HazardKind::DiscardedWrite, _) => {
             "clean (dc cvac/civac) of these lines before the invalidate"
+        }
+        (HazardKind::MissingBarrier, Why::Unordered) if by_device => {
+            "barrier for loads (dmb oshld or stronger) between the load that told of the data and the \
+             load of the data"
         }
         (HazardKind::MissingBarrier, Why::Unordered) => {
             "barrier for stores (dmb oshst or stronger) between the store and what told the device \
