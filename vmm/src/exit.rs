@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Everything asked for was done, and no incoherency was found.
 pub const PASS: u8 = 0;
-/// A hazard, corrupt data, a report of the guest kernel on its locking, a failed guest test, an
+/// A hazard, corrupt data, a report of the guest kernel on itself, a failed guest test, an
 /// unexpected cell of a matrix, a replay that differs, or a complaint about a patch.
 pub const FAIL: u8 = 1;
 /// The command line, a scenario or another configuration file is wrong; nothing slow was started.
@@ -94,8 +94,8 @@ pub enum Error {
         /// The way out.
         help: String,
     },
-    /// No such hazard.
-    #[error("there is no hazard `{name}`")]
+    /// No such kind of finding.
+    #[error("there is no kind of finding `{name}`")]
     UnknownHazard {
         /// What was asked for.
         name: String,
@@ -203,7 +203,7 @@ impl Error {
                 suggestion, known, ..
             } => with_suggestion(
                 suggestion.as_deref(),
-                &format!("hazards: {}", known.join(", ")),
+                &format!("kinds: {}", known.join(", ")),
             ),
             Error::UnknownKernel { help, .. } | Error::NotBuilt { help, .. } => help.clone(),
             Error::Output { .. } => "choose another directory with --out DIR".into(),

@@ -53,7 +53,9 @@ fn run(args: &RunArgs) -> Result<u8, Error> {
         let mut reporters = files(&dir)?;
         let out = anstream::stdout();
         match args.format {
-            RunFormat::Human => reporters.add("stdout", human::Human::laid_out(out, Layout::of_stdout())),
+            RunFormat::Human => {
+                reporters.add("stdout", human::Human::laid_out(out, Layout::of_stdout()))
+            }
             RunFormat::Json => reporters.add("stdout", json::Final(out)),
             RunFormat::Ktap => reporters.add("stdout", ktap::Ktap(out)),
         }

@@ -24,7 +24,7 @@ use crate::run::spec::{DEFAULT_KERNEL, EngineKind, RunSpec};
 #[command(
     name = "staleline",
     version,
-    after_help = "Exit codes: 0 pass; 1 hazard, corrupt data, complaint, or not as expected; 2 usage \
+    after_help = "Exit codes: 0 pass; 1 hazard, corrupt data, kernel report, complaint, or not as expected; 2 usage \
                   or configuration; 3 infrastructure.\nSTALELINE_LOG=debug logs to stderr."
 )]
 pub struct Cli {
@@ -48,9 +48,9 @@ pub enum Command {
     },
     /// Do an earlier run again and compare its hash.
     Replay(ReplayArgs),
-    /// Say what a hazard means and how to fix it.
+    /// Say what a kind of finding means and how to fix it.
     Explain {
-        /// Name of the hazard; all are listed without.
+        /// Name of the kind; all are listed without.
         hazard: Option<String>,
     },
     /// Say what is missing on this machine, and the command that installs it.
@@ -101,8 +101,8 @@ const SET_HELP: &str = "Change a setting; may be repeated. KEY is a dotted key o
 pub struct RunArgs {
     /// Name of a built-in scenario, or a TOML file.
     pub scenario: String,
-    /// Patch stack, with +CONFIG for each additional configuration, or path of an Image or a kernel
-    /// build directory.
+    /// Patch stack, with ~MUTANT for a mutant on top of it and +CONFIG for each additional
+    /// configuration, or path of an Image or a kernel build directory.
     #[arg(long, default_value = DEFAULT_KERNEL, value_name = "NAME|PATH")]
     pub kernel: String,
     /// What runs the guest.
@@ -188,7 +188,8 @@ pub struct KernelArgs {
 pub enum KernelCommand {
     /// Build a kernel, or find it built: prints name, release, hash, and where its Image is.
     Build {
-        /// Patch stack; STACK+CONFIG is short for --stack STACK --config CONFIG.
+        /// Patch stack, or STACK~MUTANT for one with a mutant on top (guest-kernel/mutants);
+        /// STACK+CONFIG is short for --stack STACK --config CONFIG.
         #[arg(long, value_name = "NAME", default_value = DEFAULT_KERNEL)]
         stack: String,
         /// Configuration and source.

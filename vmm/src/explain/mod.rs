@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! What each hazard means and how to fix it.
+//! What each kind of finding means and how to fix it.
 
 mod texts;
 
@@ -9,6 +9,38 @@ use staleline_devices::coherency::hazard::HazardKind;
 
 use crate::exit::Error;
 use crate::names;
+use crate::run::kernel_log::KERNEL_REPORT;
+
+/// A kind of finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A hazard.
+    Hazard(HazardKind),
+    /// A report of the guest's kernel on itself.
+    KernelReport,
+    /// [`CORRUPT_DATA`].
+    CorruptData,
+    /// [`STALE_COPY`].
+    StaleCopy,
+}
+
+impl Kind {
+    /// All.
+    pub fn all() -> impl Iterator<Item = Kind> {
+        let hazards = HazardKind::ALL.into_iter().map(Kind::Hazard);
+        hazards.chain([Kind::KernelReport, Kind::CorruptData, Kind::StaleCopy])
+    }
+
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Hazard(kind) => kind.name(),
+            Kind::KernelReport => KERNEL_REPORT,
+            Kind::CorruptData => CORRUPT_DATA,
+            Kind::StaleCopy => STALE_COPY,
+        }
+    }
+}
 
 /// An explanation.
 #[derive(Debug, Clone, Copy)]
@@ -31,41 +63,13 @@ pub const CORRUPT_DATA: &str = "corrupt-data";
 /// Stale bytes that only copies of whole pages read, likewise.
 pub const STALE_COPY: &str = "stale-copy";
 
-/// What can be explained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Topic {
-    /// A rule of the sanitizer.
-    Hazard(HazardKind),
-    /// [`CORRUPT_DATA`].
-    CorruptData,
-    /// [`STALE_COPY`].
-    StaleCopy,
-}
-
-impl Topic {
-    /// All of them.
-    pub fn all() -> impl Iterator<Item = Topic> {
-        let others = [Topic::CorruptData, Topic::StaleCopy];
-        HazardKind::ALL.into_iter().map(Topic::Hazard).chain(others)
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Topic::Hazard(kind) => kind.name(),
-            Topic::CorruptData => CORRUPT_DATA,
-            Topic::StaleCopy => STALE_COPY,
-        }
-    }
-}
-
-/// The topic of that name.
+/// The kind of that name.
 ///
 /// # Errors
 /// [`Error::UnknownHazard`].
-pub fn find(name: &str) -> Result<Topic, Error> {
-    let known = || Topic::all().map(Topic::name);
-    Topic::all()
+pub fn find(name: &str) -> Result<Kind, Error> {
+    let known = || Kind::all().map(Kind::name);
+    Kind::all()
         .find(|k| k.name() == name)
         .ok_or_else(|| Error::UnknownHazard {
             name: name.into(),
@@ -74,18 +78,18 @@ pub fn find(name: &str) -> Result<Topic, Error> {
         })
 }
 
-/// All hazards, a line each.
+/// All kinds, a line each.
 pub fn list() -> String {
     let mut text = String::new();
-    for kind in Topic::all() {
+    for kind in Kind::all() {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{:<20}{}", kind.name(), texts::of(kind).summary);
     }
     text
 }
 
-/// The explanation of one hazard.
-pub fn text(kind: Topic) -> String {
+/// The explanation of one kind.
+pub fn text(kind: Kind) -> String {
     let e = texts::of(kind);
     let mut text = format!("{}: {}\n", kind.name(), e.summary);
     for (title, body) in [
@@ -137,20 +141,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_hazard_is_explained() {
-        for kind in Topic::all() {
+    fn every_kind_is_explained() {
+        for kind in Kind::all() {
             assert_eq!(find(kind.name()).unwrap(), kind);
             let text = text(kind);
             assert!(text.lines().count() > 12, "{text}");
             assert!(text.lines().all(|l| l.len() <= 100), "{text}");
         }
-        assert_eq!(list().lines().count(), Topic::all().count());
+        assert_eq!(list().lines().count(), Kind::all().count());
     }
 
     #[test]
     fn commands_that_reproduce_are_valid() {
         use clap::Parser as _;
-        for kind in Topic::all() {
+        for kind in Kind::all() {
             let Some(command) = texts::of(kind).reproduce else {
                 continue;
             };

@@ -3,15 +3,19 @@
 
 use staleline_devices::coherency::hazard::HazardKind;
 
-use super::{Explanation, Topic};
+use super::{Explanation, Kind};
 
 /// The explanation of a kind.
-pub fn of(topic: Topic) -> Explanation {
-    let kind = match topic {
-        Topic::Hazard(kind) => kind,
-        Topic::CorruptData => return CORRUPT_DATA,
-        Topic::StaleCopy => return STALE_COPY,
-    };
+pub fn of(kind: Kind) -> Explanation {
+    match kind {
+        Kind::Hazard(kind) => of_hazard(kind),
+        Kind::KernelReport => KERNEL_REPORT,
+        Kind::CorruptData => CORRUPT_DATA,
+        Kind::StaleCopy => STALE_COPY,
+    }
+}
+
+fn of_hazard(kind: HazardKind) -> Explanation {
     match kind {
         HazardKind::MissingClean => MISSING_CLEAN,
         HazardKind::MissingInvalidate => MISSING_INVALIDATE,
@@ -180,5 +184,28 @@ fail the run.",
     fix: "
 Nothing has to be done as long as nobody reads the rest. To be rid of it, unmap with a sync for the
 CPU before the page is freed.",
+    reproduce: None,
+};
+
+const KERNEL_REPORT: Explanation = Explanation {
+    summary: "the guest's kernel reports an error of its own",
+    mechanism: "
+The kernel under test printed an oops, a BUG or a WARN, or one of its checkers found something: a hung
+task, a CPU that is stuck, KASAN or UBSAN, lockdep and might_sleep(), RCU, the checks of the DMA API.
+Such a run fails, whatever became of its data. An oops stops the guest at once (oops=panic): what the
+run would have shown after it, nobody knows.",
+    cause: "
+- A pointer that is used before it is set, or after what it points to is gone: a mapping of another
+  device, a DMABUF that was detached.
+- A lock is taken, or memory is allocated, where the kernel must not sleep: in an interrupt, or between
+  dma_fence_begin_signalling() and dma_fence_end_signalling().
+- Memory is unmapped with another size, direction or function than it was mapped with.",
+    fix: "
+Follow the call chain, innermost function first; result.json has the whole text. lockdep, the checks of
+atomic context and DMABUF_DEBUG are in kernels built with --config lockdep.
+A report that is known and harmless can be allowed by a part of its headline:
+- in the scenario: [guest] allow-reports = [\"drivers/foo/bar.c\"];
+- on the command line: --set 'guest.allow-reports=[\"drivers/foo/bar.c\"]'.
+It is then told as a warning. Other kernels than ours may need that; ours are silent.",
     reproduce: None,
 };

@@ -34,7 +34,7 @@ pub enum KernelError {
          at most 40, starting with a letter or digit"
     )]
     BadName {
-        /// `stack` or `configuration`.
+        /// `stack`, `mutant` or `configuration`.
         what: &'static str,
         /// The name.
         name: String,
@@ -48,6 +48,26 @@ pub enum KernelError {
         dir: PathBuf,
         /// Those that exist, comma-separated.
         known: String,
+    },
+    /// There is no such mutant.
+    #[error("no mutant `{name}` in {dir}; there are: {known}")]
+    UnknownMutant {
+        /// The name asked for.
+        name: String,
+        /// Where mutants are.
+        dir: PathBuf,
+        /// Those that exist, comma-separated.
+        known: String,
+    },
+    /// A mutant that is asked for on top of another stack than its own.
+    #[error("mutant `{mutant}` is for stack `{base}`, not for `{stack}`: name it {base}~{mutant}")]
+    OtherBase {
+        /// Its name.
+        mutant: String,
+        /// The stack asked for.
+        stack: String,
+        /// Its own.
+        base: String,
     },
     /// There is no such configuration fragment.
     #[error("no configuration `{name}` in {dir}; there are: {known}")]
@@ -170,6 +190,8 @@ impl KernelError {
             Self::NoGuestKernel { .. }
             | Self::BadName { .. }
             | Self::UnknownStack { .. }
+            | Self::UnknownMutant { .. }
+            | Self::OtherBase { .. }
             | Self::UnknownConfig { .. }
             | Self::RepeatedConfig { .. }
             | Self::NoPatches { .. }

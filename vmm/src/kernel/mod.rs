@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! Guest kernels: a source tree, a configuration and an ordered stack of patches,
-//! built once and kept by content.
+//! Guest kernels: a source tree, a configuration and an ordered stack of patches, with or without a
+//! mutant on top, built once and kept by content.
 //!
 //! [`KernelBuilder::build`] returns a [`Kernel`] from the cache, in milliseconds, if
 //! nothing that goes into it has changed, and builds it otherwise. What goes in: the
@@ -25,6 +25,7 @@ mod compile;
 mod digest;
 mod error;
 mod manifest;
+mod mutant;
 mod progress;
 mod source;
 mod stack;
@@ -40,6 +41,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::check::{Checker, Complaint, Level, PatchCheck, StackCheck};
 pub use self::error::{ErrorKind, KernelError};
+pub use self::mutant::{About, Mutant, Show};
 pub use self::progress::{Progress, Silent, for_stderr};
 pub use self::stack::{Patch, Stack};
 pub use self::tools::PERL_MODULES;
@@ -63,6 +65,8 @@ const BASE_CONFIG: &str = "staleline";
 pub struct KernelRequest {
     /// Name of a patch stack: a directory in `guest-kernel/stacks`.
     pub stack: String,
+    /// Name of a mutant that goes on top of it: a directory in `guest-kernel/mutants`.
+    pub mutant: Option<String>,
     /// A kernel source tree, or an archive of one; `None` for the distribution's
     /// `/usr/src/linux-source-6.12.tar.xz`.
     pub source: Option<PathBuf>,
@@ -77,6 +81,7 @@ impl Default for KernelRequest {
     fn default() -> Self {
         Self {
             stack: BASE_STACK.to_owned(),
+            mutant: None,
             source: None,
             configs: Vec::new(),
             jobs: None,
@@ -85,14 +90,21 @@ impl Default for KernelRequest {
 }
 
 impl KernelRequest {
-    /// The kernel of that name: a stack's, and `+<config>` for each additional
-    /// configuration, e.g. `begin-end-access+lockdep`. Whether there are such is not looked at.
+    /// The kernel of that name: a stack's, `~<mutant>` for a mutant on top of it, and `+<config>`
+    /// for each additional configuration, e.g. `begin-end-access+lockdep`, `base~weak-dsb-ish`.
+    /// Whether there are such is not looked at.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        let mut parts = name.split('+').map(str::to_owned);
+        let mut parts = name.split('+');
+        let patches = parts.next().unwrap_or_default();
+        let (stack, mutant) = match patches.split_once('~') {
+            Some((stack, mutant)) => (stack, Some(mutant.to_owned())),
+            None => (patches, None),
+        };
         Self {
-            stack: parts.next().unwrap_or_default(),
-            configs: parts.collect(),
+            stack: stack.to_owned(),
+            mutant,
+            configs: parts.map(str::to_owned).collect(),
             ..Self::default()
         }
     }
@@ -100,17 +112,19 @@ impl KernelRequest {
     /// The kernel's name, as [`named`](Self::named) takes it.
     #[must_use]
     pub fn name(&self) -> String {
-        let configs = self.configs.iter();
-        configs.fold(self.stack.clone(), |name, config| {
-            format!("{name}+{config}")
-        })
+        let mutant = self.mutant.iter().map(|mutant| format!("~{mutant}"));
+        let configs = self.configs.iter().map(|config| format!("+{config}"));
+        mutant
+            .chain(configs)
+            .fold(self.stack.clone(), |name, part| name + &part)
     }
 }
 
 /// A finished kernel in the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
-    /// The stack's name, followed by `+<config>` for each additional configuration.
+    /// The stack's name, followed by `~<mutant>` if there is one on top of it, and by `+<config>`
+    /// for each additional configuration.
     pub name: String,
     /// The release as the kernel itself reports it, e.g. `6.12.117-begin-end-access`.
     pub version: String,
@@ -273,7 +287,7 @@ impl KernelBuilder {
         request: &KernelRequest,
         progress: &mut dyn Progress,
     ) -> Result<Plan, KernelError> {
-        let stack = Stack::load(&self.guest_kernel.join("stacks"), &request.stack)?;
+        let stack = self.patches(request)?;
         let config = self.load_config(&request.configs)?;
         let toolchain = self.tools.toolchain()?;
         let path = request.source.as_deref().unwrap_or(&self.default_source);
@@ -281,12 +295,36 @@ impl KernelBuilder {
         Ok(Plan::new(request.name(), stack, config, toolchain, source))
     }
 
-    /// Whether there are the request's stack and configurations; quick.
+    /// The request's stack, with its mutant's patches on top.
+    fn patches(&self, request: &KernelRequest) -> Result<Stack, KernelError> {
+        let mut stack = Stack::load(&self.guest_kernel.join("stacks"), &request.stack)?;
+        if let Some(name) = &request.mutant {
+            Mutant::load(&self.mutants_dir(), name)?.apply_to(&mut stack)?;
+        }
+        Ok(stack)
+    }
+
+    fn mutants_dir(&self) -> PathBuf {
+        self.guest_kernel.join("mutants")
+    }
+
+    /// The mutants there are, ordered by name.
+    ///
+    /// # Errors
+    /// When one is malformed or cannot be read.
+    pub fn mutants(&self) -> Result<Vec<Mutant>, KernelError> {
+        match self.mutants_dir() {
+            dir if dir.is_dir() => Mutant::load_all(&dir),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether there are the request's stack, mutant and configurations; quick.
     ///
     /// # Errors
     /// If not.
     pub fn require(&self, request: &KernelRequest) -> Result<(), KernelError> {
-        Stack::load(&self.guest_kernel.join("stacks"), &request.stack)?;
+        self.patches(request)?;
         self.load_config(&request.configs).map(drop)
     }
 

@@ -14,6 +14,7 @@ use crate::board::settings::CachePolicy;
 use crate::exit::Error;
 use crate::names;
 use crate::result::{RunResult, Verdict};
+use crate::run::kernel_log::KERNEL_REPORT;
 use crate::run::spec::{DEFAULT_KERNEL, EngineKind, RunSpec};
 use crate::scenario::{Scenario, read_config};
 
@@ -109,6 +110,12 @@ impl Cell {
                 "expected {want}, got {}{colon}{why}",
                 result.verdict.name()
             ));
+        }
+        // Who expects hazards does not expect the kernel to crash over them.
+        if let Some(report) = result.guest.complaints().next()
+            && !self.hazards.is_empty()
+        {
+            return Some(format!("unexpected {KERNEL_REPORT}: {}", report.headline));
         }
         let shown = |kind: &&HazardKind| result.errors().any(|d| d.kind == **kind);
         let absent: Vec<_> = self.hazards.iter().filter(|k| !shown(k)).collect();

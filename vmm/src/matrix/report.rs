@@ -13,6 +13,7 @@ use crate::names;
 use crate::report::cases::{Case, Status};
 use crate::report::{junit, ktap};
 use crate::result::{RunResult, Verdict};
+use crate::run::kernel_log::KERNEL_REPORT;
 
 /// The exit code of a matrix: infrastructure trouble anywhere, else anything unexpected.
 pub fn exit_code(results: &[CellResult]) -> u8 {
@@ -107,6 +108,7 @@ pub fn table(results: &[CellResult]) -> String {
 
 fn hazards(result: &RunResult) -> String {
     let mut kinds: Vec<_> = result.errors().map(|d| d.kind.name()).collect();
+    kinds.extend(result.guest.complaints().map(|_| KERNEL_REPORT));
     kinds.sort_unstable();
     kinds.dedup();
     match kinds.is_empty() {

@@ -143,6 +143,29 @@ fn the_wrong_hazard_is_not_what_was_expected() {
 }
 
 #[test]
+fn a_crash_is_not_the_hazard_that_was_expected() {
+    let backend = FakeBackend::new(|a, e, text| {
+        if a.spec.scenario.name.ends_with("nosync") {
+            let domain = &mut e.report.as_mut().unwrap().domain;
+            domain.hazards.push(fake::stale_read(1, true));
+            text.push_str("[    1.5] BUG: Bad page state in process agent\n");
+        }
+    });
+    let results = run(TWO_GROUPS, &backend, 2);
+    assert_eq!(report::exit_code(&results), FAIL);
+    let why = results[7].unexpected.as_ref().unwrap();
+    assert!(why.contains("kernel-report: BUG: Bad page state"), "{why}");
+    let table = report::table(&results);
+    assert!(
+        table.contains("kernel-report missing-invalidate"),
+        "{table}"
+    );
+    // Who expects no more than a failure has got one.
+    let text = TWO_GROUPS.replace("hazards = [\"missing-invalidate\"]", "");
+    assert_eq!(report::exit_code(&run(&text, &backend, 2)), PASS);
+}
+
+#[test]
 fn infrastructure_errors_are_never_expected() {
     for expect in ["pass", "fail", "any"] {
         let text = format!("schema = 1\n[[group]]\nscenarios = [\"boot\"]\nexpect = \"{expect}\"");

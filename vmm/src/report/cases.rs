@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A run as test cases, which is how CI systems see it.
 
-use crate::result::{Class, RunResult, Verdict};
-use crate::run::kernel_log::is_lock_report;
+use crate::names;
+use crate::result::{Class, RunResult, Verdict, verdict};
+use crate::run::backend::GuestEnd;
+use crate::run::kernel_log::KERNEL_REPORT;
 
 /// How a test case ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,18 +43,19 @@ impl Case {
     }
 }
 
-/// The cases of a run: `boot`, `data`, `coherency` or one for each diagnostic, and `locking` if the
-/// guest's kernel checks that and has something to report.
+/// The cases of a run: `boot`, `data`, `coherency` or one for each diagnostic, and one for each
+/// report of the guest's kernel on itself.
 pub fn of(result: &RunResult) -> Vec<Case> {
     let mut cases = vec![boot(result), data(result)];
     if result.errors().next().is_none() {
-        let status = match result.verdict {
-            Verdict::InfraError => Status::Skipped,
-            Verdict::Pass | Verdict::Fail => Status::Passed,
+        let case = match result.verdict {
+            Verdict::InfraError => Err("the run does not say anything"),
+            Verdict::Fail if !ran_to_its_end(result) => Err("the guest did not run to its end"),
+            Verdict::Pass | Verdict::Fail => Ok(()),
         };
-        let why = match status {
-            Status::Skipped => vec!["the run does not say anything".into()],
-            _ => Vec::new(),
+        let (status, why) = match case {
+            Ok(()) => (Status::Passed, Vec::new()),
+            Err(why) => (Status::Skipped, vec![why.into()]),
         };
         cases.push(Case::new("coherency", status, why));
     }
@@ -77,10 +80,13 @@ pub fn of(result: &RunResult) -> Vec<Case> {
         }
         cases.push(case);
     }
-    let reports = result.guest.warnings.iter().filter(|w| is_lock_report(w));
-    let reports: Vec<String> = reports.cloned().collect();
-    if !reports.is_empty() {
-        cases.push(Case::new("locking", Status::Failed, reports));
+    for report in result.guest.complaints() {
+        let name = format!("{KERNEL_REPORT} {}", names::name(&report.class));
+        let text = super::human::plain_report(report, &result.replay);
+        let text = text.lines().map(str::to_owned).collect();
+        let mut case = Case::new(&unique(&cases, name), Status::Failed, text);
+        case.kind = KERNEL_REPORT.into();
+        cases.push(case);
     }
     cases
 }
@@ -97,6 +103,11 @@ fn unique(cases: &[Case], name: String) -> String {
         .unwrap_or(name)
 }
 
+/// Whether the guest said itself that it was done.
+fn ran_to_its_end(result: &RunResult) -> bool {
+    result.guest.end == Some(GuestEnd::PoweredOff)
+}
+
 /// Whether an infrastructure error belongs to the boot, not to the data path.
 fn broke_at_boot(result: &RunResult) -> bool {
     !result.guest.booted || result.data.planned == 0
@@ -106,6 +117,9 @@ fn boot(result: &RunResult) -> Case {
     if result.verdict == Verdict::InfraError && broke_at_boot(result) {
         return Case::new("boot", Status::Error, result.reasons.clone());
     }
+    if !result.guest.booted {
+        return Case::new("boot", Status::Failed, result.reasons.clone());
+    }
     let failed: Vec<String> = result
         .guest
         .tests
@@ -114,7 +128,7 @@ fn boot(result: &RunResult) -> Case {
         .map(|t| format!("guest test {} failed: {}", t.number, t.name))
         .collect();
     // A guest test that fails because of what was found is told there.
-    let told = result.errors().next().is_some() || result.data.corrupt_bytes > 0;
+    let told = !verdict::evidence(result).is_empty();
     if failed.is_empty() || told || result.verdict == Verdict::InfraError {
         Case::new("boot", Status::Passed, Vec::new())
     } else {

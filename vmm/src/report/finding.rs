@@ -2,14 +2,14 @@
 //! A diagnostic for people, in the manner of a compiler: what is wrong, what is missing and what to
 //! do first; then what the memory is, and the history of the line.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::cpu::CacheOp;
 use staleline_devices::dma::{Direction, ToldBy};
 
-use super::layout::{COLUMN, Layout};
+use super::layout::{Body, LABEL, Layout, REPLAY};
 use crate::result::advice::mnemonic;
 use crate::result::history::{Event, Step};
 use crate::result::{Buffer, Class, Diagnostic, HazardEntry, Party, TransferRef};
@@ -17,36 +17,12 @@ use crate::symbols::{ChainLine, Place};
 
 pub(super) const ERROR: Style = AnsiColor::Red.on_default().bold();
 const NOTE: Style = AnsiColor::Green.on_default().bold();
-const LABEL: Style = AnsiColor::Cyan.on_default();
 const MARK: Style = AnsiColor::Yellow.on_default().bold();
 pub(super) const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 
-/// The line that users copy: it is not broken.
-const REPLAY: &str = "replay";
-
 /// Bytes per cache line.
 const LINE: u64 = 64;
-
-/// Lines of a diagnostic below its headline.
-struct Body {
-    text: String,
-    layout: Layout,
-}
-
-impl Body {
-    fn line(&mut self, label: &str, text: impl fmt::Display) {
-        let mut text = text.to_string();
-        if label != REPLAY {
-            text = self.layout.wrapped(&text, COLUMN);
-        }
-        let continued = format!("\n{:COLUMN$}", "");
-        let text = text.replace('\n', &continued);
-        // Writing to a string cannot fail.
-        let pad = COLUMN.saturating_sub(3 + label.len());
-        let _ = writeln!(self.text, "  {LABEL}{label}{LABEL:#} {:pad$}{text}", "");
-    }
-}
 
 pub(super) fn styled(
     d: &Diagnostic,
@@ -67,10 +43,8 @@ pub(super) fn styled(
     let head = format!("{level}[{name}]");
     let what = layout.wrapped(&format!("{head}: {latent}{}", headline(d, f)), 0);
     let rest = what.strip_prefix(&head).unwrap_or(&what);
-    let mut body = Body {
-        text: format!("{style}{head}{style:#}{BOLD}{rest}{BOLD:#}\n"),
-        layout,
-    };
+    let head = format!("{style}{head}{style:#}{BOLD}{rest}{BOLD:#}\n");
+    let mut body = Body::new(head, layout);
     body.line("missing", &f.missing);
     body.line("help", &d.help);
     for note in &d.notes {

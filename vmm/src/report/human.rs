@@ -7,12 +7,13 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 
 use super::finding::{BOLD, ERROR, count, op_name, styled};
+use super::kernel_report::styled_report;
 use super::layout::Layout;
 use super::{Reporter, RunEvent};
 use crate::explain::CORRUPT_DATA;
 use crate::names;
-use crate::result::{Buffer, Diagnostic, End, HazardEntry, RunResult, Verdict};
-use crate::run::kernel_log::is_lock_report;
+use crate::result::{Buffer, Diagnostic, End, HazardEntry, RunResult, Verdict, verdict};
+use crate::run::kernel_log::KernelReport;
 
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -54,6 +55,13 @@ impl<W: Write> Reporter for Human<W> {
                 let text = styled(diagnostic, finding, buffers, &self.replay, self.layout);
                 writeln!(self.out, "{text}")?;
             }
+            RunEvent::KernelReport { report } => {
+                writeln!(
+                    self.out,
+                    "{}",
+                    styled_report(report, &self.replay, self.layout)
+                )?;
+            }
             RunEvent::Data { data } => {
                 for end in data.ends.iter().filter(|e| e.corrupt > 0) {
                     writeln!(self.out, "{}\n", corrupt(end, self.layout))?;
@@ -74,7 +82,19 @@ pub fn plain(
     buffers: &[Buffer],
     replay: &str,
 ) -> String {
-    anstream::adapter::strip_str(&styled(diagnostic, finding, buffers, replay, Layout::default())).to_string()
+    anstream::adapter::strip_str(&styled(
+        diagnostic,
+        finding,
+        buffers,
+        replay,
+        Layout::default(),
+    ))
+    .to_string()
+}
+
+/// A report of the guest's kernel, without styles.
+pub fn plain_report(report: &KernelReport, replay: &str) -> String {
+    anstream::adapter::strip_str(&styled_report(report, replay, Layout::default())).to_string()
 }
 
 fn corrupt(end: &End, layout: Layout) -> String {
@@ -96,19 +116,18 @@ fn corrupt(end: &End, layout: Layout) -> String {
 
 fn finish(r: &RunResult) -> String {
     let mut text = String::new();
-    // Hazards and corrupt data have had their say.
-    if r.verdict == Verdict::InfraError || (r.errors().next().is_none() && r.data.corrupt_bytes == 0) {
+    // Hazards, corrupt data and the kernel's reports have had their say.
+    let told = verdict::evidence(r).len();
+    if r.verdict == Verdict::InfraError || told == 0 {
         for reason in &r.reasons {
             let _ = writeln!(text, "{ERROR}error{ERROR:#}: {reason}");
         }
     } else {
-        for reason in r.reasons.iter().skip(r.errors().count() + corrupt_ends(r)) {
+        for reason in r.reasons.iter().skip(told) {
             let _ = writeln!(text, "{WARNING}besides{WARNING:#}: {reason}");
         }
     }
-    // Reports on locking are among the reasons.
-    let warnings = r.guest.warnings.iter().filter(|w| !is_lock_report(w));
-    for warning in warnings.take(5) {
+    for warning in r.guest.warnings.iter().take(5) {
         let _ = writeln!(text, "{WARNING}guest{WARNING:#}: {warning}");
     }
     if let Some(d) = &r.drop_maintenance {
@@ -183,8 +202,4 @@ fn finish(r: &RunResult) -> String {
         r.wall_ms % 1000,
     );
     text
-}
-
-fn corrupt_ends(r: &RunResult) -> usize {
-    r.data.ends.iter().filter(|e| e.corrupt > 0).count()
 }

@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! How wide text for people is.
 
+use std::fmt::{self, Write as _};
+
+use anstyle::{AnsiColor, Style};
+
 /// Where the text after a label starts.
 pub(super) const COLUMN: usize = 12;
+
+pub(super) const LABEL: Style = AnsiColor::Cyan.on_default();
+
+/// The line that users copy: it is not broken.
+pub(super) const REPLAY: &str = "replay";
 
 /// Columns of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +53,34 @@ impl Layout {
             .break_words(false)
             .word_splitter(textwrap::WordSplitter::NoHyphenation);
         textwrap::fill(text, options)
+    }
+}
+
+/// Lines of a diagnostic below its headline.
+pub(super) struct Body {
+    pub text: String,
+    pub layout: Layout,
+}
+
+impl Body {
+    pub fn new(headline: String, layout: Layout) -> Self {
+        Body {
+            text: headline,
+            layout,
+        }
+    }
+
+    /// A line with a label, and what it takes below it.
+    pub fn line(&mut self, label: &str, text: impl fmt::Display) {
+        let mut text = text.to_string();
+        if label != REPLAY {
+            text = self.layout.wrapped(&text, COLUMN);
+        }
+        let continued = format!("\n{:COLUMN$}", "");
+        let text = text.replace('\n', &continued);
+        // Writing to a string cannot fail.
+        let pad = COLUMN.saturating_sub(3 + label.len());
+        let _ = writeln!(self.text, "  {LABEL}{label}{LABEL:#} {:pad$}{text}", "");
     }
 }
 

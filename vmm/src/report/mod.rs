@@ -6,6 +6,7 @@ mod finding;
 pub mod human;
 pub mod json;
 pub mod junit;
+mod kernel_report;
 pub mod ktap;
 mod layout;
 
@@ -20,10 +21,12 @@ use crate::board::settings::CachePolicy;
 use crate::exit::Error;
 use crate::result::{Buffer, Data, Diagnostic, HazardEntry, RunResult};
 use crate::run::backend::GuestEnd;
+use crate::run::kernel_log::KernelReport;
 use crate::run::spec::{EngineKind, RunSpec};
 
 /// What happens in a run, in order: one `RunStarted`, any number of `Step`s, at most one
-/// `GuestEnded`, one `Hazard` for each diagnostic, one `Data`, one `Finished`.
+/// `GuestEnded`, one `Hazard` for each diagnostic, one `KernelReport` for each report of the guest's
+/// kernel that is not allowed, one `Data`, one `Finished`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum RunEvent {
@@ -66,6 +69,11 @@ pub enum RunEvent {
         finding: Box<HazardEntry>,
         /// DMABUFs concerned.
         buffers: Vec<Buffer>,
+    },
+    /// The guest's kernel reports an error of its own.
+    KernelReport {
+        /// What it says.
+        report: KernelReport,
     },
     /// What became of the data.
     Data {
@@ -111,6 +119,8 @@ impl RunEvent {
                 });
             }
         }
+        let reports = result.guest.complaints().cloned();
+        events.extend(reports.map(|report| RunEvent::KernelReport { report }));
         events.push(RunEvent::Data {
             data: result.data.clone(),
         });

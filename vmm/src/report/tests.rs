@@ -122,6 +122,46 @@ fn every_kind_reads_well() {
     insta::assert_snapshot!(tell(&every_kind(), &[]).human);
 }
 
+/// What the DMA API says of a device that does no DMA, twice, and the oops that follows.
+fn crash() -> FakeBackend {
+    FakeBackend::new(|_, e, text| {
+        text.truncate(text.find("ok 2 transfer").unwrap());
+        let warning = "------------[ cut here ]------------\n\
+                       WARNING: CPU: 0 PID: 1 at kernel/dma/mapping.c:209 __dma_map_sg_attrs+0x68/0x74\n\
+                       CPU: 0 UID: 0 PID: 1 Comm: init Not tainted 6.12.117 #1\n\
+                       Hardware name: board (DT)\npc : __dma_map_sg_attrs+0x68/0x74\nCall trace:\n \
+                       __dma_map_sg_attrs+0x68/0x74\n dma_buf_map_attachment+0x90/0xa0\n\
+                       ---[ end trace 0000000000000000 ]---\n";
+        let oops = "Unable to handle kernel paging request at virtual address ffffff9800d92d38\n\
+                    Mem abort info:\n  ESR = 0x0000000096000005\n\
+                    Internal error: Oops: 0000000096000005 [#1] SMP\npc : f+0x4/0x8\nCall trace:\n \
+                    axi_dmac_alloc_desc+0x114/0x130\n iio_dma_buffer_enable+0x78/0xa8\n\
+                    ---[ end trace 0000000000000000 ]---\n\
+                    Kernel panic - not syncing: Oops: Fatal exception\n";
+        *text += &format!("{warning}{warning}{oops}");
+        e.end = GuestEnd::Died {
+            what: "it reset itself".into(),
+        };
+    })
+}
+
+#[test]
+fn reports_of_the_kernel_are_diagnostics_and_cases() {
+    let told = tell(&crash(), &[]);
+    insta::assert_snapshot!("crash_human", told.human);
+    insta::assert_snapshot!("crash_ktap", told.ktap);
+    assert!(
+        told.junit.contains(r#"type="kernel-report""#),
+        "{}",
+        told.junit
+    );
+    let reports = told
+        .lines
+        .lines()
+        .filter(|l| l.contains(r#""event":"kernel-report""#));
+    assert_eq!(reports.count(), 2);
+}
+
 #[test]
 fn a_pass_is_one_line() {
     insta::assert_snapshot!(tell(&FakeBackend::good(), &[]).human);

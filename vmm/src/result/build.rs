@@ -78,6 +78,10 @@ pub fn build(
 fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) -> RunResult {
     let scenario = &spec.scenario;
     let plan = scenario.plan();
+    let reports = scenario.guest.marked(&console.kernel_reports);
+    let allowed = reports.iter().filter(|r| r.allowed);
+    let allowed = allowed.map(|r| r.headline.clone());
+    let warnings = console.warnings.iter().cloned().chain(allowed).collect();
     RunResult {
         schema: SCHEMA,
         staleline: env!("CARGO_PKG_VERSION").into(),
@@ -101,7 +105,9 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
             booted: console.started,
             planned: console.planned,
             tests: console.cases.clone(),
-            warnings: console.warnings.clone(),
+            reports,
+            reports_dropped: console.kernel_reports_dropped,
+            warnings,
             console_tail: console.tail.clone(),
         },
         buffers: buffers(&console.reports, &Observations::default()),

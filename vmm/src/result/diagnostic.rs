@@ -141,7 +141,11 @@ pub fn group(
             add(group, hazard, buffers);
         }
     }
-    for ((at, group), shown) in groups.iter_mut().enumerate().zip(representatives(hazards, key)) {
+    for ((at, group), shown) in groups
+        .iter_mut()
+        .enumerate()
+        .zip(representatives(hazards, key))
+    {
         group.shown = shown;
         group.why = hazards.get(shown).map_or(group.why, |h| h.why);
         group.other_readers = other_readers(at, group.shown, entries);

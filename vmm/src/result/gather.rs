@@ -273,7 +273,12 @@ mod tests {
 
     #[test]
     fn the_innermost_reason_of_a_call_is_found() {
-        let names = |chain: &[&str]| chain.iter().map(|n| format!("{n}+0x10")).collect::<Vec<_>>();
+        let names = |chain: &[&str]| {
+            chain
+                .iter()
+                .map(|n| format!("{n}+0x10"))
+                .collect::<Vec<_>>()
+        };
         let ioctl = names(&[
             "arch_sync_dma_for_cpu",
             "dma_direct_sync_sg_for_cpu",

@@ -23,6 +23,7 @@ use staleline_protocol::plan::Exporter;
 use crate::board::settings::CachePolicy;
 use crate::run::backend::{GuestEnd, KernelId};
 use crate::run::console::KtapCase;
+use crate::run::kernel_log::KernelReport;
 use crate::run::spec::EngineKind;
 use crate::symbols::{Hex, Place};
 pub use history::Step;
@@ -36,7 +37,7 @@ pub const SCHEMA: u32 = 1;
 pub enum Verdict {
     /// All data was moved and checked, and nothing was found.
     Pass,
-    /// A hazard, corrupt data, or a failed guest test.
+    /// A hazard, corrupt data, a report of the guest's kernel on itself, or a failed guest test.
     Fail,
     /// The run does not say anything.
     InfraError,
@@ -424,10 +425,25 @@ pub struct Guest {
     pub planned: Option<u32>,
     /// Their results.
     pub tests: Vec<KtapCase>,
-    /// Kernel warnings on the console.
+    /// The kernel's reports on itself, in order; those of the same headline and call trace
+    /// together.
+    #[serde(default)]
+    pub reports: Vec<KernelReport>,
+    /// Such reports beyond those.
+    #[serde(default)]
+    pub reports_dropped: u64,
+    /// First lines of what else of the kernel's messages is worth telling, and of those reports
+    /// that the scenario allows.
     pub warnings: Vec<String>,
     /// The last lines of the console.
     pub console_tail: Vec<String>,
+}
+
+impl Guest {
+    /// The kernel's reports that the scenario does not allow.
+    pub fn complaints(&self) -> impl Iterator<Item = &KernelReport> {
+        self.reports.iter().filter(|r| !r.allowed)
+    }
 }
 
 /// A DMABUF.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What a run proves.
 //!
-//! Evidence of incoherency, or a report of a kernel that checks its own locking, makes it a
-//! failure, whatever else happened. Other kernel warnings are told and not judged: nobody knows
-//! what they are about. Without evidence, anything that kept the run from checking what it set out
-//! to check makes it an infrastructure error, never a failure and never a pass.
+//! Evidence of incoherency, or a report of the guest's kernel on itself that the scenario does not
+//! allow, makes it a failure, whatever else happened: a kernel that crashes under test has failed
+//! it. Without evidence, anything that kept the run from checking what it set out to check makes it
+//! an infrastructure error, never a failure and never a pass.
 
 use staleline_devices::usb::report::UsbHostReport;
 use staleline_protocol::report::Report;
@@ -12,7 +12,7 @@ use staleline_protocol::report::Report;
 use super::{RunResult, Verdict, ends};
 use crate::run::backend::GuestEnd;
 use crate::run::console::Console;
-use crate::run::kernel_log::is_lock_report;
+use crate::run::kernel_log::{KERNEL_REPORT, KernelReport};
 
 /// Judges a result whose other fields are complete; sentences say why.
 pub fn judge(
@@ -40,7 +40,9 @@ pub fn judge(
     (verdict, reasons)
 }
 
-fn evidence(result: &RunResult) -> Vec<String> {
+/// What proves that the software under test is wrong, a sentence each; the first of a failure's
+/// reasons.
+pub fn evidence(result: &RunResult) -> Vec<String> {
     let mut found = Vec::new();
     for d in result.errors() {
         found.push(format!(
@@ -57,13 +59,26 @@ fn evidence(result: &RunResult) -> Vec<String> {
             end.corrupt, end.checked, end.name
         ));
     }
-    let reports = result.guest.warnings.iter().filter(|w| is_lock_report(w));
-    found.extend(
-        reports
-            .take(TOLD)
-            .map(|report| format!("the guest kernel reports on its locking: {report}")),
-    );
+    let reports: Vec<_> = result.guest.complaints().collect();
+    found.extend(reports.iter().take(TOLD).map(|report| complaint(report)));
+    let untold = reports.len().saturating_sub(TOLD) as u64 + result.guest.reports_dropped;
+    if untold > 0 {
+        found.push(format!("{KERNEL_REPORT}: and {untold} more"));
+    }
     found
+}
+
+fn complaint(report: &KernelReport) -> String {
+    let place = match report.function() {
+        "" => String::new(),
+        function => format!(" (in {function})"),
+    };
+    let stopped = if report.fatal {
+        ", and the guest's kernel did not go on"
+    } else {
+        ""
+    };
+    format!("{KERNEL_REPORT}: {}{place}{stopped}", report.headline)
 }
 
 fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Vec<String> {

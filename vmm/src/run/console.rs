@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use staleline_protocol::report::Report;
 
-use super::kernel_log::KernelLog;
+use super::kernel_log::{KernelLog, KernelReport};
 
 /// Bytes of console output that are read; a guest that says more is cut off.
 pub const MAX_BYTES: u64 = 16 << 20;
@@ -49,9 +49,13 @@ pub struct Console {
     pub reports: Vec<Report>,
     /// Report lines that could not be read.
     pub damaged: u64,
-    /// The first line of a kernel panic or oops.
+    /// The kernel's reports on itself, in order.
+    pub kernel_reports: Vec<KernelReport>,
+    /// Such reports beyond those.
+    pub kernel_reports_dropped: u64,
+    /// The first line of a panic that says nothing about the kernel under test.
     pub crash: Option<String>,
-    /// First lines of kernel warnings.
+    /// First lines of what else of the kernel's messages is worth telling.
     pub warnings: Vec<String>,
     /// The last lines.
     pub tail: Vec<String>,
@@ -81,6 +85,9 @@ impl Console {
         for line in text.lines() {
             console.line(line.trim_end_matches('\r'), &mut kernel);
         }
+        kernel.finish();
+        console.kernel_reports = kernel.reports;
+        console.kernel_reports_dropped = kernel.reports_dropped;
         console.crash = kernel.crash;
         console.warnings = kernel.warnings;
         let lines: Vec<&str> = text.lines().collect();
@@ -142,12 +149,19 @@ impl Console {
     }
 }
 
-/// A kernel message without its time stamp.
+/// A kernel message without its time stamp and, with CONFIG_PRINTK_CALLER, its task or CPU.
 fn message(line: &str) -> &str {
-    match line.strip_prefix('[').and_then(|l| l.split_once("] ")) {
-        Some((stamp, text)) if stamp.trim().chars().all(|c| c.is_ascii_digit() || c == '.') => text,
-        _ => line,
-    }
+    let digits = |text: &str| text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let stamped = line.strip_prefix('[').and_then(|l| l.split_once(']'));
+    let Some((_, text)) = stamped.filter(|(stamp, _)| digits(stamp.trim())) else {
+        return line;
+    };
+    let caller = |caller: &str| caller.trim().strip_prefix(['T', 'C']).is_some_and(digits);
+    let text = match text.strip_prefix('[').and_then(|l| l.split_once(']')) {
+        Some((who, text)) if caller(who) => text,
+        _ => text,
+    };
+    text.strip_prefix(' ').unwrap_or(text)
 }
 
 /// Without control characters: the guest shall not write escape sequences to a user's terminal.
@@ -209,13 +223,33 @@ mod tests {
              Bail out! no /dev\n# staleline: {oops\nnot ok 1 a\n",
         );
         assert_eq!(
-            c.crash.as_deref(),
+            c.kernel_reports.last().map(|r| &*r.headline),
             Some("Kernel panic - not syncing: [31mno")
         );
-        assert_eq!(c.warnings.len(), 1);
+        assert_eq!(c.kernel_reports.len(), 2);
         assert_eq!(c.bail.as_deref(), Some("no /dev"));
         assert_eq!(c.damaged, 1);
         assert_eq!(c.failures().count(), 1);
+    }
+
+    #[test]
+    fn the_kernel_is_understood_with_and_without_stamps() {
+        for stamp in [
+            "",
+            "[    1.5] ",
+            "[   12.345678][    T1] ",
+            "[    1.5][   C0] ",
+        ] {
+            let lines = [
+                "WARNING: inconsistent lock state",
+                "Call trace:",
+                " f+0x1/0x2",
+            ];
+            let text = lines.map(|line| format!("{stamp}{line}\r\n")).concat();
+            let c = Console::parse(&text);
+            assert_eq!(c.kernel_reports.len(), 1, "{stamp:?}");
+            assert_eq!(c.kernel_reports[0].chain, ["f+0x1"], "{stamp:?}");
+        }
     }
 
     proptest! {

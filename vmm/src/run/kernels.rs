@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! Kernels by name, as the command line and runs speak of them: `STACK` or
-//! `STACK+CONFIG[+CONFIG...]`.
+//! Kernels by name, as the command line and runs speak of them: `STACK[~MUTANT][+CONFIG...]`.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +15,7 @@ const GUEST_KERNEL: &str = "guest-kernel";
 /// A kernel as `staleline kernel list` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct KernelRow {
-    /// Stack name, and `+CONFIG` for each additional configuration.
+    /// Stack name, `~MUTANT` if there is one on top, and `+CONFIG` for each additional configuration.
     pub name: String,
     /// Release, if it has been built.
     pub version: Option<String>,
@@ -67,16 +66,20 @@ impl Production {
         let built = |request: &KernelRequest| builder.cached(request).ok().flatten();
         let mut rows = Vec::new();
         for stack in stacks {
-            let row = |request: &KernelRequest, kernel| {
-                KernelRow::new(&request.name(), stack.patches.len(), kernel)
+            let row = |request: &KernelRequest, kernel: Option<Kernel>| {
+                let patches = kernel
+                    .as_ref()
+                    .map_or(stack.patches.len(), |k| k.stack.len());
+                KernelRow::new(&request.name(), patches, kernel)
             };
             let plain = KernelRequest::named(&stack.name);
             rows.push(row(&plain, built(&plain)));
-            // With other configurations there are countless kernels: those are shown that exist.
+            // With mutants and other configurations there are countless kernels: those are shown
+            // that exist.
             let mut variants: Vec<_> = in_cache
                 .iter()
                 .map(|kernel| KernelRequest::named(&kernel.name))
-                .filter(|variant| variant.stack == stack.name && !variant.configs.is_empty())
+                .filter(|variant| variant.stack == stack.name && *variant != plain)
                 .collect();
             variants.dedup();
             for variant in variants {
@@ -159,6 +162,11 @@ pub fn request(name: &str, configs: &[String], src: Option<&Path>) -> Result<Ker
             let stacks: Vec<_> = stacks.into_iter().map(|s| s.name).collect();
             unknown("patch stack", name, &stacks)
         }
+        KernelError::UnknownMutant { name, .. } => {
+            let mutants = builder.mutants().unwrap_or_default();
+            let names: Vec<_> = mutants.into_iter().map(|m| m.name).collect();
+            unknown("mutant", name, &names)
+        }
         KernelError::UnknownConfig { name, .. } => unknown(
             "configuration",
             name,
@@ -204,8 +212,9 @@ fn error(name: &str, e: KernelError) -> Error {
         return Error::Kernel(e.into());
     }
     let help = match &e {
-        KernelError::BadName { .. } => "a kernel's name is STACK or STACK+CONFIG[+CONFIG...]",
+        KernelError::BadName { .. } => "a kernel's name is STACK[~MUTANT][+CONFIG...]",
         KernelError::RepeatedConfig { .. } => "name it once",
+        KernelError::OtherBase { .. } => "a mutant's mutant.toml says which stack it is for",
         _ => "`staleline kernel list` shows the patch stacks",
     };
     Error::UnknownKernel {

@@ -6,7 +6,9 @@ use super::super::fake::{self, FakeBackend};
 use super::super::spec::EngineKind;
 use super::*;
 use crate::engine::chains::TracedAccess;
+use crate::report::cases::Status;
 use crate::result::Verdict;
+use crate::run::kernel_log::ReportClass;
 
 fn run(backend: &FakeBackend, scenario: &str, settings: &[&str]) -> Result<RunResult, Error> {
     carry_out(backend, scenario, settings, false)
@@ -92,27 +94,100 @@ fn evidence_is_a_failure() {
 }
 
 #[test]
-fn a_kernel_that_reports_on_its_locking_fails() {
+fn a_kernel_that_reports_on_itself_fails() {
     let report = "BUG: sleeping function called from invalid context at mm/a.c:1";
     let backend = FakeBackend::new(move |_, _, text| {
         text.push_str(&format!("[    1.5] {report}\n[    1.5] Call trace:\n"));
     });
     let r = run(&backend, "iio-capture", &[]).unwrap();
-    assert_eq!(r.verdict, Verdict::Fail);
-    assert_eq!(r.guest.warnings, [report]);
-    assert!(r.reasons[0].ends_with(report), "{:?}", r.reasons);
+    assert_eq!((r.verdict, r.reasons.len()), (Verdict::Fail, 1));
+    assert_eq!(r.guest.reports[0].class, ReportClass::Locking);
+    assert!(r.reasons[0].contains(report), "{:?}", r.reasons);
     let cases = crate::report::cases::of(&r);
     let last = cases.last().unwrap();
     assert_eq!(
-        (last.name.as_str(), &last.details),
-        ("locking", &r.guest.warnings)
+        (&*last.name, &*last.kind),
+        ("kernel-report locking", "kernel-report")
     );
+    assert!(last.details[0].ends_with(report), "{:?}", last.details);
 
-    // Any other warning is told, and no more.
-    let backend = FakeBackend::new(|_, _, text| text.push_str("[    1.5] WARNING: CPU: 0\n"));
-    let r = run(&backend, "iio-capture", &[]).unwrap();
-    assert_eq!(r.verdict, Verdict::Pass);
-    assert_eq!(r.guest.warnings, ["WARNING: CPU: 0"]);
+    // Known ones can be allowed, by what they say.
+    let allow = |part: &str| format!("guest.allow-reports=[{part:?}]");
+    let r = run(
+        &backend,
+        "iio-capture",
+        &[&allow("invalid context at mm/a.c")],
+    )
+    .unwrap();
+    assert_eq!((r.verdict, &r.reasons[..]), (Verdict::Pass, &[][..]));
+    assert_eq!(r.guest.warnings, [report]);
+    assert!(r.guest.reports[0].allowed);
+    let r = run(
+        &backend,
+        "iio-capture",
+        &[&allow("invalid context at mm/b.c")],
+    )
+    .unwrap();
+    assert_eq!(r.verdict, Verdict::Fail);
+}
+
+/// An oops in the path under test, which stops the guest in the middle of it.
+fn oops(end: GuestEnd) -> FakeBackend {
+    FakeBackend::new(move |_, e, text| {
+        let done = text.find("ok 2 transfer").unwrap();
+        text.truncate(done);
+        text.push_str(
+            "[    1.5] Unable to handle kernel NULL pointer dereference at virtual address 10\r\n\
+             [    1.5] Internal error: Oops: 0000000096000004 [#1] SMP\r\n\
+             [    1.5] pc : frob+0x40/0x90\r\n[    1.5] Call trace:\r\n\
+             [    1.5]  frob+0x40/0x90\r\n[    1.5]  iio_do+0x10/0x20\r\n\
+             [    1.5] ---[ end trace 0000000000000000 ]---\r\n\
+             [    1.5] Kernel panic - not syncing: Oops: Fatal exception\r\n",
+        );
+        e.end = end.clone();
+        if e.end == GuestEnd::TimedOut {
+            e.report = None;
+        }
+    })
+}
+
+#[test]
+fn a_kernel_that_crashes_under_test_fails() {
+    let reset = GuestEnd::Died {
+        what: "it reset itself".into(),
+    };
+    for end in [reset.clone(), GuestEnd::TimedOut] {
+        let r = run(&oops(end), "iio-capture", &[]).unwrap();
+        assert_eq!(r.verdict, Verdict::Fail);
+        assert!(
+            r.reasons[0].starts_with("kernel-report: Unable to handle kernel NULL pointer")
+                && r.reasons[0].contains("frob"),
+            "{:?}",
+            r.reasons
+        );
+        assert!(r.guest.reports[0].fatal);
+        assert_eq!(r.guest.reports[0].chain, ["frob+0x40", "iio_do+0x10"]);
+        // Nobody may read from this that there are no hazards.
+        let cases = crate::report::cases::of(&r);
+        let coherency = cases.iter().find(|c| c.name == "coherency").unwrap();
+        assert_eq!(coherency.status, Status::Skipped);
+        assert_eq!(cases.last().unwrap().name, "kernel-report oops");
+    }
+    // Allowed, it is no failure; but the run checked less than it should.
+    let allow = ["guest.allow-reports=[\"NULL pointer dereference\"]"];
+    let r = run(&oops(reset), "iio-capture", &allow).unwrap();
+    assert_eq!(r.verdict, Verdict::InfraError);
+}
+
+#[test]
+fn a_guest_that_dies_without_a_word_is_infrastructure() {
+    let (v, _) = verdict(|_, e, text| {
+        text.truncate(text.find("ok 2 transfer").unwrap());
+        e.end = GuestEnd::Died {
+            what: "it reset itself".into(),
+        };
+    });
+    assert_eq!(v, Verdict::InfraError);
 }
 
 #[test]
@@ -150,7 +225,7 @@ fn what_proves_nothing_is_neither_pass_nor_failure() {
         }),
         ("unreadable", |_, _, text| text.push_str("# staleline: {\n")),
         ("crashed: Kernel panic", |_, _, text| {
-            text.push_str("[    1.0] Kernel panic - x\n")
+            text.push_str("[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs\n")
         }),
         ("user checked 1000 of 61200", |_, _, text| {
             *text = text.replace("\"bytes\":12040", "\"bytes\":0");

@@ -37,9 +37,10 @@ pub fn kernel_source() -> &'static Path {
 /// Runs guests for real.
 pub struct Production;
 
-/// Kernel command line of every guest. A panic ends the run at once; the console stays quiet for
-/// the agent's KTAP, but warnings come through.
-const BOOTARGS: &str = "console=ttyAMA0 loglevel=5 panic=-1";
+/// Kernel command line of every guest. An oops is a panic, and a panic ends the run at once: a
+/// kernel that limps on would only cost the time limit. The console stays quiet for the agent's
+/// KTAP, but warnings come through.
+const BOOTARGS: &str = "console=ttyAMA0 loglevel=5 oops=panic panic=-1";
 
 impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
@@ -111,7 +112,7 @@ impl Backend for Production {
         let end = match outcome.end {
             crate::engine::GuestEnd::PowerOff => GuestEnd::PoweredOff,
             crate::engine::GuestEnd::Reset => GuestEnd::Died {
-                what: "the guest reset itself, as a kernel that panics does".into(),
+                what: "it reset itself, as a kernel that panics does".into(),
             },
         };
         if outcome.stats.untranslated > 0 || outcome.stats.mismatches > 0 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Bounds on what a scenario may ask for, so that a file cannot exhaust host or guest.
 
-use super::{SCHEMA, Scenario, Transfer, usb};
+use super::{SCHEMA, Scenario, Transfer, guest, usb};
 use crate::exit::Error;
 
 /// Guest RAM in MiB.
@@ -49,6 +49,7 @@ fn find(s: &Scenario) -> Result<(), String> {
     if let Some(t) = &s.transfer {
         transfer(t, s.board.ram_mib)?;
     }
+    guest::check(&s.guest)?;
     usb::check(&s.usb, s.transfer.as_ref())
 }
 

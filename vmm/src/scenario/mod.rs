@@ -2,6 +2,7 @@
 //! Scenarios: what one run is to do, as a versioned TOML file.
 
 pub mod builtin;
+pub mod guest;
 pub mod limits;
 pub mod set;
 pub mod usb;
@@ -14,6 +15,7 @@ use staleline_protocol::plan::{self, DataPath, Exporter, Plan};
 use crate::board::settings::BoardSettings;
 use crate::exit::Error;
 use crate::names;
+use guest::GuestSettings;
 use usb::UsbSettings;
 
 /// Version of the scenario format.
@@ -47,6 +49,9 @@ pub struct Scenario {
     /// The USB host.
     #[serde(default)]
     pub usb: UsbSettings,
+    /// What is expected of the guest.
+    #[serde(default)]
+    pub guest: GuestSettings,
     /// What to break on purpose.
     #[serde(default)]
     pub faults: Faults,

@@ -174,7 +174,10 @@ mod tests {
             ("prep_new_page", "mm/page_alloc.c"),
             ("get_page", "mm/page_alloc.c"),
             ("alloc_pages", "mm/mempolicy.c"),
-            ("system_heap_allocate", "drivers/dma-buf/heaps/system_heap.c"),
+            (
+                "system_heap_allocate",
+                "drivers/dma-buf/heaps/system_heap.c",
+            ),
             ("dma_heap_ioctl", "drivers/dma-buf/dma-heap.c"),
             ("vfs_ioctl", "fs/ioctl.c"),
             ("__arm64_sys_ioctl", "fs/ioctl.c"),

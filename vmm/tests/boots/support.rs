@@ -190,6 +190,7 @@ pub fn clean(result: &RunResult) {
         "{of}"
     );
     assert!(result.guest.warnings.is_empty(), "{of}");
+    assert!(result.guest.reports.is_empty(), "{of}");
 }
 
 /// The kinds of hazards found, each once, in the order of the sanitizer's list.

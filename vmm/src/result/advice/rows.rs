@@ -56,9 +56,7 @@ fn lying_tree(f: &Facts) -> Decision {
         };
         let disagree = matches!(
             f.kind,
-            HazardKind::MissingClean
-                | HazardKind::MissingInvalidate
-                | HazardKind::WritebackClobber
+            HazardKind::MissingClean | HazardKind::MissingInvalidate | HazardKind::WritebackClobber
         );
         if !disagree {
             return None;
@@ -322,9 +320,7 @@ fn hook(phase: Phase) -> &'static str {
 fn half_a_pair(f: &Facts) -> Decision {
     let began = f.began.as_ref()?;
     let ended = |s: &Sync| s.phase == Phase::EndAccess;
-    if f.kind != HazardKind::MissingInvalidate
-        || f.why != Why::Absent
-        || f.syncs.iter().any(ended)
+    if f.kind != HazardKind::MissingInvalidate || f.why != Why::Absent || f.syncs.iter().any(ended)
     {
         return None;
     }
@@ -373,8 +369,10 @@ fn late(f: &Facts) -> Decision {
     };
     let user = f.writer == Role::User;
     let help = match user {
-        true => "end the write with DMA_BUF_IOCTL_SYNC (SYNC_END | SYNC_WRITE) first, then queue \
-                 the transfer",
+        true => {
+            "end the write with DMA_BUF_IOCTL_SYNC (SYNC_END | SYNC_WRITE) first, then queue \
+                 the transfer"
+        }
         false => "sync the memory for the device first, then start it",
     };
     says(
@@ -399,9 +397,11 @@ fn early(f: &Facts) -> Decision {
     };
     says(
         help,
-        ["the lines were invalidated while the transfer was in flight, for which it does not \
+        [
+            "the lines were invalidated while the transfer was in flight, for which it does not \
           count: what was fetched since may be old"
-            .to_owned()],
+                .to_owned(),
+        ],
     )
 }
 

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The `[guest]` table: what is expected of the guest.
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::kernel_log::KernelReport;
+
+/// Entries of `allow-reports`.
+pub const MAX_ALLOWED: usize = 32;
+/// Bytes of each.
+pub const ALLOWED_BYTES: std::ops::RangeInclusive<usize> = 8..=200;
+
+/// The `[guest]` table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct GuestSettings {
+    /// Parts of headlines of reports of the guest's kernel that are known and harmless: such
+    /// reports are told as warnings and do not make the run a failure. A report that stops the
+    /// kernel leaves a run that checked less than it should, allowed or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_reports: Vec<String>,
+}
+
+impl GuestSettings {
+    /// The reports, each marked as allowed or not.
+    pub fn marked(&self, reports: &[KernelReport]) -> Vec<KernelReport> {
+        let allowed = |headline: &str| {
+            self.allow_reports
+                .iter()
+                .any(|part| headline.contains(part))
+        };
+        let marked = reports.iter().map(|report| KernelReport {
+            allowed: allowed(&report.headline),
+            ..report.clone()
+        });
+        marked.collect()
+    }
+}
+
+/// Checks all bounds; what is wrong, for people.
+pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
+    let allowed = &settings.allow_reports;
+    if allowed.len() > MAX_ALLOWED {
+        return Err(format!(
+            "guest.allow-reports has {} entries, at most {MAX_ALLOWED} may be given",
+            allowed.len()
+        ));
+    }
+    // What is too short would allow nearly anything.
+    let good = |part: &&String| {
+        ALLOWED_BYTES.contains(&part.trim().len())
+            && ALLOWED_BYTES.contains(&part.len())
+            && !part.chars().any(char::is_control)
+    };
+    match allowed.iter().find(|part| !good(part)) {
+        None => Ok(()),
+        Some(bad) => Err(format!(
+            "guest.allow-reports: {bad:?} must be a part of a report's headline, {} to {} bytes \
+             of text",
+            ALLOWED_BYTES.start(),
+            ALLOWED_BYTES.end()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(parts: &[&str]) -> GuestSettings {
+        GuestSettings {
+            allow_reports: parts.iter().map(|p| (*p).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn what_would_allow_anything_is_refused() {
+        check(&settings(&["drivers/usb/dwc3/ep0.c", "possible circular"])).unwrap();
+        let long = "x".repeat(201);
+        for bad in ["", "       ", "        ", "BUG", "tab\tbetween", &long] {
+            let why = check(&settings(&[bad])).unwrap_err();
+            assert!(why.contains("guest.allow-reports"), "{why}");
+        }
+        let many = vec!["WARNING: x"; 33];
+        assert!(check(&settings(&many)).unwrap_err().contains("33 entries"));
+    }
+}
