@@ -4,7 +4,7 @@
 use crate::clock::{Clock, Token};
 use crate::dma::DmaPort;
 use crate::registers::Register;
-use crate::stream::Streams;
+use crate::stream::{StreamId, Streams};
 
 /// Everything a device can reach while it handles an access or an event.
 pub struct Context<'a> {
@@ -16,11 +16,27 @@ pub struct Context<'a> {
     pub streams: &'a mut Streams,
 }
 
+impl Context<'_> {
+    /// Opens or closes the gate of a stream, and tells the device that waits for it.
+    pub fn set_gate(&mut self, id: StreamId, open: bool) {
+        if let Some((device, token)) = self.streams.set_enabled(id, open) {
+            self.clock.wake(device, token);
+        }
+    }
+
+    /// Asks for [`Device::wake`] with `token`, once, when the gate of a stream opens.
+    pub fn wait_for_gate(&mut self, id: StreamId, token: Token) {
+        self.streams.wait(id, self.clock.device(), token);
+    }
+}
+
 /// A device with 32-bit registers in one window and at most one level interrupt.
 ///
-/// Accesses are 32 bits wide and aligned: the bus splits wider and merges narrower ones.
+/// Accesses are 32 bits wide and aligned: the bus splits wider and merges narrower ones, by what
+/// the registers declare ([`Register::merge`]).
 pub trait Device {
-    /// The declared registers: all a driver can read. Offsets not listed read as zero.
+    /// The declared registers in order of their offsets: all a driver can read. Offsets not listed
+    /// read as zero.
     fn registers(&self) -> &[Register];
 
     /// What a read of `offset` would give, without side effects. Any offset, aligned to 4.
@@ -45,8 +61,8 @@ pub trait Device {
         Vec::new()
     }
 
-    /// What else there is to say at the end of a run, under the name of who says it.
-    fn report(&self) -> Option<(&'static str, serde_json::Value)> {
+    /// What else there is to say at the end of a run, and who says it, if not the device itself.
+    fn report(&self) -> Option<(Option<&'static str>, serde_json::Value)> {
         None
     }
 }

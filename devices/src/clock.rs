@@ -104,6 +104,16 @@ impl<'a> Clock<'a> {
         self.queue.now()
     }
 
+    /// The device.
+    pub(crate) fn device(&self) -> DeviceId {
+        self.device
+    }
+
+    /// Wakes another device at once.
+    pub(crate) fn wake(&mut self, device: DeviceId, token: Token) {
+        self.queue.schedule(device, 0, token);
+    }
+
     /// Asks for [`crate::bus::Device::wake`] with `token` after `delay` ticks. Cannot be
     /// cancelled: a device that has changed its mind ignores the event (by a generation in its
     /// token, or by its state).

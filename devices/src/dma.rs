@@ -212,6 +212,12 @@ pub enum DmaError {
         /// First byte of the access.
         pa: u64,
     },
+    /// The board gives the device no port.
+    #[error("no port to memory, access to {pa:#x}")]
+    NoPort {
+        /// First byte of the access.
+        pa: u64,
+    },
 }
 
 /// What lies behind all ports: the coherency domain, or plain memory in a device's unit test.
@@ -252,44 +258,64 @@ pub trait DmaMemory {
 
 /// A device's way to memory for the time of one call.
 pub struct DmaPort<'a> {
-    memory: &'a mut dyn DmaMemory,
-    master: MasterId,
+    behind: Option<(&'a mut dyn DmaMemory, MasterId)>,
 }
 
 impl<'a> DmaPort<'a> {
     /// Binds `memory` to `master`.
     pub fn new(memory: &'a mut dyn DmaMemory, master: MasterId) -> Self {
-        DmaPort { memory, master }
+        DmaPort {
+            behind: Some((memory, master)),
+        }
+    }
+
+    /// What a device that is no bus master has: every access fails.
+    pub fn none() -> Self {
+        DmaPort { behind: None }
     }
 
     /// Reads data or descriptors; see [`DmaMemory::dma_read`].
     ///
     /// # Errors
-    /// As there.
+    /// As there, or [`DmaError::NoPort`].
     pub fn read(&mut self, access: Access, pa: u64, buf: &mut [u8]) -> Result<(), DmaError> {
-        self.memory.dma_read(self.master, access, pa, buf)
+        match &mut self.behind {
+            Some((memory, master)) => memory.dma_read(*master, access, pa, buf),
+            None => Err(DmaError::NoPort { pa }),
+        }
     }
 
     /// Writes data, descriptors or events; see [`DmaMemory::dma_write`].
     ///
     /// # Errors
-    /// As there.
+    /// As there, or [`DmaError::NoPort`].
     pub fn write(&mut self, access: Access, pa: u64, data: &[u8]) -> Result<(), DmaError> {
-        self.memory.dma_write(self.master, access, pa, data)
+        match &mut self.behind {
+            Some((memory, master)) => memory.dma_write(*master, access, pa, data),
+            None => Err(DmaError::NoPort { pa }),
+        }
     }
 
     /// To be called in the write handler of each register that makes the device look at memory.
     pub fn doorbell(&mut self) -> Doorbell {
-        self.memory.doorbell(self.master)
+        match &mut self.behind {
+            Some((memory, master)) => memory.doorbell(*master),
+            None => Doorbell::default(),
+        }
     }
 
     /// Opens a data transfer; see [`DmaMemory::transfer_open`].
     pub fn open(&mut self, transfer: Transfer, order: Order) -> TransferId {
-        self.memory.transfer_open(self.master, transfer, order)
+        match &mut self.behind {
+            Some((memory, master)) => memory.transfer_open(*master, transfer, order),
+            None => TransferId::CONTROL,
+        }
     }
 
     /// Closes a data transfer; see [`DmaMemory::transfer_close`].
     pub fn close(&mut self, id: TransferId) {
-        self.memory.transfer_close(self.master, id);
+        if let Some((memory, master)) = &mut self.behind {
+            memory.transfer_close(*master, id);
+        }
     }
 }

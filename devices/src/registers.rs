@@ -17,6 +17,8 @@ pub struct Register {
     pub writable: u32,
     /// Bits that a write of 1 clears.
     pub w1c: u32,
+    /// Other bits whose writing has an effect: commands, counters, ports of FIFOs.
+    pub acts: u32,
 }
 
 impl Register {
@@ -28,6 +30,7 @@ impl Register {
             reset,
             writable: 0,
             w1c: 0,
+            acts: 0,
         }
     }
 
@@ -39,6 +42,7 @@ impl Register {
             reset: 0,
             writable,
             w1c: 0,
+            acts: 0,
         }
     }
 
@@ -50,12 +54,28 @@ impl Register {
             reset: 0,
             writable: 0,
             w1c,
+            acts: 0,
         }
     }
 
     /// The same register with another reset value.
     pub const fn with_reset(self, reset: u32) -> Self {
         Register { reset, ..self }
+    }
+
+    /// The same register, whose bits `acts` the device acts on when they are written.
+    pub const fn with_acts(self, acts: u32) -> Self {
+        Register { acts, ..self }
+    }
+
+    /// The word that a write of only the bytes in `lanes` (their bits set) comes to, if the
+    /// register reads `current`: bits that are stored stay as they are in the other bytes, and
+    /// nothing there is cleared or acted on. `None` if no byte written has a bit that matters.
+    ///
+    /// The other bytes of `value` mean nothing.
+    pub fn merge(&self, current: u32, value: u32, lanes: u32) -> Option<u32> {
+        let matters = lanes == u32::MAX || lanes & (self.writable | self.w1c | self.acts) != 0;
+        matters.then_some(value & lanes | current & self.writable & !lanes)
     }
 }
 
@@ -84,12 +104,14 @@ impl RegisterFile {
         &self.table
     }
 
-    /// Whether `table` is well formed: sorted, aligned, no bit both stored and cleared by a write.
+    /// Whether `table` is well formed: sorted, aligned, no bit both stored and cleared or acted on
+    /// by a write.
     pub fn check(table: &[Register]) -> bool {
         table.windows(2).all(|w| w[0].offset < w[1].offset)
-            && table
-                .iter()
-                .all(|r| r.offset % 4 == 0 && r.writable & r.w1c == 0)
+            && table.iter().all(|r| {
+                let overlap = r.writable & r.w1c | r.writable & r.acts | r.w1c & r.acts;
+                r.offset % 4 == 0 && overlap == 0
+            })
     }
 
     fn index(&self, offset: u64) -> Option<usize> {
@@ -159,5 +181,28 @@ mod tests {
         assert_eq!(f.write(8, 1), 2);
         f.reset();
         assert_eq!(f.get(8), 0);
+    }
+
+    #[test]
+    fn a_narrow_write_changes_only_its_bytes() {
+        let r = Register {
+            writable: 0x0000_ff0f,
+            w1c: 0x00f0_0000,
+            acts: 0x0f00_0000,
+            ..Register::ro(0, "ALL", 0)
+        };
+        assert!(RegisterFile::check(&[r]));
+        let (current, value) = (0xa5a5_a5a5, u32::MAX);
+        assert_eq!(r.merge(current, value, u32::MAX), Some(value));
+        assert_eq!(r.merge(current, value, 0x0000_00ff), Some(0x0000_a5ff));
+        assert_eq!(r.merge(current, value, 0x0000_ff00), Some(0x0000_ff05));
+        assert_eq!(r.merge(current, value, 0x00ff_0000), Some(0x00ff_a505));
+        assert_eq!(r.merge(current, value, 0xff00_0000), Some(0xff00_a505));
+        // The bus may carry anything in the other bytes.
+        assert_eq!(r.merge(current, 0x1234_5678, 0xff), Some(0x0000_a578));
+        let read_only = Register::ro(0, "VERSION", 7);
+        assert_eq!(read_only.merge(7, 1, 0xff), None);
+        // Whole words are the device's business.
+        assert_eq!(read_only.merge(7, 1, u32::MAX), Some(1));
     }
 }

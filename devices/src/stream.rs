@@ -7,6 +7,8 @@
 use serde::{Deserialize, Serialize};
 use staleline_protocol::pattern::{Mismatch, Pattern};
 
+use crate::clock::{DeviceId, Token};
+
 /// Index of a stream on the board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -16,6 +18,8 @@ pub struct StreamId(pub u8);
 #[derive(Debug, Clone)]
 pub struct Stream {
     enabled: bool,
+    /// Who is to be woken, and with what, when the gate opens.
+    waits: Option<(DeviceId, Token)>,
     pattern: Pattern,
     position: u64,
     checked: Mismatch,
@@ -26,6 +30,7 @@ impl Stream {
     pub fn new(pattern: Pattern) -> Self {
         Stream {
             enabled: false,
+            waits: None,
             pattern,
             position: 0,
             checked: Mismatch::default(),
@@ -70,10 +75,17 @@ impl Streams {
         self.streams.iter()
     }
 
-    /// Opens or closes the gate.
-    pub fn set_enabled(&mut self, id: StreamId, enabled: bool) {
+    /// Opens or closes the gate. Returns whom to wake; see [`crate::bus::Context::set_gate`].
+    pub fn set_enabled(&mut self, id: StreamId, enabled: bool) -> Option<(DeviceId, Token)> {
+        let s = self.get_mut(id)?;
+        s.enabled = enabled;
+        if enabled { s.waits.take() } else { None }
+    }
+
+    /// A device waits for the gate to open: the one that moves the stream. The last one counts.
+    pub fn wait(&mut self, id: StreamId, device: DeviceId, token: Token) {
         if let Some(s) = self.get_mut(id) {
-            s.enabled = enabled;
+            s.waits = Some((device, token));
         }
     }
 

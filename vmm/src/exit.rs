@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use crate::engine::EngineError;
+
 /// Everything asked for was done, and no incoherency was found.
 pub const PASS: u8 = 0;
 /// A hazard, corrupt data, a report of the guest kernel on itself, a failed guest test, an
@@ -215,6 +217,9 @@ impl Error {
             }
             Error::DropOutOfRange { available, .. } => {
                 format!("K goes from 1 to {available}")
+            }
+            Error::Engine { source, .. } if source.is::<EngineError>() => {
+                source.downcast_ref::<EngineError>()?.help().into()
             }
             Error::Kernel(_) | Error::Initramfs(_) | Error::Engine { .. } => {
                 "`staleline doctor` says what is missing on this machine".into()

@@ -64,7 +64,10 @@ fn well_formed(text: &str, diagnostic: &Diagnostic) {
         assert!(!long || line.trim_start().starts_with("replay"), "{line}");
     }
     let at = |label: &str| text.find(&format!("\n  {label}"));
-    assert!(at("missing") < at("help") && at("help") < at("history"), "{text}");
+    assert!(
+        at("missing") < at("help") && at("help") < at("history"),
+        "{text}"
+    );
     let times: Vec<u64> = diagnostic.history.iter().map(|s| s.at).collect();
     assert!(times.is_sorted() && times.len() > 1, "{text}");
 }

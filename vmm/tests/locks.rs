@@ -48,7 +48,7 @@ fn two_at_a_time_no_transfer_breaks_the_rules_of_locking() {
 
 /// Without these, silence would mean nothing.
 fn checks_locking() {
-    let kernels = Production.kernels().unwrap();
+    let kernels = Production::default().kernels().unwrap();
     let kernel = kernels.into_iter().find(|k| k.name == KERNEL).unwrap();
     let config = kernel.image.unwrap().with_file_name("config");
     let config = std::fs::read_to_string(config).unwrap();

@@ -35,6 +35,11 @@ pub struct Config {
     /// Says in COHERENCY_DESC that its memory port snoops. What the port really does is the
     /// board's business.
     pub coherent: bool,
+    /// Holds an end of transfer back, and the engine with it, until the last one is acknowledged in
+    /// IRQ_PENDING. The real core does not: it has one bit for all ends, so a driver that completes
+    /// one transfer per interrupt, as Linux does with scatter-gather, loses those that come while
+    /// the bit is set. For tests that are not about that.
+    pub holds_ends: bool,
     /// Bytes moved by one event at most: a power of two, the memory width to 4096.
     pub burst: u32,
     /// Channel number shown in transfers.
@@ -66,6 +71,7 @@ impl Config {
             cyclic: true,
             hw_sg: true,
             coherent: false,
+            holds_ends: false,
             burst: 4096,
             channel: 0,
         }

@@ -6,7 +6,7 @@
 
 use super::config::{Config, Route};
 use super::descriptor::{Descriptor, FETCHED};
-use super::{BYTES_PER_TICK, GATE_POLL, GuestError};
+use super::{BYTES_PER_TICK, GuestError};
 use crate::bus::Context;
 use crate::clock::Ticks;
 use crate::diagnostics::BoundedLog;
@@ -82,6 +82,8 @@ struct Active {
 pub(super) enum Progress {
     /// More to do after a time.
     Again(Ticks),
+    /// More to do when the stream's gate opens.
+    Gated,
     /// The end of a transfer, or of a part of a chain, wants to be reported. The engine does not go
     /// on before [`Engine::reported`].
     Ended(End),
@@ -335,7 +337,7 @@ impl Engine {
         let data = &mut self.buffer[..chunk];
         let stream = self.config.stream();
         if !ctx.streams.enabled(stream) {
-            return Ok(Progress::Again(GATE_POLL));
+            return Ok(Progress::Gated);
         }
         let access = Access::data(segment.transfer);
         let moved = match self.config.route {

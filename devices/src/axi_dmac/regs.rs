@@ -99,7 +99,7 @@ pub(super) fn table(config: &Config) -> Vec<Register> {
             CTRL_ENABLE | CTRL_PAUSE | if config.hw_sg { CTRL_ENABLE_SG } else { 0 },
         ),
         Register::ro(TRANSFER_ID, "TRANSFER_ID", 0),
-        Register::ro(START_TRANSFER, "START_TRANSFER", 0),
+        Register::ro(START_TRANSFER, "START_TRANSFER", 0).with_acts(1),
         Register::rw(FLAGS, "FLAGS", cyclic | FLAG_LAST | FLAG_PARTIAL_REPORT)
             .with_reset(cyclic | FLAG_LAST),
         address(capture, DEST_ADDRESS, "DEST_ADDRESS"),

@@ -18,23 +18,23 @@ pub struct DomainReport {
     pub maintenance: MaintenanceReport,
     /// Data transfers in order of opening: transfer `n + 1` has ID `n + 1`.
     pub transfers: Vec<TransferRecord>,
-    /// Limits that were reached, so that the run was judged less than it should have been.
-    #[serde(default)]
-    pub saturated: Vec<Saturated>,
     /// Counters of the cache model.
     pub cache: CacheCounters,
     /// CPU accesses seen.
     pub accesses: u64,
     /// Hash over all accesses, maintenance, barriers, DMA beats and interrupts, in order.
     pub run_hash: u64,
+    /// Bounds that were reached, each once: what came after was judged less, or not at all.
+    #[serde(default)]
+    pub saturated: Vec<Saturated>,
 }
 
-/// A limit that a run has reached.
+/// A bound of the model that a run has reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saturated {
-    /// What there was too much of.
+    /// What there is room for, in words: `transfers in flight`.
     pub bound: String,
-    /// How much there is room for.
+    /// For how many.
     pub limit: u64,
 }
 
@@ -67,7 +67,7 @@ pub struct MaintenanceReport {
     /// Line operations on lines that were the target of DMA, whose loss would not have mattered.
     pub redundant: u64,
     /// All operations, in order. The *K* of `drop-maintenance=K` counts those with
-    /// `dma_lines > 0`, from 1.
+    /// [`MaintenanceOp::touched_dma`], from 1.
     pub operations: Vec<MaintenanceOp>,
 }
 
@@ -95,6 +95,18 @@ pub struct MaintenanceOp {
     pub at: u64,
     /// Whether the fault hook suppressed it.
     pub dropped: bool,
+}
+
+impl MaintenanceOp {
+    /// Whether it was on memory that masters, or accesses past the cache, have touched.
+    pub fn touched_dma(&self) -> bool {
+        self.touched_lines() > 0
+    }
+
+    /// Lines that they have touched. A needed one was, if only past the cache.
+    pub fn touched_lines(&self) -> u64 {
+        self.dma_lines.max(self.needed_lines)
+    }
 }
 
 /// Counters of the cache model.

@@ -97,6 +97,6 @@ impl Device for AxiAdc {
         self.regs.write(offset, value);
         let enabled = self.regs.get(CHAN_CTRL) & CHAN_ENABLE != 0;
         let open = enabled && running(self.regs.get(RSTN));
-        ctx.streams.set_enabled(self.stream, open);
+        ctx.set_gate(self.stream, open);
     }
 }

@@ -67,6 +67,6 @@ impl Device for AxiDac {
         self.regs.write(offset, value);
         let dma = self.regs.get(CHAN_CNTRL_7) & DATA_SEL_MASK == DATA_SEL_DMA;
         let open = dma && running(self.regs.get(RSTN));
-        ctx.streams.set_enabled(self.stream, open);
+        ctx.set_gate(self.stream, open);
     }
 }

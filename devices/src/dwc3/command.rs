@@ -28,6 +28,11 @@ const STATUS: u32 = 0xf << CMD_STATUS_SHIFT;
 /// End Transfer: do not write back how far the transfer got.
 const FORCE_RM: u32 = 1 << 11;
 
+/// Set Endpoint Configuration, parameter 0: what is configured (drivers/usb/dwc3/gadget.h). Other
+/// actions restore or modify an endpoint, which keeps its state.
+const CFG_ACTION_SHIFT: u32 = 30;
+const CFG_ACTION_INIT: u32 = 0;
+
 /// Status of a refused command; for Start Transfer: no transfer resource.
 const REFUSED: u32 = 1;
 
@@ -90,6 +95,10 @@ impl Core {
         match command {
             SET_CONFIG => {
                 endpoint.config = Config::from_parameters(par0, par1);
+                // An endpoint that is set up anew is not halted (USB 2.0, 9.4.5).
+                if par0 >> CFG_ACTION_SHIFT == CFG_ACTION_INIT {
+                    endpoint.stalled = false;
+                }
                 endpoint.config.is_some()
             }
             SET_RESOURCE => {

@@ -42,6 +42,10 @@ pub(super) struct Control {
     not_ready: bool,
     /// A SETUP packet waits for the driver to start a SETUP TRB.
     setup_waits: bool,
+    /// The data stage has begun on the bus.
+    moved: bool,
+    /// A reset has ended the transfer while the driver still owed its data stage.
+    forsaken: bool,
 }
 
 impl Control {
@@ -58,12 +62,32 @@ impl Control {
         }
     }
 
+    /// Whether the driver owes the data stage of a request that it may not even have seen. If it
+    /// learnt of a reset now, it would end a data stage on physical endpoint 0 that it had begun in
+    /// the meantime, and take it for the SETUP TRB that it then does not start
+    /// (`dwc3_ep0_reset_state`, `dwc3_ep0_start_trans`).
+    pub(super) fn awaits_data_out(&self, endpoints: &[Endpoint; ENDPOINTS]) -> bool {
+        self.stage == Stage::Data(OUT)
+            && !self.stalled
+            && !self.forsaken
+            && self.owes_data(endpoints, OUT)
+    }
+
+    /// The data stage is neither started nor over: nothing of it has been moved.
+    fn owes_data(&self, endpoints: &[Endpoint; ENDPOINTS], direction: usize) -> bool {
+        !self.moved && front(&endpoints[direction], &[TrbKind::Data]).is_none()
+    }
+
     /// Bus reset or disconnection. A stage that is started completes like one that a SETUP packet
     /// cuts short: else the driver could not start a SETUP TRB on physical endpoint 0, whose
     /// transfer it believes to be active (`dwc3_ep0_reset_state`, `dwc3_ep0_start_trans`). A
     /// status stage that the driver awaits stays on record: it takes no notice of the reset then,
     /// and must be asked for that stage before it starts a SETUP TRB.
     pub(super) fn reset(&mut self, endpoints: &mut [Endpoint; ENDPOINTS], io: &mut Io<'_, '_>) {
+        let forsaken = match self.stage {
+            Stage::Data(d) if !self.stalled => self.owes_data(endpoints, d),
+            _ => false,
+        };
         for n in [OUT, IN] {
             if front(&endpoints[n], &STAGES).is_some() {
                 finish(&mut endpoints[n], io, TRBSTS_SETUP_PENDING);
@@ -71,6 +95,8 @@ impl Control {
         }
         *self = Control {
             stage: self.stage,
+            forsaken: forsaken || self.forsaken,
+            moved: self.moved,
             ..Control::default()
         };
     }
@@ -85,14 +111,27 @@ impl Control {
         let Some(buffer) = front(&endpoints[OUT], &[TrbKind::Setup]) else {
             if !self.setup_waits {
                 self.setup_waits = true;
+                let forsaken = match self.stage {
+                    Stage::Data(d) => self.forsaken && self.owes_data(endpoints, d),
+                    _ => false,
+                };
                 self.cut_short(endpoints, io);
-                // The driver may be waiting for this. It ignores it before the data stage.
-                if let Stage::Data(d) | Stage::Status(d) = self.stage {
-                    let status = match self.stage {
-                        Stage::Data(_) => d ^ 1,
-                        _ => d,
-                    };
-                    self.wait(&endpoints[status], io, STATUS_CONTROL_STATUS);
+                match self.stage {
+                    // The driver has heard of the reset, which does not concern it before the data
+                    // stage, and waits for that stage. What gets it out of there is a token in the
+                    // other direction (`dwc3_ep0_xfernotready`).
+                    Stage::Data(d) if forsaken => {
+                        let other = &endpoints[d ^ 1];
+                        other.post(io, EndpointEvent::TransferNotReady, STATUS_CONTROL_DATA);
+                    }
+                    // The driver may be waiting for this. It ignores it before the data stage.
+                    Stage::Data(d) => {
+                        // What it has been told so far was about the data stage.
+                        self.not_ready = false;
+                        self.wait(&endpoints[d ^ 1], io, STATUS_CONTROL_STATUS);
+                    }
+                    Stage::Status(d) => self.wait(&endpoints[d], io, STATUS_CONTROL_STATUS),
+                    Stage::Setup => {}
                 }
             }
             return SetupResult::Nak;
@@ -152,6 +191,7 @@ impl Control {
                     self.wait(&endpoints[IN], io, STATUS_CONTROL_DATA);
                     return InResult::Nak;
                 }
+                self.moved = true;
                 endpoints[IN].input(io, buf)
             }
             Stage::Data(_) => {
@@ -191,6 +231,7 @@ impl Control {
                     self.wait(&endpoints[OUT], io, STATUS_CONTROL_DATA);
                     return OutResult::Nak;
                 }
+                self.moved = true;
                 return endpoints[OUT].output(io, data);
             }
             Stage::Data(_) => self.leave_data(endpoints, io, IN),

@@ -125,6 +125,9 @@ pub(super) struct Endpoint {
     skip: bool,
     /// A dropped TRB wants an event.
     skip_event: bool,
+    /// The first TRB dropped since the last doorbell. Dropping leaves HWO set: who comes round a
+    /// full ring to this one has seen it, and the driver has not given it again.
+    dropped: Option<u64>,
     /// IN: bytes read from retired TRBs that wait for the rest of their packet.
     /// OUT: bytes received that wait for a TRB of their chain.
     pub(super) hold: Vec<u8>,
@@ -146,6 +149,7 @@ impl Endpoint {
             queue: VecDeque::with_capacity(CACHE),
             skip: false,
             skip_event: false,
+            dropped: None,
             hold: Vec::with_capacity(2048),
             hold_short: false,
         }
@@ -204,6 +208,7 @@ impl Endpoint {
             self.idle_until = doorbell;
         }
         self.may_fetch = true;
+        self.dropped = None;
         self.fetch(io);
         if !self.is_in() {
             self.flush(io);
@@ -244,6 +249,7 @@ impl Endpoint {
         self.may_fetch = false;
         self.skip = false;
         self.skip_event = false;
+        self.dropped = None;
         self.hold.clear();
         self.hold_short = false;
     }
@@ -252,7 +258,6 @@ impl Endpoint {
     pub(super) fn fetch(&mut self, io: &mut Io<'_, '_>) {
         let mut links = 0;
         let mut skipped = 0;
-        let mut first_skipped = None;
         while self.may_fetch && self.state == State::Active && self.queue.len() < CACHE {
             let (endpoint, at) = (self.number, self.next);
             // Once round a small ring: what follows is in the cache already.
@@ -268,8 +273,7 @@ impl Endpoint {
                 return self.bus_error(io, at, source);
             }
             let trb = Trb::from_bytes(bytes);
-            // Skipping leaves HWO set: once round the ring, what follows has been skipped already.
-            if !trb.hwo() || first_skipped == Some(at) {
+            if !trb.hwo() || self.dropped == Some(at) {
                 self.may_fetch = false;
                 break;
             }
@@ -284,12 +288,11 @@ impl Endpoint {
             links = 0;
             self.next = at.wrapping_add(TRB_BYTES);
             if self.skip {
-                first_skipped.get_or_insert(at);
                 skipped += 1;
                 if skipped > CHAIN_LIMIT {
                     return self.fail(io, Fault::EndlessChain { endpoint, pa: at });
                 }
-                self.skip_one(io, &trb);
+                self.skip_one(io, at, &trb);
                 continue;
             }
             let end = trb.buffer.checked_add(u64::from(trb.len()));
@@ -388,21 +391,27 @@ impl Endpoint {
         }
         self.skip = true;
         self.skip_event = trb.isp();
-        self.skip_one(io, &trb);
+        self.pass(io, &trb);
         while self.skip {
             let Some(entry) = self.queue.pop_front() else {
                 break;
             };
             close(io, entry.id);
-            self.skip_one(io, &entry.trb);
+            self.skip_one(io, entry.at, &entry.trb);
         }
         if self.skip {
             self.fetch(io);
         }
     }
 
-    /// Passes a TRB of a chain that a short packet has ended, without writing to it.
-    fn skip_one(&mut self, io: &mut Io<'_, '_>, trb: &Trb) {
+    /// Drops the TRB at `at` of a chain that a short packet has ended, without writing to it.
+    fn skip_one(&mut self, io: &mut Io<'_, '_>, at: u64, trb: &Trb) {
+        self.dropped.get_or_insert(at);
+        self.pass(io, trb);
+    }
+
+    /// Goes on after a TRB of a chain that a short packet has ended, up to the end of the chain.
+    fn pass(&mut self, io: &mut Io<'_, '_>, trb: &Trb) {
         self.skip_event |= trb.ioc();
         if trb.chained() {
             return;

@@ -157,7 +157,7 @@ impl<H: UsbHost> Device for Dwc3<H> {
         }
         let mut port = Port::new(&mut self.core, &mut ctx.dma);
         let next = self.host.run(&mut port);
-        let busy = port.busy();
+        let busy = port.elapsed();
         match next {
             Next::Wait => {}
             Next::Continue => self.schedule(busy, ctx),
@@ -178,11 +178,11 @@ impl<H: UsbHost> Device for Dwc3<H> {
             .collect()
     }
 
-    fn report(&self) -> Option<(&'static str, serde_json::Value)> {
+    fn report(&self) -> Option<(Option<&'static str>, serde_json::Value)> {
         let report = self.host.report()?;
         let received = report.received();
         Some((
-            "usb-host",
+            Some("usb-host"),
             serde_json::json!({
                 "checked": received.bytes,
                 "repeated": report.repeated(),

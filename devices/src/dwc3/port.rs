@@ -25,7 +25,7 @@ impl<'a, 'd> Port<'a, 'd> {
     }
 
     /// Time on the wire so far.
-    pub(super) fn busy(&self) -> Ticks {
+    pub(super) fn elapsed(&self) -> Ticks {
         self.busy
     }
 
@@ -50,6 +50,10 @@ impl<'a, 'd> Port<'a, 'd> {
 impl UsbPort for Port<'_, '_> {
     fn session(&self) -> Option<u32> {
         self.core.session()
+    }
+
+    fn busy(&self) -> bool {
+        self.core.control.awaits_data_out(&self.core.endpoints)
     }
 
     fn reset(&mut self, best: Speed) -> Option<Speed> {

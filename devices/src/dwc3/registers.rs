@@ -127,6 +127,7 @@ const GLOBAL: [Register; 42] = [
         reset: 0,
         writable: 0,
         w1c: GSTS_BUS_ERR_ADDR_VLD | GSTS_CSR_TIMEOUT,
+        acts: 0,
     },
     storage(GUCTL1, "GUCTL1"),
     Register::ro(0xc120, "GSNPSID", RELEASE),
@@ -154,7 +155,7 @@ const GLOBAL: [Register; 42] = [
     storage(GEVNTADRHI, "GEVNTADRHI0"),
     Register::rw(GEVNTSIZ, "GEVNTSIZ0", GEVNTSIZ_INTMASK | GEVNTSIZ_SIZE),
     // Writes subtract; the device does that.
-    Register::ro(GEVNTCOUNT, "GEVNTCOUNT0", 0),
+    Register::ro(GEVNTCOUNT, "GEVNTCOUNT0", 0).with_acts(GEVNTCOUNT_MASK),
     Register::ro(0xc600, "GHWPARAMS8", 0),
     storage(0xc60c, "GUCTL3"),
     storage(0xc630, "GFLADJ"),
@@ -163,7 +164,8 @@ const GLOBAL: [Register; 42] = [
         DCTL,
         "DCTL",
         !(DCTL_CSFTRST | DCTL_LSFTRST | DCTL_ULSTCHNGREQ),
-    ),
+    )
+    .with_acts(DCTL_CSFTRST | DCTL_LSFTRST | DCTL_ULSTCHNGREQ),
     Register::rw(DEVTEN, "DEVTEN", 0x1fff),
     Register::ro(
         DSTS,
@@ -172,7 +174,7 @@ const GLOBAL: [Register; 42] = [
     ),
     storage(0xc710, "DGCMDPAR"),
     // The device writes back the command and its status.
-    Register::ro(DGCMD, "DGCMD", 0),
+    Register::ro(DGCMD, "DGCMD", 0).with_acts(u32::MAX),
     Register::rw(DALEPENA, "DALEPENA", (1 << ENDPOINTS) - 1),
 ];
 

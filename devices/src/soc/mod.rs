@@ -2,6 +2,9 @@
 //! The chip put together: the coherency domain, the devices behind their register windows, and
 //! device time. An engine drives it through [`CpuEvents`].
 
+mod access;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub mod report;
@@ -28,6 +31,10 @@ const IDLE_BUDGET: usize = 1024;
 /// Device errors kept in the report.
 const MAX_DEVICE_ERRORS: usize = 64;
 
+/// In the run hash, above everything else in an item: a line has changed. Register accesses have 1
+/// and 2 there.
+const LINE_CHANGE: u64 = 3 << 58;
+
 /// A device as the board attaches it.
 pub struct Attachment {
     /// Name on the board, for example `axi-dmac-rx`.
@@ -45,7 +52,8 @@ pub struct Attachment {
 struct Slot {
     name: String,
     spi: Option<u8>,
-    master: MasterId,
+    /// Who it is on the bus, if it is a master.
+    master: Option<MasterId>,
     window: Window,
     device: Box<dyn Device>,
 }
@@ -65,6 +73,8 @@ pub struct Soc {
     /// The number of accesses at which the next event is due.
     due: u64,
     lines: u64,
+    /// Lines that have been high ever since the CPU last began or stopped to wait.
+    offered: u64,
     interrupts: u64,
     register_accesses: u64,
 }
@@ -95,15 +105,16 @@ impl Soc {
         let mut masters = Vec::new();
         let mut slots = Vec::new();
         for (n, a) in parts.devices.into_iter().enumerate() {
-            let master = MasterId(masters.len() as u8);
-            if let Some(port) = a.port {
+            let master = a.port.map(|port| {
+                let id = MasterId(masters.len() as u8);
                 masters.push(MasterInfo {
-                    id: master,
+                    id,
                     name: a.name.clone(),
                     port,
                     claims_coherent: a.claims_coherent,
                 });
-            }
+                id
+            });
             slots.push(Slot {
                 name: a.name,
                 spi: a.spi,
@@ -126,6 +137,7 @@ impl Soc {
             skipped: 0,
             due: Ticks::MAX,
             lines: 0,
+            offered: 0,
             interrupts: 0,
             register_accesses: 0,
         };
@@ -146,8 +158,12 @@ impl Soc {
         let Some(slot) = self.slots.get_mut(index) else {
             return;
         };
+        let dma = match slot.master {
+            Some(master) => DmaPort::new(&mut self.domain, master),
+            None => DmaPort::none(),
+        };
         let mut ctx = Context {
-            dma: DmaPort::new(&mut self.domain, slot.master),
+            dma,
             clock: Clock::new(&mut self.queue, DeviceId(index as u16)),
             streams: &mut self.streams,
         };
@@ -167,9 +183,10 @@ impl Soc {
         let level = slot.device.irq();
         if level != (self.lines & bit != 0) {
             self.lines ^= bit;
+            self.offered &= !bit;
             self.interrupts += u64::from(level);
             self.domain
-                .hash_external(u64::from(spi) << 1 | u64::from(level));
+                .hash_external(LINE_CHANGE | u64::from(spi) << 1 | u64::from(level));
         }
     }
 
@@ -181,54 +198,6 @@ impl Soc {
             self.with(usize::from(device.0), |d, ctx| d.wake(token, ctx));
         }
         self.due = self.queue.next_due().saturating_sub(self.skipped);
-    }
-
-    /// The registers that an access at `pa` covers: slot, and word offsets.
-    fn words(&self, pa: u64, size: u32) -> Option<(usize, std::ops::Range<u64>)> {
-        let offset = pa.checked_sub(self.windows_start)?;
-        let slot = (offset / WINDOW) as usize;
-        let first = offset % WINDOW / 4 * 4;
-        let end = (offset % WINDOW + u64::from(size)).min(WINDOW);
-        (slot < self.slots.len()).then_some((slot, first..end))
-    }
-
-    #[inline(never)]
-    fn register_load(&mut self, pa: u64, size: u32) {
-        self.register_accesses += 1;
-        let Some((slot, words)) = self.words(pa, size) else {
-            return;
-        };
-        for offset in words.step_by(4) {
-            self.with(slot, |device, ctx| device.read_effect(offset, ctx));
-        }
-    }
-
-    #[inline(never)]
-    fn register_store(&mut self, pa: u64, size: u32) {
-        self.register_accesses += 1;
-        let Some((slot, words)) = self.words(pa, size) else {
-            return;
-        };
-        for offset in words.step_by(4) {
-            // The store has gone to the window's memory; that is where its value is.
-            let Some(value) = self
-                .slots
-                .get(slot)
-                .map(|s| s.window.stored(self.domain.mapping(), offset))
-            else {
-                return;
-            };
-            self.domain.hash_external(offset << 32 | u64::from(value));
-            self.with(slot, |device, ctx| device.write(offset, value, ctx));
-            if let Some(s) = self.slots.get(slot) {
-                s.window
-                    .restore(self.domain.mapping(), s.device.as_ref(), offset);
-            }
-        }
-    }
-
-    fn in_windows(&self, pa: u64) -> bool {
-        pa >= self.windows_start && pa < self.windows_end
     }
 
     /// What the run has come to.
@@ -245,7 +214,7 @@ impl Soc {
                 }
             }
             if let Some((name, report)) = slot.device.report() {
-                extra.insert(name.to_owned(), report);
+                extra.insert(name.unwrap_or(&slot.name).to_owned(), report);
             }
         }
         let streams = self
@@ -305,16 +274,22 @@ impl CpuEvents for Soc {
         self.domain.map_non_cacheable(entry, pa, len);
     }
 
+    /// A line that is high may be disabled at the interrupt controller, which is not ours to ask.
+    /// If it is not, WFI falls through, and the CPU takes the interrupt before it waits again. So a
+    /// line makes one WFI fall through for each time it rises; if it is still high at the next one,
+    /// nobody wants it now, and time goes on for everybody else.
     fn idle(&mut self) {
         for _ in 0..IDLE_BUDGET {
+            let risen = self.lines & !self.offered;
             let next = self.queue.next_due();
-            if self.lines != 0 || next == Ticks::MAX {
-                return;
+            if risen != 0 || next == Ticks::MAX {
+                break;
             }
             let now = self.domain.now() + self.skipped;
             self.skipped += next.saturating_sub(now);
             self.run_due();
         }
+        self.offered = self.lines;
     }
 
     #[inline]

@@ -66,12 +66,14 @@ pub(super) const FIFO: usize = 16;
 pub(super) fn table(selects: u32) -> Vec<Register> {
     vec![
         Register::rw(DGIER, "DGIER", GLOBAL_ENABLE),
-        Register::ro(IISR, "IISR", 0),
+        Register::ro(IISR, "IISR", 0).with_acts(INT_ALL),
         Register::rw(IIER, "IIER", INT_ALL),
-        Register::ro(RESETR, "RESETR", 0),
-        Register::rw(CR, "CR", CR_STORED).with_reset(CR_INHIBIT | CR_MANUAL_SELECT),
+        Register::ro(RESETR, "RESETR", 0).with_acts(u32::MAX),
+        Register::rw(CR, "CR", CR_STORED)
+            .with_reset(CR_INHIBIT | CR_MANUAL_SELECT)
+            .with_acts(CR_TX_RESET | CR_RX_RESET),
         Register::ro(SR, "SR", SR_NOT_SELECTED),
-        Register::ro(TXD, "TXD", 0),
+        Register::ro(TXD, "TXD", 0).with_acts(0xff),
         Register::ro(RXD, "RXD", 0),
         Register::rw(SSR, "SSR", selects).with_reset(selects),
         Register::ro(TX_OCCUPANCY, "TX_OCCUPANCY", 0),

@@ -142,7 +142,7 @@ impl Enumerator {
     fn without(&self) -> Option<Request> {
         match self.request {
             Request::BosHead | Request::Bos(_) => Some(Request::ConfigHead),
-            Request::Languages => Some(Request::SetSel),
+            Request::Languages => Some(self.sel()),
             Request::Text(n) => Some(self.text_after(n)),
             Request::IsochDelay | Request::SetSel => self.after(),
             _ => None,

@@ -16,6 +16,9 @@ pub const DEBOUNCE_TICKS: Ticks = 2000;
 /// From a reset to the first control transfer, in ticks (USB 2.0, 7.1.7.5: recovery).
 pub const RECOVERY_TICKS: Ticks = 2000;
 
+/// How long a reset is held for a device that is busy, in tries that are [`RECOVERY_TICKS`] apart.
+const RESET_TRIES: u32 = 16;
+
 /// STALLs of bulk endpoints in one step that the host clears before it gives the step up.
 pub const MAX_STALLS: u64 = 16;
 
@@ -95,6 +98,8 @@ pub struct PlanHost {
     config: Configuration,
     /// Steps begun.
     begun: usize,
+    /// Tries of a reset that the device was too busy for.
+    held: u32,
     /// The stream to go on with when the device is configured again.
     cut: Option<Flow>,
     buf: Vec<u8>,
@@ -115,6 +120,7 @@ impl PlanHost {
             speed: Speed::Super,
             config: Configuration::default(),
             begun: 0,
+            held: 0,
             cut: None,
             buf: vec![0; BUFFER],
         })
@@ -162,8 +168,13 @@ impl PlanHost {
     fn act(&mut self, state: State, port: &mut dyn UsbPort) -> (State, Next) {
         match state {
             State::Detached | State::Over => (state, Next::Wait),
+            State::Reset if self.held < RESET_TRIES && port.busy() => {
+                self.held += 1;
+                (State::Reset, Next::After(RECOVERY_TICKS))
+            }
             State::Reset => match port.reset(self.plan.speed) {
                 Some(speed) => {
+                    self.held = 0;
                     self.speed = speed;
                     (State::Recovered, Next::After(RECOVERY_TICKS))
                 }

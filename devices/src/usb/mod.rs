@@ -107,6 +107,13 @@ pub trait UsbPort {
     /// while it is detached.
     fn session(&self) -> Option<u32>;
 
+    /// Whether the device has taken a SETUP packet and not yet turned to its data. A host that
+    /// resets the port then holds the reset for longer: it lasts 10 ms and more (USB 2.0, 7.1.7.5),
+    /// in which any device gets so far.
+    fn busy(&self) -> bool {
+        false
+    }
+
     /// Drives reset and brings the link up at the best common speed, `best` at most. `None` if no
     /// device is attached.
     fn reset(&mut self, best: Speed) -> Option<Speed>;

@@ -10,6 +10,10 @@ use crate::clock::Ticks;
 /// Largest single transfer in bytes.
 pub const MAX_TRANSFER: u32 = 64 << 20;
 
+/// Longest pause and time without a connection, in ticks: days of what a guest does, and far from
+/// where device time ends.
+pub const MAX_TICKS: Ticks = 1 << 40;
+
 /// A host's part of a run: it resets and enumerates the device as soon as it attaches, selects its
 /// first configuration, and works off `steps`.
 ///
@@ -51,12 +55,12 @@ pub enum Step {
     Reset,
     /// Unplugs the device, plugs it in again after `ticks`, and enumerates again.
     Disconnect {
-        /// Time without a connection, in ticks.
+        /// Time without a connection, in ticks, at most [`MAX_TICKS`].
         ticks: Ticks,
     },
     /// Leaves the bus alone for `ticks`.
     Pause {
-        /// In ticks.
+        /// At most [`MAX_TICKS`].
         ticks: Ticks,
     },
 }
@@ -125,7 +129,7 @@ pub struct Incident {
 pub enum Action {
     /// The host moves nothing for `ticks`: flow control towards the device.
     Pause {
-        /// In ticks.
+        /// At most [`MAX_TICKS`].
         ticks: Ticks,
     },
     /// Before the next transfer begins: see [`Step::Halt`], on the endpoint of this step (of a
@@ -135,12 +139,19 @@ pub enum Action {
     Reset,
     /// Unplugs the device for `ticks`, with the same end.
     Disconnect {
-        /// In ticks.
+        /// At most [`MAX_TICKS`].
         ticks: Ticks,
     },
 }
 
 impl Action {
+    fn ticks(self) -> Ticks {
+        match self {
+            Action::Pause { ticks } | Action::Disconnect { ticks } => ticks,
+            Action::Halt | Action::Reset => 0,
+        }
+    }
+
     /// Whether a device's driver cancels what its function has queued.
     pub fn cuts(self) -> bool {
         match self {
@@ -186,6 +197,14 @@ pub enum PlanError {
         /// Index of the step.
         step: usize,
     },
+    /// A pause or a time without a connection that would not end within a run.
+    #[error("USB host step {step}: ticks = {ticks} is too long, at most {MAX_TICKS} are allowed")]
+    Ticks {
+        /// Index of the step.
+        step: usize,
+        /// What was asked for.
+        ticks: Ticks,
+    },
 }
 
 impl UsbHostPlan {
@@ -195,7 +214,14 @@ impl UsbHostPlan {
     /// [`PlanError`] names the first step that is wrong.
     pub fn check(&self) -> Result<(), PlanError> {
         for (step, kind) in self.steps.iter().enumerate() {
+            let too_long = |ticks: &Ticks| *ticks > MAX_TICKS;
             let (Step::BulkIn(s) | Step::BulkOut(s) | Step::Loopback(s)) = kind else {
+                let (Step::Pause { ticks } | Step::Disconnect { ticks }) = *kind else {
+                    continue;
+                };
+                if too_long(&ticks) {
+                    return Err(PlanError::Ticks { step, ticks });
+                }
                 continue;
             };
             if s.bytes == 0 {
@@ -221,6 +247,9 @@ impl UsbHostPlan {
             }
             if !s.incidents.is_sorted_by_key(|i| i.after_bytes) {
                 return Err(PlanError::Incidents { step });
+            }
+            if let Some(ticks) = s.incidents.iter().map(|i| i.action.ticks()).find(too_long) {
+                return Err(PlanError::Ticks { step, ticks });
             }
         }
         Ok(())
@@ -327,8 +356,36 @@ mod tests {
         };
         let s = Stream {
             incidents: vec![incident(2), incident(1)],
-            ..good
+            ..good.clone()
         };
         assert_eq!(plan(s).check(), Err(PlanError::Incidents { step: 1 }));
+        for (ticks, fine) in [
+            (MAX_TICKS, true),
+            (MAX_TICKS + 1, false),
+            (Ticks::MAX, false),
+        ] {
+            let want = |step| match fine {
+                true => Ok(()),
+                false => Err(PlanError::Ticks { step, ticks }),
+            };
+            for action in [Action::Pause { ticks }, Action::Disconnect { ticks }] {
+                let incidents = vec![Incident {
+                    after_bytes: 1,
+                    action,
+                }];
+                let s = Stream {
+                    incidents,
+                    ..good.clone()
+                };
+                assert_eq!(plan(s).check(), want(1));
+            }
+            for step in [Step::Pause { ticks }, Step::Disconnect { ticks }] {
+                let plan = UsbHostPlan {
+                    speed: Speed::Super,
+                    steps: vec![step],
+                };
+                assert_eq!(plan.check(), want(0));
+            }
+        }
     }
 }

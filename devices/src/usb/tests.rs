@@ -29,6 +29,11 @@ struct FakeDevice {
     otherwise: InResult,
     received: Vec<u8>,
     setups: Vec<u8>,
+    /// Whether it has strings.
+    strings: bool,
+    /// Looks at [`UsbPort::busy`] before it is no more.
+    busy: std::cell::Cell<u32>,
+    resets: u32,
 }
 
 impl FakeDevice {
@@ -46,6 +51,9 @@ impl FakeDevice {
             otherwise: InResult::Nak,
             received: Vec::new(),
             setups: Vec::new(),
+            strings: true,
+            busy: 0.into(),
+            resets: 0,
         }
     }
 
@@ -66,7 +74,12 @@ impl UsbPort for FakeDevice {
         self.session
     }
 
+    fn busy(&self) -> bool {
+        self.busy.replace(self.busy.get().saturating_sub(1)) != 0
+    }
+
     fn reset(&mut self, best: Speed) -> Option<Speed> {
+        self.resets += 1;
         self.link = Some(best);
         self.link
     }
@@ -82,6 +95,7 @@ impl UsbPort for FakeDevice {
         let answer = match (kind, request, descriptor) {
             (0x80, 6, 1) => Some(self.device.clone()),
             (0x80, 6, 2) => Some(self.config.clone()),
+            (0x80, 6, 3) if !self.strings => None,
             (0x80, 6, 3) if index == 0 => Some(vec![4, 3, 9, 4]),
             (0x80, 6, 3) => Some(vec![4, 3, b'0' + index, 0]),
             (0x80, 6, 15) if !self.bos.is_empty() => Some(self.bos.clone()),
@@ -177,6 +191,40 @@ fn enumeration_reads_what_there_is() {
     let writes = [5, 49, 48, 9];
     let order: Vec<_> = fake.setups.iter().filter(|r| writes.contains(r)).collect();
     assert_eq!(order, [&5, &49, &48, &9]);
+}
+
+#[test]
+fn exit_latencies_are_for_superspeed_only() {
+    for (speed, strings, sent) in [
+        (Speed::Super, true, 1),
+        (Speed::Super, false, 1),
+        (Speed::High, true, 0),
+        (Speed::High, false, 0),
+        (Speed::Full, false, 0),
+    ] {
+        let mut fake = FakeDevice::new(speed);
+        fake.strings = strings;
+        let report = fake.run(UsbHostPlan {
+            speed,
+            steps: vec![],
+        });
+        assert!(report.finished, "{:?}", report.errors);
+        let errors = report.errors.iter().filter(|e| e.contains("Languages"));
+        assert_eq!(errors.count(), usize::from(!strings));
+        let set_sel = fake.setups.iter().filter(|r| **r == 48);
+        assert_eq!(set_sel.count(), sent, "{speed:?}, strings: {strings}");
+    }
+}
+
+#[test]
+fn a_reset_is_held_for_a_busy_device_but_not_for_ever() {
+    for (busy, left) in [(3, 0), (1000, 984)] {
+        let mut fake = FakeDevice::new(Speed::Super);
+        fake.busy = busy.into();
+        let report = fake.run(plan(vec![]));
+        assert!(report.finished);
+        assert_eq!((fake.resets, fake.busy.get()), (1, left));
+    }
 }
 
 #[test]

@@ -45,6 +45,16 @@ pub enum Error {
         /// The buffer.
         what: String,
     },
+    /// A transfer was not carried out, or not to its end.
+    #[error("the transfer of {what} ended with error {code}: {source}")]
+    Ended {
+        /// The frame, the device and the buffer.
+        what: String,
+        /// The kernel's number for it.
+        code: i32,
+        /// The kernel's word for it.
+        source: io::Error,
+    },
     /// Something did not happen.
     #[error("waited {seconds} s of guest time for {what}")]
     Timeout {

@@ -35,20 +35,32 @@ impl Fence {
     /// The fence of the transfer that has just been queued, for which the kernel has waited for all
     /// earlier ones. Of one that has ended already, the kernel does not tell how.
     pub fn of(buffer: &DmaBuf) -> Result<Self, Error> {
+        Fence::under_way(buffer)?.ok_or_else(|| Error::Untold {
+            what: buffer.name(),
+        })
+    }
+
+    /// As [`Fence::of`]; `None` of a transfer that has ended already.
+    pub fn under_way(buffer: &DmaBuf) -> Result<Option<Self>, Error> {
         let file = sys::export_sync_file(buffer.as_fd())
             .call("DMA_BUF_IOCTL_EXPORT_SYNC_FILE", buffer.name())?;
         let fence = Fence {
             file,
             buffer: buffer.name(),
         };
-        if fence
-            .info()?
-            .iter()
-            .any(|f| f.driver_name.starts_with(STUB))
-        {
-            return Err(Error::Untold { what: fence.buffer });
-        }
-        Ok(fence)
+        let fences = fence.info()?;
+        let stub = fences.iter().any(|f| f.driver_name.starts_with(STUB));
+        Ok((!stub).then_some(fence))
+    }
+
+    /// How messages call the buffer.
+    pub fn buffer(&self) -> &str {
+        &self.buffer
+    }
+
+    /// How the transfer ended; `None` if it has not. Does not wait.
+    pub fn status(&self) -> Result<Option<io::Result<()>>, Error> {
+        Ok(outcome(&self.info()?))
     }
 
     /// Waits until it has signalled.
@@ -77,5 +89,34 @@ impl Fence {
 
     fn info(&self) -> Result<Vec<SyncFenceInfo>, Error> {
         sys::sync_file_fences(&self.file).call("SYNC_IOC_FILE_INFO", &self.buffer)
+    }
+}
+
+/// What the states of all fences of a transfer come to.
+fn outcome(fences: &[SyncFenceInfo]) -> Option<io::Result<()>> {
+    if let Some(failed) = fences.iter().find(|f| f.status < 0) {
+        return Some(Err(io::Error::from_raw_os_error(-failed.status)));
+    }
+    fences.iter().all(|f| f.status > 0).then_some(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transfer_has_ended_when_all_fences_have_or_one_has_failed() {
+        let told = |states: &[i32]| {
+            let fence = |status: &i32| SyncFenceInfo {
+                status: *status,
+                ..SyncFenceInfo::default()
+            };
+            let fences: Vec<_> = states.iter().map(fence).collect();
+            outcome(&fences).map(|r| r.map_err(|e| e.raw_os_error()))
+        };
+        assert_eq!(told(&[0]), None);
+        assert_eq!(told(&[1, 0]), None);
+        assert_eq!(told(&[1, 1]), Some(Ok(())));
+        assert_eq!(told(&[0, -12]), Some(Err(Some(12))));
     }
 }

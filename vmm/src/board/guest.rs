@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The board as a machine that an engine hosts.
 
-use serde_json::Value;
 use staleline_devices::cpu::{Barrier, CacheOp, ChainId, CpuEvents, MemoryType, SiteId};
 use staleline_devices::soc::Soc;
+use staleline_devices::soc::report::SocReport;
 
 use super::machine::{self, MachineConfig};
 use crate::engine::tcg_abi::{Guest, GuestContext};
 
-/// The chip, built from a [`MachineConfig`]; its report is a
-/// [`staleline_devices::soc::report::SocReport`].
+/// The chip, built from a [`MachineConfig`].
 pub struct BoardGuest(Soc);
 
 impl Guest for BoardGuest {
+    type Report = SocReport;
+
     fn new(context: GuestContext) -> Result<Self, String> {
         let config: MachineConfig = serde_json::from_value(context.machine)
             .map_err(|e| format!("the machine's configuration: {e}"))?;
@@ -21,8 +22,8 @@ impl Guest for BoardGuest {
             .map_err(|e| e.to_string())
     }
 
-    fn finish(&mut self) -> Result<Value, String> {
-        serde_json::to_value(self.0.report()).map_err(|e| format!("the machine's report: {e}"))
+    fn finish(&mut self) -> Result<SocReport, String> {
+        Ok(self.0.report())
     }
 }
 

@@ -11,12 +11,16 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 pub use image::ImageHeader;
 
 /// Guest RAM starts here on every board, as on QEMU's `virt`.
 pub const RAM_BASE: u64 = 0x4000_0000;
+
+/// Bytes hashed at a time.
+const CHUNK: usize = 1 << 20;
 
 const MIB: u64 = 1 << 20;
 /// The kernel's base must be aligned to this, and no device tree may be larger.
@@ -43,6 +47,29 @@ pub enum BootError {
         path: PathBuf,
         /// What is wrong with it, and what to give instead.
         why: String,
+    },
+    /// The file ends before the kernel does.
+    #[error("{} is cut short: it has {bytes} bytes, {why}", path.display())]
+    Truncated {
+        /// Which file.
+        path: PathBuf,
+        /// Its length in bytes.
+        bytes: u64,
+        /// How that is known.
+        why: String,
+    },
+    /// A file is not what it was when it was made.
+    #[error(
+        "{} is not what it was when it was made: its SHA-256 is {found}, and was {expected}",
+        path.display()
+    )]
+    Changed {
+        /// Which file.
+        path: PathBuf,
+        /// The hash it should have.
+        expected: String,
+        /// The hash of what was read.
+        found: String,
     },
     /// The device tree blob breaks the boot protocol.
     #[error("the device tree has {len} bytes; the boot protocol allows {max}")]
@@ -77,6 +104,13 @@ impl BootError {
             BootError::Read { .. } => "check the path and its permissions",
             BootError::NotAnImage { .. } => {
                 "give the uncompressed arch/arm64/boot/Image of an arm64 build"
+            }
+            BootError::Truncated { .. } => {
+                "copy or build it again; was the disk full when it was written?"
+            }
+            BootError::Changed { .. } => {
+                "if it is in the cache, remove the directory it is in (of an initramfs, the file) \
+                 and run the same again: it is built anew"
             }
             BootError::FdtTooLarge { .. } => "the board description is at fault; please report it",
             BootError::RamTooSmall { .. } => "give the board more memory, or use a smaller initrd",
@@ -132,6 +166,24 @@ impl Layout {
     }
 }
 
+/// SHA-256 of the files that a guest should boot from, in hexadecimal, as far as it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// The kernel.
+    pub kernel: Option<String>,
+    /// The initrd.
+    pub initrd: Option<String>,
+}
+
+/// SHA-256 of what stands in guest RAM when the guest starts, in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// The kernel.
+    pub kernel: String,
+    /// The initrd, if there is one.
+    pub initrd: Option<String>,
+}
+
 /// The files a guest boots from.
 #[derive(Debug)]
 pub struct Images {
@@ -174,13 +226,14 @@ impl Images {
     /// Copies the images, `fdt` and the entry stub into `memory`, which must have `layout`'s RAM.
     ///
     /// # Errors
-    /// [`BootError`] if a file cannot be read or the images do not fit.
+    /// [`BootError`] if a file cannot be read or is not as `expected`, or the images do not fit.
     pub fn load(
         &mut self,
         memory: &GuestMemoryMmap,
         layout: &Layout,
         fdt: &[u8],
-    ) -> Result<(), BootError> {
+        expected: &Expected,
+    ) -> Result<Loaded, BootError> {
         if fdt.len() as u64 > BLOCK {
             return Err(BootError::FdtTooLarge {
                 len: fdt.len(),
@@ -188,15 +241,14 @@ impl Images {
             });
         }
         let (path, file) = &mut self.kernel;
-        copy(
-            memory,
-            path,
-            file,
-            self.header.file_bytes,
-            layout.kernel.start,
-        )?;
+        let (len, at) = (self.header.file_bytes, layout.kernel.start);
+        let kernel = copy(memory, path, file, len, at)?;
+        check(path, &kernel, expected.kernel.as_ref())?;
+        let mut initrd = None;
         if let (Some((path, file, len)), Some(range)) = (&mut self.initrd, &layout.initrd) {
-            copy(memory, path, file, *len, range.start)?;
+            let hash = copy(memory, path, file, *len, range.start)?;
+            check(path, &hash, expected.initrd.as_ref())?;
+            initrd = Some(hash);
         }
         let write = |what, bytes: &[u8], at| {
             memory
@@ -205,7 +257,19 @@ impl Images {
         };
         write("the device tree", fdt, layout.fdt.start)?;
         let stub = stub::encode(layout.kernel.start, layout.fdt.start);
-        write("the entry stub", &stub, layout.entry)
+        write("the entry stub", &stub, layout.entry)?;
+        Ok(Loaded { kernel, initrd })
+    }
+}
+
+fn check(path: &Path, found: &str, expected: Option<&String>) -> Result<(), BootError> {
+    match expected {
+        Some(expected) if expected != found => Err(BootError::Changed {
+            path: path.to_owned(),
+            expected: expected.clone(),
+            found: found.to_owned(),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -222,13 +286,14 @@ fn open(path: &Path) -> Result<(File, u64), BootError> {
     Ok((file, metadata.len()))
 }
 
+/// Copies a file into guest memory; the hash is that of what stands there then.
 fn copy(
     memory: &GuestMemoryMmap,
     path: &Path,
     file: &mut File,
     len: u64,
     at: u64,
-) -> Result<(), BootError> {
+) -> Result<String, BootError> {
     use std::io::Seek;
     let read = |source| BootError::Read {
         path: path.to_owned(),
@@ -236,12 +301,23 @@ fn copy(
     };
     file.rewind().map_err(read)?;
     let len = usize::try_from(len).map_err(|_| read(std::io::ErrorKind::FileTooLarge.into()))?;
+    let failed = |source| BootError::Write {
+        what: "an image",
+        source,
+    };
     memory
         .read_exact_volatile_from(GuestAddress(at), file, len)
-        .map_err(|source| BootError::Write {
-            what: "an image",
-            source,
-        })
+        .map_err(failed)?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; CHUNK.min(len)];
+    for done in (0..len).step_by(CHUNK) {
+        let part = &mut chunk[..CHUNK.min(len - done)];
+        memory
+            .read_slice(part, GuestAddress(at + done as u64))
+            .map_err(failed)?;
+        hash.update(part);
+    }
+    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
 #[cfg(test)]

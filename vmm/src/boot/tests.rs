@@ -44,7 +44,9 @@ fn images_are_apart_aligned_and_where_the_layout_says() {
     assert!(layout.entry + 64 < layout.kernel.start);
 
     let memory = memory(RAM);
-    images.load(&memory, &layout, b"the fdt").unwrap();
+    images
+        .load(&memory, &layout, b"the fdt", &Expected::default())
+        .unwrap();
     assert_eq!(bytes(&memory, layout.kernel.start + 56, 4), b"ARM\x64");
     assert_eq!(bytes(&memory, layout.kernel.start + 4999, 2), [0xa5, 0]);
     assert_eq!(bytes(&memory, layout.fdt.start, 7), b"the fdt");
@@ -61,8 +63,12 @@ fn loading_twice_gives_the_same() {
     let mut images = Images::open(kernel.path(), None).unwrap();
     let layout = images.layout(RAM).unwrap();
     let (a, b) = (memory(RAM), memory(RAM));
-    images.load(&a, &layout, b"fdt").unwrap();
-    images.load(&b, &layout, b"fdt").unwrap();
+    images
+        .load(&a, &layout, b"fdt", &Expected::default())
+        .unwrap();
+    images
+        .load(&b, &layout, b"fdt", &Expected::default())
+        .unwrap();
     let all = |m| bytes(m, RAM_BASE, RAM as usize);
     assert!(all(&a) == all(&b));
 }
@@ -113,12 +119,12 @@ fn what_does_not_fit_is_refused() {
     let layout = images.layout(RAM).unwrap();
     let fdt = vec![0; 2 * MIB as usize + 1];
     assert!(matches!(
-        images.load(&memory(RAM), &layout, &fdt),
+        images.load(&memory(RAM), &layout, &fdt, &Expected::default()),
         Err(BootError::FdtTooLarge { .. })
     ));
     // Memory that is smaller than the layout's is an error, not a panic.
     assert!(matches!(
-        images.load(&memory(MIB), &layout, b""),
+        images.load(&memory(MIB), &layout, b"", &Expected::default()),
         Err(BootError::Write { .. })
     ));
 }
@@ -129,4 +135,89 @@ fn missing_files_are_named() {
     assert!(error.to_string().contains("/nonexistent/Image"));
     let error = Images::open(Path::new("/"), None).unwrap_err();
     assert!(matches!(error, BootError::Read { .. }));
+}
+
+#[test]
+fn a_file_that_ends_before_its_entry_is_cut_short() {
+    let cut = |code: [u32; 2], bytes| {
+        let kernel = image(bytes, MIB, 0);
+        let mut contents = std::fs::read(kernel.path()).unwrap();
+        for (n, word) in code.iter().enumerate() {
+            contents[4 * n..4 * n + 4].copy_from_slice(&word.to_le_bytes());
+        }
+        Images::open(file(&contents).path(), None)
+    };
+    const NOP: u32 = 0xd503_201f;
+    // b . + 0x1000, as the first word or the second; b . - 4, which no kernel has.
+    for (code, entry) in [([0x1400_0400, NOP], 0x1000), ([NOP, 0x1400_0400], 0x1004)] {
+        match cut(code, entry) {
+            Err(e @ BootError::Truncated { .. }) => {
+                assert!(e.to_string().contains(&format!("has {entry} bytes")), "{e}");
+                assert!(!e.help().is_empty());
+            }
+            other => panic!("{other:?}"),
+        }
+        cut(code, entry + 4).unwrap();
+    }
+    cut([NOP, 0x17ff_ffff], 64).unwrap();
+}
+
+#[test]
+fn a_file_that_ends_before_its_sections_is_cut_short() {
+    // "MZ", a PE header at 64 with an optional header of 16 bytes, and two sections.
+    let mut bytes = std::fs::read(image(4096, MIB, 0).path()).unwrap();
+    bytes[..2].copy_from_slice(b"MZ");
+    bytes[60..64].copy_from_slice(&64u32.to_le_bytes());
+    bytes[64..68].copy_from_slice(b"PE\0\0");
+    bytes[70..72].copy_from_slice(&2u16.to_le_bytes());
+    bytes[84..86].copy_from_slice(&16u16.to_le_bytes());
+    for (n, (start, size)) in [(1024u32, 1024u32), (2048, 2048)].into_iter().enumerate() {
+        let at = 64 + 24 + 16 + 40 * n;
+        bytes[at + 16..at + 20].copy_from_slice(&size.to_le_bytes());
+        bytes[at + 20..at + 24].copy_from_slice(&start.to_le_bytes());
+    }
+    Images::open(file(&bytes).path(), None).unwrap();
+    for len in [4095, 200, 100, 80] {
+        let error = Images::open(file(&bytes[..len]).path(), None).unwrap_err();
+        assert!(
+            matches!(error, BootError::Truncated { .. }),
+            "{len}: {error}"
+        );
+    }
+}
+
+#[test]
+fn the_hash_is_of_what_is_loaded_and_another_is_refused() {
+    let (kernel, initrd) = (image(3 * MIB as usize + 5, 4 * MIB, 0), file(b"the initrd"));
+    let mut images = Images::open(kernel.path(), Some(initrd.path())).unwrap();
+    let layout = images.layout(RAM).unwrap();
+    let memory = memory(RAM);
+    let mut load = |expected: &Expected| images.load(&memory, &layout, b"fdt", expected);
+    let loaded = load(&Expected::default()).unwrap();
+    let hex = |bytes: &[u8]| -> String {
+        Sha256::digest(bytes)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect()
+    };
+    assert_eq!(loaded.kernel, hex(&std::fs::read(kernel.path()).unwrap()));
+    assert_eq!(loaded.initrd, Some(hex(b"the initrd")));
+    let expected = Expected {
+        kernel: Some(loaded.kernel.clone()),
+        initrd: loaded.initrd.clone(),
+    };
+    assert_eq!(load(&expected).unwrap(), loaded);
+    for wrong in [
+        Expected {
+            kernel: Some("00".into()),
+            ..expected.clone()
+        },
+        Expected {
+            initrd: Some("00".into()),
+            ..expected
+        },
+    ] {
+        let error = load(&wrong).unwrap_err();
+        assert!(matches!(error, BootError::Changed { .. }), "{error}");
+    }
 }

@@ -45,7 +45,9 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
 
 fn run(args: &RunArgs) -> Result<u8, Error> {
     let spec = args.spec()?;
-    let backend = Production;
+    let backend = Production {
+        self_check: args.self_check,
+    };
     backend.check(&spec)?;
     let dir = directory(args.out.as_deref(), &spec.scenario.name)?;
     let progress = Stderr::new();
@@ -74,7 +76,7 @@ fn run(args: &RunArgs) -> Result<u8, Error> {
 
 fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
     let earlier = Earlier::read(&args.run)?;
-    let backend = Production;
+    let backend = Production::default();
     backend.check(&earlier.spec)?;
     let out = args.out.clone().unwrap_or_else(|| args.run.join("replay"));
     if out == args.run {
@@ -119,7 +121,7 @@ fn run_matrix(args: &MatrixArgs) -> Result<u8, Error> {
         Some(jobs) => usize::from(jobs),
         None => std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2)),
     };
-    let backend = Production;
+    let backend = Production::default();
     for cell in &cells {
         backend.check(&cell.spec)?;
     }
@@ -155,7 +157,7 @@ fn kernel(command: &KernelCommand) -> Result<u8, Error> {
         } => {
             let progress = Stderr::new();
             let src = kernel.src.as_deref();
-            let built = Production.build_kernel(stack, &kernel.config, src, &progress);
+            let built = Production::default().build_kernel(stack, &kernel.config, src, &progress);
             progress.clear();
             let built = built?;
             match format {
@@ -176,7 +178,7 @@ fn kernel(command: &KernelCommand) -> Result<u8, Error> {
         } => {
             let progress = Stderr::new();
             let (stack, src) = (stack.as_deref(), kernel.src.as_deref());
-            let checks = Production.check_patches(stack, &kernel.config, src, &progress);
+            let checks = Production::default().check_patches(stack, &kernel.config, src, &progress);
             progress.clear();
             let checks = checks?;
             match format {
@@ -190,7 +192,7 @@ fn kernel(command: &KernelCommand) -> Result<u8, Error> {
             }
         }
         KernelCommand::List { format } => {
-            let rows = Production.kernels()?;
+            let rows = Production::default().kernels()?;
             match format {
                 TextFormat::Json => print_json(&rows)?,
                 TextFormat::Human => {

@@ -132,6 +132,9 @@ pub struct RunArgs {
     /// Do not run a second time, after findings, for the call chains of loads and stores.
     #[arg(long)]
     pub no_trace: bool,
+    /// Check the engine, too: compare each address translation with QEMU's own. Slow.
+    #[arg(long)]
+    pub self_check: bool,
 }
 
 impl RunArgs {

@@ -40,6 +40,29 @@ pub struct UserPage {
     pub pa: u64,
 }
 
+/// A table of the engine that was full. What did not fit costs names in diagnostics: nothing is
+/// judged less for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// What there is room for, in words: `call chains`.
+    pub what: String,
+    /// For how many.
+    pub limit: u64,
+    /// How often there was none.
+    pub lost: u64,
+}
+
+impl Forgotten {
+    /// Of a table that had no room `lost` times; `None` for one that always had.
+    pub fn of(what: &str, limit: usize, lost: u64) -> Option<Self> {
+        (lost > 0).then(|| Forgotten {
+            what: what.to_owned(),
+            limit: limit as u64,
+            lost,
+        })
+    }
+}
+
 /// All of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observations {
@@ -49,6 +72,9 @@ pub struct Observations {
     pub accesses: Vec<TracedAccess>,
     /// Pages that a process has pointed at, with `dc cvau`, in order.
     pub pages: Vec<UserPage>,
+    /// Tables that were full.
+    #[serde(default)]
+    pub forgotten: Vec<Forgotten>,
 }
 
 impl Observations {
@@ -103,7 +129,7 @@ mod tests {
                 pc: 0x40,
                 chain: chain(3),
             }],
-            pages: Vec::new(),
+            ..Observations::default()
         };
         assert_eq!(seen.chain(ChainId(2)), Some(&chain(2)));
         assert_eq!(seen.chain(ChainId(0)), None);

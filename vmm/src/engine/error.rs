@@ -104,6 +104,12 @@ pub enum EngineError {
     /// QEMU's control socket does not talk as expected.
     #[error("QEMU's control protocol failed: {0}")]
     Protocol(String),
+    /// The machine's report is longer than anybody is going to read.
+    #[error("the machine's report is longer than its bound of {limit} bytes")]
+    ReportTooLarge {
+        /// The bound in bytes.
+        limit: u64,
+    },
     /// The guest ended, but what the plugin should have written cannot be read.
     #[error("cannot read {}, which the plugin should have written", path.display())]
     Output {
@@ -155,6 +161,9 @@ impl EngineError {
             }
             EngineError::Protocol(_) => {
                 "is STALELINE_QEMU a real qemu-system-aarch64? If so, please report this"
+            }
+            EngineError::ReportTooLarge { .. } => {
+                "move less data, or the same in fewer and larger frames"
             }
             EngineError::Output { .. } => "check free space and permissions of the run's directory",
         }

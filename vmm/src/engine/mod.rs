@@ -3,6 +3,7 @@
 
 pub mod chains;
 pub mod error;
+pub mod handover;
 pub mod sites;
 pub mod tcg;
 pub mod tcg_abi;
@@ -12,8 +13,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::boot::{Expected, Loaded};
+
 pub use chains::Observations;
 pub use error::EngineError;
+pub use handover::Handover;
 pub use sites::SiteTable;
 
 /// One run of a guest.
@@ -23,6 +27,8 @@ pub struct Job {
     pub kernel: PathBuf,
     /// Initial root file system.
     pub initrd: Option<PathBuf>,
+    /// What these two should be.
+    pub expected: Expected,
     /// Device tree blob; its memory node ends where `ram_bytes` end, its initrd is where
     /// [`crate::boot::Images::layout`] says.
     pub fdt: Vec<u8>,
@@ -60,6 +66,8 @@ pub enum GuestEnd {
 pub struct Outcome {
     /// How the guest ended.
     pub end: GuestEnd,
+    /// What it was.
+    pub loaded: Loaded,
     /// What the guest wrote to its UART.
     pub console: PathBuf,
     /// The machine's events.
@@ -71,7 +79,7 @@ pub struct Outcome {
     /// Call chains and the like.
     pub seen: Observations,
     /// The machine's report.
-    pub report: serde_json::Value,
+    pub report: Handover,
     /// The engine's own counters.
     pub stats: tcg_abi::TcgStats,
 }

@@ -53,6 +53,17 @@ impl SiteTable {
         self.len() == 0
     }
 
+    /// `hash` with all addresses mixed in, in order: the hash of a run whose accesses name their
+    /// sites by number is then one of the places in guest code, too.
+    pub fn mix_into(&self, hash: u64) -> u64 {
+        // FNV-1a, but by words (the prime is that of its 64-bit form), with the high bits brought
+        // down in each round.
+        self.iter().fold(hash, |hash, (_, pc)| {
+            let hash = (hash ^ pc).wrapping_mul(0x100_0000_01b3);
+            hash ^ hash >> 32
+        })
+    }
+
     /// Writes the file.
     ///
     /// # Errors
@@ -106,6 +117,28 @@ mod tests {
         assert_eq!(table.pc(b), Some(0x40_1000));
         assert_eq!(table.pc(SiteId(0)), None);
         assert_eq!(table.pc(SiteId(3)), None);
+    }
+
+    #[test]
+    fn a_hash_depends_on_each_address_and_their_order() {
+        let hash = |pcs: &[u64]| {
+            let mut table = SiteTable::default();
+            for pc in pcs {
+                table.push(*pc);
+            }
+            table.mix_into(42)
+        };
+        let base = hash(&[0x1000, 0x2000]);
+        assert_eq!(base, hash(&[0x1000, 0x2000]));
+        for other in [&[0x2000, 0x1000][..], &[0x1000], &[0x1000, 0x2004], &[]] {
+            assert_ne!(base, hash(other));
+        }
+        // Of highest bits, a pair would be lost without the shift.
+        assert_ne!(hash(&[1 << 63, 1 << 63]), hash(&[0, 0]));
+        assert_ne!(
+            SiteTable::default().mix_into(1),
+            SiteTable::default().mix_into(2)
+        );
     }
 
     #[test]

@@ -4,18 +4,18 @@
 //!
 //! The parent passes file descriptors: guest RAM, a [`TcgConfig`] as JSON, the plugin's end of
 //! QEMU's qtest socket, and a control socket that carries one JSON message a line: [`ToPlugin`]
-//! one way, [`FromPlugin`] the other.
+//! one way, [`FromPlugin`] the other. What grows with the run leaves by files, whose paths the
+//! configuration has: see [`super::handover`].
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use staleline_devices::cpu::CpuEvents;
+use staleline_devices::cpu::{CpuEvents, SiteId};
 use vm_memory::{GuestMemoryMmap, MmapRegion};
 
-use super::chains::Observations;
-
 /// Version of everything in this module; both halves must agree.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Most loads and stores that can be traced in one run.
 pub const TRACE_LIMIT: usize = 4096;
@@ -57,6 +57,10 @@ pub struct TcgConfig {
     pub window_bytes: u64,
     /// Where to write the site table.
     pub sites: PathBuf,
+    /// Where to write [`super::Observations`].
+    pub seen: PathBuf,
+    /// Where to write [`Guest::Report`].
+    pub report: PathBuf,
     /// Where the machine writes its events.
     pub events: PathBuf,
     /// Check every translation.
@@ -95,10 +99,6 @@ pub enum FromPlugin {
     Finished {
         /// The engine's counters.
         stats: TcgStats,
-        /// Call chains and the like.
-        seen: Observations,
-        /// The machine's report.
-        report: serde_json::Value,
     },
 }
 
@@ -124,6 +124,39 @@ pub struct TcgStats {
     pub checked: u64,
     /// Of these, how many differed.
     pub mismatches: u64,
+    /// The first of them.
+    #[serde(default)]
+    pub first_mismatch: Option<Mismatch>,
+}
+
+/// A load or store whose address the engine translated differently from QEMU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mismatch {
+    /// The virtual address.
+    pub va: u64,
+    /// The instruction.
+    pub site: SiteId,
+    /// Which check it was, from 1.
+    pub number: u64,
+    /// The engine's physical address; `None` if its walk found nothing.
+    pub own: Option<u64>,
+    /// QEMU's physical address; `None` if QEMU takes it for a device.
+    pub qemu: Option<u64>,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "access {} to va {:#x}: pa ", self.number, self.va)?;
+        match self.own {
+            Some(own) => write!(f, "{own:#x}")?,
+            None => f.write_str("unknown")?,
+        }
+        f.write_str(" by the engine's walk, ")?;
+        match self.qemu {
+            Some(qemu) => write!(f, "{qemu:#x} by QEMU"),
+            None => f.write_str("a device by QEMU"),
+        }
+    }
 }
 
 /// What a machine is given to exist.
@@ -154,6 +187,9 @@ pub struct GuestContext {
 /// value stored stands in the window, and what a later load shall return must stand there when
 /// the call returns.
 pub trait Guest: CpuEvents + Sized + 'static {
+    /// What it leaves behind.
+    type Report: Serialize;
+
     /// Builds the machine when the images are loaded and the CPU has not run yet.
     ///
     /// # Errors
@@ -164,5 +200,5 @@ pub trait Guest: CpuEvents + Sized + 'static {
     ///
     /// # Errors
     /// What went wrong, for the user.
-    fn finish(&mut self) -> Result<serde_json::Value, String>;
+    fn finish(&mut self) -> Result<Self::Report, String>;
 }

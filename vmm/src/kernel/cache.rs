@@ -144,6 +144,7 @@ impl Cache {
                 .collect(),
             source: plan.source.id(),
             hash: plan.hash.clone(),
+            image_hash: None,
             toolchain: plan.toolchain.clone(),
             unmet_options: built.unmet_options.clone(),
             image: PathBuf::new(),
@@ -161,6 +162,8 @@ impl Cache {
             let from = built.build_dir.join(from);
             fs::copy(&from, to).map_err(KernelError::io("copy", &from))?;
         }
+        let image = digest::file(&kernel.image).map_err(KernelError::io("read", &kernel.image))?;
+        kernel.image_hash = Some(image);
         kernel.locate(&target);
         let record = staging.path().join(RECORD);
         write_atomically(&record, &to_json(&kernel, &record)?)?;

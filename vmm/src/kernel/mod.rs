@@ -134,6 +134,9 @@ pub struct Kernel {
     pub source: String,
     /// Hash over everything that went in (hexadecimal SHA-256).
     pub hash: String,
+    /// SHA-256 of the bootable image, in hexadecimal; none if it was built before this was kept.
+    #[serde(default)]
+    pub image_hash: Option<String>,
     /// First lines of the compiler's and the linker's `--version`.
     pub toolchain: String,
     /// Options that the configuration asks for and this source doesn't have.

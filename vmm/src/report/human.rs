@@ -63,11 +63,11 @@ impl<W: Write> Reporter for Human<W> {
                 )?;
             }
             RunEvent::Data { data } => {
-                for end in data.ends.iter().filter(|e| e.corrupt > 0) {
+                for end in data.corrupt_ends() {
                     writeln!(self.out, "{}\n", corrupt(end, self.layout))?;
                 }
             }
-            RunEvent::Finished { result } => {
+            RunEvent::Finished { result, .. } => {
                 self.out.write_all(finish(result).as_bytes())?;
             }
         }
@@ -173,11 +173,35 @@ fn finish(r: &RunResult) -> String {
             "{WARNING}note{WARNING:#}: the second pass, for call chains of loads and stores, {why}"
         );
     }
+    if let Some(checked) = r.self_check {
+        let _ = writeln!(
+            text,
+            "note: {checked} address translations compared with QEMU's own, all the same"
+        );
+    }
+    for note in &r.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    let m = &r.maintenance;
+    for (what, listed, total) in [
+        ("hazards", r.hazards_listed, r.hazards_total),
+        (
+            "maintenance operations",
+            m.operations_listed,
+            m.operations_total,
+        ),
+    ] {
+        if listed < total {
+            let _ = writeln!(
+                text,
+                "note: result.json lists {listed} of {total} {what}; its sums are over all"
+            );
+        }
+    }
     let style = match r.verdict {
         Verdict::Pass => GOOD,
         Verdict::Fail | Verdict::InfraError => ERROR,
     };
-    let m = &r.maintenance;
     let again = match r.data.ends.iter().map(|e| e.repeated).sum() {
         0 => String::new(),
         n => format!(", {} again", count(n, "byte")),
@@ -185,16 +209,17 @@ fn finish(r: &RunResult) -> String {
     let _ = writeln!(
         text,
         "{style}{}{style:#} {}: {} of {} bytes checked{again}, {} corrupt; {}; maintenance on {} \
-         operations: {} lines needed, {} redundant; cache {}, seed {}, run {}, {}.{:03} s",
+         operations: {} lines needed, {} redundant, {} never transferred; cache {}, seed {}, run {}, {}.{:03} s",
         r.verdict.name(),
         r.scenario,
         r.data.bytes,
         r.data.planned,
         r.data.corrupt_bytes,
-        count(r.hazards.len() as u64 + r.hazards_dropped, "hazard"),
-        m.operations.len(),
+        count(r.hazards_total, "hazard"),
+        m.operations_total + m.elsewhere_total,
         m.needed,
         m.redundant,
+        m.untouched,
         names::name(&r.cache),
         r.seed,
         r.run_hash.as_deref().unwrap_or("without hash"),

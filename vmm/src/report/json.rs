@@ -21,7 +21,7 @@ pub struct Final<W>(pub W);
 
 impl<W: Write> Reporter for Final<W> {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
-        if let RunEvent::Finished { result } = event {
+        if let RunEvent::Finished { result, .. } = event {
             serde_json::to_writer_pretty(&mut self.0, result)?;
             self.0.write_all(b"\n")?;
         }

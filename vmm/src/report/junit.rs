@@ -15,7 +15,7 @@ pub struct Junit<W>(pub W);
 
 impl<W: Write> Reporter for Junit<W> {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
-        if let RunEvent::Finished { result } = event {
+        if let RunEvent::Finished { result, .. } = event {
             let mut report = Report::new("staleline");
             report.add_test_suite(suite(&result.scenario, result));
             write(&mut self.0, &report)?;

@@ -11,7 +11,7 @@ pub struct Ktap<W>(pub W);
 
 impl<W: Write> Reporter for Ktap<W> {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
-        if let RunEvent::Finished { result } = event {
+        if let RunEvent::Finished { result, .. } = event {
             write(&mut self.0, &of(result), "")?;
         }
         self.0.flush()

@@ -14,12 +14,12 @@ pub use layout::Layout;
 
 use std::io;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use staleline_protocol::plan::Exporter;
 
 use crate::board::settings::CachePolicy;
 use crate::exit::Error;
-use crate::result::{Buffer, Data, Diagnostic, HazardEntry, RunResult};
+use crate::result::{Buffer, Data, Diagnostic, HazardEntry, RunResult, Verdict};
 use crate::run::backend::GuestEnd;
 use crate::run::kernel_log::KernelReport;
 use crate::run::spec::{EngineKind, RunSpec};
@@ -82,9 +82,50 @@ pub enum RunEvent {
     },
     /// The run is over.
     Finished {
-        /// All there is to know.
+        /// What is told of it in the stream.
+        #[serde(flatten)]
+        summary: Summary,
+        /// All there is to know: for `result.json`, and not again in the stream.
+        #[serde(skip)]
         result: Box<RunResult>,
     },
+}
+
+/// A result in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// What the run says.
+    pub verdict: Verdict,
+    /// Hash over everything that happened; none if the run broke off.
+    pub run_hash: Option<String>,
+    /// Findings.
+    pub hazards: u64,
+    /// Groups of findings, each of which had an event.
+    pub diagnostics: u64,
+    /// Wrong bytes.
+    pub corrupt_bytes: u64,
+    /// Maintenance operations on DMA memory.
+    pub operations: u64,
+    /// Data transfers.
+    pub transfers: u64,
+    /// CPU accesses seen.
+    pub accesses: u64,
+}
+
+impl Summary {
+    /// Of a result.
+    pub fn of(result: &RunResult) -> Self {
+        Summary {
+            verdict: result.verdict,
+            run_hash: result.run_hash.clone(),
+            hazards: result.hazards_total,
+            diagnostics: result.diagnostics.len() as u64,
+            corrupt_bytes: result.data.corrupt_bytes,
+            operations: result.maintenance.operations_total,
+            transfers: result.machine.as_ref().map_or(0, |m| m.transfers),
+            accesses: result.accesses,
+        }
+    }
 }
 
 impl RunEvent {
@@ -125,6 +166,7 @@ impl RunEvent {
             data: result.data.clone(),
         });
         events.push(RunEvent::Finished {
+            summary: Summary::of(result),
             result: Box::new(result.clone()),
         });
         events

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! From what a run left behind to its result.
 
-use std::collections::HashMap;
-
 use staleline_devices::coherency::hazard::{self, Actor, Hazard};
-use staleline_devices::coherency::report::MaintenanceReport;
 use staleline_devices::cpu::{ChainId, SiteId};
 use staleline_devices::dma::{MasterId, TransferId};
 use staleline_devices::soc::report::SocReport;
@@ -23,7 +20,7 @@ use crate::run::spec::RunSpec;
 use crate::symbols::{Sources, Symbols};
 
 /// Shown instead of a place that nobody knows.
-const UNKNOWN: &str = "(unknown)";
+pub(super) const UNKNOWN: &str = "(unknown)";
 
 /// Instead of a device's name, in findings about the CPU alone.
 const NO_DEVICE: &str = "no device";
@@ -50,7 +47,14 @@ pub fn build(
     let mut result = skeleton(spec, Some(artifacts), console);
     result.guest.end = Some(execution.end.clone());
     result.wall_ms = u64::try_from(execution.wall.as_millis()).unwrap_or(u64::MAX);
+    result.self_check = execution.self_check;
     result.drop_maintenance = dropped;
+    if let Some(loaded) = &execution.loaded {
+        result.initrd_hash.clone_from(&loaded.initrd);
+        if let Some(kernel) = &mut result.kernel {
+            kernel.image_hash = Some(loaded.kernel.clone());
+        }
+    }
     if let Some(soc) = &execution.report {
         let bias = console.reports.iter().find_map(|r| match r {
             Report::Process { load_bias, .. } => Some(*load_bias),
@@ -96,7 +100,11 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         reasons: Vec::new(),
         diagnostics: Vec::new(),
         hazards: Vec::new(),
+        hazards_total: 0,
+        hazards_listed: 0,
         hazards_dropped: 0,
+        saturated: Vec::new(),
+        notes: Vec::new(),
         data: ends::collect(plan.transfer.as_ref(), &console.reports, None),
         maintenance: Maintenance::default(),
         drop_maintenance: None,
@@ -115,6 +123,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         run_hash: None,
         accesses: 0,
         tracing: None,
+        self_check: None,
         wall_ms: 0,
         replay: spec.invocation.clone(),
     }
@@ -198,8 +207,17 @@ fn fill(
         diagnostic.notes = advice.notes;
         diagnostic.history = history::of(&lookup, hazard);
     }
+    listing::shorten(
+        &mut result.hazards,
+        &mut result.diagnostics,
+        listing::HAZARDS,
+    );
+    result.hazards_total = domain.hazards.len() as u64 + domain.hazards_dropped;
+    result.hazards_listed = result.hazards.len() as u64;
     result.hazards_dropped = domain.hazards_dropped;
-    result.maintenance = maintenance(&domain.maintenance, guest);
+    result.saturated.clone_from(&domain.saturated);
+    result.notes = notes(guest.seen);
+    result.maintenance = account::of(&domain.maintenance, guest, listing::OPERATIONS);
     if let Some(dropped) = &mut result.drop_maintenance {
         let ops = &domain.maintenance.operations;
         dropped.happened = ops.iter().any(|o| o.dropped && o.number == dropped.number);
@@ -216,9 +234,20 @@ fn fill(
     result.accesses = domain.accesses;
 }
 
+/// What the engine had no room for, in words.
+fn notes(seen: &Observations) -> Vec<String> {
+    let told = seen.forgotten.iter().map(|f| {
+        format!(
+            "the engine has room for {} {}: {} times there was none, and diagnostics may lack names",
+            f.limit, f.what, f.lost
+        )
+    });
+    told.collect()
+}
+
 /// What is known of the guest's code.
 pub(super) struct GuestCode<'a> {
-    pub symbols: Symbols,
+    pub(super) symbols: Symbols,
     sites: &'a Sites,
     seen: &'a Observations,
     /// The agent's process.
@@ -253,28 +282,13 @@ impl GuestCode<'_> {
     }
 
     /// Functions that led to a maintenance instruction.
-    pub fn callers(&self, site: SiteId, chain: ChainId) -> Vec<String> {
+    pub(super) fn callers(&self, site: SiteId, chain: ChainId) -> Vec<String> {
         match (self.sites.get(&site), self.seen.chain(chain)) {
             (Some(va), Some(chain)) => self.symbols.caller_names(*va, chain),
             _ => Vec::new(),
         }
     }
 }
-
-/// Functions of the kernel's DMA API and of what it is made of (kernel/dma, arch/arm64/mm), by the
-/// start of their names: whoever called them is who asked for maintenance.
-pub(super) const DMA_API: [&str; 10] = [
-    "__dma_map_",
-    "__dma_sync_",
-    "arch_dma_",
-    "arch_sync_dma_",
-    "dma_alloc_",
-    "dma_direct_",
-    "dma_map_",
-    "dma_sync_",
-    "dma_unmap_",
-    "iommu_dma_",
-];
 
 /// What a run left behind.
 pub(super) struct Lookup<'a> {
@@ -326,7 +340,9 @@ impl Lookup<'_> {
     /// later than the finding.
     fn discarder(&self, site: SiteId, hazard: &Hazard) -> Option<Place> {
         let operations = &self.soc.domain.maintenance.operations;
-        let operation = operations.iter().rfind(|o| o.at <= hazard.at)?;
+        // They are in order.
+        let until = operations.partition_point(|o| o.at <= hazard.at);
+        let operation = operations.get(until.checked_sub(1)?)?;
         let routine = |site| self.guest.symbols.site(site).map(|p| p.function());
         let same =
             hazard.kind == HazardKind::DiscardedWrite && routine(site) == routine(operation.site);
@@ -418,55 +434,5 @@ impl Lookup<'_> {
             opened_at: record.opened_at,
             closed_at: record.closed_at,
         })
-    }
-}
-
-fn maintenance(report: &MaintenanceReport, guest: &GuestCode<'_>) -> Maintenance {
-    let mut callers: HashMap<String, MaintenanceCaller> = HashMap::new();
-    let mut operations = Vec::with_capacity(report.operations.len());
-    let api = |name: &String| DMA_API.iter().any(|start| name.starts_with(start));
-    for op in &report.operations {
-        let routine = guest.symbols.name(op.site).unwrap_or_default();
-        let chain = guest.callers(op.site, op.chain);
-        let caller = chain.iter().find(|name| !api(name)).or(chain.last());
-        let caller = caller.cloned().unwrap_or_default();
-        let who = [&caller, &routine].into_iter().find(|n| !n.is_empty());
-        let function = who.map_or(UNKNOWN, |n| n.split('+').next().unwrap_or(n));
-        let entry = callers
-            .entry(function.to_owned())
-            .or_insert_with(|| MaintenanceCaller {
-                function: function.to_owned(),
-                ..MaintenanceCaller::default()
-            });
-        entry.operations += 1;
-        entry.lines += op.dma_lines;
-        entry.needed += op.needed_lines;
-        operations.push(MaintenanceOp {
-            number: op.number,
-            op: op.op,
-            routine,
-            caller,
-            chain,
-            first_pa: Hex(op.first_pa),
-            lines: op.lines,
-            dma_lines: op.dma_lines,
-            needed_lines: op.needed_lines,
-            at: op.at,
-            dropped: op.dropped,
-        });
-    }
-    let mut callers: Vec<_> = callers.into_values().collect();
-    callers.sort_by(|a, b| {
-        b.lines
-            .cmp(&a.lines)
-            .then_with(|| a.function.cmp(&b.function))
-    });
-    Maintenance {
-        cleaned: report.cleaned,
-        invalidated: report.invalidated,
-        needed: report.needed,
-        redundant: report.redundant,
-        callers,
-        operations,
     }
 }

@@ -23,6 +23,14 @@ pub fn required(path: DataPath) -> &'static str {
     }
 }
 
+/// The stream that a path starts with, if it starts at a converter.
+fn source(path: DataPath) -> Option<&'static str> {
+    match path {
+        DataPath::IioCapture | DataPath::IioToUsb => Some("adc"),
+        DataPath::IioPlayback | DataPath::UsbLoopback | DataPath::UsbToIio => None,
+    }
+}
+
 /// Name of the end that is the USB host.
 pub const USB_HOST: &str = "usb-host";
 
@@ -89,6 +97,10 @@ pub fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&Soc
     let required = ends.iter().filter(|e| e.required);
     Data {
         planned: transfer.total_bytes(),
+        moved: source(transfer.path).and_then(|name| {
+            let streams = soc.map_or(&[][..], |s| &s.streams);
+            streams.iter().find(|s| s.name == name).map(|s| s.bytes)
+        }),
         bytes: required.map(End::covered).min().unwrap_or(0),
         corrupt_bytes: ends.iter().map(|e| e.corrupt).sum(),
         first_corrupt: ends.iter().find_map(|e| e.first_corrupt),
@@ -151,10 +163,34 @@ mod tests {
         let t = plan.transfer.unwrap();
         let reports: Vec<Report> = (0..6).map(|n| data(n, t.bytes_of_frame(n))).collect();
         assert_eq!(collect(Some(&t), &reports, None).bytes, t.total_bytes());
+        // Nobody tells what the converter did.
+        assert_eq!(collect(Some(&t), &reports, None).moved, None);
         let twice: Vec<Report> = (0..6).map(|_| data(0, 1 << 40)).collect();
         assert_eq!(collect(Some(&t), &twice, None).bytes, 12040);
         let beyond = [data(99, 12040)];
         assert_eq!(collect(Some(&t), &beyond, None).bytes, 0);
+    }
+
+    #[test]
+    fn what_the_converter_did_not_move_says_nothing() {
+        let t = Scenario::load("iio-capture")
+            .unwrap()
+            .plan()
+            .transfer
+            .unwrap();
+        let mut reports: Vec<Report> = (0..6).map(|n| data(n, t.bytes_of_frame(n))).collect();
+        if let Report::Data { corrupt, .. } = &mut reports[0] {
+            *corrupt = 8;
+        }
+        let corrupt_ends = |moved| {
+            let mut soc = fake::soc_report();
+            soc.streams[0].bytes = moved;
+            let data = collect(Some(&t), &reports, Some(&soc));
+            assert_eq!((data.moved, data.corrupt_bytes), (Some(moved), 8));
+            data.corrupt_ends().count()
+        };
+        assert_eq!(corrupt_ends(t.total_bytes()), 1);
+        assert_eq!(corrupt_ends(t.total_bytes() - 1), 0);
     }
 
     #[test]

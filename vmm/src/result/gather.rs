@@ -5,8 +5,9 @@ use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, MAX_READER
 use staleline_devices::coherency::report::TransferRecord;
 use staleline_devices::dma::{MasterId, ToldBy};
 
+use super::account::DMA_API;
 use super::advice::{Facts, Lie, Phase, Role, SharedLine, Sync};
-use super::build::{DMA_API, Lookup};
+use super::build::Lookup;
 use super::{Buffer, Class, Party};
 
 /// Routines that copy whole pages, as the kernel does to move or share them.

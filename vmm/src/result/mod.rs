@@ -3,6 +3,7 @@
 //! addresses and hashes are hexadecimal strings, sizes are bytes, times are milliseconds of the
 //! host or accesses of the guest's CPU, as named.
 
+mod account;
 pub mod advice;
 pub mod build;
 pub mod diagnostic;
@@ -10,11 +11,12 @@ pub mod ends;
 pub mod frames;
 mod gather;
 pub mod history;
+pub mod listing;
 pub mod verdict;
 
 use serde::{Deserialize, Serialize};
 use staleline_devices::coherency::hazard::{HazardKind, Why};
-use staleline_devices::coherency::report::CacheCounters;
+use staleline_devices::coherency::report::{CacheCounters, Saturated};
 use staleline_devices::cpu::CacheOp;
 use staleline_devices::dma::Direction;
 use staleline_devices::soc::report::DeviceError;
@@ -74,7 +76,7 @@ pub struct RunResult {
     pub scenario: String,
     /// The kernel; none if there never was one.
     pub kernel: Option<KernelId>,
-    /// Hash of the guest's initramfs.
+    /// SHA-256 of the guest's initramfs, in hexadecimal.
     pub initrd_hash: Option<String>,
     /// The engine.
     pub engine: EngineKind,
@@ -90,10 +92,23 @@ pub struct RunResult {
     pub reasons: Vec<String>,
     /// Findings grouped for people: one per rule, master and roles.
     pub diagnostics: Vec<Diagnostic>,
-    /// All findings, one per rule and transfer.
+    /// Findings, one per rule and transfer: all, or [`listing::HAZARDS`] of them, with those that
+    /// `diagnostics` show.
     pub hazards: Vec<HazardEntry>,
+    /// How many findings there are.
+    #[serde(default)]
+    pub hazards_total: u64,
+    /// How many of them are in `hazards`.
+    #[serde(default)]
+    pub hazards_listed: u64,
     /// Findings beyond the sanitizer's limit.
     pub hazards_dropped: u64,
+    /// Bounds of the model that were reached: the run was checked less than planned.
+    #[serde(default)]
+    pub saturated: Vec<Saturated>,
+    /// What was left out that does not bear on the verdict, one sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// What became of the data.
     pub data: Data,
     /// Cache maintenance.
@@ -113,6 +128,10 @@ pub struct RunResult {
     /// What became of the second pass, for call chains; none if there was none.
     #[serde(default)]
     pub tracing: Option<Tracing>,
+    /// Address translations of the engine that were compared with the emulator's own, all of them
+    /// the same; none if that was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_check: Option<u64>,
     /// Host time of the run, without kernel build, pilot run and tracing pass.
     pub wall_ms: u64,
     /// A command that does the same run.
@@ -300,8 +319,26 @@ pub struct Data {
     pub corrupt_bytes: u64,
     /// Stream offset of the first wrong byte at the first end that saw one.
     pub first_corrupt: Option<u64>,
+    /// Bytes that the converter at the start of the path has put into memory; none if there is
+    /// none.
+    #[serde(default)]
+    pub moved: Option<u64>,
     /// Each end.
     pub ends: Vec<End>,
+}
+
+impl Data {
+    /// Whether what the end has checked had been put into memory before. Else the transfer did not
+    /// take place, and what was found in its stead says nothing.
+    pub fn was_moved(&self, end: &End) -> bool {
+        self.moved.is_none_or(|moved| end.covered() <= moved)
+    }
+
+    /// Ends that found wrong bytes which say something.
+    pub fn corrupt_ends(&self) -> impl Iterator<Item = &End> {
+        let corrupt = self.ends.iter().filter(|e| e.corrupt > 0);
+        corrupt.filter(|e| self.was_moved(e))
+    }
 }
 
 /// One end of a data path.
@@ -338,13 +375,29 @@ pub struct Maintenance {
     pub invalidated: u64,
     /// Line operations on DMA memory whose loss would have been a hazard.
     pub needed: u64,
-    /// Line operations on DMA memory whose loss would not have mattered.
+    /// Line operations on lines that DMA has touched whose loss would not have mattered.
     pub redundant: u64,
+    /// Line operations of the DMA API on lines that no DMA has touched in the whole run. With the
+    /// two above, these are all lines of the operations listed.
+    #[serde(default)]
+    pub untouched: u64,
     /// By function that asked for it (see [`MaintenanceOp::caller`]), most lines first.
     pub callers: Vec<MaintenanceCaller>,
     /// Operations that touched DMA memory, in order: the K of `drop-maintenance=K` is the index,
-    /// from 1.
+    /// from 1. All, or the first [`listing::OPERATIONS`] of them and the one that was suppressed.
     pub operations: Vec<MaintenanceOp>,
+    /// Operations of the DMA API on memory that no DMA has touched, likewise.
+    #[serde(default)]
+    pub elsewhere: Vec<MaintenanceOp>,
+    /// How many of those there are.
+    #[serde(default)]
+    pub elsewhere_total: u64,
+    /// How many there are in the other list: the largest K.
+    #[serde(default)]
+    pub operations_total: u64,
+    /// How many of them are in `operations`.
+    #[serde(default)]
+    pub operations_listed: u64,
 }
 
 /// Maintenance of DMA memory by one function.
@@ -354,10 +407,13 @@ pub struct MaintenanceCaller {
     pub function: String,
     /// Operations.
     pub operations: u64,
-    /// Line operations on DMA memory.
+    /// Line operations.
     pub lines: u64,
     /// Of these, needed ones.
     pub needed: u64,
+    /// Of these, those on lines that no DMA has touched.
+    #[serde(default)]
+    pub untouched: u64,
 }
 
 /// One maintenance operation.
@@ -478,3 +534,6 @@ pub struct Machine {
     /// Device-specific results.
     pub extra: std::collections::BTreeMap<String, serde_json::Value>,
 }
+
+#[cfg(test)]
+mod bounds_tests;

@@ -53,7 +53,7 @@ pub fn evidence(result: &RunResult) -> Vec<String> {
             if d.manifested { "" } else { " (latent)" }
         ));
     }
-    for end in result.data.ends.iter().filter(|e| e.corrupt > 0) {
+    for end in result.data.corrupt_ends() {
         found.push(format!(
             "{} of {} bytes are corrupt at {}",
             end.corrupt, end.checked, end.name
@@ -95,15 +95,35 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
     if let Some(line) = &console.crash {
         found.push(format!("the guest kernel crashed: {line}"));
     }
-    if let Some(reason) = &console.bail {
-        found.push(format!("the agent gave up: {reason}"));
-    }
+    let mut told = false;
     for report in &console.reports {
         if let Report::Broken { what } = report {
             let what: String = what.chars().filter(|c| !c.is_control()).collect();
+            // It gives up with the same words.
+            told |= console.bail.as_ref() == Some(&what);
             found.push(format!("the agent could not carry out its plan: {what}"));
         }
     }
+    if let Some(reason) = console.bail.as_ref().filter(|_| !told) {
+        found.push(format!("the agent gave up: {reason}"));
+    }
+    for bound in &result.saturated {
+        found.push(format!(
+            "checked less than planned: the model has room for {} {}, and there were more",
+            bound.limit, bound.bound
+        ));
+    }
+    let data = &result.data;
+    let ends = data.ends.iter().filter(|e| !data.was_moved(e));
+    found.extend(ends.map(|end| {
+        format!(
+            "{} checked {} bytes, of which the converter had moved only {} into memory: data that \
+             was not moved is not judged",
+            end.name,
+            end.covered(),
+            data.moved.unwrap_or(0)
+        )
+    }));
     // Without an end of the guest it was never started, and the trouble says why.
     if result.guest.end.is_none() {
         return found;

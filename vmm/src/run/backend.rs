@@ -10,6 +10,7 @@ use staleline_devices::cpu::SiteId;
 use staleline_devices::soc::report::SocReport;
 
 use super::spec::RunSpec;
+use crate::boot::Loaded;
 use crate::engine::Observations;
 use crate::exit::Error;
 
@@ -42,6 +43,10 @@ pub struct KernelId {
     pub stack: Vec<String>,
     /// Hash over everything it was made from, or of the image.
     pub hash: String,
+    /// SHA-256 of the `Image`, in hexadecimal: before a run what it should be, if that is known,
+    /// and after it what has booted.
+    #[serde(default)]
+    pub image_hash: Option<String>,
 }
 
 /// What the guest is made of.
@@ -59,7 +64,7 @@ pub struct Artifacts {
     pub source_root: Option<PathBuf>,
     /// The initramfs.
     pub initrd: PathBuf,
-    /// Hash over its contents.
+    /// SHA-256 of it, in hexadecimal.
     pub initrd_hash: String,
     /// The agent's ELF file with symbols, if kept.
     pub agent_elf: Option<PathBuf>,
@@ -108,12 +113,17 @@ pub struct Execution {
     pub console: PathBuf,
     /// Time it took.
     pub wall: Duration,
+    /// SHA-256 of what was loaded, if it got so far.
+    pub loaded: Option<Loaded>,
     /// Sites the report refers to.
     pub sites: Sites,
     /// Call chains and the like.
     pub seen: Observations,
     /// The machine's report; none if the engine died before it could be made.
     pub report: Option<SocReport>,
+    /// Address translations that were compared with the emulator's own and were the same, if that
+    /// was asked for.
+    pub self_check: Option<u64>,
 }
 
 /// The rest of the program, as runs see it.

@@ -60,10 +60,10 @@ pub fn soc_report() -> SocReport {
                 operations: (1..=6).map(operation).collect(),
             },
             transfers: (1..=6).map(transfer).collect(),
-            saturated: Vec::new(),
             cache: CacheCounters::default(),
             accesses: 22_000_000,
             run_hash: 0x0123_4567_89ab_cdef,
+            saturated: Vec::new(),
         },
         masters: vec![MasterInfo {
             id: MasterId(0),
@@ -245,6 +245,7 @@ impl Backend for FakeBackend {
                 version: "6.12.117".into(),
                 stack: Vec::new(),
                 hash: "5f3e".into(),
+                image_hash: None,
             },
             image: "/nonexistent/Image".into(),
             vmlinux: None,
@@ -262,9 +263,11 @@ impl Backend for FakeBackend {
             end: GuestEnd::PoweredOff,
             console: attempt.dir.join(super::directory::CONSOLE),
             wall: Duration::from_millis(1540),
+            loaded: None,
             sites: sites(),
             seen: seen(),
             report: Some(soc_report()),
+            self_check: None,
         };
         if let Some(report) = &mut execution.report {
             for op in &mut report.domain.maintenance.operations {

@@ -200,6 +200,7 @@ pub fn id(kernel: &Kernel) -> KernelId {
         version: kernel.version.clone(),
         stack: kernel.stack.clone(),
         hash: kernel.hash.clone(),
+        image_hash: kernel.image_hash.clone(),
     }
 }
 

@@ -5,6 +5,8 @@ use super::backend::{Artifacts, Attempt, Backend, Execution, GuestEnd, Progress}
 use super::console::Console;
 use super::directory::{self, RunDir};
 use super::spec::RunSpec;
+use crate::engine::chains::Forgotten;
+use crate::engine::tcg_abi::TRACE_LIMIT;
 use crate::exit::{Error, USAGE};
 use crate::report::{Reporters, RunEvent};
 use crate::result::{Dropped, RunResult, Tracing, build, diagnostic};
@@ -151,9 +153,14 @@ impl Runner<'_> {
         let Some(report) = execution.report.as_ref().filter(|_| self.trace) else {
             return Ok(None);
         };
-        let wanted = diagnostic::accesses(&report.domain.hazards);
+        let mut wanted = diagnostic::accesses(&report.domain.hazards);
         if wanted.is_empty() {
             return Ok(None);
+        }
+        if let Some(left_out) = wanted.len().checked_sub(TRACE_LIMIT).filter(|n| *n > 0) {
+            wanted.truncate(TRACE_LIMIT);
+            let forgotten = Forgotten::of("accesses to trace", TRACE_LIMIT, left_out as u64);
+            execution.seen.forgotten.extend(forgotten);
         }
         let run_hash = report.domain.run_hash;
         self.step(reporters, "the same again, for call chains")?;
@@ -214,7 +221,8 @@ impl Runner<'_> {
         })?;
         let why = match (&execution.end, &execution.report) {
             (GuestEnd::PoweredOff, Some(report)) => {
-                let operations = &report.domain.maintenance.operations;
+                let operations = report.domain.maintenance.operations.iter();
+                let operations: Vec<_> = operations.filter(|op| op.touched_dma()).collect();
                 let chosen = usize::try_from(nth - 1)
                     .ok()
                     .and_then(|i| operations.get(i));

@@ -16,6 +16,9 @@ const MAGIC: (usize, [u8; 4]) = (56, *b"ARM\x64");
 /// Larger images are refused.
 const MAX_IMAGE_BYTES: u64 = 1 << 30;
 
+/// No symbol table is longer.
+const MAX_MAP_BYTES: u64 = 1 << 28;
+
 /// What every kernel says of itself.
 const BANNER: &[u8] = b"Linux version ";
 
@@ -80,21 +83,51 @@ impl Prebuilt {
     /// Who it is; reads the whole image.
     ///
     /// # Errors
-    /// [`Error::Kernel`].
+    /// [`Error::Kernel`], and [`Error::UnknownKernel`] if part of it is missing.
     pub fn identify(&self, name: &str) -> Result<KernelId, Error> {
         let size = std::fs::metadata(&self.image).map_err(|e| Error::Kernel(e.into()))?;
         if size.len() > MAX_IMAGE_BYTES {
             return Err(Error::Kernel("the image is larger than 1 GiB".into()));
         }
         let bytes = std::fs::read(&self.image).map_err(|e| Error::Kernel(e.into()))?;
-        let digest = Sha256::digest(&bytes);
+        if let Some(whole) = self.system_map.as_deref().and_then(file_bytes)
+            && whole > size.len()
+        {
+            return Err(bad(
+                &self.image,
+                &format!(
+                    "it is cut short: it has {} bytes, and {whole} by the System.map beside it",
+                    size.len()
+                ),
+            ));
+        }
+        let digest: String = Sha256::digest(&bytes)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         Ok(KernelId {
             name: name.into(),
             version: version(&bytes).unwrap_or_else(|| "unknown".into()),
             stack: Vec::new(),
-            hash: digest.iter().map(|b| format!("{b:02x}")).collect(),
+            hash: digest.clone(),
+            image_hash: Some(digest),
         })
     }
+}
+
+/// Length of the `Image` that belongs to a symbol table: from the first byte to the end of
+/// initialised data (arch/arm64/kernel/vmlinux.lds.S).
+fn file_bytes(system_map: &Path) -> Option<u64> {
+    let file = std::fs::File::open(system_map).ok()?;
+    let mut text = String::new();
+    file.take(MAX_MAP_BYTES).read_to_string(&mut text).ok()?;
+    let address = |symbol: &str| {
+        let line = text
+            .lines()
+            .find(|l| l.split(' ').next_back() == Some(symbol))?;
+        u64::from_str_radix(line.split(' ').next()?, 16).ok()
+    };
+    address("_edata")?.checked_sub(address("_text")?)
 }
 
 fn version(image: &[u8]) -> Option<String> {
@@ -147,6 +180,23 @@ mod tests {
             (id.version.as_str(), id.hash.len()),
             ("6.12.117-staleline", 64)
         );
+    }
+
+    #[test]
+    fn an_image_shorter_than_its_symbols_say_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, whole) = (root.path().join("Image"), image());
+        std::fs::write(&file, &whole).unwrap();
+        let end = 0x1000 + whole.len();
+        let map = format!("0000000000001000 T _text\n{end:016x} D _edata\nffff B _end\n");
+        std::fs::write(root.path().join("System.map"), map).unwrap();
+        Prebuilt::find(root.path()).unwrap().identify("x").unwrap();
+        std::fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+        let e = Prebuilt::find(root.path())
+            .unwrap()
+            .identify("x")
+            .unwrap_err();
+        assert!(e.to_string().contains("cut short"), "{e}");
     }
 
     #[test]

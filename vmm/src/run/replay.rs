@@ -90,7 +90,7 @@ pub fn compare(before: &RunResult, after: &RunResult) -> Comparison {
     differs("run_hash", &|r| text(&r.run_hash));
     differs("accesses", &|r| r.accesses.to_string());
     differs("verdict", &|r| r.verdict.name().into());
-    differs("hazards", &|r| r.hazards.len().to_string());
+    differs("hazards", &|r| r.hazards_total.to_string());
     differs("data.bytes", &|r| r.data.bytes.to_string());
     differs("data.corrupt_bytes", &|r| r.data.corrupt_bytes.to_string());
 
@@ -101,6 +101,9 @@ pub fn compare(before: &RunResult, after: &RunResult) -> Comparison {
     differs("staleline", &|r| r.staleline.clone());
     differs("kernel.hash", &|r| {
         text(&r.kernel.as_ref().map(|k| k.hash.clone()))
+    });
+    differs("kernel.image_hash", &|r| {
+        text(&r.kernel.as_ref().and_then(|k| k.image_hash.clone()))
     });
     differs("initrd_hash", &|r| text(&r.initrd_hash));
     Comparison {

@@ -5,16 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use staleline_devices::soc::report::SocReport;
+
 use super::backend::{Artifacts, Attempt, Backend, Execution, GuestEnd, KernelId, Progress, Sites};
 use super::kernels;
 use super::prebuilt::Prebuilt;
 use super::spec::RunSpec;
 use crate::board::machine::MachineConfig;
 use crate::board::{Board, fdt};
-use crate::boot::{Images, RAM_BASE};
+use crate::boot::{Expected, Images, RAM_BASE};
 use crate::engine::tcg::TcgEngine;
-use crate::engine::tcg_abi::GuestKind;
-use crate::engine::{Engine as _, EngineError, Job, Observations};
+use crate::engine::tcg_abi::{GuestKind, TcgStats};
+use crate::engine::{Engine as _, EngineError, Job, Observations, SiteTable};
 use crate::exit::Error;
 use crate::initramfs::{CacheDir, initramfs};
 use crate::scenario::usb;
@@ -35,7 +37,11 @@ pub fn kernel_source() -> &'static Path {
 }
 
 /// Runs guests for real.
-pub struct Production;
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Production {
+    /// Compare each of the engine's address translations with QEMU's own.
+    pub self_check: bool,
+}
 
 /// Kernel command line of every guest. An oops is a panic, and a panic ends the run at once: a
 /// kernel that limps on would only cost the time limit. The console stays quiet for the agent's
@@ -62,6 +68,7 @@ impl Backend for Production {
                 version: String::new(),
                 stack: Vec::new(),
                 hash: String::new(),
+                image_hash: None,
             },
             image: PathBuf::new(),
             vmlinux: None,
@@ -94,7 +101,8 @@ impl Backend for Production {
 
     fn execute(&self, attempt: Attempt<'_>) -> Result<Execution, Error> {
         let engine = engine()?;
-        let job = job(&attempt)?;
+        let mut job = job(&attempt)?;
+        job.selfcheck = self.self_check;
         let outcome = match engine.run(&job) {
             Ok(outcome) => outcome,
             Err(EngineError::Timeout { timeout, .. }) => {
@@ -102,9 +110,11 @@ impl Backend for Production {
                     end: GuestEnd::TimedOut,
                     console: job.run_dir.join("console.log"),
                     wall: timeout,
+                    loaded: None,
                     sites: Sites::new(),
                     seen: Observations::default(),
                     report: None,
+                    self_check: None,
                 });
             }
             Err(e) => return Err(engine_error(e)),
@@ -115,24 +125,42 @@ impl Backend for Production {
                 what: "it reset itself, as a kernel that panics does".into(),
             },
         };
-        if outcome.stats.untranslated > 0 || outcome.stats.mismatches > 0 {
-            return Err(engine_failed(format!(
-                "the engine does not understand the guest's page tables: {} accesses not \
-                 translated, {} translated differently from QEMU",
-                outcome.stats.untranslated, outcome.stats.mismatches
-            )));
+        if let Some(trouble) = misunderstood(&outcome.stats, &outcome.sites) {
+            return Err(engine_failed(trouble));
         }
-        let report = serde_json::from_value(outcome.report)
-            .map_err(|e| engine_failed(format!("the machine's report: {e}")))?;
+        let mut report: SocReport = outcome.report.read().map_err(engine_error)?;
+        // To the machine, a place in guest code is a number.
+        report.domain.run_hash = outcome.sites.mix_into(report.domain.run_hash);
         Ok(Execution {
             end,
             console: outcome.console,
             wall: outcome.wall_time,
+            loaded: Some(outcome.loaded),
             sites: outcome.sites.iter().collect(),
             seen: outcome.seen,
             report: Some(report),
+            self_check: self.self_check.then_some(outcome.stats.checked),
         })
     }
+}
+
+/// What the engine got wrong about the guest's page tables, if anything.
+fn misunderstood(stats: &TcgStats, sites: &SiteTable) -> Option<String> {
+    if stats.untranslated == 0 && stats.mismatches == 0 {
+        return None;
+    }
+    let first = stats.first_mismatch.map(|first| {
+        let pc = sites.pc(first.site);
+        let pc = pc.map_or("of unknown place".into(), |pc| format!("at {pc:#x}"));
+        format!("; the first: {first}, by the instruction {pc}")
+    });
+    Some(format!(
+        "the engine does not understand the guest's page tables: {} accesses not translated, {} \
+         translated differently from QEMU{}",
+        stats.untranslated,
+        stats.mismatches,
+        first.unwrap_or_default()
+    ))
 }
 
 /// The engine, looked for once: asking QEMU for its version costs as much as it takes to start it.
@@ -189,6 +217,10 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     Ok(Job {
         kernel: artifacts.image.clone(),
         initrd: Some(artifacts.initrd.clone()),
+        expected: Expected {
+            kernel: artifacts.kernel.image_hash.clone(),
+            initrd: Some(artifacts.initrd_hash.clone()),
+        },
         fdt,
         ram_bytes: board.ram_bytes(),
         window_bytes: board.window_bytes(),
@@ -200,4 +232,40 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         selfcheck: false,
         trace: attempt.trace.to_vec(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::tcg_abi::Mismatch;
+
+    #[test]
+    fn the_first_translation_that_differs_is_named() {
+        let mut sites = SiteTable::default();
+        let site = sites.push(0xffff_8000_8001_2344);
+        let mut stats = TcgStats::default();
+        assert_eq!(misunderstood(&stats, &sites), None);
+        stats.checked = 9;
+        stats.mismatches = 2;
+        stats.first_mismatch = Some(Mismatch {
+            va: 0xffff_0000_0123_4568,
+            site,
+            number: 7,
+            own: Some(0x4123_4568),
+            qemu: None,
+        });
+        assert_eq!(
+            misunderstood(&stats, &sites).unwrap(),
+            "the engine does not understand the guest's page tables: 0 accesses not translated, \
+             2 translated differently from QEMU; the first: access 7 to va 0xffff000001234568: \
+             pa 0x41234568 by the engine's walk, a device by QEMU, by the instruction at \
+             0xffff800080012344"
+        );
+        let stats = TcgStats {
+            untranslated: 3,
+            ..TcgStats::default()
+        };
+        let text = misunderstood(&stats, &sites).unwrap();
+        assert!(text.ends_with("3 accesses not translated, 0 translated differently from QEMU"));
+    }
 }

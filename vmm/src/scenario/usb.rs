@@ -188,6 +188,11 @@ mod tests {
                 "61200 bytes are moved in all",
             ),
             (
+                "iio-to-usb",
+                "usb.incidents=[{after-bytes=1,action={pause={ticks=9223372036854775807}}}]",
+                "ticks = 9223372036854775807 is too long",
+            ),
+            (
                 "iio-capture",
                 r#"usb.incidents=[{after-bytes=0,action="halt"}]"#,
                 "over USB",

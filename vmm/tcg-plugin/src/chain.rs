@@ -7,15 +7,15 @@
 
 use std::collections::HashMap;
 
-use staleline::engine::chains::{Chain, TracedAccess, UserPage};
+use staleline::engine::chains::{Chain, Forgotten, TracedAccess, UserPage};
 use staleline_devices::cpu::ChainId;
 
 /// Callers kept of a chain.
 const MAX_CALLERS: usize = 32;
 /// Different chains kept per run.
 const MAX_CHAINS: usize = 1 << 14;
-/// User pages kept per run.
-const MAX_PAGES: usize = 1 << 14;
+/// User pages kept per run: those of the largest DMABUFs that a scenario may have (512 MiB), twice.
+const MAX_PAGES: usize = 1 << 18;
 /// The address bit that selects the upper half, that is the kernel.
 const UPPER: u64 = 1 << 55;
 
@@ -79,6 +79,10 @@ pub struct Chains {
     chains: Vec<Chain>,
     // Only looked up, never iterated: the order cannot reach a result.
     known: HashMap<Chain, ChainId>,
+    /// Times that there was no room.
+    lost: u64,
+    /// Chains that may go on beyond [`MAX_CALLERS`].
+    cut: u64,
 }
 
 impl Chains {
@@ -89,8 +93,10 @@ impl Chains {
             return *id;
         }
         if self.chains.len() >= MAX_CHAINS {
+            self.lost += 1;
             return ChainId(0);
         }
+        self.cut += u64::from(chain.callers.len() >= MAX_CALLERS);
         self.chains.push(chain.clone());
         // Below the limit, so no truncation.
         let id = ChainId(self.chains.len() as u32);
@@ -101,6 +107,13 @@ impl Chains {
     /// All of them, by number.
     pub fn all(&self) -> &[Chain] {
         &self.chains
+    }
+
+    /// What there was no room for.
+    pub fn forgotten(&self) -> impl Iterator<Item = Forgotten> {
+        let full = Forgotten::of("different call chains", MAX_CHAINS, self.lost);
+        let deep = Forgotten::of("callers in a call chain", MAX_CALLERS, self.cut);
+        full.into_iter().chain(deep)
     }
 }
 
@@ -154,19 +167,32 @@ pub struct Pages {
     pages: Vec<UserPage>,
     /// Where each address leads now. Only looked up.
     known: HashMap<u64, u64>,
+    /// Times that there was no room.
+    lost: u64,
 }
 
 impl Pages {
     /// Keeps one, unless there are too many.
     pub fn push(&mut self, page: UserPage) {
-        if self.pages.len() < MAX_PAGES && self.known.insert(page.va, page.pa) != Some(page.pa) {
-            self.pages.push(page);
+        if self.known.get(&page.va) == Some(&page.pa) {
+            return;
         }
+        if self.pages.len() >= MAX_PAGES {
+            self.lost += 1;
+            return;
+        }
+        self.known.insert(page.va, page.pa);
+        self.pages.push(page);
     }
 
     /// All of them, in order.
     pub fn all(&self) -> &[UserPage] {
         &self.pages
+    }
+
+    /// What there was no room for.
+    pub fn forgotten(&self) -> Option<Forgotten> {
+        Forgotten::of("pages of DMABUFs", MAX_PAGES, self.lost)
     }
 }
 
@@ -299,6 +325,23 @@ mod tests {
         assert_eq!(chains.all().len(), MAX_CHAINS);
         assert_eq!(chains.intern(chain(u64::MAX)), ChainId(0));
         assert_eq!(chains.intern(chain(2)), ChainId(2));
+        // Numbers 1 and 2 were known; the last 10 and u64::MAX were not.
+        let lost: Vec<_> = chains.forgotten().map(|f| (f.limit, f.lost)).collect();
+        assert_eq!(lost, [(MAX_CHAINS as u64, 11)]);
+    }
+
+    #[test]
+    fn a_chain_of_full_length_is_told_once() {
+        let deep = Chain {
+            callers: vec![TEXT; MAX_CALLERS],
+            ..Chain::default()
+        };
+        let mut chains = Chains::default();
+        chains.intern(deep.clone());
+        chains.intern(deep);
+        chains.intern(Chain::default());
+        let lost: Vec<_> = chains.forgotten().map(|f| (f.limit, f.lost)).collect();
+        assert_eq!(lost, [(MAX_CALLERS as u64, 1)]);
     }
 
     #[test]
@@ -322,12 +365,15 @@ mod tests {
             pages.push(UserPage { va: 0, pa });
         }
         assert_eq!(pages.all().len(), 3);
+        assert_eq!(pages.forgotten(), None);
         for n in 0..MAX_PAGES as u64 + 10 {
             let page = UserPage { va: n, pa: n };
             pages.push(page);
             pages.push(page);
         }
         assert_eq!(pages.all().len(), MAX_PAGES);
+        // Page 0 is known as (0, 1), so it took one of the places again.
+        assert_eq!(pages.forgotten().unwrap().lost, 2 * 13);
     }
 
     proptest! {

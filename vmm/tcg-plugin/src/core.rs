@@ -3,58 +3,23 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::sync::atomic::Ordering;
 
-use staleline::engine::chains::{Chain, UserPage};
-use staleline::engine::tcg_abi::{Guest, TcgStats};
+use staleline::engine::chains::{Chain, Forgotten, UserPage};
+use staleline::engine::tcg_abi::{Guest, Mismatch, TcgStats};
 use staleline::engine::{Observations, SiteTable};
 use staleline_devices::cpu::{CacheOp, ChainId, MemoryType, SiteId};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 
-use crate::chain::{self, Chains, Frame, Pages, Trace, VirtualMemory};
+use crate::chain::{self, Chains, Frame, Pages, Trace};
 use crate::decode::{Insn, Op, SysReg};
-use crate::mmu::{PAGE, Registers, TableMemory, Translation};
+use crate::leaves::{ENTRY, Leaves};
+use crate::memory::{Ram, Virtual};
+use crate::mmu::{PAGE, Registers, TableMemory as _, Translation};
 use crate::qtest::Qtest;
 use crate::tlb::{Hit, Tlb};
 
 /// Bytes that `dc zva` zeroes on Cortex-A53 (DCZID_EL0.BS is 4 words to the power of two).
 const ZERO_BLOCK: u64 = 64;
-
-/// Guest RAM for table walks and `dc zva`.
-struct Ram(GuestMemoryMmap);
-
-impl TableMemory for Ram {
-    fn read_u64(&self, pa: u64) -> Option<u64> {
-        let word: u64 = self.0.load(GuestAddress(pa), Ordering::Relaxed).ok()?;
-        Some(u64::from_le(word))
-    }
-}
-
-/// Memory by virtual address; remembers the last few pages or blocks.
-struct Virtual<'a> {
-    registers: &'a Registers,
-    ram: &'a Ram,
-    /// First address, bytes minus 1, physical address.
-    recent: [Option<(u64, u64, u64)>; 2],
-}
-
-impl VirtualMemory for Virtual<'_> {
-    fn read_u64(&mut self, va: u64) -> Option<u64> {
-        let known = self.recent.iter().flatten();
-        let known = known.copied().find(|(start, mask, _)| va & !mask == *start);
-        let (_, mask, pa) = match known {
-            Some(block) => block,
-            None => {
-                let t = self.registers.translate(self.ram, va)?;
-                let mask = 1u64.checked_shl(t.shift).map_or(u64::MAX, |size| size - 1);
-                let block = (va & !mask, mask, t.pa & !mask);
-                self.recent = [Some(block), self.recent[0]];
-                block
-            }
-        };
-        self.ram.read_u64(pa | va & mask)
-    }
-}
 
 /// The CPU's state at an instruction of interest.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +49,8 @@ impl Cpu {
 pub struct Sites {
     table: SiteTable,
     known: HashMap<u64, SiteId>,
+    /// Times that there was no room.
+    lost: u64,
 }
 
 impl Sites {
@@ -94,10 +61,17 @@ impl Sites {
             return *site;
         }
         let site = self.table.push(pc);
-        if site != SiteId(0) {
+        if site == SiteId(0) {
+            self.lost += 1;
+        } else {
             self.known.insert(pc, site);
         }
         site
+    }
+
+    /// What there was no room for.
+    pub fn forgotten(&self) -> Option<Forgotten> {
+        Forgotten::of("places in code", SiteTable::LIMIT, self.lost)
     }
 
     /// All of them.
@@ -115,6 +89,7 @@ pub struct Core<M, S> {
     /// Addresses that are the machine's business.
     memory: std::ops::Range<u64>,
     ram: Ram,
+    leaves: Leaves,
     registers: Registers,
     qtest: Qtest<S>,
     /// The chain of the last maintenance operation.
@@ -144,12 +119,14 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
     /// A core for a CPU at reset: MMU off, all lines low.
     pub fn new(parts: Parts<M, S>) -> Self {
         let registers = Registers::default();
+        let ram = Ram::new(parts.ram);
         Core {
             tlb: Tlb::new(&registers),
             machine: parts.machine,
             told_lines: 0,
             memory: parts.memory,
-            ram: Ram(parts.ram),
+            leaves: Leaves::new(ram.range()),
+            ram,
             registers,
             qtest: parts.qtest,
             chain: ChainId(0),
@@ -187,8 +164,35 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
     fn report<const STORE: bool>(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
         if STORE {
             self.machine.store(pa, size, site, memory);
+            self.look_for_entries(pa, size);
         } else {
             self.machine.load(pa, size, site, memory);
+        }
+    }
+
+    /// Tells the machine of translation table entries among the bytes just stored. Entries are
+    /// stored whole, alone or with others.
+    #[inline(always)]
+    fn look_for_entries(&mut self, pa: u64, size: u32) {
+        if !pa.is_multiple_of(ENTRY) {
+            return;
+        }
+        for n in 0..u64::from(size) / ENTRY {
+            let entry = pa + n * ENTRY;
+            // None in a device window.
+            if let Some(word) = self.ram.read_u64(entry)
+                && self.leaves.may_be(word)
+            {
+                self.entry(entry, word);
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn entry(&mut self, entry: u64, word: u64) {
+        if let Some((pa, len)) = self.leaves.decode(word) {
+            self.machine.map_non_cacheable(entry, pa, len);
         }
     }
 
@@ -232,8 +236,8 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
     }
 
     /// Self-check: compares the translation of `va`, as the TLB has it, with QEMU's; `None` is an
-    /// address that QEMU takes for a device.
-    pub fn check(&mut self, va: u64, qemu: Option<u64>) {
+    /// address that QEMU takes for a device. `site` is where the access was.
+    pub fn check(&mut self, va: u64, site: SiteId, qemu: Option<u64>) {
         let own = self.hit(va);
         self.stats.checked += 1;
         let agreed = match (own, qemu) {
@@ -241,9 +245,17 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             (Some(hit), None) => hit.is_foreign(),
             (None, _) => false,
         };
-        if !agreed {
-            self.stats.mismatches += 1;
+        if agreed {
+            return;
         }
+        self.stats.mismatches += 1;
+        self.stats.first_mismatch.get_or_insert(Mismatch {
+            va,
+            site,
+            number: self.stats.checked,
+            own: own.map(|hit| hit.pa(va)),
+            qemu,
+        });
     }
 
     /// Whether [`Cpu::frame`] matters for this instruction.
@@ -269,20 +281,18 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
     }
 
     fn walk(&self, frame: Frame) -> Chain {
-        let mut memory = Virtual {
-            registers: &self.registers,
-            ram: &self.ram,
-            recent: [None; 2],
-        };
+        let mut memory = Virtual::new(&self.registers, &self.ram);
         chain::walk(&mut memory, frame)
     }
 
-    /// What was seen beside what the machine was told.
-    pub fn observations(&self) -> Observations {
+    /// What was seen beside what the machine was told, of code that `sites` names.
+    pub fn observations(&self, sites: &Sites) -> Observations {
+        let forgotten = self.chains.forgotten().chain(self.pages.forgotten());
         Observations {
             chains: self.chains.all().to_vec(),
             accesses: self.trace.found().to_vec(),
             pages: self.pages.all().to_vec(),
+            forgotten: forgotten.chain(sites.forgotten()).collect(),
         }
     }
 
@@ -379,8 +389,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         let Some(t) = self.registers.translate(&self.ram, va).filter(allowed) else {
             return;
         };
-        let zeros = [0; ZERO_BLOCK as usize];
-        if self.ram.0.write_slice(&zeros, GuestAddress(t.pa)).is_ok() {
+        if self.ram.zero::<{ ZERO_BLOCK as usize }>(t.pa) {
             self.stats.zva += 1;
             self.machine.store(t.pa, ZERO_BLOCK as u32, site, t.memory);
         }
@@ -396,6 +405,9 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             Op::Write(SysReg::Mair) => registers.mair = x,
             Op::Write(SysReg::Sctlr) => registers.sctlr = x,
             _ => {}
+        }
+        if let Op::Write(SysReg::Tcr | SysReg::Mair | SysReg::Sctlr) = op {
+            self.leaves.configure(registers);
         }
         match op {
             Op::Write(SysReg::Ttbr0 | SysReg::Ttbr1) => self.tlb.switch(&self.registers),

@@ -7,8 +7,12 @@ use serde_json::Value;
 use staleline::engine::tcg_abi::GuestContext;
 use staleline_devices::cpu::MemoryType::{Cacheable, NonCacheable};
 use staleline_devices::cpu::{Barrier, CpuEvents};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
+
+#[path = "core_tests_entries.rs"]
+mod entries;
 
 const BASE: u64 = 0x4000_0000;
 const RAM_BYTES: u64 = 1 << 20;
@@ -76,6 +80,8 @@ impl CpuEvents for Recorder {
 }
 
 impl Guest for Recorder {
+    type Report = Value;
+
     fn new(_: GuestContext) -> Result<Self, String> {
         Ok(Recorder::default())
     }
@@ -369,7 +375,7 @@ fn an_operation_has_the_chain_of_its_first_instruction() {
     b.exec_at(clean, UP, EL1, frame);
     assert_eq!(b.core.machine.chains, [1, 1, 2, 1].map(ChainId));
     assert_eq!(
-        b.core.observations().chains,
+        b.core.observations(&Sites::default()).chains,
         [the_chain(), Chain::default()]
     );
     // Of the address that faults and of the page maintained, not of the chains.
@@ -389,7 +395,7 @@ fn loads_stores_and_zeroed_blocks_are_traced() {
     assert!(b.core.trace_is_due());
     b.core.trace(0x8888, frame);
     assert!(!b.core.trace_is_due());
-    let seen = b.core.observations();
+    let seen = b.core.observations(&Sites::default());
     assert_eq!(seen.access(2, PC), Some(&the_chain()));
     assert_eq!(seen.access(3, 0x8888), Some(&the_chain()));
     assert_eq!(seen.accesses.len(), 2);
@@ -406,7 +412,7 @@ fn a_process_can_point_at_its_pages() {
         va: UP + 0x1000,
         pa: BASE + 0x11000,
     };
-    assert_eq!(b.core.observations().pages, [page]);
+    assert_eq!(b.core.observations(&Sites::default()).pages, [page]);
     assert!(b.take().is_empty());
 }
 
@@ -424,16 +430,25 @@ fn interrupt_lines_are_told_once_and_before_the_call_returns() {
 }
 
 #[test]
-fn the_self_check_counts_what_differs() {
+fn the_self_check_counts_what_differs_and_keeps_the_first() {
     let mut b = Bench::paging();
     b.word(BASE + 0x3000 + 8 * 9, 0x0900_0000 | 1 << 10 | 3);
-    b.core.check(UP + 8, Some(BASE + 0x10008));
-    b.core.check(UP + 0x9000, None);
+    b.core.check(UP + 8, SITE, Some(BASE + 0x10008));
+    b.core.check(UP + 0x9000, SITE, None);
     assert_eq!((b.core.stats.checked, b.core.stats.mismatches), (2, 0));
-    b.core.check(UP + 8, Some(BASE + 0x10000));
-    b.core.check(UP + 8, None);
-    b.core.check(KERNEL, Some(BASE));
+    assert_eq!(b.core.stats.first_mismatch, None);
+    b.core.check(UP + 8, SITE, Some(BASE + 0x10000));
+    b.core.check(UP + 8, SITE, None);
+    b.core.check(KERNEL, SITE, Some(BASE));
     assert_eq!((b.core.stats.checked, b.core.stats.mismatches), (5, 3));
+    let first = Mismatch {
+        va: UP + 8,
+        site: SITE,
+        number: 3,
+        own: Some(BASE + 0x10008),
+        qemu: Some(BASE + 0x10000),
+    };
+    assert_eq!(b.core.stats.first_mismatch, Some(first));
 }
 
 #[test]
@@ -449,4 +464,25 @@ fn sites_are_numbered_in_order_and_once() {
     assert_eq!(sites.intern(u64::MAX), SiteId(0));
     assert_eq!(sites.known.len(), sites.table().len());
     assert_eq!(sites.intern(0x1000), SiteId(1));
+}
+
+#[test]
+fn places_run_out_and_that_is_told() {
+    let mut sites = Sites::default();
+    // The first entry of the table stands for the unknown.
+    for n in 1..SiteTable::LIMIT as u64 {
+        assert_ne!(sites.intern(4 * n), SiteId(0));
+    }
+    assert_eq!(sites.forgotten(), None);
+    assert_eq!(sites.intern(2), SiteId(0));
+    assert_eq!(sites.intern(6), SiteId(0));
+    // Known ones stay known.
+    assert_eq!(sites.intern(4), SiteId(1));
+    let forgotten = sites.forgotten().unwrap();
+    assert_eq!(
+        (forgotten.limit, forgotten.lost),
+        (SiteTable::LIMIT as u64, 2)
+    );
+    let seen = Bench::new().core.observations(&sites);
+    assert_eq!(seen.forgotten, [forgotten]);
 }

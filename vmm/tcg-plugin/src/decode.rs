@@ -164,6 +164,8 @@ fn sys(word: u32) -> Option<Op> {
         (3, 7, 11, 1) => Op::Point,
         (3, 7, 14, 1) => Op::Maintain(CacheOp::CleanInvalidate),
         (0, 7, 6 | 10 | 14, 2) => Op::SetWay,
+        // The variants that move allocation tags too (IGVAC, CGVAC, GZVA, ...; other op2) are
+        // left out on purpose: Cortex-A53 has no memory tagging, and takes them as undefined.
         (3, 7, 4, 1) => Op::ZeroBlock,
         // VAE1, VAAE1, VALE1, VAALE1; CRm 1 is outer, 3 inner shareable, 7 this CPU.
         (0, 8, 1 | 3 | 7, 1 | 3 | 5 | 7) => Op::TlbiVa,
@@ -248,6 +250,15 @@ mod tests {
             0xd503_203f, // yield
             0xd538_1005, // mrs x5, sctlr_el1
             0xd400_0002, // hvc #0
+            // Memory tagging.
+            0xd508_7663, // dc igvac, x3
+            0xd508_76a3, // dc igdvac, x3
+            0xd508_7683, // dc igsw, x3
+            0xd50b_7a63, // dc cgvac, x3
+            0xd50b_7aa3, // dc cgdvac, x3
+            0xd50b_7ea3, // dc cigdvac, x3
+            0xd50b_7463, // dc gva, x3
+            0xd50b_7483, // dc gzva, x3
         ] {
             assert_eq!(decode(word), None, "{word:#x}");
         }

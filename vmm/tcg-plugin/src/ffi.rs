@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use qemu_plugin_sys::{
     qemu_plugin_tb_get_insn, qemu_plugin_tb_n_insns,
 };
 use staleline::board::guest::BoardGuest;
+use staleline::engine::handover;
 use staleline::engine::tcg_abi::{
     ABI_VERSION, FATAL_EXIT_CODE, FromPlugin, Guest, GuestKind, LOG_PREFIX, TcgConfig,
 };
@@ -286,11 +288,11 @@ unsafe extern "C" fn on_access<M: Guest, const CHECK: bool, const TRACE: bool>(
     let Some(plugin) = (unsafe { plugin::<M>() }) else {
         return;
     };
+    let site = SiteId(data.addr() as u32);
     if CHECK {
-        check(plugin, info, va);
+        check(plugin, info, va, site);
     }
     let access = plugin.accesses.get(info);
-    let site = SiteId(data.addr() as u32);
     let done = if access.store {
         plugin.core.access::<true>(va, access.size, site)
     } else {
@@ -307,7 +309,7 @@ unsafe extern "C" fn on_access<M: Guest, const CHECK: bool, const TRACE: bool>(
 }
 
 /// Compares the translation with QEMU's.
-fn check<M: Guest>(plugin: &mut Plugin<M>, info: qemu_plugin_meminfo_t, va: u64) {
+fn check<M: Guest>(plugin: &mut Plugin<M>, info: qemu_plugin_meminfo_t, va: u64, site: SiteId) {
     // SAFETY: this is called in a memory callback, with its arguments; the result is valid until
     // the callback ends.
     let theirs = unsafe {
@@ -317,7 +319,7 @@ fn check<M: Guest>(plugin: &mut Plugin<M>, info: qemu_plugin_meminfo_t, va: u64)
         }
         (!qemu_plugin_hwaddr_is_io(address)).then(|| qemu_plugin_hwaddr_phys_addr(address))
     };
-    plugin.core.check(va, theirs);
+    plugin.core.check(va, site, theirs);
 }
 
 #[cold]
@@ -367,18 +369,17 @@ unsafe extern "C" fn on_exit<M: Guest>(_id: qemu_plugin_id_t, _data: *mut c_void
     };
     let mut finish = || -> Result<FromPlugin, String> {
         let config = CONFIG.get().ok_or("no configuration")?;
+        let failed = |path: &Path, e| format!("cannot write {}: {e}", path.display());
         let report = plugin.core.machine.finish()?;
-        plugin
-            .sites
-            .table()
+        handover::write(&config.report, &report).map_err(|e| failed(&config.report, e))?;
+        let sites = plugin.sites.table();
+        sites
             .write(&config.sites)
-            .map_err(|e| format!("cannot write {}: {e}", config.sites.display()))?;
-        let stats = plugin.core.stats.clone();
-        let seen = plugin.core.observations();
+            .map_err(|e| failed(&config.sites, e))?;
+        handover::write(&config.seen, &plugin.core.observations(&plugin.sites))
+            .map_err(|e| failed(&config.seen, e))?;
         Ok(FromPlugin::Finished {
-            stats,
-            seen,
-            report,
+            stats: plugin.core.stats.clone(),
         })
     };
     let message = finish().unwrap_or_else(|message| fatal(message));

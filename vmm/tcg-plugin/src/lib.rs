@@ -12,7 +12,9 @@ pub mod decode;
 // QEMU's symbols exist in a QEMU process only: a test could not be linked.
 #[cfg(not(test))]
 pub mod ffi;
+pub mod leaves;
 pub mod logger;
+pub mod memory;
 pub mod mmu;
 pub mod probe;
 pub mod qtest;

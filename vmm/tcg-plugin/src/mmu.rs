@@ -86,6 +86,25 @@ impl Registers {
         self.sctlr & SCTLR_UCI != 0
     }
 
+    /// Whether accesses can be cached at all: MMU and data caches are on.
+    pub fn caches(&self) -> bool {
+        self.sctlr & (SCTLR_M | SCTLR_C) == SCTLR_M | SCTLR_C
+    }
+
+    /// Log2 of the granule in bytes, of the upper half if it is in use. (Operating systems use the
+    /// same in both.)
+    pub fn granule(&self) -> Option<u32> {
+        let half = self.half(1 << 55).or_else(|| self.half(0));
+        half.map(|half| half.granule)
+    }
+
+    /// Attribute indices that do not make memory cacheable: bit *n* is index *n*.
+    pub fn non_cacheable_attributes(&self) -> u8 {
+        (0..8)
+            .filter(|index| !self.is_write_back(*index))
+            .fold(0, |set, index| set | 1 << index)
+    }
+
     /// Identifies the tables and the ASID for the lower half of the address space.
     pub fn lower_key(&self) -> (u64, u64) {
         let asid = if self.tcr & TCR_A1 != 0 {
@@ -190,17 +209,21 @@ impl Registers {
         None
     }
 
-    /// Only inner and outer write-back counts as cacheable: Cortex-A53 treats write-through
-    /// as non-cacheable (its TRM, DDI 0500, 6.2.4).
     fn memory_type(&self, entry: u64) -> MemoryType {
-        let attribute = self.mair >> (8 * (entry >> 2 & 7)) & 0xff;
-        let write_back = |nibble: u64| nibble & 4 != 0 && nibble != 4;
-        // An outer nibble of 0 is Device memory.
-        if self.sctlr & SCTLR_C != 0 && write_back(attribute >> 4) && write_back(attribute & 0xf) {
+        if self.sctlr & SCTLR_C != 0 && self.is_write_back(entry >> 2 & 7) {
             MemoryType::Cacheable
         } else {
             MemoryType::NonCacheable
         }
+    }
+
+    /// Only inner and outer write-back counts as cacheable: Cortex-A53 treats write-through
+    /// as non-cacheable (its TRM, DDI 0500, 6.2.4).
+    fn is_write_back(&self, index: u64) -> bool {
+        let attribute = self.mair >> (8 * index) & 0xff;
+        let write_back = |nibble: u64| nibble & 4 != 0 && nibble != 4;
+        // An outer nibble of 0 is Device memory.
+        write_back(attribute >> 4) && write_back(attribute & 0xf)
     }
 }
 

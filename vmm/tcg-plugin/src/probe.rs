@@ -14,8 +14,12 @@ use staleline_devices::cpu::{
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+use crate::mmu::PAGE;
+
 const LINES: u64 = 0;
 const COUNTER: u64 = 8;
+/// Bytes of the longest load or store that an engine may report ([`CpuEvents`]).
+const LONGEST: u32 = 64;
 
 /// Its configuration; `null` stands for the default.
 #[derive(Debug, Default, Deserialize)]
@@ -34,6 +38,12 @@ pub struct Probe {
     /// Loads and stores, by memory type: cacheable, not.
     loads: [u64; 2],
     stores: [u64; 2],
+    /// Bytes of all loads, of all stores.
+    bytes: [u64; 2],
+    /// Loads and stores that were reported across a page, or of no or too many bytes.
+    malformed: u64,
+    /// Entries that map RAM as non-cacheable.
+    mapped: u64,
     maintained: [u64; 3],
     barriers: u64,
     idles: u64,
@@ -50,6 +60,13 @@ impl Probe {
     #[inline(always)]
     fn mix(&mut self, kind: u64, pa: u64) {
         self.hash = (self.hash ^ pa ^ kind << 56).wrapping_mul(0x100_0000_01b3);
+    }
+
+    #[inline(always)]
+    fn count(&mut self, direction: usize, pa: u64, size: u32) {
+        self.bytes[direction] += u64::from(size);
+        let fits = pa % PAGE + u64::from(size) <= PAGE;
+        self.malformed += u64::from(!fits || !(1..=LONGEST).contains(&size));
     }
 
     #[cold]
@@ -84,6 +101,7 @@ impl CpuEvents for Probe {
         self.continues = false;
         self.mix(1 + u64::from(size), pa);
         self.loads[index(memory)] += 1;
+        self.count(0, pa, size);
         if self.window.contains(&pa) {
             self.window_load(pa);
         }
@@ -94,6 +112,7 @@ impl CpuEvents for Probe {
         self.continues = false;
         self.mix(0x80 + u64::from(size), pa);
         self.stores[index(memory)] += 1;
+        self.count(1, pa, size);
         if self.window.contains(&pa) {
             self.window_store(pa);
         }
@@ -123,6 +142,7 @@ impl CpuEvents for Probe {
     }
 
     fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64) {
+        self.mapped += 1;
         self.mix(0xe2, entry ^ pa.rotate_left(20) ^ len);
     }
 
@@ -144,6 +164,8 @@ impl CpuEvents for Probe {
 }
 
 impl Guest for Probe {
+    type Report = Value;
+
     fn new(context: GuestContext) -> Result<Self, String> {
         let config: Option<Config> = serde_json::from_value(context.machine)
             .map_err(|e| format!("probe configuration (panic_at): {e}"))?;
@@ -152,6 +174,9 @@ impl Guest for Probe {
             hash: 0xcbf2_9ce4_8422_2325,
             loads: [0; 2],
             stores: [0; 2],
+            bytes: [0; 2],
+            malformed: 0,
+            mapped: 0,
             maintained: [0; 3],
             barriers: 0,
             idles: 0,
@@ -170,6 +195,9 @@ impl Guest for Probe {
             "hash": format!("{:016x}", self.hash),
             "loads": {"cacheable": cacheable_loads, "non_cacheable": other_loads},
             "stores": {"cacheable": cacheable_stores, "non_cacheable": other_stores},
+            "bytes": {"loaded": self.bytes[0], "stored": self.bytes[1]},
+            "malformed": self.malformed,
+            "mapped": self.mapped,
             "maintenance": {
                 "clean": clean,
                 "invalidate": invalidate,

@@ -155,3 +155,130 @@ fn wrong_requests_boot_nothing() {
         assert!(!run.path().exists(), "{wrong:?}");
     }
 }
+
+/// Frames of 16 MiB. A udmabuf's scatterlist has an entry for each of its pages, and for so many the
+/// driver of the DMA engine gets no memory for descriptors, as it allocates them where it must not
+/// sleep (`axi_dmac_alloc_desc` in drivers/dma/dma-axi-dmac.c). That is when the converter starts: the
+/// frame was queued well, and its fence signals with ENOMEM.
+const REFUSED: [&str; 5] = [
+    "buffers=1",
+    "frames=2",
+    "buffer-bytes=16777216",
+    "frame-bytes=16777216",
+    "last-frame-bytes=16777216",
+];
+
+#[test]
+fn a_transfer_that_was_refused_is_not_judged() {
+    let mut arguments = vec!["iio-capture", "--exporter", "udmabuf"];
+    arguments.extend(REFUSED.iter().flat_map(|s| ["--set", s]));
+    let run = run(&arguments);
+    let result = run.ends(3, Verdict::InfraError);
+    // Nothing was moved, so nothing was looked at.
+    assert_eq!(result.machine.as_ref().unwrap().transfers, 0);
+    assert_eq!((result.hazards_total, result.data.bytes), (0, 0));
+    let first = &result.reasons[0];
+    assert!(
+        first.contains("frame 0 by ad9467, udmabuf DMABUF 0, ended with error 12"),
+        "{:?}",
+        result.reasons
+    );
+    assert!(!run.stdout.contains("corrupt-data"), "{}", run.stdout);
+}
+
+/// A copy of the base kernel's `Image` alone, changed, and what a run of it says.
+fn run_changed(change: impl FnOnce(&mut Vec<u8>)) -> support::Run {
+    support::need_kernel("base");
+    let kernels = staleline::run::wiring::Production::default()
+        .kernels()
+        .unwrap();
+    let base = kernels.into_iter().find(|k| k.name == "base").unwrap();
+    let mut bytes = std::fs::read(base.image.unwrap()).unwrap();
+    change(&mut bytes);
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("Image");
+    std::fs::write(&image, bytes).unwrap();
+    run(&["iio-capture", "--kernel", image.to_str().unwrap()])
+}
+
+#[test]
+fn an_image_that_is_cut_short_is_not_booted() {
+    let started = Instant::now();
+    let run = run_changed(|image| image.truncate(image.len() / 2));
+    let result = run.ends(3, Verdict::InfraError);
+    assert!(
+        result.reasons[0].contains("is cut short"),
+        "{:?}",
+        result.reasons
+    );
+    assert!(!result.guest.booted);
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn the_hash_is_of_the_image_that_booted() {
+    let image_hash = |run: support::Run| run.passes().kernel.unwrap().image_hash.unwrap();
+    let base = image_hash(run_changed(|_| ()));
+    assert_eq!(base, image_hash(run(&["iio-capture"])));
+    // In the banner, which nobody but the reader of a log cares for.
+    let other = image_hash(run_changed(|image| {
+        let at = image.windows(6).position(|w| w == b"(stale").unwrap();
+        image[at + 1] = b'S';
+    }));
+    assert_ne!(base, other);
+}
+
+#[test]
+fn a_cached_kernel_that_is_not_what_was_built_is_not_booted() {
+    support::need_kernel("base");
+    let kernels = staleline::run::wiring::Production::default()
+        .kernels()
+        .unwrap();
+    let base = kernels.into_iter().find(|k| k.name == "base").unwrap();
+    let from = base.image.unwrap().parent().unwrap().to_owned();
+    let cache = from.ancestors().nth(2).unwrap();
+    // A cache of its own, with all else as it is.
+    let home = tempfile::tempdir().unwrap();
+    let own = home.path().join("staleline");
+    let to = own.join("kernels").join(from.file_name().unwrap());
+    std::fs::create_dir_all(&to).unwrap();
+    for shared in ["agent", "initramfs", "sources.json", "manifests"] {
+        std::os::unix::fs::symlink(cache.join(shared), own.join(shared)).unwrap();
+    }
+    for file in ["vmlinux", "System.map", "config"] {
+        std::os::unix::fs::symlink(from.join(file), to.join(file)).unwrap();
+    }
+    let mut image = std::fs::read(from.join("Image")).unwrap();
+    let record = std::fs::read(from.join("kernel.json")).unwrap();
+    let mut record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    record["image_hash"] = sha256(&image).into();
+    std::fs::write(to.join("kernel.json"), record.to_string()).unwrap();
+
+    let go = |image: &[u8]| {
+        std::fs::write(to.join("Image"), image).unwrap();
+        let mut command = support::staleline();
+        command
+            .args(["run", "iio-capture", "--out"])
+            .env("XDG_CACHE_HOME", home.path());
+        support::finish(command, &["iio-capture"], tempfile::tempdir().unwrap())
+    };
+    go(&image).passes();
+    // One bit of the last byte.
+    *image.last_mut().unwrap() ^= 1;
+    let result = go(&image).ends(3, Verdict::InfraError);
+    let why = &result.reasons[0];
+    for part in [
+        "is not what it was",
+        &sha256(&image),
+        "remove the directory",
+    ] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    assert!(!result.guest.booted && result.run_hash.is_none());
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|b| format!("{b:02x}")).collect()
+}

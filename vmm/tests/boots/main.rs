@@ -12,4 +12,5 @@ mod errors;
 mod exporters;
 mod mutation;
 mod output;
+mod selfcheck;
 mod support;

@@ -59,7 +59,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
 
 /// A kernel that is not built yet would be built now, for minutes, and by several tests at once.
 pub fn need_kernel(stack: &str) {
-    let kernels = Production.kernels().unwrap();
+    let kernels = Production::default().kernels().unwrap();
     let built = kernels
         .iter()
         .any(|k| k.name == stack && k.version.is_some());

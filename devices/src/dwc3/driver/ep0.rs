@@ -60,8 +60,10 @@ enum Answer {
     Receive(u32),
     /// Goes on to the status stage.
     Status,
-    /// Will go on later.
+    /// Will go on to the status stage later.
     Delayed,
+    /// Will queue the data stage later, or never.
+    Unanswered,
     Stall,
 }
 
@@ -114,13 +116,18 @@ impl Driver {
             State::Data => direction,
             _ => direction ^ 1,
         };
+        self.end_control(n);
+        self.ep0.enqueue = 0;
+        self.stall_and_restart();
+    }
+
+    /// dwc3_ep0_end_control_data.
+    fn end_control(&mut self, n: usize) {
         let index = self.eps[n].resource_index;
         if index != 0 || n == 0 {
             self.command(n, 8 | CMD_IOC | index << 16, [0; 3]);
             self.eps[n].resource_index = 0;
         }
-        self.ep0.enqueue = 0;
-        self.stall_and_restart();
     }
 
     pub(super) fn ep0_event(&mut self, n: usize, kind: u32, status: u32, parameters: u32) {
@@ -172,6 +179,7 @@ impl Driver {
             }
             Answer::Receive(buffer) => self.data_stage(SETUP_BUF, buffer, false),
             Answer::Status => {}
+            Answer::Unanswered => {}
             Answer::Delayed => self.ep0.delayed_status = true,
             Answer::Stall => self.stall_and_restart(),
         }
@@ -231,7 +239,14 @@ impl Driver {
 
     fn ep0_not_ready(&mut self, n: usize, status: u32) {
         match status {
-            1 => assert_eq!(usize::from(self.ep0.expect_in), n, "unexpected direction"),
+            1 => {
+                let expected = usize::from(self.ep0.expect_in);
+                if self.connected && expected != n {
+                    self.wrong_directions += 1;
+                    self.end_control(expected);
+                    self.stall_and_restart();
+                }
+            }
             2 => {
                 if self.ep0.next != NextEvent::NotReadyStatus {
                     return;
@@ -305,6 +320,7 @@ impl Driver {
             (0x00, 49) => Answer::Status,
             // Vendor requests: data of a length that is no multiple of the packet size.
             (0x40, 1) => Answer::Receive(u32::from(l0)),
+            (0x40 | 0xc0, 2) => Answer::Unanswered,
             (0xc0, 1) => Answer::Data(vec![0x5a; 2048]),
             _ => Answer::Stall,
         }

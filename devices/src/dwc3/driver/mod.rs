@@ -123,6 +123,8 @@ pub(super) struct Driver {
     soft_connect: bool,
     pub(super) speed: Speed,
     pub(super) notices: VecDeque<Notice>,
+    /// Data stages that came in the wrong direction, at which the driver complains.
+    pub(super) wrong_directions: u32,
     /// Endpoint events by type and device events, for tests that count them.
     pub(super) seen: Vec<u32>,
 }
@@ -144,6 +146,7 @@ impl Driver {
             soft_connect: false,
             speed: Speed::Super,
             notices: VecDeque::new(),
+            wrong_directions: 0,
             seen: Vec::new(),
         }
     }

@@ -173,6 +173,58 @@ fn a_ring_smaller_than_the_cache_is_used_once_per_round() {
 }
 
 #[test]
+fn dropped_trbs_are_not_taken_again_before_the_doorbell() {
+    const RING: u64 = 24;
+    let mut b = raw();
+    let at = |k: u64| TRBS + 16 * k;
+    let fill = |b: &mut Raw, k: u64| {
+        let control = if k < 3 { CHN | CSP } else { CSP | IOC };
+        trb(b, at(k), DATA + 1024 * k, 1024, NORMAL | HWO | control);
+    };
+    (0..RING).for_each(|k| fill(&mut b, k));
+    trb(&mut b, at(RING), TRBS, 0, LINK | HWO);
+    assert_eq!(start(&mut b, OUT, TRBS), 0);
+    // A short packet ends the chain of four in its first TRB.
+    assert_eq!(output(&mut b, 100), OutResult::Data { len: 100 });
+    assert_eq!(
+        [0, 1, 2, 3].map(|k| b.memory.u32(at(k) + 12) & HWO),
+        [0, 1, 1, 1]
+    );
+    // The driver is at work on it: the first is ready again, the others are as they were.
+    fill(&mut b, 0);
+    for _ in 4..RING {
+        assert_eq!(output(&mut b, 1024), OutResult::Data { len: 1024 });
+    }
+    assert_eq!(output(&mut b, 1024), OutResult::Data { len: 1024 });
+    assert_eq!(output(&mut b, 1024), OutResult::Nak);
+    let taken = |b: &Raw, k: u64| {
+        let of = b.memory.transfers.iter();
+        of.filter(|t| t.descriptor == at(k)).count()
+    };
+    assert_eq!([0, 1, 4].map(|k| taken(&b, k)), [2, 1, 1]);
+    // It has got to the end, and says so.
+    (1..RING).for_each(|k| fill(&mut b, k));
+    b.write(dep(OUT) + CMD, 7);
+    assert_eq!(output(&mut b, 1024), OutResult::Data { len: 1024 });
+    assert_eq!([0, 1, 4].map(|k| taken(&b, k)), [2, 2, 2]);
+    assert_eq!(b.device.faults().total(), 0);
+}
+
+#[test]
+fn only_an_endpoint_set_up_anew_loses_its_halt() {
+    let mut b = raw();
+    trb(&mut b, TRBS, DATA, 1024, NORMAL | HWO | IOC);
+    assert_eq!(start(&mut b, IN, TRBS), 0);
+    assert_eq!(command(&mut b, IN, 4, [0; 2]), 0);
+    for (action, stalled) in [(2, true), (1, true), (0, false)] {
+        let parameters = [action << 30 | 2 << 1 | 1024 << 3, 1 << 9];
+        assert_eq!(command(&mut b, IN, 1, parameters), 0);
+        let result = input(&mut b, 1024);
+        assert_eq!(result == InResult::Stall, stalled, "action {action}");
+    }
+}
+
+#[test]
 fn link_loops_are_refused() {
     let mut b = raw();
     trb(&mut b, TRBS, TRBS, 0, LINK | HWO);

@@ -6,6 +6,7 @@ use std::io::Write;
 use staleline_protocol::pattern::Mismatch;
 use staleline_protocol::report::Report;
 
+use super::under_way::UnderWay;
 use super::{Job, data_outcome};
 use crate::dmabuf::{Access, Fences};
 use crate::error::Error;
@@ -30,14 +31,21 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
     })?;
 
     let seen = phases.phase(|p| {
+        let mut under_way = UnderWay::new(iio.name());
+        let enqueue = |n: u32, under_way: &mut UnderWay<'_>| {
+            let buffer = &buffers[job.slot(n)];
+            iio.enqueue(buffer, t.bytes_of_frame(n))?;
+            under_way.queued(n, buffer)
+        };
         for n in 0..t.buffers.min(t.frames) {
-            iio.enqueue(&buffers[job.slot(n)], t.bytes_of_frame(n))?;
+            enqueue(n, &mut under_way)?;
         }
         iio.enable()?;
         let mut seen = Mismatch::default();
         for frame in job.frames() {
             let buffer = &buffers[job.slot(frame.number)];
             buffer.wait(Fences::Writers)?;
+            under_way.look()?;
             let access = buffer.cpu_access(Access::Read, t.cpu_sync)?;
             let found = access.check(job.pattern, frame.position, frame.bytes);
             access.end()?;
@@ -52,7 +60,7 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
             if let Some(next) = frame.number.checked_add(t.buffers)
                 && next < t.frames
             {
-                iio.enqueue(buffer, t.bytes_of_frame(next))?;
+                enqueue(next, &mut under_way)?;
             }
         }
         Ok(seen)

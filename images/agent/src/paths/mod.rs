@@ -17,6 +17,7 @@ mod loopback;
 mod playback;
 mod relay;
 mod resume;
+mod under_way;
 
 /// What every path needs to know.
 #[derive(Debug, Clone, Copy)]

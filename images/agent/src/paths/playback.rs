@@ -7,6 +7,7 @@ use std::io::Write;
 use staleline_protocol::pattern::Mismatch;
 
 use super::Job;
+use super::under_way::UnderWay;
 use crate::dmabuf::{Access, Fences};
 use crate::error::Error;
 use crate::iio::{Direction, IioBuffer};
@@ -29,22 +30,26 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
     phases.phase(|_| {
         // The converter starts when all buffers, or all frames, are queued.
         let start = t.buffers.min(t.frames) - 1;
+        let mut under_way = UnderWay::new(iio.name());
         for frame in job.frames() {
             let buffer = &buffers[job.slot(frame.number)];
             if frame.number >= t.buffers {
                 buffer.wait(Fences::All)?;
+                under_way.look()?;
             }
             let mut access = buffer.cpu_access(Access::Write, t.cpu_sync)?;
             access.fill(job.pattern, frame.position, frame.bytes);
             access.end()?;
             iio.enqueue(buffer, frame.bytes)?;
+            under_way.queued(frame.number, buffer)?;
             if frame.number == start {
                 iio.enable()?;
             }
         }
         buffers
             .iter()
-            .try_for_each(|buffer| buffer.wait(Fences::All))
+            .try_for_each(|buffer| buffer.wait(Fences::All))?;
+        under_way.look()
     })?;
 
     phases.phase(|_| {

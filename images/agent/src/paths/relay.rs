@@ -15,6 +15,7 @@ use std::io::Write;
 
 use staleline_protocol::pattern::Mismatch;
 
+use super::under_way::UnderWay;
 use super::{Job, resume};
 use crate::dmabuf::{Access, DmaBuf, Fences};
 use crate::error::Error;
@@ -24,7 +25,26 @@ use crate::usb::Gadget;
 
 pub const PHASES: [&str; 5] = ["devices", "gadget", "buffers", "transfer", "teardown"];
 
-type Queue<'a> = &'a dyn Fn(&DmaBuf, u64) -> Result<(), Error>;
+/// A device of the path.
+struct Device<'a> {
+    queue: &'a dyn Fn(&DmaBuf, u64) -> Result<(), Error>,
+    under_way: UnderWay<'a>,
+}
+
+impl<'a> Device<'a> {
+    fn new(name: &'a str, queue: &'a dyn Fn(&DmaBuf, u64) -> Result<(), Error>) -> Self {
+        Device {
+            queue,
+            under_way: UnderWay::new(name),
+        }
+    }
+
+    fn take(&mut self, job: Job<'_>, buffers: &[DmaBuf], frame: u32) -> Result<(), Error> {
+        let buffer = &buffers[job.slot(frame)];
+        (self.queue)(buffer, job.transfer.bytes_of_frame(frame))?;
+        self.under_way.queued(frame, buffer)
+    }
+}
 
 /// The work-around's pretended access.
 pub fn pretend(buffer: &DmaBuf, access: Access) -> Result<(), Error> {
@@ -32,18 +52,19 @@ pub fn pretend(buffer: &DmaBuf, access: Access) -> Result<(), Error> {
 }
 
 /// Moves all frames. `start` starts the converter once the first frames are queued.
+///
+/// What one device did not do is not passed on to the other, as far as the kernel tells in time.
 fn relay(
     job: Job<'_>,
     buffers: &[DmaBuf],
-    first: Queue<'_>,
-    second: Queue<'_>,
+    mut first: Device<'_>,
+    mut second: Device<'_>,
     between: Access,
     start: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Error> {
     let t = job.transfer;
-    let queue = |device: Queue<'_>, n| device(&buffers[job.slot(n)], t.bytes_of_frame(n));
     for n in 0..t.buffers.min(t.frames) {
-        queue(first, n)?;
+        first.take(job, buffers, n)?;
     }
     start()?;
     for n in 0..t.frames {
@@ -52,12 +73,17 @@ fn relay(
             buffer.wait(Fences::Writers)?;
             pretend(buffer, between)?;
         }
-        queue(second, n)?;
+        first.under_way.look()?;
+        second.take(job, buffers, n)?;
+        first.under_way.look()?;
         if let Some(next) = refill(n, t.buffers).filter(|&next| next < t.frames) {
-            queue(first, next)?;
+            first.take(job, buffers, next)?;
         }
+        second.under_way.look()?;
     }
-    finish(buffers)
+    finish(buffers)?;
+    first.under_way.look()?;
+    second.under_way.look()
 }
 
 /// Waits until all devices are done.
@@ -103,8 +129,10 @@ pub fn iio_to_usb<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Resul
         relay(
             job,
             &buffers,
-            &|buffer, bytes| iio.enqueue(buffer, bytes),
-            &|buffer, bytes| gadget.bulk_in.transfer(buffer, bytes),
+            Device::new(iio.name(), &|buffer, bytes| iio.enqueue(buffer, bytes)),
+            Device::new(&gadget.bulk_in.path(), &|buffer, bytes| {
+                gadget.bulk_in.transfer(buffer, bytes)
+            }),
             // The start of a read access invalidates what the snooping device would hit.
             Access::Read,
             || iio.enable(),
@@ -142,8 +170,10 @@ pub fn usb_to_iio<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Resul
         relay(
             job,
             &buffers,
-            &|buffer, bytes| gadget.bulk_out.transfer(buffer, bytes),
-            &|buffer, bytes| iio.enqueue(buffer, bytes),
+            Device::new(&gadget.bulk_out.path(), &|buffer, bytes| {
+                gadget.bulk_out.transfer(buffer, bytes)
+            }),
+            Device::new(iio.name(), &|buffer, bytes| iio.enqueue(buffer, bytes)),
             // The end of a write access cleans what the snooping device left in the cache. A read
             // access would start with an invalidate and lose it.
             Access::Write,

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 
 use staleline_protocol::plan::Transfer;
 
+use super::under_way::UnderWay;
 use super::{Job, relay::pretend};
 use crate::dmabuf::{Access, DmaBuf, Fences};
 use crate::error::{Context, Error};
@@ -92,6 +93,7 @@ pub fn to_usb(
     let mut usb = Usb::new(gadget, &gadget.bulk_in);
     // Frames given to the ADC and not yet to USB, and the next one for the ADC.
     let mut capturing = VecDeque::new();
+    let mut converter = UnderWay::new(iio.name());
     let mut next = 0;
     let mut free = vec![true; buffers.len()];
     let mut delivered = 0;
@@ -99,6 +101,7 @@ pub fn to_usb(
         let first = next == 0;
         while next < t.frames && std::mem::take(&mut free[job.slot(next)]) {
             iio.enqueue(buffer(next), t.bytes_of_frame(next))?;
+            converter.queued(next, buffer(next))?;
             capturing.push_back(next);
             next += 1;
         }
@@ -113,7 +116,9 @@ pub fn to_usb(
                 buffer(frame).wait(Fences::Writers)?;
                 pretend(buffer(frame), Access::Read)?;
             }
+            converter.look()?;
             usb.queue(frame, buffer(frame), t.bytes_of_frame(frame))?;
+            converter.look()?;
             continue;
         }
         match usb.next()? {
@@ -145,6 +150,7 @@ pub fn from_usb(
     let mut played = VecDeque::new();
     let mut arrived = 0;
     let mut enabled = false;
+    let mut converter = UnderWay::new(iio.name());
     while arrived < t.frames {
         while let Some(bytes) = expected(t, arrived, usb.under_way.len()) {
             let spare = played.len() > buffers.len() / 2 || usb.under_way.is_empty();
@@ -172,6 +178,8 @@ pub fn from_usb(
             pretend(buffer, Access::Write)?;
         }
         iio.enqueue(buffer, t.bytes_of_frame(arrived))?;
+        converter.queued(arrived, buffer)?;
+        converter.look()?;
         played.push_back(slot);
         arrived += 1;
     }

@@ -7,8 +7,8 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-/// Longest line accepted, in bytes. The longest is the machine's report.
-const LINE_LIMIT: usize = 64 << 20;
+/// Longest line accepted, in bytes. What grows with a run comes by files.
+const LINE_LIMIT: usize = 1 << 20;
 /// Bytes kept of a stream's end.
 const TAIL_BYTES: usize = 4096;
 
@@ -49,7 +49,10 @@ impl Lines {
                 if part.ends_with(b"\n") {
                     lines.push(std::mem::take(&mut self.partial));
                 } else if self.partial.len() > LINE_LIMIT {
-                    return Err(io::Error::new(ErrorKind::InvalidData, "line too long"));
+                    return Err(io::Error::new(
+                        ErrorKind::InvalidData,
+                        format!("a line of more than {LINE_LIMIT} bytes"),
+                    ));
                 }
             }
         }

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 
 use super::tcg_abi::{ABI_VERSION, TRACE_LIMIT, TcgConfig};
-use super::{Engine, EngineError, Job, Outcome, SiteTable};
-use crate::boot::{Images, RAM_BASE};
+use super::{Engine, EngineError, Handover, Job, Outcome, SiteTable};
+use crate::boot::{Images, Loaded, RAM_BASE};
 
 pub use host::{PLUGIN_FILE, QemuVersion};
 
@@ -86,8 +86,12 @@ impl Engine for TcgEngine {
             sites: run_dir.join("sites.bin"),
         };
 
+        let seen = Handover::at(run_dir.join("seen.json"));
+        let report = Handover::at(run_dir.join("report.json"));
+
         // What an earlier run has left here must not pass for this one's.
-        for path in [&paths.console, &paths.events, &paths.sites] {
+        let old = [&paths.console, &paths.events, &paths.sites].map(PathBuf::as_path);
+        for path in old.into_iter().chain([seen.path(), report.path()]) {
             match std::fs::remove_file(path) {
                 Err(e) if e.kind() != ErrorKind::NotFound => {
                     return Err(os("remove an earlier run's files")(e));
@@ -99,7 +103,7 @@ impl Engine for TcgEngine {
         let ram = memfd("guest-ram", "allocate guest RAM")?;
         ram.set_len(job.ram_bytes + job.window_bytes)
             .map_err(os("allocate guest RAM"))?;
-        let entry = load(job, &ram)?;
+        let (entry, loaded) = load(job, &ram)?;
 
         let pair = || UnixStream::pair().map_err(os("create a socket pair"));
         let (qmp, qemu_qmp) = pair()?;
@@ -114,6 +118,8 @@ impl Engine for TcgEngine {
             ram_bytes: job.ram_bytes,
             window_bytes: job.window_bytes,
             sites: paths.sites.clone(),
+            seen: seen.path().to_owned(),
+            report: report.path().to_owned(),
             events: paths.events.clone(),
             selfcheck: job.selfcheck,
             trace: job.trace.clone(),
@@ -151,12 +157,13 @@ impl Engine for TcgEngine {
         })?;
         Ok(Outcome {
             end: ended.end,
+            loaded,
             console: paths.console,
             events: paths.events,
             wall_time: ended.wall_time,
             sites,
-            seen: ended.seen,
-            report: ended.report,
+            seen: seen.read()?,
+            report,
             stats: ended.stats,
         })
     }
@@ -187,8 +194,8 @@ fn check(job: &Job) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Loads the images; returns where the CPU starts.
-fn load(job: &Job, ram: &File) -> Result<u64, EngineError> {
+/// Loads the images; returns where the CPU starts, and what they were.
+fn load(job: &Job, ram: &File) -> Result<(u64, Loaded), EngineError> {
     let mut images = Images::open(&job.kernel, job.initrd.as_deref())?;
     let layout = images.layout(job.ram_bytes)?;
     let file = ram.try_clone().map_err(os("map guest RAM"))?;
@@ -201,8 +208,8 @@ fn load(job: &Job, ram: &File) -> Result<u64, EngineError> {
     );
     let memory = GuestMemoryMmap::from_ranges_with_files([region])
         .map_err(|e| os("map guest RAM")(std::io::Error::other(e)))?;
-    images.load(&memory, &layout, &job.fdt)?;
-    Ok(layout.entry)
+    let loaded = images.load(&memory, &layout, &job.fdt, &job.expected)?;
+    Ok((layout.entry, loaded))
 }
 
 fn write_config(config: &TcgConfig) -> Result<File, EngineError> {

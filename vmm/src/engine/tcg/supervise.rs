@@ -17,8 +17,8 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use super::lines::{Lines, Tail, file_tail};
 use super::{EngineError, os};
+use crate::engine::GuestEnd;
 use crate::engine::tcg_abi::{FATAL_EXIT_CODE, FromPlugin, LOG_PREFIX, TcgStats, ToPlugin};
-use crate::engine::{GuestEnd, Observations};
 
 /// QOM parent of the devices that the board creates.
 const BOARD: &str = "/machine/unattached";
@@ -39,8 +39,6 @@ pub(super) struct Ended {
     pub end: GuestEnd,
     pub wall_time: Duration,
     pub stats: TcgStats,
-    pub seen: Observations,
-    pub report: Value,
 }
 
 impl Supervision<'_> {
@@ -125,15 +123,13 @@ impl Supervision<'_> {
             };
             log::log!(level, "{line}");
         }
-        let (stats, seen, report) = session
+        let stats = session
             .finished
             .ok_or_else(|| EngineError::Protocol("the plugin has not reported".into()))?;
         Ok(Ended {
             end,
             wall_time: session.wall_time,
             stats,
-            seen,
-            report,
         })
     }
 
@@ -203,9 +199,6 @@ enum Awaiting {
     Nothing,
 }
 
-/// The plugin's last message.
-type Ending = (TcgStats, Observations, Value);
-
 /// The conversation with QEMU and the plugin.
 struct Session {
     pidfd: OwnedFd,
@@ -221,7 +214,7 @@ struct Session {
     /// QMP's reason for the shutdown.
     shutdown: Option<String>,
     fatal: Option<String>,
-    finished: Option<Ending>,
+    finished: Option<TcgStats>,
     stderr_tail: Tail,
 }
 
@@ -362,13 +355,7 @@ impl Session {
             match serde_json::from_slice(&line) {
                 Ok(FromPlugin::Started) => {}
                 Ok(FromPlugin::Fatal { message }) => self.fatal = Some(message),
-                Ok(FromPlugin::Finished {
-                    stats,
-                    seen,
-                    report,
-                }) => {
-                    self.finished = Some((stats, seen, report));
-                }
+                Ok(FromPlugin::Finished { stats }) => self.finished = Some(stats),
                 Err(e) => self.protocol_error(format!("message from the plugin: {e}")),
             }
         }

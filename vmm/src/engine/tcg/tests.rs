@@ -27,6 +27,7 @@ impl Bench {
         let job = Job {
             kernel,
             initrd: None,
+            expected: Default::default(),
             fdt: vec![0; 64],
             ram_bytes: 16 * MIB,
             window_bytes: 0,

@@ -182,7 +182,10 @@ fn kernel_code_that_touches_a_dmabuf_is_sent_to_its_exporter() {
         reader: Role::Kernel,
         ..plain()
     };
-    let said = ["dma_buf_begin_cpu_access(dmabuf, DMA_FROM_DEVICE)", "system"];
+    let said = [
+        "dma_buf_begin_cpu_access(dmabuf, DMA_FROM_DEVICE)",
+        "system",
+    ];
     assert_eq!(row(&facts, &said), "importer-cpu");
     facts.dmabuf = None;
     assert_eq!(row(&facts, &["dma_sync_*_for_cpu()"]), "kind");

@@ -31,6 +31,7 @@ pub fn job(kernel: &Path, initrd: Option<&Path>, run_dir: &Path) -> Job {
     Job {
         kernel: kernel.to_owned(),
         initrd: initrd.map(PathBuf::from),
+        expected: Default::default(),
         fdt: fdt(&layout).unwrap(),
         ram_bytes: RAM,
         window_bytes: WINDOW,

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The guest's accesses to register windows: split and merged to whole words for the devices.
+
+use std::ops::Range;
+
+use super::{Soc, WINDOW};
+use crate::registers::Register;
+
+/// Words that one access can touch: 64 bytes, not aligned.
+const MAX_WORDS: usize = 17;
+
+/// What an item of the run hash is about, above everything else in it; see [`super::LINE_CHANGE`].
+const REGISTER_READ: u64 = 1 << 58;
+const REGISTER_WRITE: u64 = 2 << 58;
+
+/// The bits of the word at `offset` that a write of the bytes `written` carries, both in a window.
+fn lanes(written: &Range<u64>, offset: u64) -> u32 {
+    (0..4)
+        .filter(|byte| written.contains(&(offset + byte)))
+        .fold(0, |lanes, byte| lanes | 0xff << (8 * byte))
+}
+
+impl Soc {
+    /// The registers that an access at `pa` covers: slot, and word offsets.
+    fn words(&self, pa: u64, size: u32) -> Option<(usize, Range<u64>)> {
+        let offset = pa.checked_sub(self.windows_start)?;
+        let slot = (offset / WINDOW) as usize;
+        let first = offset % WINDOW / 4 * 4;
+        let end = (offset % WINDOW + u64::from(size)).min(WINDOW);
+        (slot < self.slots.len()).then_some((slot, first..end))
+    }
+
+    /// The register at `offset` of a device, if it is declared.
+    fn declared(&self, slot: usize, offset: u64) -> Option<&Register> {
+        let registers = self.slots.get(slot)?.device.registers();
+        let at = registers.binary_search_by_key(&offset, |r| r.offset).ok()?;
+        registers.get(at)
+    }
+
+    /// The word in a device's window, as the guest has read or written it.
+    fn word(&self, slot: usize, offset: u64) -> Option<u32> {
+        let window = &self.slots.get(slot)?.window;
+        Some(window.stored(self.domain.mapping(), offset))
+    }
+
+    /// Adds a register access to the run hash. `lanes` is 0 for a read.
+    fn hash_access(&mut self, slot: usize, offset: u64, lanes: u32, value: u32) {
+        let kind = if lanes == 0 {
+            REGISTER_READ
+        } else {
+            REGISTER_WRITE
+        };
+        self.domain
+            .hash_external(kind | (slot as u64) << 16 | offset);
+        self.domain
+            .hash_external(u64::from(lanes & 0x0808_0808) << 32 | u64::from(value));
+    }
+
+    #[inline(never)]
+    pub(super) fn register_load(&mut self, pa: u64, size: u32) {
+        self.register_accesses += 1;
+        let Some((slot, words)) = self.words(pa, size) else {
+            return;
+        };
+        if let Some(master) = self.slots.get(slot).and_then(|s| s.master) {
+            self.domain.register_read(master);
+        }
+        // The load has already taken place, all words at once; effects come after.
+        for offset in words.clone().step_by(4) {
+            let Some(value) = self.word(slot, offset) else {
+                return;
+            };
+            self.hash_access(slot, offset, 0, value);
+        }
+        for offset in words.step_by(4) {
+            self.with(slot, |device, ctx| device.read_effect(offset, ctx));
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn register_store(&mut self, pa: u64, size: u32) {
+        self.register_accesses += 1;
+        let Some((slot, words)) = self.words(pa, size) else {
+            return;
+        };
+        // The store has gone to the window's memory; that is where its value is, until the device
+        // has got the first word and shows something else in the others.
+        let mut stored = [0; MAX_WORDS];
+        for (value, offset) in stored.iter_mut().zip(words.clone().step_by(4)) {
+            *value = self.word(slot, offset).unwrap_or(0);
+        }
+        let start = (pa - self.windows_start) % WINDOW;
+        let written = start..start + u64::from(size);
+        for (value, offset) in stored.into_iter().zip(words.step_by(4)) {
+            self.register_store_word(slot, offset, value, lanes(&written, offset));
+        }
+    }
+
+    /// A store of the bytes `lanes` of `value` to one register.
+    fn register_store_word(&mut self, slot: usize, offset: u64, value: u32, lanes: u32) {
+        self.hash_access(slot, offset, lanes, value & lanes);
+        let word = match self.declared(slot, offset) {
+            Some(register) => {
+                let current = self.slots.get(slot).map_or(0, |s| s.device.peek(offset));
+                register.merge(current, value, lanes)
+            }
+            None => (lanes == u32::MAX).then_some(value),
+        };
+        if let Some(word) = word {
+            self.with(slot, |device, ctx| device.write(offset, word, ctx));
+        }
+        if let Some(s) = self.slots.get(slot) {
+            s.window
+                .restore(self.domain.mapping(), s.device.as_ref(), offset);
+        }
+    }
+
+    #[inline]
+    pub(super) fn in_windows(&self, pa: u64) -> bool {
+        pa >= self.windows_start && pa < self.windows_end
+    }
+}

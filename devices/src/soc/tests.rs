@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! A chip of small devices that write down what they are asked, driven as an engine does it.
+
+use std::sync::{Arc, Mutex};
+
+use vm_memory::{Bytes, VolatileMemory};
+
+use super::*;
+use crate::clock::Token;
+use crate::coherency::{Policy, PowerOn, SnoopWrite};
+use crate::dma::{Access, DmaError};
+use crate::registers::{Register, RegisterFile};
+
+const BASE: u64 = 0x4000_0000;
+const RAM: u64 = 0x1_0000;
+const WINDOWS: u64 = BASE + RAM;
+
+/// What the device's registers do when written.
+const STORED: u64 = 0x00;
+const CLEARED: u64 = 0x04;
+/// Schedules an event after as many ticks as are written, which raises the line.
+const RAISE: u64 = 0x08;
+/// Lowers the line.
+const LOWER: u64 = 0x0c;
+/// Reads memory at the address written; shows whether that went well.
+const DMA: u64 = 0x10;
+/// Shows how often it has been read.
+const COUNTED: u64 = 0x14;
+/// Schedules an event after as many ticks as are written, which does nothing but be counted.
+const TICK: u64 = 0x18;
+/// How many events of either kind there were.
+const EVENTS: u64 = 0x1c;
+/// Asks for an event after one tick, again and again, for ever.
+const BUSY: u64 = 0x20;
+
+static TABLE: [Register; 9] = [
+    Register::rw(STORED, "STORED", 0xffff_fff0),
+    Register::w1c(CLEARED, "CLEARED", u32::MAX).with_reset(u32::MAX),
+    Register::ro(RAISE, "RAISE", 0).with_acts(0xffff),
+    Register::ro(LOWER, "LOWER", 0),
+    Register::ro(DMA, "DMA", 0),
+    Register::ro(COUNTED, "COUNTED", 0),
+    Register::ro(TICK, "TICK", 0),
+    Register::ro(EVENTS, "EVENTS", 0),
+    Register::ro(BUSY, "BUSY", 0),
+];
+
+/// Writes as the device got them.
+type Writes = Arc<Mutex<Vec<(u64, u32)>>>;
+
+struct Probe {
+    regs: RegisterFile,
+    line: bool,
+    writes: Writes,
+}
+
+impl Device for Probe {
+    fn registers(&self) -> &[Register] {
+        self.regs.table()
+    }
+
+    fn peek(&self, offset: u64) -> u32 {
+        self.regs.get(offset)
+    }
+
+    fn read_effect(&mut self, offset: u64, _: &mut Context<'_>) {
+        if offset == COUNTED {
+            self.regs.set(COUNTED, self.regs.get(COUNTED) + 1);
+        }
+    }
+
+    fn write(&mut self, offset: u64, value: u32, ctx: &mut Context<'_>) {
+        self.writes.lock().unwrap().push((offset, value));
+        match offset {
+            RAISE => ctx.clock.schedule(value.into(), 0),
+            TICK => ctx.clock.schedule(value.into(), 1),
+            BUSY => ctx.clock.schedule(1, 2),
+            LOWER => self.line = false,
+            DMA => {
+                let access = Access::descriptor(Default::default());
+                let read = ctx.dma.read(access, value.into(), &mut [0; 4]);
+                self.regs.set(DMA, if read.is_ok() { 1 } else { 2 });
+                if value == 0 {
+                    assert_eq!(read, Err(DmaError::NoPort { pa: 0 }));
+                }
+            }
+            _ => {
+                self.regs.write(offset, value);
+            }
+        }
+    }
+
+    fn wake(&mut self, token: Token, ctx: &mut Context<'_>) {
+        self.regs.set(EVENTS, self.regs.get(EVENTS) + 1);
+        match token {
+            0 => self.line = true,
+            2 => ctx.clock.schedule(1, 2),
+            _ => {}
+        }
+    }
+
+    fn irq(&self) -> bool {
+        self.line
+    }
+}
+
+/// A chip with one probe for each of `ports`; probe *n* has SPI *n*.
+struct Rig {
+    soc: Soc,
+    writes: Vec<Writes>,
+}
+
+impl Rig {
+    fn new(ports: &[Option<Port>]) -> Self {
+        let writes: Vec<Writes> = ports.iter().map(|_| Writes::default()).collect();
+        let devices = (0u8..)
+            .zip(ports.iter().zip(&writes))
+            .map(|(n, (port, writes))| Attachment {
+                name: format!("probe{n}"),
+                spi: Some(n),
+                port: *port,
+                claims_coherent: false,
+                device: Box::new(Probe {
+                    regs: RegisterFile::new(&TABLE[..]),
+                    line: false,
+                    writes: Arc::clone(writes),
+                }),
+            })
+            .collect();
+        let parts = Parts {
+            domain: DomainConfig {
+                base: BASE,
+                ram_bytes: RAM,
+                policy: Policy::Eager,
+                snoop_write: SnoopWrite::WriteThrough,
+                seed: 1,
+                ports: Vec::new(),
+                drop_operation: None,
+                power_on: PowerOn::Clean,
+            },
+            devices,
+            streams: Streams::default(),
+            stream_names: Vec::new(),
+        };
+        let bytes = (RAM + ports.len() as u64 * WINDOW) as usize;
+        let soc = Soc::new(parts, MmapRegion::new(bytes).unwrap()).unwrap();
+        Rig { soc, writes }
+    }
+
+    fn window(device: u64) -> usize {
+        (RAM + device * WINDOW) as usize
+    }
+
+    /// The guest's store of `data`, as the engine tells it: after the fact.
+    fn store(&mut self, device: u64, offset: u64, data: &[u8]) {
+        let at = Rig::window(device) + offset as usize;
+        let memory = self.soc.domain().mapping().as_volatile_slice();
+        memory.write_slice(data, at).unwrap();
+        let pa = WINDOWS + device * WINDOW + offset;
+        self.soc
+            .store(pa, data.len() as u32, SiteId(1), MemoryType::NonCacheable);
+    }
+
+    fn write(&mut self, device: u64, offset: u64, value: u32) {
+        self.store(device, offset, &value.to_le_bytes());
+    }
+
+    /// What the window shows, without a load.
+    fn shown(&mut self, device: u64, offset: u64) -> u32 {
+        let at = Rig::window(device) + offset as usize;
+        let mut bytes = [0; 4];
+        let memory = self.soc.domain().mapping().as_volatile_slice();
+        memory.read_slice(&mut bytes, at).unwrap();
+        u32::from_le_bytes(bytes)
+    }
+
+    /// The guest's load of a register.
+    fn read(&mut self, device: u64, offset: u64) -> u32 {
+        let value = self.shown(device, offset);
+        let pa = WINDOWS + device * WINDOW + offset;
+        self.soc.load(pa, 4, SiteId(1), MemoryType::NonCacheable);
+        value
+    }
+
+    fn writes(&self, device: usize) -> Vec<(u64, u32)> {
+        std::mem::take(&mut *self.writes[device].lock().unwrap())
+    }
+
+    fn hash(&self) -> u64 {
+        self.soc.report().domain.run_hash
+    }
+}
+
+#[test]
+fn only_devices_with_a_port_are_masters() {
+    let mut rig = Rig::new(&[None, Some(Port::Hp), None, Some(Port::Hpc)]);
+    let names: Vec<_> = rig.soc.report().masters;
+    let names: Vec<_> = names.iter().map(|m| (m.id.0, m.name.as_str())).collect();
+    assert_eq!(names, [(0, "probe1"), (1, "probe3")]);
+    for (device, pa, shown) in [(0, 0, 2), (1, BASE, 1), (2, 0, 2), (3, BASE, 1)] {
+        rig.write(device, DMA, pa as u32);
+        assert_eq!(rig.read(device, DMA), shown, "device {device}");
+    }
+}
+
+#[test]
+fn a_narrow_store_touches_only_its_bytes() {
+    let mut rig = Rig::new(&[None]);
+    rig.write(0, STORED, 0x1122_3344);
+    rig.store(0, STORED + 1, &[0xaa]);
+    assert_eq!(rig.read(0, STORED), 0x1122_aa40);
+    rig.store(0, STORED + 2, &[0xcc, 0xdd]);
+    assert_eq!(rig.read(0, STORED), 0xddcc_aa40);
+    rig.store(0, CLEARED + 1, &[0x0f]);
+    assert_eq!(rig.read(0, CLEARED), 0xffff_f0ff);
+    rig.writes(0);
+    // A byte in which nothing is declared: no write at all, and the window shows the register.
+    rig.store(0, RAISE + 2, &[1, 1]);
+    rig.store(0, EVENTS + 3, &[1]);
+    rig.store(0, 0x100, &[1]);
+    assert_eq!(rig.writes(0), []);
+    assert_eq!([RAISE, EVENTS, 0x100].map(|r| rig.shown(0, r)), [0; 3]);
+    rig.store(0, RAISE + 1, &[1]);
+    assert_eq!(rig.writes(0), [(RAISE, 0x100)]);
+}
+
+#[test]
+fn a_store_that_crosses_words_is_split_by_bytes() {
+    let mut rig = Rig::new(&[None]);
+    rig.write(0, STORED, 0x1122_3344);
+    rig.writes(0);
+    // Two bytes of a register that is stored, two of one that is cleared by ones.
+    rig.store(0, STORED + 2, &[0x66, 0x55, 0x01, 0x80]);
+    assert_eq!(
+        rig.writes(0),
+        [(STORED, 0x5566_3340), (CLEARED, 0x0000_8001)]
+    );
+    assert_eq!(rig.read(0, CLEARED), 0xffff_7ffe);
+    // A pair of registers at once, with a device that changes the second when the first is written.
+    rig.store(0, DMA, &[0, 0, 0, 0, 7, 0, 0, 0]);
+    assert_eq!(rig.writes(0), [(DMA, 0), (COUNTED, 7)]);
+    // The widest access, misaligned: no byte of the 17th word, which is not declared, is lost.
+    let bytes: Vec<u8> = (0..64).collect();
+    rig.store(0, STORED + 1, &bytes);
+    let got = rig.writes(0);
+    assert_eq!(got[0], (STORED, 0x0201_0040));
+    assert_eq!(got[1], (CLEARED, 0x0605_0403));
+}
+
+#[test]
+fn values_and_devices_count_in_the_run_hash() {
+    type Step = fn(&mut Rig);
+    let of = |step: Step| {
+        let mut rig = Rig::new(&[None, None]);
+        step(&mut rig);
+        rig.hash()
+    };
+    let all: [Step; 8] = [
+        |_| {},
+        |rig| rig.write(0, STORED, 0x10),
+        |rig| rig.write(0, STORED, 0x20),
+        |rig| rig.write(1, STORED, 0x10),
+        |rig| rig.store(0, STORED, &[0x10]),
+        |rig| {
+            rig.read(0, STORED);
+        },
+        |rig| {
+            rig.read(0, CLEARED);
+        },
+        |rig| {
+            rig.read(1, STORED);
+        },
+    ];
+    let hashes: std::collections::BTreeSet<_> = all.map(of).into_iter().collect();
+    assert_eq!(hashes.len(), all.len());
+    // The value alone, as it was when it was read: all else is the same.
+    let mut rigs = [Rig::new(&[None]), Rig::new(&[None])];
+    rigs[1]
+        .soc
+        .with(0, |device, ctx| device.write(STORED, 0x10, ctx));
+    assert_eq!(rigs[0].hash(), rigs[1].hash());
+    rigs.iter_mut().for_each(|rig| {
+        rig.read(0, STORED);
+    });
+    assert_ne!(rigs[0].hash(), rigs[1].hash());
+}
+
+#[test]
+fn a_load_has_its_effect_after_its_value() {
+    let mut rig = Rig::new(&[None]);
+    assert_eq!([0; 3].map(|_| rig.read(0, COUNTED)), [0, 1, 2]);
+}
+
+#[test]
+fn idle_skips_to_the_interrupt_and_no_further() {
+    let mut rig = Rig::new(&[None]);
+    rig.write(0, TICK, 1_000);
+    rig.write(0, RAISE, 2_000);
+    rig.write(0, TICK, 3_000);
+    rig.soc.idle();
+    assert_eq!((rig.soc.irq_lines(), rig.shown(0, EVENTS)), (1, 2));
+    // What the CPU has not been offered may be what wakes it: WFI falls through.
+    rig.write(0, LOWER, 0);
+    rig.write(0, RAISE, 0);
+    assert_eq!(rig.soc.irq_lines(), 1);
+    rig.soc.idle();
+    assert_eq!(rig.shown(0, EVENTS), 3);
+}
+
+#[test]
+fn a_line_that_stays_high_does_not_stop_time() {
+    let mut rig = Rig::new(&[None, None]);
+    rig.write(0, RAISE, 1_000);
+    rig.soc.idle();
+    assert_eq!(rig.soc.irq_lines(), 1);
+    // The guest has masked it and waits for something else.
+    rig.write(1, TICK, 1_000);
+    rig.write(1, RAISE, 2_000);
+    rig.soc.idle();
+    assert_eq!((rig.soc.irq_lines(), rig.shown(1, EVENTS)), (3, 2));
+    // Low and high again while the CPU waits: that counts.
+    rig.write(0, LOWER, 0);
+    rig.write(0, RAISE, 1_000);
+    rig.write(1, TICK, 2_000);
+    rig.soc.idle();
+    assert_eq!((rig.soc.irq_lines(), rig.shown(1, EVENTS)), (3, 2));
+    // Nothing waits any more, then a device that never interrupts: it comes to an end.
+    rig.soc.idle();
+    rig.soc.idle();
+    assert_eq!(rig.shown(1, EVENTS), 3);
+    rig.write(1, BUSY, 0);
+    rig.soc.idle();
+    assert!(u64::from(rig.shown(1, EVENTS)) <= 4 + IDLE_BUDGET as u64);
+}
