@@ -10,7 +10,7 @@ use staleline_devices::cpu::CacheOp;
 use staleline_devices::dma::{Direction, ToldBy};
 
 use super::layout::{Body, LABEL, Layout, REPLAY};
-use crate::result::advice::mnemonic;
+use crate::result::advice::{LYING_TREE, mnemonic};
 use crate::result::history::{Event, Step};
 use crate::result::{Buffer, Class, Diagnostic, HazardEntry, Party, TransferRef};
 use crate::symbols::{ChainLine, Place};
@@ -45,16 +45,26 @@ pub(super) fn styled(
     let rest = what.strip_prefix(&head).unwrap_or(&what);
     let head = format!("{style}{head}{style:#}{BOLD}{rest}{BOLD:#}\n");
     let mut body = Body::new(head, layout);
+    // That the tree lies is the answer; the rest follows from it.
+    if d.advice == LYING_TREE {
+        because(&mut body, d);
+    }
     body.line("missing", &f.missing);
     body.line("help", &d.help);
-    for note in &d.notes {
-        body.line("because", note);
+    if d.advice != LYING_TREE {
+        because(&mut body, d);
     }
     body.line("buffer", extent(d, buffers));
     history(&mut body, d);
-    body.line("", format!("`staleline explain {name}` tells more"));
+    body.line("more", format!("`staleline explain {name}` tells more"));
     body.line(REPLAY, replay);
     body.text
+}
+
+fn because(body: &mut Body, d: &Diagnostic) {
+    for note in &d.notes {
+        body.line("because", note);
+    }
 }
 
 /// What `explain` knows it by.

@@ -68,7 +68,7 @@ impl<W: Write> Reporter for Human<W> {
                 }
             }
             RunEvent::Finished { result, .. } => {
-                self.out.write_all(finish(result).as_bytes())?;
+                self.out.write_all(finish(result, self.layout).as_bytes())?;
             }
         }
         self.out.flush()
@@ -110,11 +110,11 @@ fn corrupt(end: &End, layout: Layout) -> String {
     let what = layout.wrapped(&what, 0);
     let rest = what.strip_prefix(&head).unwrap_or(&what);
     format!(
-        "{ERROR}{head}{ERROR:#}{BOLD}{rest}{BOLD:#}\n  `staleline explain {CORRUPT_DATA}` tells more"
+        "{ERROR}{head}{ERROR:#}{BOLD}{rest}{BOLD:#}\n  more      `staleline explain {CORRUPT_DATA}` tells more"
     )
 }
 
-fn finish(r: &RunResult) -> String {
+fn finish(r: &RunResult, layout: Layout) -> String {
     let mut text = String::new();
     // Hazards, corrupt data and the kernel's reports have had their say.
     let told = verdict::evidence(r).len();
@@ -206,10 +206,15 @@ fn finish(r: &RunResult) -> String {
         0 => String::new(),
         n => format!(", {} again", count(n, "byte")),
     };
+    let again_for_chains = match r.tracing.as_ref().map_or(0, |t| t.wall_ms) {
+        0 => String::new(),
+        ms => format!(", and {} for call chains", seconds(ms)),
+    };
     let _ = writeln!(
         text,
         "{style}{}{style:#} {}: {} of {} bytes checked{again}, {} corrupt; {}; maintenance on {} \
-         operations: {} lines needed, {} redundant, {} never transferred; cache {}, seed {}, run {}, {}.{:03} s",
+         operations: {} lines needed, {} redundant, {} never transferred; \
+         cache {}, seed {}, run {}, {}{again_for_chains}",
         r.verdict.name(),
         r.scenario,
         r.data.bytes,
@@ -223,8 +228,11 @@ fn finish(r: &RunResult) -> String {
         names::name(&r.cache),
         r.seed,
         r.run_hash.as_deref().unwrap_or("without hash"),
-        r.wall_ms / 1000,
-        r.wall_ms % 1000,
+        seconds(r.wall_ms),
     );
-    text
+    layout.folded(&text)
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{:03} s", ms / 1000, ms % 1000)
 }

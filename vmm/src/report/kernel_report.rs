@@ -41,7 +41,7 @@ pub(super) fn styled_report(report: &KernelReport, replay: &str, layout: Layout)
          guest.allow-reports",
     );
     body.line(
-        "",
+        "more",
         format!("`staleline explain {KERNEL_REPORT}` tells more"),
     );
     body.line(REPLAY, replay);

@@ -17,12 +17,17 @@ pub(super) const REPLAY: &str = "replay";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     width: usize,
+    /// Somebody is looking at it; else a program may be reading it line by line.
+    terminal: bool,
 }
 
 impl Default for Layout {
     /// For files and pipes.
     fn default() -> Self {
-        Layout { width: 80 }
+        Layout {
+            width: 80,
+            terminal: false,
+        }
     }
 }
 
@@ -39,7 +44,20 @@ impl Layout {
     pub fn of_columns(columns: u16) -> Self {
         Layout {
             width: usize::from(columns).clamp(40, 100),
+            terminal: true,
         }
+    }
+
+    /// Breaks each line of what is not laid out otherwise, on a terminal.
+    pub fn folded(self, text: &str) -> String {
+        if !self.terminal {
+            return text.to_owned();
+        }
+        let options = textwrap::Options::new(self.width)
+            .break_words(false)
+            .subsequent_indent("  ")
+            .word_splitter(textwrap::WordSplitter::NoHyphenation);
+        textwrap::fill(text, options)
     }
 
     /// In columns.
@@ -95,5 +113,9 @@ mod tests {
         assert_eq!(Layout::of_columns(300).width(), 100);
         let text = Layout::of_columns(60).wrapped(&"word ".repeat(40), COLUMN);
         assert!(text.lines().all(|l| l.len() <= 48), "{text}");
+        let line = "word ".repeat(40);
+        assert_eq!(Layout::default().folded(&line), line);
+        let folded = Layout::of_columns(60).folded(&line);
+        assert!(folded.lines().all(|l| l.len() <= 60), "{folded}");
     }
 }

@@ -7,7 +7,7 @@ mod rows;
 mod texts;
 
 pub use facts::{Facts, Lie, Phase, Role, SharedLine, Sync};
-pub use rows::mnemonic;
+pub use rows::{LYING_TREE, mnemonic};
 pub use texts::missing;
 
 /// What to tell about a finding.

@@ -275,6 +275,12 @@ impl GuestCode<'_> {
             return self.symbols.place(va);
         };
         let mut place = self.symbols.called(va, chain);
+        // The idle task has no user space: this is the kernel before it has turned the MMU on.
+        if chain.pid == Some(0) && !place.kernel {
+            place.kernel = true;
+            place.symbol = Some(format!("boot code at {}", place.va));
+            place.stack = None;
+        }
         if let Some(stack) = place.stack.as_mut().filter(|s| s.pid == self.agent) {
             stack.task = stack.pid.map(|_| AGENT.to_owned());
         }

@@ -127,7 +127,7 @@ impl Lookup<'_> {
     fn fresh_page(&self, h: &Hazard) -> Option<String> {
         let stored = match h.kind {
             HazardKind::WritebackClobber if h.why != Why::StaleStore => h.reader,
-            HazardKind::MissingClean => h.writer,
+            HazardKind::MissingClean | HazardKind::DiscardedWrite => h.writer,
             _ => return None,
         };
         let Actor::Cpu { site } = stored else {
@@ -165,10 +165,15 @@ impl Lookup<'_> {
         self.calls(h, buffers, h.written_at, until)
     }
 
-    /// What `dma_buf_begin_access()` did to the line before the transfer that wrote it.
+    /// What `dma_buf_begin_access()` did to the line before the transfer that wrote it, if a device
+    /// did.
     fn began(&self, h: &Hazard, buffers: &[&Buffer]) -> Option<Sync> {
         let opened = self.transfer_of(h.writer)?.opened_at;
-        let calls = self.calls(h, buffers, 0, opened);
+        let until = match h.kind {
+            HazardKind::MissingClean => h.written_at,
+            _ => opened,
+        };
+        let calls = self.calls(h, buffers, 0, until);
         let mut begins = calls.into_iter().rev();
         begins.find(|s| s.phase == Phase::BeginAccess && s.covers)
     }
@@ -245,6 +250,7 @@ fn called(names: &[String]) -> String {
     const SHOWN: usize = 4;
     let api = |name: &str| DMA_API.iter().any(|start| name.starts_with(start));
     let names = names.iter().map(|n| bare(n)).skip_while(|n| api(n));
+    let names = names.take_while(|n| !n.starts_with("__arm64_sys_"));
     let shown: Vec<&str> = names.take(SHOWN).collect();
     shown.join(" <- ")
 }

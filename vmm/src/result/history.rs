@@ -152,10 +152,14 @@ impl Shape {
                 found: (Event::ReadPast, h.reader),
             },
             // Either what was stored past the cache is read through it, or the other way round.
-            HazardKind::MismatchedAlias if device(h.reader) || h.line_uncleaned == 0 => Shape {
-                written,
-                found: (Event::Read, h.reader),
-            },
+            HazardKind::MismatchedAlias
+                if device(h.reader) || (h.line_uncleaned == 0 && h.why != Why::PowerOn) =>
+            {
+                Shape {
+                    written,
+                    found: (Event::Read, h.reader),
+                }
+            }
             HazardKind::MismatchedAlias => Shape {
                 written: stored,
                 found: (Event::ReadPast, h.reader),

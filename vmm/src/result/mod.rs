@@ -468,6 +468,9 @@ pub struct Tracing {
     pub run_hash: Option<String>,
     /// Why it broke off, if it did.
     pub trouble: Option<String>,
+    /// Host time it took.
+    #[serde(default)]
+    pub wall_ms: u64,
 }
 
 /// The guest's part.

@@ -26,7 +26,10 @@ pub enum ChainLine {
 }
 
 /// Functions shown of one chain, at most.
-const SHOWN: usize = 12;
+const SHOWN: usize = 10;
+
+/// Functions shown of one that no driver is part of.
+const SHOWN_OTHER: usize = 6;
 
 /// Whose code a function is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +40,15 @@ enum Layer {
     Dma,
     /// The rest of the kernel that is no driver.
     Core,
+    /// What drivers of a kind share.
+    Framework,
     Driver,
     /// Code of a process, or unknown.
     Other,
 }
 
 /// Layers by the start of a source's path; the first that fits.
-const LAYERS: [(&str, Layer); 18] = [
+const LAYERS: [(&str, Layer); 23] = [
     ("mm/", Layer::Memory),
     ("include/linux/dma-", Layer::Dma),
     ("kernel/dma/", Layer::Dma),
@@ -53,6 +58,7 @@ const LAYERS: [(&str, Layer); 18] = [
     ("include/linux/highmem", Layer::Memory),
     ("include/linux/gfp", Layer::Memory),
     ("include/linux/mm", Layer::Memory),
+    ("include/linux/shmem", Layer::Memory),
     ("include/linux/slab", Layer::Memory),
     ("include/", Layer::Core),
     ("arch/", Layer::Core),
@@ -60,6 +66,10 @@ const LAYERS: [(&str, Layer); 18] = [
     ("lib/", Layer::Core),
     ("fs/", Layer::Core),
     ("drivers/base/", Layer::Core),
+    ("drivers/dma-buf/dma-buf.c", Layer::Framework),
+    ("drivers/dma-buf/dma-heap.c", Layer::Framework),
+    ("drivers/dma/dmaengine.c", Layer::Framework),
+    ("drivers/usb/gadget/udc/core.c", Layer::Framework),
     ("drivers/", Layer::Driver),
     ("sound/", Layer::Driver),
 ];
@@ -75,7 +85,7 @@ impl Layer {
         match self {
             Layer::Memory => "the allocator",
             Layer::Dma => "the DMA API",
-            Layer::Core | Layer::Driver | Layer::Other => "the kernel",
+            Layer::Core | Layer::Framework | Layer::Driver | Layer::Other => "the kernel",
         }
     }
 }
@@ -87,17 +97,21 @@ impl Place {
         let all = self.all_shown(&mut va);
         let layers: Vec<Layer> = all.iter().map(layer).collect();
         // Beyond the outermost driver, the function that called it is enough.
-        let end = match layers.iter().rposition(|l| *l == Layer::Driver) {
-            Some(driver) => (driver + 2).min(all.len()),
-            None => all.len(),
+        let outermost = layers.iter().rposition(|l| *l == Layer::Driver);
+        let (end, most) = match outermost {
+            Some(driver) => ((driver + 2).min(all.len()), SHOWN),
+            None => (all.len(), SHOWN_OTHER),
         };
         let mut lines: Vec<ChainLine> = Vec::new();
         let mut shown = 0;
         for (i, (function, layer)) in all.iter().zip(&layers).enumerate() {
             // Of what everybody goes through, the function called from outside is known to people.
-            let inner = layers.get(i + 1) == Some(layer);
+            let next = |n: usize| layers.get(i + n) == Some(layer);
+            let folds = lines.last().is_some_and(|l| is_fold_of(l, layer.name()));
+            // One alone is not worth folding.
+            let inner = next(1) && (next(2) || folds);
             let generic = matches!(layer, Layer::Memory | Layer::Dma);
-            let beyond = i >= end || shown == SHOWN;
+            let beyond = i >= end || shown == most;
             if beyond || (i > 0 && generic && inner) {
                 let of = if beyond { Layer::Core } else { *layer };
                 fold(&mut lines, of.name());
@@ -113,14 +127,16 @@ impl Place {
                 driver: *layer == Layer::Driver,
             });
         }
-        // What led to the outermost function is not worth a line.
-        if let Some(ChainLine::Folded { .. }) = lines.last()
-            && end < all.len()
-        {
+        // What led to the outermost function shown is not worth a line.
+        if let Some(ChainLine::Folded { .. }) = lines.last() {
             lines.pop();
         }
         lines
     }
+}
+
+fn is_fold_of(line: &ChainLine, part: &str) -> bool {
+    matches!(line, ChainLine::Folded { of, .. } if *of == part)
 }
 
 /// One more function that is left out.
@@ -191,8 +207,7 @@ mod tests {
                 "3 of the allocator",
                 "alloc_pages+0x8",
                 "> system_heap_allocate+0x8",
-                "> dma_heap_ioctl+0x8",
-                "vfs_ioctl+0x8",
+                "dma_heap_ioctl+0x8",
             ]
         );
     }
@@ -201,7 +216,8 @@ mod tests {
     fn a_chain_without_a_driver_is_bounded() {
         let chain = vec![("f", "kernel/a.c"); 40];
         let lines = lines(&chain);
-        assert_eq!(lines.len(), SHOWN + 1);
-        assert_eq!(lines[SHOWN], "28 of the kernel");
+        assert_eq!(lines.len(), SHOWN_OTHER);
+        let driver = vec![("f", "drivers/a.c"); 40];
+        assert_eq!(self::lines(&driver).len(), SHOWN);
     }
 }

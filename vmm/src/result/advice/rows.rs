@@ -11,11 +11,14 @@ use crate::symbols::Hex;
 /// Help, and the facts it rests on; nothing if the row does not fit.
 type Decision = Option<(String, Vec<String>)>;
 
+/// The row of device trees that lie.
+pub const LYING_TREE: &str = "lying-tree";
+
 /// The table. An operation that was suppressed on purpose explains everything; a device tree that
 /// lies, everything else; then what is special goes before what is common.
-pub const TABLE: [(&str, fn(&Facts) -> Decision); 14] = [
+pub const TABLE: [(&str, fn(&Facts) -> Decision); 15] = [
     ("suppressed", suppressed),
-    ("lying-tree", lying_tree),
+    (LYING_TREE, lying_tree),
     ("stale-copy", stale_copy),
     ("stale-store", stale_store),
     ("unordered", unordered),
@@ -24,6 +27,7 @@ pub const TABLE: [(&str, fn(&Facts) -> Decision); 14] = [
     ("power-on", power_on),
     ("sync-incomplete", sync_incomplete),
     ("half-a-pair", half_a_pair),
+    ("begun-too-early", begun_too_early),
     ("fresh-page", fresh_page),
     ("late", late),
     ("early", early),
@@ -278,8 +282,7 @@ fn sync_incomplete(f: &Facts) -> Decision {
             .collect();
         return says(
             format!(
-                "the exporter's hook is incomplete: {exporter} must do all of the buffer's pages \
-                 in {}",
+                "the exporter's hook is incomplete: {exporter}'s {} must do all of the buffer's pages",
                 hook(first.phase)
             ),
             [format!(
@@ -311,9 +314,9 @@ fn sync_incomplete(f: &Facts) -> Decision {
 
 fn hook(phase: Phase) -> &'static str {
     match phase {
-        Phase::Ioctl | Phase::CpuAccess => "its begin_cpu_access or end_cpu_access",
-        Phase::BeginAccess => "its begin_access",
-        Phase::EndAccess => "its end_access",
+        Phase::Ioctl | Phase::CpuAccess => "begin_cpu_access or end_cpu_access",
+        Phase::BeginAccess => "begin_access",
+        Phase::EndAccess => "end_access",
     }
 }
 
@@ -336,14 +339,36 @@ fn half_a_pair(f: &Facts) -> Decision {
     )
 }
 
+fn begun_too_early(f: &Facts) -> Decision {
+    let began = f.began.as_ref()?;
+    if f.kind != HazardKind::MissingClean || !f.writer.is_device() || f.why != Why::Absent {
+        return None;
+    }
+    says(
+        "call dma_buf_begin_access() when the fences of the other devices have signalled, not \
+         before: it cleans what they have written by then",
+        [format!(
+            "the last dma_buf_begin_access() before the transfer, by {}, came before the other \
+             device wrote",
+            began.chain
+        )],
+    )
+}
+
 fn fresh_page(f: &Facts) -> Decision {
     let by = f.fresh_page.as_deref()?;
     let exporter = f.dmabuf.as_deref()?;
-    if !matches!(
-        f.kind,
-        HazardKind::WritebackClobber | HazardKind::MissingClean
-    ) {
-        return None;
+    if f.kind == HazardKind::DiscardedWrite {
+        return says(
+            format!(
+                "clean fresh pages before anything invalidates them: {exporter}, or the DMA API \
+                 below it, has to clean when it maps them for the device. What was in the pages \
+                 before comes back otherwise"
+            ),
+            [format!(
+                "the bytes thrown away are what {by} put into fresh pages"
+            )],
+        );
     }
     says(
         format!(

@@ -177,6 +177,18 @@ fn half_of_begin_and_end_access_is_told() {
 }
 
 #[test]
+fn an_access_begun_before_the_other_device_wrote_is_told() {
+    let facts = Facts {
+        began: Some(sync(Phase::BeginAccess, CacheOp::Clean, true)),
+        writer: SNOOPS,
+        has_access_calls: true,
+        ..unclean()
+    };
+    let said = ["came before the other device wrote", "fences"];
+    assert_eq!(row(&facts, &said), "begun-too-early");
+}
+
+#[test]
 fn kernel_code_that_touches_a_dmabuf_is_sent_to_its_exporter() {
     let mut facts = Facts {
         reader: Role::Kernel,
@@ -200,6 +212,12 @@ fn kernel_code_that_touches_a_dmabuf_is_sent_to_its_exporter() {
     };
     let said = ["clear_page() put into fresh pages", "map_dma_buf"];
     assert_eq!(row(&zeroed, &said), "fresh-page");
+    let thrown_away = Facts {
+        kind: HazardKind::DiscardedWrite,
+        ..zeroed
+    };
+    let said = ["thrown away", "before anything invalidates"];
+    assert_eq!(row(&thrown_away, &said), "fresh-page");
 }
 
 #[test]
