@@ -110,9 +110,11 @@ impl Domain {
                 self.images.write_dram(at, data);
                 let in_flight = self.being_written(number, id);
                 let mut s = Subject::new(&mut self.lines, &self.images, number);
-                self.sanitizer.write_through(&mut s, bytes, who, in_flight);
+                self.sanitizer.write_through(&mut s, by, in_flight);
             }
             SnoopWrite::Allocate => {
+                let mut s = Subject::new(&mut self.lines, &self.images, number);
+                self.sanitizer.allocating_write(&mut s, by);
                 self.cacheable_again(number);
                 if !self.lines.line(number).cached() {
                     self.fill(number, SiteId(0));

@@ -362,9 +362,14 @@ impl Domain {
         self.lines.line(number).flags &= !ALIAS_USED;
     }
 
-    /// A coherent observer has touched what may belong to a transfer in flight.
+    /// A coherent observer has touched what may belong to a transfer in flight; a master's own it may.
     pub(super) fn check_ownership(&mut self, number: u64, bytes: u64, write: bool, who: Who) {
-        if let Some((owner, hit)) = self.owner(number, bytes, write) {
+        let owner = self.owner(number, bytes, write);
+        let mine = |owner: Who| {
+            who.device_master()
+                .is_some_and(|m| owner.device_master() == Some(m))
+        };
+        if let Some((owner, hit)) = owner.filter(|(owner, _)| !mine(*owner)) {
             let mut s = Subject::new(&mut self.lines, &self.images, number);
             self.sanitizer.ownership(&mut s, hit, who, owner);
         }

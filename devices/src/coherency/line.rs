@@ -169,6 +169,10 @@ pub(super) struct Cold {
     /// As [`Line::fresh`], for stores through a non-cacheable alias, and when the last one was.
     pub alias_fresh: u64,
     pub alias_written_at: u64,
+    /// Bytes stored so since a barrier that orders stores before maintenance.
+    pub alias_loose: u64,
+    /// The last operation that invalidated the line without cleaning it; 0: none.
+    pub discard_op: u32,
     /// The order of the stores to each word, for lines with [`DESCRIPTOR`].
     pub words: Option<Box<Words>>,
 }

@@ -5,7 +5,7 @@
 //! Two stores are ordered for a master if a barrier for stores that reaches it stands between them
 //! (DDI 0487, B2.3 "barrier-ordered-before"; Documentation/memory-barriers.txt, `dma_wmb()`).
 
-use crate::cpu::{Barrier, BarrierAccess};
+use crate::cpu::{Barrier, BarrierAccess, BarrierKind};
 use crate::dma::Doorbell;
 
 /// Bytes per word whose stores are told apart.
@@ -20,8 +20,9 @@ pub(super) struct Barriers {
     pub stores: u64,
     /// That orders loads of what bus masters write.
     pub loads: u64,
-    /// That orders all accesses and maintenance of this CPU.
-    pub full: u64,
+    /// That orders stores of this CPU before all that follows, maintenance too: one for all accesses,
+    /// or a DSB, which holds back everything.
+    pub stores_before_all: u64,
 }
 
 impl Barriers {
@@ -33,8 +34,9 @@ impl Barriers {
         if barrier.orders_loads() && barrier.reaches_masters() {
             self.loads = now;
         }
-        if barrier.access == BarrierAccess::Full {
-            self.full = now;
+        let dsb = barrier.kind == BarrierKind::Dsb && barrier.orders_stores();
+        if barrier.access == BarrierAccess::Full || dsb {
+            self.stores_before_all = now;
         }
     }
 }
@@ -85,7 +87,7 @@ fn word_mask(n: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::{BarrierKind, BarrierScope};
+    use crate::cpu::BarrierScope;
 
     fn stored(at: u64, ordered_at: u64) -> Doorbell {
         Doorbell {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::litmus::{self, LitmusArgs};
 use super::progress::Stderr;
 use super::{Command, KernelCommand, MatrixArgs, ReplayArgs, RunArgs, RunFormat, TextFormat};
 use crate::exit::{self, Error};
@@ -32,6 +33,7 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
             print(&text)?;
             Ok(exit::PASS)
         }
+        Command::Litmus(args) => run_litmus(args),
         Command::Doctor { format } => {
             let diagnosis = doctor::Diagnosis::of_this_machine();
             match format {
@@ -72,6 +74,15 @@ fn run(args: &RunArgs) -> Result<u8, Error> {
     let result = result?;
     say(&format!("results in {}", dir.path().display()));
     Ok(result.verdict.exit_code())
+}
+
+fn run_litmus(args: &LitmusArgs) -> Result<u8, Error> {
+    let rows = litmus::judge(args)?;
+    match args.format {
+        TextFormat::Human => print(&litmus::text(&rows))?,
+        TextFormat::Json => print_json(&rows)?,
+    }
+    Ok(litmus::exit_code(&rows))
 }
 
 fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {

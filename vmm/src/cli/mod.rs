@@ -2,6 +2,7 @@
 //! The command line.
 
 mod commands;
+mod litmus;
 mod progress;
 
 use std::path::PathBuf;
@@ -53,6 +54,9 @@ pub enum Command {
         /// Name of the kind; all are listed without.
         hazard: Option<String>,
     },
+    /// Say whether a short sequence of events is safe: all behaviours that the architecture allows
+    /// are enumerated.
+    Litmus(litmus::LitmusArgs),
     /// Say what is missing on this machine, and the command that installs it.
     Doctor {
         /// Form of the output.

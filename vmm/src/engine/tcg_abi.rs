@@ -126,7 +126,7 @@ pub struct TcgStats {
     pub mismatches: u64,
     /// The first of them.
     #[serde(default)]
-    pub first_mismatch: Option<Mismatch>,
+    pub first_mismatch: Option<Box<Mismatch>>,
 }
 
 /// A load or store whose address the engine translated differently from QEMU.

@@ -34,12 +34,18 @@ pub(super) fn styled_report(report: &KernelReport, replay: &str, layout: Layout)
     if !report.chain.is_empty() {
         body.line("in", shown(&report.chain, SHOWN_CHAIN));
     }
-    body.line(
-        "help",
-        "the kernel under test reports an error of its own: mend what the call chain leads to, or, \
-         if it is known and harmless, name a part of its headline in the scenario's \
-         guest.allow-reports",
-    );
+    let mend =
+        "the kernel under test reports an error of its own: mend what the call chain leads to";
+    // What has stopped the guest cannot be harmless.
+    let help = if report.fatal {
+        mend.to_owned()
+    } else {
+        format!(
+            "{mend}, or, if it is known and harmless, name a part of its headline in the scenario's \
+             guest.allow-reports"
+        )
+    };
+    body.line("help", help);
     body.line(
         "more",
         format!("`staleline explain {KERNEL_REPORT}` tells more"),

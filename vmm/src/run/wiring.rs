@@ -149,7 +149,7 @@ fn misunderstood(stats: &TcgStats, sites: &SiteTable) -> Option<String> {
     if stats.untranslated == 0 && stats.mismatches == 0 {
         return None;
     }
-    let first = stats.first_mismatch.map(|first| {
+    let first = stats.first_mismatch.as_ref().map(|first| {
         let pc = sites.pc(first.site);
         let pc = pc.map_or("of unknown place".into(), |pc| format!("at {pc:#x}"));
         format!("; the first: {first}, by the instruction {pc}")
@@ -247,13 +247,13 @@ mod tests {
         assert_eq!(misunderstood(&stats, &sites), None);
         stats.checked = 9;
         stats.mismatches = 2;
-        stats.first_mismatch = Some(Mismatch {
+        stats.first_mismatch = Some(Box::new(Mismatch {
             va: 0xffff_0000_0123_4568,
             site,
             number: 7,
             own: Some(0x4123_4568),
             qemu: None,
-        });
+        }));
         assert_eq!(
             misunderstood(&stats, &sites).unwrap(),
             "the engine does not understand the guest's page tables: 0 accesses not translated, \

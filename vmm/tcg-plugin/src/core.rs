@@ -249,12 +249,15 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             return;
         }
         self.stats.mismatches += 1;
-        self.stats.first_mismatch.get_or_insert(Mismatch {
-            va,
-            site,
-            number: self.stats.checked,
-            own: own.map(|hit| hit.pa(va)),
-            qemu,
+        let number = self.stats.checked;
+        self.stats.first_mismatch.get_or_insert_with(|| {
+            Box::new(Mismatch {
+                va,
+                site,
+                number,
+                own: own.map(|hit| hit.pa(va)),
+                qemu,
+            })
         });
     }
 

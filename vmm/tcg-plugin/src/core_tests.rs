@@ -448,7 +448,7 @@ fn the_self_check_counts_what_differs_and_keeps_the_first() {
         own: Some(BASE + 0x10008),
         qemu: Some(BASE + 0x10000),
     };
-    assert_eq!(b.core.stats.first_mismatch, Some(first));
+    assert_eq!(b.core.stats.first_mismatch, Some(Box::new(first)));
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn bench() -> Bench {
 }
 
 fn entry(page: u64, attribute: u64) -> u64 {
-    BASE + page * PAGE | 1 << 10 | 3 << 8 | attribute | 3
+    (BASE + page * PAGE) | 1 << 10 | 3 << 8 | attribute | 3
 }
 
 impl Bench {

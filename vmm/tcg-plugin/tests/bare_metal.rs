@@ -350,7 +350,7 @@ fn wide_exclusive_and_crossing_accesses_are_seen_whole() {
 #[test]
 fn stored_table_entries_are_told() {
     // Inner shareable pages in RAM: write-back, non-cacheable, Device; the latter behind RAM.
-    let entry = |page: u64, index: u64| RAM_BASE + page * 4096 | 0x700 | index << 2 | 3;
+    let entry = |page: u64, index: u64| (RAM_BASE + page * 4096) | 0x700 | index << 2 | 3;
     let entries = [entry(1, 0), entry(2, 1), entry(3, 2), entry(RAM >> 12, 2)];
     let store = |mut program: Program| {
         for entry in entries {

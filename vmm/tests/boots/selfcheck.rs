@@ -21,7 +21,7 @@ fn all_translations_of_a_boot_are_those_of_qemu() {
     // QEMU's own devices are checked, and no access of the machine's; accesses across pages are
     // two of the machine's, and blocks zeroed by `dc zva` are no memory access to QEMU.
     assert!(count > result.accesses / 10 * 9, "{count}");
-    assert!(result.accesses > 10_000_000, "{}", result.accesses);
+    assert!(result.accesses > 1_000_000, "{}", result.accesses);
     let told = format!("note: {count} address translations compared with QEMU's own, all the same");
     assert!(checked.stdout.contains(&told), "{}", checked.stdout);
 

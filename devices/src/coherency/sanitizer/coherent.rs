@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Accesses that go through the caches: a CPU's, or those of a master that snoops.
 
+use super::super::cleans::{Timing, timing};
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
 use super::super::line::{DMA, Line, MAYBE_DIRTY, Who};
@@ -21,10 +22,15 @@ impl Sanitizer {
         let stale = s.line.unseen & bytes;
         if stale != 0 {
             let why = s.cold.spoiled.unwrap_or(Why::Absent);
+            let kind = match why {
+                Why::Incomplete => HazardKind::MissingBarrier,
+                _ => kind,
+            };
             self.record_unread(s, kind, why, stale, wrong(s), reader);
         }
         let lost = s.cold.lost & bytes & !stale;
         if lost != 0 {
+            let kind = HazardKind::WritebackClobber;
             self.record_unread(s, kind, Why::StaleStore, lost, wrong(s), reader);
         }
         self.invalidate_was_needed(s, bytes);
@@ -34,8 +40,57 @@ impl Sanitizer {
     /// A snooping master reads: are the stores it may be meant to see ordered before it was told
     /// to go?
     pub fn snooping_read(&mut self, s: &mut Subject<'_>, by: ByMaster) {
+        self.check_invalidate(s, by);
         self.coherent_read(s, by.bytes, by.who);
         self.check_order(s, by, by.bytes);
+    }
+
+    /// A snooping master reads bytes that a CPU has invalidated for it: in time?
+    fn check_invalidate(&mut self, s: &mut Subject<'_>, by: ByMaster) {
+        let bytes = s.cold.saved_invalidate & by.bytes;
+        if bytes == 0 {
+            return;
+        }
+        let (kind, why) = match timing(s.cold.invalidate_op, &by.release) {
+            Timing::InTime => return,
+            Timing::Incomplete => (HazardKind::MissingBarrier, Why::Incomplete),
+            Timing::Late => (HazardKind::MissingInvalidate, Why::Late),
+        };
+        let f = Finding {
+            kind,
+            why,
+            cause: u64::from(by.who.bits()),
+            bytes,
+            wrong: s.images.difference(s.number) & bytes,
+            writer: s.cold.poc_writer,
+            reader: by.who,
+            device: s.cold.poc_writer,
+            written_at: s.cold.poc_written_at,
+            told: Some(by.release),
+        };
+        self.record(s, f);
+    }
+
+    /// A snooping master is about to write into the cache. An invalidate that is not complete may
+    /// throw that away, and a store that is not ordered before may come after.
+    pub fn allocating_write(&mut self, s: &mut Subject<'_>, by: ByMaster) {
+        self.check_order(s, by, by.bytes);
+        let op = s.cold.discard_op;
+        if op != 0 && timing(op, &by.release) == Timing::Incomplete {
+            let f = Finding {
+                kind: HazardKind::MissingBarrier,
+                why: Why::Incomplete,
+                cause: u64::from(by.who.bits()),
+                bytes: by.bytes,
+                wrong: 0,
+                writer: by.who,
+                reader: by.who,
+                device: by.who,
+                written_at: self.now,
+                told: Some(by.release),
+            };
+            self.record(s, f);
+        }
     }
 
     /// A CPU, or a snooping master whose writes allocate, writes. Takes no [`Subject`] where the
@@ -67,15 +122,17 @@ impl Sanitizer {
 
     /// A snooping master writes through to the PoC; cached copies are pushed out. Of bytes in
     /// `in_flight`, other transfers that are not over have written some, and may write them again.
-    pub fn write_through(&mut self, s: &mut Subject<'_>, bytes: u64, writer: Who, in_flight: u64) {
+    pub fn write_through(&mut self, s: &mut Subject<'_>, by: ByMaster, in_flight: u64) {
+        let (bytes, writer) = (by.bytes, by.who);
+        self.check_order(s, by, bytes);
         s.line.uncleaned = 0;
         s.line.firmware = 0;
         s.line.unseen &= in_flight & !bytes;
         s.line.fresh &= !bytes;
-        s.line.writer = writer;
-        s.line.written_at = self.now;
         s.line.flags |= DMA;
         s.line.flags &= !MAYBE_DIRTY;
+        s.cold.poc_writer = writer;
+        s.cold.poc_written_at = self.now;
         s.cold.saved_invalidate = 0;
         s.cold.cleans.clear();
         s.cold.alias_fresh &= !bytes;

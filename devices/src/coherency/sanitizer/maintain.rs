@@ -24,7 +24,11 @@ impl Sanitizer {
         let cleaned_before = s.cold.clean_op == m.operation;
         let dirty = s.line.flags & MAYBE_DIRTY != 0;
         s.line.flags &= !MAYBE_DIRTY;
-        if m.op != CacheOp::Invalidate {
+        if m.op == CacheOp::Invalidate {
+            // Until it is complete, a dirty line may still be written back.
+            let completed = self.ops.completed();
+            s.cold.cleans.add(m.operation, 0, dirty, completed);
+        } else {
             let completed = self.ops.completed();
             s.cold
                 .cleans
@@ -52,14 +56,16 @@ impl Sanitizer {
         };
         // What a transfer that is not over has written, it may write again.
         let mut stays = s.line.unseen & m.in_flight;
+        let loose = s.cold.alias_loose & s.line.unseen & !stays;
         if stays != 0 {
             s.cold.spoiled = Some(Why::Early);
-        } else if s.cold.poc_writer.device_master().is_none()
-            && s.cold.alias_written_at > self.barriers.full
-        {
+        } else if loose != 0 && s.cold.alias_written_at > self.barriers.stores_before_all {
             // The invalidate may be done before the non-cacheable store is.
-            stays = s.line.unseen;
+            stays = loose;
             s.cold.spoiled = Some(Why::Incomplete);
+        }
+        if m.op == CacheOp::Invalidate {
+            s.cold.discard_op = m.operation;
         }
         s.cold.saved_invalidate = saved | s.line.unseen & !stays;
         s.line.unseen = stays;

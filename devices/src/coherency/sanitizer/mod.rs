@@ -17,6 +17,7 @@ mod poc;
 pub(super) use coherent::fresh_write;
 pub(super) use maintain::Maintenance;
 
+use super::cleans::Clean;
 use super::findings::{Finding, Findings};
 use super::hazard::{HazardKind, Why};
 use super::images::Images;
@@ -125,9 +126,18 @@ impl Sanitizer {
     /// Cleans of `bytes` that were complete at `completed` were needed, unless a later one that was
     /// too would have done.
     fn cleans_were_needed(&mut self, cold: &mut Cold, bytes: u64, completed: u32) {
+        self.needed_of(cold, completed, |clean| clean.bytes & bytes != 0);
+    }
+
+    /// The same of those that found the line dirty, whatever its bytes.
+    fn cleans_kept_it_from_being_dirty(&mut self, cold: &mut Cold, completed: u32) {
+        self.needed_of(cold, completed, |clean| clean.dirty);
+    }
+
+    fn needed_of(&mut self, cold: &mut Cold, completed: u32, which: impl Fn(&Clean) -> bool) {
         for clean in cold.cleans.iter_mut() {
             let alone = clean.again == 0 || clean.again > completed;
-            if clean.bytes & bytes != 0 && clean.op <= completed && alone && !clean.counted {
+            if which(clean) && clean.op <= completed && alone && !clean.counted {
                 clean.counted = true;
                 self.ops.needed(clean.op);
             }

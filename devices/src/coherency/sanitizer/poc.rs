@@ -53,7 +53,10 @@ impl Sanitizer {
         } else if incomplete != 0 {
             self.clobber(s, by, HazardKind::MissingBarrier, Why::Incomplete);
         }
-        self.cleans_were_needed(s.cold, u64::MAX, by.release.completed);
+        self.cleans_kept_it_from_being_dirty(s.cold, by.release.completed);
+        if s.line.flags & MAYBE_DIRTY == 0 && late | incomplete == 0 {
+            self.check_order(s, by, bytes);
+        }
         s.line.uncleaned &= !bytes;
         s.line.firmware &= !bytes;
         self.written_at_poc(s, bytes, writer);
@@ -166,16 +169,21 @@ impl Sanitizer {
         if s.line.flags & MAYBE_DIRTY == 0 && s.cold.cleans.iter_mut().find(late).is_some() {
             self.disagree(s, HazardKind::MissingBarrier, bytes, site);
         }
-        self.cleans_were_needed(s.cold, u64::MAX, ordered);
+        self.cleans_kept_it_from_being_dirty(s.cold, ordered);
         s.line.uncleaned &= !bytes;
         s.line.firmware &= !bytes;
-        let kept = if s.cold.alias_written_at > self.barriers.stores {
-            s.cold.alias_fresh
-        } else {
-            0
+        let since = |barrier: u64, bytes: u64| {
+            if s.cold.alias_written_at > barrier {
+                bytes
+            } else {
+                0
+            }
         };
+        let fresh = since(self.barriers.stores, s.cold.alias_fresh);
+        let loose = since(self.barriers.stores_before_all, s.cold.alias_loose);
         self.written_at_poc(s, bytes, site);
-        s.cold.alias_fresh = kept | bytes;
+        s.cold.alias_fresh = fresh | bytes;
+        s.cold.alias_loose = loose | bytes;
         s.cold.alias_written_at = self.now;
     }
 

@@ -18,6 +18,10 @@ pub fn missing(kind: HazardKind, why: Why, by_device: bool) -> &'static str {
             "clean or clean and invalidate (dc cvac/civac) since power-on"
         }
         (HazardKind::MissingClean, _) => "clean (dc cvac/civac) between the write and the transfer",
+        (HazardKind::MissingInvalidate, Why::Late) => {
+            "invalidate (dc ivac/civac) between the write and the moment the reader was told to go: \
+             it came after that"
+        }
         (HazardKind::MissingInvalidate, Why::Early) => {
             "invalidate (dc ivac/civac) after the transfer was over: it came while it was in flight"
         }

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Which events must take effect before which: the architecture's rules on one observer, and what
+//! orders different ones.
+//!
+//! The list of events gives each observer's program order, not a global one. Masters act in list
+//! order. On one CPU there is order only
+//! - between accesses of the same bytes with the same attribute, but for a load after a store: it
+//!   may return the store's value before that is visible to anybody else ([`forwards`]),
+//! - between maintenance and cacheable accesses or maintenance of the same line (DDI 0487,
+//!   "Ordering and completion of data and instruction cache instructions"); a load finds what the
+//!   maintenance left, but does not complete it for anybody: what follows the load is not behind
+//!   the maintenance ([`Order::local`]),
+//! - from a poll to later stores (control dependency),
+//! - by barriers: full ones order all, also maintenance; store barriers stores, load barriers
+//!   loads against loads and stores; a DSB of either kind holds back all that follows,
+//! - from a wait for a device to all that follows.
+//!
+//! A barrier whose domain leaves an observer out gives no order between two events that both
+//! concern it: `dmb ish` between a store and a doorbell is nothing to a master. (Where a CPU
+//! within the domain watches both events too, its order is lost as well: the result may then be
+//! wider than the architecture's.)
+
+use crate::program::{Barrier, Does, Event, Observer, Op, Orders, Program, Scope};
+
+/// The order: for each event, the set (bit = index) of those that come before it.
+#[derive(Debug, Clone)]
+pub struct Order {
+    before: Vec<u32>,
+    local: Vec<u32>,
+}
+
+impl Order {
+    /// Of a program.
+    pub fn of(program: &Program) -> Self {
+        let events = &program.events;
+        let concerns: Vec<u8> = events.iter().map(|e| concerns(program, e)).collect();
+        let mut before = vec![0_u32; events.len()];
+        let mut local = vec![0_u32; events.len()];
+        for j in 0..events.len() {
+            for i in 0..j {
+                if found_by(&events[i], &events[j]) {
+                    local[j] |= 1 << i | before[i];
+                } else if ordered(events, &concerns, i, j) {
+                    // All edges go down the list, so the closure is complete in one pass.
+                    before[j] |= 1 << i | before[i];
+                }
+            }
+        }
+        Order { before, local }
+    }
+
+    /// The events that a load comes after, but not what comes after the load.
+    pub fn local(&self, event: usize) -> u32 {
+        self.local.get(event).copied().unwrap_or(0)
+    }
+
+    /// The events before `event`.
+    pub fn before(&self, event: usize) -> u32 {
+        self.before.get(event).copied().unwrap_or(0)
+    }
+
+    /// Whether `a` comes before `b`.
+    pub fn is_before(&self, a: usize, b: usize) -> bool {
+        self.before(b) >> a & 1 != 0
+    }
+
+    /// Whether neither comes before the other.
+    pub fn race(&self, a: usize, b: usize) -> bool {
+        a != b && !self.is_before(a, b) && !self.is_before(b, a)
+    }
+}
+
+fn bit(observer: Observer) -> u8 {
+    match observer {
+        Observer::Cpu(n) => 1 << (n & 3),
+        Observer::Dev(n) => 0x10 << (n & 3),
+    }
+}
+
+/// Observers other than its own that an event concerns: bits 0 to 3 CPUs, 4 to 7 masters.
+fn concerns(program: &Program, event: &Event) -> u8 {
+    let touched = match &event.op {
+        Op::Doorbell(d) | Op::Wait(d) => return bit(Observer::Dev(*d)),
+        Op::Acquire(cpu) => return bit(event.by) | bit(Observer::Cpu(*cpu)),
+        Op::Dc { line, .. } => crate::program::Granules::line(*line),
+        _ => event.bytes(),
+    };
+    let others = program.events.iter().filter(|e| {
+        let lines = e.bytes().lines();
+        e.by != event.by && { lines }.any(|l| touched.meets(crate::program::Granules::line(l)))
+    });
+    others.fold(0, |all, e| all | bit(e.by))
+}
+
+/// Observers that a barrier does not order anything for.
+fn beyond(scope: Scope, cpu: u8) -> u8 {
+    match scope {
+        Scope::Own => !bit(Observer::Cpu(cpu)),
+        Scope::Inner => 0xf0,
+        Scope::Everyone { .. } => 0,
+    }
+}
+
+/// What an event is to the barriers of a CPU.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Load,
+    Store,
+    Maintenance,
+    /// Neither: barriers, and what gives no order.
+    Nothing,
+}
+
+/// What an event is on a CPU: an acquire is a store (the release) on the one that it takes from.
+fn class(event: &Event, cpu: u8) -> Class {
+    if let Op::Acquire(from) = event.op
+        && event.by != Observer::Cpu(cpu)
+        && from == cpu
+    {
+        return Class::Store;
+    }
+    if event.by != Observer::Cpu(cpu) {
+        return Class::Nothing;
+    }
+    match &event.op {
+        Op::Access {
+            does: Does::Write(_),
+            ..
+        }
+        | Op::Doorbell(_) => Class::Store,
+        Op::Access { .. } | Op::Wait(_) | Op::Acquire(_) => Class::Load,
+        Op::Dc { op, .. } if op.zeroes() => Class::Store,
+        Op::Dc { .. } => Class::Maintenance,
+        _ => Class::Nothing,
+    }
+}
+
+fn barrier_orders(barrier: Barrier, first: Class, second: Class) -> bool {
+    if first == Class::Nothing || second == Class::Nothing {
+        return false;
+    }
+    match barrier.orders {
+        Orders::Full => true,
+        Orders::Stores => first == Class::Store && (barrier.completes || second == Class::Store),
+        Orders::Loads => {
+            first == Class::Load && (barrier.completes || second != Class::Maintenance)
+        }
+    }
+}
+
+/// Whether event `i` comes directly before event `j`, further down the list.
+fn ordered(events: &[Event], concerns: &[u8], i: usize, j: usize) -> bool {
+    let (a, b) = (&events[i], &events[j]);
+    across(a, b) || on_device(a, b) || {
+        (0..crate::program::MAX_OBSERVERS).any(|cpu| on_cpu(events, concerns, i, j, cpu))
+    }
+}
+
+/// Doorbells and waits order different observers.
+fn across(a: &Event, b: &Event) -> bool {
+    let prefetch = matches!(
+        b.op,
+        Op::Access {
+            does: Does::Prefetch,
+            ..
+        }
+    );
+    match (&a.op, &b.op) {
+        (_, Op::Wait(d)) if a.by == Observer::Dev(*d) => true,
+        (Op::Doorbell(d), _) => b.by == Observer::Dev(*d) && !prefetch,
+        _ => false,
+    }
+}
+
+fn on_device(a: &Event, b: &Event) -> bool {
+    let prefetch = matches!(
+        b.op,
+        Op::Access {
+            does: Does::Prefetch,
+            ..
+        }
+    );
+    let bounds = |e: &Event| matches!(e.op, Op::Begin { .. } | Op::End { .. });
+    matches!(a.by, Observer::Dev(_)) && a.by == b.by && !prefetch && !bounds(a) && !bounds(b)
+}
+
+fn on_cpu(events: &[Event], concerns: &[u8], i: usize, j: usize, cpu: u8) -> bool {
+    let (a, b) = (&events[i], &events[j]);
+    let (first, second) = (class(a, cpu), class(b, cpu));
+    if first == Class::Nothing || second == Class::Nothing {
+        return false;
+    }
+    let own = |e: &Event| e.by == Observer::Cpu(cpu);
+    // Release: what comes before it, but not maintenance. Acquire: what comes after it, likewise.
+    if let Op::Acquire(from) = b.op
+        && from == cpu
+        && !own(b)
+        && first != Class::Maintenance
+    {
+        return true;
+    }
+    if matches!(a.op, Op::Acquire(_)) && own(a) && second != Class::Maintenance {
+        return true;
+    }
+    if own(a) && own(b) {
+        match (&a.op, &b.op) {
+            (Op::Wait(_), _) => return true,
+            (Op::Doorbell(x), Op::Doorbell(y) | Op::Wait(y)) if x == y => return true,
+            (Op::Access { view: x, .. }, Op::Access { view: y, .. })
+                if x == y && a.bytes().meets(b.bytes()) && !forwards(a, b) =>
+            {
+                return true;
+            }
+            _ => {}
+        }
+        if a.poll().is_some() && second == Class::Store {
+            return true;
+        }
+        if same_line(a, b) || same_line(b, a) || zeroes_same(a, b) {
+            return true;
+        }
+    }
+    let shared = concerns[i] & concerns[j];
+    events[i + 1..j].iter().any(|e| match e.op {
+        Op::Barrier(barrier) if e.by == Observer::Cpu(cpu) => {
+            beyond(barrier.scope, cpu) & shared == 0 && barrier_orders(barrier, first, second)
+        }
+        _ => false,
+    })
+}
+
+/// A load that finds what maintenance of its line left.
+fn found_by(a: &Event, b: &Event) -> bool {
+    let line = a
+        .maintains()
+        .map(|(_, line)| crate::program::Granules::line(line));
+    let cpu = matches!(a.by, Observer::Cpu(_)) && a.by == b.by;
+    let load = b.read().is_some() && cacheable(b);
+    cpu && load && line.is_some_and(|line| b.bytes().meets(line))
+}
+
+/// Maintenance of a line that the other one maintains or accesses cacheably.
+fn same_line(a: &Event, b: &Event) -> bool {
+    let Some((_, line)) = a.maintains() else {
+        return false;
+    };
+    b.maintains().is_some_and(|(_, other)| line == other)
+        || (cacheable(b) && b.bytes().meets(crate::program::Granules::line(line)))
+}
+
+fn cacheable(event: &Event) -> bool {
+    match &event.op {
+        Op::Access { view, .. } => *view == crate::program::View::WriteBack,
+        Op::Dc { op, .. } => op.zeroes(),
+        _ => false,
+    }
+}
+
+/// `dc zva` is a store of all bytes of the line.
+fn zeroes_same(a: &Event, b: &Event) -> bool {
+    cacheable(a) && cacheable(b) && a.bytes().meets(b.bytes()) && !forwards(a, b)
+}
+
+/// Whether `b`, later in program order, is a load that may get its value from the store `a` of the
+/// same CPU while that is not yet visible (DDI 0487, B2.3: a load that reads from a store of its
+/// own is not ordered after it for others).
+pub fn forwards(a: &Event, b: &Event) -> bool {
+    let (Some((stored, _)), Some(loaded)) = (a.write(), b.read()) else {
+        return false;
+    };
+    matches!(a.by, Observer::Cpu(_))
+        && a.by == b.by
+        && stored == loaded
+        && a.bytes().meets(b.bytes())
+}
