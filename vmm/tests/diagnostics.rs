@@ -12,7 +12,9 @@
 #[allow(dead_code, reason = "shared with `boots`, which uses all of it")]
 mod support;
 
+use staleline::result::history::{Event, Step};
 use staleline::result::{Diagnostic, Verdict};
+use staleline_devices::coherency::hazard::HazardKind;
 
 use support::{Run, need_kernel, run, staleline};
 
@@ -88,4 +90,159 @@ macro_rules! blessed {
         });
         diagnostic
     }};
+}
+
+#[test]
+fn user_space_writes_without_sync() {
+    let run = plain(&["iio-playback-nosync", "--cache", "lazy"]);
+    blessed!(run, "kind");
+}
+
+#[test]
+fn user_space_reads_without_sync() {
+    let run = plain(&["iio-capture-nosync", "--cache", "lazy"]);
+    blessed!(run, "kind");
+}
+
+#[test]
+fn nobody_acts_between_two_devices_and_the_kernel_has_no_call() {
+    let to_usb = plain(&["iio-to-usb"]);
+    let told = blessed!(to_usb, "kind");
+    assert!(!told.help.contains("_access()"), "{}", told.help);
+    let from_usb = plain(&["usb-to-iio", "--set", "snoop-write=allocate"]);
+    blessed!(from_usb, "kind");
+}
+
+#[test]
+fn fresh_pages_are_not_cleaned() {
+    let run = plain(&["iio-capture", "--exporter", "udmabuf", "--cache", "eager"]);
+    blessed!(run, "fresh-page");
+}
+
+#[test]
+fn an_operation_was_suppressed() {
+    let run = plain(&["iio-playback", "--set", "drop-maintenance=10"]);
+    let told = blessed!(run, "suppressed");
+    let suppressed =
+        |s: &Step| matches!(s.what, Event::Maintained { suppressed, .. } if suppressed);
+    assert!(told.history.iter().any(suppressed));
+}
+
+#[test]
+fn the_tree_claims_what_the_port_does_not_do() {
+    let claims = ["--set", "board.dmac.dma-coherent=true"];
+    let run = plain(&[&["iio-playback"], &claims[..]].concat());
+    let told = blessed!(run, "lying-tree");
+    assert!(told.notes[0].contains("its port (hp) does not snoop"));
+}
+
+#[test]
+fn the_tree_denies_what_the_port_does() {
+    let run = plain(&["usb-loopback", "--set", "board.usb.dma-coherent=false"]);
+    let told = blessed!(run, "lying-tree");
+    assert_eq!(told.kind, HazardKind::MismatchedAlias);
+    assert!(told.help.starts_with("add dma-coherent"));
+}
+
+#[test]
+#[ignore = "builds a kernel"]
+fn an_exporter_syncs_a_part_of_the_buffer() {
+    let run = mutant("base~system-sync-first-page", &["iio-capture"]);
+    blessed!(run, "sync-incomplete");
+}
+
+#[test]
+#[ignore = "builds a kernel"]
+fn an_importers_end_of_access_syncs_a_part_of_the_buffer() {
+    let sizes = [
+        "--set",
+        "frame-bytes=16384",
+        "--set",
+        "last-frame-bytes=16384",
+    ];
+    let kernel = "begin-end-access~system-sync-all-but-last";
+    let run = mutant(kernel, &[&["iio-to-usb"], &sizes[..]].concat());
+    blessed!(run, "sync-incomplete");
+}
+
+#[test]
+#[ignore = "builds a kernel"]
+fn a_sync_only_cleans() {
+    let arguments = ["iio-capture", "--exporter", "udmabuf"];
+    let run = mutant("base~udmabuf-map-at-first-access", &arguments);
+    blessed!(run, "sync-incomplete");
+}
+
+#[test]
+#[ignore = "builds a kernel"]
+fn an_access_is_begun_and_not_ended() {
+    let run = mutant("begin-end-access~iio-attach-to-device", &["iio-to-usb"]);
+    blessed!(run, "half-a-pair");
+}
+
+#[test]
+#[ignore = "builds a kernel"]
+fn an_access_is_begun_before_the_other_device_is_done() {
+    let arguments = [
+        "usb-to-iio",
+        "--set",
+        "snoop-write=allocate",
+        "--set",
+        "buffer-bytes=262144",
+        "--set",
+        "frame-bytes=262144",
+        "--set",
+        "last-frame-bytes=262144",
+        "--set",
+        "buffers=4",
+        "--set",
+        "frames=12",
+        "--set",
+        "usb.incidents=[{after-bytes=300000,action={pause={ticks=2000000}}},\
+         {after-bytes=900000,action={pause={ticks=2000000}}}]",
+    ];
+    let run = mutant("begin-end-access~begin-before-wait", &arguments);
+    blessed!(run, "begun-too-early");
+}
+
+#[test]
+#[ignore = "builds a kernel"]
+fn what_fresh_pages_held_is_thrown_away() {
+    let run = mutant("base~map-invalidates", &["iio-capture"]);
+    let told = blessed!(run, "fresh-page");
+    assert_eq!(told.kind, HazardKind::DiscardedWrite);
+}
+
+#[test]
+#[ignore = "builds a kernel"]
+fn maintenance_ends_with_a_barrier_that_does_not_complete_it() {
+    let stores = mutant("base~weak-dsb-ishst", &["iio-playback"]);
+    blessed!(stores, "incomplete");
+    let inner = mutant("base~weak-dsb-ish", &["iio-playback"]);
+    blessed!(inner, "incomplete");
+}
+
+#[test]
+#[ignore = "builds a kernel"]
+fn a_doorbell_overtakes_the_descriptor() {
+    let run = mutant("base~dmac-relaxed-writes", &["iio-playback"]);
+    let told = blessed!(run, "unordered");
+    assert!(told.help.contains("writel()"));
+}
+
+#[test]
+#[ignore = "builds a kernel"]
+fn a_word_overtakes_the_rest_of_the_descriptor() {
+    let run = mutant("base~dwc3-no-wmb", &["usb-loopback"]);
+    let told = blessed!(run, "unordered");
+    assert!(told.help.contains("dma_wmb()"));
+}
+
+#[test]
+#[ignore = "builds a kernel"]
+fn coherent_memory_is_handed_out_dirty() {
+    let run = mutant("base~prep-coherent-empty", &["iio-playback"]);
+    let told = blessed!(run, "power-on");
+    assert_eq!(told.kind, HazardKind::MismatchedAlias);
+    assert_eq!(run.result().diagnostics.len(), 1, "one cause is told once");
 }

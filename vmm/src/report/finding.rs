@@ -117,7 +117,7 @@ fn headline(d: &Diagnostic, f: &HazardEntry) -> String {
             format!("an invalidate threw away {lines} that {writer} had written")
         }
         (HazardKind::MissingBarrier, Why::Unordered) => format!(
-            "{reader} may have read {lines} before {writer} wrote them: nothing orders the two"
+            "{reader} may have accessed {lines} before {writer} wrote them: nothing orders the two"
         ),
         (HazardKind::MissingBarrier, _) => format!(
             "{} was started before maintenance of {lines} had completed",
@@ -164,7 +164,7 @@ fn extent(d: &Diagnostic, buffers: &[Buffer]) -> String {
             _ => "",
         };
         text = format!(
-            "DMABUF{plural} {} ({}, {} bytes{each}, {order}{attached}{used}), ",
+            "DMABUF{plural} {} ({}, {} bytes{each}, {order}{attached}{used})\n",
             list.join(", "),
             first.exporter,
             first.bytes
@@ -204,7 +204,7 @@ fn history(body: &mut Body, d: &Diagnostic) {
     }
     body.line(
         "history",
-        "of the first line; @: accesses of the CPU since power-on; >: a driver",
+        "of the first line (@: CPU accesses since power-on, >: driver)",
     );
     let last = d.history.len();
     for (n, step) in d.history.iter().enumerate() {
@@ -303,7 +303,14 @@ fn told(step: &Step) -> String {
             format!("{} told to go {by}", device(&step.who))
         }
         Event::Opened => format!("{} began", transfer(&step.who)),
-        Event::Closed => format!("{} was over", transfer(&step.who)),
+        Event::Closed => match &step.who {
+            Party::Device {
+                master,
+                transfer: Some(t),
+                ..
+            } => format!("transfer #{}{} of {master} was over", t.id, frame(t)),
+            _ => "a transfer was over".into(),
+        },
         Event::StoredStale => format!("stored into the stale copy by {who}"),
         Event::Read => format!("read by {who}"),
         Event::WrittenOver => format!("written in memory, over that, by {who}"),

@@ -2,12 +2,14 @@
 //! What is missing and what to do, decided from facts of the run: a table whose first row that fits
 //! gives the advice.
 
+mod barriers;
 mod facts;
 mod rows;
 mod texts;
 
+pub use barriers::mnemonic;
 pub use facts::{Facts, Lie, Phase, Role, SharedLine, Sync};
-pub use rows::{LYING_TREE, mnemonic};
+pub use rows::LYING_TREE;
 pub use texts::missing;
 
 /// What to tell about a finding.

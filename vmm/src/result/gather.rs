@@ -68,7 +68,7 @@ impl Lookup<'_> {
     pub(super) fn facts(&self, h: &Hazard, buffers: &[&Buffer], suppressed: bool) -> Facts {
         let (writer, reader) = (self.party(h.writer, h), self.party(h.reader, h));
         let told = h.told_at.unwrap_or(h.at);
-        let clean = h.last_clean.or(h.last_maintenance);
+        let last = h.last_maintenance.or(h.last_clean);
         let has = |function| self.guest.symbols.kernel_has(function);
         Facts {
             kind: h.kind,
@@ -88,7 +88,7 @@ impl Lookup<'_> {
                 Some(_) => h.told_by,
                 None => ToldBy::Itself,
             },
-            barrier: clean
+            barrier: last
                 .filter(|c| c.barrier_at <= told)
                 .and_then(|c| c.barrier),
             merged_by: match h.merged_by {

@@ -135,6 +135,10 @@ impl Shape {
                 written: Some((Event::Stored, h.reader)),
                 found: (Event::WrittenOver, h.writer),
             },
+            HazardKind::MissingBarrier if device(h.writer) && h.writer == h.reader => Shape {
+                written: None,
+                found: (Event::Stored, h.writer),
+            },
             HazardKind::MissingBarrier if device(h.writer) && h.why == Why::Unordered => Shape {
                 written,
                 found: (Event::Read, h.reader),

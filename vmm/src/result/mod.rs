@@ -540,3 +540,5 @@ pub struct Machine {
 
 #[cfg(test)]
 mod bounds_tests;
+#[cfg(test)]
+mod facts_tests;

@@ -2,21 +2,25 @@
 //! The rows of the table.
 
 use staleline_devices::coherency::hazard::{HazardKind, Why};
-use staleline_devices::cpu::{Barrier, BarrierAccess, BarrierKind, BarrierScope, CacheOp};
+use staleline_devices::cpu::CacheOp;
 use staleline_devices::dma::{Port, ToldBy};
 
+use super::barriers::{incomplete, unordered};
 use super::{Facts, Phase, Role, Sync};
 use crate::symbols::Hex;
 
 /// Help, and the facts it rests on; nothing if the row does not fit.
-type Decision = Option<(String, Vec<String>)>;
+pub(super) type Decision = Option<(String, Vec<String>)>;
+
+/// Looks whether a row fits.
+type Row = fn(&Facts) -> Decision;
 
 /// The row of device trees that lie.
 pub const LYING_TREE: &str = "lying-tree";
 
 /// The table. An operation that was suppressed on purpose explains everything; a device tree that
 /// lies, everything else; then what is special goes before what is common.
-pub const TABLE: [(&str, fn(&Facts) -> Decision); 15] = [
+pub const TABLE: [(&str, Row); 15] = [
     ("suppressed", suppressed),
     (LYING_TREE, lying_tree),
     ("stale-copy", stale_copy),
@@ -34,7 +38,7 @@ pub const TABLE: [(&str, fn(&Facts) -> Decision); 15] = [
     ("importer-cpu", importer_cpu),
 ];
 
-fn says(help: impl Into<String>, notes: impl IntoIterator<Item = String>) -> Decision {
+pub(super) fn says(help: impl Into<String>, notes: impl IntoIterator<Item = String>) -> Decision {
     Some((help.into(), notes.into_iter().collect()))
 }
 
@@ -126,98 +130,6 @@ fn stale_store(f: &Facts) -> Decision {
              beside it"
         )],
     )
-}
-
-fn unordered(f: &Facts) -> Decision {
-    if f.why != Why::Unordered {
-        return None;
-    }
-    let master = &f.master;
-    if f.writer.is_device() {
-        return says(
-            "put dma_rmb() or rmb() between the load of the event or the status and the loads of \
-             what it tells of",
-            [format!(
-                "the CPU learned from memory that {master} was done, and no barrier for loads came \
-                 before it read the data"
-            )],
-        );
-    }
-    match f.told_by {
-        ToldBy::Doorbell => says(
-            "ring the doorbell with writel(), not writel_relaxed(), or put dma_wmb() or wmb() \
-             between the store and the doorbell",
-            [format!(
-                "a register write told {master} to go, with no barrier between the store and it"
-            )],
-        ),
-        ToldBy::Word => says(
-            "put dma_wmb() between the stores and the word that hands the descriptor over",
-            [format!(
-                "{master} polls a word in memory, which was stored with no barrier between the \
-                 other stores and it"
-            )],
-        ),
-        ToldBy::Itself => says(
-            "put dma_wmb() between the stores, and store last what the device looks at first",
-            [],
-        ),
-    }
-}
-
-fn incomplete(f: &Facts) -> Decision {
-    if f.why != Why::Incomplete {
-        return None;
-    }
-    let followed = match f.barrier {
-        None => "no barrier came between the maintenance and the access".to_owned(),
-        Some(barrier) => format!(
-            "{} came after the maintenance, which {}",
-            mnemonic(barrier),
-            shortcoming(barrier)
-        ),
-    };
-    let help = match f.kind {
-        HazardKind::MissingInvalidate | HazardKind::MismatchedAlias => {
-            "put a DMB or DSB for all accesses between the non-cacheable access and the maintenance"
-        }
-        _ => {
-            "end the maintenance with dsb sy, as the kernel's dcache_*_poc() do; the barrier in \
-             writel() does not wait for it"
-        }
-    };
-    says(help, [followed])
-}
-
-/// As assemblers write it.
-pub fn mnemonic(b: Barrier) -> String {
-    let kind = match b.kind {
-        BarrierKind::Dmb => "dmb",
-        BarrierKind::Dsb => "dsb",
-    };
-    let scope = match b.scope {
-        BarrierScope::NonShareable => "nsh",
-        BarrierScope::Inner => "ish",
-        BarrierScope::Outer => "osh",
-        BarrierScope::System => "",
-    };
-    let access = match b.access {
-        BarrierAccess::Load => "ld",
-        BarrierAccess::Store => "st",
-        BarrierAccess::Full if scope.is_empty() => "sy",
-        BarrierAccess::Full => "",
-    };
-    format!("{kind} {scope}{access}")
-}
-
-fn shortcoming(b: Barrier) -> &'static str {
-    match (b.access, b.reaches_masters()) {
-        (BarrierAccess::Load | BarrierAccess::Store, _) => {
-            "is for some accesses only and does not order cache maintenance"
-        }
-        (BarrierAccess::Full, false) => "does not reach devices, which are outside its domain",
-        (BarrierAccess::Full, true) => "came too late",
-    }
 }
 
 fn shared_line(f: &Facts) -> Decision {
@@ -392,13 +304,15 @@ fn late(f: &Facts) -> Decision {
         ToldBy::Word => "the word in memory that handed the descriptor over",
         ToldBy::Itself => "the transfer",
     };
-    let user = f.writer == Role::User;
-    let help = match user {
-        true => {
-            "end the write with DMA_BUF_IOCTL_SYNC (SYNC_END | SYNC_WRITE) first, then queue \
-                 the transfer"
+    let help = match f.writer {
+        Role::Device { .. } => {
+            "sync what the first device wrote when it is done, then start the second"
         }
-        false => "sync the memory for the device first, then start it",
+        Role::User => {
+            "end the write with DMA_BUF_IOCTL_SYNC (SYNC_END | SYNC_WRITE) first, then queue the \
+             transfer"
+        }
+        Role::Kernel | Role::Unknown => "sync the memory for the device first, then start it",
     };
     says(
         help,
