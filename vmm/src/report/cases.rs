@@ -76,7 +76,7 @@ pub fn of(result: &RunResult) -> Vec<Case> {
                 .filter_map(|i| result.buffers.get(*i).cloned())
                 .collect();
             let text = super::human::plain(diagnostic, finding, &concerned, &result.replay);
-            case.details = text.lines().map(str::to_owned).collect();
+            case.details = one_headline(&text);
         }
         cases.push(case);
     }
@@ -89,6 +89,22 @@ pub fn of(result: &RunResult) -> Vec<Case> {
         cases.push(case);
     }
     cases
+}
+
+/// The lines of a diagnostic, of which the first is the headline as a whole: CI systems show it
+/// alone.
+fn one_headline(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match &mut lines[..] {
+            [headline] if !line.starts_with(' ') => {
+                headline.push(' ');
+                headline.push_str(line);
+            }
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    lines
 }
 
 /// The name, numbered if there is one like it: CI systems tell cases apart by name.

@@ -313,7 +313,9 @@ fn told(step: &Step) -> String {
         },
         Event::StoredStale => format!("stored into the stale copy by {who}"),
         Event::Read => format!("read by {who}"),
-        Event::WrittenOver => format!("written in memory, over that, by {who}"),
+        Event::WrittenOver => {
+            format!("written in memory, below uncleaned data in the cache, by {who}")
+        }
         Event::Discarded => format!("invalidated, and the write with it, by {who}"),
         Event::ReadPast => format!("accessed past the cache by {who}"),
         Event::Touched => format!("touched by {who}"),
