@@ -68,9 +68,18 @@ impl Cleans {
         for clean in self.iter_mut().filter(|c| c.op != op && c.again == 0) {
             clean.again = op;
         }
-        if bytes == 0 && !dirty {
-            return;
+        if bytes != 0 || dirty {
+            self.keep(op, bytes, dirty, completed);
         }
+    }
+
+    /// Operation `op` invalidates the line, which might be dirty: until that is complete, it may still
+    /// be written back.
+    pub fn add_invalidate(&mut self, op: u32, completed: u32) {
+        self.keep(op, 0, true, completed);
+    }
+
+    fn keep(&mut self, op: u32, bytes: u64, dirty: bool, completed: u32) {
         if let Some(same) = self.iter_mut().find(|c| c.op == op) {
             same.bytes |= bytes;
             same.dirty |= dirty;

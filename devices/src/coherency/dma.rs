@@ -70,23 +70,8 @@ impl Domain {
             content: access.content,
             release,
             handover: 0,
-            raced: 0,
         };
         (by, handover)
-    }
-
-    /// Bytes of a line that the CPU has stored to while the transfer, which owns them, was in flight.
-    fn raced(&mut self, number: u64, bytes: u64, id: TransferId) -> u64 {
-        let line = *self.lines.line(number);
-        if line.uncleaned & bytes == 0 || line.flags & (IN_FLIGHT_READ | IN_FLIGHT_WRITE) == 0 {
-            return 0;
-        }
-        match self.transfers.release(id) {
-            Some((_, opened_at)) if line.written_at > opened_at => {
-                self.transfers.owned_by(id, number)
-            }
-            _ => 0,
-        }
     }
 
     /// From now on, each store to the line's page is noted with its order.
@@ -213,10 +198,6 @@ impl DmaMemory for Domain {
                 self.snooping_read(number, by);
             } else {
                 self.images.read_dram(offset + at as u64, piece);
-                let by = ByMaster {
-                    raced: self.raced(number, bytes, transfer),
-                    ..by
-                };
                 let mut s = Subject::new(&mut self.lines, &self.images, number);
                 self.sanitizer.non_snooping_read(&mut s, by);
             }

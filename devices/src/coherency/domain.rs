@@ -21,7 +21,7 @@ use super::report::{DomainReport, Saturated};
 use super::sanitizer::{Maintenance, Sanitizer, Subject, fresh_write};
 use super::transfers::MAX_IN_FLIGHT;
 use super::transfers::{Owner, Transfers};
-use super::{LINE, MAX_CAUSES, MAX_OPERATIONS, MAX_TRANSFERS, report};
+use super::{LINE, MAX_CAUSES, MAX_EXTENTS, MAX_OPERATIONS, MAX_TRANSFERS, report};
 use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
 use crate::dma::{Port, TransferId};
 
@@ -371,7 +371,7 @@ impl Domain {
         };
         if let Some((owner, hit)) = owner.filter(|(owner, _)| !mine(*owner)) {
             let mut s = Subject::new(&mut self.lines, &self.images, number);
-            self.sanitizer.ownership(&mut s, hit, who, owner);
+            self.sanitizer.ownership(&mut s, hit, write, who, owner);
         }
     }
 
@@ -427,8 +427,13 @@ impl Domain {
             ),
             (
                 self.sanitizer.ops.overflow,
-                "maintenance operations, or places they were on",
+                "maintenance operations",
                 MAX_OPERATIONS,
+            ),
+            (
+                self.sanitizer.ops.extents_overflow,
+                "runs of lines of maintenance operations",
+                MAX_EXTENTS,
             ),
             (self.sanitizer.findings.full, "findings", MAX_CAUSES),
         ];

@@ -171,6 +171,9 @@ pub(super) struct Cold {
     pub alias_written_at: u64,
     /// Bytes stored so since a barrier that orders stores before maintenance.
     pub alias_loose: u64,
+    /// The transfer in flight that a coherent write has last met, and the bytes it met.
+    pub raced_of: Who,
+    pub raced: u64,
     /// The last operation that invalidated the line without cleaning it; 0: none.
     pub discard_op: u32,
     /// The order of the stores to each word, for lines with [`DESCRIPTOR`].

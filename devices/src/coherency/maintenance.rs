@@ -12,11 +12,8 @@
 use super::hazard::LastMaintenance;
 use super::line::{DMA, Lines};
 use super::report::{MaintenanceOp, MaintenanceReport};
-use super::{LINE, MAX_OPERATIONS};
+use super::{LINE, MAX_EXTENTS, MAX_OPERATIONS};
 use crate::cpu::{Barrier, BarrierAccess, CacheOp, ChainId, SiteId};
-
-/// Extents kept per run. Of lines beyond, only those that were under DMA already count as such.
-const MAX_EXTENTS: usize = 1 << 22;
 
 #[derive(Debug, Clone, Copy)]
 struct Op {
@@ -57,8 +54,11 @@ pub(super) struct Operations {
     ordered: u32,
     /// Operations that a barrier came after.
     ended: usize,
-    /// Lines of operations beyond the limits.
+    /// There were more operations than [`MAX_OPERATIONS`].
     pub overflow: bool,
+    /// There were more runs of lines than [`MAX_EXTENTS`]. Of lines beyond, only those that were
+    /// under DMA already count as such.
+    pub extents_overflow: bool,
     suppress: Option<u32>,
     cleaned: u64,
     invalidated: u64,
@@ -76,6 +76,7 @@ impl Operations {
             ordered: 0,
             ended: 0,
             overflow: false,
+            extents_overflow: false,
             suppress,
             cleaned: 0,
             invalidated: 0,
@@ -133,7 +134,7 @@ impl Operations {
                 count: 1,
             }),
             _ => {
-                self.overflow = true;
+                self.extents_overflow = true;
                 current.dma_lines += u64::from(dma);
             }
         }

@@ -50,8 +50,11 @@ pub const MAX_HAZARDS: usize = 4096;
 /// Findings counted per run.
 pub const MAX_CAUSES: usize = 1 << 20;
 
-/// Transfers recorded per run: what an ID has room for in a line's metadata.
-pub const MAX_TRANSFERS: usize = (1 << 24) - 1;
+/// Transfers recorded per run. A line's metadata has room for IDs below 2^24; this many take 200 MiB.
+pub const MAX_TRANSFERS: usize = 1 << 21;
 
-/// Maintenance operations told apart per run; what comes after counts as one.
-pub const MAX_OPERATIONS: usize = 1 << 24;
+/// Maintenance operations told apart per run; what comes after counts as one. So many take 300 MiB.
+pub const MAX_OPERATIONS: usize = 1 << 22;
+
+/// Runs of adjacent lines that they were on, likewise.
+pub const MAX_EXTENTS: usize = 1 << 23;

@@ -136,12 +136,6 @@ impl Transfers {
         answer
     }
 
-    /// Bytes of a line that a transfer in flight owns.
-    pub fn owned_by(&self, id: TransferId, line: u64) -> u64 {
-        let transfer = self.in_flight.iter().find(|t| t.id == id);
-        transfer.map_or(0, |t| t.owned(line))
-    }
-
     /// Bytes of a line that transfers in flight, other than `but`, have written and may write again.
     pub fn being_written(&self, line: u64, but: TransferId) -> u64 {
         let writers = self.in_flight.iter();

@@ -110,7 +110,7 @@ impl Place {
             let folds = lines.last().is_some_and(|l| is_fold_of(l, layer.name()));
             // One alone is not worth folding.
             let inner = next(1) && (next(2) || folds);
-            let generic = matches!(layer, Layer::Memory | Layer::Dma);
+            let generic = matches!(layer, Layer::Memory | Layer::Dma | Layer::Core);
             let beyond = i >= end || shown == most;
             if beyond || (i > 0 && generic && inner) {
                 let of = if beyond { Layer::Core } else { *layer };
@@ -216,7 +216,7 @@ mod tests {
     fn a_chain_without_a_driver_is_bounded() {
         let chain = vec![("f", "kernel/a.c"); 40];
         let lines = lines(&chain);
-        assert_eq!(lines.len(), SHOWN_OTHER);
+        assert_eq!(lines, ["f+0x8", "38 of the kernel", "f+0x8"]);
         let driver = vec![("f", "drivers/a.c"); 40];
         assert_eq!(self::lines(&driver).len(), SHOWN);
     }

@@ -24,11 +24,10 @@ impl Sanitizer {
         let cleaned_before = s.cold.clean_op == m.operation;
         let dirty = s.line.flags & MAYBE_DIRTY != 0;
         s.line.flags &= !MAYBE_DIRTY;
-        if m.op == CacheOp::Invalidate {
-            // Until it is complete, a dirty line may still be written back.
+        if m.op == CacheOp::Invalidate && dirty {
             let completed = self.ops.completed();
-            s.cold.cleans.add(m.operation, 0, dirty, completed);
-        } else {
+            s.cold.cleans.add_invalidate(m.operation, completed);
+        } else if m.op != CacheOp::Invalidate {
             let completed = self.ops.completed();
             s.cold
                 .cleans

@@ -46,8 +46,6 @@ pub(super) struct ByMaster {
     pub release: Doorbell,
     /// Of `bytes`, the word that handed the memory over.
     pub handover: u64,
-    /// Bytes of the line that its transfer owns, of which a store since has been reported as such.
-    pub raced: u64,
 }
 
 /// One line under judgement: its number, its state, and both images for the question of whether
@@ -172,7 +170,22 @@ impl Sanitizer {
     }
 
     /// A CPU or a snooping master touches a line that a transfer in flight owns.
-    pub fn ownership(&mut self, s: &mut Subject<'_>, bytes: u64, toucher: Who, owner: Who) {
+    pub fn ownership(
+        &mut self,
+        s: &mut Subject<'_>,
+        bytes: u64,
+        write: bool,
+        toucher: Who,
+        owner: Who,
+    ) {
+        if write {
+            let before = if s.cold.raced_of == owner {
+                s.cold.raced
+            } else {
+                0
+            };
+            (s.cold.raced_of, s.cold.raced) = (owner, before | bytes);
+        }
         let f = Finding {
             kind: HazardKind::Ownership,
             why: Why::Absent,

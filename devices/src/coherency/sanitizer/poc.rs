@@ -12,7 +12,13 @@ impl Sanitizer {
     /// A non-snooping master reads.
     pub fn non_snooping_read(&mut self, s: &mut Subject<'_>, by: ByMaster) {
         s.line.flags |= DMA;
-        let uncleaned = s.line.uncleaned & by.bytes & !by.raced;
+        // A store into memory that is in flight has been reported as such.
+        let raced = if s.cold.raced_of == by.who {
+            s.cold.raced
+        } else {
+            0
+        };
+        let uncleaned = s.line.uncleaned & by.bytes & !raced;
         if uncleaned != 0 {
             let why = match uncleaned & !s.line.firmware {
                 0 => Why::PowerOn,

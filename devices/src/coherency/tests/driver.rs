@@ -285,6 +285,10 @@ impl Driver {
 
     /// A snooping master works on a buffer of the CPU's.
     fn snooping(&mut self, range: Range<usize>, c: &Choice) {
+        // What was invalidated must be gone before it may write.
+        if self.unfinished {
+            self.barrier();
+        }
         let master = SNOOPING[usize::from(c.what >> 4) % SNOOPING.len()];
         let some = part(&range, c.a, c.b);
         if c.what & 0x80 == 0 {
