@@ -48,7 +48,7 @@ enum Layer {
 }
 
 /// Layers by the start of a source's path; the first that fits.
-const LAYERS: [(&str, Layer); 23] = [
+const LAYERS: [(&str, Layer); 25] = [
     ("mm/", Layer::Memory),
     ("include/linux/dma-", Layer::Dma),
     ("kernel/dma/", Layer::Dma),
@@ -63,6 +63,8 @@ const LAYERS: [(&str, Layer); 23] = [
     ("include/", Layer::Core),
     ("arch/", Layer::Core),
     ("kernel/", Layer::Core),
+    ("init/", Layer::Core),
+    ("block/", Layer::Core),
     ("lib/", Layer::Core),
     ("fs/", Layer::Core),
     ("drivers/base/", Layer::Core),
