@@ -94,6 +94,19 @@ impl Port {
     }
 }
 
+/// What told a device to go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToldBy {
+    /// Nothing: it goes by itself.
+    #[default]
+    Itself,
+    /// A register write.
+    Doorbell,
+    /// A word in memory that it polls.
+    Word,
+}
+
 /// The moment at which a device was told to go by a register write, and what was ordered and
 /// complete by then. Made by [`DmaPort::doorbell`]; a device keeps it with the work it was told of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +119,9 @@ pub struct Doorbell {
     pub issued: u32,
     /// The last one that a DSB had completed.
     pub completed: u32,
+    /// What it was.
+    #[serde(default)]
+    pub by: ToldBy,
 }
 
 /// What made a device access memory: where software had to have everything in place.

@@ -91,7 +91,7 @@ impl Domain {
                 reader,
                 device: writer,
                 written_at: s.line.written_at.max(s.cold.poc_written_at),
-                told_at: None,
+                told: None,
             };
             self.sanitizer.record(&mut s, f);
         }

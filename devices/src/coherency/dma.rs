@@ -11,8 +11,8 @@ use super::line::{
 use super::sanitizer::{ByMaster, Subject};
 use crate::cpu::SiteId;
 use crate::dma::{
-    Access, Content, Direction, DmaError, DmaMemory, Doorbell, MasterId, Order, Port, Transfer,
-    TransferId,
+    Access, Content, Direction, DmaError, DmaMemory, Doorbell, MasterId, Order, Port, ToldBy,
+    Transfer, TransferId,
 };
 
 impl Domain {
@@ -44,7 +44,10 @@ impl Domain {
         let (line, cold) = self.lines.with_cold(offset / LINE);
         let words = cold.words.as_deref();
         match words.and_then(|words| words.at(offset % LINE)) {
-            Some(stored) if stored.at > idle_until.at => (stored, Some(offset)),
+            Some(stored) if stored.at > idle_until.at => {
+                let by = ToldBy::Word;
+                (Doorbell { by, ..stored }, Some(offset))
+            }
             Some(_) => (idle_until, None),
             // Stored before anybody watched it: before the doorbell, or who knows when.
             None if line.written_at.max(cold.alias_written_at) > idle_until.at => {

@@ -353,7 +353,7 @@ impl Domain {
     pub fn barrier(&mut self, barrier: Barrier) {
         let code = (barrier.kind as u64) << 4 | (barrier.access as u64) << 2 | barrier.scope as u64;
         self.hash.add(Item::Barrier, code);
-        self.sanitizer.ops.barrier(barrier);
+        self.sanitizer.ops.barrier(barrier, self.sanitizer.now);
         self.sanitizer.barriers.add(barrier, self.sanitizer.now);
     }
 

@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 
-use super::hazard::{Actor, Hazard, HazardKind, Why};
+use super::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
 use super::line::{Cold, Line, Reported, Who};
 use super::maintenance::Operations;
 use super::{LINE, MAX_CAUSES, MAX_HAZARDS};
-use crate::dma::{MasterId, TransferId};
+use crate::dma::{Doorbell, MasterId, TransferId};
 
 /// What broke a rule on one line.
 #[derive(Debug, Clone, Copy)]
@@ -25,8 +25,8 @@ pub(super) struct Finding {
     /// The non-snooping party: a device, or unknown.
     pub device: Who,
     pub written_at: u64,
-    /// When the device was told to go, if one was.
-    pub told_at: Option<u64>,
+    /// How the device was told to go, if one was.
+    pub told: Option<Doorbell>,
 }
 
 /// All findings of a run.
@@ -100,6 +100,7 @@ impl Findings {
             // Of some lines more is known.
             hazard.why = f.why;
         }
+        note_reader(hazard, f.reader);
         if reported(cold, slot).is_none() {
             cold.reported = [Reported { slot, wrong: 0 }, cold.reported[0]];
             hazard.lines += 1;
@@ -160,6 +161,7 @@ impl Findings {
         for h in &mut hazards {
             h.first_pa += base;
             h.end_pa += base;
+            h.line_pa += base;
             let maintenance = [
                 &mut h.last_maintenance,
                 &mut h.last_clean,
@@ -180,11 +182,17 @@ impl Findings {
 
 /// What makes findings one: that one was too late and another never came is the same mistake.
 fn key(f: &Finding) -> (HazardKind, Why, u64) {
-    let why = match f.why {
-        Why::Late | Why::Early => Why::Absent,
-        other => other,
-    };
-    (f.kind, why, f.cause)
+    (f.kind, f.why.mistake(), f.cause)
+}
+
+/// Another place in guest code that a finding is about.
+fn note_reader(hazard: &mut Hazard, reader: Who) {
+    if let Actor::Cpu { site } = reader.actor()
+        && hazard.readers.len() < MAX_READERS
+        && !hazard.readers.contains(&site)
+    {
+        hazard.readers.push(site);
+    }
 }
 
 /// What was counted of finding `slot` on a line, if that is still known.
@@ -226,8 +234,12 @@ fn new_hazard(
         wrong_bytes: 0,
         first_pa: line_number * LINE,
         end_pa: (line_number + 1) * LINE,
+        line_pa: line_number * LINE,
+        line_bytes: f.bytes,
+        line_uncleaned: line.uncleaned,
         writer: f.writer.actor(),
         reader: f.reader.actor(),
+        readers: Vec::new(),
         transfer,
         master,
         cached_by: line.cached_by,
@@ -242,7 +254,8 @@ fn new_hazard(
             Actor::Unknown
         },
         merged_at: if stale_store { cold.merged_at } else { 0 },
-        told_at: f.told_at,
+        told_at: f.told.map(|told| told.at),
+        told_by: f.told.map(|told| told.by).unwrap_or_default(),
         written_at: f.written_at,
         at: now,
     }

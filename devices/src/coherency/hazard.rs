@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cpu::{CacheOp, ChainId, SiteId};
-use crate::dma::{MasterId, TransferId};
+use crate::cpu::{Barrier, CacheOp, ChainId, SiteId};
+use crate::dma::{MasterId, ToldBy, TransferId};
 
 /// A rule of the sanitizer that was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,10 +76,13 @@ pub enum Actor {
 }
 
 /// What about the operation that a rule misses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
     /// It was not done since the write.
+    #[default]
     Absent,
     /// It was begun after the device had been told to go.
     Late,
@@ -95,6 +98,20 @@ pub enum Why {
     /// Nobody has cleaned what firmware left in the cache.
     PowerOn,
 }
+
+impl Why {
+    /// Reasons that are the same mistake have the same one: that an operation was too late or too
+    /// early here, and never came there.
+    pub fn mistake(self) -> Why {
+        match self {
+            Why::Late | Why::Early => Why::Absent,
+            other => other,
+        }
+    }
+}
+
+/// Places in guest code that a finding keeps.
+pub const MAX_READERS: usize = 8;
 
 /// A maintenance operation as a diagnostic needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +130,12 @@ pub struct LastMaintenance {
     pub first_pa: u64,
     /// Lines.
     pub lines: u64,
+    /// The first barrier after it, if one was seen.
+    #[serde(default)]
+    pub barrier: Option<Barrier>,
+    /// When that was, in accesses since power-on.
+    #[serde(default)]
+    pub barrier_at: u64,
 }
 
 /// One finding: the same rule broken by the same transfer, over any number of lines.
@@ -132,10 +155,18 @@ pub struct Hazard {
     pub first_pa: u64,
     /// One past the highest address affected, a multiple of the line size.
     pub end_pa: u64,
+    /// The first line found, which the particulars below are about.
+    pub line_pa: u64,
+    /// Bytes of it concerned: bit *n* for byte *n*.
+    pub line_bytes: u64,
+    /// Bytes of it that a coherent observer had written and nobody cleaned, likewise.
+    pub line_uncleaned: u64,
     /// Who wrote the data that was not seen or was destroyed (at the first line).
     pub writer: Actor,
     /// Who read, or destroyed (at the first line).
     pub reader: Actor,
+    /// Places in guest code that read or destroyed, at any line: the first [`MAX_READERS`].
+    pub readers: Vec<SiteId>,
     /// The non-snooping transfer concerned, if one is.
     pub transfer: TransferId,
     /// Its master.
@@ -158,6 +189,8 @@ pub struct Hazard {
     pub merged_at: u64,
     /// When the device was told to go, if the finding is about a device that was.
     pub told_at: Option<u64>,
+    /// What told it so.
+    pub told_by: ToldBy,
     /// When the data was written by `writer`, in accesses since power-on, if known.
     pub written_at: u64,
     /// When it was first found, in accesses since power-on.

@@ -27,6 +27,8 @@ struct Op {
     needed: u64,
     at: u64,
     dropped: bool,
+    /// The first barrier after it, and when.
+    barrier: Option<(Barrier, u64)>,
 }
 
 /// Adjacent lines of one operation.
@@ -50,6 +52,8 @@ pub(super) struct Operations {
     completed: u32,
     /// The last one that is ordered before later accesses of the CPU itself.
     ordered: u32,
+    /// Operations that a barrier came after.
+    ended: usize,
     /// There were more operations than [`MAX_OPERATIONS`].
     pub overflow: bool,
     /// There were more runs of lines than [`MAX_EXTENTS`]. Of lines beyond, only those that were
@@ -70,6 +74,7 @@ impl Operations {
             last_at: 0,
             completed: 0,
             ordered: 0,
+            ended: 0,
             overflow: false,
             extents_overflow: false,
             suppress,
@@ -109,6 +114,7 @@ impl Operations {
                 needed: 0,
                 at,
                 dropped,
+                barrier: None,
             });
         }
         let number = self.ops.len() as u32;
@@ -143,8 +149,12 @@ impl Operations {
     /// A DMB or DSB ends the operation under way. Only one for loads and stores orders maintenance
     /// before anything (DDI 0487, D7.5.9.15). A DMB will do for a word that a master polls
     /// (K11.5.1.1); whether it does for a doorbell, the texts do not agree on, and it is let pass.
-    pub fn barrier(&mut self, barrier: Barrier) {
+    pub fn barrier(&mut self, barrier: Barrier, now: u64) {
         self.open = false;
+        for op in self.ops.iter_mut().skip(self.ended) {
+            op.barrier = Some((barrier, now));
+        }
+        self.ended = self.ops.len();
         if barrier.access == BarrierAccess::Full {
             self.ordered = self.issued();
             if barrier.reaches_masters() {
@@ -194,6 +204,8 @@ impl Operations {
             at: op.at,
             first_pa: op.first_line * LINE,
             lines: op.lines,
+            barrier: op.barrier.map(|(barrier, _)| barrier),
+            barrier_at: op.barrier.map_or(0, |(_, at)| at),
         })
     }
 

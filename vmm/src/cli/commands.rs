@@ -10,7 +10,7 @@ use super::progress::Stderr;
 use super::{Command, KernelCommand, MatrixArgs, ReplayArgs, RunArgs, RunFormat, TextFormat};
 use crate::exit::{self, Error};
 use crate::matrix::{self, Matrix};
-use crate::report::{Reporters, human, json, junit, ktap};
+use crate::report::{Layout, Reporters, human, json, junit, ktap};
 use crate::run::backend::Backend as _;
 use crate::run::directory::{self, DEFAULT_ROOT, RunDir};
 use crate::run::orchestrate::Runner;
@@ -57,7 +57,9 @@ fn run(args: &RunArgs) -> Result<u8, Error> {
         let mut reporters = files(&dir)?;
         let out = anstream::stdout();
         match args.format {
-            RunFormat::Human => reporters.add("stdout", human::Human::new(out)),
+            RunFormat::Human => {
+                reporters.add("stdout", human::Human::laid_out(out, Layout::of_stdout()))
+            }
             RunFormat::Json => reporters.add("stdout", json::Final(out)),
             RunFormat::Ktap => reporters.add("stdout", ktap::Ktap(out)),
         }

@@ -18,13 +18,17 @@ pub enum Kind {
     Hazard(HazardKind),
     /// A report of the guest's kernel on itself.
     KernelReport,
+    /// [`CORRUPT_DATA`].
+    CorruptData,
+    /// [`STALE_COPY`].
+    StaleCopy,
 }
 
 impl Kind {
     /// All.
     pub fn all() -> impl Iterator<Item = Kind> {
         let hazards = HazardKind::ALL.into_iter().map(Kind::Hazard);
-        hazards.chain([Kind::KernelReport])
+        hazards.chain([Kind::KernelReport, Kind::CorruptData, Kind::StaleCopy])
     }
 
     /// Its name in results.
@@ -32,6 +36,8 @@ impl Kind {
         match self {
             Kind::Hazard(kind) => kind.name(),
             Kind::KernelReport => KERNEL_REPORT,
+            Kind::CorruptData => CORRUPT_DATA,
+            Kind::StaleCopy => STALE_COPY,
         }
     }
 }
@@ -50,6 +56,12 @@ pub struct Explanation {
     /// A command that shows it, if a built-in scenario does.
     pub reproduce: Option<&'static str>,
 }
+
+/// Data that is wrong at an end of the path, as text and `explain` call it.
+pub const CORRUPT_DATA: &str = "corrupt-data";
+
+/// Stale bytes that only copies of whole pages read, likewise.
+pub const STALE_COPY: &str = "stale-copy";
 
 /// The kind of that name.
 ///
@@ -136,7 +148,7 @@ mod tests {
             assert!(text.lines().count() > 12, "{text}");
             assert!(text.lines().all(|l| l.len() <= 100), "{text}");
         }
-        assert_eq!(list().lines().count(), HazardKind::ALL.len() + 1);
+        assert_eq!(list().lines().count(), Kind::all().count());
     }
 
     #[test]

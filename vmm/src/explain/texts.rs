@@ -10,6 +10,8 @@ pub fn of(kind: Kind) -> Explanation {
     match kind {
         Kind::Hazard(kind) => of_hazard(kind),
         Kind::KernelReport => KERNEL_REPORT,
+        Kind::CorruptData => CORRUPT_DATA,
+        Kind::StaleCopy => STALE_COPY,
     }
 }
 
@@ -150,6 +152,38 @@ data. What a snooping device does in between goes through the cache just the sam
     fix: "
 Wait for the end of the transfer: dma_fence_wait(), DMA_BUF_IOCTL_EXPORT_SYNC_FILE and poll(), or the
 driver's completion. Then sync for the CPU, then touch.",
+    reproduce: None,
+};
+
+const CORRUPT_DATA: Explanation = Explanation {
+    summary: "an end of the data path received other bytes than were sent",
+    mechanism: "
+Every frame carries a pattern from which each end can tell, byte by byte, what it must receive. An
+end compared what it got and found a difference. That is not judged from the cache's rules: it is
+what an application would have seen.",
+    cause: "
+- One of the hazards of the same run, which are told first: their wrong bytes are these.
+- Without a hazard in the run, data went wrong in another way: a frame was taken twice, or late, or
+  from the wrong buffer, or was not moved at all.",
+    fix: "
+Repair the hazards first, those that manifested before those that are latent. If there are none,
+look at the order of queue and dequeue in the program and at the driver's lengths and offsets.",
+    reproduce: Some("staleline run iio-capture-nosync --cache lazy"),
+};
+
+const STALE_COPY: Explanation = Explanation {
+    summary: "the kernel copied a whole page, and with it bytes that nobody has asked for",
+    mechanism: "
+A device that does not snoop wrote memory that nobody synced for the CPU. Later the kernel copied
+the page as a whole (migration, compaction, copy on write), from a cache that may still hold the
+old bytes. If nobody reads these bytes of the copy, nothing has gone wrong: it is told, and does not
+fail the run.",
+    cause: "
+- A buffer was unmapped with DMA_ATTR_SKIP_CPU_SYNC, or only in part synced, because the driver does
+  not want the rest; its page was freed, and its next owner wrote to some of it only.",
+    fix: "
+Nothing has to be done as long as nobody reads the rest. To be rid of it, unmap with a sync for the
+CPU before the page is freed.",
     reproduce: None,
 };
 

@@ -117,7 +117,7 @@ impl Cell {
         {
             return Some(format!("unexpected {KERNEL_REPORT}: {}", report.headline));
         }
-        let shown = |kind: &&HazardKind| result.diagnostics.iter().any(|d| d.kind == **kind);
+        let shown = |kind: &&HazardKind| result.errors().any(|d| d.kind == **kind);
         let absent: Vec<_> = self.hazards.iter().filter(|k| !shown(k)).collect();
         (!absent.is_empty() && result.verdict == Verdict::Fail).then(|| {
             let absent: Vec<_> = absent.iter().map(|k| k.name()).collect();

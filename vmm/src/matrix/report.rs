@@ -107,7 +107,7 @@ pub fn table(results: &[CellResult]) -> String {
 }
 
 fn hazards(result: &RunResult) -> String {
-    let mut kinds: Vec<_> = result.diagnostics.iter().map(|d| d.kind.name()).collect();
+    let mut kinds: Vec<_> = result.errors().map(|d| d.kind.name()).collect();
     kinds.extend(result.guest.complaints().map(|_| KERNEL_REPORT));
     kinds.sort_unstable();
     kinds.dedup();

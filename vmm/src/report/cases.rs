@@ -2,7 +2,7 @@
 //! A run as test cases, which is how CI systems see it.
 
 use crate::names;
-use crate::result::{RunResult, Verdict, verdict};
+use crate::result::{Class, RunResult, Verdict, verdict};
 use crate::run::backend::GuestEnd;
 use crate::run::kernel_log::KERNEL_REPORT;
 
@@ -47,7 +47,7 @@ impl Case {
 /// report of the guest's kernel on itself.
 pub fn of(result: &RunResult) -> Vec<Case> {
     let mut cases = vec![boot(result), data(result)];
-    if result.diagnostics.is_empty() {
+    if result.errors().next().is_none() {
         let case = match result.verdict {
             Verdict::InfraError => Err("the run does not say anything"),
             Verdict::Fail if !ran_to_its_end(result) => Err("the guest did not run to its end"),
@@ -60,8 +60,12 @@ pub fn of(result: &RunResult) -> Vec<Case> {
         cases.push(Case::new("coherency", status, why));
     }
     for diagnostic in &result.diagnostics {
-        let mut case = Case::new("coherency", Status::Failed, Vec::new());
-        case.kind = diagnostic.kind.name().into();
+        let (status, kind) = match diagnostic.class {
+            Class::Error => (Status::Failed, diagnostic.kind.name()),
+            Class::StaleCopy => (Status::Passed, crate::explain::STALE_COPY),
+        };
+        let mut case = Case::new("coherency", status, Vec::new());
+        case.kind = kind.into();
         if let Some(finding) = result.hazards.get(diagnostic.shown) {
             case.name = unique(
                 &cases,
@@ -72,7 +76,7 @@ pub fn of(result: &RunResult) -> Vec<Case> {
                 .filter_map(|i| result.buffers.get(*i).cloned())
                 .collect();
             let text = super::human::plain(diagnostic, finding, &concerned, &result.replay);
-            case.details = text.lines().map(str::to_owned).collect();
+            case.details = one_headline(&text);
         }
         cases.push(case);
     }
@@ -85,6 +89,22 @@ pub fn of(result: &RunResult) -> Vec<Case> {
         cases.push(case);
     }
     cases
+}
+
+/// The lines of a diagnostic, of which the first is the headline as a whole: CI systems show it
+/// alone.
+fn one_headline(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match &mut lines[..] {
+            [headline] if !line.starts_with(' ') => {
+                headline.push(' ');
+                headline.push_str(line);
+            }
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    lines
 }
 
 /// The name, numbered if there is one like it: CI systems tell cases apart by name.

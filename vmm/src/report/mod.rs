@@ -2,10 +2,15 @@
 //! One stream of events, and what can be made of it: text for people, JSON, KTAP, JUnit.
 
 pub mod cases;
+mod finding;
 pub mod human;
 pub mod json;
 pub mod junit;
+mod kernel_report;
 pub mod ktap;
+mod layout;
+
+pub use layout::Layout;
 
 use std::io;
 

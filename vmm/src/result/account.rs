@@ -12,7 +12,7 @@ use crate::symbols::Hex;
 
 /// Functions of the kernel's DMA API and of what it is made of (kernel/dma, arch/arm64/mm), by the
 /// start of their names: whoever called them is who asked for maintenance.
-const DMA_API: [&str; 10] = [
+pub(super) const DMA_API: [&str; 10] = [
     "__dma_map_",
     "__dma_sync_",
     "arch_dma_",

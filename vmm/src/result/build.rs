@@ -8,6 +8,7 @@ use staleline_devices::soc::report::SocReport;
 use staleline_protocol::plan;
 use staleline_protocol::report::Report;
 
+use super::advice;
 use super::diagnostic::{self, Buffers};
 use super::frames::Frames;
 use super::*;
@@ -20,6 +21,9 @@ use crate::symbols::{Sources, Symbols};
 
 /// Shown instead of a place that nobody knows.
 pub(super) const UNKNOWN: &str = "(unknown)";
+
+/// Instead of a device's name, in findings about the CPU alone.
+const NO_DEVICE: &str = "no device";
 
 /// How diagnostics call the agent's process.
 const AGENT: &str = "agent";
@@ -188,8 +192,21 @@ fn fill(
             known: &result.buffers,
             frames: &frames,
         },
-        result.drop_maintenance.is_some(),
+        |hazard| lookup.class(hazard),
     );
+    let suppressed = result.drop_maintenance.is_some();
+    for diagnostic in &mut result.diagnostics {
+        let Some(hazard) = domain.hazards.get(diagnostic.shown) else {
+            continue;
+        };
+        let concerned = diagnostic.buffers.iter();
+        let concerned: Vec<&Buffer> = concerned.filter_map(|i| result.buffers.get(*i)).collect();
+        let advice = advice::of(&lookup.facts(hazard, &concerned, suppressed));
+        diagnostic.advice = advice.row.into();
+        diagnostic.help = advice.help;
+        diagnostic.notes = advice.notes;
+        diagnostic.history = history::of(&lookup, hazard);
+    }
     listing::shorten(
         &mut result.hazards,
         &mut result.diagnostics,
@@ -258,6 +275,12 @@ impl GuestCode<'_> {
             return self.symbols.place(va);
         };
         let mut place = self.symbols.called(va, chain);
+        // The idle task has no user space: this is the kernel before it has turned the MMU on.
+        if chain.pid == Some(0) && !place.kernel {
+            place.kernel = true;
+            place.symbol = Some(format!("boot code at {}", place.va));
+            place.stack = None;
+        }
         if let Some(stack) = place.stack.as_mut().filter(|s| s.pid == self.agent) {
             stack.task = stack.pid.map(|_| AGENT.to_owned());
         }
@@ -273,9 +296,10 @@ impl GuestCode<'_> {
     }
 }
 
-struct Lookup<'a> {
-    soc: &'a SocReport,
-    guest: &'a GuestCode<'a>,
+/// What a run left behind.
+pub(super) struct Lookup<'a> {
+    pub soc: &'a SocReport,
+    pub guest: &'a GuestCode<'a>,
     frames: &'a Frames,
 }
 
@@ -291,12 +315,19 @@ impl Lookup<'_> {
             end_pa: Hex(hazard.end_pa),
             writer: self.party(hazard.writer, hazard),
             reader: self.party(hazard.reader, hazard),
-            master: self.master(hazard.master).0,
+            master: self.master_of(hazard),
             transfer: hazard.transfer.0,
-            missing: diagnostic::missing(hazard.kind).into(),
+            missing: advice::missing(
+                hazard.kind,
+                hazard.why,
+                matches!(hazard.writer, Actor::Device { .. }),
+            )
+            .into(),
             cached_by: self.guest.access(hazard.cached_by, &[hazard.cached_at]),
             last_maintenance: hazard.last_maintenance.and_then(|l| self.maintenance(l)),
+            why: hazard.why,
             written_at: hazard.written_at,
+            told_at: hazard.told_at,
             at: hazard.at,
             diagnostic: 0,
         }
@@ -326,19 +357,23 @@ impl Lookup<'_> {
             .filter(|_| same)
     }
 
-    fn cpu(&self, site: SiteId, hazard: &Hazard) -> Option<Place> {
-        let times = [hazard.written_at, hazard.at];
-        let place = self.guest.access(site, &times)?;
+    fn cpu(&self, site: SiteId, hazard: &Hazard, times: &[u64]) -> Option<Place> {
+        let place = self.guest.access(site, times)?;
         if place.stack.is_some() {
             return Some(place);
         }
         Some(self.discarder(site, hazard).unwrap_or(place))
     }
 
-    fn party(&self, actor: Actor, hazard: &Hazard) -> Party {
+    pub fn party(&self, actor: Actor, hazard: &Hazard) -> Party {
+        self.party_at(actor, hazard, &[hazard.written_at, hazard.at])
+    }
+
+    /// Whoever made an access at one of these times.
+    pub fn party_at(&self, actor: Actor, hazard: &Hazard, times: &[u64]) -> Party {
         match actor {
             Actor::Unknown => Party::Unknown,
-            Actor::Cpu { site } => match self.cpu(site, hazard) {
+            Actor::Cpu { site } => match self.cpu(site, hazard, times) {
                 Some(place) => Party::Cpu { place },
                 None => Party::Cpu {
                     place: Place {
@@ -361,7 +396,29 @@ impl Lookup<'_> {
         }
     }
 
-    fn master(&self, id: MasterId) -> (String, bool) {
+    /// Who did a maintenance operation.
+    pub fn maintenance_party(&self, last: &hazard::LastMaintenance) -> Party {
+        match self.guest.maintenance(last.site, last.chain) {
+            Some(place) => Party::Cpu { place },
+            None => Party::Unknown,
+        }
+    }
+
+    /// Name of the device that the finding is about.
+    pub fn master_of(&self, hazard: &Hazard) -> String {
+        let device = |actor| match actor {
+            Actor::Device { master, .. } => Some(master),
+            _ => None,
+        };
+        let told = (hazard.transfer != TransferId::CONTROL).then_some(hazard.master);
+        let parties = device(hazard.writer).or(device(hazard.reader));
+        match told.or(parties) {
+            Some(id) => self.master(id).0,
+            None => NO_DEVICE.into(),
+        }
+    }
+
+    pub fn master(&self, id: MasterId) -> (String, bool) {
         match self.soc.masters.iter().find(|m| m.id == id) {
             Some(info) => (info.name.clone(), info.port.is_coherent()),
             None => (format!("master {}", id.0), false),

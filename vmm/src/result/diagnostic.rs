@@ -2,12 +2,12 @@
 //! Findings grouped for people: a rule broken by the same master in the same roles is one
 //! diagnostic, over however many transfers.
 
-use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind};
+use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, Why};
 use staleline_devices::cpu::SiteId;
 use staleline_devices::dma::MasterId;
 
 use super::frames::Frames;
-use super::{Buffer, Diagnostic, HazardEntry, Party};
+use super::{Buffer, Class, Diagnostic, HazardEntry, Party};
 use crate::symbols::Hex;
 
 /// What is known of DMABUFs.
@@ -38,33 +38,47 @@ impl Buffers<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Unknown,
-    Cpu,
+    Kernel,
+    User,
     Device(MasterId),
 }
 
 fn role(actor: Actor) -> Role {
     match actor {
         Actor::Unknown => Role::Unknown,
-        Actor::Cpu { .. } => Role::Cpu,
+        Actor::Cpu { site } if site.is_user() => Role::User,
+        Actor::Cpu { .. } => Role::Kernel,
         Actor::Device { master, .. } => Role::Device(master),
     }
 }
 
-type Key = (HazardKind, MasterId, Role, Role);
-
-fn key(hazard: &Hazard) -> Key {
-    (
-        hazard.kind,
-        hazard.master,
-        role(hazard.writer),
-        role(hazard.reader),
-    )
+/// Findings that agree in these have one cause as far as people are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    kind: HazardKind,
+    why: Why,
+    master: MasterId,
+    writer: Role,
+    reader: Role,
 }
 
-/// The finding that stands for its group, for each group: the first that manifested, else the
-/// first.
-fn representatives(hazards: &[Hazard]) -> Vec<usize> {
-    let mut groups: Vec<(Key, usize, bool)> = Vec::new();
+fn key(hazard: &Hazard) -> Key {
+    Key {
+        kind: hazard.kind,
+        why: hazard.why.mistake(),
+        master: hazard.master,
+        writer: role(hazard.writer),
+        reader: role(hazard.reader),
+    }
+}
+
+/// The finding that stands for its group, for each group by `key`: the first that manifested, else
+/// the first.
+fn representatives<'a, K: PartialEq>(
+    hazards: &'a [Hazard],
+    key: impl Fn(&'a Hazard) -> K,
+) -> Vec<usize> {
+    let mut groups: Vec<(K, usize, bool)> = Vec::new();
     for (i, hazard) in hazards.iter().enumerate() {
         let key = key(hazard);
         match groups.iter_mut().find(|(k, ..)| *k == key) {
@@ -81,14 +95,20 @@ fn representatives(hazards: &[Hazard]) -> Vec<usize> {
 /// Numbers of the loads and stores that findings shown to people are about, ascending: those by a
 /// CPU, and some by chance.
 pub fn accesses(hazards: &[Hazard]) -> Vec<u64> {
-    let shown = representatives(hazards).into_iter();
+    // Which findings are only about copies of pages is not known yet, but depends on the readers.
+    let shown = representatives(hazards, |h| (key(h), &h.readers)).into_iter();
     let shown = shown.filter_map(|i| hazards.get(i));
     let cpu = |actor| matches!(actor, Actor::Cpu { .. });
     let mut numbers: Vec<u64> = shown
         .flat_map(|h| {
             let party = cpu(h.writer) || cpu(h.reader);
             let cached = h.cached_by != SiteId(0);
-            [(party, h.written_at), (party, h.at), (cached, h.cached_at)]
+            [
+                (party, h.written_at),
+                (party, h.at),
+                (cached, h.cached_at),
+                (cpu(h.merged_by), h.merged_at),
+            ]
         })
         .filter(|(wanted, at)| *wanted && *at > 0)
         .map(|(_, at)| at)
@@ -98,20 +118,22 @@ pub fn accesses(hazards: &[Hazard]) -> Vec<u64> {
     numbers
 }
 
-/// Groups findings in order of first occurrence, and tells each entry its group.
+/// Groups findings in order of first occurrence, and tells each entry its group. Advice and history
+/// are for others to add.
 pub fn group(
     hazards: &[Hazard],
     entries: &mut [HazardEntry],
     buffers: &Buffers<'_>,
-    dropped: bool,
+    class: impl Fn(&Hazard) -> Class,
 ) -> Vec<Diagnostic> {
-    let mut keys: Vec<Key> = Vec::new();
+    let key = |hazard: &Hazard| (key(hazard), class(hazard));
+    let mut keys: Vec<(Key, Class)> = Vec::new();
     let mut groups: Vec<Diagnostic> = Vec::new();
     for (hazard, entry) in hazards.iter().zip(entries.iter_mut()) {
         let key = key(hazard);
         let at = keys.iter().position(|k| *k == key).unwrap_or_else(|| {
             keys.push(key);
-            groups.push(empty(hazard, help(entry, dropped)));
+            groups.push(empty(hazard, key.1));
             keys.len() - 1
         });
         entry.diagnostic = at;
@@ -119,14 +141,19 @@ pub fn group(
             add(group, hazard, buffers);
         }
     }
-    for ((at, group), shown) in groups.iter_mut().enumerate().zip(representatives(hazards)) {
+    for ((at, group), shown) in groups
+        .iter_mut()
+        .enumerate()
+        .zip(representatives(hazards, key))
+    {
         group.shown = shown;
+        group.why = hazards.get(shown).map_or(group.why, |h| h.why);
         group.other_readers = other_readers(at, group.shown, entries);
     }
     groups
 }
 
-fn empty(hazard: &Hazard, help: String) -> Diagnostic {
+fn empty(hazard: &Hazard, class: Class) -> Diagnostic {
     Diagnostic {
         kind: hazard.kind,
         manifested: false,
@@ -140,7 +167,12 @@ fn empty(hazard: &Hazard, help: String) -> Diagnostic {
         buffers: Vec::new(),
         shown: 0,
         other_readers: 0,
-        help,
+        class,
+        why: hazard.why,
+        advice: String::new(),
+        help: String::new(),
+        notes: Vec::new(),
+        history: Vec::new(),
     }
 }
 
@@ -174,77 +206,4 @@ fn other_readers(at: usize, shown: usize, entries: &[HazardEntry]) -> u64 {
     places.dedup();
     let here = entries.get(shown).and_then(place);
     places.iter().filter(|p| Some(**p) != here).count() as u64
-}
-
-/// What is missing, in words.
-pub fn missing(kind: HazardKind) -> &'static str {
-    match kind {
-        HazardKind::MissingClean => "clean (dc cvac/civac) between the write and the transfer",
-        HazardKind::MissingInvalidate => {
-            "invalidate (dc ivac/civac) between the write and the read"
-        }
-        HazardKind::WritebackClobber => {
-            "clean or invalidate (dc cvac/ivac/civac) of these lines before the transfer"
-        }
-        HazardKind::DiscardedWrite => "clean (dc cvac/civac) of these lines before the invalidate",
-        HazardKind::MissingBarrier => "dsb between the maintenance and the start of the transfer",
-        HazardKind::MismatchedAlias => {
-            "clean and invalidate (dc civac) before the non-cacheable view is used"
-        }
-        HazardKind::Ownership => "wait for the end of the transfer before the access",
-    }
-}
-
-fn help(entry: &HazardEntry, dropped: bool) -> String {
-    if dropped {
-        return "one maintenance operation was suppressed on purpose (drop-maintenance); the \
-                kernel may be right"
-            .into();
-    }
-    let device = |p: &Party| matches!(p, Party::Device { .. });
-    let user = |p: &Party| matches!(p, Party::Cpu { place } if !place.kernel);
-    let text = match entry.kind {
-        HazardKind::MissingInvalidate if device(&entry.reader) => {
-            "no CPU took part between the two devices: call dma_buf_end_access() when the first \
-             is done, or issue DMA_BUF_IOCTL_SYNC (SYNC_START) before the second starts"
-        }
-        HazardKind::MissingInvalidate if user(&entry.reader) => {
-            "bracket the read with DMA_BUF_IOCTL_SYNC (SYNC_START | SYNC_READ ... SYNC_END), \
-             after the transfer is done"
-        }
-        HazardKind::MissingInvalidate => {
-            "call dma_sync_*_for_cpu() or dma_unmap_*() after the transfer is done and before \
-             the read"
-        }
-        HazardKind::MissingClean if device(&entry.writer) => {
-            "a snooping device left its data in the cache: call dma_buf_begin_access() before \
-             the transfer that reads it"
-        }
-        HazardKind::MissingClean if user(&entry.writer) => {
-            "bracket the write with DMA_BUF_IOCTL_SYNC (SYNC_START | SYNC_WRITE ... SYNC_END), \
-             before the transfer is queued"
-        }
-        HazardKind::MissingClean => {
-            "call dma_map_*() or dma_sync_*_for_device() after the last write and before the \
-             transfer"
-        }
-        HazardKind::WritebackClobber => {
-            "map the buffer, or sync it for the device, after the last write and before the \
-             transfer; that includes the zeroing of fresh pages"
-        }
-        HazardKind::DiscardedWrite => {
-            "a buffer shares lines with other data, or is synced in the wrong direction: align \
-             it to 64 bytes, or clean before invalidating"
-        }
-        HazardKind::MissingBarrier => {
-            "end the maintenance with a DSB; the DMB in writel() does not wait for it"
-        }
-        HazardKind::MismatchedAlias => {
-            "use one view only, or clean and invalidate when changing from one to the other"
-        }
-        HazardKind::Ownership => {
-            "wait for the completion or the dma_fence of the transfer before the access"
-        }
-    };
-    text.into()
 }

@@ -61,7 +61,9 @@ mod tests {
             missing: String::new(),
             cached_by: None,
             last_maintenance: None,
+            why: Default::default(),
             written_at: 0,
+            told_at: None,
             at,
             diagnostic,
         }
@@ -81,7 +83,12 @@ mod tests {
             buffers: Vec::new(),
             shown,
             other_readers: 0,
+            class: Default::default(),
+            why: Default::default(),
+            advice: String::new(),
             help: String::new(),
+            notes: Vec::new(),
+            history: Vec::new(),
         }
     }
 

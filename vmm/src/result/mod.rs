@@ -4,15 +4,18 @@
 //! host or accesses of the guest's CPU, as named.
 
 mod account;
+pub mod advice;
 pub mod build;
 pub mod diagnostic;
 pub mod ends;
 pub mod frames;
+mod gather;
+pub mod history;
 pub mod listing;
 pub mod verdict;
 
 use serde::{Deserialize, Serialize};
-use staleline_devices::coherency::hazard::HazardKind;
+use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::coherency::report::{CacheCounters, Saturated};
 use staleline_devices::cpu::CacheOp;
 use staleline_devices::dma::Direction;
@@ -25,6 +28,7 @@ use crate::run::console::KtapCase;
 use crate::run::kernel_log::KernelReport;
 use crate::run::spec::EngineKind;
 use crate::symbols::{Hex, Place};
+pub use history::Step;
 
 /// Version of `result.json`; additions do not change it.
 pub const SCHEMA: u32 = 1;
@@ -165,12 +169,25 @@ pub struct HazardEntry {
     pub cached_by: Option<Place>,
     /// The last maintenance on the first line before the finding.
     pub last_maintenance: Option<LastMaintenance>,
+    /// What about the missing operation.
+    #[serde(default)]
+    pub why: Why,
     /// When the data was written, in accesses since power-on, if known.
     pub written_at: u64,
+    /// When the device was told to go, if it was, in accesses since power-on.
+    #[serde(default)]
+    pub told_at: Option<u64>,
     /// When it was found, in accesses since power-on.
     pub at: u64,
     /// Index into `diagnostics`.
     pub diagnostic: usize,
+}
+
+impl RunResult {
+    /// The diagnostics that fail the run.
+    pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics.iter().filter(|d| d.class == Class::Error)
+    }
 }
 
 /// Who made an access.
@@ -260,8 +277,35 @@ pub struct Diagnostic {
     pub shown: usize,
     /// Places in guest code that read or destroyed, other than the one shown.
     pub other_readers: u64,
+    /// How grave it is.
+    #[serde(default)]
+    pub class: Class,
+    /// What about the missing operation.
+    #[serde(default)]
+    pub why: Why,
+    /// The row of the table of advice that fits.
+    #[serde(default)]
+    pub advice: String,
     /// What to do about it.
     pub help: String,
+    /// Facts of the run that the help rests on.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// What happened to the first line of the finding shown, in order; the finding is the last.
+    #[serde(default)]
+    pub history: Vec<Step>,
+}
+
+/// How grave a diagnostic is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// It fails the run.
+    #[default]
+    Error,
+    /// Only routines that copy whole pages have read the bytes: it is told, and does not fail the
+    /// run.
+    StaleCopy,
 }
 
 /// What became of the data.
@@ -424,6 +468,9 @@ pub struct Tracing {
     pub run_hash: Option<String>,
     /// Why it broke off, if it did.
     pub trouble: Option<String>,
+    /// Host time it took.
+    #[serde(default)]
+    pub wall_ms: u64,
 }
 
 /// The guest's part.
@@ -493,3 +540,5 @@ pub struct Machine {
 
 #[cfg(test)]
 mod bounds_tests;
+#[cfg(test)]
+mod facts_tests;

@@ -44,7 +44,7 @@ pub fn judge(
 /// reasons.
 pub fn evidence(result: &RunResult) -> Vec<String> {
     let mut found = Vec::new();
-    for d in &result.diagnostics {
+    for d in result.errors() {
         found.push(format!(
             "{}: {} lines, {} wrong bytes{}",
             d.kind.name(),

@@ -112,6 +112,8 @@ pub fn stale_read(id: u32, manifested: bool) -> Hazard {
             at: 900,
             first_pa: 0x4500_0000,
             lines: 256,
+            barrier: None,
+            barrier_at: 0,
         }),
         why: Why::Absent,
         last_clean: None,
@@ -119,6 +121,11 @@ pub fn stale_read(id: u32, manifested: bool) -> Hazard {
         merged_by: Actor::Unknown,
         merged_at: 0,
         told_at: None,
+        told_by: Default::default(),
+        line_pa: 0x4500_0000,
+        line_bytes: u64::MAX,
+        line_uncleaned: 0,
+        readers: vec![SiteId(4)],
         written_at: 1000 * u64::from(id),
         at: 1000 * u64::from(id) + 700,
     }
@@ -229,7 +236,8 @@ impl Backend for FakeBackend {
         std::fs::write(
             &map,
             "ffff800080010000 T clear_page\nffff800080011000 T dcache_inval_poc\n\
-             ffff800080012000 t system_heap_dma_buf_begin_cpu_access\n",
+             ffff800080012000 t system_heap_dma_buf_begin_cpu_access\n\
+             ffff800080013000 T copy_page\nffff800080014000 t dma_buf_ioctl\n",
         )
         .unwrap();
         Ok(Artifacts {

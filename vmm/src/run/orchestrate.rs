@@ -183,9 +183,11 @@ impl Runner<'_> {
                     same: false,
                     run_hash: None,
                     trouble: Some(infra_only(e)?),
+                    wall_ms: 0,
                 }));
             }
         };
+        let wall_ms = u64::try_from(again.wall.as_millis()).unwrap_or(u64::MAX);
         let hash = again.report.map(|r| r.domain.run_hash);
         let same = hash == Some(run_hash);
         if same {
@@ -195,6 +197,7 @@ impl Runner<'_> {
             same,
             run_hash: hash.map(build::hash_text),
             trouble: hash.is_none().then(|| "it left no report".into()),
+            wall_ms,
         }))
     }
 

@@ -6,6 +6,7 @@
 //! and may be missing: what cannot be told is left out.
 
 mod elf;
+mod fold;
 mod place;
 mod system_map;
 
@@ -21,6 +22,7 @@ use crate::run::backend::{Artifacts, Sites};
 use elf::Elf;
 use system_map::SystemMap;
 
+pub use fold::ChainLine;
 pub use place::{Frame, Place, Stack};
 
 /// A number that is written as `"0x..."`.
@@ -180,14 +182,23 @@ impl Symbols {
         if !is_kernel(va) {
             return self.agent()?.symbol(self.in_agent(va));
         }
+        match self.map() {
+            Some(map) => map.symbol(va),
+            None => self.kernel()?.symbol(va),
+        }
+    }
+
+    fn map(&self) -> Option<&SystemMap> {
         let map = self.map.get_or_init(|| {
             let path = self.sources.system_map.as_deref()?;
             loaded(path, SystemMap::load(path))
         });
-        match map {
-            Some(map) => map.symbol(va),
-            None => self.kernel()?.symbol(va),
-        }
+        map.as_ref()
+    }
+
+    /// Whether the kernel is known to have a function of that name.
+    pub fn kernel_has(&self, function: &str) -> bool {
+        self.map().is_some_and(|map| map.has(function))
     }
 
     fn in_agent(&self, va: u64) -> u64 {

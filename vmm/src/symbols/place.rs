@@ -70,12 +70,12 @@ const ENTRY: [&str; 3] = [
 ];
 
 /// One function in text.
-struct Shown<'a> {
-    function: &'a str,
+pub(super) struct Shown<'a> {
+    pub function: &'a str,
     /// `+0x14`, of the function that was not inlined.
-    offset: &'a str,
-    file: Option<&'a str>,
-    line: Option<u32>,
+    pub offset: &'a str,
+    pub file: Option<&'a str>,
+    pub line: Option<u32>,
 }
 
 impl Shown<'_> {
@@ -128,6 +128,11 @@ impl Place {
     /// The functions that matter to people, of this place and those that led here; an omission is
     /// none.
     fn shown(&self, va: &mut Vec<String>) -> Vec<Option<String>> {
+        shorten(&self.all_shown(va))
+    }
+
+    /// All of them, of which some may be left out.
+    pub(super) fn all_shown<'a>(&'a self, va: &'a mut Vec<String>) -> Vec<Shown<'a>> {
         let callers = self.stack.iter().flat_map(|s| &s.callers);
         let places: Vec<&Place> = std::iter::once(self).chain(callers).collect();
         va.extend(places.iter().map(|place| place.va.to_string()));
@@ -150,7 +155,7 @@ impl Place {
         }
         let inner = all.iter().rposition(|s| !s.is_in(&ENTRY)).unwrap_or(0);
         all.truncate(inner + 1);
-        shorten(&all)
+        all
     }
 }
 
@@ -175,6 +180,21 @@ fn shorten(all: &[Shown<'_>]) -> Vec<Option<String>> {
     shown
 }
 
+impl Place {
+    /// Who was here: `pid 1 (agent)`, if known.
+    pub fn thread(&self) -> Option<String> {
+        let stack = self.stack.as_ref()?;
+        if stack.interrupt {
+            return Some("in an interrupt".into());
+        }
+        match (stack.pid, &stack.task) {
+            (Some(pid), Some(task)) => Some(format!("pid {pid} ({task})")),
+            (Some(pid), None) => Some(format!("pid {pid}")),
+            (None, _) => None,
+        }
+    }
+}
+
 impl fmt::Display for Place {
     /// `clear_page+0x14 (arch/arm64/lib/clear_page.S:24) <- caller, pid 1 (agent)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -185,16 +205,9 @@ impl fmt::Display for Place {
         if !self.kernel {
             write!(f, ", in user space")?;
         }
-        let Some(stack) = &self.stack else {
-            return Ok(());
-        };
-        if stack.interrupt {
-            return write!(f, ", in an interrupt");
-        }
-        match (stack.pid, &stack.task) {
-            (Some(pid), Some(task)) => write!(f, ", pid {pid} ({task})"),
-            (Some(pid), None) => write!(f, ", pid {pid}"),
-            (None, _) => Ok(()),
+        match self.thread() {
+            Some(thread) => write!(f, ", {thread}"),
+            None => Ok(()),
         }
     }
 }

@@ -28,6 +28,11 @@ impl SystemMap {
         SystemMap { symbols }
     }
 
+    /// Whether there is a function of that name.
+    pub fn has(&self, function: &str) -> bool {
+        self.symbols.iter().any(|(_, name)| name == function)
+    }
+
     /// `function+0xoffset`.
     pub fn symbol(&self, va: u64) -> Option<String> {
         let after = self.symbols.partition_point(|(address, _)| *address <= va);

@@ -61,7 +61,7 @@ impl Sanitizer {
             reader: by.who,
             device: s.cold.poc_writer,
             written_at: s.cold.poc_written_at,
-            told_at: Some(by.release.at),
+            told: Some(by.release),
         };
         self.record(s, f);
     }
@@ -82,7 +82,7 @@ impl Sanitizer {
                 reader: by.who,
                 device: by.who,
                 written_at: self.now,
-                told_at: Some(by.release.at),
+                told: Some(by.release),
             };
             self.record(s, f);
         }
@@ -180,7 +180,7 @@ impl Sanitizer {
             reader: by.who,
             device: by.who,
             written_at,
-            told_at: Some(release.at),
+            told: Some(*release),
         };
         self.record(s, f);
     }

@@ -89,7 +89,7 @@ impl Sanitizer {
             reader: m.site,
             device: s.line.writer,
             written_at: s.line.written_at,
-            told_at: None,
+            told: None,
         };
         self.record(s, f);
     }

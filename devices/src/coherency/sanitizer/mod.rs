@@ -24,7 +24,7 @@ use super::images::Images;
 use super::line::{Cold, Line, Lines, Who};
 use super::maintenance::Operations;
 use super::order::Barriers;
-use crate::dma::{Content, Doorbell};
+use crate::dma::{Content, Doorbell, ToldBy};
 
 /// The sanitizer's memory beside the lines themselves.
 #[derive(Debug)]
@@ -81,6 +81,7 @@ impl Sanitizer {
             ordered_at: self.barriers.stores,
             issued: self.ops.issued(),
             completed: self.ops.completed(),
+            by: ToldBy::Doorbell,
         }
     }
 
@@ -90,6 +91,7 @@ impl Sanitizer {
         Doorbell {
             ordered_at: u64::MAX,
             issued: u32::MAX,
+            by: ToldBy::Itself,
             ..self.state()
         }
     }
@@ -162,7 +164,7 @@ impl Sanitizer {
             reader,
             device: writer,
             written_at: s.cold.poc_written_at,
-            told_at: None,
+            told: None,
         };
         self.record(s, f);
     }
@@ -194,7 +196,7 @@ impl Sanitizer {
             reader: toucher,
             device: owner,
             written_at: s.cold.poc_written_at,
-            told_at: None,
+            told: None,
         };
         self.record(s, f);
     }

@@ -50,7 +50,7 @@ impl Sanitizer {
         let (late, incomplete) = self.untimely(s, by, |clean| whole(clean.dirty));
         if s.line.flags & MAYBE_DIRTY != 0 {
             let why = match s.line.uncleaned & !s.line.firmware {
-                0 if s.line.firmware != 0 => Why::PowerOn,
+                0 if left_by_firmware(s) => Why::PowerOn,
                 _ => Why::Absent,
             };
             s.cold.clobber = self.clobber(s, by, HazardKind::WritebackClobber, why);
@@ -105,7 +105,7 @@ impl Sanitizer {
             reader: by.who,
             device: by.who,
             written_at: s.line.written_at,
-            told_at: Some(by.release.at),
+            told: Some(by.release),
         };
         self.record(s, f);
     }
@@ -121,7 +121,7 @@ impl Sanitizer {
             reader: s.line.writer,
             device: by.who,
             written_at: s.line.written_at,
-            told_at: Some(by.release.at),
+            told: Some(by.release),
         };
         self.record(s, f)
     }
@@ -199,7 +199,7 @@ impl Sanitizer {
         let unseen = s.line.uncleaned & bytes;
         let why = match kind {
             HazardKind::MissingBarrier => Why::Incomplete,
-            _ if s.line.uncleaned & !s.line.firmware == 0 && s.line.firmware != 0 => Why::PowerOn,
+            _ if s.line.uncleaned & !s.line.firmware == 0 && left_by_firmware(s) => Why::PowerOn,
             _ => Why::Absent,
         };
         let f = Finding {
@@ -213,8 +213,14 @@ impl Sanitizer {
             reader: site,
             device: Who::default(),
             written_at: s.line.written_at,
-            told_at: None,
+            told: None,
         };
         self.record(s, f);
     }
+}
+
+/// Whether a line that may be dirty is so only by what firmware left in it, though all of that may
+/// have been overwritten past the cache.
+fn left_by_firmware(s: &Subject<'_>) -> bool {
+    s.line.firmware != 0 || s.line.writer == Who::default()
 }

@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! A diagnostic for people, in the manner of a compiler: what is wrong, what is missing and what to
+//! do first; then what the memory is, and the history of the line.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use staleline_devices::coherency::hazard::{HazardKind, Why};
+use staleline_devices::cpu::CacheOp;
+use staleline_devices::dma::{Direction, ToldBy};
+
+use super::layout::{Body, LABEL, Layout, REPLAY};
+use crate::result::advice::{LYING_TREE, mnemonic};
+use crate::result::history::{Event, Step};
+use crate::result::{Buffer, Class, Diagnostic, HazardEntry, Party, TransferRef};
+use crate::symbols::{ChainLine, Place};
+
+pub(super) const ERROR: Style = AnsiColor::Red.on_default().bold();
+const NOTE: Style = AnsiColor::Green.on_default().bold();
+const MARK: Style = AnsiColor::Yellow.on_default().bold();
+pub(super) const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+
+/// Bytes per cache line.
+const LINE: u64 = 64;
+
+pub(super) fn styled(
+    d: &Diagnostic,
+    f: &HazardEntry,
+    buffers: &[Buffer],
+    replay: &str,
+    layout: Layout,
+) -> String {
+    let name = topic(d);
+    let (style, level) = match d.class {
+        Class::Error => (ERROR, "error"),
+        Class::StaleCopy => (NOTE, "note"),
+    };
+    let latent = match (d.manifested, d.class) {
+        (false, Class::Error) => "latent: ",
+        _ => "",
+    };
+    let head = format!("{level}[{name}]");
+    let what = layout.wrapped(&format!("{head}: {latent}{}", headline(d, f)), 0);
+    let rest = what.strip_prefix(&head).unwrap_or(&what);
+    let head = format!("{style}{head}{style:#}{BOLD}{rest}{BOLD:#}\n");
+    let mut body = Body::new(head, layout);
+    // That the tree lies is the answer; the rest follows from it.
+    if d.advice == LYING_TREE {
+        because(&mut body, d);
+    }
+    body.line("missing", &f.missing);
+    body.line("help", &d.help);
+    if d.advice != LYING_TREE {
+        because(&mut body, d);
+    }
+    body.line("buffer", extent(d, buffers));
+    history(&mut body, d);
+    body.line("more", format!("`staleline explain {name}` tells more"));
+    body.line(REPLAY, replay);
+    body.text
+}
+
+fn because(body: &mut Body, d: &Diagnostic) {
+    for note in &d.notes {
+        body.line("because", note);
+    }
+}
+
+/// What `explain` knows it by.
+fn topic(d: &Diagnostic) -> &'static str {
+    match d.class {
+        Class::Error => d.kind.name(),
+        Class::StaleCopy => crate::explain::STALE_COPY,
+    }
+}
+
+fn headline(d: &Diagnostic, f: &HazardEntry) -> String {
+    let lines = count(d.lines, "cache line");
+    let transfers = match d.findings {
+        0 | 1 => String::new(),
+        n => format!(", in {n} transfers"),
+    };
+    let (writer, reader) = (who(&f.writer), who(&f.reader));
+    let what = match (d.kind, d.why) {
+        _ if d.class == Class::StaleCopy => {
+            format!("the kernel copied {lines} that {writer} had written and nobody has asked for")
+        }
+        (HazardKind::WritebackClobber, Why::StaleStore) => {
+            format!("{reader} read {lines} of {writer} that a store into a stale copy threatens")
+        }
+        (_, Why::StaleStore) => {
+            format!("{reader} read {lines} of {writer} over which a stale copy was written")
+        }
+        (HazardKind::MissingClean, Why::PowerOn) => {
+            format!("{reader} read {lines} that nobody has cleaned since power-on")
+        }
+        (HazardKind::MissingClean, _) => {
+            format!(
+                "{reader} read {lines} that {writer} had written and nobody had cleaned in time"
+            )
+        }
+        (HazardKind::MissingInvalidate, _) => {
+            format!("{reader} read {lines} that {writer} had written")
+        }
+        (HazardKind::WritebackClobber, Why::PowerOn) => {
+            format!(
+                "{} wrote {lines} that nobody has cleaned since power-on",
+                f.master
+            )
+        }
+        (HazardKind::WritebackClobber, _) => format!(
+            "{} wrote {lines} that still had uncleaned data in the cache",
+            f.master
+        ),
+        (HazardKind::DiscardedWrite, _) => {
+            format!("an invalidate threw away {lines} that {writer} had written")
+        }
+        (HazardKind::MissingBarrier, Why::Unordered) => format!(
+            "{reader} may have accessed {lines} before {writer} wrote them: nothing orders the two"
+        ),
+        (HazardKind::MissingBarrier, _) => format!(
+            "{} was started before maintenance of {lines} had completed",
+            f.master
+        ),
+        (HazardKind::MismatchedAlias, _) => {
+            format!("cacheable and non-cacheable views of {lines} disagree")
+        }
+        (HazardKind::Ownership, _) => format!(
+            "{reader} touched {lines} while a transfer of {} was in flight",
+            f.master
+        ),
+    };
+    what + &transfers
+}
+
+pub(super) fn who(party: &Party) -> String {
+    match party {
+        Party::Unknown => "somebody unknown".into(),
+        Party::Cpu { place } if place.kernel => "the kernel".into(),
+        Party::Cpu { .. } => "user space".into(),
+        Party::Device { master, snoops, .. } => {
+            let how = if *snoops { "snooping" } else { "non-snooping" };
+            format!("{master} ({how})")
+        }
+    }
+}
+
+fn extent(d: &Diagnostic, buffers: &[Buffer]) -> String {
+    let mut text = String::new();
+    if let Some(first) = buffers.first() {
+        let list: Vec<String> = buffers.iter().map(|b| b.index.to_string()).collect();
+        let (plural, each, order) = match buffers {
+            [one] => ("", "", format!("allocated {}", ordinal(one.index))),
+            _ => ("s", " each", "by order of allocation".into()),
+        };
+        let attached = match &first.attached[..] {
+            [] => String::new(),
+            some => format!(", attached to {}", some.join(" and ")),
+        };
+        // Without extents, it was the order of its frames that told.
+        let used = match first.extents[..] {
+            [] => ", known by order of use",
+            _ => "",
+        };
+        text = format!(
+            "DMABUF{plural} {} ({}, {} bytes{each}, {order}{attached}{used})\n",
+            list.join(", "),
+            first.exporter,
+            first.bytes
+        );
+    }
+    let _ = writeln!(text, "pa {}..{}", d.first_pa, d.end_pa);
+    let _ = if d.manifested {
+        write!(
+            text,
+            "manifested: {} of {} lines ({LINE} bytes each), {} wrong",
+            d.manifested_lines,
+            d.lines,
+            count(d.wrong_bytes, "byte")
+        )
+    } else {
+        write!(
+            text,
+            "latent: no byte was wrong this time; what the cache held made up for it"
+        )
+    };
+    text
+}
+
+/// `first` for 0.
+fn ordinal(index: u32) -> String {
+    match index {
+        0 => "first".into(),
+        1 => "second".into(),
+        2 => "third".into(),
+        n => format!("as number {}", u64::from(n) + 1),
+    }
+}
+
+fn history(body: &mut Body, d: &Diagnostic) {
+    if d.history.is_empty() {
+        return;
+    }
+    body.line(
+        "history",
+        "of the first line (@: CPU accesses since power-on, >: driver)",
+    );
+    let last = d.history.len();
+    for (n, step) in d.history.iter().enumerate() {
+        let others = match (n + 1 == last, d.other_readers) {
+            (false, _) | (_, 0) => String::new(),
+            (_, 1) => ", and at 1 other place".into(),
+            (_, n) => format!(", and at {n} other places"),
+        };
+        let text = format!("@{} {}{others}", step.at, told(step));
+        step_line(body, n + 1, &text);
+        if let Party::Cpu { place } = &step.who {
+            chain(body, place);
+        }
+    }
+}
+
+/// Where the text of a step starts, and its chain.
+const STEP: usize = 7;
+const FRAME: usize = 9;
+
+fn step_line(body: &mut Body, number: usize, text: &str) {
+    let text = body.layout.wrapped(text, STEP);
+    let text = text.replace('\n', &format!("\n{:STEP$}", ""));
+    let _ = writeln!(body.text, "  {LABEL}{number:>3}.{LABEL:#} {text}");
+}
+
+fn chain(body: &mut Body, place: &Place) {
+    for line in place.chain() {
+        let _ = match line {
+            ChainLine::Folded { count: n, of } => {
+                writeln!(
+                    body.text,
+                    "{:FRAME$}{DIM}... {} of {of}{DIM:#}",
+                    "",
+                    count(n as u64, "frame")
+                )
+            }
+            ChainLine::Function {
+                name,
+                place,
+                driver,
+            } => {
+                let mark = match driver {
+                    true => format!("{:width$}{MARK}>{MARK:#} ", "", width = FRAME - 2),
+                    false => format!("{:FRAME$}", ""),
+                };
+                let place = place.unwrap_or_default();
+                let whole = FRAME + name.len() + 2 + place.len();
+                let gap = match (place.is_empty(), whole <= body.layout.width()) {
+                    (true, _) => String::new(),
+                    (false, true) => "  ".into(),
+                    (false, false) => format!("\n{:width$}", "", width = FRAME + 2),
+                };
+                writeln!(body.text, "{mark}{name}{gap}{DIM}{place}{DIM:#}")
+            }
+        };
+    }
+}
+
+/// A step in words.
+fn told(step: &Step) -> String {
+    let who = whom(&step.who);
+    match &step.what {
+        Event::PowerOn => "power-on: firmware may have left the line dirty in the cache".into(),
+        Event::Stored => format!("written through the cache by {who}"),
+        Event::Written => format!("written in memory by {who}"),
+        Event::Cached => format!("brought into the cache by {who}"),
+        Event::Maintained {
+            op,
+            number,
+            first_pa,
+            lines,
+            barrier,
+            suppressed,
+        } => {
+            let what = match suppressed {
+                true => format!("suppressed on purpose: {}", op_name(*op)),
+                false => done(*op).to_owned(),
+            };
+            let then = match barrier {
+                Some(barrier) => format!(", then {}", mnemonic(*barrier)),
+                None if *suppressed => String::new(),
+                None => ", with no barrier since".into(),
+            };
+            format!(
+                "{what} by {who}: operation @{number} on {} from {first_pa} on{then}",
+                count(*lines, "line")
+            )
+        }
+        Event::Told { by } => {
+            let by = match by {
+                ToldBy::Doorbell => "by a register write",
+                ToldBy::Word => "by a word in memory",
+                ToldBy::Itself => "by nobody",
+            };
+            format!("{} told to go {by}", device(&step.who))
+        }
+        Event::Opened => format!("{} began", transfer(&step.who)),
+        Event::Closed => match &step.who {
+            Party::Device {
+                master,
+                transfer: Some(t),
+                ..
+            } => format!("transfer #{}{} of {master} was over", t.id, frame(t)),
+            _ => "a transfer was over".into(),
+        },
+        Event::StoredStale => format!("stored into the stale copy by {who}"),
+        Event::Read => format!("read by {who}"),
+        Event::WrittenOver => {
+            format!("written in memory, below uncleaned data in the cache, by {who}")
+        }
+        Event::Discarded => format!("invalidated, and the write with it, by {who}"),
+        Event::ReadPast => format!("accessed past the cache by {who}"),
+        Event::Touched => format!("touched by {who}"),
+    }
+}
+
+fn whom(party: &Party) -> String {
+    match party {
+        Party::Unknown => "somebody unknown".into(),
+        Party::Cpu { place } => match place.thread() {
+            Some(thread) => format!("{}, {thread}", who(party)),
+            None => who(party),
+        },
+        Party::Device { transfer, .. } => match transfer {
+            Some(t) => format!("{}, transfer #{}{}", who(party), t.id, frame(t)),
+            None => format!("{}, descriptors or events", who(party)),
+        },
+    }
+}
+
+fn frame(t: &TransferRef) -> String {
+    t.frame.map(|f| format!(" (frame {f})")).unwrap_or_default()
+}
+
+fn device(party: &Party) -> &str {
+    match party {
+        Party::Device { master, .. } => master,
+        _ => "the device",
+    }
+}
+
+fn transfer(party: &Party) -> String {
+    let Party::Device {
+        master,
+        transfer: Some(t),
+        ..
+    } = party
+    else {
+        return "a transfer".into();
+    };
+    let way = match t.direction {
+        Direction::FromMemory => "from",
+        Direction::ToMemory => "to",
+    };
+    let descriptor = match t.descriptor.0 {
+        0 => String::new(),
+        _ => format!(", descriptor at {}", t.descriptor),
+    };
+    format!(
+        "transfer #{}{} of {master} ({} bytes {way} {}, channel {}{descriptor})",
+        t.id,
+        frame(t),
+        t.len,
+        t.pa,
+        t.channel
+    )
+}
+
+pub(super) fn op_name(op: CacheOp) -> &'static str {
+    match op {
+        CacheOp::Clean => "clean",
+        CacheOp::Invalidate => "invalidate",
+        CacheOp::CleanInvalidate => "clean+invalidate",
+    }
+}
+
+fn done(op: CacheOp) -> &'static str {
+    match op {
+        CacheOp::Clean => "cleaned",
+        CacheOp::Invalidate => "invalidated",
+        CacheOp::CleanInvalidate => "cleaned and invalidated",
+    }
+}
+
+pub(super) fn count(n: u64, what: &str) -> String {
+    match n {
+        1 => format!("1 {what}"),
+        _ => format!("{n} {what}s"),
+    }
+}

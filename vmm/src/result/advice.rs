@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What is missing and what to do, decided from facts of the run: a table whose first row that fits
+//! gives the advice.
+
+mod barriers;
+mod facts;
+mod rows;
+mod texts;
+
+pub use barriers::mnemonic;
+pub use facts::{Facts, Lie, Phase, Role, SharedLine, Sync};
+pub use rows::LYING_TREE;
+pub use texts::missing;
+
+/// What to tell about a finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advice {
+    /// Name of the row that gave it.
+    pub row: &'static str,
+    /// What to do.
+    pub help: String,
+    /// The facts it rests on, a sentence each; the most important first.
+    pub notes: Vec<String>,
+}
+
+/// The advice for a finding.
+pub fn of(facts: &Facts) -> Advice {
+    for (row, decide) in rows::TABLE {
+        if let Some((help, notes)) = decide(facts) {
+            return Advice { row, help, notes };
+        }
+    }
+    Advice {
+        row: "kind",
+        help: texts::help(facts).into(),
+        notes: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

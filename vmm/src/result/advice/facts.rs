@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Facts about a finding that advice can depend on.
+
+use staleline_devices::coherency::hazard::{HazardKind, Why};
+use staleline_devices::cpu::{Barrier, CacheOp};
+use staleline_devices::dma::{Port, ToldBy};
+
+/// Who plays a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Nobody known.
+    Unknown,
+    /// Kernel code.
+    Kernel,
+    /// Code of a process.
+    User,
+    /// A device that snoops, or does not.
+    Device {
+        /// Whether its port snoops.
+        snoops: bool,
+    },
+}
+
+impl Role {
+    /// Whether it is a device.
+    pub fn is_device(self) -> bool {
+        matches!(self, Role::Device { .. })
+    }
+}
+
+/// The device tree says other than what is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lie {
+    /// The device.
+    pub master: String,
+    /// Its port.
+    pub port: Port,
+    /// The device tree says `dma-coherent`.
+    pub claims_coherent: bool,
+}
+
+/// A part of a line is the buffer's, and other bytes are somebody else's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedLine {
+    /// The line.
+    pub line: u64,
+    /// First byte of the transfer that covers part of it.
+    pub pa: u64,
+    /// Its bytes.
+    pub len: u64,
+}
+
+/// Which of the calls on a DMABUF asked for maintenance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// `DMA_BUF_IOCTL_SYNC`, by user space.
+    Ioctl,
+    /// `dma_buf_begin_cpu_access()` or `dma_buf_end_cpu_access()`, by the kernel.
+    CpuAccess,
+    /// `dma_buf_begin_access()`.
+    BeginAccess,
+    /// `dma_buf_end_access()`.
+    EndAccess,
+}
+
+impl Phase {
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Ioctl => "DMA_BUF_IOCTL_SYNC",
+            Phase::CpuAccess => "dma_buf_begin/end_cpu_access()",
+            Phase::BeginAccess => "dma_buf_begin_access()",
+            Phase::EndAccess => "dma_buf_end_access()",
+        }
+    }
+}
+
+/// Maintenance that such a call did on the buffer: adjacent operations as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sync {
+    /// The call.
+    pub phase: Phase,
+    /// What was done.
+    pub op: CacheOp,
+    /// How it came there, innermost first.
+    pub chain: String,
+    /// First line and one past the last line, as addresses.
+    pub lines: (u64, u64),
+    /// The line of the finding is among them.
+    pub covers: bool,
+    /// In accesses since power-on.
+    pub at: u64,
+}
+
+/// All of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The rule.
+    pub kind: HazardKind,
+    /// What about the missing operation.
+    pub why: Why,
+    /// A maintenance operation was suppressed on purpose.
+    pub suppressed: bool,
+    /// Who wrote.
+    pub writer: Role,
+    /// Who read or destroyed.
+    pub reader: Role,
+    /// Name of the device concerned.
+    pub master: String,
+    /// A device concerned of which the device tree says other than what is.
+    pub lie: Option<Lie>,
+    /// Only code that copies whole pages has read it.
+    pub copied_only: bool,
+    /// The kernel cleared or copied the page for somebody else: by this function.
+    pub fresh_page: Option<String>,
+    /// The finding is about a DMABUF, of this exporter.
+    pub dmabuf: Option<String>,
+    /// The line is only in part the buffer's, and the bytes in question are not.
+    pub shared: Option<SharedLine>,
+    /// Calls on the DMABUF that did maintenance between the write and the finding.
+    pub syncs: Vec<Sync>,
+    /// `dma_buf_begin_access()` or `dma_buf_end_access()` did some before the transfer.
+    pub began: Option<Sync>,
+    /// What told the device to go.
+    pub told_by: ToldBy,
+    /// The first barrier after the maintenance and before the device was told to go.
+    pub barrier: Option<Barrier>,
+    /// The store that went into a stale copy.
+    pub merged_by: Option<String>,
+    /// The kernel under test has `dma_buf_begin_access()` and `dma_buf_end_access()`.
+    pub has_access_calls: bool,
+}

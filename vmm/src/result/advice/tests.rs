@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+use staleline_devices::coherency::hazard::{HazardKind, Why};
+use staleline_devices::cpu::{Barrier, BarrierAccess, BarrierKind, BarrierScope, CacheOp};
+use staleline_devices::dma::{Port, ToldBy};
+
+use super::*;
+
+const SNOOPS: Role = Role::Device { snoops: true };
+const DOES_NOT: Role = Role::Device { snoops: false };
+
+/// User space reads what a device wrote into a DMABUF, with nothing in between.
+fn plain() -> Facts {
+    Facts {
+        kind: HazardKind::MissingInvalidate,
+        why: Why::Absent,
+        suppressed: false,
+        writer: DOES_NOT,
+        reader: Role::User,
+        master: "dmac".into(),
+        lie: None,
+        copied_only: false,
+        fresh_page: None,
+        dmabuf: Some("system".into()),
+        shared: None,
+        syncs: Vec::new(),
+        began: None,
+        told_by: ToldBy::Doorbell,
+        barrier: None,
+        merged_by: None,
+        has_access_calls: false,
+    }
+}
+
+/// User space writes, the device reads.
+fn unclean() -> Facts {
+    Facts {
+        kind: HazardKind::MissingClean,
+        writer: Role::User,
+        reader: DOES_NOT,
+        ..plain()
+    }
+}
+
+fn sync(phase: Phase, op: CacheOp, covers: bool) -> Sync {
+    Sync {
+        phase,
+        op,
+        chain: "heap_begin <- dma_buf_ioctl".into(),
+        lines: (0x1000, 0x2000),
+        covers,
+        at: 7,
+    }
+}
+
+/// Tells the row, and looks for words in what it says.
+#[track_caller]
+fn row(facts: &Facts, words: &[&str]) -> &'static str {
+    let advice = of(facts);
+    let all = format!("{} {}", advice.notes.join(" "), advice.help);
+    for word in words {
+        assert!(all.contains(word), "{word}: {all}");
+    }
+    advice.row
+}
+
+#[test]
+fn without_special_facts_rule_and_roles_decide() {
+    assert_eq!(row(&plain(), &["SYNC_START | SYNC_READ"]), "kind");
+    assert_eq!(row(&unclean(), &["SYNC_START | SYNC_WRITE"]), "kind");
+    for kind in HazardKind::ALL {
+        let facts = Facts { kind, ..plain() };
+        assert!(!of(&facts).help.is_empty());
+    }
+}
+
+#[test]
+fn only_calls_that_the_kernel_has_are_advised() {
+    for kind in [HazardKind::MissingInvalidate, HazardKind::MissingClean] {
+        for (writer, reader) in [(DOES_NOT, SNOOPS), (SNOOPS, DOES_NOT)] {
+            let mut facts = Facts {
+                kind,
+                writer,
+                reader,
+                ..plain()
+            };
+            assert_eq!(row(&facts, &["no call for importers"]), "kind");
+            assert!(!of(&facts).help.contains("_access()"));
+            facts.has_access_calls = true;
+            assert_eq!(row(&facts, &["_access()"]), "kind");
+        }
+    }
+}
+
+#[test]
+fn a_suppressed_operation_explains_everything() {
+    let facts = Facts {
+        suppressed: true,
+        why: Why::PowerOn,
+        lie: Some(lie(Port::Hp, true)),
+        ..plain()
+    };
+    assert_eq!(row(&facts, &["suppressed on purpose"]), "suppressed");
+}
+
+fn lie(port: Port, claims_coherent: bool) -> Lie {
+    Lie {
+        master: "dmac".into(),
+        port,
+        claims_coherent,
+    }
+}
+
+#[test]
+fn a_tree_that_lies_is_told_where_it_is_the_cause() {
+    let of = |kind, port, claims| {
+        of(&Facts {
+            kind,
+            lie: Some(lie(port, claims)),
+            ..plain()
+        })
+    };
+    use HazardKind::*;
+    for kind in [MissingClean, MissingInvalidate, WritebackClobber] {
+        let claimed = of(kind, Port::Hp, true);
+        assert_eq!(claimed.row, "lying-tree");
+        assert_eq!(
+            claimed.notes,
+            ["the device tree says that dmac is dma-coherent, its port (hp) does not snoop"]
+        );
+        assert_ne!(of(kind, Port::Hpc, false).row, "lying-tree");
+    }
+    assert!(of(MissingClean, Port::HpcWrite, true).notes[0].ends_with("snoops its writes only"));
+    let denied = of(MismatchedAlias, Port::Hpc, false);
+    assert_eq!(denied.row, "lying-tree");
+    assert!(denied.help.starts_with("add dma-coherent"));
+    assert_ne!(of(Ownership, Port::Hp, true).row, "lying-tree");
+}
+
+#[test]
+fn a_sync_that_did_too_little_is_named() {
+    let with = |syncs: &[Sync]| Facts {
+        syncs: syncs.to_vec(),
+        ..plain()
+    };
+    let part = with(&[sync(Phase::Ioctl, CacheOp::Invalidate, false)]);
+    let said = [
+        "DMA_BUF_IOCTL_SYNC was called, by heap_begin <- dma_buf_ioctl",
+        "covered 0x1000..0x2000 only",
+        "hook is incomplete",
+    ];
+    assert_eq!(row(&part, &said), "sync-incomplete");
+    let cleaned = with(&[sync(Phase::EndAccess, CacheOp::Clean, true)]);
+    let said = ["dma_buf_end_access()", "only cleaned the line", "direction"];
+    assert_eq!(row(&cleaned, &said), "sync-incomplete");
+    // A clean of other lines says nothing about a missing invalidate.
+    let nothing = with(&[sync(Phase::Ioctl, CacheOp::Clean, false)]);
+    assert_eq!(row(&nothing, &[]), "kind");
+    let invalidated = Facts {
+        syncs: vec![sync(Phase::Ioctl, CacheOp::Invalidate, true)],
+        ..unclean()
+    };
+    assert_eq!(row(&invalidated, &["had to be cleaned"]), "sync-incomplete");
+}
+
+#[test]
+fn half_of_begin_and_end_access_is_told() {
+    let mut facts = Facts {
+        began: Some(sync(Phase::BeginAccess, CacheOp::Clean, true)),
+        reader: SNOOPS,
+        has_access_calls: true,
+        ..plain()
+    };
+    let said = ["dma_buf_begin_access() did maintenance", "DMA_TO_DEVICE"];
+    assert_eq!(row(&facts, &said), "half-a-pair");
+    facts.syncs = vec![sync(Phase::EndAccess, CacheOp::CleanInvalidate, false)];
+    assert_eq!(row(&facts, &["covered"]), "sync-incomplete");
+}
+
+#[test]
+fn an_access_begun_before_the_other_device_wrote_is_told() {
+    let facts = Facts {
+        began: Some(sync(Phase::BeginAccess, CacheOp::Clean, true)),
+        writer: SNOOPS,
+        has_access_calls: true,
+        ..unclean()
+    };
+    let said = ["came before the other device wrote", "fences"];
+    assert_eq!(row(&facts, &said), "begun-too-early");
+}
+
+#[test]
+fn kernel_code_that_touches_a_dmabuf_is_sent_to_its_exporter() {
+    let mut facts = Facts {
+        reader: Role::Kernel,
+        ..plain()
+    };
+    let said = [
+        "dma_buf_begin_cpu_access(dmabuf, DMA_FROM_DEVICE)",
+        "system",
+    ];
+    assert_eq!(row(&facts, &said), "importer-cpu");
+    facts.dmabuf = None;
+    assert_eq!(row(&facts, &["dma_sync_*_for_cpu()"]), "kind");
+    let writes = Facts {
+        writer: Role::Kernel,
+        ..unclean()
+    };
+    assert_eq!(row(&writes, &["DMA_TO_DEVICE"]), "importer-cpu");
+    let zeroed = Facts {
+        fresh_page: Some("clear_page()".into()),
+        ..writes
+    };
+    let said = ["clear_page() put into fresh pages", "map_dma_buf"];
+    assert_eq!(row(&zeroed, &said), "fresh-page");
+    let thrown_away = Facts {
+        kind: HazardKind::DiscardedWrite,
+        ..zeroed
+    };
+    let said = ["thrown away", "before anything invalidates"];
+    assert_eq!(row(&thrown_away, &said), "fresh-page");
+}
+
+#[test]
+fn a_shared_line_wants_a_line_of_its_own() {
+    let facts = Facts {
+        kind: HazardKind::DiscardedWrite,
+        shared: Some(SharedLine {
+            line: 0x1000,
+            pa: 0x1008,
+            len: 16,
+        }),
+        ..plain()
+    };
+    let said = [
+        "ARCH_DMA_MINALIGN",
+        "kmalloc()",
+        "__dma_from_device_group_begin()",
+        "0x1008..0x1018",
+    ];
+    assert_eq!(row(&facts, &said), "shared-line");
+}
+
+#[test]
+fn stores_out_of_order_are_told_by_what_told_the_device() {
+    let facts = |told_by| Facts {
+        kind: HazardKind::MissingBarrier,
+        why: Why::Unordered,
+        told_by,
+        ..unclean()
+    };
+    let said = ["writel(), not writel_relaxed()", "register write"];
+    assert_eq!(row(&facts(ToldBy::Doorbell), &said), "unordered");
+    let said = ["dma_wmb()", "hands the descriptor over"];
+    assert_eq!(row(&facts(ToldBy::Word), &said), "unordered");
+    let loads = Facts {
+        writer: DOES_NOT,
+        reader: Role::Kernel,
+        ..facts(ToldBy::Itself)
+    };
+    assert_eq!(row(&loads, &["dma_rmb()"]), "unordered");
+}
+
+#[test]
+fn the_barrier_that_would_not_do_is_named() {
+    let with = |access, scope| Facts {
+        kind: HazardKind::MissingBarrier,
+        why: Why::Incomplete,
+        barrier: Some(Barrier {
+            kind: BarrierKind::Dsb,
+            access,
+            scope,
+        }),
+        ..unclean()
+    };
+    let said = ["dsb ishst came after", "does not order cache maintenance"];
+    let weak = with(BarrierAccess::Store, BarrierScope::Inner);
+    assert_eq!(row(&weak, &said), "incomplete");
+    let said = ["dsb ish came after", "does not reach devices"];
+    let near = with(BarrierAccess::Full, BarrierScope::Inner);
+    assert_eq!(row(&near, &said), "incomplete");
+    let none = Facts {
+        barrier: None,
+        ..weak
+    };
+    assert_eq!(row(&none, &["no barrier"]), "incomplete");
+    assert_eq!(mnemonic(Barrier::DSB_SY), "dsb sy");
+    let dmb = Barrier {
+        kind: BarrierKind::Dmb,
+        access: BarrierAccess::Load,
+        scope: BarrierScope::System,
+    };
+    assert_eq!(mnemonic(dmb), "dmb ld");
+}
+
+#[test]
+fn each_reason_has_its_own_text() {
+    let why = |why| Facts { why, ..plain() };
+    assert_eq!(row(&why(Why::Early), &["in flight"]), "early");
+    assert_eq!(
+        row(&why(Why::PowerOn), &["arch_dma_prep_coherent()"]),
+        "power-on"
+    );
+    let stale = Facts {
+        merged_by: Some("fill()".into()),
+        ..why(Why::StaleStore)
+    };
+    assert_eq!(
+        row(&stale, &["by fill()", "before the first store"]),
+        "stale-store"
+    );
+    let late = Facts {
+        why: Why::Late,
+        ..unclean()
+    };
+    assert_eq!(row(&late, &["came after the register write"]), "late");
+    let copied = Facts {
+        copied_only: true,
+        reader: Role::Kernel,
+        ..plain()
+    };
+    assert_eq!(row(&copied, &["copied a whole page"]), "stale-copy");
+}
+
+#[test]
+fn what_is_missing_is_told_for_each_rule_and_reason() {
+    use HazardKind::*;
+    assert!(missing(MissingClean, Why::Late, false).contains("told to go"));
+    assert!(missing(MissingInvalidate, Why::Early, true).contains("in flight"));
+    assert!(missing(MissingBarrier, Why::Unordered, false).contains("barrier for stores"));
+    assert!(missing(MissingBarrier, Why::Unordered, true).contains("barrier for loads"));
+    assert!(missing(WritebackClobber, Why::StaleStore, true).starts_with("invalidate"));
+    for kind in HazardKind::ALL {
+        assert!(!missing(kind, Why::Absent, false).is_empty());
+    }
+}

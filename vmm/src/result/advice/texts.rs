@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What is missing, and what to do if nothing special is known.
+
+use staleline_devices::coherency::hazard::{HazardKind, Why};
+
+use super::{Facts, Role};
+
+/// What is missing, in words.
+///
+/// `by_device`: a device wrote the data.
+pub fn missing(kind: HazardKind, why: Why, by_device: bool) -> &'static str {
+    match (kind, why) {
+        (HazardKind::MissingClean, Why::Late) => {
+            "clean (dc cvac/civac) between the write and the moment the device was told to go: it \
+             came after that"
+        }
+        (HazardKind::MissingClean, Why::PowerOn) | (HazardKind::WritebackClobber, Why::PowerOn) => {
+            "clean or clean and invalidate (dc cvac/civac) since power-on"
+        }
+        (HazardKind::MissingClean, _) => "clean (dc cvac/civac) between the write and the transfer",
+        (HazardKind::MissingInvalidate, Why::Late) => {
+            "invalidate (dc ivac/civac) between the write and the moment the reader was told to go: \
+             it came after that"
+        }
+        (HazardKind::MissingInvalidate, Why::Early) => {
+            "invalidate (dc ivac/civac) after the transfer was over: it came while it was in flight"
+        }
+        (_, Why::StaleStore) => {
+            "invalidate (dc ivac/civac) between the transfer and the store into these lines"
+        }
+        (HazardKind::MissingInvalidate, _) => {
+            "invalidate (dc ivac/civac) between the write and the read"
+        }
+        (HazardKind::WritebackClobber, Why::Late) => {
+            "clean or invalidate (dc cvac/ivac/civac) of these lines before the device was told to \
+             go: it came after that"
+        }
+        (HazardKind::WritebackClobber, _) => {
+            "clean or invalidate (dc cvac/ivac/civac) of these lines before the transfer"
+        }
+        (HazardKind::DiscardedWrite, _) => {
+            "clean (dc cvac/civac) of these lines before the invalidate"
+        }
+        (HazardKind::MissingBarrier, Why::Unordered) if by_device => {
+            "barrier for loads (dmb oshld or stronger) between the load that told of the data and the \
+             load of the data"
+        }
+        (HazardKind::MissingBarrier, Why::Unordered) => {
+            "barrier for stores (dmb oshst or stronger) between the store and what told the device \
+             to go"
+        }
+        (HazardKind::MissingBarrier, _) => {
+            "dsb for all accesses that reaches the device (dsb osh or dsb sy), between the \
+             maintenance and the start of the transfer"
+        }
+        (HazardKind::MismatchedAlias, Why::PowerOn) => {
+            "clean and invalidate (dc civac) of what was in the cache at power-on, before the \
+             non-cacheable view is used"
+        }
+        (HazardKind::MismatchedAlias, _) => {
+            "clean and invalidate (dc civac) between the uses of the two views"
+        }
+        (HazardKind::Ownership, _) => "wait for the end of the transfer before the access",
+    }
+}
+
+/// What to do, by the rule and the roles alone.
+pub fn help(f: &Facts) -> &'static str {
+    match f.kind {
+        HazardKind::MissingInvalidate if f.reader.is_device() => between_devices(f),
+        HazardKind::MissingInvalidate if f.reader == Role::User => {
+            "bracket the read with DMA_BUF_IOCTL_SYNC (SYNC_START | SYNC_READ ... SYNC_END), \
+             after the transfer is done"
+        }
+        HazardKind::MissingInvalidate => {
+            "call dma_sync_*_for_cpu() or dma_unmap_*() after the transfer is done and before \
+             the read"
+        }
+        HazardKind::MissingClean if f.writer.is_device() && f.has_access_calls => {
+            "a snooping device left its data in the cache: call dma_buf_begin_access() before \
+             the transfer that reads it"
+        }
+        HazardKind::MissingClean if f.writer.is_device() => {
+            "a snooping device left its data in the cache: issue DMA_BUF_IOCTL_SYNC (SYNC_START | \
+             SYNC_RW, SYNC_END) before the transfer that reads it; this kernel has no call for \
+             importers"
+        }
+        HazardKind::MissingClean if f.writer == Role::User => {
+            "bracket the write with DMA_BUF_IOCTL_SYNC (SYNC_START | SYNC_WRITE ... SYNC_END), \
+             before the transfer is queued"
+        }
+        HazardKind::MissingClean => {
+            "call dma_map_*() or dma_sync_*_for_device() after the last write and before the \
+             transfer"
+        }
+        HazardKind::WritebackClobber => {
+            "map the buffer, or sync it for the device, after the last write and before the \
+             transfer; that includes the zeroing of fresh pages"
+        }
+        HazardKind::DiscardedWrite => {
+            "a buffer shares lines with other data, or is synced in the wrong direction: align \
+             it to 64 bytes, or clean before invalidating"
+        }
+        HazardKind::MissingBarrier => {
+            "end the maintenance with a DSB; the DMB in writel() does not wait for it"
+        }
+        HazardKind::MismatchedAlias => {
+            "use one view only, or clean and invalidate when changing from one to the other"
+        }
+        HazardKind::Ownership => {
+            "wait for the completion or the dma_fence of the transfer before the access"
+        }
+    }
+}
+
+fn between_devices(f: &Facts) -> &'static str {
+    if f.has_access_calls {
+        "no CPU took part between the two devices: call dma_buf_end_access() when the first is \
+         done, or issue DMA_BUF_IOCTL_SYNC (SYNC_START) before the second starts"
+    } else {
+        "no CPU took part between the two devices: issue DMA_BUF_IOCTL_SYNC (SYNC_START | \
+         SYNC_READ) when the first is done and before the second starts; this kernel has no call \
+         for importers"
+    }
+}

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Facts about a finding, from what the run left behind.
+
+use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
+use staleline_devices::coherency::report::TransferRecord;
+use staleline_devices::dma::{MasterId, ToldBy};
+
+use super::account::DMA_API;
+use super::advice::{Facts, Lie, Phase, Role, SharedLine, Sync};
+use super::build::Lookup;
+use super::{Buffer, Class, Party};
+
+/// Routines that copy whole pages, as the kernel does to move or share them.
+const COPIES: [&str; 6] = [
+    "__pi_copy_page",
+    "copy_highpage",
+    "copy_mc_highpage",
+    "copy_mc_user_highpage",
+    "copy_page",
+    "copy_user_highpage",
+];
+
+/// Routines that fill fresh pages.
+const CLEARS: [&str; 7] = [
+    "__memset",
+    "__pi_clear_page",
+    "__pi_memset",
+    "clear_highpage",
+    "clear_page",
+    "memset",
+    "clear_user_highpage",
+];
+
+/// Operations that are looked at for one finding, the last ones.
+const OPERATIONS: usize = 4096;
+
+/// Bytes per line.
+const LINE: u64 = 64;
+
+/// Names without offset.
+fn bare(name: &str) -> &str {
+    name.split('+').next().unwrap_or(name)
+}
+
+impl Lookup<'_> {
+    /// Whether the finding is no driver's mistake.
+    pub(super) fn class(&self, h: &Hazard) -> Class {
+        if self.copied_only(h) {
+            Class::StaleCopy
+        } else {
+            Class::Error
+        }
+    }
+
+    fn copied_only(&self, h: &Hazard) -> bool {
+        let copies = |site| {
+            let name = self.guest.symbols.name(site);
+            name.is_some_and(|name| COPIES.contains(&bare(&name)))
+        };
+        h.kind == HazardKind::MissingInvalidate
+            && !h.readers.is_empty()
+            && h.readers.len() < MAX_READERS
+            && matches!(h.writer, Actor::Device { .. })
+            && h.readers.iter().all(|site| copies(*site))
+    }
+
+    /// All that advice can depend on. `buffers`: the DMABUFs that the finding is about.
+    pub(super) fn facts(&self, h: &Hazard, buffers: &[&Buffer], suppressed: bool) -> Facts {
+        let (writer, reader) = (self.party(h.writer, h), self.party(h.reader, h));
+        let told = h.told_at.unwrap_or(h.at);
+        let last = h.last_maintenance.or(h.last_clean);
+        let has = |function| self.guest.symbols.kernel_has(function);
+        Facts {
+            kind: h.kind,
+            why: h.why,
+            suppressed,
+            writer: role(&writer),
+            reader: role(&reader),
+            master: self.master_of(h),
+            lie: self.lie(h),
+            copied_only: self.copied_only(h),
+            fresh_page: self.fresh_page(h),
+            dmabuf: buffers.first().map(|b| b.exporter.clone()),
+            shared: self.shared(h),
+            syncs: self.syncs(h, buffers),
+            began: self.began(h, buffers),
+            told_by: match h.told_at {
+                Some(_) => h.told_by,
+                None => ToldBy::Itself,
+            },
+            barrier: last
+                .filter(|c| c.barrier_at <= told)
+                .and_then(|c| c.barrier),
+            merged_by: match h.merged_by {
+                Actor::Cpu { .. } => Some(self.named(h.merged_by, h.merged_at, h)),
+                Actor::Device { master, .. } => Some(self.master(master).0),
+                Actor::Unknown => None,
+            },
+            has_access_calls: has("dma_buf_begin_access") && has("dma_buf_end_access"),
+        }
+    }
+
+    /// The place of an access in a few words.
+    fn named(&self, actor: Actor, at: u64, h: &Hazard) -> String {
+        match self.party_at(actor, h, &[at]) {
+            Party::Cpu { place } => place.function(),
+            Party::Device { master, .. } => master,
+            Party::Unknown => "somebody unknown".into(),
+        }
+    }
+
+    fn lie(&self, h: &Hazard) -> Option<Lie> {
+        let device = |actor| match actor {
+            Actor::Device { master, .. } => Some(master),
+            _ => None,
+        };
+        let concerned = [device(h.reader), device(h.writer)].into_iter().flatten();
+        let info = |id: MasterId| self.soc.masters.iter().find(|m| m.id == id);
+        let liar = concerned.filter_map(info).find(|m| m.lies())?;
+        Some(Lie {
+            master: liar.name.clone(),
+            port: liar.port,
+            claims_coherent: liar.claims_coherent,
+        })
+    }
+
+    fn fresh_page(&self, h: &Hazard) -> Option<String> {
+        let stored = match h.kind {
+            HazardKind::WritebackClobber if h.why != Why::StaleStore => h.reader,
+            HazardKind::MissingClean | HazardKind::DiscardedWrite => h.writer,
+            _ => return None,
+        };
+        let Actor::Cpu { site } = stored else {
+            return None;
+        };
+        let name = self.guest.symbols.name(site)?;
+        let name = bare(&name);
+        CLEARS.contains(&name).then(|| format!("{name}()"))
+    }
+
+    /// A finding of more lines than the ends of a buffer is about more than them.
+    fn shared(&self, h: &Hazard) -> Option<SharedLine> {
+        const ENDS: u64 = 2;
+        let foreign = match h.kind {
+            HazardKind::DiscardedWrite => h.line_bytes,
+            HazardKind::WritebackClobber => h.line_uncleaned,
+            _ if h.why == Why::StaleStore => h.line_uncleaned,
+            _ => return None,
+        };
+        let transfers = self.soc.domain.transfers.iter();
+        let on_line = |t: &&TransferRecord| t.opened_at <= h.at && owned(t, h.line_pa) != 0;
+        let transfer = transfers.rev().find(on_line)?;
+        let owned = owned(transfer, h.line_pa);
+        let only_others = foreign != 0 && foreign & owned == 0 && owned != u64::MAX;
+        (only_others && h.lines <= ENDS).then_some(SharedLine {
+            line: h.line_pa,
+            pa: transfer.transfer.pa,
+            len: transfer.transfer.len,
+        })
+    }
+
+    /// Maintenance that calls on the finding's DMABUF did between the write and the finding.
+    fn syncs(&self, h: &Hazard, buffers: &[&Buffer]) -> Vec<Sync> {
+        let until = h.told_at.unwrap_or(h.at);
+        self.calls(h, buffers, h.written_at, until)
+    }
+
+    /// What `dma_buf_begin_access()` did to the line before the transfer that wrote it, if a device
+    /// did.
+    fn began(&self, h: &Hazard, buffers: &[&Buffer]) -> Option<Sync> {
+        let opened = self.transfer_of(h.writer)?.opened_at;
+        let until = match h.kind {
+            HazardKind::MissingClean => h.written_at,
+            _ => opened,
+        };
+        let calls = self.calls(h, buffers, 0, until);
+        let mut begins = calls.into_iter().rev();
+        begins.find(|s| s.phase == Phase::BeginAccess && s.covers)
+    }
+
+    fn transfer_of(&self, actor: Actor) -> Option<&TransferRecord> {
+        let Actor::Device { transfer, .. } = actor else {
+            return None;
+        };
+        let index = usize::try_from(transfer.0.checked_sub(1)?).ok()?;
+        self.soc.domain.transfers.get(index)
+    }
+
+    fn calls(&self, h: &Hazard, buffers: &[&Buffer], from: u64, until: u64) -> Vec<Sync> {
+        let extents = buffers.iter().flat_map(|b| &b.extents);
+        let mut memory: Vec<(u64, u64)> = extents
+            .map(|(pa, len)| (pa.0, pa.0.saturating_add(*len)))
+            .collect();
+        memory.push((h.first_pa, h.end_pa));
+        let all = &self.soc.domain.maintenance.operations;
+        // They are in order.
+        let end = all.partition_point(|o| o.at <= until);
+        let start = all.partition_point(|o| o.at < from);
+        let start = start.max(end.saturating_sub(OPERATIONS));
+        let mut found: Vec<Sync> = Vec::new();
+        for op in all.get(start..end).unwrap_or_default() {
+            let first = op.first_pa;
+            let last = first.saturating_add(op.lines.saturating_mul(LINE));
+            let ours = memory.iter().any(|(s, e)| first < *e && *s < last);
+            if !ours || op.dropped {
+                continue;
+            }
+            let names = self.guest.callers(op.site, op.chain);
+            let Some(phase) = phase(&names) else {
+                continue;
+            };
+            let covers = (first..last).contains(&h.line_pa);
+            match found.last_mut() {
+                Some(s) if s.phase == phase && s.op == op.op && s.lines.1 == first => {
+                    s.lines.1 = last;
+                    s.covers |= covers;
+                }
+                _ => found.push(Sync {
+                    phase,
+                    op: op.op,
+                    chain: called(&names),
+                    lines: (first, last),
+                    covers,
+                    at: op.at,
+                }),
+            }
+        }
+        found
+    }
+}
+
+/// Which call on a DMABUF a chain goes through.
+fn phase(names: &[String]) -> Option<Phase> {
+    let through = |function: &str| names.iter().any(|n| bare(n) == function);
+    if through("dma_buf_ioctl") {
+        return Some(Phase::Ioctl);
+    }
+    if through("dma_buf_end_access") {
+        return Some(Phase::EndAccess);
+    }
+    if through("dma_buf_begin_access") {
+        return Some(Phase::BeginAccess);
+    }
+    let cpu = through("dma_buf_begin_cpu_access") || through("dma_buf_end_cpu_access");
+    cpu.then_some(Phase::CpuAccess)
+}
+
+/// The functions between the DMA API and the way into the kernel.
+fn called(names: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let api = |name: &str| DMA_API.iter().any(|start| name.starts_with(start));
+    let names = names.iter().map(|n| bare(n)).skip_while(|n| api(n));
+    let names = names.take_while(|n| !n.starts_with("__arm64_sys_"));
+    let shown: Vec<&str> = names.take(SHOWN).collect();
+    shown.join(" <- ")
+}
+
+fn role(party: &Party) -> Role {
+    match party {
+        Party::Unknown => Role::Unknown,
+        Party::Cpu { place } if place.kernel => Role::Kernel,
+        Party::Cpu { .. } => Role::User,
+        Party::Device { snoops, .. } => Role::Device { snoops: *snoops },
+    }
+}
+
+/// Which bytes of a line a transfer covers.
+fn owned(t: &TransferRecord, line: u64) -> u64 {
+    let (start, end) = (t.transfer.pa, t.transfer.pa.saturating_add(t.transfer.len));
+    let (from, to) = (start.max(line), end.min(line.saturating_add(LINE)));
+    match to.checked_sub(from) {
+        Some(len @ 1..=LINE) => (u64::MAX >> (LINE - len)) << (from - line),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_reason_of_a_call_is_found() {
+        let names = |chain: &[&str]| {
+            chain
+                .iter()
+                .map(|n| format!("{n}+0x10"))
+                .collect::<Vec<_>>()
+        };
+        let ioctl = names(&[
+            "arch_sync_dma_for_cpu",
+            "dma_direct_sync_sg_for_cpu",
+            "system_heap_dma_buf_begin_cpu_access",
+            "dma_buf_begin_cpu_access",
+            "dma_buf_ioctl",
+            "__arm64_sys_ioctl",
+        ]);
+        assert_eq!(phase(&ioctl), Some(Phase::Ioctl));
+        assert_eq!(phase(&ioctl[..4]), Some(Phase::CpuAccess));
+        assert_eq!(phase(&ioctl[..3]), None);
+        assert_eq!(
+            called(&ioctl[..4]),
+            "system_heap_dma_buf_begin_cpu_access <- dma_buf_begin_cpu_access"
+        );
+    }
+}

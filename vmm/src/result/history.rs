@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What happened to the line of a finding, in order.
+
+use serde::{Deserialize, Serialize};
+use staleline_devices::coherency::hazard::{self, Actor, Hazard, HazardKind, Why};
+use staleline_devices::cpu::{Barrier, CacheOp, SiteId};
+use staleline_devices::dma::ToldBy;
+
+use super::Party;
+use super::build::Lookup;
+use crate::symbols::Hex;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// When, in accesses since power-on.
+    pub at: u64,
+    /// What.
+    #[serde(flatten)]
+    pub what: Event,
+    /// Who did it, and where.
+    pub who: Party,
+}
+
+/// What can happen to a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum Event {
+    /// The machine was switched on; the line may have been dirty then.
+    PowerOn,
+    /// Written through the cache.
+    Stored,
+    /// Written in memory, past the cache.
+    Written,
+    /// Brought into the cache, or written there.
+    Cached,
+    /// A maintenance operation that the line was part of.
+    Maintained {
+        /// What it did.
+        op: CacheOp,
+        /// Its number since power-on.
+        number: u32,
+        /// Its first line.
+        first_pa: Hex,
+        /// Its lines.
+        lines: u64,
+        /// The first barrier after it, if one was seen.
+        barrier: Option<Barrier>,
+        /// It was suppressed on purpose.
+        suppressed: bool,
+    },
+    /// A device was told to go.
+    Told {
+        /// By what.
+        by: ToldBy,
+    },
+    /// A transfer of a device was opened.
+    Opened,
+    /// It was closed.
+    Closed,
+    /// Stored into a copy that was out of date.
+    StoredStale,
+    /// The finding: read.
+    Read,
+    /// The finding: written in memory while the cache may hold uncleaned data.
+    WrittenOver,
+    /// The finding: invalidated, and with it uncleaned data.
+    Discarded,
+    /// The finding: accessed past the cache.
+    ReadPast,
+    /// The finding: touched while a transfer was in flight.
+    Touched,
+}
+
+impl Event {
+    /// Order of events at the same time: maintenance comes after the access it is timed by, devices
+    /// after the CPU.
+    fn rank(&self) -> u8 {
+        match self {
+            Event::PowerOn => 0,
+            Event::Stored => 1,
+            Event::Cached => 2,
+            Event::Maintained { .. } => 3,
+            Event::Told { .. } => 4,
+            Event::Opened => 5,
+            Event::Written => 6,
+            Event::Closed => 7,
+            Event::StoredStale => 8,
+            Event::Read
+            | Event::WrittenOver
+            | Event::Discarded
+            | Event::ReadPast
+            | Event::Touched => 9,
+        }
+    }
+}
+
+/// Suppressed operations told, at most.
+const SUPPRESSED: usize = 2;
+
+/// How the finding came about: what the writer did, and what the finding itself is.
+struct Shape {
+    written: Option<(Event, Actor)>,
+    found: (Event, Actor),
+}
+
+impl Shape {
+    fn of(h: &Hazard) -> Self {
+        let device = |actor| matches!(actor, Actor::Device { .. });
+        let stored = Some((Event::Stored, h.writer));
+        let written = Some((Event::Written, h.writer));
+        match h.kind {
+            HazardKind::MissingClean => Shape {
+                written: stored,
+                found: (Event::Read, h.reader),
+            },
+            HazardKind::MissingInvalidate => Shape {
+                written,
+                found: (Event::Read, h.reader),
+            },
+            _ if h.why == Why::StaleStore => Shape {
+                written,
+                found: (Event::Read, h.reader),
+            },
+            HazardKind::DiscardedWrite => Shape {
+                written: stored,
+                found: (Event::Discarded, h.reader),
+            },
+            HazardKind::Ownership => Shape {
+                written: None,
+                found: (Event::Touched, h.reader),
+            },
+            // The device writes over what `reader` had stored.
+            HazardKind::WritebackClobber => Shape {
+                written: Some((Event::Stored, h.reader)),
+                found: (Event::WrittenOver, h.writer),
+            },
+            HazardKind::MissingBarrier if device(h.writer) && h.writer == h.reader => Shape {
+                written: None,
+                found: (Event::Stored, h.writer),
+            },
+            HazardKind::MissingBarrier if device(h.writer) && h.why == Why::Unordered => Shape {
+                written,
+                found: (Event::Read, h.reader),
+            },
+            HazardKind::MissingBarrier if device(h.writer) && !device(h.reader) => Shape {
+                written: Some((Event::Stored, h.reader)),
+                found: (Event::WrittenOver, h.writer),
+            },
+            HazardKind::MissingBarrier if device(h.reader) => Shape {
+                written: stored,
+                found: (Event::Read, h.reader),
+            },
+            HazardKind::MissingBarrier => Shape {
+                written: stored,
+                found: (Event::ReadPast, h.reader),
+            },
+            // Either what was stored past the cache is read through it, or the other way round.
+            HazardKind::MismatchedAlias
+                if device(h.reader) || (h.line_uncleaned == 0 && h.why != Why::PowerOn) =>
+            {
+                Shape {
+                    written,
+                    found: (Event::Read, h.reader),
+                }
+            }
+            HazardKind::MismatchedAlias => Shape {
+                written: stored,
+                found: (Event::ReadPast, h.reader),
+            },
+        }
+    }
+}
+
+/// The history of the finding's first line.
+pub(super) fn of(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Step> {
+    let shape = Shape::of(h);
+    let mut steps = Vec::new();
+    let mut add = |at: u64, what: Event, who: Party| steps.push(Step { at, what, who });
+    if h.why == Why::PowerOn {
+        add(0, Event::PowerOn, Party::Unknown);
+    }
+    let mut told_place = None;
+    if let Some((what, actor)) = shape.written
+        && actor != Actor::Unknown
+    {
+        told_place = stored_at(&what, actor, h.written_at);
+        add(h.written_at, what, lookup.party(actor, h));
+    }
+    let cached = (h.cached_by, h.cached_at);
+    let by_finding = matches!(shape.found.1, Actor::Cpu { site } if cached == (site, h.at));
+    let by_merge = matches!(h.merged_by, Actor::Cpu { site } if cached == (site, h.merged_at));
+    if h.cached_by != SiteId(0) && told_place != Some(cached) && !by_finding && !by_merge {
+        let who = Actor::Cpu { site: h.cached_by };
+        add(
+            h.cached_at,
+            Event::Cached,
+            lookup.party_at(who, h, &[h.cached_at]),
+        );
+    }
+    for op in operations(lookup, h) {
+        let who = lookup.maintenance_party(&op.last);
+        let what = Event::Maintained {
+            op: op.last.op,
+            number: op.last.operation,
+            first_pa: Hex(op.last.first_pa),
+            lines: op.last.lines,
+            barrier: op.last.barrier.filter(|_| op.last.barrier_at <= h.at),
+            suppressed: op.suppressed,
+        };
+        add(op.last.at, what, who);
+    }
+    for actor in [h.writer, h.reader] {
+        let party = lookup.party(actor, h);
+        let Party::Device {
+            transfer: Some(transfer),
+            snoops: false,
+            ..
+        } = &party
+        else {
+            continue;
+        };
+        let (opened, closed) = (transfer.opened_at, transfer.closed_at);
+        add(opened, Event::Opened, party.clone());
+        if let Some(closed) = closed {
+            add(closed, Event::Closed, party);
+        }
+    }
+    if let Some(at) = h.told_at.filter(|_| h.told_by != ToldBy::Itself) {
+        let device = [h.reader, h.writer].into_iter();
+        let device = device.clone().find(|a| matches!(a, Actor::Device { .. }));
+        let who = lookup.party(device.unwrap_or(Actor::Unknown), h);
+        add(at, Event::Told { by: h.told_by }, who);
+    }
+    if h.why == Why::StaleStore && h.merged_by != Actor::Unknown {
+        let who = lookup.party_at(h.merged_by, h, &[h.merged_at]);
+        add(h.merged_at, Event::StoredStale, who);
+    }
+    // What came at the very moment of a device's access, as the end of its transfer, came after it.
+    let ends = |s: &Step| s.what == Event::Closed && s.at == h.at && is_device(shape.found.1);
+    steps.retain(|s| s.at <= h.at && !ends(s));
+    steps.sort_by_key(|s| (s.at, s.what.rank()));
+    let (what, actor) = shape.found.clone();
+    steps.push(Step {
+        at: h.at,
+        what,
+        who: lookup.party(actor, h),
+    });
+    steps
+}
+
+fn is_device(actor: Actor) -> bool {
+    matches!(actor, Actor::Device { .. })
+}
+
+/// The place and time of a store through the cache.
+fn stored_at(what: &Event, actor: Actor, at: u64) -> Option<(SiteId, u64)> {
+    match actor {
+        Actor::Cpu { site } if *what == Event::Stored => Some((site, at)),
+        _ => None,
+    }
+}
+
+struct Operation {
+    last: hazard::LastMaintenance,
+    suppressed: bool,
+}
+
+/// The last operations on the line, and those on it that were suppressed.
+fn operations(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Operation> {
+    let known = [h.last_clean, h.last_invalidate, h.last_maintenance];
+    let mut all: Vec<Operation> = Vec::new();
+    for last in known.into_iter().flatten() {
+        // The invalidate that the finding is about is its last step.
+        let found = h.kind == HazardKind::DiscardedWrite && last.at == h.at;
+        if !found && all.iter().all(|o| o.last.operation != last.operation) {
+            all.push(Operation {
+                last,
+                suppressed: false,
+            });
+        }
+    }
+    let suppressed = lookup.soc.domain.maintenance.operations.iter();
+    let suppressed = suppressed.filter(|o| o.dropped && o.at <= h.at && o.at >= h.written_at);
+    let hit = suppressed.filter(|o| {
+        (o.first_pa..o.first_pa.saturating_add(o.lines.saturating_mul(64))).contains(&h.line_pa)
+    });
+    all.extend(hit.take(SUPPRESSED).map(|o| Operation {
+        last: hazard::LastMaintenance {
+            op: o.op,
+            site: o.site,
+            chain: o.chain,
+            operation: o.number,
+            at: o.at,
+            first_pa: o.first_pa,
+            lines: o.lines,
+            barrier: None,
+            barrier_at: 0,
+        },
+        suppressed: true,
+    }));
+    all
+}
