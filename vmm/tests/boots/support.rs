@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use staleline::result::{RunResult, Verdict};
+use staleline::result::{MaintenanceOp, RunResult, Verdict};
 use staleline::run::wiring::Production;
 use staleline_devices::coherency::hazard::HazardKind;
 use tempfile::TempDir;
@@ -191,6 +191,13 @@ pub fn clean(result: &RunResult) {
     );
     assert!(result.guest.warnings.is_empty(), "{of}");
     assert!(result.guest.reports.is_empty(), "{of}");
+}
+
+/// Maintenance on DMA memory that somebody asked for. The boot code's own, before it turns the MMU on
+/// and the caches with it, is needed on every board: its stores go past the cache. It has no callers.
+pub fn asked_for(result: &RunResult) -> Vec<&MaintenanceOp> {
+    let operations = result.maintenance.operations.iter();
+    operations.filter(|o| !o.caller.is_empty()).collect()
 }
 
 /// The kinds of hazards found, each once, in the order of the sanitizer's list.

@@ -81,11 +81,14 @@ fn two_at_a_time_a_denied_port_is_found_between_devices() {
     side_by_side(&all, |(scenario, kernel)| {
         let result = go(scenario, kernel, case, &[DENIED]).ends(1, Verdict::Fail);
         reads_rings_through_the_cache(&result);
-        assert_eq!(
-            kinds_of(&result),
-            [HazardKind::MismatchedAlias],
-            "{scenario} {kernel}"
-        );
+        // The unpatched kernel has a bug of its own there.
+        let stale = (*scenario, *kernel) == ("iio-to-usb", BASE);
+        let own = stale.then_some(HazardKind::MissingInvalidate);
+        let due: Vec<_> = own
+            .into_iter()
+            .chain([HazardKind::MismatchedAlias])
+            .collect();
+        assert_eq!(kinds_of(&result), due, "{scenario} {kernel}");
     });
 }
 
