@@ -61,7 +61,8 @@ fn busy() -> FakeBackend {
         let operations = (1..=OPERATIONS).map(|n| {
             let mut op = one;
             op.number = u32::try_from(2 * n).unwrap();
-            (op.dma_lines, op.needed_lines, op.at) = (1, n % 2, 10 * n);
+            (op.lines, op.dma_lines) = (1, 1);
+            (op.needed_lines, op.at) = (n % 2, 10 * n);
             op.dropped = attempt.drop_operation == Some(op.number);
             op
         });
