@@ -98,12 +98,12 @@ pub struct MaintenanceOp {
 }
 
 impl MaintenanceOp {
-    /// Whether it was on memory that masters, or accesses past the cache, have touched.
+    /// Whether it was on memory that masters have touched.
     pub fn touched_dma(&self) -> bool {
-        self.touched_lines() > 0
+        self.dma_lines > 0
     }
 
-    /// Lines that they have touched. A needed one was, if only past the cache.
+    /// Lines that masters have touched, or accesses past the cache to which it mattered.
     pub fn touched_lines(&self) -> u64 {
         self.dma_lines.max(self.needed_lines)
     }

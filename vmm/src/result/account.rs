@@ -72,7 +72,8 @@ pub(super) fn of(report: &MaintenanceReport, guest: &GuestCode<'_>, limit: usize
             .entry((op.site, op.chain))
             .or_insert_with(|| Asked::of(guest, op.site, op.chain));
         let touched = op.touched_lines();
-        if touched == 0 && !place.api {
+        let on_dma_memory = op.touched_dma() || op.dropped;
+        if !on_dma_memory && !place.api {
             continue;
         }
         let untouched = op.lines.saturating_sub(touched);
@@ -93,7 +94,7 @@ pub(super) fn of(report: &MaintenanceReport, guest: &GuestCode<'_>, limit: usize
             entry.needed += op.needed_lines;
             entry.untouched += untouched;
         }
-        let (list, total) = if touched > 0 {
+        let (list, total) = if on_dma_memory {
             (&mut account.operations, &mut account.operations_total)
         } else {
             (&mut account.elsewhere, &mut account.elsewhere_total)
