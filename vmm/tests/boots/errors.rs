@@ -189,7 +189,9 @@ fn a_transfer_that_was_refused_is_not_judged() {
 /// A copy of the base kernel's `Image` alone, changed, and what a run of it says.
 fn run_changed(change: impl FnOnce(&mut Vec<u8>)) -> support::Run {
     support::need_kernel("base");
-    let kernels = staleline::run::wiring::Production::default().kernels().unwrap();
+    let kernels = staleline::run::wiring::Production::default()
+        .kernels()
+        .unwrap();
     let base = kernels.into_iter().find(|k| k.name == "base").unwrap();
     let mut bytes = std::fs::read(base.image.unwrap()).unwrap();
     change(&mut bytes);
@@ -229,7 +231,9 @@ fn the_hash_is_of_the_image_that_booted() {
 #[test]
 fn a_cached_kernel_that_is_not_what_was_built_is_not_booted() {
     support::need_kernel("base");
-    let kernels = staleline::run::wiring::Production::default().kernels().unwrap();
+    let kernels = staleline::run::wiring::Production::default()
+        .kernels()
+        .unwrap();
     let base = kernels.into_iter().find(|k| k.name == "base").unwrap();
     let from = base.image.unwrap().parent().unwrap().to_owned();
     let cache = from.ancestors().nth(2).unwrap();

@@ -30,6 +30,10 @@ impl Sanitizer {
             s.cold.cleans.add(m.operation, 0, dirty, completed);
         } else {
             let completed = self.ops.completed();
+            s.cold.cleans.again(m.operation);
+            if let Some(words) = s.cold.words.as_deref_mut() {
+                words.cleaned(s.line.uncleaned, m.operation, completed);
+            }
             s.cold
                 .cleans
                 .add(m.operation, s.line.uncleaned, dirty, completed);
@@ -68,6 +72,14 @@ impl Sanitizer {
             s.cold.discard_op = m.operation;
         }
         s.cold.saved_invalidate = saved | s.line.unseen & !stays;
+        if s.line.unseen & !stays != 0 {
+            // What is not complete yet will be with this one.
+            let open = s.cold.settling_op > self.ops.completed();
+            let before = if open { s.cold.settling } else { 0 };
+            s.cold.settling = before | s.line.unseen & !stays;
+            s.cold.settling_op = m.operation;
+        }
+        s.cold.invalidated_at = self.now;
         s.line.unseen = stays;
         // What firmware left is nobody's data.
         let discarded = s.line.uncleaned & !s.line.firmware;

@@ -6,6 +6,7 @@ use super::super::cleans::{Timing, timing};
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
 use super::super::line::{DMA, MAYBE_DIRTY, Who};
+use super::coherent::unless_alias;
 use super::{ByMaster, Sanitizer, Subject};
 
 impl Sanitizer {
@@ -72,6 +73,10 @@ impl Sanitizer {
     ) -> (u64, u64) {
         let mut found = (0, 0);
         for clean in s.cold.cleans.iter_mut() {
+            // The clean that brought the word to the PoC brought its line with it.
+            if by.handover != 0 && clean.op == by.release.issued {
+                continue;
+            }
             match timing(clean.op, &by.release) {
                 Timing::InTime => {}
                 Timing::Incomplete => found.1 |= wanted(clean),
@@ -124,7 +129,8 @@ impl Sanitizer {
     fn lost_to_poc(&mut self, s: &mut Subject<'_>, bytes: u64, reader: Who) {
         let lost = s.cold.lost & bytes;
         if lost != 0 {
-            let (kind, wrong) = (HazardKind::WritebackClobber, s.cold.destroyed);
+            let kind = unless_alias(s, HazardKind::WritebackClobber);
+            let wrong = s.cold.destroyed;
             self.record_unread(s, kind, Why::StaleStore, lost, wrong, reader);
         }
         self.saved_from_loss(s, bytes);
@@ -134,6 +140,7 @@ impl Sanitizer {
         s.line.unseen |= bytes;
         s.line.fresh &= !bytes;
         s.cold.saved_invalidate &= !bytes;
+        s.cold.settling &= !bytes;
         s.cold.spoiled = None;
         s.cold.alias_fresh &= !bytes;
         s.cold.poc_writer = writer;
