@@ -30,6 +30,7 @@ fn domain(policy: Policy) -> Domain {
         ports: vec![Port::Hpc, Port::Hp],
         drop_operation: None,
         power_on: PowerOn::Dirty,
+        occurrences: false,
     };
     let ram = MmapRegion::new(RAM as usize).expect("memory for the bench");
     Domain::new(&config, ram).expect("a domain")

@@ -65,6 +65,7 @@ impl Machine {
             ports: vec![Port::Hpc, Port::Hp],
             drop_operation: None,
             power_on: PowerOn::Dirty,
+            occurrences: false,
         };
         Machine {
             domain: Domain::new(&config, MmapRegion::new(RAM).expect("memory")).expect("a domain"),

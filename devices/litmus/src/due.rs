@@ -16,7 +16,7 @@
 use std::fmt;
 
 use crate::explore::{Answer, Gone};
-use crate::order::Order;
+use crate::order::{Order, Parts};
 use crate::program::{Granules, Observer, Program, View};
 use crate::repair::{self, Budget, Repair};
 use crate::symptom::Symptom;
@@ -90,16 +90,15 @@ pub struct Finding {
 /// All findings due, in the order of events; `answer` is the explorer's on `program`.
 pub fn findings(program: &Program, answer: &Answer) -> Vec<Finding> {
     let symptoms = Symptom::all(answer);
-    let order = Order::of(program);
+    let parts = Parts::of(program);
     let mut budget = Budget::default();
     let mut all: Vec<Finding> = Vec::new();
     for symptom in &symptoms {
         let repair = repair::smallest(program, symptom, &symptoms, &mut budget);
+        let lines = symptom.bytes(program).lines();
+        let order = parts.on(lines.fold(0, |all, line| all | 1 << line));
         let kind = kind(program, &order, symptom, repair.as_ref());
-        let bytes = match *symptom {
-            Symptom::Ambiguous { bytes, .. } | Symptom::Lost { bytes, .. } => bytes,
-            Symptom::Stuck { poll } => program.events[poll].bytes(),
-        };
+        let bytes = symptom.bytes(program);
         let at = symptom.at();
         match all.iter_mut().find(|f| f.kind == kind && f.at == at) {
             Some(f) => f.bytes = f.bytes.or(bytes),

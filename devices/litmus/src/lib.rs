@@ -7,17 +7,17 @@
 //! an operation takes effect. [`symptom`] reads off what is wrong, [`repair`] which operation makes
 //! it vanish, and [`due`] what finding is due. [`builtin`] is the corpus, [`verdict`] compares.
 //!
-//! Nothing here knows the sanitizer: it is what the sanitizer is compared with.
+//! Nothing here knows the sanitizer: it is what the sanitizer is compared with, within [`bounds`].
 
 #![forbid(unsafe_code)]
 
+pub mod bounds;
 pub mod builtin;
 pub mod case;
 pub mod due;
 pub mod event;
 pub mod explore;
 pub mod generate;
-pub mod judge;
 pub mod order;
 pub mod program;
 pub mod repair;

@@ -15,14 +15,117 @@
 //!   loads against loads and stores; a DSB of either kind holds back all that follows,
 //! - from a wait for a device to all that follows.
 //!
+//! An access that spans lines is a part on each, and the parts are ordered one by one.
+//!
 //! A barrier whose domain leaves an observer out gives no order between two events that both
 //! concern it: `dmb ish` between a store and a doorbell is nothing to a master. (Where a CPU
 //! within the domain watches both events too, its order is lost as well: the result may then be
 //! wider than the architecture's.)
 
-use crate::program::{Barrier, Does, Event, Observer, Op, Orders, Program, Scope};
+use crate::program::{
+    Barrier, Does, Event, Granules, MAX_EVENTS, MAX_LINES, Observer, Op, Orders, Program, Scope,
+};
 
-/// The order: for each event, the set (bit = index) of those that come before it.
+/// Parts that come before a part: bit = index.
+type Set = [u64; WORDS];
+
+/// Enough for each event of a repaired program on each line.
+const WORDS: usize = ((MAX_EVENTS + 8) * MAX_LINES).div_ceil(64);
+
+fn add(set: &mut Set, others: &Set) {
+    for (word, more) in set.iter_mut().zip(others) {
+        *word |= more;
+    }
+}
+
+/// The order of all parts of all events.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    events: usize,
+    /// Of each part, the event and the line; none: the event is not wide.
+    of: Vec<(usize, Option<u8>)>,
+    before: Vec<Set>,
+    local: Vec<Set>,
+}
+
+impl Parts {
+    /// Of a program.
+    pub fn of(program: &Program) -> Self {
+        let mut of = Vec::new();
+        let mut parts = Vec::new();
+        for (event, e) in program.events.iter().enumerate() {
+            match &e.op {
+                Op::Access { does, view, bytes } if bytes.lines().count() > 1 => {
+                    for line in bytes.lines() {
+                        of.push((event, Some(line)));
+                        let bytes = bytes.and(Granules::line(line));
+                        let (does, view) = (*does, *view);
+                        let op = Op::Access { does, view, bytes };
+                        parts.push(Event { by: e.by, op });
+                    }
+                }
+                _ => {
+                    of.push((event, None));
+                    parts.push(e.clone());
+                }
+            }
+        }
+        // More than there is room for are not written, and not made by repairs.
+        of.truncate(64 * WORDS);
+        parts.truncate(64 * WORDS);
+        let (before, local) = close(program, &of, &parts);
+        Parts {
+            events: program.events.len(),
+            of,
+            before,
+            local,
+        }
+    }
+
+    /// What these lines (bit = number) feel of it.
+    pub fn on(&self, lines: u8) -> Order {
+        let here = |part: usize| self.of[part].1.is_none_or(|line| lines >> line & 1 != 0);
+        let events = |set: &Set| {
+            let parts = (0..self.of.len()).filter(|p| set[p / 64] >> (p % 64) & 1 != 0);
+            let parts = parts.filter(|p| here(*p));
+            parts.fold(0_u32, |all, p| all | 1 << self.of[p].0)
+        };
+        let mut order = Order {
+            before: vec![0; self.events],
+            local: vec![0; self.events],
+        };
+        for (part, (event, _)) in self.of.iter().enumerate().filter(|(p, _)| here(*p)) {
+            order.before[*event] |= events(&self.before[part]);
+            order.local[*event] |= events(&self.local[part]);
+        }
+        order
+    }
+}
+
+/// What comes before each part, and what comes before it for itself only.
+fn close(program: &Program, of: &[(usize, Option<u8>)], parts: &[Event]) -> (Vec<Set>, Vec<Set>) {
+    let concerns: Vec<u8> = parts.iter().map(|e| concerns(program, e)).collect();
+    let mut before = vec![Set::default(); parts.len()];
+    let mut local = vec![Set::default(); parts.len()];
+    for j in 0..parts.len() {
+        for i in (0..j).filter(|i| of[*i].0 != of[j].0) {
+            // All edges go down the list, so the closure is complete in one pass.
+            let mut chain = before[i];
+            chain[i / 64] |= 1 << (i % 64);
+            let found = found_by(parts, i, j);
+            if found {
+                add(&mut local[j], &chain);
+            }
+            if !(found && cacheable(&parts[j])) && ordered(parts, &concerns, i, j) {
+                add(&mut before[j], &chain);
+            }
+        }
+    }
+    (before, local)
+}
+
+/// The order as some lines feel it: for each event, the set (bit = index) of those that come
+/// before it.
 #[derive(Debug, Clone)]
 pub struct Order {
     before: Vec<u32>,
@@ -30,23 +133,10 @@ pub struct Order {
 }
 
 impl Order {
-    /// Of a program.
+    /// Of a program, as all lines together feel it: an event comes before another if any part
+    /// comes before any.
     pub fn of(program: &Program) -> Self {
-        let events = &program.events;
-        let concerns: Vec<u8> = events.iter().map(|e| concerns(program, e)).collect();
-        let mut before = vec![0_u32; events.len()];
-        let mut local = vec![0_u32; events.len()];
-        for j in 0..events.len() {
-            for i in 0..j {
-                if found_by(&events[i], &events[j]) {
-                    local[j] |= 1 << i | before[i];
-                } else if ordered(events, &concerns, i, j) {
-                    // All edges go down the list, so the closure is complete in one pass.
-                    before[j] |= 1 << i | before[i];
-                }
-            }
-        }
-        Order { before, local }
+        Parts::of(program).on(u8::MAX)
     }
 
     /// The events that a load comes after, but not what comes after the load.
@@ -80,14 +170,15 @@ fn bit(observer: Observer) -> u8 {
 /// Observers other than its own that an event concerns: bits 0 to 3 CPUs, 4 to 7 masters.
 fn concerns(program: &Program, event: &Event) -> u8 {
     let touched = match &event.op {
-        Op::Doorbell(d) | Op::Wait(d) => return bit(Observer::Dev(*d)),
+        // What one master does may set off another.
+        Op::Doorbell(_) | Op::Wait(_) => return 0xf0,
         Op::Acquire(cpu) => return bit(event.by) | bit(Observer::Cpu(*cpu)),
-        Op::Dc { line, .. } => crate::program::Granules::line(*line),
+        Op::Dc { line, .. } => Granules::line(*line),
         _ => event.bytes(),
     };
     let others = program.events.iter().filter(|e| {
-        let lines = e.bytes().lines();
-        e.by != event.by && { lines }.any(|l| touched.meets(crate::program::Granules::line(l)))
+        let mut lines = e.bytes().lines();
+        e.by != event.by && lines.any(|l| touched.meets(Granules::line(l)))
     });
     others.fold(0, |all, e| all | bit(e.by))
 }
@@ -220,7 +311,9 @@ fn on_cpu(events: &[Event], concerns: &[u8], i: usize, j: usize, cpu: u8) -> boo
             return true;
         }
     }
-    let shared = concerns[i] & concerns[j];
+    // An invalidate acts on the caches of the inner domain: before it, order within that is enough.
+    let caches = b.maintains().is_some_and(|(dc, _)| dc.invalidates());
+    let shared = concerns[i] & concerns[j] & if caches { 0x0f } else { 0xff };
     events[i + 1..j].iter().any(|e| match e.op {
         Op::Barrier(barrier) if e.by == Observer::Cpu(cpu) => {
             beyond(barrier.scope, cpu) & shared == 0 && barrier_orders(barrier, first, second)
@@ -229,13 +322,17 @@ fn on_cpu(events: &[Event], concerns: &[u8], i: usize, j: usize, cpu: u8) -> boo
     })
 }
 
-/// A load that finds what maintenance of its line left.
-fn found_by(a: &Event, b: &Event) -> bool {
-    let line = a
-        .maintains()
-        .map(|(_, line)| crate::program::Granules::line(line));
+/// A load that finds what maintenance of its line left: through the cache, or past it behind a full
+/// barrier, of whatever domain, for the CPU itself is in each.
+fn found_by(events: &[Event], i: usize, j: usize) -> bool {
+    let (a, b) = (&events[i], &events[j]);
+    let line = a.maintains().map(|(_, line)| Granules::line(line));
     let cpu = matches!(a.by, Observer::Cpu(_)) && a.by == b.by;
-    let load = b.read().is_some() && cacheable(b);
+    let full = |e: &Event| {
+        let full = matches!(e.op, Op::Barrier(barrier) if barrier.orders == Orders::Full);
+        e.by == a.by && full
+    };
+    let load = b.read().is_some() && (cacheable(b) || events[i + 1..j].iter().any(full));
     cpu && load && line.is_some_and(|line| b.bytes().meets(line))
 }
 
@@ -245,7 +342,7 @@ fn same_line(a: &Event, b: &Event) -> bool {
         return false;
     };
     b.maintains().is_some_and(|(_, other)| line == other)
-        || (cacheable(b) && b.bytes().meets(crate::program::Granules::line(line)))
+        || (cacheable(b) && b.bytes().meets(Granules::line(line)))
 }
 
 fn cacheable(event: &Event) -> bool {

@@ -285,6 +285,25 @@ fn double_barriers(program: &Program) -> Vec<Repair> {
     all
 }
 
+/// All repairs that put in barriers only: one, or two.
+pub fn barriers_alone(program: &Program) -> Vec<Repair> {
+    let mut all = single_barriers(program);
+    all.extend(double_barriers(program));
+    all
+}
+
+/// All repairs that put in maintenance of a symptom's lines at one place, with or without barriers
+/// around it.
+pub fn maintenance(program: &Program, symptom: &Symptom, ops: &[Dc]) -> Vec<Repair> {
+    let lines: Vec<u8> = symptom.bytes(program).lines().collect();
+    let mut all = Vec::new();
+    if let [line] = lines[..] {
+        all.extend(single_maintenance(program, line, ops));
+    }
+    all.extend(with_barriers(program, &lines, ops));
+    all
+}
+
 /// The smallest repair of a symptom, barriers before maintenance; `before` is all that is wrong.
 pub fn smallest(
     program: &Program,
@@ -296,13 +315,7 @@ pub fn smallest(
     if let Some(found) = single_barriers(program).into_iter().find(&mut works) {
         return Some(found);
     }
-    let bytes = match symptom {
-        Symptom::Ambiguous { bytes, .. } | Symptom::Lost { bytes, .. } => *bytes,
-        Symptom::Stuck { poll } => {
-            (program.events.get(*poll)).map_or_else(Default::default, crate::program::Event::bytes)
-        }
-    };
-    let lines: Vec<u8> = bytes.lines().collect();
+    let lines: Vec<u8> = symptom.bytes(program).lines().collect();
     let ops = likely(program, symptom);
     if let [line] = lines[..] {
         let found = single_maintenance(program, line, &ops)

@@ -6,7 +6,7 @@
 //! is what is wrong.
 
 use crate::explore::{Answer, Gone};
-use crate::program::Granules;
+use crate::program::{Event, Granules, Program};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,10 +98,13 @@ impl Symptom {
         }
     }
 
-    fn bytes(&self) -> Granules {
+    /// The bytes of the read, the write, or the poll.
+    pub fn bytes(&self, program: &Program) -> Granules {
         match *self {
             Symptom::Ambiguous { bytes, .. } | Symptom::Lost { bytes, .. } => bytes,
-            Symptom::Stuck { .. } => Granules(!0),
+            Symptom::Stuck { poll } => {
+                (program.events.get(poll)).map_or(Granules::NONE, Event::bytes)
+            }
         }
     }
 
@@ -113,7 +116,11 @@ impl Symptom {
     /// Whether all of it was there before.
     pub fn known(&self, before: &[Symptom]) -> bool {
         let had = (before.iter()).fold(Granules::NONE, |all, b| all.or(self.shared(b)));
-        self.bytes().without(had).is_empty()
+        let all = match *self {
+            Symptom::Ambiguous { bytes, .. } | Symptom::Lost { bytes, .. } => bytes,
+            Symptom::Stuck { .. } => Granules(!0),
+        };
+        all.without(had).is_empty()
     }
 
     /// The same with each event's index as `renumber` gives it; none: it is of an event that has

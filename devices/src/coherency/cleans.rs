@@ -62,24 +62,19 @@ impl Cleans {
         self.kept.iter_mut().filter(|c| c.op != 0)
     }
 
-    /// Operation `op` cleans the line, of which `bytes` were not clean, or which might be `dirty`.
-    /// Operations up to `completed` are complete.
-    pub fn add(&mut self, op: u32, bytes: u64, dirty: bool, completed: u32) {
+    /// Operation `op` cleans the line: it would have done what earlier ones did.
+    pub fn again(&mut self, op: u32) {
         for clean in self.iter_mut().filter(|c| c.op != op && c.again == 0) {
             clean.again = op;
         }
-        if bytes != 0 || dirty {
-            self.keep(op, bytes, dirty, completed);
+    }
+
+    /// Operation `op` cleans the line, of which `bytes` were not clean, or which might be `dirty`.
+    /// Operations up to `completed` are complete.
+    pub fn add(&mut self, op: u32, bytes: u64, dirty: bool, completed: u32) {
+        if bytes == 0 && !dirty {
+            return;
         }
-    }
-
-    /// Operation `op` invalidates the line, which might be dirty: until that is complete, it may still
-    /// be written back.
-    pub fn add_invalidate(&mut self, op: u32, completed: u32) {
-        self.keep(op, 0, true, completed);
-    }
-
-    fn keep(&mut self, op: u32, bytes: u64, dirty: bool, completed: u32) {
         if let Some(same) = self.iter_mut().find(|c| c.op == op) {
             same.bytes |= bytes;
             same.dirty |= dirty;
@@ -140,16 +135,23 @@ mod tests {
         let mut cleans = Cleans::default();
         cleans.add(1, 0xff, true, 0);
         cleans.forget(0x0f);
+        cleans.again(2);
         cleans.add(2, 0x0f, true, 1);
         let all: Vec<_> = cleans
             .iter_mut()
             .map(|c| (c.op, c.bytes, c.again))
             .collect();
         assert_eq!(all, [(1, 0xf0, 2), (2, 0x0f, 0)]);
-        cleans.add(3, 0, false, 2);
+        // What only invalidates would not have done it.
+        cleans.add(3, 0, true, 2);
         assert_eq!(
             cleans.iter_mut().map(|c| c.again).collect::<Vec<_>>(),
-            [2, 3]
+            [2, 0, 0]
+        );
+        cleans.again(4);
+        assert_eq!(
+            cleans.iter_mut().map(|c| c.again).collect::<Vec<_>>(),
+            [2, 4, 4]
         );
     }
 

@@ -27,23 +27,32 @@ impl Domain {
     }
 
     /// When a master was told to make an access, if software did that.
-    fn resolve(&mut self, order: Order) -> (Doorbell, Option<u64>) {
+    fn resolve(&mut self, order: Order, snoops: bool) -> (Doorbell, Option<u64>) {
         match order {
             Order::Unprompted => (self.sanitizer.unprompted(), None),
             Order::Doorbell(doorbell) => (doorbell, None),
-            Order::Handover { word, idle_until } => self.handed_over(word, idle_until),
+            Order::Handover { word, idle_until } => self.handed_over(word, idle_until, snoops),
         }
     }
 
     /// A master that polls goes when it is handed the memory, unless it was idle then. Also the
     /// word's offset in RAM, if that was it.
-    fn handed_over(&mut self, word: u64, idle_until: Doorbell) -> (Doorbell, Option<u64>) {
+    fn handed_over(
+        &mut self,
+        word: u64,
+        idle_until: Doorbell,
+        snoops: bool,
+    ) -> (Doorbell, Option<u64>) {
         let Some(offset) = self.offset(word, 4) else {
             return (idle_until, None);
         };
         let (line, cold) = self.lines.with_cold(offset / LINE);
         let words = cold.words.as_deref();
-        match words.and_then(|words| words.at(offset % LINE)) {
+        let stored = words.and_then(|words| match snoops {
+            true => words.at(offset % LINE),
+            false => words.at_poc(offset % LINE),
+        });
+        match stored {
             Some(stored) if stored.at > idle_until.at => {
                 let by = ToldBy::Word;
                 (Doorbell { by, ..stored }, Some(offset))
@@ -58,11 +67,11 @@ impl Domain {
     }
 
     /// What there is to know of an access before it is looked at line by line.
-    fn by_master(&mut self, who: Who, access: Access) -> (ByMaster, Option<u64>) {
+    fn by_master(&mut self, who: Who, access: Access, snoops: bool) -> (ByMaster, Option<u64>) {
         let taken_up = self.transfers.release(access.transfer);
         let (release, handover) = match taken_up {
             Some((release, _)) => (release, None),
-            None => self.resolve(access.order),
+            None => self.resolve(access.order, snoops),
         };
         let by = ByMaster {
             who,
@@ -179,7 +188,7 @@ impl DmaMemory for Domain {
         let transfer = access.transfer;
         let snoops = access.snoop && self.port(master).snoops_reads();
         let who = Who::device(master, transfer);
-        let (by, handover) = self.by_master(who, access);
+        let (by, handover) = self.by_master(who, access, snoops);
         self.transfers.moved(transfer, buf.len());
         self.cache.count_dma(buf.len(), 0);
         let mut at = 0;
@@ -222,7 +231,7 @@ impl DmaMemory for Domain {
         let transfer = access.transfer;
         let snoops = access.snoop && self.port(master).snoops_writes();
         let who = Who::device(master, transfer);
-        let (by, handover) = self.by_master(who, access);
+        let (by, handover) = self.by_master(who, access, snoops);
         self.transfers.moved(transfer, data.len());
         self.dma_writes = self.dma_writes.saturating_add(1);
         self.cache.count_dma(0, data.len());
@@ -260,7 +269,8 @@ impl DmaMemory for Domain {
     }
 
     fn transfer_open(&mut self, master: MasterId, transfer: Transfer, order: Order) -> TransferId {
-        let (release, _) = self.resolve(order);
+        let snoops = self.port(master).snoops_reads();
+        let (release, _) = self.resolve(order, snoops);
         let now = self.sanitizer.now;
         let id = self.transfers.open(master, transfer, release, now);
         let port = self.port(master);

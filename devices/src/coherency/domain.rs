@@ -21,7 +21,9 @@ use super::report::{DomainReport, Saturated};
 use super::sanitizer::{Maintenance, Sanitizer, Subject, fresh_write};
 use super::transfers::MAX_IN_FLIGHT;
 use super::transfers::{Owner, Transfers};
-use super::{LINE, MAX_CAUSES, MAX_EXTENTS, MAX_OPERATIONS, MAX_TRANSFERS, report};
+use super::{
+    LINE, MAX_CAUSES, MAX_EXTENTS, MAX_OCCURRENCES, MAX_OPERATIONS, MAX_TRANSFERS, report,
+};
 use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
 use crate::dma::{Port, TransferId};
 
@@ -65,6 +67,10 @@ pub struct DomainConfig {
     pub drop_operation: Option<u32>,
     /// What the caches hold when the CPU starts.
     pub power_on: PowerOn,
+    /// Whether every single finding is kept, one per line and access, up to
+    /// [`MAX_OCCURRENCES`](super::MAX_OCCURRENCES): for small cases and tests.
+    #[serde(default)]
+    pub occurrences: bool,
 }
 
 /// Where an access' site stands in what is hashed of it, above its address.
@@ -113,7 +119,7 @@ impl Domain {
             lines: Lines::new(config.ram_bytes, power_on),
             cache: Cache::new(config.policy, config.seed),
             sanitizer: Sanitizer {
-                findings: Findings::default(),
+                findings: Findings::new(config.occurrences),
                 ops: Operations::new(config.drop_operation),
                 barriers: Barriers::default(),
                 now: 0,
@@ -392,10 +398,10 @@ impl Domain {
         }
     }
 
-    /// Every single finding so far, in order.
-    #[cfg(any(test, feature = "testutil"))]
+    /// Every single finding so far, in order; none unless [`DomainConfig::occurrences`] asks for
+    /// them.
     pub fn occurrences(&self) -> &[super::Occurrence] {
-        &self.sanitizer.findings.log
+        self.sanitizer.findings.occurrences()
     }
 
     /// What the run has come to.
@@ -436,6 +442,11 @@ impl Domain {
                 MAX_EXTENTS,
             ),
             (self.sanitizer.findings.full, "findings", MAX_CAUSES),
+            (
+                self.sanitizer.findings.log_full,
+                "single occurrences of findings",
+                MAX_OCCURRENCES,
+            ),
         ];
         let reached = bounds.into_iter().filter(|(reached, ..)| *reached);
         reached

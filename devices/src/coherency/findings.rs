@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
 use super::line::{Cold, Line, Reported, Who};
 use super::maintenance::Operations;
-use super::{LINE, MAX_CAUSES, MAX_HAZARDS};
+use super::{LINE, MAX_CAUSES, MAX_HAZARDS, MAX_OCCURRENCES};
 use crate::dma::{Doorbell, MasterId, TransferId};
 
 /// What broke a rule on one line.
@@ -41,13 +41,13 @@ pub(super) struct Findings {
     unlisted: u64,
     /// There were more findings than can be told apart.
     pub full: bool,
-    /// Every single occurrence, for tests.
-    #[cfg(any(test, feature = "testutil"))]
-    pub log: Vec<Occurrence>,
+    /// Every single occurrence, if they are asked for.
+    pub log: Option<Vec<Occurrence>>,
+    /// There were more occurrences than are kept.
+    pub log_full: bool,
 }
 
 /// One finding on one line, or (without a kind) the destruction of data that one had foreseen.
-#[cfg(any(test, feature = "testutil"))]
 #[derive(Debug, Clone, Copy)]
 pub struct Occurrence {
     /// Index + 1 of the hazard it is part of.
@@ -67,6 +67,28 @@ pub struct Occurrence {
 }
 
 impl Findings {
+    /// None so far; `occurrences`: each single one is to be kept.
+    pub fn new(occurrences: bool) -> Self {
+        Findings {
+            log: occurrences.then(Vec::new),
+            ..Findings::default()
+        }
+    }
+
+    /// Every single occurrence so far, in order.
+    pub fn occurrences(&self) -> &[Occurrence] {
+        self.log.as_deref().unwrap_or_default()
+    }
+
+    fn note(&mut self, occurrence: impl FnOnce() -> Occurrence) {
+        let Some(log) = &mut self.log else { return };
+        if log.len() < MAX_OCCURRENCES {
+            log.push(occurrence());
+        } else {
+            self.log_full = true;
+        }
+    }
+
     /// Records a finding on `line_number`. Returns its index + 1, or 0 if there are too many.
     pub fn record(
         &mut self,
@@ -82,8 +104,7 @@ impl Findings {
             Some(slot) => *slot,
             None => self.add(&f, || new_hazard(&f, line_number, line, cold, ops, now)),
         };
-        #[cfg(any(test, feature = "testutil"))]
-        self.log.push(Occurrence {
+        self.note(|| Occurrence {
             slot,
             kind: Some(f.kind),
             why: f.why,
@@ -138,20 +159,22 @@ impl Findings {
     pub fn manifest(&mut self, line: u64, cold: &mut Cold, wrong: u64) {
         let slot = cold.clobber;
         let index = (slot as usize).checked_sub(1);
-        let Some(hazard) = index.and_then(|i| self.hazards.get_mut(i)) else {
+        let Some(hazard) = index.and_then(|i| self.hazards.get(i)) else {
             return;
         };
-        #[cfg(any(test, feature = "testutil"))]
-        self.log.push(Occurrence {
+        let (why, reader) = (hazard.why, hazard.reader);
+        self.note(|| Occurrence {
             slot,
             kind: None,
-            why: hazard.why,
+            why,
             line,
             bytes: wrong,
             wrong,
-            reader: hazard.reader,
+            reader,
         });
-        let _ = line;
+        let Some(hazard) = index.and_then(|i| self.hazards.get_mut(i)) else {
+            return;
+        };
         count_wrong(hazard, cold, slot, wrong);
     }
 

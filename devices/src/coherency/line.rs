@@ -176,6 +176,12 @@ pub(super) struct Cold {
     pub raced: u64,
     /// The last operation that invalidated the line without cleaning it; 0: none.
     pub discard_op: u32,
+    /// Bytes that coherent readers get because of operation `settling_op`, an invalidate.
+    pub settling: u64,
+    /// That operation; 0: none.
+    pub settling_op: u32,
+    /// When the line was last invalidated, in accesses since power-on.
+    pub invalidated_at: u64,
     /// The order of the stores to each word, for lines with [`DESCRIPTOR`].
     pub words: Option<Box<Words>>,
 }

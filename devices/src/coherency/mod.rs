@@ -36,7 +36,6 @@ mod oracle;
 mod tests;
 
 pub use domain::{Domain, DomainConfig, PowerOn, SnoopWrite};
-#[cfg(any(test, feature = "testutil"))]
 pub use findings::Occurrence;
 pub use images::ImageError;
 pub use replacement::Policy;
@@ -49,6 +48,9 @@ pub const MAX_HAZARDS: usize = 4096;
 
 /// Findings counted per run.
 pub const MAX_CAUSES: usize = 1 << 20;
+
+/// Single occurrences of findings kept per run, where they are asked for.
+pub const MAX_OCCURRENCES: usize = 1 << 16;
 
 /// Transfers recorded per run. A line's metadata has room for IDs below 2^24; this many take 200 MiB.
 pub const MAX_TRANSFERS: usize = 1 << 21;

@@ -44,21 +44,52 @@ impl Barriers {
 /// For each word of a line, the state of things when it was last stored; default: not since it is
 /// being watched.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Words([Doorbell; WORDS]);
+pub(super) struct Words {
+    stored: [Doorbell; WORDS],
+    /// The operation that cleaned the word since it was stored, and the last one that was complete
+    /// then; 0: none.
+    cleaned: [(u32, u32); WORDS],
+}
 
 impl Words {
+    /// Operation `op` has cleaned `bytes`, which a CPU had stored into the cache; `completed` is the
+    /// last one that is complete.
+    pub fn cleaned(&mut self, bytes: u64, op: u32, completed: u32) {
+        for (n, cleaned) in self.cleaned.iter_mut().enumerate() {
+            if bytes & word_mask(n) != 0 {
+                *cleaned = (op, completed);
+            }
+        }
+    }
+
+    /// As [`Words::at`], for a master that does not snoop: what was issued and complete when the
+    /// word was cleaned, for it cannot have been seen before.
+    pub fn at_poc(&self, offset: u64) -> Option<Doorbell> {
+        let stored = self.at(offset)?;
+        Some(match self.cleaned.get((offset / WORD) as usize) {
+            Some((op, completed)) if *op != 0 => Doorbell {
+                issued: *op,
+                completed: *completed,
+                ..stored
+            },
+            _ => stored,
+        })
+    }
+
     /// `bytes` of the line were stored.
     pub fn stored(&mut self, bytes: u64, state: Doorbell) {
-        for (n, word) in self.0.iter_mut().enumerate() {
+        let both = self.stored.iter_mut().zip(&mut self.cleaned);
+        for (n, (word, cleaned)) in both.enumerate() {
             if bytes & word_mask(n) != 0 {
                 *word = state;
+                *cleaned = (0, 0);
             }
         }
     }
 
     /// The last store to the word at `offset` of the line (a multiple of 4 below 64), if known.
     pub fn at(&self, offset: u64) -> Option<Doorbell> {
-        let word = self.0.get((offset / WORD) as usize)?;
+        let word = self.stored.get((offset / WORD) as usize)?;
         (word.at != 0).then_some(*word)
     }
 
@@ -75,7 +106,11 @@ impl Words {
     }
 
     fn select(&self, bytes: u64, wanted: impl Fn(&Doorbell) -> bool) -> u64 {
-        let words = self.0.iter().enumerate().filter(|(_, word)| wanted(word));
+        let words = self
+            .stored
+            .iter()
+            .enumerate()
+            .filter(|(_, word)| wanted(word));
         words.fold(0, |all, (n, _)| all | word_mask(n)) & bytes
     }
 }

@@ -137,6 +137,7 @@ impl Rig {
                 ports: Vec::new(),
                 drop_operation: None,
                 power_on: PowerOn::Clean,
+                occurrences: false,
             },
             devices,
             streams: Streams::default(),

@@ -86,6 +86,7 @@ pub fn build(config: &MachineConfig, memory: MmapRegion) -> Result<Soc, MachineE
             ports: Vec::new(),
             drop_operation: config.drop_operation,
             power_on: config.board.power_on,
+            occurrences: false,
         },
         devices,
         streams,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! `staleline litmus`: is this sequence safe?
+//! `staleline litmus`: is this sequence safe, and does the coherency domain say the same?
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use comfy_table::{Table, presets};
 use serde::Serialize;
+use staleline_judge::operation::Operation;
+use staleline_judge::{Agreement, Judgement};
 use staleline_litmus::builtin;
 use staleline_litmus::case::{self, Case};
 use staleline_litmus::due::Finding;
-use staleline_litmus::explore::Gone;
+use staleline_litmus::explore::{Answer, Gone};
 use staleline_litmus::symptom::Symptom;
 use staleline_litmus::verdict::Verdict;
 
@@ -44,6 +46,7 @@ pub struct Row {
     as_expected: Option<bool>,
     differences: Vec<String>,
     states: usize,
+    domain: Domain,
     #[serde(skip)]
     in_detail: bool,
 }
@@ -66,6 +69,104 @@ struct Found {
     repair: Option<String>,
 }
 
+/// What the coherency domain says, under every policy.
+#[derive(Debug, Default, Serialize)]
+struct Domain {
+    agrees: Agrees,
+    /// Why it is not judged, or why or how it differs.
+    reason: Option<String>,
+    /// Pairs of a replacement policy and a policy for snooping writes that it was run under.
+    runs: usize,
+    findings: Vec<DomainFound>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Agrees {
+    Yes,
+    /// No, for a reason that is known.
+    Known,
+    No,
+    /// The domain cannot judge it.
+    #[default]
+    NotJudged,
+}
+
+impl Agrees {
+    fn text(self) -> &'static str {
+        match self {
+            Agrees::Yes => "yes",
+            Agrees::Known => "known",
+            Agrees::No => "differs",
+            Agrees::NotJudged => "-",
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct DomainFound {
+    kind: &'static str,
+    at: Option<usize>,
+    bytes: String,
+    missing: &'static str,
+}
+
+impl Domain {
+    fn of(case: &Case, answer: &Answer) -> Result<Self, Error> {
+        let name = case.expected.as_ref().map(|_| case.id.as_str());
+        match staleline_judge::judge(name, &case.program, answer) {
+            Ok(judgement) => Ok(Domain::told(case, judgement)),
+            Err(e @ staleline_judge::Error::SeveralCpus) => Ok(Domain {
+                reason: Some(e.to_string()),
+                ..Domain::default()
+            }),
+            Err(e) => Err(Error::host(format!("case {} cannot be judged", case.id), e)),
+        }
+    }
+
+    fn told(case: &Case, judgement: Judgement) -> Self {
+        let program = &case.program;
+        let (agrees, reason) = match judgement.agreement {
+            Agreement::Agrees => (Agrees::Yes, None),
+            Agreement::Known(reason) => (Agrees::Known, Some(reason.to_owned())),
+            Agreement::Differs(how) => (Agrees::No, Some(how)),
+        };
+        let findings = judgement.found.iter().map(|f| DomainFound {
+            kind: f.kind.name(),
+            at: f.at,
+            bytes: program.ranges(f.bytes),
+            missing: Operation::of(program, f).name(),
+        });
+        Domain {
+            agrees,
+            reason,
+            runs: judgement.runs,
+            findings: findings.collect(),
+        }
+    }
+
+    /// Its findings for the table.
+    fn cell(&self) -> String {
+        if self.agrees == Agrees::NotJudged {
+            return "-".to_owned();
+        }
+        let mut cells: Vec<String> = Vec::new();
+        for f in &self.findings {
+            let cell = match f.at {
+                Some(at) => format!("{} at {at}", f.kind),
+                None => f.kind.to_owned(),
+            };
+            if !cells.contains(&cell) {
+                cells.push(cell);
+            }
+        }
+        match cells.is_empty() {
+            true => "safe".to_owned(),
+            false => cells.join(", "),
+        }
+    }
+}
+
 impl Row {
     fn of(case: &Case, in_detail: bool) -> Result<Self, Error> {
         let verdict = Verdict::of(case).map_err(|e| Error::Limit {
@@ -83,6 +184,7 @@ impl Row {
             bytes: program.ranges(r.bytes),
             values: program.values(r.all),
         });
+        let domain = Domain::of(case, &verdict.answer)?;
         let findings = verdict.findings.iter().map(|f| Found {
             kind: f.kind.name(),
             at: f.at,
@@ -103,16 +205,18 @@ impl Row {
             as_expected: (case.expected.is_some()).then_some(verdict.differences.is_empty()),
             differences: verdict.differences,
             states: verdict.answer.states,
+            domain,
             in_detail,
         })
     }
 
     /// Whether the command fails because of it.
     fn fails(&self) -> bool {
-        match self.as_expected {
-            Some(as_expected) => !as_expected,
-            None => !self.findings.is_empty() || !self.never.is_empty(),
-        }
+        let as_expected = match self.as_expected {
+            Some(as_expected) => as_expected,
+            None => self.findings.is_empty() && self.never.is_empty(),
+        };
+        !as_expected || self.domain.agrees == Agrees::No
     }
 }
 
@@ -227,7 +331,14 @@ pub fn exit_code(rows: &[Row]) -> u8 {
 pub fn text(rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["case", "verdict", "findings due", "as the file says"]);
+    table.set_header([
+        "case",
+        "explorer",
+        "findings due",
+        "domain",
+        "agree",
+        "as the file says",
+    ]);
     for row in rows {
         let due: Vec<String> = (row.findings.iter())
             .map(|f| format!("{} at {}", f.kind, f.at))
@@ -238,7 +349,15 @@ pub fn text(rows: &[Row]) -> String {
             None => "-",
         };
         let due = due.join(", ");
-        table.add_row([row.case.as_str(), row.verdict, &due, as_expected]);
+        let (domain, agree) = (row.domain.cell(), row.domain.agrees.text());
+        table.add_row([
+            row.case.as_str(),
+            row.verdict,
+            &due,
+            &domain,
+            agree,
+            as_expected,
+        ]);
     }
     let mut text = String::new();
     for line in table.to_string().lines() {
@@ -255,6 +374,28 @@ pub fn text(rows: &[Row]) -> String {
         "\ncases: {}, unsafe: {unsafe_ones}, other than their files say: {differ}",
         rows.len()
     );
+    let count = |agrees| rows.iter().filter(|r| r.domain.agrees == agrees).count();
+    let _ = writeln!(
+        text,
+        "domain: {} runs (all replacement policies; a case's own policy for snooping writes, both \
+         where there is none); agrees on {}, differs as known on {}, otherwise on {}, not judged {}",
+        rows.iter().map(|r| r.domain.runs).sum::<usize>(),
+        count(Agrees::Yes),
+        count(Agrees::Known),
+        count(Agrees::No),
+        count(Agrees::NotJudged),
+    );
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for row in rows.iter().filter(|r| r.domain.agrees == Agrees::Known) {
+        let reason = row.domain.reason.as_deref().unwrap_or_default();
+        match reasons.iter_mut().find(|(r, _)| *r == reason) {
+            Some((_, cases)) => cases.push(&row.case),
+            None => reasons.push((reason, vec![&row.case])),
+        }
+    }
+    for (reason, cases) in reasons {
+        let _ = writeln!(text, "  known: {reason} ({})", cases.join(", "));
+    }
     text
 }
 
@@ -292,6 +433,7 @@ fn detail(row: &Row, text: &mut String) {
             ),
         };
     }
+    domain_detail(&row.domain, text);
     for poll in &row.never {
         let _ = writeln!(
             text,
@@ -300,6 +442,27 @@ fn detail(row: &Row, text: &mut String) {
     }
     for difference in &row.differences {
         let _ = writeln!(text, "  differs: {difference}");
+    }
+}
+
+fn domain_detail(domain: &Domain, text: &mut String) {
+    let reason = domain.reason.as_deref().unwrap_or_default();
+    let _ = match domain.agrees {
+        Agrees::NotJudged => writeln!(text, "  domain: does not judge it: {reason}"),
+        Agrees::Yes => writeln!(text, "  domain: agrees ({} runs)", domain.runs),
+        Agrees::Known => writeln!(text, "  domain: differs, as is known: {reason}"),
+        Agrees::No => writeln!(text, "  domain: differs: {reason}"),
+    };
+    for f in &domain.findings {
+        let at = match f.at {
+            Some(at) => format!("at event {at}"),
+            None => "before the first event".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "    {} {at}, {}; missing: {}",
+            f.kind, f.bytes, f.missing
+        );
     }
 }
 
@@ -330,9 +493,29 @@ mod tests {
             "A+0..64 may read old or new",
             "missing-clean at event 3 `dev0 read ns A+0..64`, A+0..64",
             "insert `cpu0 dc cvac A+0` before event 1 (`cpu0 dsb sy`)",
+            "domain: agrees (8 runs)",
+            "missing-clean at event 3, A+0..64; missing: clean",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
+    }
+
+    #[test]
+    fn a_row_on_which_the_domain_differs_fails() {
+        let mut row = rows(&["to-device-no-clean"]).unwrap().remove(0);
+        assert!(!row.fails());
+        row.domain.agrees = Agrees::No;
+        assert!(row.fails());
+        assert_eq!(exit_code(&[row]), exit::FAIL);
+    }
+
+    #[test]
+    fn what_the_domain_does_not_judge_is_told() {
+        let rows = rows(&["smp"]).unwrap();
+        assert_eq!(exit_code(&rows), exit::PASS);
+        let judged = |r: &&Row| r.domain.agrees != Agrees::NotJudged;
+        assert!(rows.iter().filter(judged).count() < rows.len());
+        assert!(text(&rows).contains("not judged"), "{}", text(&rows));
     }
 
     #[test]

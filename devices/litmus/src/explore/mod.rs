@@ -22,7 +22,7 @@ pub use state::Gone;
 
 use self::slice::{Effect, Slice};
 use self::state::{AT_FIRST, Copy, State};
-use crate::order::Order;
+use crate::order::Parts;
 use crate::program::{Granules, Program, Symbols};
 
 /// States after which the explorer gives up on a granule.
@@ -103,15 +103,7 @@ impl Answer {
 /// # Errors
 /// If it has too many states.
 pub fn explore(program: &Program) -> Result<Answer, TooLarge> {
-    let order = Order::of(program);
-    explore_ordered(program, &order)
-}
-
-/// Explores a program whose order is known.
-///
-/// # Errors
-/// If it has too many states.
-pub fn explore_ordered(program: &Program, order: &Order) -> Result<Answer, TooLarge> {
+    let order = Parts::of(program);
     let mut answer = Answer::default();
     let polls = program.events.iter().enumerate();
     answer.never = polls
@@ -121,7 +113,7 @@ pub fn explore_ordered(program: &Program, order: &Order) -> Result<Answer, TooLa
         let Some(granule) = class.iter().next() else {
             continue;
         };
-        let slice = Slice::of(program, order, granule);
+        let slice = Slice::of(program, &order, granule);
         let mut search = Search::new(&slice);
         search.run().map_err(|()| TooLarge {
             bytes: program.ranges(Granules::one(granule)),

@@ -6,7 +6,7 @@
 //! at any moment anyway): they are not steps, but looked at in each state where they may happen.
 
 use super::state::{AT_FIRST, Copy, Gone, Layout, SLOTS, State};
-use crate::order::{Order, forwards};
+use crate::order::{Order, Parts, forwards};
 use crate::program::{Granules, Policy, Program, Symbol, View};
 
 /// What a step does.
@@ -79,7 +79,7 @@ pub(super) struct Slice {
 
 impl Slice {
     /// What `granule` feels of a program.
-    pub fn of(program: &Program, order: &Order, granule: u8) -> Self {
+    pub fn of(program: &Program, order: &Parts, granule: u8) -> Self {
         let mut granules = vec![granule];
         granules.extend(program.polled().iter().filter(|g| *g != granule));
         granules.truncate(SLOTS);
@@ -98,6 +98,7 @@ impl Slice {
             layout.cacheable[index] = program.cacheable(line);
         }
         layout.lines = lines.len();
+        let order = order.on(lines.iter().fold(0, |all, line| all | 1 << line));
         let view = Places {
             program,
             granules: &granules,
@@ -118,7 +119,7 @@ impl Slice {
         let polls = (0..program.events.len())
             .filter(|e| program.events[*e].poll().is_some())
             .fold(0, |all, e| all | 1 << e);
-        let looks = view.looks(order, &steps, granule, polls);
+        let looks = view.looks(&order, &steps, granule, polls);
         Slice {
             layout,
             all,

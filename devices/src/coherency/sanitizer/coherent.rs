@@ -6,7 +6,7 @@ use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
 use super::super::line::{DMA, Line, MAYBE_DIRTY, Who};
 use super::{ByMaster, Sanitizer, Subject, by_poc_writer};
-use crate::dma::Content;
+use crate::dma::{Content, Doorbell};
 
 impl Sanitizer {
     /// A CPU or a snooping master reads.
@@ -42,11 +42,11 @@ impl Sanitizer {
 
     /// A snooping master reads bytes that a CPU has invalidated for it: in time?
     fn check_invalidate(&mut self, s: &mut Subject<'_>, by: ByMaster) {
-        let bytes = s.cold.saved_invalidate & by.bytes;
-        if bytes == 0 {
+        let bytes = s.cold.settling & by.bytes;
+        if bytes == 0 || stored_between(s, &by.release) {
             return;
         }
-        let (kind, why) = match timing(s.cold.invalidate_op, &by.release) {
+        let (kind, why) = match timing(s.cold.settling_op, &by.release) {
             Timing::InTime => return,
             Timing::Incomplete => (HazardKind::MissingBarrier, Why::Incomplete),
             Timing::Late => (HazardKind::MissingInvalidate, Why::Late),
@@ -70,13 +70,25 @@ impl Sanitizer {
     /// throw that away, and a store that is not ordered before may come after.
     pub fn allocating_write(&mut self, s: &mut Subject<'_>, by: ByMaster) {
         self.check_order(s, by, by.bytes);
-        let op = s.cold.discard_op;
-        if op != 0 && timing(op, &by.release) == Timing::Incomplete {
+        let incomplete = |op| op != 0 && timing(op, &by.release) == Timing::Incomplete;
+        let discarded = if incomplete(s.cold.discard_op) {
+            by.bytes
+        } else {
+            0
+        };
+        // It may also go into the copy that is to be invalidated, and make that dirty.
+        let merged = if incomplete(s.cold.settling_op) {
+            s.cold.settling & !by.bytes
+        } else {
+            0
+        };
+        let bytes = discarded | merged;
+        if bytes != 0 && !stored_between(s, &by.release) {
             let f = Finding {
                 kind: HazardKind::MissingBarrier,
                 why: Why::Incomplete,
                 cause: u64::from(by.who.bits()),
-                bytes: by.bytes,
+                bytes,
                 wrong: 0,
                 writer: by.who,
                 reader: by.who,
@@ -95,6 +107,7 @@ impl Sanitizer {
         // since the write at the PoC, its write-back destroys the other bytes.
         s.line.unseen &= !bytes;
         s.cold.saved_invalidate &= !bytes;
+        s.cold.settling &= !bytes;
         if s.line.unseen & !s.cold.lost != 0 {
             s.cold.merged_by = writer;
             s.cold.merged_at = self.now;
@@ -120,15 +133,27 @@ impl Sanitizer {
     pub fn write_through(&mut self, s: &mut Subject<'_>, by: ByMaster, in_flight: u64) {
         let (bytes, writer) = (by.bytes, by.who);
         self.check_order(s, by, bytes);
-        s.line.uncleaned = 0;
-        s.line.firmware = 0;
-        s.line.unseen &= in_flight & !bytes;
+        // What is not ordered before may be stored after it, and is dirty then.
+        let unordered = s.line.written_at > by.release.ordered_at;
+        let later = unordered && s.line.written_at <= by.release.at;
+        let later = if later { s.line.fresh } else { 0 };
+        s.line.uncleaned &= later;
+        s.line.firmware &= later;
+        let unordered = s.cold.alias_written_at > by.release.ordered_at;
+        let alias_later = unordered && s.cold.alias_written_at <= by.release.at;
+        let alias_later = if alias_later { s.cold.alias_fresh } else { 0 };
+        s.line.unseen &= in_flight & !bytes | alias_later;
         s.line.fresh &= !bytes;
         s.line.flags |= DMA;
-        s.line.flags &= !MAYBE_DIRTY;
-        s.cold.poc_writer = writer;
-        s.cold.poc_written_at = self.now;
+        if later == 0 {
+            s.line.flags &= !MAYBE_DIRTY;
+        }
+        if alias_later == 0 {
+            s.cold.poc_writer = writer;
+            s.cold.poc_written_at = self.now;
+        }
         s.cold.saved_invalidate = 0;
+        s.cold.settling = 0;
         s.cold.cleans.clear();
         s.cold.alias_fresh &= !bytes;
         self.overwritten(s, bytes);
@@ -184,6 +209,14 @@ impl Sanitizer {
         };
         self.record(s, f);
     }
+}
+
+/// Whether a CPU's store to the line stands between its last invalidate and `release`, ordered
+/// before that: then the invalidate is done in the caches too.
+fn stored_between(s: &Subject<'_>, release: &Doorbell) -> bool {
+    let at = s.line.written_at;
+    let by_cpu = s.line.writer.device_master().is_none();
+    by_cpu && at > s.cold.invalidated_at && at <= release.ordered_at && at <= release.at
 }
 
 /// The bookkeeping of a coherent write to a line without history: the hot path. `ordered_at` is

@@ -24,11 +24,16 @@ impl Sanitizer {
         let cleaned_before = s.cold.clean_op == m.operation;
         let dirty = s.line.flags & MAYBE_DIRTY != 0;
         s.line.flags &= !MAYBE_DIRTY;
-        if m.op == CacheOp::Invalidate && dirty {
+        if m.op == CacheOp::Invalidate {
+            // Until it is complete, a dirty line may still be written back.
             let completed = self.ops.completed();
-            s.cold.cleans.add_invalidate(m.operation, completed);
-        } else if m.op != CacheOp::Invalidate {
+            s.cold.cleans.add(m.operation, 0, dirty, completed);
+        } else {
             let completed = self.ops.completed();
+            s.cold.cleans.again(m.operation);
+            if let Some(words) = s.cold.words.as_deref_mut() {
+                words.cleaned(s.line.uncleaned, m.operation, completed);
+            }
             s.cold
                 .cleans
                 .add(m.operation, s.line.uncleaned, dirty, completed);
@@ -67,6 +72,14 @@ impl Sanitizer {
             s.cold.discard_op = m.operation;
         }
         s.cold.saved_invalidate = saved | s.line.unseen & !stays;
+        if s.line.unseen & !stays != 0 {
+            // What is not complete yet will be with this one.
+            let open = s.cold.settling_op > self.ops.completed();
+            let before = if open { s.cold.settling } else { 0 };
+            s.cold.settling = before | s.line.unseen & !stays;
+            s.cold.settling_op = m.operation;
+        }
+        s.cold.invalidated_at = self.now;
         s.line.unseen = stays;
         // What firmware left is nobody's data.
         let discarded = s.line.uncleaned & !s.line.firmware;

@@ -78,6 +78,10 @@ impl Sanitizer {
     ) -> (u64, u64) {
         let mut found = (0, 0);
         for clean in s.cold.cleans.iter_mut() {
+            // The clean that brought the word to the PoC brought its line with it.
+            if by.handover != 0 && clean.op == by.release.issued {
+                continue;
+            }
             match timing(clean.op, &by.release) {
                 Timing::InTime => {}
                 Timing::Incomplete => found.1 |= wanted(clean),
@@ -141,6 +145,7 @@ impl Sanitizer {
         s.line.unseen |= bytes;
         s.line.fresh &= !bytes;
         s.cold.saved_invalidate &= !bytes;
+        s.cold.settling &= !bytes;
         s.cold.spoiled = None;
         s.cold.alias_fresh &= !bytes;
         s.cold.poc_writer = writer;

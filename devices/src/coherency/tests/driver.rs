@@ -294,6 +294,8 @@ impl Driver {
         if c.what & 0x80 == 0 {
             self.device_read(master, TransferId::CONTROL, some);
         } else {
+            // An invalidate that is not complete might throw away what it writes.
+            self.barrier();
             self.device_write(master, TransferId::CONTROL, some);
         }
     }

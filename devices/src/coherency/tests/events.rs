@@ -280,7 +280,8 @@ impl Pair {
 
     /// Whoever reads a wrong byte is found to, or there was a finding when it was lost.
     fn check_findings(&mut self) {
-        let log = std::mem::take(&mut self.domain.sanitizer.findings.log);
+        let log = self.domain.sanitizer.findings.log.as_mut();
+        let log = log.map(std::mem::take).unwrap_or_default();
         for found in &log {
             self.oracle.report(found.line, found.bytes);
         }

@@ -25,6 +25,7 @@ pub fn config(ram_bytes: u64, policy: Policy, snoop_write: SnoopWrite) -> Domain
             .to_vec(),
         drop_operation: None,
         power_on: PowerOn::Clean,
+        occurrences: true,
     }
 }
 

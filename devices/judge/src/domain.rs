@@ -2,86 +2,111 @@
 //! The coherency domain as a judge of cases: an engine and devices that do what the list says, in
 //! its order.
 
-use staleline_devices::coherency::{Domain, DomainConfig, Policy, PowerOn, SnoopWrite};
-use staleline_devices::cpu::{self, BarrierAccess, BarrierKind, BarrierScope, CacheOp, ChainId};
-use staleline_devices::cpu::{MemoryType, SiteId};
+use staleline_devices::coherency::hazard::{HazardKind, Why};
+use staleline_devices::coherency::{
+    Domain, DomainConfig, ImageError, MAX_OCCURRENCES, Policy, PowerOn, SnoopWrite,
+};
+use staleline_devices::cpu::{self, CacheOp, ChainId, SiteId};
 use staleline_devices::dma::{
-    Access, Content, Direction, DmaMemory, Doorbell, MasterId, Order, Port, Transfer, TransferId,
+    Access, Content, Direction, DmaError, DmaMemory, Doorbell, MasterId, Order, Transfer,
+    TransferId,
 };
-use staleline_litmus::case::Case;
-use staleline_litmus::judge::{Found, Judge};
-use staleline_litmus::program::{
-    self, Dc, Does, Granules, Observer, Op, Orders, Program, Scope, View,
-};
-use vm_memory::{Bytes, MmapRegion, VolatileMemory};
+use staleline_litmus::program::{self, Dc, Does, Granules, Observer, Op, Program, View};
+use vm_memory::mmap::MmapRegionError;
+use vm_memory::{Bytes, MmapRegion, VolatileMemory, VolatileMemoryError};
 
-const BASE: u64 = 0x4000_0000;
-const RAM: usize = 8192;
+use crate::translate::{BASE, barrier, memory, pieces, port, whole};
+
+/// Room for the largest program, in whole pages.
+const RAM: usize = 4096;
 const MASTERS: usize = 4;
+/// Bytes of what a master polls.
+const WORD: usize = 4;
+/// The place in guest code of what was there at first.
+const BEFORE: SiteId = SiteId(99);
 
-/// The domain under one replacement policy.
-pub struct DomainJudge {
-    pub replacement: Policy,
-    pub seed: u64,
+/// Why the domain cannot judge a program.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The domain sees one stream of accesses, in one order.
+    #[error("it has more than one CPU, and the domain sees accesses in one order only")]
+    SeveralCpus,
+    /// No memory.
+    #[error("no memory for the domain")]
+    Map(#[from] MmapRegionError),
+    /// The domain cannot be set up.
+    #[error("the domain cannot be set up")]
+    Domain(#[from] ImageError),
+    /// A value cannot be put into memory.
+    #[error("memory of the domain cannot be written")]
+    Memory(#[from] VolatileMemoryError),
+    /// A master's access is refused.
+    #[error("the domain refuses an access of a master")]
+    Refused(#[from] DmaError),
+    /// There are more findings than the domain keeps.
+    #[error("more findings than the domain keeps one by one")]
+    TooMany,
 }
 
-impl Judge for DomainJudge {
-    fn run(&mut self, case: &Case) -> Vec<Found> {
-        self.run_program(&case.program)
+/// A finding of the domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The rule.
+    pub kind: HazardKind,
+    /// What about the missing operation.
+    pub why: Why,
+    /// Bytes.
+    pub bytes: Granules,
+    /// The event it came up at, by index; none: before the first.
+    pub at: Option<usize>,
+}
+
+/// Whether the domain can judge a program: it sees one CPU's accesses, in one order.
+pub fn takes(program: &Program) -> bool {
+    let others = |e: &program::Event| matches!(e.by, Observer::Cpu(n) if n > 0);
+    !program.events.iter().any(others)
+}
+
+/// All findings of the domain on a program, in the order in which they came up. `seed`: of the
+/// replacement policy's choices.
+///
+/// # Errors
+/// [`Error`] if the program is beyond the domain, or the host has no memory.
+pub fn findings(program: &Program, replacement: Policy, seed: u64) -> Result<Vec<Found>, Error> {
+    if !takes(program) {
+        return Err(Error::SeveralCpus);
     }
-}
-
-impl DomainJudge {
-    pub fn run_program(&mut self, program: &Program) -> Vec<Found> {
-        let config = DomainConfig {
-            base: BASE,
-            ram_bytes: RAM as u64,
-            policy: self.replacement,
-            snoop_write: match program.policy {
-                program::Policy::WriteThrough => SnoopWrite::WriteThrough,
-                program::Policy::Allocate => SnoopWrite::Allocate,
-            },
-            seed: self.seed,
-            ports: (0..MASTERS as u8).map(|dev| port(program, dev)).collect(),
-            drop_operation: None,
-            power_on: PowerOn::Clean,
-        };
-        let domain = Domain::new(&config, MmapRegion::new(RAM).unwrap()).unwrap();
-        let mut play = Play {
-            program,
-            domain,
-            masters: Default::default(),
-            found: Vec::new(),
-            told: 0,
-        };
-        play.set_up();
-        for event in 0..program.events.len() {
-            play.event(event);
-            play.collect(Some(event));
-        }
-        play.found
-    }
-}
-
-/// The port that makes a master's accesses what they are.
-fn port(program: &Program, dev: u8) -> Port {
-    let snoops = |write: bool| {
-        program.events.iter().any(|e| {
-            let mine = e.by == Observer::Dev(dev) && e.write().is_some() == write;
-            mine && matches!(
-                e.op,
-                Op::Access {
-                    view: View::Snooping,
-                    ..
-                }
-            )
-        })
+    let config = DomainConfig {
+        base: BASE,
+        ram_bytes: RAM as u64,
+        policy: replacement,
+        snoop_write: match program.policy {
+            program::Policy::WriteThrough => SnoopWrite::WriteThrough,
+            program::Policy::Allocate => SnoopWrite::Allocate,
+        },
+        seed,
+        ports: (0..MASTERS as u8).map(|dev| port(program, dev)).collect(),
+        drop_operation: None,
+        power_on: PowerOn::Clean,
+        occurrences: true,
     };
-    match (snoops(false), snoops(true)) {
-        (false, false) => Port::Hp,
-        (true, true) => Port::Hpc,
-        (true, false) => Port::HpcRead,
-        (false, true) => Port::HpcWrite,
+    let domain = Domain::new(&config, MmapRegion::new(RAM)?)?;
+    let mut play = Play {
+        program,
+        domain,
+        masters: Default::default(),
+        found: Vec::new(),
+        told: 0,
+    };
+    play.set_up()?;
+    for event in 0..program.events.len() {
+        play.event(event)?;
+        play.collect(Some(event));
+    }
+    if play.domain.occurrences().len() < MAX_OCCURRENCES {
+        Ok(play.found)
+    } else {
+        Err(Error::TooMany)
     }
 }
 
@@ -103,69 +128,53 @@ struct Play<'a> {
     told: usize,
 }
 
-/// Consecutive bytes of a set, in pieces that do not cross lines: address and length.
-fn pieces(bytes: Granules) -> Vec<(u64, u32)> {
-    let mut pieces: Vec<(u64, u32)> = Vec::new();
-    for g in bytes.iter() {
-        let pa = BASE + 8 * u64::from(g);
-        match pieces.last_mut() {
-            Some((at, len)) if *at + u64::from(*len) == pa && !pa.is_multiple_of(64) => *len += 8,
-            _ => pieces.push((pa, 8)),
-        }
-    }
-    pieces
-}
-
-fn memory(view: View) -> MemoryType {
-    match view {
-        View::WriteBack => MemoryType::Cacheable,
-        _ => MemoryType::NonCacheable,
-    }
-}
-
 impl Play<'_> {
-    fn set_up(&mut self) {
+    fn set_up(&mut self) -> Result<(), Error> {
         let all = 8 * self.program.lines();
         for g in 0..all {
             let value = self.program.initial[usize::from(g)].memory;
-            self.put(BASE + 8 * u64::from(g), 8, value);
+            self.put(BASE + 8 * u64::from(g), 8, value)?;
         }
         self.domain.loaded(BASE, 8 * u64::from(all));
         // A master that polls has done so all the time.
         for e in &self.program.events {
             if let (Observer::Dev(dev), Some((view, _))) = (e.by, e.poll()) {
-                self.access(dev, Does::Read, view, e.bytes());
+                self.access(dev, Does::Read, view, e.bytes())?;
             }
         }
         for g in 0..all {
             if let Some(value) = self.program.initial[usize::from(g)].dirty {
-                self.store(Granules::one(g), View::WriteBack, value, SiteId(99));
+                self.store(Granules::one(g), View::WriteBack, value, BEFORE)?;
             }
         }
         self.domain.barrier(cpu::Barrier::DSB_SY);
         self.collect(None);
+        Ok(())
     }
 
-    fn put(&mut self, pa: u64, len: u32, value: u8) {
+    fn put(&mut self, pa: u64, len: u32, value: u8) -> Result<(), Error> {
         let slice = self.domain.mapping().as_volatile_slice();
-        let data = vec![value + 1; len as usize];
-        slice.write_slice(&data, (pa - BASE) as usize).unwrap();
+        // No value is 0, so that none is what memory holds before it is written.
+        let data = vec![value.wrapping_add(1); len as usize];
+        slice.write_slice(&data, (pa - BASE) as usize)?;
+        Ok(())
     }
 
-    fn store(&mut self, bytes: Granules, view: View, value: u8, site: SiteId) {
+    fn store(&mut self, bytes: Granules, view: View, value: u8, site: SiteId) -> Result<(), Error> {
         for (pa, len) in pieces(bytes) {
-            self.put(pa, len, value);
+            self.put(pa, len, value)?;
             self.domain.store(pa, len, site, memory(view));
         }
+        Ok(())
     }
 
-    fn event(&mut self, index: usize) {
+    fn event(&mut self, index: usize) -> Result<(), Error> {
         let program = self.program;
         let event = &program.events[index];
         let site = SiteId(index as u32 + 1);
         match (event.by, &event.op) {
             (Observer::Cpu(_), Op::Access { does, view, bytes }) => match does {
-                Does::Write(value) => self.store(*bytes, *view, *value, site),
+                Does::Write(value) => self.store(*bytes, *view, *value, site)?,
                 _ => {
                     for (pa, len) in pieces(*bytes) {
                         self.domain.load(pa, len, site, memory(*view));
@@ -176,10 +185,10 @@ impl Play<'_> {
                 }
             },
             (Observer::Dev(dev), Op::Access { does, bytes, view }) => {
-                self.access(dev, *does, *view, *bytes);
+                self.access(dev, *does, *view, *bytes)?;
             }
-            (_, Op::Dc { op, line }) => self.dc(*op, *line, site),
-            (_, Op::Barrier(barrier)) => self.domain.barrier(translate(*barrier)),
+            (_, Op::Dc { op, line }) => self.dc(*op, *line, site)?,
+            (_, Op::Barrier(it)) => self.domain.barrier(barrier(*it)),
             (_, Op::Doorbell(dev)) => self.doorbell(index, *dev),
             (_, Op::Wait(dev)) => {
                 self.close(*dev);
@@ -201,9 +210,10 @@ impl Play<'_> {
             // A transfer ends for the CPU when it knows, at the wait.
             _ => {}
         }
+        Ok(())
     }
 
-    fn dc(&mut self, op: Dc, line: u8, site: SiteId) {
+    fn dc(&mut self, op: Dc, line: u8, site: SiteId) -> Result<(), Error> {
         let pa = BASE + 64 * u64::from(line);
         let op = match op {
             Dc::Cvac | Dc::Cvap | Dc::Cvadp => CacheOp::Clean,
@@ -212,9 +222,10 @@ impl Play<'_> {
             Dc::Zva | Dc::Gzva => {
                 return self.store(Granules::line(line), View::WriteBack, program::ZERO, site);
             }
-            Dc::Cvau | Dc::Gva => return,
+            Dc::Cvau | Dc::Gva => return Ok(()),
         };
         self.domain.maintain(op, pa, site, ChainId(site.0));
+        Ok(())
     }
 
     /// Tells the master, and opens the transfers that it will make because of it, if the case does
@@ -325,7 +336,7 @@ impl Play<'_> {
         }
     }
 
-    fn access(&mut self, dev: u8, does: Does, view: View, bytes: Granules) {
+    fn access(&mut self, dev: u8, does: Does, view: View, bytes: Granules) -> Result<(), Error> {
         if let Does::Poll(_) = does {
             let word = pieces(bytes).first().map(|(pa, _)| *pa);
             self.masters[usize::from(dev)].word = word;
@@ -352,21 +363,21 @@ impl Play<'_> {
             ..access
         };
         for (pa, len) in whole(bytes) {
+            // A word is half a granule; the rest of it hands nothing over.
+            let polls = matches!(does, Does::Poll(_));
+            let len = if polls { len.min(WORD) } else { len };
             match does {
                 Does::Write(value) => {
-                    let data = vec![value + 1; len];
-                    self.domain
-                        .dma_write(MasterId(dev), access, pa, &data)
-                        .unwrap();
+                    let data = vec![value.wrapping_add(1); len];
+                    self.domain.dma_write(MasterId(dev), access, pa, &data)?;
                 }
                 _ => {
                     let mut data = vec![0; len];
-                    self.domain
-                        .dma_read(MasterId(dev), access, pa, &mut data)
-                        .unwrap();
+                    self.domain.dma_read(MasterId(dev), access, pa, &mut data)?;
                 }
             }
         }
+        Ok(())
     }
 
     /// What has been found since the last time.
@@ -378,45 +389,12 @@ impl Play<'_> {
                 .map(|g| Granules::one(8 * o.line as u8 + g))
                 .fold(Granules::NONE, Granules::or);
             self.found.push(Found {
-                kind: kind.name().to_owned(),
+                kind,
+                why: o.why,
                 bytes,
                 at,
-                missing: Some(format!("{:?}", o.why)),
             });
         }
         self.told = self.domain.occurrences().len();
-    }
-}
-
-/// Like [`pieces`], across lines.
-fn whole(bytes: Granules) -> Vec<(u64, usize)> {
-    let mut all: Vec<(u64, usize)> = Vec::new();
-    for (pa, len) in pieces(bytes) {
-        match all.last_mut() {
-            Some((at, n)) if *at + *n as u64 == pa => *n += len as usize,
-            _ => all.push((pa, len as usize)),
-        }
-    }
-    all
-}
-
-fn translate(barrier: program::Barrier) -> cpu::Barrier {
-    cpu::Barrier {
-        kind: if barrier.completes {
-            BarrierKind::Dsb
-        } else {
-            BarrierKind::Dmb
-        },
-        access: match barrier.orders {
-            Orders::Full => BarrierAccess::Full,
-            Orders::Stores => BarrierAccess::Store,
-            Orders::Loads => BarrierAccess::Load,
-        },
-        scope: match barrier.scope {
-            Scope::Own => BarrierScope::NonShareable,
-            Scope::Inner => BarrierScope::Inner,
-            Scope::Everyone { outer: true } => BarrierScope::Outer,
-            Scope::Everyone { outer: false } => BarrierScope::System,
-        },
     }
 }

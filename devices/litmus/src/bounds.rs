@@ -1,31 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! What else can judge a program, and how its findings are compared with what is due.
+//! What another judge must find of a program, and what it may: how the sanitizer is compared with
+//! the explorer.
 
-use crate::case::Case;
-use crate::explore::{Answer, TooLarge, explore};
-use crate::order::Order;
+use crate::explore::Answer;
+use crate::order::Parts;
 use crate::program::{Event, Granules, Observer, Op, Program, View};
 use crate::repair;
 use crate::symptom::Symptom;
-
-/// A finding of a judge.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// Name of its kind.
-    pub kind: String,
-    /// Bytes.
-    pub bytes: Granules,
-    /// The event it came up at, by index, if the judge knows.
-    pub at: Option<usize>,
-    /// The operation it says is missing, in its own words.
-    pub missing: Option<String>,
-}
-
-/// Something that takes a case's events in the order of the list, and finds.
-pub trait Judge {
-    /// Runs the whole case from its initial state; all findings.
-    fn run(&mut self, case: &Case) -> Vec<Found>;
-}
 
 /// What a judge must find, and what it may.
 ///
@@ -131,21 +112,23 @@ struct Races {
 
 impl Races {
     fn of(program: &Program) -> Self {
-        let order = Order::of(program);
+        let order = Parts::of(program);
         let mut races = Races {
             observers: Granules::NONE,
             aliases: Granules::NONE,
         };
-        for (i, a) in program.events.iter().enumerate() {
-            for (j, b) in program.events.iter().enumerate() {
-                if a.write().is_none() || !order.race(i, j) {
-                    continue;
-                }
-                let near = lines(a.bytes()).and(lines(b.bytes()));
-                if a.by != b.by {
-                    races.observers = races.observers.or(near);
-                } else if view(a) != view(b) {
-                    races.aliases = races.aliases.or(near);
+        for line in 0..program.lines() {
+            let order = order.on(1 << line);
+            let line = Granules::line(line);
+            let here =
+                || (program.events.iter().enumerate()).filter(|(_, e)| e.bytes().meets(line));
+            for (i, a) in here().filter(|(_, a)| a.write().is_some()) {
+                for (_, b) in here().filter(|(j, _)| order.race(i, *j)) {
+                    if a.by != b.by {
+                        races.observers = races.observers.or(line);
+                    } else if view(a) != view(b) {
+                        races.aliases = races.aliases.or(line);
+                    }
                 }
             }
         }
@@ -153,8 +136,8 @@ impl Races {
     }
 }
 
-/// A program on which a judge and the explorer differ.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How findings differ from what is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Difference {
     /// Bytes with a finding due that has not been found.
     pub missed: Granules,
@@ -162,20 +145,31 @@ pub struct Difference {
     pub false_alarm: Granules,
 }
 
-/// Compares findings with what is due, by bytes; `None`: they agree.
-///
-/// # Errors
-/// If the case is too large to explore.
-pub fn compare(case: &Case, found: &[Found]) -> Result<Option<Difference>, TooLarge> {
-    let answer = explore(&case.program)?;
-    let bounds = Bounds::of(&case.program, &answer);
-    let all = (found.iter()).fold(Granules::NONE, |all, f| all.or(f.bytes));
-    let difference = Difference {
-        missed: bounds.due.without(all),
-        false_alarm: all.without(bounds.defensible),
-    };
-    let differ = !difference.missed.is_empty() || !difference.false_alarm.is_empty();
-    Ok(differ.then_some(difference))
+impl Bounds {
+    /// How findings on these bytes differ; `None`: they agree.
+    pub fn difference(self, found: Granules) -> Option<Difference> {
+        let difference = Difference {
+            missed: self.due.without(found),
+            false_alarm: found.without(self.defensible),
+        };
+        let agree = difference.missed.is_empty() && difference.false_alarm.is_empty();
+        (!agree).then_some(difference)
+    }
+}
+
+impl Difference {
+    /// As a sentence without an end.
+    pub fn describe(self, program: &Program) -> String {
+        let part = |what: &str, bytes: Granules| {
+            (!bytes.is_empty()).then(|| format!("{what} on {}", program.ranges(bytes)))
+        };
+        let parts = [
+            part("nothing found", self.missed),
+            part("a false alarm", self.false_alarm),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        parts.join(" and ")
+    }
 }
 
 /// The smallest program made from this one by leaving out events, of which `differs` still holds.
