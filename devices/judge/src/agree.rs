@@ -9,6 +9,9 @@ use staleline_litmus::program::{self, Granules, Program, View};
 use crate::domain::{Error, Found, findings};
 use crate::known;
 
+/// Seed of the replacement policies.
+const SEED: u64 = 1;
+
 /// Whether domain and explorer agree on a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Agreement {
@@ -67,12 +70,13 @@ pub fn judge(case: Option<&str>, program: &Program, answer: &Answer) -> Result<J
     };
     for program in under_write_policies(program) {
         for replacement in Policy::ALL {
-            let found = findings(&program, replacement, 1)?;
+            let found = findings(&program, replacement, SEED)?;
             judgement.runs += 1;
             let difference = bounds.difference(bytes(&found));
-            let agreement = difference.map_or(Agreement::Agrees, |d| {
-                agreement(case, &program, replacement, d)
-            });
+            let agreement = match difference {
+                Some(d) => agreement(case, &program, replacement, d)?,
+                None => Agreement::Agrees,
+            };
             let worse = match judgement.agreement {
                 Agreement::Agrees => agreement != Agreement::Agrees,
                 Agreement::Known(_) => matches!(agreement, Agreement::Differs(_)),
@@ -96,15 +100,18 @@ fn agreement(
     program: &Program,
     replacement: Policy,
     difference: Difference,
-) -> Agreement {
+) -> Result<Agreement, Error> {
     let listed = known::CORPUS.iter().find(|(name, _)| case == Some(*name));
-    let reason = listed.map(|(_, reason)| *reason);
-    match reason.or_else(|| known::class(program, replacement, 1, difference)) {
+    let reason = match listed {
+        Some((_, reason)) => Some(*reason),
+        None => known::class(program, replacement, SEED, difference)?,
+    };
+    Ok(match reason {
         Some(reason) => Agreement::Known(reason),
         None => Agreement::Differs(format!(
             "under policy `{}`: {}",
             replacement.name(),
             difference.describe(program)
         )),
-    }
+    })
 }

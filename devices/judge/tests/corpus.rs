@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The sanitizer against explorer and corpus, under all policies.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 
 use staleline_devices::coherency::Policy;

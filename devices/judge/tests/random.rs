@@ -3,6 +3,8 @@
 //!
 //! `STALELINE_LITMUS_CASES` sets how many; `STALELINE_LITMUS_SEED` where they start.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 
 use staleline_devices::coherency::Policy;
@@ -71,7 +73,7 @@ fn sanitizer_and_explorer_agree() {
         let found = findings(&p, replacement, seed).unwrap();
         unsafe_ones += u64::from(!found.is_empty());
         if let Some(d) = difference(&p, &found) {
-            if let Some(class) = known::class(&p, replacement, seed, d) {
+            if let Some(class) = known::class(&p, replacement, seed, d).unwrap() {
                 *classes.entry(class).or_insert(0_u32) += 1;
                 continue;
             }
@@ -80,7 +82,7 @@ fn sanitizer_and_explorer_agree() {
                 let small = shrink(&p, &mut |p: &Program| {
                     let found = findings(p, replacement, seed).unwrap();
                     difference(p, &found)
-                        .is_some_and(|d| known::class(p, replacement, seed, d).is_none())
+                        .is_some_and(|d| known::class(p, replacement, seed, d).unwrap().is_none())
                 });
                 let found = findings(&small, replacement, seed).unwrap();
                 let how = difference(&small, &found).map(|d| d.describe(&small));

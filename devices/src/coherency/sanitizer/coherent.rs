@@ -83,7 +83,11 @@ impl Sanitizer {
             0
         };
         let bytes = discarded | merged;
-        if bytes != 0 && !stored_between(s, &by.release) {
+        if bytes != 0 && stored_between(s, &by.release) {
+            // So it stays, whoever writes next.
+            s.cold.discard_op = 0;
+            s.cold.settling = 0;
+        } else if bytes != 0 {
             let f = Finding {
                 kind: HazardKind::MissingBarrier,
                 why: Why::Incomplete,
