@@ -155,7 +155,7 @@ fn part(symptom: &Symptom, of: Granules) -> Symptom {
 /// Whether a finding may be about a symptom: not only because it is on the same bytes.
 fn concerns(found: &Found, symptom: &Symptom) -> bool {
     match symptom {
-        Symptom::Lost { .. } => found.why != Why::Unordered,
+        Symptom::Lost { .. } => found.why != Why::Unordered && found.kind != HazardKind::Ownership,
         _ => true,
     }
 }
@@ -171,9 +171,9 @@ type Operations = BTreeSet<Operation>;
 /// The symptoms, taken apart by line and by what findings ask for, on whose bytes findings are due
 /// and there are some, none of which asks for what helps; and how many were compared.
 ///
-/// Not compared are those that no operation helps against, and reads of what may be destroyed too:
-/// what destroys it for sure makes the read unambiguous, which is no help. Where observers race,
-/// what is asked for in another order of the events counts too.
+/// Not compared are those that no operation helps against, losses that nobody reads, and reads of
+/// what may be destroyed too: what destroys it for sure makes the read unambiguous, which is no
+/// help. Where observers race, what is asked for in another order of the events counts too.
 ///
 /// # Errors
 /// [`Error`] if the domain cannot judge the program.
@@ -190,8 +190,14 @@ pub fn disagreements(
     let mut compared = 0;
     for symptom in all {
         let mut bytes = symptom.bytes(program).and(due);
-        if let Symptom::Ambiguous { .. } = symptom {
-            bytes = bytes.without(lost);
+        match symptom {
+            Symptom::Ambiguous { .. } => bytes = bytes.without(lost),
+            // A loss that nobody reads is no finding's business, though others may be due there.
+            Symptom::Lost { write, .. } => {
+                let read = answer.lost.iter().filter(|l| l.write == *write && l.read);
+                bytes = bytes.and(read.fold(Granules::NONE, |all, l| all.or(l.bytes)));
+            }
+            Symptom::Stuck { .. } => {}
         }
         let mut parts: BTreeMap<(u8, Operations), Granules> = BTreeMap::new();
         for granule in bytes.iter() {
