@@ -72,7 +72,7 @@ pub fn build(config: &MachineConfig, memory: MmapRegion) -> Result<Soc, MachineE
                 spi: node.spi,
                 port: node.port.map(|p| p.port),
                 claims_coherent: node.port.is_some_and(|p| p.claims_coherent()),
-                device: model(node, adc, dac, &config.usb_host)?,
+                device: model(node, adc, dac, config)?,
             })
         })
         .collect::<Result<Vec<_>, MachineError>>()?;
@@ -103,7 +103,7 @@ fn model(
     node: &Node,
     adc: StreamId,
     dac: StreamId,
-    usb: &UsbHostPlan,
+    config: &MachineConfig,
 ) -> Result<Box<dyn Device>, MachineError> {
     let refused = |why: String| MachineError::Device {
         name: node.name,
@@ -113,6 +113,7 @@ fn model(
         let coherent = node.port.is_some_and(|p| p.claims_coherent());
         AxiDmac::new(Config {
             coherent,
+            holds_ends: !config.board.merge_ends,
             ..Config::new(route)
         })
         .map(|d| Box::new(d) as Box<dyn Device>)
@@ -128,7 +129,7 @@ fn model(
                 .map(|d| Box::new(d) as Box<dyn Device>)
                 .map_err(|e| refused(e.to_string()))
         }
-        Model::Dwc3 => PlanHost::new(usb.clone())
+        Model::Dwc3 => PlanHost::new(config.usb_host.clone())
             .map(|host| Box::new(Dwc3::new(host)) as Box<dyn Device>)
             .map_err(|e| refused(e.to_string())),
     }

@@ -17,6 +17,10 @@ pub struct BoardSettings {
     pub snoop_write: SnoopWrite,
     /// What the caches hold when the CPU starts.
     pub power_on: PowerOn,
+    /// Whether the AXI-DMACs merge ends of transfer that the driver has not acknowledged into one, as
+    /// ADI's core does, or hold the next one back. The driver in 6.12 takes one for one: it waits for
+    /// ever for a transfer whose end was merged. That is about interrupts, not about caches.
+    pub merge_ends: bool,
     /// The AXI-DMACs' ports.
     pub dmac: PortSettings,
     /// The USB controller's port.
@@ -30,6 +34,7 @@ impl Default for BoardSettings {
             cache: CachePolicy::Zynqmp,
             snoop_write: SnoopWrite::WriteThrough,
             power_on: PowerOn::Dirty,
+            merge_ends: false,
             dmac: PortSettings {
                 port: Port::Hp,
                 dma_coherent: None,
