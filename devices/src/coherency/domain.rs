@@ -22,7 +22,8 @@ use super::sanitizer::{Maintenance, Sanitizer, Subject, fresh_write};
 use super::transfers::MAX_IN_FLIGHT;
 use super::transfers::{Owner, Transfers};
 use super::{
-    LINE, MAX_CAUSES, MAX_EXTENTS, MAX_OCCURRENCES, MAX_OPERATIONS, MAX_TRANSFERS, report,
+    LINE, MAX_CAUSES, MAX_EXTENTS, MAX_HAZARDS, MAX_OCCURRENCES, MAX_OPERATIONS, MAX_TRANSFERS,
+    report,
 };
 use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
 use crate::dma::{Port, TransferId};
@@ -442,6 +443,11 @@ impl Domain {
                 MAX_EXTENTS,
             ),
             (self.sanitizer.findings.full, "findings", MAX_CAUSES),
+            (
+                self.sanitizer.findings.unlisted() > 0,
+                "findings of one kind",
+                MAX_HAZARDS,
+            ),
             (
                 self.sanitizer.findings.log_full,
                 "single occurrences of findings",

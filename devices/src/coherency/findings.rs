@@ -197,6 +197,11 @@ impl Findings {
         (hazards, self.unlisted)
     }
 
+    /// Findings that there was no room for.
+    pub fn unlisted(&self) -> u64 {
+        self.unlisted
+    }
+
     /// How many different findings there are.
     pub fn len(&self) -> usize {
         self.index.len()

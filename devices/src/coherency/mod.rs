@@ -43,8 +43,8 @@ pub use replacement::Policy;
 /// Bytes per cache line.
 pub const LINE: u64 = 64;
 
-/// Findings of each kind listed per run.
-pub const MAX_HAZARDS: usize = 4096;
+/// Findings of each kind listed per run. Beyond, they are counted, but not their lines.
+pub const MAX_HAZARDS: usize = 1 << 17;
 
 /// Findings counted per run.
 pub const MAX_CAUSES: usize = 1 << 20;

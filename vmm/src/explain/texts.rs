@@ -112,14 +112,23 @@ const MISSING_BARRIER: Explanation = Explanation {
     summary: "a device was started before cache maintenance had completed",
     mechanism: "
 dc instructions only start an operation; a DSB waits for its end. If the store that starts the
-device overtakes it, the device reads DRAM before the data is there.",
+device overtakes it, the device reads DRAM before the data is there. Ordinary stores too become
+visible in any order unless a barrier orders them: a descriptor's words may come after the doorbell,
+or after the word that hands it over. And a CPU's load of data may be done before its load of the flag
+that says the data is there.",
     cause: "
 - Hand-written maintenance without a DSB at its end.
-- A patch that removes or weakens the barrier at the end of a maintenance routine. The barrier in
-  writel() is a DMB, which does not wait for maintenance.",
+- A patch that removes or weakens the barrier at the end of a maintenance routine. Only a DSB for
+  loads and stores that reaches bus masters (sy, osh) completes it: not ishst, not ish. The barrier in
+  writel() is a DMB for stores, which does not wait for maintenance.
+- writel_relaxed() where writel() was meant.
+- dma_wmb() missing before the store that sets a descriptor's ownership bit.
+- dma_rmb() missing between a flag that a device wrote and the data it stands for.",
     fix: "
 End the maintenance with dsb sy before the store that starts the device. The kernel's own
-dcache_clean_poc() and dcache_inval_poc() do.",
+dcache_clean_poc() and dcache_inval_poc() do. Start a device with writel(), or order the stores with
+wmb() before a relaxed one; put dma_wmb() before the store that hands a descriptor over, dma_rmb()
+behind the load that takes one back.",
     reproduce: None,
 };
 
@@ -128,13 +137,17 @@ const MISMATCHED_ALIAS: Explanation = Explanation {
     mechanism: "
 The same memory is mapped as Normal cacheable and as Normal non-cacheable (dma_alloc_coherent() of a
 device that does not snoop, ioremap_wc(), pgprot_writecombine()). An access through the second view
-goes to DRAM past a dirty line, and the later eviction of that line overwrites it.",
+goes to DRAM past a dirty line, and the later eviction of that line overwrites it. And what is stored
+through the second view is missed by whoever reads through the caches, a CPU or a device that snoops:
+an older copy may be there, or may be fetched at any time through the kernel's linear map.",
     cause: "
+- A device snoops and the device tree does not say dma-coherent: the kernel gives its driver
+  non-cacheable memory, and the device looks for it in the caches.
 - Memory was zeroed or written through the linear map and not cleaned before it was remapped.
 - User space has a cacheable mapping of a buffer that the kernel uses uncached.",
     fix: "
 Clean and invalidate (dc civac) before the first access through the new view, and keep to one view
-while it is in use.",
+while it is in use. If a snooping device reads it, add dma-coherent to the device's node.",
     reproduce: None,
 };
 
