@@ -454,16 +454,16 @@ fn the_self_check_counts_what_differs_and_keeps_the_first() {
 #[test]
 fn sites_are_numbered_in_order_and_once() {
     let mut sites = Sites::default();
-    assert_eq!(sites.intern(0x1000), SiteId(1));
-    assert_eq!(sites.intern(0x2000), SiteId(2));
-    assert_eq!(sites.intern(0x1000), SiteId(1));
-    assert_eq!(sites.table().pc(SiteId(2)), Some(0x2000));
+    assert_eq!(sites.intern(0x1000), SiteId(SiteId::USER | 1));
+    assert_eq!(sites.intern(0x2000), SiteId(SiteId::USER | 2));
+    assert_eq!(sites.intern(0x1000), SiteId(SiteId::USER | 1));
+    assert_eq!(sites.table().pc(SiteId(SiteId::USER | 2)), Some(0x2000));
     for pc in 0..SiteTable::LIMIT as u64 + 10 {
         sites.intern(pc);
     }
     assert_eq!(sites.intern(u64::MAX), SiteId(0));
     assert_eq!(sites.known.len(), sites.table().len());
-    assert_eq!(sites.intern(0x1000), SiteId(1));
+    assert_eq!(sites.intern(0x1000), SiteId(SiteId::USER | 1));
 }
 
 #[test]
@@ -477,7 +477,7 @@ fn places_run_out_and_that_is_told() {
     assert_eq!(sites.intern(2), SiteId(0));
     assert_eq!(sites.intern(6), SiteId(0));
     // Known ones stay known.
-    assert_eq!(sites.intern(4), SiteId(1));
+    assert_eq!(sites.intern(4), SiteId(SiteId::USER | 1));
     let forgotten = sites.forgotten().unwrap();
     assert_eq!(
         (forgotten.limit, forgotten.lost),
