@@ -54,10 +54,15 @@ pub(super) struct Cleans {
 impl Cleans {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.kept.iter().all(|c| c.op == 0)
+        self.iter().next().is_none()
     }
 
     /// Those there are.
+    pub fn iter(&self) -> impl Iterator<Item = &Clean> {
+        self.kept.iter().filter(|c| c.op != 0)
+    }
+
+    /// The same, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Clean> {
         self.kept.iter_mut().filter(|c| c.op != 0)
     }

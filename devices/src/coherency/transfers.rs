@@ -18,8 +18,6 @@ struct InFlight {
     id: TransferId,
     who: Who,
     writes: bool,
-    /// It has moved data.
-    moved: bool,
     bytes: Range<u64>,
 }
 
@@ -88,6 +86,10 @@ impl Transfers {
         id
     }
 
+    fn get(&self, id: TransferId) -> Option<&TransferRecord> {
+        self.records.get((id.0 as usize).checked_sub(1)?)
+    }
+
     fn get_mut(&mut self, id: TransferId) -> Option<&mut TransferRecord> {
         self.records.get_mut((id.0 as usize).checked_sub(1)?)
     }
@@ -113,7 +115,6 @@ impl Transfers {
             id,
             who: Who::device(record.master, id),
             writes: record.transfer.direction == Direction::ToMemory,
-            moved: false,
             bytes,
         };
         self.in_flight.push(owner);
@@ -139,7 +140,8 @@ impl Transfers {
     /// Bytes of a line that transfers in flight, other than `but`, have written and may write again.
     pub fn being_written(&self, line: u64, but: TransferId) -> u64 {
         let writers = self.in_flight.iter();
-        let writers = writers.filter(|t| t.writes && t.moved && t.id != but);
+        let moved = |id| self.get(id).is_some_and(|record| record.bytes > 0);
+        let writers = writers.filter(|t| t.writes && t.id != but && moved(t.id));
         writers.fold(0, |all, t| all | t.owned(line))
     }
 
@@ -156,9 +158,6 @@ impl Transfers {
 
     /// Counts bytes moved.
     pub fn moved(&mut self, id: TransferId, bytes: usize) {
-        if let Some(t) = self.in_flight.iter_mut().find(|t| t.id == id) {
-            t.moved = true;
-        }
         if let Some(record) = self.get_mut(id) {
             record.bytes += bytes as u64;
         }

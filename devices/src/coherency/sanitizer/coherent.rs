@@ -52,16 +52,12 @@ impl Sanitizer {
             Timing::Late => (HazardKind::MissingInvalidate, Why::Late),
         };
         let f = Finding {
-            kind,
-            why,
-            cause: u64::from(by.who.bits()),
             bytes,
             wrong: s.images.difference(s.number) & bytes,
             writer: s.cold.poc_writer,
-            reader: by.who,
             device: s.cold.poc_writer,
             written_at: s.cold.poc_written_at,
-            told: Some(by.release),
+            ..by.finding(kind, why)
         };
         self.record(s, f);
     }
@@ -89,16 +85,9 @@ impl Sanitizer {
             s.cold.settling = 0;
         } else if bytes != 0 {
             let f = Finding {
-                kind: HazardKind::MissingBarrier,
-                why: Why::Incomplete,
-                cause: u64::from(by.who.bits()),
                 bytes,
-                wrong: 0,
-                writer: by.who,
-                reader: by.who,
-                device: by.who,
                 written_at: self.now,
-                told: Some(by.release),
+                ..by.finding(HazardKind::MissingBarrier, Why::Incomplete)
             };
             self.record(s, f);
         }
@@ -200,16 +189,10 @@ impl Sanitizer {
             return;
         }
         let f = Finding {
-            kind: HazardKind::MissingBarrier,
-            why: Why::Unordered,
-            cause: u64::from(by.who.bits()),
             bytes: loose,
-            wrong: 0,
             writer,
-            reader: by.who,
-            device: by.who,
             written_at,
-            told: Some(*release),
+            ..by.finding(HazardKind::MissingBarrier, Why::Unordered)
         };
         self.record(s, f);
     }

@@ -48,6 +48,25 @@ pub(super) struct ByMaster {
     pub handover: u64,
 }
 
+impl ByMaster {
+    /// A finding about the access, of which the master is writer and reader as far as nobody else is
+    /// named.
+    fn finding(self, kind: HazardKind, why: Why) -> Finding {
+        Finding {
+            kind,
+            why,
+            cause: u64::from(self.who.bits()),
+            bytes: self.bytes,
+            wrong: 0,
+            writer: self.who,
+            reader: self.who,
+            device: self.who,
+            written_at: 0,
+            told: Some(self.release),
+        }
+    }
+}
+
 /// One line under judgement: its number, its state, and both images for the question of whether
 /// a finding manifested.
 pub(super) struct Subject<'a> {

@@ -2,7 +2,7 @@
 //! Accesses that go to the PoC: those of a master that does not snoop, and a CPU's through a
 //! non-cacheable alias.
 
-use super::super::cleans::{Timing, timing};
+use super::super::cleans::{Clean, Timing, timing};
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
 use super::super::line::{DMA, MAYBE_DIRTY, Who};
@@ -26,7 +26,7 @@ impl Sanitizer {
             };
             self.unclean(s, by, HazardKind::MissingClean, why, uncleaned);
         }
-        let (late, incomplete) = self.untimely(s, by, |clean| clean.bytes & by.bytes);
+        let (late, incomplete) = Self::untimely(s, by, |clean| clean.bytes & by.bytes);
         if late & !uncleaned != 0 {
             let bytes = late & !uncleaned;
             self.unclean(s, by, HazardKind::MissingClean, Why::Late, bytes);
@@ -47,7 +47,7 @@ impl Sanitizer {
         s.line.flags |= DMA;
         s.cold.clobber = 0;
         let whole = |dirty: bool| if dirty { bytes } else { 0 };
-        let (late, incomplete) = self.untimely(s, by, |clean| whole(clean.dirty));
+        let (late, incomplete) = Self::untimely(s, by, |clean| whole(clean.dirty));
         if s.line.flags & MAYBE_DIRTY != 0 {
             let why = match s.line.uncleaned & !s.line.firmware {
                 0 if left_by_firmware(s) => Why::PowerOn,
@@ -70,14 +70,9 @@ impl Sanitizer {
 
     /// Bytes of the line as `wanted` tells for each clean, by whether that clean came too late for
     /// the master, or was not complete.
-    fn untimely(
-        &self,
-        s: &mut Subject<'_>,
-        by: ByMaster,
-        wanted: impl Fn(&super::super::cleans::Clean) -> u64,
-    ) -> (u64, u64) {
+    fn untimely(s: &Subject<'_>, by: ByMaster, wanted: impl Fn(&Clean) -> u64) -> (u64, u64) {
         let mut found = (0, 0);
-        for clean in s.cold.cleans.iter_mut() {
+        for clean in s.cold.cleans.iter() {
             // The clean that brought the word to the PoC brought its line with it.
             if by.handover != 0 && clean.op == by.release.issued {
                 continue;
@@ -100,32 +95,20 @@ impl Sanitizer {
         bytes: u64,
     ) {
         let f = Finding {
-            kind,
-            why,
-            cause: u64::from(by.who.bits()),
             bytes,
             wrong: s.images.difference(s.number) & bytes,
             writer: s.line.writer,
-            reader: by.who,
-            device: by.who,
             written_at: s.line.written_at,
-            told: Some(by.release),
+            ..by.finding(kind, why)
         };
         self.record(s, f);
     }
 
     fn clobber(&mut self, s: &mut Subject<'_>, by: ByMaster, kind: HazardKind, why: Why) -> u32 {
         let f = Finding {
-            kind,
-            why,
-            cause: u64::from(by.who.bits()),
-            bytes: by.bytes,
-            wrong: 0,
-            writer: by.who,
             reader: s.line.writer,
-            device: by.who,
             written_at: s.line.written_at,
-            told: Some(by.release),
+            ..by.finding(kind, why)
         };
         self.record(s, f)
     }
@@ -161,7 +144,7 @@ impl Sanitizer {
         }
         // On one CPU a clean and a non-cacheable access are not ordered by their line alone.
         let ordered = self.ops.ordered();
-        let loose = s.cold.cleans.iter_mut().filter(|clean| clean.op > ordered);
+        let loose = s.cold.cleans.iter().filter(|clean| clean.op > ordered);
         let loose = loose.fold(0, |all, clean| all | clean.bytes) & bytes & !dirty;
         if loose != 0 {
             self.disagree(s, HazardKind::MissingBarrier, loose, site);
@@ -177,8 +160,8 @@ impl Sanitizer {
             self.disagree(s, HazardKind::MismatchedAlias, bytes, site);
         }
         let ordered = self.ops.ordered();
-        let late = |clean: &&mut super::super::cleans::Clean| clean.dirty && clean.op > ordered;
-        if s.line.flags & MAYBE_DIRTY == 0 && s.cold.cleans.iter_mut().find(late).is_some() {
+        let late = |clean: &Clean| clean.dirty && clean.op > ordered;
+        if s.line.flags & MAYBE_DIRTY == 0 && s.cold.cleans.iter().any(late) {
             self.disagree(s, HazardKind::MissingBarrier, bytes, site);
         }
         self.cleans_kept_it_from_being_dirty(s.cold, ordered);
