@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! `staleline litmus`: is this sequence safe, and does the coherency domain say the same?
 
+mod domain;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use staleline_judge::operation::Operation;
-use staleline_judge::{Agreement, Judgement};
 use staleline_litmus::builtin;
 use staleline_litmus::case::{self, Case};
 use staleline_litmus::due::Finding;
-use staleline_litmus::explore::{Answer, Gone};
+use staleline_litmus::explore::Gone;
 use staleline_litmus::symptom::Symptom;
 use staleline_litmus::verdict::Verdict;
 
+use self::domain::{Agrees, Domain};
 use super::TextFormat;
 use crate::exit::{self, Error};
 use crate::names;
@@ -67,104 +68,6 @@ struct Found {
     bytes: String,
     what: String,
     repair: Option<String>,
-}
-
-/// What the coherency domain says, under every policy.
-#[derive(Debug, Default, Serialize)]
-struct Domain {
-    agrees: Agrees,
-    /// Why it is not judged, or why or how it differs.
-    reason: Option<String>,
-    /// Pairs of a replacement policy and a policy for snooping writes that it was run under.
-    runs: usize,
-    findings: Vec<DomainFound>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Agrees {
-    Yes,
-    /// No, for a reason that is known.
-    Known,
-    No,
-    /// The domain cannot judge it.
-    #[default]
-    NotJudged,
-}
-
-impl Agrees {
-    fn text(self) -> &'static str {
-        match self {
-            Agrees::Yes => "yes",
-            Agrees::Known => "known",
-            Agrees::No => "differs",
-            Agrees::NotJudged => "-",
-        }
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct DomainFound {
-    kind: &'static str,
-    at: Option<usize>,
-    bytes: String,
-    missing: &'static str,
-}
-
-impl Domain {
-    fn of(case: &Case, answer: &Answer) -> Result<Self, Error> {
-        let name = case.expected.as_ref().map(|_| case.id.as_str());
-        match staleline_judge::judge(name, &case.program, answer) {
-            Ok(judgement) => Ok(Domain::told(case, judgement)),
-            Err(e @ staleline_judge::Error::SeveralCpus) => Ok(Domain {
-                reason: Some(e.to_string()),
-                ..Domain::default()
-            }),
-            Err(e) => Err(Error::host(format!("case {} cannot be judged", case.id), e)),
-        }
-    }
-
-    fn told(case: &Case, judgement: Judgement) -> Self {
-        let program = &case.program;
-        let (agrees, reason) = match judgement.agreement {
-            Agreement::Agrees => (Agrees::Yes, None),
-            Agreement::Known(reason) => (Agrees::Known, Some(reason.to_owned())),
-            Agreement::Differs(how) => (Agrees::No, Some(how)),
-        };
-        let findings = judgement.found.iter().map(|f| DomainFound {
-            kind: f.kind.name(),
-            at: f.at,
-            bytes: program.ranges(f.bytes),
-            missing: Operation::of(program, f).name(),
-        });
-        Domain {
-            agrees,
-            reason,
-            runs: judgement.runs,
-            findings: findings.collect(),
-        }
-    }
-
-    /// Its findings for the table.
-    fn cell(&self) -> String {
-        if self.agrees == Agrees::NotJudged {
-            return "-".to_owned();
-        }
-        let mut cells: Vec<String> = Vec::new();
-        for f in &self.findings {
-            let cell = match f.at {
-                Some(at) => format!("{} at {at}", f.kind),
-                None => f.kind.to_owned(),
-            };
-            if !cells.contains(&cell) {
-                cells.push(cell);
-            }
-        }
-        match cells.is_empty() {
-            true => "safe".to_owned(),
-            false => cells.join(", "),
-        }
-    }
 }
 
 impl Row {
@@ -433,7 +336,7 @@ fn detail(row: &Row, text: &mut String) {
             ),
         };
     }
-    domain_detail(&row.domain, text);
+    row.domain.detail(text);
     for poll in &row.never {
         let _ = writeln!(
             text,
@@ -442,27 +345,6 @@ fn detail(row: &Row, text: &mut String) {
     }
     for difference in &row.differences {
         let _ = writeln!(text, "  differs: {difference}");
-    }
-}
-
-fn domain_detail(domain: &Domain, text: &mut String) {
-    let reason = domain.reason.as_deref().unwrap_or_default();
-    let _ = match domain.agrees {
-        Agrees::NotJudged => writeln!(text, "  domain: does not judge it: {reason}"),
-        Agrees::Yes => writeln!(text, "  domain: agrees ({} runs)", domain.runs),
-        Agrees::Known => writeln!(text, "  domain: differs, as is known: {reason}"),
-        Agrees::No => writeln!(text, "  domain: differs: {reason}"),
-    };
-    for f in &domain.findings {
-        let at = match f.at {
-            Some(at) => format!("at event {at}"),
-            None => "before the first event".to_owned(),
-        };
-        let _ = writeln!(
-            text,
-            "    {} {at}, {}; missing: {}",
-            f.kind, f.bytes, f.missing
-        );
     }
 }
 

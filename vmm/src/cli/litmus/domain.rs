@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What the coherency domain says of a case, beside the explorer.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use staleline_judge::operation::Operation;
+use staleline_judge::{Agreement, Judgement};
+use staleline_litmus::case::Case;
+use staleline_litmus::explore::Answer;
+
+use crate::exit::Error;
+
+/// What the coherency domain says, under every policy.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Domain {
+    pub agrees: Agrees,
+    /// Why it is not judged, or why or how it differs.
+    pub reason: Option<String>,
+    /// Pairs of a replacement policy and a policy for snooping writes that it was run under.
+    pub runs: usize,
+    findings: Vec<DomainFound>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Agrees {
+    Yes,
+    /// No, for a reason that is known.
+    Known,
+    No,
+    /// The domain cannot judge it.
+    #[default]
+    NotJudged,
+}
+
+impl Agrees {
+    pub fn text(self) -> &'static str {
+        match self {
+            Agrees::Yes => "yes",
+            Agrees::Known => "known",
+            Agrees::No => "differs",
+            Agrees::NotJudged => "-",
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct DomainFound {
+    kind: &'static str,
+    at: Option<usize>,
+    bytes: String,
+    missing: &'static str,
+}
+
+impl Domain {
+    pub fn of(case: &Case, answer: &Answer) -> Result<Self, Error> {
+        let name = case.expected.as_ref().map(|_| case.id.as_str());
+        match staleline_judge::judge(name, &case.program, answer) {
+            Ok(judgement) => Ok(Domain::told(case, judgement)),
+            Err(e @ staleline_judge::Error::SeveralCpus) => Ok(Domain {
+                reason: Some(e.to_string()),
+                ..Domain::default()
+            }),
+            Err(e) => Err(Error::host(format!("case {} cannot be judged", case.id), e)),
+        }
+    }
+
+    fn told(case: &Case, judgement: Judgement) -> Self {
+        let program = &case.program;
+        let (agrees, reason) = match judgement.agreement {
+            Agreement::Agrees => (Agrees::Yes, None),
+            Agreement::Known(reason) => (Agrees::Known, Some(reason.to_owned())),
+            Agreement::Differs(how) => (Agrees::No, Some(how)),
+        };
+        let findings = judgement.found.iter().map(|f| DomainFound {
+            kind: f.kind.name(),
+            at: f.at,
+            bytes: program.ranges(f.bytes),
+            missing: Operation::of(program, f).name(),
+        });
+        Domain {
+            agrees,
+            reason,
+            runs: judgement.runs,
+            findings: findings.collect(),
+        }
+    }
+
+    /// Its findings for the table.
+    pub fn cell(&self) -> String {
+        if self.agrees == Agrees::NotJudged {
+            return "-".to_owned();
+        }
+        let mut cells: Vec<String> = Vec::new();
+        for f in &self.findings {
+            let cell = match f.at {
+                Some(at) => format!("{} at {at}", f.kind),
+                None => f.kind.to_owned(),
+            };
+            if !cells.contains(&cell) {
+                cells.push(cell);
+            }
+        }
+        match cells.is_empty() {
+            true => "safe".to_owned(),
+            false => cells.join(", "),
+        }
+    }
+
+    /// In words.
+    pub fn detail(&self, text: &mut String) {
+        let reason = self.reason.as_deref().unwrap_or_default();
+        let _ = match self.agrees {
+            Agrees::NotJudged => writeln!(text, "  domain: does not judge it: {reason}"),
+            Agrees::Yes => writeln!(text, "  domain: agrees ({} runs)", self.runs),
+            Agrees::Known => writeln!(text, "  domain: differs, as is known: {reason}"),
+            Agrees::No => writeln!(text, "  domain: differs: {reason}"),
+        };
+        for f in &self.findings {
+            let at = match f.at {
+                Some(at) => format!("at event {at}"),
+                None => "before the first event".to_owned(),
+            };
+            let _ = writeln!(
+                text,
+                "    {} {at}, {}; missing: {}",
+                f.kind, f.bytes, f.missing
+            );
+        }
+    }
+}
