@@ -18,7 +18,6 @@ const KERNEL: &str = "begin-end-access+lockdep";
 const CUTS: &str = r#"usb.incidents=[{after-bytes=8000,action="halt"},{after-bytes=20000,action="reset"},{after-bytes=40000,action={disconnect={ticks=5000}}}]"#;
 
 #[test]
-#[ignore = "its kernel is a build of its own: scripts/test --all"]
 fn two_at_a_time_no_transfer_breaks_the_rules_of_locking() {
     need_kernel(KERNEL);
     checks_locking();

@@ -91,7 +91,8 @@ impl Cache {
         self.root.join("kernels")
     }
 
-    /// The finished kernel with this hash, if all of it is there.
+    /// The finished kernel with this hash, if all of it is there: a record without the image's hash
+    /// is not whole, as nothing says what the image should be.
     pub(super) fn find(&self, hash: &str) -> Option<Kernel> {
         let dir = self.kernels().join(hash);
         let json = fs::read(dir.join(RECORD)).ok()?;
@@ -105,7 +106,7 @@ impl Cache {
         ]
         .iter()
         .all(|file| file.is_file());
-        (complete && kernel.hash == hash).then_some(kernel)
+        (complete && kernel.image_hash.is_some() && kernel.hash == hash).then_some(kernel)
     }
 
     pub(super) fn list(&self) -> Result<Vec<Kernel>, KernelError> {

@@ -134,7 +134,8 @@ pub struct Kernel {
     pub source: String,
     /// Hash over everything that went in (hexadecimal SHA-256).
     pub hash: String,
-    /// SHA-256 of the bootable image, in hexadecimal; none if it was built before this was kept.
+    /// SHA-256 of the bootable image, in hexadecimal. A record in the cache that has none is
+    /// taken for unfinished.
     #[serde(default)]
     pub image_hash: Option<String>,
     /// First lines of the compiler's and the linker's `--version`.

@@ -237,7 +237,15 @@ fn incomplete_cache_entries_are_built_again() {
     assert_eq!(fixture.builder.list().unwrap(), []);
     assert_eq!(fixture.build("base").unwrap(), base);
     assert!(base.vmlinux.is_file());
-    fs::write(base.image.with_file_name("kernel.json"), "{").unwrap();
+    let record = base.image.with_file_name("kernel.json");
+    fs::write(&record, "{").unwrap();
+    assert_eq!(fixture.build("base").unwrap(), base);
+    // Without a hash nothing says that the image is the one that was built.
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    assert!(json["image_hash"].is_string());
+    json.as_object_mut().unwrap().remove("image_hash");
+    fs::write(&record, json.to_string()).unwrap();
+    assert_eq!(fixture.builder.list().unwrap(), []);
     assert_eq!(fixture.build("base").unwrap(), base);
 }
 
