@@ -8,8 +8,6 @@ pub mod doctor;
 pub mod engine;
 pub mod exit;
 pub mod explain;
-pub mod initramfs;
-pub mod kernel;
 pub mod matrix;
 pub mod names;
 pub mod report;

@@ -12,9 +12,9 @@ mod support;
 use std::collections::HashSet;
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
-use staleline::kernel::{KernelBuilder, KernelRequest};
 use staleline::result::{HazardEntry, Party, RunResult};
 use staleline::symbols::Place;
+use staleline_kernels::{KernelBuilder, KernelRequest};
 
 const SCENARIO: &str = "iio-capture-nosync";
 

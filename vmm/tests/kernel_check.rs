@@ -19,7 +19,7 @@ struct Place(TempDir);
 impl Place {
     fn new() -> Self {
         let place = Place(tempfile::tempdir().unwrap());
-        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernel/testdata");
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-kernel/builder/testdata");
         for (name, text) in [
             ("tree/Makefile", ""),
             ("tree/Kconfig", ""),

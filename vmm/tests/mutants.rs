@@ -10,10 +10,9 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use staleline::kernel::{KernelBuilder, Mutant, Show};
 use staleline::result::{RunResult, Verdict};
 use staleline::run::kernel_log::{KERNEL_REPORT, ReportClass};
-
+use staleline_kernels::{KernelBuilder, Mutant, Show};
 use support::{need_kernel, run, staleline};
 
 /// Names of mutants, separated by commas: only those are tried.

@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use staleline_support::progress::Stderr;
+
 use super::litmus::{self, LitmusArgs};
-use super::progress::Stderr;
 use super::{Command, KernelCommand, MatrixArgs, ReplayArgs, RunArgs, RunFormat, TextFormat};
 use crate::exit::{self, Error};
 use crate::matrix::{self, Matrix};

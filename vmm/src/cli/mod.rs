@@ -3,7 +3,6 @@
 
 mod commands;
 mod litmus;
-mod progress;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use staleline_initramfs::AGENT_ENV;
+use staleline_kernels::PERL_MODULES;
+
 use super::Check;
 use crate::engine::EngineError;
 use crate::engine::tcg::TcgEngine;
-use crate::initramfs::AGENT_ENV;
-use crate::kernel::PERL_MODULES;
 use crate::run::wiring;
 
 /// What a guest of the usual size, QEMU and the models take, and some more.

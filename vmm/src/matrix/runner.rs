@@ -6,11 +6,13 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use staleline_support::progress::{Progress, Quiet};
+
 use super::Cell;
 use crate::exit::{Error, USAGE};
 use crate::report::{Reporters, json, junit};
 use crate::result::{RunResult, build};
-use crate::run::backend::{Artifacts, Backend, Progress, Quiet};
+use crate::run::backend::{Artifacts, Backend};
 use crate::run::directory::{self, RunDir};
 use crate::run::orchestrate::Runner;
 

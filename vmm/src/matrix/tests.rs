@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+use staleline_support::progress::Quiet;
+
 use super::runner::CellResult;
 use super::*;
 use crate::exit::{FAIL, INFRA, PASS};
-use crate::run::backend::{GuestEnd, Quiet};
+use crate::run::backend::GuestEnd;
 use crate::run::fake::{self, FakeBackend};
 
 const TWO_GROUPS: &str = r#"

@@ -3,10 +3,11 @@ use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind};
 use staleline_devices::cpu::SiteId;
 use staleline_devices::dma::{MasterId, Port, TransferId};
 use staleline_devices::soc::report::MasterInfo;
+use staleline_support::progress::Quiet;
 
 use super::*;
 use crate::exit::Error;
-use crate::run::backend::{Backend as _, Quiet};
+use crate::run::backend::Backend as _;
 use crate::run::directory::{self, RunDir};
 use crate::run::fake::{self, FakeBackend};
 use crate::run::orchestrate::Runner;

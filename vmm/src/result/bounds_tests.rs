@@ -4,12 +4,13 @@
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind};
 use staleline_devices::coherency::report::Saturated;
 use staleline_devices::cpu::{CacheOp, SiteId};
+use staleline_support::progress::Quiet;
 
 use super::{RunResult, Verdict, listing};
 use crate::boot::Loaded;
 use crate::engine::chains::Forgotten;
 use crate::report::{Reporters, Summary, human, json};
-use crate::run::backend::{Execution, Quiet};
+use crate::run::backend::Execution;
 use crate::run::directory::RunDir;
 use crate::run::fake::{self, FakeBackend};
 use crate::run::orchestrate::Runner;

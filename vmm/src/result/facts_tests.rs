@@ -4,12 +4,13 @@
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, Why};
 use staleline_devices::cpu::{CacheOp, ChainId, SiteId};
 use staleline_devices::dma::{MasterId, TransferId};
+use staleline_support::progress::Quiet;
 
 use super::history::Event;
 use super::{Class, Diagnostic, RunResult, Verdict};
 use crate::engine::chains::Chain;
 use crate::report::{Reporters, human};
-use crate::run::backend::{Execution, Quiet};
+use crate::run::backend::Execution;
 use crate::run::directory::RunDir;
 use crate::run::fake::{self, FakeBackend};
 use crate::run::orchestrate::Runner;

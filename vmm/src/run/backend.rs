@@ -8,29 +8,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use staleline_devices::cpu::SiteId;
 use staleline_devices::soc::report::SocReport;
+use staleline_support::progress::Progress;
 
 use super::spec::RunSpec;
 use crate::boot::Loaded;
 use crate::engine::Observations;
 use crate::exit::Error;
-
-/// Where a step tells what it is doing.
-pub trait Progress: Sync {
-    /// A new step begins, and ends the one before.
-    fn step(&self, what: &str);
-    /// A detail of the current step.
-    fn detail(&self, what: &str);
-    /// Somebody else is going to draw on the terminal until the next step.
-    fn suspend(&self) {}
-}
-
-/// Tells nobody.
-pub struct Quiet;
-
-impl Progress for Quiet {
-    fn step(&self, _: &str) {}
-    fn detail(&self, _: &str) {}
-}
 
 /// Identity of a guest kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

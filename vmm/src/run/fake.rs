@@ -13,6 +13,7 @@ use staleline_devices::dma::{Direction, MasterId, Port, Transfer, TransferId};
 use staleline_devices::soc::report::{MasterInfo, SocReport, StreamReport};
 use staleline_protocol::plan::Plan;
 use staleline_protocol::report::Report;
+use staleline_support::progress::Progress;
 
 use super::backend::*;
 use super::spec::RunSpec;

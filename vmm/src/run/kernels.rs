@@ -3,10 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::backend::{KernelId, Progress};
+use staleline_kernels::{ErrorKind, Kernel, KernelBuilder, KernelError, KernelRequest, StackCheck};
+use staleline_support::progress::Progress;
+
+use super::backend::KernelId;
 use super::wiring::Production;
 use crate::exit::Error;
-use crate::kernel::{ErrorKind, Kernel, KernelBuilder, KernelError, KernelRequest, StackCheck};
 use crate::names;
 
 /// What is said in place of a kernel's name where the trouble is about none in particular.
@@ -109,10 +111,8 @@ impl Production {
         };
         let requests: Result<Vec<_>, _> = names.iter().map(|n| request(n, configs, src)).collect();
         let requests = requests?;
-        progress.suspend();
-        let mut bar = crate::kernel::for_stderr();
         let checks = requests.iter().map(|request| {
-            let check = builder.check(request, bar.as_mut());
+            let check = builder.check(request, progress);
             check.map_err(|e| match e {
                 KernelError::NoPatches { .. } => Error::UnknownKernel {
                     name: request.name(),
@@ -188,9 +188,7 @@ pub fn build(request: &KernelRequest, progress: &dyn Progress) -> Result<Kernel,
     if let Some(kernel) = builder.cached(request).map_err(told)? {
         return Ok(kernel);
     }
-    progress.suspend();
-    let mut bar = crate::kernel::for_stderr();
-    builder.build(request, bar.as_mut()).map_err(told)
+    builder.build(request, progress).map_err(told)
 }
 
 /// Its identity, as results have it.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Carries out one run: prepare, pilot if one is needed, run, judge, report.
 
-use super::backend::{Artifacts, Attempt, Backend, Execution, GuestEnd, Progress};
+use staleline_support::progress::Progress;
+
+use super::backend::{Artifacts, Attempt, Backend, Execution, GuestEnd};
 use super::console::Console;
 use super::directory::{self, RunDir};
 use super::spec::RunSpec;

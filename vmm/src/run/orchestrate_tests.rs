@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 use staleline_devices::cpu::SiteId;
+use staleline_support::progress::Quiet;
 
-use super::super::backend::Quiet;
 use super::super::fake::{self, FakeBackend};
 use super::super::spec::EngineKind;
 use super::*;

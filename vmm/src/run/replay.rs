@@ -153,7 +153,8 @@ impl std::fmt::Display for Comparison {
 
 #[cfg(test)]
 mod tests {
-    use super::super::backend::Quiet;
+    use staleline_support::progress::Quiet;
+
     use super::super::directory::RunDir;
     use super::super::fake::FakeBackend;
     use super::super::orchestrate::Runner;

@@ -6,8 +6,11 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use staleline_devices::soc::report::SocReport;
+use staleline_initramfs::initramfs;
+use staleline_support::cache::CacheDir;
+use staleline_support::progress::Progress;
 
-use super::backend::{Artifacts, Attempt, Backend, Execution, GuestEnd, KernelId, Progress, Sites};
+use super::backend::{Artifacts, Attempt, Backend, Execution, GuestEnd, KernelId, Sites};
 use super::kernels;
 use super::prebuilt::Prebuilt;
 use super::spec::RunSpec;
@@ -18,7 +21,6 @@ use crate::engine::tcg::TcgEngine;
 use crate::engine::tcg_abi::{GuestKind, TcgStats};
 use crate::engine::{Engine as _, EngineError, Job, Observations, SiteTable};
 use crate::exit::Error;
-use crate::initramfs::{CacheDir, initramfs};
 use crate::scenario::usb;
 
 /// Names another QEMU.
@@ -60,8 +62,7 @@ impl Backend for Production {
         // Quick checks first: nobody should wait for a kernel to learn that QEMU is missing.
         engine()?;
         let cache = CacheDir::from_environment().map_err(|e| Error::Initramfs(e.into()))?;
-        let initramfs = initramfs(&cache, &mut |what| progress.detail(what))
-            .map_err(|e| Error::Initramfs(e.into()))?;
+        let initramfs = initramfs(&cache, progress).map_err(|e| Error::Initramfs(e.into()))?;
         let artifacts = Artifacts {
             kernel: KernelId {
                 name: String::new(),

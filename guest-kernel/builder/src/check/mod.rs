@@ -31,11 +31,12 @@ use serde::Serialize;
 
 pub use self::diagnostics::Level;
 
+use staleline_support::progress::Progress;
+
 use self::objects::Objects;
 use self::steps::Steps;
 use super::compile::{Job, Log};
 use super::error::{ErrorKind, KernelError};
-use super::progress::Progress;
 use super::worktree::WorkTree;
 use super::{KernelBuilder, KernelRequest};
 
@@ -123,7 +124,7 @@ impl KernelBuilder {
     pub fn check(
         &self,
         request: &KernelRequest,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<StackCheck, KernelError> {
         let plan = self.plan(request, progress)?;
         if plan.stack.patches.is_empty() {
@@ -172,7 +173,7 @@ impl KernelBuilder {
             name: plan.name,
             log: path,
         };
-        progress.finish(&format!("{} is checked", check.name));
+        progress.note(&format!("{} is checked", check.name));
         Ok(check)
     }
 }

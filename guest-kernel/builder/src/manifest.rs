@@ -9,12 +9,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
+use staleline_support::digest::{self, FieldHasher};
+use staleline_support::files;
+use staleline_support::progress::Progress;
 use walkdir::{DirEntry, WalkDir};
 
-use super::cache::write_atomically;
-use super::digest::{self, KeyHasher};
 use super::error::KernelError;
-use super::progress::Progress;
 
 /// Every file of a tree with the hash of its content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,11 +49,11 @@ impl Manifest {
     pub(super) fn scan(
         root: &Path,
         memo: &Path,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<Self, KernelError> {
         let known = Self::load(memo).unwrap_or_default();
         if known.0.is_empty() {
-            progress.step("reading the source tree", None);
+            progress.step("reading the source tree");
         }
         let mut manifest = Self::default();
         let walk = WalkDir::new(root)
@@ -126,10 +126,10 @@ impl Manifest {
 
     /// Hash over names, contents and permissions; not over times.
     pub(super) fn digest(&self) -> String {
-        let mut hasher = KeyHasher::default();
+        let mut hasher = FieldHasher::default();
         for (name, entry) in &self.0 {
-            hasher.field(name, &entry.content);
-            hasher.field("executable", [u8::from(entry.executable)]);
+            hasher.named(name, &entry.content);
+            hasher.named("executable", [u8::from(entry.executable)]);
         }
         hasher.finish()
     }
@@ -168,7 +168,8 @@ impl Manifest {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{mtime} {size} {mode} {content}\t{name}");
         }
-        write_atomically(path, text.as_bytes())
+        files::write_atomically(path, text.as_bytes(), files::READABLE)
+            .map_err(KernelError::io("write", path))
     }
 }
 
@@ -199,11 +200,12 @@ fn is_artefact(root: &Path, entry: &DirEntry) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::progress::Silent;
+    use staleline_support::progress::Quiet;
+
     use super::*;
 
     fn scan(root: &Path, memo: &Path) -> Manifest {
-        Manifest::scan(root, memo, &mut Silent).unwrap()
+        Manifest::scan(root, memo, &Quiet).unwrap()
     }
 
     #[test]

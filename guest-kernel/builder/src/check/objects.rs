@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use object::read::archive::ArchiveFile;
+use staleline_support::progress::Progress;
 
 use super::super::compile::{Job, Log};
 use super::super::error::KernelError;
-use super::super::progress::Progress;
 use super::super::stack::Stack;
 use super::super::tools::Tools;
 use super::super::worktree::remove_file;
@@ -114,7 +114,7 @@ impl<'a> Objects<'a> {
     pub(super) fn prepare(
         &self,
         log: &mut Log,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<(), KernelError> {
         let mut command = self.make();
         command.arg("prepare");
@@ -125,7 +125,7 @@ impl<'a> Objects<'a> {
     pub(super) fn state(
         &self,
         log: &mut Log,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<State, KernelError> {
         let mut scanner = self.scanner();
         self.job
@@ -159,7 +159,7 @@ impl<'a> Objects<'a> {
         &self,
         state: &mut State,
         log: &mut Log,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<(), KernelError> {
         if state.sources.is_empty() {
             return Ok(());
@@ -184,7 +184,7 @@ impl<'a> Objects<'a> {
         &self,
         state: &State,
         log: &mut Log,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<Linked, KernelError> {
         let files = state.compiled.iter();
         let archives: BTreeSet<PathBuf> = files.flat_map(|file| archives_of(file)).collect();
@@ -224,7 +224,7 @@ impl<'a> Objects<'a> {
         &self,
         targets: impl IntoIterator<Item = impl AsRef<OsStr>>,
         log: &mut Log,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<Vec<Diagnostic>, KernelError> {
         let mut command = self.make();
         // Each target's messages together, behind its name.

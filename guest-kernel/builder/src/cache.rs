@@ -3,25 +3,26 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use etcetera::BaseStrategy;
 use serde::{Deserialize, Serialize};
+use staleline_support::cache::CacheDir;
+use staleline_support::digest::{self, short};
+use staleline_support::files;
+use staleline_support::progress::Progress;
 
 use super::compile::Built;
-use super::digest::{self, short};
 use super::error::KernelError;
-use super::progress::Progress;
 use super::{Kernel, Plan};
 
 const RECORD: &str = "kernel.json";
 
-/// The cache's directory, which need not exist yet.
+/// What of the cache is for kernels.
 #[derive(Debug, Clone)]
 pub(super) struct Cache {
-    root: PathBuf,
+    root: CacheDir,
 }
 
 /// The hash of an archive, good while size and time stay as they are.
@@ -34,15 +35,8 @@ struct ArchiveMemo {
 }
 
 impl Cache {
-    pub(super) fn new(root: PathBuf) -> Self {
+    pub(super) fn new(root: CacheDir) -> Self {
         Self { root }
-    }
-
-    /// `${XDG_CACHE_HOME:-~/.cache}/staleline`.
-    pub(super) fn default_root() -> Result<PathBuf, KernelError> {
-        etcetera::choose_base_strategy()
-            .map(|dirs| dirs.cache_dir().join("staleline"))
-            .map_err(|_| KernelError::NoCacheDirectory)
     }
 
     pub(super) fn work_dir(&self, name: &str) -> PathBuf {
@@ -59,7 +53,7 @@ impl Cache {
     pub(super) fn archive_digest(
         &self,
         path: &Path,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<String, KernelError> {
         let metadata = fs::metadata(path).map_err(KernelError::io("read", path))?;
         let (size, mtime, mtime_nsec) = (metadata.size(), metadata.mtime(), metadata.mtime_nsec());
@@ -74,7 +68,7 @@ impl Cache {
         {
             return Ok(memo.sha256.clone());
         }
-        progress.step("hashing the source archive", None);
+        progress.step("hashing the source archive");
         let sha256 = digest::file(path).map_err(KernelError::io("read", path))?;
         let memo = ArchiveMemo {
             size,
@@ -83,7 +77,8 @@ impl Cache {
             sha256: sha256.clone(),
         };
         memos.insert(path.to_owned(), memo);
-        write_atomically(&file, &to_json(&memos, &file)?)?;
+        files::write_atomically(&file, &to_json(&memos, &file)?, files::READABLE)
+            .map_err(KernelError::io("write", &file))?;
         Ok(sha256)
     }
 
@@ -167,7 +162,8 @@ impl Cache {
         kernel.image_hash = Some(image);
         kernel.locate(&target);
         let record = staging.path().join(RECORD);
-        write_atomically(&record, &to_json(&kernel, &record)?)?;
+        files::write_atomically(&record, &to_json(&kernel, &record)?, files::READABLE)
+            .map_err(KernelError::io("write", &record))?;
         // Something under this name that `find` doesn't accept is a ruin.
         if target.exists() && self.find(&plan.hash).is_none() {
             fs::remove_dir_all(&target).map_err(KernelError::io("remove", &target))?;
@@ -196,21 +192,4 @@ impl Kernel {
 fn to_json(value: &impl Serialize, path: &Path) -> Result<Vec<u8>, KernelError> {
     serde_json::to_vec_pretty(value)
         .map_err(|error| KernelError::io("write", path)(io::Error::from(error)))
-}
-
-/// Replaces a file, creating its directory, such that a reader or a crash finds the old
-/// content or the new one.
-pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), KernelError> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir).map_err(KernelError::io("create", dir))?;
-    let write = || {
-        let mut file = tempfile::Builder::new()
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(dir)?;
-        file.write_all(content)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(KernelError::io("write", path))
 }

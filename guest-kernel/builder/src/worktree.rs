@@ -17,12 +17,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use rustix::fs::{FlockOperation, flock};
+use staleline_support::digest::{self, short};
+use staleline_support::files;
+use staleline_support::progress::Progress;
 
-use super::cache::{Cache, write_atomically};
-use super::digest::{self, short};
+use super::cache::Cache;
 use super::error::KernelError;
 use super::manifest::Manifest;
-use super::progress::Progress;
 use super::source::Source;
 use super::stack::{Patch, Stack};
 use super::tools::Tools;
@@ -39,7 +40,7 @@ impl WorkTree {
     pub(super) fn lock(
         cache: &Cache,
         source: &Source,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<Self, KernelError> {
         let dir = cache.work_dir(&source.work_name());
         fs::create_dir_all(&dir).map_err(KernelError::io("create", &dir))?;
@@ -84,7 +85,7 @@ impl WorkTree {
         source: &Source,
         stack: &Stack,
         tools: &Tools,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<PathBuf, KernelError> {
         match source {
             Source::Archive { path, .. } => self.unpack(path, tools, progress)?,
@@ -104,13 +105,13 @@ impl WorkTree {
         &self,
         archive: &Path,
         tools: &Tools,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<(), KernelError> {
         let src = self.src();
         if src.is_dir() {
             return Ok(());
         }
-        progress.step("unpacking the source", None);
+        progress.step("unpacking the source");
         let partial = self.dir.join("src.partial");
         remove_tree(&partial)?;
         fs::create_dir_all(&partial).map_err(KernelError::io("create", &partial))?;
@@ -163,7 +164,7 @@ impl WorkTree {
         tree: &Path,
         wanted: &Manifest,
         tools: &Tools,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<(), KernelError> {
         let record = self.dir.join("synchronised");
         let copied = Manifest::load(&record);
@@ -200,7 +201,7 @@ impl WorkTree {
                     .is_some_and(|old| old.same_content(entry))
             })
             .collect();
-        progress.step("copying the source", Some(changed.len() as u64));
+        progress.begin("copying the source", Some(changed.len() as u64));
         for name in copied.0.keys().filter(|name| !wanted.0.contains_key(*name)) {
             remove_file(&src.join(name))?;
         }
@@ -313,7 +314,8 @@ impl WorkTree {
         let path = self.overlay_path();
         let json = serde_json::to_vec(files)
             .map_err(|error| KernelError::io("write", &path)(error.into()))?;
-        write_atomically(&path, &json)
+        files::write_atomically(&path, &json, files::READABLE)
+            .map_err(KernelError::io("write", &path))
     }
 }
 
@@ -367,18 +369,7 @@ fn make_same(from: &Path, to: &Path) -> Result<(), KernelError> {
 }
 
 fn replace(path: &Path, content: &[u8], permissions: Permissions) -> Result<(), KernelError> {
-    make_parent(path)?;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let write = || {
-        let mut file = tempfile::Builder::new()
-            .permissions(Permissions::from_mode(0o600))
-            .tempfile_in(dir)?;
-        file.write_all(content)?;
-        file.as_file().set_permissions(permissions)?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(KernelError::io("write", path))
+    files::replace_with(path, content, permissions).map_err(KernelError::io("write", path))
 }
 
 fn copy_if_present(from: &Path, to: &Path) -> Result<(), KernelError> {

@@ -6,12 +6,15 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use sha2::{Digest, Sha256};
+use staleline_support::cache::CacheDir;
+use staleline_support::digest::{self, FieldHasher};
+use staleline_support::files;
+use staleline_support::progress::Progress;
 use walkdir::WalkDir;
 
 use super::error::InitramfsError;
+use super::executable;
 use super::toolchain::Toolchain;
-use super::{CacheDir, Progress, executable, hex, publish};
 
 /// Part of every agent's key: raised whenever the way it is built changes.
 const RECIPE: u32 = 1;
@@ -34,7 +37,7 @@ const TAIL: usize = 30;
 pub(super) fn build(
     workspace: &Path,
     cache: &CacheDir,
-    progress: Progress<'_>,
+    progress: &dyn Progress,
 ) -> Result<PathBuf, InitramfsError> {
     if !workspace.join("images/agent/Cargo.toml").is_file() {
         return Err(InitramfsError::NoSources(workspace.join("images/agent")));
@@ -47,24 +50,22 @@ pub(super) fn build(
         return Ok(target);
     }
     toolchain.check_linker()?;
-    progress(&format!(
+    progress.step(&format!(
         "building the guest agent with {}",
         first_line(&toolchain.version)
     ));
     let built = compile(workspace, &toolchain, &agents.join("target"), progress)?;
     let bytes = fs::read(&built).map_err(InitramfsError::io("read", &built))?;
     executable::check(&bytes).map_err(|why| InitramfsError::BadAgent { path: built, why })?;
-    publish(&target, &bytes, 0o755)?;
+    files::write_atomically(&target, &bytes, files::EXECUTABLE)
+        .map_err(InitramfsError::io("write", &target))?;
     Ok(target)
 }
 
 /// Hash over all that decides what the agent is.
 fn key(workspace: &Path, toolchain: &Toolchain) -> Result<String, InitramfsError> {
-    let mut hasher = Sha256::new();
-    let mut field = |bytes: &[u8]| {
-        hasher.update((bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
+    let mut hasher = FieldHasher::default();
+    let mut field = |bytes: &[u8]| hasher.field(bytes);
     field(&RECIPE.to_le_bytes());
     field(toolchain.version.as_bytes());
     field(toolchain.target.as_bytes());
@@ -84,9 +85,7 @@ fn key(workspace: &Path, toolchain: &Toolchain) -> Result<String, InitramfsError
             field(&fs::read(path).map_err(InitramfsError::io("read", path))?);
         }
     }
-    let mut key = hex(&hasher.finalize());
-    key.truncate(16);
-    Ok(key)
+    Ok(digest::short(&hasher.finish()).to_owned())
 }
 
 /// Compiles it; the result is the path cargo has put it at.
@@ -94,7 +93,7 @@ fn compile(
     workspace: &Path,
     toolchain: &Toolchain,
     target_dir: &Path,
-    progress: Progress<'_>,
+    progress: &dyn Progress,
 ) -> Result<PathBuf, InitramfsError> {
     let mut cargo = cargo(workspace, toolchain, target_dir);
     let command = format!("{cargo:?}");
@@ -112,7 +111,7 @@ fn compile(
     if let Some(stderr) = child.stderr.take() {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             if line.trim_start().starts_with("Compiling ") {
-                progress(line.trim());
+                progress.detail(line.trim());
             }
             lines.push(line);
         }
@@ -184,6 +183,10 @@ fn first_line(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use staleline_support::progress::Quiet;
+
     use super::super::toolchain::MUSL;
     use super::super::workspace;
     use super::*;
@@ -234,7 +237,7 @@ mod tests {
     #[test]
     fn no_sources_is_said_plainly() {
         let dir = tempfile::tempdir().unwrap();
-        let e = build(dir.path(), &CacheDir::at(dir.path()), &mut |_| {}).unwrap_err();
+        let e = build(dir.path(), &CacheDir::at(dir.path()), &Quiet).unwrap_err();
         assert!(matches!(&e, InitramfsError::NoSources(_)), "{e}");
         assert!(e.to_string().contains("STALELINE_AGENT"));
     }
@@ -260,24 +263,34 @@ mod tests {
     fn the_agent_builds_and_comes_from_the_cache_next_time() {
         let dir = tempfile::tempdir().unwrap();
         let cache = CacheDir::at(dir.path());
-        let mut steps = Vec::new();
-        let first = build(&workspace(), &cache, &mut |step| {
-            steps.push(step.to_owned())
-        })
-        .unwrap();
+        let steps = Steps::default();
+        let first = build(&workspace(), &cache, &steps).unwrap();
+        let told = std::mem::take(&mut *steps.0.lock().unwrap());
         assert!(
-            steps
-                .iter()
-                .any(|s| s.contains("Compiling staleline-agent")),
-            "{steps:?}"
+            told.iter().any(|s| s.contains("Compiling staleline-agent")),
+            "{told:?}"
         );
-        let started = std::time::Instant::now();
-        let again = build(&workspace(), &cache, &mut |step| panic!("{step}")).unwrap();
+        let again = build(&workspace(), &cache, &steps).unwrap();
         assert_eq!(first, again);
-        assert!(
-            started.elapsed().as_millis() < 500,
-            "{:?}",
-            started.elapsed()
-        );
+        assert_eq!(*steps.0.lock().unwrap(), [""; 0]);
+    }
+
+    /// What a build tells.
+    #[derive(Default)]
+    struct Steps(Mutex<Vec<String>>);
+
+    impl Progress for Steps {
+        fn begin(&self, what: &str, _: Option<u64>) {
+            self.detail(what);
+        }
+        fn advance(&self, detail: &str) {
+            self.detail(detail);
+        }
+        fn detail(&self, what: &str) {
+            self.0.lock().unwrap().push(what.to_owned());
+        }
+        fn note(&self, text: &str) {
+            self.detail(text);
+        }
     }
 }

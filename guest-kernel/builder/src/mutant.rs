@@ -130,8 +130,10 @@ impl Mutant {
 
 #[cfg(test)]
 mod tests {
+    use staleline_support::progress::Quiet;
+
     use super::super::tests::Fixture;
-    use super::super::{ErrorKind, KernelRequest, Silent};
+    use super::super::{ErrorKind, KernelRequest};
     use super::*;
 
     const PATCH: &str = "--- a/x.c\n+++ b/x.c\n@@ -1 +1 @@\n-a\n+b\n";
@@ -177,11 +179,11 @@ mod tests {
         fs::write(dir.join("series"), "one.patch\n").unwrap();
         fs::write(dir.join(ABOUT), GOOD.replace("\"base\"", "\"patched\"")).unwrap();
 
-        let mut progress = Silent;
-        let mut build = |name| {
+        let progress = Quiet;
+        let build = |name| {
             let request = KernelRequest::named(name);
             assert_eq!(request.name(), name);
-            fixture.builder.build(&request, &mut progress)
+            fixture.builder.build(&request, &progress)
         };
         let stack = build("patched").unwrap();
         let mutant = build("patched~m").unwrap();

@@ -22,11 +22,9 @@
 mod cache;
 mod check;
 mod compile;
-mod digest;
 mod error;
 mod manifest;
 mod mutant;
-mod progress;
 mod source;
 mod stack;
 #[cfg(test)]
@@ -42,12 +40,14 @@ use serde::{Deserialize, Serialize};
 pub use self::check::{Checker, Complaint, Level, PatchCheck, StackCheck};
 pub use self::error::{ErrorKind, KernelError};
 pub use self::mutant::{About, Mutant, Show};
-pub use self::progress::{Progress, Silent, for_stderr};
 pub use self::stack::{Patch, Stack};
 pub use self::tools::PERL_MODULES;
 
+use staleline_support::cache::CacheDir;
+use staleline_support::digest::FieldHasher;
+use staleline_support::progress::{Progress, Quiet};
+
 use self::cache::Cache;
-use self::digest::KeyHasher;
 use self::source::Source;
 use self::tools::Tools;
 
@@ -176,17 +176,17 @@ impl KernelBuilder {
     /// When either directory cannot be determined.
     pub fn new() -> Result<Self, KernelError> {
         let guest_kernel = std::env::var_os(GUEST_KERNEL_ENV).map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-kernel"),
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
             PathBuf::from,
         );
-        Self::with_directories(&guest_kernel, Cache::default_root()?)
+        Self::with_directories(&guest_kernel, CacheDir::from_environment()?)
     }
 
     /// A builder with its own `guest-kernel` directory and cache.
     ///
     /// # Errors
     /// When `guest_kernel` is not such a directory.
-    pub fn with_directories(guest_kernel: &Path, cache: PathBuf) -> Result<Self, KernelError> {
+    pub fn with_directories(guest_kernel: &Path, cache: CacheDir) -> Result<Self, KernelError> {
         let guest_kernel = fs::canonicalize(guest_kernel)
             .ok()
             .filter(|dir| dir.join("stacks").is_dir() && dir.join("config").is_dir())
@@ -204,7 +204,7 @@ impl KernelBuilder {
     #[cfg(test)]
     fn with_directories_for_tests(
         guest_kernel: &Path,
-        cache: PathBuf,
+        cache: CacheDir,
         default_source: PathBuf,
     ) -> Self {
         Self {
@@ -226,7 +226,7 @@ impl KernelBuilder {
     pub fn build(
         &self,
         request: &KernelRequest,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<Kernel, KernelError> {
         let plan = self.plan(request, progress)?;
         if let Some(kernel) = self.cache.find(&plan.hash) {
@@ -254,7 +254,7 @@ impl KernelBuilder {
         };
         let built = job.run(&self.tools, progress)?;
         let kernel = self.cache.publish(&plan, &built)?;
-        progress.finish(&format!(
+        progress.note(&format!(
             "kernel {} ({}) is ready",
             kernel.name, kernel.version
         ));
@@ -266,7 +266,7 @@ impl KernelBuilder {
     /// # Errors
     /// As [`Self::build`], for what it takes to know which kernel is meant.
     pub fn cached(&self, request: &KernelRequest) -> Result<Option<Kernel>, KernelError> {
-        let plan = self.plan(request, &mut Silent)?;
+        let plan = self.plan(request, &Quiet)?;
         Ok(self.cache.find(&plan.hash))
     }
 
@@ -286,11 +286,7 @@ impl KernelBuilder {
         Stack::load_all(&self.guest_kernel.join("stacks"))
     }
 
-    fn plan(
-        &self,
-        request: &KernelRequest,
-        progress: &mut dyn Progress,
-    ) -> Result<Plan, KernelError> {
+    fn plan(&self, request: &KernelRequest, progress: &dyn Progress) -> Result<Plan, KernelError> {
         let stack = self.patches(request)?;
         let config = self.load_config(&request.configs)?;
         let toolchain = self.tools.toolchain()?;
@@ -393,15 +389,15 @@ struct Plan {
 
 impl Plan {
     fn new(name: String, stack: Stack, config: String, toolchain: String, source: Source) -> Self {
-        let mut key = KeyHasher::default();
-        key.field("builder", BUILDER_VERSION.to_le_bytes());
-        key.field("name", &name);
-        key.field("source", source.digest());
-        key.field("config", &config);
-        key.field("toolchain", &toolchain);
+        let mut key = FieldHasher::default();
+        key.named("builder", BUILDER_VERSION.to_le_bytes());
+        key.named("name", &name);
+        key.named("source", source.digest());
+        key.named("config", &config);
+        key.named("toolchain", &toolchain);
         for patch in &stack.patches {
-            key.field("patch", &patch.name);
-            key.field("text", &patch.text);
+            key.named("patch", &patch.name);
+            key.named("text", &patch.text);
         }
         let hash = key.finish();
         Self {

@@ -4,6 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use staleline_support::cache::NoCacheDirectory;
+
 use super::tools::Tool;
 
 /// Who has to act on a [`KernelError`].
@@ -178,8 +180,8 @@ pub enum KernelError {
         source: io::Error,
     },
     /// No directory for the cache is known.
-    #[error("no place for the cache: neither XDG_CACHE_HOME nor HOME is set")]
-    NoCacheDirectory,
+    #[error(transparent)]
+    NoCacheDirectory(#[from] NoCacheDirectory),
 }
 
 impl KernelError {
@@ -204,7 +206,7 @@ impl KernelError {
             | Self::MissingTools { .. }
             | Self::Program { .. }
             | Self::Io { .. }
-            | Self::NoCacheDirectory => ErrorKind::Infrastructure,
+            | Self::NoCacheDirectory(_) => ErrorKind::Infrastructure,
         }
     }
 

@@ -4,7 +4,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use super::super::progress::Silent;
+use staleline_support::progress::Quiet;
+
 use super::super::tests::{Fixture, PATCH};
 use super::super::tools::Tools;
 use super::*;
@@ -36,7 +37,7 @@ fn request(stack: &str) -> KernelRequest {
 
 fn check(fixture: &Fixture, patches: &[&str]) -> StackCheck {
     fixture.add_stack("checked", patches);
-    let checked = fixture.builder.check(&request("checked"), &mut Silent);
+    let checked = fixture.builder.check(&request("checked"), &Quiet);
     checked.unwrap()
 }
 
@@ -131,7 +132,7 @@ fn what_is_wrong_without_patches_is_nobodys_fault() {
         source: Some(tree),
         ..request("checked")
     };
-    let checked = fixture.builder.check(&request, &mut Silent).unwrap();
+    let checked = fixture.builder.check(&request, &Quiet).unwrap();
     insta::assert_snapshot!(told(&checked), @r"
     ok    0000.patch: applies, checkpatch.pl, 1 file with W=1
       note: broken.c: not checked: it does not compile without this patch either
@@ -144,7 +145,7 @@ fn what_is_wrong_without_patches_is_nobodys_fault() {
       note: broken.c: not checked: it does not compile without this patch either
     checked: 4 patches, 1 complaint
     ");
-    let again = fixture.builder.check(&request, &mut Silent).unwrap();
+    let again = fixture.builder.check(&request, &Quiet).unwrap();
     assert_eq!(again, checked);
 }
 
@@ -185,7 +186,7 @@ fn a_neighbour_that_no_longer_compiles_is_found() {
         source: Some(tree),
         ..request("checked")
     };
-    let checked = fixture.builder.check(&request, &mut Silent).unwrap();
+    let checked = fixture.builder.check(&request, &Quiet).unwrap();
     insta::assert_snapshot!(told(&checked), @r"
     ok    0000.patch: applies, checkpatch.pl, 2 files with W=1
     wrong 0001.patch: applies, checkpatch.pl, 2 files with W=1, kernel-doc of 1 header
@@ -220,7 +221,7 @@ fn builds_go_on_as_if_nothing_had_been_checked() {
 fn what_cannot_be_checked_is_no_verdict() {
     let fixture = Fixture::new();
     let kind = |fixture: &Fixture, request: &KernelRequest| {
-        let error = fixture.builder.check(request, &mut Silent).unwrap_err();
+        let error = fixture.builder.check(request, &Quiet).unwrap_err();
         (error.kind(), error.to_string())
     };
     let (user, machine) = (ErrorKind::User, ErrorKind::Infrastructure);
@@ -267,7 +268,7 @@ fn perl_is_asked_for_by_name() {
         fs::copy(bin.join("gcc"), bin.join(tool)).unwrap();
     }
     fixture.builder.tools = Tools::for_tests(bin.clone().into());
-    let check = |fixture: &Fixture| fixture.builder.check(&request("patched"), &mut Silent);
+    let check = |fixture: &Fixture| fixture.builder.check(&request("patched"), &Quiet);
     let error = check(&fixture).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Infrastructure);
     let text = error.to_string();
@@ -291,7 +292,7 @@ fn a_script_that_does_not_run_is_no_verdict() {
         source: Some(fixture.path("tree")),
         ..request("patched")
     };
-    let error = fixture.builder.check(&request, &mut Silent).unwrap_err();
+    let error = fixture.builder.check(&request, &Quiet).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Infrastructure);
     let text = error.to_string();
     assert!(

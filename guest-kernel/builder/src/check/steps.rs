@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use staleline_support::progress::Progress;
+
 use super::super::compile::{Job, Log};
 use super::super::error::KernelError;
-use super::super::progress::Progress;
 use super::super::source::Source;
 use super::super::stack::{Patch, Stack};
 use super::super::tools::Tools;
@@ -27,20 +28,21 @@ impl Steps<'_> {
     pub(super) fn run(
         &self,
         log: &mut Log,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<Vec<PatchCheck>, KernelError> {
         let patches = &self.stack.patches;
-        progress.step("compiling with W=1, unpatched", None);
+        progress.step("compiling with W=1, unpatched");
         log.line("== unpatched")?;
         let mut before = self.unpatched(log, progress)?;
         let mut checks = Vec::new();
         let mut configurable = true;
         for (index, patch) in patches.iter().enumerate() {
             let count = index + 1;
-            progress.step(
-                &format!("checking {} ({count} of {})", patch.name, patches.len()),
-                None,
-            );
+            progress.step(&format!(
+                "checking {} ({count} of {})",
+                patch.name,
+                patches.len()
+            ));
             log.line(&format!("== {}", patch.name))?;
             let stack = self.stack.first(count);
             let applied = self
@@ -88,12 +90,12 @@ impl Steps<'_> {
         checks: &mut [PatchCheck],
         state: &State,
         log: &mut Log,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<(), KernelError> {
         if !checks.iter().any(|check| check.applies) {
             return Ok(());
         }
-        progress.step("compiling what is around", None);
+        progress.step("compiling what is around");
         log.line("== which objects are linked")?;
         let linked = self.objects.linked(state, log, progress)?;
         for (patch, check) in self.stack.patches.iter().zip(checks.iter_mut()) {
@@ -117,7 +119,7 @@ impl Steps<'_> {
 
     /// The state before the first patch. What fails here would fail after each patch alike, and
     /// look as if it had been so before: it is trouble, and no outcome.
-    fn unpatched(&self, log: &mut Log, progress: &mut dyn Progress) -> Result<State, KernelError> {
+    fn unpatched(&self, log: &mut Log, progress: &dyn Progress) -> Result<State, KernelError> {
         // kbuild runs it on each file that it compiles, and takes its failure for the file's.
         let any = BTreeSet::from(["Makefile".to_owned()]);
         let mut scanner = Scanner::new(&[]);

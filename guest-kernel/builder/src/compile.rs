@@ -7,9 +7,10 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-use super::cache::write_atomically;
+use staleline_support::files;
+use staleline_support::progress::Progress;
+
 use super::error::{ErrorKind, KernelError};
-use super::progress::Progress;
 use super::tools::Tools;
 use super::worktree::WorkTree;
 
@@ -35,16 +36,12 @@ pub(super) struct Built {
 }
 
 impl Job<'_> {
-    pub(super) fn run(
-        &self,
-        tools: &Tools,
-        progress: &mut dyn Progress,
-    ) -> Result<Built, KernelError> {
+    pub(super) fn run(&self, tools: &Tools, progress: &dyn Progress) -> Result<Built, KernelError> {
         let build_dir = self.tree.build_dir(self.config);
         fs::create_dir_all(&build_dir).map_err(KernelError::io("create", &build_dir))?;
         let mut log = Log::create(build_dir.join("build.log"))?;
 
-        progress.step("configuring the kernel", None);
+        progress.step("configuring the kernel");
         self.configure(&build_dir, tools, &mut log, progress, &mut |_| {})?;
         let unmet_options = self.unmet_options(&build_dir)?;
         if !unmet_options.is_empty() {
@@ -56,7 +53,7 @@ impl Job<'_> {
 
         let fresh = !build_dir.join("vmlinux.o").exists();
         let total = fresh.then_some(TYPICAL_STEPS);
-        progress.step("compiling the kernel", total);
+        progress.begin("compiling the kernel", total);
         let mut command = self.make(&build_dir, tools);
         command.arg(self.parallel()).arg("Image");
         self.follow("make Image", command, &mut log, progress)?;
@@ -77,12 +74,13 @@ impl Job<'_> {
         build_dir: &Path,
         tools: &Tools,
         log: &mut Log,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
         each: &mut dyn FnMut(&str),
     ) -> Result<(), KernelError> {
         const STEP: &str = "make allnoconfig";
         let fragment = build_dir.join("staleline.fragment");
-        write_atomically(&fragment, self.config.as_bytes())?;
+        files::write_atomically(&fragment, self.config.as_bytes(), files::READABLE)
+            .map_err(KernelError::io("write", &fragment))?;
         let mut command = self.make(build_dir, tools);
         command
             .env("KCONFIG_ALLCONFIG", &fragment)
@@ -138,7 +136,7 @@ impl Job<'_> {
         step: &'static str,
         command: Command,
         log: &mut Log,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<(), KernelError> {
         let status = self.stream(step, command, log, progress, &mut |_| {})?;
         log.expect(step, status, self.blame)
@@ -151,7 +149,7 @@ impl Job<'_> {
         step: &'static str,
         mut command: Command,
         log: &mut Log,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
         each: &mut dyn FnMut(&str),
     ) -> Result<ExitStatus, KernelError> {
         let failed = |error: io::Error| KernelError::Program {

@@ -7,9 +7,6 @@ use std::path::{Path, PathBuf};
 /// The step that failed, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum InitramfsError {
-    /// No directory for the cache is known.
-    #[error("no place for the cache: neither XDG_CACHE_HOME nor HOME is set")]
-    NoCacheDirectory,
     /// An installed binary has no sources to build the agent of.
     #[error(
         "the guest agent's sources are not at {}: set {} to a staleline-agent executable for arm64",

@@ -47,7 +47,7 @@ impl Fixture {
 
         let bin = path("bin");
         fs::create_dir(&bin).unwrap();
-        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernel/testdata");
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
         for tool in TOOLS {
             symlink(data.join("tool"), bin.join(tool)).unwrap();
         }
@@ -90,7 +90,8 @@ impl Fixture {
         .unwrap();
         fs::write(guest.join("config/lockdep.config"), "CONFIG_LOCKDEP=y\n").unwrap();
 
-        let mut builder = KernelBuilder::with_directories_for_tests(&guest, path("cache"), archive);
+        let mut builder =
+            KernelBuilder::with_directories_for_tests(&guest, CacheDir::at(path("cache")), archive);
         let system = "/usr/local/bin:/usr/bin:/bin";
         builder.tools = Tools::for_tests(format!("{}:{system}", bin.display()).into());
         let fixture = Self { dir, builder };
@@ -117,7 +118,7 @@ impl Fixture {
     }
 
     pub(super) fn build(&self, stack: &str) -> Result<Kernel, KernelError> {
-        self.builder.build(&request(stack), &mut Silent)
+        self.builder.build(&request(stack), &Quiet)
     }
 
     /// Files below the cache with this name.
@@ -175,7 +176,7 @@ fn additional_configurations_make_other_kernels() {
         configs: vec!["lockdep".to_owned()],
         ..request("base")
     };
-    let other = fixture.builder.build(&request, &mut Silent).unwrap();
+    let other = fixture.builder.build(&request, &Quiet).unwrap();
     assert_eq!(other.name, "base+lockdep");
     assert_ne!(other.hash, base.hash);
     assert!(
@@ -257,7 +258,7 @@ fn an_edited_source_tree_is_never_written_and_always_noticed() {
         source: Some(tree.clone()),
         ..request("patched")
     };
-    let build = || fixture.builder.build(&request, &mut Silent);
+    let build = || fixture.builder.build(&request, &Quiet);
     let first = build().unwrap();
     assert_eq!(image(&first), "int a;\nint patched;\n");
 
@@ -281,13 +282,7 @@ fn an_edited_source_tree_is_never_written_and_always_noticed() {
 #[test]
 fn the_archive_is_hashed_once_and_again_when_it_changes() {
     let fixture = Fixture::new();
-    let hash = |fixture: &Fixture| {
-        fixture
-            .builder
-            .plan(&request("base"), &mut Silent)
-            .unwrap()
-            .hash
-    };
+    let hash = |fixture: &Fixture| fixture.builder.plan(&request("base"), &Quiet).unwrap().hash;
     let first = hash(&fixture);
     let memo = fixture.path("cache/sources.json");
     let planted = fs::read_to_string(&memo)
@@ -382,7 +377,7 @@ fn missing_programs_and_sources_name_their_packages() {
         ..request("base")
     };
     let fixture = Fixture::new();
-    let error = fixture.builder.build(&request, &mut Silent).unwrap_err();
+    let error = fixture.builder.build(&request, &Quiet).unwrap_err();
     assert!(matches!(error, KernelError::BadSource { .. }), "{error}");
     let request = KernelRequest {
         source: Some(fixture.path("bin")),
@@ -390,7 +385,7 @@ fn missing_programs_and_sources_name_their_packages() {
     };
     let error = fixture
         .builder
-        .build(&request, &mut Silent)
+        .build(&request, &Quiet)
         .unwrap_err()
         .to_string();
     assert!(error.contains("it has no Makefile"), "{error}");
@@ -418,8 +413,8 @@ fn two_builders_take_turns() {
 #[test]
 fn the_shipped_stacks_and_configurations_are_well_formed() {
     let dir = tempfile::tempdir().unwrap();
-    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-kernel");
-    let builder = KernelBuilder::with_directories(&guest, dir.path().to_owned()).unwrap();
+    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let builder = KernelBuilder::with_directories(&guest, CacheDir::at(dir.path())).unwrap();
     let stacks = builder.stacks().unwrap();
     let base = stacks
         .iter()

@@ -19,47 +19,16 @@ mod executable;
 mod toolchain;
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use etcetera::BaseStrategy as _;
-use sha2::{Digest, Sha256};
+use staleline_support::cache::CacheDir;
+use staleline_support::progress::Progress;
+use staleline_support::{digest, files};
 
 pub use self::error::InitramfsError;
 
 /// Environment variable with the path of an agent to use instead of building one.
 pub const AGENT_ENV: &str = "STALELINE_AGENT";
-
-/// Is told the steps of a long build.
-pub type Progress<'a> = &'a mut dyn FnMut(&str);
-
-/// Where things are kept that can be made again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheDir(PathBuf);
-
-impl CacheDir {
-    /// `${XDG_CACHE_HOME:-~/.cache}/staleline`, which need not exist yet.
-    ///
-    /// # Errors
-    /// [`InitramfsError::NoCacheDirectory`].
-    pub fn from_environment() -> Result<Self, InitramfsError> {
-        etcetera::choose_base_strategy()
-            .map(|dirs| Self(dirs.cache_dir().join("staleline")))
-            .map_err(|_| InitramfsError::NoCacheDirectory)
-    }
-
-    /// A directory of the caller's choice, which need not exist yet.
-    pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
-    }
-
-    /// The directory.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
 
 /// A finished initramfs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +45,7 @@ pub struct Initramfs {
 ///
 /// # Errors
 /// [`InitramfsError`]; none of them is a test result.
-pub fn initramfs(cache: &CacheDir, progress: Progress<'_>) -> Result<Initramfs, InitramfsError> {
+pub fn initramfs(cache: &CacheDir, progress: &dyn Progress) -> Result<Initramfs, InitramfsError> {
     pack(build_agent(cache, progress)?, cache)
 }
 
@@ -85,7 +54,7 @@ pub fn initramfs(cache: &CacheDir, progress: Progress<'_>) -> Result<Initramfs, 
 ///
 /// # Errors
 /// As [`initramfs`].
-pub fn build_agent(cache: &CacheDir, progress: Progress<'_>) -> Result<PathBuf, InitramfsError> {
+pub fn build_agent(cache: &CacheDir, progress: &dyn Progress) -> Result<PathBuf, InitramfsError> {
     match std::env::var_os(AGENT_ENV) {
         Some(path) if !path.is_empty() => Ok(path.into()),
         _ => agent::build(&workspace(), cache, progress),
@@ -95,7 +64,7 @@ pub fn build_agent(cache: &CacheDir, progress: Progress<'_>) -> Result<PathBuf, 
 /// The workspace this library was built from.
 fn workspace() -> PathBuf {
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-    crate_dir.parent().unwrap_or(crate_dir).to_owned()
+    crate_dir.ancestors().nth(2).unwrap_or(crate_dir).to_owned()
 }
 
 fn pack(agent_elf: PathBuf, cache: &CacheDir) -> Result<Initramfs, InitramfsError> {
@@ -107,35 +76,17 @@ fn pack(agent_elf: PathBuf, cache: &CacheDir) -> Result<Initramfs, InitramfsErro
     executable::check(&elf).map_err(bad)?;
     let init = executable::loadable(&elf).map_err(|e| bad(e.to_string()))?;
     let bytes = archive::pack(&init).map_err(InitramfsError::io("pack", &agent_elf))?;
-    let hash = hex(&Sha256::digest(&bytes));
-    let path = cache.path().join("initramfs").join(format!("{hash}.cpio"));
+    let hash = digest::bytes(&bytes);
+    let path = cache.join("initramfs").join(format!("{hash}.cpio"));
     if !path.is_file() {
-        publish(&path, &bytes, 0o644)?;
+        files::write_atomically(&path, &bytes, files::READABLE)
+            .map_err(InitramfsError::io("write", &path))?;
     }
     Ok(Initramfs {
         path,
         agent_elf,
         hash,
     })
-}
-
-/// Writes a file of the cache with permissions `mode` (the umask applies): all of it appears at
-/// once, or nothing.
-fn publish(path: &Path, bytes: &[u8], mode: u32) -> Result<(), InitramfsError> {
-    let dir = path.parent().unwrap_or(path);
-    fs::create_dir_all(dir).map_err(InitramfsError::io("create", dir))?;
-    let write = || {
-        let mut file = tempfile::Builder::new()
-            .permissions(fs::Permissions::from_mode(mode))
-            .tempfile_in(dir)?;
-        file.write_all(bytes)?;
-        file.persist(path).map_err(|e| e.error)
-    };
-    write().map(drop).map_err(InitramfsError::io("write", path))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -165,7 +116,7 @@ mod tests {
         assert_eq!(a.hash, b.hash);
         let bytes = fs::read(&a.path).unwrap();
         assert_eq!(bytes, fs::read(&b.path).unwrap());
-        assert_eq!(a.hash, hex(&Sha256::digest(&bytes)));
+        assert_eq!(a.hash, digest::bytes(&bytes));
 
         // Symbols behind the segments change nothing in the guest.
         fs::write(&agent, [tiny_agent(), b"symbols".to_vec()].concat()).unwrap();

@@ -4,11 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use staleline_support::digest::{self, short};
+use staleline_support::progress::Progress;
+
 use super::cache::Cache;
-use super::digest::{self, short};
 use super::error::KernelError;
 use super::manifest::Manifest;
-use super::progress::Progress;
 
 /// Where Debian's `linux-source-6.12` puts its archive.
 pub(super) const DEFAULT_ARCHIVE: &str = "/usr/src/linux-source-6.12.tar.xz";
@@ -31,7 +32,7 @@ impl Source {
     pub(super) fn identify(
         path: &Path,
         cache: &Cache,
-        progress: &mut dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<Self, KernelError> {
         let bad = |reason: &str| KernelError::BadSource {
             path: path.to_owned(),

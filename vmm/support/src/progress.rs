@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! How a long step shows that it is alive.
+
+use std::io::{IsTerminal as _, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Where a step tells what it is doing.
+pub trait Progress: Sync {
+    /// A new step begins, and ends the one before. `total` is the expected number of
+    /// [`advance`](Self::advance) calls, an estimate, or `None` if nobody knows.
+    fn begin(&self, what: &str, total: Option<u64>);
+
+    /// As [`begin`](Self::begin), for a step that is not counted.
+    fn step(&self, what: &str) {
+        self.begin(what, None);
+    }
+
+    /// One more thing of the current step is done; `detail` says which.
+    fn advance(&self, detail: &str);
+
+    /// What the current step is at.
+    fn detail(&self, what: &str);
+
+    /// Something the user should know, also after the step.
+    fn note(&self, text: &str);
+}
+
+/// Shows nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Quiet;
+
+impl Progress for Quiet {
+    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn advance(&self, _: &str) {}
+    fn detail(&self, _: &str) {}
+    fn note(&self, _: &str) {}
+}
+
+/// On this process's standard error: a bar or a spinner on a terminal, else a line per step and one
+/// now and then while it lasts.
+pub struct Stderr(Shown);
+
+enum Shown {
+    Bar(ProgressBar),
+    Lines(Lines<std::io::Stderr>),
+}
+
+impl Stderr {
+    /// For this process.
+    #[must_use]
+    pub fn new() -> Self {
+        Stderr(if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::new_spinner();
+            bar.enable_steady_tick(Duration::from_millis(120));
+            Shown::Bar(bar)
+        } else {
+            Shown::Lines(Lines::new(std::io::stderr(), Duration::from_secs(10)))
+        })
+    }
+
+    /// Makes room for other output.
+    pub fn clear(&self) {
+        if let Shown::Bar(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Default for Stderr {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Progress for Stderr {
+    fn begin(&self, what: &str, total: Option<u64>) {
+        match &self.0 {
+            Shown::Bar(bar) => {
+                let template = match total {
+                    Some(_) => "{prefix} [{bar:30}] {percent}% {elapsed} {wide_msg:.dim}",
+                    None => "{spinner} {prefix} {elapsed:.dim} {wide_msg:.dim}",
+                };
+                bar.set_style(
+                    ProgressStyle::with_template(template)
+                        .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+                );
+                bar.reset();
+                match total {
+                    Some(total) => bar.set_length(total),
+                    None => bar.unset_length(),
+                }
+                bar.set_prefix(what.to_owned());
+                bar.set_message(String::new());
+            }
+            Shown::Lines(lines) => lines.begin(what, total),
+        }
+    }
+
+    fn advance(&self, detail: &str) {
+        match &self.0 {
+            Shown::Bar(bar) => {
+                bar.inc(1);
+                bar.set_message(detail.to_owned());
+            }
+            Shown::Lines(lines) => lines.advance(),
+        }
+    }
+
+    fn detail(&self, what: &str) {
+        // Where there is no terminal, details would be as many lines.
+        if let Shown::Bar(bar) = &self.0 {
+            bar.set_message(what.to_owned());
+        }
+    }
+
+    fn note(&self, text: &str) {
+        match &self.0 {
+            Shown::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
+            Shown::Lines(lines) => lines.note(text),
+        }
+    }
+}
+
+/// Plain lines: one per step, and one each `interval` while a counted step lasts.
+struct Lines<W>(Mutex<State<W>>);
+
+struct State<W> {
+    out: W,
+    interval: Duration,
+    step: String,
+    total: Option<u64>,
+    done: u64,
+    last: Instant,
+}
+
+impl<W: Write> Lines<W> {
+    fn new(out: W, interval: Duration) -> Self {
+        Lines(Mutex::new(State {
+            out,
+            interval,
+            step: String::new(),
+            total: None,
+            done: 0,
+            last: Instant::now(),
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<W>> {
+        // Nothing that can panic is done while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, what: &str, total: Option<u64>) {
+        let mut state = self.state();
+        what.clone_into(&mut state.step);
+        (state.total, state.done, state.last) = (total, 0, Instant::now());
+        state.line(what);
+    }
+
+    fn advance(&self) {
+        let mut state = self.state();
+        state.done += 1;
+        if state.last.elapsed() >= state.interval {
+            state.last = Instant::now();
+            let (step, done) = (&state.step, state.done);
+            let line = match state.total {
+                Some(total) => format!("{step}: {done} of about {total}"),
+                None => format!("{step}: {done}"),
+            };
+            state.line(&line);
+        }
+    }
+
+    fn note(&self, text: &str) {
+        self.state().line(text);
+    }
+}
+
+impl<W: Write> State<W> {
+    fn line(&mut self, text: &str) {
+        // A closed stderr is no reason to stop.
+        let _ = writeln!(self.out, "staleline: {text}");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "these are tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_periodic() {
+        let mut out = Vec::new();
+        let lines = Lines::new(&mut out, Duration::from_secs(3600));
+        lines.begin("compiling", Some(10));
+        lines.advance();
+        lines.state().interval = Duration::ZERO;
+        lines.advance();
+        lines.note("ready");
+        drop(lines);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "staleline: compiling\nstaleline: compiling: 2 of about 10\nstaleline: ready\n"
+        );
+    }
+}
