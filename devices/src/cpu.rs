@@ -3,6 +3,30 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A CPU of the guest, from 0.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct CpuId(pub u8);
+
+impl CpuId {
+    /// The CPU that the guest boots on.
+    pub const BOOT: CpuId = CpuId(0);
+
+    /// As an index.
+    #[inline(always)]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// As a bit of a set of up to 32 CPUs.
+    #[inline(always)]
+    pub fn bit(self) -> u32 {
+        1 << (self.0 & 31)
+    }
+}
+
 /// A place in guest code, interned by the engine; the engine keeps the table of addresses.
 /// 0 means unknown.
 #[derive(
@@ -148,34 +172,35 @@ impl Barrier {
     }
 }
 
-/// The guest's CPU as an engine reports it. Calls come in program order, each **after** the
+/// The guest's CPUs as an engine reports them. Calls come in one order that all CPUs agree on, each
+/// CPU's own in program order, each **after** the
 /// instruction has taken effect in guest RAM (maintenance: before or after makes no difference,
 /// the CPU itself does not move data).
 ///
 /// Physical addresses are those of guest RAM or of a device window; anything else is ignored.
 pub trait CpuEvents {
     /// A load of `size` bytes (1 to 64; it may cross a line, not a page).
-    fn load(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType);
+    fn load(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType);
 
     /// A store of `size` bytes (1 to 64; it may cross a line, not a page).
-    fn store(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType);
+    fn store(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType);
 
     /// A `dc` instruction on the line that holds `pa`. `chain` is how the CPU came to the first one
     /// of an operation ([`CpuEvents::continues`]); what is given for later ones does not matter.
-    fn maintain(&mut self, op: CacheOp, pa: u64, site: SiteId, chain: ChainId);
+    fn maintain(&mut self, cpu: CpuId, op: CacheOp, pa: u64, site: SiteId, chain: ChainId);
 
-    /// Whether a `dc` instruction now would go on with the operation that the last one belonged to:
-    /// there was no barrier, load or store in between.
-    fn continues(&self) -> bool;
+    /// Whether a `dc` instruction of `cpu` now would go on with the operation that its last one
+    /// belonged to: it has made no barrier, load or store in between.
+    fn continues(&self, cpu: CpuId) -> bool;
 
     /// A DMB or DSB. An engine may leave out DMBs that do not reach bus masters.
-    fn barrier(&mut self, barrier: Barrier);
+    fn barrier(&mut self, cpu: CpuId, barrier: Barrier);
 
-    /// The CPU has stored a translation table entry at `entry` that maps `len` bytes of memory from
+    /// A CPU has stored a translation table entry at `entry` that maps `len` bytes of memory from
     /// `pa` on as non-cacheable. Told after the store itself. A later store to the entry ends it.
     fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64);
 
-    /// The CPU waits for an interrupt: device time skips to the next event, if one waits.
+    /// All CPUs wait for an interrupt: device time skips to the next event, if one waits.
     fn idle(&mut self);
 
     /// Reads the levels of all interrupt lines after a call; bit *n* is SPI *n*. An engine

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use crate::bus::{Context, Device};
 use crate::clock::{Clock, DeviceId, EventQueue, Ticks};
 use crate::coherency::{Domain, DomainConfig, ImageError};
-use crate::cpu::{Barrier, CacheOp, ChainId, CpuEvents, MemoryType, SiteId};
+use crate::cpu::{Barrier, CacheOp, ChainId, CpuEvents, CpuId, MemoryType, SiteId};
 use crate::dma::{DmaPort, MasterId, Port};
 use crate::stream::Streams;
 use report::{DeviceError, MasterInfo, SocReport, StreamReport};
@@ -73,7 +73,7 @@ pub struct Soc {
     /// The number of accesses at which the next event is due.
     due: u64,
     lines: u64,
-    /// Lines that have been high ever since the CPU last began or stopped to wait.
+    /// Lines that have been high ever since the CPUs last began or stopped to wait.
     offered: u64,
     interrupts: u64,
     register_accesses: u64,
@@ -237,7 +237,7 @@ impl Soc {
 
 impl CpuEvents for Soc {
     #[inline]
-    fn load(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
+    fn load(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
         self.domain.load(pa, size, site, memory);
         if self.in_windows(pa) {
             self.register_load(pa, size);
@@ -248,7 +248,7 @@ impl CpuEvents for Soc {
     }
 
     #[inline]
-    fn store(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
+    fn store(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
         self.domain.store(pa, size, site, memory);
         if self.in_windows(pa) {
             self.register_store(pa, size);
@@ -258,15 +258,15 @@ impl CpuEvents for Soc {
         }
     }
 
-    fn maintain(&mut self, op: CacheOp, pa: u64, site: SiteId, chain: ChainId) {
+    fn maintain(&mut self, cpu: CpuId, op: CacheOp, pa: u64, site: SiteId, chain: ChainId) {
         self.domain.maintain(op, pa, site, chain);
     }
 
-    fn continues(&self) -> bool {
+    fn continues(&self, cpu: CpuId) -> bool {
         self.domain.continues()
     }
 
-    fn barrier(&mut self, barrier: Barrier) {
+    fn barrier(&mut self, cpu: CpuId, barrier: Barrier) {
         self.domain.barrier(barrier);
     }
 

@@ -158,8 +158,13 @@ impl Rig {
         let memory = self.soc.domain().mapping().as_volatile_slice();
         memory.write_slice(data, at).unwrap();
         let pa = WINDOWS + device * WINDOW + offset;
-        self.soc
-            .store(pa, data.len() as u32, SiteId(1), MemoryType::NonCacheable);
+        self.soc.store(
+            CpuId::BOOT,
+            pa,
+            data.len() as u32,
+            SiteId(1),
+            MemoryType::NonCacheable,
+        );
     }
 
     fn write(&mut self, device: u64, offset: u64, value: u32) {
@@ -179,7 +184,8 @@ impl Rig {
     fn read(&mut self, device: u64, offset: u64) -> u32 {
         let value = self.shown(device, offset);
         let pa = WINDOWS + device * WINDOW + offset;
-        self.soc.load(pa, 4, SiteId(1), MemoryType::NonCacheable);
+        self.soc
+            .load(CpuId::BOOT, pa, 4, SiteId(1), MemoryType::NonCacheable);
         value
     }
 

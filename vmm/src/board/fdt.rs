@@ -73,12 +73,15 @@ fn write_cpu_side(fdt: &mut FdtWriter, board: &Board) -> Result<(), Error> {
     let cpus = fdt.begin_node("cpus")?;
     fdt.property_u32("#address-cells", 1)?;
     fdt.property_u32("#size-cells", 0)?;
-    let cpu = fdt.begin_node("cpu@0")?;
-    fdt.property_string("device_type", "cpu")?;
-    fdt.property_string("compatible", "arm,cortex-a53")?;
-    fdt.property_string("enable-method", "psci")?;
-    fdt.property_u32("reg", 0)?;
-    fdt.end_node(cpu)?;
+    for n in 0..u32::from(board.cpus()) {
+        let cpu = fdt.begin_node(&format!("cpu@{n:x}"))?;
+        fdt.property_string("device_type", "cpu")?;
+        fdt.property_string("compatible", "arm,cortex-a53")?;
+        fdt.property_string("enable-method", "psci")?;
+        // MPIDR_EL1: all in one cluster.
+        fdt.property_u32("reg", n)?;
+        fdt.end_node(cpu)?;
+    }
     fdt.end_node(cpus)?;
 
     let psci = fdt.begin_node("psci")?;

@@ -119,6 +119,11 @@ impl Board {
         &self.nodes
     }
 
+    /// How many CPUs.
+    pub fn cpus(&self) -> u8 {
+        self.settings.cpus
+    }
+
     /// Bytes of guest RAM.
     pub fn ram_bytes(&self) -> u64 {
         u64::from(self.settings.ram_mib) << 20

@@ -11,6 +11,8 @@ pub use staleline_devices::dma::Port;
 pub struct BoardSettings {
     /// Guest RAM in MiB, 64 to 2048.
     pub ram_mib: u32,
+    /// CPUs, 1 to 4. They share one cache, as those of a cluster share their second level.
+    pub cpus: u8,
     /// Replacement policy of the CPU cluster's cache.
     pub cache: CachePolicy,
     /// What a snooping master's write does to the cache.
@@ -31,6 +33,7 @@ impl Default for BoardSettings {
     fn default() -> Self {
         BoardSettings {
             ram_mib: 128,
+            cpus: 1,
             cache: CachePolicy::Zynqmp,
             snoop_write: SnoopWrite::WriteThrough,
             power_on: PowerOn::Dirty,

@@ -34,6 +34,8 @@ pub struct Job {
     pub fdt: Vec<u8>,
     /// Guest RAM from [`crate::boot::RAM_BASE`] on, in bytes; a multiple of 1 MiB.
     pub ram_bytes: u64,
+    /// CPUs, 1 to 4.
+    pub cpus: u8,
     /// Device windows right above RAM, in bytes; a multiple of 1 MiB.
     pub window_bytes: u64,
     /// Which machine the engine hosts.

@@ -224,6 +224,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         },
         fdt,
         ram_bytes: board.ram_bytes(),
+        cpus: scenario.board.cpus,
         window_bytes: board.window_bytes(),
         guest: GuestKind::Board,
         machine: serde_json::to_value(&machine)

@@ -4,6 +4,8 @@
 use super::{SCHEMA, Scenario, Transfer, guest, usb};
 use crate::exit::Error;
 
+/// CPUs of the board.
+pub const CPUS: std::ops::RangeInclusive<u32> = 1..=4;
 /// Guest RAM in MiB.
 pub const RAM_MIB: std::ops::RangeInclusive<u32> = 64..=2048;
 /// Host seconds.
@@ -46,6 +48,7 @@ fn find(s: &Scenario) -> Result<(), String> {
     }
     within("timeout-seconds", s.timeout_seconds, TIMEOUT_SECONDS)?;
     within("board.ram-mib", s.board.ram_mib, RAM_MIB)?;
+    within("board.cpus", s.board.cpus.into(), CPUS)?;
     if let Some(t) = &s.transfer {
         transfer(t, s.board.ram_mib)?;
     }

@@ -7,11 +7,11 @@ use std::io::{self, Read, Write};
 use staleline::engine::chains::{Chain, Forgotten, UserPage};
 use staleline::engine::tcg_abi::{Guest, Mismatch, TcgStats};
 use staleline::engine::{Observations, SiteTable};
-use staleline_devices::cpu::{CacheOp, ChainId, MemoryType, SiteId};
+use staleline_devices::cpu::{CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use vm_memory::GuestMemoryMmap;
 
 use crate::chain::{self, Chains, Frame, Pages, Trace};
-use crate::decode::{Insn, Op, SysReg};
+use crate::decode::{Entries, Insn, Op, Reach, SysReg, Tlbi};
 use crate::leaves::{ENTRY, Leaves};
 use crate::memory::{Ram, Virtual};
 use crate::mmu::{PAGE, Registers, TableMemory as _, Translation};
@@ -21,9 +21,12 @@ use crate::tlb::{Hit, Tlb};
 /// Bytes that `dc zva` zeroes on Cortex-A53 (DCZID_EL0.BS is 4 words to the power of two).
 const ZERO_BLOCK: u64 = 64;
 
+/// Most CPUs that a machine can have: as many as the board can.
+pub const MAX_CPUS: usize = 4;
+
 /// The CPU's state at an instruction of interest.
 #[derive(Debug, Clone, Copy)]
-pub struct Cpu {
+pub struct State {
     /// Value of the instruction's register; 0 for number 31.
     pub x: u64,
     /// PSTATE as in SPSR.
@@ -32,7 +35,7 @@ pub struct Cpu {
     pub frame: Frame,
 }
 
-impl Cpu {
+impl State {
     /// PSTATE.nRW: AArch32, where the opcode means something else.
     fn is_aarch32(self) -> bool {
         self.pstate & 0x10 != 0
@@ -42,6 +45,17 @@ impl Cpu {
     fn is_user(self) -> bool {
         self.pstate >> 2 & 3 == 0
     }
+}
+
+/// Where an instruction is executed.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// By which CPU.
+    pub cpu: CpuId,
+    /// Its virtual address.
+    pub pc: u64,
+    /// The same, interned.
+    pub site: SiteId,
 }
 
 /// Interned guest code addresses.
@@ -80,20 +94,41 @@ impl Sites {
     }
 }
 
-/// The machine and what is between it and the CPU.
-pub struct Core<M, S> {
+/// What is between one CPU and the machine.
+struct CpuSide {
     tlb: Tlb,
+    registers: Registers,
+    leaves: Leaves,
+    /// The chain of the last maintenance operation.
+    chain: ChainId,
+}
+
+impl CpuSide {
+    /// Of a CPU at reset: MMU off.
+    fn new(ram: &Ram) -> Self {
+        let registers = Registers::default();
+        CpuSide {
+            tlb: Tlb::new(&registers),
+            registers,
+            leaves: Leaves::new(ram.range()),
+            chain: ChainId(0),
+        }
+    }
+}
+
+/// The machine and what is between it and the CPUs.
+pub struct Core<M, S> {
+    cpus: [CpuSide; MAX_CPUS],
+    /// CPUs that have done something since they last waited for an interrupt; bit *n* is CPU *n*.
+    /// Those that have not been started are not among them.
+    running: u32,
     /// The machine itself.
     pub machine: M,
     told_lines: u64,
     /// Addresses that are the machine's business.
     memory: std::ops::Range<u64>,
     ram: Ram,
-    leaves: Leaves,
-    registers: Registers,
     qtest: Qtest<S>,
-    /// The chain of the last maintenance operation.
-    chain: ChainId,
     chains: Chains,
     trace: Trace,
     pages: Pages,
@@ -116,20 +151,17 @@ pub struct Parts<M, S> {
 }
 
 impl<M: Guest, S: Read + Write> Core<M, S> {
-    /// A core for a CPU at reset: MMU off, all lines low.
+    /// A core for CPUs at reset: MMU off, all lines low.
     pub fn new(parts: Parts<M, S>) -> Self {
-        let registers = Registers::default();
         let ram = Ram::new(parts.ram);
         Core {
-            tlb: Tlb::new(&registers),
+            cpus: std::array::from_fn(|_| CpuSide::new(&ram)),
+            running: 0,
             machine: parts.machine,
             told_lines: 0,
             memory: parts.memory,
-            leaves: Leaves::new(ram.range()),
             ram,
-            registers,
             qtest: parts.qtest,
-            chain: ChainId(0),
             chains: Chains::default(),
             trace: parts.trace,
             pages: Pages::default(),
@@ -137,43 +169,62 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         }
     }
 
-    /// A load or store of `size` bytes at `va` has taken place.
+    #[inline(always)]
+    fn side(&self, cpu: CpuId) -> &CpuSide {
+        &self.cpus[cpu.index() % MAX_CPUS]
+    }
+
+    #[inline(always)]
+    fn side_mut(&mut self, cpu: CpuId) -> &mut CpuSide {
+        &mut self.cpus[cpu.index() % MAX_CPUS]
+    }
+
+    /// A load or store of `size` bytes at `va` by `cpu` has taken place.
     ///
     /// # Errors
     /// If an interrupt line cannot be set.
     #[inline(always)]
     pub fn access<const STORE: bool>(
         &mut self,
+        cpu: CpuId,
         va: u64,
         size: u32,
         site: SiteId,
     ) -> io::Result<()> {
-        match self.tlb.lookup(va) {
+        self.running |= cpu.bit();
+        match self.side(cpu).tlb.lookup(va) {
             Some(hit) if (va & (PAGE - 1)) + u64::from(size) <= PAGE => {
                 if hit.is_foreign() {
                     return Ok(());
                 }
-                self.report::<STORE>(hit.pa(va), size, site, hit.memory());
+                self.report::<STORE>(cpu, hit.pa(va), size, site, hit.memory());
                 self.sync_lines()
             }
-            _ => self.access_slowly::<STORE>(va, size, site),
+            _ => self.access_slowly::<STORE>(cpu, va, size, site),
         }
     }
 
     #[inline(always)]
-    fn report<const STORE: bool>(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
+    fn report<const STORE: bool>(
+        &mut self,
+        cpu: CpuId,
+        pa: u64,
+        size: u32,
+        site: SiteId,
+        memory: MemoryType,
+    ) {
         if STORE {
-            self.machine.store(pa, size, site, memory);
-            self.look_for_entries(pa, size);
+            self.machine.store(cpu, pa, size, site, memory);
+            self.look_for_entries(cpu, pa, size);
         } else {
-            self.machine.load(pa, size, site, memory);
+            self.machine.load(cpu, pa, size, site, memory);
         }
     }
 
     /// Tells the machine of translation table entries among the bytes just stored. Entries are
     /// stored whole, alone or with others.
     #[inline(always)]
-    fn look_for_entries(&mut self, pa: u64, size: u32) {
+    fn look_for_entries(&mut self, cpu: CpuId, pa: u64, size: u32) {
         if !pa.is_multiple_of(ENTRY) {
             return;
         }
@@ -181,17 +232,17 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             let entry = pa + n * ENTRY;
             // None in a device window.
             if let Some(word) = self.ram.read_u64(entry)
-                && self.leaves.may_be(word)
+                && self.side(cpu).leaves.may_be(word)
             {
-                self.entry(entry, word);
+                self.entry(cpu, entry, word);
             }
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn entry(&mut self, entry: u64, word: u64) {
-        if let Some((pa, len)) = self.leaves.decode(word) {
+    fn entry(&mut self, cpu: CpuId, entry: u64, word: u64) {
+        if let Some((pa, len)) = self.side(cpu).leaves.decode(word) {
             self.machine.map_non_cacheable(entry, pa, len);
         }
     }
@@ -201,6 +252,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
     #[inline(never)]
     fn access_slowly<const STORE: bool>(
         &mut self,
+        cpu: CpuId,
         va: u64,
         size: u32,
         site: SiteId,
@@ -215,9 +267,9 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             if size == 0 {
                 continue;
             }
-            match self.hit(va) {
+            match self.hit(cpu, va) {
                 Some(hit) if hit.is_foreign() => {}
-                Some(hit) => self.report::<STORE>(hit.pa(va), size, site, hit.memory()),
+                Some(hit) => self.report::<STORE>(cpu, hit.pa(va), size, site, hit.memory()),
                 None => self.stats.untranslated += 1,
             }
         }
@@ -225,20 +277,20 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
     }
 
     /// Looks `va` up, walking the tables if need be.
-    fn hit(&mut self, va: u64) -> Option<Hit> {
-        if let Some(hit) = self.tlb.lookup(va) {
+    fn hit(&mut self, cpu: CpuId, va: u64) -> Option<Hit> {
+        if let Some(hit) = self.side(cpu).tlb.lookup(va) {
             return Some(hit);
         }
         self.stats.walks += 1;
-        let translation = self.registers.translate(&self.ram, va)?;
+        let translation = self.side(cpu).registers.translate(&self.ram, va)?;
         let foreign = !self.memory.contains(&translation.pa);
-        Some(self.tlb.insert(va, &translation, foreign))
+        Some(self.side_mut(cpu).tlb.insert(va, &translation, foreign))
     }
 
     /// Self-check: compares the translation of `va`, as the TLB has it, with QEMU's; `None` is an
     /// address that QEMU takes for a device. `site` is where the access was.
-    pub fn check(&mut self, va: u64, site: SiteId, qemu: Option<u64>) {
-        let own = self.hit(va);
+    pub fn check(&mut self, cpu: CpuId, va: u64, site: SiteId, qemu: Option<u64>) {
+        let own = self.hit(cpu, va);
         self.stats.checked += 1;
         let agreed = match (own, qemu) {
             (Some(hit), Some(pa)) => hit.pa(va) == pa,
@@ -262,9 +314,9 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
     }
 
     /// Whether [`Cpu::frame`] matters for this instruction.
-    pub fn wants_frame(&self, op: Op) -> bool {
+    pub fn wants_frame(&self, cpu: CpuId, op: Op) -> bool {
         match op {
-            Op::Maintain(_) => !self.machine.continues(),
+            Op::Maintain(_) => !self.machine.continues(cpu),
             Op::ZeroBlock => self.trace.is_due(self.machine.accesses() + 1),
             _ => false,
         }
@@ -278,13 +330,13 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
 
     /// Keeps the call chain of the instruction at `pc`, which has just made an access.
     #[cold]
-    pub fn trace(&mut self, pc: u64, frame: Frame) {
-        let chain = self.walk(frame);
+    pub fn trace(&mut self, cpu: CpuId, pc: u64, frame: Frame) {
+        let chain = self.walk(cpu, frame);
         self.trace.record(self.machine.accesses(), pc, &chain);
     }
 
-    fn walk(&self, frame: Frame) -> Chain {
-        let mut memory = Virtual::new(&self.registers, &self.ram);
+    fn walk(&self, cpu: CpuId, frame: Frame) -> Chain {
+        let mut memory = Virtual::new(&self.side(cpu).registers, &self.ram);
         chain::walk(&mut memory, frame)
     }
 
@@ -325,52 +377,66 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
     ///
     /// # Errors
     /// If an interrupt line cannot be set.
-    pub fn instruction(&mut self, insn: Insn, site: SiteId, pc: u64, cpu: Cpu) -> io::Result<()> {
-        if cpu.is_aarch32() {
+    pub fn instruction(&mut self, insn: Insn, place: Place, state: State) -> io::Result<()> {
+        if state.is_aarch32() {
             return Ok(());
         }
+        let cpu = place.cpu;
+        self.running |= cpu.bit();
         match insn.op {
-            Op::Maintain(op) => self.maintain(op, site, cpu),
-            Op::SetWay if !cpu.is_user() => self.stats.set_way += 1,
+            Op::Maintain(op) => self.maintain(op, place, state),
+            Op::SetWay if !state.is_user() => self.stats.set_way += 1,
             Op::ZeroBlock => {
-                self.zero_block(site, cpu);
+                self.zero_block(place, state);
                 if self.trace_is_due() {
-                    self.trace(pc, cpu.frame);
+                    self.trace(cpu, place.pc, state.frame);
                 }
             }
-            Op::Barrier(barrier) => self.machine.barrier(barrier),
-            Op::Point if cpu.is_user() => self.point(cpu.x),
+            Op::Barrier(barrier) => self.machine.barrier(cpu, barrier),
+            Op::Point if state.is_user() => self.point(cpu, state.x),
             Op::Point => {}
-            Op::WaitForInterrupt => self.machine.idle(),
+            Op::WaitForInterrupt => self.wait_for_interrupt(cpu),
             // The rest is undefined in EL0, and the kernel will be told.
-            _ if cpu.is_user() => {}
-            _ => self.mmu_event(insn.op, cpu.x),
+            _ if state.is_user() => {}
+            _ => self.mmu_event(insn.op, cpu, state.x),
         }
         self.sync_lines()
     }
 
-    fn maintain(&mut self, op: CacheOp, site: SiteId, cpu: Cpu) {
+    /// Only when the last CPU waits does time go on by itself.
+    fn wait_for_interrupt(&mut self, cpu: CpuId) {
+        self.running &= !cpu.bit();
+        if self.running == 0 {
+            self.machine.idle();
+        }
+    }
+
+    fn maintain(&mut self, op: CacheOp, place: Place, state: State) {
+        let cpu = place.cpu;
         // EL0 may clean if the kernel lets it, and never only invalidate.
-        if cpu.is_user() && (op == CacheOp::Invalidate || !self.registers.user_may_clean()) {
+        let may_clean = self.side(cpu).registers.user_may_clean();
+        if state.is_user() && (op == CacheOp::Invalidate || !may_clean) {
             return;
         }
         self.stats.maintenance += 1;
         // What does not translate faults; the kernel repairs that, and the instruction returns.
-        if let Some(hit) = self.hit(cpu.x)
+        if let Some(hit) = self.hit(cpu, state.x)
             && !hit.is_foreign()
         {
-            if !self.machine.continues() {
-                let chain = self.walk(cpu.frame);
-                self.chain = self.chains.intern(chain);
+            if !self.machine.continues(cpu) {
+                let chain = self.walk(cpu, state.frame);
+                self.side_mut(cpu).chain = self.chains.intern(chain);
             }
-            self.machine.maintain(op, hit.pa(cpu.x), site, self.chain);
+            let chain = self.side(cpu).chain;
+            self.machine
+                .maintain(cpu, op, hit.pa(state.x), place.site, chain);
         }
     }
 
     /// A process points at a page of its own.
-    fn point(&mut self, va: u64) {
+    fn point(&mut self, cpu: CpuId, va: u64) {
         let page = |address: u64| address & !(PAGE - 1);
-        if let Some(t) = self.registers.translate(&self.ram, va) {
+        if let Some(t) = self.side(cpu).registers.translate(&self.ram, va) {
             self.pages.push(UserPage {
                 va: page(va),
                 pa: page(t.pa),
@@ -381,26 +447,29 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
     /// `dc zva` reaches memory behind the back of QEMU's memory callbacks, and this is called
     /// before it executes. The block is zeroed here already: the machine shall find in RAM what
     /// it is told of, and the instruction only does it again.
-    fn zero_block(&mut self, site: SiteId, cpu: Cpu) {
+    fn zero_block(&mut self, place: Place, state: State) {
+        let registers = &self.side(place.cpu).registers;
         let allowed = |t: &Translation| {
-            let user = !cpu.is_user() || t.user && self.registers.user_may_zero();
+            let user = !state.is_user() || t.user && registers.user_may_zero();
             t.writable && t.accessed && user
         };
-        let va = cpu.x & !(ZERO_BLOCK - 1);
+        let va = state.x & !(ZERO_BLOCK - 1);
         // Not from the TLB, which does not keep permissions: this is rare beside loads and
         // stores, and a wrong guess would destroy data.
-        let Some(t) = self.registers.translate(&self.ram, va).filter(allowed) else {
+        let Some(t) = registers.translate(&self.ram, va).filter(allowed) else {
             return;
         };
         if self.ram.zero::<{ ZERO_BLOCK as usize }>(t.pa) {
             self.stats.zva += 1;
-            self.machine.store(t.pa, ZERO_BLOCK as u32, site, t.memory);
+            self.machine
+                .store(place.cpu, t.pa, ZERO_BLOCK as u32, place.site, t.memory);
         }
     }
 
-    fn mmu_event(&mut self, op: Op, x: u64) {
+    fn mmu_event(&mut self, op: Op, cpu: CpuId, x: u64) {
         self.stats.mmu_events += 1;
-        let registers = &mut self.registers;
+        let side = self.side_mut(cpu);
+        let registers = &mut side.registers;
         match op {
             Op::Write(SysReg::Ttbr0) => registers.ttbr0 = x,
             Op::Write(SysReg::Ttbr1) => registers.ttbr1 = x,
@@ -410,13 +479,22 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             _ => {}
         }
         if let Op::Write(SysReg::Tcr | SysReg::Mair | SysReg::Sctlr) = op {
-            self.leaves.configure(registers);
+            side.leaves.configure(registers);
         }
         match op {
-            Op::Write(SysReg::Ttbr0 | SysReg::Ttbr1) => self.tlb.switch(&self.registers),
-            Op::TlbiVa => self.tlb.flush_va(x << 12),
-            Op::TlbiAsid => self.tlb.flush_asid(&self.registers),
-            _ => self.tlb.flush(&self.registers),
+            Op::Write(SysReg::Ttbr0 | SysReg::Ttbr1) => side.tlb.switch(&side.registers),
+            Op::Tlbi(Tlbi { reach, what }) => {
+                for (n, side) in self.cpus.iter_mut().enumerate() {
+                    if reach == Reach::AllCpus || n == cpu.index() {
+                        match what {
+                            Entries::Va => side.tlb.flush_va(x << 12),
+                            Entries::Asid => side.tlb.flush_asid(&side.registers),
+                            Entries::All => side.tlb.flush(&side.registers),
+                        }
+                    }
+                }
+            }
+            _ => side.tlb.flush(&side.registers),
         }
     }
 }

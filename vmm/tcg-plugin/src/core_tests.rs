@@ -38,15 +38,25 @@ struct Recorder {
     chains: Vec<ChainId>,
     accesses: u64,
     lines: u64,
+    /// Who the last thing was told of.
+    last: CpuId,
+}
+
+impl Recorder {
+    fn tell(&mut self, cpu: CpuId) {
+        self.last = cpu;
+    }
 }
 
 impl CpuEvents for Recorder {
-    fn load(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
+    fn load(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
+        self.tell(cpu);
         assert_eq!(site, SITE);
         self.accesses += 1;
         self.told.push(Told::Load(pa, size, memory));
     }
-    fn store(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
+    fn store(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
+        self.tell(cpu);
         assert_eq!(site, SITE);
         self.accesses += 1;
         self.told.push(Told::Store(pa, size, memory));
@@ -54,14 +64,16 @@ impl CpuEvents for Recorder {
             self.lines |= 1 << 3;
         }
     }
-    fn maintain(&mut self, op: CacheOp, pa: u64, _: SiteId, chain: ChainId) {
+    fn maintain(&mut self, cpu: CpuId, op: CacheOp, pa: u64, _: SiteId, chain: ChainId) {
+        self.tell(cpu);
         self.chains.push(chain);
         self.told.push(Told::Maintain(op, pa));
     }
-    fn continues(&self) -> bool {
+    fn continues(&self, _: CpuId) -> bool {
         matches!(self.told.last(), Some(Told::Maintain(..)))
     }
-    fn barrier(&mut self, barrier: Barrier) {
+    fn barrier(&mut self, cpu: CpuId, barrier: Barrier) {
+        self.tell(cpu);
         self.told.push(Told::Barrier(barrier));
     }
     fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64) {
@@ -117,6 +129,8 @@ impl Write for Server {
 struct Bench {
     core: Core<Recorder, Server>,
     ram: GuestMemoryMmap,
+    /// Who executes instructions.
+    cpu: CpuId,
 }
 
 const EL1: u64 = 0b0101;
@@ -133,7 +147,11 @@ impl Bench {
             qtest: Qtest::new(Server::default(), "/gic".into()),
             trace: Trace::new(&[2, 3]),
         });
-        Bench { core, ram }
+        Bench {
+            core,
+            ram,
+            cpu: CpuId::BOOT,
+        }
     }
 
     fn exec(&mut self, op: Op, x: u64, pstate: u64) {
@@ -142,8 +160,13 @@ impl Bench {
 
     fn exec_at(&mut self, op: Op, x: u64, pstate: u64, frame: Frame) {
         let insn = Insn { op, rt: 0 };
-        let cpu = Cpu { x, pstate, frame };
-        self.core.instruction(insn, SITE, PC, cpu).unwrap();
+        let place = Place {
+            cpu: self.cpu,
+            pc: PC,
+            site: SITE,
+        };
+        let state = State { x, pstate, frame };
+        self.core.instruction(insn, place, state).unwrap();
     }
 
     fn word(&self, pa: u64, value: u64) {
@@ -189,10 +212,16 @@ const USER: u64 = 1 << 6;
 #[test]
 fn with_the_mmu_off_ram_and_windows_are_seen_and_devices_are_not() {
     let mut b = Bench::new();
-    b.core.access::<false>(BASE + 8, 4, SITE).unwrap();
-    b.core.access::<true>(WINDOW, 4, SITE).unwrap();
-    b.core.access::<true>(0x0900_0000, 4, SITE).unwrap();
-    b.core.access::<true>(WINDOW + 0x1000, 4, SITE).unwrap();
+    b.core
+        .access::<false>(CpuId::BOOT, BASE + 8, 4, SITE)
+        .unwrap();
+    b.core.access::<true>(CpuId::BOOT, WINDOW, 4, SITE).unwrap();
+    b.core
+        .access::<true>(CpuId::BOOT, 0x0900_0000, 4, SITE)
+        .unwrap();
+    b.core
+        .access::<true>(CpuId::BOOT, WINDOW + 0x1000, 4, SITE)
+        .unwrap();
     assert_eq!(
         b.take(),
         [
@@ -208,8 +237,12 @@ fn accesses_are_translated_and_walks_are_remembered() {
     let mut b = Bench::paging();
     b.page(1, BASE + 0x50000, NON_CACHEABLE);
     for _ in 0..3 {
-        b.core.access::<false>(UP + 0x18, 8, SITE).unwrap();
-        b.core.access::<true>(UP + 0x1018, 2, SITE).unwrap();
+        b.core
+            .access::<false>(CpuId::BOOT, UP + 0x18, 8, SITE)
+            .unwrap();
+        b.core
+            .access::<true>(CpuId::BOOT, UP + 0x1018, 2, SITE)
+            .unwrap();
     }
     assert_eq!(
         b.take()[4..],
@@ -219,7 +252,9 @@ fn accesses_are_translated_and_walks_are_remembered() {
         ]
     );
     assert_eq!(b.core.stats.walks, 2);
-    b.core.access::<false>(KERNEL, 8, SITE).unwrap();
+    b.core
+        .access::<false>(CpuId::BOOT, KERNEL, 8, SITE)
+        .unwrap();
     assert_eq!(b.core.stats.untranslated, 1);
     assert!(b.take().is_empty());
 }
@@ -230,7 +265,9 @@ fn an_access_across_pages_is_split() {
     b.page(1, BASE + 0x50000, 0);
     // Known pages or not, the result is the same.
     for _ in 0..2 {
-        b.core.access::<true>(UP + 0xffd, 8, SITE).unwrap();
+        b.core
+            .access::<true>(CpuId::BOOT, UP + 0xffd, 8, SITE)
+            .unwrap();
         assert_eq!(
             b.take(),
             [
@@ -240,26 +277,40 @@ fn an_access_across_pages_is_split() {
         );
     }
     // Up to the end of the page is not across.
-    b.core.access::<true>(UP + 0xff8, 8, SITE).unwrap();
+    b.core
+        .access::<true>(CpuId::BOOT, UP + 0xff8, 8, SITE)
+        .unwrap();
     assert_eq!(b.take().len(), 1);
 }
 
 #[test]
 fn changed_tables_count_from_the_invalidation_on() {
     for (op, x) in [
-        (Op::TlbiVa, (UP >> 12) & 0xfff_ffff_ffff),
-        (Op::TlbiAll, 0),
+        (
+            Op::Tlbi(Tlbi {
+                reach: Reach::AllCpus,
+                what: Entries::Va,
+            }),
+            (UP >> 12) & 0xfff_ffff_ffff,
+        ),
+        (
+            Op::Tlbi(Tlbi {
+                reach: Reach::ThisCpu,
+                what: Entries::All,
+            }),
+            0,
+        ),
         (Op::Write(SysReg::Mair), 0x44ff),
     ] {
         let mut b = Bench::paging();
-        b.core.access::<false>(UP, 8, SITE).unwrap();
+        b.core.access::<false>(CpuId::BOOT, UP, 8, SITE).unwrap();
         b.page(0, BASE + 0x60000, 0);
-        b.core.access::<false>(UP, 8, SITE).unwrap();
+        b.core.access::<false>(CpuId::BOOT, UP, 8, SITE).unwrap();
         // EL0 cannot invalidate.
         b.exec(op, x, EL0);
-        b.core.access::<false>(UP, 8, SITE).unwrap();
+        b.core.access::<false>(CpuId::BOOT, UP, 8, SITE).unwrap();
         b.exec(op, x, EL1);
-        b.core.access::<false>(UP, 8, SITE).unwrap();
+        b.core.access::<false>(CpuId::BOOT, UP, 8, SITE).unwrap();
         let load = |pa| Told::Load(pa, 8, Cacheable);
         let (old, new) = (load(BASE + 0x10000), load(BASE + 0x60000));
         assert_eq!(b.take(), [old.clone(), old.clone(), old, new], "{op:?}");
@@ -387,13 +438,13 @@ fn loads_stores_and_zeroed_blocks_are_traced() {
     let mut b = Bench::paging();
     let frame = frame(&b);
     assert!(!b.core.wants_frame(Op::ZeroBlock));
-    b.core.access::<false>(UP, 8, SITE).unwrap();
+    b.core.access::<false>(CpuId::BOOT, UP, 8, SITE).unwrap();
     assert!(!b.core.trace_is_due());
     assert!(b.core.wants_frame(Op::ZeroBlock));
     b.exec_at(Op::ZeroBlock, UP + 0x400, EL1, frame);
-    b.core.access::<true>(UP, 8, SITE).unwrap();
+    b.core.access::<true>(CpuId::BOOT, UP, 8, SITE).unwrap();
     assert!(b.core.trace_is_due());
-    b.core.trace(0x8888, frame);
+    b.core.trace(CpuId::BOOT, 0x8888, frame);
     assert!(!b.core.trace_is_due());
     let seen = b.core.observations(&Sites::default());
     assert_eq!(seen.access(2, PC), Some(&the_chain()));
@@ -419,9 +470,9 @@ fn a_process_can_point_at_its_pages() {
 #[test]
 fn interrupt_lines_are_told_once_and_before_the_call_returns() {
     let mut b = Bench::new();
-    b.core.access::<true>(WINDOW, 4, SITE).unwrap();
+    b.core.access::<true>(CpuId::BOOT, WINDOW, 4, SITE).unwrap();
     assert_eq!(b.core.stats.irq_changes, 1);
-    b.core.access::<true>(WINDOW, 4, SITE).unwrap();
+    b.core.access::<true>(CpuId::BOOT, WINDOW, 4, SITE).unwrap();
     assert_eq!(b.core.stats.irq_changes, 1);
     b.exec(Op::WaitForInterrupt, 0, EL1);
     assert_eq!(b.core.stats.irq_changes, 2);
@@ -433,13 +484,15 @@ fn interrupt_lines_are_told_once_and_before_the_call_returns() {
 fn the_self_check_counts_what_differs_and_keeps_the_first() {
     let mut b = Bench::paging();
     b.word(BASE + 0x3000 + 8 * 9, 0x0900_0000 | 1 << 10 | 3);
-    b.core.check(UP + 8, SITE, Some(BASE + 0x10008));
-    b.core.check(UP + 0x9000, SITE, None);
+    b.core
+        .check(CpuId::BOOT, UP + 8, SITE, Some(BASE + 0x10008));
+    b.core.check(CpuId::BOOT, UP + 0x9000, SITE, None);
     assert_eq!((b.core.stats.checked, b.core.stats.mismatches), (2, 0));
     assert_eq!(b.core.stats.first_mismatch, None);
-    b.core.check(UP + 8, SITE, Some(BASE + 0x10000));
-    b.core.check(UP + 8, SITE, None);
-    b.core.check(KERNEL, SITE, Some(BASE));
+    b.core
+        .check(CpuId::BOOT, UP + 8, SITE, Some(BASE + 0x10000));
+    b.core.check(CpuId::BOOT, UP + 8, SITE, None);
+    b.core.check(CpuId::BOOT, KERNEL, SITE, Some(BASE));
     assert_eq!((b.core.stats.checked, b.core.stats.mismatches), (5, 3));
     let first = Mismatch {
         va: UP + 8,

@@ -27,7 +27,7 @@ impl Bench {
         }
         let size = 8 * words.len() as u32;
         self.core
-            .access::<true>(TABLE_VA + 8 * n, size, SITE)
+            .access::<true>(CpuId::BOOT, TABLE_VA + 8 * n, size, SITE)
             .unwrap();
     }
 }
@@ -39,7 +39,7 @@ fn an_entry_is_told_after_its_store_and_before_the_first_access() {
     for n in [20, 21] {
         b.store(n, &[entry(0x40 + n, NON_CACHEABLE)]);
         let va = UP + n * PAGE;
-        b.core.access::<false>(va, 8, SITE).unwrap();
+        b.core.access::<false>(CpuId::BOOT, va, 8, SITE).unwrap();
         let (at, pa) = (TABLE + 8 * n, BASE + (0x40 + n) * PAGE);
         assert_eq!(
             b.take(),
@@ -96,11 +96,13 @@ fn what_is_no_entry_is_not_told() {
     b.word(TABLE + 8 * 41, good);
     for (at, size) in [(0, 4), (4, 4), (0, 1), (4, 8), (1, 8)] {
         b.core
-            .access::<true>(TABLE_VA + 8 * 40 + at, size, SITE)
+            .access::<true>(CpuId::BOOT, TABLE_VA + 8 * 40 + at, size, SITE)
             .unwrap();
         assert_eq!(b.take().len(), 1, "{at} {size}");
     }
-    b.core.access::<false>(TABLE_VA + 8 * 40, 8, SITE).unwrap();
+    b.core
+        .access::<false>(CpuId::BOOT, TABLE_VA + 8 * 40, 8, SITE)
+        .unwrap();
     assert_eq!(b.take().len(), 1);
 }
 
@@ -110,7 +112,9 @@ fn a_store_across_pages_shows_the_entries_in_both() {
     b.page(2, BASE + 0x50000, 0);
     b.word(TABLE + 0xff8, entry(0x40, NON_CACHEABLE));
     b.word(BASE + 0x50000, entry(0x41, NON_CACHEABLE));
-    b.core.access::<true>(TABLE_VA + 0xff8, 16, SITE).unwrap();
+    b.core
+        .access::<true>(CpuId::BOOT, TABLE_VA + 0xff8, 16, SITE)
+        .unwrap();
     assert_eq!(
         b.take(),
         [
@@ -131,7 +135,9 @@ fn the_registers_say_what_is_non_cacheable() {
         // With the MMU off, by physical address.
         let table = if sctlr & 1 == 0 { TABLE } else { TABLE_VA };
         b.word(TABLE + 8 * 40, entry(0x40, NON_CACHEABLE));
-        b.core.access::<true>(table + 8 * 40, 8, SITE).unwrap();
+        b.core
+            .access::<true>(CpuId::BOOT, table + 8 * 40, 8, SITE)
+            .unwrap();
         b.take().len() - 1
     };
     // Normal non-cacheable, Device, write-through, write-back.
@@ -148,7 +154,9 @@ fn zeroed_blocks_and_windows_hold_no_entries() {
     let mut b = bench();
     b.page(2, WINDOW, 0);
     b.store(40, &[entry(0x40, NON_CACHEABLE)]);
-    b.core.access::<true>(UP + 0x2000, 8, SITE).unwrap();
+    b.core
+        .access::<true>(CpuId::BOOT, UP + 0x2000, 8, SITE)
+        .unwrap();
     b.exec(Op::ZeroBlock, TABLE_VA + 8 * 40, EL1);
     assert_eq!(
         b.take()[2..],

@@ -22,14 +22,45 @@ pub enum Op {
     Barrier(Barrier),
     /// WFI, WFIT.
     WaitForInterrupt,
-    /// TLBI by virtual address: bits 55 to 12 of it are in bits 43 to 0 of Xt.
-    TlbiVa,
-    /// TLBI by ASID alone.
-    TlbiAsid,
-    /// Any other TLBI.
-    TlbiAll,
+    /// A TLBI.
+    Tlbi(Tlbi),
     /// MSR to a register that governs translation; the value is in Xt.
     Write(SysReg),
+}
+
+/// Whose TLB a TLBI is about, and which entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tlbi {
+    /// Whose.
+    pub reach: Reach,
+    /// Which.
+    pub what: Entries,
+}
+
+/// The CPUs that a TLBI reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The one that executes it.
+    ThisCpu,
+    /// Those of the inner or outer shareable domain: all.
+    AllCpus,
+}
+
+/// The entries that a TLBI is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entries {
+    /// By virtual address: bits 55 to 12 of it are in bits 43 to 0 of Xt.
+    Va,
+    /// By ASID alone.
+    Asid,
+    /// Anything else: all, to be on the safe side.
+    All,
+}
+
+impl Op {
+    const fn tlbi(reach: Reach, what: Entries) -> Self {
+        Op::Tlbi(Tlbi { reach, what })
+    }
 }
 
 /// A register that governs translation at EL1.
@@ -57,7 +88,7 @@ pub struct Insn {
 }
 
 /// The other [`Op`]s; the index is their code in [`Insn::pack`], after those of all barriers.
-const OPS: [Op; 15] = [
+const OPS: [Op; 18] = [
     Op::Maintain(CacheOp::Clean),
     Op::Maintain(CacheOp::Invalidate),
     Op::Maintain(CacheOp::CleanInvalidate),
@@ -65,9 +96,12 @@ const OPS: [Op; 15] = [
     Op::SetWay,
     Op::ZeroBlock,
     Op::WaitForInterrupt,
-    Op::TlbiVa,
-    Op::TlbiAsid,
-    Op::TlbiAll,
+    Op::tlbi(Reach::ThisCpu, Entries::Va),
+    Op::tlbi(Reach::ThisCpu, Entries::Asid),
+    Op::tlbi(Reach::ThisCpu, Entries::All),
+    Op::tlbi(Reach::AllCpus, Entries::Va),
+    Op::tlbi(Reach::AllCpus, Entries::Asid),
+    Op::tlbi(Reach::AllCpus, Entries::All),
     Op::Write(SysReg::Sctlr),
     Op::Write(SysReg::Ttbr0),
     Op::Write(SysReg::Ttbr1),
@@ -168,11 +202,19 @@ fn sys(word: u32) -> Option<Op> {
         // left out on purpose: Cortex-A53 has no memory tagging, and takes them as undefined.
         (3, 7, 4, 1) => Op::ZeroBlock,
         // VAE1, VAAE1, VALE1, VAALE1; CRm 1 is outer, 3 inner shareable, 7 this CPU.
-        (0, 8, 1 | 3 | 7, 1 | 3 | 5 | 7) => Op::TlbiVa,
-        (0, 8, 1 | 3 | 7, 2) => Op::TlbiAsid,
-        (_, 8 | 9, _, _) => Op::TlbiAll,
+        (0, 8, crm @ (1 | 3 | 7), 1 | 3 | 5 | 7) => Op::tlbi(reach(crm), Entries::Va),
+        (0, 8, crm @ (1 | 3 | 7), 2) => Op::tlbi(reach(crm), Entries::Asid),
+        (_, 8 | 9, crm, _) => Op::tlbi(reach(crm), Entries::All),
         _ => return None,
     })
+}
+
+/// By CRm: 7 is this CPU. The range variants (2, 5, 6) of this CPU have 6.
+fn reach(crm: u32) -> Reach {
+    match crm {
+        6 | 7 => Reach::ThisCpu,
+        _ => Reach::AllCpus,
+    }
 }
 
 fn sysreg(word: u32) -> Option<SysReg> {
@@ -195,6 +237,8 @@ mod tests {
     #[test]
     fn known_opcodes() {
         use CacheOp::{Clean, CleanInvalidate, Invalidate};
+        let all = |what| Op::tlbi(Reach::AllCpus, what);
+        let this = |what| Op::tlbi(Reach::ThisCpu, what);
         let dsb = |crm| Op::Barrier(Barrier::from_crm(BarrierKind::Dsb, crm).unwrap());
         let dmb = |crm| Op::Barrier(Barrier::from_crm(BarrierKind::Dmb, crm).unwrap());
         for (word, op, rt) in [
@@ -219,13 +263,13 @@ mod tests {
             (0xd503_3fbf, dmb(15), 31),                 // dmb sy
             (0xd503_207f, Op::WaitForInterrupt, 31),    // wfi
             (0xd503_1021, Op::WaitForInterrupt, 1),     // wfit x1
-            (0xd508_831f, Op::TlbiAll, 31),             // tlbi vmalle1is
-            (0xd508_8224, Op::TlbiAll, 4),              // tlbi rvae1is, x4
-            (0xd508_8342, Op::TlbiAsid, 2),             // tlbi aside1is, x2
-            (0xd508_8321, Op::TlbiVa, 1),               // tlbi vae1is, x1
-            (0xd508_83e2, Op::TlbiVa, 2),               // tlbi vaale1is, x2
-            (0xd508_8762, Op::TlbiVa, 2),               // tlbi vaae1, x2
-            (0xd508_87a2, Op::TlbiVa, 2),               // tlbi vale1, x2
+            (0xd508_831f, all(Entries::All), 31),       // tlbi vmalle1is
+            (0xd508_8224, all(Entries::All), 4),        // tlbi rvae1is, x4
+            (0xd508_8342, all(Entries::Asid), 2),       // tlbi aside1is, x2
+            (0xd508_8321, all(Entries::Va), 1),         // tlbi vae1is, x1
+            (0xd508_83e2, all(Entries::Va), 2),         // tlbi vaale1is, x2
+            (0xd508_8762, this(Entries::Va), 2),        // tlbi vaae1, x2
+            (0xd508_87a2, this(Entries::Va), 2),        // tlbi vale1, x2
             (0xd518_2001, Op::Write(SysReg::Ttbr0), 1), // msr ttbr0_el1, x1
             (0xd518_2022, Op::Write(SysReg::Ttbr1), 2), // msr ttbr1_el1, x2
             (0xd518_2043, Op::Write(SysReg::Tcr), 3),   // msr tcr_el1, x3

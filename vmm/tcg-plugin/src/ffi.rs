@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Everything that touches QEMU.
 //!
-//! QEMU's rules (its `qemu-plugin.h`): translation and execution callbacks of the one vCPU come on
-//! its thread, one at a time; the exit callback comes on the main thread when that vCPU has
-//! stopped for good. So there is never more than one user of the state below.
+//! QEMU's rules (its `qemu-plugin.h`): translation and execution callbacks come on the thread of the
+//! vCPU; with icount there is one thread for all of them, which they share by turns. The exit callback
+//! comes on the main thread when that one has stopped for good. So there is never more than one user
+//! of the state below.
 
+mod current;
 mod registers;
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -26,18 +28,19 @@ use qemu_plugin_sys::{
     qemu_plugin_register_vcpu_mem_cb, qemu_plugin_register_vcpu_tb_trans_cb, qemu_plugin_tb,
     qemu_plugin_tb_get_insn, qemu_plugin_tb_n_insns,
 };
-use staleline::board::guest::BoardGuest;
 use staleline::engine::handover;
 use staleline::engine::tcg_abi::{
     ABI_VERSION, FATAL_EXIT_CODE, FromPlugin, Guest, GuestKind, LOG_PREFIX, TcgConfig,
 };
-use staleline_devices::cpu::SiteId;
+use staleline_devices::cpu::{CpuId, SiteId};
+use staleline_devices::soc::Soc;
 
 use crate::chain::Frame;
-use crate::core::{Core, Cpu, Sites};
+use crate::core::{Core, Place, Sites, State};
 use crate::decode::{self, Insn, Op};
 use crate::probe::Probe;
 use crate::{control, logger, start};
+use current::Current;
 use registers::Registers;
 
 /// The interface version this library speaks: 4, of QEMU 9.2. QEMU reads the symbol.
@@ -58,6 +61,7 @@ struct Plugin<M> {
     core: Core<M, UnixStream>,
     accesses: Accesses,
     sites: Sites,
+    current: Current,
 }
 
 /// `*mut Plugin<M>` once the CPU runs, for the `M` whose callbacks are registered.
@@ -124,7 +128,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
     }));
     match config.guest {
         GuestKind::Probe => register::<Probe>(id, config),
-        GuestKind::Board => register::<BoardGuest>(id, config),
+        GuestKind::Board => register::<Soc>(id, config),
     }
     0
 }
@@ -207,6 +211,7 @@ unsafe fn started<'a, M: Guest>() -> &'a mut Plugin<M> {
             core: start::core(config, gic, qtest)?,
             accesses: Accesses::default(),
             sites: Sites::default(),
+            current: current::take()?,
         })
     };
     let plugin = start().unwrap_or_else(|message| fatal(message));
@@ -279,7 +284,7 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool, const TRACE: bool
 
 /// The hot path.
 unsafe extern "C" fn on_access<M: Guest, const CHECK: bool, const TRACE: bool>(
-    _vcpu: c_uint,
+    vcpu: c_uint,
     info: qemu_plugin_meminfo_t,
     va: u64,
     data: *mut c_void,
@@ -289,14 +294,15 @@ unsafe extern "C" fn on_access<M: Guest, const CHECK: bool, const TRACE: bool>(
         return;
     };
     let site = SiteId(data.addr() as u32);
+    let cpu = plugin.current.cpu(vcpu);
     if CHECK {
-        check(plugin, info, va, site);
+        check(plugin, cpu, info, va, site);
     }
     let access = plugin.accesses.get(info);
     let done = if access.store {
-        plugin.core.access::<true>(va, access.size, site)
+        plugin.core.access::<true>(cpu, va, access.size, site)
     } else {
-        plugin.core.access::<false>(va, access.size, site)
+        plugin.core.access::<false>(cpu, va, access.size, site)
     };
     if let Err(e) = done {
         irq_failed(&e);
@@ -304,12 +310,18 @@ unsafe extern "C" fn on_access<M: Guest, const CHECK: bool, const TRACE: bool>(
     if TRACE && plugin.core.trace_is_due() {
         let pc = plugin.sites.table().pc(site).unwrap_or(0);
         let frame = registers().frame();
-        plugin.core.trace(pc, frame);
+        plugin.core.trace(cpu, pc, frame);
     }
 }
 
 /// Compares the translation with QEMU's.
-fn check<M: Guest>(plugin: &mut Plugin<M>, info: qemu_plugin_meminfo_t, va: u64, site: SiteId) {
+fn check<M: Guest>(
+    plugin: &mut Plugin<M>,
+    cpu: CpuId,
+    info: qemu_plugin_meminfo_t,
+    va: u64,
+    site: SiteId,
+) {
     // SAFETY: this is called in a memory callback, with its arguments; the result is valid until
     // the callback ends.
     let theirs = unsafe {
@@ -319,7 +331,7 @@ fn check<M: Guest>(plugin: &mut Plugin<M>, info: qemu_plugin_meminfo_t, va: u64,
         }
         (!qemu_plugin_hwaddr_is_io(address)).then(|| qemu_plugin_hwaddr_phys_addr(address))
     };
-    plugin.core.check(va, site, theirs);
+    plugin.core.check(cpu, va, site, theirs);
 }
 
 #[cold]
@@ -327,7 +339,7 @@ fn irq_failed(error: &std::io::Error) -> ! {
     fatal(format!("cannot set an interrupt line: {error}"))
 }
 
-unsafe extern "C" fn on_instruction<M: Guest>(_vcpu: c_uint, data: *mut c_void) {
+unsafe extern "C" fn on_instruction<M: Guest>(vcpu: c_uint, data: *mut c_void) {
     // SAFETY: the only reference in this callback.
     let Some(plugin) = (unsafe { plugin::<M>() }) else {
         return;
@@ -337,12 +349,16 @@ unsafe extern "C" fn on_instruction<M: Guest>(_vcpu: c_uint, data: *mut c_void) 
         return;
     };
     let site = SiteId((data >> 16) as u32);
+    let place = Place {
+        cpu: plugin.current.cpu(vcpu),
+        pc: plugin.sites.table().pc(site).unwrap_or(0),
+        site,
+    };
     let registers = registers();
-    let pc = plugin.sites.table().pc(site).unwrap_or(0);
     // Asking QEMU is most of what a `dc` costs, so it is not asked what is known: the upper half of
     // the address space is the kernel's, and out of reach for AArch32. Linux has no code of user
     // space there.
-    let pstate = if pc >> 55 & 1 != 0 {
+    let pstate = if place.pc >> 55 & 1 != 0 {
         PSTATE_EL1H
     } else {
         registers.read(registers.pstate)
@@ -351,13 +367,13 @@ unsafe extern "C" fn on_instruction<M: Guest>(_vcpu: c_uint, data: *mut c_void) 
         Op::Barrier(_) | Op::WaitForInterrupt => 0,
         _ => registers.x(insn.rt),
     };
-    let frame = if plugin.core.wants_frame(insn.op) {
+    let frame = if plugin.core.wants_frame(place.cpu, insn.op) {
         registers.frame()
     } else {
         Frame::default()
     };
-    let cpu = Cpu { x, pstate, frame };
-    if let Err(e) = plugin.core.instruction(insn, site, pc, cpu) {
+    let state = State { x, pstate, frame };
+    if let Err(e) = plugin.core.instruction(insn, place, state) {
         irq_failed(&e);
     }
 }
@@ -386,8 +402,9 @@ unsafe extern "C" fn on_exit<M: Guest>(_id: qemu_plugin_id_t, _data: *mut c_void
     control::send(&message);
 }
 
-unsafe extern "C" fn on_vcpu_init(_id: qemu_plugin_id_t, _vcpu: c_uint) {
-    // A second CPU would find the place taken, and the parent asks for one only.
+unsafe extern "C" fn on_vcpu_init(_id: qemu_plugin_id_t, vcpu: c_uint) {
+    current::init(vcpu);
+    // Handles are numbers that mean the same for all CPUs of a kind: the first one's serve for all.
     let _ = REGISTERS.set(Registers::find().unwrap_or_else(|message| fatal(message)));
 }
 

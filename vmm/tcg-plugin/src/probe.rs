@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use staleline::engine::tcg_abi::{Guest, GuestContext};
 use staleline_devices::cpu::{
-    Barrier, BarrierKind, CacheOp, ChainId, CpuEvents, MemoryType, SiteId,
+    Barrier, BarrierKind, CacheOp, ChainId, CpuEvents, CpuId, MemoryType, SiteId,
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -47,8 +47,10 @@ pub struct Probe {
     maintained: [u64; 3],
     barriers: u64,
     idles: u64,
-    /// The last event was maintenance.
-    continues: bool,
+    /// CPUs whose last event was maintenance; bit *n* is CPU *n*.
+    continues: u32,
+    /// CPUs that have made accesses.
+    seen: u32,
     lines: u64,
     config: Config,
     window: std::ops::Range<u64>,
@@ -58,8 +60,9 @@ pub struct Probe {
 impl Probe {
     /// FNV-1a, but by words (the prime is that of its 64-bit form).
     #[inline(always)]
-    fn mix(&mut self, kind: u64, pa: u64) {
-        self.hash = (self.hash ^ pa ^ kind << 56).wrapping_mul(0x100_0000_01b3);
+    fn mix(&mut self, cpu: CpuId, kind: u64, pa: u64) {
+        let who = u64::from(cpu.0) << 48;
+        self.hash = (self.hash ^ pa ^ kind << 56 ^ who).wrapping_mul(0x100_0000_01b3);
     }
 
     #[inline(always)]
@@ -67,6 +70,12 @@ impl Probe {
         self.bytes[direction] += u64::from(size);
         let fits = pa % PAGE + u64::from(size) <= PAGE;
         self.malformed += u64::from(!fits || !(1..=LONGEST).contains(&size));
+    }
+
+    #[inline(always)]
+    fn access(&mut self, cpu: CpuId) {
+        self.continues &= !cpu.bit();
+        self.seen |= cpu.bit();
     }
 
     #[cold]
@@ -97,9 +106,9 @@ fn index(memory: MemoryType) -> usize {
 
 impl CpuEvents for Probe {
     #[inline(always)]
-    fn load(&mut self, pa: u64, size: u32, _: SiteId, memory: MemoryType) {
-        self.continues = false;
-        self.mix(1 + u64::from(size), pa);
+    fn load(&mut self, cpu: CpuId, pa: u64, size: u32, _: SiteId, memory: MemoryType) {
+        self.access(cpu);
+        self.mix(cpu, 1 + u64::from(size), pa);
         self.loads[index(memory)] += 1;
         self.count(0, pa, size);
         if self.window.contains(&pa) {
@@ -108,9 +117,9 @@ impl CpuEvents for Probe {
     }
 
     #[inline(always)]
-    fn store(&mut self, pa: u64, size: u32, _: SiteId, memory: MemoryType) {
-        self.continues = false;
-        self.mix(0x80 + u64::from(size), pa);
+    fn store(&mut self, cpu: CpuId, pa: u64, size: u32, _: SiteId, memory: MemoryType) {
+        self.access(cpu);
+        self.mix(cpu, 0x80 + u64::from(size), pa);
         self.stores[index(memory)] += 1;
         self.count(1, pa, size);
         if self.window.contains(&pa) {
@@ -118,36 +127,36 @@ impl CpuEvents for Probe {
         }
     }
 
-    fn maintain(&mut self, op: CacheOp, pa: u64, _: SiteId, _: ChainId) {
+    fn maintain(&mut self, cpu: CpuId, op: CacheOp, pa: u64, _: SiteId, _: ChainId) {
         let op = match op {
             CacheOp::Clean => 0,
             CacheOp::Invalidate => 1,
             CacheOp::CleanInvalidate => 2,
         };
-        self.mix(0xf0 + op as u64, pa);
+        self.mix(cpu, 0xf0 + op as u64, pa);
         self.maintained[op] += 1;
-        self.continues = true;
+        self.continues |= cpu.bit();
     }
 
-    fn continues(&self) -> bool {
-        self.continues
+    fn continues(&self, cpu: CpuId) -> bool {
+        self.continues & cpu.bit() != 0
     }
 
-    fn barrier(&mut self, barrier: Barrier) {
-        self.continues = false;
+    fn barrier(&mut self, cpu: CpuId, barrier: Barrier) {
+        self.continues &= !cpu.bit();
         if barrier.kind == BarrierKind::Dsb {
-            self.mix(0xe0, 0);
+            self.mix(cpu, 0xe0, 0);
             self.barriers += 1;
         }
     }
 
     fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64) {
         self.mapped += 1;
-        self.mix(0xe2, entry ^ pa.rotate_left(20) ^ len);
+        self.mix(CpuId::BOOT, 0xe2, entry ^ pa.rotate_left(20) ^ len);
     }
 
     fn idle(&mut self) {
-        self.mix(0xe1, 0);
+        self.mix(CpuId::BOOT, 0xe1, 0);
         self.idles += 1;
         self.lines |= self.config.idle_raises;
     }
@@ -180,7 +189,8 @@ impl Guest for Probe {
             maintained: [0; 3],
             barriers: 0,
             idles: 0,
-            continues: false,
+            continues: 0,
+            seen: 0,
             lines: 0,
             window: context.window_base..context.window_base + context.window_bytes,
             windows: context.windows,
@@ -205,6 +215,7 @@ impl Guest for Probe {
             },
             "barriers": self.barriers,
             "idles": self.idles,
+            "cpus": self.seen.count_ones(),
         }))
     }
 }

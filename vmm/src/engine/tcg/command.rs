@@ -19,6 +19,8 @@ pub(super) struct Qemu<'a> {
     pub plugin: &'a Path,
     /// RAM and windows, a multiple of 1 MiB.
     pub memory_bytes: u64,
+    /// CPUs; those after the first wait for PSCI's CPU_ON.
+    pub cpus: u8,
     /// First instruction.
     pub entry: u64,
     pub console: &'a Path,
@@ -42,8 +44,11 @@ impl Qemu<'_> {
                 "-machine",
                 "virt,gic-version=3,memory-backend=ram,dtb-randomness=off",
             ])
-            .args(["-cpu", "cortex-a53", "-smp", "1"])
-            // Guest time is a function of the instructions executed, and of nothing else.
+            .args(["-cpu", "cortex-a53", "-smp"])
+            .arg(self.cpus.to_string())
+            // One thread for all CPUs, which take turns; and guest time is a function of the
+            // instructions executed, and of nothing else.
+            .args(["-accel", "tcg,thread=single"])
             .args(["-icount", "shift=2,sleep=off", "-seed", "1"])
             .args(["-rtc", "base=2026-01-01,clock=vm"])
             .arg("-m")

@@ -131,6 +131,7 @@ impl Engine for TcgEngine {
         let command = command::Qemu {
             program: &self.qemu,
             plugin: &self.plugin,
+            cpus: job.cpus,
             memory_bytes: job.ram_bytes + job.window_bytes,
             entry,
             console: &paths.console,

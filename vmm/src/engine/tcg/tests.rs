@@ -31,6 +31,7 @@ impl Bench {
             fdt: vec![0; 64],
             ram_bytes: 16 * MIB,
             window_bytes: 0,
+            cpus: 1,
             guest: GuestKind::Probe,
             machine: serde_json::Value::Null,
             timeout: Duration::from_secs(30),

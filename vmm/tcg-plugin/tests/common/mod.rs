@@ -35,6 +35,7 @@ pub fn job(kernel: &Path, initrd: Option<&Path>, run_dir: &Path) -> Job {
         fdt: fdt(&layout).unwrap(),
         ram_bytes: RAM,
         window_bytes: WINDOW,
+        cpus: 1,
         guest: GuestKind::Probe,
         machine: serde_json::Value::Null,
         timeout: Duration::from_secs(120),
