@@ -21,6 +21,9 @@ use crate::tlb::{Hit, Tlb};
 /// Bytes that `dc zva` zeroes on Cortex-A53 (DCZID_EL0.BS is 4 words to the power of two).
 const ZERO_BLOCK: u64 = 64;
 
+/// PSCI functions that end the guest (DEN 0022, 5.1): SYSTEM_OFF and SYSTEM_RESET.
+const ENDS: [u32; 2] = [0x8400_0008, 0x8400_0009];
+
 /// Most CPUs that a machine can have: as many as the board can.
 pub const MAX_CPUS: usize = 4;
 
@@ -122,6 +125,9 @@ pub struct Core<M, S> {
     /// CPUs that have done something since they last waited for an interrupt; bit *n* is CPU *n*.
     /// Those that have not been started are not among them.
     running: u32,
+    /// The guest has ended itself. What other CPUs do until QEMU stops them is a matter of the
+    /// host's time.
+    pub over: bool,
     /// The machine itself.
     pub machine: M,
     told_lines: u64,
@@ -157,6 +163,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         Core {
             cpus: std::array::from_fn(|_| CpuSide::new(&ram)),
             running: 0,
+            over: false,
             machine: parts.machine,
             told_lines: 0,
             memory: parts.memory,
@@ -396,6 +403,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             Op::Point if state.is_user() => self.point(cpu, state.x),
             Op::Point => {}
             Op::WaitForInterrupt => self.wait_for_interrupt(cpu),
+            Op::Call => self.over |= !state.is_user() && ENDS.contains(&(state.x as u32)),
             // The rest is undefined in EL0, and the kernel will be told.
             _ if state.is_user() => {}
             _ => self.mmu_event(insn.op, cpu, state.x),

@@ -11,6 +11,9 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 
+#[path = "core_tests_cpus.rs"]
+mod cpus;
+
 #[path = "core_tests_entries.rs"]
 mod entries;
 
@@ -187,14 +190,19 @@ impl Bench {
         for page in 0..8 {
             bench.page(page, BASE + 0x10000 + page * PAGE, 0);
         }
-        bench.exec(Op::Write(SysReg::Mair), 0x44ff, EL1);
-        bench.exec(Op::Write(SysReg::Tcr), 25 | 25 << 16 | 2 << 30, EL1);
-        bench.exec(Op::Write(SysReg::Ttbr0), BASE, EL1);
-        bench.exec(Op::Write(SysReg::Ttbr1), BASE + 0x1000, EL1);
-        // M, C, DZE and UCI.
-        bench.exec(Op::Write(SysReg::Sctlr), 5 | 1 << 14 | 1 << 26, EL1);
+        bench.translation_on();
         bench.core.stats = TcgStats::default();
         bench
+    }
+
+    /// Turns this CPU's MMU on.
+    fn translation_on(&mut self) {
+        self.exec(Op::Write(SysReg::Mair), 0x44ff, EL1);
+        self.exec(Op::Write(SysReg::Tcr), 25 | 25 << 16 | 2 << 30, EL1);
+        self.exec(Op::Write(SysReg::Ttbr0), BASE, EL1);
+        self.exec(Op::Write(SysReg::Ttbr1), BASE + 0x1000, EL1);
+        // M, C, DZE and UCI.
+        self.exec(Op::Write(SysReg::Sctlr), 5 | 1 << 14 | 1 << 26, EL1);
     }
 
     /// Maps page `n` of the upper half; `bits` are more bits of the descriptor.
@@ -412,15 +420,15 @@ fn an_operation_has_the_chain_of_its_first_instruction() {
     let mut b = Bench::paging();
     let frame = frame(&b);
     let clean = Op::Maintain(CacheOp::Clean);
-    assert!(b.core.wants_frame(clean));
+    assert!(b.core.wants_frame(CpuId::BOOT, clean));
     // One that faults does not begin an operation.
     b.exec_at(clean, KERNEL, EL1, Frame::default());
-    assert!(b.core.wants_frame(clean));
+    assert!(b.core.wants_frame(CpuId::BOOT, clean));
     b.exec_at(clean, UP, EL1, frame);
-    assert!(!b.core.wants_frame(clean));
+    assert!(!b.core.wants_frame(CpuId::BOOT, clean));
     b.exec_at(clean, UP + 64, EL1, Frame::default());
     b.exec(Op::Barrier(Barrier::DSB_SY), 0, EL1);
-    assert!(b.core.wants_frame(clean));
+    assert!(b.core.wants_frame(CpuId::BOOT, clean));
     b.exec_at(clean, UP, EL1, Frame::default());
     b.exec(Op::Barrier(Barrier::DSB_SY), 0, EL1);
     b.exec_at(clean, UP, EL1, frame);
@@ -437,10 +445,10 @@ fn an_operation_has_the_chain_of_its_first_instruction() {
 fn loads_stores_and_zeroed_blocks_are_traced() {
     let mut b = Bench::paging();
     let frame = frame(&b);
-    assert!(!b.core.wants_frame(Op::ZeroBlock));
+    assert!(!b.core.wants_frame(CpuId::BOOT, Op::ZeroBlock));
     b.core.access::<false>(CpuId::BOOT, UP, 8, SITE).unwrap();
     assert!(!b.core.trace_is_due());
-    assert!(b.core.wants_frame(Op::ZeroBlock));
+    assert!(b.core.wants_frame(CpuId::BOOT, Op::ZeroBlock));
     b.exec_at(Op::ZeroBlock, UP + 0x400, EL1, frame);
     b.core.access::<true>(CpuId::BOOT, UP, 8, SITE).unwrap();
     assert!(b.core.trace_is_due());

@@ -22,6 +22,8 @@ pub enum Op {
     Barrier(Barrier),
     /// WFI, WFIT.
     WaitForInterrupt,
+    /// HVC #0: a call to the firmware; the function is in X0 (SMC Calling Convention, DEN 0028).
+    Call,
     /// A TLBI.
     Tlbi(Tlbi),
     /// MSR to a register that governs translation; the value is in Xt.
@@ -88,7 +90,7 @@ pub struct Insn {
 }
 
 /// The other [`Op`]s; the index is their code in [`Insn::pack`], after those of all barriers.
-const OPS: [Op; 18] = [
+const OPS: [Op; 19] = [
     Op::Maintain(CacheOp::Clean),
     Op::Maintain(CacheOp::Invalidate),
     Op::Maintain(CacheOp::CleanInvalidate),
@@ -96,6 +98,7 @@ const OPS: [Op; 18] = [
     Op::SetWay,
     Op::ZeroBlock,
     Op::WaitForInterrupt,
+    Op::Call,
     Op::tlbi(Reach::ThisCpu, Entries::Va),
     Op::tlbi(Reach::ThisCpu, Entries::Asid),
     Op::tlbi(Reach::ThisCpu, Entries::All),
@@ -166,6 +169,12 @@ pub fn decode(word: u32) -> Option<Insn> {
             Op::Barrier(Some(dmb).filter(|dmb| dmb.reaches_masters())?)
         }
         0xd503_207f => Op::WaitForInterrupt,
+        0xd400_0002 => {
+            return Some(Insn {
+                op: Op::Call,
+                rt: 0,
+            });
+        }
         _ if word & 0xffff_ffe0 == 0xd503_1020 => Op::WaitForInterrupt,
         // SYS: op0 is 1, no result.
         _ if word & 0xfff8_0000 == 0xd508_0000 => sys(word)?,
@@ -263,6 +272,7 @@ mod tests {
             (0xd503_3fbf, dmb(15), 31),                 // dmb sy
             (0xd503_207f, Op::WaitForInterrupt, 31),    // wfi
             (0xd503_1021, Op::WaitForInterrupt, 1),     // wfit x1
+            (0xd400_0002, Op::Call, 0),                 // hvc #0
             (0xd508_831f, all(Entries::All), 31),       // tlbi vmalle1is
             (0xd508_8224, all(Entries::All), 4),        // tlbi rvae1is, x4
             (0xd508_8342, all(Entries::Asid), 2),       // tlbi aside1is, x2
@@ -293,7 +303,8 @@ mod tests {
             0xd503_205f, // wfe
             0xd503_203f, // yield
             0xd538_1005, // mrs x5, sctlr_el1
-            0xd400_0002, // hvc #0
+            0xd400_0022, // hvc #1
+            0xd400_0001, // svc #0
             // Memory tagging.
             0xd508_7663, // dc igvac, x3
             0xd508_76a3, // dc igdvac, x3

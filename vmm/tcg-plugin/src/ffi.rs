@@ -66,6 +66,8 @@ struct Plugin<M> {
 
 /// `*mut Plugin<M>` once the CPU runs, for the `M` whose callbacks are registered.
 static PLUGIN: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+/// The same, once the guest has ended itself: no callback is to be served any more.
+static ENDED: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 static CONFIG: OnceLock<TcgConfig> = OnceLock::new();
 /// Set by the vCPU's initialization, before it runs.
 static REGISTERS: OnceLock<Registers> = OnceLock::new();
@@ -225,6 +227,9 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool, const TRACE: bool
     _id: qemu_plugin_id_t,
     tb: *mut qemu_plugin_tb,
 ) {
+    if !ENDED.load(Ordering::Relaxed).is_null() {
+        return;
+    }
     // SAFETY: the only reference in this callback.
     let plugin = unsafe { started::<M>() };
     // SAFETY: QEMU passes a valid block.
@@ -376,11 +381,17 @@ unsafe extern "C" fn on_instruction<M: Guest>(vcpu: c_uint, data: *mut c_void) {
     if let Err(e) = plugin.core.instruction(insn, place, state) {
         irq_failed(&e);
     }
+    if plugin.core.over {
+        let plugin = PLUGIN.swap(std::ptr::null_mut(), Ordering::Relaxed);
+        ENDED.store(plugin, Ordering::Relaxed);
+    }
 }
 
 unsafe extern "C" fn on_exit<M: Guest>(_id: qemu_plugin_id_t, _data: *mut c_void) {
-    // SAFETY: the only reference in this callback; the vCPU has stopped.
-    let Some(plugin) = (unsafe { plugin::<M>() }) else {
+    let ended = ENDED.load(Ordering::Relaxed).cast::<Plugin<M>>();
+    // SAFETY: the only reference in this callback; the CPUs have stopped. If the guest has not ended
+    // itself (QEMU was told to quit), the state is still where it was.
+    let Some(plugin) = (unsafe { ended.as_mut().or_else(|| plugin::<M>()) }) else {
         return;
     };
     let mut finish = || -> Result<FromPlugin, String> {
