@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use vm_memory::MmapRegion;
 
 use super::alias::Aliases;
+use super::cleans::Room;
 use super::completion::Completion;
 use super::findings::Findings;
 use super::hash::{Item, RunHash};
@@ -22,8 +23,8 @@ use super::sanitizer::{Maintenance, Sanitizer, Subject, fresh_write};
 use super::transfers::MAX_IN_FLIGHT;
 use super::transfers::{Owner, Transfers};
 use super::{
-    LINE, MAX_CAUSES, MAX_EXTENTS, MAX_HAZARDS, MAX_OCCURRENCES, MAX_OPERATIONS, MAX_TRANSFERS,
-    report,
+    LINE, MAX_CAUSES, MAX_CLEANS, MAX_EXTENTS, MAX_HAZARDS, MAX_OCCURRENCES, MAX_OPERATIONS,
+    MAX_TRANSFERS, report,
 };
 use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
 use crate::dma::{Port, TransferId};
@@ -123,6 +124,7 @@ impl Domain {
                 findings: Findings::new(config.occurrences),
                 ops: Operations::new(config.drop_operation),
                 barriers: Barriers::default(),
+                room: Room::new(MAX_CLEANS),
                 now: 0,
             },
             transfers: Transfers::default(),
@@ -441,6 +443,11 @@ impl Domain {
                 self.sanitizer.ops.extents_overflow,
                 "runs of lines of maintenance operations",
                 MAX_EXTENTS,
+            ),
+            (
+                self.sanitizer.room.full,
+                "cleans of parts of lines",
+                MAX_CLEANS,
             ),
             (self.sanitizer.findings.full, "findings", MAX_CAUSES),
             (

@@ -60,3 +60,6 @@ pub const MAX_OPERATIONS: usize = 1 << 22;
 
 /// Runs of adjacent lines that they were on, likewise.
 pub const MAX_EXTENTS: usize = 1 << 23;
+
+/// Cleans of parts of lines kept where a line has no room for them. So many take 24 MiB.
+pub const MAX_CLEANS: usize = 1 << 20;

@@ -26,17 +26,17 @@ impl Sanitizer {
         s.line.flags &= !MAYBE_DIRTY;
         if m.op == CacheOp::Invalidate {
             // Until it is complete, a dirty line may still be written back.
-            let completed = self.ops.completed();
-            s.cold.cleans.add(m.operation, 0, dirty, completed);
+            s.cold.cleans.add(m.operation, 0, dirty, &mut self.room);
         } else {
             let completed = self.ops.completed();
             s.cold.cleans.again(m.operation);
             if let Some(words) = s.cold.words.as_deref_mut() {
                 words.cleaned(s.line.uncleaned, m.operation, completed);
             }
+            let uncleaned = s.line.uncleaned;
             s.cold
                 .cleans
-                .add(m.operation, s.line.uncleaned, dirty, completed);
+                .add(m.operation, uncleaned, dirty, &mut self.room);
             s.line.uncleaned = 0;
             s.line.firmware = 0;
             s.cold.clean_op = m.operation;

@@ -17,7 +17,7 @@ mod poc;
 pub(super) use coherent::fresh_write;
 pub(super) use maintain::Maintenance;
 
-use super::cleans::Clean;
+use super::cleans::{Clean, Room};
 use super::findings::{Finding, Findings};
 use super::hazard::{HazardKind, Why};
 use super::images::Images;
@@ -32,6 +32,8 @@ pub(super) struct Sanitizer {
     pub findings: Findings,
     pub ops: Operations,
     pub barriers: Barriers,
+    /// For the cleans of lines.
+    pub room: Room,
     /// Accesses of the CPU since power-on.
     pub now: u64,
 }

@@ -73,8 +73,9 @@ impl Sanitizer {
     fn untimely(s: &Subject<'_>, by: ByMaster, wanted: impl Fn(&Clean) -> u64) -> (u64, u64) {
         let mut found = (0, 0);
         for clean in s.cold.cleans.iter() {
-            // The clean that brought the word to the PoC brought its line with it.
-            if by.handover != 0 && clean.op == by.release.issued {
+            // The clean that brought the word to the PoC brought its line with it, and came after
+            // earlier ones of that line.
+            if by.handover != 0 && clean.op <= by.release.issued {
                 continue;
             }
             match timing(clean.op, &by.release) {
