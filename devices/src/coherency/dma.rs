@@ -265,7 +265,7 @@ impl DmaMemory for Domain {
     }
 
     fn doorbell(&mut self, _: MasterId) -> Doorbell {
-        self.sanitizer.state()
+        self.sanitizer.doorbell()
     }
 
     fn transfer_open(&mut self, master: MasterId, transfer: Transfer, order: Order) -> TransferId {

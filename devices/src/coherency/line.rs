@@ -61,6 +61,9 @@ pub(super) const TABLE: u16 = 1 << 10;
 /// A master has written here, and no CPU has loaded it in order since.
 pub(super) const UNREAD: u16 = 1 << 11;
 
+/// Earlier stores to the line are kept beside it: see [`super::stores`].
+pub(super) const OVERTAKEN: u16 = 1 << 12;
+
 /// Flags that take a load off the fast path.
 pub(super) const SLOW_LOAD: u16 = ALIAS_USED | IN_FLIGHT_WRITE | WATCHED | UNREAD;
 /// Flags that take a store off the fast path.

@@ -28,6 +28,8 @@ mod physical;
 mod replacement;
 pub mod report;
 mod sanitizer;
+mod stores;
+mod summary;
 mod transfers;
 
 #[cfg(test)]
@@ -63,3 +65,6 @@ pub const MAX_EXTENTS: usize = 1 << 23;
 
 /// Cleans of parts of lines kept where a line has no room for them. So many take 24 MiB.
 pub const MAX_CLEANS: usize = 1 << 20;
+
+/// Stores kept that others to the same line have overtaken, likewise.
+pub const MAX_OVERTAKEN: usize = 1 << 16;

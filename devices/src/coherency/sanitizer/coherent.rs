@@ -5,6 +5,7 @@ use super::super::cleans::{Timing, timing};
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
 use super::super::line::{DMA, Line, MAYBE_DIRTY, Who};
+use super::super::stores::Stored;
 use super::{ByMaster, Sanitizer, Subject, by_poc_writer};
 use crate::dma::{Content, Doorbell};
 
@@ -116,7 +117,7 @@ impl Sanitizer {
         s.cold.alias_fresh &= !bytes;
         fresh_write(s.line, bytes, writer, self.now, self.barriers.stores);
         if writer.device_master().is_some() {
-            s.line.fresh &= !bytes;
+            self.forget_stores(s, bytes);
         }
         s.rewatch();
     }
@@ -127,16 +128,19 @@ impl Sanitizer {
         let (bytes, writer) = (by.bytes, by.who);
         self.check_order(s, by, bytes);
         // What is not ordered before may be stored after it, and is dirty then.
-        let unordered = s.line.written_at > by.release.ordered_at;
-        let later = unordered && s.line.written_at <= by.release.at;
-        let later = if later { s.line.fresh } else { 0 };
+        let (mut later, mut alias_later) = (0, 0);
+        for stored in self.stores(s) {
+            let bytes = stored.unordered(&by.release);
+            if stored.alias {
+                alias_later |= bytes;
+            } else {
+                later |= bytes;
+            }
+        }
         s.line.uncleaned &= later;
         s.line.firmware &= later;
-        let unordered = s.cold.alias_written_at > by.release.ordered_at;
-        let alias_later = unordered && s.cold.alias_written_at <= by.release.at;
-        let alias_later = if alias_later { s.cold.alias_fresh } else { 0 };
         s.line.unseen &= in_flight & !bytes | alias_later;
-        s.line.fresh &= !bytes;
+        self.forget_stores(s, bytes);
         s.line.flags |= DMA;
         if later == 0 {
             s.line.flags &= !MAYBE_DIRTY;
@@ -148,7 +152,6 @@ impl Sanitizer {
         s.cold.saved_invalidate = 0;
         s.cold.settling = 0;
         s.cold.cleans.clear();
-        s.cold.alias_fresh &= !bytes;
         self.overwritten(s, bytes);
     }
 
@@ -159,6 +162,29 @@ impl Sanitizer {
         s.cold.cleans.forget(bytes);
         s.cold.destroyed &= !bytes;
         s.rewatch();
+    }
+
+    /// What is known of the stores to a line, the oldest first but for those of the two views.
+    fn stores(&self, s: &Subject<'_>) -> impl Iterator<Item = Stored> + use<'_> {
+        let last = Stored {
+            bytes: s.line.fresh,
+            at: s.line.written_at,
+            by: s.line.writer,
+            alias: false,
+        };
+        let last_alias = Stored {
+            bytes: s.cold.alias_fresh,
+            at: s.cold.alias_written_at,
+            by: s.cold.poc_writer,
+            alias: true,
+        };
+        let both = if last.at < last_alias.at {
+            [last, last_alias]
+        } else {
+            [last_alias, last]
+        };
+        let before = self.overtaken.of(s.number, s.line).iter().copied();
+        before.chain(both)
     }
 
     /// Ordinary stores to `bytes` that are not ordered before whatever told the master to go.
@@ -172,18 +198,18 @@ impl Sanitizer {
         let words = words.filter(|_| by.content == Content::Descriptor);
         let known = words.map_or(0, |w| w.known(bytes));
         let in_words = words.map_or(0, |w| w.unordered(bytes, release));
-        // Stores after the release are no matter of order where only the last one is known.
-        let between = |at: u64| at > release.ordered_at && at <= release.at;
         let mut loose = in_words;
         let (mut writer, mut written_at) = (s.line.writer, s.line.written_at);
-        if between(s.line.written_at) {
-            loose |= s.line.fresh & bytes & !known;
-        }
-        if s.cold.alias_written_at > s.line.written_at {
+        if s.cold.alias_written_at > written_at {
             (writer, written_at) = (s.cold.poc_writer, s.cold.alias_written_at);
         }
-        if between(s.cold.alias_written_at) {
-            loose |= s.cold.alias_fresh & bytes & !known;
+        // Stores after the release are no matter of order where only the last one is known.
+        for stored in self.stores(s) {
+            let unordered = stored.unordered(release) & bytes & !known;
+            loose |= unordered;
+            if unordered != 0 {
+                (writer, written_at) = (stored.by, stored.at);
+            }
         }
         if loose == 0 {
             return;

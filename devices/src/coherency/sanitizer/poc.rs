@@ -6,6 +6,7 @@ use super::super::cleans::{Clean, Timing, timing};
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
 use super::super::line::{DMA, MAYBE_DIRTY, Who};
+use super::super::stores::Stored;
 use super::{ByMaster, Sanitizer, Subject, by_poc_writer};
 
 impl Sanitizer {
@@ -127,11 +128,10 @@ impl Sanitizer {
 
     fn written_at_poc(&mut self, s: &mut Subject<'_>, bytes: u64, writer: Who) {
         s.line.unseen |= bytes;
-        s.line.fresh &= !bytes;
+        self.forget_stores(s, bytes);
         s.cold.saved_invalidate &= !bytes;
         s.cold.settling &= !bytes;
         s.cold.spoiled = None;
-        s.cold.alias_fresh &= !bytes;
         s.cold.poc_writer = writer;
         s.cold.poc_written_at = self.now;
         self.overwritten(s, bytes);
@@ -175,8 +175,17 @@ impl Sanitizer {
                 0
             }
         };
-        let fresh = since(self.barriers.stores, s.cold.alias_fresh);
+        let mut fresh = since(self.barriers.stores, s.cold.alias_fresh);
         let loose = since(self.barriers.stores_before_all, s.cold.alias_loose);
+        let before = Stored {
+            bytes: s.cold.alias_fresh,
+            at: s.cold.alias_written_at,
+            by: s.cold.poc_writer,
+            alias: true,
+        };
+        if self.overtaken.overtake_alias(s.number, s.line, before) {
+            fresh = 0;
+        }
         self.written_at_poc(s, bytes, site);
         s.cold.alias_fresh = fresh | bytes;
         s.cold.alias_loose = loose | bytes;
