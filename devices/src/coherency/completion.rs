@@ -10,8 +10,9 @@
 use super::domain::Domain;
 use super::findings::Finding;
 use super::hazard::{HazardKind, Why};
-use super::line::{UNREAD, Who};
+use super::line::UNREAD;
 use super::sanitizer::Subject;
+use super::who::Who;
 use crate::dma::MasterId;
 
 /// What a CPU knows of the writes of one master. Writes are numbered over all masters, from 1.

@@ -12,7 +12,7 @@ use super::hash::{Item, RunHash};
 use super::images::{ImageError, Images};
 use super::line::{
     ALIAS_USED, AtPowerOn, CLEANED, DESCRIPTOR, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines,
-    SLOW_LOAD, SLOW_STORE, State, TABLE, UNREAD, WATCHED, Who, mask, parts,
+    SLOW_LOAD, SLOW_STORE, State, TABLE, UNREAD, WATCHED, mask, parts,
 };
 use super::maintenance::Operations;
 use super::order::Barriers;
@@ -21,6 +21,7 @@ use super::replacement::Policy;
 use super::sanitizer::{Maintenance, Sanitizer, Subject, fresh_write};
 use super::stores::Overtaken;
 use super::transfers::{Owner, Transfers};
+use super::who::Who;
 use super::{LINE, MAX_CLEANS, MAX_OVERTAKEN};
 use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
 use crate::dma::{Port, TransferId};

@@ -14,6 +14,7 @@
 
 mod alias;
 mod cleans;
+mod cold;
 mod completion;
 mod dma;
 mod domain;
@@ -31,6 +32,7 @@ mod sanitizer;
 mod stores;
 mod summary;
 mod transfers;
+mod who;
 
 #[cfg(test)]
 mod oracle;

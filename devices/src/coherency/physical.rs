@@ -136,7 +136,7 @@ impl Domain {
     }
 
     fn write_back(&mut self, number: u64) {
-        if self.lines.line(number).flags & DMA != 0 {
+        if self.lines.line(number).flags & DMA != 0 && self.lines.has_cold(number) {
             let mut s = Subject::new(&mut self.lines, &self.images, number);
             self.sanitizer.before_write_back(&mut s);
         }

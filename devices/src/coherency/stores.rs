@@ -14,7 +14,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::line::{Line, OVERTAKEN, Who};
+use super::line::{Line, OVERTAKEN};
+use super::who::Who;
 use crate::dma::Doorbell;
 
 /// Times between barriers that are remembered.

@@ -4,8 +4,9 @@
 use super::super::cleans::{Timing, timing};
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
-use super::super::line::{DMA, Line, MAYBE_DIRTY, Who};
+use super::super::line::{DMA, Line, MAYBE_DIRTY};
 use super::super::stores::Stored;
+use super::super::who::Who;
 use super::{ByMaster, Sanitizer, Subject, by_poc_writer};
 use crate::dma::{Content, Doorbell};
 
@@ -39,6 +40,14 @@ impl Sanitizer {
         self.check_invalidate(s, by);
         self.coherent_read(s, by.bytes, by.who);
         self.check_order(s, by, by.bytes);
+    }
+
+    /// Whether a CPU has stored some of what a master accesses through the cache without ordering that
+    /// before whatever told the master to go.
+    pub fn is_unordered(&self, number: u64, line: &Line, by: ByMaster) -> bool {
+        let unordered = |stored: Stored| stored.unordered(&by.release) & by.bytes != 0;
+        let mut before = self.overtaken.of(number, line).iter().copied();
+        unordered(last_stored(line)) || before.any(unordered)
     }
 
     /// A snooping master reads bytes that a CPU has invalidated for it: in time?
@@ -166,12 +175,7 @@ impl Sanitizer {
 
     /// What is known of the stores to a line, the oldest first but for those of the two views.
     fn stores(&self, s: &Subject<'_>) -> impl Iterator<Item = Stored> + use<'_> {
-        let last = Stored {
-            bytes: s.line.fresh,
-            at: s.line.written_at,
-            by: s.line.writer,
-            alias: false,
-        };
+        let last = last_stored(s.line);
         let last_alias = Stored {
             bytes: s.cold.alias_fresh,
             at: s.cold.alias_written_at,
@@ -221,6 +225,16 @@ impl Sanitizer {
             ..by.finding(HazardKind::MissingBarrier, Why::Unordered)
         };
         self.record(s, f);
+    }
+}
+
+/// What is known of the last stores to a line through the cache.
+fn last_stored(line: &Line) -> Stored {
+    Stored {
+        bytes: line.fresh,
+        at: line.written_at,
+        by: line.writer,
+        alias: false,
     }
 }
 

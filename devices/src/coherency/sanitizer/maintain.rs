@@ -3,7 +3,8 @@
 
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
-use super::super::line::{MAYBE_DIRTY, Who};
+use super::super::line::MAYBE_DIRTY;
+use super::super::who::Who;
 use super::{Sanitizer, Subject};
 use crate::cpu::CacheOp;
 

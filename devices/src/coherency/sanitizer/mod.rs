@@ -18,13 +18,15 @@ pub(super) use coherent::fresh_write;
 pub(super) use maintain::Maintenance;
 
 use super::cleans::{Clean, Room};
+use super::cold::Cold;
 use super::findings::{Finding, Findings};
 use super::hazard::{HazardKind, Why};
 use super::images::Images;
-use super::line::{Cold, Line, Lines, Who};
+use super::line::{Line, Lines};
 use super::maintenance::Operations;
 use super::order::Barriers;
 use super::stores::Overtaken;
+use super::who::Who;
 use crate::dma::{Content, Doorbell, ToldBy};
 
 /// The sanitizer's memory beside the lines themselves.

@@ -5,8 +5,9 @@
 use super::super::cleans::{Clean, Timing, timing};
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
-use super::super::line::{DMA, MAYBE_DIRTY, Who};
+use super::super::line::{DMA, MAYBE_DIRTY};
 use super::super::stores::Stored;
+use super::super::who::Who;
 use super::{ByMaster, Sanitizer, Subject, by_poc_writer};
 
 impl Sanitizer {

@@ -165,7 +165,23 @@ fn a_store_after_the_doorbell_hides_no_unordered_one_before_it() {
     }
 }
 
-/// The same where a word in memory hands the data over.
+/// Memory that no master has written and nobody has maintained costs no more than its lines.
+#[test]
+fn a_snooping_read_makes_no_history() {
+    let mut rig = Rig::new(SnoopWrite::WriteThrough);
+    rig.store(0, 8);
+    rig.domain.barrier(DMA_WMB);
+    let told = rig.bell();
+    assert_eq!(rig.read(SNOOPING, told, 0, 16), []);
+    rig.domain.evict(0);
+    assert!(!rig.domain.lines.has_cold(0));
+    rig.store(8, 8);
+    let told = rig.bell();
+    let unordered = (HazardKind::MissingBarrier, Why::Unordered, mask(8, 8));
+    assert_eq!(rig.read(SNOOPING, told, 0, 16), [unordered]);
+}
+
+/// The same as for a doorbell where a word in memory hands the data over.
 #[test]
 fn a_store_after_the_handover_hides_no_unordered_one_before_it() {
     const WORD: usize = 4096;
