@@ -53,8 +53,9 @@ pub(super) struct Cold {
     pub settling: u64,
     /// That operation; 0: none.
     pub settling_op: u32,
-    /// When the line was last invalidated, in accesses since power-on.
-    pub invalidated_at: u64,
+    /// When a CPU first stored to the line through the cache since it was last invalidated, in
+    /// accesses since power-on; 0: not yet.
+    pub stored_behind: u64,
     /// The order of the stores to each word, for lines with [`DESCRIPTOR`](super::line::DESCRIPTOR).
     pub words: Option<Box<Words>>,
 }

@@ -46,7 +46,8 @@ pub(super) const WATCHED: u16 = 1 << 5;
 /// A coherent write has not been cleaned since: the line may be dirty, and may be written back at
 /// any moment. Stays when a device overwrites the bytes at the PoC, which `uncleaned` does not.
 pub(super) const MAYBE_DIRTY: u16 = 1 << 6;
-/// [`Cold`]'s `cleans` are not empty: a store has to take its bytes out.
+/// [`Cold`]'s `cleans` are not empty: a store has to take its bytes out. Or it is to be known when the
+/// first store comes behind an invalidate.
 pub(super) const CLEANED: u16 = 1 << 7;
 /// Masters read descriptors here: each store is noted with its order.
 pub(super) const DESCRIPTOR: u16 = 1 << 8;
@@ -128,7 +129,8 @@ impl Line {
         if watched != 0 || !cold.saved_lost.is_empty() {
             self.flags |= WATCHED;
         }
-        if !cold.cleans.is_empty() {
+        let invalidated = cold.settling != 0 || cold.discard_op != 0;
+        if !cold.cleans.is_empty() || invalidated && cold.stored_behind == 0 {
             self.flags |= CLEANED;
         }
     }

@@ -127,6 +127,8 @@ impl Sanitizer {
         fresh_write(s.line, bytes, writer, self.now, self.barriers.stores);
         if writer.device_master().is_some() {
             self.forget_stores(s, bytes);
+        } else if s.cold.stored_behind == 0 {
+            s.cold.stored_behind = self.now;
         }
         s.rewatch();
     }
@@ -241,9 +243,8 @@ fn last_stored(line: &Line) -> Stored {
 /// Whether a CPU's store to the line stands between its last invalidate and `release`, ordered
 /// before that: then the invalidate is done in the caches too.
 fn stored_between(s: &Subject<'_>, release: &Doorbell) -> bool {
-    let at = s.line.written_at;
-    let by_cpu = s.line.writer.device_master().is_none();
-    by_cpu && at > s.cold.invalidated_at && at <= release.ordered_at && at <= release.at
+    let at = s.cold.stored_behind;
+    at != 0 && at <= release.ordered_at && at <= release.at
 }
 
 /// The bookkeeping of a coherent write to a line without history: the hot path. `ordered_at` is

@@ -80,7 +80,7 @@ impl Sanitizer {
             s.cold.settling = before | s.line.unseen & !stays;
             s.cold.settling_op = m.operation;
         }
-        s.cold.invalidated_at = self.now;
+        s.cold.stored_behind = 0;
         s.line.unseen = stays;
         // What firmware left is nobody's data.
         let discarded = s.line.uncleaned & !s.line.firmware;

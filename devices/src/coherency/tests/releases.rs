@@ -226,6 +226,27 @@ fn a_store_after_the_doorbell_hides_no_store_that_outlives_a_write_through() {
     assert!(rig.read(BLIND, told, 0, 8).contains(&unclean));
 }
 
+/// A store behind an invalidate of its line finds it done, and if that store is ordered before the
+/// doorbell, so is the invalidate; whatever is stored after.
+#[test]
+fn a_store_after_the_doorbell_hides_no_ordered_one_behind_an_invalidate() {
+    for later in [false, true] {
+        let mut rig = Rig::new(SnoopWrite::WriteThrough);
+        let told = rig.bell();
+        let data = Access::descriptor(told);
+        rig.domain.dma_write(BLIND, data, BASE, &[1; 8]).unwrap();
+        rig.domain
+            .maintain(CacheOp::Invalidate, BASE, SiteId(3), ChainId(0));
+        rig.store(32, 8);
+        rig.domain.barrier(DMA_WMB);
+        let told = rig.bell();
+        if later {
+            rig.store(40, 8);
+        }
+        assert_eq!(rig.read(SNOOPING, told, 0, 8), [], "{later}");
+    }
+}
+
 // ---- against a naive model
 
 #[derive(Debug, Clone)]
