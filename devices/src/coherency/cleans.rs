@@ -16,7 +16,7 @@ pub(super) struct Clean {
     pub op: u32,
     /// The first later operation that cleaned the line: it would have done it, had `op` not been
     /// done. 0: none.
-    pub again: u32,
+    pub repeated_by: u32,
     /// It is the last one that found the line possibly dirty.
     pub dirty: bool,
     /// `op` has been counted as needed on this line.
@@ -107,10 +107,10 @@ impl Cleans {
         all.filter(|c| c.op != 0)
     }
 
-    /// Operation `op` cleans the line: it would have done what earlier ones did.
-    pub fn again(&mut self, op: u32) {
-        for clean in self.iter_mut().filter(|c| c.op != op && c.again == 0) {
-            clean.again = op;
+    /// Operation `op` cleans the line again: it would have done what earlier ones did.
+    pub fn repeat(&mut self, op: u32) {
+        for clean in self.iter_mut().filter(|c| c.op != op && c.repeated_by == 0) {
+            clean.repeated_by = op;
         }
     }
 
@@ -131,7 +131,7 @@ impl Cleans {
         let clean = Clean {
             bytes,
             op,
-            again: 0,
+            repeated_by: 0,
             dirty,
             counted: false,
         };
@@ -172,7 +172,7 @@ mod tests {
     fn all(cleans: &Cleans) -> Vec<(u32, u64, u32, bool)> {
         let mut all: Vec<_> = cleans
             .iter()
-            .map(|c| (c.op, c.bytes, c.again, c.dirty))
+            .map(|c| (c.op, c.bytes, c.repeated_by, c.dirty))
             .collect();
         all.sort_unstable();
         all
@@ -184,14 +184,14 @@ mod tests {
         let mut cleans = Cleans::default();
         cleans.add(1, 0xff, true, &mut room);
         cleans.forget(0x0f);
-        cleans.again(2);
+        cleans.repeat(2);
         cleans.add(2, 0x0f, true, &mut room);
         assert_eq!(all(&cleans), [(1, 0xf0, 2, false), (2, 0x0f, 0, true)]);
         // What only invalidates would not have cleaned what others did.
         cleans.add(3, 0, true, &mut room);
         let three = [(1, 0xf0, 2, false), (2, 0x0f, 0, false), (3, 0, 0, true)];
         assert_eq!(all(&cleans), three);
-        cleans.again(4);
+        cleans.repeat(4);
         cleans.forget(0xf0);
         assert_eq!(all(&cleans), [(2, 0x0f, 4, false), (3, 0, 4, true)]);
         assert!(!room.full);

@@ -43,7 +43,7 @@ pub(super) struct Cold {
     pub alias_fresh: u64,
     pub alias_written_at: u64,
     /// Bytes stored so since a barrier that orders stores before maintenance.
-    pub alias_loose: u64,
+    pub alias_pending: u64,
     /// The transfer in flight that a coherent write has last met, and the bytes it met.
     pub raced_of: Who,
     pub raced: u64,

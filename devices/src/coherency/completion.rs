@@ -77,8 +77,8 @@ impl Domain {
             s.line.flags &= !UNREAD;
             return;
         }
-        let told = completion.seen_at != 0 && write <= completion.event;
-        if !told {
+        let event_seen = completion.seen_at != 0 && write <= completion.event;
+        if !event_seen {
             return;
         }
         if completion.seen_at > self.sanitizer.barriers.loads {

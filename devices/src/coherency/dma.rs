@@ -49,8 +49,8 @@ impl Domain {
         let (line, cold) = self.lines.with_cold(offset / LINE);
         let words = cold.words.as_deref();
         let stored = words.and_then(|words| match snoops {
-            true => words.at(offset % LINE),
-            false => words.at_poc(offset % LINE),
+            true => words.last_store(offset % LINE),
+            false => words.last_store_at_poc(offset % LINE),
         });
         match stored {
             Some(stored) if stored.at > idle_until.at => {

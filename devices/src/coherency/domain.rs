@@ -261,7 +261,7 @@ impl Domain {
                 }
             }
         }
-        self.disturb(offset / LINE);
+        self.random_activity(offset / LINE);
     }
 
     #[inline(never)]
@@ -289,7 +289,7 @@ impl Domain {
                 self.check_ownership(number, bytes, true, Who::cpu(site));
             }
         }
-        self.disturb(offset / LINE);
+        self.random_activity(offset / LINE);
     }
 
     /// A coherent write to a line with `flags`.

@@ -200,7 +200,7 @@ impl Lines {
         let (page, index) = Self::split(line);
         let (power_on, loaded) = (&self.power_on, &self.loaded);
         let slot = &mut self.pages[page];
-        let meta = slot.get_or_insert_with(|| fresh(power_on, loaded, page));
+        let meta = slot.get_or_insert_with(|| new_page(power_on, loaded, page));
         (meta, index)
     }
 
@@ -235,7 +235,7 @@ impl Lines {
 /// A page at its first access.
 #[cold]
 #[inline(never)]
-fn fresh(power_on: &AtPowerOn, loaded: &[Range<u64>], page: usize) -> Box<PageMeta> {
+fn new_page(power_on: &AtPowerOn, loaded: &[Range<u64>], page: usize) -> Box<PageMeta> {
     let line = |n: usize| {
         let number = (page * PAGE_LINES + n) as u64;
         if loaded.iter().any(|lines| lines.contains(&number)) {

@@ -203,25 +203,24 @@ impl Sanitizer {
         let words = s.cold.words.as_deref();
         let words = words.filter(|_| by.content == Content::Descriptor);
         let known = words.map_or(0, |w| w.known(bytes));
-        let in_words = words.map_or(0, |w| w.unordered(bytes, release));
-        let mut loose = in_words;
+        let mut unordered = words.map_or(0, |w| w.unordered(bytes, release));
         let (mut writer, mut written_at) = (s.line.writer, s.line.written_at);
         if s.cold.alias_written_at > written_at {
             (writer, written_at) = (s.cold.poc_writer, s.cold.alias_written_at);
         }
         // Stores after the release are no matter of order where only the last one is known.
         for stored in self.stores(s) {
-            let unordered = stored.unordered(release) & bytes & !known;
-            loose |= unordered;
-            if unordered != 0 {
+            let more = stored.unordered(release) & bytes & !known;
+            unordered |= more;
+            if more != 0 {
                 (writer, written_at) = (stored.by, stored.at);
             }
         }
-        if loose == 0 {
+        if unordered == 0 {
             return;
         }
         let f = Finding {
-            bytes: loose,
+            bytes: unordered,
             writer,
             written_at,
             ..by.finding(HazardKind::MissingBarrier, Why::Unordered)

@@ -30,7 +30,7 @@ impl Sanitizer {
             s.cold.cleans.add(m.operation, 0, dirty, &mut self.room);
         } else {
             let completed = self.ops.completed();
-            s.cold.cleans.again(m.operation);
+            s.cold.cleans.repeat(m.operation);
             if let Some(words) = s.cold.words.as_deref_mut() {
                 words.cleaned(s.line.uncleaned, m.operation, completed);
             }
@@ -61,12 +61,12 @@ impl Sanitizer {
         };
         // What a transfer that is not over has written, it may write again.
         let mut stays = s.line.unseen & m.in_flight;
-        let loose = s.cold.alias_loose & s.line.unseen & !stays;
+        let pending = s.cold.alias_pending & s.line.unseen & !stays;
         if stays != 0 {
             s.cold.spoiled = Some(Why::Early);
-        } else if loose != 0 && s.cold.alias_written_at > self.barriers.stores_before_all {
+        } else if pending != 0 && s.cold.alias_written_at > self.barriers.stores_before_all {
             // The invalidate may be done before the non-cacheable store is.
-            stays = loose;
+            stays = pending;
             s.cold.spoiled = Some(Why::Incomplete);
         }
         if m.op == CacheOp::Invalidate {

@@ -183,7 +183,7 @@ impl Sanitizer {
 
     fn needed_of(&mut self, cold: &mut Cold, completed: u32, which: impl Fn(&Clean) -> bool) {
         for clean in cold.cleans.iter_mut() {
-            let alone = clean.again == 0 || clean.again > completed;
+            let alone = clean.repeated_by == 0 || clean.repeated_by > completed;
             if which(clean) && clean.op <= completed && alone && !clean.counted {
                 clean.counted = true;
                 self.ops.needed(clean.op);

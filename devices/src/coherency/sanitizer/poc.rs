@@ -146,10 +146,10 @@ impl Sanitizer {
         }
         // On one CPU a clean and a non-cacheable access are not ordered by their line alone.
         let ordered = self.ops.ordered();
-        let loose = s.cold.cleans.iter().filter(|clean| clean.op > ordered);
-        let loose = loose.fold(0, |all, clean| all | clean.bytes) & bytes & !dirty;
-        if loose != 0 {
-            self.disagree(s, HazardKind::MissingBarrier, loose, site);
+        let unordered = s.cold.cleans.iter().filter(|clean| clean.op > ordered);
+        let unordered = unordered.fold(0, |all, clean| all | clean.bytes) & bytes & !dirty;
+        if unordered != 0 {
+            self.disagree(s, HazardKind::MissingBarrier, unordered, site);
         }
         self.lost_to_poc(s, bytes, site);
         self.cleans_were_needed(s.cold, bytes, ordered);
@@ -177,7 +177,7 @@ impl Sanitizer {
             }
         };
         let mut fresh = since(self.barriers.stores, s.cold.alias_fresh);
-        let loose = since(self.barriers.stores_before_all, s.cold.alias_loose);
+        let pending = since(self.barriers.stores_before_all, s.cold.alias_pending);
         let before = Stored {
             bytes: s.cold.alias_fresh,
             at: s.cold.alias_written_at,
@@ -189,7 +189,7 @@ impl Sanitizer {
         }
         self.written_at_poc(s, bytes, site);
         s.cold.alias_fresh = fresh | bytes;
-        s.cold.alias_loose = loose | bytes;
+        s.cold.alias_pending = pending | bytes;
         s.cold.alias_written_at = self.now;
     }
 
