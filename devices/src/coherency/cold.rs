@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! What is known of a line beyond its [`Line`](super::line::Line): its history with masters,
-//! maintenance and non-cacheable aliases.
+//! What is known of a line beyond its hot part ([`Line`]): its history with masters, maintenance and
+//! non-cacheable aliases.
 
 use super::cleans::Cleans;
 use super::hazard::Why;
+#[cfg(doc)]
+use super::line::{DESCRIPTOR, Line};
 use super::order::Words;
 use super::who::Who;
 
-/// The rest, kept only for pages that DMA, maintenance or a non-cacheable alias has touched.
+/// Kept only for pages that DMA has written, or that were maintained or used through a non-cacheable
+/// alias.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cold {
     /// What was cleaned, and has not been written since.
     pub cleans: Cleans,
-    /// Bytes that would be in [`Line::unseen`](super::line::Line::unseen), had operation `invalidate_op` not been done.
+    /// Bytes that would be in [`Line::unseen`], had operation `invalidate_op` not been done.
     pub saved_invalidate: u64,
     /// The last operation that invalidated the line; 0: none.
     pub invalidate_op: u32,
@@ -39,10 +42,12 @@ pub(super) struct Cold {
     pub poc_writer: Who,
     /// When that was, in accesses since power-on.
     pub poc_written_at: u64,
-    /// As [`Line::fresh`](super::line::Line::fresh), for stores through a non-cacheable alias, and when the last one was.
+    /// As [`Line::fresh`], for stores through a non-cacheable alias.
     pub alias_fresh: u64,
+    /// When the last of these was, in accesses since power-on.
     pub alias_written_at: u64,
-    /// Bytes stored so since a barrier that orders stores before maintenance.
+    /// Bytes stored so with no barrier since that orders them before maintenance: it may overtake
+    /// them.
     pub alias_pending: u64,
     /// The transfer in flight that a coherent write has last met, and the bytes it met.
     pub raced_of: Who,
@@ -56,7 +61,7 @@ pub(super) struct Cold {
     /// When a CPU first stored to the line through the cache since it was last invalidated, in
     /// accesses since power-on; 0: not yet.
     pub stored_behind: u64,
-    /// The order of the stores to each word, for lines with [`DESCRIPTOR`](super::line::DESCRIPTOR).
+    /// The order of the stores to each word, for lines with [`DESCRIPTOR`].
     pub words: Option<Box<Words>>,
 }
 

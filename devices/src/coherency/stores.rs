@@ -8,9 +8,10 @@
 //! that it left. That is exact for every byte's last store, however late the master comes.
 //!
 //! Where the line is drawn: a byte that was stored both before and after a release may be judged by
-//! the later store alone (software that changes what it has handed over). And remembered are the
-//! last [`SPANS`] times between barriers in which a master was told: a store that is hidden by one
-//! after as many more is missed. Neither makes a false alarm.
+//! the later store alone (software that changes what it has handed over). And only the last
+//! [`SPANS`] times between barriers in which a master was told are remembered: a store that is
+//! overtaken when there were as many more since is missed. Neither makes a false alarm. When there is
+//! no room for a store, it is missed too, and the run says so.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -56,9 +57,9 @@ impl Stored {
 /// Stores that were overtaken by others to their line.
 #[derive(Debug)]
 pub(super) struct Overtaken {
-    /// In order; the end of one is not after the beginning of the next.
+    /// The last [`SPANS`] in order; one ends before the next begins.
     spans: VecDeque<Span>,
-    /// Spans forgotten since [`Overtaken::by_line`] was last cleared of what belongs to them.
+    /// Spans forgotten since `by_line` was last cleared of the stores in them.
     forgotten: usize,
     /// The time after the last release; 0: there was none.
     released: u64,

@@ -10,8 +10,8 @@ use super::{
 };
 
 impl Domain {
-    /// Every single finding so far, in order; none unless [`DomainConfig::occurrences`] asks for
-    /// them.
+    /// Every single finding so far, in order; none unless
+    /// [`DomainConfig::occurrences`](super::DomainConfig::occurrences) asks for them.
     pub fn occurrences(&self) -> &[super::Occurrence] {
         self.sanitizer.findings.occurrences()
     }
