@@ -10,8 +10,9 @@ use std::collections::HashMap;
 
 use super::LINE;
 use super::domain::Domain;
-use super::line::{ALIAS_MAPPED, ALIAS_USED, PAGE, PAGE_LINES, SLOW_LOAD, State, TABLE, Who};
+use super::line::{ALIAS_MAPPED, ALIAS_USED, PAGE, PAGE_LINES, SLOW_LOAD, State, TABLE};
 use super::sanitizer::Subject;
+use super::who::Who;
 use crate::cpu::SiteId;
 
 /// Bytes of one entry.

@@ -3,9 +3,9 @@
 
 use crate::dma::Doorbell;
 
-/// Cleans that a line remembers. A byte is in one at most, and is forgotten when it is written
-/// again, so more than one take stores to different parts of a line with a clean of each.
-const KEPT: usize = 3;
+/// Cleans with room in the line itself. More take stores to different parts of a line with a clean
+/// of each, which is rare.
+const INLINE: usize = 3;
 
 /// Bytes that one operation has cleaned, not written since.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,8 +16,8 @@ pub(super) struct Clean {
     pub op: u32,
     /// The first later operation that cleaned the line: it would have done it, had `op` not been
     /// done. 0: none.
-    pub again: u32,
-    /// The line might have been dirty.
+    pub repeated_by: u32,
+    /// It is the last one that found the line possibly dirty.
     pub dirty: bool,
     /// `op` has been counted as needed on this line.
     pub counted: bool,
@@ -45,10 +45,49 @@ pub(super) fn timing(op: u32, release: &Doorbell) -> Timing {
     }
 }
 
-/// The cleans of one line, in order.
+/// Room for cleans that their lines have no room for, over all lines.
+#[derive(Debug)]
+pub(super) struct Room {
+    left: usize,
+    /// There was not enough: some clean is taken to have been in time for everybody.
+    pub full: bool,
+}
+
+impl Room {
+    /// For so many.
+    pub fn new(cleans: usize) -> Self {
+        Room {
+            left: cleans,
+            full: false,
+        }
+    }
+
+    /// Whether `more` can take one more. Room once given to a line stays with it.
+    fn for_one(&mut self, more: &mut Vec<Clean>) -> bool {
+        if more.len() < more.capacity() {
+            return true;
+        }
+        let step = more.capacity().max(INLINE);
+        let enough = step <= self.left;
+        if enough {
+            self.left -= step;
+            more.reserve_exact(step);
+        }
+        self.full |= !enough;
+        enough
+    }
+}
+
+/// The cleans of one line that somebody may still have to be judged by.
+///
+/// Masters come late: one that was told to go before a clean may read when that clean, and others
+/// after it, are long complete. So each byte keeps its last clean until it is written again, which
+/// makes at most one for each byte of the line. Of those that found the line possibly dirty, the last
+/// one is enough: if that was in time, so were those before.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cleans {
-    kept: [Clean; KEPT],
+    inline: [Clean; INLINE],
+    more: Vec<Clean>,
 }
 
 impl Cleans {
@@ -59,75 +98,70 @@ impl Cleans {
 
     /// Those there are.
     pub fn iter(&self) -> impl Iterator<Item = &Clean> {
-        self.kept.iter().filter(|c| c.op != 0)
+        self.inline.iter().chain(&self.more).filter(|c| c.op != 0)
     }
 
     /// The same, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Clean> {
-        self.kept.iter_mut().filter(|c| c.op != 0)
+        let all = self.inline.iter_mut().chain(&mut self.more);
+        all.filter(|c| c.op != 0)
     }
 
-    /// Operation `op` cleans the line: it would have done what earlier ones did.
-    pub fn again(&mut self, op: u32) {
-        for clean in self.iter_mut().filter(|c| c.op != op && c.again == 0) {
-            clean.again = op;
+    /// Operation `op` cleans the line again: it would have done what earlier ones did.
+    pub fn repeat(&mut self, op: u32) {
+        for clean in self.iter_mut().filter(|c| c.op != op && c.repeated_by == 0) {
+            clean.repeated_by = op;
         }
     }
 
     /// Operation `op` cleans the line, of which `bytes` were not clean, or which might be `dirty`.
-    /// Operations up to `completed` are complete.
-    pub fn add(&mut self, op: u32, bytes: u64, dirty: bool, completed: u32) {
+    pub fn add(&mut self, op: u32, bytes: u64, dirty: bool, room: &mut Room) {
         if bytes == 0 && !dirty {
             return;
+        }
+        if dirty {
+            self.iter_mut().for_each(|c| c.dirty &= c.op == op);
+            self.drop_empty();
         }
         if let Some(same) = self.iter_mut().find(|c| c.op == op) {
             same.bytes |= bytes;
             same.dirty |= dirty;
             return;
         }
-        if let Some(oldest) = self.full() {
-            self.make_room(oldest, completed);
+        let clean = Clean {
+            bytes,
+            op,
+            repeated_by: 0,
+            dirty,
+            counted: false,
+        };
+        if let Some(free) = self.inline.iter_mut().find(|c| c.op == 0) {
+            *free = clean;
+        } else if room.for_one(&mut self.more) {
+            self.more.push(clean);
+        } else if let Some(oldest) = self.iter_mut().min_by_key(|c| c.op) {
+            *oldest = clean;
         }
-        let free = self.kept.iter_mut().find(|c| c.op == 0);
-        if let Some(slot) = free {
-            *slot = Clean {
-                bytes,
-                op,
-                again: 0,
-                dirty,
-                counted: false,
-            };
-        }
-        self.kept
-            .sort_unstable_by_key(|c| if c.op == 0 { u32::MAX } else { c.op });
-    }
-
-    fn full(&self) -> Option<Clean> {
-        self.kept.iter().all(|c| c.op != 0).then_some(self.kept[0])
-    }
-
-    /// The oldest goes: it was in time for whoever comes, or is taken for part of the next.
-    fn make_room(&mut self, oldest: Clean, completed: u32) {
-        if oldest.op > completed {
-            self.kept[1].bytes |= oldest.bytes;
-            self.kept[1].dirty |= oldest.dirty;
-        }
-        self.kept[0] = Clean::default();
     }
 
     /// `bytes` were written anew.
     pub fn forget(&mut self, bytes: u64) {
-        for clean in self.kept.iter_mut() {
-            clean.bytes &= !bytes;
-            if clean.bytes == 0 && !clean.dirty {
-                *clean = Clean::default();
-            }
+        self.iter_mut().for_each(|c| c.bytes &= !bytes);
+        self.drop_empty();
+    }
+
+    fn drop_empty(&mut self) {
+        let empty = |c: &Clean| c.bytes == 0 && !c.dirty;
+        for clean in self.inline.iter_mut().filter(|c| empty(c)) {
+            *clean = Clean::default();
         }
+        self.more.retain(|c| !empty(c));
     }
 
     /// The line's state at the PoC no longer depends on any of them.
     pub fn clear(&mut self) {
-        self.kept = [Clean::default(); KEPT];
+        self.inline = [Clean::default(); INLINE];
+        self.more.clear();
     }
 }
 
@@ -135,42 +169,64 @@ impl Cleans {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_latest_clean_of_a_byte_counts() {
-        let mut cleans = Cleans::default();
-        cleans.add(1, 0xff, true, 0);
-        cleans.forget(0x0f);
-        cleans.again(2);
-        cleans.add(2, 0x0f, true, 1);
-        let all: Vec<_> = cleans
-            .iter_mut()
-            .map(|c| (c.op, c.bytes, c.again))
+    fn all(cleans: &Cleans) -> Vec<(u32, u64, u32, bool)> {
+        let mut all: Vec<_> = cleans
+            .iter()
+            .map(|c| (c.op, c.bytes, c.repeated_by, c.dirty))
             .collect();
-        assert_eq!(all, [(1, 0xf0, 2), (2, 0x0f, 0)]);
-        // What only invalidates would not have done it.
-        cleans.add(3, 0, true, 2);
-        assert_eq!(
-            cleans.iter_mut().map(|c| c.again).collect::<Vec<_>>(),
-            [2, 0, 0]
-        );
-        cleans.again(4);
-        assert_eq!(
-            cleans.iter_mut().map(|c| c.again).collect::<Vec<_>>(),
-            [2, 4, 4]
-        );
+        all.sort_unstable();
+        all
     }
 
     #[test]
-    fn what_does_not_fit_was_in_time_or_joins_the_next() {
+    fn the_latest_clean_of_a_byte_counts_and_the_latest_that_found_the_line_dirty() {
+        let mut room = Room::new(0);
         let mut cleans = Cleans::default();
-        for op in 1..=4 {
-            cleans.add(op, 1 << op, true, 1);
+        cleans.add(1, 0xff, true, &mut room);
+        cleans.forget(0x0f);
+        cleans.repeat(2);
+        cleans.add(2, 0x0f, true, &mut room);
+        assert_eq!(all(&cleans), [(1, 0xf0, 2, false), (2, 0x0f, 0, true)]);
+        // What only invalidates would not have cleaned what others did.
+        cleans.add(3, 0, true, &mut room);
+        let three = [(1, 0xf0, 2, false), (2, 0x0f, 0, false), (3, 0, 0, true)];
+        assert_eq!(all(&cleans), three);
+        cleans.repeat(4);
+        cleans.forget(0xf0);
+        assert_eq!(all(&cleans), [(2, 0x0f, 4, false), (3, 0, 4, true)]);
+        assert!(!room.full);
+    }
+
+    #[test]
+    fn there_is_room_for_one_clean_of_each_byte() {
+        let mut room = Room::new(2 * 64);
+        let mut cleans = Cleans::default();
+        let expected: Vec<_> = (0..64).map(|n| (n + 1, 1 << n, 0, n == 63)).collect();
+        // However often.
+        for _ in 0..3 {
+            for n in 0..64 {
+                cleans.forget(1 << n);
+                cleans.add(n + 1, 1 << n, true, &mut room);
+            }
+            assert_eq!(all(&cleans), expected);
+            cleans.clear();
         }
-        let all: Vec<_> = cleans.iter_mut().map(|c| (c.op, c.bytes)).collect();
-        assert_eq!(all, [(2, 1 << 2), (3, 1 << 3), (4, 1 << 4)]);
-        cleans.add(5, 1 << 5, true, 1);
-        let all: Vec<_> = cleans.iter_mut().map(|c| (c.op, c.bytes)).collect();
-        assert_eq!(all, [(3, 1 << 2 | 1 << 3), (4, 1 << 4), (5, 1 << 5)]);
+        assert!(!room.full);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_the_oldest_and_that_is_told() {
+        let mut room = Room::new(INLINE);
+        let mut cleans = Cleans::default();
+        let most = 2 * INLINE as u32;
+        for op in 1..=most {
+            cleans.add(op, 1 << op, false, &mut room);
+        }
+        assert!(!room.full);
+        cleans.add(most + 1, 1, false, &mut room);
+        assert!(room.full);
+        let ops: Vec<_> = all(&cleans).iter().map(|c| c.0).collect();
+        assert_eq!(ops, (2..=most + 1).collect::<Vec<_>>());
     }
 
     #[test]

@@ -10,8 +10,9 @@
 use super::domain::Domain;
 use super::findings::Finding;
 use super::hazard::{HazardKind, Why};
-use super::line::{UNREAD, Who};
+use super::line::UNREAD;
 use super::sanitizer::Subject;
+use super::who::Who;
 use crate::dma::MasterId;
 
 /// What a CPU knows of the writes of one master. Writes are numbered over all masters, from 1.
@@ -76,8 +77,8 @@ impl Domain {
             s.line.flags &= !UNREAD;
             return;
         }
-        let told = completion.seen_at != 0 && write <= completion.event;
-        if !told {
+        let event_seen = completion.seen_at != 0 && write <= completion.event;
+        if !event_seen {
             return;
         }
         if completion.seen_at > self.sanitizer.barriers.loads {

@@ -5,10 +5,10 @@ use super::LINE;
 use super::domain::{Domain, SnoopWrite};
 use super::hash::Item;
 use super::line::{
-    DESCRIPTOR, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE_LINES, State, UNREAD, Who,
-    parts,
+    DESCRIPTOR, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE_LINES, State, UNREAD, parts,
 };
 use super::sanitizer::{ByMaster, Subject};
+use super::who::Who;
 use crate::cpu::SiteId;
 use crate::dma::{
     Access, Content, Direction, DmaError, DmaMemory, Doorbell, MasterId, Order, Port, ToldBy,
@@ -49,8 +49,8 @@ impl Domain {
         let (line, cold) = self.lines.with_cold(offset / LINE);
         let words = cold.words.as_deref();
         let stored = words.and_then(|words| match snoops {
-            true => words.at(offset % LINE),
-            false => words.at_poc(offset % LINE),
+            true => words.last_store(offset % LINE),
+            false => words.last_store_at_poc(offset % LINE),
         });
         match stored {
             Some(stored) if stored.at > idle_until.at => {
@@ -149,8 +149,10 @@ impl Domain {
         let line = self.lines.line(number);
         line.flags |= DMA;
         let flags = line.flags;
-        let mut s = Subject::new(&mut self.lines, &self.images, number);
-        self.sanitizer.snooping_read(&mut s, by);
+        if self.sanitizer.is_unordered(number, line, by) || self.lines.has_cold(number) {
+            let mut s = Subject::new(&mut self.lines, &self.images, number);
+            self.sanitizer.snooping_read(&mut s, by);
+        }
         if flags & IN_FLIGHT_WRITE != 0 {
             self.check_ownership(number, by.bytes, false, by.who);
         }
@@ -265,7 +267,7 @@ impl DmaMemory for Domain {
     }
 
     fn doorbell(&mut self, _: MasterId) -> Doorbell {
-        self.sanitizer.state()
+        self.sanitizer.doorbell()
     }
 
     fn transfer_open(&mut self, master: MasterId, transfer: Transfer, order: Order) -> TransferId {

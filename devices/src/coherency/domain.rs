@@ -5,26 +5,24 @@ use serde::{Deserialize, Serialize};
 use vm_memory::MmapRegion;
 
 use super::alias::Aliases;
+use super::cleans::Room;
 use super::completion::Completion;
 use super::findings::Findings;
 use super::hash::{Item, RunHash};
 use super::images::{ImageError, Images};
 use super::line::{
     ALIAS_USED, AtPowerOn, CLEANED, DESCRIPTOR, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines,
-    SLOW_LOAD, SLOW_STORE, State, TABLE, UNREAD, WATCHED, Who, mask, parts,
+    SLOW_LOAD, SLOW_STORE, State, TABLE, UNREAD, WATCHED, mask, parts,
 };
 use super::maintenance::Operations;
 use super::order::Barriers;
 use super::physical::Cache;
 use super::replacement::Policy;
-use super::report::{DomainReport, Saturated};
 use super::sanitizer::{Maintenance, Sanitizer, Subject, fresh_write};
-use super::transfers::MAX_IN_FLIGHT;
+use super::stores::Overtaken;
 use super::transfers::{Owner, Transfers};
-use super::{
-    LINE, MAX_CAUSES, MAX_EXTENTS, MAX_HAZARDS, MAX_OCCURRENCES, MAX_OPERATIONS, MAX_TRANSFERS,
-    report,
-};
+use super::who::Who;
+use super::{LINE, MAX_CLEANS, MAX_OVERTAKEN};
 use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
 use crate::dma::{Port, TransferId};
 
@@ -123,7 +121,10 @@ impl Domain {
                 findings: Findings::new(config.occurrences),
                 ops: Operations::new(config.drop_operation),
                 barriers: Barriers::default(),
+                overtaken: Overtaken::new(MAX_OVERTAKEN),
+                room: Room::new(MAX_CLEANS),
                 now: 0,
+                outside_at: 0,
             },
             transfers: Transfers::default(),
             aliases: Aliases::default(),
@@ -205,7 +206,8 @@ impl Domain {
             let number = offset / LINE;
             let (now, ordered_at) = (self.sanitizer.now, self.sanitizer.barriers.stores);
             let line = self.lines.line(number);
-            if line.cached() && line.flags & SLOW_STORE == 0 {
+            let passes = self.sanitizer.overtaken.passes(line.written_at);
+            if line.cached() && line.flags & SLOW_STORE == 0 && passes {
                 line.state = State::Dirty;
                 line.cached_by = site;
                 fresh_write(line, mask(within, len), Who::cpu(site), now, ordered_at);
@@ -225,7 +227,11 @@ impl Domain {
         if size == 0 || size > LINE as u32 {
             return None;
         }
-        self.offset(pa, u64::from(size))
+        let offset = self.offset(pa, u64::from(size));
+        if offset.is_none() {
+            self.sanitizer.outside_at = self.sanitizer.now;
+        }
+        offset
     }
 
     #[inline(never)]
@@ -255,7 +261,7 @@ impl Domain {
                 }
             }
         }
-        self.disturb(offset / LINE);
+        self.random_activity(offset / LINE);
     }
 
     #[inline(never)]
@@ -283,12 +289,16 @@ impl Domain {
                 self.check_ownership(number, bytes, true, Who::cpu(site));
             }
         }
-        self.disturb(offset / LINE);
+        self.random_activity(offset / LINE);
     }
 
     /// A coherent write to a line with `flags`.
     pub(super) fn coherent_write(&mut self, number: u64, bytes: u64, who: Who, flags: u16) {
         let (now, ordered_at) = (self.sanitizer.now, self.sanitizer.barriers.stores);
+        let line = self.lines.line(number);
+        if !self.sanitizer.overtaken.passes(line.written_at) {
+            self.sanitizer.overtaken.overtake(number, line);
+        }
         if flags & (WATCHED | CLEANED) != 0 || who.device_master().is_some() {
             let mut s = Subject::new(&mut self.lines, &self.images, number);
             self.sanitizer.coherent_write(&mut s, bytes, who);
@@ -301,7 +311,7 @@ impl Domain {
     fn note_store(&mut self, number: u64, bytes: u64) {
         let flags = self.lines.line(number).flags;
         if flags & DESCRIPTOR != 0 {
-            let state = self.sanitizer.state();
+            let state = self.sanitizer.word_stored();
             let (_, cold) = self.lines.with_cold(number);
             let words = cold.words.get_or_insert_default();
             words.stored(bytes, state);
@@ -397,69 +407,5 @@ impl Domain {
                 None
             }
         }
-    }
-
-    /// Every single finding so far, in order; none unless [`DomainConfig::occurrences`] asks for
-    /// them.
-    pub fn occurrences(&self) -> &[super::Occurrence] {
-        self.sanitizer.findings.occurrences()
-    }
-
-    /// What the run has come to.
-    pub fn report(&self) -> DomainReport {
-        let (hazards, hazards_dropped) = self.sanitizer.findings.report(self.base);
-        let mut maintenance = self.sanitizer.ops.report(&self.lines);
-        for op in &mut maintenance.operations {
-            op.first_pa += self.base;
-        }
-        report::DomainReport {
-            hazards,
-            hazards_dropped,
-            maintenance,
-            transfers: self.transfers.report(),
-            saturated: self.saturated(),
-            cache: self.cache.counters(),
-            accesses: self.sanitizer.now,
-            run_hash: self.hash.value(),
-        }
-    }
-
-    fn saturated(&self) -> Vec<Saturated> {
-        let bounds = [
-            (self.transfers.overflow, "transfers", MAX_TRANSFERS),
-            (
-                self.transfers.in_flight_overflow,
-                "transfers in flight at one time",
-                MAX_IN_FLIGHT,
-            ),
-            (
-                self.sanitizer.ops.overflow,
-                "maintenance operations",
-                MAX_OPERATIONS,
-            ),
-            (
-                self.sanitizer.ops.extents_overflow,
-                "runs of lines of maintenance operations",
-                MAX_EXTENTS,
-            ),
-            (self.sanitizer.findings.full, "findings", MAX_CAUSES),
-            (
-                self.sanitizer.findings.unlisted() > 0,
-                "findings of one kind",
-                MAX_HAZARDS,
-            ),
-            (
-                self.sanitizer.findings.log_full,
-                "single occurrences of findings",
-                MAX_OCCURRENCES,
-            ),
-        ];
-        let reached = bounds.into_iter().filter(|(reached, ..)| *reached);
-        reached
-            .map(|(_, bound, limit)| Saturated {
-                bound: bound.into(),
-                limit: limit as u64,
-            })
-            .collect()
     }
 }

@@ -3,9 +3,11 @@
 
 use std::collections::HashMap;
 
+use super::cold::{Cold, Reported};
 use super::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
-use super::line::{Cold, Line, Reported, Who};
+use super::line::Line;
 use super::maintenance::Operations;
+use super::who::Who;
 use super::{LINE, MAX_CAUSES, MAX_HAZARDS, MAX_OCCURRENCES};
 use crate::dma::{Doorbell, MasterId, TransferId};
 

@@ -8,13 +8,10 @@
 use std::ops::Range;
 
 use super::LINE;
-use crate::cpu::SiteId;
-use crate::dma::{MasterId, TransferId};
-
-use super::cleans::Cleans;
-use super::hazard::{Actor, Why};
+use super::cold::Cold;
 use super::images::Dram;
-use super::order::Words;
+use super::who::Who;
+use crate::cpu::SiteId;
 
 /// Lines per 4 KiB page.
 pub(super) const PAGE_LINES: usize = 64;
@@ -49,7 +46,8 @@ pub(super) const WATCHED: u16 = 1 << 5;
 /// A coherent write has not been cleaned since: the line may be dirty, and may be written back at
 /// any moment. Stays when a device overwrites the bytes at the PoC, which `uncleaned` does not.
 pub(super) const MAYBE_DIRTY: u16 = 1 << 6;
-/// [`Cold`]'s `cleans` are not empty: a store has to take its bytes out.
+/// [`Cold`]'s `cleans` are not empty: a store has to take its bytes out. Or it is to be known when the
+/// first store comes behind an invalidate.
 pub(super) const CLEANED: u16 = 1 << 7;
 /// Masters read descriptors here: each store is noted with its order.
 pub(super) const DESCRIPTOR: u16 = 1 << 8;
@@ -60,6 +58,9 @@ pub(super) const TABLE: u16 = 1 << 10;
 
 /// A master has written here, and no CPU has loaded it in order since.
 pub(super) const UNREAD: u16 = 1 << 11;
+
+/// Earlier stores to the line are kept beside it: see [`super::stores`].
+pub(super) const OVERTAKEN: u16 = 1 << 12;
 
 /// Flags that take a load off the fast path.
 pub(super) const SLOW_LOAD: u16 = ALIAS_USED | IN_FLIGHT_WRITE | WATCHED | UNREAD;
@@ -128,166 +129,9 @@ impl Line {
         if watched != 0 || !cold.saved_lost.is_empty() {
             self.flags |= WATCHED;
         }
-        if !cold.cleans.is_empty() {
+        let invalidated = cold.settling != 0 || cold.discard_op != 0;
+        if !cold.cleans.is_empty() || invalidated && cold.stored_behind == 0 {
             self.flags |= CLEANED;
-        }
-    }
-}
-
-/// The rest, kept only for pages that DMA, maintenance or a non-cacheable alias has touched.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Cold {
-    /// What was cleaned, and has not been written since.
-    pub cleans: Cleans,
-    /// Bytes that would be in [`Line::unseen`], had operation `invalidate_op` not been done.
-    pub saved_invalidate: u64,
-    /// The last operation that invalidated the line; 0: none.
-    pub invalidate_op: u32,
-    /// The last operation that cleaned the line, dirty or not; 0: none.
-    pub clean_op: u32,
-    /// Bytes written at the PoC in a line that was then written coherently without an invalidate:
-    /// the write-back of the merged line destroys them. A later invalidate does not bring them back.
-    pub lost: u64,
-    /// The store that merged into the stale copy.
-    pub merged_by: Who,
-    /// When it did, in accesses since power-on.
-    pub merged_at: u64,
-    /// Bytes that would be in `lost`, had one operation not been done.
-    pub saved_lost: SavedLost,
-    /// Bytes written at the PoC that a write-back has overwritten there with other bytes.
-    pub destroyed: u64,
-    /// Why the last invalidate did not count for some bytes, if it did not.
-    pub spoiled: Option<Why>,
-    /// The last two findings on this line, the latest first.
-    pub reported: [Reported; 2],
-    /// Index + 1 of the write-back clobber that threatens this line; 0: none.
-    pub clobber: u32,
-    /// The last to write at the PoC: a non-snooping master, or a CPU through a non-cacheable alias.
-    pub poc_writer: Who,
-    /// When that was, in accesses since power-on.
-    pub poc_written_at: u64,
-    /// As [`Line::fresh`], for stores through a non-cacheable alias, and when the last one was.
-    pub alias_fresh: u64,
-    pub alias_written_at: u64,
-    /// Bytes stored so since a barrier that orders stores before maintenance.
-    pub alias_loose: u64,
-    /// The transfer in flight that a coherent write has last met, and the bytes it met.
-    pub raced_of: Who,
-    pub raced: u64,
-    /// The last operation that invalidated the line without cleaning it; 0: none.
-    pub discard_op: u32,
-    /// Bytes that coherent readers get because of operation `settling_op`, an invalidate.
-    pub settling: u64,
-    /// That operation; 0: none.
-    pub settling_op: u32,
-    /// When the line was last invalidated, in accesses since power-on.
-    pub invalidated_at: u64,
-    /// The order of the stores to each word, for lines with [`DESCRIPTOR`].
-    pub words: Option<Box<Words>>,
-}
-
-/// What a finding has already counted on a line.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Reported {
-    /// Index + 1 of the finding; 0: none.
-    pub slot: u32,
-    /// Bytes that were wrong.
-    pub wrong: u64,
-}
-
-/// For each operation, the bytes that would be lost without it. A byte is in at most one of them:
-/// the device has to write it again before another operation can matter to it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct SavedLost {
-    bytes: u64,
-    op: u32,
-    // Seldom more than one operation, so seldom allocated; at most 63.
-    older: Vec<(u64, u32)>,
-}
-
-impl SavedLost {
-    pub fn is_empty(&self) -> bool {
-        self.bytes == 0 && self.older.is_empty()
-    }
-
-    /// Without `op`, which is the latest, `bytes` would be lost.
-    pub fn add(&mut self, bytes: u64, op: u32) {
-        if self.op != op {
-            if self.bytes != 0 {
-                self.older.push((self.bytes, self.op));
-            }
-            (self.bytes, self.op) = (0, op);
-        }
-        self.bytes |= bytes;
-    }
-
-    /// `bytes` were written anew.
-    pub fn forget(&mut self, bytes: u64) {
-        self.bytes &= !bytes;
-        self.older.retain_mut(|(b, _)| {
-            *b &= !bytes;
-            *b != 0
-        });
-    }
-
-    /// Takes out an operation that matters to one of `bytes`.
-    pub fn take(&mut self, bytes: u64) -> Option<u32> {
-        if self.bytes & bytes != 0 {
-            self.bytes = 0;
-            return Some(self.op);
-        }
-        let hit = self.older.iter().position(|(b, _)| b & bytes != 0)?;
-        Some(self.older.swap_remove(hit).1)
-    }
-
-    /// Takes out the latest operation, if it is `op`.
-    pub fn remove_latest(&mut self, op: u32) {
-        if self.op == op {
-            self.bytes = 0;
-        }
-    }
-}
-
-/// An [`Actor`] in four bytes: 0 unknown; bit 31 clear: a place in guest code; set: a device,
-/// with its master in bits 24 to 30 and its transfer in bits 0 to 23.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Who(u32);
-
-impl Who {
-    pub fn cpu(site: SiteId) -> Self {
-        Who(site.0 & 0x7fff_ffff)
-    }
-
-    pub fn device(master: MasterId, transfer: TransferId) -> Self {
-        Who(1 << 31 | u32::from(master.0 & 0x7f) << 24 | transfer.0 & 0x00ff_ffff)
-    }
-
-    /// The packed form, as a key.
-    pub fn bits(self) -> u32 {
-        self.0
-    }
-
-    /// Whether it is code of user space.
-    pub fn is_user(self) -> bool {
-        matches!(self.actor(), Actor::Cpu { site } if site.is_user())
-    }
-
-    /// The master, if it is a device.
-    pub fn device_master(self) -> Option<MasterId> {
-        match self.actor() {
-            Actor::Device { master, .. } => Some(master),
-            _ => None,
-        }
-    }
-
-    pub fn actor(self) -> Actor {
-        match self.0 {
-            0 => Actor::Unknown,
-            w if w >> 31 == 0 => Actor::Cpu { site: SiteId(w) },
-            w => Actor::Device {
-                master: MasterId((w >> 24 & 0x7f) as u8),
-                transfer: TransferId(w & 0x00ff_ffff),
-            },
         }
     }
 }
@@ -356,7 +200,7 @@ impl Lines {
         let (page, index) = Self::split(line);
         let (power_on, loaded) = (&self.power_on, &self.loaded);
         let slot = &mut self.pages[page];
-        let meta = slot.get_or_insert_with(|| fresh(power_on, loaded, page));
+        let meta = slot.get_or_insert_with(|| new_page(power_on, loaded, page));
         (meta, index)
     }
 
@@ -373,6 +217,14 @@ impl Lines {
         page.with_cold(index)
     }
 
+    /// Whether the line, or one of its page, has a cold part: without, nobody has written the line at
+    /// the PoC, maintained it, or used it through a non-cacheable alias.
+    pub fn has_cold(&self, line: u64) -> bool {
+        let (page, _) = Self::split(line);
+        let page = self.pages.get(page).and_then(Option::as_ref);
+        page.is_some_and(|page| page.cold.is_some())
+    }
+
     /// A look without making anything.
     pub fn peek(&self, line: u64) -> Option<&Line> {
         let (page, index) = Self::split(line);
@@ -383,7 +235,7 @@ impl Lines {
 /// A page at its first access.
 #[cold]
 #[inline(never)]
-fn fresh(power_on: &AtPowerOn, loaded: &[Range<u64>], page: usize) -> Box<PageMeta> {
+fn new_page(power_on: &AtPowerOn, loaded: &[Range<u64>], page: usize) -> Box<PageMeta> {
     let line = |n: usize| {
         let number = (page * PAGE_LINES + n) as u64;
         if loaded.iter().any(|lines| lines.contains(&number)) {
@@ -459,22 +311,5 @@ mod tests {
             got,
             [(0, mask(60, 4), 4), (1, u64::MAX, 64), (2, mask(0, 4), 4)]
         );
-    }
-
-    #[test]
-    fn actors_survive_packing() {
-        let device = Actor::Device {
-            master: MasterId(3),
-            transfer: TransferId(0xfffff),
-        };
-        assert_eq!(
-            Who::device(MasterId(3), TransferId(0xfffff)).actor(),
-            device
-        );
-        assert_eq!(
-            Who::cpu(SiteId(17)).actor(),
-            Actor::Cpu { site: SiteId(17) }
-        );
-        assert_eq!(Who::default().actor(), Actor::Unknown);
     }
 }

@@ -7,7 +7,7 @@
 //! An operation was *needed* on a line if, had the whole operation not been done, the sanitizer
 //! would later have found a hazard there. That is decided by carrying along the state the line
 //! would have without its last clean and without its last invalidates (the `saved_*` masks of
-//! [`super::line`]), and it is exact for programs that are correct with the operation.
+//! [`super::cold`]), and it is exact for programs that are correct with the operation.
 
 use super::hazard::LastMaintenance;
 use super::line::{DMA, Lines};

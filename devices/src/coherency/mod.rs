@@ -14,6 +14,7 @@
 
 mod alias;
 mod cleans;
+mod cold;
 mod completion;
 mod dma;
 mod domain;
@@ -28,7 +29,10 @@ mod physical;
 mod replacement;
 pub mod report;
 mod sanitizer;
+mod stores;
+mod summary;
 mod transfers;
+mod who;
 
 #[cfg(test)]
 mod oracle;
@@ -60,3 +64,9 @@ pub const MAX_OPERATIONS: usize = 1 << 22;
 
 /// Runs of adjacent lines that they were on, likewise.
 pub const MAX_EXTENTS: usize = 1 << 23;
+
+/// Cleans of parts of lines kept where a line has no room for them. So many take 24 MiB.
+pub const MAX_CLEANS: usize = 1 << 20;
+
+/// Stores kept that others to the same line have overtaken, likewise.
+pub const MAX_OVERTAKEN: usize = 1 << 16;

@@ -62,10 +62,10 @@ impl Words {
         }
     }
 
-    /// As [`Words::at`], for a master that does not snoop: what was issued and complete when the
+    /// As [`Words::last_store`], for a master that does not snoop: what was issued and complete when the
     /// word was cleaned, for it cannot have been seen before.
-    pub fn at_poc(&self, offset: u64) -> Option<Doorbell> {
-        let stored = self.at(offset)?;
+    pub fn last_store_at_poc(&self, offset: u64) -> Option<Doorbell> {
+        let stored = self.last_store(offset)?;
         Some(match self.cleaned.get((offset / WORD) as usize) {
             Some((op, completed)) if *op != 0 => Doorbell {
                 issued: *op,
@@ -88,7 +88,7 @@ impl Words {
     }
 
     /// The last store to the word at `offset` of the line (a multiple of 4 below 64), if known.
-    pub fn at(&self, offset: u64) -> Option<Doorbell> {
+    pub fn last_store(&self, offset: u64) -> Option<Doorbell> {
         let word = self.stored.get((offset / WORD) as usize)?;
         (word.at != 0).then_some(*word)
     }
@@ -145,8 +145,8 @@ mod tests {
             "stored after the release"
         );
         assert_eq!(words.known(u64::MAX), 0xfff);
-        assert_eq!(words.at(8), Some(stored(9, 7)));
-        assert_eq!(words.at(12), None);
+        assert_eq!(words.last_store(8), Some(stored(9, 7)));
+        assert_eq!(words.last_store(12), None);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use super::report::CacheCounters;
 use super::sanitizer::Subject;
 use crate::cpu::SiteId;
 
-/// Pages under DMA that the `random` policy keeps in mind.
-const HAUNTS: usize = 1024;
+/// Pages under DMA that the `random` policy remembers.
+const DMA_PAGES: usize = 1024;
 
 /// The cache's directory and its choices; the lines' states are with the lines.
 #[derive(Debug)]
@@ -20,8 +20,8 @@ pub(super) struct Cache {
     rng: Rng,
     counters: CacheCounters,
     /// Pages (by their first line) that DMA has touched last, for `random`: a ring.
-    haunts: Vec<u64>,
-    next_haunt: usize,
+    dma_pages: Vec<u64>,
+    next_dma_page: usize,
 }
 
 impl Cache {
@@ -31,8 +31,8 @@ impl Cache {
             directory: (policy == Policy::Zynqmp).then(Directory::new),
             rng: Rng::new(seed),
             counters: CacheCounters::default(),
-            haunts: Vec::new(),
-            next_haunt: 0,
+            dma_pages: Vec::new(),
+            next_dma_page: 0,
         }
     }
 
@@ -49,18 +49,18 @@ impl Cache {
     }
 
     /// Remembers the page of a line that DMA has touched.
-    fn haunt(&mut self, number: u64) {
+    fn remember_dma_page(&mut self, number: u64) {
         let page = number / PAGE_LINES as u64 * PAGE_LINES as u64;
-        let at = self.next_haunt;
-        let last = (at + HAUNTS - 1) % HAUNTS;
-        if self.haunts.get(last) == Some(&page) {
+        let at = self.next_dma_page;
+        let last = (at + DMA_PAGES - 1) % DMA_PAGES;
+        if self.dma_pages.get(last) == Some(&page) {
             return;
         }
-        match self.haunts.get_mut(at) {
+        match self.dma_pages.get_mut(at) {
             Some(oldest) => *oldest = page,
-            None => self.haunts.push(page),
+            None => self.dma_pages.push(page),
         }
-        self.next_haunt = (at + 1) % HAUNTS;
+        self.next_dma_page = (at + 1) % DMA_PAGES;
     }
 
     pub fn count_dma(&mut self, read: usize, written: usize) {
@@ -136,7 +136,7 @@ impl Domain {
     }
 
     fn write_back(&mut self, number: u64) {
-        if self.lines.line(number).flags & DMA != 0 {
+        if self.lines.line(number).flags & DMA != 0 && self.lines.has_cold(number) {
             let mut s = Subject::new(&mut self.lines, &self.images, number);
             self.sanitizer.before_write_back(&mut s);
         }
@@ -158,16 +158,17 @@ impl Domain {
         }
     }
 
-    /// Just before a master touches a line: what a malicious cache would do.
+    /// What the cache does of its own accord just before a master accesses a line, at the worst legal
+    /// moment for `eager`, at random for `random`.
     pub(super) fn before_dma(&mut self, number: u64, non_snooping_write: bool) {
         match self.cache.policy {
-            Policy::Eager if non_snooping_write => self.speculate(number),
-            Policy::Random => self.gamble(number),
+            Policy::Eager if non_snooping_write => self.speculative_fill(number),
+            Policy::Random => self.random_fill_or_evict(number),
             _ => {}
         }
     }
 
-    /// And just after.
+    /// The same just after.
     pub(super) fn after_dma(&mut self, number: u64, non_snooping_write: bool) {
         match self.cache.policy {
             Policy::Eager
@@ -176,44 +177,45 @@ impl Domain {
                 self.evict(number);
             }
             Policy::Random => {
-                self.cache.haunt(number);
-                self.gamble(number);
+                self.cache.remember_dma_page(number);
+                self.random_fill_or_evict(number);
             }
             _ => {}
         }
     }
 
     /// A speculative fill. The architecture allows one at any time.
-    pub(super) fn speculate(&mut self, number: u64) {
+    pub(super) fn speculative_fill(&mut self, number: u64) {
         if !self.lines.line(number).cached() {
             self.hash.add(Item::Fill, number);
             self.fill(number, SiteId(0));
         }
     }
 
-    fn gamble(&mut self, number: u64) {
+    /// One time in eight each: an eviction or a speculative fill.
+    fn random_fill_or_evict(&mut self, number: u64) {
         match self.cache.rng.below(8) {
             0 if self.lines.line(number).cached() => self.evict(number),
-            1 => self.speculate(number),
+            1 => self.speculative_fill(number),
             _ => {}
         }
     }
 
-    /// The `random` policy's chance to disturb some buffer, at each access of the CPU that misses:
-    /// either what the CPU is at work on, or any line of a page that was under DMA.
+    /// The `random` policy's chance to fill or evict a line of some buffer, at each access of the CPU
+    /// that takes the slow path: near what the CPU is at work on, or in any page that was under DMA.
     #[inline]
-    pub(super) fn disturb(&mut self, number: u64) {
-        if self.cache.policy != Policy::Random || self.cache.haunts.is_empty() {
+    pub(super) fn random_activity(&mut self, number: u64) {
+        if self.cache.policy != Policy::Random || self.cache.dma_pages.is_empty() {
             return;
         }
         let line = if self.cache.rng.below(2) == 0 {
             number.saturating_sub(self.cache.rng.below(8))
         } else {
-            let haunt = self.cache.rng.below(self.cache.haunts.len() as u64) as usize;
-            self.cache.haunts[haunt] + self.cache.rng.below(PAGE_LINES as u64)
+            let page = self.cache.rng.below(self.cache.dma_pages.len() as u64) as usize;
+            self.cache.dma_pages[page] + self.cache.rng.below(PAGE_LINES as u64)
         };
         if self.lines.line(line).flags & DMA != 0 {
-            self.gamble(line);
+            self.random_fill_or_evict(line);
         }
     }
 }

@@ -4,8 +4,9 @@
 use std::ops::Range;
 
 use super::MAX_TRANSFERS;
-use super::line::{Who, mask};
+use super::line::mask;
 use super::report::TransferRecord;
+use super::who::Who;
 use crate::dma::{Direction, Doorbell, MasterId, Transfer, TransferId};
 
 /// Transfers in flight at one time whose memory is watched for the `ownership` rule. Each access

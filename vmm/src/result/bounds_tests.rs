@@ -145,11 +145,20 @@ fn a_kind_that_comes_late_stays() {
     };
     // Counted over all, and shown is what is meant.
     assert_eq!((reads.findings, discarded.findings), (all - 1, 1));
+    // Every one found is either kept, and in a diagnostic, or told to be dropped.
+    let kept = reads.findings + discarded.findings;
+    assert_eq!(
+        (r.hazards_dropped, kept + r.hazards_dropped),
+        (5, r.hazards_total)
+    );
+    assert_eq!(Summary::of(r).hazards, r.hazards_total);
     let shown = |d: &super::Diagnostic| (r.hazards[d.shown].kind, r.hazards[d.shown].transfer);
     assert_eq!(shown(reads), (HazardKind::MissingInvalidate, 1));
     assert_eq!(shown(discarded), (HazardKind::DiscardedWrite, 2));
     let note = format!("lists {} of {} hazards", all - 8, all + 5);
     assert!(told.human.contains(&note), "{}", told.human);
+    let sum = format!(" {} hazards;", all + 5);
+    assert!(told.human.contains(&sum), "{}", told.human);
 }
 
 #[test]

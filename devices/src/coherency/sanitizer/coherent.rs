@@ -4,7 +4,9 @@
 use super::super::cleans::{Timing, timing};
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
-use super::super::line::{DMA, Line, MAYBE_DIRTY, Who};
+use super::super::line::{DMA, Line, MAYBE_DIRTY};
+use super::super::stores::Stored;
+use super::super::who::Who;
 use super::{ByMaster, Sanitizer, Subject, by_poc_writer};
 use crate::dma::{Content, Doorbell};
 
@@ -38,6 +40,14 @@ impl Sanitizer {
         self.check_invalidate(s, by);
         self.coherent_read(s, by.bytes, by.who);
         self.check_order(s, by, by.bytes);
+    }
+
+    /// Whether a CPU has stored some of what a master accesses through the cache without ordering that
+    /// before whatever told the master to go.
+    pub fn is_unordered(&self, number: u64, line: &Line, by: ByMaster) -> bool {
+        let unordered = |stored: Stored| stored.unordered(&by.release) & by.bytes != 0;
+        let mut before = self.overtaken.of(number, line).iter().copied();
+        unordered(last_stored(line)) || before.any(unordered)
     }
 
     /// A snooping master reads bytes that a CPU has invalidated for it: in time?
@@ -116,7 +126,9 @@ impl Sanitizer {
         s.cold.alias_fresh &= !bytes;
         fresh_write(s.line, bytes, writer, self.now, self.barriers.stores);
         if writer.device_master().is_some() {
-            s.line.fresh &= !bytes;
+            self.forget_stores(s, bytes);
+        } else if s.cold.stored_behind == 0 {
+            s.cold.stored_behind = self.now;
         }
         s.rewatch();
     }
@@ -127,16 +139,19 @@ impl Sanitizer {
         let (bytes, writer) = (by.bytes, by.who);
         self.check_order(s, by, bytes);
         // What is not ordered before may be stored after it, and is dirty then.
-        let unordered = s.line.written_at > by.release.ordered_at;
-        let later = unordered && s.line.written_at <= by.release.at;
-        let later = if later { s.line.fresh } else { 0 };
+        let (mut later, mut alias_later) = (0, 0);
+        for stored in self.stores(s) {
+            let bytes = stored.unordered(&by.release);
+            if stored.alias {
+                alias_later |= bytes;
+            } else {
+                later |= bytes;
+            }
+        }
         s.line.uncleaned &= later;
         s.line.firmware &= later;
-        let unordered = s.cold.alias_written_at > by.release.ordered_at;
-        let alias_later = unordered && s.cold.alias_written_at <= by.release.at;
-        let alias_later = if alias_later { s.cold.alias_fresh } else { 0 };
         s.line.unseen &= in_flight & !bytes | alias_later;
-        s.line.fresh &= !bytes;
+        self.forget_stores(s, bytes);
         s.line.flags |= DMA;
         if later == 0 {
             s.line.flags &= !MAYBE_DIRTY;
@@ -148,7 +163,6 @@ impl Sanitizer {
         s.cold.saved_invalidate = 0;
         s.cold.settling = 0;
         s.cold.cleans.clear();
-        s.cold.alias_fresh &= !bytes;
         self.overwritten(s, bytes);
     }
 
@@ -161,6 +175,24 @@ impl Sanitizer {
         s.rewatch();
     }
 
+    /// What is known of the stores to a line, the oldest first but for those of the two views.
+    fn stores(&self, s: &Subject<'_>) -> impl Iterator<Item = Stored> + use<'_> {
+        let last = last_stored(s.line);
+        let last_alias = Stored {
+            bytes: s.cold.alias_fresh,
+            at: s.cold.alias_written_at,
+            by: s.cold.poc_writer,
+            alias: true,
+        };
+        let both = if last.at < last_alias.at {
+            [last, last_alias]
+        } else {
+            [last_alias, last]
+        };
+        let before = self.overtaken.of(s.number, s.line).iter().copied();
+        before.chain(both)
+    }
+
     /// Ordinary stores to `bytes` that are not ordered before whatever told the master to go.
     pub(super) fn check_order(&mut self, s: &mut Subject<'_>, by: ByMaster, bytes: u64) {
         let release = &by.release;
@@ -171,25 +203,24 @@ impl Sanitizer {
         let words = s.cold.words.as_deref();
         let words = words.filter(|_| by.content == Content::Descriptor);
         let known = words.map_or(0, |w| w.known(bytes));
-        let in_words = words.map_or(0, |w| w.unordered(bytes, release));
-        // Stores after the release are no matter of order where only the last one is known.
-        let between = |at: u64| at > release.ordered_at && at <= release.at;
-        let mut loose = in_words;
+        let mut unordered = words.map_or(0, |w| w.unordered(bytes, release));
         let (mut writer, mut written_at) = (s.line.writer, s.line.written_at);
-        if between(s.line.written_at) {
-            loose |= s.line.fresh & bytes & !known;
-        }
-        if s.cold.alias_written_at > s.line.written_at {
+        if s.cold.alias_written_at > written_at {
             (writer, written_at) = (s.cold.poc_writer, s.cold.alias_written_at);
         }
-        if between(s.cold.alias_written_at) {
-            loose |= s.cold.alias_fresh & bytes & !known;
+        // Stores after the release are no matter of order where only the last one is known.
+        for stored in self.stores(s) {
+            let more = stored.unordered(release) & bytes & !known;
+            unordered |= more;
+            if more != 0 {
+                (writer, written_at) = (stored.by, stored.at);
+            }
         }
-        if loose == 0 {
+        if unordered == 0 {
             return;
         }
         let f = Finding {
-            bytes: loose,
+            bytes: unordered,
             writer,
             written_at,
             ..by.finding(HazardKind::MissingBarrier, Why::Unordered)
@@ -198,12 +229,21 @@ impl Sanitizer {
     }
 }
 
+/// What is known of the last stores to a line through the cache.
+fn last_stored(line: &Line) -> Stored {
+    Stored {
+        bytes: line.fresh,
+        at: line.written_at,
+        by: line.writer,
+        alias: false,
+    }
+}
+
 /// Whether a CPU's store to the line stands between its last invalidate and `release`, ordered
 /// before that: then the invalidate is done in the caches too.
 fn stored_between(s: &Subject<'_>, release: &Doorbell) -> bool {
-    let at = s.line.written_at;
-    let by_cpu = s.line.writer.device_master().is_none();
-    by_cpu && at > s.cold.invalidated_at && at <= release.ordered_at && at <= release.at
+    let at = s.cold.stored_behind;
+    at != 0 && at <= release.ordered_at && at <= release.at
 }
 
 /// The bookkeeping of a coherent write to a line without history: the hot path. `ordered_at` is

@@ -3,7 +3,8 @@
 
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
-use super::super::line::{MAYBE_DIRTY, Who};
+use super::super::line::MAYBE_DIRTY;
+use super::super::who::Who;
 use super::{Sanitizer, Subject};
 use crate::cpu::CacheOp;
 
@@ -26,17 +27,17 @@ impl Sanitizer {
         s.line.flags &= !MAYBE_DIRTY;
         if m.op == CacheOp::Invalidate {
             // Until it is complete, a dirty line may still be written back.
-            let completed = self.ops.completed();
-            s.cold.cleans.add(m.operation, 0, dirty, completed);
+            s.cold.cleans.add(m.operation, 0, dirty, &mut self.room);
         } else {
             let completed = self.ops.completed();
-            s.cold.cleans.again(m.operation);
+            s.cold.cleans.repeat(m.operation);
             if let Some(words) = s.cold.words.as_deref_mut() {
                 words.cleaned(s.line.uncleaned, m.operation, completed);
             }
+            let uncleaned = s.line.uncleaned;
             s.cold
                 .cleans
-                .add(m.operation, s.line.uncleaned, dirty, completed);
+                .add(m.operation, uncleaned, dirty, &mut self.room);
             s.line.uncleaned = 0;
             s.line.firmware = 0;
             s.cold.clean_op = m.operation;
@@ -60,12 +61,12 @@ impl Sanitizer {
         };
         // What a transfer that is not over has written, it may write again.
         let mut stays = s.line.unseen & m.in_flight;
-        let loose = s.cold.alias_loose & s.line.unseen & !stays;
+        let pending = s.cold.alias_pending & s.line.unseen & !stays;
         if stays != 0 {
             s.cold.spoiled = Some(Why::Early);
-        } else if loose != 0 && s.cold.alias_written_at > self.barriers.stores_before_all {
+        } else if pending != 0 && s.cold.alias_written_at > self.barriers.stores_before_all {
             // The invalidate may be done before the non-cacheable store is.
-            stays = loose;
+            stays = pending;
             s.cold.spoiled = Some(Why::Incomplete);
         }
         if m.op == CacheOp::Invalidate {
@@ -79,7 +80,7 @@ impl Sanitizer {
             s.cold.settling = before | s.line.unseen & !stays;
             s.cold.settling_op = m.operation;
         }
-        s.cold.invalidated_at = self.now;
+        s.cold.stored_behind = 0;
         s.line.unseen = stays;
         // What firmware left is nobody's data.
         let discarded = s.line.uncleaned & !s.line.firmware;

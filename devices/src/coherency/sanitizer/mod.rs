@@ -17,13 +17,16 @@ mod poc;
 pub(super) use coherent::fresh_write;
 pub(super) use maintain::Maintenance;
 
-use super::cleans::Clean;
+use super::cleans::{Clean, Room};
+use super::cold::Cold;
 use super::findings::{Finding, Findings};
 use super::hazard::{HazardKind, Why};
 use super::images::Images;
-use super::line::{Cold, Line, Lines, Who};
+use super::line::{Line, Lines};
 use super::maintenance::Operations;
 use super::order::Barriers;
+use super::stores::Overtaken;
+use super::who::Who;
 use crate::dma::{Content, Doorbell, ToldBy};
 
 /// The sanitizer's memory beside the lines themselves.
@@ -32,8 +35,13 @@ pub(super) struct Sanitizer {
     pub findings: Findings,
     pub ops: Operations,
     pub barriers: Barriers,
+    pub overtaken: Overtaken,
+    /// For the cleans of lines.
+    pub room: Room,
     /// Accesses of the CPU since power-on.
     pub now: u64,
+    /// When the last one outside RAM was: of a register, say.
+    pub outside_at: u64,
 }
 
 /// A master's access to one line.
@@ -94,7 +102,7 @@ impl<'a> Subject<'a> {
 
 impl Sanitizer {
     /// The state of things now, as a device that is told to go now finds it.
-    pub fn state(&self) -> Doorbell {
+    fn state(&self) -> Doorbell {
         Doorbell {
             at: self.now,
             ordered_at: self.barriers.stores,
@@ -104,7 +112,22 @@ impl Sanitizer {
         }
     }
 
-    /// The same for a device that goes by itself: it may come at any time, so only what is not
+    /// The same, for a device that a register write tells now.
+    pub fn doorbell(&mut self) -> Doorbell {
+        let release = self.state();
+        let by_last = self.outside_at == self.now;
+        self.overtaken.release(&release, by_last);
+        release
+    }
+
+    /// The same, for a device that may be told by the word that was just stored.
+    pub fn word_stored(&mut self) -> Doorbell {
+        let release = self.state();
+        self.overtaken.release(&release, true);
+        release
+    }
+
+    /// What it is for a device that goes by itself: it may come at any time, so only what is not
     /// complete now is judged.
     pub fn unprompted(&self) -> Doorbell {
         Doorbell {
@@ -113,6 +136,13 @@ impl Sanitizer {
             by: ToldBy::Itself,
             ..self.state()
         }
+    }
+
+    /// Somebody else has written `bytes`: who stored them before, and in which order, is no matter.
+    fn forget_stores(&mut self, s: &mut Subject<'_>, bytes: u64) {
+        s.line.fresh &= !bytes;
+        s.cold.alias_fresh &= !bytes;
+        self.overtaken.forget(s.number, s.line, bytes);
     }
 
     pub fn record(&mut self, s: &mut Subject<'_>, f: Finding) -> u32 {
@@ -153,7 +183,7 @@ impl Sanitizer {
 
     fn needed_of(&mut self, cold: &mut Cold, completed: u32, which: impl Fn(&Clean) -> bool) {
         for clean in cold.cleans.iter_mut() {
-            let alone = clean.again == 0 || clean.again > completed;
+            let alone = clean.repeated_by == 0 || clean.repeated_by > completed;
             if which(clean) && clean.op <= completed && alone && !clean.counted {
                 clean.counted = true;
                 self.ops.needed(clean.op);

@@ -5,7 +5,9 @@
 use super::super::cleans::{Clean, Timing, timing};
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
-use super::super::line::{DMA, MAYBE_DIRTY, Who};
+use super::super::line::{DMA, MAYBE_DIRTY};
+use super::super::stores::Stored;
+use super::super::who::Who;
 use super::{ByMaster, Sanitizer, Subject, by_poc_writer};
 
 impl Sanitizer {
@@ -73,8 +75,9 @@ impl Sanitizer {
     fn untimely(s: &Subject<'_>, by: ByMaster, wanted: impl Fn(&Clean) -> u64) -> (u64, u64) {
         let mut found = (0, 0);
         for clean in s.cold.cleans.iter() {
-            // The clean that brought the word to the PoC brought its line with it.
-            if by.handover != 0 && clean.op == by.release.issued {
+            // The clean that brought the word to the PoC brought its line with it, and came after
+            // earlier ones of that line.
+            if by.handover != 0 && clean.op <= by.release.issued {
                 continue;
             }
             match timing(clean.op, &by.release) {
@@ -126,11 +129,10 @@ impl Sanitizer {
 
     fn written_at_poc(&mut self, s: &mut Subject<'_>, bytes: u64, writer: Who) {
         s.line.unseen |= bytes;
-        s.line.fresh &= !bytes;
+        self.forget_stores(s, bytes);
         s.cold.saved_invalidate &= !bytes;
         s.cold.settling &= !bytes;
         s.cold.spoiled = None;
-        s.cold.alias_fresh &= !bytes;
         s.cold.poc_writer = writer;
         s.cold.poc_written_at = self.now;
         self.overwritten(s, bytes);
@@ -144,10 +146,10 @@ impl Sanitizer {
         }
         // On one CPU a clean and a non-cacheable access are not ordered by their line alone.
         let ordered = self.ops.ordered();
-        let loose = s.cold.cleans.iter().filter(|clean| clean.op > ordered);
-        let loose = loose.fold(0, |all, clean| all | clean.bytes) & bytes & !dirty;
-        if loose != 0 {
-            self.disagree(s, HazardKind::MissingBarrier, loose, site);
+        let unordered = s.cold.cleans.iter().filter(|clean| clean.op > ordered);
+        let unordered = unordered.fold(0, |all, clean| all | clean.bytes) & bytes & !dirty;
+        if unordered != 0 {
+            self.disagree(s, HazardKind::MissingBarrier, unordered, site);
         }
         self.lost_to_poc(s, bytes, site);
         self.cleans_were_needed(s.cold, bytes, ordered);
@@ -174,11 +176,20 @@ impl Sanitizer {
                 0
             }
         };
-        let fresh = since(self.barriers.stores, s.cold.alias_fresh);
-        let loose = since(self.barriers.stores_before_all, s.cold.alias_loose);
+        let mut fresh = since(self.barriers.stores, s.cold.alias_fresh);
+        let pending = since(self.barriers.stores_before_all, s.cold.alias_pending);
+        let before = Stored {
+            bytes: s.cold.alias_fresh,
+            at: s.cold.alias_written_at,
+            by: s.cold.poc_writer,
+            alias: true,
+        };
+        if self.overtaken.overtake_alias(s.number, s.line, before) {
+            fresh = 0;
+        }
         self.written_at_poc(s, bytes, site);
         s.cold.alias_fresh = fresh | bytes;
-        s.cold.alias_loose = loose | bytes;
+        s.cold.alias_pending = pending | bytes;
         s.cold.alias_written_at = self.now;
     }
 

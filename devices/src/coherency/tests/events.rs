@@ -211,7 +211,7 @@ impl Pair {
                 }
             }
             Event::Fill(line) => {
-                self.domain.speculate(line as u64);
+                self.domain.speculative_fill(line as u64);
                 self.oracle.fill(line);
             }
         }

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Stores that a later store to the same line would hide from whoever was told to go in between.
+//!
+//! A line knows when it was last stored to, and which of its bytes were since the barrier before
+//! ([`Line::fresh`]). That is all that a master can be judged by that is told to go now. One that was
+//! told between two stores, with no barrier between the first and its release, must be judged by the
+//! first when it reads after the second. So at the second, the first is set aside here, with the bytes
+//! that it left. That is exact for every byte's last store, however late the master comes.
+//!
+//! Where the line is drawn: a byte that was stored both before and after a release may be judged by
+//! the later store alone (software that changes what it has handed over). And only the last
+//! [`SPANS`] times between barriers in which a master was told are remembered: a store that is
+//! overtaken when there were as many more since is missed. Neither makes a false alarm. When there is
+//! no room for a store, it is missed too, and the run says so.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::line::{Line, OVERTAKEN};
+use super::who::Who;
+use crate::dma::Doorbell;
+
+/// Times between barriers that are remembered.
+const SPANS: usize = 64;
+
+/// Accesses between a barrier and the last release before the next: stores among them are not
+/// ordered before that release.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    /// When the barrier was, in accesses since power-on.
+    after: u64,
+    /// When the last release was, likewise.
+    until: u64,
+}
+
+/// What was stored into a line at some time, as far as it was not set aside before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stored {
+    pub bytes: u64,
+    /// When the last of these stores was, in accesses since power-on.
+    pub at: u64,
+    pub by: Who,
+    /// Through a non-cacheable alias.
+    pub alias: bool,
+}
+
+impl Stored {
+    /// Its bytes, if it came before `release` and no barrier that orders it did.
+    pub fn unordered(&self, release: &Doorbell) -> u64 {
+        if self.at > release.ordered_at && self.at <= release.at {
+            self.bytes
+        } else {
+            0
+        }
+    }
+}
+
+/// Stores that were overtaken by others to their line.
+#[derive(Debug)]
+pub(super) struct Overtaken {
+    /// The last [`SPANS`] in order; one ends before the next begins.
+    spans: VecDeque<Span>,
+    /// Spans forgotten since `by_line` was last cleared of the stores in them.
+    forgotten: usize,
+    /// The time after the last release; 0: there was none.
+    released: u64,
+    /// By line number. Of a byte, there is one store at most.
+    by_line: HashMap<u64, Vec<Stored>>,
+    count: usize,
+    limit: usize,
+    /// There was no room for some.
+    pub full: bool,
+}
+
+impl Overtaken {
+    /// With room for so many.
+    pub fn new(limit: usize) -> Self {
+        Overtaken {
+            spans: VecDeque::with_capacity(SPANS),
+            forgotten: 0,
+            released: 0,
+            by_line: HashMap::new(),
+            count: 0,
+            limit,
+            full: false,
+        }
+    }
+
+    /// A master is told to go, or may be by the word that was just stored. `by_last`: the CPU's last
+    /// access is what tells it, and not among those that have to be ordered before.
+    pub fn release(&mut self, release: &Doorbell, by_last: bool) {
+        if release.at.saturating_sub(u64::from(by_last)) <= release.ordered_at {
+            return;
+        }
+        self.released = release.at + 1;
+        match self.spans.back_mut() {
+            Some(last) if last.after == release.ordered_at => last.until = release.at,
+            _ => {
+                if self.spans.len() >= SPANS {
+                    self.spans.pop_front();
+                    self.forgotten += 1;
+                }
+                self.spans.push_back(Span {
+                    after: release.ordered_at,
+                    until: release.at,
+                });
+            }
+        }
+    }
+
+    /// Whether a line that was last stored to at `at` may be stored to without more ado.
+    #[inline]
+    pub fn passes(&self, at: u64) -> bool {
+        at >= self.released
+    }
+
+    /// Whether some release came after a store at `at`, with no barrier in between.
+    fn matters(&self, at: u64) -> bool {
+        let first = self.spans.partition_point(|span| span.until < at);
+        self.spans.get(first).is_some_and(|span| span.after < at)
+    }
+
+    /// A line is about to be stored to through the cache. What was stored to it before is set aside,
+    /// if that matters to somebody.
+    pub fn overtake(&mut self, number: u64, line: &mut Line) {
+        if line.fresh == 0 || !self.matters(line.written_at) {
+            return;
+        }
+        let before = Stored {
+            bytes: line.fresh,
+            at: line.written_at,
+            by: line.writer,
+            alias: false,
+        };
+        line.fresh = 0;
+        self.set_aside(number, line, before);
+    }
+
+    /// The same through a non-cacheable alias. Returns whether `before` was set aside.
+    pub fn overtake_alias(&mut self, number: u64, line: &mut Line, before: Stored) -> bool {
+        let matters = before.bytes != 0 && self.matters(before.at);
+        if matters {
+            self.set_aside(number, line, before);
+        }
+        matters
+    }
+
+    fn set_aside(&mut self, number: u64, line: &mut Line, stored: Stored) {
+        if line.flags & OVERTAKEN != 0 {
+            self.forget(number, line, stored.bytes);
+        }
+        if self.count >= self.limit && self.forgotten >= SPANS / 2 {
+            self.clear_forgotten();
+        }
+        if self.count >= self.limit {
+            self.full = true;
+            return;
+        }
+        line.flags |= OVERTAKEN;
+        self.by_line.entry(number).or_default().push(stored);
+        self.count += 1;
+    }
+
+    /// What belongs to spans that are forgotten. Each call goes through all, so callers see to it
+    /// that there is much to gain.
+    fn clear_forgotten(&mut self) {
+        let oldest = self.spans.front().map_or(0, |span| span.after);
+        let mut left = 0;
+        self.by_line.retain(|_, stores| {
+            stores.retain(|s| s.at > oldest);
+            left += stores.len();
+            !stores.is_empty()
+        });
+        self.count = left;
+        self.forgotten = 0;
+    }
+
+    /// Stores to a line that others have overtaken.
+    pub fn of(&self, number: u64, line: &Line) -> &[Stored] {
+        if line.flags & OVERTAKEN == 0 {
+            return &[];
+        }
+        self.by_line.get(&number).map_or(&[], Vec::as_slice)
+    }
+
+    /// Who stored `bytes` of a line is no longer of interest.
+    pub fn forget(&mut self, number: u64, line: &mut Line, bytes: u64) {
+        if line.flags & OVERTAKEN == 0 {
+            return;
+        }
+        let Some(stores) = self.by_line.get_mut(&number) else {
+            line.flags &= !OVERTAKEN;
+            return;
+        };
+        let before = stores.len();
+        stores.retain_mut(|s| {
+            s.bytes &= !bytes;
+            s.bytes != 0
+        });
+        self.count -= before - stores.len();
+        if stores.is_empty() {
+            self.by_line.remove(&number);
+            line.flags &= !OVERTAKEN;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(ordered_at: u64, at: u64) -> Doorbell {
+        Doorbell {
+            at,
+            ordered_at,
+            ..Doorbell::default()
+        }
+    }
+
+    fn stored(bytes: u64, at: u64) -> Line {
+        Line {
+            fresh: bytes,
+            written_at: at,
+            ..Line::default()
+        }
+    }
+
+    #[test]
+    fn a_store_matters_to_releases_that_no_barrier_orders_it_before() {
+        let mut o = Overtaken::new(8);
+        assert!(o.passes(0), "nobody was told yet");
+        o.release(&release(10, 11), true);
+        assert!(
+            o.passes(0),
+            "nothing but what told it came after the barrier"
+        );
+        o.release(&release(10, 20), false);
+        o.release(&release(10, 30), false);
+        o.release(&release(40, 50), false);
+        let told: Vec<u64> = (0..60).filter(|at| o.matters(*at)).collect();
+        let expected: Vec<u64> = (11..=30).chain(41..=50).collect();
+        assert_eq!(told, expected);
+        assert!(!o.passes(50) && o.passes(51));
+    }
+
+    #[test]
+    fn bytes_are_set_aside_once_and_forgotten() {
+        let mut o = Overtaken::new(8);
+        o.release(&release(0, 10), false);
+        o.release(&release(20, 30), false);
+        let mut line = stored(0xff, 5);
+        o.overtake(7, &mut line);
+        assert_eq!((line.fresh, o.count), (0, 1));
+        (line.fresh, line.written_at) = (0x0f, 25);
+        o.overtake(7, &mut line);
+        let of: Vec<_> = o.of(7, &line).iter().map(|s| (s.bytes, s.at)).collect();
+        assert_eq!(of, [(0xf0, 5), (0x0f, 25)]);
+        let unordered = |o: &Overtaken, line: &Line, release| {
+            let all = o.of(7, line).iter();
+            all.fold(0, |all, s| all | s.unordered(&release))
+        };
+        assert_eq!(unordered(&o, &line, release(0, 10)), 0xf0);
+        assert_eq!(unordered(&o, &line, release(0, 4)), 0);
+        assert_eq!(unordered(&o, &line, release(5, 40)), 0x0f);
+        o.forget(7, &mut line, 0x3f);
+        assert_eq!(unordered(&o, &line, release(0, 40)), 0xc0);
+        o.forget(7, &mut line, 0xff);
+        assert_eq!(
+            (line.flags & OVERTAKEN, o.count, o.by_line.len()),
+            (0, 0, 0)
+        );
+    }
+
+    #[test]
+    fn what_is_too_old_makes_room_and_what_does_not_fit_is_told() {
+        let mut o = Overtaken::new(4);
+        let mut at = 0;
+        let mut one = |o: &mut Overtaken, number| {
+            o.release(&release(at, at + 10), false);
+            let mut line = stored(1, at + 5);
+            o.overtake(number, &mut line);
+            at += 10;
+            line
+        };
+        let first = one(&mut o, 0);
+        for number in 1..4 {
+            one(&mut o, number);
+        }
+        assert!(!o.full);
+        one(&mut o, 4);
+        assert!(o.full);
+        o.full = false;
+        for _ in 0..2 * SPANS {
+            o.release(&release(at, at + 10), false);
+            at += 10;
+        }
+        let mut line = stored(1, at - 5);
+        o.overtake(5, &mut line);
+        assert!(!o.full);
+        assert_eq!((o.of(0, &first).len(), o.of(5, &line).len()), (0, 1));
+    }
+}
