@@ -152,6 +152,9 @@ pub(super) struct Cold {
     pub merged_by: Who,
     /// When it did, in accesses since power-on.
     pub merged_at: u64,
+    /// Who had written those bytes at the PoC, and when.
+    pub lost_writer: Who,
+    pub lost_written_at: u64,
     /// Bytes that would be in `lost`, had one operation not been done.
     pub saved_lost: SavedLost,
     /// Bytes written at the PoC that a write-back has overwritten there with other bytes.
@@ -248,8 +251,8 @@ impl SavedLost {
     }
 }
 
-/// An [`Actor`] in four bytes: 0 unknown; bit 31 clear: a place in guest code; set: a device,
-/// with its master in bits 24 to 30 and its transfer in bits 0 to 23.
+/// An [`Actor`] in four bytes: 0 unknown; bit 31 clear: a place in guest code; set: a device, with
+/// its master in bits 25 to 30, whether it snooped in bit 24, and its transfer in bits 0 to 23.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Who(u32);
 
@@ -258,8 +261,10 @@ impl Who {
         Who(site.0 & 0x7fff_ffff)
     }
 
-    pub fn device(master: MasterId, transfer: TransferId) -> Self {
-        Who(1 << 31 | u32::from(master.0 & 0x7f) << 24 | transfer.0 & 0x00ff_ffff)
+    /// A master, of which there are at most 64, in an access that snooped or did not.
+    pub fn device(master: MasterId, transfer: TransferId, snoops: bool) -> Self {
+        let master = u32::from(master.0 & 0x3f) << 25 | u32::from(snoops) << 24;
+        Who(1 << 31 | master | transfer.0 & 0x00ff_ffff)
     }
 
     /// The packed form, as a key.
@@ -285,8 +290,9 @@ impl Who {
             0 => Actor::Unknown,
             w if w >> 31 == 0 => Actor::Cpu { site: SiteId(w) },
             w => Actor::Device {
-                master: MasterId((w >> 24 & 0x7f) as u8),
+                master: MasterId((w >> 25 & 0x3f) as u8),
                 transfer: TransferId(w & 0x00ff_ffff),
+                snoops: w >> 24 & 1 != 0,
             },
         }
     }
@@ -463,14 +469,15 @@ mod tests {
 
     #[test]
     fn actors_survive_packing() {
-        let device = Actor::Device {
-            master: MasterId(3),
-            transfer: TransferId(0xfffff),
-        };
-        assert_eq!(
-            Who::device(MasterId(3), TransferId(0xfffff)).actor(),
-            device
-        );
+        for snoops in [false, true] {
+            let (master, transfer) = (MasterId(63), TransferId(0x00ff_ffff));
+            let device = Actor::Device {
+                master,
+                transfer,
+                snoops,
+            };
+            assert_eq!(Who::device(master, transfer, snoops).actor(), device);
+        }
         assert_eq!(
             Who::cpu(SiteId(17)).actor(),
             Actor::Cpu { site: SiteId(17) }

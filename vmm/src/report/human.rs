@@ -186,7 +186,7 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     for (what, listed, total) in [
         ("hazards", r.hazards_listed, r.hazards_total),
         (
-            "maintenance operations",
+            "maintenance operations on DMA memory",
             m.operations_listed,
             m.operations_total,
         ),
@@ -212,8 +212,8 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     };
     let _ = writeln!(
         text,
-        "{style}{}{style:#} {}: {} of {} bytes checked{again}, {} corrupt; {}; maintenance on {} \
-         operations: {} lines needed, {} redundant, {} never transferred; \
+        "{style}{}{style:#} {}: {} of {} bytes checked{again}, {} corrupt; {}; maintenance: {} \
+         on DMA memory and {} elsewhere, {} lines needed, {} redundant, {} never transferred; \
          cache {}, seed {}, run {}, {}{again_for_chains}",
         r.verdict.name(),
         r.scenario,
@@ -221,7 +221,8 @@ fn finish(r: &RunResult, layout: Layout) -> String {
         r.data.planned,
         r.data.corrupt_bytes,
         count(r.hazards_total, "hazard"),
-        m.operations_total + m.elsewhere_total,
+        count(m.operations_total, "operation"),
+        m.elsewhere_total,
         m.needed,
         m.redundant,
         m.untouched,

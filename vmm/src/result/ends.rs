@@ -102,7 +102,7 @@ pub fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&Soc
             streams.iter().find(|s| s.name == name).map(|s| s.bytes)
         }),
         bytes: required.map(End::covered).min().unwrap_or(0),
-        corrupt_bytes: ends.iter().map(|e| e.corrupt).sum(),
+        corrupt_bytes: ends.iter().map(|e| e.corrupt).max().unwrap_or(0),
         first_corrupt: ends.iter().find_map(|e| e.first_corrupt),
         ends,
     }

@@ -98,6 +98,7 @@ pub fn stale_read(id: u32, manifested: bool) -> Hazard {
         writer: Actor::Device {
             master: MasterId(0),
             transfer: TransferId(id),
+            snoops: false,
         },
         reader: Actor::Cpu { site: SiteId(4) },
         transfer: TransferId(id),
@@ -126,6 +127,7 @@ pub fn stale_read(id: u32, manifested: bool) -> Hazard {
         line_bytes: u64::MAX,
         line_uncleaned: 0,
         readers: vec![SiteId(4)],
+        written_past: false,
         written_at: 1000 * u64::from(id),
         at: 1000 * u64::from(id) + 700,
     }

@@ -25,6 +25,10 @@ pub fn missing(kind: HazardKind, why: Why, by_device: bool) -> &'static str {
         (HazardKind::MissingInvalidate, Why::Early) => {
             "invalidate (dc ivac/civac) after the transfer was over: it came while it was in flight"
         }
+        (_, Why::StaleStore) if !by_device => {
+            "invalidate (dc ivac/civac) between the write past the cache and the store into these \
+             lines"
+        }
         (_, Why::StaleStore) => {
             "invalidate (dc ivac/civac) between the transfer and the store into these lines"
         }
@@ -97,10 +101,7 @@ pub fn help(f: &Facts) -> &'static str {
             "map the buffer, or sync it for the device, after the last write and before the \
              transfer; that includes the zeroing of fresh pages"
         }
-        HazardKind::DiscardedWrite => {
-            "a buffer shares lines with other data, or is synced in the wrong direction: align \
-             it to 64 bytes, or clean before invalidating"
-        }
+        HazardKind::DiscardedWrite => "clean the lines before they are invalidated",
         HazardKind::MissingBarrier => {
             "end the maintenance with a DSB; the DMB in writel() does not wait for it"
         }
