@@ -8,4 +8,5 @@ mod events;
 mod hostile;
 mod in_flight;
 mod mutation;
+mod named;
 mod rig;

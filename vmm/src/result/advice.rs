@@ -41,7 +41,7 @@ pub fn of(facts: &Facts) -> Advice {
     }
     Advice {
         row: "kind",
-        help: texts::help(facts).into(),
+        help: texts::help(facts),
         notes: Vec::new(),
         missing: None,
     }

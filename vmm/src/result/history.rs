@@ -202,7 +202,10 @@ pub(super) fn of(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Step> {
     let cached = (h.cached_by, h.cached_at);
     let by_finding = matches!(shape.found.1, Actor::Cpu { site } if cached == (site, h.at));
     let by_merge = matches!(h.merged_by, Actor::Cpu { site } if cached == (site, h.merged_at));
-    if h.cached_by != SiteId(0) && told_place != Some(cached) && !by_finding && !by_merge {
+    // Where stores are not ordered, what is in the cache does not matter.
+    let no_matter = h.why == Why::Unordered;
+    let known = told_place == Some(cached) || by_finding || by_merge || no_matter;
+    if h.cached_by != SiteId(0) && !known {
         let who = Actor::Cpu { site: h.cached_by };
         add(
             h.cached_at,

@@ -134,14 +134,18 @@ fn sync_incomplete(f: &Facts) -> Decision {
         );
     }
     let s = f.syncs.iter().find(wrong)?;
-    let (did, needed) = match s.op {
-        CacheOp::Clean => ("cleaned", "invalidated"),
-        _ => ("invalidated", "cleaned"),
+    let by_user = s.phase == Phase::Ioctl;
+    let (did, needed, direction) = match (s.op, by_user) {
+        (CacheOp::Clean, true) => ("cleaned", "invalidated", "SYNC_READ"),
+        (CacheOp::Clean, false) => ("cleaned", "invalidated", "DMA_FROM_DEVICE"),
+        (_, true) => ("invalidated", "cleaned", "SYNC_WRITE"),
+        (_, false) => ("invalidated", "cleaned", "DMA_TO_DEVICE"),
     };
     says(
         format!(
-            "call it with the direction that is true (DMA_FROM_DEVICE or SYNC_READ for data that a \
-             device wrote); if it was, {exporter}'s {} is incomplete",
+            "call it with a direction that includes {direction}; if it had that, {exporter}'s {} \
+             is incomplete: the buffer has to be {needed} there for each device that it is mapped \
+             for",
             hook(s.phase)
         ),
         [format!(

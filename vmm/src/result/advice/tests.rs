@@ -433,10 +433,13 @@ fn the_barrier_that_would_not_do_is_named() {
         }),
         ..unclean()
     };
-    let said = ["dsb ishst came after", "does not order cache maintenance"];
+    let said = [
+        "was dsb ishst, which is",
+        "does not order cache maintenance",
+    ];
     let weak = with(BarrierAccess::Store, BarrierScope::Inner);
     assert_eq!(row(&weak, &said), "incomplete");
-    let said = ["dsb ish came after", "does not reach devices"];
+    let said = ["was dsb ish, which does", "does not reach devices"];
     let near = with(BarrierAccess::Full, BarrierScope::Inner);
     assert_eq!(row(&near, &said), "incomplete");
     let none = Facts {
