@@ -194,6 +194,24 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_that_is_wrong_at_both_ends_counts_once() {
+        let plan = Scenario::load("usb-loopback").unwrap().plan();
+        let t = plan.transfer.unwrap();
+        let mut reports: Vec<Report> = (0..6).map(|n| data(n, t.bytes_of_frame(n))).collect();
+        if let Report::Data { corrupt, .. } = &mut reports[0] {
+            *corrupt = 8;
+        }
+        let mut soc = fake::soc_report();
+        soc.extra.insert(
+            "usb-host".into(),
+            serde_json::json!({"checked": t.total_bytes(), "corrupt": 11, "first_corrupt": 0}),
+        );
+        let data = collect(Some(&t), &reports, Some(&soc));
+        assert_eq!((data.bytes, data.corrupt_bytes), (t.total_bytes(), 11));
+        assert_eq!(data.corrupt_ends().count(), 2);
+    }
+
+    #[test]
     fn a_missing_end_has_checked_nothing() {
         let plan = Scenario::load("iio-to-usb").unwrap().plan();
         let data = collect(plan.transfer.as_ref(), &[], Some(&fake::soc_report()));

@@ -239,7 +239,8 @@ impl Backend for FakeBackend {
             &map,
             "ffff800080010000 T clear_page\nffff800080011000 T dcache_inval_poc\n\
              ffff800080012000 t system_heap_dma_buf_begin_cpu_access\n\
-             ffff800080013000 T copy_page\nffff800080014000 t dma_buf_ioctl\n",
+             ffff800080013000 T copy_page\nffff800080014000 t dma_buf_ioctl\n\
+             ffff800080015000 T dma_direct_sync_sg_for_cpu\n",
         )
         .unwrap();
         Ok(Artifacts {

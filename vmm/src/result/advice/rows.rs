@@ -203,10 +203,11 @@ fn sync_without_effect(f: &Facts) -> Decision {
             "{exporter}'s begin_cpu_access and end_cpu_access have to sync the buffer for each \
              device that it is mapped for: {master} is one, and they left it out"
         ),
-        [format!(
+        [
             "user space issues DMA_BUF_IOCTL_SYNC around its part of each frame; between the write \
              and the access, none of these calls has maintained the line"
-        )],
+                .to_owned(),
+        ],
     )
 }
 
