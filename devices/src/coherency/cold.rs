@@ -28,6 +28,9 @@ pub(super) struct Cold {
     pub merged_by: Who,
     /// When it did, in accesses since power-on.
     pub merged_at: u64,
+    /// Who had written those bytes at the PoC, and when.
+    pub lost_writer: Who,
+    pub lost_written_at: u64,
     /// Bytes that would be in `lost`, had one operation not been done.
     pub saved_lost: SavedLost,
     /// Bytes written at the PoC that a write-back has overwritten there with other bytes.
