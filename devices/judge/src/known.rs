@@ -1,110 +1,435 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! Where sanitizer and explorer are known to differ, and why.
+//! Where sanitizer and explorer differ, and why: the whole list.
+//!
+//! Each class is a rule over the mechanism, which says for which bytes of a program a difference is
+//! of that class. A difference that no class covers to its last byte is a mistake of one of the two.
+
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
 
 use staleline_devices::coherency::Policy;
 use staleline_devices::coherency::hazard::{HazardKind, Why};
-use staleline_litmus::bounds::{Bounds, Difference};
-use staleline_litmus::explore::explore;
-use staleline_litmus::order::Parts;
-use staleline_litmus::program::{Event, Granules, Op, Program, View};
+use staleline_litmus::explore::{Answer, MAX_STATES, explore, explore_in};
+use staleline_litmus::order::{More, Parts};
+use staleline_litmus::program::{Event, Granules, Observer, Op, Program, View};
+use staleline_litmus::races::Races;
+use staleline_litmus::symptom::Symptom;
 
-use crate::agree::bytes;
 use crate::domain::{Error, Found, findings};
+use crate::variants;
 
-const LOAD_SIDE: &str = "maintenance or a store that depends on a load by control is ordered behind \
-                         it in practice, which events do not express and Linux rests on";
-const OTHER_ORDER: &str = "observers race, and the sanitizer judges the order in which they acted: in \
-                           another order of the same events it finds it";
-const IN_FLIGHT: &str = "the explorer's simplification: a store behind a clean of its line finds the \
-                         clean done for everybody, while what it cleaned may still be on its way to \
-                         memory when only the store is ordered before what follows";
+/// A class of differences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// The sanitizer finds nothing where only order between observers is missing.
+    Race,
+    /// The sanitizer finds it in another order of the events.
+    OtherOrder,
+    /// The sanitizer finds nothing where two attributes of one CPU are not ordered.
+    Attributes,
+    /// The sanitizer takes what hangs on a load to come after it.
+    Dependency,
+    /// The sanitizer finds nothing where nobody reads what is lost.
+    Unread,
+    /// The sanitizer finds what nobody can miss.
+    Overwritten,
+    /// The sanitizer finds an access to memory in flight that no value shows.
+    Touched,
+    /// The sanitizer finds that two writes are not ordered, which no value shows.
+    LastWrite,
+    /// The sanitizer finds what comes after a poll that may never end.
+    BehindStuck,
+    /// The sanitizer finds an alias that is not there.
+    NoCacheableView,
+    /// The explorer takes a clean to be done that may not be.
+    CleanInFlight,
+    /// The sanitizer names what helps only if the master stops in between.
+    NoPlace,
+    /// The sanitizer names one of several operations that are missing together.
+    Several,
+    /// Both find it, and another operation is missing in this order than in all.
+    Operation,
+}
 
-/// Cases of the corpus that differ, upwards, and the reason.
-pub const CORPUS: &[(&str, &str)] = &[
-    ("polled-flag-dma-rmb-then-invalidate", LOAD_SIDE),
-    ("recycled-descriptor-no-barrier-behind-the-load", LOAD_SIDE),
-    (
-        "recycled-descriptor-store-barrier-behind-the-load",
-        LOAD_SIDE,
-    ),
-];
+impl Class {
+    /// All of them.
+    pub const ALL: [Class; 14] = [
+        Class::Race,
+        Class::OtherOrder,
+        Class::Attributes,
+        Class::Dependency,
+        Class::Unread,
+        Class::Overwritten,
+        Class::Touched,
+        Class::LastWrite,
+        Class::BehindStuck,
+        Class::NoCacheableView,
+        Class::CleanInFlight,
+        Class::NoPlace,
+        Class::Several,
+        Class::Operation,
+    ];
 
-/// The known reason for a difference, if there is one.
-///
-/// # Errors
-/// [`Error`] if the domain cannot judge another order of the program.
-pub fn class(
-    program: &Program,
+    /// The reason.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Class::Race => {
+                "nothing but a wait, a doorbell or a fence would order these observers, caches or \
+                 not; the sanitizer judges the order in which they acted"
+            }
+            Class::OtherOrder => {
+                "observers race; the sanitizer judges the order in which they acted, and finds it \
+                 in another order of the same events"
+            }
+            Class::Attributes => {
+                "one CPU accesses the same line with two attributes and no barrier between, which \
+                 the sanitizer, other than maintenance, takes in program order"
+            }
+            Class::Dependency => {
+                "a store or maintenance that hangs on a load comes after it, which events do not \
+                 express and Linux rests on; the sanitizer takes all of them to hang on it"
+            }
+            Class::Unread => {
+                "a write may be lost at the end, and nobody reads it; the sanitizer tells when \
+                 somebody does"
+            }
+            Class::Overwritten => {
+                "a write may be lost that somebody overwrites before it can be read; the sanitizer \
+                 cannot know that when it is lost"
+            }
+            Class::Touched => {
+                "memory of a transfer in flight is accessed, and no value shows it; the sanitizer \
+                 tells of the access"
+            }
+            Class::LastWrite => {
+                "a store and a master's write of the same bytes are not ordered, and nobody reads \
+                 which one was last; the sanitizer tells of it at the write"
+            }
+            Class::BehindStuck => {
+                "a poll may never end; the sanitizer also judges what comes behind it"
+            }
+            Class::NoCacheableView => {
+                "memory without any cacheable mapping; the sanitizer takes a cacheable alias, the \
+                 linear map, to be there always"
+            }
+            Class::CleanInFlight => {
+                "the explorer's simplification: a store behind a clean of its line finds the clean \
+                 done for everybody, while what it cleaned may still be on its way to memory when \
+                 only the store is ordered before what follows"
+            }
+            Class::NoPlace => {
+                "a master goes on by itself from one access to the next; what the sanitizer names helps \
+                 once the CPU waits between the two, and has nowhere to stand otherwise"
+            }
+            Class::Several => {
+                "more than one operation is missing and none alone helps; the sanitizer names one of \
+                 two that do together"
+            }
+            Class::Operation => {
+                "observers race; the sanitizer names what is missing in the order in which they \
+                 acted, and nothing put in helps in all orders"
+            }
+        }
+    }
+}
+
+/// How findings differ from what is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Difference {
+    /// Bytes with something wrong that has not been found.
+    pub missed: Granules,
+    /// Bytes with a finding where nothing is wrong.
+    pub extra: Granules,
+}
+
+impl Difference {
+    /// Between what is wrong with a program and findings; none: they are on the same bytes.
+    pub fn of(program: &Program, answer: &Answer, found: &[Found]) -> Option<Self> {
+        let (wrong, found) = (wrong(program, answer), bytes(found));
+        let difference = Difference {
+            missed: wrong.without(found),
+            extra: found.without(wrong),
+        };
+        (wrong != found).then_some(difference)
+    }
+
+    /// As a sentence without an end.
+    pub fn describe(self, program: &Program) -> String {
+        let part = |what: &str, bytes: Granules| {
+            (!bytes.is_empty()).then(|| format!("{what} on {}", program.ranges(bytes)))
+        };
+        let parts = [
+            part("nothing found", self.missed),
+            part("a false alarm", self.extra),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        parts.join(" and ")
+    }
+}
+
+/// Bytes with findings.
+pub fn bytes(found: &[Found]) -> Granules {
+    found.iter().fold(Granules::NONE, |all, f| all.or(f.bytes))
+}
+
+/// Bytes with something wrong.
+pub fn wrong(program: &Program, answer: &Answer) -> Granules {
+    let all = Symptom::all(answer);
+    let all = all.iter().map(|s| s.bytes(program));
+    all.fold(Granules::NONE, Granules::or)
+}
+
+/// A program, and what is known of it, to explain a difference by.
+pub struct Known<'a> {
+    program: &'a Program,
+    answer: &'a Answer,
     replacement: Policy,
     seed: u64,
-    difference: Difference,
-) -> Result<Option<&'static str>, Error> {
-    let Difference {
-        missed,
-        false_alarm,
-    } = difference;
-    if !false_alarm.is_empty() {
-        let found = findings(program, replacement, seed)?;
-        let reason = missed.is_empty() && in_flight(program, &found, false_alarm);
-        return Ok(reason.then_some(IN_FLIGHT));
-    }
-    let mut found = Granules::NONE;
-    for other in other_orders(program) {
-        found = found.or(bytes(&findings(&other, replacement, seed)?));
-    }
-    Ok(missed.without(found).is_empty().then_some(OTHER_ORDER))
+    races: OnceCell<Races>,
 }
 
-/// Whether it is as [`IN_FLIGHT`] says: without the stores that follow a clean of their line, the
-/// explorer finds what the sanitizer finds, a clean that is not complete.
-fn in_flight(program: &Program, found: &[Found], wrong: Granules) -> bool {
-    let incomplete = |f: &&Found| {
-        (f.kind, f.why) == (HazardKind::MissingBarrier, Why::Incomplete) && f.bytes.meets(wrong)
-    };
-    let told: Vec<Found> = found.iter().filter(incomplete).copied().collect();
-    let mut cleaned = Granules::NONE;
-    let mut without = program.clone();
-    without.events.retain(|e| {
-        if let Some((dc, line)) = e.maintains()
-            && dc.cleans()
-        {
-            cleaned = cleaned.or(Granules::line(line));
+impl<'a> Known<'a> {
+    /// `answer` is the explorer's; the domain ran under that policy and seed.
+    pub fn new(program: &'a Program, answer: &'a Answer, replacement: Policy, seed: u64) -> Self {
+        Known {
+            program,
+            answer,
+            replacement,
+            seed,
+            races: OnceCell::new(),
         }
-        let stored = matches!(e.write(), Some((View::WriteBack, _)));
-        !(stored && e.bytes().meets(cleaned))
-    });
-    let defensible = explore(&without).is_ok_and(|answer| {
-        let bounds = Bounds::of(&without, &answer);
-        wrong.without(bounds.defensible).is_empty()
-    });
-    wrong.without(bytes(&told)).is_empty() && defensible
-}
+    }
 
-/// The same events in other orders that are as possible: one, and what its observer does after it,
-/// comes later than what others do.
-pub(crate) fn other_orders(program: &Program) -> Vec<Program> {
-    let order = Parts::of(program).on(u8::MAX);
-    let events = &program.events;
-    let mut all = Vec::new();
-    for (i, moved) in events.iter().enumerate() {
-        // What tells or waits is the order itself.
-        if matches!(moved.op, Op::Doorbell(_) | Op::Wait(_) | Op::Acquire(_)) {
-            continue;
-        }
-        for j in i + 1..events.len() {
-            let (late, early): (Vec<usize>, Vec<usize>) =
-                (i..=j).partition(|k| events[*k].by == moved.by);
-            let may = |late: &usize| !early.iter().any(|e| order.is_before(*late, *e));
-            if early.last() != Some(&j) || !late.iter().all(may) {
-                continue;
+    fn races(&self) -> Races {
+        *self.races.get_or_init(|| Races::of(self.program))
+    }
+
+    /// The classes that cover a difference; none: not all of it is known.
+    ///
+    /// # Errors
+    /// [`Error`] if the domain cannot judge another order of the program.
+    pub fn classes(
+        &self,
+        found: &[Found],
+        difference: Difference,
+    ) -> Result<Option<BTreeSet<Class>>, Error> {
+        let mut classes = BTreeSet::new();
+        for symptom in Symptom::all(self.answer) {
+            let missed = symptom.bytes(self.program).and(difference.missed);
+            if !missed.is_empty() && !self.missed(&symptom, missed, &mut classes)? {
+                return Ok(None);
             }
-            let mut other = program.clone();
-            let mut reordered: Vec<Event> = events[..i].to_vec();
-            reordered.extend(early.iter().chain(&late).map(|k| events[*k].clone()));
-            reordered.extend_from_slice(&events[j + 1..]);
-            other.events = reordered;
-            all.push(other);
+        }
+        let mut extra = difference.extra;
+        type Rule<'b> = (Class, &'b dyn Fn() -> Granules);
+        let rules: [Rule<'_>; 6] = [
+            (Class::Overwritten, &|| self.overwritten()),
+            (Class::NoCacheableView, &|| {
+                self.without_cacheable_view(found)
+            }),
+            (Class::BehindStuck, &|| self.behind_stuck(found)),
+            (Class::Touched, &|| self.touched(found)),
+            (Class::LastWrite, &|| self.last_write(found)),
+            (Class::CleanInFlight, &|| self.clean_in_flight(found)),
+        ];
+        for (class, covered) in rules {
+            if extra.is_empty() {
+                break;
+            }
+            let covered = covered();
+            if extra.meets(covered) {
+                classes.insert(class);
+                extra = extra.without(covered);
+            }
+        }
+        Ok(extra.is_empty().then_some(classes))
+    }
+
+    /// Whether classes, which are added, cover all of these bytes of a symptom.
+    fn missed(
+        &self,
+        symptom: &Symptom,
+        mut missed: Granules,
+        classes: &mut BTreeSet<Class>,
+    ) -> Result<bool, Error> {
+        for (assumed, more) in ASSUMPTIONS {
+            let (left, unread) = self.left_if(symptom, more);
+            for (class, covered) in [
+                (None, missed.without(left)),
+                (Some(Class::Unread), missed.and(unread)),
+            ] {
+                if !covered.is_empty() {
+                    classes.extend(assumed.iter().copied().chain(class));
+                    missed = missed.without(covered);
+                }
+            }
+            if missed.is_empty() {
+                return Ok(true);
+            }
+        }
+        let raced = missed.and(symptom.left(self.program, &self.without_caches()));
+        if !raced.is_empty() {
+            classes.insert(Class::Race);
+            missed = missed.without(raced);
+        }
+        if !missed.is_empty() {
+            let found = missed.and(self.found_in_other_orders(missed)?);
+            if !found.is_empty() {
+                classes.insert(Class::OtherOrder);
+                missed = missed.without(found);
+            }
+        }
+        Ok(missed.is_empty())
+    }
+
+    /// The bytes of a symptom that are left with more order, and of a loss, those of them that nobody
+    /// reads then.
+    fn left_if(&self, symptom: &Symptom, more: More<'_>) -> (Granules, Granules) {
+        let order = Parts::assuming(self.program, more);
+        let Ok(answer) = explore_in(self.program, &order, MAX_STATES) else {
+            return (symptom.bytes(self.program), Granules::NONE);
+        };
+        let left = symptom.left(self.program, &Symptom::all(&answer));
+        let Symptom::Lost { write, .. } = *symptom else {
+            return (left, Granules::NONE);
+        };
+        let read = answer.lost.iter().filter(|l| l.write == write && l.read);
+        let read = read.fold(Granules::NONE, |all, l| all.or(l.bytes));
+        (left, left.without(read))
+    }
+
+    /// What is wrong if `more` events of one CPU are in order.
+    pub fn symptoms_if(&self, more: More<'_>) -> Vec<Symptom> {
+        let order = Parts::assuming(self.program, more);
+        match explore_in(self.program, &order, MAX_STATES) {
+            Ok(answer) => Symptom::all(&answer),
+            Err(_) => Symptom::all(self.answer),
         }
     }
-    all
+
+    /// What is wrong without caches too, and with a barrier after everything a CPU does.
+    fn without_caches(&self) -> Vec<Symptom> {
+        if self.races().observers.is_empty() {
+            return Vec::new();
+        }
+        let program = variants::without_caches(self.program);
+        let order = Parts::assuming(&program, &|_, _| true);
+        explore_in(&program, &order, MAX_STATES).map_or(Vec::new(), |a| Symptom::all(&a))
+    }
+
+    fn found_in_other_orders(&self, missed: Granules) -> Result<Granules, Error> {
+        let mut all = Granules::NONE;
+        for other in variants::other_orders(self.program) {
+            all = all.or(bytes(&findings(&other, self.replacement, self.seed)?));
+            if missed.without(all).is_empty() {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    fn overwritten(&self) -> Granules {
+        let lost = self.answer.lost.iter().filter(|l| !l.missed);
+        lost.fold(Granules::NONE, |all, l| all.or(l.bytes))
+    }
+
+    fn without_cacheable_view(&self, found: &[Found]) -> Granules {
+        let lines = (0..self.program.lines()).filter(|line| !self.program.cacheable(*line));
+        let lines = lines.fold(Granules::NONE, |all, line| all.or(Granules::line(line)));
+        let alias = found
+            .iter()
+            .filter(|f| f.kind == HazardKind::MismatchedAlias);
+        alias.fold(Granules::NONE, |all, f| all.or(f.bytes.and(lines)))
+    }
+
+    /// What is found at events behind a poll that may never end.
+    fn behind_stuck(&self, found: &[Found]) -> Granules {
+        let stuck = self.answer.stuck;
+        let order = Parts::of(self.program).on(u8::MAX);
+        let behind = |at: usize| {
+            (0..at).any(|poll| {
+                let same = self.program.events[poll].by == self.program.events[at].by;
+                stuck >> poll & 1 != 0 && (same || order.is_before(poll, at))
+            })
+        };
+        let found = found.iter().filter(|f| f.at.is_some_and(behind));
+        found.fold(Granules::NONE, |all, f| all.or(f.bytes))
+    }
+
+    fn touched(&self, found: &[Found]) -> Granules {
+        let raced = self.races().observers;
+        let touched = found.iter().filter(|f| f.kind == HazardKind::Ownership);
+        touched.fold(Granules::NONE, |all, f| all.or(f.bytes.and(raced)))
+    }
+
+    /// Bytes of a master's writes that are found, of which it is not settled which write was last.
+    fn last_write(&self, found: &[Found]) -> Granules {
+        let writes = found.iter().filter_map(|f| {
+            let at = f.at?;
+            let event = self.program.events.get(at)?;
+            let open = || {
+                let read = variants::read_after(self.program, at);
+                let answer = explore(&read).ok()?;
+                let last = (at + 1..read.events.len()).map(|read| answer.ambiguous(read));
+                Some(f.bytes.and(last.fold(Granules::NONE, Granules::or)))
+            };
+            event.write().and_then(|_| open())
+        });
+        writes.fold(Granules::NONE, Granules::or)
+    }
+
+    /// Without the stores that follow a clean of their line, the explorer finds what the sanitizer
+    /// finds, a clean that is not complete.
+    fn clean_in_flight(&self, found: &[Found]) -> Granules {
+        let incomplete =
+            |f: &&Found| (f.kind, f.why) == (HazardKind::MissingBarrier, Why::Incomplete);
+        let told = found.iter().filter(incomplete);
+        let told = told.fold(Granules::NONE, |all, f| all.or(f.bytes));
+        let without = variants::without_stores_behind_cleans(self.program);
+        explore(&without).map_or(Granules::NONE, |answer| wrong(&without, &answer).and(told))
+    }
+
+    /// The classes for which the sanitizer may have found nothing of a symptom, and something else
+    /// on its bytes.
+    ///
+    /// # Errors
+    /// [`Error`] if the domain cannot judge another order of the program.
+    pub fn classes_of(&self, symptom: &Symptom) -> Result<Option<BTreeSet<Class>>, Error> {
+        let mut classes = BTreeSet::new();
+        let all = self.missed(symptom, symptom.bytes(self.program), &mut classes)?;
+        Ok(all.then_some(classes))
+    }
+
+    /// Whether observers race on a symptom's lines.
+    pub fn raced(&self, symptom: &Symptom) -> bool {
+        symptom.bytes(self.program).meets(self.races().observers)
+    }
+}
+
+/// What the sanitizer takes to be in order on one CPU beside what is, the least first.
+pub const ASSUMPTIONS: [(&[Class], More<'static>); 4] = [
+    (&[], &|_, _| false),
+    (&[Class::Dependency], &hangs),
+    (&[Class::Attributes], &two_attributes),
+    (&[Class::Dependency, Class::Attributes], &|a, b| {
+        hangs(a, b) || two_attributes(a, b)
+    }),
+];
+
+/// Whether `b` may hang on what `a` loads.
+fn hangs(a: &Event, b: &Event) -> bool {
+    let loads = a.read().is_some() || a.poll().is_some();
+    loads && (b.write().is_some() || b.maintains().is_some() || matches!(b.op, Op::Doorbell(_)))
+}
+
+/// Whether two accesses of a CPU are to one line and of two attributes.
+fn two_attributes(a: &Event, b: &Event) -> bool {
+    let view = |e: &Event| match &e.op {
+        Op::Access { view, .. } => Some(*view),
+        _ => e.write().map(|_| View::WriteBack),
+    };
+    let lines = |e: &Event| e.bytes().lines().map(Granules::line);
+    let meets = lines(a).any(|line| line.meets(b.bytes()));
+    let cpu = matches!(a.by, Observer::Cpu(_));
+    cpu && meets && view(a).zip(view(b)).is_some_and(|(x, y)| x != y)
 }

@@ -26,6 +26,10 @@ use crate::program::{
     Barrier, Does, Event, Granules, MAX_EVENTS, MAX_LINES, Observer, Op, Orders, Program, Scope,
 };
 
+/// Order that is taken to be there beside the architecture's: whether the first of two events of one
+/// CPU comes before the second, which is later in program order.
+pub type More<'a> = &'a dyn Fn(&Event, &Event) -> bool;
+
 /// Parts that come before a part: bit = index.
 type Set = [u64; WORDS];
 
@@ -51,6 +55,12 @@ pub struct Parts {
 impl Parts {
     /// Of a program.
     pub fn of(program: &Program) -> Self {
+        Parts::assuming(program, &|_, _| false)
+    }
+
+    /// Of a program with more order than the architecture gives: `more` of two events of one CPU, in
+    /// program order.
+    pub fn assuming(program: &Program, more: More<'_>) -> Self {
         let mut of = Vec::new();
         let mut parts = Vec::new();
         for (event, e) in program.events.iter().enumerate() {
@@ -73,7 +83,7 @@ impl Parts {
         // More than there is room for are not written, and not made by repairs.
         of.truncate(64 * WORDS);
         parts.truncate(64 * WORDS);
-        let (before, local) = close(program, &of, &parts);
+        let (before, local) = close(program, &of, &parts, more);
         Parts {
             events: program.events.len(),
             of,
@@ -103,7 +113,12 @@ impl Parts {
 }
 
 /// What comes before each part, and what comes before it for itself only.
-fn close(program: &Program, of: &[(usize, Option<u8>)], parts: &[Event]) -> (Vec<Set>, Vec<Set>) {
+fn close(
+    program: &Program,
+    of: &[(usize, Option<u8>)],
+    parts: &[Event],
+    more: More<'_>,
+) -> (Vec<Set>, Vec<Set>) {
     let concerns: Vec<u8> = parts.iter().map(|e| concerns(program, e)).collect();
     let mut before = vec![Set::default(); parts.len()];
     let mut local = vec![Set::default(); parts.len()];
@@ -116,7 +131,9 @@ fn close(program: &Program, of: &[(usize, Option<u8>)], parts: &[Event]) -> (Vec
             if found {
                 add(&mut local[j], &chain);
             }
-            if !(found && cacheable(&parts[j])) && ordered(parts, &concerns, i, j) {
+            let cpu = matches!(parts[i].by, Observer::Cpu(_)) && parts[i].by == parts[j].by;
+            let more = cpu && more(&parts[i], &parts[j]);
+            if more || !(found && cacheable(&parts[j])) && ordered(parts, &concerns, i, j) {
                 add(&mut before[j], &chain);
             }
         }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Which operation, put in where, makes a symptom vanish and brings no other.
 
-use crate::explore::{Answer, MAX_STATES, explore};
+use crate::explore::{Answer, MAX_STATES, explore_in};
+use crate::order::{More, Parts};
 use crate::program::{
     Barrier, Dc, Event, MAX_EVENTS, MAX_OBSERVERS, Observer, Op, Orders, Program, Scope, View,
 };
@@ -39,6 +40,15 @@ impl Repair {
         Repair {
             insertions: vec![Insertion { before, events }],
         }
+    }
+
+    /// This one and another: both put in.
+    #[must_use]
+    pub fn and(&self, other: &Repair) -> Self {
+        let mut insertions = self.insertions.clone();
+        insertions.extend(other.insertions.iter().cloned());
+        insertions.sort_by_key(|i| i.before);
+        Repair { insertions }
     }
 
     /// All operations put in.
@@ -106,11 +116,34 @@ impl Repair {
         self.works_within(program, symptom, before, &mut budget)
     }
 
+    /// As [`Repair::works`], with more order, as in [`Parts::assuming`].
+    pub fn works_assuming(
+        &self,
+        program: &Program,
+        symptom: &Symptom,
+        before: &[Symptom],
+        more: More<'_>,
+    ) -> bool {
+        let mut budget = Budget::default();
+        self.works_in(program, symptom, before, more, &mut budget)
+    }
+
     fn works_within(
         &self,
         program: &Program,
         symptom: &Symptom,
         before: &[Symptom],
+        budget: &mut Budget,
+    ) -> bool {
+        self.works_in(program, symptom, before, &|_, _| false, budget)
+    }
+
+    fn works_in(
+        &self,
+        program: &Program,
+        symptom: &Symptom,
+        before: &[Symptom],
+        more: More<'_>,
         budget: &mut Budget,
     ) -> bool {
         if budget.0 == 0 {
@@ -119,7 +152,7 @@ impl Repair {
         let Some(repaired) = self.apply(program) else {
             return false;
         };
-        let answer = explore(&repaired);
+        let answer = explore_in(&repaired, &Parts::assuming(&repaired, more), MAX_STATES);
         let spent = answer.as_ref().map_or(MAX_STATES, |a| a.states);
         budget.0 = budget.0.saturating_sub(spent);
         let Ok(answer) = answer else {

@@ -120,7 +120,8 @@ fn naive(program: &Program) -> Option<Told> {
         for line in 0..state.cache.len() {
             let mut s = state.clone();
             match &state.cache[line] {
-                None => s.fill(line),
+                None if program.cacheable(line as u8) => s.fill(line),
+                None => continue,
                 Some((_, true)) => s.clean(line),
                 Some((_, false)) => s.cache[line] = None,
             }
@@ -209,6 +210,7 @@ fn a_naive_explorer_says_the_same() {
             events: 4 + (seed % 5) as usize,
             lines: 1 + u8::from(seed % 7 == 0),
             cpus: 1 + u8::from(seed % 3 == 0),
+            words: false,
             wild: true,
         };
         let program = program(shape, seed);

@@ -19,9 +19,10 @@ fn a_barrier_more_allows_nothing_new() {
     let (mut safe, mut states) = (0_u64, 0);
     for seed in 0..count() {
         let shape = Shape {
-            events: 10,
+            events: 3 + (seed % 10) as usize,
             lines: 2,
             cpus: 1 + u8::from(seed % 4 == 0),
+            words: true,
             wild: seed % 2 == 0,
         };
         let before = program(shape, seed);

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Programs made from a program, to find out where a difference comes from.
+
+use staleline_litmus::order::Parts;
+use staleline_litmus::program::{
+    Barrier, Dc, Does, Event, Granules, MAX_OBSERVERS, Observer, Op, Orders, Program, Scope, View,
+    ZERO,
+};
+
+/// Other orders of a program's events that are looked at.
+const MAX_ORDERS: usize = 400;
+
+/// The same events in other orders that are as possible: one, and what its observer does after it,
+/// comes later than what others do; and the same of that.
+pub(crate) fn other_orders(program: &Program) -> Vec<Program> {
+    let mut all = one_later(program);
+    let mut next = 0;
+    let first = all.len();
+    while next < first && all.len() < MAX_ORDERS {
+        for other in one_later(&all[next]) {
+            if !all.contains(&other) {
+                all.push(other);
+            }
+        }
+        next += 1;
+    }
+    all
+}
+
+fn one_later(program: &Program) -> Vec<Program> {
+    let order = Parts::of(program).on(u8::MAX);
+    let events = &program.events;
+    let mut all = Vec::new();
+    for (i, moved) in events.iter().enumerate() {
+        // What tells or waits is the order itself.
+        if matches!(moved.op, Op::Doorbell(_) | Op::Wait(_) | Op::Acquire(_)) {
+            continue;
+        }
+        for j in i + 1..events.len() {
+            let (late, early): (Vec<usize>, Vec<usize>) =
+                (i..=j).partition(|k| events[*k].by == moved.by);
+            let may = |late: &usize| !early.iter().any(|e| order.is_before(*late, *e));
+            if early.last() != Some(&j) || !late.iter().all(may) {
+                continue;
+            }
+            let mut other = program.clone();
+            let mut reordered: Vec<Event> = events[..i].to_vec();
+            reordered.extend(early.iter().chain(&late).map(|k| events[*k].clone()));
+            reordered.extend_from_slice(&events[j + 1..]);
+            other.events = reordered;
+            all.push(other);
+        }
+    }
+    all
+}
+
+/// The same on a machine without caches: all memory is as coherent observers see it.
+pub(crate) fn without_caches(program: &Program) -> Program {
+    let mut other = program.clone();
+    for name in &mut other.names {
+        name.cacheable = false;
+    }
+    for initial in &mut other.initial {
+        initial.memory = initial.dirty.take().unwrap_or(initial.memory);
+    }
+    for event in &mut other.events {
+        match &mut event.op {
+            Op::Access { view, .. } => {
+                *view = match *view {
+                    View::WriteBack | View::WriteThrough => View::NonCacheable,
+                    View::Snooping => View::NonSnooping,
+                    other => other,
+                };
+            }
+            Op::Dc { op, line } if op.zeroes() => {
+                event.op = Op::Access {
+                    does: Does::Write(ZERO),
+                    view: View::NonCacheable,
+                    bytes: Granules::line(*line),
+                };
+            }
+            _ => {}
+        }
+    }
+    other
+}
+
+const DSB_SY: Op = Op::Barrier(Barrier {
+    completes: true,
+    orders: Orders::Full,
+    scope: Scope::Everyone { outer: false },
+});
+
+/// The events up to `at`, with everything settled and read then: masters waited for, caches cleaned
+/// and invalidated, all bytes loaded.
+pub(crate) fn read_after(program: &Program, at: usize) -> Program {
+    let mut other = program.clone();
+    other.events.truncate(at + 1);
+    let mut add = |op| {
+        let by = Observer::Cpu(0);
+        other.events.push(Event { by, op });
+    };
+    for dev in 0..MAX_OBSERVERS {
+        if program.events.iter().any(|e| e.by == Observer::Dev(dev)) {
+            add(Op::Wait(dev));
+        }
+    }
+    for name in &program.names {
+        add(DSB_SY);
+        if name.cacheable {
+            for line in name.first..name.first + name.lines {
+                add(Op::Dc {
+                    op: Dc::Civac,
+                    line,
+                });
+            }
+            add(DSB_SY);
+        }
+        let view = if name.cacheable {
+            View::WriteBack
+        } else {
+            View::NonCacheable
+        };
+        add(Op::Access {
+            does: Does::Read,
+            view,
+            bytes: name.bytes(),
+        });
+    }
+    other
+}
+
+/// The same with the CPU in between before a master's access: it waits for it, maintains the lines of
+/// some bytes, and tells it to go on. Also the new index of the access.
+pub(crate) fn apart(
+    program: &Program,
+    access: usize,
+    dev: u8,
+    bytes: Granules,
+    op: Dc,
+) -> (Program, usize) {
+    let mut ops = vec![Op::Wait(dev), DSB_SY];
+    ops.extend(bytes.lines().map(|line| Op::Dc { op, line }));
+    ops.extend([DSB_SY, Op::Doorbell(dev)]);
+    let count = ops.len();
+    let mut other = program.clone();
+    for op in ops.into_iter().rev() {
+        let by = Observer::Cpu(0);
+        other = other.with(access, Event { by, op });
+    }
+    (other, access + count)
+}
+
+/// Without the cacheable stores that follow a clean of their line.
+pub(crate) fn without_stores_behind_cleans(program: &Program) -> Program {
+    let mut cleaned = Granules::NONE;
+    let mut other = program.clone();
+    other.events.retain(|e| {
+        if let Some((dc, line)) = e.maintains()
+            && dc.cleans()
+        {
+            cleaned = cleaned.or(Granules::line(line));
+        }
+        let stored = matches!(e.write(), Some((View::WriteBack, _)));
+        !(stored && e.bytes().meets(cleaned))
+    });
+    other
+}
