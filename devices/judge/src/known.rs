@@ -10,9 +10,10 @@ use std::collections::BTreeSet;
 use staleline_devices::coherency::Policy;
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_litmus::explore::{Answer, MAX_STATES, explore, explore_in};
-use staleline_litmus::order::{More, Parts};
+use staleline_litmus::order::{Assume, Parts};
 use staleline_litmus::program::{Event, Granules, Observer, Op, Program, View};
 use staleline_litmus::races::Races;
+use staleline_litmus::repair;
 use staleline_litmus::symptom::Symptom;
 
 use crate::domain::{Error, Found, findings};
@@ -31,14 +32,20 @@ pub enum Class {
     Dependency,
     /// The sanitizer finds nothing where nobody reads what is lost.
     Unread,
+    /// The sanitizer finds the missing barrier in other bytes of the line.
+    SameCause,
     /// The sanitizer finds what nobody can miss.
     Overwritten,
     /// The sanitizer finds an access to memory in flight that no value shows.
     Touched,
     /// The sanitizer finds that two writes are not ordered, which no value shows.
     LastWrite,
-    /// The sanitizer finds what comes after a poll that may never end.
+    /// The sanitizer takes a poll to end that may never.
     BehindStuck,
+    /// The sanitizer takes a poll to have ended where it stands in the list.
+    PollWaits,
+    /// The sanitizer does not know that a master has seen a word.
+    WordSeen,
     /// The sanitizer finds an alias that is not there.
     NoCacheableView,
     /// The explorer takes a clean to be done that may not be.
@@ -53,16 +60,19 @@ pub enum Class {
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 14] = [
+    pub const ALL: [Class; 17] = [
         Class::Race,
         Class::OtherOrder,
         Class::Attributes,
         Class::Dependency,
         Class::Unread,
+        Class::SameCause,
         Class::Overwritten,
         Class::Touched,
         Class::LastWrite,
         Class::BehindStuck,
+        Class::PollWaits,
+        Class::WordSeen,
         Class::NoCacheableView,
         Class::CleanInFlight,
         Class::NoPlace,
@@ -93,6 +103,10 @@ impl Class {
                 "a write may be lost at the end, and nobody reads it; the sanitizer tells when \
                  somebody does"
             }
+            Class::SameCause => {
+                "a missing barrier is found in other bytes of the line; what else the store may do there \
+                 is found once the barrier is in place, or is gone"
+            }
             Class::Overwritten => {
                 "a write may be lost that somebody overwrites before it can be read; the sanitizer \
                  cannot know that when it is lost"
@@ -106,11 +120,19 @@ impl Class {
                  which one was last; the sanitizer tells of it at the write"
             }
             Class::BehindStuck => {
-                "a poll may never end; the sanitizer also judges what comes behind it"
+                "a poll may never end; the sanitizer judges what comes behind it as if it had"
+            }
+            Class::PollWaits => {
+                "a poll waits until its value arrives; the sanitizer judges it at the place where it \
+                 stands, and finds nothing where it comes later"
+            }
+            Class::WordSeen => {
+                "a master has polled a word before the doorbell that is judged; the sanitizer does not \
+                 take the store of the word to be ordered before that by the poll"
             }
             Class::NoCacheableView => {
                 "memory without any cacheable mapping; the sanitizer takes a cacheable alias, the \
-                 linear map, to be there always"
+                 linear map, to be there always, to hold copies and to clean through"
             }
             Class::CleanInFlight => {
                 "the explorer's simplification: a store behind a clean of its line finds the clean \
@@ -222,15 +244,19 @@ impl<'a> Known<'a> {
         }
         let mut extra = difference.extra;
         type Rule<'b> = (Class, &'b dyn Fn() -> Granules);
-        let rules: [Rule<'_>; 6] = [
+        let rules: [Rule<'_>; 8] = [
             (Class::Overwritten, &|| self.overwritten()),
             (Class::NoCacheableView, &|| {
                 self.without_cacheable_view(found)
             }),
             (Class::BehindStuck, &|| self.behind_stuck(found)),
+            (Class::WordSeen, &|| self.words_seen(found)),
             (Class::Touched, &|| self.touched(found)),
             (Class::LastWrite, &|| self.last_write(found)),
-            (Class::CleanInFlight, &|| self.clean_in_flight(found)),
+            (Class::CleanInFlight, &|| {
+                clean_in_flight(self.program, found)
+            }),
+            (Class::PollWaits, &|| self.poll_waits(found)),
         ];
         for (class, covered) in rules {
             if extra.is_empty() {
@@ -252,8 +278,12 @@ impl<'a> Known<'a> {
         mut missed: Granules,
         classes: &mut BTreeSet<Class>,
     ) -> Result<bool, Error> {
-        for (assumed, more) in ASSUMPTIONS {
-            let (left, unread) = self.left_if(symptom, more);
+        if self.is_behind_stuck(symptom.at()) {
+            classes.insert(Class::BehindStuck);
+            return Ok(true);
+        }
+        for (assumed, assume) in ASSUMPTIONS {
+            let (left, unread) = self.left_if(symptom, assume);
             for (class, covered) in [
                 (None, missed.without(left)),
                 (Some(Class::Unread), missed.and(unread)),
@@ -279,13 +309,55 @@ impl<'a> Known<'a> {
                 missed = missed.without(found);
             }
         }
+        if !missed.is_empty() && self.same_cause(symptom, missed)? {
+            classes.insert(Class::SameCause);
+            return Ok(true);
+        }
         Ok(missed.is_empty())
     }
 
-    /// The bytes of a symptom that are left with more order, and of a loss, those of them that nobody
+    /// Whether one barrier takes away the symptom, or lets the sanitizer find it, and takes away a
+    /// finding on the same lines.
+    fn same_cause(&self, symptom: &Symptom, missed: Granules) -> Result<bool, Error> {
+        let lines = missed.lines().map(Granules::line);
+        let lines = lines.fold(Granules::NONE, Granules::or);
+        let asks = |f: &&Found| f.kind == HazardKind::MissingBarrier && f.bytes.meets(lines);
+        let found = findings(self.program, self.replacement, self.seed)?;
+        let before: Vec<&Found> = found.iter().filter(asks).collect();
+        if before.is_empty() {
+            return Ok(false);
+        }
+        for repair in repair::single_barriers(self.program) {
+            let Some(repaired) = repair.apply(self.program) else {
+                continue;
+            };
+            let found = findings(&repaired, self.replacement, self.seed)?;
+            let after = |at: Option<usize>| {
+                let here = |f: &&Found| f.at.and_then(|at| repair.original(at)) == at;
+                let here = found.iter().filter(here);
+                here.fold(Granules::NONE, |all, f| all.or(f.bytes))
+            };
+            if before.iter().all(|f| f.bytes.meets(after(f.at))) {
+                continue;
+            }
+            let left = || {
+                let answer = explore(&repaired).ok()?;
+                let all = Symptom::all(&answer).into_iter();
+                let all = all.filter_map(|s| s.renumbered(|i| repair.original(i)));
+                Some(symptom.left(self.program, &all.collect::<Vec<_>>()))
+            };
+            let left = left().unwrap_or(missed).and(missed);
+            if left.without(bytes(&found)).is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The bytes of a symptom that are left with another order, and of a loss, those of them that nobody
     /// reads then.
-    fn left_if(&self, symptom: &Symptom, more: More<'_>) -> (Granules, Granules) {
-        let order = Parts::assuming(self.program, more);
+    fn left_if(&self, symptom: &Symptom, assume: Assume<'_>) -> (Granules, Granules) {
+        let order = Parts::assuming(self.program, assume);
         let Ok(answer) = explore_in(self.program, &order, MAX_STATES) else {
             return (symptom.bytes(self.program), Granules::NONE);
         };
@@ -298,9 +370,9 @@ impl<'a> Known<'a> {
         (left, left.without(read))
     }
 
-    /// What is wrong if `more` events of one CPU are in order.
-    pub fn symptoms_if(&self, more: More<'_>) -> Vec<Symptom> {
-        let order = Parts::assuming(self.program, more);
+    /// What is wrong if the order is another.
+    pub fn symptoms_if(&self, assume: Assume<'_>) -> Vec<Symptom> {
+        let order = Parts::assuming(self.program, assume);
         match explore_in(self.program, &order, MAX_STATES) {
             Ok(answer) => Symptom::all(&answer),
             Err(_) => Symptom::all(self.answer),
@@ -313,7 +385,7 @@ impl<'a> Known<'a> {
             return Vec::new();
         }
         let program = variants::without_caches(self.program);
-        let order = Parts::assuming(&program, &|_, _| true);
+        let order = Parts::assuming(&program, &|_, _| Some(true));
         explore_in(&program, &order, MAX_STATES).map_or(Vec::new(), |a| Symptom::all(&a))
     }
 
@@ -336,24 +408,49 @@ impl<'a> Known<'a> {
     fn without_cacheable_view(&self, found: &[Found]) -> Granules {
         let lines = (0..self.program.lines()).filter(|line| !self.program.cacheable(*line));
         let lines = lines.fold(Granules::NONE, |all, line| all.or(Granules::line(line)));
-        let alias = found
-            .iter()
-            .filter(|f| f.kind == HazardKind::MismatchedAlias);
+        let cached = |f: &&Found| {
+            matches!(
+                f.kind,
+                HazardKind::MismatchedAlias | HazardKind::MissingInvalidate
+            )
+        };
+        let alias = found.iter().filter(cached);
         alias.fold(Granules::NONE, |all, f| all.or(f.bytes.and(lines)))
     }
 
     /// What is found at events behind a poll that may never end.
     fn behind_stuck(&self, found: &[Found]) -> Granules {
-        let stuck = self.answer.stuck;
-        let order = Parts::of(self.program).on(u8::MAX);
-        let behind = |at: usize| {
-            (0..at).any(|poll| {
-                let same = self.program.events[poll].by == self.program.events[at].by;
-                stuck >> poll & 1 != 0 && (same || order.is_before(poll, at))
-            })
-        };
-        let found = found.iter().filter(|f| f.at.is_some_and(behind));
+        let found = found
+            .iter()
+            .filter(|f| f.at.is_some_and(|at| self.is_behind_stuck(at)));
         found.fold(Granules::NONE, |all, f| all.or(f.bytes))
+    }
+
+    fn is_behind_stuck(&self, at: usize) -> bool {
+        let stuck = self.answer.stuck;
+        if stuck == 0 {
+            return false;
+        }
+        let order = Parts::of(self.program).on(u8::MAX);
+        (0..at).filter(|poll| stuck >> poll & 1 != 0).any(|poll| {
+            let same = self.program.events[poll].by == self.program.events[at].by;
+            same || order.is_before(poll, at)
+        })
+    }
+
+    /// Words that a master has read before it was told by a doorbell of what is found.
+    fn words_seen(&self, found: &[Found]) -> Granules {
+        let events = &self.program.events;
+        let unordered =
+            |f: &&Found| (f.kind, f.why) == (HazardKind::MissingBarrier, Why::Unordered);
+        let seen = found.iter().filter(unordered).filter_map(|f| {
+            let earlier = &events[..f.at?];
+            let master = |e: &&Event| matches!(e.by, Observer::Dev(_)) && e.poll().is_some();
+            let polls = earlier.iter().filter(master);
+            let polled = polls.fold(Granules::NONE, |all, e| all.or(e.bytes()));
+            Some(polled.and(f.bytes))
+        });
+        seen.fold(Granules::NONE, Granules::or)
     }
 
     fn touched(&self, found: &[Found]) -> Granules {
@@ -378,15 +475,35 @@ impl<'a> Known<'a> {
         writes.fold(Granules::NONE, Granules::or)
     }
 
-    /// Without the stores that follow a clean of their line, the explorer finds what the sanitizer
-    /// finds, a clean that is not complete.
-    fn clean_in_flight(&self, found: &[Found]) -> Granules {
-        let incomplete =
-            |f: &&Found| (f.kind, f.why) == (HazardKind::MissingBarrier, Why::Incomplete);
-        let told = found.iter().filter(incomplete);
+    /// Bytes that a poll is found to read, or what comes behind it in program order, and that are not
+    /// in some order in which the poll comes later.
+    fn poll_waits(&self, found: &[Found]) -> Granules {
+        let events = &self.program.events;
+        let behind = |poll: usize, at: usize| poll <= at && events[poll].by == events[at].by;
+        let polls = (0..events.len()).filter(|e| events[*e].poll().is_some());
+        let polls: Vec<usize> = polls.collect();
+        let at_poll = |f: &&Found| {
+            let behind = |at: usize| polls.iter().any(|poll| behind(*poll, at));
+            f.at.is_some_and(behind)
+        };
+        let told = found.iter().filter(at_poll);
         let told = told.fold(Granules::NONE, |all, f| all.or(f.bytes));
-        let without = variants::without_stores_behind_cleans(self.program);
-        explore(&without).map_or(Granules::NONE, |answer| wrong(&without, &answer).and(told))
+        let mut cleared = Granules::NONE;
+        if !told.is_empty() {
+            for other in variants::other_orders(self.program) {
+                let Ok(found) = findings(&other, self.replacement, self.seed) else {
+                    continue;
+                };
+                let left = told.and(bytes(&found));
+                let left = if left == told {
+                    left.without(clean_in_flight(&other, &found))
+                } else {
+                    left
+                };
+                cleared = cleared.or(told.without(left));
+            }
+        }
+        cleared
     }
 
     /// The classes for which the sanitizer may have found nothing of a symptom, and something else
@@ -400,6 +517,12 @@ impl<'a> Known<'a> {
         Ok(all.then_some(classes))
     }
 
+    /// Whether no cache may hold any of a symptom's lines.
+    pub fn uncacheable(&self, symptom: &Symptom) -> bool {
+        let mut lines = symptom.bytes(self.program).lines();
+        lines.all(|line| !self.program.cacheable(line))
+    }
+
     /// Whether observers race on a symptom's lines.
     pub fn raced(&self, symptom: &Symptom) -> bool {
         symptom.bytes(self.program).meets(self.races().observers)
@@ -407,12 +530,14 @@ impl<'a> Known<'a> {
 }
 
 /// What the sanitizer takes to be in order on one CPU beside what is, the least first.
-pub const ASSUMPTIONS: [(&[Class], More<'static>); 4] = [
-    (&[], &|_, _| false),
-    (&[Class::Dependency], &hangs),
-    (&[Class::Attributes], &two_attributes),
+pub const ASSUMPTIONS: [(&[Class], Assume<'static>); 4] = [
+    (&[], &|_, _| None),
+    (&[Class::Dependency], &|a, b| hangs(a, b).then_some(true)),
+    (&[Class::Attributes], &|a, b| {
+        two_attributes(a, b).then_some(true)
+    }),
     (&[Class::Dependency, Class::Attributes], &|a, b| {
-        hangs(a, b) || two_attributes(a, b)
+        (hangs(a, b) || two_attributes(a, b)).then_some(true)
     }),
 ];
 
@@ -432,4 +557,20 @@ fn two_attributes(a: &Event, b: &Event) -> bool {
     let meets = lines(a).any(|line| line.meets(b.bytes()));
     let cpu = matches!(a.by, Observer::Cpu(_));
     cpu && meets && view(a).zip(view(b)).is_some_and(|(x, y)| x != y)
+}
+
+/// What the sanitizer finds of cleans that are not complete, and the explorer too if a store is not
+/// behind a clean of its line.
+fn clean_in_flight(program: &Program, found: &[Found]) -> Granules {
+    let incomplete = |f: &&Found| (f.kind, f.why) == (HazardKind::MissingBarrier, Why::Incomplete);
+    let told = found.iter().filter(incomplete);
+    let told = told.fold(Granules::NONE, |all, f| all.or(f.bytes));
+    let order = Parts::assuming(program, &|a, b| {
+        let (dc, line) = a.maintains()?;
+        let stored = matches!(b.write(), Some((View::WriteBack, _)));
+        let behind = dc.cleans() && stored && b.bytes().meets(Granules::line(line));
+        behind.then_some(false)
+    });
+    let answer = explore_in(program, &order, MAX_STATES);
+    answer.map_or(Granules::NONE, |answer| wrong(program, &answer).and(told))
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use staleline_devices::coherency::Policy;
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_litmus::explore::{Answer, explore};
-use staleline_litmus::order::More;
+use staleline_litmus::order::Assume;
 use staleline_litmus::program::{self, Dc, Event, Granules, Observer, Op, Program, View};
 use staleline_litmus::repair;
 use staleline_litmus::symptom::Symptom;
@@ -106,18 +106,18 @@ pub struct Helpful {
 impl Helpful {
     /// What helps against `symptom`; `all`: all that is wrong with the program.
     pub fn against(program: &Program, symptom: &Symptom, all: &[Symptom]) -> Self {
-        Helpful::assuming(program, symptom, all, &|_, _| false)
+        Helpful::assuming(program, symptom, all, &|_, _| None)
     }
 
-    /// The same with more order.
-    fn assuming(program: &Program, symptom: &Symptom, all: &[Symptom], more: More<'_>) -> Self {
+    /// The same as if the order were another.
+    fn assuming(program: &Program, symptom: &Symptom, all: &[Symptom], assume: Assume<'_>) -> Self {
         let helps = |ops: &[Dc]| {
             let mut tries = repair::maintenance(program, symptom, ops).into_iter();
-            tries.any(|r| r.works_assuming(program, symptom, all, more))
+            tries.any(|r| r.works_assuming(program, symptom, all, assume))
         };
         let mut barriers = repair::barriers_alone(program).into_iter();
         Helpful {
-            barrier: barriers.any(|r| r.works_assuming(program, symptom, all, more)),
+            barrier: barriers.any(|r| r.works_assuming(program, symptom, all, assume)),
             clean: helps(&[Dc::Cvac]),
             invalidate: helps(&[Dc::Ivac, Dc::Civac]),
         }
@@ -265,7 +265,7 @@ fn help_together(
     symptom: &Symptom,
     operations: &Operations,
     all: &[Symptom],
-    more: More<'_>,
+    assume: Assume<'_>,
 ) -> Option<bool> {
     let of = |operation: Operation| match operation {
         Operation::Clean => repair::maintenance(program, symptom, &[Dc::Cvac]),
@@ -278,7 +278,7 @@ fn help_together(
         first.iter().any(|a| {
             let both = second.iter().map(|b| a.and(b));
             both.into_iter()
-                .any(|r| r.works_assuming(program, symptom, all, more))
+                .any(|r| r.works_assuming(program, symptom, all, assume))
         })
     };
     let some = [Operation::Clean, Operation::Invalidate, Operation::Barrier];
@@ -334,9 +334,9 @@ fn of_part(
     if let Some(classes) = known.classes_of(symptom)? {
         return Ok(Agreement::Known(classes));
     }
-    for (classes, more) in known::ASSUMPTIONS {
-        let all = known.symptoms_if(more);
-        let helpful = Helpful::assuming(program, symptom, &all, more);
+    for (classes, assume) in known::ASSUMPTIONS {
+        let all = known.symptoms_if(assume);
+        let helpful = Helpful::assuming(program, symptom, &all, assume);
         if operations.iter().any(|o| helpful.is(*o, excused)) {
             return Ok(Agreement::Known(classes.iter().copied().collect()));
         }
@@ -345,8 +345,14 @@ fn of_part(
         if operations.iter().any(|o| helps_apart(program, symptom, *o)) {
             return Ok(Agreement::Known(BTreeSet::from([Class::NoPlace])));
         }
-        for (classes, more) in known::ASSUMPTIONS {
-            match help_together(program, symptom, operations, &known.symptoms_if(more), more) {
+        for (classes, assume) in known::ASSUMPTIONS {
+            match help_together(
+                program,
+                symptom,
+                operations,
+                &known.symptoms_if(assume),
+                assume,
+            ) {
                 Some(true) if classes.is_empty() => return Ok(Agreement::Agrees),
                 Some(true) => return Ok(Agreement::Known(classes.iter().copied().collect())),
                 Some(false) => {
@@ -355,6 +361,13 @@ fn of_part(
                 }
                 None => {}
             }
+        }
+        if known.uncacheable(symptom) {
+            return Ok(Agreement::Known(BTreeSet::from([Class::NoCacheableView])));
+        }
+        let event = program.events.get(symptom.at());
+        if event.is_some_and(variants::is_prefetch) {
+            return Ok(Agreement::Known(BTreeSet::from([Class::Race])));
         }
         if known.raced(symptom) {
             return Ok(Agreement::Known(BTreeSet::from([Class::Operation])));

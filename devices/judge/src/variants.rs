@@ -8,10 +8,10 @@ use staleline_litmus::program::{
 };
 
 /// Other orders of a program's events that are looked at.
-const MAX_ORDERS: usize = 400;
+const MAX_ORDERS: usize = 150;
 
 /// The same events in other orders that are as possible: one, and what its observer does after it,
-/// comes later than what others do; and the same of that.
+/// comes later than what others do, or a fetch ahead comes first; and the same of that.
 pub(crate) fn other_orders(program: &Program) -> Vec<Program> {
     let mut all = one_later(program);
     let mut next = 0;
@@ -27,11 +27,23 @@ pub(crate) fn other_orders(program: &Program) -> Vec<Program> {
     all
 }
 
+/// Whether it is what a master fetches ahead, waiting for nothing.
+pub(crate) fn is_prefetch(event: &Event) -> bool {
+    let does = Does::Prefetch;
+    matches!(&event.op, Op::Access { does: it, .. } if *it == does)
+}
+
 fn one_later(program: &Program) -> Vec<Program> {
     let order = Parts::of(program).on(u8::MAX);
     let events = &program.events;
     let mut all = Vec::new();
     for (i, moved) in events.iter().enumerate() {
+        if is_prefetch(moved) {
+            let mut other = program.clone();
+            let moved = other.events.remove(i);
+            other.events.insert(0, moved);
+            all.push(other);
+        }
         // What tells or waits is the order itself.
         if matches!(moved.op, Op::Doorbell(_) | Op::Wait(_) | Op::Acquire(_)) {
             continue;
@@ -149,20 +161,4 @@ pub(crate) fn apart(
         other = other.with(access, Event { by, op });
     }
     (other, access + count)
-}
-
-/// Without the cacheable stores that follow a clean of their line.
-pub(crate) fn without_stores_behind_cleans(program: &Program) -> Program {
-    let mut cleaned = Granules::NONE;
-    let mut other = program.clone();
-    other.events.retain(|e| {
-        if let Some((dc, line)) = e.maintains()
-            && dc.cleans()
-        {
-            cleaned = cleaned.or(Granules::line(line));
-        }
-        let stored = matches!(e.write(), Some((View::WriteBack, _)));
-        !(stored && e.bytes().meets(cleaned))
-    });
-    other
 }

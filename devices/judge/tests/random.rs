@@ -123,7 +123,7 @@ fn sanitizer_and_explorer_agree() {
             }
             Agreement::Differs(_) => {
                 differ += 1;
-                if differ <= 20 {
+                if differ <= 12 {
                     let differs = |p: &Program| match judge(p, seed, operations) {
                         Some((Agreement::Differs(how), _)) => Some(how),
                         _ => None,

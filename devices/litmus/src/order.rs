@@ -26,9 +26,9 @@ use crate::program::{
     Barrier, Does, Event, Granules, MAX_EVENTS, MAX_LINES, Observer, Op, Orders, Program, Scope,
 };
 
-/// Order that is taken to be there beside the architecture's: whether the first of two events of one
-/// CPU comes before the second, which is later in program order.
-pub type More<'a> = &'a dyn Fn(&Event, &Event) -> bool;
+/// Order that is taken to be there, or not, against the architecture: of two events of one CPU,
+/// whether the first comes before the second, which is later in program order; none: as it is.
+pub type Assume<'a> = &'a dyn Fn(&Event, &Event) -> Option<bool>;
 
 /// Parts that come before a part: bit = index.
 type Set = [u64; WORDS];
@@ -55,12 +55,11 @@ pub struct Parts {
 impl Parts {
     /// Of a program.
     pub fn of(program: &Program) -> Self {
-        Parts::assuming(program, &|_, _| false)
+        Parts::assuming(program, &|_, _| None)
     }
 
-    /// Of a program with more order than the architecture gives: `more` of two events of one CPU, in
-    /// program order.
-    pub fn assuming(program: &Program, more: More<'_>) -> Self {
+    /// Of a program, as if its order were another.
+    pub fn assuming(program: &Program, assume: Assume<'_>) -> Self {
         let mut of = Vec::new();
         let mut parts = Vec::new();
         for (event, e) in program.events.iter().enumerate() {
@@ -83,7 +82,7 @@ impl Parts {
         // More than there is room for are not written, and not made by repairs.
         of.truncate(64 * WORDS);
         parts.truncate(64 * WORDS);
-        let (before, local) = close(program, &of, &parts, more);
+        let (before, local) = close(program, &of, &parts, assume);
         Parts {
             events: program.events.len(),
             of,
@@ -117,7 +116,7 @@ fn close(
     program: &Program,
     of: &[(usize, Option<u8>)],
     parts: &[Event],
-    more: More<'_>,
+    assume: Assume<'_>,
 ) -> (Vec<Set>, Vec<Set>) {
     let concerns: Vec<u8> = parts.iter().map(|e| concerns(program, e)).collect();
     let mut before = vec![Set::default(); parts.len()];
@@ -132,8 +131,9 @@ fn close(
                 add(&mut local[j], &chain);
             }
             let cpu = matches!(parts[i].by, Observer::Cpu(_)) && parts[i].by == parts[j].by;
-            let more = cpu && more(&parts[i], &parts[j]);
-            if more || !(found && cacheable(&parts[j])) && ordered(parts, &concerns, i, j) {
+            let assumed = cpu.then(|| assume(&parts[i], &parts[j])).flatten();
+            let is = || !(found && cacheable(&parts[j])) && ordered(parts, &concerns, i, j);
+            if assumed.unwrap_or_else(is) {
                 add(&mut before[j], &chain);
             }
         }
@@ -349,7 +349,8 @@ fn found_by(events: &[Event], i: usize, j: usize) -> bool {
         let full = matches!(e.op, Op::Barrier(barrier) if barrier.orders == Orders::Full);
         e.by == a.by && full
     };
-    let load = b.read().is_some() && (cacheable(b) || events[i + 1..j].iter().any(full));
+    let loads = b.read().is_some() || b.poll().is_some();
+    let load = loads && (cacheable(b) || events[i + 1..j].iter().any(full));
     cpu && load && line.is_some_and(|line| b.bytes().meets(line))
 }
 

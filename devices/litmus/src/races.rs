@@ -2,7 +2,7 @@
 //! Accesses that nothing orders, whatever their values come to.
 
 use crate::order::Parts;
-use crate::program::{Event, Granules, Program, View};
+use crate::program::{Event, Granules, Observer, Program, View};
 
 /// How an event accesses memory.
 fn view(event: &Event) -> Option<View> {
@@ -12,7 +12,7 @@ fn view(event: &Event) -> Option<View> {
 /// Lines with two accesses, one of them a write, that nothing orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Races {
-    /// Of different observers.
+    /// Of different observers, or of a master that fetches ahead.
     pub observers: Granules,
     /// Of one CPU, with different attributes.
     pub aliases: Granules,
@@ -30,7 +30,8 @@ impl Races {
                 || (program.events.iter().enumerate()).filter(|(_, e)| e.bytes().meets(line));
             for (i, a) in here().filter(|(_, a)| a.write().is_some()) {
                 for (_, b) in here().filter(|(j, _)| order.race(i, *j)) {
-                    if a.by != b.by {
+                    // Of a master's own, only what it fetches ahead is not in order.
+                    if a.by != b.by || matches!(a.by, Observer::Dev(_)) {
                         races.observers = races.observers.or(line);
                     } else if view(a) != view(b) {
                         races.aliases = races.aliases.or(line);

@@ -72,6 +72,11 @@ impl Domain {
             }
             return;
         }
+        // What stands beside it need not be the master's.
+        let bytes = bytes & s.cold.unread;
+        if bytes == 0 {
+            return;
+        }
         if write <= completion.known {
             s.line.flags &= !UNREAD;
             return;
@@ -94,6 +99,10 @@ impl Domain {
                 told: None,
             };
             self.sanitizer.record(&mut s, f);
+            s.cold.unread &= !bytes;
+            if s.cold.unread != 0 {
+                return;
+            }
         }
         s.line.flags &= !UNREAD;
     }

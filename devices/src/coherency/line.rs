@@ -180,6 +180,9 @@ pub(super) struct Cold {
     pub settling: u64,
     /// That operation; 0: none.
     pub settling_op: u32,
+    /// For lines with [`UNREAD`], the bytes that masters have written, and no CPU has loaded in order
+    /// since.
+    pub unread: u64,
     /// When the line was last invalidated, in accesses since power-on.
     pub invalidated_at: u64,
     /// The order of the stores to each word, for lines with [`DESCRIPTOR`].

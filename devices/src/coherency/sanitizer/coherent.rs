@@ -126,15 +126,24 @@ impl Sanitizer {
     pub fn write_through(&mut self, s: &mut Subject<'_>, by: ByMaster, in_flight: u64) {
         let (bytes, writer) = (by.bytes, by.who);
         self.check_order(s, by, bytes);
-        // What is not ordered before may be stored after it, and is dirty then.
+        // What is not ordered before may be stored after it, and is dirty then; but the word that the
+        // master has acted on was there.
         let unordered = s.line.written_at > by.release.ordered_at;
         let later = unordered && s.line.written_at <= by.release.at;
-        let later = if later { s.line.fresh } else { 0 };
+        let later = if later {
+            s.line.fresh & !by.handover
+        } else {
+            0
+        };
         s.line.uncleaned &= later;
         s.line.firmware &= later;
         let unordered = s.cold.alias_written_at > by.release.ordered_at;
         let alias_later = unordered && s.cold.alias_written_at <= by.release.at;
-        let alias_later = if alias_later { s.cold.alias_fresh } else { 0 };
+        let alias_later = if alias_later {
+            s.cold.alias_fresh & !by.handover
+        } else {
+            0
+        };
         s.line.unseen &= in_flight & !bytes | alias_later;
         s.line.fresh &= !bytes;
         s.line.flags |= DMA;
