@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use staleline_devices::coherency::Policy;
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_litmus::explore::{Answer, MAX_STATES, explore, explore_in};
-use staleline_litmus::order::{Assume, Parts};
+use staleline_litmus::order::Parts;
 use staleline_litmus::program::{Event, Granules, Observer, Op, Program, View};
 use staleline_litmus::races::Races;
 use staleline_litmus::repair;
@@ -26,8 +26,8 @@ pub enum Class {
     Race,
     /// The sanitizer finds it in another order of the events.
     OtherOrder,
-    /// The sanitizer finds nothing where two attributes of one CPU are not ordered.
-    Attributes,
+    /// The sanitizer finds nothing where one CPU's accesses of a line are not ordered.
+    SameLine,
     /// The sanitizer takes what hangs on a load to come after it.
     Dependency,
     /// The sanitizer finds nothing where nobody reads what is lost.
@@ -44,7 +44,7 @@ pub enum Class {
     BehindStuck,
     /// The sanitizer takes a poll to have ended where it stands in the list.
     PollWaits,
-    /// The sanitizer does not know that a master has seen a word.
+    /// The sanitizer does not conclude anything from a word that a master has seen.
     WordSeen,
     /// The sanitizer finds an alias that is not there.
     NoCacheableView,
@@ -63,7 +63,7 @@ impl Class {
     pub const ALL: [Class; 17] = [
         Class::Race,
         Class::OtherOrder,
-        Class::Attributes,
+        Class::SameLine,
         Class::Dependency,
         Class::Unread,
         Class::SameCause,
@@ -91,9 +91,9 @@ impl Class {
                 "observers race; the sanitizer judges the order in which they acted, and finds it \
                  in another order of the same events"
             }
-            Class::Attributes => {
-                "one CPU accesses the same line with two attributes and no barrier between, which \
-                 the sanitizer, other than maintenance, takes in program order"
+            Class::SameLine => {
+                "one CPU accesses the same line twice, other bytes or with another attribute, and no \
+                 barrier between; the sanitizer takes that in program order"
             }
             Class::Dependency => {
                 "a store or maintenance that hangs on a load comes after it, which events do not \
@@ -127,8 +127,8 @@ impl Class {
                  stands, and finds nothing where it comes later"
             }
             Class::WordSeen => {
-                "a master has polled a word before the doorbell that is judged; the sanitizer does not \
-                 take the store of the word to be ordered before that by the poll"
+                "a master has polled a word; the sanitizer does not take the store of the word, and the \
+                 cleans of its line, to be done because of that"
             }
             Class::NoCacheableView => {
                 "memory without any cacheable mapping; the sanitizer takes a cacheable alias, the \
@@ -144,8 +144,8 @@ impl Class {
                  once the CPU waits between the two, and has nowhere to stand otherwise"
             }
             Class::Several => {
-                "more than one operation is missing and none alone helps; the sanitizer names one of \
-                 two that do together"
+                "more than one operation is missing; the sanitizer names one, and the other once that is \
+                 there, or where somebody reads"
             }
             Class::Operation => {
                 "observers race; the sanitizer names what is missing in the order in which they \
@@ -250,7 +250,7 @@ impl<'a> Known<'a> {
                 self.without_cacheable_view(found)
             }),
             (Class::BehindStuck, &|| self.behind_stuck(found)),
-            (Class::WordSeen, &|| self.words_seen(found)),
+            (Class::WordSeen, &|| words_seen(self.program, found)),
             (Class::Touched, &|| self.touched(found)),
             (Class::LastWrite, &|| self.last_write(found)),
             (Class::CleanInFlight, &|| {
@@ -282,8 +282,8 @@ impl<'a> Known<'a> {
             classes.insert(Class::BehindStuck);
             return Ok(true);
         }
-        for (assumed, assume) in ASSUMPTIONS {
-            let (left, unread) = self.left_if(symptom, assume);
+        for (assumed, order) in ASSUMED {
+            let (left, unread) = self.left_if(symptom, order);
             for (class, covered) in [
                 (None, missed.without(left)),
                 (Some(Class::Unread), missed.and(unread)),
@@ -356,8 +356,10 @@ impl<'a> Known<'a> {
 
     /// The bytes of a symptom that are left with another order, and of a loss, those of them that nobody
     /// reads then.
-    fn left_if(&self, symptom: &Symptom, assume: Assume<'_>) -> (Granules, Granules) {
-        let order = Parts::assuming(self.program, assume);
+    fn left_if(&self, symptom: &Symptom, assumed: Assumed) -> (Granules, Granules) {
+        let order = Parts::assuming(self.program, &|a, b| {
+            assumed(self.program, a, b).then_some(true)
+        });
         let Ok(answer) = explore_in(self.program, &order, MAX_STATES) else {
             return (symptom.bytes(self.program), Granules::NONE);
         };
@@ -371,8 +373,10 @@ impl<'a> Known<'a> {
     }
 
     /// What is wrong if the order is another.
-    pub fn symptoms_if(&self, assume: Assume<'_>) -> Vec<Symptom> {
-        let order = Parts::assuming(self.program, assume);
+    pub fn symptoms_if(&self, assumed: Assumed) -> Vec<Symptom> {
+        let order = Parts::assuming(self.program, &|a, b| {
+            assumed(self.program, a, b).then_some(true)
+        });
         match explore_in(self.program, &order, MAX_STATES) {
             Ok(answer) => Symptom::all(&answer),
             Err(_) => Symptom::all(self.answer),
@@ -411,7 +415,9 @@ impl<'a> Known<'a> {
         let cached = |f: &&Found| {
             matches!(
                 f.kind,
-                HazardKind::MismatchedAlias | HazardKind::MissingInvalidate
+                HazardKind::MismatchedAlias
+                    | HazardKind::MissingInvalidate
+                    | HazardKind::WritebackClobber
             )
         };
         let alias = found.iter().filter(cached);
@@ -436,21 +442,6 @@ impl<'a> Known<'a> {
             let same = self.program.events[poll].by == self.program.events[at].by;
             same || order.is_before(poll, at)
         })
-    }
-
-    /// Words that a master has read before it was told by a doorbell of what is found.
-    fn words_seen(&self, found: &[Found]) -> Granules {
-        let events = &self.program.events;
-        let unordered =
-            |f: &&Found| (f.kind, f.why) == (HazardKind::MissingBarrier, Why::Unordered);
-        let seen = found.iter().filter(unordered).filter_map(|f| {
-            let earlier = &events[..f.at?];
-            let master = |e: &&Event| matches!(e.by, Observer::Dev(_)) && e.poll().is_some();
-            let polls = earlier.iter().filter(master);
-            let polled = polls.fold(Granules::NONE, |all, e| all.or(e.bytes()));
-            Some(polled.and(f.bytes))
-        });
-        seen.fold(Granules::NONE, Granules::or)
     }
 
     fn touched(&self, found: &[Found]) -> Granules {
@@ -494,12 +485,11 @@ impl<'a> Known<'a> {
                 let Ok(found) = findings(&other, self.replacement, self.seed) else {
                     continue;
                 };
-                let left = told.and(bytes(&found));
-                let left = if left == told {
-                    left.without(clean_in_flight(&other, &found))
-                } else {
-                    left
-                };
+                let mut left = told.and(bytes(&found));
+                if left == told {
+                    let seen = words_seen(&other, &found);
+                    left = left.without(seen.or(clean_in_flight(&other, &found)));
+                }
                 cleared = cleared.or(told.without(left));
             }
         }
@@ -529,15 +519,16 @@ impl<'a> Known<'a> {
     }
 }
 
-/// What the sanitizer takes to be in order on one CPU beside what is, the least first.
-pub const ASSUMPTIONS: [(&[Class], Assume<'static>); 4] = [
-    (&[], &|_, _| None),
-    (&[Class::Dependency], &|a, b| hangs(a, b).then_some(true)),
-    (&[Class::Attributes], &|a, b| {
-        two_attributes(a, b).then_some(true)
-    }),
-    (&[Class::Dependency, Class::Attributes], &|a, b| {
-        (hangs(a, b) || two_attributes(a, b)).then_some(true)
+/// What the sanitizer takes to be in order on one CPU beside what is.
+pub type Assumed = fn(&Program, &Event, &Event) -> bool;
+
+/// Its parts, the least first.
+pub const ASSUMED: [(&[Class], Assumed); 4] = [
+    (&[], |_, _, _| false),
+    (&[Class::Dependency], |_, a, b| hangs(a, b)),
+    (&[Class::SameLine], same_line),
+    (&[Class::Dependency, Class::SameLine], |program, a, b| {
+        hangs(a, b) || same_line(program, a, b)
     }),
 ];
 
@@ -547,16 +538,13 @@ fn hangs(a: &Event, b: &Event) -> bool {
     loads && (b.write().is_some() || b.maintains().is_some() || matches!(b.op, Op::Doorbell(_)))
 }
 
-/// Whether two accesses of a CPU are to one line and of two attributes.
-fn two_attributes(a: &Event, b: &Event) -> bool {
-    let view = |e: &Event| match &e.op {
-        Op::Access { view, .. } => Some(*view),
-        _ => e.write().map(|_| View::WriteBack),
-    };
-    let lines = |e: &Event| e.bytes().lines().map(Granules::line);
-    let meets = lines(a).any(|line| line.meets(b.bytes()));
-    let cpu = matches!(a.by, Observer::Cpu(_));
-    cpu && meets && view(a).zip(view(b)).is_some_and(|(x, y)| x != y)
+/// Whether two accesses of a CPU are to one line. The order of words that are polled is another
+/// matter: there the sanitizer looks for barriers.
+fn same_line(program: &Program, a: &Event, b: &Event) -> bool {
+    let mut lines = a.bytes().lines().map(Granules::line);
+    let words = program.polled();
+    let word = a.bytes().meets(words) || b.bytes().meets(words);
+    !word && lines.any(|line| line.meets(b.bytes()))
 }
 
 /// What the sanitizer finds of cleans that are not complete, and the explorer too if a store is not
@@ -573,4 +561,19 @@ fn clean_in_flight(program: &Program, found: &[Found]) -> Granules {
     });
     let answer = explore_in(program, &order, MAX_STATES);
     answer.map_or(Granules::NONE, |answer| wrong(program, &answer).and(told))
+}
+
+/// Missing barriers behind a master's poll, in the line of the word.
+fn words_seen(program: &Program, found: &[Found]) -> Granules {
+    let seen = found.iter().filter_map(|f| {
+        let earlier = &program.events[..f.at?];
+        let master = |e: &&Event| matches!(e.by, Observer::Dev(_)) && e.poll().is_some();
+        let words = earlier
+            .iter()
+            .filter(master)
+            .flat_map(|e| e.bytes().lines());
+        let lines = words.fold(Granules::NONE, |all, line| all.or(Granules::line(line)));
+        (f.kind == HazardKind::MissingBarrier).then_some(lines.and(f.bytes))
+    });
+    seen.fold(Granules::NONE, Granules::or)
 }

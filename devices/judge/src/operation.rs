@@ -9,7 +9,7 @@ use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_litmus::explore::{Answer, explore};
 use staleline_litmus::order::Assume;
 use staleline_litmus::program::{self, Dc, Event, Granules, Observer, Op, Program, View};
-use staleline_litmus::repair;
+use staleline_litmus::repair::{self, Repair};
 use staleline_litmus::symptom::Symptom;
 
 use crate::domain::{Error, Found, findings};
@@ -259,6 +259,35 @@ pub fn compare(
     Ok((agreement, compared))
 }
 
+/// All ways to put in an operation.
+fn ways(program: &Program, symptom: &Symptom, operation: Operation) -> Vec<Repair> {
+    match operation {
+        Operation::Clean => repair::maintenance(program, symptom, &[Dc::Cvac]),
+        Operation::Invalidate => repair::maintenance(program, symptom, &[Dc::Ivac]),
+        Operation::Barrier => repair::single_barriers(program),
+        Operation::Order => Vec::new(),
+    }
+}
+
+/// Whether, with an operation put in, what is asked for then helps.
+fn leads_on(program: &Program, symptom: &Symptom, operation: Operation) -> bool {
+    let next = |way: Repair| -> Option<bool> {
+        let repaired = way.apply(program)?;
+        let answer = explore(&repaired).ok()?;
+        let all = Symptom::all(&answer);
+        let found = findings(&repaired, Policy::Lazy, 1).ok()?;
+        let same = all.iter().find(|s| {
+            let original = s.renumbered(|i| way.original(i));
+            original.is_some_and(|o| !symptom.left(program, &[o]).is_empty())
+        })?;
+        let helpful = Helpful::against(&repaired, same, &all);
+        let asked = asked(&repaired, &found, same, same.bytes(&repaired));
+        Some(asked.iter().any(|o| helpful.is(*o, true)))
+    };
+    let ways = ways(program, symptom, operation);
+    ways.into_iter().any(|way| next(way).unwrap_or(false))
+}
+
 /// Whether two operations help together, of which one is asked for: true if both are.
 fn help_together(
     program: &Program,
@@ -267,14 +296,11 @@ fn help_together(
     all: &[Symptom],
     assume: Assume<'_>,
 ) -> Option<bool> {
-    let of = |operation: Operation| match operation {
-        Operation::Clean => repair::maintenance(program, symptom, &[Dc::Cvac]),
-        Operation::Invalidate => repair::maintenance(program, symptom, &[Dc::Ivac]),
-        Operation::Barrier => repair::single_barriers(program),
-        Operation::Order => Vec::new(),
-    };
     let help = |first: Operation, second: Operation| {
-        let (first, second) = (of(first), of(second));
+        let (first, second) = (
+            ways(program, symptom, first),
+            ways(program, symptom, second),
+        );
         first.iter().any(|a| {
             let both = second.iter().map(|b| a.and(b));
             both.into_iter()
@@ -334,24 +360,29 @@ fn of_part(
     if let Some(classes) = known.classes_of(symptom)? {
         return Ok(Agreement::Known(classes));
     }
-    for (classes, assume) in known::ASSUMPTIONS {
-        let all = known.symptoms_if(assume);
-        let helpful = Helpful::assuming(program, symptom, &all, assume);
+    for (classes, assumed) in known::ASSUMED {
+        let all = known.symptoms_if(assumed);
+        let helpful = Helpful::assuming(program, symptom, &all, &|a, b| {
+            assumed(program, a, b).then_some(true)
+        });
         if operations.iter().any(|o| helpful.is(*o, excused)) {
             return Ok(Agreement::Known(classes.iter().copied().collect()));
         }
+    }
+    if known.uncacheable(symptom) {
+        return Ok(Agreement::Known(BTreeSet::from([Class::NoCacheableView])));
     }
     if helpful == Helpful::default() {
         if operations.iter().any(|o| helps_apart(program, symptom, *o)) {
             return Ok(Agreement::Known(BTreeSet::from([Class::NoPlace])));
         }
-        for (classes, assume) in known::ASSUMPTIONS {
+        for (classes, assumed) in known::ASSUMED {
             match help_together(
                 program,
                 symptom,
                 operations,
-                &known.symptoms_if(assume),
-                assume,
+                &known.symptoms_if(assumed),
+                &|a, b| assumed(program, a, b).then_some(true),
             ) {
                 Some(true) if classes.is_empty() => return Ok(Agreement::Agrees),
                 Some(true) => return Ok(Agreement::Known(classes.iter().copied().collect())),
@@ -362,9 +393,6 @@ fn of_part(
                 None => {}
             }
         }
-        if known.uncacheable(symptom) {
-            return Ok(Agreement::Known(BTreeSet::from([Class::NoCacheableView])));
-        }
         let event = program.events.get(symptom.at());
         if event.is_some_and(variants::is_prefetch) {
             return Ok(Agreement::Known(BTreeSet::from([Class::Race])));
@@ -372,6 +400,9 @@ fn of_part(
         if known.raced(symptom) {
             return Ok(Agreement::Known(BTreeSet::from([Class::Operation])));
         }
+    }
+    if operations.iter().any(|o| leads_on(program, symptom, *o)) {
+        return Ok(Agreement::Known(BTreeSet::from([Class::Several])));
     }
     let asked: Vec<&str> = operations.iter().map(|o| o.name()).collect();
     Ok(Agreement::Differs(format!(

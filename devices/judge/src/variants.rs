@@ -11,7 +11,7 @@ use staleline_litmus::program::{
 const MAX_ORDERS: usize = 150;
 
 /// The same events in other orders that are as possible: one, and what its observer does after it,
-/// comes later than what others do, or a fetch ahead comes first; and the same of that.
+/// comes later than what others do, or a fetch ahead comes earlier; and the same of that.
 pub(crate) fn other_orders(program: &Program) -> Vec<Program> {
     let mut all = one_later(program);
     let mut next = 0;
@@ -39,10 +39,12 @@ fn one_later(program: &Program) -> Vec<Program> {
     let mut all = Vec::new();
     for (i, moved) in events.iter().enumerate() {
         if is_prefetch(moved) {
-            let mut other = program.clone();
-            let moved = other.events.remove(i);
-            other.events.insert(0, moved);
-            all.push(other);
+            for place in 0..i {
+                let mut other = program.clone();
+                let moved = other.events.remove(i);
+                other.events.insert(place, moved);
+                all.push(other);
+            }
         }
         // What tells or waits is the order itself.
         if matches!(moved.op, Op::Doorbell(_) | Op::Wait(_) | Op::Acquire(_)) {

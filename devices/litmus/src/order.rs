@@ -330,7 +330,13 @@ fn on_cpu(events: &[Event], concerns: &[u8], i: usize, j: usize, cpu: u8) -> boo
     }
     // An invalidate acts on the caches of the inner domain: before it, order within that is enough.
     let caches = b.maintains().is_some_and(|(dc, _)| dc.invalidates());
-    let shared = concerns[i] & concerns[j] & if caches { 0x0f } else { 0xff };
+    // Where nobody sees both, the order counts for what else is behind the second one: for those who
+    // see the first.
+    let shared = match concerns[i] & concerns[j] {
+        0 => concerns[i],
+        shared => shared,
+    };
+    let shared = shared & if caches { 0x0f } else { 0xff };
     events[i + 1..j].iter().any(|e| match e.op {
         Op::Barrier(barrier) if e.by == Observer::Cpu(cpu) => {
             beyond(barrier.scope, cpu) & shared == 0 && barrier_orders(barrier, first, second)

@@ -54,11 +54,8 @@ impl Domain {
     /// load them before it knew?
     pub(super) fn loaded_unread(&mut self, number: u64, bytes: u64, reader: Who) {
         let mut s = Subject::new(&mut self.lines, &self.images, number);
-        let written = [s.line.writer, s.cold.poc_writer];
-        let by = written
-            .into_iter()
-            .find_map(|who| Some((who, who.device_master()?)));
-        let Some((writer, master)) = by else {
+        let writer = s.cold.unread_by;
+        let Some(master) = writer.device_master() else {
             s.line.flags &= !UNREAD;
             return;
         };

@@ -253,6 +253,7 @@ impl DmaMemory for Domain {
             }
             line.flags |= UNREAD;
             cold.unread |= bytes;
+            cold.unread_by = who;
             if access.content == Content::Event {
                 self.event_written(master, number, bytes);
             }

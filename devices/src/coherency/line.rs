@@ -183,6 +183,8 @@ pub(super) struct Cold {
     /// For lines with [`UNREAD`], the bytes that masters have written, and no CPU has loaded in order
     /// since.
     pub unread: u64,
+    /// The last of these masters.
+    pub unread_by: Who,
     /// When the line was last invalidated, in accesses since power-on.
     pub invalidated_at: u64,
     /// The order of the stores to each word, for lines with [`DESCRIPTOR`].

@@ -410,11 +410,9 @@ impl<'a> Search<'a> {
 
     /// A state from which only caches move.
     fn stop(&mut self, state: &State) {
-        if state.done == self.slice.all {
-            if state.gone != Gone::No {
-                self.lose(state, true, false);
-            }
-            return;
+        // Also where a poll waits for ever: then this is the end.
+        if state.gone != Gone::No {
+            self.lose(state, true, false);
         }
         for step in &self.slice.steps {
             let waits = matches!(step.effect, Effect::Poll { .. });

@@ -70,8 +70,6 @@ pub(super) struct Look {
 pub(super) struct Slice {
     pub layout: Layout,
     pub steps: Vec<Step>,
-    /// All steps.
-    pub all: u32,
     pub looks: Vec<Look>,
     pub polls: u32,
     pub initial: State,
@@ -127,7 +125,6 @@ impl Slice {
         let looks = view.looks(&order, &steps, granule, polls);
         Slice {
             layout,
-            all,
             looks,
             polls,
             initial: view.initial(&layout),

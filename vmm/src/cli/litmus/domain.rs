@@ -56,7 +56,7 @@ pub(super) struct DomainFound {
 impl Domain {
     pub fn of(case: &Case, answer: &Answer) -> Result<Self, Error> {
         let name = case.expected.as_ref().map(|_| case.id.as_str());
-        match staleline_judge::judge(name, &case.program, answer) {
+        match staleline_judge::judge(&case.program, answer) {
             Ok(judgement) => Ok(Domain::told(case, judgement)),
             Err(e @ staleline_judge::Error::SeveralCpus) => Ok(Domain {
                 reason: Some(e.to_string()),
