@@ -336,13 +336,24 @@ fn on_cpu(events: &[Event], concerns: &[u8], i: usize, j: usize, cpu: u8) -> boo
         0 => concerns[i],
         shared => shared,
     };
-    let shared = shared & if caches { 0x0f } else { 0xff };
+    let shared = match (past(a, b) || past(b, a), caches) {
+        (true, _) => 0,
+        (false, true) => shared & 0x0f,
+        (false, false) => shared,
+    };
     events[i + 1..j].iter().any(|e| match e.op {
         Op::Barrier(barrier) if e.by == Observer::Cpu(cpu) => {
             beyond(barrier.scope, cpu) & shared == 0 && barrier_orders(barrier, first, second)
         }
         _ => false,
     })
+}
+
+/// Maintenance of a line and an access past the cache of it: both meet at the PoC, which is one place
+/// for all, so a barrier for the CPU itself is enough between the two.
+fn past(a: &Event, b: &Event) -> bool {
+    let line = a.maintains().map(|(_, line)| Granules::line(line));
+    line.is_some_and(|line| b.bytes().meets(line)) && !cacheable(b)
 }
 
 /// A load that finds what maintenance of its line left: through the cache, or past it behind a full
