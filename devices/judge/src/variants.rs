@@ -3,8 +3,8 @@
 
 use staleline_litmus::order::Parts;
 use staleline_litmus::program::{
-    Barrier, Dc, Does, Event, Granules, MAX_OBSERVERS, Observer, Op, Orders, Program, Scope, View,
-    ZERO,
+    Barrier, Dc, Does, Event, Granules, MAX_EVENTS, MAX_OBSERVERS, Observer, Op, Orders, Program,
+    Scope, View, ZERO,
 };
 
 /// Other orders of a program's events that are looked at.
@@ -24,7 +24,47 @@ pub(crate) fn other_orders(program: &Program) -> Vec<Program> {
         }
         next += 1;
     }
+    all.extend(one_alone_later(program));
     all
+}
+
+/// One event later than others, of its own observer too, where nothing orders them.
+fn one_alone_later(program: &Program) -> Vec<Program> {
+    let order = Parts::of(program).on(u8::MAX);
+    let mut all = Vec::new();
+    for i in 0..program.events.len() {
+        let free = |j: &usize| !order.is_before(i, *j);
+        for j in (i + 1..program.events.len()).take_while(free) {
+            let mut other = program.clone();
+            let moved = other.events.remove(i);
+            other.events.insert(j, moved);
+            all.push(other);
+        }
+    }
+    all
+}
+
+/// The same with each access of several lines taken apart; none: there is no such.
+pub(crate) fn apart_by_line(program: &Program) -> Option<Program> {
+    let mut other = program.clone();
+    other.events.clear();
+    for event in &program.events {
+        match &event.op {
+            Op::Access { does, view, bytes } => {
+                other.events.extend(bytes.lines().map(|line| Event {
+                    by: event.by,
+                    op: Op::Access {
+                        does: *does,
+                        view: *view,
+                        bytes: bytes.and(Granules::line(line)),
+                    },
+                }));
+            }
+            _ => other.events.push(event.clone()),
+        }
+    }
+    let more = other.events.len() > program.events.len();
+    (more && other.events.len() <= MAX_EVENTS).then_some(other)
 }
 
 /// Whether it is what a master fetches ahead, waiting for nothing.

@@ -127,11 +127,11 @@ fn close(
             let mut chain = before[i];
             chain[i / 64] |= 1 << (i % 64);
             let found = found_by(parts, i, j);
-            if found {
-                add(&mut local[j], &chain);
-            }
             let cpu = matches!(parts[i].by, Observer::Cpu(_)) && parts[i].by == parts[j].by;
             let assumed = cpu.then(|| assume(&parts[i], &parts[j])).flatten();
+            if found && assumed != Some(false) {
+                add(&mut local[j], &chain);
+            }
             let is = || !(found && cacheable(&parts[j])) && ordered(parts, &concerns, i, j);
             if assumed.unwrap_or_else(is) {
                 add(&mut before[j], &chain);
