@@ -42,6 +42,10 @@ const DIFFER: &[(&str, &[Class])] = &[
     ),
     ("stale-flag-polled-for-ever", &[Class::OtherOrder]),
     (
+        "uncached-only-memory-snooping-reader",
+        &[Class::NoCacheableView],
+    ),
+    (
         "word-left-in-the-cache",
         &[Class::OtherOrder, Class::BehindStuck],
     ),

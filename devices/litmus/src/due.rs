@@ -145,6 +145,14 @@ fn kind(program: &Program, order: &Order, symptom: &Symptom, repair: Option<&Rep
             by_reader(program, read, view.unwrap_or(View::NonSnooping), bytes)
         }
         Symptom::Stuck { poll } => {
+            // It may wait for somebody who waits for what lies in a cache.
+            let only_cleans = |e: &Event| {
+                let dc = e.maintains();
+                dc.is_some_and(|(dc, _)| dc.cleans() && !dc.invalidates())
+            };
+            if repair.is_some_and(|r| r.operations().any(only_cleans)) {
+                return Kind::MissingClean;
+            }
             let event = &program.events[poll];
             let view = event.poll().map_or(View::NonSnooping, |(view, _)| view);
             by_reader(program, poll, view, event.bytes())
