@@ -61,6 +61,11 @@ pub(super) struct Cold {
     pub settling: u64,
     /// That operation; 0: none.
     pub settling_op: u32,
+    /// For lines with [`UNREAD`](super::line::UNREAD), the bytes that masters have written, and no CPU
+    /// has loaded in order since.
+    pub unread: u64,
+    /// The last of these masters.
+    pub unread_by: Who,
     /// When a CPU first stored to the line through the cache since it was last invalidated, in
     /// accesses since power-on; 0: not yet.
     pub stored_behind: u64,

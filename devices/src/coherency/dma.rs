@@ -248,9 +248,14 @@ impl DmaMemory for Domain {
                 handover: word_mask(handover, number),
                 ..by
             };
-            let line = self.lines.line(number);
+            let (line, cold) = self.lines.with_cold(number);
             line.dma_write = self.dma_writes;
+            if line.flags & UNREAD == 0 {
+                cold.unread = 0;
+            }
             line.flags |= UNREAD;
+            cold.unread |= bytes;
+            cold.unread_by = who;
             if access.content == Content::Event {
                 self.event_written(master, number, bytes);
             }

@@ -307,7 +307,8 @@ impl Domain {
         }
     }
 
-    /// A CPU has stored to a line of descriptors or of translation tables.
+    /// A CPU has stored to a line of descriptors or of translation tables, or one with data that a
+    /// master has written.
     fn note_store(&mut self, number: u64, bytes: u64, site: SiteId, memory: MemoryType) {
         let flags = self.lines.line(number).flags;
         if flags & DESCRIPTOR != 0 {
@@ -319,6 +320,11 @@ impl Domain {
         }
         if flags & TABLE != 0 {
             self.table_stored(number, bytes);
+        }
+        if flags & UNREAD != 0 {
+            // What it loads here is its own.
+            let (_, cold) = self.lines.with_cold(number);
+            cold.unread &= !bytes;
         }
     }
 

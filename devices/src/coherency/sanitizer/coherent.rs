@@ -140,10 +140,11 @@ impl Sanitizer {
     pub fn write_through(&mut self, s: &mut Subject<'_>, by: ByMaster, in_flight: u64) {
         let (bytes, writer) = (by.bytes, by.who);
         self.check_order(s, by, bytes);
-        // What is not ordered before may be stored after it, and is dirty then.
+        // What is not ordered before may be stored after it, and is dirty then; but the word that the
+        // master has acted on was there.
         let (mut later, mut alias_later) = (0, 0);
         for stored in self.stores(s) {
-            let bytes = stored.unordered(&by.release);
+            let bytes = stored.unordered(&by.release) & !by.handover;
             if stored.alias {
                 alias_later |= bytes;
             } else {
