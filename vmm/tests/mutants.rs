@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Kernels with a known error in them, from `guest-kernel/mutants`: each is found by the runs that
-//! its `mutant.toml` names, and what is found there is not found without it.
+//! its `mutant.toml` names, and named right: kind, missing operation, and place, as the diagnostic
+//! prints them. What is found there is not found without it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
@@ -10,10 +11,10 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use staleline::result::{RunResult, Verdict};
+use staleline::result::Verdict;
 use staleline::run::kernel_log::{KERNEL_REPORT, ReportClass};
 use staleline_kernels::{KernelBuilder, Mutant, Show};
-use support::{need_kernel, run, staleline};
+use support::{Run, need_kernel, run, staleline};
 
 /// Names of mutants, separated by commas: only those are tried.
 const ONLY: &str = "STALELINE_MUTANTS";
@@ -51,45 +52,108 @@ fn build(kernel: &str) {
     assert!(output.status.success(), "{kernel}: {told}");
 }
 
-fn try_it(kernel: &str, show: &Show) -> RunResult {
-    let mut arguments = vec![&*show.scenario, "--kernel", kernel, "--no-trace"];
+/// Note that does not fail a run.
+const STALE_COPY: &str = "stale-copy";
+
+fn try_it(kernel: &str, show: &Show) -> Run {
+    let mut arguments = vec![&*show.scenario, "--kernel", kernel];
     arguments.extend(show.set.iter().flat_map(|s| ["--set", s]));
-    run(&arguments).result()
+    run(&arguments)
 }
 
-/// All kinds of findings of a run.
-fn found(result: &RunResult) -> BTreeSet<&str> {
-    let hazards = result.diagnostics.iter().map(|d| d.kind.name());
-    let reports = result.guest.complaints().map(|_| KERNEL_REPORT);
-    hazards.chain(reports).collect()
+/// A diagnostic in one line, without the command that does it again, which names the kernel.
+fn flat(diagnostic: &str) -> String {
+    let lines = diagnostic.lines();
+    let lines = lines.filter(|l| !l.trim_start().starts_with("replay"));
+    let words = lines.flat_map(str::split_whitespace);
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a diagnostic, in one line, is of the kind that is due, misses what is due, and prints the
+/// place.
+fn names(diagnostic: &str, show: &Show) -> bool {
+    let of_kind = ["error", "note"].iter().any(|level| {
+        let head = format!("{level}[{}]", show.finding);
+        diagnostic.starts_with(&head)
+    });
+    let missing = diagnostic
+        .split_once(" missing ")
+        .and_then(|(_, rest)| rest.split_once(" help "))
+        .map_or("", |(missing, _)| missing);
+    let misses = show.missing.as_deref().is_none_or(|m| missing.contains(m));
+    of_kind && misses && diagnostic.contains(&show.place)
+}
+
+/// The diagnostics that name the error, each in one line.
+fn named(run: &Run, show: &Show) -> Vec<String> {
+    let texts = run.stdout.split("\n\n").map(flat);
+    texts.filter(|text| names(text, show)).collect()
+}
+
+/// Heads of all diagnostics of a run.
+fn found(run: &Run) -> BTreeSet<String> {
+    let heads = run.stdout.lines().filter(|l| l.contains("]: "));
+    heads
+        .filter_map(|l| Some(l.split_once("]: ")?.0.to_owned() + "]"))
+        .filter(|head| head.starts_with("error[") || head.starts_with("note["))
+        .collect()
 }
 
 /// What is wrong with a run's verdict; none if nothing.
 fn wrong(mutant: &Mutant, show: &Show) -> Option<String> {
     let with = try_it(&kernel_of(mutant), show);
     let without = try_it(&mutant.about.stack, show);
-    let finding = &*show.finding;
-    let killed = with.verdict == Verdict::Fail && found(&with).contains(finding);
-    let told = |what: &str| Some(format!("{what}: {}; {:?}", with.replay, with.reasons));
+    let verdict = with.result().verdict;
+    let due = match show.finding == STALE_COPY {
+        true => Verdict::Pass,
+        false => Verdict::Fail,
+    };
+    let killed = verdict == due && !named(&with, show).is_empty();
+    let told = |what: &str| Some(format!("{what}: {}; {:?}", show.scenario, found(&with)));
     println!(
-        "{:<28} {:<16} {:<20} {} {:?}",
+        "{:<28} {:<18} {:<18} {} {:?}",
         mutant.name,
         show.scenario,
-        finding,
-        with.verdict.name(),
+        show.finding,
+        verdict.name(),
         found(&with),
     );
-    if without.verdict == Verdict::InfraError || found(&without).contains(finding) {
+    if without.result().verdict == Verdict::InfraError || !named(&without, show).is_empty() {
         return Some(format!(
-            "{finding} has nothing to do with the mutant: {}; {:?}",
-            without.replay, without.reasons
+            "{} has nothing to do with the mutant: {}",
+            show.finding, without.stdout
         ));
     }
     match (&mutant.about.survives, killed) {
         (None, true) => None,
-        (None, false) => told("it survives"),
-        (Some(_), false) if with.verdict == Verdict::Pass => None,
+        (None, false) => told("it survives, or is not named right"),
+        (Some(_), false) if verdict == Verdict::Pass => None,
         (Some(why), _) => told(&format!("it is found, though mutant.toml says that {why}")),
+    }
+}
+
+#[test]
+fn a_diagnostic_names_an_error_by_kind_and_missing_operation_and_place() {
+    let text = "error[missing-clean]: dmac read 1 line\n  missing   clean (dc cvac)\n            \
+                between\n  help      call f()\n     > g+0x10  a.c:7\n  replay    run base~h\n";
+    let text = flat(text);
+    let show = |finding: &str, missing: Option<&str>, place: &str| Show {
+        scenario: String::new(),
+        set: Vec::new(),
+        finding: finding.into(),
+        missing: missing.map(Into::into),
+        place: place.into(),
+    };
+    let good = show("missing-clean", Some("clean (dc cvac) between"), "g+0x10");
+    assert!(names(&text, &good));
+    for bad in [
+        show("missing-barrier", None, "g+"),
+        show("missing-clean", Some("invalidate"), "g+"),
+        // Neither is what the help says missing, nor the kernel's name a place.
+        show("missing-clean", Some("call"), "g+"),
+        show("missing-clean", Some("clean"), "base~h"),
+    ] {
+        assert!(!names(&text, &bad), "{bad:?}");
     }
 }
 
@@ -101,6 +165,10 @@ fn every_mutant_is_found_and_nothing_is_without_it() {
     let mut complaints = Vec::new();
     for mutant in mutants() {
         build(&kernel_of(&mutant));
+        for show in &mutant.about.show {
+            let report = show.finding == KERNEL_REPORT;
+            assert_eq!(show.missing.is_none(), report, "{}", mutant.name);
+        }
         let wrong = mutant.about.show.iter().filter_map(|s| wrong(&mutant, s));
         complaints.extend(wrong.map(|w| format!("{}: {w}", mutant.name)));
     }

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! The domain's judgement of a program under all policies, compared with what is due.
+//! The domain's judgement of a program under all policies, compared with the explorer's: they agree
+//! if findings are on exactly the bytes on which something is wrong, and ask for an operation that
+//! helps.
+
+use std::collections::BTreeSet;
 
 use staleline_devices::coherency::Policy;
-use staleline_litmus::bounds::{Bounds, Difference};
 use staleline_litmus::explore::Answer;
-use staleline_litmus::program::{self, Granules, Program, View};
+use staleline_litmus::program::{self, Program, View};
 
 use crate::domain::{Error, Found, findings};
-use crate::known;
+use crate::known::{Class, Difference, Known};
+use crate::operation;
 
 /// Seed of the replacement policies.
 const SEED: u64 = 1;
@@ -17,10 +21,25 @@ const SEED: u64 = 1;
 pub enum Agreement {
     /// Under all policies.
     Agrees,
-    /// They differ as it is known, for this reason.
-    Known(&'static str),
+    /// They differ as it is known, for these reasons.
+    Known(BTreeSet<Class>),
     /// They differ: under which policy, and how.
     Differs(String),
+}
+
+impl Agreement {
+    /// This one and another, of the same program.
+    #[must_use]
+    pub fn and(self, other: Agreement) -> Self {
+        match (self, other) {
+            (Agreement::Differs(how), _) | (_, Agreement::Differs(how)) => Agreement::Differs(how),
+            (Agreement::Known(mut all), Agreement::Known(more)) => {
+                all.extend(more);
+                Agreement::Known(all)
+            }
+            (known @ Agreement::Known(_), _) | (_, known) => known,
+        }
+    }
 }
 
 /// The judgement of the domain.
@@ -32,11 +51,6 @@ pub struct Judgement {
     pub runs: usize,
     /// Whether that is what is due.
     pub agreement: Agreement,
-}
-
-/// Bytes with findings.
-pub fn bytes(found: &[Found]) -> Granules {
-    found.iter().fold(Granules::NONE, |all, f| all.or(f.bytes))
 }
 
 /// The program under each policy for snooping writes that changes nothing of what is asked: its
@@ -56,62 +70,56 @@ fn under_write_policies(program: &Program) -> Vec<Program> {
 }
 
 /// Lets the domain judge a program under all replacement policies and, as far as that makes no
-/// other question of it, all write policies. `case`: its name in the corpus, if it has one;
-/// `answer`: the explorer's.
+/// other question of it, all write policies. `answer`: the explorer's.
 ///
 /// # Errors
 /// [`Error`] if the domain cannot judge it.
-pub fn judge(case: Option<&str>, program: &Program, answer: &Answer) -> Result<Judgement, Error> {
-    let bounds = Bounds::of(program, answer);
+pub fn judge(program: &Program, answer: &Answer) -> Result<Judgement, Error> {
     let mut judgement = Judgement {
         found: Vec::new(),
         runs: 0,
         agreement: Agreement::Agrees,
     };
+    // What has been compared before needs no second time.
+    let mut compared: Vec<(program::Policy, Vec<Found>)> = Vec::new();
     for program in under_write_policies(program) {
         for replacement in Policy::ALL {
             let found = findings(&program, replacement, SEED)?;
             judgement.runs += 1;
-            let difference = bounds.difference(bytes(&found));
-            let agreement = match difference {
-                Some(d) => agreement(case, &program, replacement, d)?,
-                None => Agreement::Agrees,
-            };
-            let worse = match judgement.agreement {
-                Agreement::Agrees => agreement != Agreement::Agrees,
-                Agreement::Known(_) => matches!(agreement, Agreement::Differs(_)),
-                Agreement::Differs(_) => false,
-            };
-            if worse {
-                judgement.agreement = agreement;
+            let this = (program.policy, found);
+            if compared.contains(&this) {
+                continue;
             }
-            for f in found {
-                if !judgement.found.contains(&f) {
-                    judgement.found.push(f);
+            let known = Known::new(&program, answer, replacement, SEED);
+            let agreement = on_bytes(&known, &program, answer, &this.1)?;
+            let operations = operation::agreement(&known, &program, answer, &this.1)?;
+            judgement.agreement = judgement.agreement.and(agreement).and(operations);
+            for f in &this.1 {
+                if !judgement.found.contains(f) {
+                    judgement.found.push(*f);
                 }
             }
+            compared.push(this);
         }
     }
     Ok(judgement)
 }
 
-fn agreement(
-    case: Option<&str>,
+/// Whether findings are on the bytes on which something is wrong.
+///
+/// # Errors
+/// [`Error`] if the domain cannot judge another order of the program.
+pub fn on_bytes(
+    known: &Known<'_>,
     program: &Program,
-    replacement: Policy,
-    difference: Difference,
+    answer: &Answer,
+    found: &[Found],
 ) -> Result<Agreement, Error> {
-    let listed = known::CORPUS.iter().find(|(name, _)| case == Some(*name));
-    let reason = match listed {
-        Some((_, reason)) => Some(*reason),
-        None => known::class(program, replacement, SEED, difference)?,
+    let Some(difference) = Difference::of(program, answer, found) else {
+        return Ok(Agreement::Agrees);
     };
-    Ok(match reason {
-        Some(reason) => Agreement::Known(reason),
-        None => Agreement::Differs(format!(
-            "under policy `{}`: {}",
-            replacement.name(),
-            difference.describe(program)
-        )),
+    Ok(match known.classes(found, difference)? {
+        Some(classes) => Agreement::Known(classes),
+        None => Agreement::Differs(difference.describe(program)),
     })
 }

@@ -160,9 +160,17 @@ impl Play<'_> {
         Ok(())
     }
 
+    /// Most bytes of one access: a granule that is polled is accessed as a word, which is half of it,
+    /// and the other half is nobody's.
+    fn word(&self, bytes: Granules) -> u32 {
+        let polled = bytes.without(self.program.polled()).is_empty();
+        if polled { WORD as u32 } else { u32::MAX }
+    }
+
     fn store(&mut self, bytes: Granules, view: View, value: u8, site: SiteId) -> Result<(), Error> {
         for (pa, len) in pieces(bytes) {
             self.put(pa, len, value)?;
+            let len = len.min(self.word(bytes));
             self.domain.store(pa, len, site, memory(view));
         }
         Ok(())
@@ -363,9 +371,7 @@ impl Play<'_> {
             ..access
         };
         for (pa, len) in whole(bytes) {
-            // A word is half a granule; the rest of it hands nothing over.
-            let polls = matches!(does, Does::Poll(_));
-            let len = if polls { len.min(WORD) } else { len };
+            let len = len.min(self.word(bytes) as usize);
             match does {
                 Does::Write(value) => {
                     let data = vec![value.wrapping_add(1); len];

@@ -1,110 +1,177 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! Where sanitizer and explorer are known to differ, and why.
+//! Where sanitizer and explorer differ, and why: the whole list.
+//!
+//! Each class is a rule over the mechanism ([`rules`]), which says for which bytes of a program a
+//! difference is of that class. A difference that no class covers to its last byte is a mistake of one
+//! of the two.
 
-use staleline_devices::coherency::Policy;
-use staleline_devices::coherency::hazard::{HazardKind, Why};
-use staleline_litmus::bounds::{Bounds, Difference};
-use staleline_litmus::explore::explore;
-use staleline_litmus::order::Parts;
-use staleline_litmus::program::{Event, Granules, Op, Program, View};
+mod rules;
 
-use crate::agree::bytes;
-use crate::domain::{Error, Found, findings};
+pub use rules::{ASSUMED, Assumed, Difference, Known, bytes, wrong};
 
-const LOAD_SIDE: &str = "maintenance or a store that depends on a load by control is ordered behind \
-                         it in practice, which events do not express and Linux rests on";
-const OTHER_ORDER: &str = "observers race, and the sanitizer judges the order in which they acted: in \
-                           another order of the same events it finds it";
-const IN_FLIGHT: &str = "the explorer's simplification: a store behind a clean of its line finds the \
-                         clean done for everybody, while what it cleaned may still be on its way to \
-                         memory when only the store is ordered before what follows";
-
-/// Cases of the corpus that differ, upwards, and the reason.
-pub const CORPUS: &[(&str, &str)] = &[
-    ("polled-flag-dma-rmb-then-invalidate", LOAD_SIDE),
-    ("recycled-descriptor-no-barrier-behind-the-load", LOAD_SIDE),
-    (
-        "recycled-descriptor-store-barrier-behind-the-load",
-        LOAD_SIDE,
-    ),
-];
-
-/// The known reason for a difference, if there is one.
-///
-/// # Errors
-/// [`Error`] if the domain cannot judge another order of the program.
-pub fn class(
-    program: &Program,
-    replacement: Policy,
-    seed: u64,
-    difference: Difference,
-) -> Result<Option<&'static str>, Error> {
-    let Difference {
-        missed,
-        false_alarm,
-    } = difference;
-    if !false_alarm.is_empty() {
-        let found = findings(program, replacement, seed)?;
-        let reason = missed.is_empty() && in_flight(program, &found, false_alarm);
-        return Ok(reason.then_some(IN_FLIGHT));
-    }
-    let mut found = Granules::NONE;
-    for other in other_orders(program) {
-        found = found.or(bytes(&findings(&other, replacement, seed)?));
-    }
-    Ok(missed.without(found).is_empty().then_some(OTHER_ORDER))
+/// A class of differences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// The sanitizer finds nothing where only order between observers is missing.
+    Race,
+    /// The sanitizer finds it in another order of the events.
+    OtherOrder,
+    /// The sanitizer finds nothing where one CPU's accesses of a line are not ordered.
+    SameLine,
+    /// The sanitizer takes what hangs on a load to come after it.
+    Dependency,
+    /// The sanitizer finds nothing where nobody reads what is lost.
+    Unread,
+    /// The sanitizer finds the missing barrier in other bytes of the line.
+    SameCause,
+    /// The sanitizer finds what nobody can miss.
+    Overwritten,
+    /// The sanitizer finds an access to memory in flight that no value shows.
+    Touched,
+    /// The sanitizer finds that two writes are not ordered, which no value shows.
+    LastWrite,
+    /// The sanitizer takes a poll to end that may never.
+    BehindStuck,
+    /// The sanitizer takes a poll to have ended where it stands in the list.
+    PollWaits,
+    /// The sanitizer does not conclude anything from what a master has answered.
+    Answered,
+    /// The sanitizer finds an alias that is not there.
+    NoCacheableView,
+    /// The explorer takes maintenance to be done that may not be.
+    MaintenanceInFlight,
+    /// The explorer takes an access of several lines for one.
+    Wide,
+    /// The sanitizer names what helps only if the master stops in between.
+    NoPlace,
+    /// The sanitizer names one of several operations that are missing together.
+    Several,
+    /// Both find it, and another operation is missing in this order than in all.
+    Operation,
 }
 
-/// Whether it is as [`IN_FLIGHT`] says: without the stores that follow a clean of their line, the
-/// explorer finds what the sanitizer finds, a clean that is not complete.
-fn in_flight(program: &Program, found: &[Found], wrong: Granules) -> bool {
-    let incomplete = |f: &&Found| {
-        (f.kind, f.why) == (HazardKind::MissingBarrier, Why::Incomplete) && f.bytes.meets(wrong)
-    };
-    let told: Vec<Found> = found.iter().filter(incomplete).copied().collect();
-    let mut cleaned = Granules::NONE;
-    let mut without = program.clone();
-    without.events.retain(|e| {
-        if let Some((dc, line)) = e.maintains()
-            && dc.cleans()
-        {
-            cleaned = cleaned.or(Granules::line(line));
-        }
-        let stored = matches!(e.write(), Some((View::WriteBack, _)));
-        !(stored && e.bytes().meets(cleaned))
-    });
-    let defensible = explore(&without).is_ok_and(|answer| {
-        let bounds = Bounds::of(&without, &answer);
-        wrong.without(bounds.defensible).is_empty()
-    });
-    wrong.without(bytes(&told)).is_empty() && defensible
-}
+impl Class {
+    /// All of them.
+    pub const ALL: [Class; 18] = [
+        Class::Race,
+        Class::OtherOrder,
+        Class::SameLine,
+        Class::Dependency,
+        Class::Unread,
+        Class::SameCause,
+        Class::Overwritten,
+        Class::Touched,
+        Class::LastWrite,
+        Class::BehindStuck,
+        Class::PollWaits,
+        Class::Answered,
+        Class::NoCacheableView,
+        Class::MaintenanceInFlight,
+        Class::Wide,
+        Class::NoPlace,
+        Class::Several,
+        Class::Operation,
+    ];
 
-/// The same events in other orders that are as possible: one, and what its observer does after it,
-/// comes later than what others do.
-pub(crate) fn other_orders(program: &Program) -> Vec<Program> {
-    let order = Parts::of(program).on(u8::MAX);
-    let events = &program.events;
-    let mut all = Vec::new();
-    for (i, moved) in events.iter().enumerate() {
-        // What tells or waits is the order itself.
-        if matches!(moved.op, Op::Doorbell(_) | Op::Wait(_) | Op::Acquire(_)) {
-            continue;
+    /// A short name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Race => "race",
+            Class::OtherOrder => "other-order",
+            Class::SameLine => "same-line",
+            Class::Dependency => "dependency",
+            Class::Unread => "unread",
+            Class::SameCause => "same-cause",
+            Class::Overwritten => "overwritten",
+            Class::Touched => "touched",
+            Class::LastWrite => "last-write",
+            Class::BehindStuck => "behind-stuck",
+            Class::PollWaits => "poll-waits",
+            Class::Answered => "answered",
+            Class::NoCacheableView => "no-cacheable-view",
+            Class::MaintenanceInFlight => "maintenance-in-flight",
+            Class::Wide => "wide",
+            Class::NoPlace => "no-place",
+            Class::Several => "several",
+            Class::Operation => "operation",
         }
-        for j in i + 1..events.len() {
-            let (late, early): (Vec<usize>, Vec<usize>) =
-                (i..=j).partition(|k| events[*k].by == moved.by);
-            let may = |late: &usize| !early.iter().any(|e| order.is_before(*late, *e));
-            if early.last() != Some(&j) || !late.iter().all(may) {
-                continue;
+    }
+
+    /// The reason.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Class::Race => {
+                "nothing but a wait, a doorbell or a fence would order these observers, caches or \
+                 not; the sanitizer judges the order in which they acted"
             }
-            let mut other = program.clone();
-            let mut reordered: Vec<Event> = events[..i].to_vec();
-            reordered.extend(early.iter().chain(&late).map(|k| events[*k].clone()));
-            reordered.extend_from_slice(&events[j + 1..]);
-            other.events = reordered;
-            all.push(other);
+            Class::OtherOrder => {
+                "observers race; the sanitizer judges the order in which they acted, and finds it \
+                 in another order of the same events"
+            }
+            Class::SameLine => {
+                "one CPU accesses the same line twice, other bytes or with another attribute, and no \
+                 barrier between; the sanitizer takes that in program order"
+            }
+            Class::Dependency => {
+                "a store or maintenance that hangs on a load comes after it, which events do not \
+                 express and Linux rests on; the sanitizer takes all of them to hang on it"
+            }
+            Class::Unread => {
+                "a write may be lost at the end, and nobody reads it; the sanitizer tells when \
+                 somebody does"
+            }
+            Class::SameCause => {
+                "a missing barrier is found in other bytes of the line; what else the store may do there \
+                 is found once the barrier is in place, or is gone"
+            }
+            Class::Overwritten => {
+                "a write may be lost that somebody overwrites before it can be read; the sanitizer \
+                 cannot know that when it is lost"
+            }
+            Class::Touched => {
+                "memory of a transfer in flight is accessed, and no value shows it; the sanitizer \
+                 tells of the access"
+            }
+            Class::LastWrite => {
+                "a store and a master's write of the same bytes are not ordered, and nobody reads \
+                 which one was last; the sanitizer tells of it at the write"
+            }
+            Class::BehindStuck => {
+                "a poll may never end; the sanitizer judges what comes behind it as if it had"
+            }
+            Class::PollWaits => {
+                "a poll waits until its value arrives; the sanitizer judges it at the place where it \
+                 stands, and finds nothing where it comes later"
+            }
+            Class::Answered => {
+                "a master has polled a word, or was told and waited for; the sanitizer does not conclude \
+                 that the stores and the maintenance before that are done"
+            }
+            Class::NoCacheableView => {
+                "memory without any cacheable mapping; the sanitizer takes a cacheable alias, the \
+                 linear map, to be there always, to hold copies and to clean through"
+            }
+            Class::MaintenanceInFlight => {
+                "the explorer's simplification: a store or a poll behind maintenance of its line finds \
+                 that done for everybody, while what it cleaned may still be on its way to memory when \
+                 only the store is ordered before what follows"
+            }
+            Class::Wide => {
+                "the explorer's simplification: beside a word that is polled, an access of several lines \
+                 takes effect on all of them at once; taken apart by line, they agree"
+            }
+            Class::NoPlace => {
+                "a master goes on by itself from one access to the next; what the sanitizer names helps \
+                 once the CPU waits between the two, and has nowhere to stand otherwise"
+            }
+            Class::Several => {
+                "more than one operation is missing; the sanitizer names one, and the other once that is \
+                 there, or where somebody reads"
+            }
+            Class::Operation => {
+                "observers race; the sanitizer names what is missing in the order in which they \
+                 acted, and nothing put in helps in all orders"
+            }
         }
     }
-    all
 }

@@ -3,7 +3,7 @@
 //! compared with the explorer's.
 //!
 //! [`domain`] plays a case's events to a domain, in the order of the list, as an engine and device
-//! models would. [`agree`] compares what it finds with what is due, under all policies; [`operation`]
+//! models would. [`agree`] compares what it finds with what is wrong, under all policies; [`operation`]
 //! whether both mean the same operation to be missing. [`known`] lists the differences that remain,
 //! each with its reason.
 //!
@@ -17,6 +17,7 @@ pub mod domain;
 pub mod known;
 pub mod operation;
 mod translate;
+mod variants;
 
 pub use agree::{Agreement, Judgement, judge};
 pub use domain::{Error, Found, findings};

@@ -6,14 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use staleline_devices::coherency::Policy;
 use staleline_devices::coherency::hazard::{HazardKind, Why};
-use staleline_litmus::bounds::Bounds;
-use staleline_litmus::explore::Answer;
-use staleline_litmus::program::{self, Dc, Event, Granules, Program, View};
-use staleline_litmus::repair;
+use staleline_litmus::explore::{Answer, explore};
+use staleline_litmus::order::Assume;
+use staleline_litmus::program::{self, Dc, Event, Granules, Observer, Op, Program, View};
+use staleline_litmus::repair::{self, Repair};
 use staleline_litmus::symptom::Symptom;
 
 use crate::domain::{Error, Found, findings};
-use crate::known::other_orders;
+use crate::known::{self, Class, Known};
+use crate::{Agreement, variants};
 
 /// What has to be put in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,7 +25,8 @@ pub enum Operation {
     Invalidate,
     /// A barrier.
     Barrier,
-    /// Nothing: the accesses have to be ordered by a wait or a doorbell.
+    /// Nothing: the accesses have to be ordered by a wait or a doorbell, or kept to lines of their
+    /// own.
     Order,
 }
 
@@ -46,6 +48,8 @@ impl Operation {
         match (found.kind, found.why) {
             (HazardKind::MissingBarrier, _) => Operation::Barrier,
             (HazardKind::Ownership, _) => Operation::Order,
+            // As the product's advice has it: no maintenance helps while a line is shared.
+            (HazardKind::WritebackClobber, _) if stored_beside(program, found) => Operation::Order,
             // A store has merged into a copy that should not have been there any more.
             (_, Why::StaleStore) | (HazardKind::MissingInvalidate, _) => Operation::Invalidate,
             (HazardKind::MismatchedAlias, _) if coherent => Operation::Invalidate,
@@ -58,6 +62,34 @@ impl Operation {
             ) => Operation::Clean,
         }
     }
+}
+
+/// Whether a CPU stores to other bytes of a line, through the cache, between the moment a master is
+/// told to write the bytes that are threatened and the CPU's wait for it.
+fn stored_beside(program: &Program, found: &Found) -> bool {
+    let events = &program.events;
+    let beside = |e: &Event| {
+        let through_cache =
+            matches!((e.by, e.write()), (Observer::Cpu(_), Some((view, _))) if view.coherent());
+        let line = e
+            .bytes()
+            .lines()
+            .any(|l| Granules::line(l).meets(found.bytes));
+        through_cache && line && !e.bytes().meets(found.bytes)
+    };
+    events.iter().enumerate().any(|(write, e)| {
+        let Observer::Dev(dev) = e.by else {
+            return false;
+        };
+        let told = |e: &Event| {
+            e.op == Op::Doorbell(dev) || (e.by == Observer::Dev(dev) && e.poll().is_some())
+        };
+        let first = events[..write].iter().rposition(told);
+        let waited = events[write..].iter().position(|e| e.op == Op::Wait(dev));
+        let last = waited.map_or(events.len(), |n| write + n);
+        let in_flight = first.map_or(&[][..], |first| &events[first..last]);
+        e.write().is_some() && e.bytes().meets(found.bytes) && in_flight.iter().any(beside)
+    })
 }
 
 /// What makes a symptom vanish and brings no other, put in anywhere.
@@ -74,13 +106,18 @@ pub struct Helpful {
 impl Helpful {
     /// What helps against `symptom`; `all`: all that is wrong with the program.
     pub fn against(program: &Program, symptom: &Symptom, all: &[Symptom]) -> Self {
+        Helpful::assuming(program, symptom, all, &|_, _| None)
+    }
+
+    /// The same as if the order were another.
+    fn assuming(program: &Program, symptom: &Symptom, all: &[Symptom], assume: Assume<'_>) -> Self {
         let helps = |ops: &[Dc]| {
             let mut tries = repair::maintenance(program, symptom, ops).into_iter();
-            tries.any(|r| r.works(program, symptom, all))
+            tries.any(|r| r.works_assuming(program, symptom, all, assume))
         };
         let mut barriers = repair::barriers_alone(program).into_iter();
         Helpful {
-            barrier: barriers.any(|r| r.works(program, symptom, all)),
+            barrier: barriers.any(|r| r.works_assuming(program, symptom, all, assume)),
             clean: helps(&[Dc::Cvac]),
             invalidate: helps(&[Dc::Ivac, Dc::Civac]),
         }
@@ -94,7 +131,7 @@ impl Helpful {
             Operation::Barrier => self.barrier,
             Operation::Clean => self.clean && more,
             Operation::Invalidate => self.invalidate && more,
-            Operation::Order => false,
+            Operation::Order => self == Helpful::default(),
         }
     }
 
@@ -116,15 +153,6 @@ impl Helpful {
             names.join(" or ")
         }
     }
-}
-
-/// A symptom for which no finding asks for the right operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wrong {
-    /// What is wrong with the program.
-    pub symptom: Symptom,
-    /// What helps.
-    pub helpful: Helpful,
 }
 
 /// Whether maintenance may be asked for although barriers alone help too. That is so
@@ -168,31 +196,43 @@ fn asked(program: &Program, found: &[Found], symptom: &Symptom, bytes: Granules)
 
 type Operations = BTreeSet<Operation>;
 
-/// The symptoms, taken apart by line and by what findings ask for, on whose bytes findings are due
-/// and there are some, none of which asks for what helps; and how many were compared.
+/// Whether findings ask for what helps: of the symptoms, taken apart by line and by what findings
+/// on them ask for, each that has findings.
 ///
-/// Not compared are those that no operation helps against, losses that nobody reads, and reads of
-/// what may be destroyed too: what destroys it for sure makes the read unambiguous, which is no
-/// help. Where observers race, what is asked for in another order of the events counts too.
+/// A read of what may be destroyed too is not asked about: what destroys it for sure makes the read
+/// unambiguous, which is no help, and the loss is asked about itself. Nor is a loss that nobody
+/// reads.
 ///
 /// # Errors
-/// [`Error`] if the domain cannot judge the program.
-pub fn disagreements(
+/// [`Error`] if the domain cannot judge another order of the program.
+pub fn agreement(
+    known: &Known<'_>,
     program: &Program,
     answer: &Answer,
     found: &[Found],
-) -> Result<(Vec<Wrong>, usize), Error> {
-    let due = Bounds::of(program, answer).due;
+) -> Result<Agreement, Error> {
+    Ok(compare(known, program, answer, found)?.0)
+}
+
+/// As [`agreement`], and how many symptoms were compared.
+///
+/// # Errors
+/// [`Error`] if the domain cannot judge another order of the program.
+pub fn compare(
+    known: &Known<'_>,
+    program: &Program,
+    answer: &Answer,
+    found: &[Found],
+) -> Result<(Agreement, usize), Error> {
     let all = &Symptom::all(answer);
     let lost = answer.lost.iter().filter(|l| l.missed);
     let lost = lost.fold(Granules::NONE, |all, l| all.or(l.bytes));
-    let mut wrong = Vec::new();
+    let mut agreement = Agreement::Agrees;
     let mut compared = 0;
     for symptom in all {
-        let mut bytes = symptom.bytes(program).and(due);
+        let mut bytes = symptom.bytes(program);
         match symptom {
             Symptom::Ambiguous { .. } => bytes = bytes.without(lost),
-            // A loss that nobody reads is no finding's business, though others may be due there.
             Symptom::Lost { write, .. } => {
                 let read = answer.lost.iter().filter(|l| l.write == *write && l.read);
                 bytes = bytes.and(read.fold(Granules::NONE, |all, l| all.or(l.bytes)));
@@ -207,29 +247,168 @@ pub fn disagreements(
             *part = part.or(one);
         }
         for ((_, operations), bytes) in parts {
-            let symptom = part(symptom, bytes);
             if operations.is_empty() {
                 continue;
             }
-            let helpful = Helpful::against(program, &symptom, all);
-            if helpful == Helpful::default() {
-                continue;
-            }
             compared += 1;
-            let excused = maintenance_is_right(program, &symptom);
-            let right = |operation: &Operation| helpful.is(*operation, excused);
-            if operations.iter().any(right) {
-                continue;
-            }
-            let mut others = Operations::new();
-            for other in other_orders(program) {
-                let found = findings(&other, Policy::Lazy, 1)?;
-                others.extend(asked(&other, &found, &symptom, bytes));
-            }
-            if !others.iter().any(right) {
-                wrong.push(Wrong { symptom, helpful });
-            }
+            let symptom = part(symptom, bytes);
+            let this = of_part(known, program, all, &symptom, &operations)?;
+            agreement = agreement.and(this);
         }
     }
-    Ok((wrong, compared))
+    Ok((agreement, compared))
+}
+
+/// All ways to put in an operation.
+fn ways(program: &Program, symptom: &Symptom, operation: Operation) -> Vec<Repair> {
+    match operation {
+        Operation::Clean => repair::maintenance(program, symptom, &[Dc::Cvac]),
+        Operation::Invalidate => repair::maintenance(program, symptom, &[Dc::Ivac]),
+        Operation::Barrier => repair::single_barriers(program),
+        Operation::Order => Vec::new(),
+    }
+}
+
+/// Whether, with an operation put in, what is asked for then helps.
+fn leads_on(program: &Program, symptom: &Symptom, operation: Operation) -> bool {
+    let next = |way: Repair| -> Option<bool> {
+        let repaired = way.apply(program)?;
+        let answer = explore(&repaired).ok()?;
+        let all = Symptom::all(&answer);
+        let found = findings(&repaired, Policy::Lazy, 1).ok()?;
+        let same = all.iter().find(|s| {
+            let original = s.renumbered(|i| way.original(i));
+            original.is_some_and(|o| !symptom.left(program, &[o]).is_empty())
+        })?;
+        let helpful = Helpful::against(&repaired, same, &all);
+        let asked = asked(&repaired, &found, same, same.bytes(&repaired));
+        Some(asked.iter().any(|o| helpful.is(*o, true)))
+    };
+    let ways = ways(program, symptom, operation);
+    ways.into_iter().any(|way| next(way).unwrap_or(false))
+}
+
+/// Whether two operations help together, of which one is asked for: true if both are.
+fn help_together(
+    program: &Program,
+    symptom: &Symptom,
+    operations: &Operations,
+    all: &[Symptom],
+    assume: Assume<'_>,
+) -> Option<bool> {
+    let help = |first: Operation, second: Operation| {
+        let (first, second) = (
+            ways(program, symptom, first),
+            ways(program, symptom, second),
+        );
+        first.iter().any(|a| {
+            let both = second.iter().map(|b| a.and(b));
+            both.into_iter()
+                .any(|r| r.works_assuming(program, symptom, all, assume))
+        })
+    };
+    let some = [Operation::Clean, Operation::Invalidate, Operation::Barrier];
+    let both = |second: &Operation| operations.iter().any(|first| help(*first, *second));
+    if operations.iter().any(both) {
+        return Some(true);
+    }
+    some.iter().any(both).then_some(false)
+}
+
+/// Whether an operation helps against what a master reads once its accesses are taken apart: the
+/// CPU waits before the read, does it, and tells the master to go on.
+fn helps_apart(program: &Program, symptom: &Symptom, operation: Operation) -> bool {
+    let Symptom::Ambiguous { read, bytes } = *symptom else {
+        return false;
+    };
+    let op = match operation {
+        Operation::Clean => Dc::Cvac,
+        Operation::Invalidate => Dc::Ivac,
+        Operation::Barrier | Operation::Order => return false,
+    };
+    let Observer::Dev(dev) = program.events[read].by else {
+        return false;
+    };
+    let apart = variants::apart(program, read, dev, bytes, op);
+    explore(&apart.0).is_ok_and(|answer| {
+        let left = answer.ambiguous(apart.1);
+        !left.meets(bytes)
+    })
+}
+
+fn of_part(
+    known: &Known<'_>,
+    program: &Program,
+    all: &[Symptom],
+    symptom: &Symptom,
+    operations: &Operations,
+) -> Result<Agreement, Error> {
+    let helpful = Helpful::against(program, symptom, all);
+    let excused = maintenance_is_right(program, symptom);
+    let right = |operation: &Operation| helpful.is(*operation, excused);
+    if operations.iter().any(right) {
+        return Ok(Agreement::Agrees);
+    }
+    let mut others = Operations::new();
+    for other in variants::other_orders(program) {
+        let found = findings(&other, Policy::Lazy, 1)?;
+        others.extend(asked(&other, &found, symptom, symptom.bytes(program)));
+    }
+    if others.iter().any(right) {
+        return Ok(Agreement::Known(BTreeSet::from([Class::OtherOrder])));
+    }
+    if let Some(classes) = known.classes_of(symptom)? {
+        return Ok(Agreement::Known(classes));
+    }
+    for (classes, assumed) in known::ASSUMED {
+        let all = known.symptoms_if(assumed);
+        let helpful = Helpful::assuming(program, symptom, &all, &|a, b| {
+            assumed(program, a, b).then_some(true)
+        });
+        if operations.iter().any(|o| helpful.is(*o, excused)) {
+            return Ok(Agreement::Known(classes.iter().copied().collect()));
+        }
+    }
+    if known.uncacheable(symptom) {
+        return Ok(Agreement::Known(BTreeSet::from([Class::NoCacheableView])));
+    }
+    if helpful == Helpful::default() {
+        if operations.iter().any(|o| helps_apart(program, symptom, *o)) {
+            return Ok(Agreement::Known(BTreeSet::from([Class::NoPlace])));
+        }
+        for (classes, assumed) in known::ASSUMED {
+            match help_together(
+                program,
+                symptom,
+                operations,
+                &known.symptoms_if(assumed),
+                &|a, b| assumed(program, a, b).then_some(true),
+            ) {
+                Some(true) if classes.is_empty() => return Ok(Agreement::Agrees),
+                Some(true) => return Ok(Agreement::Known(classes.iter().copied().collect())),
+                Some(false) => {
+                    let classes = classes.iter().copied().chain([Class::Several]);
+                    return Ok(Agreement::Known(classes.collect()));
+                }
+                None => {}
+            }
+        }
+        let event = program.events.get(symptom.at());
+        if event.is_some_and(variants::is_prefetch) {
+            return Ok(Agreement::Known(BTreeSet::from([Class::Race])));
+        }
+        if known.raced(symptom) {
+            return Ok(Agreement::Known(BTreeSet::from([Class::Operation])));
+        }
+    }
+    if operations.iter().any(|o| leads_on(program, symptom, *o)) {
+        return Ok(Agreement::Known(BTreeSet::from([Class::Several])));
+    }
+    let asked: Vec<&str> = operations.iter().map(|o| o.name()).collect();
+    Ok(Agreement::Differs(format!(
+        "{} asked for on {}, where {} helps",
+        asked.join(", "),
+        program.ranges(symptom.bytes(program)),
+        helpful.describe(),
+    )))
 }

@@ -7,7 +7,8 @@
 //! - an invalidate dropped the only copy of a write: `discarded-write`;
 //! - a write at the PoC may be written over by an older line: `writeback-clobber`, of a CPU's own
 //!   uncached write `mismatched-alias`;
-//! - no operation repairs it, because nothing orders the accesses: `ownership`;
+//! - no operation repairs it, because nothing orders accesses of the same bytes, of a CPU and a
+//!   master or of two masters: `ownership`;
 //! - what a coherent reader may miss was written by a CPU, uncached: `mismatched-alias`; by a
 //!   master: `missing-invalidate`;
 //! - what a reader of the PoC may miss lies in a cache: `mismatched-alias` if a CPU reads,
@@ -17,7 +18,7 @@ use std::fmt;
 
 use crate::explore::{Answer, Gone};
 use crate::order::{Order, Parts};
-use crate::program::{Granules, Observer, Program, View};
+use crate::program::{Event, Granules, Observer, Program, View};
 use crate::repair::{self, Budget, Repair};
 use crate::symptom::Symptom;
 
@@ -36,7 +37,7 @@ pub enum Kind {
     MissingBarrier,
     /// Cacheable and non-cacheable accesses of a CPU disagree.
     MismatchedAlias,
-    /// Nothing orders an access and a transfer.
+    /// Nothing orders accesses of the same bytes by different observers.
     Ownership,
 }
 
@@ -144,6 +145,14 @@ fn kind(program: &Program, order: &Order, symptom: &Symptom, repair: Option<&Rep
             by_reader(program, read, view.unwrap_or(View::NonSnooping), bytes)
         }
         Symptom::Stuck { poll } => {
+            // It may wait for somebody who waits for what lies in a cache.
+            let only_cleans = |e: &Event| {
+                let dc = e.maintains();
+                dc.is_some_and(|(dc, _)| dc.cleans() && !dc.invalidates())
+            };
+            if repair.is_some_and(|r| r.operations().any(only_cleans)) {
+                return Kind::MissingClean;
+            }
             let event = &program.events[poll];
             let view = event.poll().map_or(View::NonSnooping, |(view, _)| view);
             by_reader(program, poll, view, event.bytes())
@@ -173,23 +182,27 @@ fn by_reader(program: &Program, reader: usize, view: View, bytes: Granules) -> K
     }
 }
 
-/// Whether a write of these bytes is not ordered against the event.
+/// Whether a write of these bytes is not ordered against the event: another observer's, or, where
+/// a master fetches ahead, its own.
 fn races(program: &Program, order: &Order, event: usize, bytes: Granules) -> bool {
+    let masters = |e: &Event| matches!(e.by, Observer::Dev(_));
     program.events.iter().enumerate().any(|(i, e)| {
-        e.by != program.events[event].by
+        (e.by != program.events[event].by || masters(e))
             && e.write().is_some()
             && e.bytes().meets(bytes)
             && order.race(i, event)
     })
 }
 
-/// Whether something makes the line dirty that is not ordered against the event.
+/// Whether something makes these bytes dirty that is not ordered against the event. (Where it is
+/// other bytes of the line that it dirties, each has its own bytes to itself, and the write-back is
+/// what is wrong.)
 fn dirtied(program: &Program, order: &Order, event: usize, bytes: Granules) -> bool {
     program.events.iter().enumerate().any(|(i, e)| {
         let dirties = e.write().is_some_and(|(view, _)| view.coherent());
         dirties
             && e.by != program.events[event].by
-            && e.bytes().lines().any(|l| Granules::line(l).meets(bytes))
+            && e.bytes().meets(bytes)
             && order.race(i, event)
     })
 }

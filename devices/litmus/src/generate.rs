@@ -2,8 +2,8 @@
 //! Random small programs, from a seed.
 
 use crate::program::{
-    Barrier, Dc, Does, Event, Granules, Initial, Name, Observer, Op, Orders, Policy, Program,
-    Scope, View,
+    Barrier, Dc, Does, Event, Granules, Initial, MAX_SYMBOLS, Name, Observer, Op, Orders, Policy,
+    Program, Scope, Symbol, View,
 };
 
 /// What to draw from.
@@ -11,11 +11,13 @@ use crate::program::{
 pub struct Shape {
     /// Events, at most.
     pub events: usize,
-    /// Lines, 1 or 2.
+    /// Lines, 1 or 2: of one name, or two of one line each.
     pub lines: u8,
     /// CPUs, 1 or 2.
     pub cpus: u8,
-    /// CPUs poll words, masters fetch ahead, and transfers may never be waited for.
+    /// Memory is handed over, and back, by words that are polled too, not by doorbells alone.
+    pub words: bool,
+    /// Masters fetch ahead, and transfers may never be waited for.
     pub wild: bool,
 }
 
@@ -52,7 +54,7 @@ impl Random {
     }
 }
 
-/// A random program of that shape.
+/// A random program of that shape. No poll is for a value that nobody has written further up.
 pub fn program(shape: Shape, seed: u64) -> Program {
     let mut random = Random::new(seed);
     let lines = if shape.lines > 1 {
@@ -60,38 +62,51 @@ pub fn program(shape: Shape, seed: u64) -> Program {
     } else {
         1
     };
+    let two_names = lines == 2 && random.once_in(2);
+    // Seldom, no cache may hold it.
+    let mut name = |text: &str, first, lines| Name {
+        text: text.to_owned(),
+        first,
+        lines,
+        cacheable: !random.once_in(8),
+    };
+    let names = if two_names {
+        vec![name("A", 0, 1), name("D", 1, 1)]
+    } else {
+        vec![name("A", 0, lines)]
+    };
+    // The last word of all.
+    let word = (shape.words && random.once_in(2)).then(|| 8 * lines - 1);
     let mut draw = Draw {
         shape,
-        lines,
         // All accesses use these: more would only repeat what they do.
-        pieces: pieces(&mut random, lines),
+        pieces: pieces(&mut random, &names, word),
         ports: [random.pick(&PORTS), random.pick(&PORTS)],
+        word,
+        word_view: random.pick(&[View::NonCacheable, View::NonCacheable, View::WriteBack]),
+        names,
         random,
         symbols: vec!["0".to_owned(), "m0".to_owned()],
         events: Vec::new(),
-        running: [false; 2],
+        running: [None; 2],
         cpu: 0,
     };
     let mut initial = [Initial::default(); 64];
-    let dirty = draw.random.once_in(3).then(|| draw.symbol("z0"));
+    let first = draw.names.first().is_some_and(|n| n.cacheable);
+    let dirty = (first && draw.random.once_in(3)).then(|| draw.symbol("z0"));
     for g in 0..8 * lines {
         initial[usize::from(g)] = Initial {
             memory: 1,
             dirty: dirty.filter(|_| g < 8),
         };
     }
-    while draw.events.len() < shape.events {
+    while draw.events.len() < shape.events && draw.symbols.len() + 4 < MAX_SYMBOLS {
         draw.more();
     }
     draw.events.truncate(shape.events);
     Program {
-        names: vec![Name {
-            text: "A".to_owned(),
-            first: 0,
-            lines,
-            cacheable: true,
-        }],
         policy: draw.random.pick(&[Policy::WriteThrough, Policy::Allocate]),
+        names: draw.names,
         symbols: draw.symbols,
         initial,
         events: draw.events,
@@ -106,28 +121,50 @@ const PORTS: [[View; 2]; 4] = [
     [View::NonSnooping, View::Snooping],
 ];
 
-fn pieces(random: &mut Random, lines: u8) -> Vec<Granules> {
-    let mut pieces = vec![Granules(0x0f), Granules(0xf0), Granules(0xff)];
-    if lines > 1 {
-        pieces.extend([Granules(0xf0f0), Granules(0xffff), Granules(0xff00)]);
-        // A pair that crosses the line.
-        pieces.push(Granules(0x0180));
+/// Pieces of memory for data: each of one name, none with the word that is polled.
+fn pieces(random: &mut Random, names: &[Name], word: Option<u8>) -> Vec<Granules> {
+    let word = word.map_or(Granules::NONE, Granules::one);
+    let mut pieces = Vec::new();
+    for name in names {
+        let at = |pattern: u64| Granules(pattern << (8 * u32::from(name.first)));
+        pieces.extend([at(0x0f), at(0xf0), at(0xff)]);
+        if name.lines > 1 {
+            pieces.extend([at(0xf0f0), at(0xffff), at(0xff00)]);
+            // A pair that crosses the line.
+            pieces.push(at(0x0180));
+        }
+        if random.once_in(2) {
+            pieces.push(at(0x01));
+        }
     }
-    if random.once_in(2) {
-        pieces.push(Granules(0x01));
+    for piece in &mut pieces {
+        *piece = piece.without(word);
     }
     pieces
+}
+
+/// How a transfer that runs will be over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Running {
+    /// By a wait.
+    Wait,
+    /// By a word that has this value.
+    Word(Symbol),
 }
 
 struct Draw {
     shape: Shape,
     random: Random,
-    lines: u8,
+    names: Vec<Name>,
     pieces: Vec<Granules>,
     ports: [[View; 2]; 2],
+    /// The granule that is polled.
+    word: Option<u8>,
+    /// How the CPU accesses that.
+    word_view: View,
     symbols: Vec<String>,
     events: Vec<Event>,
-    running: [bool; 2],
+    running: [Option<Running>; 2],
     cpu: u8,
 }
 
@@ -165,12 +202,20 @@ impl Draw {
         }
     }
 
+    /// Whether caches may hold all of it.
+    fn cacheable(&self, bytes: Granules) -> bool {
+        let not = self.names.iter().filter(|n| !n.cacheable);
+        !not.fold(Granules::NONE, |all, n| all.or(n.bytes()))
+            .meets(bytes)
+    }
+
     fn cpu_access(&mut self) {
         let bytes = self.random.pick(&self.pieces);
-        let view = if self.random.once_in(4) {
-            View::NonCacheable
-        } else {
-            View::WriteBack
+        let view = match self.random.below(8) {
+            0 => View::NonCacheable,
+            1 => self.random.pick(&[View::NonCacheable, View::WriteThrough]),
+            _ if self.cacheable(bytes) => View::WriteBack,
+            _ => View::NonCacheable,
         };
         let does = if self.random.once_in(2) {
             Does::Read
@@ -181,50 +226,112 @@ impl Draw {
     }
 
     fn maintenance(&mut self) {
-        let some = [Dc::Cvac, Dc::Cvac, Dc::Ivac, Dc::Ivac, Dc::Civac, Dc::Zva];
-        let mut op = self.random.pick(&some);
-        // Zeros over zeros are no loss, which is not what is to be found out.
-        if op.zeroes()
-            && self
-                .events
-                .iter()
-                .any(|e| matches!(&e.op, Op::Dc { op, .. } if op.zeroes()))
-        {
+        let mut op = match self.random.below(8) {
+            0 | 1 => Dc::Cvac,
+            2 | 3 => Dc::Ivac,
+            4 => Dc::Civac,
+            5 => Dc::Zva,
+            _ => self.random.pick(&Dc::ALL),
+        };
+        // Zeros over zeros are no loss, which is not what is to be found out; nor what becomes of a
+        // word that is overwritten.
+        let zeroed = |e: &Event| matches!(&e.op, Op::Dc { op, .. } if op.zeroes());
+        if op.zeroes() && (self.word.is_some() || self.events.iter().any(zeroed)) {
             op = Dc::Civac;
         }
-        let line = self.random.below(usize::from(self.lines)) as u8;
-        self.by_cpu(Op::Dc { op, line });
+        let lines = self.names.iter().map(|n| n.lines).sum::<u8>();
+        let line = self.random.below(usize::from(lines)) as u8;
+        if self.cacheable(Granules::line(line)) {
+            self.by_cpu(Op::Dc { op, line });
+        }
     }
 
     fn barrier(&mut self) {
-        let full = self.random.once_in(2);
-        let orders = self
-            .random
-            .pick(&[Orders::Full, Orders::Stores, Orders::Loads]);
         let everyone = Scope::Everyone { outer: true };
-        let scope = self
-            .random
-            .pick(&[everyone, everyone, everyone, Scope::Inner]);
-        let completes = full || self.random.once_in(2);
-        self.by_cpu(Op::Barrier(Barrier {
+        let barrier = |completes, orders, scope| Barrier {
             completes,
-            orders: if full { Orders::Full } else { orders },
-            scope: if full { everyone } else { scope },
-        }));
+            orders,
+            scope,
+        };
+        let all = [Orders::Full, Orders::Stores, Orders::Loads];
+        let scopes = [
+            everyone,
+            Scope::Everyone { outer: false },
+            Scope::Inner,
+            Scope::Own,
+        ];
+        let it = match self.random.below(8) {
+            0..=3 => barrier(true, Orders::Full, everyone),
+            4 | 5 => barrier(false, self.random.pick(&all), everyone),
+            _ => barrier(
+                self.random.once_in(2),
+                self.random.pick(&all),
+                self.random.pick(&scopes),
+            ),
+        };
+        self.by_cpu(Op::Barrier(it));
     }
 
-    /// A doorbell with what the master then does, or the end of that.
+    /// A transfer begins, or ends.
     fn transfer(&mut self) {
         let d = self.random.below(2);
-        let dev = d as u8;
-        if self.running[d] {
-            if !(self.shape.wild && self.random.once_in(4)) {
-                self.by_cpu(Op::Wait(dev));
+        match self.running[d] {
+            Some(running) => {
+                if !(self.shape.wild && self.random.once_in(4)) {
+                    self.wait(d as u8, running);
+                }
+                self.running[d] = None;
             }
-            self.running[d] = false;
-            return;
+            None => self.start(d),
         }
-        self.by_cpu(Op::Doorbell(dev));
+    }
+
+    fn wait(&mut self, dev: u8, running: Running) {
+        let poll = |word, value, view| Op::Access {
+            does: Does::Poll(value),
+            view,
+            bytes: Granules::one(word),
+        };
+        match (running, self.word) {
+            (Running::Word(value), Some(word)) => self.by_cpu(poll(word, value, self.word_view())),
+            _ => self.by_cpu(Op::Wait(dev)),
+        }
+    }
+
+    fn word_view(&self) -> View {
+        let word = self.word.map_or(Granules::NONE, Granules::one);
+        if self.cacheable(word) {
+            self.word_view
+        } else {
+            View::NonCacheable
+        }
+    }
+
+    /// A doorbell, or a word that is stored and polled, with what the master then does.
+    fn start(&mut self, d: usize) {
+        let dev = d as u8;
+        let by = Observer::Dev(dev);
+        // Of two that use it at a time, the word would be overwritten.
+        let free = !self
+            .running
+            .iter()
+            .any(|r| matches!(r, Some(Running::Word(_))));
+        let word = self.word.filter(|_| free && !self.random.once_in(3));
+        match word {
+            Some(word) => {
+                let Does::Write(value) = self.value() else {
+                    return;
+                };
+                let bytes = Granules::one(word);
+                let view = self.word_view();
+                let does = Does::Write(value);
+                self.by_cpu(Op::Access { does, view, bytes });
+                let (does, view) = (Does::Poll(value), self.ports[d][0]);
+                let op = Op::Access { does, view, bytes };
+                self.events.push(Event { by, op });
+            }
+            None => self.by_cpu(Op::Doorbell(dev)),
+        }
         for _ in 0..=self.random.below(2) {
             let bytes = self.random.pick(&self.pieces);
             let write = self.random.once_in(2);
@@ -235,19 +342,26 @@ impl Draw {
             } else {
                 Does::Read
             };
-            self.events.push(Event {
-                by: Observer::Dev(dev),
-                op: Op::Access {
-                    does,
-                    view: self.ports[d][usize::from(write)],
-                    bytes,
-                },
-            });
+            let view = self.ports[d][usize::from(write)];
+            let op = Op::Access { does, view, bytes };
+            self.events.push(Event { by, op });
         }
-        self.running[d] = true;
+        let mut running = Running::Wait;
+        if let Some(word) = self.word.filter(|_| free && self.random.once_in(2))
+            && let Does::Write(value) = self.value()
+        {
+            let op = Op::Access {
+                does: Does::Write(value),
+                view: self.ports[d][1],
+                bytes: Granules::one(word),
+            };
+            self.events.push(Event { by, op });
+            running = Running::Word(value);
+        }
+        self.running[d] = Some(running);
         if self.random.once_in(2) {
-            self.by_cpu(Op::Wait(dev));
-            self.running[d] = false;
+            self.wait(dev, running);
+            self.running[d] = None;
         }
     }
 }

@@ -7,11 +7,11 @@
 //! an operation takes effect. [`symptom`] reads off what is wrong, [`repair`] which operation makes
 //! it vanish, and [`due`] what finding is due. [`builtin`] is the corpus, [`verdict`] compares.
 //!
-//! Nothing here knows the sanitizer: it is what the sanitizer is compared with, within [`bounds`].
+//! Nothing here knows the sanitizer: it is what the sanitizer is compared with. [`races`] and
+//! [`shrink`] help to understand a difference.
 
 #![forbid(unsafe_code)]
 
-pub mod bounds;
 pub mod builtin;
 pub mod case;
 pub mod due;
@@ -20,6 +20,8 @@ pub mod explore;
 pub mod generate;
 pub mod order;
 pub mod program;
+pub mod races;
 pub mod repair;
+pub mod shrink;
 pub mod symptom;
 pub mod verdict;

@@ -26,6 +26,10 @@ use crate::program::{
     Barrier, Does, Event, Granules, MAX_EVENTS, MAX_LINES, Observer, Op, Orders, Program, Scope,
 };
 
+/// Order that is taken to be there, or not, against the architecture: of two events of one CPU,
+/// whether the first comes before the second, which is later in program order; none: as it is.
+pub type Assume<'a> = &'a dyn Fn(&Event, &Event) -> Option<bool>;
+
 /// Parts that come before a part: bit = index.
 type Set = [u64; WORDS];
 
@@ -51,6 +55,11 @@ pub struct Parts {
 impl Parts {
     /// Of a program.
     pub fn of(program: &Program) -> Self {
+        Parts::assuming(program, &|_, _| None)
+    }
+
+    /// Of a program, as if its order were another.
+    pub fn assuming(program: &Program, assume: Assume<'_>) -> Self {
         let mut of = Vec::new();
         let mut parts = Vec::new();
         for (event, e) in program.events.iter().enumerate() {
@@ -73,7 +82,7 @@ impl Parts {
         // More than there is room for are not written, and not made by repairs.
         of.truncate(64 * WORDS);
         parts.truncate(64 * WORDS);
-        let (before, local) = close(program, &of, &parts);
+        let (before, local) = close(program, &of, &parts, assume);
         Parts {
             events: program.events.len(),
             of,
@@ -103,7 +112,12 @@ impl Parts {
 }
 
 /// What comes before each part, and what comes before it for itself only.
-fn close(program: &Program, of: &[(usize, Option<u8>)], parts: &[Event]) -> (Vec<Set>, Vec<Set>) {
+fn close(
+    program: &Program,
+    of: &[(usize, Option<u8>)],
+    parts: &[Event],
+    assume: Assume<'_>,
+) -> (Vec<Set>, Vec<Set>) {
     let concerns: Vec<u8> = parts.iter().map(|e| concerns(program, e)).collect();
     let mut before = vec![Set::default(); parts.len()];
     let mut local = vec![Set::default(); parts.len()];
@@ -113,10 +127,13 @@ fn close(program: &Program, of: &[(usize, Option<u8>)], parts: &[Event]) -> (Vec
             let mut chain = before[i];
             chain[i / 64] |= 1 << (i % 64);
             let found = found_by(parts, i, j);
-            if found {
+            let cpu = matches!(parts[i].by, Observer::Cpu(_)) && parts[i].by == parts[j].by;
+            let assumed = cpu.then(|| assume(&parts[i], &parts[j])).flatten();
+            if found && assumed != Some(false) {
                 add(&mut local[j], &chain);
             }
-            if !(found && cacheable(&parts[j])) && ordered(parts, &concerns, i, j) {
+            let is = || !(found && cacheable(&parts[j])) && ordered(parts, &concerns, i, j);
+            if assumed.unwrap_or_else(is) {
                 add(&mut before[j], &chain);
             }
         }
@@ -313,13 +330,30 @@ fn on_cpu(events: &[Event], concerns: &[u8], i: usize, j: usize, cpu: u8) -> boo
     }
     // An invalidate acts on the caches of the inner domain: before it, order within that is enough.
     let caches = b.maintains().is_some_and(|(dc, _)| dc.invalidates());
-    let shared = concerns[i] & concerns[j] & if caches { 0x0f } else { 0xff };
+    // Where nobody sees both, the order counts for what else is behind the second one: for those who
+    // see the first.
+    let shared = match concerns[i] & concerns[j] {
+        0 => concerns[i],
+        shared => shared,
+    };
+    let shared = match (past(a, b) || past(b, a), caches) {
+        (true, _) => 0,
+        (false, true) => shared & 0x0f,
+        (false, false) => shared,
+    };
     events[i + 1..j].iter().any(|e| match e.op {
         Op::Barrier(barrier) if e.by == Observer::Cpu(cpu) => {
             beyond(barrier.scope, cpu) & shared == 0 && barrier_orders(barrier, first, second)
         }
         _ => false,
     })
+}
+
+/// Maintenance of a line and an access past the cache of it: both meet at the PoC, which is one place
+/// for all, so a barrier for the CPU itself is enough between the two.
+fn past(a: &Event, b: &Event) -> bool {
+    let line = a.maintains().map(|(_, line)| Granules::line(line));
+    line.is_some_and(|line| b.bytes().meets(line)) && !cacheable(b)
 }
 
 /// A load that finds what maintenance of its line left: through the cache, or past it behind a full
@@ -332,7 +366,8 @@ fn found_by(events: &[Event], i: usize, j: usize) -> bool {
         let full = matches!(e.op, Op::Barrier(barrier) if barrier.orders == Orders::Full);
         e.by == a.by && full
     };
-    let load = b.read().is_some() && (cacheable(b) || events[i + 1..j].iter().any(full));
+    let loads = b.read().is_some() || b.poll().is_some();
+    let load = loads && (cacheable(b) || events[i + 1..j].iter().any(full));
     cpu && load && line.is_some_and(|line| b.bytes().meets(line))
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Which operation, put in where, makes a symptom vanish and brings no other.
 
-use crate::explore::{Answer, MAX_STATES, explore};
+use crate::explore::{Answer, MAX_STATES, explore_in};
+use crate::order::{Assume, Parts};
 use crate::program::{
     Barrier, Dc, Event, MAX_EVENTS, MAX_OBSERVERS, Observer, Op, Orders, Program, Scope, View,
 };
@@ -41,6 +42,15 @@ impl Repair {
         }
     }
 
+    /// This one and another: both put in.
+    #[must_use]
+    pub fn and(&self, other: &Repair) -> Self {
+        let mut insertions = self.insertions.clone();
+        insertions.extend(other.insertions.iter().cloned());
+        insertions.sort_by_key(|i| i.before);
+        Repair { insertions }
+    }
+
     /// All operations put in.
     pub fn operations(&self) -> impl Iterator<Item = &Event> {
         self.insertions.iter().flat_map(|i| &i.events)
@@ -63,8 +73,8 @@ impl Repair {
         (repaired.events.len() <= MAX_EVENTS + 6).then_some(repaired)
     }
 
-    /// The index in the original program of an event of the repaired one.
-    fn original(&self, index: usize) -> Option<usize> {
+    /// The index in the original program of an event of the repaired one; none: it was put in.
+    pub fn original(&self, index: usize) -> Option<usize> {
         let mut left = index;
         let mut shift = 0;
         for insertion in &self.insertions {
@@ -106,11 +116,34 @@ impl Repair {
         self.works_within(program, symptom, before, &mut budget)
     }
 
+    /// As [`Repair::works`], as if the order were another ([`Parts::assuming`]).
+    pub fn works_assuming(
+        &self,
+        program: &Program,
+        symptom: &Symptom,
+        before: &[Symptom],
+        assume: Assume<'_>,
+    ) -> bool {
+        let mut budget = Budget::default();
+        self.works_in(program, symptom, before, assume, &mut budget)
+    }
+
     fn works_within(
         &self,
         program: &Program,
         symptom: &Symptom,
         before: &[Symptom],
+        budget: &mut Budget,
+    ) -> bool {
+        self.works_in(program, symptom, before, &|_, _| None, budget)
+    }
+
+    fn works_in(
+        &self,
+        program: &Program,
+        symptom: &Symptom,
+        before: &[Symptom],
+        assume: Assume<'_>,
         budget: &mut Budget,
     ) -> bool {
         if budget.0 == 0 {
@@ -119,7 +152,7 @@ impl Repair {
         let Some(repaired) = self.apply(program) else {
             return false;
         };
-        let answer = explore(&repaired);
+        let answer = explore_in(&repaired, &Parts::assuming(&repaired, assume), MAX_STATES);
         let spent = answer.as_ref().map_or(MAX_STATES, |a| a.states);
         budget.0 = budget.0.saturating_sub(spent);
         let Ok(answer) = answer else {

@@ -108,6 +108,13 @@ impl Symptom {
         }
     }
 
+    /// The bytes of it that are left among `others`.
+    pub fn left(&self, program: &Program, others: &[Symptom]) -> Granules {
+        let left = others.iter().map(|o| self.shared(o));
+        left.fold(Granules::NONE, Granules::or)
+            .and(self.bytes(program))
+    }
+
     /// Whether none of it is left among `others`.
     pub fn vanished(&self, others: &[Symptom]) -> bool {
         others.iter().all(|o| self.shared(o).is_empty())

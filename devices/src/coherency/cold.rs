@@ -28,6 +28,9 @@ pub(super) struct Cold {
     pub merged_by: Who,
     /// When it did, in accesses since power-on.
     pub merged_at: u64,
+    /// Who had written those bytes at the PoC, and when.
+    pub lost_writer: Who,
+    pub lost_written_at: u64,
     /// Bytes that would be in `lost`, had one operation not been done.
     pub saved_lost: SavedLost,
     /// Bytes written at the PoC that a write-back has overwritten there with other bytes.
@@ -58,6 +61,11 @@ pub(super) struct Cold {
     pub settling: u64,
     /// That operation; 0: none.
     pub settling_op: u32,
+    /// For lines with [`UNREAD`](super::line::UNREAD), the bytes that masters have written, and no CPU
+    /// has loaded in order since.
+    pub unread: u64,
+    /// The last of these masters.
+    pub unread_by: Who,
     /// When a CPU first stored to the line through the cache since it was last invalidated, in
     /// accesses since power-on; 0: not yet.
     pub stored_behind: u64,

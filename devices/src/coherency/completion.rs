@@ -55,11 +55,8 @@ impl Domain {
     /// load them before it knew?
     pub(super) fn loaded_unread(&mut self, number: u64, bytes: u64, reader: Who) {
         let mut s = Subject::new(&mut self.lines, &self.images, number);
-        let written = [s.line.writer, s.cold.poc_writer];
-        let by = written
-            .into_iter()
-            .find_map(|who| Some((who, who.device_master()?)));
-        let Some((writer, master)) = by else {
+        let writer = s.cold.unread_by;
+        let Some(master) = writer.device_master() else {
             s.line.flags &= !UNREAD;
             return;
         };
@@ -71,6 +68,11 @@ impl Domain {
             if completion.seen_at == 0 {
                 completion.seen_at = self.sanitizer.now;
             }
+            return;
+        }
+        // What stands beside it need not be the master's.
+        let bytes = bytes & s.cold.unread;
+        if bytes == 0 {
             return;
         }
         if write <= completion.known {
@@ -95,6 +97,10 @@ impl Domain {
                 told: None,
             };
             self.sanitizer.record(&mut s, f);
+            s.cold.unread &= !bytes;
+            if s.cold.unread != 0 {
+                return;
+            }
         }
         s.line.flags &= !UNREAD;
     }

@@ -189,7 +189,7 @@ impl DmaMemory for Domain {
         let offset = self.checked_offset(pa, buf.len())?;
         let transfer = access.transfer;
         let snoops = access.snoop && self.port(master).snoops_reads();
-        let who = Who::device(master, transfer);
+        let who = Who::device(master, transfer, snoops);
         let (by, handover) = self.by_master(who, access, snoops);
         self.transfers.moved(transfer, buf.len());
         self.cache.count_dma(buf.len(), 0);
@@ -232,7 +232,7 @@ impl DmaMemory for Domain {
         let offset = self.checked_offset(pa, data.len())?;
         let transfer = access.transfer;
         let snoops = access.snoop && self.port(master).snoops_writes();
-        let who = Who::device(master, transfer);
+        let who = Who::device(master, transfer, snoops);
         let (by, handover) = self.by_master(who, access, snoops);
         self.transfers.moved(transfer, data.len());
         self.dma_writes = self.dma_writes.saturating_add(1);
@@ -248,9 +248,14 @@ impl DmaMemory for Domain {
                 handover: word_mask(handover, number),
                 ..by
             };
-            let line = self.lines.line(number);
+            let (line, cold) = self.lines.with_cold(number);
             line.dma_write = self.dma_writes;
+            if line.flags & UNREAD == 0 {
+                cold.unread = 0;
+            }
             line.flags |= UNREAD;
+            cold.unread |= bytes;
+            cold.unread_by = who;
             if access.content == Content::Event {
                 self.event_written(master, number, bytes);
             }

@@ -270,7 +270,7 @@ impl Domain {
             self.images.write_back(offset, len as usize);
         }
         for (number, bytes, _) in parts(offset, len) {
-            self.note_store(number, bytes);
+            self.note_store(number, bytes, site, memory);
             if memory == MemoryType::NonCacheable {
                 self.non_cacheable(number, bytes, true, site);
                 continue;
@@ -307,17 +307,24 @@ impl Domain {
         }
     }
 
-    /// A CPU has stored to a line of descriptors or of translation tables.
-    fn note_store(&mut self, number: u64, bytes: u64) {
+    /// A CPU has stored to a line of descriptors or of translation tables, or one with data that a
+    /// master has written.
+    fn note_store(&mut self, number: u64, bytes: u64, site: SiteId, memory: MemoryType) {
         let flags = self.lines.line(number).flags;
         if flags & DESCRIPTOR != 0 {
             let state = self.sanitizer.word_stored();
             let (_, cold) = self.lines.with_cold(number);
             let words = cold.words.get_or_insert_default();
-            words.stored(bytes, state);
+            let past = memory == MemoryType::NonCacheable;
+            words.stored(bytes, state, Who::cpu(site), past);
         }
         if flags & TABLE != 0 {
             self.table_stored(number, bytes);
+        }
+        if flags & UNREAD != 0 {
+            // What it loads here is its own.
+            let (_, cold) = self.lines.with_cold(number);
+            cold.unread &= !bytes;
         }
     }
 

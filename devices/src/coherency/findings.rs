@@ -252,10 +252,16 @@ fn new_hazard(
     now: u64,
 ) -> Hazard {
     let (master, transfer) = match f.device.actor() {
-        Actor::Device { master, transfer } => (master, transfer),
+        Actor::Device {
+            master, transfer, ..
+        } => (master, transfer),
         _ => (MasterId(0), TransferId::CONTROL),
     };
     let stale_store = f.why == Why::StaleStore;
+    let words = cold.words.as_deref();
+    let past = f.written_at != 0
+        && (cold.alias_written_at == f.written_at
+            || words.is_some_and(|w| w.went_past(f.written_at)));
     Hazard {
         kind: f.kind,
         manifested: false,
@@ -287,6 +293,7 @@ fn new_hazard(
         told_at: f.told.map(|told| told.at),
         told_by: f.told.map(|told| told.by).unwrap_or_default(),
         written_at: f.written_at,
+        written_past: past && f.writer.device_master().is_none(),
         at: now,
     }
 }

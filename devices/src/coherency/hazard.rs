@@ -72,6 +72,8 @@ pub enum Actor {
         master: MasterId,
         /// In which transfer.
         transfer: TransferId,
+        /// Whether this access snooped: it may for reads and not for writes, or as it asks for.
+        snoops: bool,
     },
 }
 
@@ -110,8 +112,8 @@ impl Why {
     }
 }
 
-/// Places in guest code that a finding keeps.
-pub const MAX_READERS: usize = 8;
+/// Places in guest code that a finding keeps. The kernel's copy_page() alone loads in 16.
+pub const MAX_READERS: usize = 32;
 
 /// A maintenance operation as a diagnostic needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,6 +195,9 @@ pub struct Hazard {
     pub told_by: ToldBy,
     /// When the data was written by `writer`, in accesses since power-on, if known.
     pub written_at: u64,
+    /// A CPU stored it, past the cache: through a non-cacheable alias.
+    #[serde(default)]
+    pub written_past: bool,
     /// When it was first found, in accesses since power-on.
     pub at: u64,
 }

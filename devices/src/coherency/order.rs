@@ -5,6 +5,7 @@
 //! Two stores are ordered for a master if a barrier for stores that reaches it stands between them
 //! (DDI 0487, B2.3 "barrier-ordered-before"; Documentation/memory-barriers.txt, `dma_wmb()`).
 
+use super::who::Who;
 use crate::cpu::{Barrier, BarrierAccess, BarrierKind};
 use crate::dma::Doorbell;
 
@@ -46,6 +47,8 @@ impl Barriers {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Words {
     stored: [Doorbell; WORDS],
+    /// Who stored it, and whether past the cache.
+    by: [(Who, bool); WORDS],
     /// The operation that cleaned the word since it was stored, and the last one that was complete
     /// then; 0: none.
     cleaned: [(u32, u32); WORDS],
@@ -76,15 +79,30 @@ impl Words {
         })
     }
 
-    /// `bytes` of the line were stored.
-    pub fn stored(&mut self, bytes: u64, state: Doorbell) {
-        let both = self.stored.iter_mut().zip(&mut self.cleaned);
-        for (n, (word, cleaned)) in both.enumerate() {
+    /// `bytes` of the line were stored, by `who`, past the cache or into it.
+    pub fn stored(&mut self, bytes: u64, state: Doorbell, who: Who, past: bool) {
+        let all = self.stored.iter_mut().zip(&mut self.by);
+        for (n, ((word, by), cleaned)) in all.zip(&mut self.cleaned).enumerate() {
             if bytes & word_mask(n) != 0 {
                 *word = state;
+                *by = (who, past);
                 *cleaned = (0, 0);
             }
         }
+    }
+
+    /// The latest store to one of `bytes`: who, and when.
+    pub fn last(&self, bytes: u64) -> Option<(Who, u64)> {
+        let all = self.stored.iter().zip(&self.by).enumerate();
+        let hit = all.filter(|(n, (word, _))| word.at != 0 && bytes & word_mask(*n) != 0);
+        hit.map(|(_, (word, (who, _)))| (*who, word.at))
+            .max_by_key(|(_, at)| *at)
+    }
+
+    /// Whether a store at that time is known, and went past the cache.
+    pub fn went_past(&self, at: u64) -> bool {
+        let mut all = self.stored.iter().zip(&self.by);
+        all.any(|(word, (_, past))| word.at == at && *past)
     }
 
     /// The last store to the word at `offset` of the line (a multiple of 4 below 64), if known.
@@ -122,7 +140,7 @@ fn word_mask(n: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::BarrierScope;
+    use crate::cpu::{BarrierScope, SiteId};
 
     fn stored(at: u64, ordered_at: u64) -> Doorbell {
         Doorbell {
@@ -135,8 +153,13 @@ mod tests {
     #[test]
     fn a_word_is_ordered_by_a_barrier_between_it_and_the_release() {
         let mut words = Words::default();
-        words.stored(0xff, stored(5, 0));
-        words.stored(0xf00, stored(9, 7));
+        let who = |site| Who::cpu(SiteId(site));
+        words.stored(0xff, stored(5, 0), who(1), true);
+        words.stored(0xf00, stored(9, 7), who(2), false);
+        assert_eq!(words.last(0xff), Some((who(1), 5)));
+        assert_eq!(words.last(u64::MAX), Some((who(2), 9)));
+        assert_eq!(words.last(0xf000), None);
+        assert!(words.went_past(5) && !words.went_past(9) && !words.went_past(6));
         assert_eq!(words.unordered(0xff, &stored(9, 7)), 0);
         assert_eq!(words.unordered(0xff, &stored(9, 4)), 0xff);
         assert_eq!(

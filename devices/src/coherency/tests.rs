@@ -8,5 +8,6 @@ mod events;
 mod hostile;
 mod in_flight;
 mod mutation;
+mod named;
 mod releases;
 mod rig;

@@ -114,7 +114,7 @@ impl Transfers {
         };
         let owner = InFlight {
             id,
-            who: Who::device(record.master, id),
+            who: Who::device(record.master, id, false),
             writes: record.transfer.direction == Direction::ToMemory,
             bytes,
         };

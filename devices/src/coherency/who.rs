@@ -5,8 +5,8 @@ use super::hazard::Actor;
 use crate::cpu::SiteId;
 use crate::dma::{MasterId, TransferId};
 
-/// An [`Actor`] in four bytes: 0 unknown; bit 31 clear: a place in guest code; set: a device,
-/// with its master in bits 24 to 30 and its transfer in bits 0 to 23.
+/// An [`Actor`] in four bytes: 0 unknown; bit 31 clear: a place in guest code; set: a device, with
+/// its master in bits 25 to 30, whether it snooped in bit 24, and its transfer in bits 0 to 23.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Who(u32);
 
@@ -15,8 +15,10 @@ impl Who {
         Who(site.0 & 0x7fff_ffff)
     }
 
-    pub fn device(master: MasterId, transfer: TransferId) -> Self {
-        Who(1 << 31 | u32::from(master.0 & 0x7f) << 24 | transfer.0 & 0x00ff_ffff)
+    /// A master, of which there are at most 64, in an access that snooped or did not.
+    pub fn device(master: MasterId, transfer: TransferId, snoops: bool) -> Self {
+        let master = u32::from(master.0 & 0x3f) << 25 | u32::from(snoops) << 24;
+        Who(1 << 31 | master | transfer.0 & 0x00ff_ffff)
     }
 
     /// The packed form, as a key.
@@ -42,8 +44,9 @@ impl Who {
             0 => Actor::Unknown,
             w if w >> 31 == 0 => Actor::Cpu { site: SiteId(w) },
             w => Actor::Device {
-                master: MasterId((w >> 24 & 0x7f) as u8),
+                master: MasterId((w >> 25 & 0x3f) as u8),
                 transfer: TransferId(w & 0x00ff_ffff),
+                snoops: w >> 24 & 1 != 0,
             },
         }
     }
@@ -55,14 +58,15 @@ mod tests {
 
     #[test]
     fn actors_survive_packing() {
-        let device = Actor::Device {
-            master: MasterId(3),
-            transfer: TransferId(0xfffff),
-        };
-        assert_eq!(
-            Who::device(MasterId(3), TransferId(0xfffff)).actor(),
-            device
-        );
+        for snoops in [false, true] {
+            let (master, transfer) = (MasterId(63), TransferId(0x00ff_ffff));
+            let device = Actor::Device {
+                master,
+                transfer,
+                snoops,
+            };
+            assert_eq!(Who::device(master, transfer, snoops).actor(), device);
+        }
         assert_eq!(
             Who::cpu(SiteId(17)).actor(),
             Actor::Cpu { site: SiteId(17) }

@@ -57,8 +57,15 @@ pub struct Show {
     /// Its settings, as on the command line.
     #[serde(default)]
     pub set: Vec<String>,
-    /// The kind of finding due, which the same run without the mutant must not have.
+    /// The kind of finding due.
     pub finding: String,
+    /// What its diagnostic must call missing, or a part of that; none for what misses nothing, as a
+    /// report of the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+    /// What its diagnostic must print of where the error is: a function, a file, or what is advised
+    /// for whom. The same run without the mutant must print no such diagnostic.
+    pub place: String,
 }
 
 impl Mutant {
@@ -138,7 +145,8 @@ mod tests {
 
     const PATCH: &str = "--- a/x.c\n+++ b/x.c\n@@ -1 +1 @@\n-a\n+b\n";
     const GOOD: &str = "schema = 1\nstack = \"base\"\nmechanism = \"m\"\nsource = [\"s\"]\n\
-                        [[show]]\nscenario = \"iio-capture\"\nfinding = \"missing-clean\"\n";
+                        [[show]]\nscenario = \"iio-capture\"\nfinding = \"missing-clean\"\n\
+                        place = \"f\"\n";
 
     fn write(about: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();

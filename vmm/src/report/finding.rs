@@ -5,12 +5,13 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
-use staleline_devices::coherency::hazard::{HazardKind, Why};
+use staleline_devices::coherency::hazard::HazardKind;
 use staleline_devices::cpu::CacheOp;
 use staleline_devices::dma::{Direction, ToldBy};
 
+use super::headline::headline;
 use super::layout::{Body, LABEL, Layout, REPLAY};
-use crate::result::advice::{LYING_TREE, mnemonic};
+use crate::result::advice::{accuses_the_tree, mnemonic};
 use crate::result::history::{Event, Step};
 use crate::result::{Buffer, Class, Diagnostic, HazardEntry, Party, TransferRef};
 use crate::symbols::{ChainLine, Place};
@@ -46,12 +47,12 @@ pub(super) fn styled(
     let head = format!("{style}{head}{style:#}{BOLD}{rest}{BOLD:#}\n");
     let mut body = Body::new(head, layout);
     // That the tree lies is the answer; the rest follows from it.
-    if d.advice == LYING_TREE {
+    if accuses_the_tree(&d.advice) {
         because(&mut body, d);
     }
     body.line("missing", &f.missing);
     body.line("help", &d.help);
-    if d.advice != LYING_TREE {
+    if !accuses_the_tree(&d.advice) {
         because(&mut body, d);
     }
     body.line("buffer", extent(d, buffers));
@@ -73,65 +74,6 @@ fn topic(d: &Diagnostic) -> &'static str {
         Class::Error => d.kind.name(),
         Class::StaleCopy => crate::explain::STALE_COPY,
     }
-}
-
-fn headline(d: &Diagnostic, f: &HazardEntry) -> String {
-    let lines = count(d.lines, "cache line");
-    let transfers = match d.findings {
-        0 | 1 => String::new(),
-        n => format!(", in {n} transfers"),
-    };
-    let (writer, reader) = (who(&f.writer), who(&f.reader));
-    let what = match (d.kind, d.why) {
-        _ if d.class == Class::StaleCopy => {
-            format!("the kernel copied {lines} that {writer} had written and nobody has asked for")
-        }
-        (HazardKind::WritebackClobber, Why::StaleStore) => {
-            format!("{reader} read {lines} of {writer} that a store into a stale copy threatens")
-        }
-        (_, Why::StaleStore) => {
-            format!("{reader} read {lines} of {writer} over which a stale copy was written")
-        }
-        (HazardKind::MissingClean, Why::PowerOn) => {
-            format!("{reader} read {lines} that nobody has cleaned since power-on")
-        }
-        (HazardKind::MissingClean, _) => {
-            format!(
-                "{reader} read {lines} that {writer} had written and nobody had cleaned in time"
-            )
-        }
-        (HazardKind::MissingInvalidate, _) => {
-            format!("{reader} read {lines} that {writer} had written")
-        }
-        (HazardKind::WritebackClobber, Why::PowerOn) => {
-            format!(
-                "{} wrote {lines} that nobody has cleaned since power-on",
-                f.master
-            )
-        }
-        (HazardKind::WritebackClobber, _) => format!(
-            "{} wrote {lines} that still had uncleaned data in the cache",
-            f.master
-        ),
-        (HazardKind::DiscardedWrite, _) => {
-            format!("an invalidate threw away {lines} that {writer} had written")
-        }
-        (HazardKind::MissingBarrier, Why::Unordered) => format!(
-            "{reader} may have accessed {lines} before {writer} wrote them: nothing orders the two"
-        ),
-        (HazardKind::MissingBarrier, _) => format!(
-            "{} was started before maintenance of {lines} had completed",
-            f.master
-        ),
-        (HazardKind::MismatchedAlias, _) => {
-            format!("cacheable and non-cacheable views of {lines} disagree")
-        }
-        (HazardKind::Ownership, _) => format!(
-            "{reader} touched {lines} while a transfer of {} was in flight",
-            f.master
-        ),
-    };
-    what + &transfers
 }
 
 pub(super) fn who(party: &Party) -> String {
@@ -180,10 +122,12 @@ fn extent(d: &Diagnostic, buffers: &[Buffer]) -> String {
             count(d.wrong_bytes, "byte")
         )
     } else {
-        write!(
-            text,
-            "latent: no byte was wrong this time; what the cache held made up for it"
-        )
+        let luck = match d.kind {
+            HazardKind::Ownership => "the two happened not to meet",
+            HazardKind::MissingBarrier => "the accesses happened to come in the right order",
+            _ => "the cache happened to hold, or to have written back, the right ones",
+        };
+        write!(text, "latent: no byte was wrong this time, for {luck}")
     };
     text
 }
@@ -270,6 +214,9 @@ fn told(step: &Step) -> String {
     match &step.what {
         Event::PowerOn => "power-on: firmware may have left the line dirty in the cache".into(),
         Event::Stored => format!("written through the cache by {who}"),
+        Event::Written if matches!(step.who, Party::Cpu { .. }) => {
+            format!("written past the cache by {who}")
+        }
         Event::Written => format!("written in memory by {who}"),
         Event::Cached => format!("brought into the cache by {who}"),
         Event::Maintained {
@@ -300,7 +247,7 @@ fn told(step: &Step) -> String {
                 ToldBy::Word => "by a word in memory",
                 ToldBy::Itself => "by nobody",
             };
-            format!("{} told to go {by}", device(&step.who))
+            format!("{} was told to go {by}", device(&step.who))
         }
         Event::Opened => format!("{} began", transfer(&step.who)),
         Event::Closed => match &step.who {
@@ -311,8 +258,14 @@ fn told(step: &Step) -> String {
             } => format!("transfer #{}{} of {master} was over", t.id, frame(t)),
             _ => "a transfer was over".into(),
         },
-        Event::StoredStale => format!("stored into the stale copy by {who}"),
+        Event::StoredStale => format!("stored into an older copy of the line by {who}"),
         Event::Read => format!("read by {who}"),
+        Event::Accessed => match &step.who {
+            Party::Device {
+                transfer: Some(t), ..
+            } if t.direction == Direction::ToMemory => format!("written by {who}"),
+            _ => format!("read by {who}"),
+        },
         Event::WrittenOver => {
             format!("written in memory, below uncleaned data in the cache, by {who}")
         }

@@ -12,7 +12,7 @@ use super::layout::Layout;
 use super::{Reporter, RunEvent};
 use crate::explain::CORRUPT_DATA;
 use crate::names;
-use crate::result::{Buffer, Diagnostic, End, HazardEntry, RunResult, Verdict, verdict};
+use crate::result::{Buffer, Class, Diagnostic, End, HazardEntry, RunResult, Verdict, verdict};
 use crate::run::kernel_log::KernelReport;
 
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
@@ -186,7 +186,7 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     for (what, listed, total) in [
         ("hazards", r.hazards_listed, r.hazards_total),
         (
-            "maintenance operations",
+            "maintenance operations on DMA memory",
             m.operations_listed,
             m.operations_total,
         ),
@@ -212,16 +212,17 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     };
     let _ = writeln!(
         text,
-        "{style}{}{style:#} {}: {} of {} bytes checked{again}, {} corrupt; {}; maintenance on {} \
-         operations: {} lines needed, {} redundant, {} never transferred; \
+        "{style}{}{style:#} {}: {} of {} bytes checked{again}, {} corrupt; {}; maintenance: {} \
+         on DMA memory and {} elsewhere, {} lines needed, {} redundant, {} never transferred; \
          cache {}, seed {}, run {}, {}{again_for_chains}",
         r.verdict.name(),
         r.scenario,
         r.data.bytes,
         r.data.planned,
         r.data.corrupt_bytes,
-        count(r.hazards_total, "hazard"),
-        m.operations_total + m.elsewhere_total,
+        hazards(r),
+        count(m.operations_total, "operation"),
+        m.elsewhere_total,
         m.needed,
         m.redundant,
         m.untouched,
@@ -231,6 +232,18 @@ fn finish(r: &RunResult, layout: Layout) -> String {
         seconds(r.wall_ms),
     );
     layout.folded(&text)
+}
+
+/// How many findings fail the run, and how many are only told.
+fn hazards(r: &RunResult) -> String {
+    let copies = r.diagnostics.iter().filter(|d| d.class == Class::StaleCopy);
+    let copies = copies.map(|d| d.findings).sum::<u64>();
+    let others = count(r.hazards_total.saturating_sub(copies), "hazard");
+    match copies {
+        0 => others,
+        1 => format!("{others} (and 1 stale copy)"),
+        n => format!("{others} (and {n} stale copies)"),
+    }
 }
 
 fn seconds(ms: u64) -> String {

@@ -3,6 +3,7 @@
 
 pub mod cases;
 mod finding;
+mod headline;
 pub mod human;
 pub mod json;
 pub mod junit;

@@ -86,10 +86,12 @@ fn every_kind() -> FakeBackend {
         let dmac = Actor::Device {
             master: MasterId(0),
             transfer: TransferId(1),
+            snoops: false,
         };
         let usb = Actor::Device {
             master: MasterId(1),
             transfer: TransferId::CONTROL,
+            snoops: true,
         };
         for (kind, writer, reader) in [
             (HazardKind::MissingClean, cpu(1), dmac),

@@ -56,8 +56,9 @@ impl Asked {
     }
 }
 
-/// Sums over all operations on DMA memory: memory that was touched by DMA, or that the kernel's DMA
-/// API asked for maintenance of. Of each sort, the first `limit` and the suppressed one are listed.
+/// Sums over all operations on DMA memory, which masters have touched, and over those elsewhere that
+/// the kernel's DMA API did, or that were needed. Of each sort, the first `limit` and the suppressed
+/// one are listed.
 pub(super) fn of(report: &MaintenanceReport, guest: &GuestCode<'_>, limit: usize) -> Maintenance {
     let mut callers: HashMap<String, MaintenanceCaller> = HashMap::new();
     let mut account = Maintenance {
@@ -73,7 +74,8 @@ pub(super) fn of(report: &MaintenanceReport, guest: &GuestCode<'_>, limit: usize
             .or_insert_with(|| Asked::of(guest, op.site, op.chain));
         let touched = op.touched_lines();
         let on_dma_memory = op.touched_dma() || op.dropped;
-        if !on_dma_memory && !place.api {
+        if !on_dma_memory && !place.api && op.needed_lines == 0 {
+            account.unaccounted += 1;
             continue;
         }
         let untouched = op.lines.saturating_sub(touched);

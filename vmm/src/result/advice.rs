@@ -5,11 +5,13 @@
 mod barriers;
 mod facts;
 mod rows;
+mod stores;
 mod texts;
+mod tree;
 
 pub use barriers::mnemonic;
-pub use facts::{Facts, Lie, Phase, Role, SharedLine, Sync};
-pub use rows::LYING_TREE;
+pub use facts::{Facts, Flight, Lie, Phase, Role, SharedLine, Sync};
+pub use rows::accuses_the_tree;
 pub use texts::missing;
 
 /// What to tell about a finding.
@@ -21,19 +23,27 @@ pub struct Advice {
     pub help: String,
     /// The facts it rests on, a sentence each; the most important first.
     pub notes: Vec<String>,
+    /// What is missing, where that is no operation.
+    pub missing: Option<&'static str>,
 }
 
 /// The advice for a finding.
 pub fn of(facts: &Facts) -> Advice {
     for (row, decide) in rows::TABLE {
         if let Some((help, notes)) = decide(facts) {
-            return Advice { row, help, notes };
+            return Advice {
+                row,
+                help,
+                notes,
+                missing: rows::missing(row),
+            };
         }
     }
     Advice {
         row: "kind",
-        help: texts::help(facts).into(),
+        help: texts::help(facts),
         notes: Vec::new(),
+        missing: None,
     }
 }
 

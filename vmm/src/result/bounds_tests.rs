@@ -3,12 +3,12 @@
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind};
 use staleline_devices::coherency::report::Saturated;
-use staleline_devices::cpu::{CacheOp, SiteId};
+use staleline_devices::cpu::{CacheOp, ChainId, SiteId};
 use staleline_support::progress::Quiet;
 
 use super::{RunResult, Verdict, listing};
 use crate::boot::Loaded;
-use crate::engine::chains::Forgotten;
+use crate::engine::chains::{Chain, Forgotten};
 use crate::report::{Reporters, Summary, human, json};
 use crate::run::backend::Execution;
 use crate::run::directory::RunDir;
@@ -92,6 +92,54 @@ fn operations_are_listed_up_to_a_bound_and_summed_over_all() {
         listing::OPERATIONS
     );
     assert!(told.human.contains(&note), "{}", told.human);
+}
+
+/// Operations elsewhere: one of the DMA API, one that was needed, one of neither sort.
+fn elsewhere(with_names: bool) -> FakeBackend {
+    FakeBackend::new(move |attempt, e, _| {
+        if !with_names {
+            let map = attempt.artifacts.system_map.as_ref().unwrap();
+            std::fs::remove_file(map).unwrap();
+        }
+        let maintenance = &mut e.report.as_mut().unwrap().domain.maintenance;
+        let [api, needed, other, ..] = &mut maintenance.operations[..] else {
+            panic!("{maintenance:?}");
+        };
+        for op in [&mut *api, &mut *needed, &mut *other] {
+            (op.lines, op.dma_lines, op.needed_lines) = (8, 0, 0);
+            op.chain = ChainId(0);
+        }
+        needed.needed_lines = 3;
+        let caller = 0xffff_8000_8001_5010;
+        e.seen.chains.push(Chain {
+            callers: vec![caller],
+            ..Chain::default()
+        });
+        api.chain = ChainId(u32::try_from(e.seen.chains.len()).unwrap());
+    })
+}
+
+#[test]
+fn what_is_in_no_sum_for_want_of_names_is_told() {
+    let of = |with_names| run(&elsewhere(with_names), &[]);
+    let told = of(true);
+    let m = &told.result.maintenance;
+    let counts = (m.operations_total, m.elsewhere_total, m.unaccounted);
+    assert_eq!(counts, (3, 2, 1), "{m:?}");
+    // What was needed counts, whoever did it.
+    assert_eq!((m.needed, m.untouched), (3 * 189 + 3, 5 + 8));
+    assert!(!told.human.contains("System.map"), "{}", told.human);
+    assert!(
+        told.human
+            .contains("3 operations on DMA memory and 2 elsewhere"),
+        "{}",
+        told.human
+    );
+    let told = of(false);
+    let m = &told.result.maintenance;
+    assert_eq!((m.elsewhere_total, m.unaccounted), (1, 2), "{m:?}");
+    let note = "leaves out 2 operations";
+    assert!(told.human.contains(note), "{}", told.human);
 }
 
 #[test]

@@ -183,6 +183,7 @@ fn fill(
         soc,
         guest,
         frames: &frames,
+        synced: plan.is_some_and(|t| t.cpu_sync),
     };
     result.hazards = domain.hazards.iter().map(|h| lookup.entry(h)).collect();
     result.diagnostics = diagnostic::group(
@@ -202,6 +203,11 @@ fn fill(
         let concerned = diagnostic.buffers.iter();
         let concerned: Vec<&Buffer> = concerned.filter_map(|i| result.buffers.get(*i)).collect();
         let advice = advice::of(&lookup.facts(hazard, &concerned, suppressed));
+        if let Some(missing) = advice.missing
+            && let Some(shown) = result.hazards.get_mut(diagnostic.shown)
+        {
+            shown.missing = missing.into();
+        }
         diagnostic.advice = advice.row.into();
         diagnostic.help = advice.help;
         diagnostic.notes = advice.notes;
@@ -216,8 +222,8 @@ fn fill(
     result.hazards_listed = result.hazards.len() as u64;
     result.hazards_dropped = domain.hazards_dropped;
     result.saturated.clone_from(&domain.saturated);
-    result.notes = notes(guest.seen);
     result.maintenance = account::of(&domain.maintenance, guest, listing::OPERATIONS);
+    result.notes = notes(guest, result.maintenance.unaccounted);
     if let Some(dropped) = &mut result.drop_maintenance {
         let ops = &domain.maintenance.operations;
         dropped.happened = ops.iter().any(|o| o.dropped && o.number == dropped.number);
@@ -234,15 +240,24 @@ fn fill(
     result.accesses = domain.accesses;
 }
 
-/// What the engine had no room for, in words.
-fn notes(seen: &Observations) -> Vec<String> {
-    let told = seen.forgotten.iter().map(|f| {
+/// What the engine had no room for, and what nobody could tell, in words. `unaccounted`:
+/// maintenance operations that are in no sum.
+fn notes(guest: &GuestCode<'_>, unaccounted: u64) -> Vec<String> {
+    let told = guest.seen.forgotten.iter().map(|f| {
         format!(
             "the engine has room for {} {}: {} times there was none, and diagnostics may lack names",
             f.limit, f.what, f.lost
         )
     });
-    told.collect()
+    let mut told: Vec<String> = told.collect();
+    if unaccounted > 0 && !guest.symbols.knows_the_kernel() {
+        told.push(format!(
+            "the account of maintenance leaves out {unaccounted} operations on memory that no \
+             device touched: without the kernel's System.map nobody can tell whether the DMA API \
+             did them. Give --kernel a build directory, or put System.map beside the Image"
+        ));
+    }
+    told
 }
 
 /// What is known of the guest's code.
@@ -301,6 +316,9 @@ pub(super) struct Lookup<'a> {
     pub soc: &'a SocReport,
     pub guest: &'a GuestCode<'a>,
     frames: &'a Frames,
+    /// The guest's user space issues DMA_BUF_IOCTL_SYNC around its part of each frame; that the
+    /// ioctl failed would have ended the run.
+    pub synced: bool,
 }
 
 impl Lookup<'_> {
@@ -345,6 +363,12 @@ impl Lookup<'_> {
     /// A CPU as the reader of a `discarded-write` did maintenance, in an operation that began no
     /// later than the finding.
     fn discarder(&self, site: SiteId, hazard: &Hazard) -> Option<Place> {
+        let chain = self.discarding(site, hazard)?;
+        self.guest.maintenance(site, chain)
+    }
+
+    /// How the CPU came to that operation.
+    pub fn discarding(&self, site: SiteId, hazard: &Hazard) -> Option<ChainId> {
         let operations = &self.soc.domain.maintenance.operations;
         // They are in order.
         let until = operations.partition_point(|o| o.at <= hazard.at);
@@ -352,9 +376,7 @@ impl Lookup<'_> {
         let routine = |site| self.guest.symbols.site(site).map(|p| p.function());
         let same =
             hazard.kind == HazardKind::DiscardedWrite && routine(site) == routine(operation.site);
-        self.guest
-            .maintenance(site, operation.chain)
-            .filter(|_| same)
+        same.then_some(operation.chain)
     }
 
     fn cpu(&self, site: SiteId, hazard: &Hazard, times: &[u64]) -> Option<Place> {
@@ -385,14 +407,15 @@ impl Lookup<'_> {
                     },
                 },
             },
-            Actor::Device { master, transfer } => {
-                let (name, snoops) = self.master(master);
-                Party::Device {
-                    master: name,
-                    snoops,
-                    transfer: self.transfer(transfer),
-                }
-            }
+            Actor::Device {
+                master,
+                transfer,
+                snoops,
+            } => Party::Device {
+                master: self.master(master),
+                snoops,
+                transfer: self.transfer(transfer),
+            },
         }
     }
 
@@ -413,15 +436,15 @@ impl Lookup<'_> {
         let told = (hazard.transfer != TransferId::CONTROL).then_some(hazard.master);
         let parties = device(hazard.writer).or(device(hazard.reader));
         match told.or(parties) {
-            Some(id) => self.master(id).0,
+            Some(id) => self.master(id),
             None => NO_DEVICE.into(),
         }
     }
 
-    pub fn master(&self, id: MasterId) -> (String, bool) {
+    pub fn master(&self, id: MasterId) -> String {
         match self.soc.masters.iter().find(|m| m.id == id) {
-            Some(info) => (info.name.clone(), info.port.is_coherent()),
-            None => (format!("master {}", id.0), false),
+            Some(info) => info.name.clone(),
+            None => format!("master {}", id.0),
         }
     }
 

@@ -102,7 +102,7 @@ pub fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&Soc
             streams.iter().find(|s| s.name == name).map(|s| s.bytes)
         }),
         bytes: required.map(End::covered).min().unwrap_or(0),
-        corrupt_bytes: ends.iter().map(|e| e.corrupt).sum(),
+        corrupt_bytes: ends.iter().map(|e| e.corrupt).max().unwrap_or(0),
         first_corrupt: ends.iter().find_map(|e| e.first_corrupt),
         ends,
     }
@@ -191,6 +191,24 @@ mod tests {
         };
         assert_eq!(corrupt_ends(t.total_bytes()), 1);
         assert_eq!(corrupt_ends(t.total_bytes() - 1), 0);
+    }
+
+    #[test]
+    fn a_byte_that_is_wrong_at_both_ends_counts_once() {
+        let plan = Scenario::load("usb-loopback").unwrap().plan();
+        let t = plan.transfer.unwrap();
+        let mut reports: Vec<Report> = (0..6).map(|n| data(n, t.bytes_of_frame(n))).collect();
+        if let Report::Data { corrupt, .. } = &mut reports[0] {
+            *corrupt = 8;
+        }
+        let mut soc = fake::soc_report();
+        soc.extra.insert(
+            "usb-host".into(),
+            serde_json::json!({"checked": t.total_bytes(), "corrupt": 11, "first_corrupt": 0}),
+        );
+        let data = collect(Some(&t), &reports, Some(&soc));
+        assert_eq!((data.bytes, data.corrupt_bytes), (t.total_bytes(), 11));
+        assert_eq!(data.corrupt_ends().count(), 2);
     }
 
     #[test]

@@ -176,6 +176,7 @@ fn a_history_is_in_order_and_ends_with_the_finding() {
     let dmac = |id| Actor::Device {
         master: MasterId(0),
         transfer: TransferId(id),
+        snoops: false,
     };
     let (result, text) = with(vec![Hazard {
         kind: HazardKind::WritebackClobber,

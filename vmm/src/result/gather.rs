@@ -3,10 +3,10 @@
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
 use staleline_devices::coherency::report::TransferRecord;
-use staleline_devices::dma::{MasterId, ToldBy};
+use staleline_devices::dma::ToldBy;
 
 use super::account::DMA_API;
-use super::advice::{Facts, Lie, Phase, Role, SharedLine, Sync};
+use super::advice::{Facts, Flight, Lie, Phase, Role, SharedLine, Sync};
 use super::build::Lookup;
 use super::{Buffer, Class, Party};
 
@@ -84,6 +84,12 @@ impl Lookup<'_> {
             shared: self.shared(h),
             syncs: self.syncs(h, buffers),
             began: self.began(h, buffers),
+            maintained_by: self.maintained_by(h),
+            transfer: self.flight(h),
+            toucher: [&reader, &writer].into_iter().find_map(|p| match p {
+                Party::Cpu { place } if place.kernel => Some(format!("{}()", place.function())),
+                _ => None,
+            }),
             told_by: match h.told_at {
                 Some(_) => h.told_by,
                 None => ToldBy::Itself,
@@ -92,10 +98,14 @@ impl Lookup<'_> {
                 .filter(|c| c.barrier_at <= told)
                 .and_then(|c| c.barrier),
             merged_by: match h.merged_by {
-                Actor::Cpu { .. } => Some(self.named(h.merged_by, h.merged_at, h)),
-                Actor::Device { master, .. } => Some(self.master(master).0),
                 Actor::Unknown => None,
+                who => Some((
+                    role(&self.party_at(who, h, &[h.merged_at])),
+                    self.named(who, h.merged_at, h),
+                )),
             },
+            discarded_by: self.discarded_by(h),
+            synced: self.synced,
             has_access_calls: has("dma_buf_begin_access") && has("dma_buf_end_access"),
         }
     }
@@ -103,25 +113,56 @@ impl Lookup<'_> {
     /// The place of an access in a few words.
     fn named(&self, actor: Actor, at: u64, h: &Hazard) -> String {
         match self.party_at(actor, h, &[at]) {
-            Party::Cpu { place } => place.function(),
+            Party::Cpu { place } => format!("{}()", place.function()),
             Party::Device { master, .. } => master,
             Party::Unknown => "somebody unknown".into(),
         }
     }
 
+    /// An access that did other than the device tree says of its master.
     fn lie(&self, h: &Hazard) -> Option<Lie> {
-        let device = |actor| match actor {
-            Actor::Device { master, .. } => Some(master),
+        let access = |actor| match actor {
+            Actor::Device { master, snoops, .. } => Some((master, snoops)),
             _ => None,
         };
-        let concerned = [device(h.reader), device(h.writer)].into_iter().flatten();
-        let info = |id: MasterId| self.soc.masters.iter().find(|m| m.id == id);
-        let liar = concerned.filter_map(info).find(|m| m.lies())?;
-        Some(Lie {
-            master: liar.name.clone(),
-            port: liar.port,
-            claims_coherent: liar.claims_coherent,
+        let merged = h.merged_by != Actor::Unknown;
+        let concerned = [h.merged_by, h.reader, h.writer].into_iter();
+        concerned.enumerate().find_map(|(n, actor)| {
+            let (id, snooped) = access(actor)?;
+            let info = self.soc.masters.iter().find(|m| m.id == id)?;
+            (info.claims_coherent != snooped).then(|| Lie {
+                master: info.name.clone(),
+                port: info.port,
+                claims_coherent: info.claims_coherent,
+                merged: merged && n == 0,
+            })
         })
+    }
+
+    /// Who asked for the last maintenance of the line.
+    fn maintained_by(&self, h: &Hazard) -> Option<String> {
+        let last = h.last_maintenance?;
+        let names = called(&self.guest.callers(last.site, last.chain));
+        (!names.is_empty()).then_some(names)
+    }
+
+    fn flight(&self, h: &Hazard) -> Option<Flight> {
+        let index = usize::try_from(h.transfer.0.checked_sub(1)?).ok()?;
+        let record = self.soc.domain.transfers.get(index)?;
+        Some(Flight {
+            id: h.transfer.0,
+            closed_at: record.closed_at,
+        })
+    }
+
+    /// Who asked for the invalidate that threw a write away.
+    fn discarded_by(&self, h: &Hazard) -> Option<String> {
+        let Actor::Cpu { site } = h.reader else {
+            return None;
+        };
+        let chain = self.discarding(site, h)?;
+        let names = called(&self.guest.callers(site, chain));
+        (!names.is_empty()).then_some(names)
     }
 
     fn fresh_page(&self, h: &Hazard) -> Option<String> {

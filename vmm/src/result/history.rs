@@ -62,6 +62,8 @@ pub enum Event {
     StoredStale,
     /// The finding: read.
     Read,
+    /// The finding: read or written by a device, of which only the way of its transfer is known.
+    Accessed,
     /// The finding: written in memory while the cache may hold uncleaned data.
     WrittenOver,
     /// The finding: invalidated, and with it uncleaned data.
@@ -72,21 +74,24 @@ pub enum Event {
     Touched,
 }
 
-impl Event {
-    /// Order of events at the same time: maintenance comes after the access it is timed by, devices
+impl Step {
+    /// Order of steps at the same time: maintenance comes after the access it is timed by, devices
     /// after the CPU.
-    fn rank(&self) -> u8 {
-        match self {
+    fn rank(&self, why: Why) -> u8 {
+        let by_device = matches!(self.who, Party::Device { .. });
+        match &self.what {
             Event::PowerOn => 0,
-            Event::Stored => 1,
+            Event::Stored | Event::Written | Event::StoredStale if !by_device => 1,
             Event::Cached => 2,
-            Event::Maintained { .. } => 3,
-            Event::Told { .. } => 4,
-            Event::Opened => 5,
-            Event::Written => 6,
-            Event::Closed => 7,
-            Event::StoredStale => 8,
+            // A register write is an access too, and what was late came after it.
+            Event::Told { .. } if why == Why::Late => 3,
+            Event::Maintained { .. } => 4,
+            Event::Told { .. } => 5,
+            Event::Opened => 6,
+            Event::Stored | Event::Written | Event::StoredStale => 7,
+            Event::Closed => 8,
             Event::Read
+            | Event::Accessed
             | Event::WrittenOver
             | Event::Discarded
             | Event::ReadPast
@@ -107,7 +112,10 @@ struct Shape {
 impl Shape {
     fn of(h: &Hazard) -> Self {
         let device = |actor| matches!(actor, Actor::Device { .. });
-        let stored = Some((Event::Stored, h.writer));
+        let stored = match h.written_past {
+            true => Some((Event::Written, h.writer)),
+            false => Some((Event::Stored, h.writer)),
+        };
         let written = Some((Event::Written, h.writer));
         match h.kind {
             HazardKind::MissingClean => Shape {
@@ -146,6 +154,10 @@ impl Shape {
             HazardKind::MissingBarrier if device(h.writer) && !device(h.reader) => Shape {
                 written: Some((Event::Stored, h.reader)),
                 found: (Event::WrittenOver, h.writer),
+            },
+            HazardKind::MissingBarrier if device(h.reader) && h.why == Why::Unordered => Shape {
+                written: stored,
+                found: (Event::Accessed, h.reader),
             },
             HazardKind::MissingBarrier if device(h.reader) => Shape {
                 written: stored,
@@ -190,7 +202,10 @@ pub(super) fn of(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Step> {
     let cached = (h.cached_by, h.cached_at);
     let by_finding = matches!(shape.found.1, Actor::Cpu { site } if cached == (site, h.at));
     let by_merge = matches!(h.merged_by, Actor::Cpu { site } if cached == (site, h.merged_at));
-    if h.cached_by != SiteId(0) && told_place != Some(cached) && !by_finding && !by_merge {
+    // Where stores are not ordered, what is in the cache does not matter.
+    let no_matter = h.why == Why::Unordered;
+    let known = told_place == Some(cached) || by_finding || by_merge || no_matter;
+    if h.cached_by != SiteId(0) && !known {
         let who = Actor::Cpu { site: h.cached_by };
         add(
             h.cached_at,
@@ -239,7 +254,7 @@ pub(super) fn of(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Step> {
     // What came at the very moment of a device's access, as the end of its transfer, came after it.
     let ends = |s: &Step| s.what == Event::Closed && s.at == h.at && is_device(shape.found.1);
     steps.retain(|s| s.at <= h.at && !ends(s));
-    steps.sort_by_key(|s| (s.at, s.what.rank()));
+    steps.sort_by_key(|s| (s.at, s.rank(h.why)));
     let (what, actor) = shape.found.clone();
     steps.push(Step {
         at: h.at,

@@ -205,7 +205,7 @@ pub enum Party {
     Device {
         /// Its name.
         master: String,
-        /// Whether it snoops.
+        /// Whether this access snooped: of one port, reads may and writes not.
         snoops: bool,
         /// In which transfer, if it was one.
         transfer: Option<TransferRef>,
@@ -315,7 +315,7 @@ pub struct Data {
     pub planned: u64,
     /// Bytes checked by the end that checked least, of those that must check, each once.
     pub bytes: u64,
-    /// Wrong bytes at all ends together.
+    /// Wrong bytes at the end that saw most: what is wrong at one end is often so at the next.
     pub corrupt_bytes: u64,
     /// Stream offset of the first wrong byte at the first end that saw one.
     pub first_corrupt: Option<u64>,
@@ -378,15 +378,17 @@ pub struct Maintenance {
     /// Line operations on lines that DMA has touched whose loss would not have mattered.
     pub redundant: u64,
     /// Line operations of the DMA API on lines that no DMA has touched in the whole run. With the
-    /// two above, these are all lines of the operations listed.
+    /// two above, these are all lines of the operations accounted.
     #[serde(default)]
     pub untouched: u64,
     /// By function that asked for it (see [`MaintenanceOp::caller`]), most lines first.
     pub callers: Vec<MaintenanceCaller>,
-    /// Operations that touched DMA memory, in order: the K of `drop-maintenance=K` is the index,
-    /// from 1. All, or the first [`listing::OPERATIONS`] of them and the one that was suppressed.
+    /// Operations on DMA memory, of which a master has touched a line, in order: the K of
+    /// `drop-maintenance=K` is the index, from 1. All, or the first [`listing::OPERATIONS`] of them
+    /// and the one that was suppressed.
     pub operations: Vec<MaintenanceOp>,
-    /// Operations of the DMA API on memory that no DMA has touched, likewise.
+    /// Operations elsewhere: on memory that no master has touched, of the DMA API or needed all the
+    /// same, likewise. They have no K.
     #[serde(default)]
     pub elsewhere: Vec<MaintenanceOp>,
     /// How many of those there are.
@@ -398,6 +400,10 @@ pub struct Maintenance {
     /// How many of them are in `operations`.
     #[serde(default)]
     pub operations_listed: u64,
+    /// Operations elsewhere that were not needed, and of which it is not known that the DMA API did
+    /// them: they are in none of the sums. Without the kernel's `System.map`, that is known of none.
+    #[serde(default)]
+    pub unaccounted: u64,
 }
 
 /// Maintenance of DMA memory by one function.

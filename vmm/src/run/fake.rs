@@ -99,6 +99,7 @@ pub fn stale_read(id: u32, manifested: bool) -> Hazard {
         writer: Actor::Device {
             master: MasterId(0),
             transfer: TransferId(id),
+            snoops: false,
         },
         reader: Actor::Cpu { site: SiteId(4) },
         transfer: TransferId(id),
@@ -127,6 +128,7 @@ pub fn stale_read(id: u32, manifested: bool) -> Hazard {
         line_bytes: u64::MAX,
         line_uncleaned: 0,
         readers: vec![SiteId(4)],
+        written_past: false,
         written_at: 1000 * u64::from(id),
         at: 1000 * u64::from(id) + 700,
     }
@@ -238,7 +240,8 @@ impl Backend for FakeBackend {
             &map,
             "ffff800080010000 T clear_page\nffff800080011000 T dcache_inval_poc\n\
              ffff800080012000 t system_heap_dma_buf_begin_cpu_access\n\
-             ffff800080013000 T copy_page\nffff800080014000 t dma_buf_ioctl\n",
+             ffff800080013000 T copy_page\nffff800080014000 t dma_buf_ioctl\n\
+             ffff800080015000 T dma_direct_sync_sg_for_cpu\n",
         )
         .unwrap();
         Ok(Artifacts {

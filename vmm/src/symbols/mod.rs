@@ -196,6 +196,11 @@ impl Symbols {
         map.as_ref()
     }
 
+    /// Whether there are names for the kernel's addresses.
+    pub fn knows_the_kernel(&self) -> bool {
+        self.map().is_some() || self.kernel().is_some()
+    }
+
     /// Whether the kernel is known to have a function of that name.
     pub fn kernel_has(&self, function: &str) -> bool {
         self.map().is_some_and(|map| map.has(function))

@@ -31,12 +31,14 @@ pub const MAX_STATES: usize = 1 << 18;
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "more than {MAX_STATES} states for {bytes}: make the case smaller (fewer unordered events on \
+    "more than {most} states for {bytes}: make the case smaller (fewer unordered events on \
      one line, fewer polls)"
 )]
 pub struct TooLarge {
     /// The granule.
     pub bytes: String,
+    /// The limit.
+    pub most: usize,
 }
 
 /// The legal values of some bytes of a read.
@@ -103,7 +105,16 @@ impl Answer {
 /// # Errors
 /// If it has too many states.
 pub fn explore(program: &Program) -> Result<Answer, TooLarge> {
-    let order = Parts::of(program);
+    explore_in(program, &Parts::of(program), MAX_STATES)
+}
+
+/// Explores a program in a given order of its events, up to so many states for one granule, at most
+/// [`MAX_STATES`].
+///
+/// # Errors
+/// If it has more.
+pub fn explore_in(program: &Program, order: &Parts, most: usize) -> Result<Answer, TooLarge> {
+    let most = most.min(MAX_STATES);
     let mut answer = Answer::default();
     let polls = program.events.iter().enumerate();
     answer.never = polls
@@ -113,10 +124,11 @@ pub fn explore(program: &Program) -> Result<Answer, TooLarge> {
         let Some(granule) = class.iter().next() else {
             continue;
         };
-        let slice = Slice::of(program, &order, granule);
-        let mut search = Search::new(&slice);
+        let slice = Slice::of(program, order, granule);
+        let mut search = Search::new(&slice, most);
         search.run().map_err(|()| TooLarge {
             bytes: program.ranges(Granules::one(granule)),
+            most,
         })?;
         search.answer(class, &mut answer);
     }
@@ -186,6 +198,7 @@ struct Conditional {
 
 struct Search<'a> {
     slice: &'a Slice,
+    most: usize,
     states: Vec<State>,
     known: FxHashMap<State, u32>,
     /// From, to: kept only if a value hangs on a poll.
@@ -200,9 +213,10 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(slice: &'a Slice) -> Self {
+    fn new(slice: &'a Slice, most: usize) -> Self {
         Search {
             slice,
+            most,
             states: Vec::new(),
             known: FxHashMap::default(),
             edges: Vec::new(),
@@ -237,7 +251,7 @@ impl<'a> Search<'a> {
         let to = match self.known.entry(state) {
             Entry::Occupied(e) => *e.get(),
             Entry::Vacant(e) => {
-                if self.states.len() >= MAX_STATES {
+                if self.states.len() >= self.most {
                     return Err(());
                 }
                 e.insert(number);
@@ -396,11 +410,9 @@ impl<'a> Search<'a> {
 
     /// A state from which only caches move.
     fn stop(&mut self, state: &State) {
-        if state.done == self.slice.all {
-            if state.gone != Gone::No {
-                self.lose(state, true, false);
-            }
-            return;
+        // Also where a poll waits for ever: then this is the end.
+        if state.gone != Gone::No {
+            self.lose(state, true, false);
         }
         for step in &self.slice.steps {
             let waits = matches!(step.effect, Effect::Poll { .. });

@@ -70,8 +70,6 @@ pub(super) struct Look {
 pub(super) struct Slice {
     pub layout: Layout,
     pub steps: Vec<Step>,
-    /// All steps.
-    pub all: u32,
     pub looks: Vec<Look>,
     pub polls: u32,
     pub initial: State,
@@ -114,7 +112,12 @@ impl Slice {
         }
         let all = steps.iter().fold(0, |all, s| all | 1 << s.event);
         for step in &mut steps {
-            step.before = order.before(usize::from(step.event)) & all;
+            let event = usize::from(step.event);
+            step.before = order.before(event) & all;
+            // Nothing but a poll is a step and a load.
+            if matches!(step.effect, Effect::Poll { .. }) {
+                step.before |= order.local(event) & all;
+            }
         }
         let polls = (0..program.events.len())
             .filter(|e| program.events[*e].poll().is_some())
@@ -122,7 +125,6 @@ impl Slice {
         let looks = view.looks(&order, &steps, granule, polls);
         Slice {
             layout,
-            all,
             looks,
             polls,
             initial: view.initial(&layout),

@@ -13,7 +13,7 @@ use crate::dma::{Content, Doorbell};
 impl Sanitizer {
     /// A CPU or a snooping master reads.
     pub fn coherent_read(&mut self, s: &mut Subject<'_>, bytes: u64, reader: Who) {
-        let kind = by_poc_writer(s.cold, HazardKind::MissingInvalidate);
+        let kind = by_poc_writer(s.cold.poc_writer, HazardKind::MissingInvalidate);
         // A copy of before the write, or the PoC after that copy's write-back.
         let wrong = |s: &Subject<'_>| s.images.difference(s.number) | s.cold.destroyed;
         let stale = s.line.unseen & bytes;
@@ -27,7 +27,7 @@ impl Sanitizer {
         }
         let lost = s.cold.lost & bytes & !stale;
         if lost != 0 {
-            let kind = by_poc_writer(s.cold, HazardKind::WritebackClobber);
+            let kind = by_poc_writer(s.cold.lost_writer, HazardKind::WritebackClobber);
             self.record_unread(s, kind, Why::StaleStore, lost, wrong(s), reader);
         }
         self.invalidate_was_needed(s, bytes);
@@ -114,6 +114,8 @@ impl Sanitizer {
         if s.line.unseen & !s.cold.lost != 0 {
             s.cold.merged_by = writer;
             s.cold.merged_at = self.now;
+            s.cold.lost_writer = s.cold.poc_writer;
+            s.cold.lost_written_at = s.cold.poc_written_at;
         }
         s.cold.lost = (s.cold.lost | s.line.unseen) & !bytes;
         s.cold.saved_lost.forget(bytes);
@@ -138,10 +140,11 @@ impl Sanitizer {
     pub fn write_through(&mut self, s: &mut Subject<'_>, by: ByMaster, in_flight: u64) {
         let (bytes, writer) = (by.bytes, by.who);
         self.check_order(s, by, bytes);
-        // What is not ordered before may be stored after it, and is dirty then.
+        // What is not ordered before may be stored after it, and is dirty then; but the word that the
+        // master has acted on was there.
         let (mut later, mut alias_later) = (0, 0);
         for stored in self.stores(s) {
-            let bytes = stored.unordered(&by.release);
+            let bytes = stored.unordered(&by.release) & !by.handover;
             if stored.alias {
                 alias_later |= bytes;
             } else {
@@ -215,6 +218,10 @@ impl Sanitizer {
             if more != 0 {
                 (writer, written_at) = (stored.by, stored.at);
             }
+        }
+        // The line may have been stored to since, in order.
+        if let Some(last) = words.and_then(|w| w.last(unordered & known)) {
+            (writer, written_at) = last;
         }
         if unordered == 0 {
             return;

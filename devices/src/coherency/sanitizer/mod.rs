@@ -201,7 +201,11 @@ impl Sanitizer {
         wrong: u64,
         reader: Who,
     ) {
-        let writer = s.cold.poc_writer;
+        let (writer, written_at) = match why {
+            // Others may have written other bytes since.
+            Why::StaleStore => (s.cold.lost_writer, s.cold.lost_written_at),
+            _ => (s.cold.poc_writer, s.cold.poc_written_at),
+        };
         let f = Finding {
             kind,
             why,
@@ -212,7 +216,7 @@ impl Sanitizer {
             writer,
             reader,
             device: writer,
-            written_at: s.cold.poc_written_at,
+            written_at,
             told: None,
         };
         self.record(s, f);
@@ -263,8 +267,8 @@ impl Sanitizer {
 
 /// The kind of a finding about what was written at the PoC: what a CPU stored past the cache is
 /// missed, or lost, by the aliases' fault; what a device wrote, by `kind`.
-fn by_poc_writer(cold: &Cold, kind: HazardKind) -> HazardKind {
-    match cold.poc_writer.device_master() {
+fn by_poc_writer(writer: Who, kind: HazardKind) -> HazardKind {
+    match writer.device_master() {
         Some(_) => kind,
         None => HazardKind::MismatchedAlias,
     }

@@ -120,7 +120,7 @@ impl Sanitizer {
     fn lost_to_poc(&mut self, s: &mut Subject<'_>, bytes: u64, reader: Who) {
         let lost = s.cold.lost & bytes;
         if lost != 0 {
-            let kind = by_poc_writer(s.cold, HazardKind::WritebackClobber);
+            let kind = by_poc_writer(s.cold.lost_writer, HazardKind::WritebackClobber);
             let wrong = s.cold.destroyed;
             self.record_unread(s, kind, Why::StaleStore, lost, wrong, reader);
         }

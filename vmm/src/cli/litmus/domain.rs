@@ -3,7 +3,8 @@
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use staleline_judge::known::Class;
 use staleline_judge::operation::Operation;
 use staleline_judge::{Agreement, Judgement};
 use staleline_litmus::case::Case;
@@ -15,8 +16,11 @@ use crate::exit::Error;
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Domain {
     pub agrees: Agrees,
-    /// Why it is not judged, or why or how it differs.
+    /// Why it is not judged, or how it differs for no known reason.
     pub reason: Option<String>,
+    /// Known reasons for which it differs.
+    #[serde(serialize_with = "names")]
+    pub classes: Vec<Class>,
     /// Pairs of a replacement policy and a policy for snooping writes that it was run under.
     pub runs: usize,
     findings: Vec<DomainFound>,
@@ -34,15 +38,8 @@ pub(super) enum Agrees {
     NotJudged,
 }
 
-impl Agrees {
-    pub fn text(self) -> &'static str {
-        match self {
-            Agrees::Yes => "yes",
-            Agrees::Known => "known",
-            Agrees::No => "differs",
-            Agrees::NotJudged => "-",
-        }
-    }
+fn names<S: Serializer>(classes: &[Class], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(classes.iter().map(|class| class.name()))
 }
 
 #[derive(Debug, Serialize)]
@@ -55,8 +52,7 @@ pub(super) struct DomainFound {
 
 impl Domain {
     pub fn of(case: &Case, answer: &Answer) -> Result<Self, Error> {
-        let name = case.expected.as_ref().map(|_| case.id.as_str());
-        match staleline_judge::judge(name, &case.program, answer) {
+        match staleline_judge::judge(&case.program, answer) {
             Ok(judgement) => Ok(Domain::told(case, judgement)),
             Err(e @ staleline_judge::Error::SeveralCpus) => Ok(Domain {
                 reason: Some(e.to_string()),
@@ -68,10 +64,10 @@ impl Domain {
 
     fn told(case: &Case, judgement: Judgement) -> Self {
         let program = &case.program;
-        let (agrees, reason) = match judgement.agreement {
-            Agreement::Agrees => (Agrees::Yes, None),
-            Agreement::Known(reason) => (Agrees::Known, Some(reason.to_owned())),
-            Agreement::Differs(how) => (Agrees::No, Some(how)),
+        let (agrees, classes, reason) = match judgement.agreement {
+            Agreement::Agrees => (Agrees::Yes, Vec::new(), None),
+            Agreement::Known(classes) => (Agrees::Known, classes.into_iter().collect(), None),
+            Agreement::Differs(how) => (Agrees::No, Vec::new(), Some(how)),
         };
         let findings = judgement.found.iter().map(|f| DomainFound {
             kind: f.kind.name(),
@@ -82,8 +78,22 @@ impl Domain {
         Domain {
             agrees,
             reason,
+            classes,
             runs: judgement.runs,
             findings: findings.collect(),
+        }
+    }
+
+    /// Whether it agrees, for the table.
+    pub fn agree(&self) -> String {
+        match self.agrees {
+            Agrees::Yes => "yes".to_owned(),
+            Agrees::Known => {
+                let names: Vec<&str> = self.classes.iter().map(|class| class.name()).collect();
+                format!("differs: {}", names.join(", "))
+            }
+            Agrees::No => "differs: unknown".to_owned(),
+            Agrees::NotJudged => "-".to_owned(),
         }
     }
 
@@ -114,9 +124,12 @@ impl Domain {
         let _ = match self.agrees {
             Agrees::NotJudged => writeln!(text, "  domain: does not judge it: {reason}"),
             Agrees::Yes => writeln!(text, "  domain: agrees ({} runs)", self.runs),
-            Agrees::Known => writeln!(text, "  domain: differs, as is known: {reason}"),
-            Agrees::No => writeln!(text, "  domain: differs: {reason}"),
+            Agrees::Known => writeln!(text, "  domain: differs as is known ({} runs)", self.runs),
+            Agrees::No => writeln!(text, "  domain: differs, not known why: {reason}"),
         };
+        for class in &self.classes {
+            let _ = writeln!(text, "    differs: {}: {}", class.name(), class.reason());
+        }
         for f in &self.findings {
             let at = match f.at {
                 Some(at) => format!("at event {at}"),

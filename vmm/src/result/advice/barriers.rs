@@ -52,7 +52,7 @@ pub(super) fn incomplete(f: &Facts) -> Decision {
     let followed = match f.barrier {
         None => "no barrier came between the maintenance and the access".to_owned(),
         Some(barrier) => format!(
-            "{} came after the maintenance, which {}",
+            "the barrier after the maintenance was {}, which {}",
             mnemonic(barrier),
             shortcoming(barrier)
         ),
@@ -95,7 +95,7 @@ fn shortcoming(b: Barrier) -> &'static str {
         (BarrierAccess::Load | BarrierAccess::Store, _) => {
             "is for some accesses only and does not order cache maintenance"
         }
-        (BarrierAccess::Full, false) => "does not reach devices, which are outside its domain",
+        (BarrierAccess::Full, false) => "does not reach devices: they are outside its domain",
         (BarrierAccess::Full, true) => "came too late",
     }
 }

@@ -16,7 +16,7 @@ pub enum Role {
     User,
     /// A device that snoops, or does not.
     Device {
-        /// Whether its port snoops.
+        /// Whether its access snooped.
         snoops: bool,
     },
 }
@@ -35,8 +35,17 @@ pub struct Lie {
     pub master: String,
     /// Its port.
     pub port: Port,
-    /// The device tree says `dma-coherent`.
+    /// The device tree says `dma-coherent`, but the access did not snoop; else the other way round.
     pub claims_coherent: bool,
+    /// It is the access that merged old bytes over new ones.
+    pub merged: bool,
+}
+
+impl Lie {
+    /// The port snoops one way only: no device tree can be right about it.
+    pub fn by_half(&self) -> bool {
+        self.port.snoops_reads() != self.port.snoops_writes()
+    }
 }
 
 /// A part of a line is the buffer's, and other bytes are somebody else's.
@@ -75,6 +84,25 @@ impl Phase {
     }
 }
 
+/// A transfer as far as it is about time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flight {
+    /// Its number.
+    pub id: u32,
+    /// When it was over, in accesses since power-on, if it was.
+    pub closed_at: Option<u64>,
+}
+
+impl Flight {
+    /// When it was over, in words.
+    pub fn end(self) -> String {
+        match self.closed_at {
+            Some(at) => format!("transfer #{} was over only at @{at}", self.id),
+            None => format!("transfer #{} was not over when the run ended", self.id),
+        }
+    }
+}
+
 /// Maintenance that such a call did on the buffer: adjacent operations as one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sync {
@@ -107,7 +135,7 @@ pub struct Facts {
     pub reader: Role,
     /// Name of the device concerned.
     pub master: String,
-    /// A device concerned of which the device tree says other than what is.
+    /// An access of a device concerned that did other than the device tree says of it.
     pub lie: Option<Lie>,
     /// Only code that copies whole pages has read it.
     pub copied_only: bool,
@@ -121,12 +149,23 @@ pub struct Facts {
     pub syncs: Vec<Sync>,
     /// `dma_buf_begin_access()` or `dma_buf_end_access()` did some before the transfer.
     pub began: Option<Sync>,
+    /// The last maintenance of the line: who asked for it, innermost first.
+    pub maintained_by: Option<String>,
+    /// The transfer concerned.
+    pub transfer: Option<Flight>,
+    /// The kernel's function that made the access, if the kernel did: the reader of what a device
+    /// wrote, or the writer.
+    pub toucher: Option<String>,
     /// What told the device to go.
     pub told_by: ToldBy,
     /// The first barrier after the maintenance and before the device was told to go.
     pub barrier: Option<Barrier>,
-    /// The store that went into a stale copy.
-    pub merged_by: Option<String>,
+    /// The store that went into a stale copy: by whom, and where.
+    pub merged_by: Option<(Role, String)>,
+    /// Who asked for the invalidate that threw a write away, innermost first.
+    pub discarded_by: Option<String>,
+    /// User space has issued `DMA_BUF_IOCTL_SYNC` around its part of each frame.
+    pub synced: bool,
     /// The kernel under test has `dma_buf_begin_access()` and `dma_buf_end_access()`.
     pub has_access_calls: bool,
 }

@@ -3,9 +3,11 @@
 
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::cpu::CacheOp;
-use staleline_devices::dma::{Port, ToldBy};
+use staleline_devices::dma::ToldBy;
 
 use super::barriers::{incomplete, unordered};
+use super::stores::{discarded, fresh_page, shared_line, stale_store};
+use super::tree::{HALF_COHERENT, LYING_TREE, half_coherent, lying_tree};
 use super::{Facts, Phase, Role, Sync};
 use crate::symbols::Hex;
 
@@ -15,28 +17,39 @@ pub(super) type Decision = Option<(String, Vec<String>)>;
 /// Looks whether a row fits.
 type Row = fn(&Facts) -> Decision;
 
-/// The row of device trees that lie.
-pub const LYING_TREE: &str = "lying-tree";
-
 /// The table. An operation that was suppressed on purpose explains everything; a device tree that
 /// lies, everything else; then what is special goes before what is common.
-pub const TABLE: [(&str, Row); 15] = [
+pub const TABLE: [(&str, Row); 19] = [
     ("suppressed", suppressed),
+    (HALF_COHERENT, half_coherent),
     (LYING_TREE, lying_tree),
     ("stale-copy", stale_copy),
+    ("shared-line", shared_line),
     ("stale-store", stale_store),
     ("unordered", unordered),
     ("incomplete", incomplete),
-    ("shared-line", shared_line),
     ("power-on", power_on),
     ("sync-incomplete", sync_incomplete),
     ("half-a-pair", half_a_pair),
     ("begun-too-early", begun_too_early),
+    ("sync-without-effect", sync_without_effect),
     ("fresh-page", fresh_page),
     ("late", late),
     ("early", early),
+    ("in-flight", in_flight),
     ("importer-cpu", importer_cpu),
+    ("discarded", discarded),
 ];
+
+/// What is missing where that is no operation.
+pub(super) fn missing(row: &str) -> Option<&'static str> {
+    (row == "shared-line").then_some("a cache line that is the buffer's alone")
+}
+
+/// Whether the row says that device tree and port disagree, which is the answer to everything else.
+pub fn accuses_the_tree(row: &str) -> bool {
+    [LYING_TREE, HALF_COHERENT].contains(&row)
+}
 
 pub(super) fn says(help: impl Into<String>, notes: impl IntoIterator<Item = String>) -> Decision {
     Some((help.into(), notes.into_iter().collect()))
@@ -53,49 +66,6 @@ fn suppressed(f: &Facts) -> Decision {
     )
 }
 
-fn lying_tree(f: &Facts) -> Decision {
-    let lie = f.lie.as_ref()?;
-    let (master, port) = (&lie.master, lie.port.name());
-    if lie.claims_coherent {
-        let what = match lie.port {
-            Port::Hp | Port::Hpc => "does not snoop",
-            Port::HpcRead => "snoops its reads only",
-            Port::HpcWrite => "snoops its writes only",
-        };
-        let disagree = matches!(
-            f.kind,
-            HazardKind::MissingClean | HazardKind::MissingInvalidate | HazardKind::WritebackClobber
-        );
-        if !disagree {
-            return None;
-        }
-        return says(
-            format!(
-                "take dma-coherent out of the device tree's node for {master}, or wire it to a \
-                 port that snoops: as it is, the DMA API leaves out all maintenance for it"
-            ),
-            [format!(
-                "the device tree says that {master} is dma-coherent, its port ({port}) {what}"
-            )],
-        );
-    }
-    if !matches!(
-        f.kind,
-        HazardKind::MismatchedAlias | HazardKind::DiscardedWrite
-    ) {
-        return None;
-    }
-    says(
-        format!(
-            "add dma-coherent to the device tree's node for {master}: without it, the kernel maps \
-             its coherent memory as non-cacheable, past the cache that the device looks into"
-        ),
-        [format!(
-            "the port of {master} ({port}) snoops, the device tree says that it does not"
-        )],
-    )
-}
-
 fn stale_copy(f: &Facts) -> Decision {
     if !f.copied_only {
         return None;
@@ -104,48 +74,6 @@ fn stale_copy(f: &Facts) -> Decision {
         "nothing, if nobody reads the copy: the kernel has copied a whole page, of which nobody \
          had asked for these bytes. Invalidate before the page is freed or moved to be rid of it",
         [],
-    )
-}
-
-fn stale_store(f: &Facts) -> Decision {
-    if f.why != Why::StaleStore {
-        return None;
-    }
-    let by = f.merged_by.as_deref().unwrap_or("an unknown place");
-    let help = match (f.writer, f.dmabuf.is_some()) {
-        (Role::Device { .. }, true) => {
-            "sync the buffer for the CPU (DMA_BUF_IOCTL_SYNC with SYNC_START, or \
-             dma_buf_begin_cpu_access()) after the transfer and before the first store"
-        }
-        (Role::Device { .. }, false) => {
-            "call dma_sync_*_for_cpu() or dma_unmap_*() after the transfer and before the first \
-             store"
-        }
-        _ => "keep to one view, or invalidate before the first store through the cache",
-    };
-    says(
-        help,
-        [format!(
-            "a store into a stale copy of the line, by {by}, wrote old bytes over the new ones \
-             beside it"
-        )],
-    )
-}
-
-fn shared_line(f: &Facts) -> Decision {
-    let shared = f.shared?;
-    let end = shared.pa.saturating_add(shared.len);
-    says(
-        "give the buffer lines of its own: allocate it with kmalloc(), or align it and its size to \
-         ARCH_DMA_MINALIGN; inside a structure, put it between __dma_from_device_group_begin() \
-         and __dma_from_device_group_end(). No maintenance helps as long as the line is shared",
-        [format!(
-            "the line at {} is only in part the buffer's, which is {}..{}; the CPU has written \
-             other bytes of it",
-            Hex(shared.line),
-            Hex(shared.pa),
-            Hex(end)
-        )],
     )
 }
 
@@ -206,14 +134,18 @@ fn sync_incomplete(f: &Facts) -> Decision {
         );
     }
     let s = f.syncs.iter().find(wrong)?;
-    let (did, needed) = match s.op {
-        CacheOp::Clean => ("cleaned", "invalidated"),
-        _ => ("invalidated", "cleaned"),
+    let by_user = s.phase == Phase::Ioctl;
+    let (did, needed, direction) = match (s.op, by_user) {
+        (CacheOp::Clean, true) => ("cleaned", "invalidated", "SYNC_READ"),
+        (CacheOp::Clean, false) => ("cleaned", "invalidated", "DMA_FROM_DEVICE"),
+        (_, true) => ("invalidated", "cleaned", "SYNC_WRITE"),
+        (_, false) => ("invalidated", "cleaned", "DMA_TO_DEVICE"),
     };
     says(
         format!(
-            "call it with the direction that is true (DMA_FROM_DEVICE or SYNC_READ for data that a \
-             device wrote); if it was, {exporter}'s {} is incomplete",
+            "call it with a direction that includes {direction}; if it had that, {exporter}'s {} \
+             is incomplete: the buffer has to be {needed} there for each device that it is mapped \
+             for",
             hook(s.phase)
         ),
         [format!(
@@ -251,6 +183,34 @@ fn half_a_pair(f: &Facts) -> Decision {
     )
 }
 
+/// SYNC was issued, and the exporter has done nothing for it.
+fn sync_without_effect(f: &Facts) -> Decision {
+    let kernel = [f.writer, f.reader].contains(&Role::Kernel);
+    let exporter = f.dmabuf.as_deref()?;
+    let by_sync = |s: &Sync| s.phase == Phase::Ioctl && s.covers;
+    let kinds = [HazardKind::MissingInvalidate, HazardKind::MissingClean];
+    if !f.synced
+        || kernel
+        || f.why != Why::Absent
+        || !kinds.contains(&f.kind)
+        || f.syncs.iter().any(by_sync)
+    {
+        return None;
+    }
+    let master = &f.master;
+    says(
+        format!(
+            "{exporter}'s begin_cpu_access and end_cpu_access have to sync the buffer for each \
+             device that it is mapped for: {master} is one, and they left it out"
+        ),
+        [
+            "user space issues DMA_BUF_IOCTL_SYNC around its part of each frame; between the write \
+             and the access, none of these calls has maintained the line"
+                .to_owned(),
+        ],
+    )
+}
+
 fn begun_too_early(f: &Facts) -> Decision {
     let began = f.began.as_ref()?;
     if f.kind != HazardKind::MissingClean || !f.writer.is_device() || f.why != Why::Absent {
@@ -267,34 +227,6 @@ fn begun_too_early(f: &Facts) -> Decision {
     )
 }
 
-fn fresh_page(f: &Facts) -> Decision {
-    let by = f.fresh_page.as_deref()?;
-    let exporter = f.dmabuf.as_deref()?;
-    if f.kind == HazardKind::DiscardedWrite {
-        return says(
-            format!(
-                "clean fresh pages before anything invalidates them: {exporter}, or the DMA API \
-                 below it, has to clean when it maps them for the device. What was in the pages \
-                 before comes back otherwise"
-            ),
-            [format!(
-                "the bytes thrown away are what {by} put into fresh pages"
-            )],
-        );
-    }
-    says(
-        format!(
-            "clean fresh pages before a device gets them: {exporter} has to map its pages for the \
-             device (dma_map_sgtable() without DMA_ATTR_SKIP_CPU_SYNC in map_dma_buf), or to sync \
-             them after zeroing"
-        ),
-        [format!(
-            "the uncleaned bytes are what {by} put into fresh pages; nobody has written the \
-             buffer since"
-        )],
-    )
-}
-
 fn late(f: &Facts) -> Decision {
     if f.why != Why::Late {
         return None;
@@ -305,6 +237,9 @@ fn late(f: &Facts) -> Decision {
         ToldBy::Itself => "the transfer",
     };
     let help = match f.writer {
+        Role::Device { .. } if f.has_access_calls => {
+            "call dma_buf_begin_access() before the transfer is queued, not after"
+        }
         Role::Device { .. } => {
             "sync what the first device wrote when it is done, then start the second"
         }
@@ -317,7 +252,8 @@ fn late(f: &Facts) -> Decision {
     says(
         help,
         [format!(
-            "the maintenance came after {told}: {} may have read or written by then",
+            "the maintenance{} came after {told}: {} may have read or written by then",
+            by(f.maintained_by.as_deref()),
             f.master
         )],
     )
@@ -336,31 +272,71 @@ fn early(f: &Facts) -> Decision {
     };
     says(
         help,
-        [
-            "the lines were invalidated while the transfer was in flight, for which it does not \
-          count: what was fetched since may be old"
-                .to_owned(),
-        ],
+        [format!(
+            "the invalidate{} came while the device was writing{}: the cache may have fetched the \
+             line again before its new bytes were there",
+            by(f.maintained_by.as_deref()),
+            over(f)
+        )],
+    )
+}
+
+/// In parentheses: when the transfer was over.
+fn over(f: &Facts) -> String {
+    let end = f.transfer.map(|t| format!(" ({})", t.end()));
+    end.unwrap_or_default()
+}
+
+fn by(chain: Option<&str>) -> String {
+    chain.map(|c| format!(", by {c},")).unwrap_or_default()
+}
+
+fn in_flight(f: &Facts) -> Decision {
+    if f.kind != HazardKind::Ownership {
+        return None;
+    }
+    let help = match f.reader {
+        Role::User => {
+            "wait before the access: poll() the DMABUF, wait for the sync_file of its fence, or \
+             dequeue the buffer"
+        }
+        Role::Device { .. } => {
+            "wait for the fences of the other devices (dma_resv_wait_timeout()) before the \
+             transfer is queued"
+        }
+        _ => {
+            "touch the memory in the completion callback or after it, or wait for the fences of \
+             the DMABUF (dma_resv_wait_timeout())"
+        }
+    };
+    let owner = f.transfer.iter();
+    says(
+        help,
+        owner.map(|t| format!("the memory was {}'s: {}", f.master, t.end())),
     )
 }
 
 fn importer_cpu(f: &Facts) -> Decision {
     let exporter = f.dmabuf.as_deref()?;
-    let calls = match f.kind {
+    let (direction, verb, when, done) = match f.kind {
         HazardKind::MissingInvalidate if f.reader == Role::Kernel => {
-            "dma_buf_begin_cpu_access(dmabuf, DMA_FROM_DEVICE) before the kernel reads the buffer, \
-             and dma_buf_end_cpu_access() after it"
+            ("DMA_FROM_DEVICE", "reads", "after the transfer", "read")
         }
         HazardKind::MissingClean if f.writer == Role::Kernel => {
-            "dma_buf_begin_cpu_access(dmabuf, DMA_TO_DEVICE) before the kernel writes the buffer, \
-             and dma_buf_end_cpu_access() after it"
+            ("DMA_TO_DEVICE", "writes", "before the transfer", "wrote")
         }
         _ => return None,
     };
+    let who = f.toucher.as_deref().unwrap_or("the kernel");
     says(
-        format!("call {calls}: an importer has no business with the map API here"),
+        format!(
+            "call dma_buf_begin_cpu_access(dmabuf, {direction}) before the kernel {verb} the \
+             buffer, {when}, and dma_buf_end_cpu_access() when it is done; dma_map_*() and \
+             dma_sync_*() are for the exporter ({exporter}) to call"
+        ),
         [format!(
-            "kernel code touches the memory of a DMABUF, which is its exporter's ({exporter})"
+            "{who} {done} the memory of a DMABUF with the CPU, as through dma_buf_vmap(), without \
+             announcing it"
         )],
     )
 }

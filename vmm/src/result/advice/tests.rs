@@ -24,9 +24,14 @@ fn plain() -> Facts {
         shared: None,
         syncs: Vec::new(),
         began: None,
+        maintained_by: None,
+        transfer: None,
+        toucher: None,
         told_by: ToldBy::Doorbell,
         barrier: None,
         merged_by: None,
+        discarded_by: None,
+        synced: false,
         has_access_calls: false,
     }
 }
@@ -107,6 +112,7 @@ fn lie(port: Port, claims_coherent: bool) -> Lie {
         master: "dmac".into(),
         port,
         claims_coherent,
+        merged: false,
     }
 }
 
@@ -129,11 +135,157 @@ fn a_tree_that_lies_is_told_where_it_is_the_cause() {
         );
         assert_ne!(of(kind, Port::Hpc, false).row, "lying-tree");
     }
-    assert!(of(MissingClean, Port::HpcWrite, true).notes[0].ends_with("snoops its writes only"));
     let denied = of(MismatchedAlias, Port::Hpc, false);
     assert_eq!(denied.row, "lying-tree");
     assert!(denied.help.starts_with("add dma-coherent"));
     assert_ne!(of(Ownership, Port::Hp, true).row, "lying-tree");
+}
+
+#[test]
+fn a_port_that_snoops_one_way_is_told_before_a_lying_tree() {
+    let of = |kind, port, claims| {
+        of(&Facts {
+            kind,
+            lie: Some(lie(port, claims)),
+            ..plain()
+        })
+    };
+    use HazardKind::*;
+    for (kind, port, claims, note, help) in [
+        (
+            MissingInvalidate,
+            Port::HpcRead,
+            true,
+            "snoops its reads and not its writes; the device tree says that it is dma-coherent",
+            "the maintenance that its writes need",
+        ),
+        (
+            MissingClean,
+            Port::HpcWrite,
+            true,
+            "snoops its writes and not its reads; the device tree says that it is dma-coherent",
+            "the maintenance that its reads need",
+        ),
+        (
+            MismatchedAlias,
+            Port::HpcRead,
+            false,
+            "snoops its reads and not its writes; the device tree says that it is not dma-coherent",
+            "maps its coherent memory as non-cacheable",
+        ),
+        (
+            DiscardedWrite,
+            Port::HpcWrite,
+            false,
+            "snoops its writes and not its reads; the device tree says that it is not dma-coherent",
+            "invalidates buffers that the device has written into the cache",
+        ),
+    ] {
+        let told = of(kind, port, claims);
+        assert_eq!(told.row, "half-coherent");
+        assert!(told.notes[0].ends_with(note), "{:?}", told.notes);
+        assert!(told.help.contains(help), "{}", told.help);
+        assert!(accuses_the_tree(told.row));
+    }
+    // The port has to do with it only where the claim does.
+    assert_eq!(of(MissingClean, Port::HpcRead, false).row, "kind");
+}
+
+#[test]
+fn a_liar_that_merged_old_bytes_is_told() {
+    let merged = |merged| Facts {
+        kind: HazardKind::WritebackClobber,
+        why: Why::StaleStore,
+        lie: Some(Lie {
+            merged,
+            ..lie(Port::Hpc, false)
+        }),
+        ..plain()
+    };
+    assert_eq!(
+        row(&merged(true), &["snoops, the device tree says"]),
+        "lying-tree"
+    );
+    assert_eq!(row(&merged(false), &[]), "stale-store");
+}
+
+#[test]
+fn a_sync_that_did_nothing_is_the_exporters() {
+    let facts = Facts {
+        synced: true,
+        ..plain()
+    };
+    let said = ["dmac is one, and they left it out", "none of these calls"];
+    assert_eq!(row(&facts, &said), "sync-without-effect");
+    let between = Facts {
+        reader: SNOOPS,
+        ..facts.clone()
+    };
+    assert_eq!(row(&between, &said), "sync-without-effect");
+    // The kernel's own accesses are not bracketed by user space.
+    let kernel = Facts {
+        reader: Role::Kernel,
+        ..facts.clone()
+    };
+    assert_eq!(row(&kernel, &[]), "importer-cpu");
+    let part = Facts {
+        syncs: vec![sync(Phase::Ioctl, CacheOp::Invalidate, false)],
+        ..facts.clone()
+    };
+    assert_eq!(row(&part, &["covered"]), "sync-incomplete");
+    let early = Facts {
+        why: Why::Early,
+        ..facts
+    };
+    assert_eq!(row(&early, &[]), "early");
+}
+
+#[test]
+fn who_threw_a_write_away_is_told_and_the_writer_decides_the_advice() {
+    let discarded = |writer, dmabuf: bool, has_access_calls| Facts {
+        kind: HazardKind::DiscardedWrite,
+        writer,
+        reader: Role::Kernel,
+        dmabuf: dmabuf.then(|| "system".to_owned()),
+        discarded_by: Some("unmap <- giveback".into()),
+        has_access_calls,
+        ..plain()
+    };
+    let by = "the invalidate was asked for by unmap <- giveback";
+    for (facts, words) in [
+        (discarded(SNOOPS, true, true), "dma_buf_begin_access()"),
+        (discarded(SNOOPS, true, false), "DMA_BUF_IOCTL_SYNC"),
+        (
+            discarded(Role::User, true, false),
+            "SYNC_START | SYNC_WRITE",
+        ),
+        (
+            discarded(Role::Kernel, true, false),
+            "dma_buf_end_cpu_access()",
+        ),
+        (
+            discarded(Role::Kernel, false, false),
+            "dma_sync_*_for_device()",
+        ),
+    ] {
+        assert_eq!(row(&facts, &[words, by]), "discarded");
+    }
+}
+
+#[test]
+fn whose_memory_it_was_and_until_when_is_told() {
+    let facts = |reader, closed_at| Facts {
+        kind: HazardKind::Ownership,
+        reader,
+        transfer: Some(Flight { id: 5, closed_at }),
+        ..plain()
+    };
+    let said = ["dmac's: transfer #5 was over only at @900", "poll()"];
+    assert_eq!(row(&facts(Role::User, Some(900)), &said), "in-flight");
+    let said = ["was not over when the run ended", "completion callback"];
+    assert_eq!(row(&facts(Role::Kernel, None), &said), "in-flight");
+    let said = ["dma_resv_wait_timeout()", "before the transfer is queued"];
+    assert_eq!(row(&facts(SNOOPS, None), &said), "in-flight");
 }
 
 #[test]
@@ -238,6 +390,15 @@ fn a_shared_line_wants_a_line_of_its_own() {
         "0x1008..0x1018",
     ];
     assert_eq!(row(&facts, &said), "shared-line");
+    // Whichever way the neighbour shows: no store comes too early into a line of one's own.
+    let stored = Facts {
+        kind: HazardKind::WritebackClobber,
+        why: Why::StaleStore,
+        ..facts
+    };
+    assert_eq!(row(&stored, &said), "shared-line");
+    let missing = of(&stored).missing.unwrap();
+    assert!(missing.contains("cache line"), "{missing}");
 }
 
 #[test]
@@ -272,10 +433,13 @@ fn the_barrier_that_would_not_do_is_named() {
         }),
         ..unclean()
     };
-    let said = ["dsb ishst came after", "does not order cache maintenance"];
+    let said = [
+        "was dsb ishst, which is",
+        "does not order cache maintenance",
+    ];
     let weak = with(BarrierAccess::Store, BarrierScope::Inner);
     assert_eq!(row(&weak, &said), "incomplete");
-    let said = ["dsb ish came after", "does not reach devices"];
+    let said = ["was dsb ish, which does", "does not reach devices"];
     let near = with(BarrierAccess::Full, BarrierScope::Inner);
     assert_eq!(row(&near, &said), "incomplete");
     let none = Facts {
@@ -295,17 +459,17 @@ fn the_barrier_that_would_not_do_is_named() {
 #[test]
 fn each_reason_has_its_own_text() {
     let why = |why| Facts { why, ..plain() };
-    assert_eq!(row(&why(Why::Early), &["in flight"]), "early");
+    assert_eq!(row(&why(Why::Early), &["was writing"]), "early");
     assert_eq!(
         row(&why(Why::PowerOn), &["arch_dma_prep_coherent()"]),
         "power-on"
     );
     let stale = Facts {
-        merged_by: Some("fill()".into()),
+        merged_by: Some((Role::User, "fill()".into())),
         ..why(Why::StaleStore)
     };
     assert_eq!(
-        row(&stale, &["by fill()", "before the first store"]),
+        row(&stale, &["fill() stored into", "before the first store"]),
         "stale-store"
     );
     let late = Facts {

@@ -25,6 +25,10 @@ pub fn missing(kind: HazardKind, why: Why, by_device: bool) -> &'static str {
         (HazardKind::MissingInvalidate, Why::Early) => {
             "invalidate (dc ivac/civac) after the transfer was over: it came while it was in flight"
         }
+        (_, Why::StaleStore) if !by_device => {
+            "invalidate (dc ivac/civac) between the write past the cache and the store into these \
+             lines"
+        }
         (_, Why::StaleStore) => {
             "invalidate (dc ivac/civac) between the transfer and the store into these lines"
         }
@@ -65,9 +69,17 @@ pub fn missing(kind: HazardKind, why: Why, by_device: bool) -> &'static str {
 }
 
 /// What to do, by the rule and the roles alone.
-pub fn help(f: &Facts) -> &'static str {
+pub fn help(f: &Facts) -> String {
     match f.kind {
         HazardKind::MissingInvalidate if f.reader.is_device() => between_devices(f),
+        HazardKind::MissingClean if f.writer.is_device() => left_in_the_cache(f),
+        _ => with_a_cpu(f).into(),
+    }
+}
+
+/// A CPU takes part.
+fn with_a_cpu(f: &Facts) -> &'static str {
+    match f.kind {
         HazardKind::MissingInvalidate if f.reader == Role::User => {
             "bracket the read with DMA_BUF_IOCTL_SYNC (SYNC_START | SYNC_READ ... SYNC_END), \
              after the transfer is done"
@@ -75,15 +87,6 @@ pub fn help(f: &Facts) -> &'static str {
         HazardKind::MissingInvalidate => {
             "call dma_sync_*_for_cpu() or dma_unmap_*() after the transfer is done and before \
              the read"
-        }
-        HazardKind::MissingClean if f.writer.is_device() && f.has_access_calls => {
-            "a snooping device left its data in the cache: call dma_buf_begin_access() before \
-             the transfer that reads it"
-        }
-        HazardKind::MissingClean if f.writer.is_device() => {
-            "a snooping device left its data in the cache: issue DMA_BUF_IOCTL_SYNC (SYNC_START | \
-             SYNC_RW, SYNC_END) before the transfer that reads it; this kernel has no call for \
-             importers"
         }
         HazardKind::MissingClean if f.writer == Role::User => {
             "bracket the write with DMA_BUF_IOCTL_SYNC (SYNC_START | SYNC_WRITE ... SYNC_END), \
@@ -97,10 +100,7 @@ pub fn help(f: &Facts) -> &'static str {
             "map the buffer, or sync it for the device, after the last write and before the \
              transfer; that includes the zeroing of fresh pages"
         }
-        HazardKind::DiscardedWrite => {
-            "a buffer shares lines with other data, or is synced in the wrong direction: align \
-             it to 64 bytes, or clean before invalidating"
-        }
+        HazardKind::DiscardedWrite => "clean the lines before they are invalidated",
         HazardKind::MissingBarrier => {
             "end the maintenance with a DSB; the DMB in writel() does not wait for it"
         }
@@ -113,13 +113,29 @@ pub fn help(f: &Facts) -> &'static str {
     }
 }
 
-fn between_devices(f: &Facts) -> &'static str {
-    if f.has_access_calls {
-        "no CPU took part between the two devices: call dma_buf_end_access() when the first is \
-         done, or issue DMA_BUF_IOCTL_SYNC (SYNC_START) before the second starts"
-    } else {
-        "no CPU took part between the two devices: issue DMA_BUF_IOCTL_SYNC (SYNC_START | \
-         SYNC_READ) when the first is done and before the second starts; this kernel has no call \
-         for importers"
-    }
+fn between_devices(f: &Facts) -> String {
+    let first = &f.master;
+    let call = match f.has_access_calls {
+        true => format!(
+            "call dma_buf_end_access() when {first} is done, or issue DMA_BUF_IOCTL_SYNC \
+             (SYNC_START | SYNC_READ) before the other starts"
+        ),
+        false => format!(
+            "issue DMA_BUF_IOCTL_SYNC (SYNC_START | SYNC_READ) when {first} is done and before the \
+             other starts; this kernel has no call for importers"
+        ),
+    };
+    format!("no CPU took part between the two devices: {call}")
+}
+
+fn left_in_the_cache(f: &Facts) -> String {
+    let second = &f.master;
+    let call = match f.has_access_calls {
+        true => format!("call dma_buf_begin_access() before the transfer of {second} is queued"),
+        false => format!(
+            "issue DMA_BUF_IOCTL_SYNC (SYNC_START | SYNC_RW, SYNC_END) before the transfer of \
+             {second} is queued; this kernel has no call for importers"
+        ),
+    };
+    format!("a snooping device left its data in the cache: {call}")
 }

@@ -1,0 +1,508 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Which bytes of a difference each class covers.
+
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+
+use staleline_devices::coherency::Policy;
+use staleline_devices::coherency::hazard::{HazardKind, Why};
+use staleline_litmus::explore::{Answer, MAX_STATES, explore, explore_in};
+use staleline_litmus::order::Parts;
+use staleline_litmus::program::{Event, Granules, Observer, Op, Program, View};
+use staleline_litmus::races::Races;
+use staleline_litmus::repair;
+use staleline_litmus::symptom::Symptom;
+
+use super::Class;
+use crate::domain::{Error, Found, findings};
+use crate::variants;
+
+/// How findings differ from what is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Difference {
+    /// Bytes with something wrong that has not been found.
+    pub missed: Granules,
+    /// Bytes with a finding where nothing is wrong.
+    pub extra: Granules,
+}
+
+impl Difference {
+    /// Between what is wrong with a program and findings; none: they are on the same bytes.
+    pub fn of(program: &Program, answer: &Answer, found: &[Found]) -> Option<Self> {
+        let (wrong, found) = (wrong(program, answer), bytes(found));
+        let difference = Difference {
+            missed: wrong.without(found),
+            extra: found.without(wrong),
+        };
+        (wrong != found).then_some(difference)
+    }
+
+    /// As a sentence without an end.
+    pub fn describe(self, program: &Program) -> String {
+        let part = |what: &str, bytes: Granules| {
+            (!bytes.is_empty()).then(|| format!("{what} on {}", program.ranges(bytes)))
+        };
+        let parts = [
+            part("nothing found", self.missed),
+            part("a false alarm", self.extra),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        parts.join(" and ")
+    }
+}
+
+/// Bytes with findings.
+pub fn bytes(found: &[Found]) -> Granules {
+    found.iter().fold(Granules::NONE, |all, f| all.or(f.bytes))
+}
+
+/// Bytes with something wrong.
+pub fn wrong(program: &Program, answer: &Answer) -> Granules {
+    let all = Symptom::all(answer);
+    let all = all.iter().map(|s| s.bytes(program));
+    all.fold(Granules::NONE, Granules::or)
+}
+
+/// A program, and what is known of it, to explain a difference by.
+pub struct Known<'a> {
+    program: &'a Program,
+    answer: &'a Answer,
+    replacement: Policy,
+    seed: u64,
+    races: OnceCell<Races>,
+}
+
+impl<'a> Known<'a> {
+    /// `answer` is the explorer's; the domain ran under that policy and seed.
+    pub fn new(program: &'a Program, answer: &'a Answer, replacement: Policy, seed: u64) -> Self {
+        Known {
+            program,
+            answer,
+            replacement,
+            seed,
+            races: OnceCell::new(),
+        }
+    }
+
+    fn races(&self) -> Races {
+        *self.races.get_or_init(|| Races::of(self.program))
+    }
+
+    /// The classes that cover a difference; none: not all of it is known.
+    ///
+    /// # Errors
+    /// [`Error`] if the domain cannot judge another order of the program.
+    pub fn classes(
+        &self,
+        found: &[Found],
+        difference: Difference,
+    ) -> Result<Option<BTreeSet<Class>>, Error> {
+        let mut classes = BTreeSet::new();
+        for symptom in Symptom::all(self.answer) {
+            let missed = symptom.bytes(self.program).and(difference.missed);
+            if !missed.is_empty() && !self.missed(&symptom, missed, &mut classes)? {
+                return self.agrees_apart();
+            }
+        }
+        let mut extra = difference.extra;
+        type Rule<'b> = (Class, &'b dyn Fn() -> Granules);
+        let rules: [Rule<'_>; 8] = [
+            (Class::Overwritten, &|| self.overwritten()),
+            (Class::NoCacheableView, &|| {
+                self.without_cacheable_view(found)
+            }),
+            (Class::BehindStuck, &|| self.behind_stuck(found)),
+            (Class::Answered, &|| answered(self.program, found)),
+            (Class::Touched, &|| self.touched(found)),
+            (Class::LastWrite, &|| self.last_write(found)),
+            (Class::MaintenanceInFlight, &|| {
+                maintenance_in_flight(self.program, found)
+            }),
+            (Class::PollWaits, &|| self.poll_waits(found)),
+        ];
+        for (class, covered) in rules {
+            if extra.is_empty() {
+                break;
+            }
+            let covered = covered();
+            if extra.meets(covered) {
+                classes.insert(class);
+                extra = extra.without(covered);
+            }
+        }
+        if extra.is_empty() {
+            return Ok(Some(classes));
+        }
+        self.agrees_apart()
+    }
+
+    /// The classes that cover all differences once accesses of several lines are taken apart.
+    fn agrees_apart(&self) -> Result<Option<BTreeSet<Class>>, Error> {
+        if self.program.polled().is_empty() {
+            return Ok(None);
+        }
+        let Some(apart) = variants::apart_by_line(self.program) else {
+            return Ok(None);
+        };
+        let Ok(answer) = explore(&apart) else {
+            return Ok(None);
+        };
+        let found = findings(&apart, self.replacement, self.seed)?;
+        let known = Known::new(&apart, &answer, self.replacement, self.seed);
+        let classes = match Difference::of(&apart, &answer, &found) {
+            Some(difference) => known.classes(&found, difference)?,
+            None => Some(BTreeSet::new()),
+        };
+        Ok(classes.map(|mut classes| {
+            classes.insert(Class::Wide);
+            classes
+        }))
+    }
+
+    /// Whether classes, which are added, cover all of these bytes of a symptom.
+    fn missed(
+        &self,
+        symptom: &Symptom,
+        mut missed: Granules,
+        classes: &mut BTreeSet<Class>,
+    ) -> Result<bool, Error> {
+        if self.is_behind_stuck(symptom.at()) {
+            classes.insert(Class::BehindStuck);
+            return Ok(true);
+        }
+        for (assumed, order) in ASSUMED {
+            let (left, unread) = self.left_if(symptom, order);
+            for (class, covered) in [
+                (None, missed.without(left)),
+                (Some(Class::Unread), missed.and(unread)),
+            ] {
+                if !covered.is_empty() {
+                    classes.extend(assumed.iter().copied().chain(class));
+                    missed = missed.without(covered);
+                }
+            }
+            if missed.is_empty() {
+                return Ok(true);
+            }
+        }
+        let raced = missed.and(symptom.left(self.program, &self.without_caches()));
+        if !raced.is_empty() {
+            classes.insert(Class::Race);
+            missed = missed.without(raced);
+        }
+        if !missed.is_empty() {
+            let found = missed.and(self.found_in_other_orders(missed)?);
+            if !found.is_empty() {
+                classes.insert(Class::OtherOrder);
+                missed = missed.without(found);
+            }
+        }
+        if !missed.is_empty() && self.same_cause(symptom, missed)? {
+            classes.insert(Class::SameCause);
+            return Ok(true);
+        }
+        Ok(missed.is_empty())
+    }
+
+    /// Whether one barrier takes away the symptom, or lets the sanitizer find it, and takes away a
+    /// finding on the same lines.
+    fn same_cause(&self, symptom: &Symptom, missed: Granules) -> Result<bool, Error> {
+        let lines = missed.lines().map(Granules::line);
+        let lines = lines.fold(Granules::NONE, Granules::or);
+        let asks = |f: &&Found| f.kind == HazardKind::MissingBarrier && f.bytes.meets(lines);
+        let found = findings(self.program, self.replacement, self.seed)?;
+        let before: Vec<&Found> = found.iter().filter(asks).collect();
+        if before.is_empty() {
+            return Ok(false);
+        }
+        for repair in repair::single_barriers(self.program) {
+            let Some(repaired) = repair.apply(self.program) else {
+                continue;
+            };
+            let found = findings(&repaired, self.replacement, self.seed)?;
+            let after = |at: Option<usize>| {
+                let here = |f: &&Found| f.at.and_then(|at| repair.original(at)) == at;
+                let here = found.iter().filter(here);
+                here.fold(Granules::NONE, |all, f| all.or(f.bytes))
+            };
+            if before.iter().all(|f| f.bytes.meets(after(f.at))) {
+                continue;
+            }
+            let left = || {
+                let answer = explore(&repaired).ok()?;
+                let all = Symptom::all(&answer).into_iter();
+                let all = all.filter_map(|s| s.renumbered(|i| repair.original(i)));
+                Some(symptom.left(self.program, &all.collect::<Vec<_>>()))
+            };
+            let left = left().unwrap_or(missed).and(missed);
+            if left.without(bytes(&found)).is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The bytes of a symptom that are left with another order, and of a loss, those of them that nobody
+    /// reads then.
+    fn left_if(&self, symptom: &Symptom, assumed: Assumed) -> (Granules, Granules) {
+        let order = Parts::assuming(self.program, &|a, b| {
+            assumed(self.program, a, b).then_some(true)
+        });
+        let Ok(answer) = explore_in(self.program, &order, MAX_STATES) else {
+            return (symptom.bytes(self.program), Granules::NONE);
+        };
+        let left = symptom.left(self.program, &Symptom::all(&answer));
+        let Symptom::Lost { write, .. } = *symptom else {
+            return (left, Granules::NONE);
+        };
+        let read = answer.lost.iter().filter(|l| l.write == write && l.read);
+        let read = read.fold(Granules::NONE, |all, l| all.or(l.bytes));
+        (left, left.without(read))
+    }
+
+    /// What is wrong if the order is another.
+    pub fn symptoms_if(&self, assumed: Assumed) -> Vec<Symptom> {
+        let order = Parts::assuming(self.program, &|a, b| {
+            assumed(self.program, a, b).then_some(true)
+        });
+        match explore_in(self.program, &order, MAX_STATES) {
+            Ok(answer) => Symptom::all(&answer),
+            Err(_) => Symptom::all(self.answer),
+        }
+    }
+
+    /// What is wrong without caches too, and with a barrier after everything a CPU does.
+    fn without_caches(&self) -> Vec<Symptom> {
+        if self.races().observers.is_empty() {
+            return Vec::new();
+        }
+        let program = variants::without_caches(self.program);
+        let order = Parts::assuming(&program, &|_, _| Some(true));
+        explore_in(&program, &order, MAX_STATES).map_or(Vec::new(), |a| Symptom::all(&a))
+    }
+
+    fn found_in_other_orders(&self, missed: Granules) -> Result<Granules, Error> {
+        let mut all = Granules::NONE;
+        for other in variants::other_orders(self.program) {
+            all = all.or(bytes(&findings(&other, self.replacement, self.seed)?));
+            if missed.without(all).is_empty() {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    fn overwritten(&self) -> Granules {
+        let lost = self.answer.lost.iter().filter(|l| !l.missed);
+        lost.fold(Granules::NONE, |all, l| all.or(l.bytes))
+    }
+
+    fn without_cacheable_view(&self, found: &[Found]) -> Granules {
+        let lines = (0..self.program.lines()).filter(|line| !self.program.cacheable(*line));
+        let lines = lines.fold(Granules::NONE, |all, line| all.or(Granules::line(line)));
+        let cached = |f: &&Found| {
+            matches!(
+                f.kind,
+                HazardKind::MismatchedAlias
+                    | HazardKind::MissingInvalidate
+                    | HazardKind::WritebackClobber
+            )
+        };
+        let alias = found.iter().filter(cached);
+        alias.fold(Granules::NONE, |all, f| all.or(f.bytes.and(lines)))
+    }
+
+    /// What is found at events behind a poll that may never end.
+    fn behind_stuck(&self, found: &[Found]) -> Granules {
+        let found = found
+            .iter()
+            .filter(|f| f.at.is_some_and(|at| self.is_behind_stuck(at)));
+        found.fold(Granules::NONE, |all, f| all.or(f.bytes))
+    }
+
+    fn is_behind_stuck(&self, at: usize) -> bool {
+        let stuck = self.answer.stuck;
+        if stuck == 0 {
+            return false;
+        }
+        let order = Parts::of(self.program).on(u8::MAX);
+        (0..at).filter(|poll| stuck >> poll & 1 != 0).any(|poll| {
+            let same = self.program.events[poll].by == self.program.events[at].by;
+            same || order.is_before(poll, at)
+        })
+    }
+
+    fn touched(&self, found: &[Found]) -> Granules {
+        let raced = self.races().observers;
+        let touched = found.iter().filter(|f| f.kind == HazardKind::Ownership);
+        touched.fold(Granules::NONE, |all, f| all.or(f.bytes.and(raced)))
+    }
+
+    /// Bytes of a master's writes that are found, of which it is not settled which write was last.
+    fn last_write(&self, found: &[Found]) -> Granules {
+        let writes = found.iter().filter_map(|f| {
+            let at = f.at?;
+            let event = self.program.events.get(at)?;
+            let open = || {
+                let read = variants::read_after(self.program, at);
+                let answer = explore(&read).ok()?;
+                let last = (at + 1..read.events.len()).map(|read| answer.ambiguous(read));
+                Some(f.bytes.and(last.fold(Granules::NONE, Granules::or)))
+            };
+            event.write().and_then(|_| open())
+        });
+        writes.fold(Granules::NONE, Granules::or)
+    }
+
+    /// Bytes that a poll is found to read, or what comes behind it in program order, and that are not
+    /// in some order in which the poll comes later.
+    fn poll_waits(&self, found: &[Found]) -> Granules {
+        let events = &self.program.events;
+        let behind = |poll: usize, at: usize| poll <= at && events[poll].by == events[at].by;
+        let polls = (0..events.len()).filter(|e| events[*e].poll().is_some());
+        let polls: Vec<usize> = polls.collect();
+        let at_poll = |f: &&Found| {
+            let behind = |at: usize| polls.iter().any(|poll| behind(*poll, at));
+            f.at.is_some_and(behind)
+        };
+        let told = found.iter().filter(at_poll);
+        let told = told.fold(Granules::NONE, |all, f| all.or(f.bytes));
+        let mut cleared = Granules::NONE;
+        if !told.is_empty() {
+            for other in variants::other_orders(self.program) {
+                let Ok(found) = findings(&other, self.replacement, self.seed) else {
+                    continue;
+                };
+                let mut left = told.and(bytes(&found));
+                if left == told {
+                    let seen = answered(&other, &found);
+                    left = left.without(seen.or(maintenance_in_flight(&other, &found)));
+                }
+                cleared = cleared.or(told.without(left));
+            }
+        }
+        cleared
+    }
+
+    /// The classes for which the sanitizer may have found nothing of a symptom, and something else
+    /// on its bytes.
+    ///
+    /// # Errors
+    /// [`Error`] if the domain cannot judge another order of the program.
+    pub fn classes_of(&self, symptom: &Symptom) -> Result<Option<BTreeSet<Class>>, Error> {
+        let mut classes = BTreeSet::new();
+        let all = self.missed(symptom, symptom.bytes(self.program), &mut classes)?;
+        Ok(all.then_some(classes))
+    }
+
+    /// Whether no cache may hold any of a symptom's lines.
+    pub fn uncacheable(&self, symptom: &Symptom) -> bool {
+        let mut lines = symptom.bytes(self.program).lines();
+        lines.all(|line| !self.program.cacheable(line))
+    }
+
+    /// Whether observers race on a symptom's lines.
+    pub fn raced(&self, symptom: &Symptom) -> bool {
+        symptom.bytes(self.program).meets(self.races().observers)
+    }
+}
+
+/// What the sanitizer takes to be in order on one CPU beside what is.
+pub type Assumed = fn(&Program, &Event, &Event) -> bool;
+
+/// Its parts, the least first.
+pub const ASSUMED: [(&[Class], Assumed); 4] = [
+    (&[], |_, _, _| false),
+    (&[Class::Dependency], |_, a, b| hangs(a, b)),
+    (&[Class::SameLine], same_line),
+    (&[Class::Dependency, Class::SameLine], |program, a, b| {
+        hangs(a, b) || same_line(program, a, b)
+    }),
+];
+
+/// Whether `b` may hang on what `a` loads.
+fn hangs(a: &Event, b: &Event) -> bool {
+    let loads = a.read().is_some() || a.poll().is_some();
+    loads && (b.write().is_some() || b.maintains().is_some() || matches!(b.op, Op::Doorbell(_)))
+}
+
+/// Whether two accesses of a CPU are to one line. The order of words that are polled is another
+/// matter: there the sanitizer looks for barriers.
+fn same_line(program: &Program, a: &Event, b: &Event) -> bool {
+    let mut lines = a.bytes().lines().map(Granules::line);
+    let words = program.polled();
+    let word = a.bytes().meets(words) || b.bytes().meets(words);
+    !word && lines.any(|line| line.meets(b.bytes()))
+}
+
+/// What the sanitizer finds of missing barriers, and the explorer too if a store or a poll is not
+/// behind maintenance of its line.
+fn maintenance_in_flight(program: &Program, found: &[Found]) -> Granules {
+    let told = (found.iter()).filter(|f| f.kind == HazardKind::MissingBarrier);
+    let told = told.fold(Granules::NONE, |all, f| all.or(f.bytes));
+    let order = Parts::assuming(program, &|a, b| {
+        let (_, line) = a.maintains()?;
+        let cached = |view| view == View::WriteBack;
+        let stored = b.write().is_some_and(|(view, _)| cached(view));
+        let polled = b.poll().is_some_and(|(view, _)| cached(view));
+        let behind = (stored || polled) && b.bytes().meets(Granules::line(line));
+        behind.then_some(false)
+    });
+    let answer = explore_in(program, &order, MAX_STATES);
+    answer.map_or(Granules::NONE, |answer| wrong(program, &answer).and(told))
+}
+
+/// What is found of a line for whose stores and maintenance a master has answered before: it has
+/// polled a word of the line, or was told by a doorbell and waited for.
+fn answered(program: &Program, found: &[Found]) -> Granules {
+    let events = &program.events;
+    let lines = |bytes: Granules| {
+        let lines = bytes.lines().map(Granules::line);
+        lines.fold(Granules::NONE, Granules::or)
+    };
+    let of = |f: &Found| {
+        let at = f.at?;
+        let mut all = Granules::NONE;
+        for (i, e) in events.iter().enumerate().take(at + 1) {
+            match &e.op {
+                _ if matches!(e.by, Observer::Dev(_)) && e.poll().is_some() => {
+                    all = all.or(lines(e.bytes()));
+                }
+                Op::Wait(dev) if i < at => {
+                    let told = events[..i].iter().rposition(|e| e.op == Op::Doorbell(*dev));
+                    let before = events[..told.unwrap_or(0)].iter();
+                    all = before.fold(all, |all, e| all.or(lines(e.bytes())));
+                }
+                _ => {}
+            }
+        }
+        let covered = all.and(f.bytes);
+        // Another kind is a consequence of the barrier that is taken to be missing.
+        let follows = || f.kind != HazardKind::Ownership && a_barrier_silences(program, f);
+        let done = f.kind == HazardKind::MissingBarrier || f.why == Why::Late;
+        let is = !covered.is_empty() && (done || follows());
+        is.then_some(covered)
+    };
+    found
+        .iter()
+        .filter_map(of)
+        .fold(Granules::NONE, Granules::or)
+}
+
+/// Whether a barrier put in somewhere takes a finding away.
+fn a_barrier_silences(program: &Program, finding: &Found) -> bool {
+    repair::single_barriers(program).iter().any(|repair| {
+        let found = repair
+            .apply(program)
+            .and_then(|p| findings(&p, Policy::Lazy, 1).ok());
+        found.is_some_and(|found| {
+            let same = |f: &&Found| {
+                f.kind == finding.kind && f.at.and_then(|at| repair.original(at)) == finding.at
+            };
+            !found
+                .iter()
+                .filter(same)
+                .any(|f| f.bytes.meets(finding.bytes))
+        })
+    })
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Programs made from a program, to find out where a difference comes from.
+
+use staleline_litmus::order::Parts;
+use staleline_litmus::program::{
+    Barrier, Dc, Does, Event, Granules, MAX_EVENTS, MAX_OBSERVERS, Observer, Op, Orders, Program,
+    Scope, View, ZERO,
+};
+
+/// Other orders of a program's events that are looked at.
+const MAX_ORDERS: usize = 150;
+
+/// The same events in other orders that are as possible: one, and what its observer does after it,
+/// comes later than what others do, or a fetch ahead comes earlier; and the same of that.
+pub(crate) fn other_orders(program: &Program) -> Vec<Program> {
+    let mut all = one_later(program);
+    let mut next = 0;
+    let first = all.len();
+    while next < first && all.len() < MAX_ORDERS {
+        for other in one_later(&all[next]) {
+            if !all.contains(&other) {
+                all.push(other);
+            }
+        }
+        next += 1;
+    }
+    all.extend(one_alone_later(program));
+    all
+}
+
+/// One event later than others, of its own observer too, where nothing orders them.
+fn one_alone_later(program: &Program) -> Vec<Program> {
+    let order = Parts::of(program).on(u8::MAX);
+    let mut all = Vec::new();
+    for i in 0..program.events.len() {
+        let free = |j: &usize| !order.is_before(i, *j);
+        for j in (i + 1..program.events.len()).take_while(free) {
+            let mut other = program.clone();
+            let moved = other.events.remove(i);
+            other.events.insert(j, moved);
+            all.push(other);
+        }
+    }
+    all
+}
+
+/// The same with each access of several lines taken apart; none: there is no such.
+pub(crate) fn apart_by_line(program: &Program) -> Option<Program> {
+    let mut other = program.clone();
+    other.events.clear();
+    for event in &program.events {
+        match &event.op {
+            Op::Access { does, view, bytes } => {
+                other.events.extend(bytes.lines().map(|line| Event {
+                    by: event.by,
+                    op: Op::Access {
+                        does: *does,
+                        view: *view,
+                        bytes: bytes.and(Granules::line(line)),
+                    },
+                }));
+            }
+            _ => other.events.push(event.clone()),
+        }
+    }
+    let more = other.events.len() > program.events.len();
+    (more && other.events.len() <= MAX_EVENTS).then_some(other)
+}
+
+/// Whether it is what a master fetches ahead, waiting for nothing.
+pub(crate) fn is_prefetch(event: &Event) -> bool {
+    let does = Does::Prefetch;
+    matches!(&event.op, Op::Access { does: it, .. } if *it == does)
+}
+
+fn one_later(program: &Program) -> Vec<Program> {
+    let order = Parts::of(program).on(u8::MAX);
+    let events = &program.events;
+    let mut all = Vec::new();
+    for (i, moved) in events.iter().enumerate() {
+        if is_prefetch(moved) {
+            for place in 0..i {
+                let mut other = program.clone();
+                let moved = other.events.remove(i);
+                other.events.insert(place, moved);
+                all.push(other);
+            }
+        }
+        // What tells or waits is the order itself.
+        if matches!(moved.op, Op::Doorbell(_) | Op::Wait(_) | Op::Acquire(_)) {
+            continue;
+        }
+        for j in i + 1..events.len() {
+            let (late, early): (Vec<usize>, Vec<usize>) =
+                (i..=j).partition(|k| events[*k].by == moved.by);
+            let may = |late: &usize| !early.iter().any(|e| order.is_before(*late, *e));
+            if early.last() != Some(&j) || !late.iter().all(may) {
+                continue;
+            }
+            let mut other = program.clone();
+            let mut reordered: Vec<Event> = events[..i].to_vec();
+            reordered.extend(early.iter().chain(&late).map(|k| events[*k].clone()));
+            reordered.extend_from_slice(&events[j + 1..]);
+            other.events = reordered;
+            all.push(other);
+        }
+    }
+    all
+}
+
+/// The same on a machine without caches: all memory is as coherent observers see it.
+pub(crate) fn without_caches(program: &Program) -> Program {
+    let mut other = program.clone();
+    for name in &mut other.names {
+        name.cacheable = false;
+    }
+    for initial in &mut other.initial {
+        initial.memory = initial.dirty.take().unwrap_or(initial.memory);
+    }
+    for event in &mut other.events {
+        match &mut event.op {
+            Op::Access { view, .. } => {
+                *view = match *view {
+                    View::WriteBack | View::WriteThrough => View::NonCacheable,
+                    View::Snooping => View::NonSnooping,
+                    other => other,
+                };
+            }
+            Op::Dc { op, line } if op.zeroes() => {
+                event.op = Op::Access {
+                    does: Does::Write(ZERO),
+                    view: View::NonCacheable,
+                    bytes: Granules::line(*line),
+                };
+            }
+            _ => {}
+        }
+    }
+    other
+}
+
+const DSB_SY: Op = Op::Barrier(Barrier {
+    completes: true,
+    orders: Orders::Full,
+    scope: Scope::Everyone { outer: false },
+});
+
+/// The events up to `at`, with everything settled and read then: masters waited for, caches cleaned
+/// and invalidated, all bytes loaded.
+pub(crate) fn read_after(program: &Program, at: usize) -> Program {
+    let mut other = program.clone();
+    other.events.truncate(at + 1);
+    let mut add = |op| {
+        let by = Observer::Cpu(0);
+        other.events.push(Event { by, op });
+    };
+    for dev in 0..MAX_OBSERVERS {
+        if program.events.iter().any(|e| e.by == Observer::Dev(dev)) {
+            add(Op::Wait(dev));
+        }
+    }
+    for name in &program.names {
+        add(DSB_SY);
+        if name.cacheable {
+            for line in name.first..name.first + name.lines {
+                add(Op::Dc {
+                    op: Dc::Civac,
+                    line,
+                });
+            }
+            add(DSB_SY);
+        }
+        let view = if name.cacheable {
+            View::WriteBack
+        } else {
+            View::NonCacheable
+        };
+        add(Op::Access {
+            does: Does::Read,
+            view,
+            bytes: name.bytes(),
+        });
+    }
+    other
+}
+
+/// The same with the CPU in between before a master's access: it waits for it, maintains the lines of
+/// some bytes, and tells it to go on. Also the new index of the access.
+pub(crate) fn apart(
+    program: &Program,
+    access: usize,
+    dev: u8,
+    bytes: Granules,
+    op: Dc,
+) -> (Program, usize) {
+    let mut ops = vec![Op::Wait(dev), DSB_SY];
+    ops.extend(bytes.lines().map(|line| Op::Dc { op, line }));
+    ops.extend([DSB_SY, Op::Doorbell(dev)]);
+    let count = ops.len();
+    let mut other = program.clone();
+    for op in ops.into_iter().rev() {
+        let by = Observer::Cpu(0);
+        other = other.with(access, Event { by, op });
+    }
+    (other, access + count)
+}

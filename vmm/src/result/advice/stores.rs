@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The rows about stores that are lost, or destroy something.
+
+use staleline_devices::coherency::hazard::{HazardKind, Why};
+
+use super::rows::{Decision, says};
+use super::{Facts, Role};
+use crate::symbols::Hex;
+
+pub(super) fn stale_store(f: &Facts) -> Decision {
+    if f.why != Why::StaleStore {
+        return None;
+    }
+    let (who, by) = match &f.merged_by {
+        Some((who, by)) => (*who, by.as_str()),
+        None => (Role::Unknown, "an unknown place"),
+    };
+    let help = match (f.writer, f.dmabuf.is_some(), who) {
+        (Role::Device { .. }, true, Role::Kernel) => {
+            "call dma_buf_begin_cpu_access(dmabuf, DMA_BIDIRECTIONAL) after the transfer and before \
+             the first store, and dma_buf_end_cpu_access() after the last"
+        }
+        (Role::Device { .. }, true, Role::Device { .. }) => {
+            "sync the buffer between the two devices: what is in the cache has to be invalidated \
+             before the second one writes there"
+        }
+        (Role::Device { .. }, true, _) => {
+            "issue DMA_BUF_IOCTL_SYNC (SYNC_START | SYNC_RW) after the transfer and before the \
+             first store"
+        }
+        (Role::Device { .. }, false, _) => {
+            "call dma_sync_*_for_cpu() or dma_unmap_*() after the transfer and before the first \
+             store"
+        }
+        _ => "keep to one view, or invalidate before the first store through the cache",
+    };
+    says(
+        help,
+        [format!(
+            "{by} stored into a copy of the line that was older than what {} had written: when that \
+             copy is written back, the old bytes around the store go over the new ones",
+            match f.writer {
+                Role::Device { .. } => f.master.as_str(),
+                _ => "the CPU",
+            }
+        )],
+    )
+}
+
+pub(super) fn shared_line(f: &Facts) -> Decision {
+    let shared = f.shared?;
+    let end = shared.pa.saturating_add(shared.len);
+    says(
+        "give the buffer lines of its own: allocate it with kmalloc(), or align it and its size to \
+         ARCH_DMA_MINALIGN; inside a structure, put it between __dma_from_device_group_begin() \
+         and __dma_from_device_group_end(). Maintenance cannot help as long as the line is \
+         shared",
+        [format!(
+            "the line at {} is only in part the buffer's, which is {}..{}; the CPU has written \
+             other bytes of it",
+            Hex(shared.line),
+            Hex(shared.pa),
+            Hex(end)
+        )],
+    )
+}
+
+pub(super) fn fresh_page(f: &Facts) -> Decision {
+    let by = f.fresh_page.as_deref()?;
+    let exporter = f.dmabuf.as_deref()?;
+    if f.kind == HazardKind::DiscardedWrite {
+        return says(
+            format!(
+                "clean fresh pages before anything invalidates them: {exporter}, or the DMA API \
+                 below it, has to clean when it maps them for the device. What was in the pages \
+                 before comes back otherwise"
+            ),
+            [format!(
+                "the bytes thrown away are what {by} put into fresh pages"
+            )],
+        );
+    }
+    says(
+        format!(
+            "clean fresh pages before a device gets them: {exporter} has to map its pages for the \
+             device (dma_map_sgtable() without DMA_ATTR_SKIP_CPU_SYNC in map_dma_buf), or to sync \
+             them after zeroing"
+        ),
+        [format!(
+            "the uncleaned bytes are what {by} put into fresh pages; nobody has written the \
+             buffer since"
+        )],
+    )
+}
+
+/// An invalidate threw away what somebody had written: who, decides what should have been done.
+pub(super) fn discarded(f: &Facts) -> Decision {
+    if f.kind != HazardKind::DiscardedWrite {
+        return None;
+    }
+    let help = match (f.writer, f.dmabuf.is_some()) {
+        (Role::Device { .. }, _) if f.has_access_calls => {
+            "write back what the first device left in the cache before the buffer is invalidated \
+             for another: call dma_buf_begin_access() before the next transfer"
+        }
+        (Role::Device { .. }, _) => {
+            "write back what the first device left in the cache before the buffer is invalidated \
+             for another: issue DMA_BUF_IOCTL_SYNC (SYNC_START | SYNC_RW, SYNC_END) when it is done"
+        }
+        (Role::User, _) => {
+            "bracket the write with DMA_BUF_IOCTL_SYNC (SYNC_START | SYNC_WRITE ... SYNC_END) and \
+             end that before anybody else syncs or maps the buffer"
+        }
+        (_, true) => {
+            "bracket the write with dma_buf_begin_cpu_access() and dma_buf_end_cpu_access(), with a \
+             direction that includes DMA_TO_DEVICE, and end that before the buffer is invalidated"
+        }
+        (_, false) => {
+            "do not write while the memory is mapped for the device, or call \
+             dma_sync_*_for_device() after the write, with a direction that includes DMA_TO_DEVICE"
+        }
+    };
+    let by = f.discarded_by.iter();
+    says(
+        help,
+        by.map(|by| format!("the invalidate was asked for by {by}")),
+    )
+}
