@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use staleline_devices::coherency::{Domain, DomainConfig, LINE, Policy, PowerOn, SnoopWrite};
-use staleline_devices::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
+use staleline_devices::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use staleline_devices::dma::{Access, DmaMemory, MasterId, Port, TransferId};
 use vm_memory::MmapRegion;
 
@@ -56,18 +56,24 @@ fn cpu(c: &mut Criterion) {
     for policy in [Policy::Zynqmp, Policy::Lazy] {
         let hot = 32 << 10;
         let mut d = domain(policy);
-        walk(hot / LINE, hot, LINE, |pa| d.load(pa, 8, site, memory));
+        walk(hot / LINE, hot, LINE, |pa| {
+            d.load(CpuId::BOOT, pa, 8, site, memory)
+        });
         group.bench_function(BenchmarkId::new("load hit", policy.name()), |b| {
             b.iter_custom(|n| {
                 let start = Instant::now();
-                walk(n, hot, 8, |pa| d.load(black_box(pa), 8, site, memory));
+                walk(n, hot, 8, |pa| {
+                    d.load(CpuId::BOOT, black_box(pa), 8, site, memory)
+                });
                 start.elapsed()
             });
         });
         group.bench_function(BenchmarkId::new("store hit", policy.name()), |b| {
             b.iter_custom(|n| {
                 let start = Instant::now();
-                walk(n, hot, 8, |pa| d.store(black_box(pa), 8, site, memory));
+                walk(n, hot, 8, |pa| {
+                    d.store(CpuId::BOOT, black_box(pa), 8, site, memory)
+                });
                 start.elapsed()
             });
         });
@@ -86,7 +92,7 @@ fn misses(d: &mut Domain, policy: Policy, n: u64) -> Duration {
         // Eight times the cache, in order: no line lives to its next use.
         let start = Instant::now();
         walk(n, RAM / 2, LINE, |pa| {
-            d.load(black_box(pa), 8, site, memory);
+            d.load(CpuId::BOOT, black_box(pa), 8, site, memory);
         });
         return start.elapsed();
     }
@@ -96,12 +102,12 @@ fn misses(d: &mut Domain, policy: Policy, n: u64) -> Duration {
     while rest > 0 {
         let lines = rest.min(RING / LINE);
         walk(lines, RING, LINE, |pa| {
-            d.maintain(CacheOp::Invalidate, pa, site, ChainId(0));
+            d.maintain(CpuId::BOOT, CacheOp::Invalidate, pa, site, ChainId(0));
         });
-        d.barrier(Barrier::DSB_SY);
+        d.barrier(CpuId::BOOT, Barrier::DSB_SY);
         let start = Instant::now();
         walk(lines, RING, LINE, |pa| {
-            d.load(black_box(pa), 8, site, memory);
+            d.load(CpuId::BOOT, black_box(pa), 8, site, memory);
         });
         time += start.elapsed();
         rest -= lines;

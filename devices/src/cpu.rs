@@ -10,14 +10,17 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct CpuId(pub u8);
 
+/// Most CPUs that a board can have.
+pub const MAX_CPUS: usize = 4;
+
 impl CpuId {
     /// The CPU that the guest boots on.
     pub const BOOT: CpuId = CpuId(0);
 
-    /// As an index.
+    /// As an index below [`MAX_CPUS`].
     #[inline(always)]
     pub fn index(self) -> usize {
-        usize::from(self.0)
+        usize::from(self.0) % MAX_CPUS
     }
 
     /// As a bit of a set of up to 32 CPUs.

@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cpu::CpuId;
+
 /// Identity of a bus master: index of its port on the board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -117,8 +119,12 @@ pub struct Doorbell {
     pub ordered_at: u64,
     /// Maintenance operations that had been begun.
     pub issued: u32,
-    /// The last one that a DSB had completed.
+    /// How many barriers had completed some of them.
     pub completed: u32,
+    /// The CPU that told the device. Stores of others are taken to be ordered before by whatever
+    /// handed the work over to that CPU.
+    #[serde(default)]
+    pub cpu: CpuId,
     /// What it was.
     #[serde(default)]
     pub by: ToldBy,

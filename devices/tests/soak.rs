@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use staleline_devices::coherency::{Domain, DomainConfig, LINE, Policy, PowerOn, SnoopWrite};
-use staleline_devices::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
+use staleline_devices::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use staleline_devices::dma::{
     Access, Direction, DmaMemory, MasterId, Order, Port, Transfer, TransferId,
 };
@@ -100,8 +100,13 @@ impl Machine {
             let data = &self.expected[at - range.start..][..n];
             let ram = self.domain.mapping().as_volatile_slice();
             ram.write_slice(data, at).expect("within RAM");
-            self.domain
-                .store(pa(at), n as u32, SiteId(1), MemoryType::Cacheable);
+            self.domain.store(
+                CpuId::BOOT,
+                pa(at),
+                n as u32,
+                SiteId(1),
+                MemoryType::Cacheable,
+            );
         }
     }
 
@@ -111,8 +116,13 @@ impl Machine {
             let ram = self.domain.mapping().as_volatile_slice();
             ram.read_slice(&mut self.got[at - range.start..][..n], at)
                 .expect("within RAM");
-            self.domain
-                .load(pa(at), n as u32, SiteId(2), MemoryType::Cacheable);
+            self.domain.load(
+                CpuId::BOOT,
+                pa(at),
+                n as u32,
+                SiteId(2),
+                MemoryType::Cacheable,
+            );
         }
         self.compare();
     }
@@ -138,9 +148,10 @@ impl Machine {
 
     fn sync(&mut self, op: CacheOp, range: &Range<usize>) {
         for at in lines(range) {
-            self.domain.maintain(op, pa(at), SiteId(3), ChainId(0));
+            self.domain
+                .maintain(CpuId::BOOT, op, pa(at), SiteId(3), ChainId(0));
         }
-        self.domain.barrier(Barrier::DSB_SY);
+        self.domain.barrier(CpuId::BOOT, Barrier::DSB_SY);
     }
 
     /// One transfer of the non-snooping master, between map and unmap.

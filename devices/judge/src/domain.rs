@@ -6,7 +6,7 @@ use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::coherency::{
     Domain, DomainConfig, ImageError, MAX_OCCURRENCES, Policy, PowerOn, SnoopWrite,
 };
-use staleline_devices::cpu::{self, CacheOp, ChainId, SiteId};
+use staleline_devices::cpu::{self, CacheOp, ChainId, CpuId, SiteId};
 use staleline_devices::dma::{
     Access, Content, Direction, DmaError, DmaMemory, Doorbell, MasterId, Order, Transfer,
     TransferId,
@@ -147,7 +147,7 @@ impl Play<'_> {
                 self.store(Granules::one(g), View::WriteBack, value, BEFORE)?;
             }
         }
-        self.domain.barrier(cpu::Barrier::DSB_SY);
+        self.domain.barrier(CpuId::BOOT, cpu::Barrier::DSB_SY);
         self.collect(None);
         Ok(())
     }
@@ -171,7 +171,7 @@ impl Play<'_> {
         for (pa, len) in pieces(bytes) {
             self.put(pa, len, value)?;
             let len = len.min(self.word(bytes));
-            self.domain.store(pa, len, site, memory(view));
+            self.domain.store(CpuId::BOOT, pa, len, site, memory(view));
         }
         Ok(())
     }
@@ -185,7 +185,7 @@ impl Play<'_> {
                 Does::Write(value) => self.store(*bytes, *view, *value, site)?,
                 _ => {
                     for (pa, len) in pieces(*bytes) {
-                        self.domain.load(pa, len, site, memory(*view));
+                        self.domain.load(CpuId::BOOT, pa, len, site, memory(*view));
                     }
                     if let Does::Poll(_) = does {
                         self.completed(index, *bytes);
@@ -196,7 +196,7 @@ impl Play<'_> {
                 self.access(dev, *does, *view, *bytes)?;
             }
             (_, Op::Dc { op, line }) => self.dc(*op, *line, site)?,
-            (_, Op::Barrier(it)) => self.domain.barrier(barrier(*it)),
+            (_, Op::Barrier(it)) => self.domain.barrier(CpuId::BOOT, barrier(*it)),
             (_, Op::Doorbell(dev)) => self.doorbell(index, *dev),
             (_, Op::Wait(dev)) => {
                 self.close(*dev);
@@ -232,7 +232,8 @@ impl Play<'_> {
             }
             Dc::Cvau | Dc::Gva => return Ok(()),
         };
-        self.domain.maintain(op, pa, site, ChainId(site.0));
+        self.domain
+            .maintain(CpuId::BOOT, op, pa, site, ChainId(site.0));
         Ok(())
     }
 

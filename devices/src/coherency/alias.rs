@@ -13,7 +13,6 @@ use super::domain::Domain;
 use super::line::{ALIAS_MAPPED, ALIAS_USED, PAGE, PAGE_LINES, SLOW_LOAD, State, TABLE};
 use super::sanitizer::Subject;
 use super::who::Who;
-use crate::cpu::SiteId;
 
 /// Bytes of one entry.
 const ENTRY: u64 = 8;
@@ -110,12 +109,12 @@ impl Domain {
     }
 
     /// An access through a non-cacheable alias, after a store took effect in both images.
-    pub(super) fn non_cacheable(&mut self, number: u64, bytes: u64, store: bool, site: SiteId) {
+    pub(super) fn non_cacheable(&mut self, number: u64, bytes: u64, store: bool, who: Who) {
         let mut s = Subject::new(&mut self.lines, &self.images, number);
         if store {
-            self.sanitizer.alias_store(&mut s, bytes, Who::cpu(site));
+            self.sanitizer.alias_store(&mut s, bytes, who);
         } else {
-            self.sanitizer.alias_load(&mut s, bytes, Who::cpu(site));
+            self.sanitizer.alias_load(&mut s, bytes, who);
         }
         s.line.flags |= ALIAS_USED;
         match s.line.state {

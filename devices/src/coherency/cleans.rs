@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What cleaned a line's bytes, and when: whether that was in time depends on who reads them.
 
-use crate::dma::Doorbell;
-
 /// Cleans with room in the line itself. More take stores to different parts of a line with a clean
 /// of each, which is rare.
 const INLINE: usize = 3;
@@ -21,28 +19,6 @@ pub(super) struct Clean {
     pub dirty: bool,
     /// `op` has been counted as needed on this line.
     pub counted: bool,
-}
-
-/// Whether an operation was in time for a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Timing {
-    /// Complete before it was told to go.
-    InTime,
-    /// Begun before, but no barrier had completed it.
-    Incomplete,
-    /// Begun after.
-    Late,
-}
-
-/// When operation `op` was, for a device that was told to go at `release`.
-pub(super) fn timing(op: u32, release: &Doorbell) -> Timing {
-    if op <= release.completed {
-        Timing::InTime
-    } else if op <= release.issued {
-        Timing::Incomplete
-    } else {
-        Timing::Late
-    }
 }
 
 /// Room for cleans that their lines have no room for, over all lines.
@@ -227,17 +203,5 @@ mod tests {
         assert!(room.full);
         let ops: Vec<_> = all(&cleans).iter().map(|c| c.0).collect();
         assert_eq!(ops, (2..=most + 1).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn timing_is_by_the_moment_of_release() {
-        let release = Doorbell {
-            issued: 5,
-            completed: 3,
-            ..Doorbell::default()
-        };
-        assert_eq!(timing(3, &release), Timing::InTime);
-        assert_eq!(timing(4, &release), Timing::Incomplete);
-        assert_eq!(timing(6, &release), Timing::Late);
     }
 }

@@ -8,6 +8,7 @@ use super::hazard::Why;
 use super::line::{DESCRIPTOR, Line};
 use super::order::Words;
 use super::who::Who;
+use crate::cpu::CpuId;
 
 /// Kept only for pages that DMA has written, or that were maintained or used through a non-cacheable
 /// alias.
@@ -69,6 +70,8 @@ pub(super) struct Cold {
     /// When a CPU first stored to the line through the cache since it was last invalidated, in
     /// accesses since power-on; 0: not yet.
     pub stored_behind: u64,
+    /// Which one that was.
+    pub stored_behind_by: CpuId,
     /// The order of the stores to each word, for lines with [`DESCRIPTOR`].
     pub words: Option<Box<Words>>,
 }

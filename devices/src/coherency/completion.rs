@@ -13,6 +13,7 @@ use super::hazard::{HazardKind, Why};
 use super::line::UNREAD;
 use super::sanitizer::Subject;
 use super::who::Who;
+use crate::cpu::CpuId;
 use crate::dma::MasterId;
 
 /// What a CPU knows of the writes of one master. Writes are numbered over all masters, from 1.
@@ -24,6 +25,8 @@ pub(super) struct Completion {
     bytes: u64,
     /// When a CPU has first loaded it, in accesses since power-on; 0: not yet.
     seen_at: u64,
+    /// Which one.
+    seen_by: CpuId,
     /// Writes up to this one were there when a CPU read a register of the master.
     known: u32,
 }
@@ -46,6 +49,7 @@ impl Domain {
                 line,
                 bytes,
                 seen_at: 0,
+                seen_by: CpuId::BOOT,
                 known: completion.known,
             };
         }
@@ -67,6 +71,7 @@ impl Domain {
         if completion.line == number && completion.bytes & bytes != 0 && completion.event == write {
             if completion.seen_at == 0 {
                 completion.seen_at = self.sanitizer.now;
+                completion.seen_by = self.sanitizer.cpu;
             }
             return;
         }
@@ -83,7 +88,9 @@ impl Domain {
         if !event_seen {
             return;
         }
-        if completion.seen_at > self.sanitizer.barriers.loads {
+        // Another CPU has learnt of it from the one that has seen the event.
+        let same_cpu = completion.seen_by == self.sanitizer.cpu;
+        if same_cpu && completion.seen_at > self.sanitizer.barriers().loads {
             let f = Finding {
                 kind: HazardKind::MissingBarrier,
                 why: Why::Unordered,

@@ -9,7 +9,6 @@ use super::line::{
 };
 use super::sanitizer::{ByMaster, Subject};
 use super::who::Who;
-use crate::cpu::SiteId;
 use crate::dma::{
     Access, Content, Direction, DmaError, DmaMemory, Doorbell, MasterId, Order, Port, ToldBy,
     Transfer, TransferId,
@@ -111,12 +110,12 @@ impl Domain {
                 self.sanitizer.allocating_write(&mut s, by);
                 self.cacheable_again(number);
                 if !self.lines.line(number).cached() {
-                    self.fill(number, SiteId(0));
+                    self.fill(number, Who::default());
                 }
                 self.images.write_ram(at, data);
                 let line = self.lines.line(number);
                 line.state = State::Dirty;
-                line.cached_by = SiteId(0);
+                line.cached_by = Who::default();
                 line.flags |= DMA;
                 let (flags, way) = (line.flags, line.way);
                 self.cache.touch(number, way);

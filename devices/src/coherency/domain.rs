@@ -14,8 +14,7 @@ use super::line::{
     ALIAS_USED, AtPowerOn, CLEANED, DESCRIPTOR, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines,
     SLOW_LOAD, SLOW_STORE, State, TABLE, UNREAD, WATCHED, mask, parts,
 };
-use super::maintenance::Operations;
-use super::order::Barriers;
+use super::maintenance::{Instruction, Operations};
 use super::physical::Cache;
 use super::replacement::Policy;
 use super::sanitizer::{Maintenance, Sanitizer, Subject, fresh_write};
@@ -23,7 +22,7 @@ use super::stores::Overtaken;
 use super::transfers::{Owner, Transfers};
 use super::who::Who;
 use super::{LINE, MAX_CLEANS, MAX_OVERTAKEN};
-use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
+use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use crate::dma::{Port, TransferId};
 
 /// What a snooping master's write does to the cache.
@@ -74,6 +73,8 @@ pub struct DomainConfig {
 
 /// Where an access' site stands in what is hashed of it, above its address.
 const SITE_SHIFT: u32 = 36;
+/// And its CPU: above the number of the site, and below the mark of user space (bit 30 of it).
+const CPU_SHIFT: u32 = SITE_SHIFT + 24;
 
 /// The coherency domain. See the module's documentation.
 #[derive(Debug)]
@@ -120,7 +121,8 @@ impl Domain {
             sanitizer: Sanitizer {
                 findings: Findings::new(config.occurrences),
                 ops: Operations::new(config.drop_operation),
-                barriers: Barriers::default(),
+                cpus: Default::default(),
+                cpu: CpuId::BOOT,
                 overtaken: Overtaken::new(MAX_OVERTAKEN),
                 room: Room::new(MAX_CLEANS),
                 now: 0,
@@ -176,8 +178,8 @@ impl Domain {
 
     /// The CPU has loaded `size` bytes (1 to 64) at `pa`. Outside RAM: ignored.
     #[inline]
-    pub fn load(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
-        let Some(offset) = self.begin(Item::Load, pa, size, site) else {
+    pub fn load(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
+        let Some(offset) = self.begin(Item::Load, cpu, pa, size, site) else {
             return;
         };
         let len = u64::from(size);
@@ -191,39 +193,41 @@ impl Domain {
                 return;
             }
         }
-        self.load_slow(offset, len, site, memory);
+        self.load_slow(offset, len, Who::cpu(cpu, site), memory);
     }
 
     /// The CPU has stored `size` bytes (1 to 64) at `pa`. Outside RAM: ignored.
     #[inline]
-    pub fn store(&mut self, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
-        let Some(offset) = self.begin(Item::Store, pa, size, site) else {
+    pub fn store(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
+        let Some(offset) = self.begin(Item::Store, cpu, pa, size, site) else {
             return;
         };
         let len = u64::from(size);
         let within = offset % LINE;
         if memory == MemoryType::Cacheable && within + len <= LINE {
             let number = offset / LINE;
-            let (now, ordered_at) = (self.sanitizer.now, self.sanitizer.barriers.stores);
+            let (now, ordered_at) = (self.sanitizer.now, self.sanitizer.barriers().stores);
             let line = self.lines.line(number);
             let passes = self.sanitizer.overtaken.passes(line.written_at);
             if line.cached() && line.flags & SLOW_STORE == 0 && passes {
                 line.state = State::Dirty;
-                line.cached_by = site;
-                fresh_write(line, mask(within, len), Who::cpu(site), now, ordered_at);
+                let who = Who::cpu(cpu, site);
+                line.cached_by = who;
+                fresh_write(line, mask(within, len), who, now, ordered_at);
                 let way = line.way;
                 self.cache.touch(number, way);
                 return;
             }
         }
-        self.store_slow(offset, len, site, memory);
+        self.store_slow(offset, len, Who::cpu(cpu, site), memory);
     }
 
     /// Counts and hashes an access; its offset if it lies in RAM.
     #[inline]
-    fn begin(&mut self, item: Item, pa: u64, size: u32, site: SiteId) -> Option<u64> {
-        self.sanitizer.now += 1;
-        self.hash.add(item, pa ^ u64::from(site.0) << SITE_SHIFT);
+    fn begin(&mut self, item: Item, cpu: CpuId, pa: u64, size: u32, site: SiteId) -> Option<u64> {
+        self.sanitizer.access(cpu);
+        let place = u64::from(site.0) << SITE_SHIFT | u64::from(cpu.0) << CPU_SHIFT;
+        self.hash.add(item, pa ^ place);
         if size == 0 || size > LINE as u32 {
             return None;
         }
@@ -235,18 +239,18 @@ impl Domain {
     }
 
     #[inline(never)]
-    fn load_slow(&mut self, offset: u64, len: u64, site: SiteId, memory: MemoryType) {
+    fn load_slow(&mut self, offset: u64, len: u64, who: Who, memory: MemoryType) {
         for (number, bytes, _) in parts(offset, len) {
             if self.lines.line(number).flags & UNREAD != 0 {
-                self.loaded_unread(number, bytes, Who::cpu(site));
+                self.loaded_unread(number, bytes, who);
             }
             if memory == MemoryType::NonCacheable {
-                self.non_cacheable(number, bytes, false, site);
+                self.non_cacheable(number, bytes, false, who);
                 continue;
             }
             self.cacheable_again(number);
             if !self.lines.line(number).cached() {
-                self.fill(number, site);
+                self.fill(number, who);
             }
             let line = self.lines.line(number);
             let (flags, way) = (line.flags, line.way);
@@ -254,10 +258,10 @@ impl Domain {
             if flags & SLOW_LOAD != 0 {
                 if flags & WATCHED != 0 {
                     let mut s = Subject::new(&mut self.lines, &self.images, number);
-                    self.sanitizer.coherent_read(&mut s, bytes, Who::cpu(site));
+                    self.sanitizer.coherent_read(&mut s, bytes, who);
                 }
                 if flags & IN_FLIGHT_WRITE != 0 {
-                    self.check_ownership(number, bytes, false, Who::cpu(site));
+                    self.check_ownership(number, bytes, false, who);
                 }
             }
         }
@@ -265,28 +269,28 @@ impl Domain {
     }
 
     #[inline(never)]
-    fn store_slow(&mut self, offset: u64, len: u64, site: SiteId, memory: MemoryType) {
+    fn store_slow(&mut self, offset: u64, len: u64, who: Who, memory: MemoryType) {
         if memory == MemoryType::NonCacheable {
             self.images.write_back(offset, len as usize);
         }
         for (number, bytes, _) in parts(offset, len) {
-            self.note_store(number, bytes, site, memory);
+            self.note_store(number, bytes, who, memory);
             if memory == MemoryType::NonCacheable {
-                self.non_cacheable(number, bytes, true, site);
+                self.non_cacheable(number, bytes, true, who);
                 continue;
             }
             self.cacheable_again(number);
             if !self.lines.line(number).cached() {
-                self.fill(number, site);
+                self.fill(number, who);
             }
             let line = self.lines.line(number);
             line.state = State::Dirty;
-            line.cached_by = site;
+            line.cached_by = who;
             let (flags, way) = (line.flags, line.way);
             self.cache.touch(number, way);
-            self.coherent_write(number, bytes, Who::cpu(site), flags);
+            self.coherent_write(number, bytes, who, flags);
             if flags & (IN_FLIGHT_WRITE | IN_FLIGHT_READ) != 0 {
-                self.check_ownership(number, bytes, true, Who::cpu(site));
+                self.check_ownership(number, bytes, true, who);
             }
         }
         self.random_activity(offset / LINE);
@@ -294,7 +298,7 @@ impl Domain {
 
     /// A coherent write to a line with `flags`.
     pub(super) fn coherent_write(&mut self, number: u64, bytes: u64, who: Who, flags: u16) {
-        let (now, ordered_at) = (self.sanitizer.now, self.sanitizer.barriers.stores);
+        let (now, ordered_at) = (self.sanitizer.now, self.sanitizer.barriers().stores);
         let line = self.lines.line(number);
         if !self.sanitizer.overtaken.passes(line.written_at) {
             self.sanitizer.overtaken.overtake(number, line);
@@ -309,14 +313,14 @@ impl Domain {
 
     /// A CPU has stored to a line of descriptors or of translation tables, or one with data that a
     /// master has written.
-    fn note_store(&mut self, number: u64, bytes: u64, site: SiteId, memory: MemoryType) {
+    fn note_store(&mut self, number: u64, bytes: u64, who: Who, memory: MemoryType) {
         let flags = self.lines.line(number).flags;
         if flags & DESCRIPTOR != 0 {
             let state = self.sanitizer.word_stored();
             let (_, cold) = self.lines.with_cold(number);
             let words = cold.words.get_or_insert_default();
             let past = memory == MemoryType::NonCacheable;
-            words.stored(bytes, state, Who::cpu(site), past);
+            words.stored(bytes, state, who, past);
         }
         if flags & TABLE != 0 {
             self.table_stored(number, bytes);
@@ -329,8 +333,10 @@ impl Domain {
     }
 
     /// A `dc` instruction on the line that holds `pa`. Outside RAM: ignored.
-    pub fn maintain(&mut self, op: CacheOp, pa: u64, site: SiteId, chain: ChainId) {
-        self.hash.add(Item::Maintain, pa << 2 | op as u64);
+    pub fn maintain(&mut self, cpu: CpuId, op: CacheOp, pa: u64, site: SiteId, chain: ChainId) {
+        let item = pa << 2 | op as u64 | u64::from(cpu.0) << CPU_SHIFT;
+        self.hash.add(Item::Maintain, item);
+        self.sanitizer.cpu = cpu;
         let Some(offset) = self.offset(pa, 1) else {
             return;
         };
@@ -338,7 +344,16 @@ impl Domain {
         let now = self.sanitizer.now;
         let dma = self.lines.peek(number).is_some_and(|l| l.flags & DMA != 0);
         let ops = &mut self.sanitizer.ops;
-        let (operation, effective) = ops.line(op, number, dma, site, chain, now);
+        let (operation, effective) = ops.line(Instruction {
+            cpu,
+            op,
+            line: number,
+            dma,
+            site,
+            chain,
+            at: now,
+            last_access: self.sanitizer.cpus[cpu.index()].last_access,
+        });
         if !effective {
             self.hash.add(Item::Suppressed, number);
             return;
@@ -346,7 +361,7 @@ impl Domain {
         let maintenance = Maintenance {
             op,
             operation,
-            site: Who::cpu(site),
+            site: Who::cpu(cpu, site),
             in_flight: self.being_written(number, TransferId::CONTROL),
         };
         if op != CacheOp::Invalidate {
@@ -368,17 +383,17 @@ impl Domain {
         self.transfers.being_written(number, but)
     }
 
-    /// Whether a `dc` instruction now would go on with the operation before.
-    pub fn continues(&self) -> bool {
-        self.sanitizer.ops.continues(self.sanitizer.now)
+    /// Whether a `dc` instruction of `cpu` now would go on with the operation that it has under way.
+    pub fn continues(&self, cpu: CpuId) -> bool {
+        let last_access = self.sanitizer.cpus[cpu.index()].last_access;
+        self.sanitizer.ops.continues(cpu, last_access)
     }
 
     /// A DMB or DSB.
-    pub fn barrier(&mut self, barrier: Barrier) {
+    pub fn barrier(&mut self, cpu: CpuId, barrier: Barrier) {
         let code = (barrier.kind as u64) << 4 | (barrier.access as u64) << 2 | barrier.scope as u64;
-        self.hash.add(Item::Barrier, code);
-        self.sanitizer.ops.barrier(barrier, self.sanitizer.now);
-        self.sanitizer.barriers.add(barrier, self.sanitizer.now);
+        self.hash.add(Item::Barrier, code | u64::from(cpu.0) << 8);
+        self.sanitizer.barrier(cpu, barrier);
     }
 
     /// A cacheable access ends the time of the line's non-cacheable alias, unless it is mapped.

@@ -217,7 +217,7 @@ fn key(f: &Finding) -> (HazardKind, Why, u64) {
 
 /// Another place in guest code that a finding is about.
 fn note_reader(hazard: &mut Hazard, reader: Who) {
-    if let Actor::Cpu { site } = reader.actor()
+    if let Actor::Cpu { site, .. } = reader.actor()
         && hazard.readers.len() < MAX_READERS
         && !hazard.readers.contains(&site)
     {
@@ -278,7 +278,7 @@ fn new_hazard(
         readers: Vec::new(),
         transfer,
         master,
-        cached_by: line.cached_by,
+        cached_by: line.cached_by.actor(),
         cached_at: line.cached_at(now),
         why: f.why,
         last_maintenance: ops.last(cold.clean_op.max(cold.invalidate_op)),

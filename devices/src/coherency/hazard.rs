@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cpu::{Barrier, CacheOp, ChainId, SiteId};
+use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, SiteId};
 use crate::dma::{MasterId, ToldBy, TransferId};
 
 /// A rule of the sanitizer that was broken.
@@ -61,8 +61,11 @@ impl HazardKind {
 pub enum Actor {
     /// Nobody known: the state is as it was at power-on.
     Unknown,
-    /// The CPU, at a place in guest code.
+    /// A CPU, at a place in guest code.
     Cpu {
+        /// Which one.
+        #[serde(default)]
+        cpu: CpuId,
         /// The place.
         site: SiteId,
     },
@@ -118,6 +121,9 @@ pub const MAX_READERS: usize = 32;
 /// A maintenance operation as a diagnostic needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastMaintenance {
+    /// The CPU.
+    #[serde(default)]
+    pub cpu: CpuId,
     /// What was done.
     pub op: CacheOp,
     /// By which instruction.
@@ -174,7 +180,7 @@ pub struct Hazard {
     /// Its master.
     pub master: MasterId,
     /// The place in guest code that last brought the line into the cache or wrote it there.
-    pub cached_by: SiteId,
+    pub cached_by: Actor,
     /// When it did, in accesses since power-on.
     pub cached_at: u64,
     /// What about the missing operation.

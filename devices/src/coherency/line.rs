@@ -11,7 +11,6 @@ use super::LINE;
 use super::cold::Cold;
 use super::images::Dram;
 use super::who::Who;
-use crate::cpu::SiteId;
 
 /// Lines per 4 KiB page.
 pub(super) const PAGE_LINES: usize = 64;
@@ -87,7 +86,7 @@ pub(super) struct Line {
     /// The last coherent writer.
     pub writer: Who,
     /// What brought the line into the cache, or wrote it there last.
-    pub cached_by: SiteId,
+    pub cached_by: Who,
     /// When a CPU's access last filled the line: the low bits of the number of accesses since
     /// power-on, which is all there is room for.
     pub filled_at: u32,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Maintenance operations: what was done where, and what it was good for.
 //!
-//! An *operation* is a run of `dc` instructions without a barrier, load or store in between: what one
-//! call of the kernel's maintenance routines does. It is the unit of the fault hook and of the accounting.
+//! An *operation* is a run of `dc` instructions of one CPU without a barrier, load or store of that CPU in
+//! between: what one call of the kernel's maintenance routines does. It is the unit of the fault hook and of the accounting.
 //!
 //! An operation was *needed* on a line if, had the whole operation not been done, the sanitizer
 //! would later have found a hazard there. That is decided by carrying along the state the line
@@ -13,10 +13,12 @@ use super::hazard::LastMaintenance;
 use super::line::{DMA, Lines};
 use super::report::{MaintenanceOp, MaintenanceReport};
 use super::{LINE, MAX_EXTENTS, MAX_OPERATIONS};
-use crate::cpu::{Barrier, BarrierAccess, CacheOp, ChainId, SiteId};
+use crate::cpu::{Barrier, BarrierAccess, CacheOp, ChainId, CpuId, MAX_CPUS, SiteId};
+use crate::dma::Doorbell;
 
 #[derive(Debug, Clone, Copy)]
 struct Op {
+    cpu: CpuId,
     op: CacheOp,
     site: SiteId,
     chain: ChainId,
@@ -27,8 +29,55 @@ struct Op {
     needed: u64,
     at: u64,
     dropped: bool,
-    /// The first barrier after it, and when.
+    /// The first barrier of its CPU after it, and when.
     barrier: Option<(Barrier, u64)>,
+    /// A barrier for all accesses came after it: it is ordered before what its CPU does later.
+    ordered: bool,
+    /// The barrier that completed it for bus masters, by number among those that completed any; 0:
+    /// none yet.
+    completed_by: u32,
+}
+
+/// A `dc` instruction.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Instruction {
+    pub cpu: CpuId,
+    pub op: CacheOp,
+    pub line: u64,
+    /// The line is one that DMA has touched before.
+    pub dma: bool,
+    pub site: SiteId,
+    pub chain: ChainId,
+    /// When, in accesses since power-on.
+    pub at: u64,
+    /// When this CPU's last access was.
+    pub last_access: u64,
+}
+
+/// Whether an operation was in time for a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Timing {
+    /// Complete before it was told to go.
+    InTime,
+    /// Begun before, but no barrier had completed it.
+    Incomplete,
+    /// Begun after.
+    Late,
+}
+
+/// The operations of one CPU that are not over yet.
+#[derive(Debug, Default)]
+struct UnderWay {
+    /// The one that its next `dc` may go on with; 0: none.
+    open: u32,
+    /// The last access of the CPU when its last `dc` was.
+    last_access: u64,
+    /// Those that are not complete for bus masters.
+    incomplete: Vec<u32>,
+    /// Of these, how many a barrier came after, and how many are ordered: a barrier that completes
+    /// none need not look at them again.
+    barred: usize,
+    ordered: usize,
 }
 
 /// Adjacent lines of one operation.
@@ -44,16 +93,9 @@ struct Extent {
 pub(super) struct Operations {
     ops: Vec<Op>,
     extents: Vec<Extent>,
-    open: bool,
-    /// When the last `dc` was.
-    last_at: u64,
-    /// The last operation that was complete for bus masters: a barrier for all accesses that
-    /// reaches them came after it.
-    completed: u32,
-    /// The last one that is ordered before later accesses of the CPU itself.
-    ordered: u32,
-    /// Operations that a barrier came after.
-    ended: usize,
+    cpus: [UnderWay; MAX_CPUS],
+    /// Barriers so far that have completed operations for bus masters.
+    completions: u32,
     /// There were more operations than [`MAX_OPERATIONS`].
     pub overflow: bool,
     /// There were more runs of lines than [`MAX_EXTENTS`]. Of lines beyond, only those that were
@@ -70,11 +112,8 @@ impl Operations {
         Operations {
             ops: Vec::with_capacity(4096),
             extents: Vec::with_capacity(4096),
-            open: false,
-            last_at: 0,
-            completed: 0,
-            ordered: 0,
-            ended: 0,
+            cpus: Default::default(),
+            completions: 0,
             overflow: false,
             extents_overflow: false,
             suppress,
@@ -83,89 +122,107 @@ impl Operations {
         }
     }
 
-    /// One `dc` instruction on a line; `dma`: one that DMA has touched before. Returns the
-    /// operation's number and whether it is to be done.
-    pub fn line(
-        &mut self,
-        op: CacheOp,
-        line: u64,
-        dma: bool,
-        site: SiteId,
-        chain: ChainId,
-        at: u64,
-    ) -> (u32, bool) {
+    /// One `dc` instruction on a line. Returns the operation's number and whether it is to be done.
+    pub fn line(&mut self, i: Instruction) -> (u32, bool) {
         let room = self.ops.len() < MAX_OPERATIONS;
-        self.overflow |= !room && !self.continues(at);
-        if !self.continues(at) {
-            self.open = false;
+        let goes_on = self.continues(i.cpu, i.last_access);
+        self.overflow |= !room && !goes_on;
+        let latest = self.ops.len() as u32;
+        let under_way = &mut self.cpus[i.cpu.index()];
+        if !goes_on {
+            under_way.open = 0;
         }
-        if !self.open && room {
-            self.open = true;
-            let number = self.ops.len() as u32 + 1;
-            let dropped = self.suppress == Some(number);
-            let first_line = line;
+        if under_way.open == 0 && room {
+            let number = latest + 1;
+            under_way.open = number;
+            under_way.incomplete.push(number);
             self.ops.push(Op {
-                op,
-                site,
-                chain,
-                first_line,
+                cpu: i.cpu,
+                op: i.op,
+                site: i.site,
+                chain: i.chain,
+                first_line: i.line,
                 lines: 0,
                 dma_lines: 0,
                 needed: 0,
-                at,
-                dropped,
+                at: i.at,
+                dropped: self.suppress == Some(number),
                 barrier: None,
+                ordered: false,
+                completed_by: 0,
             });
         }
-        let number = self.ops.len() as u32;
-        self.last_at = at;
-        // What comes after the last operation counts as part of it, but is done.
-        let beyond = !self.open;
-        let Some(current) = self.ops.last_mut() else {
+        under_way.last_access = i.last_access;
+        // What comes after the last operation that there is room for counts as part of that, but is
+        // done.
+        let beyond = under_way.open == 0;
+        let number = if beyond { latest } else { under_way.open };
+        let Some(current) = index(number).and_then(|n| self.ops.get_mut(n)) else {
             return (0, true);
         };
         current.lines += 1;
         let room = self.extents.len() < MAX_EXTENTS;
         match self.extents.last_mut() {
-            Some(e) if e.number == number && e.line + e.count == line => e.count += 1,
+            Some(e) if e.number == number && e.line + e.count == i.line => e.count += 1,
             _ if room => self.extents.push(Extent {
                 number,
-                line,
+                line: i.line,
                 count: 1,
             }),
             _ => {
                 self.extents_overflow = true;
-                current.dma_lines += u64::from(dma);
+                current.dma_lines += u64::from(i.dma);
             }
         }
         let effective = !current.dropped || beyond;
         if effective {
-            self.cleaned += u64::from(op != CacheOp::Invalidate);
-            self.invalidated += u64::from(op != CacheOp::Clean);
+            self.cleaned += u64::from(i.op != CacheOp::Invalidate);
+            self.invalidated += u64::from(i.op != CacheOp::Clean);
         }
         (number, effective)
     }
 
-    /// A DMB or DSB ends the operation under way. Only one for loads and stores orders maintenance
-    /// before anything (DDI 0487, D7.5.9.15). A DMB will do for a word that a master polls
-    /// (K11.5.1.1); whether it does for a doorbell, the texts do not agree on, and it is let pass.
-    pub fn barrier(&mut self, barrier: Barrier, now: u64) {
-        self.open = false;
-        for op in self.ops.iter_mut().skip(self.ended) {
-            op.barrier = Some((barrier, now));
+    /// A DMB or DSB ends the operation that its CPU has under way; those of other CPUs are none of its
+    /// business (DDI 0487, D7.5.9.15: of the same PE). Only one for loads and stores orders maintenance
+    /// before anything. A DMB will do for a word that a master polls (K11.5.1.1); whether it does for a
+    /// doorbell, the texts do not agree on, and it is let pass.
+    pub fn barrier(&mut self, cpu: CpuId, barrier: Barrier, now: u64) {
+        let under_way = &mut self.cpus[cpu.index()];
+        under_way.open = 0;
+        if under_way.incomplete.is_empty() {
+            return;
         }
-        self.ended = self.ops.len();
-        if barrier.access == BarrierAccess::Full {
-            self.ordered = self.issued();
-            if barrier.reaches_masters() {
-                self.completed = self.issued();
+        let ordered = barrier.access == BarrierAccess::Full;
+        let complete = ordered && barrier.reaches_masters();
+        self.completions += u32::from(complete);
+        let first = match (complete, ordered) {
+            (true, _) => 0,
+            (false, true) => under_way.ordered,
+            (false, false) => under_way.barred,
+        };
+        for number in under_way.incomplete.iter().skip(first) {
+            if let Some(op) = index(*number).and_then(|n| self.ops.get_mut(n)) {
+                op.barrier.get_or_insert((barrier, now));
+                op.ordered |= ordered;
+                if complete {
+                    op.completed_by = self.completions;
+                }
             }
         }
+        if complete {
+            under_way.incomplete.clear();
+            under_way.ordered = 0;
+        } else if ordered {
+            under_way.ordered = under_way.incomplete.len();
+        }
+        under_way.barred = under_way.incomplete.len();
     }
 
-    /// Whether a `dc` after access number `at` would be part of the operation under way.
-    pub fn continues(&self, at: u64) -> bool {
-        self.open && self.last_at == at
+    /// Whether a `dc` of `cpu`, whose last access was number `last_access`, would be part of the
+    /// operation that it has under way.
+    pub fn continues(&self, cpu: CpuId, last_access: u64) -> bool {
+        let under_way = &self.cpus[cpu.index()];
+        under_way.open != 0 && under_way.last_access == last_access
     }
 
     /// Operations so far.
@@ -173,30 +230,49 @@ impl Operations {
         self.ops.len() as u32
     }
 
-    /// The last operation that is complete for bus masters; 0: none.
-    pub fn completed(&self) -> u32 {
-        self.completed
+    /// How many barriers have completed operations for bus masters.
+    pub fn completions(&self) -> u32 {
+        self.completions
     }
 
-    /// The last operation that is ordered before what the CPU does next; 0: none.
-    pub fn ordered(&self) -> u32 {
-        self.ordered
+    /// Whether an operation is complete for bus masters; 0, none, is.
+    pub fn is_complete(&self, number: u32) -> bool {
+        self.get(number).is_none_or(|op| op.completed_by != 0)
+    }
+
+    /// Whether an operation is ordered before what its CPU does next, and others that know of it.
+    pub fn is_ordered(&self, number: u32) -> bool {
+        self.get(number).is_none_or(|op| op.ordered)
+    }
+
+    /// When an operation was, for a device that was told to go at `release`; 0, none, was in time.
+    pub fn timing(&self, number: u32, release: &Doorbell) -> Timing {
+        let complete = |op: &Op| op.completed_by != 0 && op.completed_by <= release.completed;
+        if self.get(number).is_none_or(complete) {
+            Timing::InTime
+        } else if number <= release.issued {
+            Timing::Incomplete
+        } else {
+            Timing::Late
+        }
+    }
+
+    fn get(&self, number: u32) -> Option<&Op> {
+        self.ops.get(index(number)?)
     }
 
     /// Operation `number` was needed on one line.
     pub fn needed(&mut self, number: u32) {
-        if let Some(op) = (number as usize)
-            .checked_sub(1)
-            .and_then(|i| self.ops.get_mut(i))
-        {
+        if let Some(op) = index(number).and_then(|n| self.ops.get_mut(n)) {
             op.needed += 1;
         }
     }
 
     /// What operation `number` was, for a diagnostic; its op is that of its first line.
     pub fn last(&self, number: u32) -> Option<LastMaintenance> {
-        let op = self.ops.get((number as usize).checked_sub(1)?)?;
+        let op = self.get(number)?;
         Some(LastMaintenance {
+            cpu: op.cpu,
             op: op.op,
             site: op.site,
             chain: op.chain,
@@ -227,6 +303,7 @@ impl Operations {
             .enumerate()
             .map(|(i, (op, dma_lines))| MaintenanceOp {
                 number: i as u32 + 1,
+                cpu: op.cpu,
                 op: op.op,
                 site: op.site,
                 chain: op.chain,
@@ -249,5 +326,90 @@ impl Operations {
             redundant,
             operations,
         }
+    }
+}
+
+/// Where an operation stands; 0 is none.
+fn index(number: u32) -> Option<usize> {
+    (number as usize).checked_sub(1)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "these are tests")]
+mod tests {
+    use super::*;
+    use crate::cpu::{BarrierKind, BarrierScope};
+
+    const ONE: CpuId = CpuId(0);
+    const TWO: CpuId = CpuId(1);
+
+    fn clean(ops: &mut Operations, cpu: CpuId, line: u64, last_access: u64) -> u32 {
+        let instruction = Instruction {
+            cpu,
+            op: CacheOp::Clean,
+            line,
+            dma: false,
+            site: SiteId(1),
+            chain: ChainId(0),
+            at: last_access,
+            last_access,
+        };
+        ops.line(instruction).0
+    }
+
+    fn told(ops: &Operations) -> Doorbell {
+        Doorbell {
+            issued: ops.issued(),
+            completed: ops.completions(),
+            ..Doorbell::default()
+        }
+    }
+
+    #[test]
+    fn timing_is_by_the_moment_of_release() {
+        let mut ops = Operations::new(None);
+        assert_eq!(clean(&mut ops, ONE, 1, 5), 1);
+        assert_eq!(clean(&mut ops, ONE, 2, 5), 1, "the same operation");
+        ops.barrier(ONE, Barrier::DSB_SY, 5);
+        assert_eq!(clean(&mut ops, ONE, 3, 5), 2);
+        let release = told(&ops);
+        ops.barrier(ONE, Barrier::DSB_SY, 5);
+        assert_eq!(clean(&mut ops, ONE, 3, 6), 3);
+        ops.barrier(ONE, Barrier::DSB_SY, 6);
+        let timings: Vec<_> = (0..=3).map(|op| ops.timing(op, &release)).collect();
+        use Timing::{InTime, Incomplete, Late};
+        assert_eq!(timings, [InTime, InTime, Incomplete, Late]);
+        assert!(ops.is_complete(3));
+    }
+
+    #[test]
+    fn a_barrier_is_for_the_maintenance_of_its_own_cpu() {
+        let mut ops = Operations::new(None);
+        let one = clean(&mut ops, ONE, 1, 1);
+        let two = clean(&mut ops, TWO, 2, 2);
+        assert_eq!(clean(&mut ops, ONE, 3, 1), one, "it goes on");
+        ops.barrier(TWO, Barrier::DSB_SY, 2);
+        assert_eq!(ops.timing(one, &told(&ops)), Timing::Incomplete);
+        assert_eq!(ops.timing(two, &told(&ops)), Timing::InTime);
+        assert!(!ops.is_ordered(one) && ops.is_ordered(two));
+        assert!(ops.continues(ONE, 1) && !ops.continues(TWO, 2));
+        ops.barrier(ONE, Barrier::DSB_SY, 2);
+        assert_eq!(ops.timing(one, &told(&ops)), Timing::InTime);
+    }
+
+    #[test]
+    fn a_barrier_inside_the_cluster_orders_and_does_not_complete() {
+        let mut ops = Operations::new(None);
+        let one = clean(&mut ops, ONE, 1, 1);
+        let ish = Barrier {
+            kind: BarrierKind::Dsb,
+            access: BarrierAccess::Full,
+            scope: BarrierScope::Inner,
+        };
+        ops.barrier(ONE, ish, 1);
+        assert!(ops.is_ordered(one) && !ops.is_complete(one));
+        ops.barrier(ONE, Barrier::DSB_SY, 1);
+        assert!(ops.is_complete(one));
+        assert_eq!(ops.last(one).unwrap().barrier, Some(ish), "the first");
     }
 }

@@ -116,10 +116,12 @@ impl Words {
         self.select(bytes, |word| word.at != 0)
     }
 
-    /// Of `bytes`, those whose last store is not ordered before `release`, or came after it.
+    /// Of `bytes`, those whose last store is not ordered before `release`, or came after it. A store of
+    /// another CPU is ordered by whatever handed the work over to the one that told the master.
     pub fn unordered(&self, bytes: u64, release: &Doorbell) -> u64 {
         self.select(bytes, |word| {
-            word.at != 0 && (word.at > release.at || word.at > release.ordered_at)
+            word.at != 0
+                && (word.at > release.at || word.cpu == release.cpu && word.at > release.ordered_at)
         })
     }
 
@@ -140,7 +142,7 @@ fn word_mask(n: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::{BarrierScope, SiteId};
+    use crate::cpu::{BarrierScope, CpuId, SiteId};
 
     fn stored(at: u64, ordered_at: u64) -> Doorbell {
         Doorbell {
@@ -153,7 +155,7 @@ mod tests {
     #[test]
     fn a_word_is_ordered_by_a_barrier_between_it_and_the_release() {
         let mut words = Words::default();
-        let who = |site| Who::cpu(SiteId(site));
+        let who = |site| Who::cpu(CpuId::BOOT, SiteId(site));
         words.stored(0xff, stored(5, 0), who(1), true);
         words.stored(0xf00, stored(9, 7), who(2), false);
         assert_eq!(words.last(0xff), Some((who(1), 5)));

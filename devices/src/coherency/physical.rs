@@ -7,7 +7,7 @@ use super::line::{DIVERGED, DMA, PAGE_LINES, State};
 use super::replacement::{Directory, Policy, Rng};
 use super::report::CacheCounters;
 use super::sanitizer::Subject;
-use crate::cpu::SiteId;
+use super::who::Who;
 
 /// Pages under DMA that the `random` policy remembers.
 const DMA_PAGES: usize = 1024;
@@ -72,7 +72,7 @@ impl Cache {
 impl Domain {
     /// Brings an absent line in, clean: ram and dram agree already. Whoever has to leave for it
     /// is evicted.
-    pub(super) fn fill(&mut self, number: u64, by: SiteId) {
+    pub(super) fn fill(&mut self, number: u64, by: Who) {
         self.cache.counters.fills += 1;
         let (way, victim) = match &mut self.cache.directory {
             Some(directory) => directory.insert(number),
@@ -82,7 +82,7 @@ impl Domain {
         let line = self.lines.line(number);
         line.state = State::Clean;
         line.way = way;
-        if by != SiteId(0) {
+        if by != Who::default() {
             line.cached_by = by;
             line.filled_at = now as u32;
         }
@@ -188,7 +188,7 @@ impl Domain {
     pub(super) fn speculative_fill(&mut self, number: u64) {
         if !self.lines.line(number).cached() {
             self.hash.add(Item::Fill, number);
-            self.fill(number, SiteId(0));
+            self.fill(number, Who::default());
         }
     }
 

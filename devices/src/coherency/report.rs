@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::hazard::Hazard;
-use crate::cpu::{CacheOp, ChainId, SiteId};
+use crate::cpu::{CacheOp, ChainId, CpuId, SiteId};
 use crate::dma::{MasterId, Transfer, TransferId};
 
 /// All that the coherency domain knows at the end of a run.
@@ -74,6 +74,9 @@ pub struct MaintenanceReport {
 /// One maintenance operation: the line instructions without a barrier, load or store in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaintenanceOp {
+    /// The CPU.
+    #[serde(default)]
+    pub cpu: CpuId,
     /// Number among all maintenance operations of the run, from 1: what `drop-maintenance=@N`
     /// means.
     pub number: u32,

@@ -7,7 +7,9 @@
 //! first when it reads after the second. So at the second, the first is set aside here, with the bytes
 //! that it left. That is exact for every byte's last store, however late the master comes.
 //!
-//! Where the line is drawn: a byte that was stored both before and after a release may be judged by
+//! Where the line is drawn: CPUs are taken to order their stores for each other, so a master is only
+//! judged by those of the CPU that told it, and a store to a line that another CPU has stored to since
+//! the last release hides what that one stored. A byte that was stored both before and after a release may be judged by
 //! the later store alone (software that changes what it has handed over). And only the last
 //! [`SPANS`] times between barriers in which a master was told are remembered: a store that is
 //! overtaken when there were as many more since is missed. Neither makes a false alarm. When there is
@@ -17,6 +19,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::line::{Line, OVERTAKEN};
 use super::who::Who;
+use crate::cpu::MAX_CPUS;
 use crate::dma::Doorbell;
 
 /// Times between barriers that are remembered.
@@ -44,9 +47,11 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Its bytes, if it came before `release` and no barrier that orders it did.
+    /// Its bytes, if it came before `release` and no barrier that orders it did. A store of another CPU
+    /// than told the master is ordered by whatever handed the work over to that one.
     pub fn unordered(&self, release: &Doorbell) -> u64 {
-        if self.at > release.ordered_at && self.at <= release.at {
+        let same_cpu = self.by.cpu_id().is_none_or(|cpu| cpu == release.cpu);
+        if same_cpu && self.at > release.ordered_at && self.at <= release.at {
             self.bytes
         } else {
             0
@@ -57,8 +62,8 @@ impl Stored {
 /// Stores that were overtaken by others to their line.
 #[derive(Debug)]
 pub(super) struct Overtaken {
-    /// The last [`SPANS`] in order; one ends before the next begins.
-    spans: VecDeque<Span>,
+    /// For each CPU, the last [`SPANS`] in order; one ends before the next begins.
+    spans: [VecDeque<Span>; MAX_CPUS],
     /// Spans forgotten since `by_line` was last cleared of the stores in them.
     forgotten: usize,
     /// The time after the last release; 0: there was none.
@@ -75,7 +80,7 @@ impl Overtaken {
     /// With room for so many.
     pub fn new(limit: usize) -> Self {
         Overtaken {
-            spans: VecDeque::with_capacity(SPANS),
+            spans: std::array::from_fn(|_| VecDeque::with_capacity(SPANS)),
             forgotten: 0,
             released: 0,
             by_line: HashMap::new(),
@@ -92,14 +97,15 @@ impl Overtaken {
             return;
         }
         self.released = release.at + 1;
-        match self.spans.back_mut() {
+        let spans = &mut self.spans[release.cpu.index()];
+        match spans.back_mut() {
             Some(last) if last.after == release.ordered_at => last.until = release.at,
             _ => {
-                if self.spans.len() >= SPANS {
-                    self.spans.pop_front();
+                if spans.len() >= SPANS {
+                    spans.pop_front();
                     self.forgotten += 1;
                 }
-                self.spans.push_back(Span {
+                spans.push_back(Span {
                     after: release.ordered_at,
                     until: release.at,
                 });
@@ -113,16 +119,22 @@ impl Overtaken {
         at >= self.released
     }
 
-    /// Whether some release came after a store at `at`, with no barrier in between.
-    fn matters(&self, at: u64) -> bool {
-        let first = self.spans.partition_point(|span| span.until < at);
-        self.spans.get(first).is_some_and(|span| span.after < at)
+    /// Whether a CPU that stored at `at` has told somebody since, with no barrier in between.
+    fn matters(&self, by: Who, at: u64) -> bool {
+        let told = |spans: &VecDeque<Span>| {
+            let first = spans.partition_point(|span| span.until < at);
+            spans.get(first).is_some_and(|span| span.after < at)
+        };
+        match by.cpu_id() {
+            Some(cpu) => told(&self.spans[cpu.index()]),
+            None => self.spans.iter().any(told),
+        }
     }
 
     /// A line is about to be stored to through the cache. What was stored to it before is set aside,
     /// if that matters to somebody.
     pub fn overtake(&mut self, number: u64, line: &mut Line) {
-        if line.fresh == 0 || !self.matters(line.written_at) {
+        if line.fresh == 0 || !self.matters(line.writer, line.written_at) {
             return;
         }
         let before = Stored {
@@ -137,7 +149,7 @@ impl Overtaken {
 
     /// The same through a non-cacheable alias. Returns whether `before` was set aside.
     pub fn overtake_alias(&mut self, number: u64, line: &mut Line, before: Stored) -> bool {
-        let matters = before.bytes != 0 && self.matters(before.at);
+        let matters = before.bytes != 0 && self.matters(before.by, before.at);
         if matters {
             self.set_aside(number, line, before);
         }
@@ -163,10 +175,14 @@ impl Overtaken {
     /// What belongs to spans that are forgotten. Each call goes through all, so callers see to it
     /// that there is much to gain.
     fn clear_forgotten(&mut self) {
-        let oldest = self.spans.front().map_or(0, |span| span.after);
+        let oldest = |by: Who| {
+            let spans = by.cpu_id().map(|cpu| &self.spans[cpu.index()]);
+            let first = spans.and_then(VecDeque::front);
+            first.map_or(0, |span| span.after)
+        };
         let mut left = 0;
         self.by_line.retain(|_, stores| {
-            stores.retain(|s| s.at > oldest);
+            stores.retain(|s| s.at > oldest(s.by));
             left += stores.len();
             !stores.is_empty()
         });
@@ -207,6 +223,7 @@ impl Overtaken {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::{CpuId, SiteId};
 
     fn release(ordered_at: u64, at: u64) -> Doorbell {
         Doorbell {
@@ -236,7 +253,9 @@ mod tests {
         o.release(&release(10, 20), false);
         o.release(&release(10, 30), false);
         o.release(&release(40, 50), false);
-        let told: Vec<u64> = (0..60).filter(|at| o.matters(*at)).collect();
+        let told: Vec<u64> = (0..60)
+            .filter(|at| o.matters(Who::cpu(CpuId::BOOT, SiteId(1)), *at))
+            .collect();
         let expected: Vec<u64> = (11..=30).chain(41..=50).collect();
         assert_eq!(told, expected);
         assert!(!o.passes(50) && o.passes(51));

@@ -2,6 +2,7 @@
 //! Property tests of the whole domain.
 
 mod counts;
+mod cpus;
 mod determinism;
 mod driver;
 mod events;

@@ -2,17 +2,29 @@
 //! Who made an access, packed for the metadata of lines.
 
 use super::hazard::Actor;
-use crate::cpu::SiteId;
+use crate::cpu::{CpuId, SiteId};
 use crate::dma::{MasterId, TransferId};
 
-/// An [`Actor`] in four bytes: 0 unknown; bit 31 clear: a place in guest code; set: a device, with
+/// An [`Actor`] in four bytes: 0 unknown; bit 31 clear: a place in guest code, with the CPU in bits 28
+/// and 29 and the site, of which there are fewer than 2^28, in the others; set: a device, with
 /// its master in bits 25 to 30, whether it snooped in bit 24, and its transfer in bits 0 to 23.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Who(u32);
 
+const CPU_AT: u32 = 28;
+/// Bits of a site: its number, and that it is in user space.
+const SITE: u32 = !(1 << 31 | 3 << CPU_AT);
+
 impl Who {
-    pub fn cpu(site: SiteId) -> Self {
-        Who(site.0 & 0x7fff_ffff)
+    #[inline(always)]
+    pub fn cpu(cpu: CpuId, site: SiteId) -> Self {
+        Who((cpu.index() as u32) << CPU_AT | site.0 & SITE)
+    }
+
+    /// The CPU, if it is one.
+    #[inline]
+    pub fn cpu_id(self) -> Option<CpuId> {
+        (self.0 >> 31 == 0).then_some(CpuId((self.0 >> CPU_AT & 3) as u8))
     }
 
     /// A master, of which there are at most 64, in an access that snooped or did not.
@@ -28,7 +40,7 @@ impl Who {
 
     /// Whether it is code of user space.
     pub fn is_user(self) -> bool {
-        matches!(self.actor(), Actor::Cpu { site } if site.is_user())
+        matches!(self.actor(), Actor::Cpu { site, .. } if site.is_user())
     }
 
     /// The master, if it is a device.
@@ -42,7 +54,10 @@ impl Who {
     pub fn actor(self) -> Actor {
         match self.0 {
             0 => Actor::Unknown,
-            w if w >> 31 == 0 => Actor::Cpu { site: SiteId(w) },
+            w if w >> 31 == 0 => Actor::Cpu {
+                cpu: CpuId((w >> CPU_AT & 3) as u8),
+                site: SiteId(w & SITE),
+            },
             w => Actor::Device {
                 master: MasterId((w >> 25 & 0x3f) as u8),
                 transfer: TransferId(w & 0x00ff_ffff),
@@ -67,10 +82,11 @@ mod tests {
             };
             assert_eq!(Who::device(master, transfer, snoops).actor(), device);
         }
-        assert_eq!(
-            Who::cpu(SiteId(17)).actor(),
-            Actor::Cpu { site: SiteId(17) }
-        );
+        for site in [SiteId(17), SiteId(SiteId::USER | 18)] {
+            let cpu = CpuId(3);
+            assert_eq!(Who::cpu(cpu, site).actor(), Actor::Cpu { cpu, site });
+            assert_eq!(Who::cpu(cpu, site).cpu_id(), Some(cpu));
+        }
         assert_eq!(Who::default().actor(), Actor::Unknown);
     }
 }

@@ -238,7 +238,7 @@ impl Soc {
 impl CpuEvents for Soc {
     #[inline]
     fn load(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
-        self.domain.load(pa, size, site, memory);
+        self.domain.load(cpu, pa, size, site, memory);
         if self.in_windows(pa) {
             self.register_load(pa, size);
         }
@@ -249,7 +249,7 @@ impl CpuEvents for Soc {
 
     #[inline]
     fn store(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
-        self.domain.store(pa, size, site, memory);
+        self.domain.store(cpu, pa, size, site, memory);
         if self.in_windows(pa) {
             self.register_store(pa, size);
         }
@@ -259,15 +259,15 @@ impl CpuEvents for Soc {
     }
 
     fn maintain(&mut self, cpu: CpuId, op: CacheOp, pa: u64, site: SiteId, chain: ChainId) {
-        self.domain.maintain(op, pa, site, chain);
+        self.domain.maintain(cpu, op, pa, site, chain);
     }
 
     fn continues(&self, cpu: CpuId) -> bool {
-        self.domain.continues()
+        self.domain.continues(cpu)
     }
 
     fn barrier(&mut self, cpu: CpuId, barrier: Barrier) {
-        self.domain.barrier(barrier);
+        self.domain.barrier(cpu, barrier);
     }
 
     fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64) {

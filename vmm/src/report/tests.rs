@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind};
-use staleline_devices::cpu::SiteId;
+use staleline_devices::cpu::{CpuId, SiteId};
 use staleline_devices::dma::{MasterId, Port, TransferId};
 use staleline_devices::soc::report::MasterInfo;
 use staleline_support::progress::Quiet;
@@ -82,7 +82,10 @@ fn every_kind() -> FakeBackend {
             port: Port::Hpc,
             claims_coherent: true,
         });
-        let cpu = |site| Actor::Cpu { site: SiteId(site) };
+        let cpu = |site| Actor::Cpu {
+            cpu: CpuId::BOOT,
+            site: SiteId(site),
+        };
         let dmac = Actor::Device {
             master: MasterId(0),
             transfer: TransferId(1),

@@ -3,7 +3,7 @@
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind};
 use staleline_devices::coherency::report::Saturated;
-use staleline_devices::cpu::{CacheOp, ChainId, SiteId};
+use staleline_devices::cpu::{CacheOp, ChainId, CpuId, SiteId};
 use staleline_support::progress::Quiet;
 
 use super::{RunResult, Verdict, listing};
@@ -178,7 +178,10 @@ fn a_kind_that_comes_late_stays() {
         domain.hazards.extend(reads);
         domain.hazards.push(Hazard {
             kind: HazardKind::DiscardedWrite,
-            writer: Actor::Cpu { site: SiteId(1) },
+            writer: Actor::Cpu {
+                cpu: CpuId::BOOT,
+                site: SiteId(1),
+            },
             ..fake::stale_read(2, true)
         });
         domain.hazards_dropped = 5;
@@ -316,7 +319,10 @@ fn the_operation_before_a_discarded_write_is_found_among_many() {
         domain.hazards.push(Hazard {
             kind: HazardKind::DiscardedWrite,
             writer: Actor::Unknown,
-            reader: Actor::Cpu { site: SiteId(2) },
+            reader: Actor::Cpu {
+                cpu: CpuId::BOOT,
+                site: SiteId(2),
+            },
             last_maintenance: None,
             at,
             ..fake::stale_read(1, true)

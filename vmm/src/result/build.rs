@@ -341,7 +341,10 @@ impl Lookup<'_> {
                 matches!(hazard.writer, Actor::Device { .. }),
             )
             .into(),
-            cached_by: self.guest.access(hazard.cached_by, &[hazard.cached_at]),
+            cached_by: match hazard.cached_by {
+                Actor::Cpu { site, .. } => self.guest.access(site, &[hazard.cached_at]),
+                _ => None,
+            },
             last_maintenance: hazard.last_maintenance.and_then(|l| self.maintenance(l)),
             why: hazard.why,
             written_at: hazard.written_at,
@@ -395,7 +398,7 @@ impl Lookup<'_> {
     pub fn party_at(&self, actor: Actor, hazard: &Hazard, times: &[u64]) -> Party {
         match actor {
             Actor::Unknown => Party::Unknown,
-            Actor::Cpu { site } => match self.cpu(site, hazard, times) {
+            Actor::Cpu { site, .. } => match self.cpu(site, hazard, times) {
                 Some(place) => Party::Cpu { place },
                 None => Party::Cpu {
                     place: Place {

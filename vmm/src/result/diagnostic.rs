@@ -3,7 +3,6 @@
 //! diagnostic, over however many transfers.
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, Why};
-use staleline_devices::cpu::SiteId;
 use staleline_devices::dma::MasterId;
 
 use super::frames::Frames;
@@ -46,7 +45,7 @@ enum Role {
 fn role(actor: Actor) -> Role {
     match actor {
         Actor::Unknown => Role::Unknown,
-        Actor::Cpu { site } if site.is_user() => Role::User,
+        Actor::Cpu { site, .. } if site.is_user() => Role::User,
         Actor::Cpu { .. } => Role::Kernel,
         Actor::Device { master, .. } => Role::Device(master),
     }
@@ -102,7 +101,7 @@ pub fn accesses(hazards: &[Hazard]) -> Vec<u64> {
     let mut numbers: Vec<u64> = shown
         .flat_map(|h| {
             let party = cpu(h.writer) || cpu(h.reader);
-            let cached = h.cached_by != SiteId(0);
+            let cached = h.cached_by != Actor::Unknown;
             [
                 (party, h.written_at),
                 (party, h.at),

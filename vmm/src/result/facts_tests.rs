@@ -2,7 +2,7 @@
 //! From what a run left behind to diagnostics: which findings are one, and what is told of them.
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, Why};
-use staleline_devices::cpu::{CacheOp, ChainId, SiteId};
+use staleline_devices::cpu::{CacheOp, ChainId, CpuId, SiteId};
 use staleline_devices::dma::{MasterId, TransferId};
 use staleline_support::progress::Quiet;
 
@@ -61,7 +61,10 @@ fn only(result: &RunResult) -> &Diagnostic {
 /// A routine that copies pages read what a transfer wrote.
 fn copied() -> Hazard {
     Hazard {
-        reader: Actor::Cpu { site: COPY.0 },
+        reader: Actor::Cpu {
+            cpu: CpuId::BOOT,
+            site: COPY.0,
+        },
         readers: vec![COPY.0],
         ..fake::stale_read(1, true)
     }
@@ -96,7 +99,10 @@ fn findings_of_one_cause_are_one_and_those_of_two_are_two() {
     let (result, _) = with(vec![fake::stale_read(1, false), late.clone()]);
     assert_eq!((only(&result).findings, only(&result).why), (2, Why::Late));
     let kernel = Hazard {
-        reader: Actor::Cpu { site: SiteId(1) },
+        reader: Actor::Cpu {
+            cpu: CpuId::BOOT,
+            site: SiteId(1),
+        },
         readers: vec![SiteId(1)],
         ..fake::stale_read(2, true)
     };
@@ -106,6 +112,7 @@ fn findings_of_one_cause_are_one_and_those_of_two_are_two() {
     };
     let user = Hazard {
         reader: Actor::Cpu {
+            cpu: CpuId::BOOT,
             site: SiteId(4 | SiteId::USER),
         },
         ..fake::stale_read(1, true)
@@ -148,8 +155,14 @@ fn a_line_that_is_partly_the_buffers_is_told_by_the_bytes_in_question() {
         // The transfer ends 8 bytes into this line.
         line_pa: 0x4500_2f00,
         line_bytes,
-        writer: Actor::Cpu { site: SiteId(1) },
-        reader: Actor::Cpu { site: SiteId(2) },
+        writer: Actor::Cpu {
+            cpu: CpuId::BOOT,
+            site: SiteId(1),
+        },
+        reader: Actor::Cpu {
+            cpu: CpuId::BOOT,
+            site: SiteId(2),
+        },
         ..fake::stale_read(1, true)
     };
     let (result, _) = with(vec![discarded(0xff00)]);
@@ -181,7 +194,10 @@ fn a_history_is_in_order_and_ends_with_the_finding() {
     let (result, text) = with(vec![Hazard {
         kind: HazardKind::WritebackClobber,
         writer: dmac(2),
-        reader: Actor::Cpu { site: SiteId(1) },
+        reader: Actor::Cpu {
+            cpu: CpuId::BOOT,
+            site: SiteId(1),
+        },
         transfer: TransferId(2),
         cached_at: 900,
         written_at: 900,

@@ -157,7 +157,7 @@ impl Lookup<'_> {
 
     /// Who asked for the invalidate that threw a write away.
     fn discarded_by(&self, h: &Hazard) -> Option<String> {
-        let Actor::Cpu { site } = h.reader else {
+        let Actor::Cpu { site, .. } = h.reader else {
             return None;
         };
         let chain = self.discarding(site, h)?;
@@ -171,7 +171,7 @@ impl Lookup<'_> {
             HazardKind::MissingClean | HazardKind::DiscardedWrite => h.writer,
             _ => return None,
         };
-        let Actor::Cpu { site } = stored else {
+        let Actor::Cpu { site, .. } = stored else {
             return None;
         };
         let name = self.guest.symbols.name(site)?;

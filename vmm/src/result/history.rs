@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use staleline_devices::coherency::hazard::{self, Actor, Hazard, HazardKind, Why};
-use staleline_devices::cpu::{Barrier, CacheOp, SiteId};
+use staleline_devices::cpu::{Barrier, CacheOp};
 use staleline_devices::dma::ToldBy;
 
 use super::Party;
@@ -200,13 +200,13 @@ pub(super) fn of(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Step> {
         add(h.written_at, what, lookup.party(actor, h));
     }
     let cached = (h.cached_by, h.cached_at);
-    let by_finding = matches!(shape.found.1, Actor::Cpu { site } if cached == (site, h.at));
-    let by_merge = matches!(h.merged_by, Actor::Cpu { site } if cached == (site, h.merged_at));
+    let by_finding = cached == (shape.found.1, h.at);
+    let by_merge = cached == (h.merged_by, h.merged_at);
     // Where stores are not ordered, what is in the cache does not matter.
     let no_matter = h.why == Why::Unordered;
     let known = told_place == Some(cached) || by_finding || by_merge || no_matter;
-    if h.cached_by != SiteId(0) && !known {
-        let who = Actor::Cpu { site: h.cached_by };
+    if h.cached_by != Actor::Unknown && !known {
+        let who = h.cached_by;
         add(
             h.cached_at,
             Event::Cached,
@@ -269,9 +269,9 @@ fn is_device(actor: Actor) -> bool {
 }
 
 /// The place and time of a store through the cache.
-fn stored_at(what: &Event, actor: Actor, at: u64) -> Option<(SiteId, u64)> {
+fn stored_at(what: &Event, actor: Actor, at: u64) -> Option<(Actor, u64)> {
     match actor {
-        Actor::Cpu { site } if *what == Event::Stored => Some((site, at)),
+        Actor::Cpu { .. } if *what == Event::Stored => Some((actor, at)),
         _ => None,
     }
 }
@@ -302,6 +302,7 @@ fn operations(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Operation> {
     });
     all.extend(hit.take(SUPPRESSED).map(|o| Operation {
         last: hazard::LastMaintenance {
+            cpu: o.cpu,
             op: o.op,
             site: o.site,
             chain: o.chain,

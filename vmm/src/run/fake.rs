@@ -8,7 +8,7 @@ use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, LastMainte
 use staleline_devices::coherency::report::{
     CacheCounters, DomainReport, MaintenanceOp, MaintenanceReport, TransferRecord,
 };
-use staleline_devices::cpu::{CacheOp, ChainId, SiteId};
+use staleline_devices::cpu::{CacheOp, ChainId, CpuId, SiteId};
 use staleline_devices::dma::{Direction, MasterId, Port, Transfer, TransferId};
 use staleline_devices::soc::report::{MasterInfo, SocReport, StreamReport};
 use staleline_protocol::plan::Plan;
@@ -38,6 +38,7 @@ pub fn soc_report() -> SocReport {
         bytes: 12040,
     };
     let operation = |n: u32| MaintenanceOp {
+        cpu: CpuId::BOOT,
         number: 100 + n,
         op: CacheOp::Invalidate,
         site: SiteId(2),
@@ -101,12 +102,19 @@ pub fn stale_read(id: u32, manifested: bool) -> Hazard {
             transfer: TransferId(id),
             snoops: false,
         },
-        reader: Actor::Cpu { site: SiteId(4) },
+        reader: Actor::Cpu {
+            cpu: CpuId::BOOT,
+            site: SiteId(4),
+        },
         transfer: TransferId(id),
         master: MasterId(0),
-        cached_by: SiteId(1),
+        cached_by: Actor::Cpu {
+            cpu: CpuId::BOOT,
+            site: SiteId(1),
+        },
         cached_at: 800,
         last_maintenance: Some(LastMaintenance {
+            cpu: CpuId::BOOT,
             op: CacheOp::Clean,
             site: SiteId(2),
             chain: ChainId(1),

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Accesses that go through the caches: a CPU's, or those of a master that snoops.
 
-use super::super::cleans::{Timing, timing};
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
 use super::super::line::{DMA, Line, MAYBE_DIRTY};
+use super::super::maintenance::Timing;
 use super::super::stores::Stored;
 use super::super::who::Who;
 use super::{ByMaster, Sanitizer, Subject, by_poc_writer};
@@ -56,7 +56,7 @@ impl Sanitizer {
         if bytes == 0 || stored_between(s, &by.release) {
             return;
         }
-        let (kind, why) = match timing(s.cold.settling_op, &by.release) {
+        let (kind, why) = match self.ops.timing(s.cold.settling_op, &by.release) {
             Timing::InTime => return,
             Timing::Incomplete => (HazardKind::MissingBarrier, Why::Incomplete),
             Timing::Late => (HazardKind::MissingInvalidate, Why::Late),
@@ -76,7 +76,7 @@ impl Sanitizer {
     /// throw that away, and a store that is not ordered before may come after.
     pub fn allocating_write(&mut self, s: &mut Subject<'_>, by: ByMaster) {
         self.check_order(s, by, by.bytes);
-        let incomplete = |op| op != 0 && timing(op, &by.release) == Timing::Incomplete;
+        let incomplete = |op| op != 0 && self.ops.timing(op, &by.release) == Timing::Incomplete;
         let discarded = if incomplete(s.cold.discard_op) {
             by.bytes
         } else {
@@ -126,11 +126,12 @@ impl Sanitizer {
         }
         s.cold.destroyed &= !bytes;
         s.cold.alias_fresh &= !bytes;
-        fresh_write(s.line, bytes, writer, self.now, self.barriers.stores);
+        fresh_write(s.line, bytes, writer, self.now, self.barriers().stores);
         if writer.device_master().is_some() {
             self.forget_stores(s, bytes);
         } else if s.cold.stored_behind == 0 {
             s.cold.stored_behind = self.now;
+            s.cold.stored_behind_by = self.cpu;
         }
         s.rewatch();
     }
@@ -250,7 +251,8 @@ fn last_stored(line: &Line) -> Stored {
 /// before that: then the invalidate is done in the caches too.
 fn stored_between(s: &Subject<'_>, release: &Doorbell) -> bool {
     let at = s.cold.stored_behind;
-    at != 0 && at <= release.ordered_at && at <= release.at
+    let ordered = s.cold.stored_behind_by != release.cpu || at <= release.ordered_at;
+    at != 0 && ordered && at <= release.at
 }
 
 /// The bookkeeping of a coherent write to a line without history: the hot path. `ordered_at` is
@@ -266,7 +268,9 @@ pub(in super::super) fn fresh_write(
     line.flags |= MAYBE_DIRTY;
     line.uncleaned |= bytes;
     line.firmware &= !bytes;
-    let kept = if line.written_at > ordered_at {
+    // CPUs order their stores for each other: see [`super::super::stores`].
+    let same_cpu = line.writer.cpu_id() == writer.cpu_id();
+    let kept = if line.written_at > ordered_at && same_cpu {
         line.fresh
     } else {
         0

@@ -4,6 +4,7 @@
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
 use super::super::line::MAYBE_DIRTY;
+use super::super::maintenance::Operations;
 use super::super::who::Who;
 use super::{Sanitizer, Subject};
 use crate::cpu::CacheOp;
@@ -29,7 +30,7 @@ impl Sanitizer {
             // Until it is complete, a dirty line may still be written back.
             s.cold.cleans.add(m.operation, 0, dirty, &mut self.room);
         } else {
-            let completed = self.ops.completed();
+            let completed = self.ops.completions();
             s.cold.cleans.repeat(m.operation);
             if let Some(words) = s.cold.words.as_deref_mut() {
                 words.cleaned(s.line.uncleaned, m.operation, completed);
@@ -46,7 +47,7 @@ impl Sanitizer {
             if m.op == CacheOp::Invalidate && !cleaned_before {
                 // Without the last clean, this invalidate would discard the data. It is the same
                 // CPU's, so it needs no barrier.
-                self.cleans_were_needed(s.cold, u64::MAX, u32::MAX);
+                self.cleans_were_needed(s.cold, u64::MAX, |_: &Operations, _| true);
             }
             self.invalidated(s, m);
         }
@@ -64,7 +65,10 @@ impl Sanitizer {
         let pending = s.cold.alias_pending & s.line.unseen & !stays;
         if stays != 0 {
             s.cold.spoiled = Some(Why::Early);
-        } else if pending != 0 && s.cold.alias_written_at > self.barriers.stores_before_all {
+        } else if pending != 0
+            && s.cold.poc_writer.cpu_id() == Some(self.cpu)
+            && s.cold.alias_written_at > self.barriers().stores_before_all
+        {
             // The invalidate may be done before the non-cacheable store is.
             stays = pending;
             s.cold.spoiled = Some(Why::Incomplete);
@@ -75,7 +79,7 @@ impl Sanitizer {
         s.cold.saved_invalidate = saved | s.line.unseen & !stays;
         if s.line.unseen & !stays != 0 {
             // What is not complete yet will be with this one.
-            let open = s.cold.settling_op > self.ops.completed();
+            let open = !self.ops.is_complete(s.cold.settling_op);
             let before = if open { s.cold.settling } else { 0 };
             s.cold.settling = before | s.line.unseen & !stays;
             s.cold.settling_op = m.operation;

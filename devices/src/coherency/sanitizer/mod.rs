@@ -23,10 +23,11 @@ use super::findings::{Finding, Findings};
 use super::hazard::{HazardKind, Why};
 use super::images::Images;
 use super::line::{Line, Lines};
-use super::maintenance::Operations;
+use super::maintenance::{Operations, Timing};
 use super::order::Barriers;
 use super::stores::Overtaken;
 use super::who::Who;
+use crate::cpu::{Barrier, CpuId, MAX_CPUS};
 use crate::dma::{Content, Doorbell, ToldBy};
 
 /// The sanitizer's memory beside the lines themselves.
@@ -34,7 +35,10 @@ use crate::dma::{Content, Doorbell, ToldBy};
 pub(super) struct Sanitizer {
     pub findings: Findings,
     pub ops: Operations,
-    pub barriers: Barriers,
+    /// What each CPU has done.
+    pub cpus: [OfCpu; MAX_CPUS],
+    /// The one that is at it.
+    pub cpu: CpuId,
     pub overtaken: Overtaken,
     /// For the cleans of lines.
     pub room: Room,
@@ -42,6 +46,14 @@ pub(super) struct Sanitizer {
     pub now: u64,
     /// When the last one outside RAM was: of a register, say.
     pub outside_at: u64,
+}
+
+/// What one CPU has done.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct OfCpu {
+    pub barriers: Barriers,
+    /// When its last access was, in accesses of all CPUs since power-on.
+    pub last_access: u64,
 }
 
 /// A master's access to one line.
@@ -101,13 +113,35 @@ impl<'a> Subject<'a> {
 }
 
 impl Sanitizer {
+    /// A load or store of `cpu`.
+    #[inline]
+    pub fn access(&mut self, cpu: CpuId) {
+        self.now += 1;
+        self.cpu = cpu;
+        self.cpus[cpu.index()].last_access = self.now;
+    }
+
+    /// A DMB or DSB of `cpu`.
+    pub fn barrier(&mut self, cpu: CpuId, barrier: Barrier) {
+        self.cpu = cpu;
+        self.ops.barrier(cpu, barrier, self.now);
+        self.cpus[cpu.index()].barriers.add(barrier, self.now);
+    }
+
+    /// The barriers of the CPU that is at it.
+    #[inline]
+    pub fn barriers(&self) -> &Barriers {
+        &self.cpus[self.cpu.index()].barriers
+    }
+
     /// The state of things now, as a device that is told to go now finds it.
     fn state(&self) -> Doorbell {
         Doorbell {
             at: self.now,
-            ordered_at: self.barriers.stores,
+            ordered_at: self.barriers().stores,
             issued: self.ops.issued(),
-            completed: self.ops.completed(),
+            completed: self.ops.completions(),
+            cpu: self.cpu,
             by: ToldBy::Doorbell,
         }
     }
@@ -170,21 +204,21 @@ impl Sanitizer {
         }
     }
 
-    /// Cleans of `bytes` that were complete at `completed` were needed, unless a later one that was
-    /// too would have done.
-    fn cleans_were_needed(&mut self, cold: &mut Cold, bytes: u64, completed: u32) {
-        self.needed_of(cold, completed, |clean| clean.bytes & bytes != 0);
+    /// Cleans of `bytes` that were in time, as `in_time` says of operations, were needed, unless a later
+    /// one that was too would have done.
+    fn cleans_were_needed(&mut self, cold: &mut Cold, bytes: u64, in_time: impl InTime) {
+        self.needed_of(cold, in_time, |clean| clean.bytes & bytes != 0);
     }
 
     /// The same of those that found the line dirty, whatever its bytes.
-    fn cleans_kept_it_from_being_dirty(&mut self, cold: &mut Cold, completed: u32) {
-        self.needed_of(cold, completed, |clean| clean.dirty);
+    fn cleans_kept_it_from_being_dirty(&mut self, cold: &mut Cold, in_time: impl InTime) {
+        self.needed_of(cold, in_time, |clean| clean.dirty);
     }
 
-    fn needed_of(&mut self, cold: &mut Cold, completed: u32, which: impl Fn(&Clean) -> bool) {
+    fn needed_of(&mut self, cold: &mut Cold, in_time: impl InTime, which: impl Fn(&Clean) -> bool) {
         for clean in cold.cleans.iter_mut() {
-            let alone = clean.repeated_by == 0 || clean.repeated_by > completed;
-            if which(clean) && clean.op <= completed && alone && !clean.counted {
+            let alone = clean.repeated_by == 0 || !in_time(&self.ops, clean.repeated_by);
+            if which(clean) && in_time(&self.ops, clean.op) && alone && !clean.counted {
                 clean.counted = true;
                 self.ops.needed(clean.op);
             }
@@ -263,6 +297,16 @@ impl Sanitizer {
             self.findings.manifest(s.number, s.cold, destroyed);
         }
     }
+}
+
+/// Whether an operation, by number, was in time for whoever is being judged.
+trait InTime: Fn(&Operations, u32) -> bool {}
+
+impl<F: Fn(&Operations, u32) -> bool> InTime for F {}
+
+/// In time for a master that was told to go at `release`.
+fn before(release: Doorbell) -> impl InTime {
+    move |ops: &Operations, op| ops.timing(op, &release) == Timing::InTime
 }
 
 /// The kind of a finding about what was written at the PoC: what a CPU stored past the cache is

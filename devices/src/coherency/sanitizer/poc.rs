@@ -2,12 +2,14 @@
 //! Accesses that go to the PoC: those of a master that does not snoop, and a CPU's through a
 //! non-cacheable alias.
 
-use super::super::cleans::{Clean, Timing, timing};
+use super::super::cleans::Clean;
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
 use super::super::line::{DMA, MAYBE_DIRTY};
+use super::super::maintenance::{Operations, Timing};
 use super::super::stores::Stored;
 use super::super::who::Who;
+use super::before;
 use super::{ByMaster, Sanitizer, Subject, by_poc_writer};
 
 impl Sanitizer {
@@ -28,7 +30,7 @@ impl Sanitizer {
             };
             self.unclean(s, by, HazardKind::MissingClean, why, uncleaned);
         }
-        let (late, incomplete) = Self::untimely(s, by, |clean| clean.bytes & by.bytes);
+        let (late, incomplete) = self.untimely(s, by, |clean| clean.bytes & by.bytes);
         if late & !uncleaned != 0 {
             let bytes = late & !uncleaned;
             self.unclean(s, by, HazardKind::MissingClean, Why::Late, bytes);
@@ -38,7 +40,7 @@ impl Sanitizer {
             self.unclean(s, by, HazardKind::MissingBarrier, Why::Incomplete, bytes);
         }
         self.lost_to_poc(s, by.bytes, by.who);
-        self.cleans_were_needed(s.cold, by.bytes, by.release.completed);
+        self.cleans_were_needed(s.cold, by.bytes, before(by.release));
         self.check_order(s, by, by.bytes & !(uncleaned | late | incomplete));
         s.rewatch();
     }
@@ -49,7 +51,7 @@ impl Sanitizer {
         s.line.flags |= DMA;
         s.cold.clobber = 0;
         let whole = |dirty: bool| if dirty { bytes } else { 0 };
-        let (late, incomplete) = Self::untimely(s, by, |clean| whole(clean.dirty));
+        let (late, incomplete) = self.untimely(s, by, |clean| whole(clean.dirty));
         if s.line.flags & MAYBE_DIRTY != 0 {
             let why = match s.line.uncleaned & !s.line.firmware {
                 0 if left_by_firmware(s) => Why::PowerOn,
@@ -61,7 +63,7 @@ impl Sanitizer {
         } else if incomplete != 0 {
             self.clobber(s, by, HazardKind::MissingBarrier, Why::Incomplete);
         }
-        self.cleans_kept_it_from_being_dirty(s.cold, by.release.completed);
+        self.cleans_kept_it_from_being_dirty(s.cold, before(by.release));
         if s.line.flags & MAYBE_DIRTY == 0 && late | incomplete == 0 {
             self.check_order(s, by, bytes);
         }
@@ -72,7 +74,12 @@ impl Sanitizer {
 
     /// Bytes of the line as `wanted` tells for each clean, by whether that clean came too late for
     /// the master, or was not complete.
-    fn untimely(s: &Subject<'_>, by: ByMaster, wanted: impl Fn(&Clean) -> u64) -> (u64, u64) {
+    fn untimely(
+        &self,
+        s: &Subject<'_>,
+        by: ByMaster,
+        wanted: impl Fn(&Clean) -> u64,
+    ) -> (u64, u64) {
         let mut found = (0, 0);
         for clean in s.cold.cleans.iter() {
             // The clean that brought the word to the PoC brought its line with it, and came after
@@ -80,7 +87,7 @@ impl Sanitizer {
             if by.handover != 0 && clean.op <= by.release.issued {
                 continue;
             }
-            match timing(clean.op, &by.release) {
+            match self.ops.timing(clean.op, &by.release) {
                 Timing::InTime => {}
                 Timing::Incomplete => found.1 |= wanted(clean),
                 Timing::Late => found.0 |= wanted(clean),
@@ -145,14 +152,14 @@ impl Sanitizer {
             self.disagree(s, HazardKind::MismatchedAlias, dirty, site);
         }
         // On one CPU a clean and a non-cacheable access are not ordered by their line alone.
-        let ordered = self.ops.ordered();
-        let unordered = s.cold.cleans.iter().filter(|clean| clean.op > ordered);
+        let loose = |clean: &&Clean| !self.ops.is_ordered(clean.op);
+        let unordered = s.cold.cleans.iter().filter(loose);
         let unordered = unordered.fold(0, |all, clean| all | clean.bytes) & bytes & !dirty;
         if unordered != 0 {
             self.disagree(s, HazardKind::MissingBarrier, unordered, site);
         }
         self.lost_to_poc(s, bytes, site);
-        self.cleans_were_needed(s.cold, bytes, ordered);
+        self.cleans_were_needed(s.cold, bytes, Operations::is_ordered);
         s.rewatch();
     }
 
@@ -161,12 +168,11 @@ impl Sanitizer {
         if s.line.flags & MAYBE_DIRTY != 0 {
             self.disagree(s, HazardKind::MismatchedAlias, bytes, site);
         }
-        let ordered = self.ops.ordered();
-        let late = |clean: &Clean| clean.dirty && clean.op > ordered;
+        let late = |clean: &Clean| clean.dirty && !self.ops.is_ordered(clean.op);
         if s.line.flags & MAYBE_DIRTY == 0 && s.cold.cleans.iter().any(late) {
             self.disagree(s, HazardKind::MissingBarrier, bytes, site);
         }
-        self.cleans_kept_it_from_being_dirty(s.cold, ordered);
+        self.cleans_kept_it_from_being_dirty(s.cold, Operations::is_ordered);
         s.line.uncleaned &= !bytes;
         s.line.firmware &= !bytes;
         let since = |barrier: u64, bytes: u64| {
@@ -176,8 +182,8 @@ impl Sanitizer {
                 0
             }
         };
-        let mut fresh = since(self.barriers.stores, s.cold.alias_fresh);
-        let pending = since(self.barriers.stores_before_all, s.cold.alias_pending);
+        let mut fresh = since(self.barriers().stores, s.cold.alias_fresh);
+        let pending = since(self.barriers().stores_before_all, s.cold.alias_pending);
         let before = Stored {
             bytes: s.cold.alias_fresh,
             at: s.cold.alias_written_at,

@@ -4,7 +4,7 @@
 use super::rig::{self, BASE};
 use crate::coherency::hazard::{Actor, HazardKind};
 use crate::coherency::{Domain, Policy, SnoopWrite};
-use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
+use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use crate::dma::{Access, DmaMemory, MasterId, TransferId};
 
 const SNOOPING: MasterId = MasterId(0);
@@ -16,7 +16,13 @@ fn domain() -> Domain {
 }
 
 fn load(d: &mut Domain, at: u64, size: u32) {
-    d.load(BASE + at, size, SiteId(1), MemoryType::Cacheable);
+    d.load(
+        CpuId::BOOT,
+        BASE + at,
+        size,
+        SiteId(1),
+        MemoryType::Cacheable,
+    );
 }
 
 fn store(d: &mut Domain, at: usize, data: &[u8]) {
@@ -50,7 +56,13 @@ fn a_wrong_byte_counts_once() {
         assert_eq!((h.first_pa, h.end_pa), (BASE, BASE + 128));
         assert_eq!(h.master, BLIND);
     }
-    assert_eq!(hazards[0].reader, Actor::Cpu { site: SiteId(1) });
+    assert_eq!(
+        hazards[0].reader,
+        Actor::Cpu {
+            cpu: CpuId::BOOT,
+            site: SiteId(1)
+        }
+    );
 }
 
 #[test]
@@ -61,7 +73,13 @@ fn a_destroyed_byte_counts_once_when_read_too() {
         .unwrap();
     assert!(!d.report().hazards[0].manifested);
     // The dirty copy is written back: the 20 bytes are gone.
-    d.maintain(CacheOp::CleanInvalidate, BASE, SiteId(3), ChainId(0));
+    d.maintain(
+        CpuId::BOOT,
+        CacheOp::CleanInvalidate,
+        BASE,
+        SiteId(3),
+        ChainId(0),
+    );
     load(&mut d, 16, 32);
     let hazards = d.report().hazards;
     assert_eq!(hazards.len(), 1);
@@ -77,9 +95,15 @@ fn a_line_is_needed_once() {
     d.dma_write(BLIND, Access::data(ID), BASE, &[5; 128])
         .unwrap();
     for at in [0, 64] {
-        d.maintain(CacheOp::Invalidate, BASE + at, SiteId(3), ChainId(0));
+        d.maintain(
+            CpuId::BOOT,
+            CacheOp::Invalidate,
+            BASE + at,
+            SiteId(3),
+            ChainId(0),
+        );
     }
-    d.barrier(Barrier::DSB_SY);
+    d.barrier(CpuId::BOOT, Barrier::DSB_SY);
     // A store that a stale copy would have merged with, and a read that it would have gone to.
     store(&mut d, 0, &[1; 8]);
     load(&mut d, 8, 8);
@@ -102,12 +126,18 @@ fn a_write_through_makes_the_clean_before_it_redundant() {
         config.drop_operation = drop_operation;
         let mut d = rig::domain(&config);
         store(&mut d, 0, &[1; 8]);
-        d.maintain(CacheOp::Clean, BASE, SiteId(3), ChainId(0));
-        d.barrier(Barrier::DSB_SY);
+        d.maintain(CpuId::BOOT, CacheOp::Clean, BASE, SiteId(3), ChainId(0));
+        d.barrier(CpuId::BOOT, Barrier::DSB_SY);
         d.dma_write(SNOOPING, Access::data(ID), BASE + 32, &[2; 8])
             .unwrap();
-        d.maintain(CacheOp::Invalidate, BASE, SiteId(3), ChainId(0));
-        d.barrier(Barrier::DSB_SY);
+        d.maintain(
+            CpuId::BOOT,
+            CacheOp::Invalidate,
+            BASE,
+            SiteId(3),
+            ChainId(0),
+        );
+        d.barrier(CpuId::BOOT, Barrier::DSB_SY);
         let report = d.report();
         assert_eq!(report.hazards, []);
         assert_eq!(report.maintenance.operations[0].needed_lines, 0);

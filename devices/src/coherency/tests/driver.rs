@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::rig::{self, BASE};
 use crate::coherency::report::DomainReport;
 use crate::coherency::{Domain, DomainConfig};
-use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
+use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use crate::dma::{Access, Direction, DmaMemory, MasterId, Order, Transfer, TransferId};
 
 pub const RAM: usize = 4 * 4096;
@@ -177,7 +177,7 @@ impl Driver {
             let got = rig::ram(&self.domain, at, 1);
             self.corrupt += u64::from(got[0] != self.truth[at]);
             let pa = BASE + at as u64;
-            self.domain.load(pa, 1, SiteId(2), memory);
+            self.domain.load(CpuId::BOOT, pa, 1, SiteId(2), memory);
         }
     }
 
@@ -230,12 +230,13 @@ impl Driver {
 
     fn maintain(&mut self, op: CacheOp, at: usize) {
         let pa = BASE + at as u64;
-        self.domain.maintain(op, pa, SiteId(3), ChainId(0));
+        self.domain
+            .maintain(CpuId::BOOT, op, pa, SiteId(3), ChainId(0));
         self.unfinished = true;
     }
 
     fn barrier(&mut self) {
-        self.domain.barrier(Barrier::DSB_SY);
+        self.domain.barrier(CpuId::BOOT, Barrier::DSB_SY);
         self.unfinished = false;
     }
 

@@ -12,7 +12,7 @@ use crate::coherency::hazard::{HazardKind, Why};
 use crate::coherency::line::{CLEANED, DIVERGED, MAYBE_DIRTY, State, WATCHED};
 use crate::coherency::oracle::{LINE, Oracle, PAGE, pieces};
 use crate::coherency::{Domain, Policy, SnoopWrite};
-use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
+use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use crate::dma::{Access, Direction, DmaMemory, Doorbell, MasterId, Order, Transfer, TransferId};
 
 const RAM: usize = 3 * PAGE;
@@ -147,14 +147,19 @@ impl Pair {
         match *event {
             Event::Load(at, len) => {
                 self.domain
-                    .load(pa(at), len as u32, site, MemoryType::Cacheable);
+                    .load(CpuId::BOOT, pa(at), len as u32, site, MemoryType::Cacheable);
                 self.oracle.load(at, len);
             }
             Event::Store(at, len, v) => self.store(at, &data(len, v)),
             Event::Zva(line) => self.store(line * LINE, &[0; LINE]),
             Event::NcLoad(at, len) => {
-                self.domain
-                    .load(pa(at), len as u32, site, MemoryType::NonCacheable);
+                self.domain.load(
+                    CpuId::BOOT,
+                    pa(at),
+                    len as u32,
+                    site,
+                    MemoryType::NonCacheable,
+                );
                 self.oracle.non_cacheable(at, len, None);
             }
             Event::NcStore(at, len, v) => {
@@ -164,10 +169,11 @@ impl Pair {
                 self.oracle.non_cacheable(at, len, Some(&data));
             }
             Event::Maintain(op, at) => {
-                self.domain.maintain(op, pa(at), site, ChainId(9));
+                self.domain
+                    .maintain(CpuId::BOOT, op, pa(at), site, ChainId(9));
                 self.oracle.maintain(op, at);
             }
-            Event::Dsb => self.domain.barrier(Barrier::DSB_SY),
+            Event::Dsb => self.domain.barrier(CpuId::BOOT, Barrier::DSB_SY),
             Event::Doorbell(m) => {
                 self.bells[usize::from(m)] = self.domain.doorbell(MasterId(m));
             }

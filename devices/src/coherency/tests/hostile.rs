@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::rig::{self, BASE};
 use crate::coherency::{Domain, Policy, SnoopWrite};
-use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
+use crate::cpu::{CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use crate::dma::{Access, Direction, DmaError, DmaMemory, MasterId, Order, Transfer, TransferId};
 
 const BLIND: MasterId = MasterId(1);
@@ -40,11 +40,17 @@ fn addresses_and_lengths_outside_ram_do_nothing() {
     for pa in edges {
         for memory in [MemoryType::Cacheable, MemoryType::NonCacheable] {
             for size in [0, 1, 64, 65, u32::MAX] {
-                d.load(pa, size, SiteId(1), memory);
-                d.store(pa, size, SiteId(1), memory);
+                d.load(CpuId::BOOT, pa, size, SiteId(1), memory);
+                d.store(CpuId::BOOT, pa, size, SiteId(1), memory);
             }
         }
-        d.maintain(CacheOp::CleanInvalidate, pa, SiteId(1), ChainId(0));
+        d.maintain(
+            CpuId::BOOT,
+            CacheOp::CleanInvalidate,
+            pa,
+            SiteId(1),
+            ChainId(0),
+        );
         for master in [0, 1, 200] {
             let master = MasterId(master);
             d.doorbell(master);
@@ -84,7 +90,7 @@ fn a_transfer_owns_its_part_within_ram() {
     ] {
         let mut d = domain();
         d.transfer_open(BLIND, transfer(pa, len), Order::Unprompted);
-        d.load(BASE, 1, SiteId(1), MemoryType::Cacheable);
+        d.load(CpuId::BOOT, BASE, 1, SiteId(1), MemoryType::Cacheable);
         assert_eq!(
             d.report().hazards.len(),
             usize::from(owned),
@@ -103,7 +109,7 @@ fn endless_transfers_cost_a_bounded_time() {
         last = d.transfer_open(BLIND, transfer(BASE, 1 << 32), Order::Unprompted);
     }
     for at in (0..RAM).step_by(64) {
-        d.load(BASE + at, 8, SiteId(1), MemoryType::Cacheable);
+        d.load(CpuId::BOOT, BASE + at, 8, SiteId(1), MemoryType::Cacheable);
     }
     for id in 1..=last.0 {
         d.transfer_close(BLIND, TransferId(id));
@@ -113,7 +119,7 @@ fn endless_transfers_cost_a_bounded_time() {
     assert!(took < Duration::from_secs(10), "{took:?}");
     // All of RAM is free again.
     let before = d.findings();
-    d.store(BASE, 8, SiteId(2), MemoryType::Cacheable);
+    d.store(CpuId::BOOT, BASE, 8, SiteId(2), MemoryType::Cacheable);
     assert_eq!(d.findings(), before);
 }
 
@@ -124,9 +130,9 @@ fn neighbours_in_a_line_are_told_apart() {
     let first = d.transfer_open(BLIND, transfer(BASE, 40), Order::Unprompted);
     let second = d.transfer_open(BLIND, transfer(BASE + 40, 40), Order::Unprompted);
     d.transfer_close(BLIND, second);
-    d.load(BASE + 48, 8, SiteId(1), MemoryType::Cacheable);
+    d.load(CpuId::BOOT, BASE + 48, 8, SiteId(1), MemoryType::Cacheable);
     assert_eq!(d.report().hazards, []);
-    d.load(BASE + 32, 8, SiteId(1), MemoryType::Cacheable);
+    d.load(CpuId::BOOT, BASE + 32, 8, SiteId(1), MemoryType::Cacheable);
     let hazards = d.report().hazards;
     assert_eq!(hazards.len(), 1);
     assert_eq!(hazards[0].transfer, first);

@@ -5,7 +5,7 @@
 use super::rig::{self, BASE};
 use crate::coherency::hazard::{Actor, HazardKind};
 use crate::coherency::{Domain, Policy, SnoopWrite};
-use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
+use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use crate::dma::{Access, Direction, DmaMemory, MasterId, Order, Transfer, TransferId};
 
 const SNOOPING: MasterId = MasterId(0);
@@ -56,9 +56,10 @@ impl Rig {
     fn maintain(&mut self, op: CacheOp) {
         for line in 0..2 {
             let pa = BASE + line * LINE as u64;
-            self.domain.maintain(op, pa, SiteId(3), ChainId(0));
+            self.domain
+                .maintain(CpuId::BOOT, op, pa, SiteId(3), ChainId(0));
         }
-        self.domain.barrier(Barrier::DSB_SY);
+        self.domain.barrier(CpuId::BOOT, Barrier::DSB_SY);
     }
 
     fn read(&mut self, line: u64) {
@@ -82,7 +83,7 @@ impl Rig {
     fn load(&mut self) {
         for at in 0..2 * LINE as u64 {
             self.domain
-                .load(BASE + at, 1, SiteId(4), MemoryType::Cacheable);
+                .load(CpuId::BOOT, BASE + at, 1, SiteId(4), MemoryType::Cacheable);
         }
     }
 
@@ -194,10 +195,10 @@ fn a_missing_barrier_stays_missing() {
     for line in [0, LINE as u64] {
         let pa = BASE + line;
         rig.domain
-            .maintain(CacheOp::Clean, pa, SiteId(3), ChainId(0));
+            .maintain(CpuId::BOOT, CacheOp::Clean, pa, SiteId(3), ChainId(0));
     }
     rig.open(Direction::FromMemory);
-    rig.domain.barrier(Barrier::DSB_SY);
+    rig.domain.barrier(CpuId::BOOT, Barrier::DSB_SY);
     rig.domain.doorbell(BLIND);
     rig.read(0);
     assert_eq!(rig.found(), [(HazardKind::MissingBarrier, 1, false)]);
@@ -227,7 +228,7 @@ fn an_answer_into_a_descriptor_is_not_judged_by_the_word_that_handed_it_over() {
             store(&mut d, at);
         }
         if ordered {
-            d.barrier(Barrier::DSB_SY);
+            d.barrier(CpuId::BOOT, Barrier::DSB_SY);
         }
         store(&mut d, 12);
         d.dma_read(SNOOPING, descriptor, BASE, &mut [0; 16])

@@ -4,7 +4,7 @@
 use super::rig::{self, BASE};
 use crate::coherency::hazard::{Actor, Hazard, HazardKind, Why};
 use crate::coherency::{Domain, Policy, SnoopWrite};
-use crate::cpu::{Barrier, CacheOp, ChainId, MemoryType, SiteId};
+use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use crate::dma::{Access, DmaMemory, MasterId, Order, Port, TransferId};
 
 const MASTER: MasterId = MasterId(0);
@@ -22,11 +22,20 @@ fn store(domain: &mut Domain, at: usize, site: u32, memory: MemoryType) {
 }
 
 fn load(domain: &mut Domain, at: u64, site: u32) {
-    domain.load(BASE + at, 4, SiteId(site), MemoryType::Cacheable);
+    domain.load(
+        CpuId::BOOT,
+        BASE + at,
+        4,
+        SiteId(site),
+        MemoryType::Cacheable,
+    );
 }
 
 fn cpu(site: u32) -> Actor {
-    Actor::Cpu { site: SiteId(site) }
+    Actor::Cpu {
+        cpu: CpuId::BOOT,
+        site: SiteId(site),
+    }
 }
 
 fn device(master: MasterId, snoops: bool) -> Actor {
@@ -133,8 +142,14 @@ fn whose_bytes_are_lost_is_told_though_others_have_written_the_line_since() {
     let merged_at = domain.report().accesses;
     write(&mut domain, OTHER, 32, 4);
     // Too late: the old bytes are written back.
-    domain.maintain(CacheOp::CleanInvalidate, BASE, SiteId(2), ChainId(0));
-    domain.barrier(Barrier::DSB_SY);
+    domain.maintain(
+        CpuId::BOOT,
+        CacheOp::CleanInvalidate,
+        BASE,
+        SiteId(2),
+        ChainId(0),
+    );
+    domain.barrier(CpuId::BOOT, Barrier::DSB_SY);
     load(&mut domain, 8, 6);
     let mut told = domain.report().hazards;
     told.retain(|h| h.why == Why::StaleStore);

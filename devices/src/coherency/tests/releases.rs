@@ -8,7 +8,7 @@ use super::rig::{self, BASE};
 use crate::coherency::hazard::{HazardKind, Why};
 use crate::coherency::line::mask;
 use crate::coherency::{Domain, Policy, SnoopWrite};
-use crate::cpu::{Barrier, BarrierAccess, BarrierKind, BarrierScope};
+use crate::cpu::{Barrier, BarrierAccess, BarrierKind, BarrierScope, CpuId};
 use crate::cpu::{CacheOp, ChainId, MemoryType, SiteId};
 use crate::dma::{Access, Content, DmaMemory, Doorbell, MasterId, Order, TransferId};
 
@@ -50,7 +50,7 @@ impl Rig {
 
     fn clean(&mut self) {
         self.domain
-            .maintain(CacheOp::Clean, BASE, SiteId(3), ChainId(0));
+            .maintain(CpuId::BOOT, CacheOp::Clean, BASE, SiteId(3), ChainId(0));
     }
 
     fn bell(&mut self) -> Order {
@@ -94,7 +94,7 @@ fn a_clean_that_is_complete_by_now_was_late_for_who_was_told_before() {
         for part in 0..parts {
             rig.store(part * len, len);
             rig.clean();
-            rig.domain.barrier(Barrier::DSB_SY);
+            rig.domain.barrier(CpuId::BOOT, Barrier::DSB_SY);
         }
         let found = rig.read(BLIND, told, 0, len);
         let first = mask(0, len as u64);
@@ -117,7 +117,7 @@ fn a_line_that_was_dirty_by_then_stays_so_for_who_was_told_before() {
     for _ in 0..5 {
         rig.store(0, 8);
         rig.clean();
-        rig.domain.barrier(Barrier::DSB_SY);
+        rig.domain.barrier(CpuId::BOOT, Barrier::DSB_SY);
     }
     let access = Access {
         order: told,
@@ -142,11 +142,11 @@ fn a_store_after_the_doorbell_hides_no_unordered_one_before_it() {
     ] {
         for barrier in [false, true] {
             let mut rig = Rig::new(SnoopWrite::WriteThrough);
-            rig.domain.barrier(DMA_WMB);
+            rig.domain.barrier(CpuId::BOOT, DMA_WMB);
             rig.store_as(0, 8, memory);
             let told = rig.bell();
             if barrier {
-                rig.domain.barrier(DMA_WMB);
+                rig.domain.barrier(CpuId::BOOT, DMA_WMB);
             }
             rig.store_as(8, 8, memory);
             let found = rig.read(master, told, 0, 16);
@@ -156,7 +156,7 @@ fn a_store_after_the_doorbell_hides_no_unordered_one_before_it() {
                 "{memory:?} {master:?}: {found:?}"
             );
             // Nor does the second, which no doorbell came after.
-            rig.domain.barrier(DMA_WMB);
+            rig.domain.barrier(CpuId::BOOT, DMA_WMB);
             let told = rig.bell();
             let found = rig.read(master, told, 0, 16);
             let order = found.iter().filter(|f| f.1 == Why::Unordered);
@@ -170,7 +170,7 @@ fn a_store_after_the_doorbell_hides_no_unordered_one_before_it() {
 fn a_snooping_read_makes_no_history() {
     let mut rig = Rig::new(SnoopWrite::WriteThrough);
     rig.store(0, 8);
-    rig.domain.barrier(DMA_WMB);
+    rig.domain.barrier(CpuId::BOOT, DMA_WMB);
     let told = rig.bell();
     assert_eq!(rig.read(SNOOPING, told, 0, 16), []);
     rig.domain.evict(0);
@@ -214,12 +214,12 @@ fn a_store_after_the_doorbell_hides_no_store_that_outlives_a_write_through() {
     let mut rig = Rig::new(SnoopWrite::WriteThrough);
     rig.store(0, 8);
     let told = rig.bell();
-    rig.domain.barrier(DMA_WMB);
+    rig.domain.barrier(CpuId::BOOT, DMA_WMB);
     rig.store(8, 8);
     rig.domain
         .dma_write(SNOOPING, Access::descriptor(told), BASE + 32, &[1; 8])
         .unwrap();
-    rig.domain.barrier(Barrier::DSB_SY);
+    rig.domain.barrier(CpuId::BOOT, Barrier::DSB_SY);
     rig.found();
     let told = rig.bell();
     let unclean = (HazardKind::MissingClean, Why::Absent, mask(0, 8));
@@ -235,10 +235,15 @@ fn a_store_after_the_doorbell_hides_no_ordered_one_behind_an_invalidate() {
         let told = rig.bell();
         let data = Access::descriptor(told);
         rig.domain.dma_write(BLIND, data, BASE, &[1; 8]).unwrap();
-        rig.domain
-            .maintain(CacheOp::Invalidate, BASE, SiteId(3), ChainId(0));
+        rig.domain.maintain(
+            CpuId::BOOT,
+            CacheOp::Invalidate,
+            BASE,
+            SiteId(3),
+            ChainId(0),
+        );
         rig.store(32, 8);
-        rig.domain.barrier(DMA_WMB);
+        rig.domain.barrier(CpuId::BOOT, DMA_WMB);
         let told = rig.bell();
         if later {
             rig.store(40, 8);
@@ -281,14 +286,13 @@ struct Byte {
 }
 
 impl Byte {
-    fn unclean(&self, release: &Doorbell) -> Option<(HazardKind, Why)> {
+    /// `completed`: the last operation that was complete at the release.
+    fn unclean(&self, release: &Doorbell, completed: u32) -> Option<(HazardKind, Why)> {
         self.stored_at.last()?;
         match self.clean {
             None => Some((HazardKind::MissingClean, Why::Absent)),
             Some(op) if op > release.issued => Some((HazardKind::MissingClean, Why::Late)),
-            Some(op) if op > release.completed => {
-                Some((HazardKind::MissingBarrier, Why::Incomplete))
-            }
+            Some(op) if op > completed => Some((HazardKind::MissingBarrier, Why::Incomplete)),
             Some(_) => None,
         }
     }
@@ -310,8 +314,8 @@ proptest! {
     fn each_byte_is_judged_by_its_own_history(events in prop::collection::vec(event(), 1..200)) {
         let mut rig = Rig::new(SnoopWrite::WriteThrough);
         let mut bytes: [Byte; LINE] = std::array::from_fn(|_| Byte::default());
-        let mut operations = 0;
-        let mut bells = vec![rig.domain.doorbell(BLIND)];
+        let (mut operations, mut completed) = (0, 0);
+        let mut bells = vec![(rig.domain.doorbell(BLIND), completed)];
         for event in events {
             match event {
                 Event::Store(at, len) => {
@@ -322,23 +326,26 @@ proptest! {
                     }
                 }
                 Event::Clean => {
-                    operations += u32::from(!rig.domain.continues());
+                    operations += u32::from(!rig.domain.continues(CpuId::BOOT));
                     rig.clean();
                     for byte in &mut bytes {
                         byte.clean.get_or_insert(operations);
                     }
                 }
-                Event::Dsb => rig.domain.barrier(Barrier::DSB_SY),
-                Event::DmaWmb => rig.domain.barrier(DMA_WMB),
-                Event::Doorbell => bells.push(rig.domain.doorbell(BLIND)),
+                Event::Dsb => {
+                    rig.domain.barrier(CpuId::BOOT, Barrier::DSB_SY);
+                    completed = operations;
+                }
+                Event::DmaWmb => rig.domain.barrier(CpuId::BOOT, DMA_WMB),
+                Event::Doorbell => bells.push((rig.domain.doorbell(BLIND), completed)),
                 Event::Read(snoops, bell, at, len) => {
-                    let release = bells[bells.len().saturating_sub(1 + bell)];
+                    let (release, completed) = bells[bells.len().saturating_sub(1 + bell)];
                     let master = if snoops { SNOOPING } else { BLIND };
                     let found = rig.read(master, Order::Doorbell(release), at, len);
                     for (n, byte) in bytes.iter().enumerate().skip(at).take(len) {
                         let of = found.iter().filter(|f| f.2 >> n & 1 == 1);
                         let mut of: Vec<_> = of.map(|f| (f.0, f.1)).collect();
-                        let due = byte.unclean(&release).filter(|_| !snoops);
+                        let due = byte.unclean(&release, completed).filter(|_| !snoops);
                         let (last, any) = byte.unordered(&release);
                         let order = (HazardKind::MissingBarrier, Why::Unordered);
                         if due.is_none() && any && !last {

@@ -4,7 +4,7 @@
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 
 use crate::coherency::{Domain, DomainConfig, Policy, PowerOn, SnoopWrite};
-use crate::cpu::{MemoryType, SiteId};
+use crate::cpu::{CpuId, MemoryType, SiteId};
 use crate::dma::Port;
 
 /// First address of RAM; not 0, so that a forgotten base shows.
@@ -53,5 +53,11 @@ pub fn dram(domain: &Domain, at: usize, len: usize) -> Vec<u8> {
 pub fn store(domain: &mut Domain, at: usize, data: &[u8], site: SiteId, memory: MemoryType) {
     let slice = domain.mapping().as_volatile_slice();
     slice.write_slice(data, at).unwrap();
-    domain.store(BASE + at as u64, data.len() as u32, site, memory);
+    domain.store(
+        CpuId::BOOT,
+        BASE + at as u64,
+        data.len() as u32,
+        site,
+        memory,
+    );
 }
