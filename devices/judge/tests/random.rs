@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The sanitizer against the explorer on random programs.
 //!
-//! `STALELINE_LITMUS_CASES` sets how many; `STALELINE_LITMUS_SEED` where they start.
+//! `STALELINE_LITMUS_CASES` sets how many have to agree; those that differ as is known come on top.
+//! `STALELINE_LITMUS_SEED` sets where they start.
 
 #![allow(clippy::unwrap_used)]
 
@@ -105,7 +106,7 @@ fn sanitizer_and_explorer_agree() {
     let (mut agree, mut known, mut differ) = (0_u64, 0_u64, 0_u64);
     let (mut explored, mut safe, mut asked, mut left_out) = (0, 0, 0, 0);
     let mut seeds = start..;
-    while explored < count {
+    while agree + differ < count {
         let seed = seeds.next().unwrap();
         let shape = Shape {
             events: 3 + (seed % 10) as usize,
@@ -152,7 +153,8 @@ fn sanitizer_and_explorer_agree() {
     for (class, n) in &classes {
         println!("{n:8} known: {}", class.reason());
     }
-    assert!(safe > count / 20 && safe < count / 10 * 9);
-    assert!(agree > count / 2);
     assert_eq!(differ, 0);
+    // Not for want of findings, nor of programs without, nor because the list swallows them.
+    assert!(safe > explored / 20 && safe < explored / 10 * 9);
+    assert!(agree > explored / 2);
 }
