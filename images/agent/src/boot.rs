@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use rustix::system::RebootCommand;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use staleline_protocol::plan::Plan;
 use staleline_protocol::report::Report;
 
@@ -163,6 +164,13 @@ impl Write for Console {
     fn flush(&mut self) -> io::Result<()> {
         Ok(rustix::termios::tcdrain(rustix::stdio::stdout())?)
     }
+}
+
+/// Keeps this process, and what it starts from now on, on one CPU.
+pub fn stay_on(cpu: u8) -> Result<(), Error> {
+    let mut set = CpuSet::new();
+    set.set(cpu.into());
+    sched_setaffinity(None, &set).call("sched_setaffinity", format!("CPU {cpu}"))
 }
 
 /// Ends the run once the console has taken everything.

@@ -69,7 +69,14 @@ fn run() -> Result<(), (Ktap<Console>, Error)> {
         }
     };
     // From here on there is time to look around.
-    let process = Mount::Proc.mount().and_then(|()| boot::process());
+    let cpu = match &plan {
+        Ok(Some(plan)) => plan.cpu,
+        _ => None,
+    };
+    let pinned = cpu.map_or(Ok(()), boot::stay_on);
+    let process = pinned
+        .and_then(|()| Mount::Proc.mount())
+        .and_then(|()| boot::process());
     match process {
         Ok(report) => ktap.report(&report),
         Err(e) => {

@@ -18,6 +18,9 @@ pub struct Plan {
     pub schema: u32,
     /// Seed of every data pattern of the run.
     pub seed: u64,
+    /// The CPU that the agent stays on, from 0; `None` leaves that to the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u8>,
     /// The data path to drive; `None` boots, reports and powers off.
     pub transfer: Option<Transfer>,
 }
@@ -193,6 +196,7 @@ mod tests {
 
     fn plan() -> Plan {
         Plan {
+            cpu: None,
             schema: SCHEMA,
             seed: 7,
             transfer: Some(Transfer {

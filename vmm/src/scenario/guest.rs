@@ -14,6 +14,9 @@ pub const ALLOWED_BYTES: std::ops::RangeInclusive<usize> = 8..=200;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GuestSettings {
+    /// The CPU that the agent stays on, below `board.cpus`; by default the kernel decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u8>,
     /// Parts of headlines of reports of the guest's kernel that are known and harmless: such
     /// reports are told as warnings and do not make the run a failure. A report that stops the
     /// kernel leaves a run that checked less than it should, allowed or not.
@@ -37,8 +40,13 @@ impl GuestSettings {
     }
 }
 
-/// Checks all bounds; what is wrong, for people.
-pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
+/// Checks all bounds, for a board with so many CPUs; what is wrong, for people.
+pub(super) fn check(settings: &GuestSettings, cpus: u8) -> Result<(), String> {
+    if let Some(cpu) = settings.cpu.filter(|cpu| *cpu >= cpus) {
+        return Err(format!(
+            "guest.cpu = {cpu} must be below board.cpus, which is {cpus}"
+        ));
+    }
     let allowed = &settings.allow_reports;
     if allowed.len() > MAX_ALLOWED {
         return Err(format!(
@@ -69,19 +77,39 @@ mod tests {
 
     fn settings(parts: &[&str]) -> GuestSettings {
         GuestSettings {
+            cpu: None,
             allow_reports: parts.iter().map(|p| (*p).to_owned()).collect(),
         }
     }
 
     #[test]
+    fn the_agents_cpu_is_one_of_the_board() {
+        let on = |cpu| GuestSettings {
+            cpu: Some(cpu),
+            ..GuestSettings::default()
+        };
+        check(&on(1), 2).unwrap();
+        let why = check(&on(2), 2).unwrap_err();
+        assert_eq!(why, "guest.cpu = 2 must be below board.cpus, which is 2");
+    }
+
+    #[test]
     fn what_would_allow_anything_is_refused() {
-        check(&settings(&["drivers/usb/dwc3/ep0.c", "possible circular"])).unwrap();
+        check(
+            &settings(&["drivers/usb/dwc3/ep0.c", "possible circular"]),
+            1,
+        )
+        .unwrap();
         let long = "x".repeat(201);
         for bad in ["", "       ", "        ", "BUG", "tab\tbetween", &long] {
-            let why = check(&settings(&[bad])).unwrap_err();
+            let why = check(&settings(&[bad]), 1).unwrap_err();
             assert!(why.contains("guest.allow-reports"), "{why}");
         }
         let many = vec!["WARNING: x"; 33];
-        assert!(check(&settings(&many)).unwrap_err().contains("33 entries"));
+        assert!(
+            check(&settings(&many), 1)
+                .unwrap_err()
+                .contains("33 entries")
+        );
     }
 }

@@ -52,7 +52,7 @@ fn find(s: &Scenario) -> Result<(), String> {
     if let Some(t) = &s.transfer {
         transfer(t, s.board.ram_mib)?;
     }
-    guest::check(&s.guest)?;
+    guest::check(&s.guest, s.board.cpus)?;
     usb::check(&s.usb, s.transfer.as_ref())
 }
 

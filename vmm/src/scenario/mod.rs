@@ -207,6 +207,7 @@ impl Scenario {
         Plan {
             schema: plan::SCHEMA,
             seed: self.seed,
+            cpu: self.guest.cpu,
             transfer: self.transfer.as_ref().map(|t| t.plan(&self.usb)),
         }
     }
