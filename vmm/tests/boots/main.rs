@@ -8,6 +8,7 @@
 
 mod board;
 mod cost;
+mod cpus;
 mod determinism;
 mod errors;
 mod exporters;
