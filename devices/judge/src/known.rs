@@ -137,7 +137,8 @@ impl Class {
                  which one was last; the sanitizer tells of it at the write"
             }
             Class::BehindStuck => {
-                "a poll may never end; the sanitizer judges what comes behind it as if it had"
+                "a poll may never end; the sanitizer judges what comes behind it, and what that would do, \
+                 as if it had"
             }
             Class::PollWaits => {
                 "a poll waits until its value arrives; the sanitizer judges it at the place where it \

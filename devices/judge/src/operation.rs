@@ -315,24 +315,33 @@ fn help_together(
     some.iter().any(both).then_some(false)
 }
 
-/// Whether an operation helps against what a master reads once its accesses are taken apart: the
-/// CPU waits before the read, does it, and tells the master to go on.
+/// Whether an operation helps against what a master reads, or what it writes and may be lost, once its
+/// accesses are taken apart: the CPU waits before the access, does it, and tells the master to go on.
 fn helps_apart(program: &Program, symptom: &Symptom, operation: Operation) -> bool {
-    let Symptom::Ambiguous { read, bytes } = *symptom else {
-        return false;
+    let (access, bytes) = match *symptom {
+        Symptom::Ambiguous { read, bytes } => (read, bytes),
+        Symptom::Lost {
+            write: Some(write),
+            bytes,
+            ..
+        } => (write, bytes),
+        _ => return false,
     };
     let op = match operation {
         Operation::Clean => Dc::Cvac,
         Operation::Invalidate => Dc::Ivac,
         Operation::Barrier | Operation::Order => return false,
     };
-    let Observer::Dev(dev) = program.events[read].by else {
+    let Observer::Dev(dev) = program.events[access].by else {
         return false;
     };
-    let apart = variants::apart(program, read, dev, bytes, op);
-    explore(&apart.0).is_ok_and(|answer| {
-        let left = answer.ambiguous(apart.1);
-        !left.meets(bytes)
+    let (apart, access) = variants::apart(program, access, dev, bytes, op);
+    explore(&apart).is_ok_and(|answer| match symptom {
+        Symptom::Lost { .. } => {
+            let mut lost = answer.lost.iter().filter(|l| l.write == Some(access));
+            !lost.any(|l| l.missed && l.bytes.meets(bytes))
+        }
+        _ => !answer.ambiguous(access).meets(bytes),
     })
 }
 
