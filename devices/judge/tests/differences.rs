@@ -10,10 +10,10 @@ use staleline_judge::{Agreement, judge};
 use staleline_litmus::case::parse;
 use staleline_litmus::explore::explore;
 
-/// How they agree on these events over one line, which is `init` at first.
+/// How they agree on these events over lines that are `init` at first.
 fn agreement(init: &str, events: &[&str]) -> Agreement {
     let file = format!(
-        "schema = 1\n[[case]]\ninit = [\"A+0..64 {init}\"]\ncacheable = [\"A\"]\npolicy = \
+        "schema = 1\n[[case]]\ninit = [\"{init}\"]\ncacheable = [\"A\"]\npolicy = \
          \"wt\"\nevents = {events:?}\n"
     );
     let program = parse(&file, "f").unwrap().remove(0).program;
@@ -31,8 +31,8 @@ fn two_views_of_a_polled_word() {
         let poll = format!("cpu0 poll {poll} A+56..64 == v");
         let load = format!("cpu0 load {load} A+56..64");
         let events = ["dev0 write snoop A+56..64 = v", &poll, &load];
-        let Agreement::Known(classes) = agreement("mem=m", &events) else {
-            panic!("{events:?}: {:?}", agreement("mem=m", &events));
+        let Agreement::Known(classes) = agreement("A+0..64 mem=m", &events) else {
+            panic!("{events:?}: {:?}", agreement("A+0..64 mem=m", &events));
         };
         assert!(classes.contains(&Class::SameLine), "{classes:?}");
     }
@@ -42,8 +42,8 @@ fn two_views_of_a_polled_word() {
         "dev0 write ns A+56..64 = v2",
         "cpu0 poll wb A+56..64 == v2",
     ];
-    let Agreement::Known(classes) = agreement("mem=m", &events) else {
-        panic!("{:?}", agreement("mem=m", &events));
+    let Agreement::Known(classes) = agreement("A+0..64 mem=m", &events) else {
+        panic!("{:?}", agreement("A+0..64 mem=m", &events));
     };
     assert!(classes.contains(&Class::SameLine), "{classes:?}");
 }
@@ -51,7 +51,10 @@ fn two_views_of_a_polled_word() {
 #[test]
 fn a_clean_that_has_no_place_before_a_masters_write() {
     let events = ["dev0 write ns A+0..8 = v1", "dev0 read ns A+0..64"];
-    assert_eq!(agreement("mem=m dirty=z", &events), known([Class::NoPlace]));
+    assert_eq!(
+        agreement("A+0..64 mem=m dirty=z", &events),
+        known([Class::NoPlace])
+    );
 }
 
 #[test]
@@ -61,5 +64,45 @@ fn what_a_master_never_does() {
         "dev0 write ns A+0..64 = x",
         "cpu0 load wb A+0..64",
     ];
-    assert_eq!(agreement("mem=m", &events), known([Class::BehindStuck]));
+    assert_eq!(
+        agreement("A+0..64 mem=m", &events),
+        known([Class::BehindStuck])
+    );
+}
+
+#[test]
+fn maintenance_in_flight_beside_a_wait_that_is_missing() {
+    let events = [
+        "cpu0 store wb A+0..64 = old2",
+        "cpu0 dc cvac A+0",
+        "cpu0 dsb sy",
+        "cpu0 doorbell dev0",
+        "dev0 begin t from A+0..64",
+        "dev0 write ns A+0..64 = d",
+        "dev0 end t",
+        "cpu0 dc ivac A+0",
+        "cpu0 load wb A+0..64",
+    ];
+    assert_eq!(agreement("A+0..64 mem=m", &events), known([Class::Early]));
+}
+
+#[test]
+fn a_poll_found_two_moves_away() {
+    let events = [
+        "cpu0 store nc A+120..128 = v2",
+        "dev1 poll ns A+120..128 == v2",
+        "dev1 prefetch ns A+0..32",
+        "dev1 write snoop A+120..128 = v3",
+        "cpu0 dsb sy",
+        "cpu0 dc ivac A+0",
+        "cpu0 doorbell dev0",
+        "dev0 write snoop A+32..64 = v4",
+        "dev0 write snoop A+64..120 = v5",
+        "cpu0 load wt A+0..120",
+        "cpu0 store wb A+0..120 = v6",
+    ];
+    let Agreement::Known(classes) = agreement("A+0..128 mem=v1", &events) else {
+        panic!("{:?}", agreement("A+0..128 mem=v1", &events));
+    };
+    assert!(classes.contains(&Class::OtherOrder), "{classes:?}");
 }
