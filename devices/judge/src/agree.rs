@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The domain's judgement of a program under all policies, compared with the explorer's: they agree
-//! if findings are on exactly the bytes on which something is wrong, and ask for an operation that
+//! if findings are on exactly the bytes on which something is wrong, and each asks for an operation that
 //! helps.
 
 use std::collections::BTreeSet;

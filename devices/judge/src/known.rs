@@ -46,13 +46,15 @@ pub enum Class {
     NoPlace,
     /// The sanitizer names one of several operations that are missing together.
     Several,
+    /// The sanitizer names maintenance too where the CPU has to wait first.
+    Early,
     /// Both find it, and another operation is missing in this order than in all.
     Operation,
 }
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 18] = [
+    pub const ALL: [Class; 19] = [
         Class::Race,
         Class::OtherOrder,
         Class::SameLine,
@@ -70,6 +72,7 @@ impl Class {
         Class::Wide,
         Class::NoPlace,
         Class::Several,
+        Class::Early,
         Class::Operation,
     ];
 
@@ -93,6 +96,7 @@ impl Class {
             Class::Wide => "wide",
             Class::NoPlace => "no-place",
             Class::Several => "several",
+            Class::Early => "early",
             Class::Operation => "operation",
         }
     }
@@ -137,7 +141,8 @@ impl Class {
                  which one was last; the sanitizer tells of it at the write"
             }
             Class::BehindStuck => {
-                "a poll may never end; the sanitizer judges what comes behind it as if it had"
+                "a poll may never end; the sanitizer judges what comes behind it, and what that would do, \
+                 as if it had"
             }
             Class::PollWaits => {
                 "a poll waits until its value arrives; the sanitizer judges it at the place where it \
@@ -167,6 +172,11 @@ impl Class {
             Class::Several => {
                 "more than one operation is missing; the sanitizer names one, and the other once that is \
                  there, or where somebody reads"
+            }
+            Class::Early => {
+                "maintenance was done while a transfer was in flight that the CPU did not wait for; the \
+                 sanitizer tells of both, of the access and of the maintenance that is to be done again \
+                 after the wait, and by itself that does not help"
             }
             Class::Operation => {
                 "observers race; the sanitizer names what is missing in the order in which they \

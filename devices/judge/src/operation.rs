@@ -197,7 +197,7 @@ fn asked(program: &Program, found: &[Found], symptom: &Symptom, bytes: Granules)
 type Operations = BTreeSet<Operation>;
 
 /// Whether findings ask for what helps: of the symptoms, taken apart by line and by what findings
-/// on them ask for, each that has findings.
+/// on them ask for, each that has findings; and of the findings, each on bytes of such a symptom.
 ///
 /// A read of what may be destroyed too is not asked about: what destroys it for sure makes the read
 /// unambiguous, which is no help, and the loss is asked about itself. Nor is a loss that nobody
@@ -229,6 +229,8 @@ pub fn compare(
     let lost = lost.fold(Granules::NONE, |all, l| all.or(l.bytes));
     let mut agreement = Agreement::Agrees;
     let mut compared = 0;
+    // Parts of symptoms on which findings ask for several operations, and which of them help.
+    let mut several: Vec<(Symptom, Operations)> = Vec::new();
     for symptom in all {
         let mut bytes = symptom.bytes(program);
         match symptom {
@@ -253,10 +255,67 @@ pub fn compare(
             compared += 1;
             let symptom = part(symptom, bytes);
             let this = of_part(known, program, all, &symptom, &operations)?;
+            if this == Agreement::Agrees {
+                let right = match operations.len() {
+                    1 => operations,
+                    _ => right_ones(program, all, &symptom, operations),
+                };
+                several.push((symptom, right));
+            }
             agreement = agreement.and(this);
         }
     }
+    for finding in found {
+        let this = beside(known, program, all, &several, found, finding)?;
+        agreement = agreement.and(this);
+    }
     Ok((agreement, compared))
+}
+
+/// Which of several operations help, each by itself; all, if only together.
+fn right_ones(
+    program: &Program,
+    all: &[Symptom],
+    symptom: &Symptom,
+    operations: Operations,
+) -> Operations {
+    let helpful = Helpful::against(program, symptom, all);
+    let excused = maintenance_is_right(program, symptom);
+    let right = operations.iter().filter(|o| helpful.is(**o, excused));
+    let right: Operations = right.copied().collect();
+    if right.is_empty() { operations } else { right }
+}
+
+/// Whether a finding asks for what helps against any of the symptoms on its bytes, not only another
+/// one beside it. `several`: parts of symptoms, with the operations that help.
+fn beside(
+    known: &Known<'_>,
+    program: &Program,
+    all: &[Symptom],
+    several: &[(Symptom, Operations)],
+    found: &[Found],
+    finding: &Found,
+) -> Result<Agreement, Error> {
+    let operation = Operation::of(program, finding);
+    let here = several.iter().filter(|(symptom, _)| {
+        finding.bytes.meets(symptom.bytes(program)) && concerns(finding, symptom)
+    });
+    let here: Vec<&(Symptom, Operations)> = here.collect();
+    if here.is_empty() || here.iter().any(|(_, right)| right.contains(&operation)) {
+        return Ok(Agreement::Agrees);
+    }
+    let waits = |f: &&Found| f.kind == HazardKind::Ownership && f.bytes.meets(finding.bytes);
+    if finding.why == Why::Early && found.iter().any(|f| waits(&f)) {
+        return Ok(Agreement::Known(BTreeSet::from([Class::Early])));
+    }
+    let mut last = Agreement::Agrees;
+    for (symptom, _) in here {
+        last = of_part(known, program, all, symptom, &Operations::from([operation]))?;
+        if !matches!(last, Agreement::Differs(_)) {
+            break;
+        }
+    }
+    Ok(last)
 }
 
 /// All ways to put in an operation.
@@ -315,24 +374,33 @@ fn help_together(
     some.iter().any(both).then_some(false)
 }
 
-/// Whether an operation helps against what a master reads once its accesses are taken apart: the
-/// CPU waits before the read, does it, and tells the master to go on.
+/// Whether an operation helps against what a master reads, or what it writes and may be lost, once its
+/// accesses are taken apart: the CPU waits before the access, does it, and tells the master to go on.
 fn helps_apart(program: &Program, symptom: &Symptom, operation: Operation) -> bool {
-    let Symptom::Ambiguous { read, bytes } = *symptom else {
-        return false;
+    let (access, bytes) = match *symptom {
+        Symptom::Ambiguous { read, bytes } => (read, bytes),
+        Symptom::Lost {
+            write: Some(write),
+            bytes,
+            ..
+        } => (write, bytes),
+        _ => return false,
     };
     let op = match operation {
         Operation::Clean => Dc::Cvac,
         Operation::Invalidate => Dc::Ivac,
         Operation::Barrier | Operation::Order => return false,
     };
-    let Observer::Dev(dev) = program.events[read].by else {
+    let Observer::Dev(dev) = program.events[access].by else {
         return false;
     };
-    let apart = variants::apart(program, read, dev, bytes, op);
-    explore(&apart.0).is_ok_and(|answer| {
-        let left = answer.ambiguous(apart.1);
-        !left.meets(bytes)
+    let (apart, access) = variants::apart(program, access, dev, bytes, op);
+    explore(&apart).is_ok_and(|answer| match symptom {
+        Symptom::Lost { .. } => {
+            let mut lost = answer.lost.iter().filter(|l| l.write == Some(access));
+            !lost.any(|l| l.missed && l.bytes.meets(bytes))
+        }
+        _ => !answer.ambiguous(access).meets(bytes),
     })
 }
 

@@ -8,7 +8,7 @@ use staleline_litmus::program::{
 };
 
 /// Other orders of a program's events that are looked at.
-const MAX_ORDERS: usize = 150;
+const MAX_ORDERS: usize = 1000;
 
 /// The same events in other orders that are as possible: one, and what its observer does after it,
 /// comes later than what others do, or a fetch ahead comes earlier; and the same of that.

@@ -29,6 +29,7 @@ const DIFFER: &[(&str, &[Class])] = &[
         "from-device-invalidated-dirty-buffer-short-transfer",
         &[Class::Overwritten],
     ),
+    ("from-device-nobody-waits", &[Class::Early]),
     ("no-fence-between-two-masters", &[Class::Race]),
     ("polled-flag-dma-rmb-then-invalidate", &[Class::Dependency]),
     ("prefetched-descriptor", &[Class::Race]),

@@ -4,10 +4,11 @@
 
 use serde::Deserialize;
 
+use crate::due::Kind;
 use crate::event::{self, Scene};
 use crate::program::{
-    Granules, Initial, MAX_EVENTS, MAX_LINES, MAX_NAMES, MAX_POLLED, Name, Op, Policy, Program,
-    Symbols, View,
+    Granules, Initial, MAX_EVENTS, MAX_LINES, MAX_NAMES, MAX_POLLED, Name, Observer, Op, Policy,
+    Program, Symbols, View,
 };
 
 /// Version of the format.
@@ -208,11 +209,20 @@ pub fn parse(text: &str, origin: &str) -> Result<Vec<Case>, Error> {
             file.case.len()
         )));
     }
+    let mut ids: Vec<String> = Vec::new();
     let cases = file.case.into_iter().enumerate();
     cases
         .map(|(i, text)| {
             let id = text.id.clone().unwrap_or_else(|| format!("case-{}", i + 1));
-            build(text, &id).map_err(|(place, what)| Error::Case {
+            let built = match ids.contains(&id) {
+                true => Err((
+                    "id".to_owned(),
+                    "another case of the file has it too".to_owned(),
+                )),
+                false => build(text, &id),
+            };
+            ids.push(id.clone());
+            built.map_err(|(place, what)| Error::Case {
                 origin: origin.to_owned(),
                 case: id.chars().take(64).collect(),
                 place,
@@ -246,6 +256,11 @@ fn build(text: CaseText, id: &str) -> Result<Case, Wrong> {
     let program = with(events);
     let fixed = (!fixed.is_empty()).then(|| with(fixed));
     let expected = match (text.allowed, text.due) {
+        (None, None) if !text.also.is_empty() || !text.lost_ok.is_empty() => {
+            return Err(in_field("also, lost-ok")(
+                "a case that expects nothing (`allowed`, `due`) has none".to_owned(),
+            ));
+        }
         (None, None) => None,
         (allowed, due) => Some(expected(
             &mut scene,
@@ -372,6 +387,7 @@ fn program(
     }
     let mut events = Vec::with_capacity(texts.len());
     let mut polled = Granules::NONE;
+    let mut transfers: Vec<(Observer, String)> = Vec::new();
     for (i, text) in texts.iter().enumerate() {
         let shown: String = text.chars().take(80).collect();
         let wrong = |w: String| (format!("{what} {i} (`{shown}`)"), w);
@@ -388,6 +404,28 @@ fn program(
         let mut names = scene.names.iter().filter(|n| n.bytes().meets(cached));
         if let Some(name) = names.find(|n| !n.cacheable) {
             return Err(wrong(format!("{} is not in `cacheable`", name.text)));
+        }
+        match &event.op {
+            Op::Wait(dev) if event.by == Observer::Dev(*dev) => {
+                return Err(wrong(format!("dev{dev} cannot wait for itself")));
+            }
+            Op::Acquire(cpu) if event.by == Observer::Cpu(*cpu) => {
+                return Err(wrong(format!("cpu{cpu} cannot acquire from itself")));
+            }
+            Op::Begin { id, .. } => {
+                let this = (event.by, id.clone());
+                if transfers.contains(&this) {
+                    return Err(wrong(format!("transfer `{id}` has begun and not ended")));
+                }
+                transfers.push(this);
+            }
+            Op::End { id } => {
+                let open = transfers.iter().position(|t| t.0 == event.by && t.1 == *id);
+                let open = open
+                    .ok_or_else(|| wrong(format!("{} has not begun transfer `{id}`", event.by)))?;
+                transfers.remove(open);
+            }
+            _ => {}
         }
         if event.poll().is_some() {
             polled = polled.or(event.bytes());
@@ -444,9 +482,25 @@ fn expected(
             values,
         });
     }
+    for (field, indices) in [("also", &result.also), ("lost-ok", &result.lost_ok)] {
+        for at in indices {
+            known(*at).map_err(|(_, what)| (format!("{field}, {at}"), what))?;
+        }
+    }
     for text in due {
         known(text.at)?;
         let place = format!("due, at = {}", text.at);
+        for at in &text.or_at {
+            known(*at).map_err(|(_, what)| (format!("{place}, or-at {at}"), what))?;
+        }
+        for kind in text.alt.iter().chain([&text.kind]) {
+            if !Kind::ALL.iter().any(|k| k.name() == kind) {
+                let all = Kind::ALL.map(Kind::name).join(", ");
+                let kind: String = kind.chars().take(40).collect();
+                let what = format!("expected one of {all}, found `{kind}`");
+                return Err(in_field(&place)(what));
+            }
+        }
         let mut bytes = Granules::NONE;
         for range in text.bytes.split(',') {
             bytes = bytes.or(scene.range(range.trim()).map_err(in_field(&place))?);

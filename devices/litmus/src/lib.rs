@@ -6,6 +6,7 @@
 //! [`explore`] enumerates everything else: all fills, evictions, write-backs, and moments at which
 //! an operation takes effect. [`symptom`] reads off what is wrong, [`repair`] which operation makes
 //! it vanish, and [`due`] what finding is due. [`builtin`] is the corpus, [`verdict`] compares.
+//! [`caveat`] is what an answer rests on.
 //!
 //! Nothing here knows the sanitizer: it is what the sanitizer is compared with. [`races`] and
 //! [`shrink`] help to understand a difference.
@@ -14,6 +15,7 @@
 
 pub mod builtin;
 pub mod case;
+pub mod caveat;
 pub mod due;
 pub mod event;
 pub mod explore;

@@ -4,9 +4,11 @@
 use crate::order::Parts;
 use crate::program::{Event, Granules, Observer, Program, View};
 
-/// How an event accesses memory.
-fn view(event: &Event) -> Option<View> {
-    event.read().or(event.write().map(|(view, _)| view))
+/// How an event accesses memory; none: it does not.
+pub fn view(event: &Event) -> Option<View> {
+    let polls = || event.poll().map(|(view, _)| view);
+    let writes = || event.write().map(|(view, _)| view);
+    event.read().or_else(writes).or_else(polls)
 }
 
 /// Lines with two accesses, one of them a write, that nothing orders.

@@ -6,6 +6,29 @@ use crate::due::{self, Finding};
 use crate::explore::{Answer, TooLarge, explore};
 use crate::program::{Granules, Program};
 
+/// The answer in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing is wrong.
+    Safe,
+    /// A finding is due.
+    Unsafe,
+    /// No finding is due, but a poll can never end: what comes behind it never happens, so nothing
+    /// can be said of it.
+    Stuck,
+}
+
+impl Outcome {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Safe => "safe",
+            Outcome::Unsafe => "unsafe",
+            Outcome::Stuck => "stuck",
+        }
+    }
+}
+
 /// The judgement of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -44,9 +67,13 @@ impl Verdict {
         })
     }
 
-    /// Whether no finding is due.
-    pub fn safe(&self) -> bool {
-        self.findings.is_empty()
+    /// In one word.
+    pub fn outcome(&self) -> Outcome {
+        match (self.findings.is_empty(), self.answer.never) {
+            (false, _) => Outcome::Unsafe,
+            (true, 0) => Outcome::Safe,
+            (true, _) => Outcome::Stuck,
+        }
     }
 }
 

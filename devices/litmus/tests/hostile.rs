@@ -49,12 +49,61 @@ fn errors_name_file_event_and_what_was_expected() {
         ("cpu0 dc cvac A+64", "beyond"),
         ("cpu0 acquire dev0", "expected cpuM"),
         ("dev0 wait cpu0", "expected devM"),
+        ("dev0 wait dev0", "dev0 cannot wait for itself"),
+        ("cpu0 acquire cpu0", "cpu0 cannot acquire from itself"),
+        ("dev0 end t", "dev0 has not begun transfer `t`"),
         ("dev0 begin t0 both A+0..8", "expected to, from or bidi"),
     ] {
         let text = error(&file("A+0..64 mem=m", &["cpu0 dsb sy", event]));
         let place = format!("mine.toml: case `c`: event 1 (`{event}`)");
         assert!(text.contains(&place) && text.contains(what), "{text}");
     }
+}
+
+#[test]
+fn transfers_begin_once_and_end_where_they_began() {
+    let begin = "dev0 begin t to A+0..8";
+    for (events, what) in [
+        ([begin, begin], "transfer `t` has begun and not ended"),
+        ([begin, "dev1 end t"], "dev1 has not begun transfer `t`"),
+        ([begin, "dev0 end u"], "dev0 has not begun transfer `u`"),
+    ] {
+        let text = error(&file("A+0..64 mem=m", &events));
+        assert!(text.contains("event 1") && text.contains(what), "{text}");
+    }
+    let again = [begin, "dev0 end t", begin, "dev0 end t"];
+    assert!(parse(&file("A+0..64 mem=m", &again), "f").is_ok());
+}
+
+#[test]
+fn expectations_that_make_no_sense_are_refused() {
+    let case = file("A+0..64 mem=m", &["cpu0 load wb A+0..8"]);
+    for (more, what) in [
+        (
+            "due = [{ kind = \"missing-cleen\", at = 0, bytes = \"A+0..8\" }]",
+            "due, at = 0: expected one of missing-clean, missing-invalidate",
+        ),
+        (
+            "due = [{ kind = \"ownership\", at = 0, bytes = \"A+0..8\", alt = [\"x\"] }]",
+            "found `x`",
+        ),
+        (
+            "due = [{ kind = \"ownership\", at = 0, bytes = \"A+0..8\", or-at = [1] }]",
+            "or-at 1: there is no event of that index",
+        ),
+        (
+            "due = []\nalso = [1]",
+            "also, 1: there is no event of that index",
+        ),
+        ("due = []\nlost-ok = [1]", "lost-ok, 1: there is no event"),
+        ("also = [0]", "a case that expects nothing"),
+    ] {
+        let text = error(&format!("{case}{more}\n"));
+        assert!(text.contains(what), "{text}");
+    }
+    let twice = format!("{case}{}", case.replace("schema = 1\n", ""));
+    let text = error(&twice);
+    assert!(text.contains("case `c`: id: another case"), "{text}");
 }
 
 #[test]

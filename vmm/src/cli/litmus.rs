@@ -6,10 +6,11 @@ mod select;
 mod text;
 
 use clap::Args;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use staleline_litmus::builtin;
 use staleline_litmus::case::Case;
-use staleline_litmus::verdict::Verdict;
+use staleline_litmus::caveat::Caveat;
+use staleline_litmus::verdict::{Outcome, Verdict};
 
 use self::domain::{Agrees, Domain};
 use self::select::{select, wrong};
@@ -33,7 +34,11 @@ pub struct LitmusArgs {
 pub struct Row {
     case: String,
     title: String,
-    verdict: &'static str,
+    #[serde(serialize_with = "outcome")]
+    verdict: Outcome,
+    /// What the verdict rests on.
+    #[serde(serialize_with = "caveats")]
+    caveats: Vec<Caveat>,
     reads: Vec<Read>,
     findings: Vec<Found>,
     /// Polls that can never end.
@@ -65,6 +70,24 @@ struct Found {
     repair: Option<String>,
 }
 
+fn outcome<S: Serializer>(outcome: &Outcome, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(outcome.name())
+}
+
+/// A [`Caveat`] in JSON.
+#[derive(Serialize)]
+struct CaveatText {
+    name: &'static str,
+    text: &'static str,
+}
+
+fn caveats<S: Serializer>(caveats: &[Caveat], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(caveats.iter().map(|c| CaveatText {
+        name: c.name(),
+        text: c.text(),
+    }))
+}
+
 impl Row {
     fn of(case: &Case, in_detail: bool) -> Result<Self, Error> {
         let verdict = Verdict::of(case).map_err(|e| Error::Limit {
@@ -94,7 +117,8 @@ impl Row {
         Ok(Row {
             case: case.id.clone(),
             title: case.title.clone(),
-            verdict: if verdict.safe() { "safe" } else { "unsafe" },
+            verdict: verdict.outcome(),
+            caveats: Caveat::of(program),
             reads: reads.collect(),
             findings: findings.collect(),
             never: (0..program.events.len())
@@ -112,7 +136,7 @@ impl Row {
     fn fails(&self) -> bool {
         let as_expected = match self.as_expected {
             Some(as_expected) => as_expected,
-            None => self.findings.is_empty() && self.never.is_empty(),
+            None => self.verdict == Outcome::Safe,
         };
         !as_expected || self.domain.agrees == Agrees::No
     }
@@ -178,6 +202,54 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
+    }
+
+    /// The row of a case without expectations, over one cacheable line.
+    fn row(events: &[&str]) -> Row {
+        let file = format!(
+            "schema = 1\n[[case]]\ninit = [\"A+0..64 mem=m\"]\ncacheable = [\"A\"]\npolicy = \
+             \"wt\"\nevents = {events:?}\n"
+        );
+        let cases = staleline_litmus::case::parse(&file, "mine.toml").unwrap();
+        Row::of(&cases[0], true).unwrap()
+    }
+
+    #[test]
+    fn a_poll_that_can_never_end_is_not_safe() {
+        let rows = [row(&["cpu0 poll wb A+0..8 == never"])];
+        assert_eq!(exit_code(&rows), exit::FAIL);
+        let json = serde_json::to_value(&rows).unwrap();
+        assert_eq!(json[0]["verdict"], "stuck");
+        let text = text(&rows);
+        for part in [
+            "case-1  stuck",
+            "case-1: stuck",
+            "stuck: 1",
+            "can never end",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+
+    #[test]
+    fn doubts_about_an_answer_are_told() {
+        for (name, events) in [
+            ("wt-as-cortex-a53", &["cpu0 load wt A+0..8"][..]),
+            (
+                "dmb-before-doorbell",
+                &["cpu0 dc cvac A+0", "cpu0 dmb sy", "cpu0 doorbell dev0"],
+            ),
+        ] {
+            let rows = [row(events)];
+            assert_eq!(exit_code(&rows), exit::PASS);
+            let json = serde_json::to_value(&rows).unwrap();
+            assert_eq!(json[0]["caveats"][0]["name"], name);
+            let text = text(&rows);
+            assert!(text.contains("case-1  safe*"), "{text}");
+            assert!(text.contains(&format!("* {name}: ")), "{text}");
+        }
+        let rows = [row(&["cpu0 load nc A+0..8"])];
+        assert!(!text(&rows).contains('*'));
     }
 
     #[test]

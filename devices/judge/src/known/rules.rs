@@ -9,7 +9,7 @@ use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_litmus::explore::{Answer, MAX_STATES, explore, explore_in};
 use staleline_litmus::order::Parts;
 use staleline_litmus::program::{Event, Granules, Observer, Op, Program, View};
-use staleline_litmus::races::Races;
+use staleline_litmus::races::{self, Races};
 use staleline_litmus::repair;
 use staleline_litmus::symptom::Symptom;
 
@@ -105,13 +105,17 @@ impl<'a> Known<'a> {
             }
         }
         let mut extra = difference.extra;
+        let behind_stuck = match extra.is_empty() {
+            true => Granules::NONE,
+            false => self.behind_stuck(found)?,
+        };
         type Rule<'b> = (Class, &'b dyn Fn() -> Granules);
         let rules: [Rule<'_>; 8] = [
             (Class::Overwritten, &|| self.overwritten()),
             (Class::NoCacheableView, &|| {
                 self.without_cacheable_view(found)
             }),
-            (Class::BehindStuck, &|| self.behind_stuck(found)),
+            (Class::BehindStuck, &|| behind_stuck),
             (Class::Answered, &|| answered(self.program, found)),
             (Class::Touched, &|| self.touched(found)),
             (Class::LastWrite, &|| self.last_write(found)),
@@ -312,16 +316,35 @@ impl<'a> Known<'a> {
         alias.fold(Granules::NONE, |all, f| all.or(f.bytes.and(lines)))
     }
 
-    /// What is found at events behind a poll that may never end.
-    fn behind_stuck(&self, found: &[Found]) -> Granules {
-        let found = found
-            .iter()
-            .filter(|f| f.at.is_some_and(|at| self.is_behind_stuck(at)));
-        found.fold(Granules::NONE, |all, f| all.or(f.bytes))
+    /// What is found at events behind a poll that may never end, or because of events behind one that
+    /// can never end.
+    fn behind_stuck(&self, found: &[Found]) -> Result<Granules, Error> {
+        let at = (found.iter()).filter(|f| f.at.is_some_and(|at| self.is_behind_stuck(at)));
+        let all = at.fold(Granules::NONE, |all, f| all.or(f.bytes));
+        let Some(happens) = self.without_what_never_happens() else {
+            return Ok(all);
+        };
+        let still = bytes(&findings(&happens, self.replacement, self.seed)?);
+        Ok(all.or(bytes(found).without(still)))
+    }
+
+    /// The program without what stands behind polls that can never end; none: nothing does.
+    fn without_what_never_happens(&self) -> Option<Program> {
+        let mut program = self.program.clone();
+        let mut index = 0;
+        program.events.retain(|_| {
+            index += 1;
+            !self.is_behind(self.answer.never, index - 1)
+        });
+        (program.events.len() < self.program.events.len()).then_some(program)
     }
 
     fn is_behind_stuck(&self, at: usize) -> bool {
-        let stuck = self.answer.stuck;
+        self.is_behind(self.answer.stuck | self.answer.never, at)
+    }
+
+    /// Whether an event is behind one of these polls (bit = index).
+    fn is_behind(&self, stuck: u32, at: usize) -> bool {
         if stuck == 0 {
             return false;
         }
@@ -427,12 +450,17 @@ fn hangs(a: &Event, b: &Event) -> bool {
 }
 
 /// Whether two accesses of a CPU are to one line. The order of words that are polled is another
-/// matter: there the sanitizer looks for barriers.
+/// matter: there the sanitizer looks for barriers; but not between two views of the same word.
 fn same_line(program: &Program, a: &Event, b: &Event) -> bool {
     let mut lines = a.bytes().lines().map(Granules::line);
     let words = program.polled();
     let word = a.bytes().meets(words) || b.bytes().meets(words);
-    !word && lines.any(|line| line.meets(b.bytes()))
+    let two_views = || {
+        let same_word = a.bytes().and(b.bytes()).meets(words);
+        let views = races::view(a).zip(races::view(b));
+        same_word && views.is_some_and(|(a, b)| a != b)
+    };
+    (!word || two_views()) && lines.any(|line| line.meets(b.bytes()))
 }
 
 /// What the sanitizer finds of missing barriers, and the explorer too if a store or a poll is not

@@ -6,9 +6,11 @@ use std::fmt::Write as _;
 use comfy_table::{Table, presets};
 use staleline_judge::known::Class;
 use staleline_litmus::case::Case;
+use staleline_litmus::caveat::Caveat;
 use staleline_litmus::due::Finding;
 use staleline_litmus::explore::Gone;
 use staleline_litmus::symptom::Symptom;
+use staleline_litmus::verdict::Outcome;
 
 use super::Row;
 use super::domain::Agrees;
@@ -62,9 +64,10 @@ pub fn text(rows: &[Row]) -> String {
         };
         let due = due.join(", ");
         let (domain, agree) = (row.domain.cell(), row.domain.agree());
+        let verdict = marked(row);
         table.add_row([
             row.case.as_str(),
-            row.verdict,
+            &verdict,
             &due,
             &domain,
             &agree,
@@ -80,10 +83,14 @@ pub fn text(rows: &[Row]) -> String {
         detail(row, &mut text);
     }
     let differ = rows.iter().filter(|r| r.as_expected == Some(false)).count();
-    let unsafe_ones = rows.iter().filter(|r| !r.findings.is_empty()).count();
+    let unsafe_ones = rows.iter().filter(|r| r.verdict == Outcome::Unsafe).count();
+    let stuck = match rows.iter().filter(|r| r.verdict == Outcome::Stuck).count() {
+        0 => String::new(),
+        n => format!(", stuck: {n}"),
+    };
     let _ = writeln!(
         text,
-        "\ncases: {}, unsafe: {unsafe_ones}, other than their files say: {differ}",
+        "\ncases: {}, unsafe: {unsafe_ones}{stuck}, other than their files say: {differ}",
         rows.len()
     );
     let count = |agrees| rows.iter().filter(|r| r.domain.agrees == agrees).count();
@@ -111,11 +118,30 @@ pub fn text(rows: &[Row]) -> String {
         let (name, reason) = (class.name(), class.reason());
         let _ = writeln!(text, "  {name}: {reason} ({})", cases.join(", "));
     }
+    caveats(rows, &mut text);
     text
 }
 
+/// The verdict, with a mark if it rests on something that is in doubt.
+fn marked(row: &Row) -> String {
+    let mark = if row.caveats.is_empty() { "" } else { "*" };
+    format!("{}{mark}", row.verdict.name())
+}
+
+fn caveats(rows: &[Row], text: &mut String) {
+    let mut all: Vec<Caveat> = rows.iter().flat_map(|r| r.caveats.clone()).collect();
+    all.sort();
+    all.dedup();
+    for caveat in all {
+        let cases = rows.iter().filter(|r| r.caveats.contains(&caveat));
+        let cases: Vec<&str> = cases.map(|r| r.case.as_str()).collect();
+        let (name, what) = (caveat.name(), caveat.text());
+        let _ = writeln!(text, "  * {name}: {what} ({})", cases.join(", "));
+    }
+}
+
 fn detail(row: &Row, text: &mut String) {
-    let _ = writeln!(text, "\n{}: {}", row.case, row.verdict);
+    let _ = writeln!(text, "\n{}: {}", row.case, marked(row));
     if !row.title.is_empty() {
         let _ = writeln!(text, "  {}", row.title);
     }
