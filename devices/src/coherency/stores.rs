@@ -10,10 +10,12 @@
 //! Where the line is drawn: CPUs are taken to order their stores for each other, so a master is only
 //! judged by those of the CPU that told it, and a store to a line that another CPU has stored to since
 //! the last release hides what that one stored. A byte that was stored both before and after a release may be judged by
-//! the later store alone (software that changes what it has handed over). And only the last
-//! [`SPANS`] times between barriers in which a master was told are remembered: a store that is
-//! overtaken when there were as many more since is missed. Neither makes a false alarm. When there is
-//! no room for a store, it is missed too, and the run says so.
+//! the later store alone (software that changes what it has handed over). That makes no false alarm.
+//! And only the last [`SPANS`] times between barriers in which a master was told are remembered, for
+//! each CPU: a store that is overtaken when there were as many more since may be missed. That is told
+//! when a master comes that was told to go at such a time, before when some store was overtaken: as
+//! most stores that are so old are no longer of interest to anybody, it is not told before. When there
+//! is no room for a store, it is missed too, and the run says so.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -22,8 +24,8 @@ use super::who::Who;
 use crate::cpu::MAX_CPUS;
 use crate::dma::Doorbell;
 
-/// Times between barriers that are remembered.
-const SPANS: usize = 64;
+/// Times between barriers that are remembered, for each CPU.
+pub(super) const SPANS: usize = 4096;
 
 /// Accesses between a barrier and the last release before the next: stores among them are not
 /// ordered before that release.
@@ -59,11 +61,41 @@ impl Stored {
     }
 }
 
+/// What of a CPU is no longer known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Lost {
+    /// When the last release was of the last span that is forgotten; 0: none is.
+    until: u64,
+    /// The first and the last time of stores that were overtaken, of which nobody can tell any more
+    /// whether they came before such a release.
+    stores: Option<(u64, u64)>,
+}
+
+impl Lost {
+    /// A store of that time is overtaken.
+    fn overtaken(&mut self, at: u64) {
+        if at <= self.until {
+            let (first, last) = self.stores.unwrap_or((at, at));
+            self.stores = Some((first.min(at), last.max(at)));
+        }
+    }
+
+    /// Whether a master that was told to go then may be judged wrongly.
+    fn concerns(&self, release: &Doorbell) -> bool {
+        release.at <= self.until
+            && self
+                .stores
+                .is_some_and(|(first, last)| first <= release.at && last > release.ordered_at)
+    }
+}
+
 /// Stores that were overtaken by others to their line.
 #[derive(Debug)]
 pub(super) struct Overtaken {
     /// For each CPU, the last [`SPANS`] in order; one ends before the next begins.
     spans: [VecDeque<Span>; MAX_CPUS],
+    /// For each CPU.
+    lost: [Lost; MAX_CPUS],
     /// Spans forgotten since `by_line` was last cleared of the stores in them.
     forgotten: usize,
     /// The time after the last release; 0: there was none.
@@ -74,19 +106,23 @@ pub(super) struct Overtaken {
     limit: usize,
     /// There was no room for some.
     pub full: bool,
+    /// A master was judged by less than there was, as its span was forgotten.
+    pub spans_full: bool,
 }
 
 impl Overtaken {
     /// With room for so many.
     pub fn new(limit: usize) -> Self {
         Overtaken {
-            spans: std::array::from_fn(|_| VecDeque::with_capacity(SPANS)),
+            spans: std::array::from_fn(|_| VecDeque::new()),
+            lost: [Lost::default(); MAX_CPUS],
             forgotten: 0,
             released: 0,
             by_line: HashMap::new(),
             count: 0,
             limit,
             full: false,
+            spans_full: false,
         }
     }
 
@@ -102,7 +138,9 @@ impl Overtaken {
             Some(last) if last.after == release.ordered_at => last.until = release.at,
             _ => {
                 if spans.len() >= SPANS {
-                    spans.pop_front();
+                    if let Some(span) = spans.pop_front() {
+                        self.lost[release.cpu.index()].until = span.until;
+                    }
                     self.forgotten += 1;
                 }
                 spans.push_back(Span {
@@ -131,10 +169,27 @@ impl Overtaken {
         }
     }
 
+    /// The same for a store that is overtaken now.
+    fn asked(&mut self, by: Who, at: u64) -> bool {
+        let matters = self.matters(by, at);
+        if !matters {
+            match by.cpu_id() {
+                Some(cpu) => self.lost[cpu.index()].overtaken(at),
+                None => self.lost.iter_mut().for_each(|lost| lost.overtaken(at)),
+            }
+        }
+        matters
+    }
+
+    /// A master that was told to go by `release` is judged by the order of stores.
+    pub fn judges(&mut self, release: &Doorbell) {
+        self.spans_full |= self.lost[release.cpu.index()].concerns(release);
+    }
+
     /// A line is about to be stored to through the cache. What was stored to it before is set aside,
     /// if that matters to somebody.
     pub fn overtake(&mut self, number: u64, line: &mut Line) {
-        if line.fresh == 0 || !self.matters(line.writer, line.written_at) {
+        if line.fresh == 0 || !self.asked(line.writer, line.written_at) {
             return;
         }
         let before = Stored {
@@ -149,7 +204,7 @@ impl Overtaken {
 
     /// The same through a non-cacheable alias. Returns whether `before` was set aside.
     pub fn overtake_alias(&mut self, number: u64, line: &mut Line, before: Stored) -> bool {
-        let matters = before.bytes != 0 && self.matters(before.by, before.at);
+        let matters = before.bytes != 0 && self.asked(before.by, before.at);
         if matters {
             self.set_aside(number, line, before);
         }
@@ -316,5 +371,51 @@ mod tests {
         o.overtake(5, &mut line);
         assert!(!o.full);
         assert_eq!((o.of(0, &first).len(), o.of(5, &line).len()), (0, 1));
+    }
+    #[test]
+    fn a_master_of_a_forgotten_time_is_told_and_no_other() {
+        let mut o = Overtaken::new(8);
+        let spans = u64::try_from(SPANS).unwrap();
+        let old = release(10, 20);
+        o.release(&old, false);
+        let tell = |o: &mut Overtaken, numbers: std::ops::Range<u64>| {
+            for n in numbers {
+                o.release(&release(100 * n, 100 * n + 20), false);
+            }
+        };
+        tell(&mut o, 1..spans);
+        // Nothing is forgotten yet: an overtaken store is kept, however old.
+        let mut line = stored(1, 15);
+        o.overtake(7, &mut line);
+        o.judges(&old);
+        assert_eq!((o.of(7, &line).len(), o.spans_full), (1, false));
+        // What is forgotten is no matter while no store of that time is overtaken,
+        tell(&mut o, spans..spans + 8);
+        o.judges(&old);
+        assert!(!o.spans_full);
+        // nor while only masters that were told since come.
+        let mut line = stored(2, 15);
+        o.overtake(8, &mut line);
+        assert_eq!(o.of(8, &line).len(), 0, "missed");
+        o.judges(&release(100 * spans, 100 * spans + 20));
+        o.judges(&release(300, 320));
+        assert!(!o.spans_full);
+        o.judges(&old);
+        assert!(o.spans_full);
+    }
+
+    #[test]
+    fn what_another_cpu_forgot_is_no_matter() {
+        let mut o = Overtaken::new(8);
+        for n in 0..=u64::try_from(SPANS).unwrap() {
+            o.release(&release(100 * n, 100 * n + 20), false);
+        }
+        o.overtake(7, &mut stored(1, 15));
+        let mut other = release(0, 20);
+        other.cpu = CpuId(1);
+        o.judges(&other);
+        assert!(!o.spans_full);
+        o.judges(&release(0, 20));
+        assert!(o.spans_full);
     }
 }

@@ -3,6 +3,7 @@
 
 use super::domain::Domain;
 use super::report::{DomainReport, Saturated};
+use super::stores::SPANS;
 use super::transfers::MAX_IN_FLIGHT;
 use super::{
     MAX_CAUSES, MAX_CLEANS, MAX_EXTENTS, MAX_HAZARDS, MAX_OCCURRENCES, MAX_OPERATIONS,
@@ -62,6 +63,11 @@ impl Domain {
                 self.sanitizer.overtaken.full,
                 "stores that others to their line have overtaken",
                 MAX_OVERTAKEN,
+            ),
+            (
+                self.sanitizer.overtaken.spans_full,
+                "times between barriers at which a CPU told a device to go",
+                SPANS,
             ),
             (self.sanitizer.findings.full, "findings", MAX_CAUSES),
             (

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! From what a run left behind to its result.
 
+use staleline_devices::coherency::SnoopWrite;
 use staleline_devices::coherency::hazard::{self, Actor, Hazard};
 use staleline_devices::cpu::{ChainId, SiteId};
 use staleline_devices::dma::{MasterId, TransferId};
 use staleline_devices::soc::report::SocReport;
-use staleline_protocol::plan;
 use staleline_protocol::report::Report;
 
 use super::advice;
@@ -70,10 +70,10 @@ pub fn build(
                 _ => None,
             }),
         };
-        let transfer = spec.scenario.plan().transfer;
+        let plan = spec.scenario.plan();
         result.buffers = buffers(&console.reports, &execution.seen);
-        fill(&mut result, soc, &guest, transfer.as_ref());
-        result.data = ends::collect(transfer.as_ref(), &console.reports, Some(soc));
+        fill(&mut result, soc, &guest, spec);
+        result.data = ends::collect(plan.transfer.as_ref(), &console.reports, Some(soc));
     }
     (result.verdict, result.reasons) = verdict::judge(&result, console, None);
     result
@@ -171,19 +171,16 @@ pub fn hash_text(hash: u64) -> String {
     format!("{hash:016x}")
 }
 
-fn fill(
-    result: &mut RunResult,
-    soc: &SocReport,
-    guest: &GuestCode<'_>,
-    plan: Option<&plan::Transfer>,
-) {
+fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &RunSpec) {
     let domain = &soc.domain;
-    let frames = Frames::new(plan, &domain.transfers);
+    let plan = spec.scenario.plan().transfer;
+    let frames = Frames::new(plan.as_ref(), &domain.transfers);
     let lookup = Lookup {
         soc,
         guest,
         frames: &frames,
         synced: plan.is_some_and(|t| t.cpu_sync),
+        snoop_write: spec.scenario.board.snoop_write,
     };
     result.hazards = domain.hazards.iter().map(|h| lookup.entry(h)).collect();
     result.diagnostics = diagnostic::group(
@@ -249,7 +246,7 @@ fn notes(guest: &GuestCode<'_>, unaccounted: u64) -> Vec<String> {
             f.limit, f.what, f.lost
         )
     });
-    let mut told: Vec<String> = told.collect();
+    let mut told: Vec<String> = told.chain(guest.symbols.troubles()).collect();
     if unaccounted > 0 && !guest.symbols.knows_the_kernel() {
         told.push(format!(
             "the account of maintenance leaves out {unaccounted} operations on memory that no \
@@ -319,6 +316,8 @@ pub(super) struct Lookup<'a> {
     /// The guest's user space issues DMA_BUF_IOCTL_SYNC around its part of each frame; that the
     /// ioctl failed would have ended the run.
     pub synced: bool,
+    /// What the board's snooping writes do.
+    pub snoop_write: SnoopWrite,
 }
 
 impl Lookup<'_> {

@@ -134,6 +134,7 @@ impl Lookup<'_> {
                 master: info.name.clone(),
                 port: info.port,
                 claims_coherent: info.claims_coherent,
+                snoop_write: self.snoop_write,
                 merged: merged && n == 0,
             })
         })

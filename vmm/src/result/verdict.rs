@@ -85,6 +85,12 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
     let mut found: Vec<String> = trouble.map(str::to_owned).into_iter().collect();
     match &result.guest.end {
         None | Some(GuestEnd::PoweredOff) => {}
+        // A guest that has not said a word is not slow.
+        Some(GuestEnd::TimedOut) if silent(console) => found.push(
+            "nothing at all reached the console within the time limit: the kernel's Image may be cut \
+             short, or not be for this board; see whether another kernel boots"
+                .into(),
+        ),
         Some(GuestEnd::TimedOut) => found.push(
             "the guest did not finish within the time limit; \
              raise it with --timeout, or see console.log"
@@ -176,6 +182,11 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
         ));
     }
     found
+}
+
+/// Whether the guest has put nothing but white space on its console.
+fn silent(console: &Console) -> bool {
+    !console.truncated && console.tail.iter().all(|line| line.trim().is_empty())
 }
 
 /// Entries of each list that are told.

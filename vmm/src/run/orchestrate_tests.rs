@@ -250,6 +250,25 @@ fn what_proves_nothing_is_neither_pass_nor_failure() {
 }
 
 #[test]
+fn a_guest_that_never_said_a_word_is_not_given_more_time() {
+    let (v, why) = verdict(|_, e, text| {
+        e.end = GuestEnd::TimedOut;
+        *text = "\r\n".into();
+    });
+    assert_eq!(v, Verdict::InfraError);
+    assert!(why.contains("cut short"), "{why}");
+    assert!(!why.contains("--timeout"), "{why}");
+    let (_, why) = verdict(|_, e, text| {
+        e.end = GuestEnd::TimedOut;
+        *text = "[    0.0] Booting Linux\n".into();
+    });
+    assert!(
+        why.contains("--timeout") && !why.contains("cut short"),
+        "{why}"
+    );
+}
+
+#[test]
 fn trouble_before_the_run_has_a_result_too() {
     let backend = FakeBackend::without_kernel(|| Error::Kernel("make failed".into()));
     let r = run(&backend, "iio-capture", &[]).unwrap();

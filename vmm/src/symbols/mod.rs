@@ -87,6 +87,8 @@ pub struct Symbols {
     kernel: OnceCell<Option<Elf>>,
     agent: OnceCell<Option<Elf>>,
     known: RefCell<HashMap<u64, Place>>,
+    /// What could not be read, a sentence each.
+    troubles: RefCell<Vec<String>>,
 }
 
 impl Symbols {
@@ -99,6 +101,7 @@ impl Symbols {
             kernel: OnceCell::new(),
             agent: OnceCell::new(),
             known: RefCell::default(),
+            troubles: RefCell::default(),
         }
     }
 
@@ -191,7 +194,11 @@ impl Symbols {
     fn map(&self) -> Option<&SystemMap> {
         let map = self.map.get_or_init(|| {
             let path = self.sources.system_map.as_deref()?;
-            loaded(path, SystemMap::load(path))
+            self.loaded(
+                "names of the kernel's functions",
+                path,
+                SystemMap::load(path),
+            )
         });
         map.as_ref()
     }
@@ -211,23 +218,41 @@ impl Symbols {
     }
 
     fn kernel(&self) -> Option<&Elf> {
-        lazy(&self.kernel, self.sources.vmlinux.as_deref())
+        let path = self.sources.vmlinux.as_deref();
+        self.elf(&self.kernel, path, "files and lines of the kernel")
     }
 
     fn agent(&self) -> Option<&Elf> {
-        lazy(&self.agent, self.sources.agent_elf.as_deref())
+        let path = self.sources.agent_elf.as_deref();
+        self.elf(&self.agent, path, "names, files and lines of the agent")
     }
-}
 
-fn lazy<'a>(cell: &'a OnceCell<Option<Elf>>, path: Option<&Path>) -> Option<&'a Elf> {
-    cell.get_or_init(|| loaded(path?, Elf::load(path?)))
-        .as_ref()
-}
+    fn elf<'a>(
+        &self,
+        cell: &'a OnceCell<Option<Elf>>,
+        path: Option<&Path>,
+        what: &str,
+    ) -> Option<&'a Elf> {
+        cell.get_or_init(|| self.loaded(what, path?, Elf::load(path?)))
+            .as_ref()
+    }
 
-fn loaded<T>(path: &Path, result: Result<T, String>) -> Option<T> {
-    result
-        .inspect_err(|e| log::warn!("no symbols from {}: {e}", path.display()))
-        .ok()
+    /// `what` a file is for: told if it cannot be read.
+    fn loaded<T>(&self, what: &str, path: &Path, result: Result<T, String>) -> Option<T> {
+        let tell = |e: &String| {
+            let path = path.display();
+            let trouble = format!("{what} are missing, because {path} cannot be used: {e}");
+            self.troubles.borrow_mut().push(trouble);
+        };
+        result.inspect_err(tell).ok()
+    }
+
+    /// What names and lines are missing, and why, a sentence each. Of files for lines, those count
+    /// that somebody has asked for.
+    pub fn troubles(&self) -> Vec<String> {
+        self.map();
+        self.troubles.borrow().clone()
+    }
 }
 
 /// The kernel's vectors for interrupts (arch/arm64/kernel/entry.S names them so).
@@ -258,6 +283,27 @@ mod tests {
         assert_eq!(place.to_string(), "0xffff800012345678");
         assert_eq!(place.function(), "0xffff800012345678");
         assert_eq!(symbols.site(SiteId(0)), None);
+        let [told] = &symbols.troubles()[..] else {
+            panic!("{:?}", symbols.troubles());
+        };
+        assert!(
+            told.starts_with("files and lines of the kernel are missing, because /nonexistent/"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn an_empty_map_is_told_even_if_nobody_asks_for_names() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let symbols = Symbols::new(
+            Sources {
+                system_map: Some(file.path().to_owned()),
+                ..Sources::default()
+            },
+            Sites::default(),
+        );
+        assert!(symbols.troubles()[0].ends_with("it has no code symbols"));
+        assert_eq!(symbols.troubles().len(), 1);
     }
 
     #[test]

@@ -44,7 +44,8 @@ impl Sanitizer {
 
     /// Whether a CPU has stored some of what a master accesses through the cache without ordering that
     /// before whatever told the master to go.
-    pub fn is_unordered(&self, number: u64, line: &Line, by: ByMaster) -> bool {
+    pub fn is_unordered(&mut self, number: u64, line: &Line, by: ByMaster) -> bool {
+        self.overtaken.judges(&by.release);
         let unordered = |stored: Stored| stored.unordered(&by.release) & by.bytes != 0;
         let mut before = self.overtaken.of(number, line).iter().copied();
         unordered(last_stored(line)) || before.any(unordered)
@@ -203,6 +204,7 @@ impl Sanitizer {
         if release.ordered_at == u64::MAX {
             return;
         }
+        self.overtaken.judges(release);
         let bytes = bytes & !by.handover;
         let words = s.cold.words.as_deref();
         let words = words.filter(|_| by.content == Content::Descriptor);

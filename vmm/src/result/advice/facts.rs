@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Facts about a finding that advice can depend on.
 
+use staleline_devices::coherency::SnoopWrite;
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::cpu::{Barrier, CacheOp};
 use staleline_devices::dma::{Port, ToldBy};
@@ -37,14 +38,23 @@ pub struct Lie {
     pub port: Port,
     /// The device tree says `dma-coherent`, but the access did not snoop; else the other way round.
     pub claims_coherent: bool,
+    /// What the port's snooping writes do.
+    pub snoop_write: SnoopWrite,
     /// It is the access that merged old bytes over new ones.
     pub merged: bool,
 }
 
 impl Lie {
-    /// The port snoops one way only: no device tree can be right about it.
+    /// The port snoops one way only.
     pub fn by_half(&self) -> bool {
         self.port.snoops_reads() != self.port.snoops_writes()
+    }
+
+    /// A device tree that says that the device is not coherent is right about the port: reads go to
+    /// memory, and so do writes, which only spare the CPU an invalidate.
+    pub fn is_as_good_as_incoherent(&self) -> bool {
+        !self.port.snoops_reads()
+            && (!self.port.snoops_writes() || self.snoop_write == SnoopWrite::WriteThrough)
     }
 }
 

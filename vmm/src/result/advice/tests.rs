@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+use staleline_devices::coherency::SnoopWrite;
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::cpu::{Barrier, BarrierAccess, BarrierKind, BarrierScope, CacheOp};
 use staleline_devices::dma::{Port, ToldBy};
@@ -112,6 +113,7 @@ fn lie(port: Port, claims_coherent: bool) -> Lie {
         master: "dmac".into(),
         port,
         claims_coherent,
+        snoop_write: SnoopWrite::Allocate,
         merged: false,
     }
 }
@@ -189,6 +191,71 @@ fn a_port_that_snoops_one_way_is_told_before_a_lying_tree() {
     }
     // The port has to do with it only where the claim does.
     assert_eq!(of(MissingClean, Port::HpcRead, false).row, "kind");
+}
+
+#[test]
+fn what_tree_is_right_for_half_a_port_depends_on_what_its_writes_do() {
+    let of = |kind, port, claims, snoop_write| {
+        of(&Facts {
+            kind,
+            lie: Some(Lie {
+                snoop_write,
+                ..lie(port, claims)
+            }),
+            ..plain()
+        })
+    };
+    use HazardKind::*;
+    use SnoopWrite::*;
+    let through = of(MissingClean, Port::HpcWrite, true, WriteThrough);
+    assert_eq!(through.row, "half-coherent");
+    assert!(through.help.starts_with("take dma-coherent out"));
+    assert!(!through.help.contains("no device tree"));
+    for kind in [MismatchedAlias, DiscardedWrite] {
+        // The tree is right, and something else is wrong.
+        let right = of(kind, Port::HpcWrite, false, WriteThrough);
+        assert!(!accuses_the_tree(right.row), "{}", right.row);
+    }
+    for (kind, port, claims, writes, only_reads) in [
+        (MissingClean, Port::HpcWrite, true, Allocate, "one without"),
+        (
+            DiscardedWrite,
+            Port::HpcWrite,
+            false,
+            Allocate,
+            "one without",
+        ),
+        (
+            MissingInvalidate,
+            Port::HpcRead,
+            true,
+            WriteThrough,
+            "one with ",
+        ),
+        (
+            MismatchedAlias,
+            Port::HpcRead,
+            false,
+            WriteThrough,
+            "one with ",
+        ),
+        (
+            MissingInvalidate,
+            Port::HpcRead,
+            true,
+            Allocate,
+            "one with ",
+        ),
+    ] {
+        let none = of(kind, port, claims, writes);
+        assert_eq!(none.row, "half-coherent");
+        assert!(
+            none.help.contains("no device tree is right for"),
+            "{}",
+            none.help
+        );
+        assert!(none.help.contains(only_reads), "{}", none.help);
+    }
 }
 
 #[test]

@@ -9,12 +9,14 @@ use super::{Facts, Lie};
 
 /// The row of device trees that lie.
 pub(super) const LYING_TREE: &str = "lying-tree";
-/// The row of ports about which no device tree can be right.
+/// The row of ports that snoop one way only.
 pub(super) const HALF_COHERENT: &str = "half-coherent";
 
 /// What the DMA API does, or leaves out, because of the claim is what the finding comes from.
 fn the_cause(f: &Facts) -> Option<&Lie> {
-    let lie = f.lie.as_ref()?;
+    // Where the tree is right to say no, it is not the cause.
+    let right = |lie: &&Lie| !lie.claims_coherent && lie.is_as_good_as_incoherent();
+    let lie = f.lie.as_ref().filter(|lie| !right(lie))?;
     let kinds: &[HazardKind] = match lie.claims_coherent {
         true => &[
             HazardKind::MissingClean,
@@ -54,16 +56,32 @@ pub(super) fn half_coherent(f: &Facts) -> Decision {
         ),
         false => ("is not", without_the_claim(f).to_owned()),
     };
+    let note = format!(
+        "the port of {master} ({port}) snoops its {does} and not its {does_not}; the device tree \
+         says that it {says_so} dma-coherent"
+    );
+    if lie.is_as_good_as_incoherent() {
+        return says(
+            format!(
+                "take dma-coherent out of the device tree's node for {master}: its snooping writes \
+                 go through to memory, so that a tree without it is right. As it is, {follows}"
+            ),
+            [note],
+        );
+    }
+    // The one way that snoops is all that a device needs that only reads, or the other way is.
+    let only_reads = match lie.port.snoops_reads() {
+        true => "with",
+        false => "without",
+    };
     says(
         format!(
             "let both its reads and its writes snoop (by the cache attributes of the master, or \
              by another port) and say dma-coherent, or neither, and leave that out. As it is, no \
-             device tree is right: {follows}"
+             device tree is right for a device that writes data, and one {only_reads} dma-coherent \
+             only for a device that reads it: {follows}"
         ),
-        [format!(
-            "the port of {master} ({port}) snoops its {does} and not its {does_not}; the device \
-             tree says that it {says_so} dma-coherent"
-        )],
+        [note],
     )
 }
 
