@@ -4,7 +4,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
+use staleline_support::digest;
 
 use super::backend::KernelId;
 use crate::exit::Error;
@@ -101,10 +101,7 @@ impl Prebuilt {
                 ),
             ));
         }
-        let digest: String = Sha256::digest(&bytes)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let digest = digest::bytes(&bytes);
         Ok(KernelId {
             name: name.into(),
             version: version(&bytes).unwrap_or_else(|| "unknown".into()),

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use staleline::engine::chains::{Chain, Forgotten, UserPage};
 use staleline::engine::tcg_abi::{Guest, Mismatch, TcgStats};
 use staleline::engine::{Observations, SiteTable};
-use staleline_devices::cpu::{CacheOp, ChainId, CpuId, MemoryType, SiteId};
+use staleline_devices::cpu::{CacheOp, ChainId, CpuId, MAX_CPUS, MemoryType, SiteId};
 use vm_memory::GuestMemoryMmap;
 
 use crate::chain::{self, Chains, Frame, Pages, Trace};
@@ -23,9 +23,6 @@ const ZERO_BLOCK: u64 = 64;
 
 /// PSCI functions that end the guest (DEN 0022, 5.1): SYSTEM_OFF and SYSTEM_RESET.
 const ENDS: [u32; 2] = [0x8400_0008, 0x8400_0009];
-
-/// Most CPUs that a machine can have: as many as the board can.
-pub const MAX_CPUS: usize = 4;
 
 /// The CPU's state at an instruction of interest.
 #[derive(Debug, Clone, Copy)]
@@ -178,12 +175,12 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
 
     #[inline(always)]
     fn side(&self, cpu: CpuId) -> &CpuSide {
-        &self.cpus[cpu.index() % MAX_CPUS]
+        &self.cpus[cpu.index()]
     }
 
     #[inline(always)]
     fn side_mut(&mut self, cpu: CpuId) -> &mut CpuSide {
-        &mut self.cpus[cpu.index() % MAX_CPUS]
+        &mut self.cpus[cpu.index()]
     }
 
     /// A load or store of `size` bytes at `va` by `cpu` has taken place.

@@ -11,9 +11,7 @@
 use std::ffi::{c_uint, c_void};
 use std::sync::Mutex;
 
-use staleline_devices::cpu::CpuId;
-
-use crate::core::MAX_CPUS;
+use staleline_devices::cpu::{CpuId, MAX_CPUS};
 
 /// QEMU's CPU object: only compared.
 type Object = *const c_void;
