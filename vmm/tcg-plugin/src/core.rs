@@ -116,12 +116,15 @@ impl CpuSide {
     }
 }
 
+/// As a set, those that a board does not have included.
+const ALL_CPUS: u32 = (1 << MAX_CPUS) - 1;
+
 /// The machine and what is between it and the CPUs.
 pub struct Core<M, S> {
     cpus: [CpuSide; MAX_CPUS],
-    /// CPUs that have done something since they last waited for an interrupt; bit *n* is CPU *n*.
-    /// Those that have not been started are not among them.
-    running: u32,
+    /// CPUs that have done nothing since they last waited for an interrupt, or have not been started;
+    /// bit *n* is CPU *n*.
+    waiting: u32,
     /// The guest has ended itself. What other CPUs do until QEMU stops them is a matter of the
     /// host's time.
     pub over: bool,
@@ -159,7 +162,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         let ram = Ram::new(parts.ram);
         Core {
             cpus: std::array::from_fn(|_| CpuSide::new(&ram)),
-            running: 0,
+            waiting: ALL_CPUS,
             over: false,
             machine: parts.machine,
             told_lines: 0,
@@ -183,6 +186,14 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         &mut self.cpus[cpu.index()]
     }
 
+    /// A CPU has done something. Asked on the hot path, and hardly ever news.
+    #[inline(always)]
+    fn goes_on(&mut self, cpu: CpuId) {
+        if self.waiting & cpu.bit() != 0 {
+            self.waiting &= !cpu.bit();
+        }
+    }
+
     /// A load or store of `size` bytes at `va` by `cpu` has taken place.
     ///
     /// # Errors
@@ -195,7 +206,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         size: u32,
         site: SiteId,
     ) -> io::Result<()> {
-        self.running |= cpu.bit();
+        self.goes_on(cpu);
         match self.side(cpu).tlb.lookup(va) {
             Some(hit) if (va & (PAGE - 1)) + u64::from(size) <= PAGE => {
                 if hit.is_foreign() {
@@ -386,7 +397,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             return Ok(());
         }
         let cpu = place.cpu;
-        self.running |= cpu.bit();
+        self.goes_on(cpu);
         match insn.op {
             Op::Maintain(op) => self.maintain(op, place, state),
             Op::SetWay if !state.is_user() => self.stats.set_way += 1,
@@ -410,8 +421,8 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
 
     /// Only when the last CPU waits does time go on by itself.
     fn wait_for_interrupt(&mut self, cpu: CpuId) {
-        self.running &= !cpu.bit();
-        if self.running == 0 {
+        self.waiting |= cpu.bit();
+        if self.waiting == ALL_CPUS {
             self.machine.idle();
         }
     }

@@ -2,11 +2,11 @@
 //! Guest RAM, by physical and by virtual address.
 
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use vm_memory::{
     Address as _, Bytes, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap,
-    GuestMemoryRegion as _, MemoryRegionAddress,
+    GuestMemoryRegion as _, MemoryRegionAddress, VolatileMemory as _,
 };
 
 use crate::chain::VirtualMemory;
@@ -38,11 +38,12 @@ impl Ram {
 impl TableMemory for Ram {
     #[inline(always)]
     fn read_u64(&self, pa: u64) -> Option<u64> {
-        // Not by way of a search for the region: this is on the hot path.
+        // Not by way of a search for the region, nor of what is not inlined: this is on the hot path.
         let region = self.0.iter().next()?;
         let at = MemoryRegionAddress(pa.checked_sub(region.start_addr().raw_value())?);
-        let word: u64 = region.load(at, Ordering::Relaxed).ok()?;
-        Some(u64::from_le(word))
+        let slice = region.get_slice(at, size_of::<u64>()).ok()?;
+        let word = slice.get_atomic_ref::<AtomicU64>(0).ok()?;
+        Some(u64::from_le(word.load(Ordering::Relaxed)))
     }
 }
 
