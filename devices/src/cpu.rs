@@ -175,21 +175,24 @@ impl Barrier {
     }
 }
 
-/// The guest's CPUs as an engine reports them. Calls come in one order that all CPUs agree on, each
-/// CPU's own in program order, each **after** the
-/// instruction has taken effect in guest RAM (maintenance: before or after makes no difference,
-/// the CPU itself does not move data).
+/// What an engine tells a machine of the guest's CPUs, and what it asks of it.
 ///
-/// Physical addresses are those of guest RAM or of a device window; anything else is ignored.
-pub trait CpuEvents {
-    /// A load of `size` bytes (1 to 64; it may cross a line, not a page).
-    fn load(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType);
+/// Calls come in one order that all CPUs agree on, each CPU's own in program order. Physical
+/// addresses are those of guest RAM or of a device window; anything else is ignored.
+///
+/// Every engine tells all of this. What it may not be able to tell is [`Accesses`].
+pub trait Machine {
+    /// A CPU reads `data.len()` bytes (1 to 64) at `pa` of a device window: fills in what it gets, then
+    /// lets the read have its effects. An engine whose window memory the CPU reads by itself
+    /// ([`Machine::irq_lines`] tells when it is up to date) calls this after the read.
+    fn read_register(&mut self, cpu: CpuId, pa: u64, site: SiteId, data: &mut [u8]);
 
-    /// A store of `size` bytes (1 to 64; it may cross a line, not a page).
-    fn store(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType);
+    /// A CPU writes `data` (1 to 64 bytes, and no others of the registers) at `pa` of a device window.
+    fn write_register(&mut self, cpu: CpuId, pa: u64, site: SiteId, data: &[u8]);
 
-    /// A `dc` instruction on the line that holds `pa`. `chain` is how the CPU came to the first one
-    /// of an operation ([`CpuEvents::continues`]); what is given for later ones does not matter.
+    /// A `dc` instruction on the line that holds `pa`: before or after it takes effect makes no
+    /// difference, as the CPU itself does not move data. `chain` is how the CPU came to the first one
+    /// of an operation ([`Machine::continues`]); what is given for later ones does not matter.
     fn maintain(&mut self, cpu: CpuId, op: CacheOp, pa: u64, site: SiteId, chain: ChainId);
 
     /// Whether a `dc` instruction of `cpu` now would go on with the operation that its last one
@@ -206,10 +209,21 @@ pub trait CpuEvents {
     /// All CPUs wait for an interrupt: device time skips to the next event, if one waits.
     fn idle(&mut self);
 
-    /// Reads the levels of all interrupt lines after a call; bit *n* is SPI *n*. An engine
+    /// Reads the levels of all interrupt lines after a call; bit *n* is interrupt *n*. An engine
     /// compares with what it has last told the interrupt controller.
     fn irq_lines(&self) -> u64;
 
-    /// How many loads and stores there have been since power-on: the time that all findings give.
+    /// How many accesses there have been since power-on, of registers too: the time that all findings
+    /// give.
     fn accesses(&self) -> u64;
+}
+
+/// The CPUs' loads and stores of memory, for engines that see them ([`Fidelity`]): each **after** it
+/// has taken effect in guest RAM. Those of device windows are not among them.
+pub trait Accesses {
+    /// A load of `size` bytes (1 to 64; it may cross a line, not a page).
+    fn load(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType);
+
+    /// A store of `size` bytes (1 to 64; it may cross a line, not a page).
+    fn store(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType);
 }

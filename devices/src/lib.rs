@@ -13,6 +13,7 @@ pub mod cpu;
 pub mod diagnostics;
 pub mod dma;
 pub mod dwc3;
+pub mod fidelity;
 pub mod registers;
 pub mod soc;
 pub mod spi;

@@ -88,14 +88,6 @@ pub enum Error {
         /// Which.
         path: PathBuf,
     },
-    /// Something this version does not have.
-    #[error("{what} is not built yet")]
-    NotBuilt {
-        /// What was asked for.
-        what: String,
-        /// The way out.
-        help: String,
-    },
     /// No such kind of finding.
     #[error("there is no kind of finding `{name}`")]
     UnknownHazard {
@@ -169,7 +161,6 @@ impl Error {
             | Error::UnknownKernel { .. }
             | Error::Output { .. }
             | Error::OutputTaken { .. }
-            | Error::NotBuilt { .. }
             | Error::UnknownHazard { .. }
             | Error::NotARun { .. }
             | Error::DropOutOfRange { .. } => USAGE,
@@ -207,7 +198,7 @@ impl Error {
                 suggestion.as_deref(),
                 &format!("kinds: {}", known.join(", ")),
             ),
-            Error::UnknownKernel { help, .. } | Error::NotBuilt { help, .. } => help.clone(),
+            Error::UnknownKernel { help, .. } => help.clone(),
             Error::Output { .. } => "choose another directory with --out DIR".into(),
             Error::OutputTaken { .. } => {
                 "choose another directory with --out DIR, or remove this one".into()

@@ -153,7 +153,7 @@ impl Domain {
         (offset < self.len && len <= self.len - offset).then_some(offset)
     }
 
-    /// The mapping of RAM and what follows it.
+    /// The mapping of RAM.
     pub fn mapping(&self) -> &MmapRegion {
         self.images.ram_mapping()
     }
@@ -174,6 +174,13 @@ impl Domain {
     #[inline]
     pub fn hash_external(&mut self, value: u64) {
         self.hash.add(Item::External, value);
+    }
+
+    /// A CPU reads or writes `size` bytes (1 to 64) of a device's registers at `pa`, which is outside
+    /// RAM: an access like any other in time, order and run hash, and of no line.
+    pub fn register(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, write: bool) {
+        let item = if write { Item::Store } else { Item::Load };
+        self.begin(item, cpu, pa, size, site);
     }
 
     /// The CPU has loaded `size` bytes (1 to 64) at `pa`. Outside RAM: ignored.

@@ -64,7 +64,7 @@ impl Images {
         Dram(Arc::clone(&self.dram))
     }
 
-    /// The mapping of RAM, which may go on beyond RAM's end with device windows.
+    /// The mapping of RAM.
     pub fn ram_mapping(&self) -> &MmapRegion {
         &self.ram
     }

@@ -22,11 +22,11 @@ fn lanes(written: &Range<u64>, offset: u64) -> u32 {
 
 impl Soc {
     /// The registers that an access at `pa` covers: slot, and word offsets.
-    fn words(&self, pa: u64, size: u32) -> Option<(usize, Range<u64>)> {
+    fn words(&self, pa: u64, size: usize) -> Option<(usize, Range<u64>)> {
         let offset = pa.checked_sub(self.windows_start)?;
         let slot = (offset / WINDOW) as usize;
         let first = offset % WINDOW / 4 * 4;
-        let end = (offset % WINDOW + u64::from(size)).min(WINDOW);
+        let end = (offset % WINDOW + size as u64).min(WINDOW);
         (slot < self.slots.len()).then_some((slot, first..end))
     }
 
@@ -35,12 +35,6 @@ impl Soc {
         let registers = self.slots.get(slot)?.device.registers();
         let at = registers.binary_search_by_key(&offset, |r| r.offset).ok()?;
         registers.get(at)
-    }
-
-    /// The word in a device's window, as the guest has read or written it.
-    fn word(&self, slot: usize, offset: u64) -> Option<u32> {
-        let window = &self.slots.get(slot)?.window;
-        Some(window.stored(self.domain.mapping(), offset))
     }
 
     /// Adds a register access to the run hash. `lanes` is 0 for a read.
@@ -56,48 +50,52 @@ impl Soc {
             .hash_external(u64::from(lanes & 0x0808_0808) << 32 | u64::from(value));
     }
 
-    #[inline(never)]
-    pub(super) fn register_load(&mut self, pa: u64, size: u32) {
+    pub(super) fn load_registers(&mut self, pa: u64, data: &mut [u8]) {
+        // What lies past the last register is nobody's.
+        data.fill(0);
         self.register_accesses += 1;
-        let Some((slot, words)) = self.words(pa, size) else {
+        let Some((slot, words)) = self.words(pa, data.len()) else {
             return;
         };
         if let Some(master) = self.slots.get(slot).and_then(|s| s.master) {
             self.domain.register_read(master);
         }
-        // The load has already taken place, all words at once; effects come after.
-        for offset in words.clone().step_by(4) {
-            let Some(value) = self.word(slot, offset) else {
-                return;
-            };
+        // All words at once; effects come after.
+        let mut bytes = [0; 4 * MAX_WORDS];
+        for (word, offset) in bytes.chunks_exact_mut(4).zip(words.clone().step_by(4)) {
+            let value = self.slots.get(slot).map_or(0, |s| s.device.peek(offset));
+            word.copy_from_slice(&value.to_le_bytes());
             self.hash_access(slot, offset, 0, value);
+        }
+        let start = ((pa - self.windows_start) % 4) as usize;
+        for (data, byte) in data.iter_mut().zip(&bytes[start..]) {
+            *data = *byte;
         }
         for offset in words.step_by(4) {
             self.with(slot, |device, ctx| device.read_effect(offset, ctx));
         }
     }
 
-    #[inline(never)]
-    pub(super) fn register_store(&mut self, pa: u64, size: u32) {
+    pub(super) fn store_registers(&mut self, pa: u64, data: &[u8]) {
         self.register_accesses += 1;
-        let Some((slot, words)) = self.words(pa, size) else {
+        let Some((slot, words)) = self.words(pa, data.len()) else {
             return;
         };
-        // The store has gone to the window's memory; that is where its value is, until the device
-        // has got the first word and shows something else in the others.
-        let mut stored = [0; MAX_WORDS];
-        for (value, offset) in stored.iter_mut().zip(words.clone().step_by(4)) {
-            *value = self.word(slot, offset).unwrap_or(0);
-        }
         let start = (pa - self.windows_start) % WINDOW;
-        let written = start..start + u64::from(size);
-        for (value, offset) in stored.into_iter().zip(words.step_by(4)) {
-            self.register_store_word(slot, offset, value, lanes(&written, offset));
+        let written = start..start + data.len() as u64;
+        let mut bytes = [0; 4 * MAX_WORDS];
+        let first = (start % 4) as usize;
+        for (byte, data) in bytes[first..].iter_mut().zip(data) {
+            *byte = *data;
+        }
+        for (word, offset) in bytes.chunks_exact(4).zip(words.step_by(4)) {
+            let value = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+            self.store_register(slot, offset, value, lanes(&written, offset));
         }
     }
 
     /// A store of the bytes `lanes` of `value` to one register.
-    fn register_store_word(&mut self, slot: usize, offset: u64, value: u32, lanes: u32) {
+    fn store_register(&mut self, slot: usize, offset: u64, value: u32, lanes: u32) {
         self.hash_access(slot, offset, lanes, value & lanes);
         let word = match self.declared(slot, offset) {
             Some(register) => {
@@ -109,14 +107,8 @@ impl Soc {
         if let Some(word) = word {
             self.with(slot, |device, ctx| device.write(offset, word, ctx));
         }
-        if let Some(s) = self.slots.get(slot) {
-            s.window
-                .restore(self.domain.mapping(), s.device.as_ref(), offset);
+        if let (Some(windows), Some(s)) = (&self.windows, self.slots.get(slot)) {
+            windows.restore(slot, s.device.as_ref(), offset);
         }
-    }
-
-    #[inline]
-    pub(super) fn in_windows(&self, pa: u64) -> bool {
-        pa >= self.windows_start && pa < self.windows_end
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The chip put together: the coherency domain, the devices behind their register windows, and
-//! device time. An engine drives it through [`CpuEvents`].
+//! device time. An engine drives it through [`Machine`] and, if it sees them, [`Accesses`].
 
 mod access;
 #[cfg(test)]
@@ -14,12 +14,12 @@ use std::collections::BTreeMap;
 use crate::bus::{Context, Device};
 use crate::clock::{Clock, DeviceId, EventQueue, Ticks};
 use crate::coherency::{Domain, DomainConfig, ImageError};
-use crate::cpu::{Barrier, CacheOp, ChainId, CpuEvents, CpuId, MemoryType, SiteId};
+use crate::cpu::{Accesses, Barrier, CacheOp, ChainId, CpuId, Machine, MemoryType, SiteId};
 use crate::dma::{DmaPort, MasterId, Port};
 use crate::stream::Streams;
 use report::{DeviceError, MasterInfo, SocReport, StreamReport};
 use vm_memory::MmapRegion;
-use window::Window;
+use window::Windows;
 
 /// Bytes of address space each device gets. Windows follow each other right above RAM.
 pub const WINDOW: u64 = 0x1_0000;
@@ -54,7 +54,6 @@ struct Slot {
     spi: Option<u8>,
     /// Who it is on the bus, if it is a master.
     master: Option<MasterId>,
-    window: Window,
     device: Box<dyn Device>,
 }
 
@@ -67,7 +66,8 @@ pub struct Soc {
     slots: Vec<Slot>,
     masters: Vec<MasterInfo>,
     windows_start: u64,
-    windows_end: u64,
+    /// Where the engine's CPUs read and write windows by themselves.
+    windows: Option<Windows>,
     /// Device time minus accesses: the time that was skipped while the CPU waited.
     skipped: Ticks,
     /// The number of accesses at which the next event is due.
@@ -91,20 +91,45 @@ pub struct Parts {
     pub stream_names: Vec<String>,
 }
 
+/// Why a chip cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum SocError {
+    /// Its memory cannot be set up.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The memory for device windows is too small.
+    #[error("{bytes} bytes are too few for the windows of {devices} devices, {WINDOW} bytes each")]
+    Windows {
+        /// Bytes that there are.
+        bytes: u64,
+        /// Devices.
+        devices: usize,
+    },
+}
+
 impl Soc {
-    /// Puts the chip together over `ram`, which holds guest RAM and then all device windows.
+    /// Puts the chip together over guest RAM. Where the engine's CPUs read and write device windows
+    /// as memory, `windows` is that memory, [`WINDOW`] bytes for each device.
     ///
     /// # Errors
-    /// [`ImageError`] if `ram` is too small or memory is short.
-    pub fn new(parts: Parts, ram: MmapRegion) -> Result<Self, ImageError> {
+    /// [`SocError`] if either is too small or memory is short.
+    pub fn new(
+        parts: Parts,
+        ram: MmapRegion,
+        windows: Option<MmapRegion>,
+    ) -> Result<Self, SocError> {
         let windows_start = parts.domain.base + parts.domain.ram_bytes;
-        let windows = parts.devices.len() as u64 * WINDOW;
-        if parts.domain.ram_bytes + windows > ram.size() as u64 {
-            return Err(ImageError::Size(parts.domain.ram_bytes + windows));
-        }
+        let devices = parts.devices.len();
+        let windows = match windows {
+            Some(memory) => {
+                let bytes = memory.size() as u64;
+                Some(Windows::new(memory, devices).ok_or(SocError::Windows { bytes, devices })?)
+            }
+            None => None,
+        };
         let mut masters = Vec::new();
         let mut slots = Vec::new();
-        for (n, a) in parts.devices.into_iter().enumerate() {
+        for a in parts.devices {
             let master = a.port.map(|port| {
                 let id = MasterId(masters.len() as u8);
                 masters.push(MasterInfo {
@@ -119,7 +144,6 @@ impl Soc {
                 name: a.name,
                 spi: a.spi,
                 master,
-                window: Window::new(parts.domain.ram_bytes + n as u64 * WINDOW),
                 device: a.device,
             });
         }
@@ -133,7 +157,7 @@ impl Soc {
             slots,
             masters,
             windows_start,
-            windows_end: windows_start + windows,
+            windows,
             skipped: 0,
             due: Ticks::MAX,
             lines: 0,
@@ -175,8 +199,9 @@ impl Soc {
         let Some(slot) = self.slots.get_mut(index) else {
             return;
         };
-        slot.window
-            .refresh(self.domain.mapping(), slot.device.as_ref());
+        if let Some(windows) = &mut self.windows {
+            windows.refresh(index, slot.device.as_ref());
+        }
         self.due = self.queue.next_due().saturating_sub(self.skipped);
         let Some(spi) = slot.spi else { return };
         let bit = 1u64 << (spi & 63);
@@ -235,13 +260,10 @@ impl Soc {
     }
 }
 
-impl CpuEvents for Soc {
+impl Accesses for Soc {
     #[inline]
     fn load(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
         self.domain.load(cpu, pa, size, site, memory);
-        if self.in_windows(pa) {
-            self.register_load(pa, size);
-        }
         if self.domain.now() >= self.due {
             self.run_due();
         }
@@ -250,9 +272,25 @@ impl CpuEvents for Soc {
     #[inline]
     fn store(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
         self.domain.store(cpu, pa, size, site, memory);
-        if self.in_windows(pa) {
-            self.register_store(pa, size);
+        if self.domain.now() >= self.due {
+            self.run_due();
         }
+    }
+}
+
+impl Machine for Soc {
+    fn read_register(&mut self, cpu: CpuId, pa: u64, site: SiteId, data: &mut [u8]) {
+        self.domain
+            .register(cpu, pa, data.len() as u32, site, false);
+        self.load_registers(pa, data);
+        if self.domain.now() >= self.due {
+            self.run_due();
+        }
+    }
+
+    fn write_register(&mut self, cpu: CpuId, pa: u64, site: SiteId, data: &[u8]) {
+        self.domain.register(cpu, pa, data.len() as u32, site, true);
+        self.store_registers(pa, data);
         if self.domain.now() >= self.due {
             self.run_due();
         }

@@ -104,6 +104,20 @@ impl Device for Probe {
     }
 }
 
+fn config() -> DomainConfig {
+    DomainConfig {
+        base: BASE,
+        ram_bytes: RAM,
+        policy: Policy::Eager,
+        snoop_write: SnoopWrite::WriteThrough,
+        seed: 1,
+        ports: Vec::new(),
+        drop_operation: None,
+        power_on: PowerOn::Clean,
+        occurrences: false,
+    }
+}
+
 /// A chip with one probe for each of `ports`; probe *n* has SPI *n*.
 struct Rig {
     soc: Soc,
@@ -128,43 +142,20 @@ impl Rig {
             })
             .collect();
         let parts = Parts {
-            domain: DomainConfig {
-                base: BASE,
-                ram_bytes: RAM,
-                policy: Policy::Eager,
-                snoop_write: SnoopWrite::WriteThrough,
-                seed: 1,
-                ports: Vec::new(),
-                drop_operation: None,
-                power_on: PowerOn::Clean,
-                occurrences: false,
-            },
+            domain: config(),
             devices,
             streams: Streams::default(),
             stream_names: Vec::new(),
         };
-        let bytes = (RAM + ports.len() as u64 * WINDOW) as usize;
-        let soc = Soc::new(parts, MmapRegion::new(bytes).unwrap()).unwrap();
+        let ram = MmapRegion::new(RAM as usize).unwrap();
+        let windows = MmapRegion::new(ports.len() * WINDOW as usize).unwrap();
+        let soc = Soc::new(parts, ram, Some(windows)).unwrap();
         Rig { soc, writes }
     }
 
-    fn window(device: u64) -> usize {
-        (RAM + device * WINDOW) as usize
-    }
-
-    /// The guest's store of `data`, as the engine tells it: after the fact.
     fn store(&mut self, device: u64, offset: u64, data: &[u8]) {
-        let at = Rig::window(device) + offset as usize;
-        let memory = self.soc.domain().mapping().as_volatile_slice();
-        memory.write_slice(data, at).unwrap();
         let pa = WINDOWS + device * WINDOW + offset;
-        self.soc.store(
-            CpuId::BOOT,
-            pa,
-            data.len() as u32,
-            SiteId(1),
-            MemoryType::NonCacheable,
-        );
+        self.soc.write_register(CpuId::BOOT, pa, SiteId(1), data);
     }
 
     fn write(&mut self, device: u64, offset: u64, value: u32) {
@@ -173,20 +164,25 @@ impl Rig {
 
     /// What the window shows, without a load.
     fn shown(&mut self, device: u64, offset: u64) -> u32 {
-        let at = Rig::window(device) + offset as usize;
+        let at = (device * WINDOW + offset) as usize;
         let mut bytes = [0; 4];
-        let memory = self.soc.domain().mapping().as_volatile_slice();
-        memory.read_slice(&mut bytes, at).unwrap();
+        let memory = self.soc.windows.as_ref().unwrap().memory();
+        memory
+            .as_volatile_slice()
+            .read_slice(&mut bytes, at)
+            .unwrap();
         u32::from_le_bytes(bytes)
     }
 
-    /// The guest's load of a register.
+    /// The guest's load of a register: as the window shows it.
     fn read(&mut self, device: u64, offset: u64) -> u32 {
-        let value = self.shown(device, offset);
+        let shown = self.shown(device, offset);
         let pa = WINDOWS + device * WINDOW + offset;
+        let mut data = [0; 4];
         self.soc
-            .load(CpuId::BOOT, pa, 4, SiteId(1), MemoryType::NonCacheable);
-        value
+            .read_register(CpuId::BOOT, pa, SiteId(1), &mut data);
+        assert_eq!(u32::from_le_bytes(data), shown, "{offset:#x}");
+        shown
     }
 
     fn writes(&self, device: usize) -> Vec<(u64, u32)> {
@@ -208,6 +204,50 @@ fn only_devices_with_a_port_are_masters() {
         rig.write(device, DMA, pa as u32);
         assert_eq!(rig.read(device, DMA), shown, "device {device}");
     }
+}
+
+#[test]
+fn a_load_of_any_width_gets_its_bytes() {
+    let mut rig = Rig::new(&[None]);
+    rig.write(0, STORED, 0x1122_3340);
+    let mut data = [0xff; 7];
+    rig.soc
+        .read_register(CpuId::BOOT, WINDOWS + STORED + 3, SiteId(1), &mut data);
+    assert_eq!(data, [0x11, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+    // The widest, up to the window's end, and what lies past all windows.
+    let mut data = [0xff; 64];
+    let last = WINDOWS + WINDOW - 4;
+    rig.soc
+        .read_register(CpuId::BOOT, last, SiteId(1), &mut data);
+    assert_eq!(data[..4], [0; 4]);
+    let past = WINDOWS + WINDOW;
+    rig.soc
+        .read_register(CpuId::BOOT, past, SiteId(1), &mut data);
+    rig.soc.write_register(CpuId::BOOT, past, SiteId(1), &data);
+    assert_eq!(rig.writes(0), [(STORED, 0x1122_3340)]);
+}
+
+#[test]
+fn windows_need_room() {
+    let mut rig = Rig::new(&[None]);
+    let parts = |devices| Parts {
+        domain: config(),
+        devices,
+        streams: Streams::default(),
+        stream_names: Vec::new(),
+    };
+    let slot = rig.soc.slots.remove(0);
+    let attachment = Attachment {
+        name: slot.name,
+        spi: None,
+        port: None,
+        claims_coherent: false,
+        device: slot.device,
+    };
+    let ram = MmapRegion::new(RAM as usize).unwrap();
+    let windows = MmapRegion::new(WINDOW as usize - 4096).unwrap();
+    let small = Soc::new(parts(vec![attachment]), ram, Some(windows));
+    assert!(matches!(small, Err(SocError::Windows { devices: 1, .. })));
 }
 
 #[test]

@@ -1,66 +1,69 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! A register window: memory that always holds what a driver would read.
-//!
-//! The guest's loads and stores go to this memory without asking anybody. After each store, and
-//! after everything else that happens to the device, the window is brought up to date.
+//! Register windows that are memory, for engines whose CPUs read and write them without asking
+//! anybody: memory that always holds what a driver would read.
+
+use std::sync::atomic::Ordering;
 
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 
+use super::WINDOW;
 use crate::bus::Device;
 
-/// One device's window.
-pub(super) struct Window {
-    /// Offset in the mapping.
-    start: u64,
-    /// What the declared registers showed last, by their order.
-    shown: Vec<u32>,
+/// The memory behind all windows, one after the other, and what it shows.
+pub(super) struct Windows {
+    memory: MmapRegion,
+    /// For each device, what its declared registers showed last, by their order.
+    shown: Vec<Vec<u32>>,
 }
 
-impl Window {
-    pub fn new(start: u64) -> Self {
-        Window {
-            start,
-            shown: Vec::new(),
-        }
+impl Windows {
+    /// For as many devices; `None` if the memory is too small for them.
+    pub fn new(memory: MmapRegion, devices: usize) -> Option<Self> {
+        let bytes = devices as u64 * WINDOW;
+        (bytes <= memory.size() as u64).then(|| Windows {
+            memory,
+            shown: vec![Vec::new(); devices],
+        })
     }
 
-    fn put(&self, mapping: &MmapRegion, offset: u64, value: u32) {
-        // Offsets are below the window's size, which the mapping has room for.
-        let stored = mapping.as_volatile_slice().store(
-            value.to_le(),
-            (self.start + offset) as usize,
-            std::sync::atomic::Ordering::Relaxed,
-        );
-        debug_assert!(stored.is_ok(), "register {offset:#x} outside the mapping");
+    #[cfg(test)]
+    pub fn memory(&self) -> &MmapRegion {
+        &self.memory
     }
 
-    /// The word the guest stored at `offset`.
-    pub fn stored(&self, mapping: &MmapRegion, offset: u64) -> u32 {
-        let at = (self.start + offset) as usize;
-        let value: Result<u32, _> = mapping
-            .as_volatile_slice()
-            .load(at, std::sync::atomic::Ordering::Relaxed);
-        value.map(u32::from_le).unwrap_or(0)
+    fn put(&self, index: usize, offset: u64, value: u32) {
+        let at = index as u64 * WINDOW + offset;
+        // Offsets are below the window's size, for which there is room.
+        let stored =
+            self.memory
+                .as_volatile_slice()
+                .store(value.to_le(), at as usize, Ordering::Relaxed);
+        debug_assert!(stored.is_ok(), "register {offset:#x} outside the windows");
     }
 
     /// After a guest's store at `offset`: shows the device's value there again.
-    pub fn restore(&self, mapping: &MmapRegion, device: &dyn Device, offset: u64) {
-        self.put(mapping, offset, device.peek(offset));
+    pub fn restore(&self, index: usize, device: &dyn Device, offset: u64) {
+        self.put(index, offset, device.peek(offset));
     }
 
     /// Shows the registers whose value has changed.
-    pub fn refresh(&mut self, mapping: &MmapRegion, device: &dyn Device) {
+    pub fn refresh(&mut self, index: usize, device: &dyn Device) {
         let registers = device.registers();
-        let first = self.shown.len() != registers.len();
+        let Some(shown) = self.shown.get_mut(index) else {
+            return;
+        };
+        let mut shown = std::mem::take(shown);
+        let first = shown.len() != registers.len();
         if first {
-            self.shown = vec![0; registers.len()];
+            shown = vec![0; registers.len()];
         }
-        for (i, register) in registers.iter().enumerate() {
+        for (shown, register) in shown.iter_mut().zip(registers) {
             let value = device.peek(register.offset);
-            if first || self.shown[i] != value {
-                self.shown[i] = value;
-                self.put(mapping, register.offset, value);
+            if first || *shown != value {
+                *shown = value;
+                self.put(index, register.offset, value);
             }
         }
+        self.shown[index] = shown;
     }
 }

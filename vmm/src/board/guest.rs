@@ -5,7 +5,7 @@ use staleline_devices::soc::Soc;
 use staleline_devices::soc::report::SocReport;
 
 use super::machine::{self, MachineConfig};
-use crate::engine::tcg_abi::{Guest, GuestContext};
+use crate::engine::guest::{Guest, GuestContext};
 
 /// Built from a [`MachineConfig`].
 impl Guest for Soc {
@@ -14,7 +14,7 @@ impl Guest for Soc {
     fn new(context: GuestContext) -> Result<Self, String> {
         let config: MachineConfig = serde_json::from_value(context.machine)
             .map_err(|e| format!("the machine's configuration: {e}"))?;
-        machine::build(&config, context.mapping).map_err(|e| e.to_string())
+        machine::build(&config, context.ram, context.windows).map_err(|e| e.to_string())
     }
 
     fn finish(&mut self) -> Result<SocReport, String> {

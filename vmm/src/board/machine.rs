@@ -4,10 +4,10 @@
 use serde::{Deserialize, Serialize};
 use staleline_devices::axi_dmac::{AxiDmac, Config, Route};
 use staleline_devices::bus::Device;
-use staleline_devices::coherency::{DomainConfig, ImageError};
+use staleline_devices::coherency::DomainConfig;
 use staleline_devices::converters::{AxiAdc, AxiDac};
 use staleline_devices::dwc3::Dwc3;
-use staleline_devices::soc::{Attachment, Parts, Soc};
+use staleline_devices::soc::{Attachment, Parts, Soc, SocError};
 use staleline_devices::spi::{Ad9467, Ad9739a, AxiQuadSpi, Part};
 use staleline_devices::stream::{Stream, StreamId, Streams};
 use staleline_devices::usb::host::PlanHost;
@@ -43,7 +43,7 @@ pub struct MachineConfig {
 pub enum MachineError {
     /// Its memory cannot be set up.
     #[error(transparent)]
-    Memory(#[from] ImageError),
+    Memory(#[from] SocError),
     /// A device refuses its parameters: a mistake in the board's description.
     #[error("board device {name}: {why}")]
     Device {
@@ -58,7 +58,11 @@ pub enum MachineError {
 ///
 /// # Errors
 /// [`MachineError`].
-pub fn build(config: &MachineConfig, memory: MmapRegion) -> Result<Soc, MachineError> {
+pub fn build(
+    config: &MachineConfig,
+    ram: MmapRegion,
+    windows: Option<MmapRegion>,
+) -> Result<Soc, MachineError> {
     let board = Board::new(&config.board);
     let mut streams = Streams::default();
     let adc = streams.add(Stream::new(Pattern::new(config.seed)));
@@ -92,7 +96,7 @@ pub fn build(config: &MachineConfig, memory: MmapRegion) -> Result<Soc, MachineE
         streams,
         stream_names: vec!["adc".into(), "dac".into()],
     };
-    let mut soc = Soc::new(parts, memory)?;
+    let mut soc = Soc::new(parts, ram, windows)?;
     for (pa, len) in &config.loaded {
         soc.domain().loaded(*pa, *len);
     }

@@ -14,9 +14,10 @@ use serde::de::DeserializeOwned;
 use staleline_protocol::plan::Exporter;
 
 use crate::board::settings::CachePolicy;
+use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
-use crate::run::spec::{DEFAULT_KERNEL, EngineKind, RunSpec};
+use crate::run::spec::{DEFAULT_KERNEL, RunSpec};
 
 /// Finds missing cache maintenance: boots a guest kernel on an emulated board with real caches and
 /// DMA, and says which operation is missing, where, and why.
@@ -109,7 +110,7 @@ pub struct RunArgs {
     #[arg(long, default_value = DEFAULT_KERNEL, value_name = "NAME|PATH")]
     pub kernel: String,
     /// What runs the guest.
-    #[arg(long, default_value = "tcg", value_parser = one_of(&EngineKind::ALL))]
+    #[arg(long, default_value_t, value_parser = one_of(&EngineKind::ALL))]
     pub engine: EngineKind,
     /// Replacement policy of the CPU's cache [default: the scenario's].
     #[arg(long, value_parser = one_of(&CachePolicy::ALL))]
@@ -165,7 +166,7 @@ pub struct MatrixArgs {
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
     /// What runs the guests.
-    #[arg(long, default_value = "tcg", value_parser = one_of(&EngineKind::ALL))]
+    #[arg(long, default_value_t, value_parser = one_of(&EngineKind::ALL))]
     pub engine: EngineKind,
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = RunFormat::Human)]

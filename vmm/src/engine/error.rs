@@ -35,7 +35,7 @@ pub enum EngineError {
         needed: String,
     },
     /// QEMU was built without plugins.
-    #[error("{} was built without TCG plugins", program.display())]
+    #[error("{} was built without plugins", program.display())]
     PluginsUnsupported {
         /// Which QEMU.
         program: PathBuf,
@@ -45,6 +45,8 @@ pub enum EngineError {
     PluginMissing {
         /// Where it was looked for.
         searched: Vec<PathBuf>,
+        /// What to do.
+        help: &'static str,
     },
     /// QEMU refused the plugin library.
     #[error("QEMU cannot load {}: {stderr}", plugin.display())]
@@ -53,6 +55,8 @@ pub enum EngineError {
         plugin: PathBuf,
         /// What QEMU said.
         stderr: String,
+        /// What to do.
+        help: &'static str,
     },
     /// The images do not load.
     #[error(transparent)]
@@ -101,6 +105,9 @@ pub enum EngineError {
         /// The last lines of the console.
         console: String,
     },
+    /// The engine itself has noticed that it gets the guest wrong.
+    #[error("{0}")]
+    Misunderstood(String),
     /// QEMU's control socket does not talk as expected.
     #[error("QEMU's control protocol failed: {0}")]
     Protocol(String),
@@ -136,13 +143,8 @@ impl EngineError {
                 "use a QEMU configured with --enable-plugins, as Debian's is, and name it in \
                  STALELINE_QEMU"
             }
-            EngineError::PluginMissing { .. } => {
-                "build it with `cargo build --release -p staleline-tcg` (without --release for a \
-                 debug build of staleline), or name it in STALELINE_TCG_PLUGIN"
-            }
-            EngineError::PluginRejected { .. } => {
-                "rebuild the plugin with the staleline that runs it: \
-                 `cargo build --release -p staleline-tcg`"
+            EngineError::PluginMissing { help, .. } | EngineError::PluginRejected { help, .. } => {
+                help
             }
             EngineError::Boot(error) => error.help(),
             EngineError::BadJob(_) => "check the scenario's board settings",
@@ -150,6 +152,9 @@ impl EngineError {
             EngineError::QemuCrashed { .. } => {
                 "if memory is short, give the guest less; else please report this with the \
                  stderr above"
+            }
+            EngineError::Misunderstood(_) => {
+                "please report this with the kernel and the run's directory"
             }
             EngineError::PluginFailed { .. } => "please report this with the run's directory",
             EngineError::Timeout { .. } => {

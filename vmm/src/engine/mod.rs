@@ -3,10 +3,11 @@
 
 pub mod chains;
 pub mod error;
+pub mod guest;
 pub mod handover;
+pub mod kinds;
 pub mod sites;
 pub mod tcg;
-pub mod tcg_abi;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +18,9 @@ use crate::boot::{Expected, Loaded};
 
 pub use chains::Observations;
 pub use error::EngineError;
+pub use guest::GuestKind;
 pub use handover::Handover;
+pub use kinds::EngineKind;
 pub use sites::SiteTable;
 
 /// One run of a guest.
@@ -39,17 +42,18 @@ pub struct Job {
     /// Device windows right above RAM, in bytes; a multiple of 1 MiB.
     pub window_bytes: u64,
     /// Which machine the engine hosts.
-    pub guest: tcg_abi::GuestKind,
+    pub guest: GuestKind,
     /// The machine's configuration; the engine hands it through.
     pub machine: serde_json::Value,
     /// Wall-clock time after which the guest counts as hung.
     pub timeout: Duration,
-    /// An existing directory for `console.log`, `events.jsonl` and `sites.bin`.
+    /// An existing directory for `console.log`, `sites.bin` and whatever else the engine leaves.
     pub run_dir: PathBuf,
-    /// Check every address translation against the emulator's own (slow).
+    /// Check what the engine works out for itself (address translations, register values) against
+    /// what the guest got (slow).
     pub selfcheck: bool,
     /// Numbers of the loads and stores, from 1, whose call chains are wanted; ascending, at most
-    /// [`tcg_abi::TRACE_LIMIT`]. Slow if there are any; changes nothing that the guest can see.
+    /// [`TRACE_LIMIT`]. Slow if there are any; changes nothing that the guest can see.
     pub trace: Vec<u64>,
 }
 
@@ -72,25 +76,25 @@ pub struct Outcome {
     pub loaded: Loaded,
     /// What the guest wrote to its UART.
     pub console: PathBuf,
-    /// The machine's events.
-    pub events: PathBuf,
     /// Wall-clock time from the start of the CPU to the guest's end.
     pub wall_time: Duration,
-    /// Guest addresses behind the [`staleline_devices::cpu::SiteId`]s in `report` and `events`.
+    /// Guest addresses behind the [`staleline_devices::cpu::SiteId`]s in `report`.
     pub sites: SiteTable,
     /// Call chains and the like.
     pub seen: Observations,
     /// The machine's report.
     pub report: Handover,
-    /// The engine's own counters.
-    pub stats: tcg_abi::TcgStats,
+    /// What was checked and found to be the same, if [`Job::selfcheck`] was set.
+    pub checked: Option<u64>,
+    /// The engine's own counters, for those who know it.
+    pub stats: serde_json::Value,
 }
 
-/// Something that can run a [`Job`].
-pub trait Engine {
-    /// Its name on the command line and in results.
-    fn name(&self) -> &'static str;
+/// Most loads and stores that can be traced in one run.
+pub const TRACE_LIMIT: usize = 4096;
 
+/// Something that can run a [`Job`].
+pub trait Engine: Send + Sync {
     /// Runs a guest until it ends, and cleans up whatever happens.
     ///
     /// # Errors

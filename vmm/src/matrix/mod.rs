@@ -11,11 +11,12 @@ use staleline_devices::coherency::hazard::HazardKind;
 use staleline_protocol::plan::Exporter;
 
 use crate::board::settings::CachePolicy;
+use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
 use crate::result::{RunResult, Verdict};
 use crate::run::kernel_log::KERNEL_REPORT;
-use crate::run::spec::{DEFAULT_KERNEL, EngineKind, RunSpec};
+use crate::run::spec::{DEFAULT_KERNEL, RunSpec};
 use crate::scenario::{Scenario, read_config};
 
 /// Version of the matrix format.

@@ -23,14 +23,16 @@ hazards = ["missing-invalidate"]
 fn run(text: &str, backend: &FakeBackend, jobs: usize) -> Vec<CellResult> {
     let cells = Matrix::parse(text, "test")
         .unwrap()
-        .cells(EngineKind::Tcg)
+        .cells(EngineKind::default())
         .unwrap();
     let out = tempfile::tempdir().unwrap();
     runner::run(&cells, jobs, out.path(), backend, &Quiet).unwrap()
 }
 
 fn names(text: &str) -> Vec<String> {
-    let cells = Matrix::parse(text, "t").unwrap().cells(EngineKind::Tcg);
+    let cells = Matrix::parse(text, "t")
+        .unwrap()
+        .cells(EngineKind::default());
     cells.unwrap().into_iter().map(|c| c.name).collect()
 }
 
@@ -221,7 +223,7 @@ fn wrong_matrices_are_told() {
     }
     let unknown = Matrix::parse(&format!("{group}scenarios = [\"bot\"]"), "m").unwrap();
     assert!(matches!(
-        unknown.cells(EngineKind::Tcg),
+        unknown.cells(EngineKind::default()),
         Err(Error::UnknownScenario { .. })
     ));
 }
@@ -230,6 +232,6 @@ fn wrong_matrices_are_told() {
 fn example_matrices_are_valid() {
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../ci/matrix")).unwrap() {
         let matrix = Matrix::load(Some(&entry.unwrap().path())).unwrap();
-        assert!(!matrix.cells(EngineKind::Tcg).unwrap().is_empty());
+        assert!(!matrix.cells(EngineKind::default()).unwrap().is_empty());
     }
 }

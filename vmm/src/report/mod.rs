@@ -19,11 +19,12 @@ use serde::{Deserialize, Serialize};
 use staleline_protocol::plan::Exporter;
 
 use crate::board::settings::CachePolicy;
+use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::result::{Buffer, Data, Diagnostic, HazardEntry, RunResult, Verdict};
 use crate::run::backend::GuestEnd;
 use crate::run::kernel_log::KernelReport;
-use crate::run::spec::{EngineKind, RunSpec};
+use crate::run::spec::RunSpec;
 
 /// What happens in a run, in order: one `RunStarted`, any number of `Step`s, at most one
 /// `GuestEnded`, one `Hazard` for each diagnostic, one `KernelReport` for each report of the guest's

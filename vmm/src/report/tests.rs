@@ -23,7 +23,13 @@ struct Told {
 
 fn tell(backend: &FakeBackend, settings: &[&str]) -> Told {
     let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
-    let spec = RunSpec::resolve("iio-capture-nosync", "base", EngineKind::Tcg, &settings).unwrap();
+    let spec = RunSpec::resolve(
+        "iio-capture-nosync",
+        "base",
+        EngineKind::default(),
+        &settings,
+    )
+    .unwrap();
     backend.check(&spec).unwrap();
     let root = tempfile::tempdir().unwrap();
     let dir = RunDir::create(root.path()).unwrap();

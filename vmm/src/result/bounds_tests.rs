@@ -8,13 +8,14 @@ use staleline_support::progress::Quiet;
 
 use super::{RunResult, Verdict, listing};
 use crate::boot::Loaded;
+use crate::engine::EngineKind;
 use crate::engine::chains::{Chain, Forgotten};
 use crate::report::{Reporters, Summary, human, json};
 use crate::run::backend::Execution;
 use crate::run::directory::RunDir;
 use crate::run::fake::{self, FakeBackend};
 use crate::run::orchestrate::Runner;
-use crate::run::spec::{EngineKind, RunSpec};
+use crate::run::spec::RunSpec;
 
 /// A run's result, what people are told, and its event stream.
 struct Told {
@@ -25,7 +26,7 @@ struct Told {
 
 fn run(backend: &FakeBackend, settings: &[&str]) -> Told {
     let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
-    let spec = RunSpec::resolve("iio-capture", "base", EngineKind::Tcg, &settings).unwrap();
+    let spec = RunSpec::resolve("iio-capture", "base", EngineKind::default(), &settings).unwrap();
     let root = tempfile::tempdir().unwrap();
     let dir = RunDir::create(root.path()).unwrap();
     let (mut text, mut lines) = (Vec::new(), Vec::new());

@@ -5,6 +5,7 @@ use staleline_devices::coherency::SnoopWrite;
 use staleline_devices::coherency::hazard::{self, Actor, Hazard};
 use staleline_devices::cpu::{ChainId, SiteId};
 use staleline_devices::dma::{MasterId, TransferId};
+use staleline_devices::fidelity::Fidelity;
 use staleline_devices::soc::report::SocReport;
 use staleline_protocol::report::Report;
 
@@ -93,6 +94,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         kernel: artifacts.map(|a| a.kernel.clone()),
         initrd_hash: artifacts.map(|a| a.initrd_hash.clone()),
         engine: spec.engine,
+        fidelity: Fidelity::of(spec.engine.sees()),
         cache: scenario.board.cache,
         exporter: scenario.transfer.as_ref().map(|t| t.exporter),
         seed: scenario.seed,
@@ -220,7 +222,9 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
     result.hazards_dropped = domain.hazards_dropped;
     result.saturated.clone_from(&domain.saturated);
     result.maintenance = account::of(&domain.maintenance, guest, listing::OPERATIONS);
-    result.notes = notes(guest, result.maintenance.unaccounted);
+    let blind = not_judged(result.engine.name(), &result.fidelity);
+    let others = notes(guest, result.maintenance.unaccounted);
+    result.notes = blind.into_iter().chain(others).collect();
     if let Some(dropped) = &mut result.drop_maintenance {
         let ops = &domain.maintenance.operations;
         dropped.happened = ops.iter().any(|o| o.dropped && o.number == dropped.number);
@@ -235,6 +239,19 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
     });
     result.run_hash = Some(hash_text(domain.run_hash));
     result.accesses = domain.accesses;
+}
+
+/// The rules that an engine could not judge, in words.
+fn not_judged(engine: &str, fidelity: &Fidelity) -> Option<String> {
+    if fidelity.not_judged.is_empty() {
+        return None;
+    }
+    let kinds: Vec<_> = fidelity.not_judged.iter().map(|k| k.name()).collect();
+    Some(format!(
+        "the {engine} engine does not see all that the guest does: {} could not be judged \
+         everywhere",
+        kinds.join(", ")
+    ))
 }
 
 /// What the engine had no room for, and what nobody could tell, in words. `unaccounted`:
@@ -465,5 +482,22 @@ impl Lookup<'_> {
             opened_at: record.opened_at,
             closed_at: record.closed_at,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use staleline_devices::fidelity::Sight;
+
+    use super::*;
+
+    #[test]
+    fn what_an_engine_cannot_judge_is_told() {
+        assert_eq!(not_judged("exact", &Fidelity::exact()), None);
+        let blind = Fidelity::of(&[Sight::Stores, Sight::Maintenance]);
+        let text = not_judged("blind", &blind).unwrap();
+        assert!(text.starts_with("the blind engine"), "{text}");
+        assert!(text.contains("missing-invalidate"), "{text}");
+        assert!(!text.contains("missing-clean"), "{text}");
     }
 }

@@ -8,13 +8,14 @@ use staleline_support::progress::Quiet;
 
 use super::history::Event;
 use super::{Class, Diagnostic, RunResult, Verdict};
+use crate::engine::EngineKind;
 use crate::engine::chains::Chain;
 use crate::report::{Reporters, human};
 use crate::run::backend::Execution;
 use crate::run::directory::RunDir;
 use crate::run::fake::{self, FakeBackend};
 use crate::run::orchestrate::Runner;
-use crate::run::spec::{EngineKind, RunSpec};
+use crate::run::spec::RunSpec;
 
 /// `copy_page` and `dma_buf_ioctl` in the map of the fake kernel.
 const COPY: (SiteId, u64) = (SiteId(7), 0xffff_8000_8001_3010);
@@ -25,7 +26,7 @@ fn run(change: impl Fn(&mut Execution) + Sync + Send + 'static) -> (RunResult, S
         e.sites.insert(COPY.0, COPY.1);
         change(e);
     });
-    let spec = RunSpec::resolve("iio-capture", "base", EngineKind::Tcg, &[]).unwrap();
+    let spec = RunSpec::resolve("iio-capture", "base", EngineKind::default(), &[]).unwrap();
     let root = tempfile::tempdir().unwrap();
     let dir = RunDir::create(root.path()).unwrap();
     let mut text = Vec::new();

@@ -19,14 +19,15 @@ use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::coherency::report::{CacheCounters, Saturated};
 use staleline_devices::cpu::CacheOp;
 use staleline_devices::dma::Direction;
+use staleline_devices::fidelity::Fidelity;
 use staleline_devices::soc::report::DeviceError;
 use staleline_protocol::plan::Exporter;
 
 use crate::board::settings::CachePolicy;
+use crate::engine::EngineKind;
 use crate::run::backend::{GuestEnd, KernelId};
 use crate::run::console::KtapCase;
 use crate::run::kernel_log::KernelReport;
-use crate::run::spec::EngineKind;
 use crate::symbols::{Hex, Place};
 pub use history::Step;
 
@@ -80,6 +81,8 @@ pub struct RunResult {
     pub initrd_hash: Option<String>,
     /// The engine.
     pub engine: EngineKind,
+    /// What it saw of the guest, and which rules could not be judged for want of the rest.
+    pub fidelity: Fidelity,
     /// Replacement policy.
     pub cache: CachePolicy,
     /// Who allocated the DMABUFs, if data was moved.

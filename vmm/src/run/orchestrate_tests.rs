@@ -3,8 +3,8 @@ use staleline_devices::cpu::SiteId;
 use staleline_support::progress::Quiet;
 
 use super::super::fake::{self, FakeBackend};
-use super::super::spec::EngineKind;
 use super::*;
+use crate::engine::EngineKind;
 use crate::engine::chains::TracedAccess;
 use crate::report::cases::Status;
 use crate::result::Verdict;
@@ -21,7 +21,7 @@ fn carry_out(
     trace: bool,
 ) -> Result<RunResult, Error> {
     let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
-    let spec = RunSpec::resolve(scenario, "base", EngineKind::Tcg, &settings)?;
+    let spec = RunSpec::resolve(scenario, "base", EngineKind::default(), &settings)?;
     let root = tempfile::tempdir().unwrap();
     let dir = RunDir::create(root.path()).unwrap();
     let runner = Runner {

@@ -45,7 +45,6 @@ impl Earlier {
             &spec.scenario,
             &dir.join(directory::SPEC).display().to_string(),
         )?;
-        spec.engine.check()?;
         let run_hash = result
             .run_hash
             .clone()
@@ -158,8 +157,8 @@ mod tests {
     use super::super::directory::RunDir;
     use super::super::fake::FakeBackend;
     use super::super::orchestrate::Runner;
-    use super::super::spec::EngineKind;
     use super::*;
+    use crate::engine::EngineKind;
     use crate::report::Reporters;
 
     fn run(backend: &FakeBackend, spec: &RunSpec, dir: &Path) -> RunResult {
@@ -176,7 +175,8 @@ mod tests {
     fn the_same_run_is_the_same_and_another_is_not() {
         let root = tempfile::tempdir().unwrap();
         let settings = ["drop-maintenance=2".to_owned()];
-        let spec = RunSpec::resolve("iio-capture", "base", EngineKind::Tcg, &settings).unwrap();
+        let spec =
+            RunSpec::resolve("iio-capture", "base", EngineKind::default(), &settings).unwrap();
         let before = run(&FakeBackend::good(), &spec, root.path());
         let earlier = Earlier::read(root.path()).unwrap();
         assert_eq!(earlier.result, before);
@@ -204,7 +204,7 @@ mod tests {
             Earlier::read(root.path()),
             Err(Error::NotARun { .. })
         ));
-        let spec = RunSpec::resolve("boot", "base", EngineKind::Tcg, &[]).unwrap();
+        let spec = RunSpec::resolve("boot", "base", EngineKind::default(), &[]).unwrap();
         run(
             &FakeBackend::new(|_, e, _| e.report = None),
             &spec,

@@ -5,41 +5,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
 use crate::scenario::Scenario;
 
 /// Version of `run.json`.
 pub const SCHEMA: u32 = 1;
-
-/// What runs the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EngineKind {
-    /// Stock QEMU with our plugin: exact.
-    Tcg,
-    /// KVM on arm64.
-    Kvm,
-}
-
-impl EngineKind {
-    /// All engines.
-    pub const ALL: [EngineKind; 2] = [EngineKind::Tcg, EngineKind::Kvm];
-
-    /// Refuses what this version cannot run.
-    ///
-    /// # Errors
-    /// [`Error::NotBuilt`].
-    pub fn check(self) -> Result<(), Error> {
-        match self {
-            EngineKind::Tcg => Ok(()),
-            EngineKind::Kvm => Err(Error::NotBuilt {
-                what: "the kvm engine".into(),
-                help: "use --engine tcg, which needs no KVM and sees every access".into(),
-            }),
-        }
-    }
-}
 
 /// Kernel a run uses if none is named: the tree as it is, no patches.
 pub const DEFAULT_KERNEL: &str = "base";
@@ -88,7 +60,6 @@ impl RunSpec {
         engine: EngineKind,
         settings: &[String],
     ) -> Result<Self, Error> {
-        engine.check()?;
         let base = Scenario::load(origin)?;
         let exporter_set = settings.iter().any(|s| s.starts_with("exporter="));
         if base.transfer.is_none() && exporter_set {
@@ -130,8 +101,8 @@ fn invocation(
         words.push(value);
     };
     option("kernel", kernel.into());
-    if engine != EngineKind::Tcg {
-        option("engine", names::name(&engine));
+    if engine != EngineKind::default() {
+        option("engine", engine.name().into());
     }
     if let Some(transfer) = &scenario.transfer {
         option("exporter", transfer.exporter.name().into());
@@ -163,7 +134,7 @@ mod tests {
 
     fn resolve(settings: &[&str]) -> Result<RunSpec, Error> {
         let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
-        RunSpec::resolve("iio-capture", "base", EngineKind::Tcg, &settings)
+        RunSpec::resolve("iio-capture", "base", EngineKind::default(), &settings)
     }
 
     #[test]
@@ -183,15 +154,9 @@ mod tests {
     }
 
     #[test]
-    fn kvm_is_refused_at_once() {
-        let e = RunSpec::resolve("nonsense", "base", EngineKind::Kvm, &[]).unwrap_err();
-        assert!(matches!(e, Error::NotBuilt { .. }));
-    }
-
-    #[test]
     fn an_exporter_needs_a_transfer() {
         let set = ["exporter=cma".to_owned()];
-        let e = RunSpec::resolve("boot", "base", EngineKind::Tcg, &set).unwrap_err();
+        let e = RunSpec::resolve("boot", "base", EngineKind::default(), &set).unwrap_err();
         assert!(e.to_string().contains("moves no data"), "{e}");
     }
 }

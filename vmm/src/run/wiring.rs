@@ -2,7 +2,7 @@
 //! The one place where runs meet kernel builder, initramfs, board and engine.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use staleline_devices::soc::report::SocReport;
@@ -17,9 +17,7 @@ use super::spec::RunSpec;
 use crate::board::machine::MachineConfig;
 use crate::board::{Board, fdt};
 use crate::boot::{Expected, Images, RAM_BASE};
-use crate::engine::tcg::TcgEngine;
-use crate::engine::tcg_abi::{GuestKind, TcgStats};
-use crate::engine::{Engine as _, EngineError, Job, Observations, SiteTable};
+use crate::engine::{Engine, EngineError, EngineKind, GuestKind, Job, Observations};
 use crate::exit::Error;
 use crate::scenario::usb;
 
@@ -60,7 +58,7 @@ impl Backend for Production {
 
     fn prepare(&self, spec: &RunSpec, progress: &dyn Progress) -> Result<Artifacts, Error> {
         // Quick checks first: nobody should wait for a kernel to learn that QEMU is missing.
-        engine()?;
+        engine(spec.engine)?;
         let cache = CacheDir::from_environment().map_err(|e| Error::Initramfs(e.into()))?;
         let initramfs = initramfs(&cache, progress).map_err(|e| Error::Initramfs(e.into()))?;
         let artifacts = Artifacts {
@@ -101,7 +99,7 @@ impl Backend for Production {
     }
 
     fn execute(&self, attempt: Attempt<'_>) -> Result<Execution, Error> {
-        let engine = engine()?;
+        let engine = engine(attempt.spec.engine)?;
         let mut job = job(&attempt)?;
         job.selfcheck = self.self_check;
         let outcome = match engine.run(&job) {
@@ -118,7 +116,7 @@ impl Backend for Production {
                     self_check: None,
                 });
             }
-            Err(e) => return Err(engine_error(e)),
+            Err(e) => return Err(failed(attempt.spec.engine, e)),
         };
         let end = match outcome.end {
             crate::engine::GuestEnd::PowerOff => GuestEnd::PoweredOff,
@@ -126,10 +124,10 @@ impl Backend for Production {
                 what: "it reset itself, as a kernel that panics does".into(),
             },
         };
-        if let Some(trouble) = misunderstood(&outcome.stats, &outcome.sites) {
-            return Err(engine_failed(trouble));
-        }
-        let mut report: SocReport = outcome.report.read().map_err(engine_error)?;
+        let mut report: SocReport = outcome
+            .report
+            .read()
+            .map_err(|e| failed(attempt.spec.engine, e))?;
         // To the machine, a place in guest code is a number.
         report.domain.run_hash = outcome.sites.mix_into(report.domain.run_hash);
         Ok(Execution {
@@ -140,51 +138,27 @@ impl Backend for Production {
             sites: outcome.sites.iter().collect(),
             seen: outcome.seen,
             report: Some(report),
-            self_check: self.self_check.then_some(outcome.stats.checked),
+            self_check: outcome.checked,
         })
     }
 }
 
-/// What the engine got wrong about the guest's page tables, if anything.
-fn misunderstood(stats: &TcgStats, sites: &SiteTable) -> Option<String> {
-    if stats.untranslated == 0 && stats.mismatches == 0 {
-        return None;
-    }
-    let first = stats.first_mismatch.as_ref().map(|first| {
-        let pc = sites.pc(first.site);
-        let pc = pc.map_or("of unknown place".into(), |pc| format!("at {pc:#x}"));
-        format!("; the first: {first}, by the instruction {pc}")
-    });
-    Some(format!(
-        "the engine does not understand the guest's page tables: {} accesses not translated, {} \
-         translated differently from QEMU{}",
-        stats.untranslated,
-        stats.mismatches,
-        first.unwrap_or_default()
-    ))
-}
-
 /// The engine, looked for once: asking QEMU for its version costs as much as it takes to start it.
-fn engine() -> Result<TcgEngine, Error> {
-    static FOUND: OnceLock<TcgEngine> = OnceLock::new();
-    if let Some(engine) = FOUND.get() {
-        return Ok(engine.clone());
+fn engine(kind: EngineKind) -> Result<Arc<dyn Engine>, Error> {
+    static FOUND: Mutex<Vec<(EngineKind, Arc<dyn Engine>)>> = Mutex::new(Vec::new());
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, engine)) = found.iter().find(|(known, _)| *known == kind) {
+        return Ok(Arc::clone(engine));
     }
-    let engine = TcgEngine::discover().map_err(engine_error)?;
-    Ok(FOUND.get_or_init(|| engine).clone())
+    let engine: Arc<dyn Engine> = kind.discover().map_err(|e| failed(kind, e))?.into();
+    found.push((kind, Arc::clone(&engine)));
+    Ok(engine)
 }
 
-fn engine_error(e: EngineError) -> Error {
+fn failed(engine: EngineKind, e: EngineError) -> Error {
     Error::Engine {
-        engine: "tcg".into(),
+        engine: engine.name().into(),
         source: e.into(),
-    }
-}
-
-fn engine_failed(what: String) -> Error {
-    Error::Engine {
-        engine: "tcg".into(),
-        source: what.into(),
     }
 }
 
@@ -193,7 +167,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     let scenario = &attempt.spec.scenario;
     let artifacts = attempt.artifacts;
     let board = Board::new(&scenario.board);
-    let boot = |e: crate::boot::BootError| engine_error(e.into());
+    let boot = |e: crate::boot::BootError| failed(attempt.spec.engine, e.into());
     let layout = Images::open(&artifacts.image, Some(&artifacts.initrd))
         .and_then(|images| images.layout(board.ram_bytes()))
         .map_err(boot)?;
@@ -234,40 +208,4 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         selfcheck: false,
         trace: attempt.trace.to_vec(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::tcg_abi::Mismatch;
-
-    #[test]
-    fn the_first_translation_that_differs_is_named() {
-        let mut sites = SiteTable::default();
-        let site = sites.push(0xffff_8000_8001_2344);
-        let mut stats = TcgStats::default();
-        assert_eq!(misunderstood(&stats, &sites), None);
-        stats.checked = 9;
-        stats.mismatches = 2;
-        stats.first_mismatch = Some(Box::new(Mismatch {
-            va: 0xffff_0000_0123_4568,
-            site,
-            number: 7,
-            own: Some(0x4123_4568),
-            qemu: None,
-        }));
-        assert_eq!(
-            misunderstood(&stats, &sites).unwrap(),
-            "the engine does not understand the guest's page tables: 0 accesses not translated, \
-             2 translated differently from QEMU; the first: access 7 to va 0xffff000001234568: \
-             pa 0x41234568 by the engine's walk, a device by QEMU, by the instruction at \
-             0xffff800080012344"
-        );
-        let stats = TcgStats {
-            untranslated: 3,
-            ..TcgStats::default()
-        };
-        let text = misunderstood(&stats, &sites).unwrap();
-        assert!(text.ends_with("3 accesses not translated, 0 translated differently from QEMU"));
-    }
 }

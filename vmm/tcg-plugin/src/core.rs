@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
 use staleline::engine::chains::{Chain, Forgotten, UserPage};
-use staleline::engine::tcg_abi::{Guest, Mismatch, TcgStats};
+use staleline::engine::guest::Guest;
+use staleline::engine::tcg::abi::{Mismatch, TcgStats};
 use staleline::engine::{Observations, SiteTable};
 use staleline_devices::cpu::{CacheOp, ChainId, CpuId, MAX_CPUS, MemoryType, SiteId};
 use vm_memory::GuestMemoryMmap;
@@ -13,13 +14,16 @@ use vm_memory::GuestMemoryMmap;
 use crate::chain::{self, Chains, Frame, Pages, Trace};
 use crate::decode::{Entries, Insn, Op, Reach, SysReg, Tlbi};
 use crate::leaves::{ENTRY, Leaves};
-use crate::memory::{Ram, Virtual};
+use crate::memory::{Ram, Virtual, Windows};
 use crate::mmu::{PAGE, Registers, TableMemory as _, Translation};
 use crate::qtest::Qtest;
-use crate::tlb::{Hit, Tlb};
+use crate::tlb::{Hit, Target, Tlb};
 
 /// Bytes that `dc zva` zeroes on Cortex-A53 (DCZID_EL0.BS is 4 words to the power of two).
 const ZERO_BLOCK: u64 = 64;
+
+/// Bytes of the longest load or store.
+const LONGEST: usize = 64;
 
 /// PSCI functions that end the guest (DEN 0022, 5.1): SYSTEM_OFF and SYSTEM_RESET.
 const ENDS: [u32; 2] = [0x8400_0008, 0x8400_0009];
@@ -134,6 +138,8 @@ pub struct Core<M, S> {
     /// Addresses that are the machine's business.
     memory: std::ops::Range<u64>,
     ram: Ram,
+    windows: Windows,
+    selfcheck: bool,
     qtest: Qtest<S>,
     chains: Chains,
     trace: Trace,
@@ -148,6 +154,10 @@ pub struct Parts<M, S> {
     pub machine: M,
     /// Guest RAM.
     pub ram: GuestMemoryMmap,
+    /// Device windows, behind RAM.
+    pub windows: GuestMemoryMmap,
+    /// Whether to check what registers gave the CPU.
+    pub selfcheck: bool,
     /// Physical addresses of RAM and windows.
     pub memory: std::ops::Range<u64>,
     /// The way to the interrupt controller.
@@ -168,6 +178,8 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             told_lines: 0,
             memory: parts.memory,
             ram,
+            windows: Windows::new(parts.windows),
+            selfcheck: parts.selfcheck,
             qtest: parts.qtest,
             chains: Chains::default(),
             trace: parts.trace,
@@ -209,8 +221,8 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         self.goes_on(cpu);
         match self.side(cpu).tlb.lookup(va) {
             Some(hit) if (va & (PAGE - 1)) + u64::from(size) <= PAGE => {
-                if hit.is_foreign() {
-                    return Ok(());
+                if !hit.is_ram() {
+                    return self.access_elsewhere::<STORE>(cpu, va, size, site, hit);
                 }
                 self.report::<STORE>(cpu, hit.pa(va), size, site, hit.memory());
                 self.sync_lines()
@@ -283,12 +295,51 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
                 continue;
             }
             match self.hit(cpu, va) {
+                Some(hit) if hit.is_ram() => {
+                    self.report::<STORE>(cpu, hit.pa(va), size, site, hit.memory());
+                }
                 Some(hit) if hit.is_foreign() => {}
-                Some(hit) => self.report::<STORE>(cpu, hit.pa(va), size, site, hit.memory()),
+                Some(hit) => self.register::<STORE>(cpu, hit.pa(va), size, site),
                 None => self.stats.untranslated += 1,
             }
         }
         self.sync_lines()
+    }
+
+    /// The page is none of RAM.
+    #[inline(never)]
+    fn access_elsewhere<const STORE: bool>(
+        &mut self,
+        cpu: CpuId,
+        va: u64,
+        size: u32,
+        site: SiteId,
+        hit: Hit,
+    ) -> io::Result<()> {
+        if hit.is_foreign() {
+            return Ok(());
+        }
+        self.register::<STORE>(cpu, hit.pa(va), size, site);
+        self.sync_lines()
+    }
+
+    /// An access to device windows has taken place, in memory of the machine's that shows what their
+    /// registers hold.
+    fn register<const STORE: bool>(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId) {
+        let mut seen = [0; LONGEST];
+        let Some(seen) = self.windows.read(pa, &mut seen, size) else {
+            return;
+        };
+        if STORE {
+            self.machine.write_register(cpu, pa, site, seen);
+            return;
+        }
+        let mut data = [0; LONGEST];
+        let data = &mut data[..seen.len()];
+        self.machine.read_register(cpu, pa, site, data);
+        if self.selfcheck && data != seen {
+            self.stats.register_mismatches += 1;
+        }
     }
 
     /// Looks `va` up, walking the tables if need be.
@@ -298,8 +349,12 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         }
         self.stats.walks += 1;
         let translation = self.side(cpu).registers.translate(&self.ram, va)?;
-        let foreign = !self.memory.contains(&translation.pa);
-        Some(self.side_mut(cpu).tlb.insert(va, &translation, foreign))
+        let what = match translation.pa {
+            pa if !self.memory.contains(&pa) => Target::Foreign,
+            pa if self.windows.contains(pa) => Target::Window,
+            _ => Target::Ram,
+        };
+        Some(self.side_mut(cpu).tlb.insert(va, &translation, what))
     }
 
     /// Self-check: compares the translation of `va`, as the TLB has it, with QEMU's; `None` is an
@@ -437,7 +492,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         self.stats.maintenance += 1;
         // What does not translate faults; the kernel repairs that, and the instruction returns.
         if let Some(hit) = self.hit(cpu, state.x)
-            && !hit.is_foreign()
+            && hit.is_ram()
         {
             if !self.machine.continues(cpu) {
                 let chain = self.walk(cpu, state.frame);

@@ -4,9 +4,9 @@
 use std::io::Cursor;
 
 use serde_json::Value;
-use staleline::engine::tcg_abi::GuestContext;
+use staleline::engine::guest::GuestContext;
 use staleline_devices::cpu::MemoryType::{Cacheable, NonCacheable};
-use staleline_devices::cpu::{Barrier, CpuEvents};
+use staleline_devices::cpu::{Accesses, Barrier, Machine};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
@@ -23,11 +23,15 @@ const WINDOW: u64 = BASE + RAM_BYTES;
 const KERNEL: u64 = 0xffff_8000_0000_0000;
 const SITE: SiteId = SiteId(7);
 const PC: u64 = 0x4444;
+/// What each byte of the recorder's registers holds.
+const REGISTER: u8 = 0x5a;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Told {
     Load(u64, u32, MemoryType),
     Store(u64, u32, MemoryType),
+    Read(u64, usize),
+    Write(u64, Vec<u8>),
     Maintain(CacheOp, u64),
     Barrier(Barrier),
     MapNonCacheable(u64, u64, u64),
@@ -51,7 +55,7 @@ impl Recorder {
     }
 }
 
-impl CpuEvents for Recorder {
+impl Accesses for Recorder {
     fn load(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
         self.tell(cpu);
         assert_eq!(site, SITE);
@@ -63,9 +67,23 @@ impl CpuEvents for Recorder {
         assert_eq!(site, SITE);
         self.accesses += 1;
         self.told.push(Told::Store(pa, size, memory));
-        if pa >= WINDOW {
-            self.lines |= 1 << 3;
-        }
+    }
+}
+
+impl Machine for Recorder {
+    fn read_register(&mut self, cpu: CpuId, pa: u64, site: SiteId, data: &mut [u8]) {
+        self.tell(cpu);
+        assert_eq!(site, SITE);
+        self.accesses += 1;
+        data.fill(REGISTER);
+        self.told.push(Told::Read(pa, data.len()));
+    }
+    fn write_register(&mut self, cpu: CpuId, pa: u64, site: SiteId, data: &[u8]) {
+        self.tell(cpu);
+        assert_eq!(site, SITE);
+        self.accesses += 1;
+        self.told.push(Told::Write(pa, data.to_vec()));
+        self.lines |= 1 << 3;
     }
     fn maintain(&mut self, cpu: CpuId, op: CacheOp, pa: u64, _: SiteId, chain: ChainId) {
         self.tell(cpu);
@@ -132,6 +150,7 @@ impl Write for Server {
 struct Bench {
     core: Core<Recorder, Server>,
     ram: GuestMemoryMmap,
+    windows: GuestMemoryMmap,
     /// Who executes instructions.
     cpu: CpuId,
 }
@@ -143,9 +162,12 @@ impl Bench {
     fn new() -> Self {
         let ram =
             GuestMemoryMmap::from_ranges(&[(GuestAddress(BASE), RAM_BYTES as usize)]).unwrap();
+        let windows = GuestMemoryMmap::from_ranges(&[(GuestAddress(WINDOW), 0x1000)]).unwrap();
         let core = Core::new(Parts {
             machine: Recorder::default(),
             ram: ram.clone(),
+            windows: windows.clone(),
+            selfcheck: false,
             memory: BASE..WINDOW + 0x1000,
             qtest: Qtest::new(Server::default(), "/gic".into()),
             trace: Trace::new(&[2, 3]),
@@ -153,6 +175,7 @@ impl Bench {
         Bench {
             core,
             ram,
+            windows,
             cpu: CpuId::BOOT,
         }
     }
@@ -234,10 +257,51 @@ fn with_the_mmu_off_ram_and_windows_are_seen_and_devices_are_not() {
         b.take(),
         [
             Told::Load(BASE + 8, 4, NonCacheable),
-            Told::Store(WINDOW, 4, NonCacheable),
+            Told::Write(WINDOW, vec![0; 4]),
         ]
     );
     assert_eq!(b.core.stats.untranslated, 0);
+}
+
+#[test]
+fn registers_are_accessed_with_their_values() {
+    let mut b = Bench::new();
+    b.windows
+        .write_slice(&[1, 2, 3, 4, 5, 6, 7, 8], GuestAddress(WINDOW + 8))
+        .unwrap();
+    let cpu = CpuId(2);
+    b.core.access::<true>(cpu, WINDOW + 10, 2, SITE).unwrap();
+    assert_eq!(b.core.machine.last, cpu);
+    // The second time from the TLB.
+    b.core.access::<false>(cpu, WINDOW + 8, 8, SITE).unwrap();
+    // Half of it is none of the machine's: nothing of that is told.
+    b.core.access::<true>(cpu, WINDOW + 0xffc, 8, SITE).unwrap();
+    assert_eq!(
+        b.take(),
+        [
+            Told::Write(WINDOW + 10, vec![3, 4]),
+            Told::Read(WINDOW + 8, 8),
+            Told::Write(WINDOW + 0xffc, vec![0; 4]),
+        ]
+    );
+}
+
+#[test]
+fn the_self_check_compares_what_registers_gave() {
+    let mut b = Bench::new();
+    let read = |b: &mut Bench| {
+        b.core
+            .access::<false>(CpuId::BOOT, WINDOW, 4, SITE)
+            .unwrap();
+        b.core.stats.register_mismatches
+    };
+    assert_eq!(read(&mut b), 0, "nobody asked");
+    b.core.selfcheck = true;
+    assert_eq!(read(&mut b), 1);
+    b.windows
+        .write_slice(&[REGISTER; 4], GuestAddress(WINDOW))
+        .unwrap();
+    assert_eq!(read(&mut b), 1);
 }
 
 #[test]

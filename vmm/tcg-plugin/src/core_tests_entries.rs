@@ -161,7 +161,7 @@ fn zeroed_blocks_and_windows_hold_no_entries() {
     assert_eq!(
         b.take()[2..],
         [
-            Told::Store(WINDOW, 8, Cacheable),
+            Told::Write(WINDOW, vec![0; 8]),
             Told::Store(TABLE + 8 * 40, 64, Cacheable),
         ]
     );

@@ -12,6 +12,14 @@ use vm_memory::{
 use crate::chain::VirtualMemory;
 use crate::mmu::{Registers, TableMemory};
 
+/// Physical addresses of the first region.
+fn range(memory: &GuestMemoryMmap) -> Range<u64> {
+    memory.iter().next().map_or(0..0, |region| {
+        let start = region.start_addr().raw_value();
+        start..start + region.len()
+    })
+}
+
 /// Guest RAM, in one piece.
 pub struct Ram(GuestMemoryMmap);
 
@@ -23,10 +31,7 @@ impl Ram {
 
     /// Its physical addresses.
     pub fn range(&self) -> Range<u64> {
-        self.0.iter().next().map_or(0..0, |region| {
-            let start = region.start_addr().raw_value();
-            start..start + region.len()
-        })
+        range(&self.0)
     }
 
     /// Writes zeros; whether all of it is RAM.
@@ -44,6 +49,32 @@ impl TableMemory for Ram {
         let slice = region.get_slice(at, size_of::<u64>()).ok()?;
         let word = slice.get_atomic_ref::<AtomicU64>(0).ok()?;
         Some(u64::from_le(word.load(Ordering::Relaxed)))
+    }
+}
+
+/// The device windows, in one piece: memory that the CPU reads and writes by itself.
+pub struct Windows {
+    memory: GuestMemoryMmap,
+    range: Range<u64>,
+}
+
+impl Windows {
+    /// The first region is all of them; there may be none.
+    pub fn new(memory: GuestMemoryMmap) -> Self {
+        let range = range(&memory);
+        Windows { memory, range }
+    }
+
+    /// Whether an address is in one.
+    pub fn contains(&self, pa: u64) -> bool {
+        self.range.contains(&pa)
+    }
+
+    /// What stands at `pa`, up to `size` bytes; `None` if not all of it is in windows.
+    pub fn read<'a>(&self, pa: u64, into: &'a mut [u8], size: u32) -> Option<&'a [u8]> {
+        let into = into.get_mut(..size as usize)?;
+        self.memory.read_slice(into, GuestAddress(pa)).ok()?;
+        Some(into)
     }
 }
 

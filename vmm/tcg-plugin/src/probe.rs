@@ -8,17 +8,17 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use staleline::engine::tcg_abi::{Guest, GuestContext};
+use staleline::engine::guest::{Guest, GuestContext};
 use staleline_devices::cpu::{
-    Barrier, BarrierKind, CacheOp, ChainId, CpuEvents, CpuId, MemoryType, SiteId,
+    Accesses, Barrier, BarrierKind, CacheOp, ChainId, CpuId, Machine, MemoryType, SiteId,
 };
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 
 use crate::mmu::PAGE;
 
 const LINES: u64 = 0;
 const COUNTER: u64 = 8;
-/// Bytes of the longest load or store that an engine may report ([`CpuEvents`]).
+/// Bytes of the longest load or store that an engine may report ([`Accesses`]).
 const LONGEST: u32 = 64;
 
 /// Its configuration; `null` stands for the default.
@@ -53,8 +53,8 @@ pub struct Probe {
     seen: u32,
     lines: u64,
     config: Config,
-    window: std::ops::Range<u64>,
-    windows: GuestMemoryMmap,
+    window: u64,
+    windows: Option<MmapRegion>,
 }
 
 impl Probe {
@@ -78,24 +78,18 @@ impl Probe {
         self.seen |= cpu.bit();
     }
 
-    #[cold]
-    fn window_load(&mut self, pa: u64) {
-        if pa == self.window.start + COUNTER {
-            let at = GuestAddress(pa);
-            // The window exists, or no address would have led here.
-            let count: u64 = self.windows.read_obj(at).unwrap_or_default();
-            let _ = self.windows.write_obj(count.wrapping_add(1), at);
+    /// Bytes of the window from `offset` on; there is one, or no address would have led here.
+    fn show(&self, offset: u64, word: u64) {
+        if let Some(windows) = &self.windows {
+            let slice = windows.as_volatile_slice();
+            let _ = slice.write_obj(word, offset as usize);
         }
     }
 
-    #[cold]
-    #[allow(clippy::panic, reason = "that is what it is for")]
-    fn window_store(&mut self, pa: u64) {
-        if self.config.panic_at == Some(pa) {
-            panic!("probe told to panic");
-        }
-        if pa == self.window.start + LINES {
-            self.lines = self.windows.read_obj(GuestAddress(pa)).unwrap_or_default();
+    fn shown(&self, offset: u64, data: &mut [u8]) {
+        if let Some(windows) = &self.windows {
+            let slice = windows.as_volatile_slice();
+            let _ = slice.read_slice(data, offset as usize);
         }
     }
 }
@@ -104,16 +98,13 @@ fn index(memory: MemoryType) -> usize {
     usize::from(memory == MemoryType::NonCacheable)
 }
 
-impl CpuEvents for Probe {
+impl Accesses for Probe {
     #[inline(always)]
     fn load(&mut self, cpu: CpuId, pa: u64, size: u32, _: SiteId, memory: MemoryType) {
         self.access(cpu);
         self.mix(cpu, 1 + u64::from(size), pa);
         self.loads[index(memory)] += 1;
         self.count(0, pa, size);
-        if self.window.contains(&pa) {
-            self.window_load(pa);
-        }
     }
 
     #[inline(always)]
@@ -122,8 +113,31 @@ impl CpuEvents for Probe {
         self.mix(cpu, 0x80 + u64::from(size), pa);
         self.stores[index(memory)] += 1;
         self.count(1, pa, size);
-        if self.window.contains(&pa) {
-            self.window_store(pa);
+    }
+}
+
+impl Machine for Probe {
+    fn read_register(&mut self, cpu: CpuId, pa: u64, site: SiteId, data: &mut [u8]) {
+        self.load(cpu, pa, data.len() as u32, site, MemoryType::NonCacheable);
+        let offset = pa.wrapping_sub(self.window);
+        self.shown(offset, data);
+        if offset == COUNTER {
+            let mut word = [0; 8];
+            self.shown(COUNTER, &mut word);
+            self.show(COUNTER, u64::from_le_bytes(word).wrapping_add(1));
+        }
+    }
+
+    #[allow(clippy::panic, reason = "that is what it is for")]
+    fn write_register(&mut self, cpu: CpuId, pa: u64, site: SiteId, data: &[u8]) {
+        self.store(cpu, pa, data.len() as u32, site, MemoryType::NonCacheable);
+        if self.config.panic_at == Some(pa) {
+            panic!("probe told to panic");
+        }
+        if pa == self.window + LINES {
+            let mut word = [0; 8];
+            self.shown(LINES, &mut word);
+            self.lines = u64::from_le_bytes(word);
         }
     }
 
@@ -176,6 +190,7 @@ impl Guest for Probe {
     type Report = Value;
 
     fn new(context: GuestContext) -> Result<Self, String> {
+        let window = context.ram_base + context.ram_bytes();
         let config: Option<Config> = serde_json::from_value(context.machine)
             .map_err(|e| format!("probe configuration (panic_at): {e}"))?;
         Ok(Probe {
@@ -192,7 +207,7 @@ impl Guest for Probe {
             continues: 0,
             seen: 0,
             lines: 0,
-            window: context.window_base..context.window_base + context.window_bytes,
+            window,
             windows: context.windows,
         })
     }

@@ -4,7 +4,8 @@
 use std::fs::File;
 use std::os::unix::net::UnixStream;
 
-use staleline::engine::tcg_abi::{Guest, GuestContext, TcgConfig};
+use staleline::engine::guest::{Guest, GuestContext};
+use staleline::engine::tcg::abi::TcgConfig;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, MmapRegion};
 
 use crate::chain::Trace;
@@ -34,22 +35,21 @@ pub fn core<M: Guest>(
         window_base,
         config.window_bytes,
     )?;
-    let mapping = map_whole(config.ram_fd, config.ram_bytes + config.window_bytes)?;
     let machine = M::new(GuestContext {
-        ram: ram.clone(),
-        windows,
-        mapping,
+        ram: map_part(config.ram_fd, 0, config.ram_bytes)?,
         ram_base: config.ram_base,
-        ram_bytes: config.ram_bytes,
-        window_base,
-        window_bytes: config.window_bytes,
-        events: config.events.clone(),
+        windows: match config.window_bytes {
+            0 => None,
+            bytes => Some(map_part(config.ram_fd, config.ram_bytes, bytes)?),
+        },
         machine: config.machine.clone(),
     })?;
     Ok(Core::new(Parts {
         machine,
         ram,
+        windows,
         memory: config.ram_base..end,
+        selfcheck: config.selfcheck,
         qtest: Qtest::new(qtest, gic),
         trace: Trace::new(&config.trace),
     }))
@@ -66,10 +66,10 @@ fn map(fd: i32, offset: u64, base: u64, bytes: u64) -> Result<GuestMemoryMmap, S
     GuestMemoryMmap::from_ranges_with_files([region]).map_err(|e| failed(&e))
 }
 
-/// Maps the whole RAM file.
-fn map_whole(fd: i32, bytes: u64) -> Result<MmapRegion, String> {
+/// Maps a part of the RAM file for the machine.
+fn map_part(fd: i32, offset: u64, bytes: u64) -> Result<MmapRegion, String> {
     let len = usize::try_from(bytes).map_err(|e| failed(&e))?;
-    MmapRegion::from_file(FileOffset::new(ram_file(fd)?, 0), len).map_err(|e| failed(&e))
+    MmapRegion::from_file(FileOffset::new(ram_file(fd)?, offset), len).map_err(|e| failed(&e))
 }
 
 fn ram_file(fd: i32) -> Result<File, String> {

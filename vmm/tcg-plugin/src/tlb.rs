@@ -21,25 +21,39 @@ const EMPTY: u64 = u64::MAX;
 
 const NON_CACHEABLE: u64 = 1 << 0;
 const FOREIGN: u64 = 1 << 1;
-/// The page's or block's log2 size, in bits 8 to 2.
-const SHIFT_AT: u32 = 2;
+const WINDOW: u64 = 1 << 2;
+/// The page's or block's log2 size, in bits 9 to 3.
+const SHIFT_AT: u32 = 3;
 const SHIFT_MASK: u64 = 0x7f;
+
+/// What stands behind a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Guest RAM.
+    Ram,
+    /// A window of the machine's devices.
+    Window,
+    /// None of the machine's.
+    Foreign,
+}
 
 /// What the TLB knows of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hit(u64);
 
 impl Hit {
-    /// The entry for a translation. `foreign` pages are none of the machine's memory.
-    pub fn new(translation: &Translation, foreign: bool) -> Self {
+    /// The entry for a translation.
+    pub fn new(translation: &Translation, target: Target) -> Self {
         let mut value = translation.pa & !(PAGE - 1);
         value |= u64::from(translation.shift) << SHIFT_AT;
         if translation.memory == MemoryType::NonCacheable {
             value |= NON_CACHEABLE;
         }
-        if foreign {
-            value |= FOREIGN;
-        }
+        value |= match target {
+            Target::Ram => 0,
+            Target::Window => WINDOW,
+            Target::Foreign => FOREIGN,
+        };
         Hit(value)
     }
 
@@ -57,6 +71,12 @@ impl Hit {
         } else {
             MemoryType::NonCacheable
         }
+    }
+
+    /// Whether it is guest RAM, as nearly always.
+    #[inline(always)]
+    pub fn is_ram(self) -> bool {
+        self.0 & (FOREIGN | WINDOW) == 0
     }
 
     /// Whether the machine is not concerned.
@@ -127,8 +147,8 @@ impl Tlb {
     }
 
     /// Enters the page of `va`.
-    pub fn insert(&mut self, va: u64, translation: &Translation, foreign: bool) -> Hit {
-        let hit = Hit::new(translation, foreign);
+    pub fn insert(&mut self, va: u64, translation: &Translation, target: Target) -> Hit {
+        let hit = Hit::new(translation, target);
         self.upper_not_global |= va >> 55 & 1 != 0 && translation.not_global;
         self.entries[Self::index(va)] = Entry {
             tag: self.tag(va),
@@ -220,7 +240,7 @@ mod tests {
         let registers = space(1);
         let mut tlb = Tlb::new(&registers);
         assert_eq!(tlb.lookup(0x1234), None);
-        tlb.insert(0x1234, &translation(0x8234, 12), false);
+        tlb.insert(0x1234, &translation(0x8234, 12), Target::Ram);
         let hit = tlb.lookup(0x1ff8).unwrap();
         assert_eq!(hit.pa(0x1ff8), 0x8ff8);
         assert_eq!(hit.memory(), MemoryType::Cacheable);
@@ -237,8 +257,8 @@ mod tests {
     #[test]
     fn an_address_space_is_remembered_while_others_run() {
         let mut tlb = Tlb::new(&space(1));
-        tlb.insert(0x1000, &translation(0x8000, 12), false);
-        tlb.insert(UPPER, &translation(0x9000, 12), true);
+        tlb.insert(0x1000, &translation(0x8000, 12), Target::Ram);
+        tlb.insert(UPPER, &translation(0x9000, 12), Target::Foreign);
         tlb.switch(&space(2));
         assert_eq!(tlb.lookup(0x1000), None);
         assert!(tlb.lookup(UPPER).unwrap().is_foreign());
@@ -256,7 +276,7 @@ mod tests {
         let mut tlb = Tlb::new(&space(1));
         let mut local = translation(0x8000, 12);
         local.not_global = true;
-        tlb.insert(UPPER, &local, false);
+        tlb.insert(UPPER, &local, Target::Ram);
         tlb.flush_asid(&space(1));
         assert_eq!(tlb.lookup(UPPER), None);
     }
@@ -266,16 +286,16 @@ mod tests {
         let mut tlb = Tlb::new(&space(1));
         for page in 0..4 {
             let offset = 0x20_0000 + page * PAGE;
-            tlb.insert(UPPER + offset, &translation(offset, 21), false);
+            tlb.insert(UPPER + offset, &translation(offset, 21), Target::Ram);
         }
-        tlb.insert(UPPER, &translation(0, 12), false);
+        tlb.insert(UPPER, &translation(0, 12), Target::Ram);
         tlb.flush_va(UPPER + 0x3f_f000);
         for page in 0..4 {
             assert_eq!(tlb.lookup(UPPER + 0x20_0000 + page * PAGE), None);
         }
         assert!(tlb.lookup(UPPER).is_some());
         // With the MMU off, everything is one block.
-        tlb.insert(0x1000, &translation(0x1000, 64), false);
+        tlb.insert(0x1000, &translation(0x1000, 64), Target::Ram);
         tlb.flush_va(UPPER);
         assert_eq!(tlb.lookup(0x1000), None);
     }
@@ -287,7 +307,7 @@ mod tests {
             let registers = space(round << 12);
             tlb.switch(&registers);
             assert_eq!(tlb.lookup(0x1000), None, "round {round}");
-            tlb.insert(0x1000, &translation(round * PAGE, 12), false);
+            tlb.insert(0x1000, &translation(round * PAGE, 12), Target::Ram);
             assert_eq!(tlb.lookup(0x1000).unwrap().pa(0x1000), round * PAGE);
             tlb.flush(&registers);
             assert_eq!(tlb.lookup(0x1000), None, "round {round}");

@@ -78,7 +78,10 @@ pub(super) fn find_plugin() -> Result<PathBuf, EngineError> {
         .iter()
         .find(|path| path.is_file())
         .cloned()
-        .ok_or(EngineError::PluginMissing { searched })
+        .ok_or(EngineError::PluginMissing {
+            searched,
+            help: super::BUILD_PLUGIN,
+        })
 }
 
 /// A library that the user has named is the only candidate; else those beside the program, and

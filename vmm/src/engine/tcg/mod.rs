@@ -4,6 +4,7 @@
 //! Nothing of a run can be left behind, however it ends: guest RAM and configuration are
 //! memfds, all sockets are pairs, and QEMU dies with the thread that started it.
 
+pub mod abi;
 mod command;
 mod host;
 mod lines;
@@ -15,13 +16,30 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use staleline_devices::fidelity::Sight;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 
-use super::tcg_abi::{ABI_VERSION, TRACE_LIMIT, TcgConfig};
-use super::{Engine, EngineError, Handover, Job, Outcome, SiteTable};
+use super::kinds::Description;
+use super::{Engine, EngineError, Handover, Job, Outcome, SiteTable, TRACE_LIMIT};
 use crate::boot::{Images, Loaded, RAM_BASE};
+use abi::{ABI_VERSION, TcgConfig};
 
 pub use host::{PLUGIN_FILE, QemuVersion};
+
+/// What is known of it before it is looked for.
+pub const DESCRIPTION: Description = Description {
+    name: "tcg",
+    sees: &Sight::ALL,
+    discover: || Ok(Box::new(TcgEngine::discover()?)),
+};
+
+/// How to get the plugin.
+const BUILD_PLUGIN: &str = "build it with `cargo build --release -p staleline-tcg` (without \
+                            --release for a debug build of staleline), or name it in \
+                            STALELINE_TCG_PLUGIN";
+/// How to get one that fits.
+const REBUILD_PLUGIN: &str = "rebuild the plugin with the staleline that runs it: `cargo build \
+                              --release -p staleline-tcg`";
 
 const MIB: u64 = 1 << 20;
 /// The machine must stay below 4 GiB.
@@ -56,6 +74,7 @@ impl TcgEngine {
             .canonicalize()
             .map_err(|_| EngineError::PluginMissing {
                 searched: vec![plugin.to_owned()],
+                help: BUILD_PLUGIN,
             })?;
         Ok(TcgEngine {
             qemu: qemu.to_owned(),
@@ -71,10 +90,6 @@ impl TcgEngine {
 }
 
 impl Engine for TcgEngine {
-    fn name(&self) -> &'static str {
-        "tcg"
-    }
-
     fn run(&self, job: &Job) -> Result<Outcome, EngineError> {
         check(job)?;
         let run_dir = job.run_dir.canonicalize().map_err(|e| {
@@ -82,7 +97,6 @@ impl Engine for TcgEngine {
         })?;
         let paths = RunPaths {
             console: run_dir.join("console.log"),
-            events: run_dir.join("events.jsonl"),
             sites: run_dir.join("sites.bin"),
         };
 
@@ -90,7 +104,7 @@ impl Engine for TcgEngine {
         let report = Handover::at(run_dir.join("report.json"));
 
         // What an earlier run has left here must not pass for this one's.
-        let old = [&paths.console, &paths.events, &paths.sites].map(PathBuf::as_path);
+        let old = [&paths.console, &paths.sites].map(PathBuf::as_path);
         for path in old.into_iter().chain([seen.path(), report.path()]) {
             match std::fs::remove_file(path) {
                 Err(e) if e.kind() != ErrorKind::NotFound => {
@@ -120,7 +134,6 @@ impl Engine for TcgEngine {
             sites: paths.sites.clone(),
             seen: seen.path().to_owned(),
             report: report.path().to_owned(),
-            events: paths.events.clone(),
             selfcheck: job.selfcheck,
             trace: job.trace.clone(),
             guest: job.guest,
@@ -156,23 +169,27 @@ impl Engine for TcgEngine {
             path: paths.sites.clone(),
             source,
         })?;
+        if let Some(trouble) = ended.stats.misunderstood(&sites) {
+            return Err(EngineError::Misunderstood(trouble));
+        }
+        let stats = serde_json::to_value(&ended.stats)
+            .map_err(|e| EngineError::Protocol(format!("the plugin's counters: {e}")))?;
         Ok(Outcome {
             end: ended.end,
             loaded,
             console: paths.console,
-            events: paths.events,
             wall_time: ended.wall_time,
             sites,
             seen: seen.read()?,
             report,
-            stats: ended.stats,
+            checked: job.selfcheck.then_some(ended.stats.checked),
+            stats,
         })
     }
 }
 
 struct RunPaths {
     console: PathBuf,
-    events: PathBuf,
     sites: PathBuf,
 }
 

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::timerfd::TimerFd;
 
+use super::abi::{FATAL_EXIT_CODE, FromPlugin, LOG_PREFIX, TcgStats, ToPlugin};
 use super::lines::{Lines, Tail, file_tail};
 use super::{EngineError, os};
 use crate::engine::GuestEnd;
-use crate::engine::tcg_abi::{FATAL_EXIT_CODE, FromPlugin, LOG_PREFIX, TcgStats, ToPlugin};
 
 /// QOM parent of the devices that the board creates.
 const BOARD: &str = "/machine/unattached";
@@ -145,6 +145,7 @@ impl Supervision<'_> {
             return EngineError::PluginRejected {
                 plugin: self.plugin.to_owned(),
                 stderr,
+                help: super::REBUILD_PLUGIN,
             };
         }
         EngineError::QemuCrashed { status, stderr }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::*;
-use crate::engine::tcg_abi::GuestKind;
+use crate::engine::GuestKind;
 
 /// A directory with everything a job needs.
 struct Bench {
@@ -82,7 +82,7 @@ fn qemu_is_looked_at_before_it_is_used() {
     }
     std::fs::remove_file(plugin).unwrap();
     match bench.error("crash") {
-        EngineError::PluginMissing { searched } => assert_eq!(searched.len(), 1),
+        EngineError::PluginMissing { searched, .. } => assert_eq!(searched.len(), 1),
         other => panic!("{other:?}"),
     }
 }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use staleline::boot::{Images, Layout, RAM_BASE};
+use staleline::engine::GuestKind;
 use staleline::engine::tcg::TcgEngine;
-use staleline::engine::tcg_abi::GuestKind;
+use staleline::engine::tcg::abi::TcgStats;
 use staleline::engine::{Engine, EngineError, Job, Outcome};
 use vm_fdt::{FdtWriter, FdtWriterResult};
 
@@ -43,6 +44,11 @@ pub fn job(kernel: &Path, initrd: Option<&Path>, run_dir: &Path) -> Job {
         selfcheck: false,
         trace: Vec::new(),
     }
+}
+
+/// What the engine counted.
+pub fn stats(outcome: &Outcome) -> TcgStats {
+    serde_json::from_value(outcome.stats.clone()).unwrap()
 }
 
 pub fn run(job: &Job) -> Outcome {

@@ -5,20 +5,18 @@
 //! The parent passes file descriptors: guest RAM, a [`TcgConfig`] as JSON, the plugin's end of
 //! QEMU's qtest socket, and a control socket that carries one JSON message a line: [`ToPlugin`]
 //! one way, [`FromPlugin`] the other. What grows with the run leaves by files, whose paths the
-//! configuration has: see [`super::handover`].
+//! configuration has: see [`handover`](crate::engine::handover).
 
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use staleline_devices::cpu::{CpuEvents, SiteId};
-use vm_memory::{GuestMemoryMmap, MmapRegion};
+use staleline_devices::cpu::SiteId;
+
+use crate::engine::{GuestKind, SiteTable};
 
 /// Version of everything in this module; both halves must agree.
-pub const ABI_VERSION: u32 = 3;
-
-/// Most loads and stores that can be traced in one run.
-pub const TRACE_LIMIT: usize = 4096;
+pub const ABI_VERSION: u32 = 4;
 
 /// Exit status of a QEMU whose plugin has given up, after it has said why: see
 /// [`FromPlugin::Fatal`]. QEMU itself uses 0 and 1.
@@ -26,16 +24,6 @@ pub const FATAL_EXIT_CODE: i32 = 86;
 
 /// How the machine's own log messages start, among others on QEMU's stderr.
 pub const LOG_PREFIX: &str = "staleline: ";
-
-/// The machines that the plugin can host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum GuestKind {
-    /// No devices: counts and hashes what the CPU does. For checks of the engine itself.
-    Probe,
-    /// The board: [`crate::board::guest::BoardGuest`].
-    Board,
-}
 
 /// The plugin's configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,12 +45,10 @@ pub struct TcgConfig {
     pub window_bytes: u64,
     /// Where to write the site table.
     pub sites: PathBuf,
-    /// Where to write [`super::Observations`].
+    /// Where to write [`Observations`](crate::engine::Observations).
     pub seen: PathBuf,
-    /// Where to write [`Guest::Report`].
+    /// Where to write the machine's report.
     pub report: PathBuf,
-    /// Where the machine writes its events.
-    pub events: PathBuf,
     /// Check every translation.
     pub selfcheck: bool,
     /// Numbers of the loads and stores whose call chains are wanted, ascending.
@@ -127,6 +113,37 @@ pub struct TcgStats {
     /// The first of them.
     #[serde(default)]
     pub first_mismatch: Option<Box<Mismatch>>,
+    /// Register reads that gave the CPU something else than the machine says it should have; 0
+    /// without selfcheck.
+    #[serde(default)]
+    pub register_mismatches: u64,
+}
+
+impl TcgStats {
+    /// What the engine got wrong about the guest, if anything.
+    pub(super) fn misunderstood(&self, sites: &SiteTable) -> Option<String> {
+        if self.register_mismatches != 0 {
+            return Some(format!(
+                "{} register reads gave the guest something else than the devices say",
+                self.register_mismatches
+            ));
+        }
+        if self.untranslated == 0 && self.mismatches == 0 {
+            return None;
+        }
+        let first = self.first_mismatch.as_ref().map(|first| {
+            let pc = sites.pc(first.site);
+            let pc = pc.map_or("of unknown place".into(), |pc| format!("at {pc:#x}"));
+            format!("; the first: {first}, by the instruction {pc}")
+        });
+        Some(format!(
+            "the engine does not understand the guest's page tables: {} accesses not translated, {} \
+             translated differently from QEMU{}",
+            self.untranslated,
+            self.mismatches,
+            first.unwrap_or_default()
+        ))
+    }
 }
 
 /// A load or store whose address the engine translated differently from QEMU.
@@ -159,46 +176,37 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// What a machine is given to exist.
-pub struct GuestContext {
-    /// Guest RAM: all that DMA may reach.
-    pub ram: GuestMemoryMmap,
-    /// The device windows, as the guest's CPU sees them.
-    pub windows: GuestMemoryMmap,
-    /// Both, the windows behind RAM, in one mapping of the machine's own.
-    pub mapping: MmapRegion,
-    /// Physical address of the first byte of RAM.
-    pub ram_base: u64,
-    /// Bytes of RAM.
-    pub ram_bytes: u64,
-    /// Physical address of the first byte of the windows.
-    pub window_base: u64,
-    /// Bytes of the windows.
-    pub window_bytes: u64,
-    /// Where the machine writes its events.
-    pub events: PathBuf,
-    /// The machine's own configuration.
-    pub machine: serde_json::Value,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A machine that an engine can host.
-///
-/// Accesses to the device windows come as [`CpuEvents::load`] and [`CpuEvents::store`], too: the
-/// value stored stands in the window, and what a later load shall return must stand there when
-/// the call returns.
-pub trait Guest: CpuEvents + Sized + 'static {
-    /// What it leaves behind.
-    type Report: Serialize;
-
-    /// Builds the machine when the images are loaded and the CPU has not run yet.
-    ///
-    /// # Errors
-    /// What is wrong with its configuration, for the user.
-    fn new(context: GuestContext) -> Result<Self, String>;
-
-    /// The guest has ended: completes the event file and reports.
-    ///
-    /// # Errors
-    /// What went wrong, for the user.
-    fn finish(&mut self) -> Result<Self::Report, String>;
+    #[test]
+    fn the_first_translation_that_differs_is_named() {
+        let mut sites = SiteTable::default();
+        let site = sites.push(0xffff_8000_8001_2344);
+        let mut stats = TcgStats::default();
+        assert_eq!(stats.misunderstood(&sites), None);
+        stats.checked = 9;
+        stats.mismatches = 2;
+        stats.first_mismatch = Some(Box::new(Mismatch {
+            va: 0xffff_0000_0123_4568,
+            site,
+            number: 7,
+            own: Some(0x4123_4568),
+            qemu: None,
+        }));
+        assert_eq!(
+            stats.misunderstood(&sites).unwrap(),
+            "the engine does not understand the guest's page tables: 0 accesses not translated, \
+             2 translated differently from QEMU; the first: access 7 to va 0xffff000001234568: \
+             pa 0x41234568 by the engine's walk, a device by QEMU, by the instruction at \
+             0xffff800080012344"
+        );
+        let stats = TcgStats {
+            untranslated: 3,
+            ..TcgStats::default()
+        };
+        let text = stats.misunderstood(&sites).unwrap();
+        assert!(text.ends_with("3 accesses not translated, 0 translated differently from QEMU"));
+    }
 }

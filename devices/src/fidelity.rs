@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What an engine can see of the guest, and which rules can be judged with it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::coherency::hazard::HazardKind;
+
+/// Something that CPUs do and that an engine sees each time, when it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sight {
+    /// Loads of memory.
+    Loads,
+    /// Stores to memory.
+    Stores,
+    /// Cache maintenance by virtual address.
+    Maintenance,
+    /// DMB and DSB.
+    Barriers,
+    /// Translation table entries that make memory non-cacheable.
+    Tables,
+}
+
+impl Sight {
+    /// All there is to see.
+    pub const ALL: [Sight; 5] = [
+        Sight::Loads,
+        Sight::Stores,
+        Sight::Maintenance,
+        Sight::Barriers,
+        Sight::Tables,
+    ];
+}
+
+impl HazardKind {
+    /// What has to be seen for the rule to be judged wherever it applies.
+    pub fn needs(self) -> &'static [Sight] {
+        match self {
+            HazardKind::MissingClean
+            | HazardKind::WritebackClobber
+            | HazardKind::DiscardedWrite => &[Sight::Stores, Sight::Maintenance],
+            HazardKind::MissingInvalidate => &[Sight::Loads, Sight::Maintenance],
+            HazardKind::MissingBarrier => &[
+                Sight::Loads,
+                Sight::Stores,
+                Sight::Maintenance,
+                Sight::Barriers,
+            ],
+            HazardKind::MismatchedAlias => &[Sight::Loads, Sight::Stores, Sight::Tables],
+            HazardKind::Ownership => &[Sight::Loads, Sight::Stores, Sight::Maintenance],
+        }
+    }
+}
+
+/// How much of a run was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fidelity {
+    /// What the engine sees.
+    pub sees: Vec<Sight>,
+    /// The rules that could not be judged, or not everywhere, for want of the rest.
+    pub not_judged: Vec<HazardKind>,
+}
+
+impl Fidelity {
+    /// Of an engine that sees this.
+    pub fn of(sees: &[Sight]) -> Self {
+        let blind = |kind: &HazardKind| kind.needs().iter().any(|sight| !sees.contains(sight));
+        Fidelity {
+            sees: sees.to_vec(),
+            not_judged: HazardKind::ALL.into_iter().filter(blind).collect(),
+        }
+    }
+
+    /// Of an engine that sees everything.
+    pub fn exact() -> Self {
+        Fidelity::of(&Sight::ALL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_sees_everything_judges_everything() {
+        assert_eq!(Fidelity::exact().not_judged, []);
+        assert_eq!(Fidelity::of(&[]).not_judged, HazardKind::ALL);
+    }
+
+    #[test]
+    fn what_is_not_seen_is_not_judged() {
+        let without = |sight| {
+            let sees: Vec<_> = Sight::ALL.into_iter().filter(|s| *s != sight).collect();
+            Fidelity::of(&sees).not_judged
+        };
+        assert_eq!(without(Sight::Tables), [HazardKind::MismatchedAlias]);
+        assert_eq!(without(Sight::Barriers), [HazardKind::MissingBarrier]);
+        let loads = without(Sight::Loads);
+        assert!(loads.contains(&HazardKind::MissingInvalidate));
+        assert!(!loads.contains(&HazardKind::MissingClean));
+        // No sight is there for nothing.
+        for sight in Sight::ALL {
+            assert_ne!(without(sight), [], "{sight:?}");
+        }
+    }
+}

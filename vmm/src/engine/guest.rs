@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The machine that an engine hosts, wherever it hosts it.
+
+use serde::{Deserialize, Serialize};
+use staleline_devices::cpu::{Accesses, Machine};
+use vm_memory::MmapRegion;
+
+/// The machines that an engine can host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestKind {
+    /// No devices: counts and hashes what the CPU does. For checks of the engine itself.
+    Probe,
+    /// The board: [`staleline_devices::soc::Soc`].
+    Board,
+}
+
+/// What a machine is given to exist.
+pub struct GuestContext {
+    /// Guest RAM.
+    pub ram: MmapRegion,
+    /// Physical address of its first byte.
+    pub ram_base: u64,
+    /// The device windows, which follow RAM, if the engine's CPUs read and write them as memory:
+    /// the machine keeps there what a read would give.
+    pub windows: Option<MmapRegion>,
+    /// The machine's own configuration.
+    pub machine: serde_json::Value,
+}
+
+impl GuestContext {
+    /// Bytes of RAM.
+    pub fn ram_bytes(&self) -> u64 {
+        self.ram.size() as u64
+    }
+}
+
+/// A machine that an engine can host. An engine that does not see all accesses leaves out
+/// [`Accesses`].
+pub trait Guest: Machine + Accesses + Sized + 'static {
+    /// What it leaves behind.
+    type Report: Serialize;
+
+    /// Builds the machine when the images are loaded and the CPU has not run yet.
+    ///
+    /// # Errors
+    /// What is wrong with its configuration, for the user.
+    fn new(context: GuestContext) -> Result<Self, String>;
+
+    /// The guest has ended: reports.
+    ///
+    /// # Errors
+    /// What went wrong, for the user.
+    fn finish(&mut self) -> Result<Self::Report, String>;
+}

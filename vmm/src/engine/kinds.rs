@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The engines that there are, by name.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use staleline_devices::fidelity::Sight;
+
+use super::{Engine, EngineError, tcg};
+
+/// What is known of an engine before it is looked for.
+#[derive(Debug)]
+pub struct Description {
+    /// Its name on the command line and in results.
+    pub name: &'static str,
+    /// What it sees of the guest.
+    pub sees: &'static [Sight],
+    /// Finds it on this machine.
+    pub discover: fn() -> Result<Box<dyn Engine>, EngineError>,
+}
+
+/// An engine. The default is the exact one.
+#[derive(Clone, Copy)]
+pub struct EngineKind(&'static Description);
+
+impl EngineKind {
+    /// All engines.
+    pub const ALL: [EngineKind; 1] = [EngineKind(&tcg::DESCRIPTION)];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.0.name
+    }
+
+    /// What it sees of the guest.
+    pub fn sees(self) -> &'static [Sight] {
+        self.0.sees
+    }
+
+    /// Finds it on this machine.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn discover(self) -> Result<Box<dyn Engine>, EngineError> {
+        (self.0.discover)()
+    }
+}
+
+impl Default for EngineKind {
+    fn default() -> Self {
+        EngineKind::ALL[0]
+    }
+}
+
+impl PartialEq for EngineKind {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for EngineKind {}
+
+impl fmt::Debug for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for EngineKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for EngineKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let known = EngineKind::ALL.into_iter().find(|kind| kind.name() == name);
+        known.ok_or_else(|| {
+            let names = EngineKind::ALL.map(EngineKind::name).join(", ");
+            serde::de::Error::custom(format!("there is no engine `{name}`; there are: {names}"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for kind in EngineKind::ALL {
+            let text = serde_json::to_string(&kind).unwrap();
+            assert_eq!(serde_json::from_str::<EngineKind>(&text).unwrap(), kind);
+        }
+        let e = serde_json::from_str::<EngineKind>("\"kvm\"").unwrap_err();
+        assert!(e.to_string().contains("no engine `kvm`"), "{e}");
+        assert!(e.to_string().contains(EngineKind::default().name()), "{e}");
+    }
+}
