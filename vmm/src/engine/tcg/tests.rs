@@ -196,7 +196,7 @@ fn senseless_jobs_are_refused() {
 #[test]
 fn nothing_is_left_in_the_run_directory_not_even_by_an_earlier_run() {
     let bench = Bench::new();
-    for old in ["console.log", "events.jsonl", "sites.bin"] {
+    for old in ["console.log", "report.json", "sites.bin"] {
         std::fs::write(bench.dir.path().join(old), "old").unwrap();
     }
     bench.error("crash");
