@@ -40,7 +40,7 @@ pub struct Attachment {
     /// Name on the board, for example `axi-dmac-rx`.
     pub name: String,
     /// Shared peripheral interrupt, 0 to 63.
-    pub spi: Option<u8>,
+    pub irq: Option<u8>,
     /// Its port to memory; devices without DMA have none.
     pub port: Option<Port>,
     /// Whether the device tree says that it is coherent.
@@ -51,7 +51,7 @@ pub struct Attachment {
 
 struct Slot {
     name: String,
-    spi: Option<u8>,
+    irq: Option<u8>,
     /// Who it is on the bus, if it is a master.
     master: Option<MasterId>,
     device: Box<dyn Device>,
@@ -142,7 +142,7 @@ impl Soc {
             });
             slots.push(Slot {
                 name: a.name,
-                spi: a.spi,
+                irq: a.irq,
                 master,
                 device: a.device,
             });
@@ -203,15 +203,15 @@ impl Soc {
             windows.refresh(index, slot.device.as_ref());
         }
         self.due = self.queue.next_due().saturating_sub(self.skipped);
-        let Some(spi) = slot.spi else { return };
-        let bit = 1u64 << (spi & 63);
+        let Some(irq) = slot.irq else { return };
+        let bit = 1u64 << (irq & 63);
         let level = slot.device.irq();
         if level != (self.lines & bit != 0) {
             self.lines ^= bit;
             self.offered &= !bit;
             self.interrupts += u64::from(level);
             self.domain
-                .hash_external(LINE_CHANGE | u64::from(spi) << 1 | u64::from(level));
+                .hash_external(LINE_CHANGE | u64::from(irq) << 1 | u64::from(level));
         }
     }
 

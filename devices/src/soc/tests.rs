@@ -118,7 +118,7 @@ fn config() -> DomainConfig {
     }
 }
 
-/// A chip with one probe for each of `ports`; probe *n* has SPI *n*.
+/// A chip with one probe for each of `ports`; probe *n* has interrupt *n*.
 struct Rig {
     soc: Soc,
     writes: Vec<Writes>,
@@ -131,7 +131,7 @@ impl Rig {
             .zip(ports.iter().zip(&writes))
             .map(|(n, (port, writes))| Attachment {
                 name: format!("probe{n}"),
-                spi: Some(n),
+                irq: Some(n),
                 port: *port,
                 claims_coherent: false,
                 device: Box::new(Probe {
@@ -239,7 +239,7 @@ fn windows_need_room() {
     let slot = rig.soc.slots.remove(0);
     let attachment = Attachment {
         name: slot.name,
-        spi: None,
+        irq: None,
         port: None,
         claims_coherent: false,
         device: slot.device,

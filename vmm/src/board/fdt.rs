@@ -145,9 +145,9 @@ fn write_node(fdt: &mut FdtWriter, board: &Board, index: usize, node: &Node) -> 
     let entry = fdt.begin_node(&format!("{}@{at:x}", node.name))?;
     fdt.property_array_u64("reg", &[at, WINDOW])?;
     fdt.property_u32("phandle", FIRST_NODE + index as u32)?;
-    if let Some(spi) = node.spi {
+    if let Some(irq) = node.irq {
         // Shared, level, active high.
-        fdt.property_array_u32("interrupts", &[0, u32::from(spi), 4])?;
+        fdt.property_array_u32("interrupts", &[0, u32::from(irq), 4])?;
     }
     if node.port.is_some_and(|p| p.claims_coherent()) {
         fdt.property_null("dma-coherent")?;

@@ -73,7 +73,7 @@ pub fn build(
         .map(|node| {
             Ok(Attachment {
                 name: node.name.into(),
-                spi: node.spi,
+                irq: node.irq,
                 port: node.port.map(|p| p.port),
                 claims_coherent: node.port.is_some_and(|p| p.claims_coherent()),
                 device: model(node, adc, dac, config)?,

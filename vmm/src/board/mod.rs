@@ -44,13 +44,13 @@ pub struct Node {
     /// What it is.
     pub model: Model,
     /// Shared peripheral interrupt, level, active high.
-    pub spi: Option<u8>,
+    pub irq: Option<u8>,
     /// Its port to memory, if it is a bus master.
     pub port: Option<PortSettings>,
 }
 
 /// The first interrupt of our devices; QEMU's `virt` has none of its own from here to 73.
-const FIRST_SPI: u8 = 48;
+const FIRST_IRQ: u8 = 48;
 
 /// The board.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,42 +64,42 @@ impl Board {
     pub fn new(settings: &BoardSettings) -> Self {
         let dmac = Some(settings.dmac);
         let usb = Some(settings.usb);
-        let spi = |n: u8| Some(FIRST_SPI + n);
+        let irq = |n: u8| Some(FIRST_IRQ + n);
         let nodes = vec![
             Node {
                 name: "axi-dmac-rx",
                 model: Model::DmacCapture,
-                spi: spi(0),
+                irq: irq(0),
                 port: dmac,
             },
             Node {
                 name: "axi-dmac-tx",
                 model: Model::DmacPlayback,
-                spi: spi(1),
+                irq: irq(1),
                 port: dmac,
             },
             Node {
                 name: "dwc3",
                 model: Model::Dwc3,
-                spi: spi(2),
+                irq: irq(2),
                 port: usb,
             },
             Node {
                 name: "axi-adc",
                 model: Model::AxiAdc,
-                spi: None,
+                irq: None,
                 port: None,
             },
             Node {
                 name: "axi-dac",
                 model: Model::AxiDac,
-                spi: None,
+                irq: None,
                 port: None,
             },
             Node {
                 name: "axi-quad-spi",
                 model: Model::QuadSpi,
-                spi: None,
+                irq: None,
                 port: None,
             },
         ];
@@ -141,9 +141,9 @@ impl Board {
 
     /// The board as a table for people.
     pub fn table(&self) -> String {
-        let mut out = String::from("device         registers    SPI  port       dma-coherent\n");
+        let mut out = String::from("device         registers    IRQ  port       dma-coherent\n");
         for (i, n) in self.nodes.iter().enumerate() {
-            let spi = n.spi.map_or("-".into(), |s| s.to_string());
+            let irq = n.irq.map_or("-".into(), |s| s.to_string());
             let (port, claims) = match n.port {
                 None => ("-", "-"),
                 Some(p) => (
@@ -155,7 +155,7 @@ impl Board {
             // Writing to a String cannot fail.
             let _ = writeln!(
                 out,
-                "{:<14} {at:#010x}   {spi:<4} {port:<10} {claims}",
+                "{:<14} {at:#010x}   {irq:<4} {port:<10} {claims}",
                 n.name
             );
         }
@@ -170,12 +170,12 @@ mod tests {
     #[test]
     fn windows_and_interrupts_are_distinct() {
         let board = Board::new(&BoardSettings::default());
-        let mut spis: Vec<_> = board.nodes().iter().filter_map(|n| n.spi).collect();
-        let count = spis.len();
-        spis.sort_unstable();
-        spis.dedup();
-        assert_eq!(spis.len(), count);
-        assert!(spis.iter().all(|s| *s < 64), "the chip has lines 0 to 63");
+        let mut irqs: Vec<_> = board.nodes().iter().filter_map(|n| n.irq).collect();
+        let count = irqs.len();
+        irqs.sort_unstable();
+        irqs.dedup();
+        assert_eq!(irqs.len(), count);
+        assert!(irqs.iter().all(|s| *s < 64), "the chip has lines 0 to 63");
         assert!(
             board.window(board.nodes().len())
                 <= RAM_BASE + board.ram_bytes() + board.window_bytes()

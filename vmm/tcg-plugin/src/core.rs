@@ -435,8 +435,8 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
     #[inline(never)]
     fn tell_lines(&mut self, lines: u64) -> io::Result<()> {
         let changed = lines ^ self.told_lines;
-        for spi in (0..u64::BITS).filter(|spi| changed >> spi & 1 != 0) {
-            self.qtest.set_irq(spi, lines >> spi & 1 != 0)?;
+        for irq in (0..u64::BITS).filter(|irq| changed >> irq & 1 != 0) {
+            self.qtest.set_irq(irq, lines >> irq & 1 != 0)?;
             self.stats.irq_changes += 1;
         }
         self.told_lines = lines;

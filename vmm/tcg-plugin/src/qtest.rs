@@ -23,16 +23,16 @@ impl<S: Read + Write> Qtest<S> {
         }
     }
 
-    /// Sets the level of SPI `spi`, and waits until the interrupt controller has it.
+    /// Sets the level of shared interrupt `irq`, and waits until the interrupt controller has it.
     ///
     /// # Errors
     /// Those of the stream, and `InvalidData` if QEMU refuses.
-    pub fn set_irq(&mut self, spi: u32, level: bool) -> io::Result<()> {
+    pub fn set_irq(&mut self, irq: u32, level: bool) -> io::Result<()> {
         use std::fmt::Write as _;
         self.line.clear();
         writeln!(
             self.line,
-            "set_irq_in {} unnamed-gpio-in {spi} {}",
+            "set_irq_in {} unnamed-gpio-in {irq} {}",
             self.gic,
             u8::from(level)
         )
