@@ -12,9 +12,10 @@
 #[allow(dead_code, reason = "shared with `boots`, which uses all of it")]
 mod support;
 
-use staleline::explain::STALE_COPY;
+use staleline::explain::CORRUPT_DATA;
 use staleline::result::history::{Event, Step};
 use staleline::result::{Class, Diagnostic, Verdict};
+use staleline::run::kernel_log::KERNEL_REPORT;
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 
 use support::{Run, need_kernel, run, staleline};
@@ -39,7 +40,8 @@ fn mutant(kernel: &str, arguments: &[&str]) -> Run {
 }
 
 /// The text of the first diagnostic like this that the row of this name has given advice for, and
-/// what is told of it. All diagnostics are held by the same rules of form.
+/// what is told of it. All diagnostics are held by the same rules of form: those that stand for their
+/// cause are told, and the others with them.
 #[track_caller]
 fn told(run: &Run, row: &str, like: impl Fn(&Diagnostic) -> bool) -> (String, Diagnostic) {
     let result = run.result();
@@ -51,14 +53,33 @@ fn told(run: &Run, row: &str, like: impl Fn(&Diagnostic) -> bool) -> (String, Di
     assert_eq!(result.verdict, verdict);
     let mut texts = run.stdout.split("\n\n");
     let mut found = None;
-    for diagnostic in &result.diagnostics {
-        let head = match diagnostic.class {
-            Class::Error => format!("error[{}]", diagnostic.kind.name()),
-            Class::StaleCopy => format!("note[{STALE_COPY}]"),
+    let others = [CORRUPT_DATA, KERNEL_REPORT].map(|other| format!("error[{other}]"));
+    let heads = texts.clone().map(str::trim_start);
+    let heads = heads.filter(|t| t.starts_with("error[") || t.starts_with("note["));
+    let heads = heads.filter(|t| others.iter().all(|other| !t.starts_with(other)));
+    assert_eq!(heads.count(), result.causes().count(), "{}", run.stdout);
+    for cause in result.causes() {
+        let diagnostic = &result.diagnostics[cause];
+        let level = match diagnostic.class {
+            Class::Error => "error",
+            Class::StaleCopy => "note",
         };
+        let head = format!("{level}[{}]", diagnostic.topic());
         let text = texts.find(|t| t.trim_start().starts_with(&head));
         let text = text.unwrap_or_else(|| panic!("{head}: {}", run.stdout));
         well_formed(text, diagnostic);
+        let flat: Vec<_> = text.split_whitespace().collect();
+        let flat = flat.join(" ");
+        for also in result.consequences(cause) {
+            in_order(also);
+            assert!(flat.contains(&format!(" {} at ", also.topic())), "{text}");
+            let memory = format!("pa {}..{} (", also.first_pa, also.end_pa);
+            assert!(flat.contains(&memory), "{memory}: {text}");
+        }
+        assert_eq!(
+            text.contains("\n  also "),
+            result.consequences(cause).next().is_some()
+        );
         if diagnostic.advice == row && like(diagnostic) && found.is_none() {
             found = Some((text.trim().to_owned(), diagnostic.clone()));
         }
@@ -78,8 +99,13 @@ fn well_formed(text: &str, diagnostic: &Diagnostic) {
         at("missing") < at("help") && at("help") < at("history"),
         "{text}"
     );
+    in_order(diagnostic);
+}
+
+#[track_caller]
+fn in_order(diagnostic: &Diagnostic) {
     let times: Vec<u64> = diagnostic.history.iter().map(|s| s.at).collect();
-    assert!(times.is_sorted() && times.len() > 1, "{text}");
+    assert!(times.is_sorted() && times.len() > 1, "{diagnostic:?}");
 }
 
 /// Compares with what was looked at and found right.
@@ -171,12 +197,22 @@ fn a_liar_destroys_what_was_written_past_the_cache() {
         "snoop-write=allocate",
     ];
     let run = plain(&[&["usb-loopback"], &denies[..]].concat());
-    let merged = |d: &Diagnostic| d.why == Why::StaleStore;
-    let told = blessed!(run, "lying-tree", merged);
+    let told = blessed!(run, "lying-tree");
+    assert!(told.manifested && told.cause.is_none());
     assert!(told.notes[0].contains("snoops, the device tree says that it does not"));
+    // All that comes of the lie is known in full, and told with it.
+    let result = run.result();
+    assert_eq!(result.causes().count(), 1);
+    let merged = |d: &Diagnostic| d.why == Why::StaleStore;
     let discarded = |d: &Diagnostic| d.kind == HazardKind::DiscardedWrite;
-    let told = blessed!(run, "lying-tree", discarded);
-    assert!(told.help.contains("the DMA API invalidates"));
+    let all = &result.diagnostics;
+    assert!(all.iter().all(|d| d.advice == told.advice));
+    assert!(all.iter().any(|d| merged(d) && d.cause.is_some()));
+    let lost = all.iter().find(|d| discarded(d)).unwrap();
+    assert!(lost.cause.is_some() && lost.help.contains("the DMA API invalidates"));
+    let hazards = result.hazards_total;
+    let summary = format!("; {hazards} hazards of 1 cause;");
+    assert!(run.stdout.contains(&summary), "{}", run.stdout);
 }
 
 #[test]
@@ -203,12 +239,30 @@ fn a_port_snoops_one_way_only() {
 fn user_space_does_not_wait_for_the_device() {
     let long = "buffers=1 buffer-bytes=262144 frame-bytes=262144 last-frame-bytes=262144";
     let settings = long.split(' ').flat_map(|s| ["--set", s]);
-    let arguments: Vec<&str> = ["iio-capture"].into_iter().chain(settings).collect();
+    let arguments: Vec<&str> = ["iio-capture"]
+        .into_iter()
+        .chain(settings.clone())
+        .collect();
+    let run = mutant("base~iio-signal-early", &arguments);
+    let told = blessed!(run, "early");
+    assert_eq!(told.why, Why::Early);
+    // Had the invalidate waited, the touches that came after it would have, too.
+    let result = run.result();
+    let [read, touched] = &result.diagnostics[..] else {
+        panic!("{}", run.stdout);
+    };
+    assert_eq!((read, read.cause), (&told, None));
+    assert_eq!(
+        (touched.kind, touched.cause),
+        (HazardKind::Ownership, Some(0))
+    );
+    assert_eq!(touched.advice, "in-flight");
+    // Without an invalidate there are two mistakes: the fence is no better if user space syncs.
+    let arguments: Vec<&str> = ["iio-capture-nosync"].into_iter().chain(settings).collect();
     let run = mutant("base~iio-signal-early", &arguments);
     let told = blessed!(run, "in-flight");
     assert_eq!(told.kind, HazardKind::Ownership);
-    let told = blessed!(run, "early");
-    assert_eq!(told.why, Why::Early);
+    assert_eq!(run.result().causes().count(), 2);
 }
 
 #[test]

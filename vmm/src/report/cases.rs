@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A run as test cases, which is how CI systems see it.
 
+use super::Told;
 use crate::names;
 use crate::result::{Class, RunResult, Verdict, verdict};
 use crate::run::backend::GuestEnd;
@@ -43,8 +44,8 @@ impl Case {
     }
 }
 
-/// The cases of a run: `boot`, `data`, `coherency` or one for each diagnostic, and one for each
-/// report of the guest's kernel on itself.
+/// The cases of a run: `boot`, `data`, `coherency` or one for each diagnostic that stands for its
+/// cause, and one for each report of the guest's kernel on itself.
 pub fn of(result: &RunResult) -> Vec<Case> {
     let mut cases = vec![boot(result), data(result)];
     if result.errors().next().is_none() {
@@ -59,23 +60,23 @@ pub fn of(result: &RunResult) -> Vec<Case> {
         };
         cases.push(Case::new("coherency", status, why));
     }
-    for diagnostic in &result.diagnostics {
-        let (status, kind) = match diagnostic.class {
-            Class::Error => (Status::Failed, diagnostic.kind.name()),
-            Class::StaleCopy => (Status::Passed, crate::explain::STALE_COPY),
+    for cause in result.causes() {
+        let Some(diagnostic) = result.diagnostics.get(cause) else {
+            continue;
+        };
+        let status = match diagnostic.class {
+            Class::Error => Status::Failed,
+            Class::StaleCopy => Status::Passed,
         };
         let mut case = Case::new("coherency", status, Vec::new());
-        case.kind = kind.into();
-        if let Some(finding) = result.hazards.get(diagnostic.shown) {
+        case.kind = diagnostic.topic().into();
+        if let Some(told) = Told::of(result, diagnostic) {
             case.name = unique(
                 &cases,
-                format!("coherency {} {}", case.kind, finding.master),
+                format!("coherency {} {}", case.kind, told.finding.master),
             );
-            let concerned = diagnostic.buffers.iter();
-            let concerned: Vec<_> = concerned
-                .filter_map(|i| result.buffers.get(*i).cloned())
-                .collect();
-            let text = super::human::plain(diagnostic, finding, &concerned, &result.replay);
+            let consequences = Told::consequences(result, cause);
+            let text = super::human::plain(&told, &consequences, &result.replay);
             case.details = one_headline(&text);
         }
         cases.push(case);

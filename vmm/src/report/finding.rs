@@ -9,11 +9,12 @@ use staleline_devices::coherency::hazard::HazardKind;
 use staleline_devices::cpu::CacheOp;
 use staleline_devices::dma::{Direction, ToldBy};
 
+use super::Told;
 use super::headline::headline;
 use super::layout::{Body, LABEL, Layout, REPLAY};
 use crate::result::advice::{accuses_the_tree, mnemonic};
 use crate::result::history::{Event, Step};
-use crate::result::{Buffer, Class, Diagnostic, HazardEntry, Party, TransferRef};
+use crate::result::{Buffer, Class, Diagnostic, Party, TransferRef};
 use crate::symbols::{ChainLine, Place};
 
 pub(super) const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -25,14 +26,9 @@ const DIM: Style = Style::new().dimmed();
 /// Bytes per cache line.
 const LINE: u64 = 64;
 
-pub(super) fn styled(
-    d: &Diagnostic,
-    f: &HazardEntry,
-    buffers: &[Buffer],
-    replay: &str,
-    layout: Layout,
-) -> String {
-    let name = topic(d);
+pub(super) fn styled(told: &Told, consequences: &[Told], replay: &str, layout: Layout) -> String {
+    let (d, f) = (&told.diagnostic, &told.finding);
+    let name = d.topic();
     let (style, level) = match d.class {
         Class::Error => (ERROR, "error"),
         Class::StaleCopy => (NOTE, "note"),
@@ -55,7 +51,12 @@ pub(super) fn styled(
     if !accuses_the_tree(&d.advice) {
         because(&mut body, d);
     }
-    body.line("buffer", extent(d, buffers));
+    body.line("buffer", extent(d, &told.buffers));
+    if !consequences.is_empty() {
+        let list: Vec<String> = consequences.iter().map(in_short).collect();
+        let head = "by the same cause, told in full in result.json:";
+        body.line("also", format!("{head}\n{}", list.join("\n")));
+    }
     history(&mut body, d);
     body.line("more", format!("`staleline explain {name}` tells more"));
     body.line(REPLAY, replay);
@@ -68,11 +69,30 @@ fn because(body: &mut Body, d: &Diagnostic) {
     }
 }
 
-/// What `explain` knows it by.
-fn topic(d: &Diagnostic) -> &'static str {
-    match d.class {
-        Class::Error => d.kind.name(),
-        Class::StaleCopy => crate::explain::STALE_COPY,
+/// A consequence of what is told in full: what, where, and how much was wrong.
+fn in_short(told: &Told) -> String {
+    let d = &told.diagnostic;
+    let buffers = numbers(&told.buffers);
+    let buffers = match buffers.is_empty() {
+        true => String::new(),
+        false => format!("{buffers}, "),
+    };
+    let lines = count(d.lines, "line");
+    let wrong = match d.manifested {
+        true => format!("{lines}, {} wrong", count(d.wrong_bytes, "byte")),
+        false => format!("{lines}, latent"),
+    };
+    let (from, to) = (d.first_pa, d.end_pa);
+    format!("{} at {buffers}pa {from}..{to} ({wrong})", d.topic())
+}
+
+/// DMABUFs by number; nothing if there are none.
+fn numbers(buffers: &[Buffer]) -> String {
+    let list: Vec<String> = buffers.iter().map(|b| b.index.to_string()).collect();
+    match list.len() {
+        0 => String::new(),
+        1 => format!("DMABUF {}", list.join("")),
+        _ => format!("DMABUFs {}", list.join(", ")),
     }
 }
 
@@ -91,10 +111,9 @@ pub(super) fn who(party: &Party) -> String {
 fn extent(d: &Diagnostic, buffers: &[Buffer]) -> String {
     let mut text = String::new();
     if let Some(first) = buffers.first() {
-        let list: Vec<String> = buffers.iter().map(|b| b.index.to_string()).collect();
-        let (plural, each, order) = match buffers {
-            [one] => ("", "", format!("allocated {}", ordinal(one.index))),
-            _ => ("s", " each", "by order of allocation".into()),
+        let (each, order) = match buffers {
+            [one] => ("", format!("allocated {}", ordinal(one.index))),
+            _ => (" each", "by order of allocation".into()),
         };
         let attached = match &first.attached[..] {
             [] => String::new(),
@@ -106,8 +125,8 @@ fn extent(d: &Diagnostic, buffers: &[Buffer]) -> String {
             _ => "",
         };
         text = format!(
-            "DMABUF{plural} {} ({}, {} bytes{each}, {order}{attached}{used})\n",
-            list.join(", "),
+            "{} ({}, {} bytes{each}, {order}{attached}{used})\n",
+            numbers(buffers),
             first.exporter,
             first.bytes
         );

@@ -9,10 +9,10 @@ use anstyle::{AnsiColor, Style};
 use super::finding::{BOLD, ERROR, count, op_name, styled};
 use super::kernel_report::styled_report;
 use super::layout::Layout;
-use super::{Reporter, RunEvent};
+use super::{Reporter, RunEvent, Told};
 use crate::explain::CORRUPT_DATA;
 use crate::names;
-use crate::result::{Buffer, Class, Diagnostic, End, HazardEntry, RunResult, Verdict, verdict};
+use crate::result::{Class, End, RunResult, Verdict, verdict};
 use crate::run::kernel_log::KernelReport;
 
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
@@ -47,12 +47,8 @@ impl<W: Write> Reporter for Human<W> {
         match event {
             RunEvent::RunStarted { replay, .. } => self.replay.clone_from(replay),
             RunEvent::Step { .. } | RunEvent::GuestEnded { .. } => {}
-            RunEvent::Hazard {
-                diagnostic,
-                finding,
-                buffers,
-            } => {
-                let text = styled(diagnostic, finding, buffers, &self.replay, self.layout);
+            RunEvent::Hazard { told, consequences } => {
+                let text = styled(told, consequences, &self.replay, self.layout);
                 writeln!(self.out, "{text}")?;
             }
             RunEvent::KernelReport { report } => {
@@ -75,21 +71,10 @@ impl<W: Write> Reporter for Human<W> {
     }
 }
 
-/// A diagnostic without styles.
-pub fn plain(
-    diagnostic: &Diagnostic,
-    finding: &HazardEntry,
-    buffers: &[Buffer],
-    replay: &str,
-) -> String {
-    anstream::adapter::strip_str(&styled(
-        diagnostic,
-        finding,
-        buffers,
-        replay,
-        Layout::default(),
-    ))
-    .to_string()
+/// A diagnostic, and what follows from its cause, without styles.
+pub fn plain(told: &Told, consequences: &[Told], replay: &str) -> String {
+    let text = styled(told, consequences, replay, Layout::default());
+    anstream::adapter::strip_str(&text).to_string()
 }
 
 /// A report of the guest's kernel, without styles.
@@ -234,11 +219,17 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     layout.folded(&text)
 }
 
-/// How many findings fail the run, and how many are only told.
+/// How many findings fail the run, of how many causes, and how many are only told.
 fn hazards(r: &RunResult) -> String {
     let copies = r.diagnostics.iter().filter(|d| d.class == Class::StaleCopy);
     let copies = copies.map(|d| d.findings).sum::<u64>();
-    let others = count(r.hazards_total.saturating_sub(copies), "hazard");
+    let mut others = count(r.hazards_total.saturating_sub(copies), "hazard");
+    let causes = r.causes().filter_map(|i| r.diagnostics.get(i));
+    let causes = causes.filter(|d| d.class == Class::Error).count() as u64;
+    // Without anything to fold, each diagnostic has its heading, and to count them is no news.
+    if causes < r.errors().count() as u64 {
+        others += &format!(" of {}", count(causes, "cause"));
+    }
     match copies {
         0 => others,
         1 => format!("{others} (and 1 stale copy)"),

@@ -27,7 +27,8 @@ use crate::run::kernel_log::KernelReport;
 use crate::run::spec::RunSpec;
 
 /// What happens in a run, in order: one `RunStarted`, any number of `Step`s, at most one
-/// `GuestEnded`, one `Hazard` for each diagnostic, one `KernelReport` for each report of the guest's
+/// `GuestEnded`, one `Hazard` for each diagnostic that
+/// stands for its cause, one `KernelReport` for each report of the guest's
 /// kernel that is not allowed, one `Data`, one `Finished`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -66,11 +67,10 @@ pub enum RunEvent {
     /// A group of findings.
     Hazard {
         /// The group.
-        diagnostic: Diagnostic,
-        /// The finding that stands for it.
-        finding: Box<HazardEntry>,
-        /// DMABUFs concerned.
-        buffers: Vec<Buffer>,
+        #[serde(flatten)]
+        told: Box<Told>,
+        /// Others of the same cause.
+        consequences: Vec<Told>,
     },
     /// The guest's kernel reports an error of its own.
     KernelReport {
@@ -93,6 +93,38 @@ pub enum RunEvent {
     },
 }
 
+/// A group of findings, with what it is about.
+#[derive(Debug, Clone, Serialize)]
+pub struct Told {
+    /// The group.
+    pub diagnostic: Diagnostic,
+    /// The finding that stands for it.
+    pub finding: HazardEntry,
+    /// DMABUFs concerned.
+    pub buffers: Vec<Buffer>,
+}
+
+impl Told {
+    /// One of the result's diagnostics; none if its finding is not there.
+    fn of(result: &RunResult, diagnostic: &Diagnostic) -> Option<Self> {
+        let buffers = diagnostic.buffers.iter();
+        Some(Told {
+            diagnostic: diagnostic.clone(),
+            finding: result.hazards.get(diagnostic.shown)?.clone(),
+            buffers: buffers
+                .filter_map(|i| result.buffers.get(*i))
+                .cloned()
+                .collect(),
+        })
+    }
+
+    /// Those of the same cause as the one of this index.
+    fn consequences(result: &RunResult, cause: usize) -> Vec<Self> {
+        let consequences = result.consequences(cause);
+        consequences.filter_map(|d| Told::of(result, d)).collect()
+    }
+}
+
 /// A result in short.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
@@ -102,8 +134,11 @@ pub struct Summary {
     pub run_hash: Option<String>,
     /// Findings.
     pub hazards: u64,
-    /// Groups of findings, each of which had an event.
+    /// Groups of findings.
     pub diagnostics: u64,
+    /// Causes of these, each of which had an event.
+    #[serde(default)]
+    pub causes: u64,
     /// Wrong bytes.
     pub corrupt_bytes: u64,
     /// Maintenance operations on DMA memory.
@@ -122,6 +157,7 @@ impl Summary {
             run_hash: result.run_hash.clone(),
             hazards: result.hazards_total,
             diagnostics: result.diagnostics.len() as u64,
+            causes: result.causes().count() as u64,
             corrupt_bytes: result.data.corrupt_bytes,
             operations: result.maintenance.operations_total,
             transfers: result.machine.as_ref().map_or(0, |m| m.transfers),
@@ -149,16 +185,12 @@ impl RunEvent {
     /// The events that tell a result.
     pub fn of_result(result: &RunResult) -> Vec<RunEvent> {
         let mut events = Vec::new();
-        for diagnostic in &result.diagnostics {
-            if let Some(finding) = result.hazards.get(diagnostic.shown) {
-                let buffers = diagnostic.buffers.iter();
+        for cause in result.causes() {
+            let diagnostic = result.diagnostics.get(cause);
+            if let Some(told) = diagnostic.and_then(|d| Told::of(result, d)) {
                 events.push(RunEvent::Hazard {
-                    diagnostic: diagnostic.clone(),
-                    finding: Box::new(finding.clone()),
-                    buffers: buffers
-                        .filter_map(|i| result.buffers.get(*i))
-                        .cloned()
-                        .collect(),
+                    told: Box::new(told),
+                    consequences: Told::consequences(result, cause),
                 });
             }
         }

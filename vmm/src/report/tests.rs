@@ -219,6 +219,49 @@ fn ktap_and_junit_have_a_case_for_each_diagnostic() {
 }
 
 #[test]
+fn what_comes_of_one_cause_is_one_case_and_one_event() {
+    let backend = FakeBackend::new(|_, e, _| {
+        let report = e.report.as_mut().unwrap();
+        report.masters[0].claims_coherent = true;
+        report.domain.hazards.push(fake::stale_read(1, true));
+        report.domain.hazards.push(Hazard {
+            kind: HazardKind::WritebackClobber,
+            ..fake::stale_read(2, false)
+        });
+    });
+    let told = tell(&backend, &[]);
+    let events: Vec<serde_json::Value> = told
+        .lines
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let hazards: Vec<_> = events.iter().filter(|e| e["event"] == "hazard").collect();
+    let [hazard] = &hazards[..] else {
+        panic!("{}", told.lines);
+    };
+    assert_eq!(hazard["diagnostic"]["kind"], "missing-invalidate");
+    let also = hazard["consequences"].as_array().unwrap();
+    assert_eq!(also.len(), 1);
+    assert_eq!(also[0]["diagnostic"]["kind"], "writeback-clobber");
+    assert_eq!(also[0]["finding"]["transfer"], 2);
+    let finished = events.last().unwrap();
+    assert_eq!(finished["diagnostics"], 2);
+    assert_eq!(finished["causes"], 1);
+    let result: serde_json::Value = serde_json::from_str(&told.json).unwrap();
+    assert_eq!(result["hazards"].as_array().unwrap().len(), 2);
+    assert_eq!(result["diagnostics"][0]["cause"], serde_json::Value::Null);
+    assert_eq!(result["diagnostics"][1]["cause"], 0);
+    // Boot, data, and the one.
+    assert!(told.ktap.contains("\n1..3\n"), "{}", told.ktap);
+    let list = "            writeback-clobber at DMABUF 0, pa 0x45000000..0x45002f40 (189 lines,";
+    for text in [&told.ktap, &told.junit] {
+        assert!(text.contains(list), "{text}");
+        assert!(!text.contains("coherency writeback-clobber"), "{text}");
+    }
+    assert!(told.junit.contains("failures=\"1\""), "{}", told.junit);
+}
+
+#[test]
 fn events_come_in_order() {
     let told = tell(&stale(), &[]);
     let names: Vec<String> = told

@@ -11,8 +11,9 @@ mod tree;
 
 pub use barriers::mnemonic;
 pub use facts::{Facts, Flight, Lie, Phase, Role, SharedLine, Sync};
-pub use rows::accuses_the_tree;
+pub use rows::{EARLY, accuses_the_tree};
 pub use texts::missing;
+pub use tree::accused;
 
 /// What to tell about a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,8 @@ use staleline_devices::soc::report::SocReport;
 use staleline_protocol::report::Report;
 
 use super::advice;
-use super::diagnostic::{self, Buffers};
+use super::causes;
+use super::diagnostic::{self, Buffers, Sort};
 use super::frames::Frames;
 use super::*;
 use crate::engine::Observations;
@@ -185,6 +186,12 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
         snoop_write: spec.scenario.board.snoop_write,
     };
     result.hazards = domain.hazards.iter().map(|h| lookup.entry(h)).collect();
+    let suppressed = result.drop_maintenance.is_some();
+    // Of an operation that was suppressed on purpose, nobody else is accused.
+    let accused = |hazard: &Hazard| match suppressed {
+        true => None,
+        false => lookup.accused(hazard),
+    };
     result.diagnostics = diagnostic::group(
         &domain.hazards,
         &mut result.hazards,
@@ -192,9 +199,11 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
             known: &result.buffers,
             frames: &frames,
         },
-        |hazard| lookup.class(hazard),
+        |hazard| Sort {
+            class: lookup.class(hazard),
+            accused: accused(hazard),
+        },
     );
-    let suppressed = result.drop_maintenance.is_some();
     for diagnostic in &mut result.diagnostics {
         let Some(hazard) = domain.hazards.get(diagnostic.shown) else {
             continue;
@@ -212,6 +221,12 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
         diagnostic.notes = advice.notes;
         diagnostic.history = history::of(&lookup, hazard);
     }
+    causes::find(
+        &mut result.diagnostics,
+        &domain.hazards,
+        &result.hazards,
+        accused,
+    );
     listing::shorten(
         &mut result.hazards,
         &mut result.diagnostics,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Findings grouped for people: a rule broken by the same master in the same roles is one
-//! diagnostic, over however many transfers.
+//! diagnostic, over however many transfers. Which of these have one cause, [`super::causes`] says.
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, Why};
 use staleline_devices::dma::MasterId;
@@ -51,7 +51,7 @@ fn role(actor: Actor) -> Role {
     }
 }
 
-/// Findings that agree in these have one cause as far as people are concerned.
+/// Findings that agree in these, and in their [`Sort`], have one cause as far as people are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key {
     kind: HazardKind,
@@ -69,6 +69,21 @@ fn key(hazard: &Hazard) -> Key {
         writer: role(hazard.writer),
         reader: role(hazard.reader),
     }
+}
+
+/// What else tells findings apart, and takes a look at more than the finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sort {
+    /// How grave it is.
+    pub class: Class,
+    /// The master of which the device tree lies, if the finding comes from that.
+    pub accused: Option<MasterId>,
+}
+
+/// What an actor's part in a [`Sort`] can depend on.
+fn part(actor: Actor) -> (Role, bool) {
+    let snooped = matches!(actor, Actor::Device { snoops: true, .. });
+    (role(actor), snooped)
 }
 
 /// The finding that stands for its group, for each group by `key`: the first that manifested, else
@@ -94,8 +109,10 @@ fn representatives<'a, K: PartialEq>(
 /// Numbers of the loads and stores that findings shown to people are about, ascending: those by a
 /// CPU, and some by chance.
 pub fn accesses(hazards: &[Hazard]) -> Vec<u64> {
-    // Which findings are only about copies of pages is not known yet, but depends on the readers.
-    let shown = representatives(hazards, |h| (key(h), &h.readers)).into_iter();
+    // Which findings are only about copies of pages is not known yet, but depends on the readers;
+    // and of which the device tree is the cause, on who took part.
+    let parts = |h: &Hazard| [h.merged_by, h.reader, h.writer].map(part);
+    let shown = representatives(hazards, |h| (key(h), &h.readers, parts(h))).into_iter();
     let shown = shown.filter_map(|i| hazards.get(i));
     let cpu = |actor| matches!(actor, Actor::Cpu { .. });
     let mut numbers: Vec<u64> = shown
@@ -123,16 +140,16 @@ pub fn group(
     hazards: &[Hazard],
     entries: &mut [HazardEntry],
     buffers: &Buffers<'_>,
-    class: impl Fn(&Hazard) -> Class,
+    sort: impl Fn(&Hazard) -> Sort,
 ) -> Vec<Diagnostic> {
-    let key = |hazard: &Hazard| (key(hazard), class(hazard));
-    let mut keys: Vec<(Key, Class)> = Vec::new();
+    let key = |hazard: &Hazard| (key(hazard), sort(hazard));
+    let mut keys: Vec<(Key, Sort)> = Vec::new();
     let mut groups: Vec<Diagnostic> = Vec::new();
     for (hazard, entry) in hazards.iter().zip(entries.iter_mut()) {
         let key = key(hazard);
         let at = keys.iter().position(|k| *k == key).unwrap_or_else(|| {
             keys.push(key);
-            groups.push(empty(hazard, key.1));
+            groups.push(empty(hazard, key.1.class));
             keys.len() - 1
         });
         entry.diagnostic = at;
@@ -172,6 +189,7 @@ fn empty(hazard: &Hazard, class: Class) -> Diagnostic {
         help: String::new(),
         notes: Vec::new(),
         history: Vec::new(),
+        cause: None,
     }
 }
 

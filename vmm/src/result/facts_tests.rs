@@ -21,7 +21,8 @@ use crate::run::spec::RunSpec;
 const COPY: (SiteId, u64) = (SiteId(7), 0xffff_8000_8001_3010);
 const IOCTL: u64 = 0xffff_8000_8001_4010;
 
-fn run(change: impl Fn(&mut Execution) + Sync + Send + 'static) -> (RunResult, String) {
+/// The result of a run that `change` has changed, and what people see of it.
+pub(super) fn run(change: impl Fn(&mut Execution) + Sync + Send + 'static) -> (RunResult, String) {
     let backend = FakeBackend::new(move |_, e, _| {
         e.sites.insert(COPY.0, COPY.1);
         change(e);
@@ -44,7 +45,8 @@ fn run(change: impl Fn(&mut Execution) + Sync + Send + 'static) -> (RunResult, S
     (result, String::from_utf8(text).unwrap())
 }
 
-fn with(hazards: Vec<Hazard>) -> (RunResult, String) {
+/// Those of a run with these findings.
+pub(super) fn with(hazards: Vec<Hazard>) -> (RunResult, String) {
     run(move |e| {
         let domain = &mut e.report.as_mut().unwrap().domain;
         domain.hazards.clone_from(&hazards);
@@ -60,7 +62,7 @@ fn only(result: &RunResult) -> &Diagnostic {
 }
 
 /// A routine that copies pages read what a transfer wrote.
-fn copied() -> Hazard {
+pub(super) fn copied() -> Hazard {
     Hazard {
         reader: Actor::Cpu {
             cpu: CpuId::BOOT,

@@ -3,10 +3,10 @@
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
 use staleline_devices::coherency::report::TransferRecord;
-use staleline_devices::dma::ToldBy;
+use staleline_devices::dma::{MasterId, ToldBy};
 
 use super::account::DMA_API;
-use super::advice::{Facts, Flight, Lie, Phase, Role, SharedLine, Sync};
+use super::advice::{self, Facts, Flight, Lie, Phase, Role, SharedLine, Sync};
 use super::build::Lookup;
 use super::{Buffer, Class, Party};
 
@@ -77,7 +77,7 @@ impl Lookup<'_> {
             writer: role(&writer),
             reader: role(&reader),
             master: self.master_of(h),
-            lie: self.lie(h),
+            lies: self.lies(h),
             copied_only: self.copied_only(h),
             fresh_page: self.fresh_page(h),
             dmabuf: buffers.first().map(|b| b.exporter.clone()),
@@ -119,25 +119,32 @@ impl Lookup<'_> {
         }
     }
 
-    /// An access that did other than the device tree says of its master.
-    fn lie(&self, h: &Hazard) -> Option<Lie> {
+    /// The master of which the device tree lies, if the finding comes from that.
+    pub(super) fn accused(&self, h: &Hazard) -> Option<MasterId> {
+        advice::accused(h.kind, h.why, &self.lies(h)).map(|lie| lie.id)
+    }
+
+    /// Accesses that did other than the device tree says of their masters.
+    fn lies(&self, h: &Hazard) -> Vec<Lie> {
         let access = |actor| match actor {
             Actor::Device { master, snoops, .. } => Some((master, snoops)),
             _ => None,
         };
         let merged = h.merged_by != Actor::Unknown;
         let concerned = [h.merged_by, h.reader, h.writer].into_iter();
-        concerned.enumerate().find_map(|(n, actor)| {
+        let lies = concerned.enumerate().filter_map(|(n, actor)| {
             let (id, snooped) = access(actor)?;
             let info = self.soc.masters.iter().find(|m| m.id == id)?;
             (info.claims_coherent != snooped).then(|| Lie {
+                id,
                 master: info.name.clone(),
                 port: info.port,
                 claims_coherent: info.claims_coherent,
                 snoop_write: self.snoop_write,
                 merged: merged && n == 0,
             })
-        })
+        });
+        lies.collect()
     }
 
     /// Who asked for the last maintenance of the line.

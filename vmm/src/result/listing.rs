@@ -89,6 +89,7 @@ mod tests {
             help: String::new(),
             notes: Vec::new(),
             history: Vec::new(),
+            cause: None,
         }
     }
 

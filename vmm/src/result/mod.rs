@@ -6,6 +6,7 @@
 mod account;
 pub mod advice;
 pub mod build;
+mod causes;
 pub mod diagnostic;
 pub mod ends;
 pub mod frames;
@@ -187,6 +188,20 @@ pub struct HazardEntry {
 }
 
 impl RunResult {
+    /// The diagnostics with the same cause as that of this index, which stands for it.
+    pub fn consequences(&self, index: usize) -> impl Iterator<Item = &Diagnostic> {
+        let diagnostics = self.diagnostics.iter();
+        diagnostics.filter(move |d| d.cause == Some(index))
+    }
+
+    /// Indices of the diagnostics that stand for their cause.
+    pub fn causes(&self) -> impl Iterator<Item = usize> {
+        let diagnostics = self.diagnostics.iter().enumerate();
+        diagnostics
+            .filter(|(_, d)| d.cause.is_none())
+            .map(|(i, _)| i)
+    }
+
     /// The diagnostics that fail the run.
     pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
         self.diagnostics.iter().filter(|d| d.class == Class::Error)
@@ -297,6 +312,20 @@ pub struct Diagnostic {
     /// What happened to the first line of the finding shown, in order; the finding is the last.
     #[serde(default)]
     pub history: Vec<Step>,
+    /// Index into `diagnostics` of the one that has the same cause and stands for it, if this is
+    /// another: reports tell this one with it. That one has none.
+    #[serde(default)]
+    pub cause: Option<usize>,
+}
+
+impl Diagnostic {
+    /// What `explain` knows it by.
+    pub fn topic(&self) -> &'static str {
+        match self.class {
+            Class::Error => self.kind.name(),
+            Class::StaleCopy => crate::explain::STALE_COPY,
+        }
+    }
 }
 
 /// How grave a diagnostic is.

@@ -9,7 +9,7 @@
 use staleline_devices::usb::report::UsbHostReport;
 use staleline_protocol::report::Report;
 
-use super::{RunResult, Verdict, ends};
+use super::{Class, Diagnostic, RunResult, Verdict, ends};
 use crate::run::backend::GuestEnd;
 use crate::run::console::Console;
 use crate::run::kernel_log::{KERNEL_REPORT, KernelReport};
@@ -44,15 +44,17 @@ pub fn judge(
 /// reasons.
 pub fn evidence(result: &RunResult) -> Vec<String> {
     let mut found = Vec::new();
-    for d in result.errors() {
-        found.push(format!(
-            "{}: {} lines, {} wrong bytes{}",
-            d.kind.name(),
-            d.lines,
-            d.wrong_bytes,
-            if d.manifested { "" } else { " (latent)" }
-        ));
-    }
+    let errors = result.causes().filter_map(|cause| {
+        let d = result.diagnostics.get(cause)?;
+        let also = result.consequences(cause).map(in_short);
+        let also: Vec<String> = also.collect();
+        let also = match &also[..] {
+            [] => String::new(),
+            some => format!(", and by the same cause {}", some.join(", ")),
+        };
+        (d.class == Class::Error).then(|| in_short(d) + &also)
+    });
+    found.extend(errors);
     for end in result.data.corrupt_ends() {
         found.push(format!(
             "{} of {} bytes are corrupt at {}",
@@ -66,6 +68,16 @@ pub fn evidence(result: &RunResult) -> Vec<String> {
         found.push(format!("{KERNEL_REPORT}: and {untold} more"));
     }
     found
+}
+
+fn in_short(d: &Diagnostic) -> String {
+    format!(
+        "{}: {} lines, {} wrong bytes{}",
+        d.topic(),
+        d.lines,
+        d.wrong_bytes,
+        if d.manifested { "" } else { " (latent)" }
+    )
 }
 
 fn complaint(report: &KernelReport) -> String {

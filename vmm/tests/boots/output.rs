@@ -64,8 +64,8 @@ fn a_failure_in_all_its_forms() {
     assert_eq!(junit.failures, failed);
     assert_eq!(
         failed,
-        1 + result.diagnostics.len(),
-        "the data, and each diagnosis: {cases:?}"
+        1 + result.causes().count(),
+        "the data, and each cause: {cases:?}"
     );
     assert!(run.stdout.contains("error[missing-invalidate]"));
 }

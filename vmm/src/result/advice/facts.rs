@@ -4,7 +4,7 @@
 use staleline_devices::coherency::SnoopWrite;
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::cpu::{Barrier, CacheOp};
-use staleline_devices::dma::{Port, ToldBy};
+use staleline_devices::dma::{MasterId, Port, ToldBy};
 
 /// Who plays a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,9 @@ impl Role {
 /// The device tree says other than what is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lie {
-    /// The device.
+    /// The device among the run's masters.
+    pub id: MasterId,
+    /// Its name.
     pub master: String,
     /// Its port.
     pub port: Port,
@@ -145,8 +147,8 @@ pub struct Facts {
     pub reader: Role,
     /// Name of the device concerned.
     pub master: String,
-    /// An access of a device concerned that did other than the device tree says of it.
-    pub lie: Option<Lie>,
+    /// Accesses of devices concerned that did other than the device tree says of them.
+    pub lies: Vec<Lie>,
     /// Only code that copies whole pages has read it.
     pub copied_only: bool,
     /// The kernel cleared or copied the page for somebody else: by this function.

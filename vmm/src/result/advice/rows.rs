@@ -17,6 +17,9 @@ pub(super) type Decision = Option<(String, Vec<String>)>;
 /// Looks whether a row fits.
 type Row = fn(&Facts) -> Decision;
 
+/// The row of maintenance that was done before the transfer was over.
+pub const EARLY: &str = "early";
+
 /// The table. An operation that was suppressed on purpose explains everything; a device tree that
 /// lies, everything else; then what is special goes before what is common.
 pub const TABLE: [(&str, Row); 19] = [
@@ -35,7 +38,7 @@ pub const TABLE: [(&str, Row); 19] = [
     ("sync-without-effect", sync_without_effect),
     ("fresh-page", fresh_page),
     ("late", late),
-    ("early", early),
+    (EARLY, early),
     ("in-flight", in_flight),
     ("importer-cpu", importer_cpu),
     ("discarded", discarded),

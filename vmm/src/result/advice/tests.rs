@@ -2,7 +2,7 @@
 use staleline_devices::coherency::SnoopWrite;
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::cpu::{Barrier, BarrierAccess, BarrierKind, BarrierScope, CacheOp};
-use staleline_devices::dma::{Port, ToldBy};
+use staleline_devices::dma::{MasterId, Port, ToldBy};
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn plain() -> Facts {
         writer: DOES_NOT,
         reader: Role::User,
         master: "dmac".into(),
-        lie: None,
+        lies: Vec::new(),
         copied_only: false,
         fresh_page: None,
         dmabuf: Some("system".into()),
@@ -102,7 +102,7 @@ fn a_suppressed_operation_explains_everything() {
     let facts = Facts {
         suppressed: true,
         why: Why::PowerOn,
-        lie: Some(lie(Port::Hp, true)),
+        lies: vec![lie(Port::Hp, true)],
         ..plain()
     };
     assert_eq!(row(&facts, &["suppressed on purpose"]), "suppressed");
@@ -110,6 +110,7 @@ fn a_suppressed_operation_explains_everything() {
 
 fn lie(port: Port, claims_coherent: bool) -> Lie {
     Lie {
+        id: MasterId(0),
         master: "dmac".into(),
         port,
         claims_coherent,
@@ -123,7 +124,7 @@ fn a_tree_that_lies_is_told_where_it_is_the_cause() {
     let of = |kind, port, claims| {
         of(&Facts {
             kind,
-            lie: Some(lie(port, claims)),
+            lies: vec![lie(port, claims)],
             ..plain()
         })
     };
@@ -148,7 +149,7 @@ fn a_port_that_snoops_one_way_is_told_before_a_lying_tree() {
     let of = |kind, port, claims| {
         of(&Facts {
             kind,
-            lie: Some(lie(port, claims)),
+            lies: vec![lie(port, claims)],
             ..plain()
         })
     };
@@ -198,10 +199,10 @@ fn what_tree_is_right_for_half_a_port_depends_on_what_its_writes_do() {
     let of = |kind, port, claims, snoop_write| {
         of(&Facts {
             kind,
-            lie: Some(Lie {
+            lies: vec![Lie {
                 snoop_write,
                 ..lie(port, claims)
-            }),
+            }],
             ..plain()
         })
     };
@@ -263,10 +264,10 @@ fn a_liar_that_merged_old_bytes_is_told() {
     let merged = |merged| Facts {
         kind: HazardKind::WritebackClobber,
         why: Why::StaleStore,
-        lie: Some(Lie {
+        lies: vec![Lie {
             merged,
             ..lie(Port::Hpc, false)
-        }),
+        }],
         ..plain()
     };
     assert_eq!(

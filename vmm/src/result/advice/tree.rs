@@ -12,11 +12,21 @@ pub(super) const LYING_TREE: &str = "lying-tree";
 /// The row of ports that snoop one way only.
 pub(super) const HALF_COHERENT: &str = "half-coherent";
 
-/// What the DMA API does, or leaves out, because of the claim is what the finding comes from.
+/// The lie that a finding of this kind comes from: from what the DMA API does, or leaves out, because
+/// of the claim. The first of them that explains it.
+pub fn accused(kind: HazardKind, why: Why, lies: &[Lie]) -> Option<&Lie> {
+    lies.iter().find(|lie| explains(lie, kind, why))
+}
+
 fn the_cause(f: &Facts) -> Option<&Lie> {
+    accused(f.kind, f.why, &f.lies)
+}
+
+fn explains(lie: &Lie, kind: HazardKind, why: Why) -> bool {
     // Where the tree is right to say no, it is not the cause.
-    let right = |lie: &&Lie| !lie.claims_coherent && lie.is_as_good_as_incoherent();
-    let lie = f.lie.as_ref().filter(|lie| !right(lie))?;
+    if !lie.claims_coherent && lie.is_as_good_as_incoherent() {
+        return false;
+    }
     let kinds: &[HazardKind] = match lie.claims_coherent {
         true => &[
             HazardKind::MissingClean,
@@ -25,8 +35,8 @@ fn the_cause(f: &Facts) -> Option<&Lie> {
         ],
         false => &[HazardKind::MismatchedAlias, HazardKind::DiscardedWrite],
     };
-    let merged = f.why == Why::StaleStore && lie.merged;
-    (merged || kinds.contains(&f.kind)).then_some(lie)
+    let merged = why == Why::StaleStore && lie.merged;
+    merged || kinds.contains(&kind)
 }
 
 /// What the kernel does for a device of which the tree does not say that it is coherent.

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Diagnostics of one cause. What one mistake does is often several findings of several rules: one
+//! diagnostic stands for the cause, and says what to do; the others follow from it.
+//!
+//! Only what is certain is taken for one cause: that to repair the one is to repair the other.
+
+use std::collections::{BTreeMap, HashSet};
+
+use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, LastMaintenance, Why};
+use staleline_devices::dma::{MasterId, TransferId};
+
+use super::advice::EARLY;
+use super::{Class, Diagnostic, HazardEntry};
+
+/// Bytes per line.
+const LINE: u64 = 64;
+
+/// Sets [`Diagnostic::cause`] of those that follow from another one's cause. `entries` has the same
+/// order as `hazards`; `accused`: the master of which the device tree lies, if a finding comes from
+/// that.
+pub(super) fn find(
+    diagnostics: &mut [Diagnostic],
+    hazards: &[Hazard],
+    entries: &[HazardEntry],
+    accused: impl Fn(&Hazard) -> Option<MasterId>,
+) {
+    of_a_lie(diagnostics, hazards, accused);
+    of_no_wait(diagnostics, hazards, entries);
+}
+
+/// A device tree that lies about a master is one cause, whatever comes of it. The gravest stands for
+/// it: an error, and one that manifested; else the first.
+fn of_a_lie(
+    diagnostics: &mut [Diagnostic],
+    hazards: &[Hazard],
+    accused: impl Fn(&Hazard) -> Option<MasterId>,
+) {
+    let mut lies: BTreeMap<MasterId, Vec<usize>> = BTreeMap::new();
+    for (i, diagnostic) in diagnostics.iter().enumerate() {
+        // All findings of a diagnostic accuse the same master, or none.
+        if let Some(master) = hazards.get(diagnostic.shown).and_then(&accused) {
+            lies.entry(master).or_default().push(i);
+        }
+    }
+    for told in lies.into_values() {
+        let grave = |i: &usize| {
+            let d = diagnostics.get(*i);
+            d.map(|d| (d.class != Class::Error, !d.manifested))
+        };
+        let stands = told.iter().copied().min_by_key(grave);
+        for i in told {
+            if let Some(diagnostic) = diagnostics.get_mut(i) {
+                diagnostic.cause = stands.filter(|stands| *stands != i);
+            }
+        }
+    }
+}
+
+/// Somebody who does not wait for a transfer, invalidates while it is in flight, and then reads,
+/// meets the transfer with some of these reads (`ownership`), and with those that come after its end
+/// what the invalidate came too early for (`missing-invalidate`). Had the invalidate waited, neither
+/// would be: the touch came after it, on the same CPU. That the bytes are not invalidated stands for
+/// it, as its advice has all there is to do: wait, then invalidate, then read.
+fn of_no_wait(diagnostics: &mut [Diagnostic], hazards: &[Hazard], entries: &[HazardEntry]) {
+    let mut early: HashSet<(usize, TooEarly)> = HashSet::new();
+    let mut touched: BTreeMap<usize, Vec<Option<TooEarly>>> = BTreeMap::new();
+    for (hazard, entry) in hazards.iter().zip(entries) {
+        let at = entry.diagnostic;
+        match hazard.kind {
+            HazardKind::MissingInvalidate if hazard.why == Why::Early => {
+                early.extend(TooEarly::of(hazard).map(|operation| (at, operation)));
+            }
+            HazardKind::Ownership => {
+                let before = TooEarly::of(hazard);
+                touched.entry(at).or_default().push(before);
+            }
+            _ => {}
+        }
+    }
+    for (at, touched) in touched {
+        let advised = |i: &usize| {
+            let pair = diagnostics.get(*i).zip(diagnostics.get(at));
+            pair.is_some_and(|(d, touch)| {
+                d.advice == EARLY && d.class == touch.class && d.cause.or(touch.cause).is_none()
+            })
+        };
+        // One touch that did not come after such an invalidate is a mistake of its own.
+        let explains = |i: &usize| {
+            let is_early = |o: &Option<TooEarly>| o.is_some_and(|o| early.contains(&(*i, o)));
+            touched.iter().all(is_early)
+        };
+        let mut all = 0..diagnostics.len();
+        let cause = all.find(|i| advised(i) && explains(i));
+        if let Some(diagnostic) = diagnostics.get_mut(at).filter(|_| cause.is_some()) {
+            diagnostic.cause = cause;
+        }
+    }
+}
+
+/// An invalidate on all the lines of a finding that came before it, and the transfer that it may not
+/// have waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct TooEarly {
+    transfer: TransferId,
+    operation: u32,
+    /// Who read afterwards: user space, or the kernel.
+    user: bool,
+}
+
+impl TooEarly {
+    /// The last invalidate before the finding, if that is by a CPU that has read after it.
+    fn of(hazard: &Hazard) -> Option<Self> {
+        let Actor::Cpu { cpu, site } = hazard.reader else {
+            return None;
+        };
+        let last = hazard.last_invalidate?;
+        let before = last.cpu == cpu && last.at <= hazard.at;
+        let known = hazard.transfer != TransferId::CONTROL;
+        (before && known && covers(&last, hazard)).then_some(TooEarly {
+            transfer: hazard.transfer,
+            operation: last.operation,
+            user: site.is_user(),
+        })
+    }
+}
+
+fn covers(operation: &LastMaintenance, hazard: &Hazard) -> bool {
+    let bytes = operation.lines.saturating_mul(LINE);
+    let end = operation.first_pa.saturating_add(bytes);
+    operation.first_pa <= hazard.first_pa && hazard.end_pa <= end
+}
+
+#[cfg(test)]
+#[path = "causes_tests.rs"]
+mod tests;

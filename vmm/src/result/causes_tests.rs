@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, LastMaintenance, Why};
+use staleline_devices::cpu::{CacheOp, ChainId, CpuId, SiteId};
+use staleline_devices::dma::{MasterId, Port, TransferId};
+use staleline_devices::soc::report::MasterInfo;
+
+use super::super::facts_tests::{copied, run, with};
+use super::super::{Class, RunResult};
+use crate::run::fake::stale_read;
+
+/// The DMA engine, of which the tree lies if it claims to be coherent, and a USB controller, of
+/// which it lies if it does not.
+fn told(
+    dmac_claims: bool,
+    usb_claims: bool,
+    hazards: impl Into<Vec<Hazard>>,
+) -> (RunResult, String) {
+    let hazards = hazards.into();
+    run(move |e| {
+        let report = e.report.as_mut().unwrap();
+        report.masters[0].claims_coherent = dmac_claims;
+        report.masters.push(MasterInfo {
+            id: MasterId(1),
+            name: "dwc3".into(),
+            port: Port::Hpc,
+            claims_coherent: usb_claims,
+        });
+        report.domain.hazards.clone_from(&hazards);
+    })
+}
+
+fn usb() -> Actor {
+    Actor::Device {
+        master: MasterId(1),
+        transfer: TransferId::CONTROL,
+        snoops: true,
+    }
+}
+
+fn cpu(site: u32) -> Actor {
+    Actor::Cpu {
+        cpu: CpuId::BOOT,
+        site: SiteId(site),
+    }
+}
+
+/// The kernel's coherent memory is not the controller's.
+fn alias(manifested: bool) -> Hazard {
+    Hazard {
+        kind: HazardKind::MismatchedAlias,
+        writer: cpu(1),
+        reader: usb(),
+        transfer: TransferId::CONTROL,
+        master: MasterId(1),
+        ..stale_read(1, manifested)
+    }
+}
+
+/// The DMA API throws away what the controller has written.
+fn discarded(manifested: bool) -> Hazard {
+    Hazard {
+        kind: HazardKind::DiscardedWrite,
+        writer: usb(),
+        reader: cpu(2),
+        ..alias(manifested)
+    }
+}
+
+fn causes(result: &RunResult) -> Vec<Option<usize>> {
+    result.diagnostics.iter().map(|d| d.cause).collect()
+}
+
+#[test]
+fn what_comes_of_one_lie_is_told_once() {
+    let (result, text) = told(false, false, [alias(false), discarded(true), alias(true)]);
+    // The alias manifested too, and came first.
+    assert_eq!(causes(&result), [None, Some(0)]);
+    assert!(text.contains("3 hazards of 1 cause;"), "{text}");
+    let (result, text) = told(false, false, [alias(false), discarded(true)]);
+    assert_eq!(causes(&result), [Some(1), None]);
+    assert_eq!(result.hazards.len(), 2, "no fact is lost");
+    let heads: Vec<_> = text.lines().filter(|l| l.starts_with("error[")).collect();
+    assert_eq!(heads.len(), 1, "{text}");
+    assert!(heads[0].starts_with("error[discarded-write]"), "{text}");
+    let also = "mismatched-alias at DMABUF 0, pa 0x45000000..0x45002f40 (189 lines, latent)";
+    let flat: Vec<_> = text.split_whitespace().collect();
+    assert!(flat.join(" ").contains(also), "{text}");
+    assert_eq!(
+        result.reasons,
+        [
+            "discarded-write: 189 lines, 12000 wrong bytes, and by the same cause \
+             mismatched-alias: 189 lines, 0 wrong bytes (latent)"
+        ]
+    );
+}
+
+#[test]
+fn lies_about_two_devices_are_two_causes() {
+    let all = [stale_read(1, true), alias(false), discarded(true)];
+    let (result, text) = told(true, false, all);
+    let rows = result.diagnostics.iter().map(|d| &*d.advice);
+    assert!(rows.eq(["lying-tree"; 3]), "{text}");
+    assert_eq!(causes(&result), [None, Some(2), None]);
+    assert!(text.contains("3 hazards of 2 causes;"), "{text}");
+}
+
+#[test]
+fn a_missing_operation_beside_a_lie_is_a_cause_of_its_own() {
+    let all = [alias(true), stale_read(1, true), discarded(true)];
+    let (result, text) = told(false, false, all);
+    assert_eq!(causes(&result), [None, None, Some(0)]);
+    assert_eq!(result.diagnostics[1].advice, "sync-without-effect");
+    assert!(text.contains("error[missing-invalidate]"), "{text}");
+    // With a tree that is right, nothing is known of a common cause.
+    let (result, text) = told(false, true, [alias(true), discarded(true)]);
+    assert_eq!(causes(&result), [None, None]);
+    assert!(text.contains(" 2 hazards;"), "{text}");
+}
+
+/// The rule, its reason and the roles are the same; who merged old bytes is not.
+#[test]
+fn findings_of_which_only_some_accuse_the_tree_are_two_diagnostics() {
+    let merged_by = |who| Hazard {
+        why: Why::StaleStore,
+        merged_by: who,
+        merged_at: 1600,
+        ..stale_read(1, true)
+    };
+    let all = [merged_by(usb()), merged_by(cpu(1)), discarded(true)];
+    let (result, text) = told(false, false, all);
+    let rows: Vec<_> = result.diagnostics.iter().map(|d| &*d.advice).collect();
+    assert_eq!(rows, ["lying-tree", "stale-store", "lying-tree"], "{text}");
+    assert_eq!(causes(&result), [None, None, Some(0)]);
+}
+
+#[test]
+fn an_error_stands_for_the_cause_and_not_a_note() {
+    let (result, text) = told(true, true, [copied(), stale_read(1, false)]);
+    let classes = result.diagnostics.iter().map(|d| d.class);
+    assert!(classes.eq([Class::StaleCopy, Class::Error]), "{text}");
+    assert_eq!(causes(&result), [Some(1), None]);
+    assert!(text.contains("stale-copy at DMABUF 0"), "{text}");
+    assert!(text.contains("1 hazard (and 1 stale copy);"), "{text}");
+}
+
+/// An operation on the buffer while the first transfer was in flight.
+fn invalidate() -> LastMaintenance {
+    LastMaintenance {
+        cpu: CpuId::BOOT,
+        op: CacheOp::Invalidate,
+        site: SiteId(2),
+        chain: ChainId(1),
+        operation: 7,
+        at: 1200,
+        first_pa: 0x4500_0000,
+        lines: 256,
+        barrier: None,
+        barrier_at: 0,
+    }
+}
+
+/// What was invalidated too early is read after the end of the transfer.
+fn early() -> Hazard {
+    Hazard {
+        why: Why::Early,
+        last_invalidate: Some(invalidate()),
+        ..stale_read(1, false)
+    }
+}
+
+/// The same reader has read some of it before.
+fn touched() -> Hazard {
+    Hazard {
+        kind: HazardKind::Ownership,
+        why: Why::Absent,
+        at: 1300,
+        end_pa: 0x4500_1000,
+        ..early()
+    }
+}
+
+#[test]
+fn who_does_not_wait_and_invalidates_too_early_is_told_once() {
+    let (result, text) = with(vec![touched(), early()]);
+    assert_eq!(causes(&result), [Some(1), None], "{text}");
+    assert_eq!(result.diagnostics[1].advice, "early");
+    assert!(text.contains("ownership at DMABUF 0"), "{text}");
+    assert!(text.contains("2 hazards of 1 cause;"), "{text}");
+}
+
+#[test]
+fn a_touch_that_an_early_invalidate_does_not_explain_is_a_cause_of_its_own() {
+    let last = |change: fn(&mut LastMaintenance)| {
+        let mut last = invalidate();
+        change(&mut last);
+        Some(last)
+    };
+    let by = |change: fn(&mut LastMaintenance)| Hazard {
+        last_invalidate: last(change),
+        ..touched()
+    };
+    let strangers = [
+        ("no invalidate", {
+            let last_invalidate = None;
+            Hazard {
+                last_invalidate,
+                ..touched()
+            }
+        }),
+        ("another operation", by(|last| last.operation = 8)),
+        ("another CPU", by(|last| last.cpu = CpuId(1))),
+        ("other lines", by(|last| last.lines = 63)),
+        ("before it", by(|last| last.at = 1301)),
+        ("another transfer", {
+            let transfer = TransferId(2);
+            Hazard {
+                transfer,
+                ..touched()
+            }
+        }),
+        ("another reader", {
+            let reader = cpu(4 | SiteId::USER);
+            Hazard {
+                reader,
+                ..touched()
+            }
+        }),
+        ("a device", {
+            let reader = usb();
+            Hazard {
+                reader,
+                ..touched()
+            }
+        }),
+    ];
+    for (what, stranger) in strangers {
+        let (result, _) = with(vec![stranger.clone(), early()]);
+        assert_eq!(causes(&result), [None, None], "{what}");
+        // Nor is it explained by another touch that is.
+        let (result, _) = with(vec![touched(), stranger, early()]);
+        let touches = result.diagnostics.iter();
+        let mut touches = touches.filter(|d| d.kind == HazardKind::Ownership);
+        assert!(touches.any(|d| d.cause.is_none()), "{what}");
+    }
+    // The invalidate was missing altogether, or what stands for it is.
+    for why in [Why::Absent, Why::Late] {
+        let absent = Hazard { why, ..early() };
+        let (result, _) = with(vec![touched(), absent]);
+        assert_eq!(causes(&result), [None, None]);
+    }
+    let absent = stale_read(2, true);
+    let (result, text) = with(vec![touched(), early(), absent]);
+    assert_eq!(
+        result.diagnostics[1].advice, "sync-without-effect",
+        "{text}"
+    );
+    assert_eq!(causes(&result), [None, None]);
+}
