@@ -8,7 +8,7 @@
 use staleline_devices::soc::WINDOW;
 use vm_fdt::{Error, FdtWriter};
 
-use super::{Board, Model, Node};
+use super::{Board, Node};
 use crate::boot::{Layout, RAM_BASE};
 
 const GIC: u32 = 1;
@@ -134,15 +134,86 @@ fn write_clock(fdt: &mut FdtWriter, name: &str, phandle: u32, hertz: u32) -> Res
     fdt.end_node(node)
 }
 
-/// The handle of the board's node of this model.
-fn handle(board: &Board, model: Model) -> u32 {
-    let index = board.nodes().iter().position(|n| n.model == model);
-    FIRST_NODE + index.unwrap_or_default() as u32
+/// Clocks of the board that nodes refer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// The fabric's, for the ADI cores.
+    Fabric,
+    /// The ADC's sampling clock.
+    Adc,
+    /// The DAC's.
+    Dac,
+}
+
+impl Clock {
+    fn handle(self) -> u32 {
+        match self {
+            Clock::Fabric => CLOCK_FABRIC,
+            Clock::Adc => CLOCK_ADC,
+            Clock::Dac => CLOCK_DAC,
+        }
+    }
+}
+
+/// Writes properties and children of one node.
+pub struct NodeWriter<'a> {
+    fdt: &'a mut FdtWriter,
+    board: &'a Board,
+}
+
+impl NodeWriter<'_> {
+    /// The handle of the board's device of that name.
+    pub fn handle(&self, name: &str) -> u32 {
+        let index = self.board.nodes().iter().position(|n| n.name() == name);
+        FIRST_NODE + index.unwrap_or_default() as u32
+    }
+
+    /// A property that is a string.
+    ///
+    /// # Errors
+    /// As for all here: if a name or value is not allowed in a device tree.
+    pub fn string(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        self.fdt.property_string(name, value)
+    }
+
+    /// A property that is one cell.
+    pub fn u32(&mut self, name: &str, value: u32) -> Result<(), Error> {
+        self.fdt.property_u32(name, value)
+    }
+
+    /// A property that is several cells.
+    pub fn u32s(&mut self, name: &str, values: &[u32]) -> Result<(), Error> {
+        self.fdt.property_array_u32(name, values)
+    }
+
+    /// A property whose presence says all.
+    pub fn flag(&mut self, name: &str) -> Result<(), Error> {
+        self.fdt.property_null(name)
+    }
+
+    /// The node's one clock.
+    pub fn clock(&mut self, clock: Clock) -> Result<(), Error> {
+        self.u32("clocks", clock.handle())
+    }
+
+    /// A node below this one.
+    pub fn child(
+        &mut self,
+        name: &str,
+        write: impl FnOnce(&mut NodeWriter<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let node = self.fdt.begin_node(name)?;
+        write(&mut NodeWriter {
+            fdt: self.fdt,
+            board: self.board,
+        })?;
+        self.fdt.end_node(node)
+    }
 }
 
 fn write_node(fdt: &mut FdtWriter, board: &Board, index: usize, node: &Node) -> Result<(), Error> {
     let at = board.window(index);
-    let entry = fdt.begin_node(&format!("{}@{at:x}", node.name))?;
+    let entry = fdt.begin_node(&format!("{}@{at:x}", node.name()))?;
     fdt.property_array_u64("reg", &[at, WINDOW])?;
     fdt.property_u32("phandle", FIRST_NODE + index as u32)?;
     if let Some(irq) = node.irq {
@@ -152,71 +223,6 @@ fn write_node(fdt: &mut FdtWriter, board: &Board, index: usize, node: &Node) -> 
     if node.port.is_some_and(|p| p.claims_coherent()) {
         fdt.property_null("dma-coherent")?;
     }
-    match node.model {
-        Model::DmacCapture | Model::DmacPlayback => {
-            fdt.property_string("compatible", "adi,axi-dmac-1.00.a")?;
-            fdt.property_u32("#dma-cells", 1)?;
-            fdt.property_u32("clocks", CLOCK_FABRIC)?;
-        }
-        Model::AxiAdc => {
-            write_converter(
-                fdt,
-                "adi,axi-adc-10.0.a",
-                handle(board, Model::DmacCapture),
-                "rx",
-            )?;
-        }
-        Model::AxiDac => {
-            write_converter(
-                fdt,
-                "adi,axi-dac-9.1.b",
-                handle(board, Model::DmacPlayback),
-                "tx",
-            )?;
-        }
-        Model::QuadSpi => write_spi(fdt, board)?,
-        Model::Dwc3 => {
-            fdt.property_string("compatible", "snps,dwc3")?;
-            fdt.property_string("dr_mode", "peripheral")?;
-            fdt.property_string("maximum-speed", "super-speed")?;
-            fdt.property_null("snps,dis_u2_susphy_quirk")?;
-            fdt.property_null("snps,dis_enblslpm_quirk")?;
-        }
-    }
+    node.model.describe(&mut NodeWriter { fdt, board })?;
     fdt.end_node(entry)
-}
-
-fn write_converter(
-    fdt: &mut FdtWriter,
-    compatible: &str,
-    dma: u32,
-    name: &str,
-) -> Result<(), Error> {
-    fdt.property_string("compatible", compatible)?;
-    fdt.property_array_u32("dmas", &[dma, 0])?;
-    fdt.property_string("dma-names", name)?;
-    fdt.property_u32("clocks", CLOCK_FABRIC)?;
-    fdt.property_u32("#io-backend-cells", 0)
-}
-
-fn write_spi(fdt: &mut FdtWriter, board: &Board) -> Result<(), Error> {
-    fdt.property_string("compatible", "xlnx,axi-quad-spi-1.00.a")?;
-    fdt.property_u32("xlnx,num-ss-bits", 2)?;
-    fdt.property_u32("#address-cells", 1)?;
-    fdt.property_u32("#size-cells", 0)?;
-    let adc = fdt.begin_node("adc@0")?;
-    fdt.property_string("compatible", super::machine::ADC.compatible())?;
-    fdt.property_u32("reg", 0)?;
-    fdt.property_u32("spi-max-frequency", 10_000_000)?;
-    fdt.property_u32("clocks", CLOCK_ADC)?;
-    fdt.property_string("clock-names", "adc-clk")?;
-    fdt.property_u32("io-backends", handle(board, Model::AxiAdc))?;
-    fdt.end_node(adc)?;
-    let dac = fdt.begin_node("dac@1")?;
-    fdt.property_string("compatible", "adi,ad9739a")?;
-    fdt.property_u32("reg", 1)?;
-    fdt.property_u32("spi-max-frequency", 10_000_000)?;
-    fdt.property_u32("clocks", CLOCK_DAC)?;
-    fdt.property_u32("io-backends", handle(board, Model::AxiDac))?;
-    fdt.end_node(dac)
 }

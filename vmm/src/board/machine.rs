@@ -2,25 +2,16 @@
 //! The chip, built from the board's description.
 
 use serde::{Deserialize, Serialize};
-use staleline_devices::axi_dmac::{AxiDmac, Config, Route};
-use staleline_devices::bus::Device;
 use staleline_devices::coherency::DomainConfig;
-use staleline_devices::converters::{AxiAdc, AxiDac};
-use staleline_devices::dwc3::Dwc3;
 use staleline_devices::soc::{Attachment, Parts, Soc, SocError};
-use staleline_devices::spi::{Ad9467, Ad9739a, AxiQuadSpi, Part};
-use staleline_devices::stream::{Stream, StreamId, Streams};
-use staleline_devices::usb::host::PlanHost;
+use staleline_devices::stream::Streams;
 use staleline_devices::usb::plan::UsbHostPlan;
-use staleline_protocol::pattern::Pattern;
 use vm_memory::MmapRegion;
 
-use super::settings::BoardSettings;
-use super::{Board, Model, Node};
+use super::Board;
+use super::models::Site;
+use super::settings::{BoardSettings, PortSettings};
 use crate::boot::RAM_BASE;
-
-/// The ADC on the board. Its samples have 16 real bits, so every word of a pattern is one.
-pub const ADC: Part = Part::Ad9467;
 
 /// All that the machine has to know; travels to wherever the engine hosts it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,18 +56,22 @@ pub fn build(
 ) -> Result<Soc, MachineError> {
     let board = Board::new(&config.board);
     let mut streams = Streams::default();
-    let adc = streams.add(Stream::new(Pattern::new(config.seed)));
-    let dac = streams.add(Stream::new(Pattern::new(config.seed)));
+    let mut stream_names = Vec::new();
     let devices = board
         .nodes()
         .iter()
         .map(|node| {
+            let mut site = Site::new(config, node.port, &mut streams, &mut stream_names);
+            let device = node.model.build(&mut site);
             Ok(Attachment {
-                name: node.name.into(),
+                name: node.name().into(),
                 irq: node.irq,
                 port: node.port.map(|p| p.port),
-                claims_coherent: node.port.is_some_and(|p| p.claims_coherent()),
-                device: model(node, adc, dac, config)?,
+                claims_coherent: node.port.is_some_and(PortSettings::claims_coherent),
+                device: device.map_err(|why| MachineError::Device {
+                    name: node.name(),
+                    why,
+                })?,
             })
         })
         .collect::<Result<Vec<_>, MachineError>>()?;
@@ -94,47 +89,11 @@ pub fn build(
         },
         devices,
         streams,
-        stream_names: vec!["adc".into(), "dac".into()],
+        stream_names,
     };
     let mut soc = Soc::new(parts, ram, windows)?;
     for (pa, len) in &config.loaded {
         soc.domain().loaded(*pa, *len);
     }
     Ok(soc)
-}
-
-fn model(
-    node: &Node,
-    adc: StreamId,
-    dac: StreamId,
-    config: &MachineConfig,
-) -> Result<Box<dyn Device>, MachineError> {
-    let refused = |why: String| MachineError::Device {
-        name: node.name,
-        why,
-    };
-    let dmac = |route| {
-        let coherent = node.port.is_some_and(|p| p.claims_coherent());
-        AxiDmac::new(Config {
-            coherent,
-            holds_ends: !config.board.merge_ends,
-            ..Config::new(route)
-        })
-        .map(|d| Box::new(d) as Box<dyn Device>)
-        .map_err(|e| refused(e.to_string()))
-    };
-    match node.model {
-        Model::DmacCapture => dmac(Route::Capture(adc)),
-        Model::DmacPlayback => dmac(Route::Playback(dac)),
-        Model::AxiAdc => Ok(Box::new(AxiAdc::new(adc))),
-        Model::AxiDac => Ok(Box::new(AxiDac::new(dac))),
-        Model::QuadSpi => {
-            AxiQuadSpi::new(vec![Box::new(Ad9467::new(ADC)), Box::new(Ad9739a::new())])
-                .map(|d| Box::new(d) as Box<dyn Device>)
-                .map_err(|e| refused(e.to_string()))
-        }
-        Model::Dwc3 => PlanHost::new(config.usb_host.clone())
-            .map(|host| Box::new(Dwc3::new(host)) as Box<dyn Device>)
-            .map_err(|e| refused(e.to_string())),
-    }
 }

@@ -1,59 +1,47 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The one description of the board, from which device tree, bus and documents derive.
 //!
-//! A board is a list of [`Node`]s. A node's place in the list decides its register window; its
-//! interrupt and its port stand in the node. [`fdt`] turns the list into a device tree,
-//! [`machine`] into a chip, [`Board::table`] into text.
+//! A board is a list of [`Node`]s, each a [`Model`] with its interrupt and port. A node's place in the
+//! list decides its register window. [`fdt`] turns the list into a device tree, [`machine`] into a
+//! chip, [`Board::table`] into text; what they know of a device stands in its model.
 
 pub mod fdt;
 pub mod guest;
 pub mod machine;
+pub mod models;
 pub mod settings;
 
 use std::fmt::Write;
 
-use serde::{Deserialize, Serialize};
 use staleline_devices::soc::WINDOW;
 
 use crate::boot::RAM_BASE;
+use models::{MODELS, Model};
 use settings::{BoardSettings, PortSettings};
 
-/// What a node is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Model {
-    /// ADI AXI-DMAC from the ADC's stream to memory.
-    DmacCapture,
-    /// ADI AXI-DMAC from memory to the DAC's stream.
-    DmacPlayback,
-    /// ADI AXI ADC core in front of an AD9649.
-    AxiAdc,
-    /// ADI AXI DAC core in front of an AD9739A.
-    AxiDac,
-    /// Xilinx AXI Quad SPI with both converters' control ports.
-    QuadSpi,
-    /// Synopsys DWC3 in gadget mode, with a host at the other end of the cable.
-    Dwc3,
-}
-
 /// One device on the board.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy)]
 pub struct Node {
-    /// Name in diagnostics and results.
-    pub name: &'static str,
     /// What it is.
-    pub model: Model,
+    pub model: &'static dyn Model,
     /// Shared peripheral interrupt, level, active high.
     pub irq: Option<u8>,
     /// Its port to memory, if it is a bus master.
     pub port: Option<PortSettings>,
 }
 
+impl Node {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.model.name()
+    }
+}
+
 /// The first interrupt of our devices; QEMU's `virt` has none of its own from here to 73.
 const FIRST_IRQ: u8 = 48;
 
 /// The board.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Board {
     settings: BoardSettings,
     nodes: Vec<Node>,
@@ -62,47 +50,15 @@ pub struct Board {
 impl Board {
     /// The board with these settings.
     pub fn new(settings: &BoardSettings) -> Self {
-        let dmac = Some(settings.dmac);
-        let usb = Some(settings.usb);
-        let irq = |n: u8| Some(FIRST_IRQ + n);
-        let nodes = vec![
-            Node {
-                name: "axi-dmac-rx",
-                model: Model::DmacCapture,
-                irq: irq(0),
-                port: dmac,
-            },
-            Node {
-                name: "axi-dmac-tx",
-                model: Model::DmacPlayback,
-                irq: irq(1),
-                port: dmac,
-            },
-            Node {
-                name: "dwc3",
-                model: Model::Dwc3,
-                irq: irq(2),
-                port: usb,
-            },
-            Node {
-                name: "axi-adc",
-                model: Model::AxiAdc,
-                irq: None,
-                port: None,
-            },
-            Node {
-                name: "axi-dac",
-                model: Model::AxiDac,
-                irq: None,
-                port: None,
-            },
-            Node {
-                name: "axi-quad-spi",
-                model: Model::QuadSpi,
-                irq: None,
-                port: None,
-            },
-        ];
+        let mut irqs = FIRST_IRQ..;
+        let nodes = MODELS
+            .iter()
+            .map(|model| Node {
+                model: *model,
+                irq: model.interrupts().then(|| irqs.next()).flatten(),
+                port: model.port(settings),
+            })
+            .collect();
         Board {
             settings: settings.clone(),
             nodes,
@@ -156,7 +112,7 @@ impl Board {
             let _ = writeln!(
                 out,
                 "{:<14} {at:#010x}   {irq:<4} {port:<10} {claims}",
-                n.name
+                n.name()
             );
         }
         out

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The kinds of devices that a board can have. All that is particular to one stands in its file
+//! here, and once in [`MODELS`]; windows, interrupts, device tree, chip and table derive from that.
+
+mod converters;
+mod dmac;
+mod dwc3;
+mod quad_spi;
+
+use staleline_devices::bus::Device;
+use staleline_devices::stream::{Stream, StreamId, Streams};
+use staleline_protocol::pattern::Pattern;
+
+use super::fdt::NodeWriter;
+use super::machine::MachineConfig;
+use super::settings::{BoardSettings, PortSettings};
+
+/// All of them, in the order of their windows.
+pub(super) static MODELS: [&dyn Model; 6] = [
+    &dmac::CAPTURE,
+    &dmac::PLAYBACK,
+    &dwc3::Dwc3,
+    &converters::ADC,
+    &converters::DAC,
+    &quad_spi::QuadSpi,
+];
+
+/// A kind of device, as the board knows it.
+pub trait Model: Sync {
+    /// Its name on the board, in diagnostics and results.
+    fn name(&self) -> &'static str;
+
+    /// Its port to memory; `None` if it is no bus master.
+    fn port(&self, _settings: &BoardSettings) -> Option<PortSettings> {
+        None
+    }
+
+    /// Whether it has an interrupt.
+    fn interrupts(&self) -> bool {
+        false
+    }
+
+    /// Writes what the device tree says of it, beside window, interrupt and coherency.
+    ///
+    /// # Errors
+    /// If a name or value is not allowed in a device tree.
+    fn describe(&self, node: &mut NodeWriter<'_>) -> Result<(), vm_fdt::Error>;
+
+    /// Makes one.
+    ///
+    /// # Errors
+    /// What is wrong with its configuration, for the user.
+    fn build(&self, site: &mut Site<'_>) -> Result<Box<dyn Device>, String>;
+}
+
+/// Where a device is built: what it may look at, and what it shares with others.
+pub struct Site<'a> {
+    /// The machine's configuration.
+    pub config: &'a MachineConfig,
+    /// The device's port, as the board has it.
+    pub port: Option<PortSettings>,
+    streams: &'a mut Streams,
+    names: &'a mut Vec<String>,
+}
+
+impl<'a> Site<'a> {
+    /// For a device on `port`.
+    pub(super) fn new(
+        config: &'a MachineConfig,
+        port: Option<PortSettings>,
+        streams: &'a mut Streams,
+        names: &'a mut Vec<String>,
+    ) -> Self {
+        Site {
+            config,
+            port,
+            streams,
+            names,
+        }
+    }
+
+    /// The sample stream of that name; devices that name the same one share it.
+    pub fn stream(&mut self, name: &str) -> StreamId {
+        if let Some(known) = self.names.iter().position(|n| n == name) {
+            // A board has a handful.
+            return StreamId(known as u8);
+        }
+        self.names.push(name.to_owned());
+        self.streams
+            .add(Stream::new(Pattern::new(self.config.seed)))
+    }
+}
