@@ -99,7 +99,7 @@ fn numbers(buffers: &[Buffer]) -> String {
 pub(super) fn who(party: &Party) -> String {
     match party {
         Party::Unknown => "somebody unknown".into(),
-        Party::Cpu { place } if place.kernel => "the kernel".into(),
+        Party::Cpu { place, .. } if place.kernel => "the kernel".into(),
         Party::Cpu { .. } => "user space".into(),
         Party::Device { master, snoops, .. } => {
             let how = if *snoops { "snooping" } else { "non-snooping" };
@@ -178,7 +178,7 @@ fn history(body: &mut Body, d: &Diagnostic) {
         };
         let text = format!("@{} {}{others}", step.at, told(step));
         step_line(body, n + 1, &text);
-        if let Party::Cpu { place } = &step.who {
+        if let Party::Cpu { place, .. } = &step.who {
             chain(body, place);
         }
     }
@@ -297,10 +297,16 @@ fn told(step: &Step) -> String {
 fn whom(party: &Party) -> String {
     match party {
         Party::Unknown => "somebody unknown".into(),
-        Party::Cpu { place } => match place.thread() {
-            Some(thread) => format!("{}, {thread}", who(party)),
-            None => who(party),
-        },
+        Party::Cpu { cpu, place } => {
+            let mut text = who(party);
+            if let Some(cpu) = cpu {
+                let _ = write!(text, " on CPU {}", cpu.0);
+            }
+            if let Some(thread) = place.thread() {
+                let _ = write!(text, ", {thread}");
+            }
+            text
+        }
         Party::Device { transfer, .. } => match transfer {
             Some(t) => format!("{}, transfer #{}{}", who(party), t.id, frame(t)),
             None => format!("{}, descriptors or events", who(party)),

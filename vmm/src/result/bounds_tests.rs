@@ -330,7 +330,7 @@ fn the_operation_before_a_discarded_write_is_found_among_many() {
         });
     });
     let reader = &run(&backend, &[]).result.hazards[0].reader;
-    let super::Party::Cpu { place } = reader else {
+    let super::Party::Cpu { place, .. } = reader else {
         panic!("{reader:?}");
     };
     assert!(place.stack.is_some(), "{place:?}");

@@ -3,7 +3,7 @@
 
 use staleline_devices::coherency::SnoopWrite;
 use staleline_devices::coherency::hazard::{self, Actor, Hazard};
-use staleline_devices::cpu::{ChainId, SiteId};
+use staleline_devices::cpu::{ChainId, CpuId, SiteId};
 use staleline_devices::dma::{MasterId, TransferId};
 use staleline_devices::fidelity::Fidelity;
 use staleline_devices::soc::report::SocReport;
@@ -184,6 +184,7 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
         frames: &frames,
         synced: plan.is_some_and(|t| t.cpu_sync),
         snoop_write: spec.scenario.board.snoop_write,
+        cpus: spec.scenario.board.cpus,
     };
     result.hazards = domain.hazards.iter().map(|h| lookup.entry(h)).collect();
     let suppressed = result.drop_maintenance.is_some();
@@ -350,6 +351,8 @@ pub(super) struct Lookup<'a> {
     pub synced: bool,
     /// What the board's snooping writes do.
     pub snoop_write: SnoopWrite,
+    /// How many CPUs it has.
+    pub cpus: u8,
 }
 
 impl Lookup<'_> {
@@ -429,9 +432,13 @@ impl Lookup<'_> {
     pub fn party_at(&self, actor: Actor, hazard: &Hazard, times: &[u64]) -> Party {
         match actor {
             Actor::Unknown => Party::Unknown,
-            Actor::Cpu { site, .. } => match self.cpu(site, hazard, times) {
-                Some(place) => Party::Cpu { place },
+            Actor::Cpu { cpu, site } => match self.cpu(site, hazard, times) {
+                Some(place) => Party::Cpu {
+                    cpu: self.which(cpu),
+                    place,
+                },
                 None => Party::Cpu {
+                    cpu: self.which(cpu),
                     place: Place {
                         va: Hex(0),
                         kernel: true,
@@ -453,10 +460,18 @@ impl Lookup<'_> {
         }
     }
 
+    /// A CPU, where it has to be said which.
+    fn which(&self, cpu: CpuId) -> Option<CpuId> {
+        (self.cpus > 1).then_some(cpu)
+    }
+
     /// Who did a maintenance operation.
     pub fn maintenance_party(&self, last: &hazard::LastMaintenance) -> Party {
         match self.guest.maintenance(last.site, last.chain) {
-            Some(place) => Party::Cpu { place },
+            Some(place) => Party::Cpu {
+                cpu: self.which(last.cpu),
+                place,
+            },
             None => Party::Unknown,
         }
     }

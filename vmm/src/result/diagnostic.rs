@@ -211,7 +211,7 @@ fn add(group: &mut Diagnostic, hazard: &Hazard, buffers: &Buffers<'_>) {
 
 fn other_readers(at: usize, shown: usize, entries: &[HazardEntry]) -> u64 {
     let place = |e: &HazardEntry| match &e.reader {
-        Party::Cpu { place } => Some(place.va),
+        Party::Cpu { place, .. } => Some(place.va),
         _ => None,
     };
     let mut places: Vec<_> = entries

@@ -87,7 +87,7 @@ impl Lookup<'_> {
             maintained_by: self.maintained_by(h),
             transfer: self.flight(h),
             toucher: [&reader, &writer].into_iter().find_map(|p| match p {
-                Party::Cpu { place } if place.kernel => Some(format!("{}()", place.function())),
+                Party::Cpu { place, .. } if place.kernel => Some(format!("{}()", place.function())),
                 _ => None,
             }),
             told_by: match h.told_at {
@@ -113,7 +113,7 @@ impl Lookup<'_> {
     /// The place of an access in a few words.
     fn named(&self, actor: Actor, at: u64, h: &Hazard) -> String {
         match self.party_at(actor, h, &[at]) {
-            Party::Cpu { place } => format!("{}()", place.function()),
+            Party::Cpu { place, .. } => format!("{}()", place.function()),
             Party::Device { master, .. } => master,
             Party::Unknown => "somebody unknown".into(),
         }
@@ -307,7 +307,7 @@ fn called(names: &[String]) -> String {
 fn role(party: &Party) -> Role {
     match party {
         Party::Unknown => Role::Unknown,
-        Party::Cpu { place } if place.kernel => Role::Kernel,
+        Party::Cpu { place, .. } if place.kernel => Role::Kernel,
         Party::Cpu { .. } => Role::User,
         Party::Device { snoops, .. } => Role::Device { snoops: *snoops },
     }

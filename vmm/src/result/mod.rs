@@ -18,7 +18,7 @@ pub mod verdict;
 use serde::{Deserialize, Serialize};
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::coherency::report::{CacheCounters, Saturated};
-use staleline_devices::cpu::CacheOp;
+use staleline_devices::cpu::{CacheOp, CpuId};
 use staleline_devices::dma::Direction;
 use staleline_devices::fidelity::Fidelity;
 use staleline_devices::soc::report::DeviceError;
@@ -214,8 +214,11 @@ impl RunResult {
 pub enum Party {
     /// Nobody known.
     Unknown,
-    /// The CPU.
+    /// A CPU.
     Cpu {
+        /// Which one; none where there is only one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cpu: Option<CpuId>,
         /// Where in guest code.
         place: Place,
     },

@@ -148,7 +148,7 @@ fn a_diagnosis_names_the_parties() {
             hazard.writer
         );
         // The agent reads through its mapping: user space.
-        let Party::Cpu { place } = &hazard.reader else {
+        let Party::Cpu { place, .. } = &hazard.reader else {
             panic!("{:?}", hazard.reader);
         };
         assert!(!place.kernel, "{place:?}");

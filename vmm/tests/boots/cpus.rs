@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Several CPUs: the same findings as with one, and the same run each time.
 
-use staleline::result::RunResult;
+use staleline::result::{Party, RunResult};
+use staleline_devices::cpu::CpuId;
 
 use crate::support::{kinds_of, need_kernel, run, side_by_side};
 
@@ -47,6 +48,25 @@ fn two_at_a_time_findings_do_not_depend_on_how_many_cpus_there_are() {
             assert_ne!(first.run_hash, one.run_hash, "{what}");
         }
     });
+}
+
+/// Who did what is told with its CPU, where there are several.
+#[test]
+fn a_finding_names_the_cpu() {
+    let settings = ["--set", "board.cpus=2", "--set", "guest.cpu=1"];
+    let run = run(&[&["iio-capture-nosync"][..], &settings].concat());
+    let result = run.result();
+    let of = |party: &Party| match party {
+        Party::Cpu { cpu, .. } => *cpu,
+        _ => None,
+    };
+    let reader = of(&result.hazards[0].reader);
+    assert_eq!(reader, Some(CpuId(1)), "the agent stays on CPU 1");
+    assert!(
+        run.stdout.contains("read by user space on CPU 1"),
+        "{}",
+        run.stdout
+    );
 }
 
 /// The self-check asks QEMU for each translation, of each CPU.
