@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Several CPUs: the same findings as with one, and the same run each time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use staleline::result::{Party, RunResult};
 use staleline_devices::cpu::CpuId;
 
@@ -74,4 +76,65 @@ fn a_finding_names_the_cpu() {
 fn every_cpus_translations_are_understood() {
     let checked = run(&["iio-capture", "--set", "board.cpus=4", "--self-check"]);
     checked.passes();
+}
+
+/// Ends the load.
+struct Rest<'a>(&'a AtomicBool);
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// The same run each time, whatever else the host does: 20 runs for each number of CPUs, on
+/// a host whose processors all have something else to do.
+#[test]
+#[ignore = "60 boots on a loaded host"]
+fn under_load_a_run_is_the_same_each_time() {
+    need_kernel(PATCHED);
+    let busy = AtomicBool::new(true);
+    let hosts = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..hosts {
+            scope.spawn(|| {
+                while busy.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        // However this ends.
+        let _rest = Rest(&busy);
+        for cpus in [1, 2, 4] {
+            let setting = format!("board.cpus={cpus}");
+            let arguments = ["iio-to-usb", "--kernel", PATCHED, "--set", &setting];
+            let hashes = side_by_side(&[(); 20], |()| run(&arguments).passes().run_hash);
+            assert!(hashes[0].is_some());
+            assert!(hashes.iter().all(|h| *h == hashes[0]), "{cpus}: {hashes:?}");
+        }
+    });
+}
+
+/// All scenarios that there are, on each board: as with one CPU, and twice the same.
+#[test]
+#[ignore = "a boot for each scenario, board and repetition"]
+fn all_scenarios_run_with_several_cpus() {
+    let names: Vec<&str> = staleline::scenario::builtin::names().collect();
+    side_by_side(&names, |name| {
+        let go = |settings: &[String]| {
+            let mut arguments = vec![*name, "--no-trace"];
+            arguments.extend(settings.iter().flat_map(|s| ["--set", s.as_str()]));
+            run(&arguments).result()
+        };
+        let one = go(&[]);
+        for (cpus, stays) in BOARDS {
+            let mut settings = vec![format!("board.cpus={cpus}")];
+            settings.extend(stays.map(|cpu| format!("guest.cpu={cpu}")));
+            let first = go(&settings);
+            let what = format!("{name} {settings:?}");
+            assert_eq!(first.verdict, one.verdict, "{what}: {:?}", first.reasons);
+            assert_eq!(kinds_of(&first), kinds_of(&one), "{what}");
+            assert_eq!(first.run_hash, go(&settings).run_hash, "{what}");
+        }
+    });
 }
