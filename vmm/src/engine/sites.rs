@@ -2,7 +2,9 @@
 //! The table of guest addresses behind the interned [`SiteId`]s.
 //!
 //! The file is an array of little-endian 64-bit addresses; the entry at index *n* is that of
-//! site *n* ([`SiteId::index`]). Entry 0, the unknown site, is 0.
+//! site *n* ([`SiteId::index`]). Entry 0, the unknown site, is 0. Bit 0, which no instruction's address
+//! has set, says that code in the lower half of the address space is the kernel's: it starts with the
+//! MMU off, and goes on for a while where its virtual addresses are the physical ones.
 
 use std::io;
 use std::path::Path;
@@ -23,24 +25,27 @@ impl SiteTable {
     /// The table size at which an engine stops interning: 8 MiB of addresses.
     pub const LIMIT: usize = 1 << 20;
 
-    /// Appends an address that is not in the table yet. A full table gives the unknown site.
-    pub fn push(&mut self, pc: u64) -> SiteId {
+    /// Appends the address of an instruction that is not in the table yet, of the kernel's code or of
+    /// user space's. A full table gives the unknown site.
+    pub fn push(&mut self, pc: u64, kernel: bool) -> SiteId {
         if self.0.len() >= Self::LIMIT {
             return SiteId(0);
         }
-        self.0.push(pc);
-        id(self.0.len() - 1, pc)
+        let entry = pc & !LOW_KERNEL | if kernel && is_low(pc) { LOW_KERNEL } else { 0 };
+        self.0.push(entry);
+        id(self.0.len() - 1, entry)
     }
 
     /// The guest virtual address of an instruction; `None` for the unknown site or a foreign ID.
     pub fn pc(&self, site: SiteId) -> Option<u64> {
-        self.0.get(site.index()).copied().filter(|_| site.0 != 0)
+        let entry = self.0.get(site.index()).filter(|_| site.0 != 0)?;
+        Some(entry & !LOW_KERNEL)
     }
 
     /// All known sites with their addresses, in order.
     pub fn iter(&self) -> impl Iterator<Item = (SiteId, u64)> + '_ {
         let entries = self.0.iter().enumerate().skip(1);
-        entries.map(|(n, pc)| (id(n, *pc), *pc))
+        entries.map(|(n, entry)| (id(n, *entry), entry & !LOW_KERNEL))
     }
 
     /// Number of known sites.
@@ -93,11 +98,18 @@ impl SiteTable {
     }
 }
 
-/// The ID of entry `n`, which is below [`SiteTable::LIMIT`]; code in the lower half of the address
-/// space is user space's.
-fn id(n: usize, pc: u64) -> SiteId {
-    let user = if pc >> 55 & 1 == 0 { SiteId::USER } else { 0 };
-    SiteId(n as u32 | user)
+/// In an entry: the kernel's, although it looks like user space's.
+const LOW_KERNEL: u64 = 1;
+
+/// Whether an address is in the lower half of the address space.
+fn is_low(pc: u64) -> bool {
+    pc >> 55 & 1 == 0
+}
+
+/// The ID of entry `n`, which is below [`SiteTable::LIMIT`].
+fn id(n: usize, entry: u64) -> SiteId {
+    let user = is_low(entry) && entry & LOW_KERNEL == 0;
+    SiteId(n as u32 | if user { SiteId::USER } else { 0 })
 }
 
 #[cfg(test)]
@@ -107,16 +119,20 @@ mod tests {
     #[test]
     fn survives_a_round_trip() {
         let mut table = SiteTable::default();
-        let a = table.push(0xffff_8000_8000_0000);
-        let b = table.push(0x40_1000);
+        let a = table.push(0xffff_8000_8000_0000, true);
+        let b = table.push(0x40_1000, false);
+        let c = table.push(0x4020_0000, true);
+        assert_eq!([a, b, c].map(SiteId::is_user), [false, true, false]);
         let file = tempfile::NamedTempFile::new().unwrap();
         table.write(file.path()).unwrap();
         let table = SiteTable::read(file.path()).unwrap();
-        assert_eq!(table.len(), 2);
+        assert_eq!(table.len(), 3);
+        assert_eq!(table.pc(c), Some(0x4020_0000));
+        assert_eq!(table.iter().nth(2), Some((c, 0x4020_0000)));
         assert_eq!(table.pc(a), Some(0xffff_8000_8000_0000));
         assert_eq!(table.pc(b), Some(0x40_1000));
         assert_eq!(table.pc(SiteId(0)), None);
-        assert_eq!(table.pc(SiteId(3)), None);
+        assert_eq!(table.pc(SiteId(4)), None);
     }
 
     #[test]
@@ -124,7 +140,7 @@ mod tests {
         let hash = |pcs: &[u64]| {
             let mut table = SiteTable::default();
             for pc in pcs {
-                table.push(*pc);
+                table.push(*pc, false);
             }
             table.mix_into(42)
         };
@@ -154,7 +170,7 @@ mod tests {
     #[test]
     fn a_full_table_gives_the_unknown_site() {
         let mut table = SiteTable(vec![0; SiteTable::LIMIT]);
-        assert_eq!(table.push(4), SiteId(0));
+        assert_eq!(table.push(4, false), SiteId(0));
         assert_eq!(table.0.len(), SiteTable::LIMIT);
     }
 }

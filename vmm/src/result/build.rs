@@ -306,26 +306,23 @@ impl GuestCode<'_> {
         let va = *self.sites.get(&site)?;
         // The finding's other times belong to others; the address tells.
         let chain = at.iter().find_map(|at| self.seen.access(*at, va));
-        Some(self.named(va, chain))
+        Some(self.named(site, va, chain))
     }
 
     /// The place of a maintenance instruction, and the way there.
     fn maintenance(&self, site: SiteId, chain: ChainId) -> Option<Place> {
         let va = *self.sites.get(&site)?;
-        Some(self.named(va, self.seen.chain(chain)))
+        Some(self.named(site, va, self.seen.chain(chain)))
     }
 
-    fn named(&self, va: u64, chain: Option<&Chain>) -> Place {
+    fn named(&self, site: SiteId, va: u64, chain: Option<&Chain>) -> Place {
+        if let Some(place) = self.symbols.boot_code(site, va) {
+            return place;
+        }
         let Some(chain) = chain else {
             return self.symbols.place(va);
         };
         let mut place = self.symbols.called(va, chain);
-        // The idle task has no user space: this is the kernel before it has turned the MMU on.
-        if chain.pid == Some(0) && !place.kernel {
-            place.kernel = true;
-            place.symbol = Some(format!("boot code at {}", place.va));
-            place.stack = None;
-        }
         if let Some(stack) = place.stack.as_mut().filter(|s| s.pid == self.agent) {
             stack.task = stack.pid.map(|_| AGENT.to_owned());
         }

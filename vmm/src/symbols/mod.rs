@@ -107,12 +107,31 @@ impl Symbols {
 
     /// The place of a site; none if the site is unknown.
     pub fn site(&self, site: SiteId) -> Option<Place> {
-        self.sites.get(&site).map(|va| self.place(*va))
+        let va = *self.sites.get(&site)?;
+        Some(self.boot_code(site, va).unwrap_or_else(|| self.place(va)))
+    }
+
+    /// The place of a site at `va`, if it is kernel code at a physical address: before the kernel has
+    /// turned the MMU on, and while it does.
+    pub fn boot_code(&self, site: SiteId, va: u64) -> Option<Place> {
+        if site.is_user() || is_kernel(va) {
+            return None;
+        }
+        Some(Place {
+            va: Hex(va),
+            kernel: true,
+            symbol: Some(format!("boot code at {}", Hex(va))),
+            frames: Vec::new(),
+            stack: None,
+        })
     }
 
     /// Function and offset of a site, without opening debug information where possible.
     pub fn name(&self, site: SiteId) -> Option<String> {
         let va = *self.sites.get(&site)?;
+        if let Some(place) = self.boot_code(site, va) {
+            return place.symbol;
+        }
         Some(self.symbol(va).unwrap_or_else(|| Hex(va).to_string()))
     }
 

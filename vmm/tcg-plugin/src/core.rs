@@ -66,23 +66,23 @@ pub struct Place {
 #[derive(Default)]
 pub struct Sites {
     table: SiteTable,
-    known: HashMap<u64, SiteId>,
+    known: HashMap<(u64, bool), SiteId>,
     /// Times that there was no room.
     lost: u64,
 }
 
 impl Sites {
-    /// The site of the instruction at `pc`. Sites are numbered in the order of translation, which
+    /// The site of the instruction at `pc`, of the kernel's or of user space. Sites are numbered in the order of translation, which
     /// is deterministic. When the table is full, new ones are unknown.
-    pub fn intern(&mut self, pc: u64) -> SiteId {
-        if let Some(site) = self.known.get(&pc) {
+    pub fn intern(&mut self, pc: u64, kernel: bool) -> SiteId {
+        if let Some(site) = self.known.get(&(pc, kernel)) {
             return *site;
         }
-        let site = self.table.push(pc);
+        let site = self.table.push(pc, kernel);
         if site == SiteId(0) {
             self.lost += 1;
         } else {
-            self.known.insert(pc, site);
+            self.known.insert((pc, kernel), site);
         }
         site
     }
@@ -390,6 +390,17 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             Op::ZeroBlock => self.trace.is_due(self.machine.accesses() + 1),
             _ => false,
         }
+    }
+
+    /// Whether code at `pc`, which `cpu` is about to execute, is the kernel's: in the upper half of the
+    /// address space, or below it where user space has no access, or with the MMU off.
+    pub fn is_kernel_code(&self, cpu: CpuId, pc: u64) -> bool {
+        if pc >> 55 & 1 != 0 {
+            return true;
+        }
+        let registers = &self.side(cpu).registers;
+        let translation = registers.translate(&self.ram, pc);
+        !registers.mmu_is_on() || translation.is_some_and(|t| !t.user)
     }
 
     /// Whether [`Core::trace`] is to be called for the access that has just been made.

@@ -264,6 +264,25 @@ fn with_the_mmu_off_ram_and_windows_are_seen_and_devices_are_not() {
 }
 
 #[test]
+fn code_below_the_kernels_half_is_the_kernels_where_user_space_has_no_access() {
+    let b = Bench::new();
+    // The MMU is off.
+    assert!(b.core.is_kernel_code(CpuId::BOOT, BASE));
+    assert!(b.core.is_kernel_code(CpuId::BOOT, KERNEL));
+    let b = Bench::paging();
+    // The lower half shares the upper half's tables of the second level.
+    b.word(BASE, BASE + 0x2000 | 3);
+    b.page(1, BASE, USER);
+    assert!(b.core.is_kernel_code(CpuId::BOOT, UP + PAGE));
+    assert!(b.core.is_kernel_code(CpuId::BOOT, 0), "an identity map");
+    assert!(!b.core.is_kernel_code(CpuId::BOOT, PAGE));
+    assert!(
+        !b.core.is_kernel_code(CpuId::BOOT, 1 << 38),
+        "nothing there"
+    );
+}
+
+#[test]
 fn registers_are_accessed_with_their_values() {
     let mut b = Bench::new();
     b.windows
@@ -579,16 +598,16 @@ fn the_self_check_counts_what_differs_and_keeps_the_first() {
 #[test]
 fn sites_are_numbered_in_order_and_once() {
     let mut sites = Sites::default();
-    assert_eq!(sites.intern(0x1000), SiteId(SiteId::USER | 1));
-    assert_eq!(sites.intern(0x2000), SiteId(SiteId::USER | 2));
-    assert_eq!(sites.intern(0x1000), SiteId(SiteId::USER | 1));
+    assert_eq!(sites.intern(0x1000, false), SiteId(SiteId::USER | 1));
+    assert_eq!(sites.intern(0x2000, false), SiteId(SiteId::USER | 2));
+    assert_eq!(sites.intern(0x1000, false), SiteId(SiteId::USER | 1));
     assert_eq!(sites.table().pc(SiteId(SiteId::USER | 2)), Some(0x2000));
     for pc in 0..SiteTable::LIMIT as u64 + 10 {
-        sites.intern(pc);
+        sites.intern(pc, false);
     }
-    assert_eq!(sites.intern(u64::MAX), SiteId(0));
+    assert_eq!(sites.intern(u64::MAX, false), SiteId(0));
     assert_eq!(sites.known.len(), sites.table().len());
-    assert_eq!(sites.intern(0x1000), SiteId(SiteId::USER | 1));
+    assert_eq!(sites.intern(0x1000, false), SiteId(SiteId::USER | 1));
 }
 
 #[test]
@@ -596,13 +615,13 @@ fn places_run_out_and_that_is_told() {
     let mut sites = Sites::default();
     // The first entry of the table stands for the unknown.
     for n in 1..SiteTable::LIMIT as u64 {
-        assert_ne!(sites.intern(4 * n), SiteId(0));
+        assert_ne!(sites.intern(4 * n, false), SiteId(0));
     }
     assert_eq!(sites.forgotten(), None);
-    assert_eq!(sites.intern(2), SiteId(0));
-    assert_eq!(sites.intern(6), SiteId(0));
+    assert_eq!(sites.intern(2, false), SiteId(0));
+    assert_eq!(sites.intern(6, false), SiteId(0));
     // Known ones stay known.
-    assert_eq!(sites.intern(4), SiteId(SiteId::USER | 1));
+    assert_eq!(sites.intern(4, false), SiteId(SiteId::USER | 1));
     let forgotten = sites.forgotten().unwrap();
     assert_eq!(
         (forgotten.limit, forgotten.lost),

@@ -235,6 +235,8 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool, const TRACE: bool
     let plugin = unsafe { started::<M>() };
     // SAFETY: QEMU passes a valid block.
     let count = unsafe { qemu_plugin_tb_n_insns(tb) };
+    // A block does not cross pages, so it is all of one side.
+    let mut kernel = None;
     for n in 0..count {
         let mut word = [0; 4];
         // SAFETY: `n` is below the count, so there is such an instruction; QEMU copies at most the
@@ -246,8 +248,12 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool, const TRACE: bool
         };
         let whole = len == word.len();
         let word = u32::from_le_bytes(word);
+        let kernel = *kernel.get_or_insert_with(|| {
+            let cpu = plugin.current.cpu(0);
+            plugin.core.is_kernel_code(cpu, pc)
+        });
         let site = if whole && decode::is_load_store(word) {
-            plugin.sites.intern(pc)
+            plugin.sites.intern(pc, kernel)
         } else {
             SiteId(0)
         };
@@ -270,11 +276,11 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool, const TRACE: bool
         let Some(decoded) = decode::decode(word).filter(|_| whole) else {
             continue;
         };
-        // The kernel, in the upper half, does it often and means something else.
-        if decoded.op == Op::Point && pc >> 55 & 1 != 0 {
+        // The kernel does it often and means something else.
+        if decoded.op == Op::Point && kernel {
             continue;
         }
-        let site = plugin.sites.intern(pc);
+        let site = plugin.sites.intern(pc, kernel);
         let data = (site.0 as usize) << 16 | decoded.pack() as usize;
         // SAFETY: as above.
         unsafe {

@@ -86,6 +86,11 @@ impl Registers {
         self.sctlr & SCTLR_UCI != 0
     }
 
+    /// Whether addresses are translated.
+    pub fn mmu_is_on(&self) -> bool {
+        self.sctlr & SCTLR_M != 0
+    }
+
     /// Whether accesses can be cached at all: MMU and data caches are on.
     pub fn caches(&self) -> bool {
         self.sctlr & (SCTLR_M | SCTLR_C) == SCTLR_M | SCTLR_C
@@ -122,7 +127,7 @@ impl Registers {
 
     /// Translates a data access; `None` if the tables do not.
     pub fn translate(&self, memory: &impl TableMemory, va: u64) -> Option<Translation> {
-        if self.sctlr & SCTLR_M == 0 {
+        if !self.mmu_is_on() {
             return Some(Translation {
                 pa: va & 0x000f_ffff_ffff_ffff,
                 memory: MemoryType::NonCacheable,

@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn the_first_translation_that_differs_is_named() {
         let mut sites = SiteTable::default();
-        let site = sites.push(0xffff_8000_8001_2344);
+        let site = sites.push(0xffff_8000_8001_2344, true);
         let mut stats = TcgStats::default();
         assert_eq!(stats.misunderstood(&sites), None);
         stats.checked = 9;
