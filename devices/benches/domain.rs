@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use staleline_devices::coherency::{Domain, DomainConfig, LINE, Policy, PowerOn, SnoopWrite};
 use staleline_devices::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
-use staleline_devices::dma::{Access, DmaMemory, MasterId, Port, TransferId};
+use staleline_devices::dma::{
+    Access, Direction, DmaMemory, MasterId, Order, Port, Transfer, TransferId,
+};
 use vm_memory::MmapRegion;
 
 const BASE: u64 = 0x4000_0000;
@@ -118,8 +120,7 @@ fn misses(d: &mut Domain, policy: Policy, n: u64) -> Duration {
 fn dma(c: &mut Criterion) {
     let mut group = c.benchmark_group("dma 4 KiB");
     group.throughput(Throughput::Bytes(PAGE));
-    let mut buf = vec![0u8; PAGE as usize];
-    let id = TransferId::CONTROL;
+    let buf = vec![0u8; PAGE as usize];
 
     let mut peer = vec![0u8; RING as usize];
     group.bench_function("peer: memcpy", |b| {
@@ -135,30 +136,116 @@ fn dma(c: &mut Criterion) {
     });
 
     for (name, master) in [("snooping", SNOOPING), ("non-snooping", BLIND)] {
-        let mut d = domain(Policy::Zynqmp);
+        let mut d = cleaned();
         group.bench_function(BenchmarkId::new("read", name), |b| {
-            b.iter_custom(|n| {
-                let start = Instant::now();
-                walk(n, RING, PAGE, |pa| {
-                    let done = d.dma_read(master, Access::data(id), pa, black_box(&mut buf));
-                    done.expect("within RAM");
-                });
-                start.elapsed()
-            });
+            b.iter_custom(|n| reads(&mut d, master, n));
         });
-        let mut d = domain(Policy::Zynqmp);
+        let mut d = cleaned();
         group.bench_function(BenchmarkId::new("write", name), |b| {
-            b.iter_custom(|n| {
-                let start = Instant::now();
-                walk(n, RING, PAGE, |pa| {
-                    let done = d.dma_write(master, Access::data(id), pa, black_box(&buf));
-                    done.expect("within RAM");
-                });
-                start.elapsed()
-            });
+            b.iter_custom(|n| writes(&mut d, master, n));
+        });
+    }
+
+    // Nobody has cleaned the memory: a finding on each line.
+    let mut d = domain(Policy::Zynqmp);
+    group.bench_function(BenchmarkId::new("read", "non-snooping, not cleaned"), |b| {
+        b.iter_custom(|n| reads(&mut d, BLIND, n));
+    });
+    let mut d = domain(Policy::Zynqmp);
+    group.bench_function(
+        BenchmarkId::new("write", "non-snooping, not cleaned"),
+        |b| {
+            b.iter_custom(|n| writes(&mut d, BLIND, n));
+        },
+    );
+
+    for (name, direction) in [
+        ("received", Direction::ToMemory),
+        ("sent", Direction::FromMemory),
+    ] {
+        let mut d = cleaned();
+        group.bench_function(BenchmarkId::new("buffer", name), |b| {
+            b.iter_custom(|n| buffers(&mut d, direction, n));
         });
     }
     group.finish();
+}
+
+/// A domain whose ring is clean, as a driver has to see to.
+fn cleaned() -> Domain {
+    let mut d = domain(Policy::Zynqmp);
+    maintain(&mut d, CacheOp::Clean, BASE, RING);
+    d
+}
+
+/// Maintenance of a range, complete.
+fn maintain(d: &mut Domain, op: CacheOp, pa: u64, len: u64) {
+    for line in (pa..pa + len).step_by(LINE as usize) {
+        d.maintain(CpuId::BOOT, op, line, SiteId(1), ChainId(0));
+    }
+    d.barrier(CpuId::BOOT, Barrier::DSB_SY);
+}
+
+fn reads(d: &mut Domain, master: MasterId, n: u64) -> Duration {
+    let mut buf = vec![0u8; PAGE as usize];
+    let access = Access::data(TransferId::CONTROL);
+    let start = Instant::now();
+    walk(n, RING, PAGE, |pa| {
+        let done = d.dma_read(master, access, pa, black_box(&mut buf));
+        done.expect("within RAM");
+    });
+    start.elapsed()
+}
+
+fn writes(d: &mut Domain, master: MasterId, n: u64) -> Duration {
+    let buf = vec![0u8; PAGE as usize];
+    let access = Access::data(TransferId::CONTROL);
+    let start = Instant::now();
+    walk(n, RING, PAGE, |pa| {
+        let done = d.dma_write(master, access, pa, black_box(&buf));
+        done.expect("within RAM");
+    });
+    start.elapsed()
+}
+
+/// All of a buffer's way: the CPU fills it and the device reads, or the device writes and the CPU
+/// reads, with the maintenance that takes.
+fn buffers(d: &mut Domain, direction: Direction, n: u64) -> Duration {
+    let mut buf = vec![0u8; PAGE as usize];
+    let (site, memory) = (SiteId(1), MemoryType::Cacheable);
+    let start = Instant::now();
+    walk(n, RING, PAGE, |pa| {
+        let sent = direction == Direction::FromMemory;
+        for word in (pa..pa + PAGE).step_by(8).filter(|_| sent) {
+            d.store(CpuId::BOOT, word, 8, site, memory);
+        }
+        maintain(d, CacheOp::Clean, pa, PAGE);
+        let transfer = Transfer {
+            direction,
+            pa,
+            len: PAGE,
+            descriptor: 0,
+            channel: 0,
+        };
+        let order = Order::Doorbell(d.doorbell(BLIND));
+        let id = d.transfer_open(BLIND, transfer, order);
+        let access = Access::data(id);
+        let done = match direction {
+            Direction::FromMemory => d.dma_read(BLIND, access, pa, &mut buf),
+            Direction::ToMemory => d.dma_write(BLIND, access, pa, &buf),
+        };
+        done.expect("within RAM");
+        d.transfer_close(BLIND, id);
+        // As the handler of its interrupt does.
+        d.register_read(BLIND);
+        if !sent {
+            maintain(d, CacheOp::Invalidate, pa, PAGE);
+        }
+        for word in (pa..pa + PAGE).step_by(8).filter(|_| !sent) {
+            d.load(CpuId::BOOT, word, 8, site, memory);
+        }
+    });
+    start.elapsed()
 }
 
 criterion_group! {

@@ -122,8 +122,11 @@ impl Cleans {
 
     /// `bytes` were written anew.
     pub fn forget(&mut self, bytes: u64) {
-        self.iter_mut().for_each(|c| c.bytes &= !bytes);
-        self.drop_empty();
+        // Most lines have none, and need not be written for that.
+        if !self.is_empty() {
+            self.iter_mut().for_each(|c| c.bytes &= !bytes);
+            self.drop_empty();
+        }
     }
 
     fn drop_empty(&mut self) {

@@ -1,18 +1,45 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The devices' side of the domain.
 
+use std::ops::Range;
+
 use super::LINE;
 use super::domain::{Domain, SnoopWrite};
 use super::hash::Item;
 use super::line::{
-    DESCRIPTOR, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE_LINES, State, UNREAD, parts,
+    DESCRIPTOR, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE, State, UNREAD, parts,
 };
+use super::rest::Kinds;
 use super::sanitizer::{ByMaster, Subject};
 use super::who::Who;
 use crate::dma::{
     Access, Content, Direction, DmaError, DmaMemory, Doorbell, MasterId, Order, Port, ToldBy,
     Transfer, TransferId,
 };
+
+/// An access of a master: what is the same for all its lines.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// But for its bytes and the word that handed the memory over, which are by line.
+    pub by: ByMaster,
+    /// That word's offset in RAM, if there is one.
+    pub handover: Option<u64>,
+    pub transfer: TransferId,
+    pub snoops: bool,
+}
+
+impl Request {
+    /// Its part in one line: `bytes` of it.
+    fn on(&self, line: u64, bytes: u64) -> ByMaster {
+        // The word is of 4 bytes, and aligned.
+        let word = self.handover.filter(|offset| offset / LINE == line);
+        ByMaster {
+            bytes,
+            handover: word.map_or(0, |offset| 0xf << (offset % LINE / 4 * 4)),
+            ..self.by
+        }
+    }
+}
 
 impl Domain {
     fn port(&self, master: MasterId) -> Port {
@@ -66,7 +93,7 @@ impl Domain {
     }
 
     /// What there is to know of an access before it is looked at line by line.
-    fn by_master(&mut self, who: Who, access: Access, snoops: bool) -> (ByMaster, Option<u64>) {
+    fn request(&mut self, who: Who, access: Access, snoops: bool) -> Request {
         let taken_up = self.transfers.release(access.transfer);
         let (release, handover) = match taken_up {
             Some((release, _)) => (release, None),
@@ -79,7 +106,12 @@ impl Domain {
             release,
             handover: 0,
         };
-        (by, handover)
+        Request {
+            by,
+            handover,
+            transfer: access.transfer,
+            snoops,
+        }
     }
 
     /// From now on, each store to the line's page is noted with its order.
@@ -157,6 +189,60 @@ impl Domain {
         }
     }
 
+    /// A read, line by line.
+    fn read_lines(&mut self, request: &Request, offset: u64, buf: &mut [u8]) {
+        let mut left = buf;
+        for (number, bytes, n) in parts(offset, left.len() as u64) {
+            let by = request.on(number, bytes);
+            let (piece, rest) = left.split_at_mut(n);
+            left = rest;
+            // The cache may write a line back just before its access, so they are read one by one.
+            self.before_dma(number, false);
+            let at = number * LINE + u64::from(bytes.trailing_zeros());
+            if request.snoops {
+                self.images.read_ram(at, piece);
+                self.snooping_read(number, by);
+            } else {
+                self.images.read_dram(at, piece);
+                let mut s = Subject::new(&mut self.lines, &self.images, number);
+                self.sanitizer.non_snooping_read(&mut s, by);
+            }
+            if by.content == Content::Descriptor {
+                self.watch_descriptors(number);
+            }
+            self.after_dma(number, false);
+        }
+    }
+
+    /// A write, line by line.
+    fn write_lines(&mut self, request: &Request, offset: u64, data: &[u8]) {
+        let mut left = data;
+        for (number, bytes, n) in parts(offset, data.len() as u64) {
+            let by = request.on(number, bytes);
+            let (piece, rest) = left.split_at(n);
+            left = rest;
+            let (line, cold) = self.lines.with_cold(number);
+            line.dma_write = self.dma_writes;
+            if line.flags & UNREAD == 0 {
+                cold.unread = 0;
+            }
+            line.flags |= UNREAD;
+            cold.unread |= bytes;
+            cold.unread_by = by.who;
+            if let (Content::Event, Some(master)) = (by.content, by.who.device_master()) {
+                self.event_written(master, number, bytes);
+            }
+            let at = number * LINE + u64::from(bytes.trailing_zeros());
+            if request.snoops {
+                self.before_dma(number, false);
+                self.snooping_write(number, by, request.transfer, at, piece);
+                self.after_dma(number, false);
+            } else {
+                self.non_snooping_write(number, by, at, piece);
+            }
+        }
+    }
+
     /// Marks the lines that a non-snooping transfer owns. The marks only say where to look for an
     /// owner; the CPU's next access after the end of the transfer takes them away.
     fn own(&mut self, t: &Transfer, id: TransferId) {
@@ -171,9 +257,7 @@ impl Domain {
             Direction::ToMemory => IN_FLIGHT_WRITE,
             Direction::FromMemory => IN_FLIGHT_READ,
         };
-        for number in lines {
-            self.lines.line(number).flags |= flag;
-        }
+        self.lines.own(lines, flag);
     }
 }
 
@@ -189,35 +273,18 @@ impl DmaMemory for Domain {
         let transfer = access.transfer;
         let snoops = access.snoop && self.port(master).snoops_reads();
         let who = Who::device(master, transfer, snoops);
-        let (by, handover) = self.by_master(who, access, snoops);
+        let request = self.request(who, access, snoops);
         self.transfers.moved(transfer, buf.len());
         self.cache.count_dma(buf.len(), 0);
-        let mut at = 0;
-        for (number, bytes, n) in parts(offset, buf.len() as u64) {
-            self.hash
-                .add(Item::DmaRead, number << 8 | u64::from(master.0));
-            self.before_dma(number, false);
-            let piece = &mut buf[at..at + n];
-            let by = ByMaster {
-                bytes,
-                handover: word_mask(handover, number),
-                ..by
-            };
-            if snoops {
-                self.images.read_ram(offset + at as u64, piece);
-                self.snooping_read(number, by);
-            } else {
-                self.images.read_dram(offset + at as u64, piece);
-                let mut s = Subject::new(&mut self.lines, &self.images, number);
-                self.sanitizer.non_snooping_read(&mut s, by);
+        let kind = Kinds::read(snoops);
+        for (at, range) in pages(offset, buf.len()) {
+            let piece = &mut buf[range];
+            if !self.read_at_rest(kind, &request, at, piece) {
+                self.read_lines(&request, at, piece);
+                self.let_rest(kind, &request, at, piece.len());
             }
-            self.hash.add_bytes(&buf[at..at + n]);
-            if access.content == Content::Descriptor {
-                self.watch_descriptors(number);
-            }
-            self.after_dma(number, false);
-            at += n;
         }
+        self.hash.add_dma(Item::DmaRead, offset, master, buf);
         Ok(())
     }
 
@@ -232,40 +299,18 @@ impl DmaMemory for Domain {
         let transfer = access.transfer;
         let snoops = access.snoop && self.port(master).snoops_writes();
         let who = Who::device(master, transfer, snoops);
-        let (by, handover) = self.by_master(who, access, snoops);
+        let request = self.request(who, access, snoops);
         self.transfers.moved(transfer, data.len());
         self.dma_writes = self.dma_writes.saturating_add(1);
         self.cache.count_dma(0, data.len());
-        let mut at = 0;
-        for (number, bytes, n) in parts(offset, data.len() as u64) {
-            self.hash
-                .add(Item::DmaWrite, number << 8 | u64::from(master.0));
-            let piece = &data[at..at + n];
-            self.hash.add_bytes(piece);
-            let by = ByMaster {
-                bytes,
-                handover: word_mask(handover, number),
-                ..by
-            };
-            let (line, cold) = self.lines.with_cold(number);
-            line.dma_write = self.dma_writes;
-            if line.flags & UNREAD == 0 {
-                cold.unread = 0;
+        self.hash.add_dma(Item::DmaWrite, offset, master, data);
+        let kind = Kinds::write(snoops, self.snoop_write);
+        for (at, range) in pages(offset, data.len()) {
+            let piece = &data[range];
+            if !self.write_at_rest(kind, &request, at, piece) {
+                self.write_lines(&request, at, piece);
+                self.let_rest(kind, &request, at, piece.len());
             }
-            line.flags |= UNREAD;
-            cold.unread |= bytes;
-            cold.unread_by = who;
-            if access.content == Content::Event {
-                self.event_written(master, number, bytes);
-            }
-            if snoops {
-                self.before_dma(number, false);
-                self.snooping_write(number, by, transfer, offset + at as u64, piece);
-                self.after_dma(number, false);
-            } else {
-                self.non_snooping_write(number, by, offset + at as u64, piece);
-            }
-            at += n;
         }
         Ok(())
     }
@@ -295,12 +340,14 @@ impl DmaMemory for Domain {
     }
 }
 
-/// The part of a 4-byte word at `offset` of RAM that lies in a line; words are aligned.
-fn word_mask(offset: Option<u64>, line: u64) -> u64 {
-    match offset {
-        Some(offset) if offset / LINE == line => 0xf << (offset % LINE / 4 * 4),
-        _ => 0,
-    }
+/// The parts of an access page by page: where in RAM each begins, and what it is of the data.
+fn pages(offset: u64, len: usize) -> impl Iterator<Item = (u64, Range<usize>)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let at = offset + done as u64;
+        let n = (len - done).min((PAGE - at % PAGE) as usize);
+        let part = (at, done..done + n);
+        done += n;
+        (n > 0).then_some(part)
+    })
 }
-
-const _: () = assert!(PAGE_LINES as u64 * LINE == 4096);

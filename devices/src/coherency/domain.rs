@@ -11,15 +11,16 @@ use super::findings::Findings;
 use super::hash::{Item, RunHash};
 use super::images::{ImageError, Images};
 use super::line::{
-    ALIAS_USED, AtPowerOn, CLEANED, DESCRIPTOR, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines,
-    SLOW_LOAD, SLOW_STORE, State, TABLE, UNREAD, WATCHED, mask, parts,
+    ALIAS_USED, AtPowerOn, CLEANED, DESCRIPTOR, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines, SLOW_LOAD,
+    SLOW_STORE, State, TABLE, UNREAD, WATCHED, mask, parts,
 };
 use super::maintenance::{Instruction, Operations};
 use super::physical::Cache;
 use super::replacement::Policy;
+use super::rest::Kinds;
 use super::sanitizer::{Maintenance, Sanitizer, Subject, fresh_write};
 use super::stores::Overtaken;
-use super::transfers::{Owner, Transfers};
+use super::transfers::Transfers;
 use super::who::Who;
 use super::{LINE, MAX_CLEANS, MAX_OVERTAKEN};
 use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
@@ -116,7 +117,11 @@ impl Domain {
             ports: config.ports.clone(),
             snoop_write: config.snoop_write,
             images,
-            lines: Lines::new(config.ram_bytes, power_on),
+            lines: Lines::new(
+                config.ram_bytes,
+                power_on,
+                Kinds::undisturbed(config.policy),
+            ),
             cache: Cache::new(config.policy, config.seed),
             sanitizer: Sanitizer {
                 findings: Findings::new(config.occurrences),
@@ -349,7 +354,7 @@ impl Domain {
         };
         let number = offset / LINE;
         let now = self.sanitizer.now;
-        let dma = self.lines.peek(number).is_some_and(|l| l.flags & DMA != 0);
+        let dma = self.lines.was_under_dma(number);
         let ops = &mut self.sanitizer.ops;
         let (operation, effective) = ops.line(Instruction {
             cpu,
@@ -382,14 +387,6 @@ impl Domain {
         }
     }
 
-    /// Bytes of a line that transfers in flight, other than `but`, have written and may write again.
-    pub(super) fn being_written(&mut self, number: u64, but: TransferId) -> u64 {
-        if self.lines.line(number).flags & IN_FLIGHT_WRITE == 0 {
-            return 0;
-        }
-        self.transfers.being_written(number, but)
-    }
-
     /// Whether a `dc` instruction of `cpu` now would go on with the operation that it has under way.
     pub fn continues(&self, cpu: CpuId) -> bool {
         let last_access = self.sanitizer.cpus[cpu.index()].last_access;
@@ -406,35 +403,5 @@ impl Domain {
     /// A cacheable access ends the time of the line's non-cacheable alias, unless it is mapped.
     pub(super) fn cacheable_again(&mut self, number: u64) {
         self.lines.line(number).flags &= !ALIAS_USED;
-    }
-
-    /// A coherent observer has touched what may belong to a transfer in flight; a master's own it may.
-    pub(super) fn check_ownership(&mut self, number: u64, bytes: u64, write: bool, who: Who) {
-        let owner = self.owner(number, bytes, write);
-        let mine = |owner: Who| {
-            who.device_master()
-                .is_some_and(|m| owner.device_master() == Some(m))
-        };
-        if let Some((owner, hit)) = owner.filter(|(owner, _)| !mine(*owner)) {
-            let mut s = Subject::new(&mut self.lines, &self.images, number);
-            self.sanitizer.ownership(&mut s, hit, write, who, owner);
-        }
-    }
-
-    /// The transfer in flight that owns some of `bytes`, and which. A read meets only transfers that
-    /// write.
-    fn owner(&mut self, number: u64, bytes: u64, write: bool) -> Option<(Who, u64)> {
-        if self.lines.line(number).flags & (IN_FLIGHT_WRITE | IN_FLIGHT_READ) == 0 {
-            return None;
-        }
-        match self.transfers.owner(number, bytes, write) {
-            Owner::Transfer(owner, hit) => Some((owner, hit)),
-            Owner::Elsewhere => None,
-            // The transfers that had marked the line are over.
-            Owner::Nobody => {
-                self.lines.line(number).flags &= !(IN_FLIGHT_WRITE | IN_FLIGHT_READ);
-                None
-            }
-        }
     }
 }

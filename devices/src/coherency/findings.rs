@@ -36,7 +36,9 @@ pub(super) struct Finding {
 pub(super) struct Findings {
     hazards: Vec<Hazard>,
     /// Index + 1 in `hazards`; 0: known, but there was no room.
-    index: HashMap<(HazardKind, Why, u64), u32>,
+    index: HashMap<Key, u32>,
+    /// The last one looked up: a mistake is mostly made on many lines in a row.
+    last: Option<(Key, u32)>,
     /// Findings kept, by kind.
     kept: [usize; HazardKind::ALL.len()],
     /// Findings known of that there was no room for.
@@ -102,10 +104,15 @@ impl Findings {
         now: u64,
     ) -> u32 {
         debug_assert!(f.wrong & !f.bytes == 0, "only bytes concerned can be wrong");
-        let slot = match self.index.get(&key(&f)) {
-            Some(slot) => *slot,
-            None => self.add(&f, || new_hazard(&f, line_number, line, cold, ops, now)),
+        let key = key(&f);
+        let slot = match self.last {
+            Some((last, slot)) if last == key => slot,
+            _ => match self.index.get(&key) {
+                Some(slot) => *slot,
+                None => self.add(&f, || new_hazard(&f, line_number, line, cold, ops, now)),
+            },
         };
+        self.last = Some((key, slot));
         self.note(|| Occurrence {
             slot,
             kind: Some(f.kind),
@@ -210,8 +217,11 @@ impl Findings {
     }
 }
 
-/// What makes findings one: that one was too late and another never came is the same mistake.
-fn key(f: &Finding) -> (HazardKind, Why, u64) {
+/// What makes findings one.
+type Key = (HazardKind, Why, u64);
+
+/// That one was too late and another never came is the same mistake.
+fn key(f: &Finding) -> Key {
     (f.kind, f.why.mistake(), f.cause)
 }
 

@@ -8,9 +8,13 @@
 use std::ops::Range;
 
 use super::LINE;
+use super::aside::{Aside, Asides};
 use super::cold::Cold;
 use super::images::Dram;
+use super::maintenance::Operations;
+use super::rest::{AtRest, Kinds};
 use super::who::Who;
+use crate::dma::Doorbell;
 
 /// Lines per 4 KiB page.
 pub(super) const PAGE_LINES: usize = 64;
@@ -167,17 +171,23 @@ pub(super) enum AtPowerOn {
 #[derive(Debug)]
 pub(super) struct Lines {
     pages: Vec<Option<Box<PageMeta>>>,
+    /// Pages at rest, which are missing in `pages`.
+    aside: Asides,
+    /// Accesses that pages may be set aside for.
+    kinds: Kinds,
     power_on: AtPowerOn,
     /// Lines that were loaded, and cleaned, before power-on.
     loaded: Vec<Range<u64>>,
 }
 
 impl Lines {
-    /// For `bytes` of RAM, a multiple of the page size.
-    pub fn new(bytes: u64, power_on: AtPowerOn) -> Self {
+    /// For `bytes` of RAM, a multiple of the page size. Pages may be set aside for accesses of `kinds`.
+    pub fn new(bytes: u64, power_on: AtPowerOn, kinds: Kinds) -> Self {
         let mut pages = Vec::new();
         pages.resize_with((bytes / PAGE) as usize, || None);
         Lines {
+            aside: Asides::new(pages.len()),
+            kinds,
             pages,
             power_on,
             loaded: Vec::new(),
@@ -193,14 +203,59 @@ impl Lines {
         ((line as usize) / PAGE_LINES, (line as usize) % PAGE_LINES)
     }
 
-    /// The page of `line`, made if this is its first access.
+    /// The page of `line`, made if this is its first access, or fetched back if it was set aside.
     #[inline]
     pub fn page(&mut self, line: u64) -> (&mut PageMeta, usize) {
         let (page, index) = Self::split(line);
-        let (power_on, loaded) = (&self.power_on, &self.loaded);
+        let (power_on, loaded, aside) = (&self.power_on, &self.loaded, &mut self.aside);
         let slot = &mut self.pages[page];
-        let meta = slot.get_or_insert_with(|| new_page(power_on, loaded, page));
+        let meta = slot.get_or_insert_with(|| missing_page(power_on, loaded, aside, page));
         (meta, index)
+    }
+
+    /// The page of `line`, if it was set aside and is at rest for such an access.
+    pub fn at_rest(&mut self, line: u64, kind: Kinds, release: &Doorbell) -> Option<&mut Aside> {
+        self.aside.at_rest(Self::split(line).0, kind, release)
+    }
+
+    /// Sets the page of `line` aside, if it is at rest for accesses of `kind`.
+    pub fn set_aside(&mut self, line: u64, kind: Kinds, ops: &Operations) {
+        if !self.kinds.meet(kind) {
+            return;
+        }
+        let (number, _) = Self::split(line);
+        let slot = self.pages.get_mut(number);
+        let Some((slot, page)) = slot.and_then(|slot| slot.take().map(|page| (slot, page))) else {
+            return;
+        };
+        match AtRest::of(&page, self.kinds, kind, ops) {
+            Some(rest) => self.aside.put(number, page, rest),
+            None => *slot = Some(page),
+        }
+    }
+
+    /// Sets no page aside any more.
+    #[cfg(test)]
+    pub fn keep_all(&mut self) {
+        self.kinds = Kinds::NONE;
+    }
+
+    /// Marks lines as owned by a transfer in flight: `flag` says how.
+    pub fn own(&mut self, lines: Range<u64>, flag: u16) {
+        let per_page = PAGE_LINES as u64;
+        let mut at = lines.start;
+        while at < lines.end {
+            let end = lines.end.min((at / per_page + 1) * per_page);
+            let (page, index) = Self::split(at);
+            let n = (end - at) as usize;
+            if !self.aside.own(page, mask(index as u64, n as u64), flag) {
+                let (page, _) = self.page(at);
+                for line in page.lines.iter_mut().skip(index).take(n) {
+                    line.flags |= flag;
+                }
+            }
+            at = end;
+        }
     }
 
     /// The hot part of `line`.
@@ -220,20 +275,37 @@ impl Lines {
     /// the PoC, maintained it, or used it through a non-cacheable alias.
     pub fn has_cold(&self, line: u64) -> bool {
         let (page, _) = Self::split(line);
-        let page = self.pages.get(page).and_then(Option::as_ref);
-        page.is_some_and(|page| page.cold.is_some())
+        self.peek(page).is_some_and(|page| page.cold.is_some())
     }
 
-    /// A look without making anything.
-    pub fn peek(&self, line: u64) -> Option<&Line> {
+    /// Whether masters have accessed the line. Makes nothing.
+    pub fn was_under_dma(&self, line: u64) -> bool {
         let (page, index) = Self::split(line);
-        Some(&self.pages.get(page)?.as_ref()?.lines[index])
+        let page = self.peek(page);
+        page.is_some_and(|page| page.lines[index].flags & DMA != 0)
+    }
+
+    fn peek(&self, page: usize) -> Option<&PageMeta> {
+        let here = self.pages.get(page)?.as_deref();
+        here.or_else(|| self.aside.peek(page))
     }
 }
 
-/// A page at its first access.
+/// A page that was set aside, or is at its first access.
 #[cold]
 #[inline(never)]
+fn missing_page(
+    power_on: &AtPowerOn,
+    loaded: &[Range<u64>],
+    aside: &mut Asides,
+    page: usize,
+) -> Box<PageMeta> {
+    aside
+        .take(page)
+        .unwrap_or_else(|| new_page(power_on, loaded, page))
+}
+
+/// A page at its first access.
 fn new_page(power_on: &AtPowerOn, loaded: &[Range<u64>], page: usize) -> Box<PageMeta> {
     let line = |n: usize| {
         let number = (page * PAGE_LINES + n) as u64;

@@ -10,7 +10,7 @@
 //! [`super::cold`]), and it is exact for programs that are correct with the operation.
 
 use super::hazard::LastMaintenance;
-use super::line::{DMA, Lines};
+use super::line::Lines;
 use super::report::{MaintenanceOp, MaintenanceReport};
 use super::{LINE, MAX_EXTENTS, MAX_OPERATIONS};
 use crate::cpu::{Barrier, BarrierAccess, CacheOp, ChainId, CpuId, MAX_CPUS, SiteId};
@@ -240,6 +240,13 @@ impl Operations {
         self.get(number).is_none_or(|op| op.completed_by != 0)
     }
 
+    /// The barrier, by number among those that completed any, that completed an operation for bus
+    /// masters; 0, none, is complete.
+    pub fn completed_by(&self, number: u32) -> Option<u32> {
+        let completed_by = self.get(number).map_or(0, |op| op.completed_by);
+        (number == 0 || completed_by != 0).then_some(completed_by)
+    }
+
     /// Whether an operation is ordered before what its CPU does next, and others that know of it.
     pub fn is_ordered(&self, number: u32) -> bool {
         self.get(number).is_none_or(|op| op.ordered)
@@ -290,7 +297,7 @@ impl Operations {
         let mut dma_lines: Vec<u64> = self.ops.iter().map(|op| op.dma_lines).collect();
         for extent in &self.extents {
             let hit = (extent.line..extent.line + extent.count)
-                .filter(|line| lines.peek(*line).is_some_and(|l| l.flags & DMA != 0))
+                .filter(|line| lines.was_under_dma(*line))
                 .count();
             if let Some(sum) = dma_lines.get_mut(extent.number as usize - 1) {
                 *sum += hit as u64;

@@ -13,6 +13,7 @@
 //! through [`crate::dma::DmaMemory`].
 
 mod alias;
+mod aside;
 mod cleans;
 mod cold;
 mod completion;
@@ -25,14 +26,17 @@ mod images;
 mod line;
 mod maintenance;
 mod order;
+mod ownership;
 mod physical;
 mod replacement;
 pub mod report;
+mod rest;
 mod sanitizer;
 mod stores;
 mod summary;
 mod transfers;
 mod who;
+mod whole;
 
 #[cfg(test)]
 mod oracle;

@@ -60,64 +60,58 @@ const fn paths() -> [(u16, u16); WAYS] {
     table
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Set {
-    /// Line number + 1; 0: the way is free.
-    ways: [u32; WAYS],
-    tree: u16,
-}
-
 /// A set-associative cache's directory with tree pseudo-LRU.
+///
+/// Trees stand apart from ways: a hit needs only its set's tree, and all trees fit into few lines of the
+/// host's cache.
 #[derive(Debug)]
 pub(super) struct Directory {
-    sets: Vec<Set>,
+    /// By set.
+    trees: Box<[u16; SETS]>,
+    /// By set; line number + 1, or 0: the way is free.
+    ways: Box<[[u32; WAYS]; SETS]>,
 }
 
 impl Directory {
     pub fn new() -> Self {
         Directory {
-            sets: vec![
-                Set {
-                    ways: [0; WAYS],
-                    tree: 0
-                };
-                SETS
-            ],
+            trees: Box::new([0; SETS]),
+            ways: Box::new([[0; WAYS]; SETS]),
         }
     }
 
-    fn set(&mut self, line: u64) -> &mut Set {
-        &mut self.sets[line as usize % SETS]
+    fn set(line: u64) -> usize {
+        line as usize % SETS
     }
 
     /// `line`, which is in `way`, was used.
     #[inline]
     pub fn touch(&mut self, line: u64, way: u8) {
-        let set = self.set(line);
+        let tree = &mut self.trees[Self::set(line)];
         let (mask, away) = PATHS[usize::from(way) % WAYS];
-        set.tree = set.tree & !mask | away;
+        *tree = *tree & !mask | away;
     }
 
     /// Makes room for `line`: its way, and the line that has to leave.
     pub fn insert(&mut self, line: u64) -> (u8, Option<u64>) {
-        let set = self.set(line);
-        let way = set.ways.iter().position(|w| *w == 0).unwrap_or_else(|| {
+        let set = Self::set(line);
+        let (ways, tree) = (&mut self.ways[set], self.trees[set]);
+        let way = ways.iter().position(|w| *w == 0).unwrap_or_else(|| {
             let mut node = 0;
             for _ in 0..4 {
-                node = 2 * node + 1 + usize::from(set.tree >> node & 1);
+                node = 2 * node + 1 + usize::from(tree >> node & 1);
             }
             node - (WAYS - 1)
         });
-        let victim = set.ways[way].checked_sub(1).map(u64::from);
-        set.ways[way] = line as u32 + 1;
-        let (mask, away) = PATHS[way];
-        set.tree = set.tree & !mask | away;
+        let victim = ways[way].checked_sub(1).map(u64::from);
+        ways[way] = line as u32 + 1;
+        self.touch(line, way as u8);
         (way as u8, victim)
     }
 
     /// `line` has left `way`.
     pub fn remove(&mut self, line: u64, way: u8) {
-        self.set(line).ways[usize::from(way) % WAYS] = 0;
+        self.ways[Self::set(line)][usize::from(way) % WAYS] = 0;
     }
 }
 

@@ -10,5 +10,7 @@ mod hostile;
 mod in_flight;
 mod mutation;
 mod named;
+mod ranges;
 mod releases;
 mod rig;
+mod steps;

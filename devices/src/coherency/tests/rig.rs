@@ -49,10 +49,15 @@ pub fn dram(domain: &Domain, at: usize, len: usize) -> Vec<u8> {
     out
 }
 
-/// The vCPU stores: first the bytes, then the callback.
-pub fn store(domain: &mut Domain, at: usize, data: &[u8], site: SiteId, memory: MemoryType) {
+/// The bytes of a store, which come before its callback.
+pub fn poke(domain: &Domain, at: usize, data: &[u8]) {
     let slice = domain.mapping().as_volatile_slice();
     slice.write_slice(data, at).unwrap();
+}
+
+/// The vCPU stores: first the bytes, then the callback.
+pub fn store(domain: &mut Domain, at: usize, data: &[u8], site: SiteId, memory: MemoryType) {
+    poke(domain, at, data);
     domain.store(
         CpuId::BOOT,
         BASE + at as u64,

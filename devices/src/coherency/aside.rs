@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Pages at rest, set aside: masters access them as a whole, and whoever needs one of their lines gets
+//! the page back with all that has been noted here written into its lines.
+//!
+//! While a page is set aside it is missing among the others. So the CPU's accesses pay nothing: they
+//! look for missing pages anyway.
+
+use super::line::{PAGE_LINES, PageMeta};
+use super::rest::{AtRest, Kinds};
+use super::who::Who;
+use crate::dma::Doorbell;
+
+/// The last write of a master to some lines: all that a write changes in a page at rest.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written {
+    /// By number.
+    pub dma_write: u32,
+    pub by: Who,
+    /// In accesses since power-on.
+    pub at: u64,
+}
+
+/// A page at rest.
+#[derive(Debug)]
+pub(super) struct Aside {
+    page: Box<PageMeta>,
+    rest: AtRest,
+    /// Lines, as masks, that have been written since, each in one of them.
+    written: Vec<(u64, Written)>,
+    /// Lines that transfers have come to own since, with their flag.
+    owned: Vec<(u64, u16)>,
+}
+
+impl Aside {
+    /// `lines` (a mask) have been written. Returns which lines are in the cache.
+    pub fn write(&mut self, lines: u64, written: Written) -> u64 {
+        // At most one for each line is left.
+        self.written.retain_mut(|(before, _)| {
+            *before &= !lines;
+            *before != 0
+        });
+        self.written.push((lines, written));
+        self.rest.cached
+    }
+
+    fn own(&mut self, lines: u64, flag: u16) {
+        match self.owned.iter_mut().find(|(_, f)| *f == flag) {
+            Some((before, _)) => *before |= lines,
+            None => self.owned.push((lines, flag)),
+        }
+    }
+
+    /// The page as if each access had gone through its lines.
+    fn settle(self) -> Box<PageMeta> {
+        let mut page = self.page;
+        for (lines, written) in self.written {
+            for index in numbers(lines) {
+                let (line, cold) = page.with_cold(index);
+                line.dma_write = written.dma_write;
+                cold.unread_by = written.by;
+                cold.poc_writer = written.by;
+                cold.poc_written_at = written.at;
+            }
+        }
+        for (lines, flag) in self.owned {
+            for index in numbers(lines) {
+                page.lines[index].flags |= flag;
+            }
+        }
+        page
+    }
+}
+
+/// All that are set aside, by number of the page.
+#[derive(Debug)]
+pub(super) struct Asides(Vec<Option<Box<Aside>>>);
+
+impl Asides {
+    /// None, of so many pages.
+    pub fn new(pages: usize) -> Self {
+        let mut all = Vec::new();
+        all.resize_with(pages, || None);
+        Asides(all)
+    }
+
+    /// Sets a page aside.
+    pub fn put(&mut self, number: usize, page: Box<PageMeta>, rest: AtRest) {
+        if let Some(slot) = self.0.get_mut(number) {
+            *slot = Some(Box::new(Aside {
+                page,
+                rest,
+                written: Vec::new(),
+                owned: Vec::new(),
+            }));
+        }
+    }
+
+    /// Gives a page back, if it is here.
+    pub fn take(&mut self, number: usize) -> Option<Box<PageMeta>> {
+        let aside = self.0.get_mut(number)?.take()?;
+        Some(aside.settle())
+    }
+
+    /// A look at the lines as they were when the page was set aside: their flags may lack owners.
+    pub fn peek(&self, number: usize) -> Option<&PageMeta> {
+        let aside = self.0.get(number)?.as_ref()?;
+        Some(&aside.page)
+    }
+
+    /// A page that is at rest for an access of `kind` by a master told to go at `release`.
+    pub fn at_rest(
+        &mut self,
+        number: usize,
+        kind: Kinds,
+        release: &Doorbell,
+    ) -> Option<&mut Aside> {
+        let aside = self.0.get_mut(number)?.as_deref_mut()?;
+        let flags = aside.owned.iter().fold(0, |all, (_, flag)| all | flag);
+        aside.rest.is_for(kind, release, flags).then_some(aside)
+    }
+
+    /// A transfer in flight owns `lines` (a mask) of a page from now on; `flag` says how. Returns whether
+    /// the page is here.
+    pub fn own(&mut self, number: usize, lines: u64, flag: u16) -> bool {
+        let aside = self.0.get_mut(number).and_then(Option::as_deref_mut);
+        let Some(aside) = aside else { return false };
+        aside.own(lines, flag);
+        true
+    }
+}
+
+/// The bits that are set in a mask of lines.
+fn numbers(lines: u64) -> impl Iterator<Item = usize> {
+    (0..PAGE_LINES).filter(move |n| lines >> n & 1 != 0)
+}
