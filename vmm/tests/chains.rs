@@ -39,7 +39,7 @@ fn in_order(functions: &[&str], wanted: &[&str]) {
 
 fn reader(hazard: &HazardEntry) -> &Place {
     match &hazard.reader {
-        Party::Cpu { place } => place,
+        Party::Cpu { place, .. } => place,
         other => panic!("{other:?}"),
     }
 }

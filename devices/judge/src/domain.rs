@@ -118,6 +118,9 @@ struct Master {
     word: Option<u64>,
     /// Open transfers.
     open: Vec<(Direction, Granules, TransferId)>,
+    /// How many of them it was told to make before it polled that word. It does not go on with them:
+    /// what it does now is because of the word.
+    before: usize,
 }
 
 struct Play<'a> {
@@ -340,6 +343,7 @@ impl Play<'_> {
     }
 
     fn close(&mut self, dev: u8) {
+        self.masters[usize::from(dev)].before = 0;
         for (_, _, id) in std::mem::take(&mut self.masters[usize::from(dev)].open) {
             self.domain.transfer_close(MasterId(dev), id);
         }
@@ -348,14 +352,22 @@ impl Play<'_> {
     fn access(&mut self, dev: u8, does: Does, view: View, bytes: Granules) -> Result<(), Error> {
         if let Does::Poll(_) = does {
             let word = pieces(bytes).first().map(|(pa, _)| *pa);
-            self.masters[usize::from(dev)].word = word;
+            let begins =
+                |e: &program::Event| e.by == Observer::Dev(dev) && matches!(e.op, Op::Begin { .. });
+            let master = &mut self.masters[usize::from(dev)];
+            master.word = word;
+            if !self.program.events.iter().any(begins) {
+                master.before = master.open.len();
+            }
         }
         let direction = match does {
             Does::Write(_) => Direction::ToMemory,
             _ => Direction::FromMemory,
         };
         let master = &self.masters[usize::from(dev)];
-        let transfer = (master.open.iter())
+        let open = master.open.get(master.before..).unwrap_or_default();
+        let transfer = open
+            .iter()
             .find(|(d, owned, _)| *d == direction && bytes.without(*owned).is_empty())
             .map(|(_, _, id)| *id);
         let content = self.content(dev, bytes, matches!(does, Does::Write(_)));

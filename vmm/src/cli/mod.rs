@@ -100,6 +100,9 @@ const SET_HELP: &str = "Change a setting; may be repeated. KEY is a dotted key o
     timeout, drop-maintenance. drop-maintenance=K suppresses the K-th maintenance operation on \
     memory used for DMA (found by a pilot run), =@N operation N since power-on";
 
+/// TOML's largest integer: a seed has to fit into a scenario file.
+const SEED_MAX: u64 = i64::MAX.cast_unsigned();
+
 /// `staleline run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -119,7 +122,7 @@ pub struct RunArgs {
     #[arg(long, value_parser = one_of(&Exporter::ALL))]
     pub exporter: Option<Exporter>,
     /// Seed of data and models [default: the scenario's].
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=SEED_MAX))]
     pub seed: Option<u64>,
     /// See `SET_HELP`.
     #[arg(long, value_name = "KEY=VALUE", help = SET_HELP)]

@@ -53,7 +53,7 @@ fn find(s: &Scenario) -> Result<(), String> {
         transfer(t, s.board.ram_mib)?;
     }
     guest::check(&s.guest, s.board.cpus)?;
-    usb::check(&s.usb, s.transfer.as_ref())
+    usb::check(&s.usb, s.transfer.as_ref(), s.board.cpus)
 }
 
 fn transfer(t: &Transfer, ram_mib: u32) -> Result<(), String> {

@@ -36,21 +36,24 @@ fn apply_one(scenario: &Scenario, setting: &str) -> Result<Scenario, String> {
         .map_or(key, |(_, full)| full);
     // Start from the complete scenario, defaults and all, so that one key of a table can be set.
     let mut root = Table::try_from(scenario).map_err(|e| e.to_string())?;
-    insert(&mut root, full, value(text.trim()))?;
+    insert(&mut root, full, value(text.trim())?)?;
     root.try_into()
         .map_err(|e: toml::de::Error| e.message().to_owned())
 }
 
-/// A TOML value if it reads as one, else a string, so that names need no quotes.
-fn value(text: &str) -> Value {
+/// A TOML value if it reads as one, else a string, so that names need no quotes. What starts as no name
+/// does is meant to be TOML.
+fn value(text: &str) -> Result<Value, String> {
     let parsed = toml::from_str::<Table>(&format!("v = {text}"));
-    match parsed
-        .ok()
-        .filter(|t| t.len() == 1)
-        .and_then(|mut t| t.remove("v"))
-    {
-        Some(value) => value,
-        None => Value::String(text.to_owned()),
+    let meant = text.starts_with(['[', '{', '"', '\'']) || text.parse::<f64>().is_ok();
+    match parsed {
+        Ok(mut table) if table.len() == 1 => table.remove("v").ok_or_else(String::new),
+        Err(e) if meant => Err(format!(
+            "{} (integers are at most {})",
+            e.message().trim(),
+            i64::MAX
+        )),
+        _ => Ok(Value::String(text.to_owned())),
     }
 }
 

@@ -148,6 +148,23 @@ fn every_short_form_names_a_key() {
 }
 
 #[test]
+fn what_is_no_toml_is_told_as_such() {
+    for (setting, why) in [
+        ("frames=99999999999999999999", "at most 9223372036854775807"),
+        (
+            "usb.incidents=[{after-bytes=1,action={pause={ticks=18446744073709551615}}}]",
+            "at most",
+        ),
+        ("usb.incidents=[{", "integers"),
+    ] {
+        let e = set(&[setting]).unwrap_err();
+        let text = e.render();
+        assert!(text.contains(why), "{setting}: {text}");
+        assert!(!text.contains("invalid type"), "{setting}: {text}");
+    }
+}
+
+#[test]
 fn wrong_settings_are_told() {
     for (setting, expect) in [
         ("frames", "key=value"),

@@ -42,7 +42,7 @@ const PACKET: u32 = 1024;
 ///
 /// # Errors
 /// Names the key.
-pub fn check(usb: &UsbSettings, transfer: Option<&Transfer>) -> Result<(), String> {
+pub fn check(usb: &UsbSettings, transfer: Option<&Transfer>, cpus: u8) -> Result<(), String> {
     for (key, entries) in [
         ("usb.sizes", usb.sizes.len()),
         ("usb.incidents", usb.incidents.len()),
@@ -65,6 +65,13 @@ pub fn check(usb: &UsbSettings, transfer: Option<&Transfer>) -> Result<(), Strin
             "transfer.last-frame-bytes = {last} must be at most transfer.frame-bytes ({}) on a \
              path over USB: the host's transfers are for so many",
             t.frame_bytes
+        ));
+    }
+    if usb.cuts() && cpus > 1 {
+        return Err(format!(
+            "usb.incidents that break transfers off need board.cpus = 1, not {cpus}: with several, a \
+             transfer may have ended before its fence can be looked at, and the kernel does not tell \
+             how any more. Pauses work"
         ));
     }
     let total = t.plan(usb).total_bytes();
@@ -201,6 +208,11 @@ mod tests {
             let e = set(scenario, &[setting]).unwrap_err();
             assert!(e.contains(why), "{scenario} {setting}: {e}");
         }
+        let reset = r#"usb.incidents=[{after-bytes=1,action="reset"}]"#;
+        let pause = "usb.incidents=[{after-bytes=1,action={pause={ticks=9}}}]";
+        let e = set("iio-to-usb", &["board.cpus=2", reset]).unwrap_err();
+        assert!(e.contains("need board.cpus = 1, not 2"), "{e}");
+        set("iio-to-usb", &["board.cpus=2", pause]).unwrap();
         let many = format!("usb.sizes={:?}", [1024; MAX_ENTRIES + 1]);
         assert!(set("iio-to-usb", &[&many]).unwrap_err().contains("entries"));
         set("iio-to-usb", &["usb.sizes=[7]"]).unwrap();
