@@ -111,7 +111,7 @@ fn every_kind() -> FakeBackend {
             (HazardKind::DiscardedWrite, cpu(1), cpu(2)),
             (HazardKind::MissingBarrier, cpu(2), dmac),
             (HazardKind::MismatchedAlias, cpu(1), cpu(9)),
-            (HazardKind::Ownership, dmac, cpu(4)),
+            (HazardKind::Ownership, dmac, cpu(4 | SiteId::USER)),
         ] {
             report.domain.hazards.push(Hazard {
                 kind,

@@ -219,7 +219,7 @@ fn a_touch_that_an_early_invalidate_does_not_explain_is_a_cause_of_its_own() {
             }
         }),
         ("another reader", {
-            let reader = cpu(4 | SiteId::USER);
+            let reader = cpu(1);
             Hazard {
                 reader,
                 ..touched()

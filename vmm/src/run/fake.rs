@@ -21,6 +21,9 @@ use crate::engine::Observations;
 use crate::engine::chains::Chain;
 use crate::exit::Error;
 
+/// A place in the agent.
+const USER_SITE: SiteId = SiteId(4 | SiteId::USER);
+
 /// A machine on which a capture went well: six transfers, six invalidates.
 pub fn soc_report() -> SocReport {
     let transfer = |id: u32| TransferRecord {
@@ -104,7 +107,7 @@ pub fn stale_read(id: u32, manifested: bool) -> Hazard {
         },
         reader: Actor::Cpu {
             cpu: CpuId::BOOT,
-            site: SiteId(4),
+            site: USER_SITE,
         },
         transfer: TransferId(id),
         master: MasterId(0),
@@ -135,7 +138,7 @@ pub fn stale_read(id: u32, manifested: bool) -> Hazard {
         line_pa: 0x4500_0000,
         line_bytes: u64::MAX,
         line_uncleaned: 0,
-        readers: vec![SiteId(4)],
+        readers: vec![USER_SITE],
         written_past: false,
         written_at: 1000 * u64::from(id),
         at: 1000 * u64::from(id) + 700,
@@ -147,7 +150,7 @@ pub fn sites() -> Sites {
     Sites::from([
         (SiteId(1), 0xffff_8000_8001_0014),
         (SiteId(2), 0xffff_8000_8001_1020),
-        (SiteId(4), 0x21_0f30),
+        (USER_SITE, 0x21_0f30),
     ])
 }
 
