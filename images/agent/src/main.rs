@@ -6,6 +6,7 @@
 
 mod boot;
 mod dmabuf;
+mod dmatest;
 mod error;
 mod fence;
 mod iio;
@@ -20,7 +21,7 @@ use std::io::Write;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
-use staleline_protocol::plan::Transfer;
+use staleline_protocol::plan::{DmaTest, Plan, Transfer};
 use staleline_protocol::report::Report;
 
 use crate::boot::{Console, Mount};
@@ -52,13 +53,13 @@ fn panicked(info: &PanicHookInfo<'_>) {
 
 fn run() -> Result<(), (Ktap<Console>, Error)> {
     let plan = Mount::Sys.mount().and_then(|()| boot::plan());
-    let transfer: Option<&Transfer> = match &plan {
-        Ok(Some(plan)) => plan.transfer.as_ref(),
+    let work = match &plan {
+        Ok(Some(plan)) => Work::of(plan),
         _ => None,
     };
-    let mut ktap = Ktap::new(Console, if transfer.is_some() { 2 } else { 1 });
-    let (seed, transfer) = match (&plan, transfer) {
-        (Ok(Some(plan)), Some(transfer)) => (plan.seed, transfer),
+    let mut ktap = Ktap::new(Console, if work.is_some() { 2 } else { 1 });
+    let (plan, work) = match (&plan, work) {
+        (Ok(Some(plan)), Some(work)) => (plan, work),
         (Ok(_), _) => {
             ktap.test("boot", &Outcome::Pass);
             return Ok(());
@@ -69,11 +70,7 @@ fn run() -> Result<(), (Ktap<Console>, Error)> {
         }
     };
     // From here on there is time to look around.
-    let cpu = match &plan {
-        Ok(Some(plan)) => plan.cpu,
-        _ => None,
-    };
-    let pinned = cpu.map_or(Ok(()), boot::stay_on);
+    let pinned = plan.cpu.map_or(Ok(()), boot::stay_on);
     let process = pinned
         .and_then(|()| Mount::Proc.mount())
         .and_then(|()| boot::process());
@@ -85,5 +82,22 @@ fn run() -> Result<(), (Ktap<Console>, Error)> {
         }
     }
     ktap.test("boot", &Outcome::Pass);
-    paths::run(&mut ktap, seed, transfer).map_err(|e| (ktap, e))
+    let done = match work {
+        Work::Transfer(transfer) => paths::run(&mut ktap, plan.seed, transfer),
+        Work::DmaTest(test) => dmatest::run(&mut ktap, test),
+    };
+    done.map_err(|e| (ktap, e))
+}
+
+/// What there is to do once the guest has booted.
+enum Work<'a> {
+    Transfer(&'a Transfer),
+    DmaTest(&'a DmaTest),
+}
+
+impl<'a> Work<'a> {
+    fn of(plan: &'a Plan) -> Option<Self> {
+        let transfer = plan.transfer.as_ref().map(Work::Transfer);
+        transfer.or(plan.dmatest.as_ref().map(Work::DmaTest))
+    }
 }

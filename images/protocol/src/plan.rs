@@ -21,8 +21,12 @@ pub struct Plan {
     /// The CPU that the agent stays on, from 0; `None` leaves that to the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u8>,
-    /// The data path to drive; `None` boots, reports and powers off.
+    /// The data path to drive; without one, and without `dmatest`, the guest boots, reports and powers
+    /// off.
     pub transfer: Option<Transfer>,
+    /// Copies to be made by the kernel's own test of DMA engines; not together with `transfer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dmatest: Option<DmaTest>,
 }
 
 /// Why a plan cannot be carried out as written.
@@ -53,7 +57,49 @@ impl Plan {
         if self.schema != SCHEMA {
             return Err(PlanError::Schema { found: self.schema });
         }
+        if let Some(test) = &self.dmatest {
+            test.check()?;
+        }
         self.transfer.as_ref().map_or(Ok(()), |t| t.check(page))
+    }
+}
+
+/// Copies from memory to memory that dmatest makes, on one channel, and checks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DmaTest {
+    /// Copies, at least 1, one after the other.
+    pub iterations: u32,
+    /// Size of each of the two buffers, at least 1.
+    pub buffer_bytes: u32,
+    /// Whether dmatest chooses lengths and offsets within the buffers; else it copies them whole.
+    #[serde(default = "yes")]
+    pub random: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl DmaTest {
+    fn check(&self) -> Result<(), PlanError> {
+        let fields = [
+            ("iterations", self.iterations),
+            ("buffer_bytes", self.buffer_bytes),
+        ];
+        match fields.into_iter().find(|(_, value)| *value == 0) {
+            None => Ok(()),
+            Some((field, _)) => Err(PlanError::Range {
+                field,
+                value: 0,
+                rule: "must be at least 1",
+            }),
+        }
+    }
+
+    /// Bytes that dmatest checks after each copy: both buffers, with what lies around the data.
+    pub fn checked_bytes(&self) -> u64 {
+        2 * u64::from(self.buffer_bytes)
     }
 }
 
@@ -197,6 +243,7 @@ mod tests {
     fn plan() -> Plan {
         Plan {
             cpu: None,
+            dmatest: None,
             schema: SCHEMA,
             seed: 7,
             transfer: Some(Transfer {
@@ -217,6 +264,25 @@ mod tests {
     fn a_plan_survives_json() {
         let json = serde_json::to_string(&plan()).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan());
+    }
+
+    #[test]
+    fn copies_are_checked_too() {
+        let json =
+            r#"{"schema":1,"seed":0,"transfer":null,"dmatest":{"iterations":3,"buffer-bytes":64}}"#;
+        let mut plan: Plan = serde_json::from_str(json).unwrap();
+        assert_eq!(plan.check(4096), Ok(()));
+        let test = plan.dmatest.as_mut().unwrap();
+        assert!(test.random && test.checked_bytes() == 128);
+        test.buffer_bytes = 0;
+        let wrong = plan.check(4096);
+        assert!(matches!(
+            wrong,
+            Err(PlanError::Range {
+                field: "buffer_bytes",
+                ..
+            })
+        ));
     }
 
     #[test]

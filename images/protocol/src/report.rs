@@ -31,7 +31,8 @@ pub enum Report {
         /// Where the device is attached to user space, for example `iio:device0 buffer 0`.
         to: String,
     },
-    /// User space checked data against the pattern.
+    /// User space checked data against the pattern; or dmatest a copy against its own, of which there
+    /// is one a frame, and no byte if it failed otherwise.
     Data {
         /// Frame number from 0.
         frame: u32,

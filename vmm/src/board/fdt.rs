@@ -196,6 +196,14 @@ impl NodeWriter<'_> {
         self.u32("clocks", clock.handle())
     }
 
+    /// Several clocks, with the names that the driver knows them by.
+    pub fn named_clocks(&mut self, clocks: &[(&str, Clock)]) -> Result<(), Error> {
+        let handles: Vec<u32> = clocks.iter().map(|(_, clock)| clock.handle()).collect();
+        let names = clocks.iter().map(|(name, _)| (*name).to_owned()).collect();
+        self.u32s("clocks", &handles)?;
+        self.fdt.property_string_list("clock-names", names)
+    }
+
     /// A node below this one.
     pub fn child(
         &mut self,

@@ -53,6 +53,7 @@ impl Board {
         let mut irqs = FIRST_IRQ..;
         let nodes = MODELS
             .iter()
+            .filter(|model| model.present(settings))
             .map(|model| Node {
                 model: *model,
                 irq: model.interrupts().then(|| irqs.next()).flatten(),
@@ -123,9 +124,32 @@ impl Board {
 mod tests {
     use super::*;
 
+    /// With all that a board can have.
+    fn full() -> Board {
+        Board::new(&BoardSettings {
+            gdma: Some(PortSettings {
+                port: settings::Port::Hp,
+                dma_coherent: None,
+            }),
+            ..BoardSettings::default()
+        })
+    }
+
+    #[test]
+    fn what_may_be_left_out_moves_nothing() {
+        let (least, most) = (Board::new(&BoardSettings::default()), full());
+        assert_eq!(most.nodes().len(), MODELS.len());
+        assert!(least.nodes().len() < MODELS.len());
+        for (n, node) in least.nodes().iter().enumerate() {
+            let same = &most.nodes()[n];
+            assert_eq!((node.name(), node.irq), (same.name(), same.irq));
+            assert_eq!(least.window(n), most.window(n));
+        }
+    }
+
     #[test]
     fn windows_and_interrupts_are_distinct() {
-        let board = Board::new(&BoardSettings::default());
+        let board = full();
         let mut irqs: Vec<_> = board.nodes().iter().filter_map(|n| n.irq).collect();
         let count = irqs.len();
         irqs.sort_unstable();

@@ -27,6 +27,9 @@ pub struct BoardSettings {
     pub dmac: PortSettings,
     /// The USB controller's port.
     pub usb: PortSettings,
+    /// The general purpose DMA's port; without it, there is none on the board.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gdma: Option<PortSettings>,
 }
 
 impl Default for BoardSettings {
@@ -46,6 +49,7 @@ impl Default for BoardSettings {
                 port: Port::Hpc,
                 dma_coherent: None,
             },
+            gdma: None,
         }
     }
 }

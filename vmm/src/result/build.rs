@@ -75,7 +75,7 @@ pub fn build(
         let plan = spec.scenario.plan();
         result.buffers = buffers(&console.reports, &execution.seen);
         fill(&mut result, soc, &guest, spec);
-        result.data = ends::collect(plan.transfer.as_ref(), &console.reports, Some(soc));
+        result.data = ends::of(&plan, &console.reports, Some(soc));
     }
     (result.verdict, result.reasons) = verdict::judge(&result, console, None);
     result
@@ -108,7 +108,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         hazards_dropped: 0,
         saturated: Vec::new(),
         notes: Vec::new(),
-        data: ends::collect(plan.transfer.as_ref(), &console.reports, None),
+        data: ends::of(&plan, &console.reports, None),
         maintenance: Maintenance::default(),
         drop_maintenance: None,
         guest: Guest {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use staleline_devices::soc::report::SocReport;
 use staleline_devices::usb::report::UsbHostReport;
-use staleline_protocol::plan::{DataPath, Transfer};
+use staleline_protocol::plan::{DataPath, DmaTest, Plan, Transfer};
 use staleline_protocol::report::Report;
 
 use super::{Data, End};
@@ -51,7 +51,59 @@ struct Checked {
 }
 
 /// Collects the ends of a run.
-pub fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&SocReport>) -> Data {
+pub fn of(plan: &Plan, reports: &[Report], soc: Option<&SocReport>) -> Data {
+    match &plan.dmatest {
+        Some(test) => copies(test, reports),
+        None => collect(plan.transfer.as_ref(), reports, soc),
+    }
+}
+
+/// Name of the end that is the kernel's dmatest.
+const DMATEST: &str = "dmatest";
+
+/// What dmatest found. Of a copy that it reports to have failed as such, it checks nothing; that is a
+/// test that fails, and no reason to ask where the bytes are.
+fn copies(test: &DmaTest, reports: &[Report]) -> Data {
+    let mut end = End {
+        name: DMATEST.into(),
+        required: true,
+        checked: 0,
+        repeated: 0,
+        corrupt: 0,
+        first_corrupt: None,
+    };
+    let each = test.checked_bytes();
+    // Each copy counts once, and for no more than there is of it.
+    let mut told: BTreeMap<u32, u64> = BTreeMap::new();
+    for report in reports {
+        if let Report::Data {
+            frame,
+            bytes,
+            corrupt,
+            first_corrupt,
+            ..
+        } = report
+            && *frame < test.iterations
+        {
+            end.corrupt = end.corrupt.saturating_add(*corrupt);
+            end.first_corrupt = end.first_corrupt.or(*first_corrupt);
+            let seen = told.entry(*frame).or_default();
+            *seen = (*seen).max(*bytes).min(each);
+        }
+    }
+    end.checked = told.values().sum();
+    let untold = u64::from(test.iterations).saturating_sub(told.len() as u64);
+    Data {
+        planned: end.checked + untold * each,
+        bytes: end.checked,
+        corrupt_bytes: end.corrupt,
+        first_corrupt: end.first_corrupt,
+        moved: None,
+        ends: vec![end],
+    }
+}
+
+fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&SocReport>) -> Data {
     let Some(transfer) = transfer else {
         return Data::default();
     };
@@ -169,6 +221,23 @@ mod tests {
         assert_eq!(collect(Some(&t), &twice, None).bytes, 12040);
         let beyond = [data(99, 12040)];
         assert_eq!(collect(Some(&t), &beyond, None).bytes, 0);
+    }
+
+    #[test]
+    fn a_copy_that_nobody_told_of_is_missing() {
+        let plan = Scenario::load("gdma-memcpy").unwrap().plan();
+        let each = plan.dmatest.as_ref().unwrap().checked_bytes();
+        let all: Vec<Report> = (0..6).map(|n| data(n, each)).collect();
+        let whole = of(&plan, &all, None);
+        assert_eq!((whole.planned, whole.bytes), (6 * each, 6 * each));
+        let twice: Vec<Report> = (0..6).map(|_| data(0, 1 << 40)).collect();
+        let once = of(&plan, &twice, None);
+        assert_eq!((once.planned, once.bytes), (6 * each, each));
+        // One of which dmatest says that it timed out: it has looked at no byte.
+        let mut late = all;
+        late[2] = data(2, 0);
+        let rest = of(&plan, &late, None);
+        assert_eq!((rest.planned, rest.bytes), (5 * each, 5 * each));
     }
 
     #[test]

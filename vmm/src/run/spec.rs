@@ -66,8 +66,9 @@ impl RunSpec {
             return Err(Error::Setting {
                 setting: "exporter".into(),
                 why: format!(
-                    "scenario {} moves no data, so nothing is exported",
-                    base.name
+                    "scenario {} moves no data{}, so nothing is exported",
+                    base.name,
+                    base.dmatest.as_ref().map_or("", |_| " through DMABUFs")
                 ),
             });
         }

@@ -23,6 +23,7 @@ builtin![
     "usb-to-iio",
     "usb-to-iio-sync",
     "usb-to-iio-long",
+    "gdma-memcpy",
 ];
 
 /// The text of one.

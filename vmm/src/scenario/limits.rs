@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Bounds on what a scenario may ask for, so that a file cannot exhaust host or guest.
 
+use staleline_protocol::plan::DmaTest;
+
 use super::{SCHEMA, Scenario, Transfer, guest, usb};
 use crate::exit::Error;
 
@@ -20,6 +22,11 @@ pub const TOTAL_BYTES: u64 = 1 << 30;
 pub const PAGE: u64 = 4096;
 /// Frames are multiples of this many bytes: the converters' bus width.
 pub const FRAME_ALIGN: u64 = 8;
+
+/// Copies of dmatest.
+pub const ITERATIONS: std::ops::RangeInclusive<u32> = 1..=65_536;
+/// Bytes of each of dmatest's buffers; kmalloc() has a limit.
+pub const DMATEST_BYTES: std::ops::RangeInclusive<u32> = 1..=1 << 20;
 
 /// Checks all bounds.
 ///
@@ -52,8 +59,31 @@ fn find(s: &Scenario) -> Result<(), String> {
     if let Some(t) = &s.transfer {
         transfer(t, s.board.ram_mib)?;
     }
+    if let Some(test) = &s.dmatest {
+        dmatest(test, s)?;
+    }
     guest::check(&s.guest, s.board.cpus)?;
     usb::check(&s.usb, s.transfer.as_ref(), s.board.cpus)
+}
+
+fn dmatest(test: &DmaTest, s: &Scenario) -> Result<(), String> {
+    within("dmatest.iterations", test.iterations, ITERATIONS)?;
+    within("dmatest.buffer-bytes", test.buffer_bytes, DMATEST_BYTES)?;
+    if s.transfer.is_some() {
+        return Err("there are both [transfer] and [dmatest]: leave one of them out".into());
+    }
+    if s.board.gdma.is_none() {
+        return Err(
+            "[dmatest] copies with the board's GDMA, and there is none: set board.gdma.port".into(),
+        );
+    }
+    let total = u64::from(test.iterations) * test.checked_bytes();
+    if total > TOTAL_BYTES {
+        return Err(format!(
+            "dmatest.iterations * 2 * dmatest.buffer-bytes = {total} is more than {TOTAL_BYTES}"
+        ));
+    }
+    Ok(())
 }
 
 fn transfer(t: &Transfer, ram_mib: u32) -> Result<(), String> {

@@ -10,7 +10,7 @@ pub mod usb;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use staleline_protocol::plan::{self, DataPath, Exporter, Plan};
+use staleline_protocol::plan::{self, DataPath, DmaTest, Exporter, Plan};
 
 use crate::board::settings::BoardSettings;
 use crate::exit::Error;
@@ -43,6 +43,9 @@ pub struct Scenario {
     /// The data path to drive; none: boot and power off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfer: Option<Transfer>,
+    /// Copies that the kernel's dmatest makes, instead of a data path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dmatest: Option<DmaTest>,
     /// The board.
     #[serde(default)]
     pub board: BoardSettings,
@@ -209,6 +212,7 @@ impl Scenario {
             seed: self.seed,
             cpu: self.guest.cpu,
             transfer: self.transfer.as_ref().map(|t| t.plan(&self.usb)),
+            dmatest: self.dmatest.clone(),
         }
     }
 }

@@ -107,6 +107,41 @@ fn limits_name_the_key() {
 }
 
 #[test]
+fn dmatest_has_bounds_and_needs_its_device() {
+    let base = Scenario::load("gdma-memcpy").unwrap();
+    assert_eq!(base.board.gdma.unwrap().port, Port::Hp);
+    let set = |settings: &[&str]| {
+        let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
+        set::apply(&base, &settings)
+    };
+    let plan = set(&["board.gdma.dma-coherent=true", "dmatest.random=false"]);
+    let plan = plan.unwrap().plan();
+    assert!(plan.transfer.is_none() && !plan.dmatest.unwrap().random);
+    for (wrong, key) in [
+        ("dmatest.iterations=0", "dmatest.iterations"),
+        ("dmatest.buffer-bytes=0", "dmatest.buffer-bytes"),
+        ("dmatest.buffer-bytes=1048577", "dmatest.buffer-bytes"),
+        ("dmatest.iterations=65536", "is more than"),
+    ] {
+        let e = set(&[wrong]).unwrap_err();
+        assert!(matches!(e, Error::Limit { .. }), "{wrong}: {e}");
+        assert!(e.to_string().contains(key), "{wrong}: {e}");
+    }
+    let both = format!("{SMALL}\n[dmatest]\niterations = 1\nbuffer-bytes = 64\n");
+    let e = Scenario::parse(&both, "f").unwrap_err();
+    assert!(e.to_string().contains("leave one of them out"), "{e}");
+    let alone = both.replace("[transfer]", "[usb]");
+    let lines = alone.lines().filter(|l| {
+        !["path", "buffers", "frames", "frame-", "buffer-bytes = 4"]
+            .iter()
+            .any(|key| l.starts_with(key))
+    });
+    let alone: Vec<&str> = lines.collect();
+    let e = Scenario::parse(&alone.join("\n"), "f").unwrap_err();
+    assert!(e.to_string().contains("set board.gdma.port"), "{e}");
+}
+
+#[test]
 fn settings_reach_every_key() {
     let s = set(&[
         "transfer.frames=8",

@@ -12,6 +12,7 @@ mod cpus;
 mod determinism;
 mod errors;
 mod exporters;
+mod gdma;
 mod memory;
 mod mutation;
 mod output;

@@ -5,6 +5,7 @@
 mod converters;
 mod dmac;
 mod dwc3;
+mod gdma;
 mod quad_spi;
 
 use staleline_devices::bus::Device;
@@ -15,20 +16,26 @@ use super::fdt::NodeWriter;
 use super::machine::MachineConfig;
 use super::settings::{BoardSettings, PortSettings};
 
-/// All of them, in the order of their windows.
-pub(super) static MODELS: [&dyn Model; 6] = [
+/// All of them, in the order of their windows: those that a board may lack come last.
+pub(super) static MODELS: [&dyn Model; 7] = [
     &dmac::CAPTURE,
     &dmac::PLAYBACK,
     &dwc3::Dwc3,
     &converters::ADC,
     &converters::DAC,
     &quad_spi::QuadSpi,
+    &gdma::Gdma,
 ];
 
 /// A kind of device, as the board knows it.
 pub trait Model: Sync {
     /// Its name on the board, in diagnostics and results.
     fn name(&self) -> &'static str;
+
+    /// Whether the board has one.
+    fn present(&self, _settings: &BoardSettings) -> bool {
+        true
+    }
 
     /// Its port to memory; `None` if it is no bus master.
     fn port(&self, _settings: &BoardSettings) -> Option<PortSettings> {
