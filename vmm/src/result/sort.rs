@@ -3,12 +3,13 @@
 //! have one cause.
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, Why};
-use staleline_devices::cpu::SiteId;
+use staleline_devices::cpu::{CacheOp, SiteId};
 use staleline_devices::dma::{Direction, MasterId};
 
 use super::advice;
 use super::build::Lookup;
 use super::gather::bare;
+use super::history;
 use super::{Buffer, Class};
 
 /// Findings of the same rule and roles that differ in one of these are not of one cause, or nobody
@@ -83,17 +84,27 @@ impl Lookup<'_> {
     }
 
     /// The routine that is at fault itself, whoever calls it, and how: it does not wait for its
-    /// maintenance, with the barrier that came instead, or does the wrong one.
+    /// maintenance, with the barrier that came instead, or does the wrong one. Of views that disagree,
+    /// if it is at fault.
     pub(super) fn fault(&self, h: &Hazard) -> Option<(String, String)> {
         let last = h.last_maintenance.or(h.last_clean)?;
         let how = if (h.kind, h.why) == (HazardKind::MissingBarrier, Why::Incomplete) {
             let barrier = self.barrier_after(h).map(advice::mnemonic);
             barrier.unwrap_or_default()
-        } else {
-            self.only_cleaned(h)?;
+        } else if self.only_cleaned(h).is_some() || self.cleaned_between(h) {
             "only cleans".to_owned()
+        } else {
+            return None;
         };
         Some((self.routine(last.site)?, how))
+    }
+
+    /// Whether what was written past the cache was cleaned before it was read through it, where it had
+    /// to be invalidated. That alone is not the routine's fault.
+    fn cleaned_between(&self, h: &Hazard) -> bool {
+        let alias = h.kind == HazardKind::MismatchedAlias && history::reads_through(h);
+        let last = h.last_maintenance.filter(|_| alias);
+        last.is_some_and(|l| l.op == CacheOp::Clean && h.written_at <= l.at && l.at <= h.at)
     }
 
     pub(super) fn routine(&self, site: SiteId) -> Option<String> {
@@ -131,3 +142,7 @@ impl Lookup<'_> {
         names
     }
 }
+
+#[cfg(test)]
+#[path = "sort_tests.rs"]
+mod tests;

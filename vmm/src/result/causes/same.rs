@@ -59,7 +59,8 @@ pub(super) type Fault = (String, String);
 
 /// What a maintenance routine does, and the barrier at its end, are its own. That it does the wrong
 /// thing, or that the barrier is missing or too weak, is one cause, whoever has called the routine,
-/// and for whatever device. The first that manifested, or else the first, stands for it.
+/// and for whatever device. The first that manifested, or else the first, stands for it. That a routine
+/// cleaned what should have been invalidated is its fault only if another diagnostic says so.
 pub(super) fn of_a_routine(diagnostics: &mut [Diagnostic], fault: impl Fn(usize) -> Option<Fault>) {
     let mut known: Vec<(Fault, Vec<usize>)> = Vec::new();
     for i in standing(diagnostics) {
@@ -74,9 +75,14 @@ pub(super) fn of_a_routine(diagnostics: &mut [Diagnostic], fault: impl Fn(usize)
         }
     }
     for (_, all) in known {
-        let manifested = |i: &&usize| diagnostics.get(**i).is_some_and(|d| d.manifested);
-        let stands = all.iter().find(manifested).or(all.first()).copied();
-        let Some(stands) = stands else { continue };
+        let alias = |d: &Diagnostic| d.kind == HazardKind::MismatchedAlias;
+        let of = |i: &usize| diagnostics.get(*i);
+        let proves = |i: &&usize| of(i).is_some_and(|d| !alias(d));
+        let shows = |i: &&usize| proves(i) && of(i).is_some_and(|d| d.manifested);
+        let stands = all.iter().find(shows).or(all.iter().find(proves));
+        let Some(stands) = stands.copied() else {
+            continue;
+        };
         for other in all.into_iter().filter(|i| *i != stands) {
             folded(diagnostics, stands, other);
         }
