@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Kernels with a known error in them, from `guest-kernel/mutants`: each is found by the runs that
 //! its `mutant.toml` names, and named right: kind, missing operation, and place, as the diagnostic
-//! prints them. What is found there is not found without it.
+//! prints them. What is found there is not found without it, and each cause is told once.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
@@ -11,7 +11,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use staleline::result::Verdict;
+use staleline::result::{Class, Verdict};
 use staleline::run::kernel_log::{KERNEL_REPORT, ReportClass};
 use staleline_kernels::{KernelBuilder, Mutant, Show};
 use support::{Run, need_kernel, run, staleline};
@@ -99,6 +99,26 @@ fn found(run: &Run) -> BTreeSet<String> {
         .collect()
 }
 
+/// Whether the run tells as many causes as are due, each once. What was corrupt is told besides.
+fn told_causes(run: &Run, show: &Show) -> Option<String> {
+    let result = run.result();
+    let causes: Vec<_> = result.causes().collect();
+    let causes = causes.iter().filter_map(|i| result.diagnostics.get(*i));
+    let causes = causes.filter(|d| d.class == Class::Error);
+    let reports = result.guest.reports.iter().filter(|r| !r.allowed);
+    let told = causes.count() + reports.count();
+    let due = match &show.causes {
+        Some(several) => several.count,
+        None if show.finding == STALE_COPY => 0,
+        None => 1,
+    };
+    (told != due).then(|| {
+        let heads = run.stdout.split("\n\n").map(flat);
+        let heads: Vec<String> = heads.filter(|t| t.starts_with("error[")).collect();
+        format!("{told} causes are told, and {due} are due: {heads:#?}")
+    })
+}
+
 /// What is wrong with a run's verdict; none if nothing.
 fn wrong(mutant: &Mutant, show: &Show) -> Option<String> {
     let with = try_it(&kernel_of(mutant), show);
@@ -125,7 +145,7 @@ fn wrong(mutant: &Mutant, show: &Show) -> Option<String> {
         ));
     }
     match (&mutant.about.survives, killed) {
-        (None, true) => None,
+        (None, true) => told_causes(&with, show).and_then(|wrong| told(&wrong)),
         (None, false) => told("it survives, or is not named right"),
         (Some(_), false) if verdict == Verdict::Pass => None,
         (Some(why), _) => told(&format!("it is found, though mutant.toml says that {why}")),
@@ -143,6 +163,7 @@ fn a_diagnostic_names_an_error_by_kind_and_missing_operation_and_place() {
         finding: finding.into(),
         missing: missing.map(Into::into),
         place: place.into(),
+        causes: None,
     };
     let good = show("missing-clean", Some("clean (dc cvac) between"), "g+0x10");
     assert!(names(&text, &good));
@@ -166,6 +187,8 @@ fn every_mutant_is_found_and_nothing_is_without_it() {
     for mutant in mutants() {
         build(&kernel_of(&mutant));
         for show in &mutant.about.show {
+            let several = show.causes.as_ref();
+            assert!(several.is_none_or(|s| s.count > 1 && !s.why.is_empty()));
             let report = show.finding == KERNEL_REPORT;
             assert_eq!(show.missing.is_none(), report, "{}", mutant.name);
         }

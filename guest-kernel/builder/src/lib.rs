@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::check::{Checker, Complaint, Level, PatchCheck, StackCheck};
 pub use self::error::{ErrorKind, KernelError};
-pub use self::mutant::{About, Mutant, Show};
+pub use self::mutant::{About, Mutant, Several, Show};
 pub use self::stack::{Patch, Stack};
 pub use self::tools::PERL_MODULES;
 

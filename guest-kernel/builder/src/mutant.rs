@@ -66,6 +66,19 @@ pub struct Show {
     /// What its diagnostic must print of where the error is: a function, a file, or what is advised
     /// for whom. The same run without the mutant must print no such diagnostic.
     pub place: String,
+    /// Causes that the run tells, if that is more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causes: Option<Several>,
+}
+
+/// Why a run with one mutant tells several causes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Several {
+    /// How many.
+    pub count: usize,
+    /// What each is, and why that is not the same.
+    pub why: String,
 }
 
 impl Mutant {

@@ -7,6 +7,12 @@ use super::finding::{count, who};
 use crate::result::history::Event;
 use crate::result::{Class, Diagnostic, HazardEntry};
 
+/// Whether the finding is an access past the cache.
+fn ends_past(d: &Diagnostic) -> bool {
+    let last = d.history.last().map(|s| &s.what);
+    matches!(last, Some(Event::ReadPast))
+}
+
 pub(super) fn headline(d: &Diagnostic, f: &HazardEntry) -> String {
     let lines = count(d.lines, "cache line");
     let transfers = match (d.findings, d.kind) {
@@ -59,6 +65,9 @@ pub(super) fn headline(d: &Diagnostic, f: &HazardEntry) -> String {
         }
         (HazardKind::MissingBarrier, Why::Unordered) => format!(
             "{reader} may have accessed {lines} before {writer} wrote there: nothing orders the two"
+        ),
+        (HazardKind::MissingBarrier, _) if ends_past(d) => format!(
+            "{reader} accessed {lines} past the cache before their maintenance had completed"
         ),
         (HazardKind::MissingBarrier, _) => format!(
             "{} was started before maintenance of {lines} had completed",

@@ -10,7 +10,7 @@ mod texts;
 mod tree;
 
 pub use barriers::mnemonic;
-pub use facts::{Facts, Flight, Lie, Phase, Role, SharedLine, Sync};
+pub use facts::{Cleaned, Facts, Flight, Lie, Phase, Role, SharedLine, Sync};
 pub use rows::{EARLY, accuses_the_tree};
 pub use texts::missing;
 pub use tree::accused;

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! From what a run left behind to its result.
 
+use std::cell::RefCell;
+
 use staleline_devices::coherency::SnoopWrite;
 use staleline_devices::coherency::hazard::{self, Actor, Hazard};
+use staleline_devices::coherency::report::MaintenanceOp;
 use staleline_devices::cpu::{ChainId, CpuId, SiteId};
 use staleline_devices::dma::{MasterId, TransferId};
 use staleline_devices::fidelity::Fidelity;
@@ -11,8 +14,9 @@ use staleline_protocol::report::Report;
 
 use super::advice;
 use super::causes;
-use super::diagnostic::{self, Buffers, Sort};
+use super::diagnostic::{self, Buffers};
 use super::frames::Frames;
+use super::gather::Calls;
 use super::*;
 use crate::engine::Observations;
 use crate::engine::chains::Chain;
@@ -25,7 +29,7 @@ use crate::symbols::{Sources, Symbols};
 pub(super) const UNKNOWN: &str = "(unknown)";
 
 /// Instead of a device's name, in findings about the CPU alone.
-const NO_DEVICE: &str = "no device";
+pub(super) const NO_DEVICE: &str = "no device";
 
 /// How diagnostics call the agent's process.
 const AGENT: &str = "agent";
@@ -178,31 +182,30 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
     let domain = &soc.domain;
     let plan = spec.scenario.plan().transfer;
     let frames = Frames::new(plan.as_ref(), &domain.transfers);
+    let calls = RefCell::default();
     let lookup = Lookup {
         soc,
         guest,
         frames: &frames,
+        calls: &calls,
+        dropped: domain.maintenance.operations.iter().find(|o| o.dropped),
+        has_access_calls: ["dma_buf_begin_access", "dma_buf_end_access"]
+            .iter()
+            .all(|function| guest.symbols.kernel_has(function)),
         synced: plan.is_some_and(|t| t.cpu_sync),
         snoop_write: spec.scenario.board.snoop_write,
         cpus: spec.scenario.board.cpus,
     };
     result.hazards = domain.hazards.iter().map(|h| lookup.entry(h)).collect();
-    let suppressed = result.drop_maintenance.is_some();
-    // Of an operation that was suppressed on purpose, nobody else is accused.
-    let accused = |hazard: &Hazard| match suppressed {
-        true => None,
-        false => lookup.accused(hazard),
-    };
+    let buffers = Buffers::new(&result.buffers, &frames);
     result.diagnostics = diagnostic::group(
         &domain.hazards,
         &mut result.hazards,
-        &Buffers {
-            known: &result.buffers,
-            frames: &frames,
-        },
-        |hazard| Sort {
-            class: lookup.class(hazard),
-            accused: accused(hazard),
+        &buffers,
+        |hazard, concerned| {
+            let sort = lookup.sort(hazard, concerned);
+            let routines = lookup.routines(hazard, &sort);
+            (sort, routines)
         },
     );
     for diagnostic in &mut result.diagnostics {
@@ -211,7 +214,7 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
         };
         let concerned = diagnostic.buffers.iter();
         let concerned: Vec<&Buffer> = concerned.filter_map(|i| result.buffers.get(*i)).collect();
-        let advice = advice::of(&lookup.facts(hazard, &concerned, suppressed));
+        let advice = advice::of(&lookup.facts(hazard, &concerned));
         if let Some(missing) = advice.missing
             && let Some(shown) = result.hazards.get_mut(diagnostic.shown)
         {
@@ -226,7 +229,8 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
         &mut result.diagnostics,
         &domain.hazards,
         &result.hazards,
-        accused,
+        |hazard| lookup.accused(hazard),
+        |hazard| lookup.fault(hazard),
     );
     listing::shorten(
         &mut result.hazards,
@@ -343,6 +347,12 @@ pub(super) struct Lookup<'a> {
     pub soc: &'a SocReport,
     pub guest: &'a GuestCode<'a>,
     frames: &'a Frames,
+    /// The calls on DMABUFs that are known to have led to maintenance.
+    pub calls: &'a RefCell<Calls>,
+    /// The maintenance operation that was suppressed on purpose.
+    pub dropped: Option<&'a MaintenanceOp>,
+    /// The kernel under test has `dma_buf_begin_access()` and `dma_buf_end_access()`.
+    pub has_access_calls: bool,
     /// The guest's user space issues DMA_BUF_IOCTL_SYNC around its part of each frame; that the
     /// ioctl failed would have ended the run.
     pub synced: bool,
@@ -370,6 +380,7 @@ impl Lookup<'_> {
                 hazard.kind,
                 hazard.why,
                 matches!(hazard.writer, Actor::Device { .. }),
+                history::past_the_cache(hazard),
             )
             .into(),
             cached_by: match hazard.cached_by {

@@ -4,10 +4,14 @@
 //!
 //! Only what is certain is taken for one cause: that to repair the one is to repair the other.
 
+mod same;
+
 use std::collections::{BTreeMap, HashSet};
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, LastMaintenance, Why};
 use staleline_devices::dma::{MasterId, TransferId};
+
+use same::{Fault, Findings};
 
 use super::advice::EARLY;
 use super::{Class, Diagnostic, HazardEntry};
@@ -17,15 +21,20 @@ const LINE: u64 = 64;
 
 /// Sets [`Diagnostic::cause`] of those that follow from another one's cause. `entries` has the same
 /// order as `hazards`; `accused`: the master of which the device tree lies, if a finding comes from
-/// that.
+/// that; `fault`: the routine that is at fault itself, and how.
 pub(super) fn find(
     diagnostics: &mut [Diagnostic],
     hazards: &[Hazard],
     entries: &[HazardEntry],
     accused: impl Fn(&Hazard) -> Option<MasterId>,
+    fault: impl Fn(&Hazard) -> Option<Fault>,
 ) {
     of_a_lie(diagnostics, hazards, accused);
     of_no_wait(diagnostics, hazards, entries);
+    same::of_a_routine(diagnostics, |shown| fault(hazards.get(shown)?));
+    let findings = Findings { hazards, entries };
+    same::of_a_store(diagnostics, &findings);
+    same::of_an_operation(diagnostics, &findings);
 }
 
 /// A device tree that lies about a master is one cause, whatever comes of it. The gravest stands for

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, LastMaintenance, Why};
-use staleline_devices::cpu::{CacheOp, ChainId, CpuId, SiteId};
+use staleline_devices::cpu::{Barrier, CacheOp, ChainId, CpuId, SiteId};
 use staleline_devices::dma::{MasterId, Port, TransferId};
 use staleline_devices::soc::report::MasterInfo;
 
@@ -254,5 +254,231 @@ fn a_touch_that_an_early_invalidate_does_not_explain_is_a_cause_of_its_own() {
         result.diagnostics[1].advice, "sync-without-effect",
         "{text}"
     );
+    assert_eq!(causes(&result), [None, None]);
+}
+
+/// Nobody has cleaned the lines since power-on, and a device writes into them.
+fn never_cleaned() -> Hazard {
+    Hazard {
+        kind: HazardKind::WritebackClobber,
+        why: Why::PowerOn,
+        reader: Actor::Unknown,
+        transfer: TransferId::CONTROL,
+        lines: 15,
+        end_pa: 0x4500_1000,
+        last_maintenance: None,
+        written_at: 0,
+        ..stale_read(1, false)
+    }
+}
+
+/// The kernel uses the same lines, and others, past the cache.
+fn never_cleaned_alias() -> Hazard {
+    Hazard {
+        kind: HazardKind::MismatchedAlias,
+        writer: Actor::Unknown,
+        reader: cpu(1),
+        lines: 160,
+        end_pa: 0x4500_2f40,
+        ..never_cleaned()
+    }
+}
+
+#[test]
+fn two_rules_that_one_operation_would_keep_are_one_cause() {
+    for order in [[0, 1], [1, 0]] {
+        let both = [never_cleaned(), never_cleaned_alias()];
+        let (result, text) = with(order.map(|i: usize| both[i].clone()).to_vec());
+        let alias = result.diagnostics.iter();
+        let alias = alias.map(|d| d.kind == HazardKind::MismatchedAlias);
+        let alias: Vec<bool> = alias.collect();
+        let stands: Vec<bool> = causes(&result).iter().map(Option::is_none).collect();
+        assert_eq!(alias, stands, "the larger stands for it: {text}");
+        assert!(text.contains("2 hazards of 1 cause;"), "{text}");
+    }
+    // What has been seen is told first.
+    let seen = Hazard {
+        manifested: true,
+        ..never_cleaned()
+    };
+    let (result, _) = with(vec![never_cleaned_alias(), seen]);
+    assert_eq!(causes(&result), [Some(1), None]);
+}
+
+#[test]
+fn two_rules_of_which_it_is_not_certain_that_one_operation_keeps_them_are_two_causes() {
+    let far = Hazard {
+        first_pa: 0x4500_2f40,
+        end_pa: 0x4500_2f80,
+        line_pa: 0x4500_2f40,
+        lines: 1,
+        ..never_cleaned()
+    };
+    // In between, but perhaps not of the same lines.
+    let between = Hazard {
+        first_pa: 0x4500_0040,
+        end_pa: 0x4500_0080,
+        line_pa: 0x4500_0040,
+        lines: 1,
+        ..never_cleaned()
+    };
+    let beyond = Hazard {
+        first_pa: 0x4500_0040,
+        line_pa: 0x4500_0040,
+        end_pa: 0x4500_2f80,
+        ..never_cleaned()
+    };
+    let absent = Hazard {
+        why: Why::Absent,
+        reader: cpu(1),
+        ..never_cleaned()
+    };
+    let transfer = Hazard {
+        transfer: TransferId(2),
+        ..never_cleaned()
+    };
+    let others = [
+        ("far", &far),
+        ("between", &between),
+        ("beyond", &beyond),
+        ("other advice", &absent),
+        ("another transfer", &transfer),
+    ];
+    for (what, other) in others {
+        let (result, text) = with(vec![never_cleaned_alias(), other.clone()]);
+        assert_eq!(causes(&result), [None, None], "{what}: {text}");
+    }
+    let dense = Hazard {
+        lines: 189,
+        ..never_cleaned_alias()
+    };
+    let (result, _) = with(vec![dense, between]);
+    assert_eq!(causes(&result), [None, Some(0)]);
+}
+
+/// The barrier at the end of a routine does not complete what it did.
+fn incomplete(writer: Actor, reader: Actor) -> Hazard {
+    Hazard {
+        kind: HazardKind::MissingBarrier,
+        why: Why::Incomplete,
+        writer,
+        reader,
+        ..stale_read(1, false)
+    }
+}
+
+#[test]
+fn a_routine_that_does_not_wait_is_one_cause_for_all_that_call_it() {
+    let device = stale_read(1, true).writer;
+    let by_usb = Hazard {
+        master: MasterId(1),
+        transfer: TransferId::CONTROL,
+        ..incomplete(cpu(1), usb())
+    };
+    let all = vec![
+        incomplete(cpu(1), cpu(1)),
+        incomplete(cpu(1), device),
+        incomplete(device, cpu(1)),
+        by_usb,
+    ];
+    let (result, text) = with(all);
+    assert_eq!(causes(&result), [None, Some(0), Some(0), Some(0)], "{text}");
+    let flat: Vec<_> = text.split_whitespace().collect();
+    let said = "the kernel accessed 189 cache lines past the cache before their maintenance had";
+    assert!(flat.join(" ").contains(said), "{text}");
+    assert!(!text.contains("no device"), "{text}");
+    // Another routine, or another barrier, is another cause.
+    let other = |change: fn(&mut LastMaintenance)| {
+        let mut hazard = incomplete(cpu(1), cpu(1));
+        hazard.last_maintenance.as_mut().map(change);
+        let (result, text) = with(vec![incomplete(cpu(1), device), hazard]);
+        assert_eq!(causes(&result), [None, None], "{text}");
+    };
+    other(|last| last.site = SiteId(1));
+    other(|last| last.barrier = Some(Barrier::DSB_SY));
+    // Nothing is known of a routine.
+    let unknown = Hazard {
+        last_maintenance: None,
+        ..incomplete(cpu(1), cpu(1))
+    };
+    let (result, _) = with(vec![unknown, incomplete(cpu(1), device)]);
+    assert_eq!(causes(&result), [None, None]);
+}
+
+/// A store into a stale copy of what the first transfer wrote.
+fn stamped() -> Hazard {
+    Hazard {
+        kind: HazardKind::WritebackClobber,
+        why: Why::StaleStore,
+        merged_by: cpu(1),
+        merged_at: 1550,
+        lines: 1,
+        end_pa: 0x4500_0040,
+        ..stale_read(1, false)
+    }
+}
+
+/// The same store is thrown away.
+fn lost() -> Hazard {
+    Hazard {
+        kind: HazardKind::DiscardedWrite,
+        why: Why::Absent,
+        writer: cpu(1),
+        reader: cpu(2),
+        transfer: TransferId::CONTROL,
+        written_at: 1550,
+        at: 1600,
+        merged_by: Actor::Unknown,
+        merged_at: 0,
+        manifested: true,
+        ..stamped()
+    }
+}
+
+#[test]
+fn a_store_that_goes_over_old_bytes_and_is_thrown_away_is_one_cause() {
+    let (result, text) = with(vec![lost(), stamped()]);
+    assert_eq!(causes(&result), [Some(1), None], "{text}");
+    assert!(text.contains("discarded-write at DMABUF 0"), "{text}");
+    // What a device overwrites, with the same store.
+    let clobber = Hazard {
+        why: Why::Absent,
+        reader: cpu(1),
+        written_at: 900,
+        at: 1000,
+        ..stamped()
+    };
+    let early = Hazard {
+        written_at: 900,
+        ..lost()
+    };
+    let (result, text) = with(vec![early.clone(), clobber.clone()]);
+    assert_eq!(causes(&result), [Some(1), None], "{text}");
+    let others = [
+        Hazard {
+            writer: cpu(2),
+            ..lost()
+        },
+        Hazard {
+            first_pa: 0x4500_0040,
+            line_pa: 0x4500_0040,
+            end_pa: 0x4500_0080,
+            ..lost()
+        },
+        Hazard {
+            written_at: 999,
+            ..lost()
+        },
+    ];
+    for other in others {
+        let (result, text) = with(vec![other.clone(), stamped()]);
+        assert_eq!(causes(&result), [None, None], "{text}");
+        // Nor is one that is explained enough for both.
+        let (result, _) = with(vec![lost(), other, stamped()]);
+        let stand = causes(&result).iter().filter(|c| c.is_none()).count();
+        assert_eq!(stand, 2);
+    }
+    // Stored after the device had written: the clean before would not have helped.
+    let (result, _) = with(vec![lost(), clobber]);
     assert_eq!(causes(&result), [None, None]);
 }

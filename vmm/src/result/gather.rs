@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Facts about a finding, from what the run left behind.
 
+use std::collections::HashMap;
+
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
 use staleline_devices::coherency::report::TransferRecord;
+use staleline_devices::cpu::{Barrier, CacheOp, ChainId, SiteId};
 use staleline_devices::dma::{MasterId, ToldBy};
 
 use super::account::DMA_API;
-use super::advice::{self, Facts, Flight, Lie, Phase, Role, SharedLine, Sync};
+use super::advice::{self, Cleaned, Facts, Flight, Lie, Phase, Role, SharedLine, Sync};
 use super::build::Lookup;
+use super::history;
 use super::{Buffer, Class, Party};
+use crate::symbols::Hex;
 
 /// Routines that copy whole pages, as the kernel does to move or share them.
 const COPIES: [&str; 6] = [
@@ -38,7 +43,7 @@ const OPERATIONS: usize = 4096;
 const LINE: u64 = 64;
 
 /// Names without offset.
-fn bare(name: &str) -> &str {
+pub(super) fn bare(name: &str) -> &str {
     name.split('+').next().unwrap_or(name)
 }
 
@@ -65,15 +70,12 @@ impl Lookup<'_> {
     }
 
     /// All that advice can depend on. `buffers`: the DMABUFs that the finding is about.
-    pub(super) fn facts(&self, h: &Hazard, buffers: &[&Buffer], suppressed: bool) -> Facts {
+    pub(super) fn facts(&self, h: &Hazard, buffers: &[&Buffer]) -> Facts {
         let (writer, reader) = (self.party(h.writer, h), self.party(h.reader, h));
-        let told = h.told_at.unwrap_or(h.at);
-        let last = h.last_maintenance.or(h.last_clean);
-        let has = |function| self.guest.symbols.kernel_has(function);
         Facts {
             kind: h.kind,
             why: h.why,
-            suppressed,
+            suppressed: self.suppressed(h),
             writer: role(&writer),
             reader: role(&reader),
             master: self.master_of(h),
@@ -94,9 +96,9 @@ impl Lookup<'_> {
                 Some(_) => h.told_by,
                 None => ToldBy::Itself,
             },
-            barrier: last
-                .filter(|c| c.barrier_at <= told)
-                .and_then(|c| c.barrier),
+            barrier: self.barrier_after(h),
+            only_cleaned: self.only_cleaned(h),
+            past_the_cache: history::past_the_cache(h),
             merged_by: match h.merged_by {
                 Actor::Unknown => None,
                 who => Some((
@@ -106,8 +108,35 @@ impl Lookup<'_> {
             },
             discarded_by: self.discarded_by(h),
             synced: self.synced,
-            has_access_calls: has("dma_buf_begin_access") && has("dma_buf_end_access"),
+            has_access_calls: self.has_access_calls,
         }
+    }
+
+    /// The call that should have invalidated what a device wrote, came in time, and cleaned it. That is
+    /// no matter of a wrong direction: for that, such calls do nothing.
+    pub(super) fn only_cleaned(&self, h: &Hazard) -> Option<Cleaned> {
+        let last = h.last_maintenance.filter(|last| {
+            let rule = h.kind == HazardKind::MissingInvalidate && h.why == Why::Absent;
+            rule && last.op == CacheOp::Clean
+        })?;
+        let after = self.written(h)? <= last.at && last.at <= h.told_at.unwrap_or(h.at);
+        let names = self.guest.callers(last.site, last.chain);
+        let api = |name: &&String| DMA_API.iter().any(|start| name.starts_with(start));
+        let call = names.iter().take_while(api).last()?;
+        let for_cpu = call.contains("_for_cpu") || call.contains("unmap");
+        Some(Cleaned {
+            call: bare(call).to_owned(),
+            routine: self.routine(last.site)?,
+            by: called(&names),
+        })
+        .filter(|_| after && for_cpu)
+    }
+
+    /// The first barrier after the last maintenance, if that came in time.
+    pub(super) fn barrier_after(&self, h: &Hazard) -> Option<Barrier> {
+        let told = h.told_at.unwrap_or(h.at);
+        let last = h.last_maintenance.or(h.last_clean);
+        last.filter(|c| c.barrier_at <= told)?.barrier
     }
 
     /// The place of an access in a few words.
@@ -119,8 +148,12 @@ impl Lookup<'_> {
         }
     }
 
-    /// The master of which the device tree lies, if the finding comes from that.
+    /// The master of which the device tree lies, if the finding comes from that: of an operation that
+    /// was suppressed on purpose, nobody else is accused.
     pub(super) fn accused(&self, h: &Hazard) -> Option<MasterId> {
+        if self.suppressed(h) {
+            return None;
+        }
         advice::accused(h.kind, h.why, &self.lies(h)).map(|lie| lie.id)
     }
 
@@ -196,12 +229,15 @@ impl Lookup<'_> {
             _ if h.why == Why::StaleStore => h.line_uncleaned,
             _ => return None,
         };
+        if foreign == 0 || h.lines > ENDS {
+            return None;
+        }
         let transfers = self.soc.domain.transfers.iter();
         let on_line = |t: &&TransferRecord| t.opened_at <= h.at && owned(t, h.line_pa) != 0;
         let transfer = transfers.rev().find(on_line)?;
         let owned = owned(transfer, h.line_pa);
-        let only_others = foreign != 0 && foreign & owned == 0 && owned != u64::MAX;
-        (only_others && h.lines <= ENDS).then_some(SharedLine {
+        let only_others = foreign & owned == 0 && owned != u64::MAX;
+        only_others.then_some(SharedLine {
             line: h.line_pa,
             pa: transfer.transfer.pa,
             len: transfer.transfer.len,
@@ -217,6 +253,9 @@ impl Lookup<'_> {
     /// What `dma_buf_begin_access()` did to the line before the transfer that wrote it, if a device
     /// did.
     fn began(&self, h: &Hazard, buffers: &[&Buffer]) -> Option<Sync> {
+        if !self.has_access_calls {
+            return None;
+        }
         let opened = self.transfer_of(h.writer)?.opened_at;
         let until = match h.kind {
             HazardKind::MissingClean => h.written_at,
@@ -227,7 +266,7 @@ impl Lookup<'_> {
         begins.find(|s| s.phase == Phase::BeginAccess && s.covers)
     }
 
-    fn transfer_of(&self, actor: Actor) -> Option<&TransferRecord> {
+    pub(super) fn transfer_of(&self, actor: Actor) -> Option<&TransferRecord> {
         let Actor::Device { transfer, .. } = actor else {
             return None;
         };
@@ -235,12 +274,17 @@ impl Lookup<'_> {
         self.soc.domain.transfers.get(index)
     }
 
+    /// The call on a DMABUF that maintenance came from, and the way from there.
+    fn call(&self, site: SiteId, chain: ChainId) -> Option<(Phase, String)> {
+        let mut known = self.calls.borrow_mut();
+        let call = known.entry((site, chain)).or_insert_with(|| {
+            let names = self.guest.callers(site, chain);
+            phase(&names).map(|phase| (phase, called(&names)))
+        });
+        call.clone()
+    }
+
     fn calls(&self, h: &Hazard, buffers: &[&Buffer], from: u64, until: u64) -> Vec<Sync> {
-        let extents = buffers.iter().flat_map(|b| &b.extents);
-        let mut memory: Vec<(u64, u64)> = extents
-            .map(|(pa, len)| (pa.0, pa.0.saturating_add(*len)))
-            .collect();
-        memory.push((h.first_pa, h.end_pa));
         let all = &self.soc.domain.maintenance.operations;
         // They are in order.
         let end = all.partition_point(|o| o.at <= until);
@@ -250,14 +294,17 @@ impl Lookup<'_> {
         for op in all.get(start..end).unwrap_or_default() {
             let first = op.first_pa;
             let last = first.saturating_add(op.lines.saturating_mul(LINE));
-            let ours = memory.iter().any(|(s, e)| first < *e && *s < last);
-            if !ours || op.dropped {
+            if op.dropped {
                 continue;
             }
-            let names = self.guest.callers(op.site, op.chain);
-            let Some(phase) = phase(&names) else {
+            let Some((phase, chain)) = self.call(op.site, op.chain) else {
                 continue;
             };
+            let within = |(pa, len): &(Hex, u64)| first < pa.0.saturating_add(*len) && pa.0 < last;
+            let mut extents = buffers.iter().flat_map(|b| &b.extents);
+            if !(first < h.end_pa && h.first_pa < last) && !extents.any(within) {
+                continue;
+            }
             let covers = (first..last).contains(&h.line_pa);
             match found.last_mut() {
                 Some(s) if s.phase == phase && s.op == op.op && s.lines.1 == first => {
@@ -267,7 +314,7 @@ impl Lookup<'_> {
                 _ => found.push(Sync {
                     phase,
                     op: op.op,
-                    chain: called(&names),
+                    chain,
                     lines: (first, last),
                     covers,
                     at: op.at,
@@ -277,6 +324,9 @@ impl Lookup<'_> {
         found
     }
 }
+
+/// Calls on DMABUFs, and how they came to maintenance, by its place and chain.
+pub(super) type Calls = HashMap<(SiteId, ChainId), Option<(Phase, String)>>;
 
 /// Which call on a DMABUF a chain goes through.
 fn phase(names: &[String]) -> Option<Phase> {

@@ -168,20 +168,27 @@ impl Shape {
                 found: (Event::ReadPast, h.reader),
             },
             // Either what was stored past the cache is read through it, or the other way round.
-            HazardKind::MismatchedAlias
-                if device(h.reader) || (h.line_uncleaned == 0 && h.why != Why::PowerOn) =>
-            {
-                Shape {
-                    written,
-                    found: (Event::Read, h.reader),
-                }
-            }
+            HazardKind::MismatchedAlias if reads_through(h) => Shape {
+                written,
+                found: (Event::Read, h.reader),
+            },
             HazardKind::MismatchedAlias => Shape {
                 written: stored,
                 found: (Event::ReadPast, h.reader),
             },
         }
     }
+}
+
+/// Of two views that disagree: what was stored past the cache is read through it, and not the other
+/// way round.
+pub(super) fn reads_through(h: &Hazard) -> bool {
+    is_device(h.reader) || (h.line_uncleaned == 0 && h.why != Why::PowerOn)
+}
+
+/// Whether the finding is about what a CPU does past the cache, and no device.
+pub(super) fn past_the_cache(h: &Hazard) -> bool {
+    matches!(Shape::of(h).found, (Event::ReadPast, Actor::Cpu { .. }))
 }
 
 /// The history of the finding's first line.

@@ -13,6 +13,8 @@ pub mod frames;
 mod gather;
 pub mod history;
 pub mod listing;
+mod sort;
+mod suppressed;
 pub mod verdict;
 
 use serde::{Deserialize, Serialize};

@@ -155,7 +155,7 @@ impl Runner<'_> {
         let Some(report) = execution.report.as_ref().filter(|_| self.trace) else {
             return Ok(None);
         };
-        let mut wanted = diagnostic::accesses(&report.domain.hazards);
+        let mut wanted = diagnostic::accesses(&report.domain);
         if wanted.is_empty() {
             return Ok(None);
         }

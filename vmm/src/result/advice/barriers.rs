@@ -61,6 +61,10 @@ pub(super) fn incomplete(f: &Facts) -> Decision {
         HazardKind::MissingInvalidate | HazardKind::MismatchedAlias => {
             "put a DMB or DSB for all accesses between the non-cacheable access and the maintenance"
         }
+        _ if f.past_the_cache => {
+            "end the maintenance with dsb sy, as the kernel's dcache_*_poc() do: without a barrier \
+             for all accesses, what the CPU does past the cache may come before it"
+        }
         _ => {
             "end the maintenance with dsb sy, as the kernel's dcache_*_poc() do; the barrier in \
              writel() does not wait for it"

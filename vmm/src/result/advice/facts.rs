@@ -132,6 +132,17 @@ pub struct Sync {
     pub at: u64,
 }
 
+/// Maintenance for the CPU that should have invalidated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cleaned {
+    /// The call of the DMA API that asked for it.
+    pub call: String,
+    /// The routine that did it.
+    pub routine: String,
+    /// Who called the DMA API, innermost first; empty if unknown.
+    pub by: String,
+}
+
 /// All of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -139,7 +150,7 @@ pub struct Facts {
     pub kind: HazardKind,
     /// What about the missing operation.
     pub why: Why,
-    /// A maintenance operation was suppressed on purpose.
+    /// The maintenance operation that was suppressed on purpose would have prevented it.
     pub suppressed: bool,
     /// Who wrote.
     pub writer: Role,
@@ -161,6 +172,8 @@ pub struct Facts {
     pub syncs: Vec<Sync>,
     /// `dma_buf_begin_access()` or `dma_buf_end_access()` did some before the transfer.
     pub began: Option<Sync>,
+    /// The call that should have invalidated came in time, and cleaned.
+    pub only_cleaned: Option<Cleaned>,
     /// The last maintenance of the line: who asked for it, innermost first.
     pub maintained_by: Option<String>,
     /// The transfer concerned.
@@ -172,6 +185,8 @@ pub struct Facts {
     pub told_by: ToldBy,
     /// The first barrier after the maintenance and before the device was told to go.
     pub barrier: Option<Barrier>,
+    /// A CPU accesses the lines past the cache, and no device does.
+    pub past_the_cache: bool,
     /// The store that went into a stale copy: by whom, and where.
     pub merged_by: Option<(Role, String)>,
     /// Who asked for the invalidate that threw a write away, innermost first.

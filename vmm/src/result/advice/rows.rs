@@ -8,7 +8,7 @@ use staleline_devices::dma::ToldBy;
 use super::barriers::{incomplete, unordered};
 use super::stores::{discarded, fresh_page, shared_line, stale_store};
 use super::tree::{HALF_COHERENT, LYING_TREE, half_coherent, lying_tree};
-use super::{Facts, Phase, Role, Sync};
+use super::{Cleaned, Facts, Phase, Role, Sync};
 use crate::symbols::Hex;
 
 /// Help, and the facts it rests on; nothing if the row does not fit.
@@ -20,9 +20,10 @@ type Row = fn(&Facts) -> Decision;
 /// The row of maintenance that was done before the transfer was over.
 pub const EARLY: &str = "early";
 
-/// The table. An operation that was suppressed on purpose explains everything; a device tree that
-/// lies, everything else; then what is special goes before what is common.
-pub const TABLE: [(&str, Row); 19] = [
+/// The table. What the operation that was suppressed on purpose would have prevented needs no other
+/// reason; a device tree that lies explains everything else; then what is special goes before what
+/// is common.
+pub const TABLE: [(&str, Row); 20] = [
     ("suppressed", suppressed),
     (HALF_COHERENT, half_coherent),
     (LYING_TREE, lying_tree),
@@ -33,6 +34,7 @@ pub const TABLE: [(&str, Row); 19] = [
     ("incomplete", incomplete),
     ("power-on", power_on),
     ("sync-incomplete", sync_incomplete),
+    ("only-cleaned", only_cleaned),
     ("half-a-pair", half_a_pair),
     ("begun-too-early", begun_too_early),
     ("sync-without-effect", sync_without_effect),
@@ -155,6 +157,25 @@ fn sync_incomplete(f: &Facts) -> Decision {
             "{} was called, by {}, and only {did} the line, which had to be {needed}",
             s.phase.name(),
             s.chain
+        )],
+    )
+}
+
+/// The DMA API was called as it should be, and below it something does the wrong thing.
+fn only_cleaned(f: &Facts) -> Decision {
+    let Cleaned { call, routine, by } = f.only_cleaned.as_ref()?;
+    let by = match by.is_empty() {
+        true => String::new(),
+        false => format!(", by {by},"),
+    };
+    says(
+        format!(
+            "let {routine}(), or what calls it below {call}(), invalidate (dc ivac/civac) wherever \
+             a device may have written: the call is in the right place, and what it does is wrong"
+        ),
+        [format!(
+            "{call}() was called{by} after the transfer and before the read, and only cleaned the \
+             line, which had to be invalidated"
         )],
     )
 }

@@ -30,6 +30,8 @@ fn plain() -> Facts {
         toucher: None,
         told_by: ToldBy::Doorbell,
         barrier: None,
+        past_the_cache: false,
+        only_cleaned: None,
         merged_by: None,
         discarded_by: None,
         synced: false,
@@ -556,12 +558,12 @@ fn each_reason_has_its_own_text() {
 #[test]
 fn what_is_missing_is_told_for_each_rule_and_reason() {
     use HazardKind::*;
-    assert!(missing(MissingClean, Why::Late, false).contains("told to go"));
-    assert!(missing(MissingInvalidate, Why::Early, true).contains("in flight"));
-    assert!(missing(MissingBarrier, Why::Unordered, false).contains("barrier for stores"));
-    assert!(missing(MissingBarrier, Why::Unordered, true).contains("barrier for loads"));
-    assert!(missing(WritebackClobber, Why::StaleStore, true).starts_with("invalidate"));
+    assert!(missing(MissingClean, Why::Late, false, false).contains("told to go"));
+    assert!(missing(MissingInvalidate, Why::Early, true, false).contains("in flight"));
+    assert!(missing(MissingBarrier, Why::Unordered, false, false).contains("barrier for stores"));
+    assert!(missing(MissingBarrier, Why::Unordered, true, false).contains("barrier for loads"));
+    assert!(missing(WritebackClobber, Why::StaleStore, true, false).starts_with("invalidate"));
     for kind in HazardKind::ALL {
-        assert!(!missing(kind, Why::Absent, false).is_empty());
+        assert!(!missing(kind, Why::Absent, false, false).is_empty());
     }
 }

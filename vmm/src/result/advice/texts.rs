@@ -7,9 +7,13 @@ use super::{Facts, Role};
 
 /// What is missing, in words.
 ///
-/// `by_device`: a device wrote the data.
-pub fn missing(kind: HazardKind, why: Why, by_device: bool) -> &'static str {
+/// `by_device`: a device wrote the data; `past`: a CPU accesses it past the cache.
+pub fn missing(kind: HazardKind, why: Why, by_device: bool, past: bool) -> &'static str {
     match (kind, why) {
+        (HazardKind::MissingBarrier, Why::Incomplete) if past => {
+            "barrier for all accesses (dsb sy, as for devices, does) between the maintenance and the \
+             access past the cache"
+        }
         (HazardKind::MissingClean, Why::Late) => {
             "clean (dc cvac/civac) between the write and the moment the device was told to go: it \
              came after that"
