@@ -490,11 +490,14 @@ fn answered(program: &Program, found: &[Found]) -> Granules {
     };
     let of = |f: &Found| {
         let at = f.at?;
-        let mut all = Granules::NONE;
+        let (mut all, mut through_caches) = (Granules::NONE, Granules::NONE);
         for (i, e) in events.iter().enumerate().take(at + 1) {
             match &e.op {
                 _ if matches!(e.by, Observer::Dev(_)) && e.poll().is_some() => {
                     all = all.or(lines(e.bytes()));
+                    if e.poll().is_some_and(|(view, _)| view == View::Snooping) {
+                        through_caches = through_caches.or(lines(e.bytes()));
+                    }
                 }
                 Op::Wait(dev) if i < at => {
                     let told = events[..i].iter().rposition(|e| e.op == Op::Doorbell(*dev));
@@ -507,7 +510,9 @@ fn answered(program: &Program, found: &[Found]) -> Granules {
         let covered = all.and(f.bytes);
         // Another kind is a consequence of the barrier that is taken to be missing.
         let follows = || f.kind != HazardKind::Ownership && a_barrier_silences(program, f);
-        let done = f.kind == HazardKind::MissingBarrier || f.why == Why::Late;
+        // A copy that shows the new word cannot be older than what was stored before that.
+        let fresh = f.why == Why::StaleStore && !through_caches.and(f.bytes).is_empty();
+        let done = f.kind == HazardKind::MissingBarrier || f.why == Why::Late || fresh;
         let is = !covered.is_empty() && (done || follows());
         is.then_some(covered)
     };
