@@ -302,7 +302,8 @@ impl Lookup<'_> {
             };
             let within = |(pa, len): &(Hex, u64)| first < pa.0.saturating_add(*len) && pa.0 < last;
             let mut extents = buffers.iter().flat_map(|b| &b.extents);
-            if !(first < h.end_pa && h.first_pa < last) && !extents.any(within) {
+            let meets = first < h.end_pa && h.first_pa < last;
+            if !(meets || extents.any(within)) {
                 continue;
             }
             let covers = (first..last).contains(&h.line_pa);

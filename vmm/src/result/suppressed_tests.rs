@@ -46,7 +46,8 @@ fn what_the_suppressed_operation_would_have_prevented_accuses_nobody() {
 
 #[test]
 fn what_it_would_not_have_prevented_is_told_as_ever() {
-    let changes: [(&str, fn(&mut MaintenanceOp)); 5] = [
+    type Change = (&'static str, fn(&mut MaintenanceOp));
+    let changes: [Change; 5] = [
         ("another line", |op| op.first_pa += 64),
         ("a line less", |op| op.lines -= 1),
         ("another kind", |op| op.op = CacheOp::Clean),

@@ -271,7 +271,7 @@ fn code_below_the_kernels_half_is_the_kernels_where_user_space_has_no_access() {
     assert!(b.core.is_kernel_code(CpuId::BOOT, KERNEL));
     let b = Bench::paging();
     // The lower half shares the upper half's tables of the second level.
-    b.word(BASE, BASE + 0x2000 | 3);
+    b.word(BASE, (BASE + 0x2000) | 3);
     b.page(1, BASE, USER);
     assert!(b.core.is_kernel_code(CpuId::BOOT, UP + PAGE));
     assert!(b.core.is_kernel_code(CpuId::BOOT, 0), "an identity map");

@@ -69,8 +69,8 @@ fn report(outcome: &Outcome) -> Value {
 
 /// Counts that the entry stub and the power-off do not change, but for the stub's two loads.
 fn counts(outcome: &Outcome) -> Value {
-    assert_eq!(common::stats(&outcome).mismatches, 0);
-    assert_eq!(common::stats(&outcome).untranslated, 0);
+    assert_eq!(common::stats(outcome).mismatches, 0);
+    assert_eq!(common::stats(outcome).untranslated, 0);
     let report = report(outcome);
     json!([report["loads"], report["stores"]])
 }
