@@ -64,35 +64,13 @@ const DMATEST: &str = "dmatest";
 /// What dmatest found. Of a copy that it reports to have failed as such, it checks nothing; that is a
 /// test that fails, and no reason to ask where the bytes are.
 fn copies(test: &DmaTest, reports: &[Report]) -> Data {
-    let mut end = End {
-        name: DMATEST.into(),
-        required: true,
-        checked: 0,
-        repeated: 0,
-        corrupt: 0,
-        first_corrupt: None,
-    };
     let each = test.checked_bytes();
-    // Each copy counts once, and for no more than there is of it.
-    let mut told: BTreeMap<u32, u64> = BTreeMap::new();
-    for report in reports {
-        if let Report::Data {
-            frame,
-            bytes,
-            corrupt,
-            first_corrupt,
-            ..
-        } = report
-            && *frame < test.iterations
-        {
-            end.corrupt = end.corrupt.saturating_add(*corrupt);
-            end.first_corrupt = end.first_corrupt.or(*first_corrupt);
-            let seen = told.entry(*frame).or_default();
-            *seen = (*seen).max(*bytes).min(each);
-        }
-    }
-    end.checked = told.values().sum();
-    let untold = u64::from(test.iterations).saturating_sub(told.len() as u64);
+    let copies = reports
+        .iter()
+        .filter(|report| matches!(report, Report::Data { frame, .. } if *frame < test.iterations));
+    let (mut end, told) = tally(DMATEST, copies, |_| Some(each));
+    end.required = true;
+    let untold = u64::from(test.iterations).saturating_sub(told);
     Data {
         planned: end.checked + untold * each,
         bytes: end.checked,
@@ -161,16 +139,26 @@ fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&SocRepo
 }
 
 fn user(transfer: &Transfer, reports: &[Report]) -> End {
+    let bytes = |frame| (frame < transfer.frames).then(|| transfer.bytes_of_frame(frame));
+    tally(USER, reports, bytes).0
+}
+
+/// What was checked by frames of so many `bytes`, if there is such a frame; and how many were. A frame
+/// counts once, and only for as many bytes as it has: what is checked twice does not make up for what
+/// was not checked.
+fn tally<'a>(
+    name: &str,
+    reports: impl IntoIterator<Item = &'a Report>,
+    bytes_of: impl Fn(u32) -> Option<u64>,
+) -> (End, u64) {
     let mut end = End {
-        name: USER.into(),
+        name: name.into(),
         required: false,
         checked: 0,
         repeated: 0,
         corrupt: 0,
         first_corrupt: None,
     };
-    // A frame counts once, and only for as many bytes as it has: what is checked twice does not
-    // make up for what was not checked.
     let mut frames: BTreeMap<u32, u64> = BTreeMap::new();
     for report in reports {
         if let Report::Data {
@@ -183,14 +171,14 @@ fn user(transfer: &Transfer, reports: &[Report]) -> End {
         {
             end.corrupt = end.corrupt.saturating_add(*corrupt);
             end.first_corrupt = end.first_corrupt.or(*first_corrupt);
-            if *frame < transfer.frames {
+            if let Some(whole) = bytes_of(*frame) {
                 let seen = frames.entry(*frame).or_default();
-                *seen = (*seen).max(*bytes).min(transfer.bytes_of_frame(*frame));
+                *seen = (*seen).max(*bytes).min(whole);
             }
         }
     }
     end.checked = frames.values().sum();
-    end
+    (end, frames.len() as u64)
 }
 
 #[cfg(test)]

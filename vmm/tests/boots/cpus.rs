@@ -28,28 +28,35 @@ const BOARDS: [(u8, Option<u8>); 3] = [(2, None), (2, Some(1)), (4, None)];
 fn two_at_a_time_findings_do_not_depend_on_how_many_cpus_there_are() {
     need_kernel(PATCHED);
     side_by_side(&RUNS, |(scenario, kernel)| {
-        let go = |settings: &[String]| {
-            let mut arguments = vec![*scenario, "--kernel", kernel, "--no-trace"];
-            arguments.extend(settings.iter().flat_map(|s| ["--set", s.as_str()]));
-            run(&arguments).result()
-        };
-        let one = go(&[]);
-        for (cpus, stays) in BOARDS {
-            let mut settings = vec![format!("board.cpus={cpus}")];
-            settings.extend(stays.map(|cpu| format!("guest.cpu={cpu}")));
-            let first = go(&settings);
-            let what = format!("{scenario} {kernel} {settings:?}");
-            assert_eq!(first.verdict, one.verdict, "{what}: {:?}", first.reasons);
-            assert_eq!(kinds_of(&first), kinds_of(&one), "{what}");
+        on_all_boards(&[*scenario, "--kernel", kernel], |what, first, one| {
             // Which lines the cache has written back by then is luck, and another order is other luck.
             let corrupt = |result: &RunResult| result.data.corrupt_bytes != 0;
-            assert_eq!(corrupt(&first), corrupt(&one), "{what}");
+            assert_eq!(corrupt(first), corrupt(one), "{what}");
             assert_eq!(first.guest.reports.len(), 0, "{what}");
-            let again = go(&settings);
-            assert_eq!(first.run_hash, again.run_hash, "{what}");
             assert_ne!(first.run_hash, one.run_hash, "{what}");
-        }
+        });
     });
+}
+
+/// Runs a scenario with one CPU and on each board: the same verdict and kinds of findings, and the same
+/// run twice. `more` looks at the run on the board beside that with one CPU.
+fn on_all_boards(scenario: &[&str], more: impl Fn(&str, &RunResult, &RunResult)) {
+    let go = |settings: &[String]| {
+        let mut arguments = [scenario, &["--no-trace"]].concat();
+        arguments.extend(settings.iter().flat_map(|s| ["--set", s.as_str()]));
+        run(&arguments).result()
+    };
+    let one = go(&[]);
+    for (cpus, stays) in BOARDS {
+        let mut settings = vec![format!("board.cpus={cpus}")];
+        settings.extend(stays.map(|cpu| format!("guest.cpu={cpu}")));
+        let first = go(&settings);
+        let what = format!("{scenario:?} {settings:?}");
+        assert_eq!(first.verdict, one.verdict, "{what}: {:?}", first.reasons);
+        assert_eq!(kinds_of(&first), kinds_of(&one), "{what}");
+        assert_eq!(first.run_hash, go(&settings).run_hash, "{what}");
+        more(&what, &first, &one);
+    }
 }
 
 /// Who did what is told with its CPU, where there are several.
@@ -120,21 +127,5 @@ fn under_load_a_run_is_the_same_each_time() {
 #[ignore = "a boot for each scenario, board and repetition"]
 fn all_scenarios_run_with_several_cpus() {
     let names: Vec<&str> = staleline::scenario::builtin::names().collect();
-    side_by_side(&names, |name| {
-        let go = |settings: &[String]| {
-            let mut arguments = vec![*name, "--no-trace"];
-            arguments.extend(settings.iter().flat_map(|s| ["--set", s.as_str()]));
-            run(&arguments).result()
-        };
-        let one = go(&[]);
-        for (cpus, stays) in BOARDS {
-            let mut settings = vec![format!("board.cpus={cpus}")];
-            settings.extend(stays.map(|cpu| format!("guest.cpu={cpu}")));
-            let first = go(&settings);
-            let what = format!("{name} {settings:?}");
-            assert_eq!(first.verdict, one.verdict, "{what}: {:?}", first.reasons);
-            assert_eq!(kinds_of(&first), kinds_of(&one), "{what}");
-            assert_eq!(first.run_hash, go(&settings).run_hash, "{what}");
-        }
-    });
+    side_by_side(&names, |name| on_all_boards(&[*name], |_, _, _| {}));
 }

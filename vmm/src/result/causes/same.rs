@@ -157,8 +157,8 @@ fn same_advice(all: &[Diagnostic], findings: &Findings<'_>, one: usize, other: u
         (Some(a), Some(b)) => a == b,
         _ => true,
     };
-    let told = |d: &Diagnostic| (d.advice.clone(), d.help.clone(), d.notes.clone());
-    a.kind != b.kind && master && told(a) == told(b)
+    let told = (&a.advice, &a.help, &a.notes) == (&b.advice, &b.help, &b.notes);
+    a.kind != b.kind && master && told
 }
 
 fn part_of(small: &Hazard, large: &Hazard) -> bool {
