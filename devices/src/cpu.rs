@@ -206,6 +206,16 @@ pub trait Machine {
     /// `pa` on as non-cacheable. Told after the store itself. A later store to the entry ends it.
     fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64);
 
+    /// An engine that keeps what it has made of code has fetched `len` bytes at `pa`, within a page, for
+    /// the first time or after [`Machine::changed_code`] told it to. `site` tells where in guest code.
+    fn fetched(&mut self, cpu: CpuId, pa: u64, len: u64, site: &mut dyn FnMut() -> SiteId);
+
+    /// Address of a page with code that was fetched, and may since have been changed by something that
+    /// the engine has not seen: by a bus master, or by a cache line that was dropped. Each is given
+    /// once. What is kept of it is to go before the CPUs can know of the change: by the next DSB, which a
+    /// program owes after its `ic` (DDI 0487, B2.4.4).
+    fn changed_code(&mut self) -> Option<u64>;
+
     /// All CPUs wait for an interrupt: device time skips to the next event, if one waits.
     fn idle(&mut self);
 

@@ -22,3 +22,4 @@ pub mod stream;
 #[cfg(any(test, feature = "testutil"))]
 pub mod testutil;
 pub mod usb;
+pub mod virtio_blk;

@@ -121,7 +121,7 @@ pub enum Error {
     #[error("the guest kernel could not be prepared")]
     Kernel(#[source] Cause),
     /// The guest's file system could not be made.
-    #[error("the guest's initramfs could not be prepared")]
+    #[error("the guest's file system could not be prepared")]
     Initramfs(#[source] Cause),
     /// The engine could not run the guest.
     #[error("the {engine} engine could not run the guest")]

@@ -280,6 +280,18 @@ impl Domain {
         self.random_activity(offset / LINE);
     }
 
+    /// Code was fetched from a line that a master or a maintenance operation has to do with.
+    pub(super) fn judge_fetch(&mut self, number: u64, bytes: u64, who: Who) {
+        let flags = self.lines.line(number).flags;
+        if flags & UNREAD != 0 {
+            self.loaded_unread(number, bytes, who);
+        }
+        if flags & WATCHED != 0 {
+            let mut s = Subject::new(&mut self.lines, &self.images, number);
+            self.sanitizer.coherent_read(&mut s, bytes, who);
+        }
+    }
+
     #[inline(never)]
     fn store_slow(&mut self, offset: u64, len: u64, who: Who, memory: MemoryType) {
         if memory == MemoryType::NonCacheable {

@@ -8,12 +8,15 @@ use vm_memory::volatile_memory::VolatileSlice;
 use vm_memory::{MmapRegion, VolatileMemory};
 
 use super::LINE;
+use super::fetch::Fetched;
 
 /// Both images. The guest's vCPU works on `ram` directly.
 #[derive(Debug)]
 pub(super) struct Images {
     ram: MmapRegion,
     dram: Arc<MmapRegion>,
+    /// Where code was fetched that a write outdates.
+    pub fetched: Fetched,
 }
 
 /// What DRAM holds below lines that are dirty at power-on.
@@ -56,7 +59,8 @@ impl Images {
         let dram =
             MmapRegion::new(len as usize).map_err(|source| ImageError::Map { len, source })?;
         let dram = Arc::new(dram);
-        Ok(Images { ram, dram })
+        let fetched = Fetched::new(len);
+        Ok(Images { ram, dram, fetched })
     }
 
     /// A handle on DRAM.
@@ -99,11 +103,16 @@ impl Images {
         Self::read(&self.dram, offset, buf);
     }
 
-    pub fn write_ram(&self, offset: u64, data: &[u8]) {
+    /// Within one page.
+    pub fn write_ram(&mut self, offset: u64, data: &[u8]) {
+        self.fetched.written(offset);
         Self::write(&self.ram, offset, data);
     }
 
-    pub fn write_dram(&self, offset: u64, data: &[u8]) {
+    /// New data at the PoC; within one page.
+    pub fn write_dram(&mut self, offset: u64, data: &[u8]) {
+        // The fetch that has to come is judged, even if the caches still hold what was there.
+        self.fetched.written(offset);
         Self::write(&self.dram, offset, data);
     }
 
@@ -114,13 +123,13 @@ impl Images {
         while at < len {
             let n = piece.len().min(len - at);
             self.read_ram(offset + at as u64, &mut piece[..n]);
-            self.write_dram(offset + at as u64, &piece[..n]);
+            Self::write(&self.dram, offset + at as u64, &piece[..n]);
             at += n;
         }
     }
 
     /// `ram := dram` for one line.
-    pub fn reload(&self, line: u64) {
+    pub fn reload(&mut self, line: u64) {
         let mut piece = [0u8; LINE as usize];
         self.read_dram(line * LINE, &mut piece);
         self.write_ram(line * LINE, &piece);

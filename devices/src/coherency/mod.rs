@@ -19,6 +19,7 @@ mod cold;
 mod completion;
 mod dma;
 mod domain;
+mod fetch;
 mod findings;
 mod hash;
 pub mod hazard;

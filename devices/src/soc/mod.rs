@@ -312,6 +312,14 @@ impl Machine for Soc {
         self.domain.map_non_cacheable(entry, pa, len);
     }
 
+    fn fetched(&mut self, cpu: CpuId, pa: u64, len: u64, site: &mut dyn FnMut() -> SiteId) {
+        self.domain.fetched(cpu, pa, len, site);
+    }
+
+    fn changed_code(&mut self) -> Option<u64> {
+        self.domain.changed_code()
+    }
+
     /// A line that is high may be disabled at the interrupt controller, which is not ours to ask.
     /// If it is not, WFI falls through, and the CPU takes the interrupt before it waits again. So a
     /// line makes one WFI fall through for each time it rises; if it is still high at the next one,

@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod boot;
+mod disk;
 mod dmabuf;
 mod dmatest;
 mod error;
@@ -12,6 +13,7 @@ mod fence;
 mod iio;
 mod ktap;
 mod pagemap;
+mod pages;
 mod paths;
 mod sys;
 mod uapi;
@@ -21,7 +23,7 @@ use std::io::Write;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
-use staleline_protocol::plan::{DmaTest, Plan, Transfer};
+use staleline_protocol::plan::{DiskTest, DmaTest, Plan, Transfer};
 use staleline_protocol::report::Report;
 
 use crate::boot::{Console, Mount};
@@ -85,6 +87,7 @@ fn run() -> Result<(), (Ktap<Console>, Error)> {
     let done = match work {
         Work::Transfer(transfer) => paths::run(&mut ktap, plan.seed, transfer),
         Work::DmaTest(test) => dmatest::run(&mut ktap, test),
+        Work::Disk(test) => disk::run(&mut ktap, plan.seed, test),
     };
     done.map_err(|e| (ktap, e))
 }
@@ -93,11 +96,15 @@ fn run() -> Result<(), (Ktap<Console>, Error)> {
 enum Work<'a> {
     Transfer(&'a Transfer),
     DmaTest(&'a DmaTest),
+    Disk(&'a DiskTest),
 }
 
 impl<'a> Work<'a> {
     fn of(plan: &'a Plan) -> Option<Self> {
         let transfer = plan.transfer.as_ref().map(Work::Transfer);
-        transfer.or(plan.dmatest.as_ref().map(Work::DmaTest))
+        let disk = plan.disk.as_ref().map(Work::Disk);
+        transfer
+            .or(plan.dmatest.as_ref().map(Work::DmaTest))
+            .or(disk)
     }
 }

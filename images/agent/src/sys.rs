@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! The only place with `unsafe`: ioctls with their argument types, and shared memory that devices
+//! With `pages`, the only place with `unsafe`: ioctls with their argument types, and shared memory that devices
 //! change behind the compiler's back.
 #![allow(unsafe_code)]
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! The guest's initramfs: the agent as /init and nothing else.
+//! The guest's first file system: an initramfs with the agent as /init and nothing else, or a disk
+//! with the agent and a few files.
 //!
-//! [`initramfs`] builds the agent for the guest if its sources have changed, packs it, and keeps
-//! both in the cache; else it takes milliseconds. An installed binary without sources uses the
+//! [`initramfs`] and [`disk()`] build the agent for the guest if its sources have changed, pack it, and
+//! keep both in the cache; else it takes milliseconds. An installed binary without sources uses the
 //! executable that [`AGENT_ENV`] names.
 //!
 //! # Layout of the cache
@@ -11,9 +12,11 @@
 //! - `agent/<key>/staleline-agent`: finished agents, with symbols, by content of their sources.
 //! - `agent/target/`: cargo's.
 //! - `initramfs/<hash>.cpio`: archives by their own content.
+//! - `disk/<key>.img`, `disk/<key>.sha256`: disks by what is on them, and their hashes.
 
 mod agent;
 mod archive;
+pub mod disk;
 mod error;
 mod executable;
 mod toolchain;
@@ -25,6 +28,7 @@ use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
 use staleline_support::{digest, files};
 
+pub use self::disk::{Disk, DiskError, disk};
 pub use self::error::InitramfsError;
 
 /// Environment variable with the path of an agent to use instead of building one.
@@ -67,14 +71,19 @@ fn workspace() -> PathBuf {
     crate_dir.ancestors().nth(2).unwrap_or(crate_dir).to_owned()
 }
 
-fn pack(agent_elf: PathBuf, cache: &CacheDir) -> Result<Initramfs, InitramfsError> {
-    let elf = fs::read(&agent_elf).map_err(InitramfsError::io("read", &agent_elf))?;
+/// What a guest needs of the agent.
+fn loadable(agent_elf: &Path) -> Result<Vec<u8>, InitramfsError> {
+    let elf = fs::read(agent_elf).map_err(InitramfsError::io("read", agent_elf))?;
     let bad = |why| InitramfsError::BadAgent {
-        path: agent_elf.clone(),
+        path: agent_elf.to_owned(),
         why,
     };
     executable::check(&elf).map_err(bad)?;
-    let init = executable::loadable(&elf).map_err(|e| bad(e.to_string()))?;
+    executable::loadable(&elf).map_err(|e| bad(e.to_string()))
+}
+
+fn pack(agent_elf: PathBuf, cache: &CacheDir) -> Result<Initramfs, InitramfsError> {
+    let init = loadable(&agent_elf)?;
     let bytes = archive::pack(&init).map_err(InitramfsError::io("pack", &agent_elf))?;
     let hash = digest::bytes(&bytes);
     let path = cache.join("initramfs").join(format!("{hash}.cpio"));

@@ -2,10 +2,12 @@
 //! What the VMM and the guest agent agree on.
 //!
 //! * [`pattern`]: the data every end of a transfer can produce and check on its own;
+//! * [`disk`]: what is on the disk that a guest boots from;
 //! * [`plan`]: what the agent is asked to do, handed over in the device tree;
 //! * [`report`]: the machine-readable lines among the agent's KTAP output.
 #![forbid(unsafe_code)]
 
+pub mod disk;
 pub mod pattern;
 pub mod plan;
 pub mod report;

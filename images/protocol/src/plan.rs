@@ -27,6 +27,9 @@ pub struct Plan {
     /// Copies to be made by the kernel's own test of DMA engines; not together with `transfer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dmatest: Option<DmaTest>,
+    /// Work on the disk that the guest has booted from; not together with the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskTest>,
 }
 
 /// Why a plan cannot be carried out as written.
@@ -59,6 +62,9 @@ impl Plan {
         }
         if let Some(test) = &self.dmatest {
             test.check()?;
+        }
+        if let Some(test) = &self.disk {
+            test.check(page)?;
         }
         self.transfer.as_ref().map_or(Ok(()), |t| t.check(page))
     }
@@ -100,6 +106,52 @@ impl DmaTest {
     /// Bytes that dmatest checks after each copy: both buffers, with what lies around the data.
     pub fn checked_bytes(&self) -> u64 {
         2 * u64::from(self.buffer_bytes)
+    }
+}
+
+/// Files read and written on the disk that the guest has booted from, by two ways: past the kernel's
+/// page cache (`O_DIRECT`) and through it. Each file that is read and checked is a frame: first
+/// [`disk::DATA`](crate::disk::DATA) by either way, then in each round a file written past the cache and
+/// read through it, and one written through the cache and read past it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DiskTest {
+    /// How often two files are written and read.
+    pub rounds: u32,
+    /// Size of each, a multiple of the page size.
+    pub file_bytes: u32,
+}
+
+impl DiskTest {
+    fn check(&self, page: u64) -> Result<(), PlanError> {
+        let bytes = u64::from(self.file_bytes);
+        if bytes > 0 && bytes.is_multiple_of(page) {
+            return Ok(());
+        }
+        Err(PlanError::Range {
+            field: "file_bytes",
+            value: bytes,
+            rule: "must be a multiple of the page size, and not 0",
+        })
+    }
+
+    /// Files that are checked.
+    pub fn frames(&self) -> u32 {
+        2 + 2 * self.rounds
+    }
+
+    /// Bytes of a frame.
+    pub fn bytes_of_frame(&self, frame: u32) -> u64 {
+        match frame {
+            0 | 1 => crate::disk::DATA_BYTES as u64,
+            _ => self.file_bytes.into(),
+        }
+    }
+
+    /// Bytes of all frames together.
+    pub fn total_bytes(&self) -> u64 {
+        let written = u64::from(self.rounds) * 2 * u64::from(self.file_bytes);
+        2 * crate::disk::DATA_BYTES as u64 + written
     }
 }
 
@@ -244,6 +296,7 @@ mod tests {
         Plan {
             cpu: None,
             dmatest: None,
+            disk: None,
             schema: SCHEMA,
             seed: 7,
             transfer: Some(Transfer {
@@ -283,6 +336,22 @@ mod tests {
                 ..
             })
         ));
+    }
+
+    #[test]
+    fn files_have_whole_pages() {
+        let json =
+            r#"{"schema":1,"seed":0,"transfer":null,"disk":{"rounds":3,"file-bytes":8192}}"#;
+        let mut plan: Plan = serde_json::from_str(json).unwrap();
+        assert_eq!(plan.check(4096), Ok(()));
+        let test = plan.disk.as_mut().unwrap();
+        let frames: u64 = (0..test.frames()).map(|n| test.bytes_of_frame(n)).sum();
+        assert_eq!((test.frames(), frames), (8, test.total_bytes()));
+        for wrong in [0, 8191] {
+            plan.disk.as_mut().unwrap().file_bytes = wrong;
+            let field = "file_bytes";
+            assert!(matches!(plan.check(4096), Err(PlanError::Range { field: f, .. }) if f == field));
+        }
     }
 
     #[test]

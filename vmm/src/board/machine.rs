@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The chip, built from the board's description.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use staleline_devices::coherency::DomainConfig;
 use staleline_devices::soc::{Attachment, Parts, Soc, SocError};
@@ -27,6 +29,19 @@ pub struct MachineConfig {
     pub drop_operation: Option<u32>,
     /// What stands in RAM at power-on: address and length in bytes.
     pub loaded: Vec<(u64, u64)>,
+    /// What the board's disk holds; without one, it has no sectors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskImage>,
+}
+
+/// A file with a disk's contents. It is only read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskImage {
+    /// Where it is.
+    pub path: PathBuf,
+    /// SHA-256 that it must have, in hexadecimal.
+    pub hash: String,
 }
 
 /// Why there is no machine.

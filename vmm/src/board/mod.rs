@@ -131,6 +131,11 @@ mod tests {
                 port: settings::Port::Hp,
                 dma_coherent: None,
             }),
+            blk: Some(settings::BlkSettings {
+                port: settings::Port::Hp,
+                dma_coherent: None,
+                order_platform: true,
+            }),
             ..BoardSettings::default()
         })
     }

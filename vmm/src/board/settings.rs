@@ -30,6 +30,9 @@ pub struct BoardSettings {
     /// The general purpose DMA's port; without it, there is none on the board.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gdma: Option<PortSettings>,
+    /// The disk; without it, there is none on the board.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blk: Option<BlkSettings>,
 }
 
 impl Default for BoardSettings {
@@ -50,6 +53,7 @@ impl Default for BoardSettings {
                 dma_coherent: None,
             },
             gdma: None,
+            blk: None,
         }
     }
 }
@@ -63,6 +67,35 @@ pub struct PortSettings {
     /// Whether its node has `dma-coherent`; by default the truth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dma_coherent: Option<bool>,
+}
+
+/// How the disk is attached, and what is said about that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BlkSettings {
+    /// As for other devices.
+    pub port: Port,
+    /// As for other devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dma_coherent: Option<bool>,
+    /// Whether it says that its accesses have to be ordered as a bus master's (VIRTIO_F_ORDER_PLATFORM),
+    /// and not as a CPU's.
+    #[serde(default = "yes")]
+    pub order_platform: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl BlkSettings {
+    /// What it has in common with other devices.
+    pub fn attachment(self) -> PortSettings {
+        PortSettings {
+            port: self.port,
+            dma_coherent: self.dma_coherent,
+        }
+    }
 }
 
 impl PortSettings {

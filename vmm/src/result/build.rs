@@ -20,7 +20,7 @@ use super::gather::Calls;
 use super::*;
 use crate::engine::Observations;
 use crate::engine::chains::Chain;
-use crate::run::backend::{Artifacts, Execution, Sites};
+use crate::run::backend::{Artifacts, Execution, GuestFile, Sites};
 use crate::run::console::Console;
 use crate::run::spec::RunSpec;
 use crate::symbols::{Sources, Symbols};
@@ -85,6 +85,10 @@ pub fn build(
     result
 }
 
+fn file_hash(file: Option<&GuestFile>) -> Option<String> {
+    file.map(|file| file.hash.clone())
+}
+
 fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) -> RunResult {
     let scenario = &spec.scenario;
     let plan = scenario.plan();
@@ -97,7 +101,8 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         staleline: env!("CARGO_PKG_VERSION").into(),
         scenario: scenario.name.clone(),
         kernel: artifacts.map(|a| a.kernel.clone()),
-        initrd_hash: artifacts.map(|a| a.initrd_hash.clone()),
+        initrd_hash: file_hash(artifacts.and_then(|a| a.initrd.as_ref())),
+        disk_hash: file_hash(artifacts.and_then(|a| a.disk.as_ref())),
         engine: spec.engine,
         fidelity: Fidelity::of(spec.engine.sees()),
         cache: scenario.board.cache,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use staleline_devices::soc::report::SocReport;
 use staleline_devices::usb::report::UsbHostReport;
-use staleline_protocol::plan::{DataPath, DmaTest, Plan, Transfer};
+use staleline_protocol::plan::{DataPath, DiskTest, DmaTest, Plan, Transfer};
 use staleline_protocol::report::Report;
 
 use super::{Data, End};
@@ -52,9 +52,25 @@ struct Checked {
 
 /// Collects the ends of a run.
 pub fn of(plan: &Plan, reports: &[Report], soc: Option<&SocReport>) -> Data {
-    match &plan.dmatest {
-        Some(test) => copies(test, reports),
-        None => collect(plan.transfer.as_ref(), reports, soc),
+    match (&plan.dmatest, &plan.disk) {
+        (Some(test), _) => copies(test, reports),
+        (None, Some(test)) => files(test, reports),
+        (None, None) => collect(plan.transfer.as_ref(), reports, soc),
+    }
+}
+
+/// What user space read from a disk.
+fn files(test: &DiskTest, reports: &[Report]) -> Data {
+    let bytes = |frame| (frame < test.frames()).then(|| test.bytes_of_frame(frame));
+    let (mut end, _) = tally(USER, reports, bytes);
+    end.required = true;
+    Data {
+        planned: test.total_bytes(),
+        bytes: end.checked,
+        corrupt_bytes: end.corrupt,
+        first_corrupt: end.first_corrupt,
+        moved: None,
+        ends: vec![end],
     }
 }
 

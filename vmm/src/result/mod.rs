@@ -82,6 +82,9 @@ pub struct RunResult {
     pub kernel: Option<KernelId>,
     /// SHA-256 of the guest's initramfs, in hexadecimal.
     pub initrd_hash: Option<String>,
+    /// SHA-256 of the image on the board's disk when the guest started, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_hash: Option<String>,
     /// The engine.
     pub engine: EngineKind,
     /// What it saw of the guest, and which rules could not be judged for want of the rest.

@@ -32,6 +32,15 @@ pub struct KernelId {
     pub image_hash: Option<String>,
 }
 
+/// A file that a guest gets to see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// SHA-256 of it, in hexadecimal.
+    pub hash: String,
+}
+
 /// What the guest is made of.
 #[derive(Debug, Clone)]
 pub struct Artifacts {
@@ -45,10 +54,10 @@ pub struct Artifacts {
     pub system_map: Option<PathBuf>,
     /// Top of the sources it was built from, if known.
     pub source_root: Option<PathBuf>,
-    /// The initramfs.
-    pub initrd: PathBuf,
-    /// SHA-256 of it, in hexadecimal.
-    pub initrd_hash: String,
+    /// The initramfs, unless the guest boots from its disk.
+    pub initrd: Option<GuestFile>,
+    /// The disk's image, if the board has one.
+    pub disk: Option<GuestFile>,
     /// The agent's ELF file with symbols, if kept.
     pub agent_elf: Option<PathBuf>,
 }

@@ -267,8 +267,11 @@ impl Backend for FakeBackend {
             vmlinux: None,
             system_map: Some(map),
             source_root: None,
-            initrd: "/nonexistent/initrd".into(),
-            initrd_hash: "77aa".into(),
+            initrd: Some(GuestFile {
+                path: "/nonexistent/initrd".into(),
+                hash: "77aa".into(),
+            }),
+            disk: None,
             agent_elf: None,
         })
     }

@@ -105,6 +105,7 @@ pub fn compare(before: &RunResult, after: &RunResult) -> Comparison {
         text(&r.kernel.as_ref().and_then(|k| k.image_hash.clone()))
     });
     differs("initrd_hash", &|r| text(&r.initrd_hash));
+    differs("disk_hash", &|r| text(&r.disk_hash));
     Comparison {
         same: differences.is_empty() && after.run_hash.is_some(),
         differences,

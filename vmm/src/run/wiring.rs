@@ -6,20 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use staleline_devices::soc::report::SocReport;
-use staleline_initramfs::initramfs;
+use staleline_initramfs::{disk, initramfs};
 use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
 
-use super::backend::{Artifacts, Attempt, Backend, Execution, GuestEnd, KernelId, Sites};
+use super::backend::{Artifacts, Attempt, Backend, Execution, GuestEnd, GuestFile, KernelId, Sites};
 use super::kernels;
 use super::prebuilt::Prebuilt;
 use super::spec::RunSpec;
-use crate::board::machine::MachineConfig;
+use crate::board::machine::{DiskImage, MachineConfig};
 use crate::board::{Board, fdt};
 use crate::boot::{Expected, Images, RAM_BASE};
 use crate::engine::{Engine, EngineError, EngineKind, GuestKind, Job, Observations};
 use crate::exit::Error;
-use crate::scenario::usb;
+use crate::scenario::{Scenario, usb};
 
 /// Names another QEMU.
 const QEMU_VARIABLE: &str = "STALELINE_QEMU";
@@ -48,6 +48,49 @@ pub struct Production {
 /// KTAP, but warnings come through.
 const BOOTARGS: &str = "console=ttyAMA0 loglevel=5 oops=panic panic=-1";
 
+/// And of one that boots from its disk. There is no agent to say that it cannot be read, so a kernel
+/// that waits for it in vain ends the run.
+const DISK_ROOT: &str = "root=/dev/vda rw rootfstype=ext2 init=/init hung_task_panic=1";
+
+/// What a guest's file systems are made of.
+struct GuestFiles {
+    initrd: Option<GuestFile>,
+    disk: Option<GuestFile>,
+    agent_elf: PathBuf,
+}
+
+impl GuestFiles {
+    /// A disk if the board has one; an initramfs unless the guest boots from that.
+    fn make(
+        scenario: &Scenario,
+        cache: &CacheDir,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
+        let mut files = GuestFiles {
+            initrd: None,
+            disk: None,
+            agent_elf: PathBuf::new(),
+        };
+        if scenario.board.blk.is_some() {
+            let disk = disk(cache, progress).map_err(|e| Error::Initramfs(e.into()))?;
+            files.agent_elf = disk.agent_elf;
+            files.disk = Some(GuestFile {
+                path: disk.path,
+                hash: disk.hash,
+            });
+        }
+        if scenario.disk.is_none() {
+            let initramfs = initramfs(cache, progress).map_err(|e| Error::Initramfs(e.into()))?;
+            files.agent_elf = initramfs.agent_elf;
+            files.initrd = Some(GuestFile {
+                path: initramfs.path,
+                hash: initramfs.hash,
+            });
+        }
+        Ok(files)
+    }
+}
+
 impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
         if let Some(path) = spec.kernel.path() {
@@ -60,7 +103,7 @@ impl Backend for Production {
         // Quick checks first: nobody should wait for a kernel to learn that QEMU is missing.
         engine(spec.engine)?;
         let cache = CacheDir::from_environment().map_err(|e| Error::Initramfs(e.into()))?;
-        let initramfs = initramfs(&cache, progress).map_err(|e| Error::Initramfs(e.into()))?;
+        let files = GuestFiles::make(&spec.scenario, &cache, progress)?;
         let artifacts = Artifacts {
             kernel: KernelId {
                 name: String::new(),
@@ -73,9 +116,9 @@ impl Backend for Production {
             vmlinux: None,
             system_map: None,
             source_root: None,
-            initrd: initramfs.path,
-            initrd_hash: initramfs.hash,
-            agent_elf: Some(initramfs.agent_elf),
+            initrd: files.initrd,
+            disk: files.disk,
+            agent_elf: Some(files.agent_elf),
         };
         if let Some(path) = spec.kernel.path() {
             let prebuilt = Prebuilt::find(path)?;
@@ -168,13 +211,18 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     let artifacts = attempt.artifacts;
     let board = Board::new(&scenario.board);
     let boot = |e: crate::boot::BootError| failed(attempt.spec.engine, e.into());
-    let layout = Images::open(&artifacts.image, Some(&artifacts.initrd))
+    let initrd = artifacts.initrd.as_ref();
+    let bootargs = match scenario.disk {
+        Some(_) => format!("{BOOTARGS} {DISK_ROOT}"),
+        None => BOOTARGS.into(),
+    };
+    let layout = Images::open(&artifacts.image, initrd.map(|file| file.path.as_path()))
         .and_then(|images| images.layout(board.ram_bytes()))
         .map_err(boot)?;
     let plan = serde_json::to_string(&scenario.plan())
         .map_err(|e| Error::host("cannot write the guest's plan", e))?;
     let chosen = fdt::Chosen {
-        bootargs: BOOTARGS,
+        bootargs: &bootargs,
         plan: &plan,
         layout: &layout,
     };
@@ -188,13 +236,17 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         drop_operation: attempt.drop_operation,
         // From the start of RAM: at reset QEMU puts a device tree of its own there.
         loaded: vec![(RAM_BASE, end - RAM_BASE)],
+        disk: artifacts.disk.as_ref().map(|file| DiskImage {
+            path: file.path.clone(),
+            hash: file.hash.clone(),
+        }),
     };
     Ok(Job {
         kernel: artifacts.image.clone(),
-        initrd: Some(artifacts.initrd.clone()),
+        initrd: initrd.map(|file| file.path.clone()),
         expected: Expected {
             kernel: artifacts.kernel.image_hash.clone(),
-            initrd: Some(artifacts.initrd_hash.clone()),
+            initrd: initrd.map(|file| file.hash.clone()),
         },
         fdt,
         ram_bytes: board.ram_bytes(),

@@ -24,6 +24,7 @@ builtin![
     "usb-to-iio-sync",
     "usb-to-iio-long",
     "gdma-memcpy",
+    "blk-root",
 ];
 
 /// The text of one.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Bounds on what a scenario may ask for, so that a file cannot exhaust host or guest.
 
-use staleline_protocol::plan::DmaTest;
+use staleline_protocol::plan::{DiskTest, DmaTest};
 
 use super::{SCHEMA, Scenario, Transfer, guest, usb};
 use crate::exit::Error;
@@ -27,6 +27,11 @@ pub const FRAME_ALIGN: u64 = 8;
 pub const ITERATIONS: std::ops::RangeInclusive<u32> = 1..=65_536;
 /// Bytes of each of dmatest's buffers; kmalloc() has a limit.
 pub const DMATEST_BYTES: std::ops::RangeInclusive<u32> = 1..=1 << 20;
+
+/// Rounds of the work on a disk.
+pub const ROUNDS: std::ops::RangeInclusive<u32> = 0..=64;
+/// Bytes of all files that are written; the disk has 16 MiB, with the agent on it.
+pub const DISK_BYTES: u64 = 8 << 20;
 
 /// Checks all bounds.
 ///
@@ -62,6 +67,9 @@ fn find(s: &Scenario) -> Result<(), String> {
     if let Some(test) = &s.dmatest {
         dmatest(test, s)?;
     }
+    if let Some(test) = &s.disk {
+        disk(test, s)?;
+    }
     guest::check(&s.guest, s.board.cpus)?;
     usb::check(&s.usb, s.transfer.as_ref(), s.board.cpus)
 }
@@ -81,6 +89,29 @@ fn dmatest(test: &DmaTest, s: &Scenario) -> Result<(), String> {
     if total > TOTAL_BYTES {
         return Err(format!(
             "dmatest.iterations * 2 * dmatest.buffer-bytes = {total} is more than {TOTAL_BYTES}"
+        ));
+    }
+    Ok(())
+}
+
+fn disk(test: &DiskTest, s: &Scenario) -> Result<(), String> {
+    within("disk.rounds", test.rounds, ROUNDS)?;
+    if s.transfer.is_some() || s.dmatest.is_some() {
+        return Err("there is [disk] beside [transfer] or [dmatest]: leave one of them out".into());
+    }
+    if s.board.blk.is_none() {
+        return Err("[disk] boots from the board's disk, and there is none: set board.blk.port".into());
+    }
+    let bytes = u64::from(test.file_bytes);
+    if bytes == 0 || !bytes.is_multiple_of(PAGE) {
+        return Err(format!(
+            "disk.file-bytes = {bytes} must be a multiple of {PAGE}, at least {PAGE}"
+        ));
+    }
+    let total = 2 * u64::from(test.rounds) * bytes;
+    if total > DISK_BYTES {
+        return Err(format!(
+            "2 * disk.rounds * disk.file-bytes = {total} is more than {DISK_BYTES}"
         ));
     }
     Ok(())

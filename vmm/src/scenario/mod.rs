@@ -10,7 +10,7 @@ pub mod usb;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use staleline_protocol::plan::{self, DataPath, DmaTest, Exporter, Plan};
+use staleline_protocol::plan::{self, DataPath, DiskTest, DmaTest, Exporter, Plan};
 
 use crate::board::settings::BoardSettings;
 use crate::exit::Error;
@@ -46,6 +46,9 @@ pub struct Scenario {
     /// Copies that the kernel's dmatest makes, instead of a data path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dmatest: Option<DmaTest>,
+    /// The guest boots from the board's disk, and works on it, instead of a data path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskTest>,
     /// The board.
     #[serde(default)]
     pub board: BoardSettings,
@@ -213,6 +216,7 @@ impl Scenario {
             cpu: self.guest.cpu,
             transfer: self.transfer.as_ref().map(|t| t.plan(&self.usb)),
             dmatest: self.dmatest.clone(),
+            disk: self.disk.clone(),
         }
     }
 }

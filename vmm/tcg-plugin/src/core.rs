@@ -473,7 +473,10 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
                     self.trace(cpu, place.pc, state.frame);
                 }
             }
-            Op::Barrier(barrier) => self.machine.barrier(cpu, barrier),
+            Op::Barrier(barrier) => {
+                self.machine.barrier(cpu, barrier);
+                self.drop_changed_code()?;
+            }
             Op::Point if state.is_user() => self.point(cpu, state.x),
             Op::Point => {}
             Op::WaitForInterrupt => self.wait_for_interrupt(cpu),
@@ -483,6 +486,26 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             _ => self.mmu_event(insn.op, cpu, state.x),
         }
         self.sync_lines()
+    }
+
+    /// QEMU is about to translate `len` bytes of code at `pc`, all in one page.
+    pub fn fetched(&mut self, cpu: CpuId, pc: u64, len: u64, site: &mut dyn FnMut() -> SiteId) {
+        if let Some(t) = self.side(cpu).registers.translate(&self.ram, pc) {
+            self.machine.fetched(cpu, t.pa, len, site);
+        }
+    }
+
+    /// QEMU keeps translated code until it sees a store to where that came from, and it does not see
+    /// what the machine writes. So it is made to write the same bytes again, as a debugger would.
+    fn drop_changed_code(&mut self) -> io::Result<()> {
+        while let Some(pa) = self.machine.changed_code() {
+            let mut page = [0; PAGE as usize];
+            if self.ram.read(pa, &mut page) {
+                self.qtest.write(pa, &page)?;
+                self.stats.code_pages += 1;
+            }
+        }
+        Ok(())
     }
 
     /// Only when the last CPU waits does time go on by itself.

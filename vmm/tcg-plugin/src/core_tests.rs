@@ -35,6 +35,7 @@ enum Told {
     Maintain(CacheOp, u64),
     Barrier(Barrier),
     MapNonCacheable(u64, u64, u64),
+    Fetched(u64, u64),
     Idle,
 }
 
@@ -45,6 +46,8 @@ struct Recorder {
     chains: Vec<ChainId>,
     accesses: u64,
     lines: u64,
+    /// Pages whose code has changed.
+    changed: Vec<u64>,
     /// Who the last thing was told of.
     last: CpuId,
 }
@@ -99,6 +102,14 @@ impl Machine for Recorder {
     }
     fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64) {
         self.told.push(Told::MapNonCacheable(entry, pa, len));
+    }
+    fn fetched(&mut self, cpu: CpuId, pa: u64, len: u64, site: &mut dyn FnMut() -> SiteId) {
+        self.tell(cpu);
+        assert_eq!(site(), SITE);
+        self.told.push(Told::Fetched(pa, len));
+    }
+    fn changed_code(&mut self) -> Option<u64> {
+        self.changed.pop()
     }
     fn idle(&mut self) {
         self.lines = 0;

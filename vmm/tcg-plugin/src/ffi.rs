@@ -237,6 +237,7 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool, const TRACE: bool
     let count = unsafe { qemu_plugin_tb_n_insns(tb) };
     // A block does not cross pages, so it is all of one side.
     let mut kernel = None;
+    let mut code: Option<(u64, u64)> = None;
     for n in 0..count {
         let mut word = [0; 4];
         // SAFETY: `n` is below the count, so there is such an instruction; QEMU copies at most the
@@ -246,6 +247,8 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool, const TRACE: bool
             let len = qemu_plugin_insn_data(insn, word.as_mut_ptr().cast(), word.len());
             (insn, len, qemu_plugin_insn_vaddr(insn))
         };
+        let (_, bytes) = code.get_or_insert((pc, 0));
+        *bytes += len as u64;
         let whole = len == word.len();
         let word = u32::from_le_bytes(word);
         let kernel = *kernel.get_or_insert_with(|| {
@@ -291,6 +294,11 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool, const TRACE: bool
                 std::ptr::without_provenance_mut(data),
             );
         }
+    }
+    if let (Some((pc, bytes)), Some(kernel)) = (code, kernel) {
+        let cpu = plugin.current.cpu(0);
+        let mut site = || plugin.sites.intern(pc, kernel);
+        plugin.core.fetched(cpu, pc, bytes, &mut site);
     }
 }
 

@@ -34,6 +34,11 @@ impl Ram {
         range(&self.0)
     }
 
+    /// Reads what stands at `pa`; whether all of it is RAM.
+    pub fn read(&self, pa: u64, into: &mut [u8]) -> bool {
+        self.0.read_slice(into, GuestAddress(pa)).is_ok()
+    }
+
     /// Writes zeros; whether all of it is RAM.
     pub fn zero<const BYTES: usize>(&self, pa: u64) -> bool {
         self.0.write_slice(&[0; BYTES], GuestAddress(pa)).is_ok()

@@ -169,6 +169,12 @@ impl Machine for Probe {
         self.mix(CpuId::BOOT, 0xe2, entry ^ pa.rotate_left(20) ^ len);
     }
 
+    fn fetched(&mut self, _: CpuId, _: u64, _: u64, _: &mut dyn FnMut() -> SiteId) {}
+
+    fn changed_code(&mut self) -> Option<u64> {
+        None
+    }
+
     fn idle(&mut self) {
         self.mix(CpuId::BOOT, 0xe1, 0);
         self.idles += 1;

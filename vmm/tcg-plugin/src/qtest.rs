@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Interrupt lines by QEMU's qtest protocol (QEMU's `system/qtest.c`, comment at the top).
+//! Interrupt lines and writes of memory by QEMU's qtest protocol (QEMU's `system/qtest.c`, comment at the top).
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
@@ -37,6 +37,27 @@ impl<S: Read + Write> Qtest<S> {
             u8::from(level)
         )
         .map_err(io::Error::other)?;
+        self.command()
+    }
+
+    /// Writes guest memory as a device of QEMU's own would, and waits until that is done.
+    ///
+    /// # Errors
+    /// As [`Qtest::set_irq`].
+    pub fn write(&mut self, pa: u64, data: &[u8]) -> io::Result<()> {
+        use std::fmt::Write as _;
+        self.line.clear();
+        let mut command = || {
+            write!(self.line, "write {pa:#x} {:#x} 0x", data.len())?;
+            data.iter().try_for_each(|byte| write!(self.line, "{byte:02x}"))?;
+            writeln!(self.line)
+        };
+        command().map_err(io::Error::other)?;
+        self.command()
+    }
+
+    /// Has the line carried out.
+    fn command(&mut self) -> io::Result<()> {
         // One write, so that QEMU wakes up once.
         self.stream.get_mut().write_all(self.line.as_bytes())?;
         loop {
@@ -101,6 +122,17 @@ mod tests {
             "set_irq_in /machine/gic unnamed-gpio-in 7 1\n\
              set_irq_in /machine/gic unnamed-gpio-in 7 0\n"
         );
+    }
+
+    #[test]
+    fn memory_is_written_in_hexadecimal() {
+        let mut q = qtest(b"OK\n");
+        q.write(0x4000_1000, &[0, 0xd2, 0x1f]).unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&q.stream.get_ref().written),
+            "write 0x40001000 0x3 0x00d21f\n"
+        );
+        assert!(qtest(b"ERR\n").write(0, &[1]).is_err());
     }
 
     #[test]

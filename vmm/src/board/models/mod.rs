@@ -7,6 +7,7 @@ mod dmac;
 mod dwc3;
 mod gdma;
 mod quad_spi;
+mod virtio_blk;
 
 use staleline_devices::bus::Device;
 use staleline_devices::stream::{Stream, StreamId, Streams};
@@ -17,7 +18,7 @@ use super::machine::MachineConfig;
 use super::settings::{BoardSettings, PortSettings};
 
 /// All of them, in the order of their windows: those that a board may lack come last.
-pub(super) static MODELS: [&dyn Model; 7] = [
+pub(super) static MODELS: [&dyn Model; 8] = [
     &dmac::CAPTURE,
     &dmac::PLAYBACK,
     &dwc3::Dwc3,
@@ -25,6 +26,7 @@ pub(super) static MODELS: [&dyn Model; 7] = [
     &converters::DAC,
     &quad_spi::QuadSpi,
     &gdma::Gdma,
+    &virtio_blk::VirtioBlk,
 ];
 
 /// A kind of device, as the board knows it.

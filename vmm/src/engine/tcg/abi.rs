@@ -104,6 +104,9 @@ pub struct TcgStats {
     pub set_way: u64,
     /// Blocks zeroed with `dc zva`.
     pub zva: u64,
+    /// Pages whose translated code QEMU was told to drop, because a device had written there.
+    #[serde(default)]
+    pub code_pages: u64,
     /// Instructions that changed or invalidated translations.
     pub mmu_events: u64,
     /// Translations compared with QEMU's own; 0 without selfcheck.
