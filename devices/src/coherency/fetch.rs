@@ -73,7 +73,11 @@ impl Domain {
 
     /// A page in which code that was fetched may have changed since, each time once; its address.
     pub fn changed_code(&mut self) -> Option<u64> {
-        self.images.fetched.changed.pop().map(|offset| self.base + offset)
+        self.images
+            .fetched
+            .changed
+            .pop()
+            .map(|offset| self.base + offset)
     }
 }
 

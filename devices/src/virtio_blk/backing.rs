@@ -48,11 +48,15 @@ impl Backing for MemoryDisk {
 
     fn read(&self, at: u64, buf: &mut [u8]) -> bool {
         let range = self.range(at, buf.len());
-        range.inspect(|r| buf.copy_from_slice(&self.0[r.clone()])).is_some()
+        range
+            .inspect(|r| buf.copy_from_slice(&self.0[r.clone()]))
+            .is_some()
     }
 
     fn write(&mut self, at: u64, data: &[u8]) -> bool {
         let range = self.range(at, data.len());
-        range.inspect(|r| self.0[r.clone()].copy_from_slice(data)).is_some()
+        range
+            .inspect(|r| self.0[r.clone()].copy_from_slice(data))
+            .is_some()
     }
 }

@@ -89,7 +89,9 @@ pub enum GuestError {
         index: u16,
     },
     /// The device needs a reset: there is no room for a header, or none for a status.
-    #[error("the request from descriptor {head} on has {readable} bytes to read and {writable} to write")]
+    #[error(
+        "the request from descriptor {head} on has {readable} bytes to read and {writable} to write"
+    )]
     Short {
         /// Its first descriptor.
         head: u16,
@@ -99,7 +101,9 @@ pub enum GuestError {
         writable: u64,
     },
     /// The queue cannot be used as it was set up: it stays disabled.
-    #[error("a queue of {size} entries (descriptors {descriptors:#x}, driver {driver:#x}, device {device:#x}) cannot be used")]
+    #[error(
+        "a queue of {size} entries (descriptors {descriptors:#x}, driver {driver:#x}, device {device:#x}) cannot be used"
+    )]
     Queue {
         /// QueueNum.
         size: u32,

@@ -180,7 +180,8 @@ impl VirtioBlk {
             return self.reset(ctx);
         }
         let mut bits = value & STATUS_BITS;
-        let acceptable = self.features & !self.offered() == 0 && self.features & REQUIRED == REQUIRED;
+        let acceptable =
+            self.features & !self.offered() == 0 && self.features & REQUIRED == REQUIRED;
         if !acceptable {
             bits &= !FEATURES_OK;
         }
@@ -208,9 +209,8 @@ impl VirtioBlk {
             self.stop(ctx);
             self.queue = None;
         } else if self.queue.is_none() {
-            let at = |low, high| {
-                u64::from(self.regs.get(high)) << 32 | u64::from(self.regs.get(low))
-            };
+            let at =
+                |low, high| u64::from(self.regs.get(high)) << 32 | u64::from(self.regs.get(low));
             let queue = Queue::new(
                 self.regs.get(QUEUE_NUM),
                 at(QUEUE_DESC_LOW, QUEUE_DESC_HIGH),

@@ -106,12 +106,7 @@ impl Queue {
         self.chain(half(&entry, 0), order, ctx).map(Some)
     }
 
-    fn chain(
-        &self,
-        head: u16,
-        order: Order,
-        ctx: &mut Context<'_>,
-    ) -> Result<Chain, GuestError> {
+    fn chain(&self, head: u16, order: Order, ctx: &mut Context<'_>) -> Result<Chain, GuestError> {
         let mut chain = Chain::new(head, order);
         let mut index = head;
         for _ in 0..self.size {

@@ -190,7 +190,11 @@ impl Request {
     pub fn finish(&mut self, ctx: &mut Context<'_>) -> Result<u32, GuestError> {
         self.abandon(ctx);
         ctx.dma
-            .write(Access::descriptor(self.order), self.status_at, &[self.status])
+            .write(
+                Access::descriptor(self.order),
+                self.status_at,
+                &[self.status],
+            )
             .map_err(|source| GuestError::Memory {
                 part: Part::Status,
                 source,
