@@ -6,6 +6,7 @@ mod cpus;
 mod determinism;
 mod driver;
 mod events;
+mod fetches;
 mod hostile;
 mod in_flight;
 mod mutation;

@@ -62,7 +62,8 @@ fn carry_out<W: Write>(
 ) -> Result<Outcome, Error> {
     phases.phase(|_| on_disk())?;
     let whole = disk::DATA_BYTES.max(test.file_bytes as usize);
-    let mut buffer = Pages::new(whole.next_multiple_of(disk::PROGRAM_BYTES)).call("mmap", "pages")?;
+    let mut buffer =
+        Pages::new(whole.next_multiple_of(disk::PROGRAM_BYTES)).call("mmap", "pages")?;
     let mut wrong = 0;
     phases.phase(|p| {
         for (frame, way) in [Way::Cached, Way::Direct].into_iter().enumerate() {
@@ -137,7 +138,9 @@ impl Stretch {
 
     /// Compares, and reports that; how many bytes are wrong.
     fn check<W: Write>(&self, frame: u32, read: &[u8], phases: &mut Subtests<'_, W>) -> u64 {
-        let found = self.pattern.check(self.at, &read[..read.len().min(self.len)]);
+        let found = self
+            .pattern
+            .check(self.at, &read[..read.len().min(self.len)]);
         phases.report(&Report::Data {
             frame,
             buffer: 0,

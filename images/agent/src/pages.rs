@@ -26,8 +26,8 @@ impl Pages {
     fn map(len: usize, prot: ProtFlags) -> io::Result<Self> {
         // SAFETY: a fresh mapping at an address of the kernel's choice disturbs nobody.
         let base = unsafe { mmap_anonymous(std::ptr::null_mut(), len, prot, MapFlags::PRIVATE) }?;
-        let base = NonNull::new(base.cast())
-            .ok_or_else(|| io::Error::other("mapped at address 0"))?;
+        let base =
+            NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
         Ok(Pages { base, len })
     }
 }

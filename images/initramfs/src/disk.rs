@@ -134,7 +134,8 @@ fn make(agent_elf: PathBuf, cache: &CacheDir, progress: &dyn Progress) -> Result
 /// The image.
 fn file_system(init: &[u8]) -> Result<Vec<u8>, DiskError> {
     let (mke2fs, debugfs) = (find("mke2fs")?, find("debugfs")?);
-    let dir = tempfile::tempdir().map_err(failed("create a directory in", &std::env::temp_dir()))?;
+    let dir =
+        tempfile::tempdir().map_err(failed("create a directory in", &std::env::temp_dir()))?;
     let image = dir.path().join("disk");
     let file = fs::File::create(&image).map_err(failed("create", &image))?;
     file.set_len(BYTES).map_err(failed("extend", &image))?;
@@ -142,7 +143,9 @@ fn file_system(init: &[u8]) -> Result<Vec<u8>, DiskError> {
     // By no configuration but this one.
     format
         .env("MKE2FS_CONFIG", "/dev/null")
-        .args(["-q", "-F", "-t", "ext2", "-b", "4096", "-I", "256", "-N", "64", "-m", "0"])
+        .args([
+            "-q", "-F", "-t", "ext2", "-b", "4096", "-I", "256", "-N", "64", "-m", "0",
+        ])
         .args(["-O", "none,filetype,sparse_super,large_file"])
         .args(["-U", UUID, "-E", EXTENDED])
         .arg(&image);
@@ -179,7 +182,11 @@ fn file_system(init: &[u8]) -> Result<Vec<u8>, DiskError> {
     fs::read(&image).map_err(failed("read", &image))
 }
 
-fn find(program: &'static str) -> Result<PathBuf, DiskError> {
+/// A program of e2fsprogs.
+///
+/// # Errors
+/// [`DiskError::Missing`].
+pub fn find(program: &'static str) -> Result<PathBuf, DiskError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(SYSTEM.map(PathBuf::from));
     let all = std::env::join_paths(places).unwrap_or(path);

@@ -340,8 +340,7 @@ mod tests {
 
     #[test]
     fn files_have_whole_pages() {
-        let json =
-            r#"{"schema":1,"seed":0,"transfer":null,"disk":{"rounds":3,"file-bytes":8192}}"#;
+        let json = r#"{"schema":1,"seed":0,"transfer":null,"disk":{"rounds":3,"file-bytes":8192}}"#;
         let mut plan: Plan = serde_json::from_str(json).unwrap();
         assert_eq!(plan.check(4096), Ok(()));
         let test = plan.disk.as_mut().unwrap();
@@ -350,7 +349,9 @@ mod tests {
         for wrong in [0, 8191] {
             plan.disk.as_mut().unwrap().file_bytes = wrong;
             let field = "file_bytes";
-            assert!(matches!(plan.check(4096), Err(PlanError::Range { field: f, .. }) if f == field));
+            assert!(
+                matches!(plan.check(4096), Err(PlanError::Range { field: f, .. }) if f == field)
+            );
         }
     }
 

@@ -30,6 +30,7 @@ pub fn all() -> Vec<Check> {
     ] {
         checks.push(tool_check(tool, package));
     }
+    checks.push(mke2fs());
     checks.push(perl());
     checks.push(header("openssl/opensslv.h", "libssl-dev"));
     checks.push(header("libelf.h", "libelf-dev"));
@@ -100,6 +101,15 @@ fn tool_check(tool: &str, package: &str) -> Check {
     match which::which(tool) {
         Ok(path) => Check::ok(tool, path.display().to_string()),
         Err(_) => Check::missing(tool, "not found", apt(package)),
+    }
+}
+
+/// Makes the disk of guests that boot from one.
+fn mke2fs() -> Check {
+    const NAME: &str = "mke2fs";
+    match staleline_initramfs::disk::find(NAME) {
+        Ok(path) => Check::ok(NAME, path.display().to_string()),
+        Err(_) => Check::missing(NAME, "not found", apt("e2fsprogs")),
     }
 }
 

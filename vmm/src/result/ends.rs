@@ -245,6 +245,27 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_was_not_read_is_missing() {
+        let plan = Scenario::load("blk-root").unwrap().plan();
+        let test = plan.disk.as_ref().unwrap();
+        let mut all: Vec<Report> = (0..test.frames())
+            .map(|n| data(n, test.bytes_of_frame(n)))
+            .collect();
+        let whole = of(&plan, &all, None);
+        assert_eq!(
+            (whole.planned, whole.bytes),
+            (test.total_bytes(), test.total_bytes())
+        );
+        all.pop();
+        let rest = of(&plan, &all, None);
+        let file = u64::from(test.file_bytes);
+        assert_eq!(
+            (rest.planned, rest.bytes),
+            (whole.planned, whole.bytes - file)
+        );
+    }
+
+    #[test]
     fn what_the_converter_did_not_move_says_nothing() {
         let t = Scenario::load("iio-capture")
             .unwrap()

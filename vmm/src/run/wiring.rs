@@ -10,7 +10,9 @@ use staleline_initramfs::{disk, initramfs};
 use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
 
-use super::backend::{Artifacts, Attempt, Backend, Execution, GuestEnd, GuestFile, KernelId, Sites};
+use super::backend::{
+    Artifacts, Attempt, Backend, Execution, GuestEnd, GuestFile, KernelId, Sites,
+};
 use super::kernels;
 use super::prebuilt::Prebuilt;
 use super::spec::RunSpec;
@@ -61,11 +63,7 @@ struct GuestFiles {
 
 impl GuestFiles {
     /// A disk if the board has one; an initramfs unless the guest boots from that.
-    fn make(
-        scenario: &Scenario,
-        cache: &CacheDir,
-        progress: &dyn Progress,
-    ) -> Result<Self, Error> {
+    fn make(scenario: &Scenario, cache: &CacheDir, progress: &dyn Progress) -> Result<Self, Error> {
         let mut files = GuestFiles {
             initrd: None,
             disk: None,

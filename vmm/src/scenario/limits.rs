@@ -100,7 +100,9 @@ fn disk(test: &DiskTest, s: &Scenario) -> Result<(), String> {
         return Err("there is [disk] beside [transfer] or [dmatest]: leave one of them out".into());
     }
     if s.board.blk.is_none() {
-        return Err("[disk] boots from the board's disk, and there is none: set board.blk.port".into());
+        return Err(
+            "[disk] boots from the board's disk, and there is none: set board.blk.port".into(),
+        );
     }
     let bytes = u64::from(test.file_bytes);
     if bytes == 0 || !bytes.is_multiple_of(PAGE) {

@@ -142,6 +142,38 @@ fn dmatest_has_bounds_and_needs_its_device() {
 }
 
 #[test]
+fn a_disk_has_bounds_and_needs_its_device() {
+    let base = Scenario::load("blk-root").unwrap();
+    assert_eq!(base.board.blk.unwrap().port, Port::Hp);
+    let set = |settings: &[&str]| {
+        let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
+        set::apply(&base, &settings)
+    };
+    let blk = set(&[
+        "board.blk.dma-coherent=true",
+        "board.blk.order-platform=false",
+    ]);
+    let blk = blk.unwrap().board.blk.unwrap();
+    assert!(blk.attachment().lies() && !blk.order_platform);
+    for (wrong, key) in [
+        ("disk.rounds=65", "disk.rounds"),
+        ("disk.file-bytes=0", "disk.file-bytes"),
+        ("disk.file-bytes=4097", "disk.file-bytes"),
+        ("disk.file-bytes=2097152000", "is more than"),
+    ] {
+        let e = set(&[wrong]).unwrap_err();
+        assert!(matches!(e, Error::Limit { .. }), "{wrong}: {e}");
+        assert!(e.to_string().contains(key), "{wrong}: {e}");
+    }
+    let head = "schema = 1\nname = \"x\"\ndescription = \"x\"\n";
+    let disk = "[disk]\nrounds = 1\nfile-bytes = 4096\n";
+    let e = Scenario::parse(&format!("{head}{disk}"), "f").unwrap_err();
+    assert!(e.to_string().contains("set board.blk.port"), "{e}");
+    let e = Scenario::parse(&format!("{SMALL}\n{disk}"), "f").unwrap_err();
+    assert!(e.to_string().contains("leave one of them out"), "{e}");
+}
+
+#[test]
 fn settings_reach_every_key() {
     let s = set(&[
         "transfer.frames=8",

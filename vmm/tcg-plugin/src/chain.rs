@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use staleline::engine::chains::{Chain, Forgotten, TracedAccess, UserPage};
 use staleline_devices::cpu::ChainId;
 
-/// Callers kept of a chain.
-const MAX_CALLERS: usize = 32;
+/// Callers kept of a chain. From a system call through a file system to a disk's driver it is more than
+/// 32.
+const MAX_CALLERS: usize = 48;
 /// Different chains kept per run.
 const MAX_CHAINS: usize = 1 << 14;
 /// User pages kept per run: those of the largest DMABUFs that a scenario may have (512 MiB), twice.

@@ -17,6 +17,9 @@ mod cpus;
 #[path = "core_tests_entries.rs"]
 mod entries;
 
+#[path = "core_tests_code.rs"]
+mod code;
+
 const BASE: u64 = 0x4000_0000;
 const RAM_BYTES: u64 = 1 << 20;
 const WINDOW: u64 = BASE + RAM_BYTES;

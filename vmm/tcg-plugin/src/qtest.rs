@@ -23,6 +23,12 @@ impl<S: Read + Write> Qtest<S> {
         }
     }
 
+    /// Who is at the other end.
+    #[cfg(test)]
+    pub fn peer(&self) -> &S {
+        self.stream.get_ref()
+    }
+
     /// Sets the level of shared interrupt `irq`, and waits until the interrupt controller has it.
     ///
     /// # Errors
@@ -49,7 +55,8 @@ impl<S: Read + Write> Qtest<S> {
         self.line.clear();
         let mut command = || {
             write!(self.line, "write {pa:#x} {:#x} 0x", data.len())?;
-            data.iter().try_for_each(|byte| write!(self.line, "{byte:02x}"))?;
+            data.iter()
+                .try_for_each(|byte| write!(self.line, "{byte:02x}"))?;
             writeln!(self.line)
         };
         command().map_err(io::Error::other)?;

@@ -64,7 +64,9 @@ fn read(image: &DiskImage) -> Result<Vec<u8>, String> {
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
         .map_err(|e| format!("cannot read the disk's image {path}: {e}"))?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("the disk's image {path} has more than {MAX_BYTES} bytes"));
+        return Err(format!(
+            "the disk's image {path} has more than {MAX_BYTES} bytes"
+        ));
     }
     let found = digest::bytes(&bytes);
     if found != image.hash {

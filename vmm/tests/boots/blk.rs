@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! A disk that the guest boots from: its root, its agent's code and its files all come by DMA. The kernel
+//! drives it with its own virtio_blk.
+
+use staleline::result::{MaintenanceOp, RunResult, Verdict};
+use staleline_devices::coherency::hazard::HazardKind;
+
+use crate::support::{Run, asked_for, kinds_of, run, side_by_side};
+
+const SCENARIO: &str = "blk-root";
+const HP: &str = "board.blk.port=hp";
+const HPC: &str = "board.blk.port=hpc";
+const CLAIM: &str = "board.blk.dma-coherent=true";
+const DENIAL: &str = "board.blk.dma-coherent=false";
+const CACHES: [&str; 4] = ["cache=zynqmp", "cache=lazy", "cache=eager", "cache=random"];
+const WRITES: [&str; 2] = ["snoop-write=write-through", "snoop-write=allocate"];
+
+/// Two readings of the data file, and two files of 64 KiB in each of two rounds.
+const BYTES: u64 = 2 * 300_000 + 4 * 65_536;
+
+fn go(settings: &[&str]) -> Run {
+    let mut arguments = vec![SCENARIO, "--no-trace"];
+    arguments.extend(settings.iter().flat_map(|s| ["--set", s]));
+    run(&arguments)
+}
+
+/// It has passed: all files were right, and so was the code that was read over other code.
+#[track_caller]
+fn booted(run: &Run) -> RunResult {
+    let result = run.passes();
+    assert_eq!((result.data.bytes, result.data.planned), (BYTES, BYTES));
+    assert!(result.hazards.is_empty());
+    let machine = result.machine.as_ref().unwrap();
+    assert!(
+        machine.device_errors.is_empty(),
+        "{:?}",
+        machine.device_errors
+    );
+    // There is nothing else that it could have booted from.
+    assert!(result.initrd_hash.is_none() && result.disk_hash.is_some());
+    result
+}
+
+fn needed(result: &RunResult) -> Vec<&MaintenanceOp> {
+    let all = asked_for(result);
+    all.into_iter().filter(|o| o.needed_lines > 0).collect()
+}
+
+#[test]
+fn a_guest_boots_from_its_disk_on_both_ports() {
+    let result = booted(&go(&[HP]));
+    assert!(needed(&result).len() > 100);
+    let result = booted(&go(&[HPC]));
+    let done = asked_for(&result);
+    assert!(done.is_empty(), "{done:?}");
+}
+
+#[test]
+#[ignore = "a sweep of 16 boots"]
+fn two_at_a_time_a_correct_driver_under_every_policy() {
+    let mut all = Vec::new();
+    for port in [HP, HPC] {
+        for cache in CACHES {
+            all.extend(WRITES.map(|write| [port, cache, write]));
+        }
+    }
+    side_by_side(&all, |settings| {
+        let result = booted(&go(settings));
+        assert_eq!(
+            asked_for(&result).is_empty(),
+            settings[0] == HPC,
+            "{settings:?}"
+        );
+    });
+}
+
+/// The device reads rings that are still in the cache. The kernel waits for its root, and says so.
+#[test]
+fn a_tree_that_claims_coherency_is_found_out() {
+    let result = go(&[CLAIM]).ends(1, Verdict::Fail);
+    assert!(kinds_of(&result).contains(&HazardKind::MissingClean));
+    let shown = result.diagnostics.iter().find(|d| d.advice == "lying-tree");
+    let shown = shown.expect("the tree is blamed");
+    assert!(
+        shown.help.contains("take dma-coherent out"),
+        "{}",
+        shown.help
+    );
+    assert!(asked_for(&result).is_empty());
+}
+
+#[test]
+#[ignore = "a sweep of 8 boots"]
+fn two_at_a_time_that_claim_under_every_policy() {
+    let all: Vec<_> = CACHES
+        .iter()
+        .flat_map(|cache| WRITES.map(|write| [CLAIM, cache, write]))
+        .collect();
+    side_by_side(&all, |settings| {
+        let result = go(settings).ends(1, Verdict::Fail);
+        let blamed = result.diagnostics.iter().any(|d| d.advice == "lying-tree");
+        assert!(blamed, "{settings:?}");
+    });
+}
+
+/// The other lie: the kernel keeps its rings in memory that it accesses past the cache, and the device
+/// looks into the cache.
+#[test]
+fn a_tree_that_denies_coherency_is_found_out() {
+    for write in WRITES {
+        let result = go(&[HPC, DENIAL, write]).ends(1, Verdict::Fail);
+        let kinds = kinds_of(&result);
+        assert!(
+            kinds.contains(&HazardKind::MismatchedAlias),
+            "{write}: {kinds:?}"
+        );
+        let help = &result.diagnostics[0].help;
+        assert!(help.contains("add dma-coherent"), "{help}");
+    }
+}
+
+/// Without VIRTIO_F_ORDER_PLATFORM the kernel orders its rings for CPUs of the inner domain only.
+#[test]
+fn a_device_that_does_not_say_that_it_is_a_bus_master() {
+    for port in [HP, HPC] {
+        let result = go(&[port, "board.blk.order-platform=false"]).ends(1, Verdict::Fail);
+        assert_eq!(kinds_of(&result), [HazardKind::MissingBarrier], "{port}");
+    }
+}
+
+/// Suppresses operation `number`, and looks whether that is found.
+#[track_caller]
+fn without(number: u32) -> Vec<HazardKind> {
+    let result = go(&[&format!("drop-maintenance=@{number}")]).ends(1, Verdict::Fail);
+    let dropped = result.drop_maintenance.as_ref().unwrap();
+    assert!(dropped.happened);
+    kinds_of(&result)
+}
+
+/// The first of each sort that a routine asked for: the ring, headers, data either way, status bytes.
+#[test]
+fn two_at_a_time_each_sort_of_operation_is_missed() {
+    let whole = booted(&go(&[]));
+    let mut sorts: Vec<&MaintenanceOp> = Vec::new();
+    for op in needed(&whole) {
+        let known =
+            |o: &&&MaintenanceOp| (o.op, &o.routine, &o.caller) == (op.op, &op.routine, &op.caller);
+        if !sorts.iter().any(|o| known(&o)) {
+            sorts.push(op);
+        }
+    }
+    assert!(sorts.len() >= 4, "{sorts:?}");
+    let numbers: Vec<u32> = sorts.iter().map(|o| o.number).collect();
+    let found = side_by_side(&numbers, |number| without(*number));
+    assert!(found.iter().all(|kinds| !kinds.is_empty()));
+}
+
+#[test]
+#[ignore = "a sweep of 470 boots"]
+fn two_at_a_time_every_needed_operation_is_missed() {
+    let whole = booted(&go(&[]));
+    let numbers: Vec<u32> = needed(&whole).iter().map(|o| o.number).collect();
+    let found = side_by_side(&numbers, |number| without(*number));
+    println!("{} needed operations found missing", found.len());
+    assert!(found.iter().all(|kinds| !kinds.is_empty()));
+}
+
+#[test]
+fn the_same_command_boots_the_same() {
+    let first = booted(&go(&[]));
+    assert_eq!(first.run_hash, booted(&go(&[])).run_hash);
+    for cpus in ["board.cpus=2", "board.cpus=4"] {
+        booted(&go(&[cpus]));
+    }
+}
+
+/// With a disk that is only there, the guest boots from its initramfs.
+#[test]
+fn a_disk_need_not_be_the_root() {
+    let result = run(&["boot", "--set", HP]).ends(0, Verdict::Pass);
+    assert!(result.initrd_hash.is_some() && result.disk_hash.is_some());
+}
