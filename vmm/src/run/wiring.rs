@@ -51,8 +51,9 @@ pub struct Production {
 const BOOTARGS: &str = "console=ttyAMA0 loglevel=5 oops=panic panic=-1";
 
 /// And of one that boots from its disk. There is no agent to say that it cannot be read, so a kernel
-/// that waits for it in vain ends the run.
-const DISK_ROOT: &str = "root=/dev/vda rw rootfstype=ext2 init=/init hung_task_panic=1";
+/// that waits for it in vain ends the run. The first to read from it is the driver's probe, whose wait
+/// does not count as hung; but that of the kernel's own first thread for the probe does.
+const DISK_ROOT: &str = "root=/dev/vda rw rootfstype=ext2 init=/init driver_async_probe=virtio_blk";
 
 /// What a guest's file systems are made of.
 struct GuestFiles {
