@@ -155,14 +155,25 @@ fn two_at_a_time_each_sort_of_operation_is_missed() {
     assert!(found.iter().all(|kinds| !kinds.is_empty()));
 }
 
+/// A page of the agent that the kernel copies while it is stale kills the agent: that is told as a stale
+/// copy, which by itself proves nothing, and the run as one that could not be carried out.
 #[test]
 #[ignore = "a sweep of 470 boots"]
 fn two_at_a_time_every_needed_operation_is_missed() {
     let whole = booted(&go(&[]));
     let numbers: Vec<u32> = needed(&whole).iter().map(|o| o.number).collect();
-    let found = side_by_side(&numbers, |number| without(*number));
-    println!("{} needed operations found missing", found.len());
-    assert!(found.iter().all(|kinds| !kinds.is_empty()));
+    let found = side_by_side(&numbers, |number| {
+        let result = go(&[&format!("drop-maintenance=@{number}")]).result();
+        let copied = kinds_of(&result) == [HazardKind::StaleCopy];
+        assert!(result.verdict == Verdict::Fail || copied, "@{number}");
+        result.verdict
+    });
+    let failed = found.iter().filter(|v| **v == Verdict::Fail).count();
+    println!(
+        "{failed} of {} needed operations found missing",
+        found.len()
+    );
+    assert!(failed * 10 > found.len() * 9);
 }
 
 #[test]
