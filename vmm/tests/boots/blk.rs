@@ -164,8 +164,7 @@ fn two_at_a_time_every_needed_operation_is_missed() {
     let numbers: Vec<u32> = needed(&whole).iter().map(|o| o.number).collect();
     let found = side_by_side(&numbers, |number| {
         let result = go(&[&format!("drop-maintenance=@{number}")]).result();
-        let copied = kinds_of(&result) == [HazardKind::StaleCopy];
-        assert!(result.verdict == Verdict::Fail || copied, "@{number}");
+        assert!(!kinds_of(&result).is_empty(), "@{number}");
         result.verdict
     });
     let failed = found.iter().filter(|v| **v == Verdict::Fail).count();
