@@ -29,7 +29,7 @@ pub(super) struct Sort {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Apart {
     memory: Memory,
-    /// The row of advice, and what it asks for.
+    /// The row of advice, and what it asks for, as far as the cause goes.
     row: &'static str,
     help: String,
     /// The routine that is at fault, and how.
@@ -61,13 +61,11 @@ impl Lookup<'_> {
     }
 
     fn apart(&self, h: &Hazard, buffers: &[&Buffer]) -> Apart {
-        let mut facts = self.facts(h, buffers);
-        facts.why = h.why.mistake();
-        let advice = advice::of(&facts);
+        let (row, help) = advice::of_cause(&self.facts(h, buffers));
         Apart {
             memory: self.memory(h, buffers),
-            row: advice.row,
-            help: advice.help,
+            row,
+            help,
             fault: self.fault(h),
         }
     }

@@ -170,6 +170,8 @@ pub struct Facts {
     pub shared: Option<SharedLine>,
     /// Calls on the DMABUF that did maintenance between the write and the finding.
     pub syncs: Vec<Sync>,
+    /// User space issued `DMA_BUF_IOCTL_SYNC` before it read, but the device had not written yet.
+    pub synced_too_early: Option<Sync>,
     /// `dma_buf_begin_access()` or `dma_buf_end_access()` did some before the transfer.
     pub began: Option<Sync>,
     /// The call that should have invalidated came in time, and cleaned.
@@ -195,4 +197,20 @@ pub struct Facts {
     pub synced: bool,
     /// The kernel under test has `dma_buf_begin_access()` and `dma_buf_end_access()`.
     pub has_access_calls: bool,
+}
+
+impl Facts {
+    /// As if nobody had done or tried any.
+    pub fn without_maintenance(&self) -> Facts {
+        Facts {
+            why: self.why.mistake(),
+            syncs: Vec::new(),
+            synced_too_early: None,
+            began: None,
+            only_cleaned: None,
+            maintained_by: None,
+            synced: false,
+            ..self.clone()
+        }
+    }
 }

@@ -17,6 +17,9 @@ pub(super) type Decision = Option<(String, Vec<String>)>;
 /// Looks whether a row fits.
 type Row = fn(&Facts) -> Decision;
 
+/// The row of maintenance that was done after the device was told to go.
+pub const LATE: &str = "late";
+
 /// The row of maintenance that was done before the transfer was over.
 pub const EARLY: &str = "early";
 
@@ -39,7 +42,7 @@ pub const TABLE: [(&str, Row); 20] = [
     ("begun-too-early", begun_too_early),
     ("sync-without-effect", sync_without_effect),
     ("fresh-page", fresh_page),
-    ("late", late),
+    (LATE, late),
     (EARLY, early),
     ("in-flight", in_flight),
     ("importer-cpu", importer_cpu),
@@ -218,6 +221,7 @@ fn sync_without_effect(f: &Facts) -> Decision {
         || f.why != Why::Absent
         || !kinds.contains(&f.kind)
         || f.syncs.iter().any(by_sync)
+        || f.synced_too_early.is_some()
     {
         return None;
     }
@@ -284,7 +288,8 @@ fn late(f: &Facts) -> Decision {
 }
 
 fn early(f: &Facts) -> Decision {
-    if f.why != Why::Early {
+    let before = f.synced_too_early.as_ref();
+    if f.why != Why::Early && before.is_none() {
         return None;
     }
     let help = match f.reader {
@@ -294,12 +299,16 @@ fn early(f: &Facts) -> Decision {
         }
         _ => "invalidate after the completion of the transfer, not before",
     };
+    let (chain, when) = match before {
+        Some(sync) => (Some(&*sync.chain), "before the device wrote"),
+        None => (f.maintained_by.as_deref(), "while the device was writing"),
+    };
     says(
         help,
         [format!(
-            "the invalidate{} came while the device was writing{}: the cache may have fetched the \
-             line again before its new bytes were there",
-            by(f.maintained_by.as_deref()),
+            "the invalidate{} came {when}{}: the cache may have fetched the line again before its \
+             new bytes were there",
+            by(chain),
             over(f)
         )],
     )

@@ -24,6 +24,7 @@ fn plain() -> Facts {
         dmabuf: Some("system".into()),
         shared: None,
         syncs: Vec::new(),
+        synced_too_early: None,
         began: None,
         maintained_by: None,
         transfer: None,
@@ -292,6 +293,16 @@ fn a_sync_that_did_nothing_is_the_exporters() {
         ..facts.clone()
     };
     assert_eq!(row(&between, &said), "sync-without-effect");
+    // It may have done its part, but before the device did.
+    let early = Facts {
+        synced_too_early: Some(sync(Phase::Ioctl, CacheOp::Invalidate, true)),
+        ..facts.clone()
+    };
+    let said = [
+        "wait for the end of the transfer",
+        "came before the device wrote",
+    ];
+    assert_eq!(row(&early, &said), "early");
     // The kernel's own accesses are not bracketed by user space.
     let kernel = Facts {
         reader: Role::Kernel,
