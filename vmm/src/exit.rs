@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use staleline_results::Verdict;
+
 use crate::engine::EngineError;
 
 /// Everything asked for was done, and no incoherency was found.
@@ -15,6 +17,15 @@ pub const FAIL: u8 = 1;
 pub const USAGE: u8 = 2;
 /// Kernel build, QEMU, guest boot, timeout, host: the run says nothing about coherency.
 pub const INFRA: u8 = 3;
+
+/// The exit code of a run that ends so.
+pub fn of(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Pass => PASS,
+        Verdict::Fail => FAIL,
+        Verdict::InfraError => INFRA,
+    }
+}
 
 /// A boxed cause.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;

@@ -17,7 +17,7 @@ use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
-use crate::run::spec::{DEFAULT_KERNEL, RunSpec};
+use crate::spec::{DEFAULT_KERNEL, RunSpec};
 
 /// Finds missing cache maintenance: boots a guest kernel on an emulated board with real caches and
 /// DMA, and says which operation is missing, where, and why.

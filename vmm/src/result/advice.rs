@@ -9,7 +9,6 @@ mod stores;
 mod texts;
 mod tree;
 
-pub use barriers::mnemonic;
 pub use facts::{Cleaned, Facts, Flight, Lie, Phase, Role, SharedLine, Sync};
 pub use rows::{EARLY, LATE, accuses_the_tree};
 pub use texts::missing;

@@ -6,16 +6,16 @@ use staleline_devices::cpu::{CacheOp, ChainId, CpuId, SiteId};
 use staleline_devices::dma::{MasterId, TransferId};
 use staleline_support::progress::Quiet;
 
-use super::history::Event;
+use super::Event;
 use super::{Class, Diagnostic, RunResult, Verdict};
 use crate::engine::EngineKind;
 use crate::engine::chains::Chain;
+use crate::evidence::Execution;
 use crate::report::{Reporters, human};
-use crate::run::backend::Execution;
 use crate::run::directory::RunDir;
 use crate::run::fake::{self, FakeBackend};
 use crate::run::orchestrate::Runner;
-use crate::run::spec::RunSpec;
+use crate::spec::RunSpec;
 
 /// `copy_page` and `dma_buf_ioctl` in the map of the fake kernel.
 const COPY: (SiteId, u64) = (SiteId(7), 0xffff_8000_8001_3010);
@@ -109,7 +109,10 @@ fn findings_of_one_cause_are_one_and_those_of_two_are_two() {
         ..kernel.clone()
     };
     let (result, _) = with(vec![kernel.clone(), late]);
-    assert_eq!((only(&result).findings, only(&result).why), (2, Why::Late));
+    assert_eq!(
+        (only(&result).findings, only(&result).why),
+        (2, super::Why::Late)
+    );
     // Nobody has synced here, and too early there: user space that syncs does not forget it at times.
     let early = Hazard {
         why: Why::Early,

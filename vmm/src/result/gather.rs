@@ -13,7 +13,7 @@ use super::advice::{self, Cleaned, Facts, Flight, Lie, Phase, Role, SharedLine, 
 use super::build::Lookup;
 use super::history;
 use super::{Buffer, Class, Party};
-use crate::symbols::Hex;
+use staleline_results::Hex;
 
 /// Routines that copy whole pages, as the kernel does to move or share them.
 const COPIES: [&str; 6] = [

@@ -6,50 +6,20 @@
 //! and may be missing: what cannot be told is left out.
 
 mod elf;
-mod fold;
-mod place;
 mod system_map;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use staleline_devices::cpu::SiteId;
 
 use crate::engine::chains::Chain;
-use crate::run::backend::{Artifacts, Sites};
+use crate::evidence::{Artifacts, Sites};
 use elf::Elf;
 use system_map::SystemMap;
 
-pub use fold::ChainLine;
-pub use place::{Frame, Place, Stack};
-
-/// A number that is written as `"0x..."`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Hex(pub u64);
-
-impl std::fmt::Display for Hex {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:#x}", self.0)
-    }
-}
-
-impl Serialize for Hex {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Hex {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.strip_prefix("0x")
-            .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-            .map(Hex)
-            .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no hexadecimal number")))
-    }
-}
+use staleline_results::{Frame, Hex, Place, Stack};
 
 /// Where symbols come from.
 #[derive(Debug, Clone, Default)]

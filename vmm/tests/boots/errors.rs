@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use staleline::result::Verdict;
+use staleline_results::Verdict;
 
 use crate::support::{self, run, run_set};
 

@@ -9,7 +9,7 @@ use super::barriers::{incomplete, unordered};
 use super::stores::{discarded, fresh_page, shared_line, stale_store};
 use super::tree::{HALF_COHERENT, LYING_TREE, half_coherent, lying_tree};
 use super::{Cleaned, Facts, Phase, Role, Sync};
-use crate::symbols::Hex;
+use staleline_results::Hex;
 
 /// Help, and the facts it rests on; nothing if the row does not fit.
 pub(super) type Decision = Option<(String, Vec<String>)>;

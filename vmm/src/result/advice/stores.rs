@@ -5,7 +5,7 @@ use staleline_devices::coherency::hazard::{HazardKind, Why};
 
 use super::rows::{Decision, says};
 use super::{Facts, Role};
-use crate::symbols::Hex;
+use staleline_results::Hex;
 
 pub(super) fn stale_store(f: &Facts) -> Decision {
     if f.why != Why::StaleStore {

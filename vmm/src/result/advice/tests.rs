@@ -528,13 +528,6 @@ fn the_barrier_that_would_not_do_is_named() {
         ..weak
     };
     assert_eq!(row(&none, &["no barrier"]), "incomplete");
-    assert_eq!(mnemonic(Barrier::DSB_SY), "dsb sy");
-    let dmb = Barrier {
-        kind: BarrierKind::Dmb,
-        access: BarrierAccess::Load,
-        scope: BarrierScope::System,
-    };
-    assert_eq!(mnemonic(dmb), "dmb ld");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, Why};
 use staleline_devices::cpu::SiteId;
 
 use super::super::build::NO_DEVICE;
+use super::super::words::Word as _;
 use super::super::{Class, Diagnostic, HazardEntry};
 use super::LINE;
 
@@ -78,7 +79,7 @@ pub(super) fn of_a_routine(diagnostics: &mut [Diagnostic], fault: impl Fn(usize)
         }
     }
     for (_, all) in known {
-        let alias = |d: &Diagnostic| d.kind == HazardKind::MismatchedAlias;
+        let alias = |d: &Diagnostic| d.kind == HazardKind::MismatchedAlias.word();
         let of = |i: &usize| diagnostics.get(*i);
         let proves = |i: &usize| of(i).is_some_and(|d| !alias(d));
         // The first of equals.
@@ -97,7 +98,11 @@ pub(super) fn of_a_routine(diagnostics: &mut [Diagnostic], fault: impl Fn(usize)
 /// away by an invalidate. What the former lacks comes between the store and the transfer (for a
 /// store into a stale copy: around the store), so that the latter finds nothing to throw away.
 pub(super) fn of_a_store(diagnostics: &mut [Diagnostic], findings: &Findings<'_>) {
-    let kind = |i: &usize, kind| diagnostics.get(*i).is_some_and(|d| d.kind == kind);
+    let kind = |i: &usize, kind| {
+        diagnostics
+            .get(*i)
+            .is_some_and(|d| d.kind == HazardKind::word(&kind))
+    };
     let all = standing(diagnostics);
     let mut pairs: Vec<(usize, usize)> = Vec::new();
     for lost in all.iter().filter(|i| kind(i, HazardKind::DiscardedWrite)) {
