@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Bounds on what a scenario may ask for, so that a file cannot exhaust host or guest.
 
+use staleline_devices::cpu::MAX_CPUS;
 use staleline_protocol::plan::DmaTest;
 
 use super::{SCHEMA, Scenario, Transfer, guest, usb};
 use crate::exit::Error;
 
 /// CPUs of the board.
-pub const CPUS: std::ops::RangeInclusive<u32> = 1..=4;
+pub const CPUS: std::ops::RangeInclusive<u32> = 1..=MAX_CPUS as u32;
 /// Guest RAM in MiB.
 pub const RAM_MIB: std::ops::RangeInclusive<u32> = 64..=2048;
 /// Host seconds.
