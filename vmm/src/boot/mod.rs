@@ -176,11 +176,13 @@ pub struct Expected {
     pub initrd: Option<String>,
 }
 
-/// SHA-256 of what stands in guest RAM when the guest starts, in hexadecimal.
+/// What stands in guest RAM when the guest starts: SHA-256, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     /// The kernel.
     pub kernel: String,
+    /// Where its first byte stands.
+    pub kernel_at: u64,
     /// The initrd, if there is one.
     pub initrd: Option<String>,
 }
@@ -259,7 +261,11 @@ impl Images {
         write("the device tree", fdt, layout.fdt.start)?;
         let stub = stub::encode(layout.kernel.start, layout.fdt.start);
         write("the entry stub", &stub, layout.entry)?;
-        Ok(Loaded { kernel, initrd })
+        Ok(Loaded {
+            kernel,
+            kernel_at: at,
+            initrd,
+        })
     }
 }
 

@@ -299,6 +299,7 @@ fn hashes_are_of_what_was_loaded() {
         &changed(|e| {
             e.loaded = Some(Loaded {
                 kernel: "aa".into(),
+                kernel_at: 0x4020_0000,
                 initrd: Some("bb".into()),
             });
         }),

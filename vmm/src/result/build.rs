@@ -68,7 +68,8 @@ pub fn build(
             Report::Process { load_bias, .. } => Some(*load_bias),
             _ => None,
         });
-        let sources = Sources::of(artifacts, bias.unwrap_or(0));
+        let mut sources = Sources::of(artifacts, bias.unwrap_or(0));
+        sources.kernel_at = execution.loaded.as_ref().map(|l| l.kernel_at);
         let guest = GuestCode {
             symbols: Symbols::new(sources, execution.sites.clone()),
             sites: &execution.sites,
@@ -194,7 +195,8 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
         has_access_calls: ["dma_buf_begin_access", "dma_buf_end_access"]
             .iter()
             .all(|function| guest.symbols.kernel_has(function)),
-        synced: plan.is_some_and(|t| t.cpu_sync),
+        synced: plan.as_ref().is_some_and(|t| t.cpu_sync),
+        detached: plan.as_ref().is_some_and(|t| t.read_detached),
         snoop_write: spec.scenario.board.snoop_write,
         cpus: spec.scenario.board.cpus,
     };
@@ -358,6 +360,8 @@ pub(super) struct Lookup<'a> {
     /// The guest's user space issues DMA_BUF_IOCTL_SYNC around its part of each frame; that the
     /// ioctl failed would have ended the run.
     pub synced: bool,
+    /// The guest's user space detaches DMABUFs before it reads them.
+    pub detached: bool,
     /// What the board's snooping writes do.
     pub snoop_write: SnoopWrite,
     /// How many CPUs it has.

@@ -83,6 +83,7 @@ impl Lookup<'_> {
             copied_only: self.copied_only(h),
             fresh_page: self.fresh_page(h),
             dmabuf: buffers.first().map(|b| b.exporter.clone()),
+            one_attached: buffers.first().is_some_and(|b| b.attached.len() == 1),
             shared: self.shared(h),
             syncs: self.syncs(h, buffers),
             synced_too_early: self.synced_too_early(h, buffers),
@@ -109,6 +110,7 @@ impl Lookup<'_> {
             },
             discarded_by: self.discarded_by(h),
             synced: self.synced,
+            detached: self.detached,
             has_access_calls: self.has_access_calls,
         }
     }

@@ -166,6 +166,8 @@ pub struct Facts {
     pub fresh_page: Option<String>,
     /// The finding is about a DMABUF, of this exporter.
     pub dmabuf: Option<String>,
+    /// That DMABUF is attached to one device alone.
+    pub one_attached: bool,
     /// The line is only in part the buffer's, and the bytes in question are not.
     pub shared: Option<SharedLine>,
     /// Calls on the DMABUF that did maintenance between the write and the finding.
@@ -195,6 +197,8 @@ pub struct Facts {
     pub discarded_by: Option<String>,
     /// User space has issued `DMA_BUF_IOCTL_SYNC` around its part of each frame.
     pub synced: bool,
+    /// User space has detached the DMABUF before it read.
+    pub detached: bool,
     /// The kernel under test has `dma_buf_begin_access()` and `dma_buf_end_access()`.
     pub has_access_calls: bool,
 }

@@ -226,6 +226,19 @@ fn sync_without_effect(f: &Facts) -> Decision {
         return None;
     }
     let master = &f.master;
+    if f.detached {
+        return says(
+            format!(
+                "{exporter}'s unmap_dma_buf has to sync the buffer for the CPU (dma_unmap_sgtable() \
+                 without DMA_ATTR_SKIP_CPU_SYNC): once it is not mapped, SYNC finds no device to \
+                 sync for"
+            ),
+            [format!(
+                "user space had the buffer detached from {master} before the read: neither that nor \
+                 its DMA_BUF_IOCTL_SYNC has maintained the line"
+            )],
+        );
+    }
     says(
         format!(
             "{exporter}'s begin_cpu_access and end_cpu_access have to sync the buffer for each \

@@ -22,6 +22,7 @@ fn plain() -> Facts {
         copied_only: false,
         fresh_page: None,
         dmabuf: Some("system".into()),
+        one_attached: false,
         shared: None,
         syncs: Vec::new(),
         synced_too_early: None,
@@ -36,6 +37,7 @@ fn plain() -> Facts {
         merged_by: None,
         discarded_by: None,
         synced: false,
+        detached: false,
         has_access_calls: false,
     }
 }
@@ -293,6 +295,16 @@ fn a_sync_that_did_nothing_is_the_exporters() {
         ..facts.clone()
     };
     assert_eq!(row(&between, &said), "sync-without-effect");
+    // It may be mapped no longer when user space issues it.
+    let detached = Facts {
+        detached: true,
+        ..facts.clone()
+    };
+    let said = [
+        "system's unmap_dma_buf",
+        "detached from dmac before the read",
+    ];
+    assert_eq!(row(&detached, &said), "sync-without-effect");
     // It may have done its part, but before the device did.
     let early = Facts {
         synced_too_early: Some(sync(Phase::Ioctl, CacheOp::Invalidate, true)),
@@ -351,6 +363,15 @@ fn who_threw_a_write_away_is_told_and_the_writer_decides_the_advice() {
     ] {
         assert_eq!(row(&facts, &[words, by]), "discarded");
     }
+    let alone = Facts {
+        one_attached: true,
+        ..discarded(SNOOPS, true, true)
+    };
+    let said = [
+        "system's begin_cpu_access",
+        "by unmap <- giveback, is not for that one",
+    ];
+    assert_eq!(row(&alone, &said), "discarded");
 }
 
 #[test]
