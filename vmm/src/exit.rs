@@ -30,6 +30,18 @@ pub fn of(verdict: Verdict) -> u8 {
 /// A boxed cause.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
+/// Characters of a line of a foreign file that are shown.
+const SHOWN: usize = 200;
+
+/// Text that quotes a file, whose lines may be of any length.
+fn cut(detail: &str) -> String {
+    let line = |line: &str| match line.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line.to_owned(),
+    };
+    detail.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// Why a command could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -52,7 +64,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A configuration file with a syntax or type error.
-    #[error("{origin} is not valid\n{detail}")]
+    #[error("{origin} is not valid\n{}", cut(detail))]
     Syntax {
         /// File or built-in name.
         origin: String,
@@ -279,6 +291,16 @@ fn with_suggestion(suggestion: Option<&str>, rest: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_foreign_file_is_not_quoted_at_length() {
+        let e = Error::Syntax {
+            origin: "nest.toml".into(),
+            detail: format!("1 | {}\n  | ^", "[".repeat(10_000)),
+        };
+        let text = e.render();
+        assert!(text.len() < 400 && text.contains("[[...\n  | ^"), "{text}");
+    }
 
     #[test]
     fn the_chain_of_causes_is_told() {
