@@ -61,26 +61,46 @@ impl Room {
 /// makes at most one for each byte of the line. Of those that found the line possibly dirty, the last
 /// one is enough: if that was in time, so were those before.
 #[derive(Debug, Clone, Default)]
+#[repr(C)]
 pub(super) struct Cleans {
-    inline: [Clean; INLINE],
+    /// How many there are in `inline`: the first ones. So nothing else is looked at in vain.
+    count: u8,
+    pub(super) inline: [Clean; INLINE],
+    /// Only if there are as many as fit in `inline`.
     more: Vec<Clean>,
 }
 
 impl Cleans {
+    /// The first operation that there is room for.
+    #[inline]
+    pub fn first(&self) -> u32 {
+        self.inline[0].op
+    }
+
     /// Whether there is none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+        self.count == 0
     }
 
     /// Those there are.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &Clean> {
-        self.inline.iter().chain(&self.more).filter(|c| c.op != 0)
+        let count = usize::from(self.count);
+        let inline = self.inline.iter().take(count);
+        inline.chain(if count < INLINE { &[] } else { &*self.more })
     }
 
     /// The same, to be changed.
+    #[inline]
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Clean> {
-        let all = self.inline.iter_mut().chain(&mut self.more);
-        all.filter(|c| c.op != 0)
+        let count = usize::from(self.count);
+        let inline = self.inline.iter_mut().take(count);
+        inline.chain(if count < INLINE {
+            &mut []
+        } else {
+            &mut *self.more
+        })
     }
 
     /// Operation `op` cleans the line again: it would have done what earlier ones did.
@@ -111,8 +131,9 @@ impl Cleans {
             dirty,
             counted: false,
         };
-        if let Some(free) = self.inline.iter_mut().find(|c| c.op == 0) {
+        if let Some(free) = self.inline.get_mut(usize::from(self.count)) {
             *free = clean;
+            self.count += 1;
         } else if room.for_one(&mut self.more) {
             self.more.push(clean);
         } else if let Some(oldest) = self.iter_mut().min_by_key(|c| c.op) {
@@ -122,8 +143,8 @@ impl Cleans {
 
     /// `bytes` were written anew.
     pub fn forget(&mut self, bytes: u64) {
-        // Most lines have none, and need not be written for that.
-        if !self.is_empty() {
+        // Most lines have none of these, and need not be written for that.
+        if self.iter().any(|c| c.bytes & bytes != 0) {
             self.iter_mut().for_each(|c| c.bytes &= !bytes);
             self.drop_empty();
         }
@@ -131,16 +152,26 @@ impl Cleans {
 
     fn drop_empty(&mut self) {
         let empty = |c: &Clean| c.bytes == 0 && !c.dirty;
-        for clean in self.inline.iter_mut().filter(|c| empty(c)) {
-            *clean = Clean::default();
-        }
         self.more.retain(|c| !empty(c));
+        let mut n = 0;
+        while n < usize::from(self.count) {
+            if !empty(&self.inline[n]) {
+                n += 1;
+                continue;
+            }
+            self.inline[n] = self.more.pop().unwrap_or_else(|| {
+                self.count -= 1;
+                self.inline[usize::from(self.count)]
+            });
+        }
     }
 
     /// The line's state at the PoC no longer depends on any of them.
     pub fn clear(&mut self) {
-        self.inline = [Clean::default(); INLINE];
-        self.more.clear();
+        if self.count > 0 {
+            self.count = 0;
+            self.more.clear();
+        }
     }
 }
 

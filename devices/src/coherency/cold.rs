@@ -12,68 +12,76 @@ use crate::cpu::CpuId;
 
 /// Kept only for pages that DMA has written, or that were maintained or used through a non-cacheable
 /// alias.
+///
+/// In the order of use, so that what is asked for at each access of a master and each `dc` is next to
+/// each other in memory: buffers have more of this than fits in the host's caches.
 #[derive(Debug, Clone, Default)]
+#[repr(C, align(64))]
 pub(super) struct Cold {
-    /// What was cleaned, and has not been written since.
-    pub cleans: Cleans,
+    // What coherent reads ask for, in the first host cache line.
     /// Bytes that would be in [`Line::unseen`], had operation `invalidate_op` not been done.
     pub saved_invalidate: u64,
-    /// The last operation that invalidated the line; 0: none.
-    pub invalidate_op: u32,
-    /// The last operation that cleaned the line, dirty or not; 0: none.
-    pub clean_op: u32,
     /// Bytes written at the PoC in a line that was then written coherently without an invalidate:
     /// the write-back of the merged line destroys them. A later invalidate does not bring them back.
     pub lost: u64,
-    /// The store that merged into the stale copy.
-    pub merged_by: Who,
-    /// When it did, in accesses since power-on.
-    pub merged_at: u64,
-    /// Who had written those bytes at the PoC, and when.
-    pub lost_writer: Who,
-    pub lost_written_at: u64,
     /// Bytes that would be in `lost`, had one operation not been done.
     pub saved_lost: SavedLost,
-    /// Bytes written at the PoC that a write-back has overwritten there with other bytes.
-    pub destroyed: u64,
-    /// Why the last invalidate did not count for some bytes, if it did not.
-    pub spoiled: Option<Why>,
-    /// The last two findings on this line, the latest first.
-    pub reported: [Reported; 2],
-    /// Index + 1 of the write-back clobber that threatens this line; 0: none.
-    pub clobber: u32,
-    /// The last to write at the PoC: a non-snooping master, or a CPU through a non-cacheable alias.
-    pub poc_writer: Who,
-    /// When that was, in accesses since power-on.
-    pub poc_written_at: u64,
-    /// As [`Line::fresh`], for stores through a non-cacheable alias.
-    pub alias_fresh: u64,
-    /// When the last of these was, in accesses since power-on.
-    pub alias_written_at: u64,
-    /// Bytes stored so with no barrier since that orders them before maintenance: it may overtake
-    /// them.
-    pub alias_pending: u64,
-    /// The transfer in flight that a coherent write has last met, and the bytes it met.
-    pub raced_of: Who,
-    pub raced: u64,
-    /// The last operation that invalidated the line without cleaning it; 0: none.
-    pub discard_op: u32,
     /// Bytes that coherent readers get because of operation `settling_op`, an invalidate.
     pub settling: u64,
-    /// That operation; 0: none.
-    pub settling_op: u32,
-    /// For lines with [`UNREAD`](super::line::UNREAD), the bytes that masters have written, and no CPU
-    /// has loaded in order since.
-    pub unread: u64,
-    /// The last of these masters.
-    pub unread_by: Who,
+    /// As [`Line::fresh`], for stores through a non-cacheable alias.
+    pub alias_fresh: u64,
     /// When a CPU first stored to the line through the cache since it was last invalidated, in
     /// accesses since power-on; 0: not yet.
     pub stored_behind: u64,
-    /// Which one that was.
+    /// The operation of `settling`; 0: none.
+    pub settling_op: u32,
+    /// The last operation that invalidated the line; 0: none.
+    pub invalidate_op: u32,
+    /// Which CPU `stored_behind` was.
     pub stored_behind_by: CpuId,
+    /// Why the last invalidate did not count for some bytes, if it did not.
+    pub spoiled: Option<Why>,
+    /// The last operation that invalidated the line without cleaning it; 0: none.
+    pub discard_op: u32,
+    // What else writes at the PoC and `dc` do, in the second.
+    /// Bytes written at the PoC that a write-back has overwritten there with other bytes.
+    pub destroyed: u64,
+    /// When the last store in `alias_fresh` was, in accesses since power-on.
+    pub alias_written_at: u64,
+    /// When the last write at the PoC was, in accesses since power-on.
+    pub poc_written_at: u64,
+    /// For lines with [`UNREAD`](super::line::UNREAD), the bytes that masters have written, and no CPU
+    /// has loaded in order since.
+    pub unread: u64,
+    /// The last to write at the PoC: a non-snooping master, or a CPU through a non-cacheable alias.
+    pub poc_writer: Who,
+    /// The last master to write `unread`.
+    pub unread_by: Who,
+    /// The last operation that cleaned the line, dirty or not; 0: none.
+    pub clean_op: u32,
+    /// Index + 1 of the write-back clobber that threatens this line; 0: none.
+    pub clobber: u32,
+    /// The transfer in flight that a coherent write has last met.
+    pub raced_of: Who,
+    /// What was cleaned, and has not been written since.
+    pub cleans: Cleans,
+    /// Bytes stored through a non-cacheable alias with no barrier since that orders them before
+    /// maintenance: it may overtake them.
+    pub alias_pending: u64,
+    /// The bytes that the transfer `raced_of` has met.
+    pub raced: u64,
     /// The order of the stores to each word, for lines with [`DESCRIPTOR`].
     pub words: Option<Box<Words>>,
+    /// When the store was that merged into the stale copy, in accesses since power-on.
+    pub merged_at: u64,
+    /// Which one it was.
+    pub merged_by: Who,
+    /// Who had written the bytes in `lost` at the PoC.
+    pub lost_writer: Who,
+    /// And when.
+    pub lost_written_at: u64,
+    /// The last two findings on this line, the latest first.
+    pub reported: [Reported; 2],
 }
 
 /// What a finding has already counted on a line.
@@ -86,54 +94,102 @@ pub(super) struct Reported {
 }
 
 /// For each operation, the bytes that would be lost without it. A byte is in at most one of them:
-/// the device has to write it again before another operation can matter to it.
+/// the device has to write it again before another operation can matter to it. Seldom there is one, so
+/// seldom is anything allocated; at most 64.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SavedLost {
-    bytes: u64,
-    op: u32,
-    // Seldom more than one operation, so seldom allocated; at most 63.
-    older: Vec<(u64, u32)>,
-}
+pub(super) struct SavedLost(Option<Box<Saved>>);
+
+/// Bytes, not 0, by operation, the latest last.
+#[derive(Debug, Clone, Default)]
+struct Saved(Vec<(u64, u32)>);
 
 impl SavedLost {
+    /// Whether there is none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.bytes == 0 && self.older.is_empty()
+        self.0.is_none()
     }
 
-    /// Without `op`, which is the latest, `bytes` would be lost.
-    pub fn add(&mut self, bytes: u64, op: u32) {
-        if self.op != op {
-            if self.bytes != 0 {
-                self.older.push((self.bytes, self.op));
-            }
-            (self.bytes, self.op) = (0, op);
+    /// Changes what there is, and gives its memory back when nothing is left.
+    fn change<T>(&mut self, change: impl FnOnce(&mut Vec<(u64, u32)>) -> Option<T>) -> Option<T> {
+        let Saved(all) = self.0.as_deref_mut()?;
+        let changed = change(all);
+        if all.is_empty() {
+            self.0 = None;
         }
-        self.bytes |= bytes;
+        changed
+    }
+
+    /// Without `op`, which is the latest, `bytes`, which are some, would be lost.
+    pub fn add(&mut self, bytes: u64, op: u32) {
+        let Saved(all) = &mut **self.0.get_or_insert_default();
+        match all.last_mut() {
+            Some((latest, of)) if *of == op => *latest |= bytes,
+            _ => all.push((bytes, op)),
+        }
     }
 
     /// `bytes` were written anew.
+    #[inline]
     pub fn forget(&mut self, bytes: u64) {
-        self.bytes &= !bytes;
-        self.older.retain_mut(|(b, _)| {
-            *b &= !bytes;
-            *b != 0
+        self.change(|all| {
+            all.retain_mut(|(b, _)| {
+                *b &= !bytes;
+                *b != 0
+            });
+            None::<()>
         });
     }
 
     /// Takes out an operation that matters to one of `bytes`.
+    #[inline]
     pub fn take(&mut self, bytes: u64) -> Option<u32> {
-        if self.bytes & bytes != 0 {
-            self.bytes = 0;
-            return Some(self.op);
-        }
-        let hit = self.older.iter().position(|(b, _)| b & bytes != 0)?;
-        Some(self.older.swap_remove(hit).1)
+        self.change(|all| {
+            let hit = all.iter().rposition(|(b, _)| b & bytes != 0)?;
+            Some(all.remove(hit).1)
+        })
     }
 
     /// Takes out the latest operation, if it is `op`.
     pub fn remove_latest(&mut self, op: u32) {
-        if self.op == op {
-            self.bytes = 0;
-        }
+        self.change(|all| all.pop_if(|(_, latest)| *latest == op));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::super::LINE;
+    use super::*;
+
+    #[test]
+    fn what_each_access_asks_for_is_in_two_host_cache_lines() {
+        assert_eq!(offset_of!(Cold, destroyed) as u64, LINE);
+        let end = offset_of!(Cold, cleans) + offset_of!(Cleans, inline);
+        assert_eq!(end as u64, 2 * LINE);
+        assert_eq!(align_of::<Cold>() as u64, LINE);
+        assert_eq!(size_of::<Cold>() as u64, 5 * LINE);
+    }
+
+    #[test]
+    fn lost_bytes_belong_to_the_operation_that_saved_them() {
+        let mut saved = SavedLost::default();
+        saved.add(0x0f, 1);
+        saved.add(0xf0, 2);
+        saved.add(0xf00, 2);
+        assert_eq!(saved.take(0xf000), None);
+        saved.forget(0xf3);
+        assert_eq!(saved.take(0x03), None);
+        assert_eq!(saved.take(0x04), Some(1));
+        saved.remove_latest(1);
+        assert!(!saved.is_empty());
+        saved.add(0x1, 3);
+        saved.remove_latest(3);
+        assert_eq!(saved.take(u64::MAX), Some(2));
+        assert!(saved.is_empty() && saved.take(u64::MAX).is_none());
+        saved.add(0xff, 4);
+        saved.forget(0xff);
+        assert!(saved.is_empty());
     }
 }

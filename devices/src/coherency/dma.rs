@@ -177,10 +177,11 @@ impl Domain {
     }
 
     fn snooping_read(&mut self, number: u64, by: ByMaster) {
-        let line = self.lines.line(number);
+        let (page, index) = self.lines.page(number);
+        let line = &mut page.lines[index];
         line.flags |= DMA;
         let flags = line.flags;
-        if self.sanitizer.is_unordered(number, line, by) || self.lines.has_cold(number) {
+        if page.cold.is_some() || self.sanitizer.is_unordered(number, line, by) {
             let mut s = Subject::new(&mut self.lines, &self.images, number);
             self.sanitizer.snooping_read(&mut s, by);
         }
@@ -189,8 +190,16 @@ impl Domain {
         }
     }
 
+    /// Whether most of a page is about to be gone through line by line.
+    fn fetch(&mut self, offset: u64, len: usize) {
+        if len as u64 > PAGE / 2 {
+            self.lines.page(offset / LINE).0.fetch();
+        }
+    }
+
     /// A read, line by line.
     fn read_lines(&mut self, request: &Request, offset: u64, buf: &mut [u8]) {
+        self.fetch(offset, buf.len());
         let mut left = buf;
         for (number, bytes, n) in parts(offset, left.len() as u64) {
             let by = request.on(number, bytes);
@@ -216,6 +225,7 @@ impl Domain {
 
     /// A write, line by line.
     fn write_lines(&mut self, request: &Request, offset: u64, data: &[u8]) {
+        self.fetch(offset, data.len());
         let mut left = data;
         for (number, bytes, n) in parts(offset, data.len() as u64) {
             let by = request.on(number, bytes);

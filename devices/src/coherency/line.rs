@@ -5,10 +5,11 @@
 //! Metadata is kept per guest page and made at the page's first access, so a run pays for the
 //! memory its guest touches.
 
+use std::hint::black_box;
 use std::ops::Range;
 
 use super::LINE;
-use super::aside::{Aside, Asides};
+use super::aside::{Aside, Asides, Trial};
 use super::cold::Cold;
 use super::images::Dram;
 use super::maintenance::Operations;
@@ -125,13 +126,21 @@ impl Line {
         now.saturating_sub(u64::from(since)).max(self.written_at)
     }
 
-    /// Brings [`WATCHED`] and [`CLEANED`] in line with the masks.
-    pub fn watch(&mut self, cold: &Cold) {
+    /// Brings [`WATCHED`] in line with the masks.
+    #[inline]
+    pub fn watch_bytes(&mut self, cold: &Cold) {
         let watched = self.unseen | cold.saved_invalidate | cold.lost;
-        self.flags &= !(WATCHED | CLEANED);
+        self.flags &= !WATCHED;
         if watched != 0 || !cold.saved_lost.is_empty() {
             self.flags |= WATCHED;
         }
+    }
+
+    /// Brings [`WATCHED`] and [`CLEANED`] in line with the masks.
+    #[inline]
+    pub fn watch(&mut self, cold: &Cold) {
+        self.watch_bytes(cold);
+        self.flags &= !CLEANED;
         let invalidated = cold.settling != 0 || cold.discard_op != 0;
         if !cold.cleans.is_empty() || invalidated && cold.stored_behind == 0 {
             self.flags |= CLEANED;
@@ -144,16 +153,37 @@ impl Line {
 pub(super) struct PageMeta {
     pub lines: [Line; PAGE_LINES],
     pub cold: Option<Box<[Cold; PAGE_LINES]>>,
+    pub trial: Trial,
 }
 
 impl PageMeta {
+    /// For whoever is about to go through all lines: has the host fetch what the rules ask for, of all
+    /// lines at once. Large buffers have more of it than fits in the host's caches, and waiting for one
+    /// line after the other is most of what an access costs then.
+    pub fn fetch(&self) {
+        let hot = self.lines.iter().fold(0, |all, line| all ^ line.flags);
+        let cold = self.cold.as_deref().map_or(0, |all| {
+            all.iter().fold(0, |all, cold| {
+                all ^ cold.settling_op ^ cold.clean_op ^ cold.cleans.first()
+            })
+        });
+        black_box((hot, cold));
+    }
+
     /// The line with its cold part, which is made if it is missing.
+    #[inline]
     pub fn with_cold(&mut self, index: usize) -> (&mut Line, &mut Cold) {
-        let cold = self
-            .cold
-            .get_or_insert_with(|| Box::new(std::array::from_fn(|_| Cold::default())));
+        let cold = self.cold.get_or_insert_with(no_history);
         (&mut self.lines[index], &mut cold[index])
     }
+}
+
+/// Cold parts of lines that nothing has happened to. Apart, as they are made on the stack, of which
+/// callers on the hot path shall not have to touch so much.
+#[cold]
+#[inline(never)]
+fn no_history() -> Box<[Cold; PAGE_LINES]> {
+    Box::new(std::array::from_fn(|_| Cold::default()))
 }
 
 /// What lines that nobody loaded are like at power-on.
@@ -228,6 +258,11 @@ impl Lines {
         let Some((slot, page)) = slot.and_then(|slot| slot.take().map(|page| (slot, page))) else {
             return;
         };
+        let mut page = page;
+        if !page.trial.is_due() {
+            *slot = Some(page);
+            return;
+        }
         match AtRest::of(&page, self.kinds, kind, ops) {
             Some(rest) => self.aside.put(number, page, rest),
             None => *slot = Some(page),
@@ -266,6 +301,7 @@ impl Lines {
     }
 
     /// The line with its cold part.
+    #[inline]
     pub fn with_cold(&mut self, line: u64) -> (&mut Line, &mut Cold) {
         let (page, index) = self.page(line);
         page.with_cold(index)
@@ -279,12 +315,14 @@ impl Lines {
     }
 
     /// Whether masters have accessed the line. Makes nothing.
+    #[inline]
     pub fn was_under_dma(&self, line: u64) -> bool {
         let (page, index) = Self::split(line);
         let page = self.peek(page);
         page.is_some_and(|page| page.lines[index].flags & DMA != 0)
     }
 
+    #[inline]
     fn peek(&self, page: usize) -> Option<&PageMeta> {
         let here = self.pages.get(page)?.as_deref();
         here.or_else(|| self.aside.peek(page))
@@ -324,6 +362,7 @@ fn new_page(power_on: &AtPowerOn, loaded: &[Range<u64>], page: usize) -> Box<Pag
     Box::new(PageMeta {
         lines: std::array::from_fn(line),
         cold: None,
+        trial: Trial::default(),
     })
 }
 

@@ -220,6 +220,7 @@ impl Operations {
 
     /// Whether a `dc` of `cpu`, whose last access was number `last_access`, would be part of the
     /// operation that it has under way.
+    #[inline]
     pub fn continues(&self, cpu: CpuId, last_access: u64) -> bool {
         let under_way = &self.cpus[cpu.index()];
         under_way.open != 0 && under_way.last_access == last_access
@@ -242,6 +243,7 @@ impl Operations {
 
     /// The barrier, by number among those that completed any, that completed an operation for bus
     /// masters; 0, none, is complete.
+    #[inline]
     pub fn completed_by(&self, number: u32) -> Option<u32> {
         let completed_by = self.get(number).map_or(0, |op| op.completed_by);
         (number == 0 || completed_by != 0).then_some(completed_by)
@@ -253,6 +255,7 @@ impl Operations {
     }
 
     /// When an operation was, for a device that was told to go at `release`; 0, none, was in time.
+    #[inline]
     pub fn timing(&self, number: u32, release: &Doorbell) -> Timing {
         let complete = |op: &Op| op.completed_by != 0 && op.completed_by <= release.completed;
         if self.get(number).is_none_or(complete) {
@@ -264,11 +267,13 @@ impl Operations {
         }
     }
 
+    #[inline]
     fn get(&self, number: u32) -> Option<&Op> {
         self.ops.get(index(number)?)
     }
 
     /// Operation `number` was needed on one line.
+    #[inline]
     pub fn needed(&mut self, number: u32) {
         if let Some(op) = index(number).and_then(|n| self.ops.get_mut(n)) {
             op.needed += 1;

@@ -254,10 +254,15 @@ impl Overtaken {
     }
 
     /// Who stored `bytes` of a line is no longer of interest.
+    #[inline]
     pub fn forget(&mut self, number: u64, line: &mut Line, bytes: u64) {
-        if line.flags & OVERTAKEN == 0 {
-            return;
+        if line.flags & OVERTAKEN != 0 {
+            self.forget_some(number, line, bytes);
         }
+    }
+
+    #[inline(never)]
+    fn forget_some(&mut self, number: u64, line: &mut Line, bytes: u64) {
         let Some(stores) = self.by_line.get_mut(&number) else {
             line.flags &= !OVERTAKEN;
             return;

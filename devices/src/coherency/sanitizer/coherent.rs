@@ -3,7 +3,7 @@
 
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
-use super::super::line::{DMA, Line, MAYBE_DIRTY};
+use super::super::line::{DMA, Line, MAYBE_DIRTY, OVERTAKEN, WATCHED};
 use super::super::maintenance::Timing;
 use super::super::stores::Stored;
 use super::super::who::Who;
@@ -13,7 +13,6 @@ use crate::dma::{Content, Doorbell};
 impl Sanitizer {
     /// A CPU or a snooping master reads.
     pub fn coherent_read(&mut self, s: &mut Subject<'_>, bytes: u64, reader: Who) {
-        let kind = by_poc_writer(s.cold.poc_writer, HazardKind::MissingInvalidate);
         // A copy of before the write, or the PoC after that copy's write-back.
         let wrong = |s: &Subject<'_>| s.images.difference(s.number) | s.cold.destroyed;
         let stale = s.line.unseen & bytes;
@@ -21,7 +20,7 @@ impl Sanitizer {
             let why = s.cold.spoiled.unwrap_or(Why::Absent);
             let kind = match why {
                 Why::Incomplete => HazardKind::MissingBarrier,
-                _ => kind,
+                _ => by_poc_writer(s.cold.poc_writer, HazardKind::MissingInvalidate),
             };
             self.record_unread(s, kind, why, stale, wrong(s), reader);
         }
@@ -31,21 +30,28 @@ impl Sanitizer {
             self.record_unread(s, kind, Why::StaleStore, lost, wrong(s), reader);
         }
         self.invalidate_was_needed(s, bytes);
-        s.rewatch();
+        s.line.watch_bytes(s.cold);
     }
 
     /// A snooping master reads: are the stores it may be meant to see ordered before it was told
     /// to go?
     pub fn snooping_read(&mut self, s: &mut Subject<'_>, by: ByMaster) {
         self.check_invalidate(s, by);
-        self.coherent_read(s, by.bytes, by.who);
+        // Nothing to find, and no operation that anything was needed for.
+        if s.line.flags & WATCHED != 0 {
+            self.coherent_read(s, by.bytes, by.who);
+        }
         self.check_order(s, by, by.bytes);
     }
 
     /// Whether a CPU has stored some of what a master accesses through the cache without ordering that
     /// before whatever told the master to go.
+    #[inline]
     pub fn is_unordered(&mut self, number: u64, line: &Line, by: ByMaster) -> bool {
         self.overtaken.judges(&by.release);
+        if line.fresh & by.bytes == 0 && line.flags & OVERTAKEN == 0 {
+            return false;
+        }
         let unordered = |stored: Stored| stored.unordered(&by.release) & by.bytes != 0;
         let mut before = self.overtaken.of(number, line).iter().copied();
         unordered(last_stored(line)) || before.any(unordered)
@@ -145,7 +151,8 @@ impl Sanitizer {
         // What is not ordered before may be stored after it, and is dirty then; but the word that the
         // master has acted on was there.
         let (mut later, mut alias_later) = (0, 0);
-        for stored in self.stores(s) {
+        let stores = has_stores(s, u64::MAX).then(|| self.stores(s));
+        for stored in stores.into_iter().flatten() {
             let bytes = stored.unordered(&by.release) & !by.handover;
             if stored.alias {
                 alias_later |= bytes;
@@ -206,6 +213,15 @@ impl Sanitizer {
         }
         self.overtaken.judges(release);
         let bytes = bytes & !by.handover;
+        if by.content == Content::Descriptor || has_stores(s, bytes) {
+            self.check_stores(s, by, bytes);
+        }
+    }
+
+    /// The same where there may be such stores.
+    #[inline(never)]
+    fn check_stores(&mut self, s: &mut Subject<'_>, by: ByMaster, bytes: u64) {
+        let release = &by.release;
         let words = s.cold.words.as_deref();
         let words = words.filter(|_| by.content == Content::Descriptor);
         let known = words.map_or(0, |w| w.known(bytes));
@@ -237,6 +253,13 @@ impl Sanitizer {
         };
         self.record(s, f);
     }
+}
+
+/// Whether [`Sanitizer::stores`] would find one to some of `bytes`. Hardly ever, where CPUs leave the
+/// data to devices.
+#[inline]
+fn has_stores(s: &Subject<'_>, bytes: u64) -> bool {
+    (s.line.fresh | s.cold.alias_fresh) & bytes != 0 || s.line.flags & OVERTAKEN != 0
 }
 
 /// What is known of the last stores to a line through the cache.

@@ -3,7 +3,7 @@
 
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
-use super::super::line::MAYBE_DIRTY;
+use super::super::line::{DESCRIPTOR, MAYBE_DIRTY};
 use super::super::maintenance::Operations;
 use super::super::who::Who;
 use super::{Sanitizer, Subject};
@@ -32,7 +32,8 @@ impl Sanitizer {
         } else {
             let completed = self.ops.completions();
             s.cold.cleans.repeat(m.operation);
-            if let Some(words) = s.cold.words.as_deref_mut() {
+            let descriptors = s.line.flags & DESCRIPTOR != 0;
+            if let Some(words) = s.cold.words.as_deref_mut().filter(|_| descriptors) {
                 words.cleaned(s.line.uncleaned, m.operation, completed);
             }
             let uncleaned = s.line.uncleaned;
@@ -62,13 +63,15 @@ impl Sanitizer {
         };
         // What a transfer that is not over has written, it may write again.
         let mut stays = s.line.unseen & m.in_flight;
-        let pending = s.cold.alias_pending & s.line.unseen & !stays;
+        let after_barrier = s.cold.alias_written_at > self.barriers().stores_before_all;
+        let pending = if after_barrier {
+            s.cold.alias_pending & s.line.unseen & !stays
+        } else {
+            0
+        };
         if stays != 0 {
             s.cold.spoiled = Some(Why::Early);
-        } else if pending != 0
-            && s.cold.poc_writer.cpu_id() == Some(self.cpu)
-            && s.cold.alias_written_at > self.barriers().stores_before_all
-        {
+        } else if pending != 0 && s.cold.poc_writer.cpu_id() == Some(self.cpu) {
             // The invalidate may be done before the non-cacheable store is.
             stays = pending;
             s.cold.spoiled = Some(Why::Incomplete);

@@ -173,6 +173,7 @@ impl Sanitizer {
     }
 
     /// Somebody else has written `bytes`: who stored them before, and in which order, is no matter.
+    #[inline]
     fn forget_stores(&mut self, s: &mut Subject<'_>, bytes: u64) {
         s.line.fresh &= !bytes;
         s.cold.alias_fresh &= !bytes;
