@@ -71,12 +71,6 @@ pub(super) struct Cleans {
 }
 
 impl Cleans {
-    /// The first operation that there is room for.
-    #[inline]
-    pub fn first(&self) -> u32 {
-        self.inline[0].op
-    }
-
     /// Whether there is none.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -190,16 +190,8 @@ impl Domain {
         }
     }
 
-    /// Whether most of a page is about to be gone through line by line.
-    fn fetch(&mut self, offset: u64, len: usize) {
-        if len as u64 > PAGE / 2 {
-            self.lines.page(offset / LINE).0.fetch();
-        }
-    }
-
     /// A read, line by line.
     fn read_lines(&mut self, request: &Request, offset: u64, buf: &mut [u8]) {
-        self.fetch(offset, buf.len());
         let mut left = buf;
         for (number, bytes, n) in parts(offset, left.len() as u64) {
             let by = request.on(number, bytes);
@@ -225,7 +217,6 @@ impl Domain {
 
     /// A write, line by line.
     fn write_lines(&mut self, request: &Request, offset: u64, data: &[u8]) {
-        self.fetch(offset, data.len());
         let mut left = data;
         for (number, bytes, n) in parts(offset, data.len() as u64) {
             let by = request.on(number, bytes);

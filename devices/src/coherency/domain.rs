@@ -11,8 +11,8 @@ use super::findings::Findings;
 use super::hash::{Item, RunHash};
 use super::images::{ImageError, Images};
 use super::line::{
-    ALIAS_USED, AtPowerOn, CLEANED, DESCRIPTOR, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines, PAGE_LINES,
-    SLOW_LOAD, SLOW_STORE, State, TABLE, UNREAD, WATCHED, mask, parts,
+    ALIAS_USED, AtPowerOn, CLEANED, DESCRIPTOR, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines, SLOW_LOAD,
+    SLOW_STORE, State, TABLE, UNREAD, WATCHED, mask, parts,
 };
 use super::maintenance::{Instruction, Operations};
 use super::physical::Cache;
@@ -355,10 +355,6 @@ impl Domain {
         let number = offset / LINE;
         let now = self.sanitizer.now;
         let dma = self.lines.was_under_dma(number);
-        // The second line of a page, of an operation that goes on: so will the others be.
-        if number % PAGE_LINES as u64 == 1 && self.continues(cpu) {
-            self.lines.page(number).0.fetch();
-        }
         let ops = &mut self.sanitizer.ops;
         let (operation, effective) = ops.line(Instruction {
             cpu,

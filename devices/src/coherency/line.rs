@@ -5,7 +5,6 @@
 //! Metadata is kept per guest page and made at the page's first access, so a run pays for the
 //! memory its guest touches.
 
-use std::hint::black_box;
 use std::ops::Range;
 
 use super::LINE;
@@ -157,19 +156,6 @@ pub(super) struct PageMeta {
 }
 
 impl PageMeta {
-    /// For whoever is about to go through all lines: has the host fetch what the rules ask for, of all
-    /// lines at once. Large buffers have more of it than fits in the host's caches, and waiting for one
-    /// line after the other is most of what an access costs then.
-    pub fn fetch(&self) {
-        let hot = self.lines.iter().fold(0, |all, line| all ^ line.flags);
-        let cold = self.cold.as_deref().map_or(0, |all| {
-            all.iter().fold(0, |all, cold| {
-                all ^ cold.settling_op ^ cold.clean_op ^ cold.cleans.first()
-            })
-        });
-        black_box((hot, cold));
-    }
-
     /// The line with its cold part, which is made if it is missing.
     #[inline]
     pub fn with_cold(&mut self, index: usize) -> (&mut Line, &mut Cold) {
