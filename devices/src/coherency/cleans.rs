@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What cleaned a line's bytes, and when: whether that was in time depends on who reads them.
 
-/// Cleans with room in the line itself. More take stores to different parts of a line with a clean
+/// Cleans that each line has room for. More take stores to different parts of a line with a clean
 /// of each, which is rare.
-const INLINE: usize = 3;
+const OWN: usize = 3;
 
 /// Bytes that one operation has cleaned, not written since.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,12 +38,18 @@ impl Room {
         }
     }
 
-    /// Whether `more` can take one more. Room once given to a line stays with it.
+    /// Whether `more`, beside the first, can take one more. Room once given to a line stays with it.
     fn for_one(&mut self, more: &mut Vec<Clean>) -> bool {
+        const OWN_MORE: usize = OWN - 1;
         if more.len() < more.capacity() {
             return true;
         }
-        let step = more.capacity().max(INLINE);
+        let capacity = more.capacity();
+        if capacity < OWN_MORE {
+            more.reserve_exact(OWN_MORE);
+            return true;
+        }
+        let step = (capacity - OWN_MORE).max(OWN);
         let enough = step <= self.left;
         if enough {
             self.left -= step;
@@ -61,50 +67,47 @@ impl Room {
 /// makes at most one for each byte of the line. Of those that found the line possibly dirty, the last
 /// one is enough: if that was in time, so were those before.
 #[derive(Debug, Clone, Default)]
-#[repr(C)]
 pub(super) struct Cleans {
-    /// How many there are in `inline`: the first ones. So nothing else is looked at in vain.
-    count: u8,
-    pub(super) inline: [Clean; INLINE],
-    /// Only if there are as many as fit in `inline`.
-    more: Vec<Clean>,
+    /// There is none if its operation is 0, and then there are no more.
+    first: Clean,
+    /// The others. In a box, as hardly any line has them.
+    #[allow(clippy::box_collection, reason = "a line has no room for a vector")]
+    more: Option<Box<Vec<Clean>>>,
 }
 
 impl Cleans {
     /// Whether there is none.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.first.op == 0
     }
 
     /// Those there are.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &Clean> {
-        let count = usize::from(self.count);
-        let inline = self.inline.iter().take(count);
-        inline.chain(if count < INLINE { &[] } else { &*self.more })
+        let more = self.more.as_deref().into_iter().flatten();
+        let first = (!self.is_empty()).then_some(&self.first);
+        first.into_iter().chain(more)
     }
 
     /// The same, to be changed.
     #[inline]
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Clean> {
-        let count = usize::from(self.count);
-        let inline = self.inline.iter_mut().take(count);
-        inline.chain(if count < INLINE {
-            &mut []
-        } else {
-            &mut *self.more
-        })
+        let more = self.more.as_deref_mut().into_iter().flatten();
+        let first = (self.first.op != 0).then_some(&mut self.first);
+        first.into_iter().chain(more)
     }
 
     /// Operation `op` cleans the line again: it would have done what earlier ones did.
+    #[inline]
     pub fn repeat(&mut self, op: u32) {
         for clean in self.iter_mut().filter(|c| c.op != op && c.repeated_by == 0) {
             clean.repeated_by = op;
         }
     }
 
-    /// Operation `op` cleans the line, of which `bytes` were not clean, or which might be `dirty`.
+    /// Operation `op`, which is one, cleans the line, of which `bytes` were not clean, or which might be
+    /// `dirty`.
     pub fn add(&mut self, op: u32, bytes: u64, dirty: bool, room: &mut Room) {
         if bytes == 0 && !dirty {
             return;
@@ -125,46 +128,52 @@ impl Cleans {
             dirty,
             counted: false,
         };
-        if let Some(free) = self.inline.get_mut(usize::from(self.count)) {
-            *free = clean;
-            self.count += 1;
-        } else if room.for_one(&mut self.more) {
-            self.more.push(clean);
+        if self.is_empty() {
+            self.first = clean;
+            return;
+        }
+        let more = self.more.get_or_insert_default();
+        if room.for_one(more) {
+            more.push(clean);
         } else if let Some(oldest) = self.iter_mut().min_by_key(|c| c.op) {
             *oldest = clean;
         }
     }
 
     /// `bytes` were written anew.
+    #[inline]
     pub fn forget(&mut self, bytes: u64) {
         // Most lines have none of these, and need not be written for that.
         if self.iter().any(|c| c.bytes & bytes != 0) {
-            self.iter_mut().for_each(|c| c.bytes &= !bytes);
-            self.drop_empty();
+            self.forget_some(bytes);
         }
+    }
+
+    #[inline(never)]
+    fn forget_some(&mut self, bytes: u64) {
+        self.iter_mut().for_each(|c| c.bytes &= !bytes);
+        self.drop_empty();
     }
 
     fn drop_empty(&mut self) {
         let empty = |c: &Clean| c.bytes == 0 && !c.dirty;
-        self.more.retain(|c| !empty(c));
-        let mut n = 0;
-        while n < usize::from(self.count) {
-            if !empty(&self.inline[n]) {
-                n += 1;
-                continue;
-            }
-            self.inline[n] = self.more.pop().unwrap_or_else(|| {
-                self.count -= 1;
-                self.inline[usize::from(self.count)]
-            });
+        if let Some(more) = &mut self.more {
+            more.retain(|c| !empty(c));
+        }
+        if empty(&self.first) {
+            let next = self.more.as_mut().and_then(|more| more.pop());
+            self.first = next.unwrap_or_default();
         }
     }
 
     /// The line's state at the PoC no longer depends on any of them.
+    #[inline]
     pub fn clear(&mut self) {
-        if self.count > 0 {
-            self.count = 0;
-            self.more.clear();
+        if !self.is_empty() {
+            self.first = Clean::default();
+            if let Some(more) = &mut self.more {
+                more.clear();
+            }
         }
     }
 }
@@ -220,9 +229,9 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_the_oldest_and_that_is_told() {
-        let mut room = Room::new(INLINE);
+        let mut room = Room::new(OWN);
         let mut cleans = Cleans::default();
-        let most = 2 * INLINE as u32;
+        let most = 2 * OWN as u32;
         for op in 1..=most {
             cleans.add(op, 1 << op, false, &mut room);
         }

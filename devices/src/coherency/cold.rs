@@ -13,61 +13,87 @@ use crate::cpu::CpuId;
 /// Kept only for pages that DMA has written, or that were maintained or used through a non-cacheable
 /// alias.
 ///
-/// In the order of use, so that what is asked for at each access of a master and each `dc` is next to
-/// each other in memory: buffers have more of this than fits in the host's caches.
+/// In the order of use, as buffers have more of this than fits in the host's caches: in the first host
+/// cache line what coherent reads ask for, in the second what else writes at the PoC and `dc` do.
 #[derive(Debug, Clone, Default)]
 #[repr(C, align(64))]
 pub(super) struct Cold {
-    // What coherent reads ask for, in the first host cache line.
     /// Bytes that would be in [`Line::unseen`], had operation `invalidate_op` not been done.
     pub saved_invalidate: u64,
     /// Bytes written at the PoC in a line that was then written coherently without an invalidate:
     /// the write-back of the merged line destroys them. A later invalidate does not bring them back.
     pub lost: u64,
-    /// Bytes that would be in `lost`, had one operation not been done.
-    pub saved_lost: SavedLost,
     /// Bytes that coherent readers get because of operation `settling_op`, an invalidate.
     pub settling: u64,
-    /// As [`Line::fresh`], for stores through a non-cacheable alias.
-    pub alias_fresh: u64,
     /// When a CPU first stored to the line through the cache since it was last invalidated, in
     /// accesses since power-on; 0: not yet.
     pub stored_behind: u64,
+    /// What there seldom is.
+    rare: Option<Box<Rare>>,
     /// The operation of `settling`; 0: none.
     pub settling_op: u32,
     /// The last operation that invalidated the line; 0: none.
     pub invalidate_op: u32,
+    /// The last operation that invalidated the line without cleaning it; 0: none.
+    pub discard_op: u32,
+    /// The last to write at the PoC: a non-snooping master, or a CPU through a non-cacheable alias.
+    pub poc_writer: Who,
     /// Which CPU `stored_behind` was.
     pub stored_behind_by: CpuId,
     /// Why the last invalidate did not count for some bytes, if it did not.
     pub spoiled: Option<Why>,
-    /// The last operation that invalidated the line without cleaning it; 0: none.
-    pub discard_op: u32,
-    // What else writes at the PoC and `dc` do, in the second.
+    // From here on in the second host cache line.
     /// Bytes written at the PoC that a write-back has overwritten there with other bytes.
     pub destroyed: u64,
-    /// When the last store in `alias_fresh` was, in accesses since power-on.
-    pub alias_written_at: u64,
     /// When the last write at the PoC was, in accesses since power-on.
     pub poc_written_at: u64,
     /// For lines with [`UNREAD`](super::line::UNREAD), the bytes that masters have written, and no CPU
     /// has loaded in order since.
     pub unread: u64,
-    /// The last to write at the PoC: a non-snooping master, or a CPU through a non-cacheable alias.
-    pub poc_writer: Who,
+    /// What was cleaned, and has not been written since.
+    pub cleans: Cleans,
     /// The last master to write `unread`.
     pub unread_by: Who,
     /// The last operation that cleaned the line, dirty or not; 0: none.
     pub clean_op: u32,
+}
+
+impl Cold {
+    /// What there seldom is, to look at.
+    #[inline]
+    pub fn rare(&self) -> &Rare {
+        self.rare.as_deref().unwrap_or(&NOTHING)
+    }
+
+    /// The same to change, if it is there: without, all of it is 0.
+    #[inline]
+    pub fn rare_if_any(&mut self) -> Option<&mut Rare> {
+        self.rare.as_deref_mut()
+    }
+
+    /// The same to change; it is made if it is missing.
+    pub fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+}
+
+/// What there is of a line only where something went wrong, or where CPUs and masters work on the same
+/// lines: stores through non-cacheable aliases, descriptors, findings.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rare {
+    /// Bytes that would be in [`Cold::lost`], had one operation not been done.
+    pub saved_lost: SavedLost,
+    /// As [`Line::fresh`], for stores through a non-cacheable alias.
+    pub alias_fresh: u64,
+    /// When the last store in `alias_fresh` was, in accesses since power-on.
+    pub alias_written_at: u64,
+    /// Bytes stored through a non-cacheable alias with no barrier since that orders them before
+    /// maintenance: it may overtake them.
+    pub alias_pending: u64,
     /// Index + 1 of the write-back clobber that threatens this line; 0: none.
     pub clobber: u32,
     /// The transfer in flight that a coherent write has last met.
     pub raced_of: Who,
-    /// What was cleaned, and has not been written since.
-    pub cleans: Cleans,
-    /// Bytes stored through a non-cacheable alias with no barrier since that orders them before
-    /// maintenance: it may overtake them.
-    pub alias_pending: u64,
     /// The bytes that the transfer `raced_of` has met.
     pub raced: u64,
     /// The order of the stores to each word, for lines with [`DESCRIPTOR`].
@@ -84,6 +110,23 @@ pub(super) struct Cold {
     pub reported: [Reported; 2],
 }
 
+/// Of lines that have none of it.
+static NOTHING: Rare = Rare {
+    saved_lost: SavedLost(Vec::new()),
+    alias_fresh: 0,
+    alias_written_at: 0,
+    alias_pending: 0,
+    clobber: 0,
+    raced_of: Who::UNKNOWN,
+    raced: 0,
+    words: None,
+    merged_at: 0,
+    merged_by: Who::UNKNOWN,
+    lost_writer: Who::UNKNOWN,
+    lost_written_at: 0,
+    reported: [Reported { slot: 0, wrong: 0 }; 2],
+};
+
 /// What a finding has already counted on a line.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Reported {
@@ -93,66 +136,44 @@ pub(super) struct Reported {
     pub wrong: u64,
 }
 
-/// For each operation, the bytes that would be lost without it. A byte is in at most one of them:
-/// the device has to write it again before another operation can matter to it. Seldom there is one, so
-/// seldom is anything allocated; at most 64.
+/// For each operation, the bytes that would be lost without it, not 0, the latest last. A byte is in at
+/// most one of them: the device has to write it again before another operation can matter to it. So
+/// there are at most 64.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SavedLost(Option<Box<Saved>>);
-
-/// Bytes, not 0, by operation, the latest last.
-#[derive(Debug, Clone, Default)]
-struct Saved(Vec<(u64, u32)>);
+pub(super) struct SavedLost(Vec<(u64, u32)>);
 
 impl SavedLost {
     /// Whether there is none.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// Changes what there is, and gives its memory back when nothing is left.
-    fn change<T>(&mut self, change: impl FnOnce(&mut Vec<(u64, u32)>) -> Option<T>) -> Option<T> {
-        let Saved(all) = self.0.as_deref_mut()?;
-        let changed = change(all);
-        if all.is_empty() {
-            self.0 = None;
-        }
-        changed
+        self.0.is_empty()
     }
 
     /// Without `op`, which is the latest, `bytes`, which are some, would be lost.
     pub fn add(&mut self, bytes: u64, op: u32) {
-        let Saved(all) = &mut **self.0.get_or_insert_default();
-        match all.last_mut() {
+        match self.0.last_mut() {
             Some((latest, of)) if *of == op => *latest |= bytes,
-            _ => all.push((bytes, op)),
+            _ => self.0.push((bytes, op)),
         }
     }
 
     /// `bytes` were written anew.
-    #[inline]
     pub fn forget(&mut self, bytes: u64) {
-        self.change(|all| {
-            all.retain_mut(|(b, _)| {
-                *b &= !bytes;
-                *b != 0
-            });
-            None::<()>
+        self.0.retain_mut(|(b, _)| {
+            *b &= !bytes;
+            *b != 0
         });
     }
 
     /// Takes out an operation that matters to one of `bytes`.
-    #[inline]
     pub fn take(&mut self, bytes: u64) -> Option<u32> {
-        self.change(|all| {
-            let hit = all.iter().rposition(|(b, _)| b & bytes != 0)?;
-            Some(all.remove(hit).1)
-        })
+        let hit = self.0.iter().rposition(|(b, _)| b & bytes != 0)?;
+        Some(self.0.remove(hit).1)
     }
 
     /// Takes out the latest operation, if it is `op`.
     pub fn remove_latest(&mut self, op: u32) {
-        self.change(|all| all.pop_if(|(_, latest)| *latest == op));
+        self.0.pop_if(|(_, latest)| *latest == op);
     }
 }
 
@@ -164,12 +185,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_each_access_asks_for_is_in_two_host_cache_lines() {
+    fn it_fits_two_host_cache_lines() {
         assert_eq!(offset_of!(Cold, destroyed) as u64, LINE);
-        let end = offset_of!(Cold, cleans) + offset_of!(Cleans, inline);
-        assert_eq!(end as u64, 2 * LINE);
         assert_eq!(align_of::<Cold>() as u64, LINE);
-        assert_eq!(size_of::<Cold>() as u64, 5 * LINE);
+        assert_eq!(size_of::<Cold>() as u64, 2 * LINE);
     }
 
     #[test]

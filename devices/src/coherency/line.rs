@@ -44,7 +44,7 @@ pub(super) const IN_FLIGHT_WRITE: u16 = 1 << 2;
 pub(super) const IN_FLIGHT_READ: u16 = 1 << 3;
 /// The line was the target of DMA at some time of the run.
 pub(super) const DMA: u16 = 1 << 4;
-/// `unseen`, or one of [`Cold`]'s `saved_invalidate`, `lost`, `saved_lost` is not empty.
+/// `unseen`, or one of [`Cold`]'s `saved_invalidate`, `lost`, or its rare `saved_lost`, is not empty.
 pub(super) const WATCHED: u16 = 1 << 5;
 /// A coherent write has not been cleaned since: the line may be dirty, and may be written back at
 /// any moment. Stays when a device overwrites the bytes at the PoC, which `uncleaned` does not.
@@ -65,6 +65,8 @@ pub(super) const UNREAD: u16 = 1 << 11;
 /// Earlier stores to the line are kept beside it: see [`super::stores`].
 pub(super) const OVERTAKEN: u16 = 1 << 12;
 
+/// The line is under a non-cacheable alias: a clean copy must not differ from DRAM.
+pub(super) const ALIASED: u16 = ALIAS_USED | ALIAS_MAPPED;
 /// Flags that take a load off the fast path.
 pub(super) const SLOW_LOAD: u16 = ALIAS_USED | IN_FLIGHT_WRITE | WATCHED | UNREAD;
 /// Flags that take a store off the fast path.
@@ -130,7 +132,7 @@ impl Line {
     pub fn watch_bytes(&mut self, cold: &Cold) {
         let watched = self.unseen | cold.saved_invalidate | cold.lost;
         self.flags &= !WATCHED;
-        if watched != 0 || !cold.saved_lost.is_empty() {
+        if watched != 0 || !cold.rare().saved_lost.is_empty() {
             self.flags |= WATCHED;
         }
     }
@@ -236,7 +238,7 @@ impl Lines {
 
     /// Sets the page of `line` aside, if it is at rest for accesses of `kind`.
     pub fn set_aside(&mut self, line: u64, kind: Kinds, ops: &Operations) {
-        if !self.kinds.meet(kind) {
+        if !self.undisturbed(kind) {
             return;
         }
         let (number, _) = Self::split(line);
@@ -253,6 +255,11 @@ impl Lines {
             Some(rest) => self.aside.put(number, page, rest),
             None => *slot = Some(page),
         }
+    }
+
+    /// Whether the cache does nothing of its own accord before, while and after accesses of `kind`.
+    pub fn undisturbed(&self, kind: Kinds) -> bool {
+        self.kinds.meet(kind)
     }
 
     /// Sets no page aside any more.

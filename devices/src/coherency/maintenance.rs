@@ -123,7 +123,39 @@ impl Operations {
     }
 
     /// One `dc` instruction on a line. Returns the operation's number and whether it is to be done.
-    pub fn line(&mut self, i: Instruction) -> (u32, bool) {
+    #[inline]
+    pub fn line(&mut self, i: &Instruction) -> (u32, bool) {
+        self.next_line(i).unwrap_or_else(|| self.any_line(i))
+    }
+
+    /// The same if it is the next line of an operation that goes on: what most are.
+    #[inline]
+    fn next_line(&mut self, i: &Instruction) -> Option<(u32, bool)> {
+        if !self.continues(i.cpu, i.last_access) {
+            return None;
+        }
+        let number = self.cpus[i.cpu.index()].open;
+        let extent = self.extents.last_mut()?;
+        if extent.number != number || extent.line + extent.count != i.line {
+            return None;
+        }
+        let current = index(number).and_then(|n| self.ops.get_mut(n))?;
+        extent.count += 1;
+        current.lines += 1;
+        let effective = !current.dropped;
+        self.count(i.op, effective);
+        Some((number, effective))
+    }
+
+    fn count(&mut self, op: CacheOp, effective: bool) {
+        if effective {
+            self.cleaned += u64::from(op != CacheOp::Invalidate);
+            self.invalidated += u64::from(op != CacheOp::Clean);
+        }
+    }
+
+    #[inline(never)]
+    fn any_line(&mut self, i: &Instruction) -> (u32, bool) {
         let room = self.ops.len() < MAX_OPERATIONS;
         let goes_on = self.continues(i.cpu, i.last_access);
         self.overflow |= !room && !goes_on;
@@ -175,10 +207,7 @@ impl Operations {
             }
         }
         let effective = !current.dropped || beyond;
-        if effective {
-            self.cleaned += u64::from(i.op != CacheOp::Invalidate);
-            self.invalidated += u64::from(i.op != CacheOp::Clean);
-        }
+        self.count(i.op, effective);
         (number, effective)
     }
 
@@ -366,7 +395,7 @@ mod tests {
             at: last_access,
             last_access,
         };
-        ops.line(instruction).0
+        ops.line(&instruction).0
     }
 
     fn told(ops: &Operations) -> Doorbell {

@@ -81,6 +81,7 @@ impl Lost {
     }
 
     /// Whether a master that was told to go then may be judged wrongly.
+    #[inline]
     fn concerns(&self, release: &Doorbell) -> bool {
         release.at <= self.until
             && self
@@ -182,6 +183,7 @@ impl Overtaken {
     }
 
     /// A master that was told to go by `release` is judged by the order of stores.
+    #[inline]
     pub fn judges(&mut self, release: &Doorbell) {
         self.spans_full |= self.lost[release.cpu.index()].concerns(release);
     }
