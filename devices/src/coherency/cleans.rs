@@ -90,7 +90,31 @@ impl Cleans {
         first.into_iter().chain(more)
     }
 
+    /// Calls `see` for each: without the cost of an iterator, as nearly always there is one at most.
+    #[inline]
+    pub fn each(&self, mut see: impl FnMut(&Clean)) {
+        if self.is_empty() {
+            return;
+        }
+        see(&self.first);
+        if let Some(more) = self.more.as_deref() {
+            more.iter().for_each(see);
+        }
+    }
+
     /// The same, to be changed.
+    #[inline]
+    pub fn each_mut(&mut self, mut change: impl FnMut(&mut Clean)) {
+        if self.is_empty() {
+            return;
+        }
+        change(&mut self.first);
+        if let Some(more) = self.more.as_deref_mut() {
+            more.iter_mut().for_each(change);
+        }
+    }
+
+    /// Those there are, to be changed.
     #[inline]
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Clean> {
         let more = self.more.as_deref_mut().into_iter().flatten();
@@ -98,12 +122,18 @@ impl Cleans {
         first.into_iter().chain(more)
     }
 
-    /// Operation `op` cleans the line again: it would have done what earlier ones did.
+    /// Operation `op` cleans the line again: it would have done what earlier ones did. Returns whether
+    /// there is nothing left that a later one would repeat.
     #[inline]
-    pub fn repeat(&mut self, op: u32) {
-        for clean in self.iter_mut().filter(|c| c.op != op && c.repeated_by == 0) {
-            clean.repeated_by = op;
-        }
+    pub fn repeat(&mut self, op: u32) -> bool {
+        let mut all = true;
+        self.each_mut(|c| {
+            if c.op != op && c.repeated_by == 0 {
+                c.repeated_by = op;
+            }
+            all &= c.repeated_by != 0;
+        });
+        all
     }
 
     /// Operation `op`, which is one, cleans the line, of which `bytes` were not clean, or which might be
@@ -144,7 +174,9 @@ impl Cleans {
     #[inline]
     pub fn forget(&mut self, bytes: u64) {
         // Most lines have none of these, and need not be written for that.
-        if self.iter().any(|c| c.bytes & bytes != 0) {
+        let mut some = false;
+        self.each(|c| some |= c.bytes & bytes != 0);
+        if some {
             self.forget_some(bytes);
         }
     }
@@ -197,16 +229,16 @@ mod tests {
         let mut cleans = Cleans::default();
         cleans.add(1, 0xff, true, &mut room);
         cleans.forget(0x0f);
-        cleans.repeat(2);
+        assert!(cleans.repeat(2));
         cleans.add(2, 0x0f, true, &mut room);
         assert_eq!(all(&cleans), [(1, 0xf0, 2, false), (2, 0x0f, 0, true)]);
         // What only invalidates would not have cleaned what others did.
         cleans.add(3, 0, true, &mut room);
         let three = [(1, 0xf0, 2, false), (2, 0x0f, 0, false), (3, 0, 0, true)];
         assert_eq!(all(&cleans), three);
-        cleans.repeat(4);
+        assert!(!cleans.repeat(3) && cleans.repeat(4));
         cleans.forget(0xf0);
-        assert_eq!(all(&cleans), [(2, 0x0f, 4, false), (3, 0, 4, true)]);
+        assert_eq!(all(&cleans), [(2, 0x0f, 3, false), (3, 0, 4, true)]);
         assert!(!room.full);
     }
 

@@ -54,8 +54,6 @@ pub(super) struct Cold {
     pub cleans: Cleans,
     /// The last master to write `unread`.
     pub unread_by: Who,
-    /// The last operation that cleaned the line, dirty or not; 0: none.
-    pub clean_op: u32,
 }
 
 impl Cold {

@@ -156,10 +156,15 @@ impl Domain {
         self.check_ownership(number, bytes, true, who);
     }
 
-    fn snooping_read(&mut self, number: u64, by: &ByMaster) {
+    /// `left_behind`: if transfers have marked the line as theirs, they are over.
+    #[inline]
+    fn snooping_read(&mut self, number: u64, by: &ByMaster, left_behind: bool) {
         let (page, index) = self.lines.page(number);
         let line = &mut page.lines[index];
         line.flags |= DMA;
+        if left_behind && line.flags & IN_FLIGHT_WRITE != 0 {
+            line.flags &= !(IN_FLIGHT_WRITE | IN_FLIGHT_READ);
+        }
         let flags = line.flags;
         if page.cold.is_some() || self.sanitizer.is_unordered(number, line, by) {
             let (line, cold) = page.with_cold(index);
@@ -205,10 +210,13 @@ impl Domain {
             self.images.read_dram(offset, buf);
         }
         let mut by = request.by;
+        // Asked once for several lines; of a single one it is asked only if it is marked.
+        let several = request.snoops && buf.len() as u64 > LINE;
+        let left_behind = several && !self.transfers.are_at(offset, buf.len());
         for (number, bytes, _) in parts(offset, buf.len() as u64) {
             request.on(&mut by, number, bytes);
             if request.snoops {
-                self.snooping_read(number, &by);
+                self.snooping_read(number, &by, left_behind);
             } else {
                 let mut s = Subject::new(&mut self.lines, &self.images, number);
                 self.sanitizer.non_snooping_read(&mut s, &by);

@@ -353,12 +353,12 @@ impl Domain {
             return;
         };
         let number = offset / LINE;
-        let mut s = Subject::new(&mut self.lines, &self.images, number);
+        let line = self.lines.line(number);
         let (operation, effective) = self.sanitizer.ops.line(&Instruction {
             cpu,
             op,
             line: number,
-            dma: s.line.flags & DMA != 0,
+            dma: line.flags & DMA != 0,
             site,
             chain,
             at: self.sanitizer.now,
@@ -368,6 +368,11 @@ impl Domain {
             self.hash.add(Item::Suppressed, number);
             return;
         }
+        if op == CacheOp::Clean && line.is_clean() {
+            line.clean_op = operation;
+            return;
+        }
+        let mut s = Subject::new(&mut self.lines, &self.images, number);
         let in_flight = if s.line.flags & IN_FLIGHT_WRITE == 0 {
             0
         } else {

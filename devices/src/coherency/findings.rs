@@ -294,8 +294,8 @@ fn new_hazard(
         cached_by: line.cached_by.actor(),
         cached_at: line.cached_at(now),
         why: f.why,
-        last_maintenance: ops.last(cold.clean_op.max(cold.invalidate_op)),
-        last_clean: ops.last(cold.clean_op),
+        last_maintenance: ops.last(line.clean_op.max(cold.invalidate_op)),
+        last_clean: ops.last(line.clean_op),
         last_invalidate: ops.last(cold.invalidate_op),
         merged_by: if stale_store {
             rare.merged_by.actor()

@@ -67,6 +67,8 @@ pub(super) const OVERTAKEN: u16 = 1 << 12;
 
 /// The line is under a non-cacheable alias: a clean copy must not differ from DRAM.
 pub(super) const ALIASED: u16 = ALIAS_USED | ALIAS_MAPPED;
+/// One of [`Cold`]'s `cleans` may not have been done again by a later operation.
+pub(super) const UNREPEATED: u16 = 1 << 13;
 /// Flags that take a load off the fast path.
 pub(super) const SLOW_LOAD: u16 = ALIAS_USED | IN_FLIGHT_WRITE | WATCHED | UNREAD;
 /// Flags that take a store off the fast path.
@@ -89,6 +91,8 @@ pub(super) struct Line {
     pub written_at: u64,
     /// The last write of a master, by number.
     pub dma_write: u32,
+    /// The last operation that cleaned the line, dirty or not; 0: none.
+    pub clean_op: u32,
     /// The last coherent writer.
     pub writer: Who,
     /// What brought the line into the cache, or wrote it there last.
@@ -118,6 +122,12 @@ impl Line {
     /// Whether the line is in the cache.
     pub fn cached(&self) -> bool {
         self.state != State::Invalid
+    }
+
+    /// Whether to clean the line would do nothing, nor be what an earlier clean has done.
+    pub fn is_clean(&self) -> bool {
+        let nothing = self.flags & (MAYBE_DIRTY | UNREPEATED) == 0 && self.uncleaned == 0;
+        nothing && self.state != State::Dirty
     }
 
     /// When `cached_by` was, in accesses since power-on; `now` is that number. A fill counts as

@@ -3,7 +3,7 @@
 
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
-use super::super::line::{DESCRIPTOR, MAYBE_DIRTY};
+use super::super::line::{DESCRIPTOR, MAYBE_DIRTY, UNREPEATED};
 use super::super::maintenance::Operations;
 use super::super::who::Who;
 use super::{Sanitizer, Subject};
@@ -31,16 +31,19 @@ impl Sanitizer {
             if dirty {
                 // Until it is complete, a dirty line may still be written back.
                 s.cold.cleans.add(m.operation, 0, dirty, &mut self.room);
+                s.line.flags |= UNREPEATED;
             }
             // Whatever an operation has done to the line before falls away with it.
-            if s.cold.clean_op != m.operation {
+            if s.line.clean_op != m.operation {
                 // Without the last clean, this invalidate would discard the data. It is the same
                 // CPU's, so it needs no barrier.
                 self.cleans_were_needed(s.cold, u64::MAX, |_: &Operations, _| true);
             }
         } else {
-            s.cold.clean_op = m.operation;
-            s.cold.cleans.repeat(m.operation);
+            s.line.clean_op = m.operation;
+            if s.line.flags & UNREPEATED != 0 && s.cold.cleans.repeat(m.operation) {
+                s.line.flags &= !UNREPEATED;
+            }
             if s.line.uncleaned != 0 || dirty {
                 self.cleaned(s, m.operation, dirty);
             }
@@ -63,6 +66,7 @@ impl Sanitizer {
             words.cleaned(uncleaned, op, completed);
         }
         s.cold.cleans.add(op, uncleaned, dirty, &mut self.room);
+        s.line.flags |= UNREPEATED;
         s.line.uncleaned = 0;
         s.line.firmware = 0;
         s.rewatch();

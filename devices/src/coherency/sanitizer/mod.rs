@@ -235,7 +235,7 @@ impl Sanitizer {
 
     #[inline]
     fn needed_of(&mut self, cold: &mut Cold, in_time: impl InTime, which: impl Fn(&Clean) -> bool) {
-        cold.cleans.iter_mut().for_each(|clean| {
+        cold.cleans.each_mut(|clean| {
             if clean.counted || !which(clean) {
                 return;
             }

@@ -79,7 +79,7 @@ impl Sanitizer {
         wanted: impl Fn(&Clean) -> u64,
     ) -> (u64, u64) {
         let mut found = (0, 0);
-        s.cold.cleans.iter().for_each(|clean| {
+        s.cold.cleans.each(|clean| {
             // The clean that brought the word to the PoC brought its line with it, and came after
             // earlier ones of that line.
             if by.handover != 0 && clean.op <= by.release.issued {
