@@ -138,10 +138,13 @@ pub enum Order {
     Unprompted,
     /// A register write. What comes after it comes too late.
     Doorbell(Doorbell),
-    /// The device, which polls, found a word to say that the memory is its own.
+    /// The device polls a word that says whether the memory is its own. As long as it does not, the
+    /// device takes no notice of what it has read.
     Handover {
         /// Address of the word, 4 bytes.
         word: u64,
+        /// Bits of it that are all set when it says so; none if the device has looked already.
+        shows: u32,
         /// The device was idle until then, so a word stored before was not seen before.
         idle_until: Doorbell,
     },

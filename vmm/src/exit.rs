@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use staleline_results::Verdict;
+
 use crate::engine::EngineError;
 
 /// Everything asked for was done, and no incoherency was found.
@@ -16,8 +18,29 @@ pub const USAGE: u8 = 2;
 /// Kernel build, QEMU, guest boot, timeout, host: the run says nothing about coherency.
 pub const INFRA: u8 = 3;
 
+/// The exit code of a run that ends so.
+pub fn of(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Pass => PASS,
+        Verdict::Fail => FAIL,
+        Verdict::InfraError => INFRA,
+    }
+}
+
 /// A boxed cause.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Characters of a line of a foreign file that are shown.
+const SHOWN: usize = 200;
+
+/// Text that quotes a file, whose lines may be of any length.
+fn cut(detail: &str) -> String {
+    let line = |line: &str| match line.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line.to_owned(),
+    };
+    detail.lines().map(line).collect::<Vec<_>>().join("\n")
+}
 
 /// Why a command could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +64,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A configuration file with a syntax or type error.
-    #[error("{origin} is not valid\n{detail}")]
+    #[error("{origin} is not valid\n{}", cut(detail))]
     Syntax {
         /// File or built-in name.
         origin: String,
@@ -268,6 +291,16 @@ fn with_suggestion(suggestion: Option<&str>, rest: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_foreign_file_is_not_quoted_at_length() {
+        let e = Error::Syntax {
+            origin: "nest.toml".into(),
+            detail: format!("1 | {}\n  | ^", "[".repeat(10_000)),
+        };
+        let text = e.render();
+        assert!(text.len() < 400 && text.contains("[[...\n  | ^"), "{text}");
+    }
 
     #[test]
     fn the_chain_of_causes_is_told() {

@@ -12,9 +12,9 @@ mod support;
 use std::collections::HashSet;
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
-use staleline::result::{HazardEntry, Party, RunResult};
-use staleline::symbols::Place;
 use staleline_kernels::{KernelBuilder, KernelRequest};
+use staleline_results::Place;
+use staleline_results::{HazardEntry, Party, RunResult};
 
 const SCENARIO: &str = "iio-capture-nosync";
 

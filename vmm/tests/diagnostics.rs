@@ -13,10 +13,10 @@
 mod support;
 
 use staleline::explain::CORRUPT_DATA;
-use staleline::result::history::{Event, Step};
-use staleline::result::{Class, Diagnostic, Verdict};
-use staleline::run::kernel_log::KERNEL_REPORT;
-use staleline_devices::coherency::hazard::{HazardKind, Why};
+use staleline_results::KERNEL_REPORT;
+use staleline_results::{Class, Diagnostic, Verdict};
+use staleline_results::{Event, Step};
+use staleline_results::{HazardKind, Why};
 
 use support::{Run, need_kernel, run, staleline};
 

@@ -11,9 +11,9 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use staleline::result::{Class, Verdict};
-use staleline::run::kernel_log::{KERNEL_REPORT, ReportClass};
 use staleline_kernels::{KernelBuilder, Mutant, Show};
+use staleline_results::{Class, Verdict};
+use staleline_results::{KERNEL_REPORT, ReportClass};
 use support::{Run, need_kernel, run, staleline};
 
 /// Names of mutants, separated by commas: only those are tried.

@@ -282,6 +282,7 @@ impl Play<'_> {
         match (master.word, master.bell) {
             (Some(word), bell) => Order::Handover {
                 word,
+                shows: 0,
                 idle_until: bell.unwrap_or_default(),
             },
             (None, Some(bell)) => Order::Doorbell(bell),

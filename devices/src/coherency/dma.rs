@@ -56,7 +56,9 @@ impl Domain {
         match order {
             Order::Unprompted => (self.sanitizer.unprompted(), None),
             Order::Doorbell(doorbell) => (doorbell, None),
-            Order::Handover { word, idle_until } => self.handed_over(word, idle_until, snoops),
+            Order::Handover {
+                word, idle_until, ..
+            } => self.handed_over(word, idle_until, snoops),
         }
     }
 
@@ -89,6 +91,31 @@ impl Domain {
             }
             None => (idle_until, None),
         }
+    }
+
+    /// Whether a read of a master that polls is judged: it found the memory to be its own, or would have
+    /// but for a clean that nobody did before the doorbell. Before that, software may still be at work
+    /// there, and the master takes no notice.
+    fn takes_over(&mut self, order: Order, snoops: bool) -> bool {
+        let Order::Handover {
+            word,
+            shows,
+            idle_until,
+        } = order
+        else {
+            return true;
+        };
+        let Some(offset) = self.offset(word, 4) else {
+            return true;
+        };
+        let (mut ram, mut dram) = ([0; 4], [0; 4]);
+        self.images.read_ram(offset, &mut ram);
+        self.images.read_dram(offset, &mut dram);
+        let says_so = |word| u32::from_le_bytes(word) & shows == shows;
+        if says_so(if snoops { ram } else { dram }) {
+            return true;
+        }
+        says_so(ram) && self.lines.line(offset / LINE).written_at <= idle_until.at
     }
 
     /// What there is to know of an access before it is looked at line by line.
@@ -179,6 +206,17 @@ impl Domain {
         }
         if flags & IN_FLIGHT_WRITE != 0 {
             self.check_ownership(number, by.bytes, false, by.who);
+        }
+    }
+
+    /// A read of descriptors that is of no consequence.
+    fn look(&mut self, offset: u64, buf: &mut [u8], snoops: bool) {
+        match snoops {
+            true => self.images.read_ram(offset, buf),
+            false => self.images.read_dram(offset, buf),
+        }
+        for (number, ..) in parts(offset, buf.len() as u64) {
+            self.watch_descriptors(number);
         }
     }
 
@@ -326,9 +364,14 @@ impl DmaMemory for Domain {
         let transfer = access.transfer;
         let snoops = access.snoop && self.port(master).snoops_reads();
         let who = Who::device(master, transfer, snoops);
+        self.cache.count_dma(buf.len(), 0);
+        if !self.takes_over(access.order, snoops) {
+            self.look(offset, buf, snoops);
+            self.hash.add_dma(Item::DmaRead, offset, master, buf);
+            return Ok(());
+        }
         let request = self.request(who, access, snoops);
         self.transfers.moved(transfer, buf.len());
-        self.cache.count_dma(buf.len(), 0);
         let kind = Kinds::read(snoops);
         for (at, range) in pages(offset, buf.len()) {
             let piece = &mut buf[range];

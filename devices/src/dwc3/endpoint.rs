@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use super::event::{EndpointEvent, STATUS_BUS_ERROR, STATUS_IOC, STATUS_LST, STATUS_SHORT};
 use super::fault::Fault;
 use super::io::Io;
-use super::trb::{TRB_BYTES, TRBSTS_IN_PROGRESS, TRBSTS_OK, Trb, TrbKind};
+use super::trb::{self, TRB_BYTES, TRBSTS_IN_PROGRESS, TRBSTS_OK, Trb, TrbKind};
 use crate::dma::{Access, Direction, DmaError, Doorbell, Order, Transfer, TransferId};
 
 /// TRBs fetched ahead of their use.
@@ -267,6 +267,7 @@ impl Endpoint {
             let mut bytes = [0; TRB_BYTES as usize];
             let order = Order::Handover {
                 word: at.wrapping_add(TRB_CTRL),
+                shows: trb::HWO,
                 idle_until: self.idle_until,
             };
             if let Err(source) = io.dma.read(Access::descriptor(order), at, &mut bytes) {

@@ -6,7 +6,8 @@
 pub(super) const TRB_BYTES: u64 = 16;
 
 const SIZE_MASK: u32 = 0x00ff_ffff;
-const HWO: u32 = 1 << 0;
+/// In the control word: the TRB is the controller's.
+pub(super) const HWO: u32 = 1 << 0;
 const LST: u32 = 1 << 1;
 const CHN: u32 = 1 << 2;
 const CSP: u32 = 1 << 3;

@@ -215,6 +215,14 @@ impl Soc {
         }
     }
 
+    /// Lets devices do what is due by now.
+    #[inline]
+    fn catch_up(&mut self) {
+        if self.domain.now() >= self.due {
+            self.run_due();
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn run_due(&mut self) {
@@ -264,17 +272,13 @@ impl Accesses for Soc {
     #[inline]
     fn load(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
         self.domain.load(cpu, pa, size, site, memory);
-        if self.domain.now() >= self.due {
-            self.run_due();
-        }
+        self.catch_up();
     }
 
     #[inline]
     fn store(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
         self.domain.store(cpu, pa, size, site, memory);
-        if self.domain.now() >= self.due {
-            self.run_due();
-        }
+        self.catch_up();
     }
 }
 
@@ -283,17 +287,13 @@ impl Machine for Soc {
         self.domain
             .register(cpu, pa, data.len() as u32, site, false);
         self.load_registers(pa, data);
-        if self.domain.now() >= self.due {
-            self.run_due();
-        }
+        self.catch_up();
     }
 
     fn write_register(&mut self, cpu: CpuId, pa: u64, site: SiteId, data: &[u8]) {
         self.domain.register(cpu, pa, data.len() as u32, site, true);
         self.store_registers(pa, data);
-        if self.domain.now() >= self.due {
-            self.run_due();
-        }
+        self.catch_up();
     }
 
     fn maintain(&mut self, cpu: CpuId, op: CacheOp, pa: u64, site: SiteId, chain: ChainId) {

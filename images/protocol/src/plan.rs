@@ -127,6 +127,12 @@ pub struct Transfer {
     /// Whether the USB host will cut transfers off: then user space looks at how each one ended
     /// before it goes on with its buffer, and moves a frame again whose transfer was cancelled.
     pub resume: bool,
+    /// Whether a DMABUF of two devices is attached to the USB endpoint first.
+    #[serde(default)]
+    pub usb_first: bool,
+    /// Whether a DMABUF is detached before user space reads a frame, and attached again.
+    #[serde(default)]
+    pub read_detached: bool,
 }
 
 impl Transfer {
@@ -256,6 +262,8 @@ mod tests {
                 last_frame_bytes: Some(1000),
                 cpu_sync: true,
                 resume: false,
+                usb_first: false,
+                read_detached: false,
             }),
         }
     }

@@ -23,6 +23,10 @@ const PE_HEADER: u64 = 24;
 const PE_SECTION: u64 = 40;
 /// More sections than an `Image` has.
 const PE_SECTIONS: u16 = 16;
+/// The image stands within 2 MiB from an aligned base.
+const MOST_OFFSET: u64 = 2 << 20;
+/// More memory than any kernel needs for itself.
+const MOST_BYTES: u64 = 1 << 30;
 /// In `flags`: the kernel is big-endian.
 const FLAG_BIG_ENDIAN: u64 = 1;
 
@@ -160,8 +164,14 @@ fn parse(header: &[u8; HEADER_BYTES], file_bytes: u64) -> Result<ImageHeader, St
     if word(header, 24) & FLAG_BIG_ENDIAN != 0 {
         return Err("it is a big-endian kernel".into());
     }
+    let text_offset = word(header, 8);
+    if text_offset >= MOST_OFFSET || image_size > MOST_BYTES {
+        return Err(format!(
+            "its header is damaged: it asks for {image_size} bytes at offset {text_offset:#x}"
+        ));
+    }
     Ok(ImageHeader {
-        text_offset: word(header, 8),
+        text_offset,
         file_bytes,
         memory_bytes: image_size.max(file_bytes),
     })

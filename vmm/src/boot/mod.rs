@@ -8,10 +8,11 @@ mod image;
 mod stub;
 
 use std::fs::File;
+use std::io::{BufReader, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
+use staleline_support::digest;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 pub use image::ImageHeader;
@@ -175,11 +176,13 @@ pub struct Expected {
     pub initrd: Option<String>,
 }
 
-/// SHA-256 of what stands in guest RAM when the guest starts, in hexadecimal.
+/// What stands in guest RAM when the guest starts: SHA-256, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     /// The kernel.
     pub kernel: String,
+    /// Where its first byte stands.
+    pub kernel_at: u64,
     /// The initrd, if there is one.
     pub initrd: Option<String>,
 }
@@ -258,7 +261,11 @@ impl Images {
         write("the device tree", fdt, layout.fdt.start)?;
         let stub = stub::encode(layout.kernel.start, layout.fdt.start);
         write("the entry stub", &stub, layout.entry)?;
-        Ok(Loaded { kernel, initrd })
+        Ok(Loaded {
+            kernel,
+            kernel_at: at,
+            initrd,
+        })
     }
 }
 
@@ -308,16 +315,27 @@ fn copy(
     memory
         .read_exact_volatile_from(GuestAddress(at), file, len)
         .map_err(failed)?;
-    let mut hash = Sha256::new();
-    let mut chunk = vec![0; CHUNK.min(len)];
-    for done in (0..len).step_by(CHUNK) {
-        let part = &mut chunk[..CHUNK.min(len - done)];
-        memory
-            .read_slice(part, GuestAddress(at + done as u64))
-            .map_err(failed)?;
-        hash.update(part);
+    let loaded = InMemory { memory, at, len };
+    digest::reader(BufReader::with_capacity(CHUNK, loaded)).map_err(read)
+}
+
+/// Guest memory, read in order.
+struct InMemory<'a> {
+    memory: &'a GuestMemoryMmap,
+    at: u64,
+    len: usize,
+}
+
+impl Read for InMemory<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let len = buf.len().min(self.len);
+        let part = &mut buf[..len];
+        let read = self.memory.read_slice(part, GuestAddress(self.at));
+        read.map_err(std::io::Error::other)?;
+        self.at += len as u64;
+        self.len -= len;
+        Ok(len)
     }
-    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
 #[cfg(test)]

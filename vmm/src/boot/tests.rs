@@ -194,14 +194,9 @@ fn the_hash_is_of_what_is_loaded_and_another_is_refused() {
     let memory = memory(RAM);
     let mut load = |expected: &Expected| images.load(&memory, &layout, b"fdt", expected);
     let loaded = load(&Expected::default()).unwrap();
-    let hex = |bytes: &[u8]| -> String {
-        Sha256::digest(bytes)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect()
-    };
-    assert_eq!(loaded.kernel, hex(&std::fs::read(kernel.path()).unwrap()));
-    assert_eq!(loaded.initrd, Some(hex(b"the initrd")));
+    let whole = std::fs::read(kernel.path()).unwrap();
+    assert_eq!(loaded.kernel, digest::bytes(whole));
+    assert_eq!(loaded.initrd, Some(digest::bytes(b"the initrd")));
     let expected = Expected {
         kernel: Some(loaded.kernel.clone()),
         initrd: loaded.initrd.clone(),

@@ -74,7 +74,7 @@ fn run(args: &RunArgs) -> Result<u8, Error> {
     progress.clear();
     let result = result?;
     say(&format!("results in {}", dir.path().display()));
-    Ok(result.verdict.exit_code())
+    Ok(exit::of(result.verdict))
 }
 
 fn run_litmus(args: &LitmusArgs) -> Result<u8, Error> {

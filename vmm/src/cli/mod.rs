@@ -17,7 +17,7 @@ use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
-use crate::run::spec::{DEFAULT_KERNEL, RunSpec};
+use crate::spec::{DEFAULT_KERNEL, RunSpec};
 
 /// Finds missing cache maintenance: boots a guest kernel on an emulated board with real caches and
 /// DMA, and says which operation is missing, where, and why.
@@ -96,7 +96,8 @@ where
 
 const SET_HELP: &str = "Change a setting; may be repeated. KEY is a dotted key of the scenario \
     file (transfer.frames=8, board.dmac.dma-coherent=true) or a short form: frames, buffers, \
-    buffer-bytes, frame-bytes, last-frame-bytes, cpu-sync, exporter, cache, snoop-write, ram-mib, \
+    buffer-bytes, frame-bytes, last-frame-bytes, cpu-sync, usb-first, read-detached, exporter, cache, \
+    snoop-write, ram-mib, \
     timeout, drop-maintenance. drop-maintenance=K suppresses the K-th maintenance operation on \
     memory used for DMA (found by a pilot run), =@N operation N since power-on";
 

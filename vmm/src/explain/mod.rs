@@ -5,11 +5,11 @@ mod texts;
 
 use std::fmt::Write as _;
 
-use staleline_devices::coherency::hazard::HazardKind;
+use staleline_results::HazardKind;
 
 use crate::exit::Error;
 use crate::names;
-use crate::run::kernel_log::KERNEL_REPORT;
+use staleline_results::KERNEL_REPORT;
 
 /// A kind of finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

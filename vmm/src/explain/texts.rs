@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The texts.
 
-use staleline_devices::coherency::hazard::HazardKind;
+use staleline_results::HazardKind;
 
 use super::{Explanation, Kind};
 

@@ -7,17 +7,17 @@ pub mod runner;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use staleline_devices::coherency::hazard::HazardKind;
 use staleline_protocol::plan::Exporter;
+use staleline_results::HazardKind;
 
 use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
-use crate::result::{RunResult, Verdict};
-use crate::run::kernel_log::KERNEL_REPORT;
-use crate::run::spec::{DEFAULT_KERNEL, RunSpec};
 use crate::scenario::{Scenario, read_config};
+use crate::spec::{DEFAULT_KERNEL, RunSpec};
+use staleline_results::KERNEL_REPORT;
+use staleline_results::{RunResult, Verdict};
 
 /// Version of the matrix format.
 pub const SCHEMA: u32 = 1;

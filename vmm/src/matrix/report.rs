@@ -12,8 +12,8 @@ use crate::exit;
 use crate::names;
 use crate::report::cases::{Case, Status};
 use crate::report::{junit, ktap};
-use crate::result::{RunResult, Verdict};
-use crate::run::kernel_log::KERNEL_REPORT;
+use staleline_results::KERNEL_REPORT;
+use staleline_results::{RunResult, Verdict};
 
 /// The exit code of a matrix: infrastructure trouble anywhere, else anything unexpected.
 pub fn exit_code(results: &[CellResult]) -> u8 {

@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use staleline_support::progress::{Progress, Quiet};
 
 use super::Cell;
+use crate::evidence::Artifacts;
 use crate::exit::{Error, USAGE};
 use crate::report::{Reporters, json, junit};
-use crate::result::{RunResult, build};
-use crate::run::backend::{Artifacts, Backend};
+use crate::result::build;
+use crate::run::backend::Backend;
 use crate::run::directory::{self, RunDir};
 use crate::run::orchestrate::Runner;
+use staleline_results::RunResult;
 
 /// A cell and what came of it.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,8 +4,8 @@ use staleline_support::progress::Quiet;
 use super::runner::CellResult;
 use super::*;
 use crate::exit::{FAIL, INFRA, PASS};
-use crate::run::backend::GuestEnd;
 use crate::run::fake::{self, FakeBackend};
+use staleline_results::GuestEnd;
 
 const TWO_GROUPS: &str = r#"
 schema = 1

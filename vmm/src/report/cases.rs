@@ -3,9 +3,10 @@
 
 use super::Told;
 use crate::names;
-use crate::result::{Class, RunResult, Verdict, verdict};
-use crate::run::backend::GuestEnd;
-use crate::run::kernel_log::KERNEL_REPORT;
+use crate::result::verdict;
+use staleline_results::GuestEnd;
+use staleline_results::KERNEL_REPORT;
+use staleline_results::{Class, RunResult, Verdict};
 
 /// How a test case ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

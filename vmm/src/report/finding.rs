@@ -5,17 +5,16 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
-use staleline_devices::coherency::hazard::HazardKind;
-use staleline_devices::cpu::CacheOp;
-use staleline_devices::dma::{Direction, ToldBy};
+use staleline_results::{
+    Buffer, CacheOp, Class, Diagnostic, Direction, Event, HazardKind, Party, Place, Step, ToldBy,
+    TransferRef,
+};
 
 use super::Told;
+use super::fold::{self, ChainLine};
 use super::headline::headline;
 use super::layout::{Body, LABEL, Layout, REPLAY};
-use crate::result::advice::{accuses_the_tree, mnemonic};
-use crate::result::history::{Event, Step};
-use crate::result::{Buffer, Class, Diagnostic, Party, TransferRef};
-use crate::symbols::{ChainLine, Place};
+use crate::result::advice::accuses_the_tree;
 
 pub(super) const ERROR: Style = AnsiColor::Red.on_default().bold();
 const NOTE: Style = AnsiColor::Green.on_default().bold();
@@ -195,7 +194,7 @@ fn step_line(body: &mut Body, number: usize, text: &str) {
 }
 
 fn chain(body: &mut Body, place: &Place) {
-    for line in place.chain() {
+    for line in fold::chain(place) {
         let _ = match line {
             ChainLine::Folded { count: n, of } => {
                 writeln!(
@@ -251,7 +250,7 @@ fn told(step: &Step) -> String {
                 false => done(*op).to_owned(),
             };
             let then = match barrier {
-                Some(barrier) => format!(", then {}", mnemonic(*barrier)),
+                Some(barrier) => format!(", then {barrier}"),
                 None if *suppressed => String::new(),
                 None => ", with no barrier since".into(),
             };
@@ -300,7 +299,7 @@ fn whom(party: &Party) -> String {
         Party::Cpu { cpu, place } => {
             let mut text = who(party);
             if let Some(cpu) = cpu {
-                let _ = write!(text, " on CPU {}", cpu.0);
+                let _ = write!(text, " on CPU {cpu}");
             }
             if let Some(thread) = place.thread() {
                 let _ = write!(text, ", {thread}");

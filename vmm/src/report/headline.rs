@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The first sentence of a diagnostic: who did what to whose data.
 
-use staleline_devices::coherency::hazard::{HazardKind, Why};
+use staleline_results::{Class, Diagnostic, Event, HazardEntry, HazardKind, Why};
 
 use super::finding::{count, who};
-use crate::result::history::Event;
-use crate::result::{Class, Diagnostic, HazardEntry};
 
 /// Whether the finding is an access past the cache.
 fn ends_past(d: &Diagnostic) -> bool {

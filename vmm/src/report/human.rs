@@ -11,9 +11,9 @@ use super::kernel_report::styled_report;
 use super::layout::Layout;
 use super::{Reporter, RunEvent, Told};
 use crate::explain::CORRUPT_DATA;
-use crate::names;
-use crate::result::{Class, End, RunResult, Verdict, verdict};
-use crate::run::kernel_log::KernelReport;
+use crate::result::verdict;
+use staleline_results::KernelReport;
+use staleline_results::{Class, End, RunResult, Verdict};
 
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -211,7 +211,7 @@ fn finish(r: &RunResult, layout: Layout) -> String {
         m.needed,
         m.redundant,
         m.untouched,
-        names::name(&r.cache),
+        r.cache,
         r.seed,
         r.run_hash.as_deref().unwrap_or("without hash"),
         seconds(r.wall_ms),

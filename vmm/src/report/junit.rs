@@ -8,7 +8,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::cases::{Case, Status, of};
 use super::{Reporter, RunEvent};
-use crate::result::RunResult;
+use staleline_results::RunResult;
 
 /// Writes a run as one test suite when it is over.
 pub struct Junit<W>(pub W);

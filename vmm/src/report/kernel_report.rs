@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::finding::{BOLD, ERROR};
 use super::layout::{Body, Layout, REPLAY};
-use crate::run::kernel_log::{KERNEL_REPORT, KernelReport};
+use staleline_results::{KERNEL_REPORT, KernelReport};
 
 /// Lines of the kernel's own text that are shown; the result has all.
 const SHOWN_TEXT: usize = 12;

@@ -3,6 +3,7 @@
 
 pub mod cases;
 mod finding;
+mod fold;
 mod headline;
 pub mod human;
 pub mod json;
@@ -21,10 +22,10 @@ use staleline_protocol::plan::Exporter;
 use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
 use crate::exit::Error;
-use crate::result::{Buffer, Data, Diagnostic, HazardEntry, RunResult, Verdict};
-use crate::run::backend::GuestEnd;
-use crate::run::kernel_log::KernelReport;
-use crate::run::spec::RunSpec;
+use crate::spec::RunSpec;
+use staleline_results::{
+    Buffer, Data, Diagnostic, GuestEnd, HazardEntry, KernelReport, RunResult, Verdict,
+};
 
 /// What happens in a run, in order: one `RunStarted`, any number of `Step`s, at most one
 /// `GuestEnded`, one `Hazard` for each diagnostic that

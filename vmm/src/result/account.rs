@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 
+use super::words::Word as _;
 use staleline_devices::coherency::report::MaintenanceReport;
 use staleline_devices::cpu::{ChainId, SiteId};
 
 use super::build::{GuestCode, UNKNOWN};
 use super::{Maintenance, MaintenanceCaller, MaintenanceOp};
-use crate::symbols::Hex;
+use staleline_results::Hex;
 
 /// Functions of the kernel's DMA API and of what it is made of (kernel/dma, arch/arm64/mm), by the
 /// start of their names: whoever called them is who asked for maintenance.
@@ -108,7 +109,7 @@ pub(super) fn of(report: &MaintenanceReport, guest: &GuestCode<'_>, limit: usize
         let place = place.clone();
         list.push(MaintenanceOp {
             number: op.number,
-            op: op.op,
+            op: op.op.word(),
             routine: place.routine,
             caller: place.caller,
             chain: place.chain,

@@ -9,11 +9,13 @@ mod stores;
 mod texts;
 mod tree;
 
-pub use barriers::mnemonic;
 pub use facts::{Cleaned, Facts, Flight, Lie, Phase, Role, SharedLine, Sync};
-pub use rows::{EARLY, accuses_the_tree};
+pub use rows::{EARLY, LATE, accuses_the_tree};
 pub use texts::missing;
 pub use tree::accused;
+
+/// Advice where no row fits: by the rule and the roles alone.
+const KIND: &str = "kind";
 
 /// What to tell about a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,11 +43,22 @@ pub fn of(facts: &Facts) -> Advice {
         }
     }
     Advice {
-        row: "kind",
+        row: KIND,
         help: texts::help(facts),
         notes: Vec::new(),
         missing: None,
     }
+}
+
+/// What findings of one cause have in common: the row, and what it asks for. Whether an operation that
+/// comes at the wrong time comes too late, too early or, as far as the finding can tell, not at all is a
+/// matter of luck.
+pub fn of_cause(facts: &Facts) -> (&'static str, String) {
+    let mut advice = of(facts);
+    if [LATE, EARLY].contains(&advice.row) {
+        advice = of(&facts.without_maintenance());
+    }
+    (advice.row, advice.help)
 }
 
 #[cfg(test)]

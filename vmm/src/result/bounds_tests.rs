@@ -10,12 +10,12 @@ use super::{RunResult, Verdict, listing};
 use crate::boot::Loaded;
 use crate::engine::EngineKind;
 use crate::engine::chains::{Chain, Forgotten};
+use crate::evidence::Execution;
 use crate::report::{Reporters, Summary, human, json};
-use crate::run::backend::Execution;
 use crate::run::directory::RunDir;
 use crate::run::fake::{self, FakeBackend};
 use crate::run::orchestrate::Runner;
-use crate::run::spec::RunSpec;
+use crate::spec::RunSpec;
 
 /// A run's result, what people are told, and its event stream.
 struct Told {
@@ -205,8 +205,8 @@ fn a_kind_that_comes_late_stays() {
     );
     assert_eq!(Summary::of(r).hazards, r.hazards_total);
     let shown = |d: &super::Diagnostic| (r.hazards[d.shown].kind, r.hazards[d.shown].transfer);
-    assert_eq!(shown(reads), (HazardKind::MissingInvalidate, 1));
-    assert_eq!(shown(discarded), (HazardKind::DiscardedWrite, 2));
+    assert_eq!(shown(reads), (super::HazardKind::MissingInvalidate, 1));
+    assert_eq!(shown(discarded), (super::HazardKind::DiscardedWrite, 2));
     let note = format!("lists {} of {} hazards", all - 8, all + 5);
     assert!(told.human.contains(&note), "{}", told.human);
     let sum = format!(" {} hazards;", all + 5);
@@ -299,6 +299,7 @@ fn hashes_are_of_what_was_loaded() {
         &changed(|e| {
             e.loaded = Some(Loaded {
                 kernel: "aa".into(),
+                kernel_at: 0x4020_0000,
                 initrd: Some("bb".into()),
             });
         }),

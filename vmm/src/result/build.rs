@@ -17,12 +17,14 @@ use super::causes;
 use super::diagnostic::{self, Buffers};
 use super::frames::Frames;
 use super::gather::Calls;
+use super::words::Word;
 use super::*;
 use crate::engine::Observations;
 use crate::engine::chains::Chain;
-use crate::run::backend::{Artifacts, Execution, Sites};
-use crate::run::console::Console;
-use crate::run::spec::RunSpec;
+use crate::evidence::console::Console;
+use crate::evidence::{Artifacts, Execution, Sites};
+use crate::names;
+use crate::spec::RunSpec;
 use crate::symbols::{Sources, Symbols};
 
 /// Shown instead of a place that nobody knows.
@@ -66,7 +68,8 @@ pub fn build(
             Report::Process { load_bias, .. } => Some(*load_bias),
             _ => None,
         });
-        let sources = Sources::of(artifacts, bias.unwrap_or(0));
+        let mut sources = Sources::of(artifacts, bias.unwrap_or(0));
+        sources.kernel_at = execution.loaded.as_ref().map(|l| l.kernel_at);
         let guest = GuestCode {
             symbols: Symbols::new(sources, execution.sites.clone()),
             sites: &execution.sites,
@@ -98,10 +101,10 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         scenario: scenario.name.clone(),
         kernel: artifacts.map(|a| a.kernel.clone()),
         initrd_hash: artifacts.map(|a| a.initrd_hash.clone()),
-        engine: spec.engine,
-        fidelity: Fidelity::of(spec.engine.sees()),
-        cache: scenario.board.cache,
-        exporter: scenario.transfer.as_ref().map(|t| t.exporter),
+        engine: spec.engine.name().into(),
+        fidelity: Fidelity::of(spec.engine.sees()).word(),
+        cache: names::name(&scenario.board.cache),
+        exporter: scenario.transfer.as_ref().map(|t| t.exporter.name().into()),
         seed: scenario.seed,
         verdict: Verdict::InfraError,
         reasons: Vec::new(),
@@ -192,7 +195,8 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
         has_access_calls: ["dma_buf_begin_access", "dma_buf_end_access"]
             .iter()
             .all(|function| guest.symbols.kernel_has(function)),
-        synced: plan.is_some_and(|t| t.cpu_sync),
+        synced: plan.as_ref().is_some_and(|t| t.cpu_sync),
+        detached: plan.as_ref().is_some_and(|t| t.read_detached),
         snoop_write: spec.scenario.board.snoop_write,
         cpus: spec.scenario.board.cpus,
     };
@@ -240,9 +244,9 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
     result.hazards_total = domain.hazards.len() as u64 + domain.hazards_dropped;
     result.hazards_listed = result.hazards.len() as u64;
     result.hazards_dropped = domain.hazards_dropped;
-    result.saturated.clone_from(&domain.saturated);
+    result.saturated = domain.saturated.iter().map(Word::word).collect();
     result.maintenance = account::of(&domain.maintenance, guest, listing::OPERATIONS);
-    let blind = not_judged(result.engine.name(), &result.fidelity);
+    let blind = not_judged(&result.engine, &result.fidelity);
     let others = notes(guest, result.maintenance.unaccounted);
     result.notes = blind.into_iter().chain(others).collect();
     if let Some(dropped) = &mut result.drop_maintenance {
@@ -250,11 +254,11 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
         dropped.happened = ops.iter().any(|o| o.dropped && o.number == dropped.number);
     }
     result.machine = Some(Machine {
-        cache: domain.cache,
+        cache: domain.cache.word(),
         transfers: domain.transfers.len() as u64,
         interrupts: soc.interrupts,
         register_accesses: soc.register_accesses,
-        device_errors: soc.device_errors.clone(),
+        device_errors: soc.device_errors.iter().map(Word::word).collect(),
         extra: soc.extra.clone(),
     });
     result.run_hash = Some(hash_text(domain.run_hash));
@@ -262,7 +266,7 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
 }
 
 /// The rules that an engine could not judge, in words.
-fn not_judged(engine: &str, fidelity: &Fidelity) -> Option<String> {
+fn not_judged(engine: &str, fidelity: &staleline_results::Fidelity) -> Option<String> {
     if fidelity.not_judged.is_empty() {
         return None;
     }
@@ -356,6 +360,8 @@ pub(super) struct Lookup<'a> {
     /// The guest's user space issues DMA_BUF_IOCTL_SYNC around its part of each frame; that the
     /// ioctl failed would have ended the run.
     pub synced: bool,
+    /// The guest's user space detaches DMABUFs before it reads them.
+    pub detached: bool,
     /// What the board's snooping writes do.
     pub snoop_write: SnoopWrite,
     /// How many CPUs it has.
@@ -365,7 +371,7 @@ pub(super) struct Lookup<'a> {
 impl Lookup<'_> {
     fn entry(&self, hazard: &Hazard) -> HazardEntry {
         HazardEntry {
-            kind: hazard.kind,
+            kind: hazard.kind.word(),
             manifested: hazard.manifested,
             lines: hazard.lines,
             manifested_lines: hazard.manifested_lines,
@@ -388,7 +394,7 @@ impl Lookup<'_> {
                 _ => None,
             },
             last_maintenance: hazard.last_maintenance.and_then(|l| self.maintenance(l)),
-            why: hazard.why,
+            why: hazard.why.word(),
             written_at: hazard.written_at,
             told_at: hazard.told_at,
             at: hazard.at,
@@ -398,7 +404,7 @@ impl Lookup<'_> {
 
     fn maintenance(&self, last: hazard::LastMaintenance) -> Option<LastMaintenance> {
         Some(LastMaintenance {
-            op: last.op,
+            op: last.op.word(),
             place: self.guest.maintenance(last.site, last.chain)?,
             number: last.operation,
             at: last.at,
@@ -419,8 +425,8 @@ impl Lookup<'_> {
         let until = operations.partition_point(|o| o.at <= hazard.at);
         let operation = operations.get(until.checked_sub(1)?)?;
         let routine = |site| self.guest.symbols.site(site).map(|p| p.function());
-        let same =
-            hazard.kind == HazardKind::DiscardedWrite && routine(site) == routine(operation.site);
+        let same = hazard.kind == hazard::HazardKind::DiscardedWrite
+            && routine(site) == routine(operation.site);
         same.then_some(operation.chain)
     }
 
@@ -469,8 +475,8 @@ impl Lookup<'_> {
     }
 
     /// A CPU, where it has to be said which.
-    fn which(&self, cpu: CpuId) -> Option<CpuId> {
-        (self.cpus > 1).then_some(cpu)
+    fn which(&self, cpu: CpuId) -> Option<u8> {
+        (self.cpus > 1).then_some(cpu.0)
     }
 
     /// Who did a maintenance operation.
@@ -511,7 +517,7 @@ impl Lookup<'_> {
         let record = self.soc.domain.transfers.get(index)?;
         Some(TransferRef {
             id: id.0,
-            direction: record.transfer.direction,
+            direction: record.transfer.direction.word(),
             pa: Hex(record.transfer.pa),
             len: record.transfer.len,
             descriptor: Hex(record.transfer.descriptor),
@@ -531,8 +537,8 @@ mod tests {
 
     #[test]
     fn what_an_engine_cannot_judge_is_told() {
-        assert_eq!(not_judged("exact", &Fidelity::exact()), None);
-        let blind = Fidelity::of(&[Sight::Stores, Sight::Maintenance]);
+        assert_eq!(not_judged("exact", &Fidelity::exact().word()), None);
+        let blind = Fidelity::of(&[Sight::Stores, Sight::Maintenance]).word();
         let text = not_judged("blind", &blind).unwrap();
         assert!(text.starts_with("the blind engine"), "{text}");
         assert!(text.contains("missing-invalidate"), "{text}");

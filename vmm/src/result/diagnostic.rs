@@ -12,8 +12,9 @@ use staleline_devices::dma::{Direction, MasterId};
 
 use super::frames::Frames;
 use super::sort::Sort;
+use super::words::Word as _;
 use super::{Buffer, Class, Diagnostic, HazardEntry, Party};
-use crate::symbols::Hex;
+use staleline_results::Hex;
 
 /// What is known of DMABUFs.
 pub struct Buffers<'a> {
@@ -245,7 +246,7 @@ pub(super) fn group(
     let shown = representatives(hazards.iter().zip(numbered));
     for ((at, group), shown) in groups.iter_mut().enumerate().zip(shown) {
         group.shown = shown;
-        group.why = hazards.get(shown).map_or(group.why, |h| h.why);
+        group.why = hazards.get(shown).map_or(group.why, |h| h.why.word());
         group.other_readers = other_readers(at, group.shown, entries);
     }
     groups
@@ -293,7 +294,7 @@ impl Routines {
 
 fn empty(hazard: &Hazard, class: Class) -> Diagnostic {
     Diagnostic {
-        kind: hazard.kind,
+        kind: hazard.kind.word(),
         manifested: false,
         findings: 0,
         manifested_findings: 0,
@@ -306,7 +307,7 @@ fn empty(hazard: &Hazard, class: Class) -> Diagnostic {
         shown: 0,
         other_readers: 0,
         class,
-        why: hazard.why,
+        why: hazard.why.word(),
         advice: String::new(),
         help: String::new(),
         notes: Vec::new(),

@@ -6,16 +6,16 @@ use staleline_devices::cpu::{CacheOp, ChainId, CpuId, SiteId};
 use staleline_devices::dma::{MasterId, TransferId};
 use staleline_support::progress::Quiet;
 
-use super::history::Event;
+use super::Event;
 use super::{Class, Diagnostic, RunResult, Verdict};
 use crate::engine::EngineKind;
 use crate::engine::chains::Chain;
+use crate::evidence::Execution;
 use crate::report::{Reporters, human};
-use crate::run::backend::Execution;
 use crate::run::directory::RunDir;
 use crate::run::fake::{self, FakeBackend};
 use crate::run::orchestrate::Runner;
-use crate::run::spec::RunSpec;
+use crate::spec::RunSpec;
 
 /// `copy_page` and `dma_buf_ioctl` in the map of the fake kernel.
 const COPY: (SiteId, u64) = (SiteId(7), 0xffff_8000_8001_3010);
@@ -95,20 +95,32 @@ fn bytes_that_only_a_copy_of_a_page_reads_do_not_fail_the_run() {
 
 #[test]
 fn findings_of_one_cause_are_one_and_those_of_two_are_two() {
-    let late = Hazard {
-        why: Why::Late,
-        ..fake::stale_read(2, true)
-    };
-    let (result, _) = with(vec![fake::stale_read(1, false), late.clone()]);
-    assert_eq!((only(&result).findings, only(&result).why), (2, Why::Late));
     let kernel = Hazard {
         reader: Actor::Cpu {
             cpu: CpuId::BOOT,
             site: SiteId(1),
         },
         readers: vec![SiteId(1)],
+        ..fake::stale_read(2, false)
+    };
+    let late = Hazard {
+        why: Why::Late,
+        manifested: true,
+        ..kernel.clone()
+    };
+    let (result, _) = with(vec![kernel.clone(), late]);
+    assert_eq!(
+        (only(&result).findings, only(&result).why),
+        (2, super::Why::Late)
+    );
+    // Nobody has synced here, and too early there: user space that syncs does not forget it at times.
+    let early = Hazard {
+        why: Why::Early,
         ..fake::stale_read(2, true)
     };
+    let (result, _) = with(vec![fake::stale_read(1, true), early]);
+    let rows = result.diagnostics.iter().map(|d| &*d.advice);
+    assert!(rows.eq(["sync-without-effect", "early"]));
     let merged = Hazard {
         why: Why::StaleStore,
         ..fake::stale_read(3, true)

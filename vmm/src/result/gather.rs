@@ -13,7 +13,7 @@ use super::advice::{self, Cleaned, Facts, Flight, Lie, Phase, Role, SharedLine, 
 use super::build::Lookup;
 use super::history;
 use super::{Buffer, Class, Party};
-use crate::symbols::Hex;
+use staleline_results::Hex;
 
 /// Routines that copy whole pages, as the kernel does to move or share them.
 const COPIES: [&str; 6] = [
@@ -83,8 +83,10 @@ impl Lookup<'_> {
             copied_only: self.copied_only(h),
             fresh_page: self.fresh_page(h),
             dmabuf: buffers.first().map(|b| b.exporter.clone()),
+            one_attached: buffers.first().is_some_and(|b| b.attached.len() == 1),
             shared: self.shared(h),
             syncs: self.syncs(h, buffers),
+            synced_too_early: self.synced_too_early(h, buffers),
             began: self.began(h, buffers),
             maintained_by: self.maintained_by(h),
             transfer: self.flight(h),
@@ -108,6 +110,7 @@ impl Lookup<'_> {
             },
             discarded_by: self.discarded_by(h),
             synced: self.synced,
+            detached: self.detached,
             has_access_calls: self.has_access_calls,
         }
     }
@@ -248,6 +251,20 @@ impl Lookup<'_> {
     fn syncs(&self, h: &Hazard, buffers: &[&Buffer]) -> Vec<Sync> {
         let until = h.told_at.unwrap_or(h.at);
         self.calls(h, buffers, h.written_at, until)
+    }
+
+    /// The start of user space's part of a frame that came before the device's, where it should have
+    /// come after it. The end of that part cleans: if it had come too, this were not its start.
+    fn synced_too_early(&self, h: &Hazard, buffers: &[&Buffer]) -> Option<Sync> {
+        let absent = (h.kind, h.why) == (HazardKind::MissingInvalidate, Why::Absent);
+        let by_user = matches!(h.reader, Actor::Cpu { site, .. } if site.is_user());
+        if !self.synced || !absent || !by_user {
+            return None;
+        }
+        let calls = self.calls(h, buffers, 0, h.written_at).into_iter();
+        let last = calls.filter(|s| s.covers).last()?;
+        let starts = last.phase == Phase::Ioctl && last.op != CacheOp::Clean;
+        starts.then_some(last)
     }
 
     /// What `dma_buf_begin_access()` did to the line before the transfer that wrote it, if a device

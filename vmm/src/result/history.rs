@@ -1,102 +1,34 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What happened to the line of a finding, in order.
 
-use serde::{Deserialize, Serialize};
 use staleline_devices::coherency::hazard::{self, Actor, Hazard, HazardKind, Why};
-use staleline_devices::cpu::{Barrier, CacheOp};
 use staleline_devices::dma::ToldBy;
 
-use super::Party;
 use super::build::Lookup;
-use crate::symbols::Hex;
+use super::words::Word as _;
+use super::{Event, Hex, Party, Step};
 
-/// One thing that happened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
-    /// When, in accesses since power-on.
-    pub at: u64,
-    /// What.
-    #[serde(flatten)]
-    pub what: Event,
-    /// Who did it, and where.
-    pub who: Party,
-}
-
-/// What can happen to a line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "what", rename_all = "kebab-case")]
-pub enum Event {
-    /// The machine was switched on; the line may have been dirty then.
-    PowerOn,
-    /// Written through the cache.
-    Stored,
-    /// Written in memory, past the cache.
-    Written,
-    /// Brought into the cache, or written there.
-    Cached,
-    /// A maintenance operation that the line was part of.
-    Maintained {
-        /// What it did.
-        op: CacheOp,
-        /// Its number since power-on.
-        number: u32,
-        /// Its first line.
-        first_pa: Hex,
-        /// Its lines.
-        lines: u64,
-        /// The first barrier after it, if one was seen.
-        barrier: Option<Barrier>,
-        /// It was suppressed on purpose.
-        suppressed: bool,
-    },
-    /// A device was told to go.
-    Told {
-        /// By what.
-        by: ToldBy,
-    },
-    /// A transfer of a device was opened.
-    Opened,
-    /// It was closed.
-    Closed,
-    /// Stored into a copy that was out of date.
-    StoredStale,
-    /// The finding: read.
-    Read,
-    /// The finding: read or written by a device, of which only the way of its transfer is known.
-    Accessed,
-    /// The finding: written in memory while the cache may hold uncleaned data.
-    WrittenOver,
-    /// The finding: invalidated, and with it uncleaned data.
-    Discarded,
-    /// The finding: accessed past the cache.
-    ReadPast,
-    /// The finding: touched while a transfer was in flight.
-    Touched,
-}
-
-impl Step {
-    /// Order of steps at the same time: maintenance comes after the access it is timed by, devices
-    /// after the CPU.
-    fn rank(&self, why: Why) -> u8 {
-        let by_device = matches!(self.who, Party::Device { .. });
-        match &self.what {
-            Event::PowerOn => 0,
-            Event::Stored | Event::Written | Event::StoredStale if !by_device => 1,
-            Event::Cached => 2,
-            // A register write is an access too, and what was late came after it.
-            Event::Told { .. } if why == Why::Late => 3,
-            Event::Maintained { .. } => 4,
-            Event::Told { .. } => 5,
-            Event::Opened => 6,
-            Event::Stored | Event::Written | Event::StoredStale => 7,
-            Event::Closed => 8,
-            Event::Read
-            | Event::Accessed
-            | Event::WrittenOver
-            | Event::Discarded
-            | Event::ReadPast
-            | Event::Touched => 9,
-        }
+/// Order of steps at the same time: maintenance comes after the access it is timed by, devices
+/// after the CPU.
+fn rank(step: &Step, why: Why) -> u8 {
+    let by_device = matches!(step.who, Party::Device { .. });
+    match &step.what {
+        Event::PowerOn => 0,
+        Event::Stored | Event::Written | Event::StoredStale if !by_device => 1,
+        Event::Cached => 2,
+        // A register write is an access too, and what was late came after it.
+        Event::Told { .. } if why == Why::Late => 3,
+        Event::Maintained { .. } => 4,
+        Event::Told { .. } => 5,
+        Event::Opened => 6,
+        Event::Stored | Event::Written | Event::StoredStale => 7,
+        Event::Closed => 8,
+        Event::Read
+        | Event::Accessed
+        | Event::WrittenOver
+        | Event::Discarded
+        | Event::ReadPast
+        | Event::Touched => 9,
     }
 }
 
@@ -223,11 +155,14 @@ pub(super) fn of(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Step> {
     for op in operations(lookup, h) {
         let who = lookup.maintenance_party(&op.last);
         let what = Event::Maintained {
-            op: op.last.op,
+            op: op.last.op.word(),
             number: op.last.operation,
             first_pa: Hex(op.last.first_pa),
             lines: op.last.lines,
-            barrier: op.last.barrier.filter(|_| op.last.barrier_at <= h.at),
+            barrier: {
+                let seen = op.last.barrier.filter(|_| op.last.barrier_at <= h.at);
+                seen.map(|b| b.word())
+            },
             suppressed: op.suppressed,
         };
         add(op.last.at, what, who);
@@ -252,7 +187,13 @@ pub(super) fn of(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Step> {
         let device = [h.reader, h.writer].into_iter();
         let device = device.clone().find(|a| matches!(a, Actor::Device { .. }));
         let who = lookup.party(device.unwrap_or(Actor::Unknown), h);
-        add(at, Event::Told { by: h.told_by }, who);
+        add(
+            at,
+            Event::Told {
+                by: h.told_by.word(),
+            },
+            who,
+        );
     }
     if h.why == Why::StaleStore && h.merged_by != Actor::Unknown {
         let who = lookup.party_at(h.merged_by, h, &[h.merged_at]);
@@ -261,7 +202,7 @@ pub(super) fn of(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Step> {
     // What came at the very moment of a device's access, as the end of its transfer, came after it.
     let ends = |s: &Step| s.what == Event::Closed && s.at == h.at && is_device(shape.found.1);
     steps.retain(|s| s.at <= h.at && !ends(s));
-    steps.sort_by_key(|s| (s.at, s.rank(h.why)));
+    steps.sort_by_key(|s| (s.at, rank(s, h.why)));
     let (what, actor) = shape.found.clone();
     steps.push(Step {
         at: h.at,

@@ -39,11 +39,8 @@ pub fn shorten(hazards: &mut Vec<HazardEntry>, diagnostics: &mut [Diagnostic], l
 
 #[cfg(test)]
 mod tests {
-    use staleline_devices::coherency::hazard::HazardKind;
-
-    use super::super::Party;
+    use super::super::{HazardKind, Hex, Party};
     use super::*;
-    use crate::symbols::Hex;
 
     fn entry(at: u64, diagnostic: usize) -> HazardEntry {
         HazardEntry {

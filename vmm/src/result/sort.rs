@@ -10,6 +10,7 @@ use super::advice;
 use super::build::Lookup;
 use super::gather::bare;
 use super::history;
+use super::words::Word as _;
 use super::{Buffer, Class};
 
 /// Findings of the same rule and roles that differ in one of these are not of one cause, or nobody
@@ -29,7 +30,7 @@ pub(super) struct Sort {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Apart {
     memory: Memory,
-    /// The row of advice, and what it asks for.
+    /// The row of advice, and what it asks for, as far as the cause goes.
     row: &'static str,
     help: String,
     /// The routine that is at fault, and how.
@@ -61,13 +62,11 @@ impl Lookup<'_> {
     }
 
     fn apart(&self, h: &Hazard, buffers: &[&Buffer]) -> Apart {
-        let mut facts = self.facts(h, buffers);
-        facts.why = h.why.mistake();
-        let advice = advice::of(&facts);
+        let (row, help) = advice::of_cause(&self.facts(h, buffers));
         Apart {
             memory: self.memory(h, buffers),
-            row: advice.row,
-            help: advice.help,
+            row,
+            help,
             fault: self.fault(h),
         }
     }
@@ -89,7 +88,7 @@ impl Lookup<'_> {
     pub(super) fn fault(&self, h: &Hazard) -> Option<(String, String)> {
         let last = h.last_maintenance.or(h.last_clean)?;
         let how = if (h.kind, h.why) == (HazardKind::MissingBarrier, Why::Incomplete) {
-            let barrier = self.barrier_after(h).map(advice::mnemonic);
+            let barrier = self.barrier_after(h).map(|b| b.word().to_string());
             barrier.unwrap_or_default()
         } else if self.only_cleaned(h).is_some() || self.cleaned_between(h) {
             "only cleans".to_owned()

@@ -6,7 +6,7 @@ use staleline_devices::dma::{Direction, TransferId};
 use super::super::RunResult;
 use super::super::facts_tests::run;
 use crate::engine::chains::Chain;
-use crate::run::backend::Execution;
+use crate::evidence::Execution;
 use crate::run::fake::stale_read;
 
 /// Memory that is no DMABUF.

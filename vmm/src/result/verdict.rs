@@ -10,9 +10,9 @@ use staleline_devices::usb::report::UsbHostReport;
 use staleline_protocol::report::Report;
 
 use super::{Class, Diagnostic, RunResult, Verdict, ends};
-use crate::run::backend::GuestEnd;
-use crate::run::console::Console;
-use crate::run::kernel_log::{KERNEL_REPORT, KernelReport};
+use crate::evidence::console::Console;
+use staleline_results::GuestEnd;
+use staleline_results::{KERNEL_REPORT, KernelReport};
 
 /// Judges a result whose other fields are complete; sentences say why.
 pub fn judge(

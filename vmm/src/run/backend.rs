@@ -1,57 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What a run needs from the rest of the program: kernel, guest file system, engine.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-use staleline_devices::cpu::SiteId;
-use staleline_devices::soc::report::SocReport;
 use staleline_support::progress::Progress;
 
-use super::spec::RunSpec;
-use crate::boot::Loaded;
-use crate::engine::Observations;
+use crate::evidence::{Artifacts, Execution};
 use crate::exit::Error;
-
-/// Identity of a guest kernel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KernelId {
-    /// Patch stack's name, or path.
-    pub name: String,
-    /// Release, for example `6.12.117`.
-    pub version: String,
-    /// Patches, in order of application.
-    pub stack: Vec<String>,
-    /// Hash over everything it was made from, or of the image.
-    pub hash: String,
-    /// SHA-256 of the `Image`, in hexadecimal: before a run what it should be, if that is known,
-    /// and after it what has booted.
-    #[serde(default)]
-    pub image_hash: Option<String>,
-}
-
-/// What the guest is made of.
-#[derive(Debug, Clone)]
-pub struct Artifacts {
-    /// Which kernel.
-    pub kernel: KernelId,
-    /// Its `Image`.
-    pub image: PathBuf,
-    /// Its ELF file with debug information, if kept.
-    pub vmlinux: Option<PathBuf>,
-    /// Its `System.map`, if kept.
-    pub system_map: Option<PathBuf>,
-    /// Top of the sources it was built from, if known.
-    pub source_root: Option<PathBuf>,
-    /// The initramfs.
-    pub initrd: PathBuf,
-    /// SHA-256 of it, in hexadecimal.
-    pub initrd_hash: String,
-    /// The agent's ELF file with symbols, if kept.
-    pub agent_elf: Option<PathBuf>,
-}
+use crate::spec::RunSpec;
 
 /// One start of the guest.
 #[derive(Debug, Clone, Copy)]
@@ -67,46 +23,6 @@ pub struct Attempt<'a> {
     pub trace: &'a [u64],
     /// An existing directory for `console.log` and whatever else the engine leaves.
     pub dir: &'a Path,
-}
-
-/// How the guest ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "how", rename_all = "kebab-case")]
-pub enum GuestEnd {
-    /// It powered off.
-    PoweredOff,
-    /// The time limit was reached.
-    TimedOut,
-    /// It, or what ran it, stopped in another way.
-    Died {
-        /// In words.
-        what: String,
-    },
-}
-
-/// Guest virtual address of each site.
-pub type Sites = BTreeMap<SiteId, u64>;
-
-/// What is left of an attempt.
-#[derive(Debug, Clone)]
-pub struct Execution {
-    /// How the guest ended.
-    pub end: GuestEnd,
-    /// Where its console output is: `console.log` in the attempt's directory.
-    pub console: PathBuf,
-    /// Time it took.
-    pub wall: Duration,
-    /// SHA-256 of what was loaded, if it got so far.
-    pub loaded: Option<Loaded>,
-    /// Sites the report refers to.
-    pub sites: Sites,
-    /// Call chains and the like.
-    pub seen: Observations,
-    /// The machine's report; none if the engine died before it could be made.
-    pub report: Option<SocReport>,
-    /// Address translations that were compared with the emulator's own and were the same, if that
-    /// was asked for.
-    pub self_check: Option<u64>,
 }
 
 /// The rest of the program, as runs see it.

@@ -15,11 +15,14 @@ use staleline_protocol::plan::Plan;
 use staleline_protocol::report::Report;
 use staleline_support::progress::Progress;
 
-use super::backend::*;
-use super::spec::RunSpec;
+use staleline_results::{GuestEnd, KernelId};
+
+use super::backend::{Attempt, Backend};
 use crate::engine::Observations;
 use crate::engine::chains::Chain;
+use crate::evidence::{Artifacts, Execution, Sites};
 use crate::exit::Error;
+use crate::spec::RunSpec;
 
 /// A place in the agent.
 const USER_SITE: SiteId = SiteId(4 | SiteId::USER);

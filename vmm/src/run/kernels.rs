@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use staleline_kernels::{ErrorKind, Kernel, KernelBuilder, KernelError, KernelRequest, StackCheck};
 use staleline_support::progress::Progress;
 
-use super::backend::KernelId;
 use super::wiring::Production;
 use crate::exit::Error;
 use crate::names;
+use staleline_results::KernelId;
 
 /// What is said in place of a kernel's name where the trouble is about none in particular.
 const GUEST_KERNEL: &str = "guest-kernel";

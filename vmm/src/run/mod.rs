@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! Runs: a scenario resolved into a [`spec::RunSpec`], carried out by a [`backend::Backend`],
+//! Runs: a scenario resolved into a [`crate::spec::RunSpec`], carried out by a [`backend::Backend`],
 //! judged, and reported.
 
 pub mod backend;
-pub mod console;
 pub mod directory;
-pub mod kernel_log;
 pub mod kernels;
 pub mod orchestrate;
 pub mod prebuilt;
 pub mod replay;
-pub mod spec;
 pub mod wiring;
 
 #[cfg(test)]

@@ -3,16 +3,19 @@
 
 use staleline_support::progress::Progress;
 
-use super::backend::{Artifacts, Attempt, Backend, Execution, GuestEnd};
-use super::console::Console;
+use super::backend::{Attempt, Backend};
 use super::directory::{self, RunDir};
-use super::spec::RunSpec;
 use crate::engine::TRACE_LIMIT;
 use crate::engine::chains::Forgotten;
+use crate::evidence::console::Console;
+use crate::evidence::{Artifacts, Execution};
 use crate::exit::{Error, USAGE};
 use crate::report::{Reporters, RunEvent};
-use crate::result::{Dropped, RunResult, Tracing, build, diagnostic};
+use crate::result::{build, diagnostic};
 use crate::scenario::DropMaintenance;
+use crate::spec::RunSpec;
+use staleline_results::GuestEnd;
+use staleline_results::{Dropped, RunResult, Tracing};
 
 /// Carries out runs.
 #[derive(Clone, Copy)]

@@ -7,8 +7,8 @@ use super::*;
 use crate::engine::EngineKind;
 use crate::engine::chains::TracedAccess;
 use crate::report::cases::Status;
-use crate::result::Verdict;
-use crate::run::kernel_log::ReportClass;
+use staleline_results::ReportClass;
+use staleline_results::Verdict;
 
 fn run(backend: &FakeBackend, scenario: &str, settings: &[&str]) -> Result<RunResult, Error> {
     carry_out(backend, scenario, settings, false)

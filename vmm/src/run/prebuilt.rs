@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use staleline_support::digest;
 
-use super::backend::KernelId;
 use crate::exit::Error;
+use staleline_results::KernelId;
 
 /// Offset and value of the magic number of an arm64 `Image`
 /// (Documentation/arch/arm64/booting.rst).

@@ -6,10 +6,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::directory;
-use super::spec::{self, RunSpec};
 use crate::exit::Error;
-use crate::result::RunResult;
 use crate::scenario::limits;
+use crate::spec::{self, RunSpec};
+use staleline_results::RunResult;
 
 /// An earlier run.
 #[derive(Debug, Clone, PartialEq)]

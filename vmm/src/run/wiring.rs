@@ -10,16 +10,18 @@ use staleline_initramfs::initramfs;
 use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
 
-use super::backend::{Artifacts, Attempt, Backend, Execution, GuestEnd, KernelId, Sites};
+use super::backend::{Attempt, Backend};
 use super::kernels;
 use super::prebuilt::Prebuilt;
-use super::spec::RunSpec;
 use crate::board::machine::MachineConfig;
 use crate::board::{Board, fdt};
 use crate::boot::{Expected, Images, RAM_BASE};
 use crate::engine::{Engine, EngineError, EngineKind, GuestKind, Job, Observations};
+use crate::evidence::{Artifacts, Execution, Sites};
 use crate::exit::Error;
 use crate::scenario::usb;
+use crate::spec::RunSpec;
+use staleline_results::{GuestEnd, KernelId};
 
 /// Names another QEMU.
 const QEMU_VARIABLE: &str = "STALELINE_QEMU";

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::kernel_log::KernelReport;
+use staleline_results::KernelReport;
 
 /// Entries of `allow-reports`.
 pub const MAX_ALLOWED: usize = 32;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Bounds on what a scenario may ask for, so that a file cannot exhaust host or guest.
 
-use staleline_protocol::plan::DmaTest;
+use staleline_devices::cpu::MAX_CPUS;
+use staleline_protocol::plan::{DataPath, DmaTest};
 
 use super::{SCHEMA, Scenario, Transfer, guest, usb};
 use crate::exit::Error;
 
 /// CPUs of the board.
-pub const CPUS: std::ops::RangeInclusive<u32> = 1..=4;
+pub const CPUS: std::ops::RangeInclusive<u32> = 1..=MAX_CPUS as u32;
 /// Guest RAM in MiB.
 pub const RAM_MIB: std::ops::RangeInclusive<u32> = 64..=2048;
 /// Host seconds.
@@ -108,6 +109,21 @@ fn transfer(t: &Transfer, ram_mib: u32) -> Result<(), String> {
     frame("transfer.frame-bytes", t.frame_bytes, t.buffer_bytes)?;
     if let Some(last) = t.last_frame_bytes {
         frame("transfer.last-frame-bytes", last, t.buffer_bytes)?;
+    }
+    let two = [DataPath::IioToUsb, DataPath::UsbToIio].contains(&t.path);
+    if t.usb_first && !two {
+        return Err(
+            "transfer.usb-first is for iio-to-usb and usb-to-iio: on the other paths no \
+                    DMABUF is attached to two devices"
+                .into(),
+        );
+    }
+    if t.read_detached && t.path != DataPath::IioCapture {
+        return Err(
+            "transfer.read-detached is for iio-capture: on no other path does user space \
+                    read a DMABUF"
+                .into(),
+        );
     }
     let total = t.frame_bytes.max(t.last_frame_bytes.unwrap_or(0)) * u64::from(t.frames);
     if total > TOTAL_BYTES {

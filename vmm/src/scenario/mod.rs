@@ -91,6 +91,16 @@ pub struct Transfer {
     /// Whether user space uses `DMA_BUF_IOCTL_SYNC`.
     #[serde(default = "default_cpu_sync")]
     pub cpu_sync: bool,
+    /// Whether DMABUFs are attached to the USB endpoint before the IIO device.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub usb_first: bool,
+    /// Whether a DMABUF is detached before user space reads a frame, and attached again.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub read_detached: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn default_exporter() -> Exporter {
@@ -230,6 +240,8 @@ impl Transfer {
             last_frame_bytes: self.last_frame_bytes,
             cpu_sync: self.cpu_sync,
             resume: usb.cuts(),
+            usb_first: self.usb_first,
+            read_detached: self.read_detached,
         }
     }
 }

@@ -14,6 +14,8 @@ pub const SHORT: &[(&str, &str)] = &[
     ("frame-bytes", "transfer.frame-bytes"),
     ("last-frame-bytes", "transfer.last-frame-bytes"),
     ("cpu-sync", "transfer.cpu-sync"),
+    ("usb-first", "transfer.usb-first"),
+    ("read-detached", "transfer.read-detached"),
     ("exporter", "transfer.exporter"),
     ("cache", "board.cache"),
     ("power-on", "board.power-on"),

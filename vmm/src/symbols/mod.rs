@@ -6,50 +6,20 @@
 //! and may be missing: what cannot be told is left out.
 
 mod elf;
-mod fold;
-mod place;
 mod system_map;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use staleline_devices::cpu::SiteId;
 
 use crate::engine::chains::Chain;
-use crate::run::backend::{Artifacts, Sites};
+use crate::evidence::{Artifacts, Sites};
 use elf::Elf;
 use system_map::SystemMap;
 
-pub use fold::ChainLine;
-pub use place::{Frame, Place, Stack};
-
-/// A number that is written as `"0x..."`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Hex(pub u64);
-
-impl std::fmt::Display for Hex {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:#x}", self.0)
-    }
-}
-
-impl Serialize for Hex {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Hex {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.strip_prefix("0x")
-            .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-            .map(Hex)
-            .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no hexadecimal number")))
-    }
-}
+use staleline_results::{Frame, Hex, Place, Stack};
 
 /// Where symbols come from.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +28,8 @@ pub struct Sources {
     pub vmlinux: Option<PathBuf>,
     /// Kernel symbol list.
     pub system_map: Option<PathBuf>,
+    /// Physical address of the kernel's first byte, if known.
+    pub kernel_at: Option<u64>,
     /// Top of the kernel's sources.
     pub source_root: Option<PathBuf>,
     /// The agent's ELF file.
@@ -72,6 +44,7 @@ impl Sources {
         Sources {
             vmlinux: artifacts.vmlinux.clone(),
             system_map: artifacts.system_map.clone(),
+            kernel_at: None,
             source_root: artifacts.source_root.clone(),
             agent_elf: artifacts.agent_elf.clone(),
             agent_bias,
@@ -117,13 +90,27 @@ impl Symbols {
         if site.is_user() || is_kernel(va) {
             return None;
         }
+        let place = match self.linked(va) {
+            Some(linked) => self.place(linked),
+            None => Place {
+                va: Hex(va),
+                kernel: true,
+                symbol: Some(format!("boot code at {}", Hex(va))),
+                frames: Vec::new(),
+                stack: None,
+            },
+        };
         Some(Place {
             va: Hex(va),
-            kernel: true,
-            symbol: Some(format!("boot code at {}", Hex(va))),
-            frames: Vec::new(),
-            stack: None,
+            ..place
         })
+    }
+
+    /// The address that code at a physical address is linked for.
+    fn linked(&self, pa: u64) -> Option<u64> {
+        let offset = pa.checked_sub(self.sources.kernel_at?)?;
+        let linked = self.map()?.start()?.checked_add(offset)?;
+        self.symbol(linked).map(|_| linked)
     }
 
     /// Function and offset of a site, without opening debug information where possible.
@@ -344,6 +331,38 @@ mod tests {
         );
         assert_eq!(symbols.name(SiteId(1)).unwrap(), "clear_page+0x14");
         assert_eq!(symbols.site(SiteId(1)).unwrap().function(), "clear_page");
+    }
+
+    #[test]
+    fn code_that_runs_where_it_was_loaded_has_names_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let map = dir.path().join("System.map");
+        std::fs::write(
+            &map,
+            "ffff800080000000 T _text\nffff800080000000 t _head\nffff800080010000 T clean\n",
+        )
+        .unwrap();
+        let named = |kernel_at| {
+            let sources = Sources {
+                system_map: Some(map.clone()),
+                kernel_at,
+                ..Sources::default()
+            };
+            let symbols = Symbols::new(sources, Sites::from([(SiteId(1), 0x4021_0008)]));
+            (
+                symbols.name(SiteId(1)).unwrap(),
+                symbols.site(SiteId(1)).unwrap(),
+            )
+        };
+        let (name, place) = named(Some(0x4020_0000));
+        assert_eq!(
+            (&*name, place.va, place.kernel),
+            ("clean+0x8", Hex(0x4021_0008), true)
+        );
+        // What lies before the kernel is none of it.
+        for nowhere in [None, Some(0x4021_0010)] {
+            assert_eq!(named(nowhere).0, "boot code at 0x40210008");
+        }
     }
 
     #[test]

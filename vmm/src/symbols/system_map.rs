@@ -6,6 +6,7 @@ use std::path::Path;
 /// Functions by address.
 pub struct SystemMap {
     symbols: Vec<(u64, String)>,
+    start: Option<u64>,
 }
 
 impl SystemMap {
@@ -21,11 +22,18 @@ impl SystemMap {
 
     fn parse(text: &str) -> Self {
         let mut symbols: Vec<(u64, String)> = text.lines().filter_map(code_symbol).collect();
+        let start = symbols.iter().find(|(_, name)| name == "_text");
+        let start = start.map(|(address, _)| *address);
         // Of aliases, the first in the file, but the name that people know: the kernel has
         // position-independent aliases of its assembly routines.
         symbols.sort_by_key(|(address, name)| (*address, name.starts_with("__pi_")));
         symbols.dedup_by_key(|(address, _)| *address);
-        SystemMap { symbols }
+        SystemMap { symbols, start }
+    }
+
+    /// The address that the kernel's first byte is linked for.
+    pub fn start(&self) -> Option<u64> {
+        self.start
     }
 
     /// Whether there is a function of that name.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Ports, and device trees that do and do not tell the truth about them.
 
-use staleline::result::{Party, RunResult, Verdict};
-use staleline_devices::coherency::hazard::HazardKind;
+use staleline_results::HazardKind;
+use staleline_results::{Party, RunResult, Verdict};
 
 use crate::support::{asked_for, clean, kinds_of, run, run_set, side_by_side};
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What maintenance costs is told whole: also that of memory in which nothing was ever transferred.
 
-use staleline::result::{Maintenance, MaintenanceOp};
+use staleline_results::{Maintenance, MaintenanceOp};
 
 use crate::support::{need_kernel, run, run_set};
 
@@ -20,7 +20,7 @@ fn listed(m: &Maintenance) -> u64 {
 #[track_caller]
 fn adds_up(m: &Maintenance) {
     assert_eq!(m.needed + m.redundant + m.untouched, listed(m), "{m:?}");
-    let sum = |of: fn(&staleline::result::MaintenanceCaller) -> u64| -> u64 {
+    let sum = |of: fn(&staleline_results::MaintenanceCaller) -> u64| -> u64 {
         m.callers.iter().map(of).sum()
     };
     assert_eq!(sum(|c| c.lines), listed(m));

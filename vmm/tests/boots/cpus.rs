@@ -3,8 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use staleline::result::{Party, RunResult};
-use staleline_devices::cpu::CpuId;
+use staleline_results::{Party, RunResult};
 
 use crate::support::{kinds_of, need_kernel, run, side_by_side};
 
@@ -70,7 +69,7 @@ fn a_finding_names_the_cpu() {
         _ => None,
     };
     let reader = of(&result.hazards[0].reader);
-    assert_eq!(reader, Some(CpuId(1)), "the agent stays on CPU 1");
+    assert_eq!(reader, Some(1), "the agent stays on CPU 1");
     assert!(
         run.stdout.contains("read by user space on CPU 1"),
         "{}",

@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use staleline::result::Verdict;
+use staleline_results::Verdict;
 
 use crate::support::{self, run, run_set};
 
@@ -251,7 +251,7 @@ fn a_cached_kernel_that_is_not_what_was_built_is_not_booted() {
     let mut image = std::fs::read(from.join("Image")).unwrap();
     let record = std::fs::read(from.join("kernel.json")).unwrap();
     let mut record: serde_json::Value = serde_json::from_slice(&record).unwrap();
-    record["image_hash"] = sha256(&image).into();
+    record["image_hash"] = staleline_support::digest::bytes(&image).into();
     std::fs::write(to.join("kernel.json"), record.to_string()).unwrap();
 
     let go = |image: &[u8]| {
@@ -269,16 +269,10 @@ fn a_cached_kernel_that_is_not_what_was_built_is_not_booted() {
     let why = &result.reasons[0];
     for part in [
         "is not what it was",
-        &sha256(&image),
+        &staleline_support::digest::bytes(&image),
         "remove the directory",
     ] {
         assert!(why.contains(part), "{part}: {why}");
     }
     assert!(!result.guest.booted && result.run_hash.is_none());
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    use sha2::{Digest, Sha256};
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -2,8 +2,8 @@
 //! The general purpose DMA, driven by the kernel's dmatest: the driver tells it for each descriptor
 //! whether what it points to is coherent.
 
-use staleline::result::{MaintenanceOp, Party, RunResult, Verdict};
-use staleline_devices::coherency::hazard::HazardKind;
+use staleline_results::HazardKind;
+use staleline_results::{MaintenanceOp, Party, RunResult, Verdict};
 
 use crate::support::{Run, asked_for, kinds_of, run, run_set, side_by_side};
 

@@ -3,9 +3,9 @@
 //! that it hands out makes of it.
 
 use crate::support::{need_kernel, run, run_set, side_by_side};
-use staleline::result::Verdict;
 use staleline::run::wiring::Production;
-use staleline_devices::coherency::hazard::HazardKind;
+use staleline_results::HazardKind;
+use staleline_results::Verdict;
 
 const PATCHED: &str = "begin-end-access";
 
@@ -81,7 +81,7 @@ fn a_clean_machine_needs_no_more() {
         clean.operations_total + clean.elsewhere_total,
         dirty.operations_total + dirty.elsewhere_total
     );
-    let of = |m: &staleline::result::Maintenance, name: &str| {
+    let of = |m: &staleline_results::Maintenance, name: &str| {
         let caller = m.callers.iter().find(|c| c.function == name);
         caller.map(|c| (c.operations, c.lines, c.needed))
     };

@@ -3,8 +3,8 @@
 //! suppressed in turn. If the run without one said that it was needed, that must be a hazard; if
 //! it was redundant, it must not.
 
-use staleline::result::{MaintenanceOp, Verdict};
-use staleline_devices::coherency::hazard::HazardKind;
+use staleline_results::HazardKind;
+use staleline_results::{MaintenanceOp, Verdict};
 
 use crate::support::{run, run_set, side_by_side};
 

@@ -2,9 +2,9 @@
 //! The files and the text of a run agree with each other and can be read by those they are for.
 
 use quick_junit::{Report, TestCaseStatus};
+use staleline::evidence::console::Console;
 use staleline::report::Summary;
-use staleline::result::RunResult;
-use staleline::run::console::Console;
+use staleline_results::RunResult;
 
 use crate::support::{Run, run};
 
@@ -45,7 +45,7 @@ fn a_pass_in_all_its_forms() {
 #[test]
 fn a_failure_in_all_its_forms() {
     let run = run(&["iio-capture-nosync", "--format", "ktap"]);
-    let result = run.ends(1, staleline::result::Verdict::Fail);
+    let result = run.ends(1, staleline_results::Verdict::Fail);
     assert_eq!(finished(&run), Summary::of(&result));
 
     let verdicts = ktap(&run.stdout);

@@ -7,9 +7,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use staleline::result::{MaintenanceOp, RunResult, Verdict};
 use staleline::run::wiring::Production;
-use staleline_devices::coherency::hazard::HazardKind;
+use staleline_results::HazardKind;
+use staleline_results::{MaintenanceOp, RunResult, Verdict};
 use tempfile::TempDir;
 
 const STALELINE: &str = env!("CARGO_BIN_EXE_staleline");

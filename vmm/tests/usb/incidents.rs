@@ -2,9 +2,10 @@
 //! A host that pauses, halts endpoints, resets the bus and unplugs the device in the middle of the
 //! data. Everything arrives all the same, and hazards are what they are without it.
 
-use staleline::result::{RunResult, Verdict, ends};
-use staleline_devices::coherency::hazard::HazardKind;
+use staleline::result::ends;
 use staleline_devices::usb::report::{Outcome, UsbHostReport};
+use staleline_results::HazardKind;
+use staleline_results::{RunResult, Verdict};
 
 use super::support::{Run, clean, kinds_of, side_by_side};
 use super::{BASE, CACHES, Case, EXPORTERS, ORDINARY, PATCHED, go, score};

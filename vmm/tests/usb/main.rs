@@ -12,8 +12,8 @@ mod incidents;
 mod ports;
 mod sizes;
 
-use staleline::result::{Party, RunResult, Verdict};
-use staleline_devices::coherency::hazard::HazardKind;
+use staleline_results::HazardKind;
+use staleline_results::{Party, RunResult, Verdict};
 
 use support::{Run, asked_for, clean, kinds_of, need_kernel, run, side_by_side};
 

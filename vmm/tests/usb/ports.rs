@@ -5,8 +5,8 @@
 //! non-cacheable and maintains all else. So what the port must not do is read through the caches, in
 //! which the kernel's linear map may leave old copies of a ring at any time, or leave data there.
 
-use staleline::result::{Party, RunResult, Verdict};
-use staleline_devices::coherency::hazard::HazardKind;
+use staleline_results::HazardKind;
+use staleline_results::{Party, RunResult, Verdict};
 
 use super::support::{kinds_of, side_by_side};
 use super::{BASE, CACHES, Case, ORDINARY, PATCHED, SNOOP_WRITES, go};
@@ -123,7 +123,7 @@ fn two_at_a_time_a_port_that_snoops_writes_only() {
         for due in [HazardKind::MismatchedAlias, HazardKind::DiscardedWrite] {
             assert!(kinds.contains(&due), "{case:?}: {kinds:?}");
         }
-        let by = |h: &&staleline::result::HazardEntry| matches!(&h.writer, Party::Device { master, .. } if master == "dwc3");
+        let by = |h: &&staleline_results::HazardEntry| matches!(&h.writer, Party::Device { master, .. } if master == "dwc3");
         let events = result.hazards.iter().filter(by);
         assert!(events.count() > 0, "{case:?}");
     });

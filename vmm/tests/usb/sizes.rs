@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Transfers of the host that are not the device's: what fits, and what is babble.
 
-use staleline::result::{Verdict, ends};
+use staleline::result::ends;
 use staleline_devices::usb::report::StepReport;
+use staleline_results::Verdict;
 
 use super::support::side_by_side;
 use super::{ORDINARY, PATCHED, go};

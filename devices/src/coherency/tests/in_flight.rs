@@ -219,6 +219,7 @@ fn an_answer_into_a_descriptor_is_not_judged_by_the_word_that_handed_it_over() {
         let idle_until = d.doorbell(SNOOPING);
         let order = Order::Handover {
             word: BASE + 12,
+            shows: 0,
             idle_until,
         };
         let descriptor = Access::descriptor(order);

@@ -189,6 +189,7 @@ fn a_store_after_the_handover_hides_no_unordered_one_before_it() {
     let idle_until = rig.domain.doorbell(SNOOPING);
     let order = Order::Handover {
         word: BASE + WORD as u64,
+        shows: 0,
         idle_until,
     };
     let poll = |rig: &mut Rig| {
@@ -206,6 +207,58 @@ fn a_store_after_the_handover_hides_no_unordered_one_before_it() {
     poll(&mut rig);
     let unordered = (HazardKind::MissingBarrier, Why::Unordered, mask(0, 8));
     assert_eq!(rig.read(SNOOPING, order, 0, 16), [unordered]);
+}
+
+/// A descriptor that is still being written when a master polls it is not judged; it is when the
+/// master finds it handed over, or would have if the word had been cleaned before the doorbell.
+#[test]
+fn a_poll_that_finds_nothing_takes_no_notice() {
+    const WORD: usize = 12;
+    const OWN: u8 = 1;
+    for (master, memory) in [
+        (SNOOPING, MemoryType::Cacheable),
+        (BLIND, MemoryType::NonCacheable),
+        (BLIND, MemoryType::Cacheable),
+    ] {
+        let mut rig = Rig::new(SnoopWrite::WriteThrough);
+        let idle_until = rig.domain.doorbell(master);
+        let order = Order::Handover {
+            word: BASE + WORD as u64,
+            shows: OWN.into(),
+            idle_until,
+        };
+        let of = format!("{master:?} {memory:?}");
+        let store = |rig: &mut Rig, at, value: u8| {
+            rig::store(&mut rig.domain, at, &[value, 0, 0, 0], SiteId(2), memory);
+        };
+        store(&mut rig, WORD, 0);
+        rig.domain
+            .maintain(CpuId::BOOT, CacheOp::Clean, BASE, SiteId(3), ChainId(0));
+        rig.domain.barrier(CpuId::BOOT, Barrier::DSB_SY);
+        assert_eq!(rig.read(master, order, 0, 16), [], "{of}");
+        // The driver at work: nothing is ordered yet, and nothing is cleaned.
+        store(&mut rig, 8, 8);
+        store(&mut rig, WORD, 4);
+        assert_eq!(rig.read(master, order, 0, 16), [], "{of}");
+        store(&mut rig, WORD, 4 | OWN);
+        let found = rig.read(master, order, 0, 16);
+        if (master, memory) == (BLIND, MemoryType::Cacheable) {
+            // It may see the word at any time from now on, but does not have to.
+            assert_eq!(found, [], "{of}");
+            // With a doorbell it is meant to.
+            let order = Order::Handover {
+                word: BASE + WORD as u64,
+                shows: OWN.into(),
+                idle_until: rig.domain.doorbell(master),
+            };
+            let found = rig.read(master, order, 0, 16);
+            let unclean = (HazardKind::MissingClean, Why::Absent, mask(8, 8));
+            assert!(found.contains(&unclean), "{of}: {found:?}");
+        } else {
+            let unordered = (HazardKind::MissingBarrier, Why::Unordered, mask(8, 4));
+            assert_eq!(found, [unordered], "{of}");
+        }
+    }
 }
 
 /// What is not ordered before a snooping write may come after it, and be dirty then.

@@ -169,6 +169,7 @@ impl Run {
             Told::Doorbell => Order::Doorbell(self.doorbell),
             Told::Word(at) => Order::Handover {
                 word: BASE + at,
+                shows: 0,
                 idle_until: self.doorbell,
             },
         }

@@ -2,13 +2,14 @@
 //! Converter to DMABUF, checked by user space through its mapping.
 
 use std::io::Write;
+use std::time::Duration;
 
 use staleline_protocol::pattern::Mismatch;
 use staleline_protocol::report::Report;
 
 use super::under_way::UnderWay;
 use super::{Job, data_outcome};
-use crate::dmabuf::{Access, Fences};
+use crate::dmabuf::{Access, DmaBuf, Fences};
 use crate::error::Error;
 use crate::iio::{Direction, IioBuffer};
 use crate::ktap::Subtests;
@@ -29,6 +30,10 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
         }
         Ok(buffers)
     })?;
+    let detached = |buffer| match t.read_detached {
+        true => detach(&iio, buffer),
+        false => Ok(()),
+    };
 
     let seen = phases.phase(|p| {
         let mut under_way = UnderWay::new(iio.name());
@@ -46,6 +51,7 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
             let buffer = &buffers[job.slot(frame.number)];
             buffer.wait(Fences::Writers)?;
             under_way.look()?;
+            detached(buffer)?;
             let access = buffer.cpu_access(Access::Read, t.cpu_sync)?;
             let found = access.check(job.pattern, frame.position, frame.bytes);
             access.end()?;
@@ -60,6 +66,9 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
             if let Some(next) = frame.number.checked_add(t.buffers)
                 && next < t.frames
             {
+                if t.read_detached {
+                    iio.attach(buffer)?;
+                }
                 enqueue(next, &mut under_way)?;
             }
         }
@@ -69,7 +78,22 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
 
     phases.phase(|_| {
         iio.disable()?;
+        // Each of them has been read, and detached for that.
+        if t.read_detached {
+            return Ok(());
+        }
         buffers.iter().try_for_each(|buffer| iio.detach(buffer))
     })?;
     Ok(seen)
+}
+
+/// Time for the kernel to let go of a detached DMABUF: a worker drops the last reference to the
+/// attachment after it has signalled the fence of the transfer (iio_buffer_cleanup() in
+/// industrialio-buffer.c).
+const LET_GO: Duration = Duration::from_millis(2);
+
+fn detach(iio: &IioBuffer, buffer: &DmaBuf) -> Result<(), Error> {
+    iio.detach(buffer)?;
+    std::thread::sleep(LET_GO);
+    Ok(())
 }

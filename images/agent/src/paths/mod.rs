@@ -131,6 +131,8 @@ mod tests {
             last_frame_bytes: Some(8),
             cpu_sync: true,
             resume: false,
+            usb_first: false,
+            read_detached: false,
         };
         let job = Job {
             transfer: &transfer,

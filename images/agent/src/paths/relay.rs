@@ -21,7 +21,7 @@ use crate::dmabuf::{Access, DmaBuf, Fences};
 use crate::error::Error;
 use crate::iio::{Direction, IioBuffer};
 use crate::ktap::Subtests;
-use crate::usb::Gadget;
+use crate::usb::{Endpoint, Gadget};
 
 pub const PHASES: [&str; 5] = ["devices", "gadget", "buffers", "transfer", "teardown"];
 
@@ -101,6 +101,27 @@ fn refill(n: u32, buffers: u32) -> Option<u32> {
     n.checked_sub(lag)?.checked_add(buffers)
 }
 
+/// Attaches a buffer to both devices. Exporters that keep a list of attachments have it in this order.
+fn attach<W: Write>(
+    job: Job<'_>,
+    phases: &mut Subtests<'_, W>,
+    buffer: &DmaBuf,
+    iio: &IioBuffer,
+    usb: &Endpoint,
+) -> Result<(), Error> {
+    if job.transfer.usb_first {
+        usb.attach(buffer)?;
+        phases.report(&buffer.attached(&usb.path()));
+    }
+    iio.attach(buffer)?;
+    phases.report(&buffer.attached(iio.name()));
+    if !job.transfer.usb_first {
+        usb.attach(buffer)?;
+        phases.report(&buffer.attached(&usb.path()));
+    }
+    Ok(())
+}
+
 /// ADC to USB host.
 pub fn iio_to_usb<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Mismatch, Error> {
     let iio = phases.phase(|_| IioBuffer::open(Direction::In))?;
@@ -108,10 +129,7 @@ pub fn iio_to_usb<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Resul
     let buffers = phases.phase(|p| {
         let buffers = job.allocate(p)?;
         for buffer in &buffers {
-            iio.attach(buffer)?;
-            p.report(&buffer.attached(iio.name()));
-            gadget.bulk_in.attach(buffer)?;
-            p.report(&buffer.attached(&gadget.bulk_in.path()));
+            attach(job, p, buffer, &iio, &gadget.bulk_in)?;
             if job.transfer.cpu_sync {
                 // udmabuf in 6.12.117 hands its pages to a non-snooping device as they are, with
                 // the zeros of their allocation still dirty in the cache; the end of a write
@@ -155,10 +173,7 @@ pub fn usb_to_iio<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Resul
     let buffers = phases.phase(|p| {
         let buffers = job.allocate(p)?;
         for buffer in &buffers {
-            iio.attach(buffer)?;
-            p.report(&buffer.attached(iio.name()));
-            gadget.bulk_out.attach(buffer)?;
-            p.report(&buffer.attached(&gadget.bulk_out.path()));
+            attach(job, p, buffer, &iio, &gadget.bulk_out)?;
         }
         Ok(buffers)
     })?;

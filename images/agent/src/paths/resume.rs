@@ -213,6 +213,8 @@ mod tests {
             last_frame_bytes: Some(8),
             cpu_sync: false,
             resume: true,
+            usb_first: false,
+            read_detached: false,
         };
         assert_eq!(expected(&t, 0, 1), Some(4096));
         assert_eq!(expected(&t, 1, 1), None);

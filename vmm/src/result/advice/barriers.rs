@@ -2,11 +2,12 @@
 //! The rows about order: barriers that are missing, or would not do.
 
 use staleline_devices::coherency::hazard::{HazardKind, Why};
-use staleline_devices::cpu::{Barrier, BarrierAccess, BarrierKind, BarrierScope};
+use staleline_devices::cpu::{Barrier, BarrierAccess};
 use staleline_devices::dma::ToldBy;
 
 use super::Facts;
 use super::rows::{Decision, says};
+use crate::result::words::Word as _;
 
 pub(super) fn unordered(f: &Facts) -> Decision {
     if f.why != Why::Unordered {
@@ -53,7 +54,7 @@ pub(super) fn incomplete(f: &Facts) -> Decision {
         None => "no barrier came between the maintenance and the access".to_owned(),
         Some(barrier) => format!(
             "the barrier after the maintenance was {}, which {}",
-            mnemonic(barrier),
+            barrier.word(),
             shortcoming(barrier)
         ),
     };
@@ -71,27 +72,6 @@ pub(super) fn incomplete(f: &Facts) -> Decision {
         }
     };
     says(help, [followed])
-}
-
-/// As assemblers write it.
-pub fn mnemonic(b: Barrier) -> String {
-    let kind = match b.kind {
-        BarrierKind::Dmb => "dmb",
-        BarrierKind::Dsb => "dsb",
-    };
-    let scope = match b.scope {
-        BarrierScope::NonShareable => "nsh",
-        BarrierScope::Inner => "ish",
-        BarrierScope::Outer => "osh",
-        BarrierScope::System => "",
-    };
-    let access = match b.access {
-        BarrierAccess::Load => "ld",
-        BarrierAccess::Store => "st",
-        BarrierAccess::Full if scope.is_empty() => "sy",
-        BarrierAccess::Full => "",
-    };
-    format!("{kind} {scope}{access}")
 }
 
 fn shortcoming(b: Barrier) -> &'static str {

@@ -166,10 +166,14 @@ pub struct Facts {
     pub fresh_page: Option<String>,
     /// The finding is about a DMABUF, of this exporter.
     pub dmabuf: Option<String>,
+    /// That DMABUF is attached to one device alone.
+    pub one_attached: bool,
     /// The line is only in part the buffer's, and the bytes in question are not.
     pub shared: Option<SharedLine>,
     /// Calls on the DMABUF that did maintenance between the write and the finding.
     pub syncs: Vec<Sync>,
+    /// User space issued `DMA_BUF_IOCTL_SYNC` before it read, but the device had not written yet.
+    pub synced_too_early: Option<Sync>,
     /// `dma_buf_begin_access()` or `dma_buf_end_access()` did some before the transfer.
     pub began: Option<Sync>,
     /// The call that should have invalidated came in time, and cleaned.
@@ -193,6 +197,24 @@ pub struct Facts {
     pub discarded_by: Option<String>,
     /// User space has issued `DMA_BUF_IOCTL_SYNC` around its part of each frame.
     pub synced: bool,
+    /// User space has detached the DMABUF before it read.
+    pub detached: bool,
     /// The kernel under test has `dma_buf_begin_access()` and `dma_buf_end_access()`.
     pub has_access_calls: bool,
+}
+
+impl Facts {
+    /// As if nobody had done or tried any.
+    pub fn without_maintenance(&self) -> Facts {
+        Facts {
+            why: self.why.mistake(),
+            syncs: Vec::new(),
+            synced_too_early: None,
+            began: None,
+            only_cleaned: None,
+            maintained_by: None,
+            synced: false,
+            ..self.clone()
+        }
+    }
 }

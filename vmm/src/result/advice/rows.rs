@@ -9,13 +9,16 @@ use super::barriers::{incomplete, unordered};
 use super::stores::{discarded, fresh_page, shared_line, stale_store};
 use super::tree::{HALF_COHERENT, LYING_TREE, half_coherent, lying_tree};
 use super::{Cleaned, Facts, Phase, Role, Sync};
-use crate::symbols::Hex;
+use staleline_results::Hex;
 
 /// Help, and the facts it rests on; nothing if the row does not fit.
 pub(super) type Decision = Option<(String, Vec<String>)>;
 
 /// Looks whether a row fits.
 type Row = fn(&Facts) -> Decision;
+
+/// The row of maintenance that was done after the device was told to go.
+pub const LATE: &str = "late";
 
 /// The row of maintenance that was done before the transfer was over.
 pub const EARLY: &str = "early";
@@ -33,13 +36,13 @@ pub const TABLE: [(&str, Row); 20] = [
     ("unordered", unordered),
     ("incomplete", incomplete),
     ("power-on", power_on),
-    ("sync-incomplete", sync_incomplete),
     ("only-cleaned", only_cleaned),
+    ("sync-incomplete", sync_incomplete),
     ("half-a-pair", half_a_pair),
     ("begun-too-early", begun_too_early),
     ("sync-without-effect", sync_without_effect),
     ("fresh-page", fresh_page),
-    ("late", late),
+    (LATE, late),
     (EARLY, early),
     ("in-flight", in_flight),
     ("importer-cpu", importer_cpu),
@@ -218,10 +221,24 @@ fn sync_without_effect(f: &Facts) -> Decision {
         || f.why != Why::Absent
         || !kinds.contains(&f.kind)
         || f.syncs.iter().any(by_sync)
+        || f.synced_too_early.is_some()
     {
         return None;
     }
     let master = &f.master;
+    if f.detached {
+        return says(
+            format!(
+                "{exporter}'s unmap_dma_buf has to sync the buffer for the CPU (dma_unmap_sgtable() \
+                 without DMA_ATTR_SKIP_CPU_SYNC): once it is not mapped, SYNC finds no device to \
+                 sync for"
+            ),
+            [format!(
+                "user space had the buffer detached from {master} before the read: neither that nor \
+                 its DMA_BUF_IOCTL_SYNC has maintained the line"
+            )],
+        );
+    }
     says(
         format!(
             "{exporter}'s begin_cpu_access and end_cpu_access have to sync the buffer for each \
@@ -284,7 +301,8 @@ fn late(f: &Facts) -> Decision {
 }
 
 fn early(f: &Facts) -> Decision {
-    if f.why != Why::Early {
+    let before = f.synced_too_early.as_ref();
+    if f.why != Why::Early && before.is_none() {
         return None;
     }
     let help = match f.reader {
@@ -294,12 +312,16 @@ fn early(f: &Facts) -> Decision {
         }
         _ => "invalidate after the completion of the transfer, not before",
     };
+    let (chain, when) = match before {
+        Some(sync) => (Some(&*sync.chain), "before the device wrote"),
+        None => (f.maintained_by.as_deref(), "while the device was writing"),
+    };
     says(
         help,
         [format!(
-            "the invalidate{} came while the device was writing{}: the cache may have fetched the \
-             line again before its new bytes were there",
-            by(f.maintained_by.as_deref()),
+            "the invalidate{} came {when}{}: the cache may have fetched the line again before its \
+             new bytes were there",
+            by(chain),
             over(f)
         )],
     )

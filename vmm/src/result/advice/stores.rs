@@ -5,7 +5,7 @@ use staleline_devices::coherency::hazard::{HazardKind, Why};
 
 use super::rows::{Decision, says};
 use super::{Facts, Role};
-use crate::symbols::Hex;
+use staleline_results::Hex;
 
 pub(super) fn stale_store(f: &Facts) -> Decision {
     if f.why != Why::StaleStore {
@@ -93,10 +93,28 @@ pub(super) fn fresh_page(f: &Facts) -> Decision {
     )
 }
 
+/// What the only device of a buffer has written is invalidated: for which device?
+fn for_nobody(exporter: &str, by: Option<&str>) -> Decision {
+    let by = by.map(|by| format!(", by {by},")).unwrap_or_default();
+    says(
+        format!(
+            "{exporter}'s begin_cpu_access and end_cpu_access must sync the buffer for the devices \
+             that are attached, and for no other: not for a device of the exporter's own"
+        ),
+        [format!(
+            "the buffer is attached to one device alone, which snoops; the invalidate{by} is not \
+             for that one"
+        )],
+    )
+}
+
 /// An invalidate threw away what somebody had written: who, decides what should have been done.
 pub(super) fn discarded(f: &Facts) -> Decision {
     if f.kind != HazardKind::DiscardedWrite {
         return None;
+    }
+    if let (Role::Device { .. }, true, Some(exporter)) = (f.writer, f.one_attached, &f.dmabuf) {
+        return for_nobody(exporter, f.discarded_by.as_deref());
     }
     let help = match (f.writer, f.dmabuf.is_some()) {
         (Role::Device { .. }, _) if f.has_access_calls => {

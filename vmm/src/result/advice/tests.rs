@@ -22,8 +22,10 @@ fn plain() -> Facts {
         copied_only: false,
         fresh_page: None,
         dmabuf: Some("system".into()),
+        one_attached: false,
         shared: None,
         syncs: Vec::new(),
+        synced_too_early: None,
         began: None,
         maintained_by: None,
         transfer: None,
@@ -35,6 +37,7 @@ fn plain() -> Facts {
         merged_by: None,
         discarded_by: None,
         synced: false,
+        detached: false,
         has_access_calls: false,
     }
 }
@@ -292,6 +295,26 @@ fn a_sync_that_did_nothing_is_the_exporters() {
         ..facts.clone()
     };
     assert_eq!(row(&between, &said), "sync-without-effect");
+    // It may be mapped no longer when user space issues it.
+    let detached = Facts {
+        detached: true,
+        ..facts.clone()
+    };
+    let said = [
+        "system's unmap_dma_buf",
+        "detached from dmac before the read",
+    ];
+    assert_eq!(row(&detached, &said), "sync-without-effect");
+    // It may have done its part, but before the device did.
+    let early = Facts {
+        synced_too_early: Some(sync(Phase::Ioctl, CacheOp::Invalidate, true)),
+        ..facts.clone()
+    };
+    let said = [
+        "wait for the end of the transfer",
+        "came before the device wrote",
+    ];
+    assert_eq!(row(&early, &said), "early");
     // The kernel's own accesses are not bracketed by user space.
     let kernel = Facts {
         reader: Role::Kernel,
@@ -340,6 +363,15 @@ fn who_threw_a_write_away_is_told_and_the_writer_decides_the_advice() {
     ] {
         assert_eq!(row(&facts, &[words, by]), "discarded");
     }
+    let alone = Facts {
+        one_attached: true,
+        ..discarded(SNOOPS, true, true)
+    };
+    let said = [
+        "system's begin_cpu_access",
+        "by unmap <- giveback, is not for that one",
+    ];
+    assert_eq!(row(&alone, &said), "discarded");
 }
 
 #[test]
@@ -517,13 +549,6 @@ fn the_barrier_that_would_not_do_is_named() {
         ..weak
     };
     assert_eq!(row(&none, &["no barrier"]), "incomplete");
-    assert_eq!(mnemonic(Barrier::DSB_SY), "dsb sy");
-    let dmb = Barrier {
-        kind: BarrierKind::Dmb,
-        access: BarrierAccess::Load,
-        scope: BarrierScope::System,
-    };
-    assert_eq!(mnemonic(dmb), "dmb ld");
 }
 
 #[test]

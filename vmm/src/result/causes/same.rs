@@ -2,10 +2,13 @@
 //! Diagnostics that one repair cures: of the same maintenance routine, the same store, or the same
 //! operation that they all lack.
 
+use std::cmp::Reverse;
+
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, Why};
 use staleline_devices::cpu::SiteId;
 
 use super::super::build::NO_DEVICE;
+use super::super::words::Word as _;
 use super::super::{Class, Diagnostic, HazardEntry};
 use super::LINE;
 
@@ -59,8 +62,9 @@ pub(super) type Fault = (String, String);
 
 /// What a maintenance routine does, and the barrier at its end, are its own. That it does the wrong
 /// thing, or that the barrier is missing or too weak, is one cause, whoever has called the routine,
-/// and for whatever device. The first that manifested, or else the first, stands for it. That a routine
-/// cleaned what should have been invalidated is its fault only if another diagnostic says so.
+/// and for whatever device. The one with most wrong bytes stands for it, or else the first.
+/// That a routine cleaned what should have been invalidated is its fault only if another diagnostic
+/// says so.
 pub(super) fn of_a_routine(diagnostics: &mut [Diagnostic], fault: impl Fn(usize) -> Option<Fault>) {
     let mut known: Vec<(Fault, Vec<usize>)> = Vec::new();
     for i in standing(diagnostics) {
@@ -75,12 +79,13 @@ pub(super) fn of_a_routine(diagnostics: &mut [Diagnostic], fault: impl Fn(usize)
         }
     }
     for (_, all) in known {
-        let alias = |d: &Diagnostic| d.kind == HazardKind::MismatchedAlias;
+        let alias = |d: &Diagnostic| d.kind == HazardKind::MismatchedAlias.word();
         let of = |i: &usize| diagnostics.get(*i);
-        let proves = |i: &&usize| of(i).is_some_and(|d| !alias(d));
-        let shows = |i: &&usize| proves(i) && of(i).is_some_and(|d| d.manifested);
-        let stands = all.iter().find(shows).or(all.iter().find(proves));
-        let Some(stands) = stands.copied() else {
+        let proves = |i: &usize| of(i).is_some_and(|d| !alias(d));
+        // The first of equals.
+        let grave = |i: &usize| of(i).map(|d| Reverse(d.wrong_bytes));
+        let stands = all.iter().copied().filter(proves).min_by_key(grave);
+        let Some(stands) = stands else {
             continue;
         };
         for other in all.into_iter().filter(|i| *i != stands) {
@@ -93,7 +98,11 @@ pub(super) fn of_a_routine(diagnostics: &mut [Diagnostic], fault: impl Fn(usize)
 /// away by an invalidate. What the former lacks comes between the store and the transfer (for a
 /// store into a stale copy: around the store), so that the latter finds nothing to throw away.
 pub(super) fn of_a_store(diagnostics: &mut [Diagnostic], findings: &Findings<'_>) {
-    let kind = |i: &usize, kind| diagnostics.get(*i).is_some_and(|d| d.kind == kind);
+    let kind = |i: &usize, kind| {
+        diagnostics
+            .get(*i)
+            .is_some_and(|d| d.kind == HazardKind::word(&kind))
+    };
     let all = standing(diagnostics);
     let mut pairs: Vec<(usize, usize)> = Vec::new();
     for lost in all.iter().filter(|i| kind(i, HazardKind::DiscardedWrite)) {

@@ -2,7 +2,7 @@
 //! A call chain for people: a function a line, what everybody goes through folded, the drivers'
 //! own functions marked.
 
-use super::place::{Place, Shown};
+use staleline_results::{Place, Shown};
 
 /// A line of a call chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,49 +92,47 @@ impl Layer {
     }
 }
 
-impl Place {
-    /// How the CPU came here, innermost first.
-    pub fn chain(&self) -> Vec<ChainLine> {
-        let mut va = Vec::new();
-        let all = self.all_shown(&mut va);
-        let layers: Vec<Layer> = all.iter().map(layer).collect();
-        // Beyond the outermost driver, the function that called it is enough.
-        let outermost = layers.iter().rposition(|l| *l == Layer::Driver);
-        let (end, most) = match outermost {
-            Some(driver) => ((driver + 2).min(all.len()), SHOWN),
-            None => (all.len(), SHOWN_OTHER),
-        };
-        let mut lines: Vec<ChainLine> = Vec::new();
-        let mut shown = 0;
-        for (i, (function, layer)) in all.iter().zip(&layers).enumerate() {
-            // Of what everybody goes through, the function called from outside is known to people.
-            let next = |n: usize| layers.get(i + n) == Some(layer);
-            let folds = lines.last().is_some_and(|l| is_fold_of(l, layer.name()));
-            // One alone is not worth folding.
-            let inner = next(1) && (next(2) || folds);
-            let generic = matches!(layer, Layer::Memory | Layer::Dma | Layer::Core);
-            let beyond = i >= end || shown == most;
-            if beyond || (i > 0 && generic && inner) {
-                let of = if beyond { Layer::Core } else { *layer };
-                fold(&mut lines, of.name());
-                continue;
-            }
-            shown += 1;
-            lines.push(ChainLine::Function {
-                name: format!("{}{}", function.function, function.offset),
-                place: function.file.map(|file| match function.line {
-                    Some(line) => format!("{file}:{line}"),
-                    None => file.to_owned(),
-                }),
-                driver: *layer == Layer::Driver,
-            });
+/// How the CPU came to a place, innermost first.
+pub fn chain(place: &Place) -> Vec<ChainLine> {
+    let mut va = Vec::new();
+    let all = place.all_shown(&mut va);
+    let layers: Vec<Layer> = all.iter().map(layer).collect();
+    // Beyond the outermost driver, the function that called it is enough.
+    let outermost = layers.iter().rposition(|l| *l == Layer::Driver);
+    let (end, most) = match outermost {
+        Some(driver) => ((driver + 2).min(all.len()), SHOWN),
+        None => (all.len(), SHOWN_OTHER),
+    };
+    let mut lines: Vec<ChainLine> = Vec::new();
+    let mut shown = 0;
+    for (i, (function, layer)) in all.iter().zip(&layers).enumerate() {
+        // Of what everybody goes through, the function called from outside is known to people.
+        let next = |n: usize| layers.get(i + n) == Some(layer);
+        let folds = lines.last().is_some_and(|l| is_fold_of(l, layer.name()));
+        // One alone is not worth folding.
+        let inner = next(1) && (next(2) || folds);
+        let generic = matches!(layer, Layer::Memory | Layer::Dma | Layer::Core);
+        let beyond = i >= end || shown == most;
+        if beyond || (i > 0 && generic && inner) {
+            let of = if beyond { Layer::Core } else { *layer };
+            fold(&mut lines, of.name());
+            continue;
         }
-        // What led to the outermost function shown is not worth a line.
-        if let Some(ChainLine::Folded { .. }) = lines.last() {
-            lines.pop();
-        }
-        lines
+        shown += 1;
+        lines.push(ChainLine::Function {
+            name: format!("{}{}", function.function, function.offset),
+            place: function.file.map(|file| match function.line {
+                Some(line) => format!("{file}:{line}"),
+                None => file.to_owned(),
+            }),
+            driver: *layer == Layer::Driver,
+        });
     }
+    // What led to the outermost function shown is not worth a line.
+    if let Some(ChainLine::Folded { .. }) = lines.last() {
+        lines.pop();
+    }
+    lines
 }
 
 fn is_fold_of(line: &ChainLine, part: &str) -> bool {
@@ -151,8 +149,8 @@ fn fold(lines: &mut Vec<ChainLine>, of: &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Frame, Hex, Stack};
     use super::*;
+    use staleline_results::{Frame, Hex, Stack};
 
     fn place(function: &str, file: &str) -> Place {
         Place {
@@ -168,8 +166,8 @@ mod tests {
         }
     }
 
-    fn lines(chain: &[(&str, &str)]) -> Vec<String> {
-        let mut places = chain.iter().map(|(f, file)| place(f, file));
+    fn lines(calls: &[(&str, &str)]) -> Vec<String> {
+        let mut places = calls.iter().map(|(f, file)| place(f, file));
         let mut first = places.next().unwrap();
         first.stack = Some(Stack {
             callers: places.collect(),
@@ -181,7 +179,7 @@ mod tests {
             }
             ChainLine::Folded { count, of } => format!("{count} of {of}"),
         };
-        first.chain().into_iter().map(text).collect()
+        chain(&first).into_iter().map(text).collect()
     }
 
     #[test]

@@ -7,10 +7,10 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use staleline_protocol::report::Report;
+use staleline_results::{KernelReport, KtapCase};
 
-use super::kernel_log::{KernelLog, KernelReport};
+use super::kernel_log::KernelLog;
 
 /// Bytes of console output that are read; a guest that says more is cut off.
 pub const MAX_BYTES: u64 = 16 << 20;
@@ -20,19 +20,6 @@ const MAX_ITEMS: usize = 1 << 17;
 
 /// Lines of the end kept for reports.
 const TAIL_LINES: usize = 40;
-
-/// One KTAP result line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KtapCase {
-    /// Its number.
-    pub number: u32,
-    /// Its description.
-    pub name: String,
-    /// Whether it passed, or was expected to fail.
-    pub ok: bool,
-    /// Whether it was skipped.
-    pub skipped: bool,
-}
 
 /// The console, taken apart.
 #[derive(Debug, Clone, Default)]

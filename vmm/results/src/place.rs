@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Hex;
+use crate::Hex;
 
 /// A function that an address belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,11 +70,14 @@ const ENTRY: [&str; 3] = [
 ];
 
 /// One function in text.
-pub(super) struct Shown<'a> {
+pub struct Shown<'a> {
+    /// Its name.
     pub function: &'a str,
     /// `+0x14`, of the function that was not inlined.
     pub offset: &'a str,
+    /// Source file.
     pub file: Option<&'a str>,
+    /// Line.
     pub line: Option<u32>,
 }
 
@@ -132,7 +135,7 @@ impl Place {
     }
 
     /// All of them, of which some may be left out.
-    pub(super) fn all_shown<'a>(&'a self, va: &'a mut Vec<String>) -> Vec<Shown<'a>> {
+    pub fn all_shown<'a>(&'a self, va: &'a mut Vec<String>) -> Vec<Shown<'a>> {
         let callers = self.stack.iter().flat_map(|s| &s.callers);
         let places: Vec<&Place> = std::iter::once(self).chain(callers).collect();
         va.extend(places.iter().map(|place| place.va.to_string()));

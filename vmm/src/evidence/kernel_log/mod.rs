@@ -8,12 +8,7 @@ mod headline;
 #[cfg(test)]
 mod tests;
 
-use serde::{Deserialize, Serialize};
-
-pub use headline::ReportClass;
-
-/// Name of the kind of finding that each report is.
-pub const KERNEL_REPORT: &str = "kernel-report";
+use staleline_results::{KernelReport, ReportClass};
 
 /// Different reports kept.
 const MAX_REPORTS: usize = 256;
@@ -65,38 +60,6 @@ const NOISE: [&str; 20] = [
     "CPU features:",
     "Memory Limit:",
 ];
-
-/// A report of the guest's kernel on itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KernelReport {
-    /// What it is about.
-    pub class: ReportClass,
-    /// Its first line, for WARN() with the message.
-    pub headline: String,
-    /// The rest of its text, without registers and call trace.
-    pub text: Vec<String>,
-    /// The call trace, innermost function first: `name+offset`.
-    pub chain: Vec<String>,
-    /// Whether the kernel did not go on.
-    pub fatal: bool,
-    /// How many times it came.
-    pub count: u64,
-    /// Whether the scenario allows it (`guest.allow-reports`).
-    pub allowed: bool,
-}
-
-impl KernelReport {
-    /// The innermost function, without offset; empty if unknown.
-    pub fn function(&self) -> &str {
-        let first = self.chain.first().map_or("", String::as_str);
-        first.split('+').next().unwrap_or(first)
-    }
-
-    /// Whether another is the same once more.
-    fn is_like(&self, other: &Self) -> bool {
-        (self.class, &self.headline, &self.chain) == (other.class, &other.headline, &other.chain)
-    }
-}
 
 /// The kernel's messages, read line by line.
 #[derive(Debug, Clone, Default)]
@@ -155,7 +118,7 @@ impl KernelLog {
     /// Begins a report if `line` is the first of one.
     fn headline(&mut self, line: &str) -> bool {
         let message = self.cut.as_deref().unwrap_or_default().join(" ");
-        let Some(class) = ReportClass::of(line, &message) else {
+        let Some(class) = headline::class_of(line, &message) else {
             return false;
         };
         // "Unable to handle ..." and "kernel BUG at ..." announce the "Internal error" that follows.

@@ -5,35 +5,7 @@
 //! and arch/arm64/kernel/traps.c (oopses), kernel/locking/, kernel/sched/core.c, kernel/hung_task.c,
 //! kernel/watchdog.c, kernel/rcu/, kernel/dma/debug.c, mm/kasan/report.c, lib/ubsan.c.
 
-use serde::{Deserialize, Serialize};
-
-/// What a report of the kernel is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ReportClass {
-    /// The kernel did what its CPU refused: a wild pointer, an undefined instruction.
-    Oops,
-    /// `BUG()`, or a check that ends in `BUG:`.
-    Bug,
-    /// `WARN()`.
-    Warn,
-    /// A panic that no other report led to.
-    Panic,
-    /// A task that slept too long without being woken.
-    HungTask,
-    /// A CPU that did not come back.
-    Lockup,
-    /// The address sanitizer.
-    Kasan,
-    /// The undefined-behaviour sanitizer.
-    Ubsan,
-    /// lockdep, might_sleep() and other checks of the rules of locking and of atomic context.
-    Locking,
-    /// RCU: a stall, or its rules broken.
-    Rcu,
-    /// The checks of the DMA API (CONFIG_DMA_API_DEBUG).
-    DmaApi,
-}
+use staleline_results::ReportClass;
 
 /// What stands in lockdep's warnings, and in those of WARN() on locking rules.
 const LOCK_WARNINGS: [&str; 16] = [
@@ -122,32 +94,13 @@ pub(super) const NOT_ITS_FAULT: [&str; 6] = [
     "Out of memory",
 ];
 
-impl ReportClass {
-    /// The class of a report that starts with this line; `message` is what WARN() was given.
-    pub(super) fn of(line: &str, message: &str) -> Option<Self> {
-        let (_, class) = STARTS.iter().find(|(start, _)| line.starts_with(start))?;
-        let locking = |text: &str| LOCK_WARNINGS.iter().any(|part| text.contains(part));
-        Some(match class {
-            ReportClass::Warn if message.starts_with("DMA-API:") => ReportClass::DmaApi,
-            ReportClass::Warn if locking(line) || locking(message) => ReportClass::Locking,
-            class => *class,
-        })
-    }
-
-    /// What it is, for people.
-    pub fn what(self) -> &'static str {
-        match self {
-            ReportClass::Oops => "an oops",
-            ReportClass::Bug => "a BUG",
-            ReportClass::Warn => "a WARN",
-            ReportClass::Panic => "a panic",
-            ReportClass::HungTask => "a hung task",
-            ReportClass::Lockup => "a CPU that is stuck",
-            ReportClass::Kasan => "the address sanitizer",
-            ReportClass::Ubsan => "the undefined-behaviour sanitizer",
-            ReportClass::Locking => "the rules of locking",
-            ReportClass::Rcu => "RCU",
-            ReportClass::DmaApi => "the rules of the DMA API",
-        }
-    }
+/// The class of a report that starts with this line; `message` is what WARN() was given.
+pub(super) fn class_of(line: &str, message: &str) -> Option<ReportClass> {
+    let (_, class) = STARTS.iter().find(|(start, _)| line.starts_with(start))?;
+    let locking = |text: &str| LOCK_WARNINGS.iter().any(|part| text.contains(part));
+    Some(match class {
+        ReportClass::Warn if message.starts_with("DMA-API:") => ReportClass::DmaApi,
+        ReportClass::Warn if locking(line) || locking(message) => ReportClass::Locking,
+        class => *class,
+    })
 }

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Measures the whole tool beside named peers. The scripts in `scripts/` are its fronts.
+
+mod bench;
+mod measure;
+mod model;
+mod plain;
+mod throughput;
+mod tool;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A limit is not kept.
+const BEYOND: u8 = 1;
+/// Something could not be measured.
+const TROUBLE: u8 = 3;
+
+/// Measurements of the whole tool
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// What exactness costs: runs beside plain boots, DMA beside memcpy, and how a matrix uses cores
+    Bench {
+        /// Pairs of a run and a plain boot
+        #[arg(default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..100))]
+        pairs: u32,
+        /// QEMU's contrib cache plugin (libcache.so), to measure it too
+        #[arg(long, value_name = "FILE")]
+        cache_plugin: Option<PathBuf>,
+        /// Leave out the model alone and the matrix
+        #[arg(long)]
+        runs_only: bool,
+    },
+    /// Bytes per second from the ADC through the kernel to the USB host
+    Throughput {
+        /// Pairs of a long run and a short one
+        #[arg(default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..100))]
+        pairs: u32,
+    },
+    /// Memory and results of 1 GiB in as many frames as a scenario may have
+    Memory,
+    /// Where the time of a long run goes, by perf(1)
+    Profile,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Bench {
+            pairs,
+            cache_plugin,
+            runs_only,
+        } => bench::run(pairs, cache_plugin.as_deref(), runs_only),
+        Task::Throughput { pairs } => throughput::rate(pairs),
+        Task::Memory => throughput::memory(),
+        Task::Profile => throughput::profile(),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(BEYOND),
+        Err(e) => {
+            eprintln!("xtask: {e:#}");
+            ExitCode::from(TROUBLE)
+        }
+    }
+}

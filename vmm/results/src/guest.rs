@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The guest: what it was made of, how it ended and what it said.
+
+use serde::{Deserialize, Serialize};
+
+/// Identity of a guest kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelId {
+    /// Patch stack's name, or path.
+    pub name: String,
+    /// Release, for example `6.12.117`.
+    pub version: String,
+    /// Patches, in order of application.
+    pub stack: Vec<String>,
+    /// Hash over everything it was made from, or of the image.
+    pub hash: String,
+    /// SHA-256 of the `Image`, in hexadecimal: before a run what it should be, if that is known,
+    /// and after it what has booted.
+    #[serde(default)]
+    pub image_hash: Option<String>,
+}
+
+/// The guest's part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// How it ended.
+    pub end: Option<GuestEnd>,
+    /// Whether the agent started.
+    pub booted: bool,
+    /// Tests the agent announced.
+    pub planned: Option<u32>,
+    /// Their results.
+    pub tests: Vec<KtapCase>,
+    /// The kernel's reports on itself, in order; those of the same headline and call trace
+    /// together.
+    #[serde(default)]
+    pub reports: Vec<KernelReport>,
+    /// Such reports beyond those.
+    #[serde(default)]
+    pub reports_dropped: u64,
+    /// First lines of what else of the kernel's messages is worth telling, and of those reports
+    /// that the scenario allows.
+    pub warnings: Vec<String>,
+    /// The last lines of the console.
+    pub console_tail: Vec<String>,
+}
+
+impl Guest {
+    /// The kernel's reports that the scenario does not allow.
+    pub fn complaints(&self) -> impl Iterator<Item = &KernelReport> {
+        self.reports.iter().filter(|r| !r.allowed)
+    }
+}
+
+/// How the guest ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "kebab-case")]
+pub enum GuestEnd {
+    /// It powered off.
+    PoweredOff,
+    /// The time limit was reached.
+    TimedOut,
+    /// It, or what ran it, stopped in another way.
+    Died {
+        /// In words.
+        what: String,
+    },
+}
+
+/// One KTAP result line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KtapCase {
+    /// Its number.
+    pub number: u32,
+    /// Its description.
+    pub name: String,
+    /// Whether it passed, or was expected to fail.
+    pub ok: bool,
+    /// Whether it was skipped.
+    pub skipped: bool,
+}
+
+/// Name of the kind of finding that each report of the kernel is.
+pub const KERNEL_REPORT: &str = "kernel-report";
+
+/// A report of the guest's kernel on itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelReport {
+    /// What it is about.
+    pub class: ReportClass,
+    /// Its first line, for WARN() with the message.
+    pub headline: String,
+    /// The rest of its text, without registers and call trace.
+    pub text: Vec<String>,
+    /// The call trace, innermost function first: `name+offset`.
+    pub chain: Vec<String>,
+    /// Whether the kernel did not go on.
+    pub fatal: bool,
+    /// How many times it came.
+    pub count: u64,
+    /// Whether the scenario allows it (`guest.allow-reports`).
+    pub allowed: bool,
+}
+
+impl KernelReport {
+    /// The innermost function, without offset; empty if unknown.
+    pub fn function(&self) -> &str {
+        let first = self.chain.first().map_or("", String::as_str);
+        first.split('+').next().unwrap_or(first)
+    }
+
+    /// Whether another is the same once more.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.class, &self.headline, &self.chain) == (other.class, &other.headline, &other.chain)
+    }
+}
+
+/// What a report of the kernel is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReportClass {
+    /// The kernel did what its CPU refused: a wild pointer, an undefined instruction.
+    Oops,
+    /// `BUG()`, or a check that ends in `BUG:`.
+    Bug,
+    /// `WARN()`.
+    Warn,
+    /// A panic that no other report led to.
+    Panic,
+    /// A task that slept too long without being woken.
+    HungTask,
+    /// A CPU that did not come back.
+    Lockup,
+    /// The address sanitizer.
+    Kasan,
+    /// The undefined-behaviour sanitizer.
+    Ubsan,
+    /// lockdep, might_sleep() and other checks of the rules of locking and of atomic context.
+    Locking,
+    /// RCU: a stall, or its rules broken.
+    Rcu,
+    /// The checks of the DMA API (CONFIG_DMA_API_DEBUG).
+    DmaApi,
+}
+
+impl ReportClass {
+    /// What it is, for people.
+    pub fn what(self) -> &'static str {
+        match self {
+            ReportClass::Oops => "an oops",
+            ReportClass::Bug => "a BUG",
+            ReportClass::Warn => "a WARN",
+            ReportClass::Panic => "a panic",
+            ReportClass::HungTask => "a hung task",
+            ReportClass::Lockup => "a CPU that is stuck",
+            ReportClass::Kasan => "the address sanitizer",
+            ReportClass::Ubsan => "the undefined-behaviour sanitizer",
+            ReportClass::Locking => "the rules of locking",
+            ReportClass::Rcu => "RCU",
+            ReportClass::DmaApi => "the rules of the DMA API",
+        }
+    }
+}

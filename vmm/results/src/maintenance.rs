@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What cache maintenance was done, and what for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{CacheOp, Hex};
+
+/// Cache maintenance by virtual address to the PoC.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// Lines cleaned.
+    pub cleaned: u64,
+    /// Lines invalidated.
+    pub invalidated: u64,
+    /// Line operations on DMA memory whose loss would have been a hazard.
+    pub needed: u64,
+    /// Line operations on lines that DMA has touched whose loss would not have mattered.
+    pub redundant: u64,
+    /// Line operations of the DMA API on lines that no DMA has touched in the whole run. With the
+    /// two above, these are all lines of the operations accounted.
+    #[serde(default)]
+    pub untouched: u64,
+    /// By function that asked for it (see [`MaintenanceOp::caller`]), most lines first.
+    pub callers: Vec<MaintenanceCaller>,
+    /// Operations on DMA memory, of which a master has touched a line, in order: the K of
+    /// `drop-maintenance=K` is the index, from 1. All, or the first of them
+    /// and the one that was suppressed.
+    pub operations: Vec<MaintenanceOp>,
+    /// Operations elsewhere: on memory that no master has touched, of the DMA API or needed all the
+    /// same, likewise. They have no K.
+    #[serde(default)]
+    pub elsewhere: Vec<MaintenanceOp>,
+    /// How many of those there are.
+    #[serde(default)]
+    pub elsewhere_total: u64,
+    /// How many there are in the other list: the largest K.
+    #[serde(default)]
+    pub operations_total: u64,
+    /// How many of them are in `operations`.
+    #[serde(default)]
+    pub operations_listed: u64,
+    /// Operations elsewhere that were not needed, and of which it is not known that the DMA API did
+    /// them: they are in none of the sums. Without the kernel's `System.map`, that is known of none.
+    #[serde(default)]
+    pub unaccounted: u64,
+}
+
+/// Maintenance of DMA memory by one function.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceCaller {
+    /// The function, or an address.
+    pub function: String,
+    /// Operations.
+    pub operations: u64,
+    /// Line operations.
+    pub lines: u64,
+    /// Of these, needed ones.
+    pub needed: u64,
+    /// Of these, those on lines that no DMA has touched.
+    #[serde(default)]
+    pub untouched: u64,
+}
+
+/// One maintenance operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceOp {
+    /// Number since power-on: `drop-maintenance=@N`.
+    pub number: u32,
+    /// What was done.
+    pub op: CacheOp,
+    /// The routine and offset.
+    pub routine: String,
+    /// Who asked for it, and offset: the first in `chain` that is not part of the kernel's DMA
+    /// API; empty if unknown.
+    pub caller: String,
+    /// Who called it, and offset, innermost first.
+    #[serde(default)]
+    pub chain: Vec<String>,
+    /// First line.
+    pub first_pa: Hex,
+    /// Lines.
+    pub lines: u64,
+    /// Lines of DMA memory.
+    pub dma_lines: u64,
+    /// Of these, lines on which it was needed.
+    pub needed_lines: u64,
+    /// When, in accesses since power-on.
+    pub at: u64,
+    /// Whether it was suppressed on purpose.
+    pub dropped: bool,
+}
+
+/// A maintenance operation that was suppressed on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Its number since power-on.
+    pub number: u32,
+    /// The K asked for, if it was.
+    pub nth: Option<u32>,
+    /// Operations there were to choose from in the pilot run, if there was one.
+    pub of: Option<usize>,
+    /// Whether it came to pass.
+    pub happened: bool,
+}

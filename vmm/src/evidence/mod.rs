@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What a run of the guest was made of and has left behind: results are made from it.
+
+pub mod console;
+pub mod kernel_log;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use staleline_devices::cpu::SiteId;
+use staleline_devices::soc::report::SocReport;
+use staleline_results::{GuestEnd, KernelId};
+
+use crate::boot::Loaded;
+use crate::engine::Observations;
+
+/// What the guest is made of.
+#[derive(Debug, Clone)]
+pub struct Artifacts {
+    /// Which kernel.
+    pub kernel: KernelId,
+    /// Its `Image`.
+    pub image: PathBuf,
+    /// Its ELF file with debug information, if kept.
+    pub vmlinux: Option<PathBuf>,
+    /// Its `System.map`, if kept.
+    pub system_map: Option<PathBuf>,
+    /// Top of the sources it was built from, if known.
+    pub source_root: Option<PathBuf>,
+    /// The initramfs.
+    pub initrd: PathBuf,
+    /// SHA-256 of it, in hexadecimal.
+    pub initrd_hash: String,
+    /// The agent's ELF file with symbols, if kept.
+    pub agent_elf: Option<PathBuf>,
+}
+
+/// Guest virtual address of each site.
+pub type Sites = BTreeMap<SiteId, u64>;
+
+/// What is left of an attempt.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    /// How the guest ended.
+    pub end: GuestEnd,
+    /// Where its console output is: `console.log` in the attempt's directory.
+    pub console: PathBuf,
+    /// Time it took.
+    pub wall: Duration,
+    /// SHA-256 of what was loaded, if it got so far.
+    pub loaded: Option<Loaded>,
+    /// Sites the report refers to.
+    pub sites: Sites,
+    /// Call chains and the like.
+    pub seen: Observations,
+    /// The machine's report; none if the engine died before it could be made.
+    pub report: Option<SocReport>,
+    /// Address translations that were compared with the emulator's own and were the same, if that
+    /// was asked for.
+    pub self_check: Option<u64>,
+}
