@@ -171,6 +171,55 @@ fn dma(c: &mut Criterion) {
     group.finish();
 }
 
+/// Bytes of a buffer that devices pass on, and how many there are.
+const FRAME: u64 = 1 << 20;
+const FRAMES: u64 = 2;
+
+/// Large buffers from a device that does not snoop to one that does; the CPU only maintains them.
+fn passed_on(c: &mut Criterion) {
+    let mut group = c.benchmark_group("passed on");
+    group.throughput(Throughput::Bytes(FRAME));
+    let mut d = domain(Policy::Zynqmp);
+    maintain(&mut d, CacheOp::Clean, BASE, FRAMES * FRAME);
+    group.bench_function("1 MiB", |b| {
+        b.iter_custom(|n| {
+            let start = Instant::now();
+            walk(n, FRAMES * FRAME, FRAME, |pa| pass_on(&mut d, pa));
+            start.elapsed()
+        });
+    });
+    group.finish();
+}
+
+/// The way of one buffer: cleaned, written, invalidated, read.
+fn pass_on(d: &mut Domain, pa: u64) {
+    let mut buf = vec![0u8; PAGE as usize];
+    maintain(d, CacheOp::Clean, pa, FRAME);
+    let transfer = |direction| Transfer {
+        direction,
+        pa,
+        len: FRAME,
+        descriptor: 0,
+        channel: 0,
+    };
+    let order = Order::Doorbell(d.doorbell(BLIND));
+    let id = d.transfer_open(BLIND, transfer(Direction::ToMemory), order);
+    walk(FRAME / PAGE, FRAME, PAGE, |at| {
+        let done = d.dma_write(BLIND, Access::data(id), pa + at - BASE, black_box(&buf));
+        done.expect("within RAM");
+    });
+    d.transfer_close(BLIND, id);
+    d.register_read(BLIND);
+    maintain(d, CacheOp::Invalidate, pa, FRAME);
+    let order = Order::Doorbell(d.doorbell(SNOOPING));
+    let id = d.transfer_open(SNOOPING, transfer(Direction::FromMemory), order);
+    walk(FRAME / PAGE, FRAME, PAGE, |at| {
+        let done = d.dma_read(SNOOPING, Access::data(id), pa + at - BASE, &mut buf);
+        done.expect("within RAM");
+    });
+    d.transfer_close(SNOOPING, id);
+}
+
 /// A domain whose ring is clean, as a driver has to see to.
 fn cleaned() -> Domain {
     let mut d = domain(Policy::Zynqmp);
@@ -254,6 +303,6 @@ criterion_group! {
         .sample_size(20)
         .warm_up_time(Duration::from_millis(400))
         .measurement_time(Duration::from_millis(1200));
-    targets = cpu, dma
+    targets = cpu, dma, passed_on
 }
 criterion_main!(benches);

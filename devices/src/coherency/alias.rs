@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use super::LINE;
 use super::domain::Domain;
-use super::line::{ALIAS_MAPPED, ALIAS_USED, PAGE, PAGE_LINES, SLOW_LOAD, State, TABLE};
+use super::line::{ALIAS_MAPPED, ALIAS_USED, ALIASED, PAGE, PAGE_LINES, SLOW_LOAD, State, TABLE};
 use super::sanitizer::Subject;
 use super::who::Who;
 
@@ -105,7 +105,7 @@ impl Domain {
 
     /// Whether a clean copy of the line must not differ from DRAM.
     pub(super) fn is_aliased(&mut self, number: u64) -> bool {
-        self.lines.line(number).flags & (ALIAS_USED | ALIAS_MAPPED) != 0
+        self.lines.line(number).flags & ALIASED != 0
     }
 
     /// An access through a non-cacheable alias, after a store took effect in both images.

@@ -20,11 +20,46 @@ pub(super) struct Written {
     pub at: u64,
 }
 
+/// Whether it is worth while to set a page aside again. Where each access of a master is followed by
+/// the CPU's maintenance, as in a ring of buffers that is streamed through, nobody ever meets the page
+/// at rest. So it is tried less and less often while it was in vain.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Trial {
+    /// Times in a row that it was, up to [`Self::MOST`].
+    in_vain: u8,
+    /// Opportunities to let pass.
+    wait: u8,
+}
+
+impl Trial {
+    /// Then one in 2^6 opportunities is taken.
+    const MOST: u8 = 6;
+
+    /// Asked at an opportunity: whether it is to be taken.
+    pub fn is_due(&mut self) -> bool {
+        let due = self.wait == 0;
+        self.wait = self.wait.saturating_sub(1);
+        due
+    }
+
+    /// The page is back, and somebody has met it at rest or nobody has.
+    fn over(&mut self, met: bool) {
+        self.in_vain = if met {
+            0
+        } else {
+            Self::MOST.min(self.in_vain + 1)
+        };
+        self.wait = (1 << self.in_vain) - 1;
+    }
+}
+
 /// A page at rest.
 #[derive(Debug)]
 pub(super) struct Aside {
     page: Box<PageMeta>,
     rest: AtRest,
+    /// Some master has met it.
+    met: bool,
     /// Lines, as masks, that have been written since, each in one of them.
     written: Vec<(u64, Written)>,
     /// Lines that transfers have come to own since, with their flag.
@@ -53,6 +88,7 @@ impl Aside {
     /// The page as if each access had gone through its lines.
     fn settle(self) -> Box<PageMeta> {
         let mut page = self.page;
+        page.trial.over(self.met);
         for (lines, written) in self.written {
             for index in numbers(lines) {
                 let (line, cold) = page.with_cold(index);
@@ -89,6 +125,7 @@ impl Asides {
             *slot = Some(Box::new(Aside {
                 page,
                 rest,
+                met: false,
                 written: Vec::new(),
                 owned: Vec::new(),
             }));
@@ -116,7 +153,9 @@ impl Asides {
     ) -> Option<&mut Aside> {
         let aside = self.0.get_mut(number)?.as_deref_mut()?;
         let flags = aside.owned.iter().fold(0, |all, (_, flag)| all | flag);
-        aside.rest.is_for(kind, release, flags).then_some(aside)
+        let rests = aside.rest.is_for(kind, release, flags);
+        aside.met |= rests;
+        rests.then_some(aside)
     }
 
     /// A transfer in flight owns `lines` (a mask) of a page from now on; `flag` says how. Returns whether

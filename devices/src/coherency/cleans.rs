@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What cleaned a line's bytes, and when: whether that was in time depends on who reads them.
 
-/// Cleans with room in the line itself. More take stores to different parts of a line with a clean
+/// Cleans that each line has room for. More take stores to different parts of a line with a clean
 /// of each, which is rare.
-const INLINE: usize = 3;
+const OWN: usize = 3;
 
 /// Bytes that one operation has cleaned, not written since.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,12 +38,18 @@ impl Room {
         }
     }
 
-    /// Whether `more` can take one more. Room once given to a line stays with it.
+    /// Whether `more`, beside the first, can take one more. Room once given to a line stays with it.
     fn for_one(&mut self, more: &mut Vec<Clean>) -> bool {
+        const OWN_MORE: usize = OWN - 1;
         if more.len() < more.capacity() {
             return true;
         }
-        let step = more.capacity().max(INLINE);
+        let capacity = more.capacity();
+        if capacity < OWN_MORE {
+            more.reserve_exact(OWN_MORE);
+            return true;
+        }
+        let step = (capacity - OWN_MORE).max(OWN);
         let enough = step <= self.left;
         if enough {
             self.left -= step;
@@ -62,35 +68,76 @@ impl Room {
 /// one is enough: if that was in time, so were those before.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cleans {
-    inline: [Clean; INLINE],
-    more: Vec<Clean>,
+    /// There is none if its operation is 0, and then there are no more.
+    first: Clean,
+    /// The others. In a box, as hardly any line has them.
+    #[allow(clippy::box_collection, reason = "a line has no room for a vector")]
+    more: Option<Box<Vec<Clean>>>,
 }
 
 impl Cleans {
     /// Whether there is none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+        self.first.op == 0
     }
 
     /// Those there are.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &Clean> {
-        self.inline.iter().chain(&self.more).filter(|c| c.op != 0)
+        let more = self.more.as_deref().into_iter().flatten();
+        let first = (!self.is_empty()).then_some(&self.first);
+        first.into_iter().chain(more)
     }
 
-    /// The same, to be changed.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Clean> {
-        let all = self.inline.iter_mut().chain(&mut self.more);
-        all.filter(|c| c.op != 0)
-    }
-
-    /// Operation `op` cleans the line again: it would have done what earlier ones did.
-    pub fn repeat(&mut self, op: u32) {
-        for clean in self.iter_mut().filter(|c| c.op != op && c.repeated_by == 0) {
-            clean.repeated_by = op;
+    /// Calls `see` for each: without the cost of an iterator, as nearly always there is one at most.
+    #[inline]
+    pub fn each(&self, mut see: impl FnMut(&Clean)) {
+        if self.is_empty() {
+            return;
+        }
+        see(&self.first);
+        if let Some(more) = self.more.as_deref() {
+            more.iter().for_each(see);
         }
     }
 
-    /// Operation `op` cleans the line, of which `bytes` were not clean, or which might be `dirty`.
+    /// The same, to be changed.
+    #[inline]
+    pub fn each_mut(&mut self, mut change: impl FnMut(&mut Clean)) {
+        if self.is_empty() {
+            return;
+        }
+        change(&mut self.first);
+        if let Some(more) = self.more.as_deref_mut() {
+            more.iter_mut().for_each(change);
+        }
+    }
+
+    /// Those there are, to be changed.
+    #[inline]
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Clean> {
+        let more = self.more.as_deref_mut().into_iter().flatten();
+        let first = (self.first.op != 0).then_some(&mut self.first);
+        first.into_iter().chain(more)
+    }
+
+    /// Operation `op` cleans the line again: it would have done what earlier ones did. Returns whether
+    /// there is nothing left that a later one would repeat.
+    #[inline]
+    pub fn repeat(&mut self, op: u32) -> bool {
+        let mut all = true;
+        self.each_mut(|c| {
+            if c.op != op && c.repeated_by == 0 {
+                c.repeated_by = op;
+            }
+            all &= c.repeated_by != 0;
+        });
+        all
+    }
+
+    /// Operation `op`, which is one, cleans the line, of which `bytes` were not clean, or which might be
+    /// `dirty`.
     pub fn add(&mut self, op: u32, bytes: u64, dirty: bool, room: &mut Room) {
         if bytes == 0 && !dirty {
             return;
@@ -111,36 +158,55 @@ impl Cleans {
             dirty,
             counted: false,
         };
-        if let Some(free) = self.inline.iter_mut().find(|c| c.op == 0) {
-            *free = clean;
-        } else if room.for_one(&mut self.more) {
-            self.more.push(clean);
+        if self.is_empty() {
+            self.first = clean;
+            return;
+        }
+        let more = self.more.get_or_insert_default();
+        if room.for_one(more) {
+            more.push(clean);
         } else if let Some(oldest) = self.iter_mut().min_by_key(|c| c.op) {
             *oldest = clean;
         }
     }
 
     /// `bytes` were written anew.
+    #[inline]
     pub fn forget(&mut self, bytes: u64) {
-        // Most lines have none, and need not be written for that.
-        if !self.is_empty() {
-            self.iter_mut().for_each(|c| c.bytes &= !bytes);
-            self.drop_empty();
+        // Most lines have none of these, and need not be written for that.
+        let mut some = false;
+        self.each(|c| some |= c.bytes & bytes != 0);
+        if some {
+            self.forget_some(bytes);
         }
+    }
+
+    #[inline(never)]
+    fn forget_some(&mut self, bytes: u64) {
+        self.iter_mut().for_each(|c| c.bytes &= !bytes);
+        self.drop_empty();
     }
 
     fn drop_empty(&mut self) {
         let empty = |c: &Clean| c.bytes == 0 && !c.dirty;
-        for clean in self.inline.iter_mut().filter(|c| empty(c)) {
-            *clean = Clean::default();
+        if let Some(more) = &mut self.more {
+            more.retain(|c| !empty(c));
         }
-        self.more.retain(|c| !empty(c));
+        if empty(&self.first) {
+            let next = self.more.as_mut().and_then(|more| more.pop());
+            self.first = next.unwrap_or_default();
+        }
     }
 
     /// The line's state at the PoC no longer depends on any of them.
+    #[inline]
     pub fn clear(&mut self) {
-        self.inline = [Clean::default(); INLINE];
-        self.more.clear();
+        if !self.is_empty() {
+            self.first = Clean::default();
+            if let Some(more) = &mut self.more {
+                more.clear();
+            }
+        }
     }
 }
 
@@ -163,16 +229,16 @@ mod tests {
         let mut cleans = Cleans::default();
         cleans.add(1, 0xff, true, &mut room);
         cleans.forget(0x0f);
-        cleans.repeat(2);
+        assert!(cleans.repeat(2));
         cleans.add(2, 0x0f, true, &mut room);
         assert_eq!(all(&cleans), [(1, 0xf0, 2, false), (2, 0x0f, 0, true)]);
         // What only invalidates would not have cleaned what others did.
         cleans.add(3, 0, true, &mut room);
         let three = [(1, 0xf0, 2, false), (2, 0x0f, 0, false), (3, 0, 0, true)];
         assert_eq!(all(&cleans), three);
-        cleans.repeat(4);
+        assert!(!cleans.repeat(3) && cleans.repeat(4));
         cleans.forget(0xf0);
-        assert_eq!(all(&cleans), [(2, 0x0f, 4, false), (3, 0, 4, true)]);
+        assert_eq!(all(&cleans), [(2, 0x0f, 3, false), (3, 0, 4, true)]);
         assert!(!room.full);
     }
 
@@ -195,9 +261,9 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_the_oldest_and_that_is_told() {
-        let mut room = Room::new(INLINE);
+        let mut room = Room::new(OWN);
         let mut cleans = Cleans::default();
-        let most = 2 * INLINE as u32;
+        let most = 2 * OWN as u32;
         for op in 1..=most {
             cleans.add(op, 1 << op, false, &mut room);
         }

@@ -7,7 +7,8 @@ use super::LINE;
 use super::domain::{Domain, SnoopWrite};
 use super::hash::Item;
 use super::line::{
-    DESCRIPTOR, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE, State, UNREAD, parts,
+    ALIASED, DESCRIPTOR, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE, PAGE_LINES, State,
+    UNREAD, parts,
 };
 use super::rest::Kinds;
 use super::sanitizer::{ByMaster, Subject};
@@ -29,15 +30,13 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Its part in one line: `bytes` of it.
-    fn on(&self, line: u64, bytes: u64) -> ByMaster {
+    /// Makes `by` its part in one line: `bytes` of it.
+    #[inline]
+    fn on(&self, by: &mut ByMaster, line: u64, bytes: u64) {
         // The word is of 4 bytes, and aligned.
         let word = self.handover.filter(|offset| offset / LINE == line);
-        ByMaster {
-            bytes,
-            handover: word.map_or(0, |offset| 0xf << (offset % LINE / 4 * 4)),
-            ..self.by
-        }
+        by.bytes = bytes;
+        by.handover = word.map_or(0, |offset| 0xf << (offset % LINE / 4 * 4));
     }
 }
 
@@ -75,7 +74,7 @@ impl Domain {
             return (idle_until, None);
         };
         let (line, cold) = self.lines.with_cold(offset / LINE);
-        let words = cold.words.as_deref();
+        let words = cold.rare().words.as_deref();
         let stored = words.and_then(|words| match snoops {
             true => words.last_store(offset % LINE),
             false => words.last_store_at_poc(offset % LINE),
@@ -87,7 +86,7 @@ impl Domain {
             }
             Some(_) => (idle_until, None),
             // Stored before anybody watched it: before the doorbell, or who knows when.
-            None if line.written_at.max(cold.alias_written_at) > idle_until.at => {
+            None if line.written_at.max(cold.rare().alias_written_at) > idle_until.at => {
                 (self.sanitizer.unprompted(), None)
             }
             None => (idle_until, None),
@@ -151,8 +150,8 @@ impl Domain {
         }
     }
 
-    fn snooping_write(&mut self, number: u64, by: ByMaster, id: TransferId, at: u64, data: &[u8]) {
-        let ByMaster { who, bytes, .. } = by;
+    fn snooping_write(&mut self, number: u64, by: &ByMaster, id: TransferId, at: u64, data: &[u8]) {
+        let ByMaster { who, bytes, .. } = *by;
         match self.snoop_write {
             SnoopWrite::WriteThrough => {
                 if self.lines.line(number).cached() {
@@ -184,31 +183,25 @@ impl Domain {
         self.check_ownership(number, bytes, true, who);
     }
 
-    fn non_snooping_write(&mut self, number: u64, by: ByMaster, at: u64, data: &[u8]) {
-        self.before_dma(number, true);
-        if self.lines.line(number).state == State::Clean && self.is_aliased(number) {
-            self.drop_line(number);
-        }
-        {
-            let mut s = Subject::new(&mut self.lines, &self.images, number);
-            self.sanitizer.non_snooping_write(&mut s, by);
-        }
-        self.images.write_dram(at, data);
-        let line = self.lines.line(number);
-        match line.state {
-            State::Invalid => self.images.write_ram(at, data),
-            State::Clean => line.flags |= DIVERGED,
-            State::Dirty => {}
-        }
-        self.after_dma(number, true);
-    }
-
-    fn snooping_read(&mut self, number: u64, by: ByMaster) {
-        let line = self.lines.line(number);
+    /// `left_behind`: if transfers have marked the line as theirs, they are over.
+    #[inline]
+    fn snooping_read(&mut self, number: u64, by: &ByMaster, left_behind: bool) {
+        let (page, index) = self.lines.page(number);
+        let line = &mut page.lines[index];
         line.flags |= DMA;
+        if left_behind && line.flags & IN_FLIGHT_WRITE != 0 {
+            line.flags &= !(IN_FLIGHT_WRITE | IN_FLIGHT_READ);
+        }
         let flags = line.flags;
-        if self.sanitizer.is_unordered(number, line, by) || self.lines.has_cold(number) {
-            let mut s = Subject::new(&mut self.lines, &self.images, number);
+        if page.cold.is_some() || self.sanitizer.is_unordered(number, line, by) {
+            let (line, cold) = page.with_cold(index);
+            let images = &self.images;
+            let mut s = Subject {
+                number,
+                line,
+                cold,
+                images,
+            };
             self.sanitizer.snooping_read(&mut s, by);
         }
         if flags & IN_FLIGHT_WRITE != 0 {
@@ -227,58 +220,106 @@ impl Domain {
         }
     }
 
-    /// A read, line by line.
-    fn read_lines(&mut self, request: &Request, offset: u64, buf: &mut [u8]) {
+    /// A read within one page.
+    fn read_lines(&mut self, kind: Kinds, request: &Request, offset: u64, buf: &mut [u8]) {
+        if self.lines.undisturbed(kind) {
+            self.read_piece(request, offset, buf);
+            return;
+        }
         let mut left = buf;
         for (number, bytes, n) in parts(offset, left.len() as u64) {
-            let by = request.on(number, bytes);
             let (piece, rest) = left.split_at_mut(n);
             left = rest;
             // The cache may write a line back just before its access, so they are read one by one.
             self.before_dma(number, false);
             let at = number * LINE + u64::from(bytes.trailing_zeros());
-            if request.snoops {
-                self.images.read_ram(at, piece);
-                self.snooping_read(number, by);
-            } else {
-                self.images.read_dram(at, piece);
-                let mut s = Subject::new(&mut self.lines, &self.images, number);
-                self.sanitizer.non_snooping_read(&mut s, by);
-            }
-            if by.content == Content::Descriptor {
-                self.watch_descriptors(number);
-            }
+            self.read_piece(request, at, piece);
             self.after_dma(number, false);
         }
     }
 
-    /// A write, line by line.
-    fn write_lines(&mut self, request: &Request, offset: u64, data: &[u8]) {
-        let mut left = data;
-        for (number, bytes, n) in parts(offset, data.len() as u64) {
-            let by = request.on(number, bytes);
-            let (piece, rest) = left.split_at(n);
-            left = rest;
-            let (line, cold) = self.lines.with_cold(number);
-            line.dma_write = self.dma_writes;
-            if line.flags & UNREAD == 0 {
-                cold.unread = 0;
-            }
-            line.flags |= UNREAD;
-            cold.unread |= bytes;
-            cold.unread_by = by.who;
-            if let (Content::Event, Some(master)) = (by.content, by.who.device_master()) {
-                self.event_written(master, number, bytes);
-            }
-            let at = number * LINE + u64::from(bytes.trailing_zeros());
+    /// A read within one page, while which the cache does nothing.
+    fn read_piece(&mut self, request: &Request, offset: u64, buf: &mut [u8]) {
+        // What the page holds at power-on is there once it is made.
+        self.lines.page(offset / LINE);
+        if request.snoops {
+            self.images.read_ram(offset, buf);
+        } else {
+            self.images.read_dram(offset, buf);
+        }
+        let mut by = request.by;
+        // Asked once for several lines; of a single one it is asked only if it is marked.
+        let several = request.snoops && buf.len() as u64 > LINE;
+        let left_behind = several && !self.transfers.are_at(offset, buf.len());
+        for (number, bytes, _) in parts(offset, buf.len() as u64) {
+            request.on(&mut by, number, bytes);
             if request.snoops {
-                self.before_dma(number, false);
-                self.snooping_write(number, by, request.transfer, at, piece);
-                self.after_dma(number, false);
+                self.snooping_read(number, &by, left_behind);
             } else {
-                self.non_snooping_write(number, by, at, piece);
+                let mut s = Subject::new(&mut self.lines, &self.images, number);
+                self.sanitizer.non_snooping_read(&mut s, &by);
+            }
+            if by.content == Content::Descriptor {
+                self.watch_descriptors(number);
             }
         }
+    }
+
+    /// A write within one page.
+    fn write_lines(&mut self, kind: Kinds, request: &Request, offset: u64, data: &[u8]) {
+        if !request.snoops && self.lines.undisturbed(kind) {
+            self.write_piece(request, offset, data);
+            return;
+        }
+        let mut by = request.by;
+        let mut left = data;
+        for (number, bytes, n) in parts(offset, data.len() as u64) {
+            let (piece, rest) = left.split_at(n);
+            left = rest;
+            let at = number * LINE + u64::from(bytes.trailing_zeros());
+            self.before_dma(number, !request.snoops);
+            if request.snoops {
+                request.on(&mut by, number, bytes);
+                self.event(number, &by);
+                let mut s = Subject::new(&mut self.lines, &self.images, number);
+                note_write(&mut s, &by, self.dma_writes);
+                self.snooping_write(number, &by, request.transfer, at, piece);
+            } else {
+                self.write_piece(request, at, piece);
+            }
+            self.after_dma(number, !request.snoops);
+        }
+    }
+
+    /// What a master writes may be an event.
+    #[inline]
+    fn event(&mut self, number: u64, by: &ByMaster) {
+        if let (Content::Event, Some(master)) = (by.content, by.who.device_master()) {
+            self.event_written(master, number, by.bytes);
+        }
+    }
+
+    /// A write of a master that does not snoop within one page, while which the cache does nothing.
+    fn write_piece(&mut self, request: &Request, offset: u64, data: &[u8]) {
+        let mut by = request.by;
+        // Lines, as a mask, that stay in the cache.
+        let mut cached = 0;
+        for (number, bytes, _) in parts(offset, data.len() as u64) {
+            request.on(&mut by, number, bytes);
+            self.event(number, &by);
+            let mut s = Subject::new(&mut self.lines, &self.images, number);
+            if s.line.state == State::Clean && s.line.flags & ALIASED != 0 {
+                self.drop_line(number);
+                s = Subject::new(&mut self.lines, &self.images, number);
+            }
+            note_write(&mut s, &by, self.dma_writes);
+            self.sanitizer.non_snooping_write(&mut s, &by);
+            if s.line.state == State::Clean {
+                s.line.flags |= DIVERGED;
+            }
+            cached |= u64::from(s.line.cached()) << (number % PAGE_LINES as u64);
+        }
+        self.write_behind(offset, data, cached);
     }
 
     /// Marks the lines that a non-snooping transfer owns. The marks only say where to look for an
@@ -297,6 +338,18 @@ impl Domain {
         };
         self.lines.own(lines, flag);
     }
+}
+
+/// A master makes its write number `dma_write` to a line: who was it, for CPUs that load that.
+#[inline]
+fn note_write(s: &mut Subject<'_>, by: &ByMaster, dma_write: u32) {
+    s.line.dma_write = dma_write;
+    if s.line.flags & UNREAD == 0 {
+        s.cold.unread = 0;
+    }
+    s.line.flags |= UNREAD;
+    s.cold.unread |= by.bytes;
+    s.cold.unread_by = by.who;
 }
 
 impl DmaMemory for Domain {
@@ -323,7 +376,7 @@ impl DmaMemory for Domain {
         for (at, range) in pages(offset, buf.len()) {
             let piece = &mut buf[range];
             if !self.read_at_rest(kind, &request, at, piece) {
-                self.read_lines(&request, at, piece);
+                self.read_lines(kind, &request, at, piece);
                 self.let_rest(kind, &request, at, piece.len());
             }
         }
@@ -351,7 +404,7 @@ impl DmaMemory for Domain {
         for (at, range) in pages(offset, data.len()) {
             let piece = &data[range];
             if !self.write_at_rest(kind, &request, at, piece) {
-                self.write_lines(&request, at, piece);
+                self.write_lines(kind, &request, at, piece);
                 self.let_rest(kind, &request, at, piece.len());
             }
         }

@@ -11,8 +11,8 @@ use super::findings::Findings;
 use super::hash::{Item, RunHash};
 use super::images::{ImageError, Images};
 use super::line::{
-    ALIAS_USED, AtPowerOn, CLEANED, DESCRIPTOR, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines, SLOW_LOAD,
-    SLOW_STORE, State, TABLE, UNREAD, WATCHED, mask, parts,
+    ALIAS_USED, AtPowerOn, CLEANED, DESCRIPTOR, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines,
+    SLOW_LOAD, SLOW_STORE, State, TABLE, UNREAD, WATCHED, mask, parts,
 };
 use super::maintenance::{Instruction, Operations};
 use super::physical::Cache;
@@ -342,7 +342,7 @@ impl Domain {
         if flags & DESCRIPTOR != 0 {
             let state = self.sanitizer.word_stored();
             let (_, cold) = self.lines.with_cold(number);
-            let words = cold.words.get_or_insert_default();
+            let words = cold.rare_mut().words.get_or_insert_default();
             let past = memory == MemoryType::NonCacheable;
             words.stored(bytes, state, who, past);
         }
@@ -365,41 +365,50 @@ impl Domain {
             return;
         };
         let number = offset / LINE;
-        let now = self.sanitizer.now;
-        let dma = self.lines.was_under_dma(number);
-        let ops = &mut self.sanitizer.ops;
-        let (operation, effective) = ops.line(Instruction {
+        let line = self.lines.line(number);
+        let (operation, effective) = self.sanitizer.ops.line(&Instruction {
             cpu,
             op,
             line: number,
-            dma,
+            dma: line.flags & DMA != 0,
             site,
             chain,
-            at: now,
+            at: self.sanitizer.now,
             last_access: self.sanitizer.cpus[cpu.index()].last_access,
         });
         if !effective {
             self.hash.add(Item::Suppressed, number);
             return;
         }
+        if op == CacheOp::Clean && line.is_clean() {
+            line.clean_op = operation;
+            return;
+        }
+        let mut s = Subject::new(&mut self.lines, &self.images, number);
+        let in_flight = if s.line.flags & IN_FLIGHT_WRITE == 0 {
+            0
+        } else {
+            self.transfers.being_written(number, TransferId::CONTROL)
+        };
+        if op != CacheOp::Invalidate && s.line.state == State::Dirty {
+            self.clean_line(number);
+            s = Subject::new(&mut self.lines, &self.images, number);
+        }
         let maintenance = Maintenance {
             op,
             operation,
             site: Who::cpu(cpu, site),
-            in_flight: self.being_written(number, TransferId::CONTROL),
+            in_flight,
         };
-        if op != CacheOp::Invalidate {
-            self.clean_line(number);
-        }
         // Judged before an invalidate takes the evidence away.
-        let mut s = Subject::new(&mut self.lines, &self.images, number);
         self.sanitizer.maintain(&mut s, maintenance);
-        if op != CacheOp::Clean {
+        if op != CacheOp::Clean && s.line.cached() {
             self.drop_line(number);
         }
     }
 
     /// Whether a `dc` instruction of `cpu` now would go on with the operation that it has under way.
+    #[inline]
     pub fn continues(&self, cpu: CpuId) -> bool {
         let last_access = self.sanitizer.cpus[cpu.index()].last_access;
         self.sanitizer.ops.continues(cpu, last_access)

@@ -132,7 +132,8 @@ impl Findings {
         }
         note_reader(hazard, f.reader);
         if reported(cold, slot).is_none() {
-            cold.reported = [Reported { slot, wrong: 0 }, cold.reported[0]];
+            let known = &mut cold.rare_mut().reported;
+            *known = [Reported { slot, wrong: 0 }, known[0]];
             hazard.lines += 1;
         }
         count_wrong(hazard, cold, slot, f.wrong);
@@ -166,7 +167,7 @@ impl Findings {
 
     /// The write-back clobber found earlier on `line` has come true: `wrong` bytes were destroyed.
     pub fn manifest(&mut self, line: u64, cold: &mut Cold, wrong: u64) {
-        let slot = cold.clobber;
+        let slot = cold.rare().clobber;
         let index = (slot as usize).checked_sub(1);
         let Some(hazard) = index.and_then(|i| self.hazards.get(i)) else {
             return;
@@ -237,7 +238,8 @@ fn note_reader(hazard: &mut Hazard, reader: Who) {
 
 /// What was counted of finding `slot` on a line, if that is still known.
 fn reported(cold: &mut Cold, slot: u32) -> Option<&mut Reported> {
-    cold.reported.iter_mut().find(|r| r.slot == slot)
+    let mut known = cold.rare_if_any()?.reported.iter_mut();
+    known.find(|r| r.slot == slot)
 }
 
 /// Counts wrong bytes of a line, each once.
@@ -268,9 +270,10 @@ fn new_hazard(
         _ => (MasterId(0), TransferId::CONTROL),
     };
     let stale_store = f.why == Why::StaleStore;
-    let words = cold.words.as_deref();
+    let rare = cold.rare();
+    let words = rare.words.as_deref();
     let past = f.written_at != 0
-        && (cold.alias_written_at == f.written_at
+        && (rare.alias_written_at == f.written_at
             || words.is_some_and(|w| w.went_past(f.written_at)));
     Hazard {
         kind: f.kind,
@@ -291,15 +294,15 @@ fn new_hazard(
         cached_by: line.cached_by.actor(),
         cached_at: line.cached_at(now),
         why: f.why,
-        last_maintenance: ops.last(cold.clean_op.max(cold.invalidate_op)),
-        last_clean: ops.last(cold.clean_op),
+        last_maintenance: ops.last(line.clean_op.max(cold.invalidate_op)),
+        last_clean: ops.last(line.clean_op),
         last_invalidate: ops.last(cold.invalidate_op),
         merged_by: if stale_store {
-            cold.merged_by.actor()
+            rare.merged_by.actor()
         } else {
             Actor::Unknown
         },
-        merged_at: if stale_store { cold.merged_at } else { 0 },
+        merged_at: if stale_store { rare.merged_at } else { 0 },
         told_at: f.told.map(|told| told.at),
         told_by: f.told.map(|told| told.by).unwrap_or_default(),
         written_at: f.written_at,

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::LINE;
-use super::aside::{Aside, Asides};
+use super::aside::{Aside, Asides, Trial};
 use super::cold::Cold;
 use super::images::Dram;
 use super::maintenance::Operations;
@@ -44,7 +44,7 @@ pub(super) const IN_FLIGHT_WRITE: u16 = 1 << 2;
 pub(super) const IN_FLIGHT_READ: u16 = 1 << 3;
 /// The line was the target of DMA at some time of the run.
 pub(super) const DMA: u16 = 1 << 4;
-/// `unseen`, or one of [`Cold`]'s `saved_invalidate`, `lost`, `saved_lost` is not empty.
+/// `unseen`, or one of [`Cold`]'s `saved_invalidate`, `lost`, or its rare `saved_lost`, is not empty.
 pub(super) const WATCHED: u16 = 1 << 5;
 /// A coherent write has not been cleaned since: the line may be dirty, and may be written back at
 /// any moment. Stays when a device overwrites the bytes at the PoC, which `uncleaned` does not.
@@ -65,6 +65,10 @@ pub(super) const UNREAD: u16 = 1 << 11;
 /// Earlier stores to the line are kept beside it: see [`super::stores`].
 pub(super) const OVERTAKEN: u16 = 1 << 12;
 
+/// The line is under a non-cacheable alias: a clean copy must not differ from DRAM.
+pub(super) const ALIASED: u16 = ALIAS_USED | ALIAS_MAPPED;
+/// One of [`Cold`]'s `cleans` may not have been done again by a later operation.
+pub(super) const UNREPEATED: u16 = 1 << 13;
 /// Flags that take a load off the fast path.
 pub(super) const SLOW_LOAD: u16 = ALIAS_USED | IN_FLIGHT_WRITE | WATCHED | UNREAD;
 /// Flags that take a store off the fast path.
@@ -87,6 +91,8 @@ pub(super) struct Line {
     pub written_at: u64,
     /// The last write of a master, by number.
     pub dma_write: u32,
+    /// The last operation that cleaned the line, dirty or not; 0: none.
+    pub clean_op: u32,
     /// The last coherent writer.
     pub writer: Who,
     /// What brought the line into the cache, or wrote it there last.
@@ -118,6 +124,12 @@ impl Line {
         self.state != State::Invalid
     }
 
+    /// Whether to clean the line would do nothing, nor be what an earlier clean has done.
+    pub fn is_clean(&self) -> bool {
+        let nothing = self.flags & (MAYBE_DIRTY | UNREPEATED) == 0 && self.uncleaned == 0;
+        nothing && self.state != State::Dirty
+    }
+
     /// When `cached_by` was, in accesses since power-on; `now` is that number. A fill counts as
     /// one of the last 2^32 accesses, and a later store renews the copy.
     pub fn cached_at(&self, now: u64) -> u64 {
@@ -125,13 +137,21 @@ impl Line {
         now.saturating_sub(u64::from(since)).max(self.written_at)
     }
 
-    /// Brings [`WATCHED`] and [`CLEANED`] in line with the masks.
-    pub fn watch(&mut self, cold: &Cold) {
+    /// Brings [`WATCHED`] in line with the masks.
+    #[inline]
+    pub fn watch_bytes(&mut self, cold: &Cold) {
         let watched = self.unseen | cold.saved_invalidate | cold.lost;
-        self.flags &= !(WATCHED | CLEANED);
-        if watched != 0 || !cold.saved_lost.is_empty() {
+        self.flags &= !WATCHED;
+        if watched != 0 || !cold.rare().saved_lost.is_empty() {
             self.flags |= WATCHED;
         }
+    }
+
+    /// Brings [`WATCHED`] and [`CLEANED`] in line with the masks.
+    #[inline]
+    pub fn watch(&mut self, cold: &Cold) {
+        self.watch_bytes(cold);
+        self.flags &= !CLEANED;
         let invalidated = cold.settling != 0 || cold.discard_op != 0;
         if !cold.cleans.is_empty() || invalidated && cold.stored_behind == 0 {
             self.flags |= CLEANED;
@@ -144,16 +164,24 @@ impl Line {
 pub(super) struct PageMeta {
     pub lines: [Line; PAGE_LINES],
     pub cold: Option<Box<[Cold; PAGE_LINES]>>,
+    pub trial: Trial,
 }
 
 impl PageMeta {
     /// The line with its cold part, which is made if it is missing.
+    #[inline]
     pub fn with_cold(&mut self, index: usize) -> (&mut Line, &mut Cold) {
-        let cold = self
-            .cold
-            .get_or_insert_with(|| Box::new(std::array::from_fn(|_| Cold::default())));
+        let cold = self.cold.get_or_insert_with(no_history);
         (&mut self.lines[index], &mut cold[index])
     }
+}
+
+/// Cold parts of lines that nothing has happened to. Apart, as they are made on the stack, of which
+/// callers on the hot path shall not have to touch so much.
+#[cold]
+#[inline(never)]
+fn no_history() -> Box<[Cold; PAGE_LINES]> {
+    Box::new(std::array::from_fn(|_| Cold::default()))
 }
 
 /// What lines that nobody loaded are like at power-on.
@@ -220,7 +248,7 @@ impl Lines {
 
     /// Sets the page of `line` aside, if it is at rest for accesses of `kind`.
     pub fn set_aside(&mut self, line: u64, kind: Kinds, ops: &Operations) {
-        if !self.kinds.meet(kind) {
+        if !self.undisturbed(kind) {
             return;
         }
         let (number, _) = Self::split(line);
@@ -228,10 +256,20 @@ impl Lines {
         let Some((slot, page)) = slot.and_then(|slot| slot.take().map(|page| (slot, page))) else {
             return;
         };
+        let mut page = page;
+        if !page.trial.is_due() {
+            *slot = Some(page);
+            return;
+        }
         match AtRest::of(&page, self.kinds, kind, ops) {
             Some(rest) => self.aside.put(number, page, rest),
             None => *slot = Some(page),
         }
+    }
+
+    /// Whether the cache does nothing of its own accord before, while and after accesses of `kind`.
+    pub fn undisturbed(&self, kind: Kinds) -> bool {
+        self.kinds.meet(kind)
     }
 
     /// Sets no page aside any more.
@@ -266,6 +304,7 @@ impl Lines {
     }
 
     /// The line with its cold part.
+    #[inline]
     pub fn with_cold(&mut self, line: u64) -> (&mut Line, &mut Cold) {
         let (page, index) = self.page(line);
         page.with_cold(index)
@@ -279,12 +318,14 @@ impl Lines {
     }
 
     /// Whether masters have accessed the line. Makes nothing.
+    #[inline]
     pub fn was_under_dma(&self, line: u64) -> bool {
         let (page, index) = Self::split(line);
         let page = self.peek(page);
         page.is_some_and(|page| page.lines[index].flags & DMA != 0)
     }
 
+    #[inline]
     fn peek(&self, page: usize) -> Option<&PageMeta> {
         let here = self.pages.get(page)?.as_deref();
         here.or_else(|| self.aside.peek(page))
@@ -324,6 +365,7 @@ fn new_page(power_on: &AtPowerOn, loaded: &[Range<u64>], page: usize) -> Box<Pag
     Box::new(PageMeta {
         lines: std::array::from_fn(line),
         cold: None,
+        trial: Trial::default(),
     })
 }
 

@@ -123,7 +123,39 @@ impl Operations {
     }
 
     /// One `dc` instruction on a line. Returns the operation's number and whether it is to be done.
-    pub fn line(&mut self, i: Instruction) -> (u32, bool) {
+    #[inline]
+    pub fn line(&mut self, i: &Instruction) -> (u32, bool) {
+        self.next_line(i).unwrap_or_else(|| self.any_line(i))
+    }
+
+    /// The same if it is the next line of an operation that goes on: what most are.
+    #[inline]
+    fn next_line(&mut self, i: &Instruction) -> Option<(u32, bool)> {
+        if !self.continues(i.cpu, i.last_access) {
+            return None;
+        }
+        let number = self.cpus[i.cpu.index()].open;
+        let extent = self.extents.last_mut()?;
+        if extent.number != number || extent.line + extent.count != i.line {
+            return None;
+        }
+        let current = index(number).and_then(|n| self.ops.get_mut(n))?;
+        extent.count += 1;
+        current.lines += 1;
+        let effective = !current.dropped;
+        self.count(i.op, effective);
+        Some((number, effective))
+    }
+
+    fn count(&mut self, op: CacheOp, effective: bool) {
+        if effective {
+            self.cleaned += u64::from(op != CacheOp::Invalidate);
+            self.invalidated += u64::from(op != CacheOp::Clean);
+        }
+    }
+
+    #[inline(never)]
+    fn any_line(&mut self, i: &Instruction) -> (u32, bool) {
         let room = self.ops.len() < MAX_OPERATIONS;
         let goes_on = self.continues(i.cpu, i.last_access);
         self.overflow |= !room && !goes_on;
@@ -175,10 +207,7 @@ impl Operations {
             }
         }
         let effective = !current.dropped || beyond;
-        if effective {
-            self.cleaned += u64::from(i.op != CacheOp::Invalidate);
-            self.invalidated += u64::from(i.op != CacheOp::Clean);
-        }
+        self.count(i.op, effective);
         (number, effective)
     }
 
@@ -220,6 +249,7 @@ impl Operations {
 
     /// Whether a `dc` of `cpu`, whose last access was number `last_access`, would be part of the
     /// operation that it has under way.
+    #[inline]
     pub fn continues(&self, cpu: CpuId, last_access: u64) -> bool {
         let under_way = &self.cpus[cpu.index()];
         under_way.open != 0 && under_way.last_access == last_access
@@ -242,6 +272,7 @@ impl Operations {
 
     /// The barrier, by number among those that completed any, that completed an operation for bus
     /// masters; 0, none, is complete.
+    #[inline]
     pub fn completed_by(&self, number: u32) -> Option<u32> {
         let completed_by = self.get(number).map_or(0, |op| op.completed_by);
         (number == 0 || completed_by != 0).then_some(completed_by)
@@ -253,6 +284,7 @@ impl Operations {
     }
 
     /// When an operation was, for a device that was told to go at `release`; 0, none, was in time.
+    #[inline]
     pub fn timing(&self, number: u32, release: &Doorbell) -> Timing {
         let complete = |op: &Op| op.completed_by != 0 && op.completed_by <= release.completed;
         if self.get(number).is_none_or(complete) {
@@ -264,11 +296,13 @@ impl Operations {
         }
     }
 
+    #[inline]
     fn get(&self, number: u32) -> Option<&Op> {
         self.ops.get(index(number)?)
     }
 
     /// Operation `number` was needed on one line.
+    #[inline]
     pub fn needed(&mut self, number: u32) {
         if let Some(op) = index(number).and_then(|n| self.ops.get_mut(n)) {
             op.needed += 1;
@@ -361,7 +395,7 @@ mod tests {
             at: last_access,
             last_access,
         };
-        ops.line(instruction).0
+        ops.line(&instruction).0
     }
 
     fn told(ops: &Operations) -> Doorbell {

@@ -10,8 +10,8 @@
 use super::cold::Cold;
 use super::domain::SnoopWrite;
 use super::line::{
-    ALIAS_MAPPED, ALIAS_USED, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Line, MAYBE_DIRTY,
-    OVERTAKEN, PageMeta, State, UNREAD,
+    ALIASED, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Line, MAYBE_DIRTY, OVERTAKEN,
+    PageMeta, State, UNREAD,
 };
 use super::maintenance::Operations;
 use super::replacement::Policy;
@@ -135,16 +135,17 @@ impl AtRest {
 
     /// What of a line's history masters would meet.
     fn history(&mut self, cold: &Cold, ops: &Operations) {
-        let lost = cold.lost != 0 || !cold.saved_lost.is_empty();
+        let rare = cold.rare();
+        let lost = cold.lost != 0 || !rare.saved_lost.is_empty();
         let invalidated = cold.saved_invalidate | cold.settling != 0;
-        let overwritten = cold.destroyed | cold.alias_fresh == 0 && cold.unread == u64::MAX;
+        let overwritten = cold.destroyed | rare.alias_fresh == 0 && cold.unread == u64::MAX;
         let kinds = self.kinds.without_if(lost, Kinds::ALL);
         let kinds = kinds.without_if(invalidated, Kinds::SNOOPING);
         let kinds = kinds.without_if(invalidated || !overwritten, Kinds::WRITES);
-        let found = cold.clobber != 0 || cold.spoiled.is_some();
+        let found = rare.clobber != 0 || cold.spoiled.is_some();
         self.kinds = kinds.without_if(found, Kinds::POC_WRITE);
-        if cold.alias_fresh != 0 {
-            self.stored_at = self.stored_at.max(cold.alias_written_at);
+        if rare.alias_fresh != 0 {
+            self.stored_at = self.stored_at.max(rare.alias_written_at);
         }
         for clean in cold.cleans.iter() {
             self.kinds = self.kinds.without(Kinds::WRITE_THROUGH);
@@ -178,7 +179,7 @@ fn of_line(line: &Line) -> Kinds {
     if line.flags & DMA == 0 || line.flags & OVERTAKEN != 0 {
         return Kinds::NONE;
     }
-    let aliased = line.flags & (ALIAS_MAPPED | ALIAS_USED) != 0;
+    let aliased = line.flags & ALIASED != 0;
     let kinds = Kinds::ALL.unowned(line.flags);
     let kinds = kinds.without_if(line.uncleaned != 0, Kinds::POC_READ);
     let kinds = kinds.without_if(line.unseen != 0, Kinds::SNOOPING);

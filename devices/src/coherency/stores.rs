@@ -81,6 +81,7 @@ impl Lost {
     }
 
     /// Whether a master that was told to go then may be judged wrongly.
+    #[inline]
     fn concerns(&self, release: &Doorbell) -> bool {
         release.at <= self.until
             && self
@@ -182,6 +183,7 @@ impl Overtaken {
     }
 
     /// A master that was told to go by `release` is judged by the order of stores.
+    #[inline]
     pub fn judges(&mut self, release: &Doorbell) {
         self.spans_full |= self.lost[release.cpu.index()].concerns(release);
     }
@@ -254,10 +256,15 @@ impl Overtaken {
     }
 
     /// Who stored `bytes` of a line is no longer of interest.
+    #[inline]
     pub fn forget(&mut self, number: u64, line: &mut Line, bytes: u64) {
-        if line.flags & OVERTAKEN == 0 {
-            return;
+        if line.flags & OVERTAKEN != 0 {
+            self.forget_some(number, line, bytes);
         }
+    }
+
+    #[inline(never)]
+    fn forget_some(&mut self, number: u64, line: &mut Line, bytes: u64) {
         let Some(stores) = self.by_line.get_mut(&number) else {
             line.flags &= !OVERTAKEN;
             return;

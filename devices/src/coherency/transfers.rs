@@ -122,6 +122,14 @@ impl Transfers {
         true
     }
 
+    /// Whether transfers in flight own bytes of the lines of `len` bytes at an offset in RAM.
+    pub fn are_at(&self, offset: u64, len: usize) -> bool {
+        let first = offset / super::LINE * super::LINE;
+        let end = (offset + len as u64).next_multiple_of(super::LINE);
+        let mut all = self.in_flight.iter();
+        all.any(|t| t.bytes.start < end && first < t.bytes.end)
+    }
+
     /// Who owns some of `bytes` of a line. A load meets only transfers that write.
     pub fn owner(&self, line: u64, bytes: u64, store: bool) -> Owner {
         let mut answer = Owner::Nobody;

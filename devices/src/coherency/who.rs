@@ -16,6 +16,9 @@ const CPU_AT: u32 = 28;
 const SITE: u32 = !(1 << 31 | 3 << CPU_AT);
 
 impl Who {
+    /// Nobody that is known.
+    pub const UNKNOWN: Who = Who(0);
+
     #[inline(always)]
     pub fn cpu(cpu: CpuId, site: SiteId) -> Self {
         Who((cpu.index() as u32) << CPU_AT | site.0 & SITE)

@@ -56,28 +56,30 @@ impl Domain {
         let Some(page) = self.lines.at_rest(offset / LINE, kind, release) else {
             return false;
         };
-        let end = offset % PAGE + data.len() as u64;
-        let first = offset % PAGE / LINE;
-        let lines = mask(first, end.div_ceil(LINE) - first);
         let cached = page.write(
-            lines,
+            lines(offset, data),
             Written {
                 dma_write: self.dma_writes,
                 by: request.by.who,
                 at: self.sanitizer.now,
             },
         );
+        self.write_behind(offset, data, cached);
+        self.sanitizer.overtaken.judges(release);
+        true
+    }
+
+    /// Puts `data`, within one page, into DRAM. Coherent observers go on seeing what is in the cache: lines
+    /// of the page that are, as a mask.
+    pub(super) fn write_behind(&self, offset: u64, data: &[u8], cached: u64) {
         self.images.write_dram(offset, data);
-        // Coherent observers go on seeing what is in the cache.
-        for (from, to) in runs(lines & !cached) {
+        for (from, to) in runs(lines(offset, data) & !cached) {
             let page = offset / PAGE * PAGE;
             let from = (page + from * LINE).max(offset);
             let to = (page + to * LINE).min(offset + data.len() as u64);
             let piece = &data[(from - offset) as usize..(to - offset) as usize];
             self.images.write_ram(from, piece);
         }
-        self.sanitizer.overtaken.judges(release);
-        true
     }
 
     /// After an access to `len` bytes of a page went through its lines: it may be at rest now. That is
@@ -89,6 +91,13 @@ impl Domain {
                 .set_aside(offset / LINE, kind, &self.sanitizer.ops);
         }
     }
+}
+
+/// The lines of a page, as a mask, that `data` at `offset` are in.
+fn lines(offset: u64, data: &[u8]) -> u64 {
+    let end = offset % PAGE + data.len() as u64;
+    let first = offset % PAGE / LINE;
+    mask(first, end.div_ceil(LINE) - first)
 }
 
 /// Runs of adjacent bits in a mask: first and after the last.

@@ -300,6 +300,7 @@ impl Machine for Soc {
         self.domain.maintain(cpu, op, pa, site, chain);
     }
 
+    #[inline]
     fn continues(&self, cpu: CpuId) -> bool {
         self.domain.continues(cpu)
     }

@@ -37,6 +37,7 @@ impl SiteTable {
     }
 
     /// The guest virtual address of an instruction; `None` for the unknown site or a foreign ID.
+    #[inline]
     pub fn pc(&self, site: SiteId) -> Option<u64> {
         let entry = self.0.get(site.index()).filter(|_| site.0 != 0)?;
         Some(entry & !LOW_KERNEL)

@@ -262,7 +262,7 @@ impl Lookup<'_> {
             return None;
         }
         let calls = self.calls(h, buffers, 0, h.written_at).into_iter();
-        let last = calls.filter(|s| s.covers).last()?;
+        let last = calls.rev().find(|s| s.covers)?;
         let starts = last.phase == Phase::Ioctl && last.op != CacheOp::Clean;
         starts.then_some(last)
     }

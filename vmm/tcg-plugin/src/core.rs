@@ -105,6 +105,9 @@ struct CpuSide {
     leaves: Leaves,
     /// The chain of the last maintenance operation.
     chain: ChainId,
+    /// It has done nothing since it last waited for an interrupt, or has not been started, or the board
+    /// has none of this number.
+    waits: bool,
 }
 
 impl CpuSide {
@@ -116,19 +119,14 @@ impl CpuSide {
             registers,
             leaves: Leaves::new(ram.range()),
             chain: ChainId(0),
+            waits: true,
         }
     }
 }
 
-/// As a set, those that a board does not have included.
-const ALL_CPUS: u32 = (1 << MAX_CPUS) - 1;
-
 /// The machine and what is between it and the CPUs.
 pub struct Core<M, S> {
     cpus: [CpuSide; MAX_CPUS],
-    /// CPUs that have done nothing since they last waited for an interrupt, or have not been started;
-    /// bit *n* is CPU *n*.
-    waiting: u32,
     /// The guest has ended itself. What other CPUs do until QEMU stops them is a matter of the
     /// host's time.
     pub over: bool,
@@ -172,7 +170,6 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         let ram = Ram::new(parts.ram);
         Core {
             cpus: std::array::from_fn(|_| CpuSide::new(&ram)),
-            waiting: ALL_CPUS,
             over: false,
             machine: parts.machine,
             told_lines: 0,
@@ -198,12 +195,10 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         &mut self.cpus[cpu.index()]
     }
 
-    /// A CPU has done something. Asked on the hot path, and hardly ever news.
+    /// A CPU has done something.
     #[inline(always)]
     fn goes_on(&mut self, cpu: CpuId) {
-        if self.waiting & cpu.bit() != 0 {
-            self.waiting &= !cpu.bit();
-        }
+        self.side_mut(cpu).waits = false;
     }
 
     /// A load or store of `size` bytes at `va` by `cpu` has taken place.
@@ -343,10 +338,15 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
     }
 
     /// Looks `va` up, walking the tables if need be.
+    #[inline(always)]
     fn hit(&mut self, cpu: CpuId, va: u64) -> Option<Hit> {
-        if let Some(hit) = self.side(cpu).tlb.lookup(va) {
-            return Some(hit);
-        }
+        let hit = self.side(cpu).tlb.lookup(va);
+        hit.or_else(|| self.look_up(cpu, va))
+    }
+
+    /// The same where the TLB does not know the page.
+    #[inline(never)]
+    fn look_up(&mut self, cpu: CpuId, va: u64) -> Option<Hit> {
         self.stats.walks += 1;
         let translation = self.side(cpu).registers.translate(&self.ram, va)?;
         let what = match translation.pa {
@@ -510,8 +510,8 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
 
     /// Only when the last CPU waits does time go on by itself.
     fn wait_for_interrupt(&mut self, cpu: CpuId) {
-        self.waiting |= cpu.bit();
-        if self.waiting == ALL_CPUS {
+        self.side_mut(cpu).waits = true;
+        if self.cpus.iter().all(|side| side.waits) {
             self.machine.idle();
         }
     }

@@ -19,6 +19,9 @@ const CONTEXTS: u64 = 1 << 12;
 /// No address makes this tag.
 const EMPTY: u64 = u64::MAX;
 
+/// Log2 of a GiB.
+const GIB_SHIFT: u32 = 30;
+
 const NON_CACHEABLE: u64 = 1 << 0;
 const FOREIGN: u64 = 1 << 1;
 const WINDOW: u64 = 1 << 2;
@@ -112,6 +115,14 @@ pub struct Tlb {
     next: u64,
     /// An entry of the upper half may belong to an ASID.
     upper_not_global: bool,
+    /// Where there may be entries for pages of larger blocks: for each half of the address space, a bit
+    /// for each GiB, modulo 64. So that to forget a page is not to look through all entries.
+    blocks: [u64; 2],
+}
+
+/// Its half of the address space, and its bit in [`Tlb::blocks`].
+fn block_bit(va: u64) -> (usize, u64) {
+    ((va >> 55 & 1) as usize, 1 << (va >> GIB_SHIFT & 63))
 }
 
 impl Tlb {
@@ -124,6 +135,7 @@ impl Tlb {
             upper: HashMap::new(),
             next: 0,
             upper_not_global: false,
+            blocks: [0; 2],
         };
         tlb.switch(registers);
         tlb
@@ -150,6 +162,14 @@ impl Tlb {
     pub fn insert(&mut self, va: u64, translation: &Translation, target: Target) -> Hit {
         let hit = Hit::new(translation, target);
         self.upper_not_global |= va >> 55 & 1 != 0 && translation.not_global;
+        if translation.shift > PAGE.ilog2() {
+            let (half, bit) = block_bit(va);
+            self.blocks[half] |= bit;
+            if translation.shift > GIB_SHIFT {
+                // It reaches further; with the MMU off, everywhere.
+                self.blocks = [u64::MAX; 2];
+            }
+        }
         self.entries[Self::index(va)] = Entry {
             tag: self.tag(va),
             hit,
@@ -187,6 +207,7 @@ impl Tlb {
         self.lower.clear();
         self.upper.clear();
         self.upper_not_global = false;
+        self.blocks = [0; 2];
         self.switch(registers);
     }
 
@@ -201,6 +222,15 @@ impl Tlb {
 
     /// Forgets the page or block around `va`, in every context.
     pub fn flush_va(&mut self, va: u64) {
+        let (half, bit) = block_bit(va);
+        if self.blocks[half] & bit == 0 {
+            // A page has one place, whatever the context.
+            let entry = &mut self.entries[Self::index(va)];
+            if (entry.tag ^ va) & TAG_PAGE == 0 {
+                *entry = NONE;
+            }
+            return;
+        }
         for entry in self.entries.iter_mut() {
             let differing = (entry.tag ^ va) & TAG_PAGE;
             if differing.checked_shr(entry.hit.shift()).unwrap_or(0) == 0 {
@@ -294,10 +324,20 @@ mod tests {
             assert_eq!(tlb.lookup(UPPER + 0x20_0000 + page * PAGE), None);
         }
         assert!(tlb.lookup(UPPER).is_some());
+        tlb.flush_va(UPPER);
+        assert_eq!(tlb.lookup(UPPER), None, "a page among blocks");
         // With the MMU off, everything is one block.
         tlb.insert(0x1000, &translation(0x1000, 64), Target::Ram);
         tlb.flush_va(UPPER);
         assert_eq!(tlb.lookup(0x1000), None);
+        // Blocks are no longer looked for where all have been forgotten.
+        tlb.flush(&space(1));
+        tlb.insert(0x1000, &translation(0x1000, 12), Target::Ram);
+        tlb.insert(UPPER, &translation(0, 21), Target::Ram);
+        tlb.flush_va(0x1000);
+        assert!(tlb.lookup(0x1000).is_none() && tlb.lookup(UPPER).is_some());
+        tlb.flush_va(UPPER + PAGE);
+        assert_eq!(tlb.lookup(UPPER), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
-use super::super::line::{DMA, Line, MAYBE_DIRTY};
+use super::super::line::{DMA, Line, MAYBE_DIRTY, OVERTAKEN, WATCHED};
 use super::super::maintenance::Timing;
 use super::super::stores::Stored;
 use super::super::who::Who;
@@ -12,8 +12,19 @@ use crate::dma::{Content, Doorbell};
 
 impl Sanitizer {
     /// A CPU or a snooping master reads.
+    #[inline]
     pub fn coherent_read(&mut self, s: &mut Subject<'_>, bytes: u64, reader: Who) {
-        let kind = by_poc_writer(s.cold.poc_writer, HazardKind::MissingInvalidate);
+        if (s.line.unseen | s.cold.lost) & bytes != 0 {
+            self.unread(s, bytes, reader);
+        }
+        self.invalidate_was_needed(s, bytes);
+        s.line.watch_bytes(s.cold);
+    }
+
+    /// A CPU or a snooping master reads, but not what was written at the PoC.
+    #[cold]
+    #[inline(never)]
+    fn unread(&mut self, s: &mut Subject<'_>, bytes: u64, reader: Who) {
         // A copy of before the write, or the PoC after that copy's write-back.
         let wrong = |s: &Subject<'_>| s.images.difference(s.number) | s.cold.destroyed;
         let stale = s.line.unseen & bytes;
@@ -21,43 +32,60 @@ impl Sanitizer {
             let why = s.cold.spoiled.unwrap_or(Why::Absent);
             let kind = match why {
                 Why::Incomplete => HazardKind::MissingBarrier,
-                _ => kind,
+                _ => by_poc_writer(s.cold.poc_writer, HazardKind::MissingInvalidate),
             };
             self.record_unread(s, kind, why, stale, wrong(s), reader);
         }
         let lost = s.cold.lost & bytes & !stale;
         if lost != 0 {
-            let kind = by_poc_writer(s.cold.lost_writer, HazardKind::WritebackClobber);
+            let kind = by_poc_writer(s.cold.rare().lost_writer, HazardKind::WritebackClobber);
             self.record_unread(s, kind, Why::StaleStore, lost, wrong(s), reader);
         }
-        self.invalidate_was_needed(s, bytes);
-        s.rewatch();
     }
 
     /// A snooping master reads: are the stores it may be meant to see ordered before it was told
     /// to go?
-    pub fn snooping_read(&mut self, s: &mut Subject<'_>, by: ByMaster) {
+    #[inline]
+    pub fn snooping_read(&mut self, s: &mut Subject<'_>, by: &ByMaster) {
         self.check_invalidate(s, by);
-        self.coherent_read(s, by.bytes, by.who);
+        // Nothing to find, and no operation that anything was needed for.
+        if s.line.flags & WATCHED != 0 {
+            self.coherent_read(s, by.bytes, by.who);
+        }
         self.check_order(s, by, by.bytes);
     }
 
     /// Whether a CPU has stored some of what a master accesses through the cache without ordering that
     /// before whatever told the master to go.
-    pub fn is_unordered(&mut self, number: u64, line: &Line, by: ByMaster) -> bool {
+    #[inline]
+    pub fn is_unordered(&mut self, number: u64, line: &Line, by: &ByMaster) -> bool {
         self.overtaken.judges(&by.release);
+        if line.fresh & by.bytes == 0 && line.flags & OVERTAKEN == 0 {
+            return false;
+        }
         let unordered = |stored: Stored| stored.unordered(&by.release) & by.bytes != 0;
         let mut before = self.overtaken.of(number, line).iter().copied();
         unordered(last_stored(line)) || before.any(unordered)
     }
 
     /// A snooping master reads bytes that a CPU has invalidated for it: in time?
-    fn check_invalidate(&mut self, s: &mut Subject<'_>, by: ByMaster) {
+    #[inline]
+    fn check_invalidate(&mut self, s: &mut Subject<'_>, by: &ByMaster) {
         let bytes = s.cold.settling & by.bytes;
         if bytes == 0 || stored_between(s, &by.release) {
             return;
         }
-        let (kind, why) = match self.ops.timing(s.cold.settling_op, &by.release) {
+        let timing = self.ops.timing(s.cold.settling_op, &by.release);
+        if timing != Timing::InTime {
+            self.unsettled(s, by, bytes, timing);
+        }
+    }
+
+    /// It was not, for `bytes`.
+    #[cold]
+    #[inline(never)]
+    fn unsettled(&mut self, s: &mut Subject<'_>, by: &ByMaster, bytes: u64, timing: Timing) {
+        let (kind, why) = match timing {
             Timing::InTime => return,
             Timing::Incomplete => (HazardKind::MissingBarrier, Why::Incomplete),
             Timing::Late => (HazardKind::MissingInvalidate, Why::Late),
@@ -75,7 +103,7 @@ impl Sanitizer {
 
     /// A snooping master is about to write into the cache. An invalidate that is not complete may
     /// throw that away, and a store that is not ordered before may come after.
-    pub fn allocating_write(&mut self, s: &mut Subject<'_>, by: ByMaster) {
+    pub fn allocating_write(&mut self, s: &mut Subject<'_>, by: &ByMaster) {
         self.check_order(s, by, by.bytes);
         let incomplete = |op| op != 0 && self.ops.timing(op, &by.release) == Timing::Incomplete;
         let discarded = if incomplete(s.cold.discard_op) {
@@ -113,20 +141,22 @@ impl Sanitizer {
         s.cold.saved_invalidate &= !bytes;
         s.cold.settling &= !bytes;
         if s.line.unseen & !s.cold.lost != 0 {
-            s.cold.merged_by = writer;
-            s.cold.merged_at = self.now;
-            s.cold.lost_writer = s.cold.poc_writer;
-            s.cold.lost_written_at = s.cold.poc_written_at;
+            let (lost_writer, lost_written_at) = (s.cold.poc_writer, s.cold.poc_written_at);
+            let rare = s.cold.rare_mut();
+            (rare.merged_by, rare.merged_at) = (writer, self.now);
+            (rare.lost_writer, rare.lost_written_at) = (lost_writer, lost_written_at);
         }
         s.cold.lost = (s.cold.lost | s.line.unseen) & !bytes;
-        s.cold.saved_lost.forget(bytes);
+        if let Some(rare) = s.cold.rare_if_any() {
+            rare.saved_lost.forget(bytes);
+            rare.alias_fresh &= !bytes;
+        }
         s.cold.cleans.forget(bytes);
         if s.cold.saved_invalidate != 0 {
             let (saved, op) = (s.cold.saved_invalidate, s.cold.invalidate_op);
-            s.cold.saved_lost.add(saved, op);
+            s.cold.rare_mut().saved_lost.add(saved, op);
         }
         s.cold.destroyed &= !bytes;
-        s.cold.alias_fresh &= !bytes;
         fresh_write(s.line, bytes, writer, self.now, self.barriers().stores);
         if writer.device_master().is_some() {
             self.forget_stores(s, bytes);
@@ -139,13 +169,14 @@ impl Sanitizer {
 
     /// A snooping master writes through to the PoC; cached copies are pushed out. Of bytes in
     /// `in_flight`, other transfers that are not over have written some, and may write them again.
-    pub fn write_through(&mut self, s: &mut Subject<'_>, by: ByMaster, in_flight: u64) {
+    pub fn write_through(&mut self, s: &mut Subject<'_>, by: &ByMaster, in_flight: u64) {
         let (bytes, writer) = (by.bytes, by.who);
         self.check_order(s, by, bytes);
         // What is not ordered before may be stored after it, and is dirty then; but the word that the
         // master has acted on was there.
         let (mut later, mut alias_later) = (0, 0);
-        for stored in self.stores(s) {
+        let stores = has_stores(s, u64::MAX).then(|| self.stores(s));
+        for stored in stores.into_iter().flatten() {
             let bytes = stored.unordered(&by.release) & !by.handover;
             if stored.alias {
                 alias_later |= bytes;
@@ -172,9 +203,12 @@ impl Sanitizer {
     }
 
     /// New data at the PoC replaces whatever had been lost there.
+    #[inline]
     pub(super) fn overwritten(&mut self, s: &mut Subject<'_>, bytes: u64) {
         s.cold.lost &= !bytes;
-        s.cold.saved_lost.forget(bytes);
+        if let Some(rare) = s.cold.rare_if_any() {
+            rare.saved_lost.forget(bytes);
+        }
         s.cold.cleans.forget(bytes);
         s.cold.destroyed &= !bytes;
         s.rewatch();
@@ -184,8 +218,8 @@ impl Sanitizer {
     fn stores(&self, s: &Subject<'_>) -> impl Iterator<Item = Stored> + use<'_> {
         let last = last_stored(s.line);
         let last_alias = Stored {
-            bytes: s.cold.alias_fresh,
-            at: s.cold.alias_written_at,
+            bytes: s.cold.rare().alias_fresh,
+            at: s.cold.rare().alias_written_at,
             by: s.cold.poc_writer,
             alias: true,
         };
@@ -199,20 +233,31 @@ impl Sanitizer {
     }
 
     /// Ordinary stores to `bytes` that are not ordered before whatever told the master to go.
-    pub(super) fn check_order(&mut self, s: &mut Subject<'_>, by: ByMaster, bytes: u64) {
+    #[inline]
+    pub(super) fn check_order(&mut self, s: &mut Subject<'_>, by: &ByMaster, bytes: u64) {
         let release = &by.release;
         if release.ordered_at == u64::MAX {
             return;
         }
         self.overtaken.judges(release);
         let bytes = bytes & !by.handover;
-        let words = s.cold.words.as_deref();
+        if by.content == Content::Descriptor || has_stores(s, bytes) {
+            self.check_stores(s, by, bytes);
+        }
+    }
+
+    /// The same where there may be such stores.
+    #[inline(never)]
+    fn check_stores(&mut self, s: &mut Subject<'_>, by: &ByMaster, bytes: u64) {
+        let release = &by.release;
+        let rare = s.cold.rare();
+        let words = rare.words.as_deref();
         let words = words.filter(|_| by.content == Content::Descriptor);
         let known = words.map_or(0, |w| w.known(bytes));
         let mut unordered = words.map_or(0, |w| w.unordered(bytes, release));
         let (mut writer, mut written_at) = (s.line.writer, s.line.written_at);
-        if s.cold.alias_written_at > written_at {
-            (writer, written_at) = (s.cold.poc_writer, s.cold.alias_written_at);
+        if rare.alias_written_at > written_at {
+            (writer, written_at) = (s.cold.poc_writer, rare.alias_written_at);
         }
         // Stores after the release are no matter of order where only the last one is known.
         for stored in self.stores(s) {
@@ -237,6 +282,13 @@ impl Sanitizer {
         };
         self.record(s, f);
     }
+}
+
+/// Whether [`Sanitizer::stores`] would find one to some of `bytes`. Hardly ever, where CPUs leave the
+/// data to devices.
+#[inline]
+fn has_stores(s: &Subject<'_>, bytes: u64) -> bool {
+    (s.line.fresh | s.cold.rare().alias_fresh) & bytes != 0 || s.line.flags & OVERTAKEN != 0
 }
 
 /// What is known of the last stores to a line through the cache.

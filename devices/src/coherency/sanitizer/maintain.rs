@@ -3,7 +3,7 @@
 
 use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
-use super::super::line::MAYBE_DIRTY;
+use super::super::line::{DESCRIPTOR, MAYBE_DIRTY, UNREPEATED};
 use super::super::maintenance::Operations;
 use super::super::who::Who;
 use super::{Sanitizer, Subject};
@@ -21,36 +21,54 @@ pub(in super::super) struct Maintenance {
 
 impl Sanitizer {
     /// Maintenance on a line; before an invalidate takes effect on the data.
+    #[inline]
     pub fn maintain(&mut self, s: &mut Subject<'_>, m: Maintenance) {
-        // Whatever an operation has done to the line before falls away with it.
-        let cleaned_before = s.cold.clean_op == m.operation;
         let dirty = s.line.flags & MAYBE_DIRTY != 0;
-        s.line.flags &= !MAYBE_DIRTY;
-        if m.op == CacheOp::Invalidate {
-            // Until it is complete, a dirty line may still be written back.
-            s.cold.cleans.add(m.operation, 0, dirty, &mut self.room);
-        } else {
-            let completed = self.ops.completions();
-            s.cold.cleans.repeat(m.operation);
-            if let Some(words) = s.cold.words.as_deref_mut() {
-                words.cleaned(s.line.uncleaned, m.operation, completed);
-            }
-            let uncleaned = s.line.uncleaned;
-            s.cold
-                .cleans
-                .add(m.operation, uncleaned, dirty, &mut self.room);
-            s.line.uncleaned = 0;
-            s.line.firmware = 0;
-            s.cold.clean_op = m.operation;
+        if dirty {
+            s.line.flags &= !MAYBE_DIRTY;
         }
-        if m.op != CacheOp::Clean {
-            if m.op == CacheOp::Invalidate && !cleaned_before {
+        if m.op == CacheOp::Invalidate {
+            if dirty {
+                // Until it is complete, a dirty line may still be written back.
+                s.cold.cleans.add(m.operation, 0, dirty, &mut self.room);
+                s.line.flags |= UNREPEATED;
+            }
+            // Whatever an operation has done to the line before falls away with it.
+            if s.line.clean_op != m.operation {
                 // Without the last clean, this invalidate would discard the data. It is the same
                 // CPU's, so it needs no barrier.
                 self.cleans_were_needed(s.cold, u64::MAX, |_: &Operations, _| true);
             }
-            self.invalidated(s, m);
+        } else {
+            s.line.clean_op = m.operation;
+            if s.line.flags & UNREPEATED != 0 && s.cold.cleans.repeat(m.operation) {
+                s.line.flags &= !UNREPEATED;
+            }
+            if s.line.uncleaned != 0 || dirty {
+                self.cleaned(s, m.operation, dirty);
+            }
         }
+        // After a clean of what was clean nothing else is to be watched than before.
+        if m.op != CacheOp::Clean {
+            self.invalidated(s, m);
+            s.rewatch();
+        }
+    }
+
+    /// Operation `op` cleans a line that has bytes that were not, or might be `dirty`.
+    #[inline(never)]
+    fn cleaned(&mut self, s: &mut Subject<'_>, op: u32, dirty: bool) {
+        let uncleaned = s.line.uncleaned;
+        let completed = self.ops.completions();
+        let descriptors = s.line.flags & DESCRIPTOR != 0;
+        let rare = s.cold.rare_if_any().filter(|_| descriptors);
+        if let Some(words) = rare.and_then(|rare| rare.words.as_deref_mut()) {
+            words.cleaned(uncleaned, op, completed);
+        }
+        s.cold.cleans.add(op, uncleaned, dirty, &mut self.room);
+        s.line.flags |= UNREPEATED;
+        s.line.uncleaned = 0;
+        s.line.firmware = 0;
         s.rewatch();
     }
 
@@ -62,13 +80,16 @@ impl Sanitizer {
         };
         // What a transfer that is not over has written, it may write again.
         let mut stays = s.line.unseen & m.in_flight;
-        let pending = s.cold.alias_pending & s.line.unseen & !stays;
+        let rare = s.cold.rare();
+        let after_barrier = rare.alias_written_at > self.barriers().stores_before_all;
+        let pending = if after_barrier {
+            rare.alias_pending & s.line.unseen & !stays
+        } else {
+            0
+        };
         if stays != 0 {
             s.cold.spoiled = Some(Why::Early);
-        } else if pending != 0
-            && s.cold.poc_writer.cpu_id() == Some(self.cpu)
-            && s.cold.alias_written_at > self.barriers().stores_before_all
-        {
+        } else if pending != 0 && s.cold.poc_writer.cpu_id() == Some(self.cpu) {
             // The invalidate may be done before the non-cacheable store is.
             stays = pending;
             s.cold.spoiled = Some(Why::Incomplete);
@@ -79,7 +100,7 @@ impl Sanitizer {
         s.cold.saved_invalidate = saved | s.line.unseen & !stays;
         if s.line.unseen & !stays != 0 {
             // What is not complete yet will be with this one.
-            let open = !self.ops.is_complete(s.cold.settling_op);
+            let open = s.cold.settling != 0 && !self.ops.is_complete(s.cold.settling_op);
             let before = if open { s.cold.settling } else { 0 };
             s.cold.settling = before | s.line.unseen & !stays;
             s.cold.settling_op = m.operation;

@@ -173,30 +173,48 @@ impl Sanitizer {
     }
 
     /// Somebody else has written `bytes`: who stored them before, and in which order, is no matter.
+    #[inline]
     fn forget_stores(&mut self, s: &mut Subject<'_>, bytes: u64) {
         s.line.fresh &= !bytes;
-        s.cold.alias_fresh &= !bytes;
+        if let Some(rare) = s.cold.rare_if_any() {
+            rare.alias_fresh &= !bytes;
+        }
         self.overtaken.forget(s.number, s.line, bytes);
     }
 
+    #[cold]
+    #[inline(never)]
     pub fn record(&mut self, s: &mut Subject<'_>, f: Finding) -> u32 {
         self.findings
             .record(f, s.number, s.line, s.cold, &self.ops, self.now)
     }
 
     /// The last invalidate was needed if its absence would have left `bytes` unseen or lost.
+    #[inline]
     fn invalidate_was_needed(&mut self, s: &mut Subject<'_>, bytes: u64) {
         if s.cold.saved_invalidate & bytes != 0 {
             self.ops.needed(s.cold.invalidate_op);
             s.cold.saved_invalidate = 0;
-            s.cold.saved_lost.remove_latest(s.cold.invalidate_op);
+            let op = s.cold.invalidate_op;
+            if let Some(rare) = s.cold.rare_if_any() {
+                rare.saved_lost.remove_latest(op);
+            }
         }
         self.saved_from_loss(s, bytes);
     }
 
     /// Earlier invalidates were needed if without one of them `bytes` would have been lost.
+    #[inline]
     fn saved_from_loss(&mut self, s: &mut Subject<'_>, bytes: u64) {
-        while let Some(op) = s.cold.saved_lost.take(bytes) {
+        if !s.cold.rare().saved_lost.is_empty() {
+            self.some_saved_from_loss(s, bytes);
+        }
+    }
+
+    #[inline(never)]
+    fn some_saved_from_loss(&mut self, s: &mut Subject<'_>, bytes: u64) {
+        let next = |s: &mut Subject<'_>| s.cold.rare_if_any()?.saved_lost.take(bytes);
+        while let Some(op) = next(s) {
             self.ops.needed(op);
             if op == s.cold.invalidate_op {
                 s.cold.saved_invalidate = 0;
@@ -215,17 +233,23 @@ impl Sanitizer {
         self.needed_of(cold, in_time, |clean| clean.dirty);
     }
 
+    #[inline]
     fn needed_of(&mut self, cold: &mut Cold, in_time: impl InTime, which: impl Fn(&Clean) -> bool) {
-        for clean in cold.cleans.iter_mut() {
+        cold.cleans.each_mut(|clean| {
+            if clean.counted || !which(clean) {
+                return;
+            }
             let alone = clean.repeated_by == 0 || !in_time(&self.ops, clean.repeated_by);
-            if which(clean) && in_time(&self.ops, clean.op) && alone && !clean.counted {
+            if alone && in_time(&self.ops, clean.op) {
                 clean.counted = true;
                 self.ops.needed(clean.op);
             }
-        }
+        });
     }
 
     /// `reader` reads `bytes` that were written at the PoC, and may not get them.
+    #[cold]
+    #[inline(never)]
     fn record_unread(
         &mut self,
         s: &mut Subject<'_>,
@@ -237,7 +261,7 @@ impl Sanitizer {
     ) {
         let (writer, written_at) = match why {
             // Others may have written other bytes since.
-            Why::StaleStore => (s.cold.lost_writer, s.cold.lost_written_at),
+            Why::StaleStore => (s.cold.rare().lost_writer, s.cold.rare().lost_written_at),
             _ => (s.cold.poc_writer, s.cold.poc_written_at),
         };
         let f = Finding {
@@ -266,12 +290,13 @@ impl Sanitizer {
         owner: Who,
     ) {
         if write {
-            let before = if s.cold.raced_of == owner {
-                s.cold.raced
+            let rare = s.cold.rare_mut();
+            let before = if rare.raced_of == owner {
+                rare.raced
             } else {
                 0
             };
-            (s.cold.raced_of, s.cold.raced) = (owner, before | bytes);
+            (rare.raced_of, rare.raced) = (owner, before | bytes);
         }
         let f = Finding {
             kind: HazardKind::Ownership,
@@ -305,8 +330,8 @@ trait InTime: Fn(&Operations, u32) -> bool {}
 impl<F: Fn(&Operations, u32) -> bool> InTime for F {}
 
 /// In time for a master that was told to go at `release`.
-fn before(release: Doorbell) -> impl InTime {
-    move |ops: &Operations, op| ops.timing(op, &release) == Timing::InTime
+fn before(release: &Doorbell) -> impl InTime {
+    move |ops: &Operations, op| ops.timing(op, release) == Timing::InTime
 }
 
 /// The kind of a finding about what was written at the PoC: what a CPU stored past the cache is

@@ -14,11 +14,12 @@ use super::{ByMaster, Sanitizer, Subject, by_poc_writer};
 
 impl Sanitizer {
     /// A non-snooping master reads.
-    pub fn non_snooping_read(&mut self, s: &mut Subject<'_>, by: ByMaster) {
+    pub fn non_snooping_read(&mut self, s: &mut Subject<'_>, by: &ByMaster) {
         s.line.flags |= DMA;
         // A store into memory that is in flight has been reported as such.
-        let raced = if s.cold.raced_of == by.who {
-            s.cold.raced
+        let rare = s.cold.rare();
+        let raced = if rare.raced_of == by.who {
+            rare.raced
         } else {
             0
         };
@@ -40,31 +41,27 @@ impl Sanitizer {
             self.unclean(s, by, HazardKind::MissingBarrier, Why::Incomplete, bytes);
         }
         self.lost_to_poc(s, by.bytes, by.who);
-        self.cleans_were_needed(s.cold, by.bytes, before(by.release));
+        self.cleans_were_needed(s.cold, by.bytes, before(&by.release));
         self.check_order(s, by, by.bytes & !(uncleaned | late | incomplete));
         s.rewatch();
     }
 
     /// A non-snooping master writes.
-    pub fn non_snooping_write(&mut self, s: &mut Subject<'_>, by: ByMaster) {
+    #[inline]
+    pub fn non_snooping_write(&mut self, s: &mut Subject<'_>, by: &ByMaster) {
         let (bytes, writer) = (by.bytes, by.who);
         s.line.flags |= DMA;
-        s.cold.clobber = 0;
+        if let Some(rare) = s.cold.rare_if_any() {
+            rare.clobber = 0;
+        }
         let whole = |dirty: bool| if dirty { bytes } else { 0 };
         let (late, incomplete) = self.untimely(s, by, |clean| whole(clean.dirty));
-        if s.line.flags & MAYBE_DIRTY != 0 {
-            let why = match s.line.uncleaned & !s.line.firmware {
-                0 if left_by_firmware(s) => Why::PowerOn,
-                _ => Why::Absent,
-            };
-            s.cold.clobber = self.clobber(s, by, HazardKind::WritebackClobber, why);
-        } else if late != 0 {
-            s.cold.clobber = self.clobber(s, by, HazardKind::WritebackClobber, Why::Late);
-        } else if incomplete != 0 {
-            self.clobber(s, by, HazardKind::MissingBarrier, Why::Incomplete);
+        let clean = s.line.flags & MAYBE_DIRTY == 0 && late | incomplete == 0;
+        if !clean {
+            self.maybe_dirty(s, by, late != 0);
         }
-        self.cleans_kept_it_from_being_dirty(s.cold, before(by.release));
-        if s.line.flags & MAYBE_DIRTY == 0 && late | incomplete == 0 {
+        self.cleans_kept_it_from_being_dirty(s.cold, before(&by.release));
+        if clean {
             self.check_order(s, by, bytes);
         }
         s.line.uncleaned &= !bytes;
@@ -74,32 +71,35 @@ impl Sanitizer {
 
     /// Bytes of the line as `wanted` tells for each clean, by whether that clean came too late for
     /// the master, or was not complete.
+    #[inline]
     fn untimely(
         &self,
         s: &Subject<'_>,
-        by: ByMaster,
+        by: &ByMaster,
         wanted: impl Fn(&Clean) -> u64,
     ) -> (u64, u64) {
         let mut found = (0, 0);
-        for clean in s.cold.cleans.iter() {
+        s.cold.cleans.each(|clean| {
             // The clean that brought the word to the PoC brought its line with it, and came after
             // earlier ones of that line.
             if by.handover != 0 && clean.op <= by.release.issued {
-                continue;
+                return;
             }
             match self.ops.timing(clean.op, &by.release) {
                 Timing::InTime => {}
                 Timing::Incomplete => found.1 |= wanted(clean),
                 Timing::Late => found.0 |= wanted(clean),
             }
-        }
+        });
         found
     }
 
+    #[cold]
+    #[inline(never)]
     fn unclean(
         &mut self,
         s: &mut Subject<'_>,
-        by: ByMaster,
+        by: &ByMaster,
         kind: HazardKind,
         why: Why,
         bytes: u64,
@@ -114,7 +114,7 @@ impl Sanitizer {
         self.record(s, f);
     }
 
-    fn clobber(&mut self, s: &mut Subject<'_>, by: ByMaster, kind: HazardKind, why: Why) -> u32 {
+    fn clobber(&mut self, s: &mut Subject<'_>, by: &ByMaster, kind: HazardKind, why: Why) -> u32 {
         let f = Finding {
             reader: s.line.writer,
             written_at: s.line.written_at,
@@ -123,17 +123,42 @@ impl Sanitizer {
         self.record(s, f)
     }
 
+    /// What a master writes is in a line that may be dirty, or was cleaned too late (`late`), or for which
+    /// that is not complete.
+    #[cold]
+    #[inline(never)]
+    fn maybe_dirty(&mut self, s: &mut Subject<'_>, by: &ByMaster, late: bool) {
+        if s.line.flags & MAYBE_DIRTY != 0 {
+            let why = match s.line.uncleaned & !s.line.firmware {
+                0 if left_by_firmware(s) => Why::PowerOn,
+                _ => Why::Absent,
+            };
+            self.threaten(s, by, why);
+        } else if late {
+            self.threaten(s, by, Why::Late);
+        } else {
+            self.clobber(s, by, HazardKind::MissingBarrier, Why::Incomplete);
+        }
+    }
+
+    /// The write-back of a dirty line may yet destroy what is written.
+    fn threaten(&mut self, s: &mut Subject<'_>, by: &ByMaster, why: Why) {
+        let clobber = self.clobber(s, by, HazardKind::WritebackClobber, why);
+        s.cold.rare_mut().clobber = clobber;
+    }
+
     /// Somebody at the PoC reads bytes that a merged line's write-back may have destroyed.
     fn lost_to_poc(&mut self, s: &mut Subject<'_>, bytes: u64, reader: Who) {
         let lost = s.cold.lost & bytes;
         if lost != 0 {
-            let kind = by_poc_writer(s.cold.lost_writer, HazardKind::WritebackClobber);
+            let kind = by_poc_writer(s.cold.rare().lost_writer, HazardKind::WritebackClobber);
             let wrong = s.cold.destroyed;
             self.record_unread(s, kind, Why::StaleStore, lost, wrong, reader);
         }
         self.saved_from_loss(s, bytes);
     }
 
+    #[inline]
     fn written_at_poc(&mut self, s: &mut Subject<'_>, bytes: u64, writer: Who) {
         s.line.unseen |= bytes;
         self.forget_stores(s, bytes);
@@ -175,18 +200,19 @@ impl Sanitizer {
         self.cleans_kept_it_from_being_dirty(s.cold, Operations::is_ordered);
         s.line.uncleaned &= !bytes;
         s.line.firmware &= !bytes;
+        let rare = s.cold.rare();
         let since = |barrier: u64, bytes: u64| {
-            if s.cold.alias_written_at > barrier {
+            if rare.alias_written_at > barrier {
                 bytes
             } else {
                 0
             }
         };
-        let mut fresh = since(self.barriers().stores, s.cold.alias_fresh);
-        let pending = since(self.barriers().stores_before_all, s.cold.alias_pending);
+        let mut fresh = since(self.barriers().stores, rare.alias_fresh);
+        let pending = since(self.barriers().stores_before_all, rare.alias_pending);
         let before = Stored {
-            bytes: s.cold.alias_fresh,
-            at: s.cold.alias_written_at,
+            bytes: rare.alias_fresh,
+            at: rare.alias_written_at,
             by: s.cold.poc_writer,
             alias: true,
         };
@@ -194,9 +220,10 @@ impl Sanitizer {
             fresh = 0;
         }
         self.written_at_poc(s, bytes, site);
-        s.cold.alias_fresh = fresh | bytes;
-        s.cold.alias_pending = pending | bytes;
-        s.cold.alias_written_at = self.now;
+        let rare = s.cold.rare_mut();
+        rare.alias_fresh = fresh | bytes;
+        rare.alias_pending = pending | bytes;
+        rare.alias_written_at = self.now;
     }
 
     /// What a CPU wrote into the cache and what it does past the cache meet.
