@@ -71,7 +71,7 @@ impl Domain {
 
     /// Puts `data`, within one page, into DRAM. Coherent observers go on seeing what is in the cache: lines
     /// of the page that are, as a mask.
-    pub(super) fn write_behind(&self, offset: u64, data: &[u8], cached: u64) {
+    pub(super) fn write_behind(&mut self, offset: u64, data: &[u8], cached: u64) {
         self.images.write_dram(offset, data);
         for (from, to) in runs(lines(offset, data) & !cached) {
             let page = offset / PAGE * PAGE;

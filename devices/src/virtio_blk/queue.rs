@@ -69,6 +69,7 @@ impl Queue {
     fn order(&self, idle_until: Doorbell) -> Order {
         Order::Handover {
             word: (self.driver + 2) & !3,
+            shows: 0,
             idle_until,
         }
     }

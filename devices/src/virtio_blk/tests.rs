@@ -167,7 +167,10 @@ fn the_index_hands_over_and_the_notification_is_the_doorbell() {
     rig.request(OUT, 0, &[(DATA, 512)]);
     let seen = rig.memory.seen.iter().zip(&rig.memory.orders);
     for ((_, content, pa, _), order) in seen.filter(|(s, _)| s.1 != Content::Event) {
-        let Order::Handover { word, idle_until } = order else {
+        let Order::Handover {
+            word, idle_until, ..
+        } = order
+        else {
             panic!("{content:?} at {pa:#x}: {order:?}");
         };
         assert_eq!((*word, idle_until.at), (DRIVER, 1));
@@ -232,7 +235,7 @@ proptest! {
     ) {
         let mut rig = Rig::probed();
         rig.header(if write { OUT } else { IN }, 5);
-        let data: Vec<u8> = (0..1024).map(|n| (n * 7) as u8).collect();
+        let data: Vec<u8> = (0..1024u32).map(|n| (n * 7) as u8).collect();
         // Header and data, or data and status, lie one after the other.
         let string: Vec<u8> = match write {
             true => [rig.bytes(HEADER, 16), &data].concat(),

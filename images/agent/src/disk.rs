@@ -115,7 +115,7 @@ fn carry_out<W: Write>(
 /// Whether the root is a disk's.
 fn on_disk() -> Result<(), Error> {
     let found = statfs("/").file("look at", "/")?;
-    match i64::from(found.f_type) {
+    match found.f_type {
         EXT2 => Ok(()),
         _ => Err(Error::Missing {
             what: "ext2 at /".into(),

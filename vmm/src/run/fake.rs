@@ -20,7 +20,7 @@ use staleline_results::{GuestEnd, KernelId};
 use super::backend::{Attempt, Backend};
 use crate::engine::Observations;
 use crate::engine::chains::Chain;
-use crate::evidence::{Artifacts, Execution, Sites};
+use crate::evidence::{Artifacts, Execution, GuestFile, Sites};
 use crate::exit::Error;
 use crate::spec::RunSpec;
 

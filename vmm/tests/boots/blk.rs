@@ -2,8 +2,7 @@
 //! A disk that the guest boots from: its root, its agent's code and its files all come by DMA. The kernel
 //! drives it with its own virtio_blk.
 
-use staleline::result::{MaintenanceOp, RunResult, Verdict};
-use staleline_devices::coherency::hazard::HazardKind;
+use staleline_results::{HazardKind, MaintenanceOp, RunResult, Verdict};
 
 use crate::support::{Run, asked_for, kinds_of, run, side_by_side};
 
