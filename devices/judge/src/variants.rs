@@ -25,7 +25,34 @@ pub(crate) fn other_orders(program: &Program) -> Vec<Program> {
         next += 1;
     }
     all.extend(one_alone_later(program));
+    all.extend(one_alone_early(program));
     all
+}
+
+/// An access of a master, and what of its own it comes behind, as early as it may.
+fn one_alone_early(program: &Program) -> Vec<Program> {
+    let masters = |e: &Event| matches!(e.by, Observer::Dev(_));
+    let accesses = (0..program.events.len()).filter(|i| masters(&program.events[*i]));
+    let only = |i: usize| as_early_as_told(program, &|j| j == i);
+    accesses.map(only).filter(|p| p != program).collect()
+}
+
+/// The same with accesses of masters as early as they may come; `which`: by index.
+pub(crate) fn as_early_as_told(program: &Program, which: &dyn Fn(usize) -> bool) -> Program {
+    let order = Parts::of(program).on(u8::MAX);
+    // What has been placed, by index.
+    let mut placed: Vec<usize> = Vec::new();
+    for i in 0..program.events.len() {
+        let mut place = placed.len();
+        if which(i) && matches!(program.events[i].by, Observer::Dev(_)) {
+            let behind = |j: &usize| order.is_before(*j, i);
+            place = placed.iter().rposition(|j| behind(j)).map_or(0, |n| n + 1);
+        }
+        placed.insert(place, i);
+    }
+    let mut early = program.clone();
+    early.events = placed.iter().map(|i| program.events[*i].clone()).collect();
+    early
 }
 
 /// One event later than others, of its own observer too, where nothing orders them.

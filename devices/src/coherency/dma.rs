@@ -9,6 +9,7 @@ use super::hash::Item;
 use super::line::{
     DESCRIPTOR, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE, State, UNREAD, parts,
 };
+use super::mutate::{Rule, off};
 use super::rest::Kinds;
 use super::sanitizer::{ByMaster, Subject};
 use super::who::Who;
@@ -69,6 +70,9 @@ impl Domain {
         idle_until: Doorbell,
         snoops: bool,
     ) -> (Doorbell, Option<u64>) {
+        if off(Rule::Handover) {
+            return (idle_until, None);
+        }
         let Some(offset) = self.offset(word, 4) else {
             return (idle_until, None);
         };

@@ -3,6 +3,7 @@
 
 use super::domain::Domain;
 use super::line::{IN_FLIGHT_READ, IN_FLIGHT_WRITE};
+use super::mutate::{Rule, off};
 use super::sanitizer::Subject;
 use super::transfers::Owner;
 use super::who::Who;
@@ -20,9 +21,10 @@ impl Domain {
     /// A coherent observer has touched what may belong to a transfer in flight; a master's own it may.
     pub(super) fn check_ownership(&mut self, number: u64, bytes: u64, write: bool, who: Who) {
         let owner = self.owner(number, bytes, write);
+        let owner = owner.filter(|_| !off(Rule::Ownership));
         let mine = |owner: Who| {
             who.device_master()
-                .is_some_and(|m| owner.device_master() == Some(m))
+                .is_some_and(|m| owner.device_master() == Some(m) && !off(Rule::OwnTransfer))
         };
         if let Some((owner, hit)) = owner.filter(|(owner, _)| !mine(*owner)) {
             let mut s = Subject::new(&mut self.lines, &self.images, number);

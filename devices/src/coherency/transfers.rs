@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::MAX_TRANSFERS;
 use super::line::mask;
+use super::mutate::{Rule, off};
 use super::report::TransferRecord;
 use super::who::Who;
 use crate::dma::{Direction, Doorbell, MasterId, Transfer, TransferId};
@@ -153,7 +154,8 @@ impl Transfers {
         };
         if record.master == master && record.closed_at.is_none() {
             record.closed_at = Some(now);
-            self.in_flight.retain(|t| t.id != id);
+            self.in_flight
+                .retain(|t| t.id != id || off(Rule::TransferEnds));
         }
     }
 

@@ -5,6 +5,7 @@ use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
 use super::super::line::MAYBE_DIRTY;
 use super::super::maintenance::Operations;
+use super::super::mutate::{Rule, keep, off};
 use super::super::who::Who;
 use super::{Sanitizer, Subject};
 use crate::cpu::CacheOp;
@@ -28,6 +29,7 @@ impl Sanitizer {
         s.line.flags &= !MAYBE_DIRTY;
         if m.op == CacheOp::Invalidate {
             // Until it is complete, a dirty line may still be written back.
+            let dirty = dirty && !off(Rule::InvalidatedMayWriteBack);
             s.cold.cleans.add(m.operation, 0, dirty, &mut self.room);
         } else {
             let completed = self.ops.completions();
@@ -61,8 +63,9 @@ impl Sanitizer {
             0
         };
         // What a transfer that is not over has written, it may write again.
-        let mut stays = s.line.unseen & m.in_flight;
+        let mut stays = s.line.unseen & keep(Rule::EarlyInvalidate, m.in_flight);
         let pending = s.cold.alias_pending & s.line.unseen & !stays;
+        let pending = keep(Rule::OvertakenAliasStore, pending);
         if stays != 0 {
             s.cold.spoiled = Some(Why::Early);
         } else if pending != 0
@@ -87,7 +90,7 @@ impl Sanitizer {
         s.cold.stored_behind = 0;
         s.line.unseen = stays;
         // What firmware left is nobody's data.
-        let discarded = s.line.uncleaned & !s.line.firmware;
+        let discarded = keep(Rule::Discarded, s.line.uncleaned & !s.line.firmware);
         if discarded != 0 {
             self.discarded(s, discarded, m);
         }

@@ -7,6 +7,7 @@ use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
 use super::super::line::{DMA, MAYBE_DIRTY};
 use super::super::maintenance::{Operations, Timing};
+use super::super::mutate::{Rule, keep, off};
 use super::super::stores::Stored;
 use super::super::who::Who;
 use super::before;
@@ -23,6 +24,7 @@ impl Sanitizer {
             0
         };
         let uncleaned = s.line.uncleaned & by.bytes & !raced;
+        let uncleaned = keep(Rule::Clean, uncleaned);
         if uncleaned != 0 {
             let why = match uncleaned & !s.line.firmware {
                 0 => Why::PowerOn,
@@ -31,6 +33,8 @@ impl Sanitizer {
             self.unclean(s, by, HazardKind::MissingClean, why, uncleaned);
         }
         let (late, incomplete) = self.untimely(s, by, |clean| clean.bytes & by.bytes);
+        let late = keep(Rule::LateClean, late);
+        let incomplete = keep(Rule::IncompleteClean, incomplete);
         if late & !uncleaned != 0 {
             let bytes = late & !uncleaned;
             self.unclean(s, by, HazardKind::MissingClean, Why::Late, bytes);
@@ -52,6 +56,8 @@ impl Sanitizer {
         s.cold.clobber = 0;
         let whole = |dirty: bool| if dirty { bytes } else { 0 };
         let (late, incomplete) = self.untimely(s, by, |clean| whole(clean.dirty));
+        let late = keep(Rule::LateClobber, late);
+        let incomplete = keep(Rule::IncompleteClobber, incomplete);
         if s.line.flags & MAYBE_DIRTY != 0 {
             let why = match s.line.uncleaned & !s.line.firmware {
                 0 if left_by_firmware(s) => Why::PowerOn,
@@ -81,10 +87,11 @@ impl Sanitizer {
         wanted: impl Fn(&Clean) -> u64,
     ) -> (u64, u64) {
         let mut found = (0, 0);
+        let handover = keep(Rule::WordBringsLine, by.handover);
         for clean in s.cold.cleans.iter() {
             // The clean that brought the word to the PoC brought its line with it, and came after
             // earlier ones of that line.
-            if by.handover != 0 && clean.op <= by.release.issued {
+            if handover != 0 && clean.op <= by.release.issued {
                 continue;
             }
             match self.ops.timing(clean.op, &by.release) {
@@ -115,6 +122,9 @@ impl Sanitizer {
     }
 
     fn clobber(&mut self, s: &mut Subject<'_>, by: ByMaster, kind: HazardKind, why: Why) -> u32 {
+        if why != Why::Late && kind != HazardKind::MissingBarrier && off(Rule::Clobber) {
+            return 0;
+        }
         let f = Finding {
             reader: s.line.writer,
             written_at: s.line.written_at,
@@ -125,7 +135,7 @@ impl Sanitizer {
 
     /// Somebody at the PoC reads bytes that a merged line's write-back may have destroyed.
     fn lost_to_poc(&mut self, s: &mut Subject<'_>, bytes: u64, reader: Who) {
-        let lost = s.cold.lost & bytes;
+        let lost = keep(Rule::LostAtPoc, s.cold.lost & bytes);
         if lost != 0 {
             let kind = by_poc_writer(s.cold.lost_writer, HazardKind::WritebackClobber);
             let wrong = s.cold.destroyed;
@@ -147,12 +157,12 @@ impl Sanitizer {
 
     /// A CPU loads through a non-cacheable alias.
     pub fn alias_load(&mut self, s: &mut Subject<'_>, bytes: u64, site: Who) {
-        let dirty = s.line.uncleaned & bytes;
+        let dirty = keep(Rule::AliasLoad, s.line.uncleaned & bytes);
         if dirty != 0 {
             self.disagree(s, HazardKind::MismatchedAlias, dirty, site);
         }
         // On one CPU a clean and a non-cacheable access are not ordered by their line alone.
-        let loose = |clean: &&Clean| !self.ops.is_ordered(clean.op);
+        let loose = |clean: &&Clean| !self.ops.is_ordered(clean.op) && !off(Rule::AliasLoadBarrier);
         let unordered = s.cold.cleans.iter().filter(loose);
         let unordered = unordered.fold(0, |all, clean| all | clean.bytes) & bytes & !dirty;
         if unordered != 0 {
@@ -165,10 +175,11 @@ impl Sanitizer {
 
     /// A CPU has stored through a non-cacheable alias, in both images.
     pub fn alias_store(&mut self, s: &mut Subject<'_>, bytes: u64, site: Who) {
-        if s.line.flags & MAYBE_DIRTY != 0 {
+        if s.line.flags & MAYBE_DIRTY != 0 && !off(Rule::AliasStore) {
             self.disagree(s, HazardKind::MismatchedAlias, bytes, site);
         }
         let late = |clean: &Clean| clean.dirty && !self.ops.is_ordered(clean.op);
+        let late = |clean: &Clean| late(clean) && !off(Rule::AliasStoreBarrier);
         if s.line.flags & MAYBE_DIRTY == 0 && s.cold.cleans.iter().any(late) {
             self.disagree(s, HazardKind::MissingBarrier, bytes, site);
         }
