@@ -294,9 +294,7 @@ impl Driver {
     fn mistake(&mut self) {
         let last = self.events.len() - 1;
         let at = self.random.below(last);
-        let cpus = |e: &Event| {
-            matches!(e.by, Observer::Cpu(_)) && !matches!(e.op, Op::Doorbell(_))
-        };
+        let cpus = |e: &Event| matches!(e.by, Observer::Cpu(_)) && !matches!(e.op, Op::Doorbell(_));
         let kind = self.random.below(8);
         if kind < 2 {
             // Nothing that anybody needs to have done before.
@@ -311,9 +309,7 @@ impl Driver {
 
     /// The same at the next event of the CPU's.
     fn mistake_at_next(&mut self, at: usize) {
-        let own = |e: &Event| {
-            matches!(e.by, Observer::Cpu(_)) && !matches!(e.op, Op::Doorbell(_))
-        };
+        let own = |e: &Event| matches!(e.by, Observer::Cpu(_)) && !matches!(e.op, Op::Doorbell(_));
         let next = (at..self.events.len() - 1).find(|n| own(&self.events[*n]));
         if let Some(next) = next {
             let kind = 2 + self.random.below(6);

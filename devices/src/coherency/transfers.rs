@@ -123,13 +123,14 @@ impl Transfers {
         true
     }
 
-    /// Who owns some of `bytes` of a line. A load meets only transfers that write.
-    pub fn owner(&self, line: u64, bytes: u64, store: bool) -> Owner {
+    /// Who owns some of `bytes` of a line, beside `but`. A load meets only transfers that write.
+    pub fn owner(&self, line: u64, bytes: u64, store: bool, but: Option<MasterId>) -> Owner {
         let mut answer = Owner::Nobody;
         for t in &self.in_flight {
             let owned = t.owned(line);
             let hit = owned & bytes;
-            if hit != 0 && (store || t.writes) {
+            let other = but.is_none() || t.who.device_master() != but;
+            if hit != 0 && (store || t.writes) && other {
                 return Owner::Transfer(t.who, hit);
             }
             if owned != 0 {
