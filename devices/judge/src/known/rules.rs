@@ -27,14 +27,17 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Between what is wrong with a program and findings; none: they are on the same bytes.
+    /// Between what is wrong with a program and findings; none: each tells of the other.
     pub fn of(program: &Program, answer: &Answer, found: &[Found]) -> Option<Self> {
-        let (wrong, found) = (wrong(program, answer), bytes(found));
+        let all = Symptom::all(answer);
+        let missed = all.iter().map(|s| unexplained(program, s, found));
+        let extra = found.iter().map(|f| groundless(program, answer, f));
         let difference = Difference {
-            missed: wrong.without(found),
-            extra: found.without(wrong),
+            missed: missed.fold(Granules::NONE, Granules::or),
+            extra: extra.fold(Granules::NONE, Granules::or),
         };
-        (wrong != found).then_some(difference)
+        let some = !difference.missed.or(difference.extra).is_empty();
+        some.then_some(difference)
     }
 
     /// As a sentence without an end.
@@ -54,6 +57,35 @@ impl Difference {
 /// Bytes with findings.
 pub fn bytes(found: &[Found]) -> Granules {
     found.iter().fold(Granules::NONE, |all, f| all.or(f.bytes))
+}
+
+/// Whether a finding is about the read alone at which it came up, not about what happens to memory.
+fn about_a_read(program: &Program, found: &Found) -> bool {
+    let event = found.at.and_then(|at| program.events.get(at));
+    event.is_some_and(|e| e.read().is_some()) && found.kind != HazardKind::Ownership
+}
+
+/// Bytes of a symptom that no finding tells of: what is found of one read says nothing of another.
+fn unexplained(program: &Program, symptom: &Symptom, found: &[Found]) -> Granules {
+    let read = match *symptom {
+        Symptom::Ambiguous { read, .. } => Some(read),
+        _ => None,
+    };
+    let tells = |f: &&Found| read.is_none() || f.at == read || !about_a_read(program, f);
+    let told = found.iter().filter(tells);
+    let told = told.fold(Granules::NONE, |all, f| all.or(f.bytes));
+    symptom.bytes(program).without(told)
+}
+
+/// Bytes of a finding on which nothing is wrong that it may be about.
+fn groundless(program: &Program, answer: &Answer, found: &Found) -> Granules {
+    let read = found.at.filter(|_| about_a_read(program, found));
+    let grounds = Symptom::all(answer);
+    let other = |s: &&Symptom| !matches!(s, Symptom::Ambiguous { read: at, .. } if read.is_some_and(|read| read != *at));
+    let grounds = grounds.iter().filter(other).map(|s| s.bytes(program));
+    found
+        .bytes
+        .without(grounds.fold(Granules::NONE, Granules::or))
 }
 
 /// Bytes with something wrong.
@@ -99,7 +131,7 @@ impl<'a> Known<'a> {
     ) -> Result<Option<BTreeSet<Class>>, Error> {
         let mut classes = BTreeSet::new();
         for symptom in Symptom::all(self.answer) {
-            let missed = symptom.bytes(self.program).and(difference.missed);
+            let missed = unexplained(self.program, &symptom, found);
             if !missed.is_empty() && !self.missed(&symptom, missed, &mut classes)? {
                 return self.agrees_apart();
             }
