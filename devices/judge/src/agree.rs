@@ -122,6 +122,7 @@ pub fn on_bytes(
         return Ok(Agreement::Agrees);
     };
     Ok(match known.classes(found, difference)? {
+        Some(classes) if classes.is_empty() => Agreement::Agrees,
         Some(classes) => Agreement::Known(classes),
         None => Agreement::Differs(difference.describe(program)),
     })

@@ -65,13 +65,23 @@ fn about_a_read(program: &Program, found: &Found) -> bool {
     event.is_some_and(|e| e.read().is_some()) && found.kind != HazardKind::Ownership
 }
 
+/// Whether a finding is of a write that may be destroyed.
+fn about_a_loss(found: &Found) -> bool {
+    matches!(
+        found.kind,
+        HazardKind::WritebackClobber | HazardKind::DiscardedWrite
+    )
+}
+
 /// Bytes of a symptom that no finding tells of: what is found of one read says nothing of another.
 fn unexplained(program: &Program, symptom: &Symptom, found: &[Found]) -> Granules {
     let read = match *symptom {
         Symptom::Ambiguous { read, .. } => Some(read),
         _ => None,
     };
-    let tells = |f: &&Found| read.is_none() || f.at == read || !about_a_read(program, f);
+    let other = |f: &Found| about_a_read(program, f) || about_a_loss(f);
+    let ownership = |f: &Found| f.kind == HazardKind::Ownership;
+    let tells = |f: &&Found| !ownership(f) && (read.is_none() || f.at == read || !other(f));
     let told = found.iter().filter(tells);
     let told = told.fold(Granules::NONE, |all, f| all.or(f.bytes));
     symptom.bytes(program).without(told)
@@ -132,7 +142,7 @@ impl<'a> Known<'a> {
         let mut classes = BTreeSet::new();
         for symptom in Symptom::all(self.answer) {
             let missed = unexplained(self.program, &symptom, found);
-            if !missed.is_empty() && !self.missed(&symptom, missed, &mut classes)? {
+            if !missed.is_empty() && !self.missed(&symptom, missed, found, &mut classes)? {
                 return self.agrees_apart();
             }
         }
@@ -200,6 +210,7 @@ impl<'a> Known<'a> {
         &self,
         symptom: &Symptom,
         mut missed: Granules,
+        found: &[Found],
         classes: &mut BTreeSet<Class>,
     ) -> Result<bool, Error> {
         if self.is_behind_stuck(symptom.at()) {
@@ -222,6 +233,11 @@ impl<'a> Known<'a> {
             }
         }
         let raced = missed.and(symptom.left(self.program, &self.without_caches()));
+        let owned = (found.iter()).filter(|f| f.kind == HazardKind::Ownership);
+        let owned = owned.fold(Granules::NONE, |all, f| all.or(f.bytes));
+        // That is told.
+        missed = missed.without(raced.and(owned));
+        let raced = raced.without(owned);
         if !raced.is_empty() {
             classes.insert(Class::Race);
             missed = missed.without(raced);
@@ -446,7 +462,8 @@ impl<'a> Known<'a> {
     /// [`Error`] if the domain cannot judge another order of the program.
     pub fn classes_of(&self, symptom: &Symptom) -> Result<Option<BTreeSet<Class>>, Error> {
         let mut classes = BTreeSet::new();
-        let all = self.missed(symptom, symptom.bytes(self.program), &mut classes)?;
+        let bytes = symptom.bytes(self.program);
+        let all = self.missed(symptom, bytes, &[], &mut classes)?;
         Ok(all.then_some(classes))
     }
 
