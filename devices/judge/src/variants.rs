@@ -29,12 +29,34 @@ pub(crate) fn other_orders(program: &Program) -> Vec<Program> {
     all
 }
 
-/// An access of a master, and what of its own it comes behind, as early as it may.
+/// Whether CPUs do the same in the same order.
+pub(crate) fn same_on_cpus(a: &Program, b: &Program) -> bool {
+    let cpus = |e: &&Event| matches!(e.by, Observer::Cpu(_));
+    a.events
+        .iter()
+        .filter(cpus)
+        .eq(b.events.iter().filter(cpus))
+}
+
+/// An access of a master earlier, or all of one master as early as they may come.
 fn one_alone_early(program: &Program) -> Vec<Program> {
-    let masters = |e: &Event| matches!(e.by, Observer::Dev(_));
-    let accesses = (0..program.events.len()).filter(|i| masters(&program.events[*i]));
-    let only = |i: usize| as_early_as_told(program, &|j| j == i);
-    accesses.map(only).filter(|p| p != program).collect()
+    let order = Parts::of(program).on(u8::MAX);
+    let mut all = Vec::new();
+    for i in 0..program.events.len() {
+        if matches!(program.events[i].by, Observer::Cpu(_)) {
+            continue;
+        }
+        let free = |j: &usize| !order.is_before(*j, i);
+        for j in (0..i).rev().take_while(free) {
+            let mut other = program.clone();
+            let moved = other.events.remove(i);
+            other.events.insert(j, moved);
+            all.push(other);
+        }
+    }
+    let one = |dev| as_early_as_told(program, &|i| program.events[i].by == Observer::Dev(dev));
+    all.extend((0..MAX_OBSERVERS).map(one).filter(|p| p != program));
+    all
 }
 
 /// The same with accesses of masters as early as they may come; `which`: by index.

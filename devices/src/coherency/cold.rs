@@ -50,6 +50,8 @@ pub(super) struct Cold {
     pub alias_fresh: u64,
     /// When the last of these was, in accesses since power-on.
     pub alias_written_at: u64,
+    /// Which CPU's that was.
+    pub alias_cpu: CpuId,
     /// Bytes stored so with no barrier since that orders them before maintenance: it may overtake
     /// them.
     pub alias_pending: u64,

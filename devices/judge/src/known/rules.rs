@@ -30,7 +30,7 @@ impl Difference {
     /// Between what is wrong with a program and findings; none: each tells of the other.
     pub fn of(program: &Program, answer: &Answer, found: &[Found]) -> Option<Self> {
         let all = Symptom::all(answer);
-        let missed = all.iter().map(|s| unexplained(program, s, found));
+        let missed = all.iter().map(|s| unexplained(program, answer, s, found));
         let extra = found.iter().map(|f| groundless(program, answer, f));
         let difference = Difference {
             missed: missed.fold(Granules::NONE, Granules::or),
@@ -73,17 +73,26 @@ fn about_a_loss(found: &Found) -> bool {
     )
 }
 
-/// Bytes of a symptom that no finding tells of: what is found of one read says nothing of another.
-fn unexplained(program: &Program, symptom: &Symptom, found: &[Found]) -> Granules {
+/// Bytes of a symptom that no finding tells of: what is found of one read says nothing of another; that
+/// a write may be destroyed, of a read only where that is so; and that memory in flight is accessed, of
+/// nothing but races.
+fn unexplained(program: &Program, answer: &Answer, symptom: &Symptom, found: &[Found]) -> Granules {
     let read = match *symptom {
         Symptom::Ambiguous { read, .. } => Some(read),
         _ => None,
     };
-    let other = |f: &Found| about_a_read(program, f) || about_a_loss(f);
-    let ownership = |f: &Found| f.kind == HazardKind::Ownership;
-    let tells = |f: &&Found| !ownership(f) && (read.is_none() || f.at == read || !other(f));
-    let told = found.iter().filter(tells);
-    let told = told.fold(Granules::NONE, |all, f| all.or(f.bytes));
+    let lost = answer
+        .lost
+        .iter()
+        .fold(Granules::NONE, |all, l| all.or(l.bytes));
+    let told = found.iter().map(|f| match f.kind {
+        HazardKind::Ownership => Granules::NONE,
+        _ if read.is_none() || f.at == read => f.bytes,
+        _ if about_a_read(program, f) => Granules::NONE,
+        _ if about_a_loss(f) => f.bytes.and(lost),
+        _ => f.bytes,
+    });
+    let told = told.fold(Granules::NONE, Granules::or);
     symptom.bytes(program).without(told)
 }
 
@@ -141,7 +150,7 @@ impl<'a> Known<'a> {
     ) -> Result<Option<BTreeSet<Class>>, Error> {
         let mut classes = BTreeSet::new();
         for symptom in Symptom::all(self.answer) {
-            let missed = unexplained(self.program, &symptom, found);
+            let missed = unexplained(self.program, self.answer, &symptom, found);
             if !missed.is_empty() && !self.missed(&symptom, missed, found, &mut classes)? {
                 return self.agrees_apart();
             }
@@ -336,6 +345,10 @@ impl<'a> Known<'a> {
     fn found_in_other_orders(&self, missed: Granules) -> Result<Granules, Error> {
         let mut all = Granules::NONE;
         for other in variants::other_orders(self.program) {
+            // What one CPU's own order leaves open is no matter of other observers.
+            if !variants::same_on_cpus(self.program, &other) {
+                continue;
+            }
             all = all.or(bytes(&findings(&other, self.replacement, self.seed)?));
             if missed.without(all).is_empty() {
                 break;

@@ -69,7 +69,7 @@ impl Sanitizer {
         if stays != 0 {
             s.cold.spoiled = Some(Why::Early);
         } else if pending != 0
-            && s.cold.poc_writer.cpu_id() == Some(self.cpu)
+            && s.cold.alias_cpu == self.cpu
             && s.cold.alias_written_at > self.barriers().stores_before_all
         {
             // The invalidate may be done before the non-cacheable store is.

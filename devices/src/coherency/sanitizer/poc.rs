@@ -150,6 +150,7 @@ impl Sanitizer {
         s.cold.saved_invalidate &= !bytes;
         s.cold.settling &= !bytes;
         s.cold.spoiled = None;
+        s.cold.alias_pending &= !bytes;
         s.cold.poc_writer = writer;
         s.cold.poc_written_at = self.now;
         self.overwritten(s, bytes);
@@ -208,6 +209,7 @@ impl Sanitizer {
         s.cold.alias_fresh = fresh | bytes;
         s.cold.alias_pending = pending | bytes;
         s.cold.alias_written_at = self.now;
+        s.cold.alias_cpu = self.cpu;
     }
 
     /// What a CPU wrote into the cache and what it does past the cache meet.
