@@ -60,21 +60,35 @@ fn one_alone_early(program: &Program) -> Vec<Program> {
 }
 
 /// The same with accesses of masters as early as they may come; `which`: by index.
-pub(crate) fn as_early_as_told(program: &Program, which: &dyn Fn(usize) -> bool) -> Program {
+fn as_early_as_told(program: &Program, which: &dyn Fn(usize) -> bool) -> Program {
+    early(program, &|i, _| which(i)).0
+}
+
+/// The same with accesses of masters that do not snoop as early as they may come, each behind what masters
+/// did before. Also the index of each event before.
+pub(crate) fn masters_early(program: &Program) -> (Program, Vec<usize>) {
+    let by_master = |i: usize| matches!(program.events[i].by, Observer::Dev(_));
+    let past_caches = |i: usize| {
+        let e = &program.events[i];
+        let view = e.read().or(e.write().map(|(view, _)| view));
+        view == Some(View::NonSnooping)
+    };
+    early(program, &|i, j| past_caches(i) && !by_master(j))
+}
+
+/// `past`: whether the one event may go past the other, by index, if nothing orders them.
+fn early(program: &Program, past: &dyn Fn(usize, usize) -> bool) -> (Program, Vec<usize>) {
     let order = Parts::of(program).on(u8::MAX);
     // What has been placed, by index.
     let mut placed: Vec<usize> = Vec::new();
     for i in 0..program.events.len() {
-        let mut place = placed.len();
-        if which(i) && matches!(program.events[i].by, Observer::Dev(_)) {
-            let behind = |j: &usize| order.is_before(*j, i);
-            place = placed.iter().rposition(|j| behind(j)).map_or(0, |n| n + 1);
-        }
+        let stays = |j: &usize| !past(i, *j) || order.is_before(*j, i);
+        let place = placed.iter().rposition(stays).map_or(0, |n| n + 1);
         placed.insert(place, i);
     }
     let mut early = program.clone();
     early.events = placed.iter().map(|i| program.events[*i].clone()).collect();
-    early
+    (early, placed)
 }
 
 /// One event later than others, of its own observer too, where nothing orders them.

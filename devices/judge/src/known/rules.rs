@@ -151,7 +151,7 @@ impl<'a> Known<'a> {
         let mut classes = BTreeSet::new();
         for symptom in Symptom::all(self.answer) {
             let missed = unexplained(self.program, self.answer, &symptom, found);
-            if !missed.is_empty() && !self.missed(&symptom, missed, found, &mut classes)? {
+            if !missed.is_empty() && !self.missed(&symptom, missed, Some(found), &mut classes)? {
                 return self.agrees_apart();
             }
         }
@@ -219,7 +219,7 @@ impl<'a> Known<'a> {
         &self,
         symptom: &Symptom,
         mut missed: Granules,
-        found: &[Found],
+        found: Option<&[Found]>,
         classes: &mut BTreeSet<Class>,
     ) -> Result<bool, Error> {
         if self.is_behind_stuck(symptom.at()) {
@@ -242,7 +242,8 @@ impl<'a> Known<'a> {
             }
         }
         let raced = missed.and(symptom.left(self.program, &self.without_caches()));
-        let owned = (found.iter()).filter(|f| f.kind == HazardKind::Ownership);
+        let owned = found.unwrap_or_default().iter();
+        let owned = owned.filter(|f| f.kind == HazardKind::Ownership);
         let owned = owned.fold(Granules::NONE, |all, f| all.or(f.bytes));
         // That is told.
         missed = missed.without(raced.and(owned));
@@ -252,7 +253,12 @@ impl<'a> Known<'a> {
             missed = missed.without(raced);
         }
         if !missed.is_empty() {
-            let found = missed.and(self.found_in_other_orders(missed)?);
+            let at_once = match found {
+                Some(_) => self.found_if_masters_come_at_once(symptom)?.without(owned),
+                None => Granules::NONE,
+            };
+            let found = missed.without(at_once);
+            let found = found.and(self.found_in_other_orders(found)?);
             if !found.is_empty() {
                 classes.insert(Class::OtherOrder);
                 missed = missed.without(found);
@@ -340,6 +346,26 @@ impl<'a> Known<'a> {
         let program = variants::without_caches(self.program);
         let order = Parts::assuming(&program, &|_, _| Some(true));
         explore_in(&program, &order, MAX_STATES).map_or(Vec::new(), |a| Symptom::all(&a))
+    }
+
+    /// What is found at the event of a symptom if masters that do not snoop come as soon as they are told
+    /// to: it is to be found also when they come later. (What one does that snoops changes what comes
+    /// after it.)
+    fn found_if_masters_come_at_once(&self, symptom: &Symptom) -> Result<Granules, Error> {
+        let at = match *symptom {
+            Symptom::Ambiguous { read, .. } => read,
+            Symptom::Lost {
+                write: Some(write), ..
+            } => write,
+            _ => return Ok(Granules::NONE),
+        };
+        let (early, before) = variants::masters_early(self.program);
+        let mut found = findings(&early, self.replacement, self.seed)?;
+        found.retain(|f| {
+            let same = f.at.and_then(|at| before.get(at)) == Some(&at);
+            same && f.kind != HazardKind::Ownership
+        });
+        Ok(bytes(&found))
     }
 
     fn found_in_other_orders(&self, missed: Granules) -> Result<Granules, Error> {
@@ -476,7 +502,7 @@ impl<'a> Known<'a> {
     pub fn classes_of(&self, symptom: &Symptom) -> Result<Option<BTreeSet<Class>>, Error> {
         let mut classes = BTreeSet::new();
         let bytes = symptom.bytes(self.program);
-        let all = self.missed(symptom, bytes, &[], &mut classes)?;
+        let all = self.missed(symptom, bytes, None, &mut classes)?;
         Ok(all.then_some(classes))
     }
 
