@@ -76,6 +76,49 @@ fn print(sample: &Sample, how: &str) {
 /// Differences that are shrunk and printed.
 const SHOWN: u64 = 12;
 
+/// Of so many explored programs, how many are measured to differ for a reason: a rule of the sanitizer
+/// that is gone, or a reason that has become too wide, shows as more.
+const MEASURED_OF: u64 = 100_000;
+
+/// See [`MEASURED_OF`]. What most of the programs of a class have in common stands behind it.
+fn measured(class: Class) -> u64 {
+    match class {
+        // Two masters, of which nobody waits for the first.
+        Class::Race => 12_710,
+        // A master that snoops, before or after what another observer does.
+        Class::OtherOrder => 2_240,
+        // Two views of one line, with no barrier between.
+        Class::SameLine => 250,
+        // Loads, and stores or maintenance behind them.
+        Class::Dependency => 5_420,
+        // Stores that are dropped at the end.
+        Class::Unread => 2_310,
+        Class::SameCause => 8,
+        // Dirty lines under a transfer that are invalidated.
+        Class::Overwritten => 1_470,
+        Class::Touched => 210,
+        // A store without a barrier before the doorbell of a master that writes there.
+        Class::LastWrite => 1_150,
+        Class::BehindStuck => 1_680,
+        Class::PollWaits => 120,
+        Class::Answered => 330,
+        // One name of eight is without a cacheable view.
+        Class::NoCacheableView => 1_100,
+        Class::MaintenanceInFlight => 8,
+        Class::Wide => 4,
+        Class::NoPlace => 26,
+        Class::Several => 4,
+        Class::Early => 86,
+        Class::Operation => 4,
+    }
+}
+
+/// How many there may be of so many: as many as are measured, and what chance makes of that.
+fn most(class: Class, explored: u64) -> u64 {
+    let share = measured(class) * explored / MEASURED_OF;
+    share + 4 * (share + 1).isqrt()
+}
+
 #[test]
 fn sanitizer_and_explorer_agree() {
     let count = number("STALELINE_LITMUS_CASES", 20_000);
@@ -128,7 +171,13 @@ fn sanitizer_and_explorer_agree() {
         println!("{n:8} known: {}", class.reason());
     }
     assert_eq!(differ, 0);
-    // Not for want of findings, nor of programs without, nor because the list swallows them.
+    // Not for want of findings, nor of programs without.
     assert!(safe > explored / 20 && safe < explored / 10 * 9);
-    assert!(agree > explored / 2);
+    // Nor because the list swallows them.
+    let grown = Class::ALL.into_iter().filter(|class| {
+        let n = classes.get(class).copied().unwrap_or(0);
+        n > most(*class, explored)
+    });
+    let grown: Vec<&str> = grown.map(Class::name).collect();
+    assert!(grown.is_empty(), "more of these than there were: {grown:?}");
 }

@@ -123,7 +123,7 @@ impl Sanitizer {
         }
         s.cold.lost = (s.cold.lost | s.line.unseen) & !bytes;
         s.cold.saved_lost.forget(bytes);
-        s.cold.cleans.forget(keep(Rule::StoreForgetsCleans, bytes));
+        s.cold.cleans.forget(bytes);
         if s.cold.saved_invalidate != 0 {
             let (saved, op) = (s.cold.saved_invalidate, s.cold.invalidate_op);
             s.cold.saved_lost.add(saved, op);

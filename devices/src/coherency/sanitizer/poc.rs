@@ -75,6 +75,10 @@ impl Sanitizer {
         }
         s.line.uncleaned &= !bytes;
         s.line.firmware &= !bytes;
+        if s.cold.alias_written_at <= by.release.ordered_at {
+            // They were done when the master was told.
+            s.cold.alias_pending = 0;
+        }
         self.written_at_poc(s, bytes, writer);
     }
 
