@@ -71,7 +71,7 @@ pub(crate) fn masters_early(program: &Program) -> (Program, Vec<usize>) {
     let past_caches = |i: usize| {
         let e = &program.events[i];
         let view = e.read().or(e.write().map(|(view, _)| view));
-        view == Some(View::NonSnooping)
+        view == Some(View::NonSnooping) && !is_prefetch(e)
     };
     early(program, &|i, j| past_caches(i) && !by_master(j))
 }
