@@ -11,7 +11,7 @@ use staleline_litmus::program::{self, Program, View};
 
 use crate::domain::{Error, Found, findings};
 use crate::known::{Class, Difference, Known};
-use crate::operation;
+use crate::{operation, ownership};
 
 /// Seed of the replacement policies.
 const SEED: u64 = 1;
@@ -115,10 +115,14 @@ pub fn on_bytes(
     answer: &Answer,
     found: &[Found],
 ) -> Result<Agreement, Error> {
+    if let Some(how) = ownership::difference(program, found) {
+        return Ok(Agreement::Differs(how));
+    }
     let Some(difference) = Difference::of(program, answer, found) else {
         return Ok(Agreement::Agrees);
     };
     Ok(match known.classes(found, difference)? {
+        Some(classes) if classes.is_empty() => Agreement::Agrees,
         Some(classes) => Agreement::Known(classes),
         None => Agreement::Differs(difference.describe(program)),
     })

@@ -8,14 +8,13 @@ use staleline_devices::coherency::{
 };
 use staleline_devices::cpu::{self, CacheOp, ChainId, CpuId, SiteId};
 use staleline_devices::dma::{
-    Access, Content, Direction, DmaError, DmaMemory, Doorbell, MasterId, Order, Transfer,
-    TransferId,
+    Access, Direction, DmaError, DmaMemory, Doorbell, MasterId, Order, Transfer, TransferId,
 };
 use staleline_litmus::program::{self, Dc, Does, Granules, Observer, Op, Program, View};
 use vm_memory::mmap::MmapRegionError;
 use vm_memory::{Bytes, MmapRegion, VolatileMemory, VolatileMemoryError};
 
-use crate::translate::{BASE, barrier, memory, pieces, port, whole};
+use crate::translate::{BASE, barrier, content, is_data, memory, pieces, port, whole};
 
 /// Room for the largest program, in whole pages.
 const RAM: usize = 4096;
@@ -264,9 +263,7 @@ impl Play<'_> {
                     does: Does::Poll(_),
                     ..
                 } if e.by == Observer::Dev(dev) => break,
-                Op::Access { does, bytes, .. }
-                    if e.by == Observer::Dev(dev)
-                        && self.content(dev, *bytes, e.write().is_some()) != Content::Data => {}
+                Op::Access { .. } if e.by == Observer::Dev(dev) && !is_data(program, dev, e) => {}
                 Op::Access { does, bytes, .. } if e.by == Observer::Dev(dev) => match does {
                     Does::Write(_) => self.open(dev, Direction::ToMemory, *bytes),
                     Does::Read => self.open(dev, Direction::FromMemory, *bytes),
@@ -322,27 +319,6 @@ impl Play<'_> {
         }
     }
 
-    /// What an access of a master is: it polls its descriptors, and a CPU polls its events.
-    fn content(&self, dev: u8, bytes: Granules, write: bool) -> Content {
-        let polls = |e: &program::Event| e.poll().is_some();
-        let descriptor = |e: &program::Event| {
-            let lines = e.bytes().lines().map(Granules::line);
-            polls(e)
-                && e.by == Observer::Dev(dev)
-                && lines.fold(Granules::NONE, Granules::or).meets(bytes)
-        };
-        let event = |e: &program::Event| {
-            write && polls(e) && matches!(e.by, Observer::Cpu(_)) && e.bytes().meets(bytes)
-        };
-        if self.program.events.iter().any(event) {
-            Content::Event
-        } else if self.program.events.iter().any(descriptor) {
-            Content::Descriptor
-        } else {
-            Content::Data
-        }
-    }
-
     fn close(&mut self, dev: u8) {
         self.masters[usize::from(dev)].before = 0;
         for (_, _, id) in std::mem::take(&mut self.masters[usize::from(dev)].open) {
@@ -371,7 +347,7 @@ impl Play<'_> {
             .iter()
             .find(|(d, owned, _)| *d == direction && bytes.without(*owned).is_empty())
             .map(|(_, _, id)| *id);
-        let content = self.content(dev, bytes, matches!(does, Does::Write(_)));
+        let content = content(self.program, dev, bytes, matches!(does, Does::Write(_)));
         let access = match (does, transfer) {
             (Does::Prefetch, _) => Access::descriptor(Order::Unprompted),
             (Does::Read | Does::Write(_), Some(id)) => Access::data(id),

@@ -16,6 +16,8 @@ pub mod agree;
 pub mod domain;
 pub mod known;
 pub mod operation;
+pub mod ownership;
+pub mod sample;
 mod translate;
 mod variants;
 

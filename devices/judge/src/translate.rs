@@ -2,8 +2,10 @@
 //! A case's terms in those of the domain.
 
 use staleline_devices::cpu::{self, BarrierAccess, BarrierKind, BarrierScope, MemoryType};
-use staleline_devices::dma::Port;
-use staleline_litmus::program::{self, Granules, Observer, Op, Orders, Program, Scope, View};
+use staleline_devices::dma::{Content, Port};
+use staleline_litmus::program::{
+    self, Event, Granules, Observer, Op, Orders, Program, Scope, View,
+};
 
 /// Where granule 0 lies.
 pub(crate) const BASE: u64 = 0x4000_0000;
@@ -83,4 +85,30 @@ pub(crate) fn barrier(barrier: program::Barrier) -> cpu::Barrier {
             Scope::Everyone { outer: false } => BarrierScope::System,
         },
     }
+}
+
+/// What an access of a master is: it polls its descriptors, and a CPU polls its events.
+pub(crate) fn content(program: &Program, dev: u8, bytes: Granules, write: bool) -> Content {
+    let polls = |e: &Event| e.poll().is_some();
+    let descriptor = |e: &Event| {
+        let lines = e.bytes().lines().map(Granules::line);
+        polls(e)
+            && e.by == Observer::Dev(dev)
+            && lines.fold(Granules::NONE, Granules::or).meets(bytes)
+    };
+    let event =
+        |e: &Event| write && polls(e) && matches!(e.by, Observer::Cpu(_)) && e.bytes().meets(bytes);
+    if program.events.iter().any(event) {
+        Content::Event
+    } else if program.events.iter().any(descriptor) {
+        Content::Descriptor
+    } else {
+        Content::Data
+    }
+}
+
+/// Whether an access of a master is of data.
+pub(crate) fn is_data(program: &Program, dev: u8, access: &Event) -> bool {
+    let write = access.write().is_some();
+    content(program, dev, access.bytes(), write) == Content::Data
 }

@@ -25,7 +25,70 @@ pub(crate) fn other_orders(program: &Program) -> Vec<Program> {
         next += 1;
     }
     all.extend(one_alone_later(program));
+    all.extend(one_alone_early(program));
     all
+}
+
+/// Whether CPUs do the same in the same order.
+pub(crate) fn same_on_cpus(a: &Program, b: &Program) -> bool {
+    let cpus = |e: &&Event| matches!(e.by, Observer::Cpu(_));
+    a.events
+        .iter()
+        .filter(cpus)
+        .eq(b.events.iter().filter(cpus))
+}
+
+/// An access of a master earlier, or all of one master as early as they may come.
+fn one_alone_early(program: &Program) -> Vec<Program> {
+    let order = Parts::of(program).on(u8::MAX);
+    let mut all = Vec::new();
+    for i in 0..program.events.len() {
+        if matches!(program.events[i].by, Observer::Cpu(_)) {
+            continue;
+        }
+        let free = |j: &usize| !order.is_before(*j, i);
+        for j in (0..i).rev().take_while(free) {
+            let mut other = program.clone();
+            let moved = other.events.remove(i);
+            other.events.insert(j, moved);
+            all.push(other);
+        }
+    }
+    let one = |dev| as_early_as_told(program, &|i| program.events[i].by == Observer::Dev(dev));
+    all.extend((0..MAX_OBSERVERS).map(one).filter(|p| p != program));
+    all
+}
+
+/// The same with accesses of masters as early as they may come; `which`: by index.
+fn as_early_as_told(program: &Program, which: &dyn Fn(usize) -> bool) -> Program {
+    early(program, &|i, _| which(i)).0
+}
+
+/// The same with accesses of masters that do not snoop as early as they may come, each behind what masters
+/// did before. Also the index of each event before.
+pub(crate) fn masters_early(program: &Program) -> (Program, Vec<usize>) {
+    let by_master = |i: usize| matches!(program.events[i].by, Observer::Dev(_));
+    let past_caches = |i: usize| {
+        let e = &program.events[i];
+        let view = e.read().or(e.write().map(|(view, _)| view));
+        view == Some(View::NonSnooping) && !is_prefetch(e)
+    };
+    early(program, &|i, j| past_caches(i) && !by_master(j))
+}
+
+/// `past`: whether the one event may go past the other, by index, if nothing orders them.
+fn early(program: &Program, past: &dyn Fn(usize, usize) -> bool) -> (Program, Vec<usize>) {
+    let order = Parts::of(program).on(u8::MAX);
+    // What has been placed, by index.
+    let mut placed: Vec<usize> = Vec::new();
+    for i in 0..program.events.len() {
+        let stays = |j: &usize| !past(i, *j) || order.is_before(*j, i);
+        let place = placed.iter().rposition(stays).map_or(0, |n| n + 1);
+        placed.insert(place, i);
+    }
+    let mut early = program.clone();
+    early.events = placed.iter().map(|i| program.events[*i].clone()).collect();
+    (early, placed)
 }
 
 /// One event later than others, of its own observer too, where nothing orders them.

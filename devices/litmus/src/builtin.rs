@@ -25,6 +25,7 @@ builtin![
     "smp",
     "wide-accesses",
     "reuse",
+    "in-flight",
 ];
 
 /// Names and texts of all files.

@@ -16,6 +16,7 @@
 pub mod builtin;
 pub mod case;
 pub mod caveat;
+pub mod directed;
 pub mod due;
 pub mod event;
 pub mod explore;

@@ -137,6 +137,8 @@ fn only_what_is_missing_helps() {
         "cacheable-ring-coherent-master-no-barrier",
         "coherent-completion-flag-no-barrier",
         "dsb-between-two-cleans",
+        "store-behind-a-write-through",
+        "uncached-store-behind-a-write-through",
         "word-and-descriptor-in-one-line-no-barrier",
     ];
     assert_eq!(by_order, argued);

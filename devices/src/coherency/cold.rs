@@ -85,6 +85,8 @@ pub(super) struct Rare {
     pub alias_fresh: u64,
     /// When the last store in `alias_fresh` was, in accesses since power-on.
     pub alias_written_at: u64,
+    /// Which CPU's that was.
+    pub alias_cpu: CpuId,
     /// Bytes stored through a non-cacheable alias with no barrier since that orders them before
     /// maintenance: it may overtake them.
     pub alias_pending: u64,
@@ -113,6 +115,7 @@ static NOTHING: Rare = Rare {
     saved_lost: SavedLost(Vec::new()),
     alias_fresh: 0,
     alias_written_at: 0,
+    alias_cpu: CpuId::BOOT,
     alias_pending: 0,
     clobber: 0,
     raced_of: Who::UNKNOWN,

@@ -10,6 +10,7 @@ use super::line::{
     ALIASED, DESCRIPTOR, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE, PAGE_LINES, State,
     UNREAD, parts,
 };
+use super::mutate::{Rule, off};
 use super::rest::Kinds;
 use super::sanitizer::{ByMaster, Subject};
 use super::who::Who;
@@ -70,6 +71,9 @@ impl Domain {
         idle_until: Doorbell,
         snoops: bool,
     ) -> (Doorbell, Option<u64>) {
+        if off(Rule::Handover) {
+            return (idle_until, None);
+        }
         let Some(offset) = self.offset(word, 4) else {
             return (idle_until, None);
         };

@@ -11,6 +11,7 @@
 
 use super::hazard::LastMaintenance;
 use super::line::Lines;
+use super::mutate::{Rule, off};
 use super::report::{MaintenanceOp, MaintenanceReport};
 use super::{LINE, MAX_EXTENTS, MAX_OPERATIONS};
 use crate::cpu::{Barrier, BarrierAccess, CacheOp, ChainId, CpuId, MAX_CPUS, SiteId};
@@ -222,7 +223,8 @@ impl Operations {
             return;
         }
         let ordered = barrier.access == BarrierAccess::Full;
-        let complete = ordered && barrier.reaches_masters();
+        let ordered = ordered || off(Rule::CompletingAccess);
+        let complete = ordered && (barrier.reaches_masters() || off(Rule::CompletingScope));
         self.completions += u32::from(complete);
         let first = match (complete, ordered) {
             (true, _) => 0,

@@ -26,6 +26,10 @@ pub mod hazard;
 mod images;
 mod line;
 mod maintenance;
+#[cfg(not(feature = "mutate"))]
+mod mutate;
+#[cfg(feature = "mutate")]
+pub mod mutate;
 mod order;
 mod ownership;
 mod physical;

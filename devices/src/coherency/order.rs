@@ -5,6 +5,7 @@
 //! Two stores are ordered for a master if a barrier for stores that reaches it stands between them
 //! (DDI 0487, B2.3 "barrier-ordered-before"; Documentation/memory-barriers.txt, `dma_wmb()`).
 
+use super::mutate::{Rule, off};
 use super::who::Who;
 use crate::cpu::{Barrier, BarrierAccess, BarrierKind};
 use crate::dma::Doorbell;
@@ -29,7 +30,8 @@ pub(super) struct Barriers {
 impl Barriers {
     /// A barrier after access number `now`.
     pub fn add(&mut self, barrier: Barrier, now: u64) {
-        if barrier.orders_stores() && barrier.reaches_masters() {
+        let reaches = barrier.reaches_masters() || off(Rule::OrderingScope);
+        if barrier.orders_stores() && reaches {
             self.stores = now;
         }
         if barrier.orders_loads() && barrier.reaches_masters() {

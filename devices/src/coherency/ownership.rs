@@ -3,10 +3,11 @@
 
 use super::domain::Domain;
 use super::line::{IN_FLIGHT_READ, IN_FLIGHT_WRITE};
+use super::mutate::{Rule, off};
 use super::sanitizer::Subject;
 use super::transfers::Owner;
 use super::who::Who;
-use crate::dma::TransferId;
+use crate::dma::{MasterId, TransferId};
 
 impl Domain {
     /// Bytes of a line that transfers in flight, other than `but`, have written and may write again.
@@ -17,26 +18,31 @@ impl Domain {
         self.transfers.being_written(number, but)
     }
 
-    /// A coherent observer has touched what may belong to a transfer in flight; a master's own it may.
+    /// A coherent observer has touched what may belong to transfers in flight; a master's own it may.
     pub(super) fn check_ownership(&mut self, number: u64, bytes: u64, write: bool, who: Who) {
-        let owner = self.owner(number, bytes, write);
-        let mine = |owner: Who| {
-            who.device_master()
-                .is_some_and(|m| owner.device_master() == Some(m))
-        };
-        if let Some((owner, hit)) = owner.filter(|(owner, _)| !mine(*owner)) {
+        let own = who.device_master().filter(|_| !off(Rule::OwnTransfer));
+        let mut left = if off(Rule::Ownership) { 0 } else { bytes };
+        // Each byte counts for the first that owns it.
+        while let Some((owner, hit)) = self.owner(number, left, write, own) {
+            left &= !hit;
             let mut s = Subject::new(&mut self.lines, &self.images, number);
             self.sanitizer.ownership(&mut s, hit, write, who, owner);
         }
     }
 
-    /// The transfer in flight that owns some of `bytes`, and which. A read meets only transfers that
-    /// write.
-    fn owner(&mut self, number: u64, bytes: u64, write: bool) -> Option<(Who, u64)> {
+    /// The first transfer in flight that owns some of `bytes`, and which; none of `but`, a master. A read
+    /// meets only transfers that write.
+    fn owner(
+        &mut self,
+        number: u64,
+        bytes: u64,
+        write: bool,
+        but: Option<MasterId>,
+    ) -> Option<(Who, u64)> {
         if self.lines.line(number).flags & (IN_FLIGHT_WRITE | IN_FLIGHT_READ) == 0 {
             return None;
         }
-        match self.transfers.owner(number, bytes, write) {
+        match self.transfers.owner(number, bytes, write, but) {
             Owner::Transfer(owner, hit) => Some((owner, hit)),
             Owner::Elsewhere => None,
             // The transfers that had marked the line are over.

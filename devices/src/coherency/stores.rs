@@ -20,6 +20,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::line::{Line, OVERTAKEN};
+use super::mutate::{Rule, off};
 use super::who::Who;
 use crate::cpu::MAX_CPUS;
 use crate::dma::Doorbell;
@@ -172,7 +173,7 @@ impl Overtaken {
 
     /// The same for a store that is overtaken now.
     fn asked(&mut self, by: Who, at: u64) -> bool {
-        let matters = self.matters(by, at);
+        let matters = self.matters(by, at) && !off(Rule::Overtaken);
         if !matters {
             match by.cpu_id() {
                 Some(cpu) => self.lost[cpu.index()].overtaken(at),

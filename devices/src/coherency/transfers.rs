@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::MAX_TRANSFERS;
 use super::line::mask;
+use super::mutate::{Rule, off};
 use super::report::TransferRecord;
 use super::who::Who;
 use crate::dma::{Direction, Doorbell, MasterId, Transfer, TransferId};
@@ -130,13 +131,14 @@ impl Transfers {
         all.any(|t| t.bytes.start < end && first < t.bytes.end)
     }
 
-    /// Who owns some of `bytes` of a line. A load meets only transfers that write.
-    pub fn owner(&self, line: u64, bytes: u64, store: bool) -> Owner {
+    /// Who owns some of `bytes` of a line, beside `but`. A load meets only transfers that write.
+    pub fn owner(&self, line: u64, bytes: u64, store: bool, but: Option<MasterId>) -> Owner {
         let mut answer = Owner::Nobody;
         for t in &self.in_flight {
             let owned = t.owned(line);
             let hit = owned & bytes;
-            if hit != 0 && (store || t.writes) {
+            let other = but.is_none() || t.who.device_master() != but;
+            if hit != 0 && (store || t.writes) && other {
                 return Owner::Transfer(t.who, hit);
             }
             if owned != 0 {
@@ -161,7 +163,8 @@ impl Transfers {
         };
         if record.master == master && record.closed_at.is_none() {
             record.closed_at = Some(now);
-            self.in_flight.retain(|t| t.id != id);
+            self.in_flight
+                .retain(|t| t.id != id || off(Rule::TransferEnds));
         }
     }
 

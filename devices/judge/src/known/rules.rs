@@ -27,14 +27,17 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Between what is wrong with a program and findings; none: they are on the same bytes.
+    /// Between what is wrong with a program and findings; none: each tells of the other.
     pub fn of(program: &Program, answer: &Answer, found: &[Found]) -> Option<Self> {
-        let (wrong, found) = (wrong(program, answer), bytes(found));
+        let all = Symptom::all(answer);
+        let missed = all.iter().map(|s| unexplained(program, answer, s, found));
+        let extra = found.iter().map(|f| groundless(program, answer, f));
         let difference = Difference {
-            missed: wrong.without(found),
-            extra: found.without(wrong),
+            missed: missed.fold(Granules::NONE, Granules::or),
+            extra: extra.fold(Granules::NONE, Granules::or),
         };
-        (wrong != found).then_some(difference)
+        let some = !difference.missed.or(difference.extra).is_empty();
+        some.then_some(difference)
     }
 
     /// As a sentence without an end.
@@ -54,6 +57,54 @@ impl Difference {
 /// Bytes with findings.
 pub fn bytes(found: &[Found]) -> Granules {
     found.iter().fold(Granules::NONE, |all, f| all.or(f.bytes))
+}
+
+/// Whether a finding is about the read alone at which it came up, not about what happens to memory.
+fn about_a_read(program: &Program, found: &Found) -> bool {
+    let event = found.at.and_then(|at| program.events.get(at));
+    event.is_some_and(|e| e.read().is_some()) && found.kind != HazardKind::Ownership
+}
+
+/// Whether a finding is of a write that may be destroyed.
+fn about_a_loss(found: &Found) -> bool {
+    matches!(
+        found.kind,
+        HazardKind::WritebackClobber | HazardKind::DiscardedWrite
+    )
+}
+
+/// Bytes of a symptom that no finding tells of: what is found of one read says nothing of another; that
+/// a write may be destroyed, of a read only where that is so; and that memory in flight is accessed, of
+/// nothing but races.
+fn unexplained(program: &Program, answer: &Answer, symptom: &Symptom, found: &[Found]) -> Granules {
+    let read = match *symptom {
+        Symptom::Ambiguous { read, .. } => Some(read),
+        _ => None,
+    };
+    let lost = answer
+        .lost
+        .iter()
+        .fold(Granules::NONE, |all, l| all.or(l.bytes));
+    let told = found.iter().map(|f| match f.kind {
+        HazardKind::Ownership => Granules::NONE,
+        _ if read.is_none() || f.at == read => f.bytes,
+        _ if about_a_read(program, f) => Granules::NONE,
+        _ if about_a_loss(f) => f.bytes.and(lost),
+        _ => f.bytes,
+    });
+    let told = told.fold(Granules::NONE, Granules::or);
+    symptom.bytes(program).without(told)
+}
+
+/// Bytes of a finding on which nothing is wrong that it may be about.
+fn groundless(program: &Program, answer: &Answer, found: &Found) -> Granules {
+    let read = found.at.filter(|_| about_a_read(program, found));
+    let grounds = Symptom::all(answer);
+    let other = |s: &&Symptom| !matches!(s, Symptom::Ambiguous { read: at, .. } if read.is_some_and(|read| read != *at));
+    let grounds = grounds.iter().filter(other).map(|s| s.bytes(program));
+    found
+        .bytes
+        .without(grounds.fold(Granules::NONE, Granules::or))
 }
 
 /// Bytes with something wrong.
@@ -99,8 +150,8 @@ impl<'a> Known<'a> {
     ) -> Result<Option<BTreeSet<Class>>, Error> {
         let mut classes = BTreeSet::new();
         for symptom in Symptom::all(self.answer) {
-            let missed = symptom.bytes(self.program).and(difference.missed);
-            if !missed.is_empty() && !self.missed(&symptom, missed, &mut classes)? {
+            let missed = unexplained(self.program, self.answer, &symptom, found);
+            if !missed.is_empty() && !self.missed(&symptom, missed, Some(found), &mut classes)? {
                 return self.agrees_apart();
             }
         }
@@ -168,6 +219,7 @@ impl<'a> Known<'a> {
         &self,
         symptom: &Symptom,
         mut missed: Granules,
+        found: Option<&[Found]>,
         classes: &mut BTreeSet<Class>,
     ) -> Result<bool, Error> {
         if self.is_behind_stuck(symptom.at()) {
@@ -190,12 +242,23 @@ impl<'a> Known<'a> {
             }
         }
         let raced = missed.and(symptom.left(self.program, &self.without_caches()));
+        let owned = found.unwrap_or_default().iter();
+        let owned = owned.filter(|f| f.kind == HazardKind::Ownership);
+        let owned = owned.fold(Granules::NONE, |all, f| all.or(f.bytes));
+        // That is told.
+        missed = missed.without(raced.and(owned));
+        let raced = raced.without(owned);
         if !raced.is_empty() {
             classes.insert(Class::Race);
             missed = missed.without(raced);
         }
         if !missed.is_empty() {
-            let found = missed.and(self.found_in_other_orders(missed)?);
+            let at_once = match found {
+                Some(_) => self.found_if_masters_come_at_once(symptom)?.without(owned),
+                None => Granules::NONE,
+            };
+            let found = missed.without(at_once);
+            let found = found.and(self.found_in_other_orders(found)?);
             if !found.is_empty() {
                 classes.insert(Class::OtherOrder);
                 missed = missed.without(found);
@@ -285,9 +348,33 @@ impl<'a> Known<'a> {
         explore_in(&program, &order, MAX_STATES).map_or(Vec::new(), |a| Symptom::all(&a))
     }
 
+    /// What is found at the event of a symptom if masters that do not snoop come as soon as they are told
+    /// to: it is to be found also when they come later. (What one does that snoops changes what comes
+    /// after it.)
+    fn found_if_masters_come_at_once(&self, symptom: &Symptom) -> Result<Granules, Error> {
+        let at = match *symptom {
+            Symptom::Ambiguous { read, .. } => read,
+            Symptom::Lost {
+                write: Some(write), ..
+            } => write,
+            _ => return Ok(Granules::NONE),
+        };
+        let (early, before) = variants::masters_early(self.program);
+        let mut found = findings(&early, self.replacement, self.seed)?;
+        found.retain(|f| {
+            let same = f.at.and_then(|at| before.get(at)) == Some(&at);
+            same && f.kind != HazardKind::Ownership
+        });
+        Ok(bytes(&found))
+    }
+
     fn found_in_other_orders(&self, missed: Granules) -> Result<Granules, Error> {
         let mut all = Granules::NONE;
         for other in variants::other_orders(self.program) {
+            // What one CPU's own order leaves open is no matter of other observers.
+            if !variants::same_on_cpus(self.program, &other) {
+                continue;
+            }
             all = all.or(bytes(&findings(&other, self.replacement, self.seed)?));
             if missed.without(all).is_empty() {
                 break;
@@ -414,7 +501,8 @@ impl<'a> Known<'a> {
     /// [`Error`] if the domain cannot judge another order of the program.
     pub fn classes_of(&self, symptom: &Symptom) -> Result<Option<BTreeSet<Class>>, Error> {
         let mut classes = BTreeSet::new();
-        let all = self.missed(symptom, symptom.bytes(self.program), &mut classes)?;
+        let bytes = symptom.bytes(self.program);
+        let all = self.missed(symptom, bytes, None, &mut classes)?;
         Ok(all.then_some(classes))
     }
 

@@ -5,6 +5,7 @@ use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
 use super::super::line::{DMA, Line, MAYBE_DIRTY, OVERTAKEN, WATCHED};
 use super::super::maintenance::Timing;
+use super::super::mutate::{Rule, keep, off};
 use super::super::stores::Stored;
 use super::super::who::Who;
 use super::{ByMaster, Sanitizer, Subject, by_poc_writer};
@@ -27,7 +28,7 @@ impl Sanitizer {
     fn unread(&mut self, s: &mut Subject<'_>, bytes: u64, reader: Who) {
         // A copy of before the write, or the PoC after that copy's write-back.
         let wrong = |s: &Subject<'_>| s.images.difference(s.number) | s.cold.destroyed;
-        let stale = s.line.unseen & bytes;
+        let stale = keep(Rule::Invalidate, s.line.unseen & bytes);
         if stale != 0 {
             let why = s.cold.spoiled.unwrap_or(Why::Absent);
             let kind = match why {
@@ -36,7 +37,7 @@ impl Sanitizer {
             };
             self.record_unread(s, kind, why, stale, wrong(s), reader);
         }
-        let lost = s.cold.lost & bytes & !stale;
+        let lost = keep(Rule::Lost, s.cold.lost & bytes & !stale);
         if lost != 0 {
             let kind = by_poc_writer(s.cold.rare().lost_writer, HazardKind::WritebackClobber);
             self.record_unread(s, kind, Why::StaleStore, lost, wrong(s), reader);
@@ -71,7 +72,7 @@ impl Sanitizer {
     /// A snooping master reads bytes that a CPU has invalidated for it: in time?
     #[inline]
     fn check_invalidate(&mut self, s: &mut Subject<'_>, by: &ByMaster) {
-        let bytes = s.cold.settling & by.bytes;
+        let bytes = keep(Rule::SettlingInvalidate, s.cold.settling & by.bytes);
         if bytes == 0 || stored_between(s, &by.release) {
             return;
         }
@@ -117,6 +118,8 @@ impl Sanitizer {
         } else {
             0
         };
+        let discarded = keep(Rule::DiscardedAllocation, discarded);
+        let merged = keep(Rule::MergedAllocation, merged);
         let bytes = discarded | merged;
         if bytes != 0 && stored_between(s, &by.release) {
             // So it stays, whoever writes next.
@@ -137,7 +140,7 @@ impl Sanitizer {
     pub fn coherent_write(&mut self, s: &mut Subject<'_>, bytes: u64, writer: Who) {
         // The store merges into whatever copy the observer has. If that copy was not invalidated
         // since the write at the PoC, its write-back destroys the other bytes.
-        s.line.unseen &= !bytes;
+        s.line.unseen &= !keep(Rule::StoreSettles, bytes);
         s.cold.saved_invalidate &= !bytes;
         s.cold.settling &= !bytes;
         if s.line.unseen & !s.cold.lost != 0 {
@@ -184,9 +187,13 @@ impl Sanitizer {
                 later |= bytes;
             }
         }
+        let later = keep(Rule::WriteThroughLater, later);
+        let alias_later = keep(Rule::WriteThroughAliasLater, alias_later);
+        let in_flight = keep(Rule::WriteThroughInFlight, in_flight);
         s.line.uncleaned &= later;
         s.line.firmware &= later;
-        s.line.unseen &= in_flight & !bytes | alias_later;
+        let all = u64::from(off(Rule::WriteThroughSettles)).wrapping_neg();
+        s.line.unseen &= in_flight & !bytes | alias_later | all;
         self.forget_stores(s, bytes);
         s.line.flags |= DMA;
         if later == 0 {
@@ -205,7 +212,7 @@ impl Sanitizer {
     /// New data at the PoC replaces whatever had been lost there.
     #[inline]
     pub(super) fn overwritten(&mut self, s: &mut Subject<'_>, bytes: u64) {
-        s.cold.lost &= !bytes;
+        s.cold.lost &= !keep(Rule::WriteReplacesLost, bytes);
         if let Some(rare) = s.cold.rare_if_any() {
             rare.saved_lost.forget(bytes);
         }
@@ -236,7 +243,7 @@ impl Sanitizer {
     #[inline]
     pub(super) fn check_order(&mut self, s: &mut Subject<'_>, by: &ByMaster, bytes: u64) {
         let release = &by.release;
-        if release.ordered_at == u64::MAX {
+        if release.ordered_at == u64::MAX || off(Rule::Order) {
             return;
         }
         self.overtaken.judges(release);
@@ -306,7 +313,7 @@ fn last_stored(line: &Line) -> Stored {
 fn stored_between(s: &Subject<'_>, release: &Doorbell) -> bool {
     let at = s.cold.stored_behind;
     let ordered = s.cold.stored_behind_by != release.cpu || at <= release.ordered_at;
-    at != 0 && ordered && at <= release.at
+    !off(Rule::StoredBehind) && at != 0 && ordered && at <= release.at
 }
 
 /// The bookkeeping of a coherent write to a line without history: the hot path. `ordered_at` is

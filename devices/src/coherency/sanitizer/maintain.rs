@@ -5,6 +5,7 @@ use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
 use super::super::line::{DESCRIPTOR, MAYBE_DIRTY, UNREPEATED};
 use super::super::maintenance::Operations;
+use super::super::mutate::{Rule, keep, off};
 use super::super::who::Who;
 use super::{Sanitizer, Subject};
 use crate::cpu::CacheOp;
@@ -28,7 +29,7 @@ impl Sanitizer {
             s.line.flags &= !MAYBE_DIRTY;
         }
         if m.op == CacheOp::Invalidate {
-            if dirty {
+            if dirty && !off(Rule::InvalidatedMayWriteBack) {
                 // Until it is complete, a dirty line may still be written back.
                 s.cold.cleans.add(m.operation, 0, dirty, &mut self.room);
                 s.line.flags |= UNREPEATED;
@@ -79,17 +80,21 @@ impl Sanitizer {
             0
         };
         // What a transfer that is not over has written, it may write again.
-        let mut stays = s.line.unseen & m.in_flight;
+        let mut stays = s.line.unseen & keep(Rule::EarlyInvalidate, m.in_flight);
         let rare = s.cold.rare();
         let after_barrier = rare.alias_written_at > self.barriers().stores_before_all;
         let pending = if after_barrier {
-            rare.alias_pending & s.line.unseen & !stays
+            keep(
+                Rule::OvertakenAliasStore,
+                rare.alias_pending & s.line.unseen & !stays,
+            )
         } else {
             0
         };
+        let of_this_cpu = rare.alias_cpu == self.cpu;
         if stays != 0 {
             s.cold.spoiled = Some(Why::Early);
-        } else if pending != 0 && s.cold.poc_writer.cpu_id() == Some(self.cpu) {
+        } else if pending != 0 && of_this_cpu {
             // The invalidate may be done before the non-cacheable store is.
             stays = pending;
             s.cold.spoiled = Some(Why::Incomplete);
@@ -108,7 +113,7 @@ impl Sanitizer {
         s.cold.stored_behind = 0;
         s.line.unseen = stays;
         // What firmware left is nobody's data.
-        let discarded = s.line.uncleaned & !s.line.firmware;
+        let discarded = keep(Rule::Discarded, s.line.uncleaned & !s.line.firmware);
         if discarded != 0 {
             self.discarded(s, discarded, m);
         }

@@ -7,6 +7,7 @@ use super::super::findings::Finding;
 use super::super::hazard::{HazardKind, Why};
 use super::super::line::{DMA, MAYBE_DIRTY};
 use super::super::maintenance::{Operations, Timing};
+use super::super::mutate::{Rule, keep, off};
 use super::super::stores::Stored;
 use super::super::who::Who;
 use super::before;
@@ -24,6 +25,7 @@ impl Sanitizer {
             0
         };
         let uncleaned = s.line.uncleaned & by.bytes & !raced;
+        let uncleaned = keep(Rule::Clean, uncleaned);
         if uncleaned != 0 {
             let why = match uncleaned & !s.line.firmware {
                 0 => Why::PowerOn,
@@ -32,6 +34,8 @@ impl Sanitizer {
             self.unclean(s, by, HazardKind::MissingClean, why, uncleaned);
         }
         let (late, incomplete) = self.untimely(s, by, |clean| clean.bytes & by.bytes);
+        let late = keep(Rule::LateClean, late);
+        let incomplete = keep(Rule::IncompleteClean, incomplete);
         if late & !uncleaned != 0 {
             let bytes = late & !uncleaned;
             self.unclean(s, by, HazardKind::MissingClean, Why::Late, bytes);
@@ -56,6 +60,8 @@ impl Sanitizer {
         }
         let whole = |dirty: bool| if dirty { bytes } else { 0 };
         let (late, incomplete) = self.untimely(s, by, |clean| whole(clean.dirty));
+        let late = keep(Rule::LateClobber, late);
+        let incomplete = keep(Rule::IncompleteClobber, incomplete);
         let clean = s.line.flags & MAYBE_DIRTY == 0 && late | incomplete == 0;
         if !clean {
             self.maybe_dirty(s, by, late != 0);
@@ -66,6 +72,12 @@ impl Sanitizer {
         }
         s.line.uncleaned &= !bytes;
         s.line.firmware &= !bytes;
+        if let Some(rare) = s.cold.rare_if_any()
+            && rare.alias_written_at <= by.release.ordered_at
+        {
+            // They were done when the master was told.
+            rare.alias_pending = 0;
+        }
         self.written_at_poc(s, bytes, writer);
     }
 
@@ -79,10 +91,11 @@ impl Sanitizer {
         wanted: impl Fn(&Clean) -> u64,
     ) -> (u64, u64) {
         let mut found = (0, 0);
+        let handover = keep(Rule::WordBringsLine, by.handover);
         s.cold.cleans.each(|clean| {
             // The clean that brought the word to the PoC brought its line with it, and came after
             // earlier ones of that line.
-            if by.handover != 0 && clean.op <= by.release.issued {
+            if handover != 0 && clean.op <= by.release.issued {
                 return;
             }
             match self.ops.timing(clean.op, &by.release) {
@@ -115,6 +128,9 @@ impl Sanitizer {
     }
 
     fn clobber(&mut self, s: &mut Subject<'_>, by: &ByMaster, kind: HazardKind, why: Why) -> u32 {
+        if why != Why::Late && kind != HazardKind::MissingBarrier && off(Rule::Clobber) {
+            return 0;
+        }
         let f = Finding {
             reader: s.line.writer,
             written_at: s.line.written_at,
@@ -149,7 +165,7 @@ impl Sanitizer {
 
     /// Somebody at the PoC reads bytes that a merged line's write-back may have destroyed.
     fn lost_to_poc(&mut self, s: &mut Subject<'_>, bytes: u64, reader: Who) {
-        let lost = s.cold.lost & bytes;
+        let lost = keep(Rule::LostAtPoc, s.cold.lost & bytes);
         if lost != 0 {
             let kind = by_poc_writer(s.cold.rare().lost_writer, HazardKind::WritebackClobber);
             let wrong = s.cold.destroyed;
@@ -165,6 +181,9 @@ impl Sanitizer {
         s.cold.saved_invalidate &= !bytes;
         s.cold.settling &= !bytes;
         s.cold.spoiled = None;
+        if let Some(rare) = s.cold.rare_if_any() {
+            rare.alias_pending &= !bytes;
+        }
         s.cold.poc_writer = writer;
         s.cold.poc_written_at = self.now;
         self.overwritten(s, bytes);
@@ -172,12 +191,12 @@ impl Sanitizer {
 
     /// A CPU loads through a non-cacheable alias.
     pub fn alias_load(&mut self, s: &mut Subject<'_>, bytes: u64, site: Who) {
-        let dirty = s.line.uncleaned & bytes;
+        let dirty = keep(Rule::AliasLoad, s.line.uncleaned & bytes);
         if dirty != 0 {
             self.disagree(s, HazardKind::MismatchedAlias, dirty, site);
         }
         // On one CPU a clean and a non-cacheable access are not ordered by their line alone.
-        let loose = |clean: &&Clean| !self.ops.is_ordered(clean.op);
+        let loose = |clean: &&Clean| !self.ops.is_ordered(clean.op) && !off(Rule::AliasLoadBarrier);
         let unordered = s.cold.cleans.iter().filter(loose);
         let unordered = unordered.fold(0, |all, clean| all | clean.bytes) & bytes & !dirty;
         if unordered != 0 {
@@ -190,10 +209,11 @@ impl Sanitizer {
 
     /// A CPU has stored through a non-cacheable alias, in both images.
     pub fn alias_store(&mut self, s: &mut Subject<'_>, bytes: u64, site: Who) {
-        if s.line.flags & MAYBE_DIRTY != 0 {
+        if s.line.flags & MAYBE_DIRTY != 0 && !off(Rule::AliasStore) {
             self.disagree(s, HazardKind::MismatchedAlias, bytes, site);
         }
         let late = |clean: &Clean| clean.dirty && !self.ops.is_ordered(clean.op);
+        let late = |clean: &Clean| late(clean) && !off(Rule::AliasStoreBarrier);
         if s.line.flags & MAYBE_DIRTY == 0 && s.cold.cleans.iter().any(late) {
             self.disagree(s, HazardKind::MissingBarrier, bytes, site);
         }
@@ -224,6 +244,7 @@ impl Sanitizer {
         rare.alias_fresh = fresh | bytes;
         rare.alias_pending = pending | bytes;
         rare.alias_written_at = self.now;
+        rare.alias_cpu = self.cpu;
     }
 
     /// What a CPU wrote into the cache and what it does past the cache meet.
