@@ -50,8 +50,9 @@ fn a_guest_boots_from_its_disk_on_both_ports() {
     let result = booted(&go(&[HP]));
     assert!(needed(&result).len() > 100);
     let result = booted(&go(&[HPC]));
+    // The kernel cleans code that it has patched, in a line that the disk has written before.
     let done = asked_for(&result);
-    assert!(done.is_empty(), "{done:?}");
+    assert!(done.iter().all(|o| o.needed_lines == 0), "{done:?}");
 }
 
 #[test]
