@@ -107,8 +107,7 @@ fn a_tree_that_claims_coherency_is_found_out() {
         matches!(&hazard.reader, Party::Device { master, snoops: false, .. } if master == "gdma")
     );
     assert!(asked_for(&result).is_empty());
-    // dmatest says so, too.
-    assert!(result.data.corrupt_bytes > 0);
+    // dmatest says so, too: it sees wrong bytes, or waits in vain.
     let test = &result.guest.tests[1];
     assert!(!test.ok && test.name == SCENARIO, "{test:?}");
 }
