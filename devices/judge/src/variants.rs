@@ -24,8 +24,17 @@ pub(crate) fn other_orders(program: &Program) -> Vec<Program> {
         }
         next += 1;
     }
+    let later: Vec<Program> = all[..first].to_vec();
     all.extend(one_alone_later(program));
     all.extend(one_alone_early(program));
+    // What is done again after a second doorbell may be what the first one asked for.
+    for other in &later {
+        for other in one_alone_early(other) {
+            if all.len() < MAX_ORDERS && !all.contains(&other) {
+                all.push(other);
+            }
+        }
+    }
     all
 }
 
