@@ -4,23 +4,21 @@
 
 use staleline_results::{HazardKind, MaintenanceOp, RunResult, Verdict};
 
-use crate::support::{Run, asked_for, kinds_of, run, side_by_side};
+use crate::support::{
+    Run, WRITES, asked_for, kinds_of, run, run_once, side_by_side, under_every_policy,
+};
 
 const SCENARIO: &str = "blk-root";
 const HP: &str = "board.blk.port=hp";
 const HPC: &str = "board.blk.port=hpc";
 const CLAIM: &str = "board.blk.dma-coherent=true";
 const DENIAL: &str = "board.blk.dma-coherent=false";
-const CACHES: [&str; 4] = ["cache=zynqmp", "cache=lazy", "cache=eager", "cache=random"];
-const WRITES: [&str; 2] = ["snoop-write=write-through", "snoop-write=allocate"];
 
 /// Two readings of the data file, and two files of 64 KiB in each of two rounds.
 const BYTES: u64 = 2 * 300_000 + 4 * 65_536;
 
 fn go(settings: &[&str]) -> Run {
-    let mut arguments = vec![SCENARIO, "--no-trace"];
-    arguments.extend(settings.iter().flat_map(|s| ["--set", s]));
-    run(&arguments)
+    run_once(SCENARIO, settings)
 }
 
 /// It has passed: all files were right, and so was the code that was read over other code.
@@ -51,23 +49,17 @@ fn a_guest_boots_from_its_disk_on_both_ports() {
     assert!(needed(&result).len() > 100);
     let result = booted(&go(&[HPC]));
     // The kernel cleans code that it has patched, in a line that the disk has written before.
-    let done = asked_for(&result);
-    assert!(done.iter().all(|o| o.needed_lines == 0), "{done:?}");
+    let needed = needed(&result);
+    assert!(needed.is_empty(), "{needed:?}");
 }
 
 #[test]
 #[ignore = "a sweep of 16 boots"]
 fn two_at_a_time_a_correct_driver_under_every_policy() {
-    let mut all = Vec::new();
-    for port in [HP, HPC] {
-        for cache in CACHES {
-            all.extend(WRITES.map(|write| [port, cache, write]));
-        }
-    }
-    side_by_side(&all, |settings| {
+    side_by_side(&under_every_policy(&[HP, HPC]), |settings| {
         let result = booted(&go(settings));
         assert_eq!(
-            asked_for(&result).is_empty(),
+            needed(&result).is_empty(),
             settings[0] == HPC,
             "{settings:?}"
         );
@@ -92,11 +84,7 @@ fn a_tree_that_claims_coherency_is_found_out() {
 #[test]
 #[ignore = "a sweep of 8 boots"]
 fn two_at_a_time_that_claim_under_every_policy() {
-    let all: Vec<_> = CACHES
-        .iter()
-        .flat_map(|cache| WRITES.map(|write| [CLAIM, cache, write]))
-        .collect();
-    side_by_side(&all, |settings| {
+    side_by_side(&under_every_policy(&[CLAIM]), |settings| {
         let result = go(settings).ends(1, Verdict::Fail);
         let blamed = result.diagnostics.iter().any(|d| d.advice == "lying-tree");
         assert!(blamed, "{settings:?}");

@@ -4,7 +4,9 @@
 use staleline_results::HazardKind;
 use staleline_results::{Party, RunResult, Verdict};
 
-use crate::support::{asked_for, clean, kinds_of, run, run_set, side_by_side};
+use crate::support::{
+    WRITES, asked_for, clean, kinds_of, run, run_set, side_by_side, under_every_policy,
+};
 
 #[test]
 fn on_a_snooping_port_nothing_needs_to_be_done() {
@@ -44,7 +46,7 @@ fn a_device_tree_that_claims_coherency_is_found_out() {
 #[test]
 fn two_at_a_time_a_device_tree_that_denies_coherency_is_found_out() {
     let lie = ["board.dmac.port=hpc", "board.dmac.dma-coherent=false"];
-    side_by_side(&policies(), |(scenario, cache, write)| {
+    side_by_side(&under_every_policy(&PATHS), |[scenario, cache, write]| {
         let settings = [&lie[..], &[cache, write]].concat();
         let result = run_set(scenario, &settings).ends(1, Verdict::Fail);
         reads_descriptors_through_the_cache(&result);
@@ -59,20 +61,8 @@ fn two_at_a_time_a_device_tree_that_denies_coherency_is_found_out() {
     });
 }
 
-const ALLOCATE: &str = "board.snoop-write=allocate";
-
-/// Scenario, cache, and how snooping masters write.
-fn policies() -> Vec<(&'static str, &'static str, &'static str)> {
-    let mut all = Vec::new();
-    for scenario in ["iio-capture", "iio-playback"] {
-        for cache in ["cache=zynqmp", "cache=lazy", "cache=eager", "cache=random"] {
-            for write in ["board.snoop-write=write-through", ALLOCATE] {
-                all.push((scenario, cache, write));
-            }
-        }
-    }
-    all
-}
+const PATHS: [&str; 2] = ["iio-capture", "iio-playback"];
+const ALLOCATE: &str = WRITES[1];
 
 /// The DMA engine reads through the caches what the CPU has stored past them.
 #[track_caller]
@@ -90,7 +80,7 @@ fn reads_descriptors_through_the_cache(result: &RunResult) {
 /// the caches; data is maintained as for a port that does not snoop.
 #[test]
 fn two_at_a_time_a_port_that_snoops_reads_only() {
-    side_by_side(&policies(), |(scenario, cache, write)| {
+    side_by_side(&under_every_policy(&PATHS), |[scenario, cache, write]| {
         let settings = ["board.dmac.port=hpc-read", *cache, *write];
         let result = run_set(scenario, &settings).fails(&[HazardKind::MismatchedAlias]);
         reads_descriptors_through_the_cache(&result);
@@ -102,7 +92,7 @@ fn two_at_a_time_a_port_that_snoops_reads_only() {
 /// What is captured must not stay in the cache, where SYNC_START invalidates it.
 #[test]
 fn two_at_a_time_a_port_that_snoops_writes_only() {
-    side_by_side(&policies(), |(scenario, cache, write)| {
+    side_by_side(&under_every_policy(&PATHS), |[scenario, cache, write]| {
         let run = run_set(scenario, &["board.dmac.port=hpc-write", *cache, *write]);
         if *scenario == "iio-playback" {
             assert!(run.passes().maintenance.needed > 0, "{cache} {write}");

@@ -2,27 +2,24 @@
 //! The general purpose DMA, driven by the kernel's dmatest: the driver tells it for each descriptor
 //! whether what it points to is coherent.
 
-use staleline_results::HazardKind;
-use staleline_results::{MaintenanceOp, Party, RunResult, Verdict};
+use staleline_results::{HazardKind, MaintenanceOp, Party, RunResult, Verdict};
 
-use crate::support::{Run, asked_for, kinds_of, run, run_set, side_by_side};
+use crate::support::{
+    Run, WRITES, asked_for, kinds_of, run_once, run_set, side_by_side, under_every_policy,
+};
 
 const SCENARIO: &str = "gdma-memcpy";
 const HP: &str = "board.gdma.port=hp";
 const HPC: &str = "board.gdma.port=hpc";
 const CLAIM: &str = "board.gdma.dma-coherent=true";
 const DENIAL: &str = "board.gdma.dma-coherent=false";
-const CACHES: [&str; 4] = ["cache=zynqmp", "cache=lazy", "cache=eager", "cache=random"];
-const WRITES: [&str; 2] = ["snoop-write=write-through", "snoop-write=allocate"];
 
 /// Copies that the scenario has made, and bytes that dmatest checks after each.
 const COPIES: u64 = 6;
 const CHECKED: u64 = 2 * 12_040;
 
 fn go(settings: &[&str]) -> Run {
-    let mut arguments = vec![SCENARIO, "--no-trace"];
-    arguments.extend(settings.iter().flat_map(|s| ["--set", s]));
-    run(&arguments)
+    run_once(SCENARIO, settings)
 }
 
 /// It has passed; all copies were made, each by two transfers.
@@ -57,13 +54,7 @@ fn a_correct_driver_is_right_on_both_ports() {
 #[test]
 #[ignore = "a sweep of 16 boots"]
 fn two_at_a_time_a_correct_driver_under_every_policy() {
-    let mut all = Vec::new();
-    for port in [HP, HPC] {
-        for cache in CACHES {
-            all.extend(WRITES.map(|write| [port, cache, write]));
-        }
-    }
-    side_by_side(&all, |settings| {
+    side_by_side(&under_every_policy(&[HP, HPC]), |settings| {
         let result = copied(&go(settings));
         match settings[0] == HP {
             true => maintained(&result),
@@ -115,11 +106,7 @@ fn a_tree_that_claims_coherency_is_found_out() {
 #[test]
 #[ignore = "a sweep of 8 boots"]
 fn two_at_a_time_that_claim_under_every_policy() {
-    let all: Vec<_> = CACHES
-        .iter()
-        .flat_map(|cache| WRITES.map(|write| [CLAIM, cache, write]))
-        .collect();
-    side_by_side(&all, |settings| {
+    side_by_side(&under_every_policy(&[CLAIM]), |settings| {
         let result = go(settings).ends(1, Verdict::Fail);
         let kinds = kinds_of(&result);
         assert!(kinds.contains(&HazardKind::MissingClean), "{settings:?}");

@@ -91,9 +91,30 @@ pub fn run(arguments: &[&str]) -> Run {
 /// `staleline run` of one of the kernel's paths with settings: `("frames", "4")`.
 #[track_caller]
 pub fn run_set(scenario: &str, settings: &[&str]) -> Run {
-    let mut arguments = vec![scenario];
-    arguments.extend(settings.iter().flat_map(|s| ["--set", s]));
-    run(&arguments)
+    run(&set(&[scenario], settings))
+}
+
+fn set<'a>(arguments: &[&'a str], settings: &[&'a str]) -> Vec<&'a str> {
+    let settings = settings.iter().flat_map(|s| ["--set", *s]);
+    arguments.iter().copied().chain(settings).collect()
+}
+
+/// The same, without a second pass for call chains.
+#[track_caller]
+pub fn run_once(scenario: &str, settings: &[&str]) -> Run {
+    run(&set(&[scenario, "--no-trace"], settings))
+}
+
+/// Settings for each replacement policy.
+pub const CACHES: [&str; 4] = ["cache=zynqmp", "cache=lazy", "cache=eager", "cache=random"];
+/// And for each that snooping writes have.
+pub const WRITES: [&str; 2] = ["snoop-write=write-through", "snoop-write=allocate"];
+
+/// Each of these settings with all of those.
+pub fn under_every_policy(first: &[&'static str]) -> Vec<[&'static str; 3]> {
+    let caches = first.iter().flat_map(|first| CACHES.map(|c| (*first, c)));
+    let all = caches.flat_map(|(first, cache)| WRITES.map(|write| [first, cache, write]));
+    all.collect()
 }
 
 /// Runs `command`, of which only the directory is missing, to its end.

@@ -98,11 +98,8 @@ pub(super) fn of_a_routine(diagnostics: &mut [Diagnostic], fault: impl Fn(usize)
 /// away by an invalidate. What the former lacks comes between the store and the transfer (for a
 /// store into a stale copy: around the store), so that the latter finds nothing to throw away.
 pub(super) fn of_a_store(diagnostics: &mut [Diagnostic], findings: &Findings<'_>) {
-    let kind = |i: &usize, kind| {
-        diagnostics
-            .get(*i)
-            .is_some_and(|d| d.kind == HazardKind::word(&kind))
-    };
+    let kind =
+        |i: &usize, kind: HazardKind| diagnostics.get(*i).is_some_and(|d| d.kind == kind.word());
     let all = standing(diagnostics);
     let mut pairs: Vec<(usize, usize)> = Vec::new();
     for lost in all.iter().filter(|i| kind(i, HazardKind::DiscardedWrite)) {
