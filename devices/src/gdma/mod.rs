@@ -277,6 +277,11 @@ impl Gdma {
 }
 
 impl Device for Gdma {
+    fn asks_if_claimed(&self) -> bool {
+        // zynqmp_dma.c: coherency is set per descriptor, by is_dmacoherent.
+        true
+    }
+
     fn registers(&self) -> &[Register] {
         self.regs.table()
     }
