@@ -2,7 +2,8 @@
 //! The sanitizer against the explorer on random programs.
 //!
 //! `STALELINE_LITMUS_CASES` sets how many have to agree; those that differ as is known come on top.
-//! `STALELINE_LITMUS_SEED` sets where they start.
+//! `STALELINE_LITMUS_SEED` sets where they start, and `STALELINE_LITMUS_END` where they end at the latest:
+//! so that a long run can be done in parts.
 
 #![allow(clippy::unwrap_used)]
 
@@ -126,9 +127,10 @@ fn sanitizer_and_explorer_agree() {
     let mut classes: BTreeMap<Class, u64> = BTreeMap::new();
     let (mut agree, mut known, mut differ) = (0_u64, 0_u64, 0_u64);
     let (mut explored, mut safe, mut asked, mut left_out) = (0, 0, 0, 0);
-    let mut seeds = start..;
-    while agree + differ < count {
-        let seed = seeds.next().unwrap();
+    for seed in start..number("STALELINE_LITMUS_END", u64::MAX) {
+        if agree + differ >= count {
+            break;
+        }
         let sample = Sample::of(seed);
         let Some(judged) = judge(&sample) else {
             left_out += 1;
