@@ -361,9 +361,9 @@ impl<'a> Known<'a> {
         explore_in(&program, &order, MAX_STATES).map_or(Vec::new(), |a| Symptom::all(&a))
     }
 
-    /// What is found at the event of a symptom if masters that do not snoop come as soon as they are told
-    /// to: it is to be found also when they come later. (What one does that snoops changes what comes
-    /// after it.)
+    /// What is found at the event of a symptom if masters come as soon as they are told to: it is to be found
+    /// also when they come later. (But not those that read through the caches, nor past a CPU's store those
+    /// that write there: they change what comes after.)
     fn found_if_masters_come_at_once(&self, symptom: &Symptom) -> Result<Granules, Error> {
         let (at, loss) = match *symptom {
             Symptom::Ambiguous { read, .. } => (read, false),
