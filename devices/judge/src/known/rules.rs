@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use staleline_devices::coherency::Policy;
 use staleline_devices::coherency::hazard::{HazardKind, Why};
-use staleline_litmus::explore::{Answer, MAX_STATES, explore, explore_in};
+use staleline_litmus::explore::{Answer, Gone, MAX_STATES, explore, explore_in};
 use staleline_litmus::order::Parts;
 use staleline_litmus::program::{Event, Granules, Observer, Op, Program, View};
 use staleline_litmus::races::{self, Races};
@@ -365,20 +365,28 @@ impl<'a> Known<'a> {
     /// also when they come later. (But not those that read through the caches, nor past a CPU's store those
     /// that write there: they change what comes after.)
     fn found_if_masters_come_at_once(&self, symptom: &Symptom) -> Result<Granules, Error> {
-        let (at, loss) = match *symptom {
-            Symptom::Ambiguous { read, .. } => (read, false),
+        let (at, dropped_at) = match *symptom {
+            Symptom::Ambiguous { read, .. } => (read, None),
             Symptom::Lost {
-                write: Some(write), ..
-            } => (write, true),
+                write: Some(write),
+                how,
+                ..
+            } => match how {
+                Gone::Dropped(at) => (write, Some(usize::from(at))),
+                _ => (write, None),
+            },
             _ => return Ok(Granules::NONE),
         };
+        let loss = matches!(symptom, Symptom::Lost { .. });
         let (early, before) = variants::masters_early(self.program);
         let mut found = findings(&early, self.replacement, self.seed)?;
         found.retain(|f| {
-            let same = f.at.and_then(|at| before.get(at)) == Some(&at);
+            let found_at = f.at.and_then(|at| before.get(at)).copied();
+            let dropped = dropped_at.is_some() && found_at == dropped_at;
+            let dropped = dropped && f.kind == HazardKind::DiscardedWrite;
             // That stores before it are not ordered is no reason for a write to be lost.
             let about = !loss || f.why != Why::Unordered;
-            same && about && f.kind != HazardKind::Ownership
+            dropped || found_at == Some(at) && about && f.kind != HazardKind::Ownership
         });
         Ok(bytes(&found))
     }
