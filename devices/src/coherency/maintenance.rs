@@ -23,6 +23,7 @@ struct Op {
     op: CacheOp,
     site: SiteId,
     chain: ChainId,
+    /// The lowest.
     first_line: u64,
     lines: u64,
     /// Lines under DMA by then, of those without an extent.
@@ -194,6 +195,10 @@ impl Operations {
             return (0, true);
         };
         current.lines += 1;
+        if !beyond {
+            // A range that ends within a line is often begun there.
+            current.first_line = current.first_line.min(i.line);
+        }
         let room = self.extents.len() < MAX_EXTENTS;
         match self.extents.last_mut() {
             Some(e) if e.number == number && e.line + e.count == i.line => e.count += 1,
@@ -423,6 +428,16 @@ mod tests {
         use Timing::{InTime, Incomplete, Late};
         assert_eq!(timings, [InTime, InTime, Incomplete, Late]);
         assert!(ops.is_complete(3));
+    }
+
+    #[test]
+    fn a_range_that_is_begun_at_its_end_is_told_from_its_start() {
+        let mut ops = Operations::new(None);
+        // As dcache_inval_poc() does it: the line in which the range ends comes first.
+        let all = [13, 10, 11, 12].map(|line| clean(&mut ops, ONE, line, 1));
+        assert_eq!(all, [1; 4]);
+        let last = ops.last(1).unwrap();
+        assert_eq!((last.first_pa / LINE, last.lines), (10, 4));
     }
 
     #[test]

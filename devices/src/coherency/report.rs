@@ -80,15 +80,15 @@ pub struct MaintenanceOp {
     /// Number among all maintenance operations of the run, from 1: what `drop-maintenance=@N`
     /// means.
     pub number: u32,
-    /// The operation of its first line. (Edges of an invalidated range are often `civac`.)
+    /// What its first instruction does. (Edges of an invalidated range are often `civac`.)
     pub op: CacheOp,
-    /// The instruction that did the first line.
+    /// That instruction.
     pub site: SiteId,
     /// How the CPU came to that instruction, where the engine can tell; else unknown.
     pub chain: ChainId,
-    /// First line.
+    /// The lowest line.
     pub first_pa: u64,
-    /// Lines, all together.
+    /// Lines, all together: those that follow, where it is one range.
     pub lines: u64,
     /// Lines that were the target of DMA at any time of the run.
     pub dma_lines: u64,
