@@ -39,6 +39,7 @@ mod rest;
 mod sanitizer;
 mod stores;
 mod summary;
+mod told;
 mod transfers;
 mod who;
 mod whole;

@@ -15,3 +15,4 @@ mod ranges;
 mod releases;
 mod rig;
 mod steps;
+mod told;
