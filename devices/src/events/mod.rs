@@ -311,6 +311,31 @@ pub enum Event {
 }
 
 impl Event {
+    /// The places in guest code that it names.
+    pub fn sites(&self) -> impl Iterator<Item = SiteId> + use<> {
+        let of = |actor: &Actor| match actor {
+            Actor::Cpu { site, .. } => Some(*site),
+            Actor::Unknown | Actor::Device { .. } => None,
+        };
+        let sites = match self {
+            Event::Maintained { site, .. }
+            | Event::Told { site, .. }
+            | Event::Register { site, .. }
+            | Event::Accessed { site, .. } => [Some(*site), None],
+            Event::Found { writer, reader, .. } => [of(writer), of(reader)],
+            Event::Filled { by, .. } => [of(by), None],
+            Event::UnderDma { cached_by, .. } => [of(cached_by), None],
+            Event::Opened { .. }
+            | Event::Closed { .. }
+            | Event::Moved { .. }
+            | Event::Barrier { .. }
+            | Event::Interrupt { .. }
+            | Event::Evicted { .. }
+            | Event::Waited { .. } => [None, None],
+        };
+        sites.into_iter().flatten()
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {
