@@ -27,3 +27,12 @@ impl<W: Write> Reporter for Steps<W> {
         append(&mut self.0, Tag::RUN, 1, &json)
     }
 }
+
+/// The steps in a log, one a line.
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "this is for tests")]
+pub fn lines(log: &[u8]) -> String {
+    let frames = staleline_events::Reader::new(log).unwrap();
+    let steps = frames.map(|frame| String::from_utf8(frame.unwrap().payload).unwrap() + "\n");
+    steps.collect()
+}

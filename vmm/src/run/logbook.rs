@@ -125,3 +125,70 @@ fn export_lines(from: &Path, to: &Path) -> io::Result<()> {
     }
     out.flush()
 }
+
+#[cfg(test)]
+mod tests {
+    use staleline_events::{Block, begin};
+
+    use super::*;
+    use crate::report::RunEvent;
+
+    fn step(reporters: &mut Reporters<'_>, what: &str) {
+        let step = RunEvent::Step { what: what.into() };
+        reporters.event(&step).unwrap();
+    }
+
+    #[test]
+    fn a_machine_that_was_stopped_leaves_what_it_wrote_and_the_run_goes_on() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(root.path()).unwrap();
+        let mut reporters = files(&dir).unwrap();
+        step(&mut reporters, "before");
+        let recording = recording(&LogSettings::default(), &dir).unwrap();
+        // A machine that is killed while it writes its second block.
+        let mut block = Block::default();
+        (0..3).for_each(|n| block.push(n, &n).unwrap());
+        let (records, payload) = block.payload();
+        let path = dir.file(directory::LOG);
+        let mut file = File::options().append(true).open(&path).unwrap();
+        append(&mut file, Tag::RECORDS, records, payload).unwrap();
+        let mut part = Vec::new();
+        append(&mut part, Tag::RECORDS, records, payload).unwrap();
+        file.write_all(&part[..part.len() - 1]).unwrap();
+
+        let log = settle(&recording).unwrap();
+        assert_eq!((log.records, log.complete), (3, false));
+        let lacks = log.lacks().unwrap();
+        assert!(
+            lacks.ends_with("the log is cut short after 3 events"),
+            "{lacks}"
+        );
+        step(&mut reporters, "after");
+        export(&dir).unwrap();
+        let steps = std::fs::read_to_string(dir.file(directory::EVENTS)).unwrap();
+        let steps: Vec<_> = steps.lines().collect();
+        assert_eq!(
+            steps,
+            [
+                r#"{"event":"step","what":"before"}"#,
+                r#"{"event":"step","what":"after"}"#
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_is_recorded_where_nobody_wants_it() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(root.path()).unwrap();
+        // No log was begun.
+        assert_eq!(recording(&LogSettings::default(), &dir), None);
+        export(&dir).unwrap();
+        begin(&mut File::create(dir.file(directory::LOG)).unwrap()).unwrap();
+        let off = LogSettings {
+            filter: "off".parse().unwrap(),
+            ..LogSettings::default()
+        };
+        assert_eq!(recording(&off, &dir), None);
+        assert!(recording(&LogSettings::default(), &dir).is_some());
+    }
+}
