@@ -56,6 +56,7 @@ impl Trace {
             len: FRAME as u64,
             descriptor: 0,
             channel: 0,
+            snoop: true,
         };
         let id = trace.domain.transfer_open(ADC, transfer, order);
         trace

@@ -42,6 +42,8 @@ pub struct Lie {
     pub claims_coherent: bool,
     /// What the port's snooping writes do.
     pub snoop_write: SnoopWrite,
+    /// Its driver makes it ask to be snooped only if the device tree says so.
+    pub asks_if_claimed: bool,
     /// It is the access that merged old bytes over new ones.
     pub merged: bool,
 }
@@ -52,9 +54,13 @@ impl Lie {
         self.port.snoops_reads() != self.port.snoops_writes()
     }
 
-    /// A device tree that says that the device is not coherent is right about the port: reads go to
-    /// memory, and so do writes, which only spare the CPU an invalidate.
+    /// A device tree that says that the device is not coherent is right about the port: the device then
+    /// does not ask to be snooped, or reads go to memory, and so do writes, which only spare the CPU an
+    /// invalidate.
     pub fn is_as_good_as_incoherent(&self) -> bool {
+        if self.asks_if_claimed {
+            return true;
+        }
         !self.port.snoops_reads()
             && (!self.port.snoops_writes() || self.snoop_write == SnoopWrite::WriteThrough)
     }
@@ -176,6 +182,10 @@ pub struct Facts {
     pub synced_too_early: Option<Sync>,
     /// `dma_buf_begin_access()` or `dma_buf_end_access()` did some before the transfer.
     pub began: Option<Sync>,
+    /// Whether the unmapping of the buffer at the end invalidated it, as it does for a direction in
+    /// which the device writes. Unknown if the run did not come to that, or if other devices have it
+    /// mapped, too, that are not coherent.
+    pub unmap_invalidates: Option<bool>,
     /// The call that should have invalidated came in time, and cleaned.
     pub only_cleaned: Option<Cleaned>,
     /// The last maintenance of the line: who asked for it, innermost first.
@@ -195,6 +205,8 @@ pub struct Facts {
     pub merged_by: Option<(Role, String)>,
     /// Who asked for the invalidate that threw a write away, innermost first.
     pub discarded_by: Option<String>,
+    /// That was to map the memory for a device.
+    pub mapping_discards: bool,
     /// User space has issued `DMA_BUF_IOCTL_SYNC` around its part of each frame.
     pub synced: bool,
     /// User space has detached the DMABUF before it read.

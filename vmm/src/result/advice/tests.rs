@@ -27,6 +27,7 @@ fn plain() -> Facts {
         syncs: Vec::new(),
         synced_too_early: None,
         began: None,
+        unmap_invalidates: None,
         maintained_by: None,
         transfer: None,
         toucher: None,
@@ -36,6 +37,7 @@ fn plain() -> Facts {
         only_cleaned: None,
         merged_by: None,
         discarded_by: None,
+        mapping_discards: false,
         synced: false,
         detached: false,
         has_access_calls: false,
@@ -120,6 +122,7 @@ fn lie(port: Port, claims_coherent: bool) -> Lie {
         port,
         claims_coherent,
         snoop_write: SnoopWrite::Allocate,
+        asks_if_claimed: false,
         merged: false,
     }
 }
@@ -265,6 +268,25 @@ fn what_tree_is_right_for_half_a_port_depends_on_what_its_writes_do() {
 }
 
 #[test]
+fn a_driver_that_asks_only_if_the_tree_says_so_needs_no_claim() {
+    let asks = |asks_if_claimed| {
+        of(&Facts {
+            kind: HazardKind::MissingInvalidate,
+            lies: vec![Lie {
+                asks_if_claimed,
+                ..lie(Port::HpcRead, true)
+            }],
+            ..plain()
+        })
+    };
+    assert!(asks(false).help.contains("no device tree is right for"));
+    let told = asks(true);
+    assert_eq!(told.row, "half-coherent");
+    assert!(told.help.starts_with("take dma-coherent out"), "{}", told.help);
+    assert!(told.help.contains("does not have it ask"), "{}", told.help);
+}
+
+#[test]
 fn a_liar_that_merged_old_bytes_is_told() {
     let merged = |merged| Facts {
         kind: HazardKind::WritebackClobber,
@@ -353,16 +375,18 @@ fn who_threw_a_write_away_is_told_and_the_writer_decides_the_advice() {
             "SYNC_START | SYNC_WRITE",
         ),
         (
-            discarded(Role::Kernel, true, false),
-            "dma_buf_end_cpu_access()",
-        ),
-        (
             discarded(Role::Kernel, false, false),
             "dma_sync_*_for_device()",
         ),
     ] {
         assert_eq!(row(&facts, &[words, by]), "discarded");
     }
+    let importer = Facts {
+        toucher: Some("stamp()".into()),
+        ..discarded(Role::Kernel, true, false)
+    };
+    let said = ["dma_buf_end_cpu_access()", "stamp() wrote", by];
+    assert_eq!(row(&importer, &said), "importer-cpu");
     let alone = Facts {
         one_attached: true,
         ..discarded(SNOOPS, true, true)
