@@ -291,7 +291,9 @@ impl Lookup<'_> {
 
     fn unmaps(&self, op: &MaintenanceOp) -> bool {
         let names = self.guest.callers(op.site, op.chain);
-        names.iter().any(|n| bare(n).starts_with("dma_buf_unmap_attachment"))
+        names
+            .iter()
+            .any(|n| bare(n).starts_with("dma_buf_unmap_attachment"))
     }
 
     fn fresh_page(&self, h: &Hazard) -> Option<String> {

@@ -187,7 +187,11 @@ fn only_cleaned(f: &Facts) -> Decision {
         [format!(
             "{call}() was called{by} after the transfer and before the {}, and only cleaned the \
              line, which had to be invalidated",
-            if f.why == Why::StaleStore { "store" } else { "read" }
+            if f.why == Why::StaleStore {
+                "store"
+            } else {
+                "read"
+            }
         )],
     )
 }

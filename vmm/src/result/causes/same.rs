@@ -37,9 +37,8 @@ impl Findings<'_> {
     /// Whether what was thrown away, if `lost` is about that, had been stored before `other` was found:
     /// what would have cleaned the one would have cleaned the other.
     fn stored_before(&self, lost: usize, other: usize) -> bool {
-        let before = |l: &Hazard, o: &Hazard| {
-            l.kind != HazardKind::DiscardedWrite || l.written_at <= o.at
-        };
+        let before =
+            |l: &Hazard, o: &Hazard| l.kind != HazardKind::DiscardedWrite || l.written_at <= o.at;
         self.all_meet(lost, other, before)
     }
 
