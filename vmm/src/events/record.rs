@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use staleline_devices::cpu::SiteId;
-use staleline_devices::events::{Event, Kind, Witness};
+use staleline_devices::events::{Event, Witness};
 use staleline_events::{Recorder, Tag, append};
 
 use super::{Filter, Head};
@@ -33,6 +33,8 @@ pub type Sites = Arc<Mutex<Vec<u64>>>;
 pub struct EventLog {
     recorder: Recorder<File>,
     places: Places,
+    /// The last finding told of. They are numbered as they are made.
+    findings: u32,
 }
 
 impl EventLog {
@@ -47,6 +49,7 @@ impl EventLog {
         Ok(EventLog {
             recorder,
             places: Places::new(sites),
+            findings: 0,
         })
     }
 }
@@ -57,7 +60,14 @@ impl Witness for EventLog {
             self.places.refer(site);
         }
         let places = &mut self.places;
-        let important = event.kind() == Kind::Finding;
+        // A finding on one more line is worth less than the next one.
+        let important = match *event {
+            Event::Found { finding, .. } => finding > self.findings,
+            _ => false,
+        };
+        if let Event::Found { finding, .. } = *event {
+            self.findings = self.findings.max(finding);
+        }
         let before = |out: &mut File| places.write(out);
         self.recorder.record(at, event, important, before);
     }
