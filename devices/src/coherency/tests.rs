@@ -16,3 +16,4 @@ mod ranges;
 mod releases;
 mod rig;
 mod steps;
+mod told;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The chip as a machine that an engine hosts.
 
+use staleline_devices::events::{Kinds, Witness};
 use staleline_devices::soc::Soc;
-use staleline_devices::soc::report::SocReport;
+use staleline_devices::soc::report::{Names, SocReport};
 
 use super::machine::{self, MachineConfig};
 use crate::engine::guest::{Guest, GuestContext};
@@ -17,7 +18,16 @@ impl Guest for Soc {
         machine::build(&config, context.ram, context.windows).map_err(|e| e.to_string())
     }
 
+    fn names(&self) -> Names {
+        Soc::names(self)
+    }
+
+    fn watch(&mut self, kinds: Kinds, witness: Box<dyn Witness>) {
+        Soc::watch(self, kinds, witness);
+    }
+
     fn finish(&mut self) -> Result<SocReport, String> {
+        self.unwatch();
         Ok(self.report())
     }
 }

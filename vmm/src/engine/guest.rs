@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 use staleline_devices::cpu::{Accesses, Machine};
+use staleline_devices::events::{Kinds, Witness};
+use staleline_devices::soc::report::Names;
 use vm_memory::MmapRegion;
 
 /// The machines that an engine can host.
@@ -46,6 +48,12 @@ pub trait Guest: Machine + Accesses + Sized + 'static {
     /// # Errors
     /// What is wrong with its configuration, for the user.
     fn new(context: GuestContext) -> Result<Self, String>;
+
+    /// What it is made of, by its names.
+    fn names(&self) -> Names;
+
+    /// `witness` is told of events of these kinds until the machine is finished.
+    fn watch(&mut self, kinds: Kinds, witness: Box<dyn Witness>);
 
     /// The guest has ended: reports.
     ///

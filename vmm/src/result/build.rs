@@ -139,6 +139,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         accesses: 0,
         tracing: None,
         self_check: None,
+        log: None,
         wall_ms: 0,
         replay: spec.invocation.clone(),
     }

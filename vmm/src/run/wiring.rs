@@ -258,5 +258,6 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         run_dir: attempt.dir.to_owned(),
         selfcheck: false,
         trace: attempt.trace.to_vec(),
+        events: attempt.events.cloned(),
     })
 }

@@ -7,6 +7,8 @@ use serde_json::Value;
 use staleline::engine::guest::GuestContext;
 use staleline_devices::cpu::MemoryType::{Cacheable, NonCacheable};
 use staleline_devices::cpu::{Accesses, Barrier, Machine};
+use staleline_devices::events::{Kinds, Witness};
+use staleline_devices::soc::report::Names;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
@@ -132,6 +134,12 @@ impl Guest for Recorder {
     fn new(_: GuestContext) -> Result<Self, String> {
         Ok(Recorder::default())
     }
+    fn names(&self) -> Names {
+        Names::default()
+    }
+
+    fn watch(&mut self, _: Kinds, _: Box<dyn Witness>) {}
+
     fn finish(&mut self) -> Result<Value, String> {
         Ok(Value::Null)
     }

@@ -210,10 +210,11 @@ unsafe fn started<'a, M: Guest>() -> &'a mut Plugin<M> {
         qtest
             .set_read_timeout(Some(PATIENCE))
             .map_err(|e| format!("qtest socket: {e}"))?;
+        let mut sites = Sites::default();
         Ok(Plugin {
-            core: start::core(config, gic, qtest)?,
+            core: start::core(config, gic, qtest, &mut sites)?,
             accesses: Accesses::default(),
-            sites: Sites::default(),
+            sites,
             current: current::take()?,
         })
     };

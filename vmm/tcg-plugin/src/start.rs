@@ -6,10 +6,11 @@ use std::os::unix::net::UnixStream;
 
 use staleline::engine::guest::{Guest, GuestContext};
 use staleline::engine::tcg::abi::TcgConfig;
+use staleline::events::{EventLog, Head};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, MmapRegion};
 
 use crate::chain::Trace;
-use crate::core::{Core, Parts};
+use crate::core::{Core, Parts, Sites};
 use crate::qtest::Qtest;
 
 /// A machine of type `M` over the configuration's RAM file, behind a core.
@@ -20,6 +21,7 @@ pub fn core<M: Guest>(
     config: &TcgConfig,
     gic: String,
     qtest: UnixStream,
+    sites: &mut Sites,
 ) -> Result<Core<M, UnixStream>, String> {
     let window_base = config
         .ram_base
@@ -35,7 +37,7 @@ pub fn core<M: Guest>(
         window_base,
         config.window_bytes,
     )?;
-    let machine = M::new(GuestContext {
+    let mut machine = M::new(GuestContext {
         ram: map_part(config.ram_fd, 0, config.ram_bytes)?,
         ram_base: config.ram_base,
         windows: match config.window_bytes {
@@ -44,6 +46,16 @@ pub fn core<M: Guest>(
         },
         machine: config.machine.clone(),
     })?;
+    if let Some(recording) = &config.events {
+        let head = Head {
+            names: machine.names(),
+            filter: recording.filter,
+            limit: recording.limit,
+        };
+        let log = EventLog::open(recording, &head, sites.shared())
+            .map_err(|e| format!("cannot write {}: {e}", recording.path.display()))?;
+        machine.watch(recording.filter.0, Box::new(log));
+    }
     Ok(Core::new(Parts {
         machine,
         ram,

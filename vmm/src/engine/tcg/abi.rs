@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use staleline_devices::cpu::SiteId;
 
 use crate::engine::{GuestKind, SiteTable};
+use crate::events::Recording;
 
 /// Version of everything in this module; both halves must agree.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Exit status of a QEMU whose plugin has given up, after it has said why: see
 /// [`FromPlugin::Fatal`]. QEMU itself uses 0 and 1.
@@ -53,6 +54,8 @@ pub struct TcgConfig {
     pub selfcheck: bool,
     /// Numbers of the loads and stores whose call chains are wanted, ascending.
     pub trace: Vec<u64>,
+    /// What to record of what happens on the machine.
+    pub events: Option<Recording>,
     /// Which machine.
     pub guest: GuestKind,
     /// The machine's own configuration.

@@ -136,6 +136,7 @@ impl Engine for TcgEngine {
             report: report.path().to_owned(),
             selfcheck: job.selfcheck,
             trace: job.trace.clone(),
+            events: job.events.clone(),
             guest: job.guest,
             machine: job.machine.clone(),
         };

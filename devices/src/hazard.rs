@@ -57,7 +57,7 @@ impl HazardKind {
 
 /// Who made an access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "by", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Actor {
     /// Nobody known: the state is as it was at power-on.
     Unknown,
