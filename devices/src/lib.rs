@@ -18,6 +18,7 @@ pub mod gdma;
 pub mod registers;
 pub mod soc;
 pub mod spi;
+pub mod state;
 pub mod stream;
 #[cfg(any(test, feature = "testutil"))]
 pub mod testutil;

@@ -37,6 +37,7 @@ mod replacement;
 pub mod report;
 mod rest;
 mod sanitizer;
+mod state;
 mod stores;
 mod summary;
 mod transfers;

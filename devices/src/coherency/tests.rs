@@ -14,4 +14,5 @@ mod named;
 mod ranges;
 mod releases;
 mod rig;
+mod state;
 mod steps;

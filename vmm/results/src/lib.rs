@@ -144,6 +144,10 @@ pub struct RunResult {
     /// the same; none if that was not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_check: Option<u64>,
+    /// How often the machine was saved and restored on the way, each time to the same state; none if that
+    /// was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<u64>,
     /// Host time of the run, without kernel build, pilot run and tracing pass.
     pub wall_ms: u64,
     /// A command that does the same run.

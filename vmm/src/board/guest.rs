@@ -3,6 +3,7 @@
 
 use staleline_devices::soc::Soc;
 use staleline_devices::soc::report::SocReport;
+use staleline_devices::state::{RestoreError, SaveError, Saved, Stateful as _};
 
 use super::machine::{self, MachineConfig};
 use crate::engine::guest::{Guest, GuestContext};
@@ -15,6 +16,18 @@ impl Guest for Soc {
         let config: MachineConfig = serde_json::from_value(context.machine)
             .map_err(|e| format!("the machine's configuration: {e}"))?;
         machine::build(&config, context.ram, context.windows).map_err(|e| e.to_string())
+    }
+
+    fn steps(&self) -> u64 {
+        Soc::steps(self)
+    }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        self.save_state()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        self.restore_state(saved)
     }
 
     fn finish(&mut self) -> Result<SocReport, String> {

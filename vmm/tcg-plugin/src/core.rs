@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What the plugin does with each thing the CPU does; knows nothing of QEMU.
 
+mod state;
+
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
@@ -430,6 +432,11 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             pages: self.pages.all().to_vec(),
             forgotten: forgotten.chain(sites.forgotten()).collect(),
         }
+    }
+
+    /// The way to the interrupt controller.
+    pub fn qtest(&self) -> &Qtest<S> {
+        &self.qtest
     }
 
     /// Tells QEMU of interrupt lines that have changed.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use staleline::engine::guest::GuestContext;
 use staleline_devices::cpu::MemoryType::{Cacheable, NonCacheable};
 use staleline_devices::cpu::{Accesses, Barrier, Machine};
+use staleline_devices::state::{RestoreError, SaveError, Saved, State};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
@@ -19,6 +20,8 @@ mod entries;
 
 #[path = "core_tests_code.rs"]
 mod code;
+#[path = "core_tests_state.rs"]
+mod saved;
 
 const BASE: u64 = 0x4000_0000;
 const RAM_BYTES: u64 = 1 << 20;
@@ -126,11 +129,31 @@ impl Machine for Recorder {
     }
 }
 
+/// What of it matters to a core.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Recorded(u64, u64);
+
+impl State for Recorded {
+    const COMPONENT: &'static str = "recorder";
+    const VERSION: u16 = 1;
+}
+
 impl Guest for Recorder {
     type Report = Value;
 
     fn new(_: GuestContext) -> Result<Self, String> {
         Ok(Recorder::default())
+    }
+    fn steps(&self) -> u64 {
+        0
+    }
+    fn save(&self) -> Result<Saved, SaveError> {
+        Saved::new(&Recorded(self.lines, self.accesses))
+    }
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        let Recorded(lines, accesses) = saved.open()?;
+        (self.lines, self.accesses) = (lines, accesses);
+        Ok(())
     }
     fn finish(&mut self) -> Result<Value, String> {
         Ok(Value::Null)

@@ -18,8 +18,7 @@ use crate::qtest::Qtest;
 /// What is wrong, for the user.
 pub fn core<M: Guest>(
     config: &TcgConfig,
-    gic: String,
-    qtest: UnixStream,
+    qtest: Qtest<UnixStream>,
 ) -> Result<Core<M, UnixStream>, String> {
     let window_base = config
         .ram_base
@@ -50,7 +49,7 @@ pub fn core<M: Guest>(
         windows,
         memory: config.ram_base..end,
         selfcheck: config.selfcheck,
-        qtest: Qtest::new(qtest, gic),
+        qtest,
         trace: Trace::new(&config.trace),
     }))
 }

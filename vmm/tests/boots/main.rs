@@ -18,4 +18,5 @@ mod memory;
 mod mutation;
 mod output;
 mod selfcheck;
+mod state;
 mod support;

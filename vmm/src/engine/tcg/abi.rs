@@ -8,6 +8,7 @@
 //! configuration has: see [`handover`](crate::engine::handover).
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use staleline_devices::cpu::SiteId;
 use crate::engine::{GuestKind, SiteTable};
 
 /// Version of everything in this module; both halves must agree.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Exit status of a QEMU whose plugin has given up, after it has said why: see
 /// [`FromPlugin::Fatal`]. QEMU itself uses 0 and 1.
@@ -51,6 +52,8 @@ pub struct TcgConfig {
     pub report: PathBuf,
     /// Check every translation.
     pub selfcheck: bool,
+    /// Steps of the machine after which to go on with one made from its saved state.
+    pub save_restore: Option<NonZeroU64>,
     /// Numbers of the loads and stores whose call chains are wanted, ascending.
     pub trace: Vec<u64>,
     /// Which machine.
@@ -85,6 +88,8 @@ pub enum FromPlugin {
     Finished {
         /// The engine's counters.
         stats: TcgStats,
+        /// How often the machine was saved and restored.
+        restored: u64,
     },
 }
 

@@ -135,6 +135,7 @@ impl Engine for TcgEngine {
             seen: seen.path().to_owned(),
             report: report.path().to_owned(),
             selfcheck: job.selfcheck,
+            save_restore: job.save_restore,
             trace: job.trace.clone(),
             guest: job.guest,
             machine: job.machine.clone(),
@@ -183,6 +184,7 @@ impl Engine for TcgEngine {
             seen: seen.read()?,
             report,
             checked: job.selfcheck.then_some(ended.stats.checked),
+            restored: job.save_restore.map(|_| ended.restored),
             stats,
         })
     }
