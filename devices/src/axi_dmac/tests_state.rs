@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::tests::{CTRL_SG, Dmac, LAST_IRQ, RAM, RAM_LEN, descriptor, streams, submit};
 use super::*;
-use crate::state::twins::{acts, damage, survives, twins};
+use crate::state::twins::{acts, damage, survives, survives_each_bit, twins};
 use crate::testutil::{Bench, FlatMemory};
 
 /// A core with a chain of two segments submitted, and of as many in registers to come.
@@ -75,4 +75,9 @@ fn it_is_saved_in_the_middle_of_a_segment() {
         fresh.device.engine.progress(),
         bench.device.engine.progress()
     );
+}
+
+#[test]
+fn no_bit_makes_it_panic() {
+    survives_each_bit(|| at_work(true, false));
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::tests_rig::{COMP_INT, FROM, LINKED, PAUSE, POOL, RAM, RAM_LEN, STOP, TO};
 use super::*;
-use crate::state::twins::{acts, damage, survives, twins};
+use crate::state::twins::{acts, damage, survives, survives_each_bit, twins};
 use crate::stream::Streams;
 use crate::testutil::{Bench, FlatMemory};
 
@@ -59,4 +59,9 @@ proptest! {
     ) {
         survives(at_work, &before, &damage, &after);
     }
+}
+
+#[test]
+fn no_bit_makes_it_panic() {
+    survives_each_bit(at_work);
 }

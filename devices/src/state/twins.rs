@@ -152,3 +152,24 @@ pub(crate) fn survives<D: Device>(
     other.device.save().unwrap();
     true
 }
+
+/// The same with each single bit of a state turned. Some are refused and some are not, or nothing was
+/// shown.
+pub(crate) fn survives_each_bit<D: Device>(make: impl Fn() -> Bench<D>) {
+    let bits = 8 * make().device.save().unwrap().len();
+    let steps = vec![Act::Step; 30];
+    let accepted = (0..bits).filter(|bit| {
+        let mut bench = make();
+        let mut saved = bench.device.save().unwrap();
+        saved.bytes_mut()[bit / 8] ^= 1 << (bit % 8);
+        let mut other = make();
+        std::mem::swap(&mut other.queue, &mut bench.queue);
+        let restored = other.device.restore(&saved).is_ok();
+        if restored {
+            steps.iter().for_each(|step| drop(act(&mut other, step)));
+        }
+        restored
+    });
+    let accepted = accepted.count();
+    assert!(0 < accepted && accepted < bits, "{accepted} of {bits}");
+}

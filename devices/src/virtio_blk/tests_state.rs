@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::tests_rig::{DATA, IN, OUT, Rig};
 use super::*;
-use crate::state::twins::{acts, damage, survives, twins};
+use crate::state::twins::{acts, damage, survives, survives_each_bit, twins};
 use crate::stream::Streams;
 use crate::testutil::Bench;
 
@@ -59,4 +59,9 @@ fn what_was_written_to_the_disk_is_in_it() {
         assert!(other.device.config.disk.read(at * SECTOR, &mut sector));
         assert_eq!(sector == [0x5a; 512], written, "sector {at}");
     }
+}
+
+#[test]
+fn no_bit_makes_it_panic() {
+    survives_each_bit(|| at_work(OUT));
 }

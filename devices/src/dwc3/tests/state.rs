@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::dwc3::Dwc3;
-use crate::state::twins::{Act, acts, damage, survives};
+use crate::state::twins::{Act, acts, damage, survives, survives_each_bit};
 use crate::testutil::Bench;
 use crate::usb::host::PlanHost;
 use crate::usb::plan::{Action, Incident, UsbHostPlan};
@@ -137,4 +137,11 @@ fn a_state_of_another_plan_is_refused() {
         error.to_string().contains("usb-host has steps begun = 1"),
         "{error}"
     );
+}
+
+#[test]
+fn no_bit_makes_it_panic() {
+    for input in [false, true] {
+        survives_each_bit(|| at_work(None, input, 150));
+    }
 }
