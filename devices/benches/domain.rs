@@ -201,6 +201,7 @@ fn pass_on(d: &mut Domain, pa: u64) {
         len: FRAME,
         descriptor: 0,
         channel: 0,
+        snoop: true,
     };
     let order = Order::Doorbell(d.doorbell(BLIND));
     let id = d.transfer_open(BLIND, transfer(Direction::ToMemory), order);
@@ -275,6 +276,7 @@ fn buffers(d: &mut Domain, direction: Direction, n: u64) -> Duration {
             len: PAGE,
             descriptor: 0,
             channel: 0,
+            snoop: true,
         };
         let order = Order::Doorbell(d.doorbell(BLIND));
         let id = d.transfer_open(BLIND, transfer, order);

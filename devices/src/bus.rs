@@ -57,6 +57,11 @@ pub trait Device {
         false
     }
 
+    /// Whether its driver makes it ask to be snooped only if the device tree says `dma-coherent`.
+    fn asks_if_claimed(&self) -> bool {
+        false
+    }
+
     /// The guest's mistakes as the device met them, in order; bounded by the device.
     fn errors(&self) -> Vec<String> {
         Vec::new()

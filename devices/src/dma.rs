@@ -38,6 +38,8 @@ pub struct Transfer {
     pub descriptor: u64,
     /// The device's channel or endpoint number.
     pub channel: u8,
+    /// Whether its accesses ask to be snooped (AxCACHE). The port decides whether that takes effect.
+    pub snoop: bool,
 }
 
 /// Handle of an open [`Transfer`].

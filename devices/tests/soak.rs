@@ -164,6 +164,7 @@ impl Machine {
             len: range.len() as u64,
             descriptor: 0,
             channel: 0,
+            snoop: true,
         };
         let id = self.domain.transfer_open(BLIND, transfer, order);
         match direction {

@@ -129,6 +129,7 @@ macro_rules! as_blessed {
             (r"@\d+", "@[time]"),
             (r"\.(rs|c|h|S):\d+", ".$1:[line]"),
             (r"(?i)pid:? \d+", "pid [n]"),
+            (r"closure#\d+", "closure#[n]"),
         ];
         insta::with_settings!({filters => filters, omit_expression => true}, {
             insta::assert_snapshot!($text);

@@ -301,6 +301,7 @@ impl Play<'_> {
             len: last + u64::from(len) - pa,
             descriptor: 0,
             channel: 0,
+            snoop: true,
         };
         let id = self.domain.transfer_open(MasterId(dev), transfer, order);
         let open = &mut self.masters[usize::from(dev)].open;

@@ -304,6 +304,7 @@ impl Engine {
             len,
             descriptor,
             channel: self.config.channel,
+            snoop: true,
         };
         let transfer = ctx.dma.open(transfer, order);
         Ok(Segment {

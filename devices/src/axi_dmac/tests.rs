@@ -221,6 +221,7 @@ fn a_chain_is_captured_segment_by_segment_and_its_descriptors_reused() {
                 len: len.into(),
                 descriptor: d(n),
                 channel: 0,
+                snoop: true,
             };
             assert_eq!(transfer, want);
         }

@@ -429,7 +429,7 @@ impl DmaMemory for Domain {
             Direction::FromMemory => port.snoops_reads(),
             Direction::ToMemory => port.snoops_writes(),
         };
-        if !snoops {
+        if !(snoops && transfer.snoop) {
             self.own(&transfer, id);
         }
         id

@@ -9,6 +9,7 @@ mod events;
 mod fetches;
 mod hostile;
 mod in_flight;
+mod life;
 mod mutation;
 mod named;
 mod ranges;

@@ -354,6 +354,7 @@ impl Endpoint {
             len: u64::from(trb.len()),
             descriptor: at,
             channel: self.number,
+            snoop: true,
         };
         io.dma.open(transfer, order)
     }

@@ -108,7 +108,13 @@ impl Engine {
     }
 
     /// Takes up work that a register write submitted.
-    pub(super) fn start(&mut self, work: Work, doorbell: Doorbell, ctx: &mut Context<'_>) {
+    pub(super) fn start(
+        &mut self,
+        work: Work,
+        asks: Attributes,
+        doorbell: Doorbell,
+        ctx: &mut Context<'_>,
+    ) {
         self.drop_buffers(ctx);
         self.doorbell = doorbell;
         match work {
@@ -128,8 +134,8 @@ impl Engine {
                 self.source = List::default();
                 self.destination = List::default();
                 let source = Descriptor { command, ..source };
-                self.open(Side::Source, source, ctx);
-                self.open(Side::Destination, destination, ctx);
+                self.open(Side::Source, source, asks, ctx);
+                self.open(Side::Destination, destination, asks, ctx);
             }
         }
     }
@@ -318,7 +324,7 @@ impl Engine {
             return Err(misaligned);
         }
         *self.list_mut(side) = List::starts_at(at);
-        self.open(side, descriptor, ctx);
+        self.open(side, descriptor, asks, ctx);
         if side == Side::Destination && descriptor.size == 0 {
             // No room in it; the next one is looked at in the next step.
             self.finish(side, ctx);
@@ -334,7 +340,18 @@ impl Engine {
         })
     }
 
-    fn open(&mut self, side: Side, descriptor: Descriptor, ctx: &mut Context<'_>) {
+    fn open(
+        &mut self,
+        side: Side,
+        descriptor: Descriptor,
+        asks: Attributes,
+        ctx: &mut Context<'_>,
+    ) {
+        let snoop = match side {
+            Side::Source => asks.read,
+            Side::Destination => asks.write,
+        };
+        let snoop = snoop && descriptor.coherent;
         let transfer = Transfer {
             direction: match side {
                 Side::Source => Direction::FromMemory,
@@ -344,6 +361,7 @@ impl Engine {
             len: descriptor.size.into(),
             descriptor: self.list(side).at,
             channel: self.channel,
+            snoop,
         };
         let transfer = match descriptor.size {
             0 => TransferId::CONTROL,

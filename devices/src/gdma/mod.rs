@@ -203,7 +203,7 @@ impl Gdma {
             State::Off { .. } if enable != 0 => {
                 self.regs.set(CTRL2, ENABLE);
                 let (work, doorbell) = (self.work(), ctx.dma.doorbell());
-                self.engine.start(work, doorbell, ctx);
+                self.engine.start(work, self.attributes(), doorbell, ctx);
                 self.run_after(FETCH_TICKS, ctx);
             }
             State::Off { .. } => {}
@@ -222,7 +222,7 @@ impl Gdma {
         let doorbell = ctx.dma.doorbell();
         if self.regs.get(CTRL0) & CONT_ADDR != 0 {
             let work = self.work();
-            self.engine.start(work, doorbell, ctx);
+            self.engine.start(work, self.attributes(), doorbell, ctx);
         } else {
             self.engine.resume(doorbell);
         }
@@ -283,6 +283,11 @@ impl Gdma {
 }
 
 impl Device for Gdma {
+    fn asks_if_claimed(&self) -> bool {
+        // zynqmp_dma.c: coherency is set per descriptor, by is_dmacoherent.
+        true
+    }
+
     fn registers(&self) -> &[Register] {
         self.regs.table()
     }

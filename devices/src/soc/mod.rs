@@ -140,6 +140,7 @@ impl Soc {
                     name: a.name.clone(),
                     port,
                     claims_coherent: a.claims_coherent,
+                    asks_if_claimed: a.device.asks_if_claimed(),
                 });
                 id
             });

@@ -38,6 +38,9 @@ pub struct MasterInfo {
     pub port: Port,
     /// Whether the device tree says that it is coherent with the CPU caches.
     pub claims_coherent: bool,
+    /// Whether its driver makes it ask to be snooped only if the device tree says so.
+    #[serde(default)]
+    pub asks_if_claimed: bool,
 }
 
 impl MasterInfo {

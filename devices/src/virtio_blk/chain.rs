@@ -96,6 +96,7 @@ impl Segments {
                 len: segment.len,
                 descriptor: segment.descriptor,
                 channel: 0,
+                snoop: true,
             };
             segment.transfer = Some(ctx.dma.open(transfer, order));
         }

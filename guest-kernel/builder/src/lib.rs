@@ -41,7 +41,6 @@ pub use self::check::{Checker, Complaint, Level, PatchCheck, StackCheck};
 pub use self::error::{ErrorKind, KernelError};
 pub use self::mutant::{About, Mutant, Several, Show};
 pub use self::stack::{Patch, Stack};
-pub use self::tools::PERL_MODULES;
 
 use staleline_support::cache::CacheDir;
 use staleline_support::digest::FieldHasher;

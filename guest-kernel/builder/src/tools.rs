@@ -5,6 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Command;
 
+use staleline_support::needs;
+
 use super::error::KernelError;
 use super::source::Source;
 
@@ -19,19 +21,10 @@ pub struct Tool {
 
 const TARGET_PREFIX: &str = "aarch64-linux-gnu-";
 
-/// Needed for any build, apart from the target's toolchain.
-const BUILD_TOOLS: &[(&str, &str)] = &[
-    ("make", "make"),
-    ("gcc", "gcc"),
-    ("patch", "patch"),
-    ("flex", "flex"),
-    ("bison", "bison"),
-    ("bc", "bc"),
-    ("perl", "perl"),
-];
-
 /// What the kernel's scripts `use`. Debian has perl everywhere, but not all of its modules.
-pub const PERL_MODULES: [&str; 3] = ["Encode", "Pod::Usage", "Term::ANSIColor"];
+fn perl_modules() -> Vec<&'static str> {
+    needs::of(needs::Kind::Perl).map(|need| need.name).collect()
+}
 
 /// Where programs are looked for, and how the target's toolchain is named.
 #[derive(Debug, Clone)]
@@ -116,10 +109,11 @@ impl Tools {
             package,
         };
         let unpack = source.unpack_tools().iter().map(tool);
+        let build = needs::of(needs::Kind::Kernel).map(|need| tool(&(need.name, need.package())));
         let tools: Vec<_> = self
             .target_tools()
             .into_iter()
-            .chain(BUILD_TOOLS.iter().map(tool))
+            .chain(build)
             .chain(unpack)
             .collect();
         self.require(&tools)
@@ -129,13 +123,14 @@ impl Tools {
     pub(super) fn require_for_check(&self, source: &Source) -> Result<(), KernelError> {
         self.require_for_build(source)?;
         let mut perl = self.command("perl");
-        perl.args(PERL_MODULES.map(|module| format!("-M{module}")))
+        let modules = perl_modules();
+        perl.args(modules.iter().map(|module| format!("-M{module}")))
             .args(["-e", "1"]);
         match perl.output() {
             Ok(output) if output.status.success() => Ok(()),
             Ok(_) => Err(KernelError::MissingTools {
                 tools: vec![Tool {
-                    program: format!("perl's modules {}", PERL_MODULES.join(", ")),
+                    program: format!("perl's modules {}", modules.join(", ")),
                     package: "perl",
                 }],
             }),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use staleline_initramfs::AGENT_ENV;
-use staleline_kernels::PERL_MODULES;
+use staleline_support::needs::{self, Kind, Need};
 
 use super::Check;
 use crate::engine::EngineError;
@@ -17,25 +17,37 @@ const MEMORY_KIB: u64 = 1 << 20;
 
 /// Runs all checks.
 pub fn all() -> Vec<Check> {
-    let mut checks = vec![qemu(), qemu_plugins(), plugin(), source()];
-    for (tool, package) in [
-        ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
-        ("gcc", "gcc"),
-        ("make", "make"),
-        ("flex", "flex"),
-        ("bison", "bison"),
-        ("bc", "bc"),
-        ("patch", "patch"),
-        ("xz", "xz-utils"),
-    ] {
-        checks.push(tool_check(tool, package));
-    }
-    checks.push(mke2fs());
-    checks.push(perl());
-    checks.push(header("openssl/opensslv.h", "libssl-dev"));
-    checks.push(header("libelf.h", "libelf-dev"));
+    let mut checks = vec![qemu(), qemu_plugins(), plugin()];
+    checks.extend(needs::all().filter_map(need));
+    checks.push(perl_modules());
     checks.extend([rust_target(), memory(), kvm()]);
     checks
+}
+
+/// One line of the table; QEMU and Perl's modules have checks of their own.
+fn need(need: Need) -> Option<Check> {
+    Some(match need.kind {
+        Kind::Qemu | Kind::Perl => return None,
+        Kind::Program | Kind::Kernel => program(&need, which::which(need.name).ok()),
+        Kind::Sbin => program(&need, staleline_initramfs::disk::find(need.name).ok()),
+        Kind::Header => header(&need),
+        Kind::File if Path::new(need.name) == wiring::kernel_source() => source(),
+        Kind::File => {
+            let path = PathBuf::from(need.name);
+            program(&need, path.is_file().then_some(path))
+        }
+    })
+}
+
+fn program(need: &Need, found: Option<PathBuf>) -> Check {
+    match found {
+        Some(path) => Check::ok(need.name, path.display().to_string()),
+        None => Check::missing(need.name, "not found", install(need)),
+    }
+}
+
+fn install(need: &Need) -> String {
+    apt(&need.packages().collect::<Vec<_>>().join(" "))
 }
 
 fn apt(package: &str) -> String {
@@ -97,37 +109,24 @@ fn source() -> Check {
     Check::missing(NAME, format!("no {}", path.display()), fix)
 }
 
-fn tool_check(tool: &str, package: &str) -> Check {
-    match which::which(tool) {
-        Ok(path) => Check::ok(tool, path.display().to_string()),
-        Err(_) => Check::missing(tool, "not found", apt(package)),
-    }
-}
-
-/// Makes the disk of guests that boot from one.
-fn mke2fs() -> Check {
-    const NAME: &str = "mke2fs";
-    match staleline_initramfs::disk::find(NAME) {
-        Ok(path) => Check::ok(NAME, path.display().to_string()),
-        Err(_) => Check::missing(NAME, "not found", apt("e2fsprogs")),
-    }
-}
-
 /// The program alone is not enough.
-fn perl() -> Check {
-    let check = tool_check("perl", "perl");
+fn perl_modules() -> Check {
+    const NAME: &str = "perl's modules";
+    let needed: Vec<_> = needs::of(Kind::Perl).collect();
+    let modules: Vec<_> = needed.iter().map(|need| need.name).collect();
     let mut perl = Command::new("perl");
-    perl.args(PERL_MODULES.map(|module| format!("-M{module}")));
+    perl.args(modules.iter().map(|module| format!("-M{module}")));
     match perl.args(["-e", "1"]).output() {
-        Ok(output) if !output.status.success() => {
-            let found = format!("without modules {}", PERL_MODULES.join(", "));
-            Check::missing("perl", found, apt("perl"))
+        Ok(output) if output.status.success() => Check::ok(NAME, modules.join(", ")),
+        _ => {
+            let found = format!("not all of {}", modules.join(", "));
+            let package = needed.first().map_or("perl", Need::package);
+            Check::missing(NAME, found, apt(package))
         }
-        _ => check,
     }
 }
 
-fn header(name: &str, package: &str) -> Check {
+fn header(need: &Need) -> Check {
     // Architecture-independent, or below one of Debian's multiarch directories.
     let mut dirs = vec![PathBuf::from("/usr/include"), "/usr/local/include".into()];
     let subdirs = std::fs::read_dir("/usr/include").into_iter().flatten();
@@ -137,10 +136,8 @@ fn header(name: &str, package: &str) -> Check {
             .map(|e| e.path())
             .filter(|p| p.to_string_lossy().ends_with("-linux-gnu")),
     );
-    match dirs.iter().map(|d| d.join(name)).find(|p| p.is_file()) {
-        Some(path) => Check::ok(name, path.display().to_string()),
-        None => Check::missing(name, "not found", apt(package)),
-    }
+    let mut files = dirs.iter().map(|dir| dir.join(need.name));
+    program(need, files.find(|path| path.is_file()))
 }
 
 fn rust_target() -> Check {

@@ -87,6 +87,7 @@ fn every_kind() -> FakeBackend {
             name: "dwc3".into(),
             port: Port::Hpc,
             claims_coherent: true,
+            asks_if_claimed: false,
         });
         let cpu = |site| Actor::Cpu {
             cpu: CpuId::BOOT,

@@ -25,6 +25,7 @@ fn told(
             name: "dwc3".into(),
             port: Port::Hpc,
             claims_coherent: usb_claims,
+            asks_if_claimed: false,
         });
         report.domain.hazards.clone_from(&hazards);
     })

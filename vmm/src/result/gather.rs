@@ -177,6 +177,7 @@ impl Lookup<'_> {
                 port: info.port,
                 claims_coherent: info.claims_coherent,
                 snoop_write: self.snoop_write,
+                asks_if_claimed: info.asks_if_claimed,
                 merged: merged && n == 0,
             })
         });

@@ -78,6 +78,7 @@ pub fn soc_report() -> SocReport {
             name: "axi-dmac-rx".into(),
             port: Port::Hp,
             claims_coherent: false,
+            asks_if_claimed: false,
         }],
         streams: vec![StreamReport {
             name: "adc".into(),

@@ -152,6 +152,10 @@ fn half_a_coherent_port_is_not_a_coherent_one() {
             advice.iter().all(|row| *row == "half-coherent"),
             "{advice:?}"
         );
+        for diagnostic in &result.diagnostics {
+            let help = &diagnostic.help;
+            assert!(help.starts_with("take dma-coherent out"), "{port}: {help}");
+        }
     }
 }
 

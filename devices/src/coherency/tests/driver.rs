@@ -322,6 +322,7 @@ impl Driver {
             len: range.len() as u64,
             descriptor: 0,
             channel: 0,
+            snoop: true,
         };
         let id = self.domain.transfer_open(master, transfer, order);
         self.mapped[c.buffer] = Some(InFlight {

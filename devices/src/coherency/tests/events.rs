@@ -230,6 +230,7 @@ impl Pair {
             len: len as u64,
             descriptor: 0,
             channel: 0,
+            snoop: true,
         };
         let order = Order::Doorbell(self.bells[usize::from(m)]);
         let id = self.domain.transfer_open(MasterId(m), transfer, order);

@@ -22,6 +22,7 @@ fn transfer(pa: u64, len: u64) -> Transfer {
         len,
         descriptor: 0,
         channel: 0,
+        snoop: true,
     }
 }
 

@@ -48,6 +48,7 @@ impl Rig {
             len: 2 * LINE as u64,
             descriptor: 0,
             channel: 0,
+            snoop: true,
         };
         self.id = self.domain.transfer_open(BLIND, transfer, order);
     }
@@ -241,4 +242,27 @@ fn an_answer_into_a_descriptor_is_not_judged_by_the_word_that_handed_it_over() {
     };
     assert_eq!(words(true), []);
     assert_eq!(words(false), [(HazardKind::MissingBarrier, 1)]);
+}
+
+#[test]
+fn a_transfer_that_does_not_ask_to_be_snooped_owns_its_lines_on_any_port() {
+    let touched = |snoop| {
+        let mut domain = rig::domain(&rig::config(8192, Policy::Lazy, SnoopWrite::WriteThrough));
+        let transfer = Transfer {
+            direction: Direction::ToMemory,
+            pa: BASE,
+            len: LINE as u64,
+            descriptor: 0,
+            channel: 0,
+            snoop,
+        };
+        let order = Order::Doorbell(domain.doorbell(SNOOPING));
+        let id = domain.transfer_open(SNOOPING, transfer, order);
+        rig::store(&mut domain, 0, &[7; 4], SiteId(2), MemoryType::Cacheable);
+        domain.transfer_close(SNOOPING, id);
+        let hazards = domain.report().hazards;
+        hazards.iter().map(|h| h.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(touched(true), []);
+    assert_eq!(touched(false), [HazardKind::Ownership]);
 }

@@ -211,6 +211,7 @@ impl Run {
                     len,
                     descriptor: 0,
                     channel: 0,
+                    snoop: true,
                 };
                 let master = MasterId(master);
                 let order = self.order(told);

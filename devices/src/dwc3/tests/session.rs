@@ -171,6 +171,7 @@ fn buffers_are_open_from_doorbell_to_completion() {
             len: 40 << 10,
             descriptor: transfer.descriptor,
             channel: endpoint as u8,
+            snoop: true,
         };
         assert_eq!(transfer, want);
         assert_eq!(memory.u32(transfer.descriptor), DATA as u32);

@@ -42,6 +42,8 @@ pub struct Lie {
     pub claims_coherent: bool,
     /// What the port's snooping writes do.
     pub snoop_write: SnoopWrite,
+    /// Its driver makes it ask to be snooped only if the device tree says so.
+    pub asks_if_claimed: bool,
     /// It is the access that merged old bytes over new ones.
     pub merged: bool,
 }
@@ -52,9 +54,13 @@ impl Lie {
         self.port.snoops_reads() != self.port.snoops_writes()
     }
 
-    /// A device tree that says that the device is not coherent is right about the port: reads go to
-    /// memory, and so do writes, which only spare the CPU an invalidate.
+    /// A device tree that says that the device is not coherent is right about the port: the device then
+    /// does not ask to be snooped, or reads go to memory, and so do writes, which only spare the CPU an
+    /// invalidate.
     pub fn is_as_good_as_incoherent(&self) -> bool {
+        if self.asks_if_claimed {
+            return true;
+        }
         !self.port.snoops_reads()
             && (!self.port.snoops_writes() || self.snoop_write == SnoopWrite::WriteThrough)
     }

@@ -120,6 +120,7 @@ fn lie(port: Port, claims_coherent: bool) -> Lie {
         port,
         claims_coherent,
         snoop_write: SnoopWrite::Allocate,
+        asks_if_claimed: false,
         merged: false,
     }
 }
@@ -262,6 +263,25 @@ fn what_tree_is_right_for_half_a_port_depends_on_what_its_writes_do() {
         );
         assert!(none.help.contains(only_reads), "{}", none.help);
     }
+}
+
+#[test]
+fn a_driver_that_asks_only_if_the_tree_says_so_needs_no_claim() {
+    let asks = |asks_if_claimed| {
+        of(&Facts {
+            kind: HazardKind::MissingInvalidate,
+            lies: vec![Lie {
+                asks_if_claimed,
+                ..lie(Port::HpcRead, true)
+            }],
+            ..plain()
+        })
+    };
+    assert!(asks(false).help.contains("no device tree is right for"));
+    let told = asks(true);
+    assert_eq!(told.row, "half-coherent");
+    assert!(told.help.starts_with("take dma-coherent out"), "{}", told.help);
+    assert!(told.help.contains("does not have it ask"), "{}", told.help);
 }
 
 #[test]

@@ -71,10 +71,14 @@ pub(super) fn half_coherent(f: &Facts) -> Decision {
          says that it {says_so} dma-coherent"
     );
     if lie.is_as_good_as_incoherent() {
+        let why = match lie.asks_if_claimed {
+            true => "its driver then does not have it ask to be snooped",
+            false => "its snooping writes go through to memory",
+        };
         return says(
             format!(
-                "take dma-coherent out of the device tree's node for {master}: its snooping writes \
-                 go through to memory, so that a tree without it is right. As it is, {follows}"
+                "take dma-coherent out of the device tree's node for {master}: {why}, so that a tree \
+                 without it is right. As it is, {follows}"
             ),
             [note],
         );
