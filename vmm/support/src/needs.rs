@@ -113,7 +113,12 @@ mod tests {
         let need = Need::parse("program cc all gcc,libc6-dev").unwrap();
         assert_eq!(need.packages().collect::<Vec<_>>(), ["gcc", "libc6-dev"]);
         assert_eq!(need.package(), "gcc");
-        for bad in ["program cc all", "tool cc all gcc", "program cc arm gcc", "program cc all gcc x"] {
+        for bad in [
+            "program cc all",
+            "tool cc all gcc",
+            "program cc arm gcc",
+            "program cc all gcc x",
+        ] {
             assert_eq!(Need::parse(bad), None, "{bad}");
         }
     }

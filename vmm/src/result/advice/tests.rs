@@ -280,7 +280,11 @@ fn a_driver_that_asks_only_if_the_tree_says_so_needs_no_claim() {
     assert!(asks(false).help.contains("no device tree is right for"));
     let told = asks(true);
     assert_eq!(told.row, "half-coherent");
-    assert!(told.help.starts_with("take dma-coherent out"), "{}", told.help);
+    assert!(
+        told.help.starts_with("take dma-coherent out"),
+        "{}",
+        told.help
+    );
     assert!(told.help.contains("does not have it ask"), "{}", told.help);
 }
 
