@@ -19,6 +19,8 @@ use crate::translate::{BASE, barrier, content, is_data, memory, pieces, port, wh
 /// Room for the largest program, in whole pages.
 const RAM: usize = 4096;
 const MASTERS: usize = 4;
+/// Where masters have their registers: outside RAM.
+const REGISTERS: u64 = 0;
 /// Bytes of what a master polls.
 const WORD: usize = 4;
 /// The place in guest code of what was there at first.
@@ -243,6 +245,9 @@ impl Play<'_> {
     /// not say when they begin.
     fn doorbell(&mut self, index: usize, dev: u8) {
         self.close(dev);
+        let site = SiteId(index as u32 + 1);
+        self.domain
+            .register(CpuId::BOOT, REGISTERS, WORD as u32, site, true);
         let bell = self.domain.doorbell(MasterId(dev));
         let master = &mut self.masters[usize::from(dev)];
         master.bell = Some(bell);

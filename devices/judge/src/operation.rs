@@ -48,6 +48,8 @@ impl Operation {
         match (found.kind, found.why) {
             (HazardKind::MissingBarrier, _) => Operation::Barrier,
             (HazardKind::Ownership, _) => Operation::Order,
+            // That invalidate has to go somewhere else.
+            (HazardKind::DiscardedWrite, Why::Late) => Operation::Order,
             // As the product's advice has it: no maintenance helps while a line is shared.
             (HazardKind::WritebackClobber, _) if stored_beside(program, found) => Operation::Order,
             // A store has merged into a copy that should not have been there any more.

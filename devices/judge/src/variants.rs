@@ -3,8 +3,8 @@
 
 use staleline_litmus::order::Parts;
 use staleline_litmus::program::{
-    Barrier, Dc, Does, Event, Granules, MAX_EVENTS, MAX_OBSERVERS, Observer, Op, Orders, Program,
-    Scope, View, ZERO,
+    Barrier, Dc, Does, Event, Granules, MAX_EVENTS, MAX_OBSERVERS, Observer, Op, Orders, Policy,
+    Program, Scope, View, ZERO,
 };
 
 /// Other orders of a program's events that are looked at.
@@ -73,16 +73,28 @@ fn as_early_as_told(program: &Program, which: &dyn Fn(usize) -> bool) -> Program
     early(program, &|i, _| which(i)).0
 }
 
-/// The same with accesses of masters that do not snoop as early as they may come, each behind what masters
-/// did before. Also the index of each event before.
+/// The same with accesses of masters that do not snoop, and writes of others, as early as they may come, each
+/// behind what masters did before; what is written into the cache, also behind what CPUs store to its lines.
+/// Also the index of each event before.
 pub(crate) fn masters_early(program: &Program) -> (Program, Vec<usize>) {
     let by_master = |i: usize| matches!(program.events[i].by, Observer::Dev(_));
-    let past_caches = |i: usize| {
-        let e = &program.events[i];
-        let view = e.read().or(e.write().map(|(view, _)| view));
-        view == Some(View::NonSnooping) && !is_prefetch(e)
+    let lines = |e: &Event| {
+        let lines = e.bytes().lines().map(Granules::line);
+        lines.fold(Granules::NONE, Granules::or)
     };
-    early(program, &|i, j| past_caches(i) && !by_master(j))
+    let may = |i: usize, j: usize| {
+        let (e, before) = (&program.events[i], &program.events[j]);
+        let writes = e.write().map(|(view, _)| view);
+        match e.read().or(writes) {
+            Some(View::NonSnooping) => !is_prefetch(e),
+            Some(View::Snooping) if program.policy == Policy::Allocate => {
+                writes.is_some() && !(before.write().is_some() && before.bytes().meets(lines(e)))
+            }
+            Some(View::Snooping) => writes.is_some(),
+            _ => false,
+        }
+    };
+    early(program, &|i, j| !by_master(j) && may(i, j))
 }
 
 /// `past`: whether the one event may go past the other, by index, if nothing orders them.

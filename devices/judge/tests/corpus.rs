@@ -15,6 +15,10 @@ use staleline_litmus::explore::explore;
 
 /// The cases on which they differ, upwards, each by its mechanism.
 const DIFFER: &[(&str, &[Class])] = &[
+    (
+        "allocating-write-while-data-is-invalidated",
+        &[Class::OtherOrder],
+    ),
     ("atomic-on-a-stale-word", &[Class::Unread]),
     (
         "coherent-memory-becomes-streaming-no-barrier",

@@ -26,7 +26,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 }
 
 /// So many rules random programs are to notice, of those that are tried by default.
-const BY_RANDOM: usize = 28;
+const BY_RANDOM: usize = 31;
 
 /// A random program, what it is compared with, and what all rules together find.
 struct Random {

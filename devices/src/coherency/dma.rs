@@ -163,7 +163,8 @@ impl Domain {
                 }
                 self.images.write_ram(at, data);
                 self.images.write_dram(at, data);
-                let in_flight = self.being_written(number, id);
+                let in_flight =
+                    self.being_written(number, id) | self.written_by_another(number, by);
                 let mut s = Subject::new(&mut self.lines, &self.images, number);
                 self.sanitizer.write_through(&mut s, by, in_flight);
             }

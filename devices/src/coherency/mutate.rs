@@ -39,8 +39,14 @@ pub enum Rule {
     DiscardedAllocation,
     /// An allocating write may merge into a copy that is to be invalidated.
     MergedAllocation,
+    /// An invalidate after the master was told may come after what that allocates.
+    LateInvalidate,
     /// Other transfers in flight may write what a master has written through.
     WriteThroughInFlight,
+    /// Transfers that were in flight when a master was told may write after what that writes through.
+    WriteThroughOverlaps,
+    /// A store after the master was told may come after its write through the line.
+    WriteThroughToldBefore,
     /// A store that is not ordered before a write through the line may come after it.
     WriteThroughLater,
     /// The same for a non-cacheable store.
@@ -122,7 +128,7 @@ mod switch {
 
     impl Rule {
         /// All of them, and whether turning one off makes findings where nothing is wrong.
-        pub const ALL: [(Rule, bool); 37] = [
+        pub const ALL: [(Rule, bool); 40] = [
             (Rule::Ownership, false),
             (Rule::Clean, false),
             (Rule::LateClean, false),
@@ -140,7 +146,10 @@ mod switch {
             (Rule::Discarded, false),
             (Rule::DiscardedAllocation, false),
             (Rule::MergedAllocation, false),
+            (Rule::LateInvalidate, false),
             (Rule::WriteThroughInFlight, false),
+            (Rule::WriteThroughOverlaps, false),
+            (Rule::WriteThroughToldBefore, false),
             (Rule::WriteThroughLater, false),
             (Rule::WriteThroughAliasLater, false),
             (Rule::AliasLoad, false),

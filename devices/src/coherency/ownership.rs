@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Whose a line is while non-snooping transfers are in flight.
 
+use super::LINE;
 use super::domain::Domain;
-use super::line::{IN_FLIGHT_READ, IN_FLIGHT_WRITE};
-use super::mutate::{Rule, off};
-use super::sanitizer::Subject;
+use super::hazard::Actor;
+use super::line::{IN_FLIGHT_READ, IN_FLIGHT_WRITE, mask};
+use super::mutate::{Rule, keep, off};
+use super::sanitizer::{ByMaster, Subject};
 use super::transfers::Owner;
 use super::who::Who;
 use crate::dma::{MasterId, TransferId};
@@ -16,6 +18,31 @@ impl Domain {
             return 0;
         }
         self.transfers.being_written(number, but)
+    }
+
+    /// Bytes of a line that a transfer of another master has written that was not over when `by` was told to
+    /// write: it may as well do so after `by`.
+    pub(super) fn written_by_another(&mut self, number: u64, by: &ByMaster) -> u64 {
+        let (line, cold) = self.lines.with_cold(number);
+        let (unseen, writer) = (line.unseen, cold.poc_writer);
+        let unprompted = by.release.ordered_at == u64::MAX;
+        if unseen == 0 || unprompted || writer.device_master() == by.who.device_master() {
+            return 0;
+        }
+        let Actor::Device { transfer, .. } = writer.actor() else {
+            return 0;
+        };
+        let range = self.transfers.open_since(transfer, by.release.at);
+        let range = range.and_then(|(pa, len)| Some((self.offset(pa, len)?, len)));
+        let (start, end) = range.map_or((0, 0), |(start, len)| (start, start + len));
+        let (from, to) = (start.max(number * LINE), end.min((number + 1) * LINE));
+        match from < to {
+            true => keep(
+                Rule::WriteThroughOverlaps,
+                unseen & mask(from % LINE, to - from),
+            ),
+            false => 0,
+        }
     }
 
     /// A coherent observer has touched what may belong to transfers in flight; a master's own it may.

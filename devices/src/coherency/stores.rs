@@ -66,6 +66,22 @@ impl Stored {
             0
         }
     }
+
+    /// Its bytes, if nothing orders it before what a master does that was told to go by `release`: also if
+    /// it came after that.
+    pub fn may_follow(&self, release: &Doorbell) -> u64 {
+        if self.came_after(release) {
+            self.bytes
+        } else {
+            self.unordered(release)
+        }
+    }
+
+    /// Whether it came after a master was told to go by `release`.
+    pub fn came_after(&self, release: &Doorbell) -> bool {
+        let told = release.ordered_at != u64::MAX && !off(Rule::WriteThroughToldBefore);
+        told && self.at > release.at
+    }
 }
 
 /// What of a CPU is no longer known.

@@ -169,6 +169,14 @@ impl Transfers {
         ))
     }
 
+    /// The memory of a transfer, address and length, if it was not over at some time (in accesses since
+    /// power-on).
+    pub fn open_since(&self, id: TransferId, at: u64) -> Option<(u64, u64)> {
+        let record = self.get(id)?;
+        let open = record.closed_at.is_none_or(|closed| closed >= at);
+        open.then_some((record.transfer.pa, record.transfer.len))
+    }
+
     /// From now on the transfer owns `bytes` of RAM. Returns whether that is watched.
     pub fn own(&mut self, id: TransferId, bytes: Range<u64>) -> bool {
         let full = self.in_flight.len() >= MAX_IN_FLIGHT;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use staleline_devices::coherency::Policy;
 use staleline_devices::coherency::hazard::{HazardKind, Why};
-use staleline_litmus::explore::{Answer, MAX_STATES, explore, explore_in};
+use staleline_litmus::explore::{Answer, Gone, MAX_STATES, explore, explore_in};
 use staleline_litmus::order::Parts;
 use staleline_litmus::program::{Event, Granules, Observer, Op, Program, View};
 use staleline_litmus::races::{self, Races};
@@ -71,6 +71,19 @@ fn about_a_loss(found: &Found) -> bool {
         found.kind,
         HazardKind::WritebackClobber | HazardKind::DiscardedWrite
     )
+}
+
+/// Bytes with findings in another order of a program that may be the same as one in this: what is found
+/// of a read is the same only at that read.
+fn same_in(program: &Program, finding: &Found, other: &Program, found: &[Found]) -> Granules {
+    let of = |program: &Program, f: &Found| f.at.and_then(|at| program.events.get(at).cloned());
+    let read = of(program, finding).filter(|e| {
+        let reads = e.read().is_some() || e.poll().is_some();
+        reads && finding.kind != HazardKind::Ownership
+    });
+    let same = |f: &&Found| read.is_none() || of(other, f) == read;
+    let found = found.iter().filter(same);
+    found.fold(Granules::NONE, |all, f| all.or(f.bytes))
 }
 
 /// Bytes of a symptom that no finding tells of: what is found of one read says nothing of another; that
@@ -348,22 +361,32 @@ impl<'a> Known<'a> {
         explore_in(&program, &order, MAX_STATES).map_or(Vec::new(), |a| Symptom::all(&a))
     }
 
-    /// What is found at the event of a symptom if masters that do not snoop come as soon as they are told
-    /// to: it is to be found also when they come later. (What one does that snoops changes what comes
-    /// after it.)
+    /// What is found at the event of a symptom if masters come as soon as they are told to: it is to be found
+    /// also when they come later. (But not those that read through the caches, nor past a CPU's store those
+    /// that write there: they change what comes after.)
     fn found_if_masters_come_at_once(&self, symptom: &Symptom) -> Result<Granules, Error> {
-        let at = match *symptom {
-            Symptom::Ambiguous { read, .. } => read,
+        let (at, dropped_at) = match *symptom {
+            Symptom::Ambiguous { read, .. } => (read, None),
             Symptom::Lost {
-                write: Some(write), ..
-            } => write,
+                write: Some(write),
+                how,
+                ..
+            } => match how {
+                Gone::Dropped(at) => (write, Some(usize::from(at))),
+                _ => (write, None),
+            },
             _ => return Ok(Granules::NONE),
         };
+        let loss = matches!(symptom, Symptom::Lost { .. });
         let (early, before) = variants::masters_early(self.program);
         let mut found = findings(&early, self.replacement, self.seed)?;
         found.retain(|f| {
-            let same = f.at.and_then(|at| before.get(at)) == Some(&at);
-            same && f.kind != HazardKind::Ownership
+            let found_at = f.at.and_then(|at| before.get(at)).copied();
+            let dropped = dropped_at.is_some() && found_at == dropped_at;
+            let dropped = dropped && f.kind == HazardKind::DiscardedWrite;
+            // That stores before it are not ordered is no reason for a write to be lost.
+            let about = !loss || f.why != Why::Unordered;
+            dropped || found_at == Some(at) && about && f.kind != HazardKind::Ownership
         });
         Ok(bytes(&found))
     }
@@ -464,8 +487,8 @@ impl<'a> Known<'a> {
         writes.fold(Granules::NONE, Granules::or)
     }
 
-    /// Bytes that a poll is found to read, or what comes behind it in program order, and that are not
-    /// in some order in which the poll comes later.
+    /// Bytes on which something is found at a poll, or at what comes behind it in program order, and that
+    /// are not in some order in which the poll comes later.
     fn poll_waits(&self, found: &[Found]) -> Granules {
         let events = &self.program.events;
         let behind = |poll: usize, at: usize| poll <= at && events[poll].by == events[at].by;
@@ -475,23 +498,33 @@ impl<'a> Known<'a> {
             let behind = |at: usize| polls.iter().any(|poll| behind(*poll, at));
             f.at.is_some_and(behind)
         };
+        // Each with the bytes of it that are found in all orders so far.
         let told = found.iter().filter(at_poll);
-        let told = told.fold(Granules::NONE, |all, f| all.or(f.bytes));
-        let mut cleared = Granules::NONE;
-        if !told.is_empty() {
-            for other in variants::other_orders(self.program) {
-                let Ok(found) = findings(&other, self.replacement, self.seed) else {
-                    continue;
-                };
-                let mut left = told.and(bytes(&found));
-                if left == told {
-                    let seen = answered(&other, &found);
-                    left = left.without(seen.or(maintenance_in_flight(&other, &found)));
+        let mut told: Vec<(&Found, Granules)> = told
+            .map(|f| (f, groundless(self.program, self.answer, f)))
+            .filter(|(_, bytes)| !bytes.is_empty())
+            .collect();
+        let all = told.iter().fold(Granules::NONE, |all, (_, b)| all.or(*b));
+        let orders = match all.is_empty() {
+            true => Vec::new(),
+            false => variants::other_orders(self.program),
+        };
+        for other in orders {
+            let Ok(found) = findings(&other, self.replacement, self.seed) else {
+                continue;
+            };
+            let seen = OnceCell::new();
+            for (f, bytes) in &mut told {
+                let mut left = bytes.and(same_in(self.program, f, &other, &found));
+                if left == *bytes {
+                    left = left.without(*seen.get_or_init(|| {
+                        answered(&other, &found).or(maintenance_in_flight(&other, &found))
+                    }));
                 }
-                cleared = cleared.or(told.without(left));
+                *bytes = left;
             }
         }
-        cleared
+        told.iter().fold(all, |all, (_, left)| all.without(*left))
     }
 
     /// The classes for which the sanitizer may have found nothing of a symptom, and something else
@@ -597,12 +630,17 @@ fn answered(program: &Program, found: &[Found]) -> Granules {
         }
         let covered = all.and(f.bytes);
         // Another kind is a consequence of the barrier that is taken to be missing.
-        let follows = || f.kind != HazardKind::Ownership && a_barrier_silences(program, f);
+        let follows = || match f.kind {
+            HazardKind::Ownership => Granules::NONE,
+            _ => a_barrier_silences(program, f),
+        };
         // A copy that shows the new word cannot be older than what was stored before that.
         let fresh = f.why == Why::StaleStore && !through_caches.and(f.bytes).is_empty();
         let done = f.kind == HazardKind::MissingBarrier || f.why == Why::Late || fresh;
-        let is = !covered.is_empty() && (done || follows());
-        is.then_some(covered)
+        Some(match covered.is_empty() || done {
+            true => covered,
+            false => covered.and(follows()),
+        })
     };
     found
         .iter()
@@ -610,20 +648,22 @@ fn answered(program: &Program, found: &[Found]) -> Granules {
         .fold(Granules::NONE, Granules::or)
 }
 
-/// Whether a barrier put in somewhere takes a finding away.
-fn a_barrier_silences(program: &Program, finding: &Found) -> bool {
-    repair::single_barriers(program).iter().any(|repair| {
+/// Bytes of which a barrier put in somewhere takes a finding away.
+fn a_barrier_silences(program: &Program, finding: &Found) -> Granules {
+    let mut silenced = Granules::NONE;
+    for repair in repair::single_barriers(program) {
         let found = repair
             .apply(program)
             .and_then(|p| findings(&p, Policy::Lazy, 1).ok());
-        found.is_some_and(|found| {
-            let same = |f: &&Found| {
-                f.kind == finding.kind && f.at.and_then(|at| repair.original(at)) == finding.at
-            };
-            !found
-                .iter()
-                .filter(same)
-                .any(|f| f.bytes.meets(finding.bytes))
-        })
-    })
+        let Some(found) = found else {
+            continue;
+        };
+        let same = |f: &&Found| {
+            f.kind == finding.kind && f.at.and_then(|at| repair.original(at)) == finding.at
+        };
+        let left = found.iter().filter(same);
+        let left = left.fold(Granules::NONE, |all, f| all.or(f.bytes));
+        silenced = silenced.or(finding.bytes.without(left));
+    }
+    silenced
 }

@@ -102,37 +102,57 @@ impl Sanitizer {
         self.record(s, f);
     }
 
-    /// A snooping master is about to write into the cache. An invalidate that is not complete may
-    /// throw that away, and a store that is not ordered before may come after.
+    /// A snooping master is about to write into the cache. An invalidate that is not complete, or came after
+    /// the master was told, may throw that away; and a store that is not ordered before may come after.
     pub fn allocating_write(&mut self, s: &mut Subject<'_>, by: &ByMaster) {
         self.check_order(s, by, by.bytes);
-        let incomplete = |op| op != 0 && self.ops.timing(op, &by.release) == Timing::Incomplete;
-        let discarded = if incomplete(s.cold.discard_op) {
-            by.bytes
-        } else {
-            0
+        let untimely = |op, bytes| match self.ops.timing(op, &by.release) {
+            Timing::InTime => 0,
+            Timing::Incomplete => bytes,
+            Timing::Late => keep(Rule::LateInvalidate, bytes),
         };
+        let discarded = untimely(s.cold.discard_op, by.bytes);
         // It may also go into the copy that is to be invalidated, and make that dirty.
-        let merged = if incomplete(s.cold.settling_op) {
-            s.cold.settling & !by.bytes
-        } else {
-            0
-        };
+        let merged = untimely(s.cold.settling_op, s.cold.settling & !by.bytes);
         let discarded = keep(Rule::DiscardedAllocation, discarded);
         let merged = keep(Rule::MergedAllocation, merged);
-        let bytes = discarded | merged;
-        if bytes != 0 && stored_between(s, &by.release) {
+        if discarded | merged == 0 {
+            return;
+        }
+        if stored_between(s, &by.release) {
             // So it stays, whoever writes next.
             s.cold.discard_op = 0;
             s.cold.settling = 0;
-        } else if bytes != 0 {
-            let f = Finding {
-                bytes,
-                written_at: self.now,
-                ..by.finding(HazardKind::MissingBarrier, Why::Incomplete)
-            };
-            self.record(s, f);
+        } else {
+            self.may_not_stay(s, by, discarded, merged);
         }
+    }
+
+    /// What a master writes into the cache may go with a copy that is invalidated (`discarded`), or bring
+    /// that copy to memory (`merged`).
+    #[cold]
+    #[inline(never)]
+    fn may_not_stay(&mut self, s: &mut Subject<'_>, by: &ByMaster, discarded: u64, merged: u64) {
+        let is_late = |bytes, op| bytes != 0 && self.ops.timing(op, &by.release) == Timing::Late;
+        let late_discard = is_late(discarded, s.cold.discard_op);
+        let late = late_discard || is_late(merged, s.cold.settling_op);
+        let bytes = discarded | merged;
+        let mut f = Finding {
+            bytes,
+            written_at: self.now,
+            ..by.finding(HazardKind::MissingBarrier, Why::Incomplete)
+        };
+        if late {
+            f.why = Why::Late;
+            f.kind = HazardKind::MissingInvalidate;
+        }
+        // Nobody needed that invalidate, at least not before.
+        let last = self.ops.last(s.cold.discard_op);
+        if let Some(last) = last.filter(|_| late_discard && s.cold.settling == 0) {
+            f.kind = HazardKind::DiscardedWrite;
+            f.reader = Who::cpu(last.cpu, last.site);
+        }
+        self.record(s, f);
     }
 
     /// A CPU, or a snooping master whose writes allocate, writes. Takes no [`Subject`] where the
@@ -170,8 +190,8 @@ impl Sanitizer {
         s.rewatch();
     }
 
-    /// A snooping master writes through to the PoC; cached copies are pushed out. Of bytes in
-    /// `in_flight`, other transfers that are not over have written some, and may write them again.
+    /// A snooping master writes through to the PoC; cached copies are pushed out. Bytes in `in_flight` other
+    /// transfers may yet write, or write again.
     pub fn write_through(&mut self, s: &mut Subject<'_>, by: &ByMaster, in_flight: u64) {
         let (bytes, writer) = (by.bytes, by.who);
         self.check_order(s, by, bytes);
@@ -180,7 +200,7 @@ impl Sanitizer {
         let (mut later, mut alias_later) = (0, 0);
         let stores = has_stores(s, u64::MAX).then(|| self.stores(s));
         for stored in stores.into_iter().flatten() {
-            let bytes = stored.unordered(&by.release) & !by.handover;
+            let bytes = stored.may_follow(&by.release) & !by.handover;
             if stored.alias {
                 alias_later |= bytes;
             } else {
@@ -196,10 +216,11 @@ impl Sanitizer {
         s.line.unseen &= in_flight & !bytes | alias_later | all;
         self.forget_stores(s, bytes);
         s.line.flags |= DMA;
-        if later == 0 {
+        // Also if somebody else has written over what was stored.
+        if later == 0 && !last_stored(s.line).came_after(&by.release) {
             s.line.flags &= !MAYBE_DIRTY;
         }
-        if alias_later == 0 {
+        if s.line.unseen == 0 {
             s.cold.poc_writer = writer;
             s.cold.poc_written_at = self.now;
         }
