@@ -86,6 +86,7 @@ mod tests {
                 len: bytes,
                 descriptor: 0,
                 channel: 0,
+                snoop: true,
             },
             opened_at: 0,
             closed_at: None,

@@ -38,6 +38,7 @@ pub fn soc_report() -> SocReport {
             len: 12040,
             descriptor: 0x4431_c040,
             channel: 0,
+            snoop: true,
         },
         opened_at: 1000 * u64::from(id),
         closed_at: Some(1000 * u64::from(id) + 500),

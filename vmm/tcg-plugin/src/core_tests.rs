@@ -7,7 +7,7 @@ use serde_json::Value;
 use staleline::engine::guest::GuestContext;
 use staleline_devices::cpu::MemoryType::{Cacheable, NonCacheable};
 use staleline_devices::cpu::{Accesses, Barrier, Machine};
-use staleline_devices::state::{RestoreError, SaveError, Saved, State};
+use staleline_devices::state::{self, RestoreError, SaveError, Saved};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
@@ -133,7 +133,7 @@ impl Machine for Recorder {
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Recorded(u64, u64);
 
-impl State for Recorded {
+impl state::State for Recorded {
     const COMPONENT: &'static str = "recorder";
     const VERSION: u16 = 1;
 }

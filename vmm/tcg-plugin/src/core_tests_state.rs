@@ -95,8 +95,8 @@ proptest! {
         pages in prop::collection::vec(0u64..9, 1..20),
     ) {
         let (b, sites) = at_work();
-        let mut saved = b.core.save(&sites).unwrap();
-        let bytes = saved.bytes_mut();
+        let mut saved = serde_json::to_value(b.core.save(&sites).unwrap()).unwrap();
+        let mut bytes: Vec<u8> = serde_json::from_value(saved["bytes"].take()).unwrap();
         for (at, bits) in bits {
             let at = at.index(bytes.len());
             bytes[at] ^= bits;
@@ -104,6 +104,8 @@ proptest! {
         if let Some(cut) = cut {
             bytes.truncate(cut.index(bytes.len()));
         }
+        saved["bytes"] = bytes.into();
+        let saved: Saved = serde_json::from_value(saved).unwrap();
         let mut other = beside(&b);
         let sites = match other.core.restore(&saved) {
             Err(e) => {
