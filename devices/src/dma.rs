@@ -173,7 +173,8 @@ impl Order {
 }
 
 /// What the bytes of an access are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Content {
     /// Data of a transfer.
     Data,

@@ -13,6 +13,7 @@ pub mod cpu;
 pub mod diagnostics;
 pub mod dma;
 pub mod dwc3;
+pub mod events;
 pub mod fidelity;
 pub mod gdma;
 pub mod registers;

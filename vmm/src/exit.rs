@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use staleline_events::LogError;
 use staleline_results::Verdict;
 
 use crate::engine::EngineError;
@@ -129,6 +130,22 @@ pub enum Error {
         /// What is missing.
         why: String,
     },
+    /// A DMABUF that a run has not, or of which nobody knows where it is.
+    #[error("--buffer {index}: {why}")]
+    NoBuffer {
+        /// Its index.
+        index: u32,
+        /// What is known instead.
+        why: String,
+    },
+    /// A log that cannot be read, or not to its end.
+    #[error("the log {}: {source}", path.display())]
+    Log {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: LogError,
+    },
     /// `drop-maintenance=K` with K beyond the last operation.
     #[error(
         "drop-maintenance={asked}: the run has {available} maintenance operations that touch \
@@ -186,8 +203,14 @@ impl Error {
             | Error::OutputTaken { .. }
             | Error::UnknownHazard { .. }
             | Error::NotARun { .. }
+            | Error::NoBuffer { .. }
             | Error::DropOutOfRange { .. } => USAGE,
+            Error::Log {
+                source: LogError::NotALog | LogError::Version { .. },
+                ..
+            } => USAGE,
             Error::Kernel(_)
+            | Error::Log { .. }
             | Error::Initramfs(_)
             | Error::Engine { .. }
             | Error::Pilot { .. }
@@ -238,6 +261,16 @@ impl Error {
             Error::Kernel(_) | Error::Initramfs(_) | Error::Engine { .. } => {
                 "`staleline doctor` says what is missing on this machine".into()
             }
+            Error::NoBuffer { .. } => {
+                "without --buffer, all are shown; --line PA asks for one cache line".into()
+            }
+            Error::Log { source, .. } => match source {
+                LogError::NotALog => "give the directory of a run, or its events.bin".into(),
+                LogError::Version { .. } => {
+                    "read it with the staleline that wrote it, or do the run again".into()
+                }
+                _ => "what comes before has been shown; do the run again for the rest".into(),
+            },
             Error::Setting { .. } => "`staleline run --help` lists the short forms; any dotted \
                                       key of the scenario file works"
                 .into(),

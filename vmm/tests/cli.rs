@@ -45,6 +45,7 @@ fn command(dir: &Path, arguments: &[&str]) -> Command {
 fn help() {
     insta::assert_snapshot!("help", staleline(&["--help"]));
     insta::assert_snapshot!("help_run", staleline(&["run", "--help"]));
+    insta::assert_snapshot!("help_events", staleline(&["events", "--help"]));
     insta::assert_snapshot!("help_matrix", staleline(&["matrix", "--help"]));
     insta::assert_snapshot!("help_kernel", staleline(&["kernel", "--help"]));
     insta::assert_snapshot!("help_kernel_build", staleline(&["kernel", "build", "-h"]));
@@ -73,7 +74,12 @@ fn usage_errors_say_the_way_out() {
         &["run", "boot", "--out", "."],
         &["run", "boot", "--cache", "lasy"],
         &["matrix", "typo.toml"],
+        &["run", "boot", "--log", "everything"],
         &["replay", "empty"],
+        &["events", "empty"],
+        &["events", "plain-file"],
+        &["events", "empty", "--line", "PA"],
+        &["events", "empty", "--kind", "transfers"],
         &["explain", "mising-clean"],
     ];
     let told: Vec<String> = wrong.iter().map(|arguments| staleline(arguments)).collect();

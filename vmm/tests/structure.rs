@@ -189,6 +189,7 @@ fn own(package: &str) -> Vec<String> {
 #[test]
 fn results_know_no_run_and_devices_know_no_hypervisor() {
     assert_eq!(own("staleline-results"), [""; 0]);
+    assert_eq!(own("staleline-events"), [""; 0]);
     // The patterns that streams consist of.
     assert_eq!(own("staleline-devices"), ["staleline-protocol"]);
     assert_eq!(own("staleline-protocol"), [""; 0]);

@@ -141,6 +141,7 @@ impl Domain {
             }
             line.flags |= ALIAS_MAPPED;
             if line.state == State::Clean {
+                self.note_eviction(number);
                 self.drop_line(number);
             }
         }
@@ -162,7 +163,10 @@ impl Domain {
         s.line.flags |= ALIAS_USED;
         match s.line.state {
             State::Invalid => {}
-            State::Clean => self.drop_line(number),
+            State::Clean => {
+                self.note_eviction(number);
+                self.drop_line(number);
+            }
             // Pushed out, so that both views agree from here on. That they did not is judged.
             State::Dirty => self.evict(number),
         }

@@ -18,6 +18,7 @@ use crate::dma::{
     Access, Content, Direction, DmaError, DmaMemory, Doorbell, MasterId, Order, Port, ToldBy,
     Transfer, TransferId,
 };
+use crate::events::{Event, Kind};
 
 /// An access of a master: what is the same for all its lines.
 #[derive(Debug)]
@@ -314,6 +315,7 @@ impl Domain {
             self.event(number, &by);
             let mut s = Subject::new(&mut self.lines, &self.images, number);
             if s.line.state == State::Clean && s.line.flags & ALIASED != 0 {
+                self.note_eviction(number);
                 self.drop_line(number);
                 s = Subject::new(&mut self.lines, &self.images, number);
             }
@@ -377,6 +379,7 @@ impl DmaMemory for Domain {
         }
         let request = self.request(who, access, snoops);
         self.transfers.moved(transfer, buf.len());
+        self.note_dma(false, &request, offset, buf.len());
         let kind = Kinds::read(snoops);
         for (at, range) in pages(offset, buf.len()) {
             let piece = &mut buf[range];
@@ -405,6 +408,7 @@ impl DmaMemory for Domain {
         self.dma_writes = self.dma_writes.saturating_add(1);
         self.cache.count_dma(0, data.len());
         self.hash.add_dma(Item::DmaWrite, offset, master, data);
+        self.note_dma(true, &request, offset, data.len());
         let kind = Kinds::write(snoops, self.snoop_write);
         for (at, range) in pages(offset, data.len()) {
             let piece = &data[range];
@@ -416,7 +420,8 @@ impl DmaMemory for Domain {
         Ok(())
     }
 
-    fn doorbell(&mut self, _: MasterId) -> Doorbell {
+    fn doorbell(&mut self, master: MasterId) -> Doorbell {
+        self.note_doorbell(master);
         self.sanitizer.doorbell()
     }
 
@@ -425,6 +430,7 @@ impl DmaMemory for Domain {
         let (release, _) = self.resolve(order, snoops);
         let now = self.sanitizer.now;
         let id = self.transfers.open(master, transfer, release, now);
+        self.note_open(master, &transfer, id);
         let port = self.port(master);
         let snoops = match transfer.direction {
             Direction::FromMemory => port.snoops_reads(),
@@ -437,7 +443,14 @@ impl DmaMemory for Domain {
     }
 
     fn transfer_close(&mut self, master: MasterId, id: TransferId) {
-        self.transfers.close(master, id, self.sanitizer.now);
+        let closed = self.transfers.close(master, id, self.sanitizer.now);
+        if let Some(bytes) = closed {
+            self.sanitizer.note(Kind::Transfer, |_| Event::Closed {
+                transfer: id,
+                master,
+                bytes,
+            });
+        }
     }
 }
 

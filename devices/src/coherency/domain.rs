@@ -25,6 +25,7 @@ use super::who::Who;
 use super::{LINE, MAX_CLEANS, MAX_OVERTAKEN};
 use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use crate::dma::{Port, TransferId};
+use crate::events::{Event, Kind, Kinds as EventKinds, Tap, Witness};
 
 /// What a snooping master's write does to the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -132,6 +133,8 @@ impl Domain {
                 room: Room::new(MAX_CLEANS),
                 now: 0,
                 outside_at: 0,
+                tap: Tap::default(),
+                base: config.base,
             },
             transfers: Transfers::default(),
             aliases: Aliases::default(),
@@ -149,6 +152,22 @@ impl Domain {
             self.lines
                 .loaded(offset / LINE..(offset + len).div_ceil(LINE));
         }
+    }
+
+    /// From now on, `witness` is told of events of these kinds.
+    pub fn watch(&mut self, kinds: EventKinds, witness: Box<dyn Witness>) {
+        self.sanitizer.tap.open(kinds, witness);
+    }
+
+    /// Tells an event of the chip, if anybody wants to know.
+    #[inline]
+    pub(crate) fn note(&mut self, kind: Kind, event: impl FnOnce() -> Event) {
+        self.sanitizer.note(kind, |_| event());
+    }
+
+    /// The way to the witness.
+    pub(crate) fn tap(&mut self) -> &mut Tap {
+        &mut self.sanitizer.tap
     }
 
     /// Offset of a range that lies wholly in RAM.
@@ -253,6 +272,7 @@ impl Domain {
     #[inline(never)]
     fn load_slow(&mut self, offset: u64, len: u64, who: Who, memory: MemoryType) {
         for (number, bytes, _) in parts(offset, len) {
+            self.note_access(number, bytes, false, who, memory);
             if self.lines.line(number).flags & UNREAD != 0 {
                 self.loaded_unread(number, bytes, who);
             }
@@ -298,6 +318,7 @@ impl Domain {
             self.images.write_back(offset, len as usize);
         }
         for (number, bytes, _) in parts(offset, len) {
+            self.note_access(number, bytes, true, who, memory);
             self.note_store(number, bytes, who, memory);
             if memory == MemoryType::NonCacheable {
                 self.non_cacheable(number, bytes, true, who);
@@ -376,6 +397,19 @@ impl Domain {
             at: self.sanitizer.now,
             last_access: self.sanitizer.cpus[cpu.index()].last_access,
         });
+        let found = line.state.told();
+        self.sanitizer
+            .note(Kind::Maintenance, |base| Event::Maintained {
+                cpu,
+                op,
+                operation,
+                site,
+                chain,
+                pa: base + number * LINE,
+                lines: 1,
+                found,
+                dropped: !effective,
+            });
         if !effective {
             self.hash.add(Item::Suppressed, number);
             return;

@@ -99,7 +99,8 @@ impl Findings {
         }
     }
 
-    /// Records a finding on `line_number`. Returns its index + 1, or 0 if there are too many.
+    /// Records a finding on `line_number`. Returns its index + 1, or 0 if there are too many, and whether
+    /// the line is one more of it.
     pub fn record(
         &mut self,
         f: Finding,
@@ -108,7 +109,7 @@ impl Findings {
         cold: &mut Cold,
         ops: &Operations,
         now: u64,
-    ) -> u32 {
+    ) -> (u32, bool) {
         debug_assert!(f.wrong & !f.bytes == 0, "only bytes concerned can be wrong");
         let key = key(&f);
         let slot = match self.last {
@@ -130,14 +131,15 @@ impl Findings {
         });
         let index = (slot as usize).checked_sub(1);
         let Some(hazard) = index.and_then(|i| self.hazards.get_mut(i)) else {
-            return 0;
+            return (0, false);
         };
         if hazard.why == Why::Absent {
             // Of some lines more is known.
             hazard.why = f.why;
         }
         note_reader(hazard, f.reader);
-        if reported(cold, slot).is_none() {
+        let first = reported(cold, slot).is_none();
+        if first {
             let known = &mut cold.rare_mut().reported;
             *known = [Reported { slot, wrong: 0 }, known[0]];
             hazard.lines += 1;
@@ -145,7 +147,7 @@ impl Findings {
         count_wrong(hazard, cold, slot, f.wrong);
         hazard.first_pa = hazard.first_pa.min(line_number * LINE);
         hazard.end_pa = hazard.end_pa.max((line_number + 1) * LINE);
-        slot
+        (slot, first)
     }
 
     /// A finding that is not known yet: its index + 1, or 0 if there is no room for one more.

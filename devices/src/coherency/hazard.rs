@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What the sanitizer can find, and the record of one finding.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, SiteId};
 use crate::dma::{MasterId, ToldBy, TransferId};
@@ -56,7 +56,8 @@ impl HazardKind {
 }
 
 /// Who made an access.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Actor {
     /// Nobody known: the state is as it was at power-on.
     Unknown,
@@ -76,59 +77,6 @@ pub enum Actor {
         /// Whether this access snooped: it may for reads and not for writes, or as it asks for.
         snoops: bool,
     },
-}
-
-/// Its form where people read it.
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Actor", tag = "by", rename_all = "kebab-case")]
-enum Tagged {
-    Unknown,
-    Cpu {
-        #[serde(default)]
-        cpu: CpuId,
-        site: SiteId,
-    },
-    Device {
-        master: MasterId,
-        transfer: TransferId,
-        snoops: bool,
-    },
-}
-
-/// And in saved states, whose encoding does not tell fields by name.
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Actor")]
-enum Plain {
-    Unknown,
-    Cpu {
-        cpu: CpuId,
-        site: SiteId,
-    },
-    Device {
-        master: MasterId,
-        transfer: TransferId,
-        snoops: bool,
-    },
-}
-
-impl Serialize for Actor {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            Tagged::serialize(self, serializer)
-        } else {
-            Plain::serialize(self, serializer)
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Actor {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if deserializer.is_human_readable() {
-            Tagged::deserialize(deserializer)
-        } else {
-            Plain::deserialize(deserializer)
-        }
-    }
 }
 
 /// What about the operation that a rule misses.

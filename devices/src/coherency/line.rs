@@ -19,6 +19,7 @@ use super::maintenance::Operations;
 use super::rest::{AtRest, Kinds};
 use super::who::Who;
 use crate::dma::Doorbell;
+use crate::events::Cached;
 
 pub(super) use self::state::LinesState;
 
@@ -38,6 +39,17 @@ pub(super) enum State {
     Clean,
     /// Cached and modified: an eviction writes it back.
     Dirty,
+}
+
+impl State {
+    /// As events tell it.
+    pub fn told(self) -> Cached {
+        match self {
+            State::Invalid => Cached::No,
+            State::Clean => Cached::Clean,
+            State::Dirty => Cached::Dirty,
+        }
+    }
 }
 
 /// The cached copy may differ from DRAM though it is clean: DRAM was written behind its back.
@@ -75,8 +87,10 @@ pub(super) const OVERTAKEN: u16 = 1 << 12;
 pub(super) const ALIASED: u16 = ALIAS_USED | ALIAS_MAPPED;
 /// One of [`Cold`]'s `cleans` may not have been done again by a later operation.
 pub(super) const UNREPEATED: u16 = 1 << 13;
+/// A witness has been told of the line, which a master has touched or is about to.
+pub(super) const TOLD: u16 = 1 << 14;
 /// All flags that there are.
-const FLAGS: u16 = (1 << 14) - 1;
+const FLAGS: u16 = (1 << 15) - 1;
 /// Flags that take a load off the fast path.
 pub(super) const SLOW_LOAD: u16 = ALIAS_USED | IN_FLIGHT_WRITE | WATCHED | UNREAD;
 /// Flags that take a store off the fast path.
@@ -323,6 +337,17 @@ impl Lines {
     pub fn has_cold(&self, line: u64) -> bool {
         let (page, _) = Self::split(line);
         self.peek(page).is_some_and(|page| page.cold.is_some())
+    }
+
+    /// The page of `line`, made if this is its first access, unless it is set aside: masters have touched
+    /// each of its lines then.
+    #[inline]
+    pub fn page_at_hand(&mut self, line: u64) -> Option<&mut PageMeta> {
+        let (page, _) = Self::split(line);
+        if self.aside.peek(page).is_some() {
+            return None;
+        }
+        Some(self.page(line).0)
     }
 
     /// Whether masters have accessed the line. Makes nothing.

@@ -255,6 +255,16 @@ impl Operations {
         under_way.barred = under_way.incomplete.len();
     }
 
+    /// The first and the last operation of `cpu` that is not complete for bus masters; 0: none.
+    #[inline]
+    pub fn incomplete(&self, cpu: CpuId) -> (u32, u32) {
+        match &self.cpus[cpu.index()].incomplete[..] {
+            [] => (0, 0),
+            [first, .., last] => (*first, *last),
+            [one] => (*one, *one),
+        }
+    }
+
     /// Whether a `dc` of `cpu`, whose last access was number `last_access`, would be part of the
     /// operation that it has under way.
     #[inline]

@@ -40,6 +40,7 @@ mod sanitizer;
 mod state;
 mod stores;
 mod summary;
+mod told;
 mod transfers;
 mod who;
 mod whole;

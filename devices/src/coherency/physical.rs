@@ -141,6 +141,7 @@ impl Domain {
             None => (0, None),
         };
         let now = self.sanitizer.now;
+        self.note_fill(number, by);
         let line = self.lines.line(number);
         line.state = State::Clean;
         line.way = way;
@@ -161,6 +162,7 @@ impl Domain {
 
     fn evict_victim(&mut self, number: u64) {
         self.hash.add(Item::Evict, number);
+        self.note_eviction(number);
         if self.lines.line(number).state == State::Dirty {
             self.cache.counters.evictions_dirty += 1;
             self.write_back(number);
@@ -176,6 +178,7 @@ impl Domain {
         if self.lines.line(number).state == State::Dirty {
             self.write_back(number);
             if self.is_aliased(number) {
+                self.note_eviction(number);
                 self.drop_line(number);
             }
         }

@@ -17,3 +17,4 @@ mod releases;
 mod rig;
 mod state;
 mod steps;
+mod told;

@@ -227,16 +227,17 @@ impl Transfers {
         writers.fold(0, |all, t| all | t.owned(line))
     }
 
-    /// Closes an open transfer of `master`.
-    pub fn close(&mut self, master: MasterId, id: TransferId, now: u64) {
-        let Some(record) = self.get_mut(id) else {
-            return;
-        };
-        if record.master == master && record.closed_at.is_none() {
-            record.closed_at = Some(now);
-            self.in_flight
-                .retain(|t| t.id != id || off(Rule::TransferEnds));
+    /// Closes an open transfer of `master`. Returns the bytes it has moved, if it was one.
+    pub fn close(&mut self, master: MasterId, id: TransferId, now: u64) -> Option<u64> {
+        let record = self.get_mut(id)?;
+        if record.master != master || record.closed_at.is_some() {
+            return None;
         }
+        record.closed_at = Some(now);
+        let bytes = record.bytes;
+        self.in_flight
+            .retain(|t| t.id != id || off(Rule::TransferEnds));
+        Some(bytes)
     }
 
     /// Counts bytes moved.

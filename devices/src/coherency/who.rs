@@ -32,6 +32,13 @@ impl Who {
         (self.0 >> 31 == 0).then_some(CpuId((self.0 >> CPU_AT & 3) as u8))
     }
 
+    /// The CPU and the place, if it is one.
+    #[inline]
+    pub fn cpu_and_site(self) -> Option<(CpuId, SiteId)> {
+        let cpu = self.cpu_id().filter(|_| self != Who::UNKNOWN)?;
+        Some((cpu, SiteId(self.0 & SITE)))
+    }
+
     /// A master, of which there are at most 64, in an access that snooped or did not.
     pub fn device(master: MasterId, transfer: TransferId, snoops: bool) -> Self {
         let master = u32::from(master.0 & 0x3f) << 25 | u32::from(snoops) << 24;

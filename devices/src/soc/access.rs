@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::{Soc, WINDOW};
+use crate::events::{Event, Kind};
 use crate::registers::Register;
 
 /// Words that one access can touch: 64 bytes, not aligned.
@@ -50,6 +51,25 @@ impl Soc {
             .hash_external(u64::from(lanes & 0x0808_0808) << 32 | u64::from(value));
     }
 
+    /// Tells that the last register access read or wrote these bytes.
+    pub(super) fn note_register(&mut self, write: bool, data: &[u8]) {
+        let (cpu, site, pa) = self.domain.tap().register;
+        self.domain.note(Kind::Register, || {
+            let mut value = [0; 8];
+            let shown = data.len().min(8);
+            value[..shown].copy_from_slice(&data[..shown]);
+            Event::Register {
+                cpu,
+                site,
+                pa,
+                // At most 64.
+                len: data.len() as u8,
+                write,
+                value: u64::from_le_bytes(value),
+            }
+        });
+    }
+
     pub(super) fn load_registers(&mut self, pa: u64, data: &mut [u8]) {
         // What lies past the last register is nobody's.
         data.fill(0);
@@ -71,6 +91,7 @@ impl Soc {
         for (data, byte) in data.iter_mut().zip(&bytes[start..]) {
             *data = *byte;
         }
+        self.note_register(false, data);
         for offset in words.step_by(4) {
             self.with(slot, |device, ctx| device.read_effect(offset, ctx));
         }

@@ -17,8 +17,9 @@ use crate::clock::{Clock, DeviceId, EventQueue, Ticks};
 use crate::coherency::{Domain, DomainConfig, ImageError};
 use crate::cpu::{Accesses, Barrier, CacheOp, ChainId, CpuId, Machine, MemoryType, SiteId};
 use crate::dma::{DmaPort, MasterId, Port};
+use crate::events::{Event, Kind, Kinds, Witness};
 use crate::stream::Streams;
-use report::{DeviceError, MasterInfo, SocReport, StreamReport};
+use report::{DeviceError, MasterInfo, Names, SocReport, StreamReport};
 use vm_memory::MmapRegion;
 use window::Windows;
 
@@ -216,7 +217,36 @@ impl Soc {
             self.offered &= !bit;
             self.interrupts += u64::from(level);
             self.domain
+                .note(Kind::Interrupt, || Event::Interrupt { irq, high: level });
+            self.domain
                 .hash_external(LINE_CHANGE | u64::from(irq) << 1 | u64::from(level));
+        }
+    }
+
+    /// From now on, `witness` is told of events of these kinds.
+    pub fn watch(&mut self, kinds: Kinds, witness: Box<dyn Witness>) {
+        self.domain.watch(kinds, witness);
+    }
+
+    /// Whoever is told of events here is told from now on of those of `other`.
+    pub fn pass_witness(&mut self, other: &mut Soc) {
+        *other.domain.tap() = std::mem::take(self.domain.tap());
+    }
+
+    /// What there was to tell is told, and nothing more.
+    pub fn unwatch(&mut self) {
+        self.domain.tap().end();
+    }
+
+    /// What the chip is made of, by its names.
+    pub fn names(&self) -> Names {
+        let interrupts = self.slots.iter();
+        let interrupts = interrupts.filter_map(|s| Some((s.irq?, s.name.clone())));
+        Names {
+            masters: self.masters.iter().map(|m| m.name.clone()).collect(),
+            devices: self.slots.iter().map(|s| s.name.clone()).collect(),
+            interrupts: interrupts.collect(),
+            windows: self.windows_start,
         }
     }
 
@@ -298,12 +328,15 @@ impl Machine for Soc {
     fn read_register(&mut self, cpu: CpuId, pa: u64, site: SiteId, data: &mut [u8]) {
         self.domain
             .register(cpu, pa, data.len() as u32, site, false);
+        self.domain.tap().register = (cpu, site, pa);
         self.load_registers(pa, data);
         self.catch_up();
     }
 
     fn write_register(&mut self, cpu: CpuId, pa: u64, site: SiteId, data: &[u8]) {
         self.domain.register(cpu, pa, data.len() as u32, site, true);
+        self.domain.tap().register = (cpu, site, pa);
+        self.note_register(true, data);
         self.store_registers(pa, data);
         self.catch_up();
     }
@@ -341,11 +374,17 @@ impl Machine for Soc {
         for _ in 0..IDLE_BUDGET {
             let risen = self.lines & !self.offered;
             let next = self.queue.next_due();
+            if risen == 0 && next == Ticks::MAX {
+                // Only the guest's own timers go on: it may be stuck.
+                self.domain.tap().rest();
+            }
             if risen != 0 || next == Ticks::MAX {
                 break;
             }
             let now = self.domain.now() + self.skipped;
-            self.skipped += next.saturating_sub(now);
+            let ticks = next.saturating_sub(now);
+            self.skipped += ticks;
+            self.domain.note(Kind::Wait, || Event::Waited { ticks });
             self.run_due();
         }
         self.offered = self.lines;

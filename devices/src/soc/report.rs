@@ -27,6 +27,19 @@ pub struct SocReport {
     pub extra: std::collections::BTreeMap<String, serde_json::Value>,
 }
 
+/// The names of what a chip is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// Bus masters by ID.
+    pub masters: Vec<String>,
+    /// Devices in order of their windows, each of [`super::WINDOW`] bytes.
+    pub devices: Vec<String>,
+    /// Interrupt lines, and whose they are.
+    pub interrupts: Vec<(u8, String)>,
+    /// Physical address of the first window.
+    pub windows: u64,
+}
+
 /// A bus master as the board names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MasterInfo {

@@ -11,6 +11,7 @@ mod diagnostic;
 mod finding;
 mod guest;
 mod hex;
+mod log;
 mod machine;
 mod maintenance;
 mod place;
@@ -23,6 +24,7 @@ pub use diagnostic::{Class, Diagnostic, STALE_COPY};
 pub use finding::{Event, HazardEntry, LastMaintenance, Party, Step, TransferRef};
 pub use guest::{Guest, GuestEnd, KERNEL_REPORT, KernelId, KernelReport, KtapCase, ReportClass};
 pub use hex::Hex;
+pub use log::Log;
 pub use machine::{CacheCounters, DeviceError, Machine, Saturated};
 pub use maintenance::{Dropped, Maintenance, MaintenanceCaller, MaintenanceOp};
 pub use place::{Frame, Place, Shown, Stack};
@@ -148,6 +150,9 @@ pub struct RunResult {
     /// was not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<u64>,
+    /// What the log holds of the machine's events; none if none were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<Log>,
     /// Host time of the run, without kernel build, pilot run and tracing pass.
     pub wall_ms: u64,
     /// A command that does the same run.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The chip as a machine that an engine hosts.
 
+use staleline_devices::events::{Kinds, Witness};
 use staleline_devices::soc::Soc;
-use staleline_devices::soc::report::SocReport;
+use staleline_devices::soc::report::{Names, SocReport};
 use staleline_devices::state::{RestoreError, SaveError, Saved, Stateful as _};
 
 use super::machine::{self, MachineConfig};
@@ -30,7 +31,20 @@ impl Guest for Soc {
         self.restore_state(saved)
     }
 
+    fn names(&self) -> Names {
+        Soc::names(self)
+    }
+
+    fn watch(&mut self, kinds: Kinds, witness: Box<dyn Witness>) {
+        Soc::watch(self, kinds, witness);
+    }
+
+    fn pass_witness(&mut self, other: &mut Self) {
+        Soc::pass_witness(self, other);
+    }
+
     fn finish(&mut self) -> Result<SocReport, String> {
+        self.unwatch();
         Ok(self.report())
     }
 }

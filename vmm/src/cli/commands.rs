@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 use staleline_support::progress::Stderr;
 
 use super::litmus::{self, LitmusArgs};
-use super::{Command, KernelCommand, MatrixArgs, ReplayArgs, RunArgs, RunFormat, TextFormat};
+use super::{
+    Command, EventsArgs, KernelCommand, MatrixArgs, ReplayArgs, RunArgs, RunFormat, TextFormat,
+};
 use crate::exit::{self, Error};
 use crate::matrix::{self, Matrix};
-use crate::report::{Layout, Reporters, human, json, junit, ktap};
+use crate::query::{self, Query, Shape};
+use crate::report::{Layout, human, json, ktap};
 use crate::run::backend::Backend as _;
 use crate::run::directory::{self, DEFAULT_ROOT, RunDir};
+use crate::run::logbook;
 use crate::run::orchestrate::Runner;
 use crate::run::replay::{self, Earlier};
 use crate::run::wiring::Production;
@@ -26,6 +30,7 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
         Command::Matrix(args) => run_matrix(args),
         Command::Kernel { command } => kernel(command),
         Command::Replay(args) => run_replay(args),
+        Command::Events(args) => run_events(args),
         Command::Explain { hazard } => {
             let text = match hazard {
                 Some(name) => explain::text(explain::find(name)?),
@@ -56,7 +61,7 @@ fn run(args: &RunArgs) -> Result<u8, Error> {
     let dir = directory(args.out.as_deref(), &spec.scenario.name)?;
     let progress = Stderr::new();
     let result = {
-        let mut reporters = files(&dir)?;
+        let mut reporters = logbook::files(&dir)?;
         let out = anstream::stdout();
         match args.format {
             RunFormat::Human => {
@@ -76,6 +81,26 @@ fn run(args: &RunArgs) -> Result<u8, Error> {
     let result = result?;
     say(&format!("results in {}", dir.path().display()));
     Ok(exit::of(result.verdict))
+}
+
+fn run_events(args: &EventsArgs) -> Result<u8, Error> {
+    let query = Query {
+        line: args.line,
+        buffer: args.buffer,
+        kinds: args.kind.clone(),
+        since: args.since,
+        until: args.until,
+    };
+    let shape = match args.json {
+        true => Shape::Lines,
+        false => Shape::Table,
+    };
+    let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let lacks = query::write(&args.run, &query, shape, &mut out)?;
+    for what in lacks {
+        say(&what);
+    }
+    Ok(exit::PASS)
 }
 
 fn run_litmus(args: &LitmusArgs) -> Result<u8, Error> {
@@ -102,7 +127,7 @@ fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
         progress: &progress,
         trace: false,
     };
-    let result = runner.run(&earlier.spec, &dir, &mut files(&dir)?);
+    let result = runner.run(&earlier.spec, &dir, &mut logbook::files(&dir)?);
     progress.clear();
     let result = result?;
     let comparison = replay::compare(&earlier.result, &result);
@@ -228,16 +253,6 @@ fn directory(out: Option<&Path>, name: &str) -> Result<RunDir, Error> {
         Some(path) => RunDir::create(path),
         None => RunDir::create(&directory::create_next(Path::new(DEFAULT_ROOT), name)?),
     }
-}
-
-/// The reporters whose output is in the run's directory.
-fn files(dir: &RunDir) -> Result<Reporters<'static>, Error> {
-    let mut reporters = Reporters::default();
-    let events = create(&dir.file(directory::EVENTS))?;
-    reporters.add(directory::EVENTS, json::Lines(io::BufWriter::new(events)));
-    let junit = create(&dir.file(directory::JUNIT))?;
-    reporters.add(directory::JUNIT, junit::Junit(io::BufWriter::new(junit)));
-    Ok(reporters)
 }
 
 fn create(path: &PathBuf) -> Result<File, Error> {

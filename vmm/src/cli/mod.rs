@@ -16,8 +16,10 @@ use staleline_protocol::plan::Exporter;
 
 use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
+use crate::events::Filter;
 use crate::exit::Error;
 use crate::names;
+use crate::query::Wanted;
 use crate::spec::{DEFAULT_KERNEL, RunSpec};
 
 /// Finds missing cache maintenance: boots a guest kernel on an emulated board with real caches and
@@ -50,6 +52,8 @@ pub enum Command {
     },
     /// Do an earlier run again and compare its hash.
     Replay(ReplayArgs),
+    /// Say what happened in a run, by its log: one line for each event.
+    Events(EventsArgs),
     /// Say what a kind of finding means and how to fix it.
     Explain {
         /// Name of the kind; all are listed without.
@@ -138,6 +142,10 @@ pub struct RunArgs {
     /// Host seconds after which the guest is stopped [default: the scenario's].
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u32>,
+    /// Events to keep: default, all, off, or kinds (see `staleline events --help`) with commas between
+    /// them, of which default may be one [default: the scenario's].
+    #[arg(long, value_name = "KINDS")]
+    pub log: Option<Filter>,
     /// Do not run a second time, after findings, for the call chains of loads and stores.
     #[arg(long)]
     pub no_trace: bool,
@@ -160,6 +168,7 @@ impl RunArgs {
         settings.extend(self.cache.map(|c| format!("cache={}", names::name(&c))));
         settings.extend(self.exporter.map(|e| format!("exporter={}", e.name())));
         settings.extend(self.seed.map(|s| format!("seed={s}")));
+        settings.extend(self.log.map(|f| format!("log.filter={f}")));
         settings.extend(self.timeout.map(|s| format!("timeout={s}")));
         settings.extend(self.set.iter().cloned());
         RunSpec::resolve(&self.scenario, &self.kernel, self.engine, &settings)
@@ -247,6 +256,48 @@ pub struct ReplayArgs {
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = TextFormat::Human)]
     pub format: TextFormat,
+}
+
+/// `staleline events`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Directory of the run, or its events.bin.
+    pub run: PathBuf,
+    /// Only what concerns the cache line that holds this physical address: its life.
+    #[arg(long, value_name = "PA", value_parser = address)]
+    pub line: Option<u64>,
+    /// Only what concerns this DMABUF, by the order of allocation, from 0.
+    #[arg(long, value_name = "N")]
+    pub buffer: Option<u32>,
+    /// Only these kinds; a list with commas: transfer, dma, maintenance, barrier, fence, handover,
+    /// interrupt, register, finding, cache, access, wait; and run, for the runner's own steps.
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    pub kind: Vec<Wanted>,
+    /// Not before this time, in CPU accesses since power-on (the @ of diagnostics).
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub since: Option<u64>,
+    /// Not after this time.
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub until: Option<u64>,
+    /// A JSON object in each line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A number, as C writes them.
+fn address(text: &str) -> Result<u64, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    number.map_err(|_| "it is no address: write it as 0x40e12000".into())
+}
+
+/// A time, as diagnostics write them.
+fn time(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix('@').unwrap_or(text);
+    let number = digits.parse();
+    number.map_err(|_| "it is no time: write it as 4369291 or @4369291".into())
 }
 
 /// Parses the command line, does what it says, and gives the exit code.

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 use staleline_devices::cpu::{Accesses, Machine};
+use staleline_devices::events::{Kinds, Witness};
+use staleline_devices::soc::report::Names;
 use staleline_devices::state::{RestoreError, SaveError, Saved};
 use vm_memory::MmapRegion;
 
@@ -63,6 +65,16 @@ pub trait Guest: Machine + Accesses + Sized + 'static {
     /// # Errors
     /// [`RestoreError`]: the machine is then of no more use.
     fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError>;
+
+    /// What it is made of, by its names.
+    fn names(&self) -> Names;
+
+    /// `witness` is told of events of these kinds until the machine is finished.
+    fn watch(&mut self, kinds: Kinds, witness: Box<dyn Witness>);
+
+    /// Who is told of events here is told from now on of those of `other`, which goes on in this one's
+    /// place.
+    fn pass_witness(&mut self, other: &mut Self);
 
     /// The guest has ended: reports.
     ///

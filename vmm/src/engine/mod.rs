@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::boot::{Expected, Loaded};
+use crate::events::Recording;
 
 pub use chains::Observations;
 pub use error::EngineError;
@@ -60,6 +61,8 @@ pub struct Job {
     /// Numbers of the loads and stores, from 1, whose call chains are wanted; ascending, at most
     /// [`TRACE_LIMIT`]. Slow if there are any; changes nothing that the guest can see.
     pub trace: Vec<u64>,
+    /// What to keep of what happens on the machine, and where.
+    pub events: Option<Recording>,
 }
 
 /// How a guest ended of its own accord.

@@ -11,10 +11,10 @@ use staleline_support::progress::{Progress, Quiet};
 use super::Cell;
 use crate::evidence::Artifacts;
 use crate::exit::{Error, USAGE};
-use crate::report::{Reporters, json, junit};
 use crate::result::build;
 use crate::run::backend::Backend;
-use crate::run::directory::{self, RunDir};
+use crate::run::directory::RunDir;
+use crate::run::logbook;
 use crate::run::orchestrate::Runner;
 use staleline_results::RunResult;
 
@@ -130,13 +130,7 @@ fn run_cell(
         }
     };
     let dir = RunDir::create(&out.join(&cell.name))?;
-    let mut reporters = Reporters::default();
-    let open = |name: &str| {
-        let path = dir.file(name);
-        std::fs::File::create(&path).map_err(|source| Error::Output { path, source })
-    };
-    reporters.add(directory::EVENTS, json::Lines(open(directory::EVENTS)?));
-    reporters.add(directory::JUNIT, junit::Junit(open(directory::JUNIT)?));
+    let mut reporters = logbook::files(&dir)?;
     let runner = Runner {
         backend,
         progress: &Quiet,

@@ -46,7 +46,9 @@ impl<W: Write> Reporter for Human<W> {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
         match event {
             RunEvent::RunStarted { replay, .. } => self.replay.clone_from(replay),
-            RunEvent::Step { .. } | RunEvent::GuestEnded { .. } => {}
+            RunEvent::GuestPrepared { .. }
+            | RunEvent::Step { .. }
+            | RunEvent::GuestEnded { .. } => {}
             RunEvent::Hazard { told, consequences } => {
                 let text = styled(told, consequences, &self.replay, self.layout);
                 writeln!(self.out, "{text}")?;

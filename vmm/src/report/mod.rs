@@ -11,23 +11,27 @@ pub mod junit;
 mod kernel_report;
 pub mod ktap;
 mod layout;
+pub mod steps;
 
 pub use layout::Layout;
 
 use std::io;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use staleline_protocol::plan::Exporter;
 
 use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
+use crate::evidence::Artifacts;
 use crate::exit::Error;
 use crate::spec::RunSpec;
 use staleline_results::{
-    Buffer, Data, Diagnostic, GuestEnd, HazardEntry, KernelReport, RunResult, Verdict,
+    Buffer, Data, Diagnostic, GuestEnd, HazardEntry, Hex, KernelId, KernelReport, RunResult,
+    Verdict,
 };
 
-/// What happens in a run, in order: one `RunStarted`, any number of `Step`s, at most one
+/// What happens in a run, in order: one `RunStarted`, one `GuestPrepared`, any number of `Step`s, at most one
 /// `GuestEnded`, one `Hazard` for each diagnostic that
 /// stands for its cause, one `KernelReport` for each report of the guest's
 /// kernel that is not allowed, one `Data`, one `Finished`.
@@ -53,6 +57,13 @@ pub enum RunEvent {
         /// A command that does the same run.
         replay: String,
     },
+    /// The guest is there.
+    GuestPrepared {
+        /// Its kernel.
+        kernel: KernelId,
+        /// Where the names of its code are, as far as they are kept.
+        code: CodeFiles,
+    },
     /// Something that may take time begins.
     Step {
         /// In words.
@@ -62,6 +73,8 @@ pub enum RunEvent {
     GuestEnded {
         /// How.
         end: GuestEnd,
+        /// Physical address of the kernel's first byte, if it was loaded.
+        kernel_at: Option<Hex>,
         /// Host time it took.
         wall_ms: u64,
     },
@@ -92,6 +105,19 @@ pub enum RunEvent {
         #[serde(skip)]
         result: Box<RunResult>,
     },
+}
+
+/// Files that tell about the guest's code.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeFiles {
+    /// The kernel's ELF file.
+    pub vmlinux: Option<PathBuf>,
+    /// Its list of symbols.
+    pub system_map: Option<PathBuf>,
+    /// Top of its sources.
+    pub source_root: Option<PathBuf>,
+    /// The agent's ELF file.
+    pub agent_elf: Option<PathBuf>,
 }
 
 /// A group of findings, with what it is about.
@@ -180,6 +206,19 @@ impl RunEvent {
             exporter: scenario.transfer.as_ref().map(|t| t.exporter),
             seed: scenario.seed,
             replay: spec.invocation.clone(),
+        }
+    }
+
+    /// What the guest is made of.
+    pub fn prepared(artifacts: &Artifacts) -> Self {
+        RunEvent::GuestPrepared {
+            kernel: artifacts.kernel.clone(),
+            code: CodeFiles {
+                vmlinux: artifacts.vmlinux.clone(),
+                system_map: artifacts.system_map.clone(),
+                source_root: artifacts.source_root.clone(),
+                agent_elf: artifacts.agent_elf.clone(),
+            },
         }
     }
 

@@ -42,7 +42,7 @@ fn tell(backend: &FakeBackend, settings: &[&str]) -> Told {
             human::Human::new(anstream::StripStream::new(&mut *human)),
         );
         reporters.add("json", json::Final(&mut *json));
-        reporters.add("lines", json::Lines(&mut *lines));
+        reporters.add("lines", steps::Steps::begin(&mut *lines).unwrap());
         reporters.add("ktap", ktap::Ktap(&mut *ktap));
         reporters.add("junit", junit::Junit(&mut *junit));
         let runner = Runner {
@@ -53,7 +53,8 @@ fn tell(backend: &FakeBackend, settings: &[&str]) -> Told {
         runner.run(&spec, &dir, &mut reporters).unwrap();
     }
     assert!(dir.file(directory::RESULT).is_file());
-    let [human, json, lines, ktap, junit] = out.map(|o| String::from_utf8(o).unwrap());
+    let lines = steps::lines(&std::mem::take(&mut out[2]));
+    let [human, json, _, ktap, junit] = out.map(|o| String::from_utf8(o).unwrap());
     Told {
         human,
         json,
@@ -272,6 +273,7 @@ fn events_come_in_order() {
         .collect();
     let expect = [
         "run-started",
+        "guest-prepared",
         "step",
         "guest-ended",
         "hazard",

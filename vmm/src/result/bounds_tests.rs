@@ -11,7 +11,7 @@ use crate::boot::Loaded;
 use crate::engine::EngineKind;
 use crate::engine::chains::{Chain, Forgotten};
 use crate::evidence::Execution;
-use crate::report::{Reporters, Summary, human, json};
+use crate::report::{Reporters, Summary, human, steps};
 use crate::run::directory::RunDir;
 use crate::run::fake::{self, FakeBackend};
 use crate::run::orchestrate::Runner;
@@ -34,7 +34,7 @@ fn run(backend: &FakeBackend, settings: &[&str]) -> Told {
         let mut reporters = Reporters::default();
         let plain = anstream::StripStream::new(&mut text);
         reporters.add("human", human::Human::new(plain));
-        reporters.add("lines", json::Lines(&mut lines));
+        reporters.add("lines", steps::Steps::begin(&mut lines).unwrap());
         let runner = Runner {
             backend,
             progress: &Quiet,
@@ -45,7 +45,7 @@ fn run(backend: &FakeBackend, settings: &[&str]) -> Told {
     Told {
         result,
         human: String::from_utf8(text).unwrap(),
-        lines: String::from_utf8(lines).unwrap(),
+        lines: steps::lines(&lines),
     }
 }
 

@@ -141,6 +141,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         tracing: None,
         self_check: None,
         restored: None,
+        log: None,
         wall_ms: 0,
         replay: spec.invocation.clone(),
     }

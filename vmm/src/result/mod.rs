@@ -15,7 +15,7 @@ pub mod listing;
 mod sort;
 mod suppressed;
 pub mod verdict;
-mod words;
+pub(crate) mod words;
 
 use staleline_results::*;
 

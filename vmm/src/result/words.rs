@@ -10,7 +10,7 @@ use staleline_devices::soc::report::DeviceError;
 use staleline_results as results;
 
 /// What has a word in results.
-pub(super) trait Word {
+pub(crate) trait Word {
     /// The word's type.
     type Of;
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use staleline_support::progress::Progress;
 
+use crate::events::Recording;
 use crate::evidence::{Artifacts, Execution};
 use crate::exit::Error;
 use crate::spec::RunSpec;
@@ -21,6 +22,8 @@ pub struct Attempt<'a> {
     /// Numbers of the loads and stores whose call chains are wanted, ascending. Changes nothing
     /// that the guest can see, but takes longer.
     pub trace: &'a [u64],
+    /// What to keep of what happens on the machine, and where.
+    pub events: Option<&'a Recording>,
     /// An existing directory for `console.log` and whatever else the engine leaves.
     pub dir: &'a Path,
 }

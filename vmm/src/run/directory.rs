@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! The directory a run writes: `run.json`, `result.json`, `events.jsonl`, `console.log`,
+//! The directory a run writes: `run.json`, `result.json`, `events.bin`, `events.jsonl`, `console.log`,
 //! `junit.xml`.
 
 use std::io;
@@ -14,7 +14,9 @@ use crate::exit::Error;
 pub const SPEC: &str = "run.json";
 /// The result.
 pub const RESULT: &str = "result.json";
-/// The event stream, one JSON object a line.
+/// The log: the runner's steps, and what happened on the machine.
+pub const LOG: &str = "events.bin";
+/// Of the log, the runner's steps: one JSON object a line.
 pub const EVENTS: &str = "events.jsonl";
 /// The guest's console.
 pub const CONSOLE: &str = "console.log";
@@ -48,7 +50,9 @@ impl RunDir {
             source,
         };
         std::fs::create_dir_all(path).map_err(output)?;
-        let ours = [SPEC, RESULT, EVENTS, CONSOLE, JUNIT, PILOT, TRACE, ENGINE];
+        let ours = [
+            SPEC, RESULT, LOG, EVENTS, CONSOLE, JUNIT, PILOT, TRACE, ENGINE,
+        ];
         for entry in std::fs::read_dir(path).map_err(output)? {
             let name = entry.map_err(output)?.file_name();
             if !path.join(SPEC).is_file() && !ours.iter().any(|o| name == *o) {
@@ -58,7 +62,7 @@ impl RunDir {
             }
         }
         let dir = RunDir(path.to_owned());
-        for old in [SPEC, RESULT, EVENTS, CONSOLE, JUNIT] {
+        for old in [SPEC, RESULT, LOG, EVENTS, CONSOLE, JUNIT] {
             match std::fs::remove_file(dir.file(old)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(output(e)),
                 _ => {}

@@ -5,6 +5,7 @@ use staleline_support::progress::Progress;
 
 use super::backend::{Attempt, Backend};
 use super::directory::{self, RunDir};
+use super::logbook;
 use crate::engine::TRACE_LIMIT;
 use crate::engine::chains::Forgotten;
 use crate::evidence::console::Console;
@@ -15,7 +16,7 @@ use crate::result::{build, diagnostic};
 use crate::scenario::DropMaintenance;
 use crate::spec::RunSpec;
 use staleline_results::GuestEnd;
-use staleline_results::{Dropped, RunResult, Tracing};
+use staleline_results::{Dropped, Hex, Log, RunResult, Tracing};
 
 /// Carries out runs.
 #[derive(Clone, Copy)]
@@ -27,6 +28,14 @@ pub struct Runner<'a> {
     /// Whether a run with findings is done a second time, for the call chains of their loads and
     /// stores.
     pub trace: bool,
+}
+
+/// What is left of the guest's run.
+struct Attempted {
+    execution: Execution,
+    console: Console,
+    dropped: Option<Dropped>,
+    log: Option<Log>,
 }
 
 /// What the pilot found out about `drop-maintenance=K`.
@@ -79,12 +88,19 @@ impl Runner<'_> {
         dir: &RunDir,
         reporters: &mut Reporters,
     ) -> Result<RunResult, Error> {
+        reporters.event(&RunEvent::prepared(artifacts))?;
         let attempt = self.attempt(spec, artifacts, dir, reporters);
         let result = match attempt {
-            Ok((mut execution, console, dropped)) => {
+            Ok(Attempted {
+                mut execution,
+                console,
+                dropped,
+                log,
+            }) => {
                 let wall_ms = u64::try_from(execution.wall.as_millis()).unwrap_or(u64::MAX);
                 reporters.event(&RunEvent::GuestEnded {
                     end: execution.end.clone(),
+                    kernel_at: execution.loaded.as_ref().map(|l| Hex(l.kernel_at)),
                     wall_ms,
                 })?;
                 let drop = dropped.as_ref().map(|d| d.number);
@@ -92,6 +108,8 @@ impl Runner<'_> {
                 self.progress.step("analysing");
                 let mut result = build::build(spec, artifacts, &execution, &console, dropped);
                 result.tracing = tracing;
+                result.notes.extend(log.as_ref().and_then(Log::lacks));
+                result.log = log;
                 result
             }
             Err(e) => build::infra(spec, Some(artifacts), &infra_only(e)?),
@@ -105,7 +123,7 @@ impl Runner<'_> {
         artifacts: &Artifacts,
         dir: &RunDir,
         reporters: &mut Reporters,
-    ) -> Result<(Execution, Console, Option<Dropped>), Error> {
+    ) -> Result<Attempted, Error> {
         let mut spec = spec.clone();
         let mut pilot = None;
         if let Some(DropMaintenance::Nth(nth)) = spec.scenario.faults.drop_maintenance {
@@ -127,13 +145,16 @@ impl Runner<'_> {
         };
         self.step(reporters, "running the guest")?;
         let engine = dir.subdirectory(directory::ENGINE)?;
+        let recording = logbook::recording(&spec.scenario.log, dir);
         let attempt = self.backend.execute(Attempt {
             spec: &spec,
             artifacts,
             drop_operation: dropped.as_ref().map(|d| d.number),
             trace: &[],
+            events: recording.as_ref(),
             dir: &engine,
         });
+        let log = recording.map(|r| logbook::settle(&r)).transpose()?;
         // Whatever became of the guest, users look for its console in one place.
         let console = dir.file(directory::CONSOLE);
         let said = std::fs::rename(engine.join(directory::CONSOLE), &console);
@@ -141,7 +162,12 @@ impl Runner<'_> {
         let console = said
             .and_then(|()| Console::read(&console))
             .map_err(|e| Error::host(format!("cannot read {}", execution.console.display()), e))?;
-        Ok((execution, console, dropped))
+        Ok(Attempted {
+            execution,
+            console,
+            dropped,
+            log,
+        })
     }
 
     /// The same run again, for the call chains of the findings' loads and stores: too many happen
@@ -175,6 +201,7 @@ impl Runner<'_> {
             artifacts,
             drop_operation,
             trace: &wanted,
+            events: None,
             dir: &path,
         });
         // Nobody needs two copies of the same run.
@@ -225,6 +252,7 @@ impl Runner<'_> {
             artifacts,
             drop_operation: None,
             trace: &[],
+            events: None,
             dir: &path,
         })?;
         let why = match (&execution.end, &execution.report) {
@@ -276,6 +304,7 @@ fn finish(result: RunResult, dir: &RunDir, reporters: &mut Reporters) -> Result<
     for event in RunEvent::of_result(&result) {
         reporters.event(&event)?;
     }
+    logbook::export(dir)?;
     Ok(result)
 }
 

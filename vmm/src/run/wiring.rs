@@ -266,5 +266,6 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         selfcheck: false,
         save_restore: None,
         trace: attempt.trace.to_vec(),
+        events: attempt.events.cloned(),
     })
 }

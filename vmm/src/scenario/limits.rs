@@ -5,6 +5,7 @@ use staleline_devices::cpu::MAX_CPUS;
 use staleline_protocol::plan::{DataPath, DiskTest, DmaTest};
 
 use super::{SCHEMA, Scenario, Transfer, guest, usb};
+use crate::events::filter::LIMIT_MIB;
 use crate::exit::Error;
 
 /// CPUs of the board.
@@ -61,6 +62,7 @@ fn find(s: &Scenario) -> Result<(), String> {
     }
     within("timeout-seconds", s.timeout_seconds, TIMEOUT_SECONDS)?;
     within("board.ram-mib", s.board.ram_mib, RAM_MIB)?;
+    within("log.limit-mib", s.log.limit_mib, LIMIT_MIB)?;
     within("board.cpus", s.board.cpus.into(), CPUS)?;
     if let Some(t) = &s.transfer {
         transfer(t, s.board.ram_mib)?;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use staleline_protocol::plan::{self, DataPath, DiskTest, DmaTest, Exporter, Plan};
 
 use crate::board::settings::BoardSettings;
+use crate::events::LogSettings;
 use crate::exit::Error;
 use crate::names;
 use guest::GuestSettings;
@@ -61,6 +62,9 @@ pub struct Scenario {
     /// What to break on purpose.
     #[serde(default)]
     pub faults: Faults,
+    /// What to keep of what happens.
+    #[serde(default, skip_serializing_if = "LogSettings::is_default")]
+    pub log: LogSettings,
 }
 
 fn default_seed() -> u64 {

@@ -5,11 +5,13 @@ mod state;
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::sync::{Mutex, PoisonError};
 
 use staleline::engine::chains::{Chain, Forgotten, UserPage};
 use staleline::engine::guest::Guest;
 use staleline::engine::tcg::abi::{Mismatch, TcgStats};
 use staleline::engine::{Observations, SiteTable};
+use staleline::events;
 use staleline_devices::cpu::{CacheOp, ChainId, CpuId, MAX_CPUS, MemoryType, SiteId};
 use vm_memory::GuestMemoryMmap;
 
@@ -68,6 +70,8 @@ pub struct Place {
 #[derive(Default)]
 pub struct Sites {
     table: SiteTable,
+    /// The same, for the log.
+    shared: Option<events::Sites>,
     known: HashMap<(u64, bool), SiteId>,
     /// Times that there was no room.
     lost: u64,
@@ -85,8 +89,26 @@ impl Sites {
             self.lost += 1;
         } else {
             self.known.insert((pc, kernel), site);
+            if let Some(shared) = &self.shared {
+                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                shared.push(pc);
+            }
         }
         site
+    }
+
+    /// Whoever knows the addresses of `others`, which are the same ones, is told of these from now on.
+    pub fn go_on_for(&mut self, others: &mut Sites) {
+        self.shared = others.shared.take();
+    }
+
+    /// The addresses from now on, for who is to know them while the guest runs: to be asked for before
+    /// the first one.
+    pub fn shared(&mut self) -> events::Sites {
+        // Site 0 is unknown.
+        let shared = events::Sites::new(Mutex::new(vec![0]));
+        self.shared = Some(shared.clone());
+        shared
     }
 
     /// What there was no room for.

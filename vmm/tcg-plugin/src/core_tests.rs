@@ -7,6 +7,8 @@ use serde_json::Value;
 use staleline::engine::guest::GuestContext;
 use staleline_devices::cpu::MemoryType::{Cacheable, NonCacheable};
 use staleline_devices::cpu::{Accesses, Barrier, Machine};
+use staleline_devices::events::{Kinds, Witness};
+use staleline_devices::soc::report::Names;
 use staleline_devices::state::{self, RestoreError, SaveError, Saved};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -155,6 +157,12 @@ impl Guest for Recorder {
         (self.lines, self.accesses) = (lines, accesses);
         Ok(())
     }
+    fn names(&self) -> Names {
+        Names::default()
+    }
+
+    fn watch(&mut self, _: Kinds, _: Box<dyn Witness>) {}
+    fn pass_witness(&mut self, _: &mut Self) {}
     fn finish(&mut self) -> Result<Value, String> {
         Ok(Value::Null)
     }

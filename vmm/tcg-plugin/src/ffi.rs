@@ -250,10 +250,13 @@ unsafe fn started<'a, M: Guest>() -> &'a mut Plugin<M> {
         qtest
             .set_read_timeout(Some(PATIENCE))
             .map_err(|e| format!("qtest socket: {e}"))?;
+        let mut sites = Sites::default();
+        let mut core = start::core(config, Qtest::new(qtest, gic))?;
+        start::record(config, &mut core.machine, &mut sites)?;
         Ok(Plugin {
-            core: start::core(config, Qtest::new(qtest, gic))?,
+            core,
             accesses: Accesses::default(),
-            sites: Sites::default(),
+            sites,
             current: current::take()?,
             renewals: Renewals::new(config.save_restore),
         })

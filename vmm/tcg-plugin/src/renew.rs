@@ -68,7 +68,7 @@ pub fn renew<M: Guest>(
     let qtest = Qtest::new(stream, core.qtest().gic().to_owned());
     let mut fresh = start::core(config, qtest)?;
     let saved = Saved::unseal(&sealed).map_err(|e| failed(&e))?;
-    let known = fresh.restore(&saved).map_err(|e| failed(&e))?;
+    let mut known = fresh.restore(&saved).map_err(|e| failed(&e))?;
     drop(saved);
     let again = self::sealed(&fresh, &known)?;
     if again != sealed {
@@ -84,6 +84,8 @@ pub fn renew<M: Guest>(
             again.len()
         )));
     }
+    core.machine.pass_witness(&mut fresh.machine);
+    known.go_on_for(sites);
     *core = fresh;
     *sites = known;
     Ok(())

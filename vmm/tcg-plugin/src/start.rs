@@ -6,10 +6,11 @@ use std::os::unix::net::UnixStream;
 
 use staleline::engine::guest::{Guest, GuestContext};
 use staleline::engine::tcg::abi::TcgConfig;
+use staleline::events::{EventLog, Head};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, MmapRegion};
 
 use crate::chain::Trace;
-use crate::core::{Core, Parts};
+use crate::core::{Core, Parts, Sites};
 use crate::qtest::Qtest;
 
 /// A machine of type `M` over the configuration's RAM file, behind a core.
@@ -52,6 +53,29 @@ pub fn core<M: Guest>(
         qtest,
         trace: Trace::new(&config.trace),
     }))
+}
+
+/// Lets the machine tell its events to the log that the configuration names, if it does; `sites` are those
+/// of its code.
+///
+/// # Errors
+/// If the log cannot be written, for the user.
+pub fn record<M: Guest>(
+    config: &TcgConfig,
+    machine: &mut M,
+    sites: &mut Sites,
+) -> Result<(), String> {
+    if let Some(recording) = &config.events {
+        let head = Head {
+            names: machine.names(),
+            filter: recording.filter,
+            limit: recording.limit,
+        };
+        let log = EventLog::open(recording, &head, sites.shared())
+            .map_err(|e| format!("cannot write {}: {e}", recording.path.display()))?;
+        machine.watch(recording.filter.0, Box::new(log));
+    }
+    Ok(())
 }
 
 /// Maps a part of the RAM file; a part of no bytes is an empty memory.

@@ -14,6 +14,7 @@ mod determinism;
 mod errors;
 mod exporters;
 mod gdma;
+mod log;
 mod memory;
 mod mutation;
 mod output;

@@ -21,6 +21,7 @@ pub(super) use state::SanitizerState;
 
 use serde::{Deserialize, Serialize};
 
+use super::LINE;
 use super::cleans::{Clean, Room};
 use super::cold::Cold;
 use super::findings::{Finding, Findings};
@@ -33,6 +34,7 @@ use super::stores::Overtaken;
 use super::who::Who;
 use crate::cpu::{Barrier, CpuId, MAX_CPUS};
 use crate::dma::{Content, Doorbell, ToldBy};
+use crate::events::{Event, Kind, Tap};
 
 /// The sanitizer's memory beside the lines themselves.
 #[derive(Debug)]
@@ -50,6 +52,10 @@ pub(super) struct Sanitizer {
     pub now: u64,
     /// When the last one outside RAM was: of a register, say.
     pub outside_at: u64,
+    /// Who is told of what happens.
+    pub tap: Tap,
+    /// Physical address of the first line.
+    pub base: u64,
 }
 
 /// What one CPU has done.
@@ -128,7 +134,20 @@ impl Sanitizer {
     /// A DMB or DSB of `cpu`.
     pub fn barrier(&mut self, cpu: CpuId, barrier: Barrier) {
         self.cpu = cpu;
+        let operations = self.ops.incomplete(cpu);
+        let before = self.ops.completions();
         self.ops.barrier(cpu, barrier, self.now);
+        let kind = match operations {
+            (0, 0) => Kind::Fence,
+            _ => Kind::Barrier,
+        };
+        let completes = self.ops.completions() != before;
+        self.note(kind, |_| Event::Barrier {
+            cpu,
+            barrier,
+            operations,
+            completes,
+        });
         self.cpus[cpu.index()].barriers.add(barrier, self.now);
     }
 
@@ -189,8 +208,31 @@ impl Sanitizer {
     #[cold]
     #[inline(never)]
     pub fn record(&mut self, s: &mut Subject<'_>, f: Finding) -> u32 {
-        self.findings
-            .record(f, s.number, s.line, s.cold, &self.ops, self.now)
+        let (slot, first) = self
+            .findings
+            .record(f, s.number, s.line, s.cold, &self.ops, self.now);
+        if first {
+            self.note(Kind::Finding, |base| Event::Found {
+                finding: slot,
+                kind: f.kind,
+                why: f.why,
+                pa: base + s.number * LINE,
+                bytes: f.bytes,
+                wrong: f.wrong,
+                writer: f.writer.actor(),
+                reader: f.reader.actor(),
+            });
+        }
+        slot
+    }
+
+    /// Tells an event, if anybody wants to know; it is given the address of RAM's first byte.
+    #[inline(always)]
+    pub fn note(&mut self, kind: Kind, event: impl FnOnce(u64) -> Event) {
+        if self.tap.wants(kind) {
+            let event = event(self.base);
+            self.tap.note(self.now, event);
+        }
     }
 
     /// The last invalidate was needed if its absence would have left `bytes` unseen or lost.

@@ -41,6 +41,8 @@ impl Sanitizer {
             room,
             now,
             outside_at,
+            tap: _,
+            base: _,
         } = self;
         SanitizerState {
             findings: findings.state(),

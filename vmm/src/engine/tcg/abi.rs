@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use staleline_devices::cpu::SiteId;
 
 use crate::engine::{GuestKind, SiteTable};
+use crate::events::Recording;
 
 /// Version of everything in this module; both halves must agree.
 pub const ABI_VERSION: u32 = 5;
@@ -56,6 +57,8 @@ pub struct TcgConfig {
     pub save_restore: Option<NonZeroU64>,
     /// Numbers of the loads and stores whose call chains are wanted, ascending.
     pub trace: Vec<u64>,
+    /// What to record of what happens on the machine.
+    pub events: Option<Recording>,
     /// Which machine.
     pub guest: GuestKind,
     /// The machine's own configuration.

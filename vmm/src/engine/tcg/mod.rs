@@ -137,6 +137,7 @@ impl Engine for TcgEngine {
             selfcheck: job.selfcheck,
             save_restore: job.save_restore,
             trace: job.trace.clone(),
+            events: job.events.clone(),
             guest: job.guest,
             machine: job.machine.clone(),
         };

@@ -38,6 +38,7 @@ impl Bench {
             run_dir: dir.path().to_owned(),
             selfcheck: false,
             save_restore: None,
+            events: None,
             trace: Vec::new(),
         };
         Bench { dir, job }

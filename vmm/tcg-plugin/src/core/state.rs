@@ -85,6 +85,7 @@ impl Sites {
             table,
             known: _,
             lost,
+            shared: _,
         } = self;
         SitesState {
             entries: table.entries().to_vec(),
@@ -103,6 +104,7 @@ impl Sites {
             known: known.collect(),
             lost: state.lost,
             table,
+            shared: None,
         })
     }
 }

@@ -43,6 +43,7 @@ pub fn job(kernel: &Path, initrd: Option<&Path>, run_dir: &Path) -> Job {
         run_dir: run_dir.to_owned(),
         selfcheck: false,
         save_restore: None,
+        events: None,
         trace: Vec::new(),
     }
 }

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Which events concern some memory.
+
+use std::collections::BTreeSet;
+
+use staleline_devices::coherency::LINE;
+use staleline_devices::events::Event;
+
+use super::Query;
+use super::context::Run;
+use crate::exit::Error;
+
+/// Some memory, and what has to do with it beyond its addresses. Empty: all of it.
+#[derive(Debug, Default)]
+pub struct Selection {
+    /// First byte and length of each piece; none: no memory was named.
+    pieces: Option<Vec<(u64, u64)>>,
+    /// Transfers to or from there.
+    transfers: BTreeSet<u32>,
+    /// When their devices were told to go.
+    told: BTreeSet<(u8, u64)>,
+    /// Maintenance operations that did a line there.
+    operations: BTreeSet<u32>,
+}
+
+impl Selection {
+    /// The memory that a query is about.
+    pub fn of(query: &Query, run: &Run) -> Result<Self, Error> {
+        let line = query.line.map(|pa| vec![(pa & !(LINE - 1), LINE)]);
+        let pieces = match query.buffer {
+            None => line,
+            Some(index) => {
+                let buffer = extents(index, run)?;
+                Some(line.map_or(buffer.clone(), |line| within(&line, &buffer)))
+            }
+        };
+        Ok(Selection {
+            pieces,
+            ..Selection::default()
+        })
+    }
+
+    /// Whether `len` bytes at `pa` are part of it.
+    fn holds(&self, pa: u64, len: u64) -> bool {
+        let Some(pieces) = &self.pieces else {
+            return true;
+        };
+        let end = pa.saturating_add(len);
+        let mut pieces = pieces.iter();
+        pieces.any(|(first, len)| pa < first.saturating_add(*len) && *first < end)
+    }
+
+    /// Learns which transfers and operations have to do with the memory. To be told of all events once.
+    pub fn learn(&mut self, event: &Event) {
+        if self.pieces.is_none() {
+            return;
+        }
+        if !range(event).is_some_and(|(pa, len)| self.holds(pa, len)) {
+            return;
+        }
+        match *event {
+            Event::Opened {
+                transfer,
+                master,
+                told_at,
+                ..
+            } => {
+                self.transfers.insert(transfer.0);
+                self.told.insert((master.0, told_at));
+            }
+            Event::Maintained { operation, .. } => {
+                self.operations.insert(operation);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether an event, at this time, concerns the memory.
+    pub fn fits(&self, event: &Event, at: u64) -> bool {
+        if self.pieces.is_none() {
+            return true;
+        }
+        match *event {
+            Event::Closed { transfer, .. } => self.transfers.contains(&transfer.0),
+            Event::Told { master, .. } => self.told.contains(&(master.0, at)),
+            Event::Barrier {
+                operations: (first, last),
+                ..
+            } => first <= last && self.operations.range(first..=last).next().is_some(),
+            _ => range(event).is_some_and(|(pa, len)| self.holds(pa, len)),
+        }
+    }
+}
+
+/// The memory that an event is about.
+pub fn range(event: &Event) -> Option<(u64, u64)> {
+    Some(match *event {
+        Event::Opened { pa, len, .. }
+        | Event::Moved { pa, len, .. }
+        | Event::Accessed { pa, len, .. } => (pa, len),
+        Event::Maintained { pa, lines, .. }
+        | Event::Filled { pa, lines, .. }
+        | Event::Evicted { pa, lines, .. } => (pa, lines.saturating_mul(LINE)),
+        Event::Found { pa, .. } | Event::UnderDma { pa, .. } => (pa, LINE),
+        Event::Closed { .. }
+        | Event::Barrier { .. }
+        | Event::Told { .. }
+        | Event::Interrupt { .. }
+        | Event::Register { .. }
+        | Event::Waited { .. } => return None,
+    })
+}
+
+/// Where a DMABUF is.
+fn extents(index: u32, run: &Run) -> Result<Vec<(u64, u64)>, Error> {
+    let wrong = |why: String| Error::NoBuffer { index, why };
+    let buffers = run.buffers();
+    let buffer = buffers.iter().find(|b| b.index == index).ok_or_else(|| {
+        let there = match buffers.len() {
+            0 => "the run's result names none".to_owned(),
+            n => format!("the run's result names {n}, from 0"),
+        };
+        wrong(format!("there is no such DMABUF: {there}"))
+    })?;
+    if buffer.extents.is_empty() {
+        return Err(wrong("nobody knows where this DMABUF is".into()));
+    }
+    Ok(buffer
+        .extents
+        .iter()
+        .map(|(pa, len)| (pa.0, *len))
+        .collect())
+}
+
+/// The parts of `some` that are in `others`.
+fn within(some: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut parts = Vec::new();
+    for (pa, len) in some {
+        for (first, other) in others {
+            let from = *pa.max(first);
+            let to = pa.saturating_add(*len).min(first.saturating_add(*other));
+            if from < to {
+                parts.push((from, to - from));
+            }
+        }
+    }
+    parts
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+use std::io;
+use std::path::Path;
+
+use staleline_devices::coherency::hazard::{Actor, HazardKind, Why};
+use staleline_devices::cpu::{Barrier, CacheOp, ChainId, CpuId, SiteId};
+use staleline_devices::dma::{Content, Direction, MasterId, ToldBy, TransferId};
+use staleline_devices::events::{Cached, Event};
+
+use super::*;
+use crate::events::tests::write_log;
+
+const RX: MasterId = MasterId(0);
+const CLEAN: SiteId = SiteId(1);
+const USER: SiteId = SiteId(2 | SiteId::USER);
+const BUFFER: u64 = 0x4100_0000;
+
+const STEPS: [&str; 2] = [
+    r#"{"event":"run-started","replay":"staleline run x"}"#,
+    r#"{"event":"step","what":"running the guest"}"#,
+];
+
+fn transfer(number: u32, pa: u64, told_at: u64) -> Event {
+    Event::Opened {
+        transfer: TransferId(number),
+        master: RX,
+        direction: Direction::ToMemory,
+        pa,
+        len: 128,
+        descriptor: 0,
+        channel: 0,
+        told_at,
+        told_by: ToldBy::Doorbell,
+    }
+}
+
+fn told() -> Event {
+    Event::Told {
+        cpu: CpuId::BOOT,
+        site: CLEAN,
+        pa: 0x5000_0408,
+        master: RX,
+    }
+}
+
+fn closed(number: u32) -> Event {
+    Event::Closed {
+        transfer: TransferId(number),
+        master: RX,
+        bytes: 128,
+    }
+}
+
+fn maintained(op: CacheOp, operation: u32, pa: u64, found: Cached) -> Event {
+    Event::Maintained {
+        cpu: CpuId::BOOT,
+        op,
+        operation,
+        site: CLEAN,
+        chain: ChainId(0),
+        pa,
+        lines: 2,
+        found,
+        dropped: false,
+    }
+}
+
+fn barrier(operation: u32) -> Event {
+    Event::Barrier {
+        cpu: CpuId::BOOT,
+        barrier: Barrier::DSB_SY,
+        operations: (operation, operation),
+        completes: true,
+    }
+}
+
+fn under_dma(pa: u64, cached_at: u64) -> Event {
+    Event::UnderDma {
+        pa,
+        cached: Cached::Clean,
+        cached_by: Actor::Cpu {
+            cpu: CpuId::BOOT,
+            site: CLEAN,
+        },
+        cached_at,
+        uncleaned: 0,
+        clean_op: 1,
+    }
+}
+
+fn written(number: u32, pa: u64) -> Event {
+    Event::Moved {
+        master: RX,
+        transfer: TransferId(number),
+        snoops: false,
+        write: true,
+        content: Content::Data,
+        pa,
+        len: 128,
+    }
+}
+
+/// Two transfers to two buffers, of which the second one's is read without an invalidate.
+fn two_transfers() -> Vec<(u64, Event)> {
+    let other = BUFFER + 0x1000;
+    vec![
+        (20, maintained(CacheOp::Clean, 1, BUFFER, Cached::Dirty)),
+        (20, barrier(1)),
+        (30, maintained(CacheOp::Clean, 2, other, Cached::Dirty)),
+        (30, barrier(2)),
+        (41, told()),
+        (41, transfer(1, BUFFER, 41)),
+        (50, under_dma(BUFFER, 7)),
+        (50, under_dma(BUFFER + 64, 8)),
+        (50, written(1, BUFFER)),
+        (51, closed(1)),
+        (51, Event::Interrupt { irq: 3, high: true }),
+        (60, told()),
+        (60, transfer(2, other, 60)),
+        (70, under_dma(other, 9)),
+        (70, written(2, other)),
+        (71, closed(2)),
+        (
+            80,
+            maintained(CacheOp::Invalidate, 3, BUFFER, Cached::Clean),
+        ),
+        (80, barrier(3)),
+        (
+            90,
+            Event::Accessed {
+                cpu: CpuId::BOOT,
+                site: USER,
+                store: false,
+                past: false,
+                filled: false,
+                pa: other,
+                len: 8,
+            },
+        ),
+        (
+            90,
+            Event::Found {
+                finding: 1,
+                kind: HazardKind::MissingInvalidate,
+                why: Why::Absent,
+                pa: other,
+                bytes: 0xff,
+                wrong: 0x7f,
+                writer: Actor::Device {
+                    master: RX,
+                    transfer: TransferId(2),
+                    snoops: false,
+                },
+                reader: Actor::Cpu {
+                    cpu: CpuId::BOOT,
+                    site: USER,
+                },
+            },
+        ),
+    ]
+}
+
+fn log(dir: &Path) -> std::path::PathBuf {
+    let path = dir.join("events.bin");
+    write_log(&path, &STEPS, &two_transfers(), 1 << 20);
+    path
+}
+
+fn ask(path: &Path, query: &Query, shape: Shape) -> String {
+    let mut out = Vec::new();
+    let lacks = write(path, query, shape, &mut out).unwrap();
+    assert!(lacks.is_empty(), "{lacks:?}");
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn all_of_a_log() {
+    let dir = tempfile::tempdir().unwrap();
+    log(dir.path());
+    insta::assert_snapshot!(ask(dir.path(), &Query::default(), Shape::Table));
+}
+
+#[test]
+fn the_life_of_a_line_is_what_concerns_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = log(dir.path());
+    let query = |line| Query {
+        line: Some(line),
+        ..Query::default()
+    };
+    // Any address of the line will do.
+    let life = ask(&path, &query(BUFFER + 0x1000 + 7), Shape::Table);
+    insta::assert_snapshot!(life);
+    // What concerns nobody is nothing, and no error.
+    assert_eq!(ask(&path, &query(0x4200_0000), Shape::Table), "");
+}
+
+#[test]
+fn for_programs_each_event_is_an_object() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = log(dir.path());
+    let text = ask(&path, &Query::default(), Shape::Lines);
+    // The runner's steps as they were written.
+    assert_eq!(text.lines().take(2).collect::<Vec<_>>(), STEPS);
+    let all: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(all.len(), STEPS.len() + two_transfers().len());
+    insta::assert_json_snapshot!([&all[2], all.last().unwrap()]);
+}
+
+#[test]
+fn kinds_and_times_narrow_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = log(dir.path());
+    let of = |kinds: &[&str], since, until| {
+        let query = Query {
+            kinds: kinds.iter().map(|k| k.parse().unwrap()).collect(),
+            since,
+            until,
+            ..Query::default()
+        };
+        ask(&path, &query, Shape::Lines).lines().count()
+    };
+    assert_eq!(of(&["transfer"], None, None), 4);
+    assert_eq!(of(&["transfer", "finding"], None, None), 5);
+    assert_eq!(of(&["run"], None, None), 2);
+    assert_eq!(of(&["register"], None, None), 0);
+    assert_eq!(of(&[], Some(51), Some(60)), 4);
+    assert_eq!(of(&["handover"], Some(42), None), 1);
+    let e = "dms".parse::<Wanted>().unwrap_err();
+    assert!(e.contains("`dms` is no kind of event"), "{e}");
+}
+
+#[test]
+fn what_is_cut_short_is_shown_up_to_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = log(dir.path());
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    let mut out = Vec::new();
+    let e = write(&path, &Query::default(), Shape::Lines, &mut out).unwrap_err();
+    assert_eq!(e.exit_code(), crate::exit::INFRA);
+    let records = STEPS.len() + two_transfers().len();
+    let text = e.render();
+    assert!(
+        text.contains(&format!("is cut short after record {records}")),
+        "{text}"
+    );
+    assert_eq!(out.iter().filter(|b| **b == b'\n').count(), records);
+
+    let wrong = |path: &Path| {
+        let e = write(path, &Query::default(), Shape::Table, &mut io::sink()).unwrap_err();
+        (e.exit_code(), e.render())
+    };
+    std::fs::write(&path, "something else").unwrap();
+    let (code, text) = wrong(&path);
+    assert_eq!(code, crate::exit::USAGE);
+    assert!(
+        text.contains("no log of a run") && text.contains("give the directory"),
+        "{text}"
+    );
+    let (code, text) = wrong(&dir.path().join("nowhere"));
+    assert_eq!(code, crate::exit::USAGE);
+    assert!(
+        text.contains("there is no log (events.bin) of a run"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_log_that_is_not_complete_says_what_it_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.bin");
+    write_log(&path, &[], &two_transfers(), 0);
+    let mut out = Vec::new();
+    let lacks = write(&path, &Query::default(), Shape::Table, &mut out).unwrap();
+    assert_eq!(
+        lacks,
+        [
+            "the log is full from @20 on, and lacks 20 events: run with a larger log.limit-mib, or \
+          keep fewer kinds with --log"
+        ]
+    );
+    assert!(String::from_utf8(out).unwrap().contains("is full"));
+}
+
+#[test]
+fn a_dmabuf_that_is_not_there_is_an_error_that_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = log(dir.path());
+    let query = Query {
+        buffer: Some(3),
+        ..Query::default()
+    };
+    let e = write(&path, &query, Shape::Table, &mut io::sink()).unwrap_err();
+    assert!(
+        e.to_string()
+            .contains("--buffer 3: there is no such DMABUF"),
+        "{e}"
+    );
+}
+
+#[test]
+fn a_reader_may_stop_reading() {
+    struct Closed;
+    impl io::Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = log(dir.path());
+    write(&path, &Query::default(), Shape::Table, &mut Closed).unwrap();
+}
