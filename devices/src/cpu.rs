@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct CpuId(pub u8);
 
+/// Bytes per cache line.
+pub const LINE: u64 = 64;
+
 /// Most CPUs that a board can have.
 pub const MAX_CPUS: usize = 4;
 

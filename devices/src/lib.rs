@@ -16,6 +16,7 @@ pub mod dwc3;
 pub mod events;
 pub mod fidelity;
 pub mod gdma;
+pub mod hazard;
 pub mod registers;
 pub mod soc;
 pub mod spi;

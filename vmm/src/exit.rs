@@ -139,7 +139,7 @@ pub enum Error {
         why: String,
     },
     /// A log that cannot be read, or not to its end.
-    #[error("the log {}: {source}", path.display())]
+    #[error("the log {} cannot be read, or not to its end", path.display())]
     Log {
         /// Which.
         path: PathBuf,

@@ -22,7 +22,6 @@ mod domain;
 mod fetch;
 mod findings;
 mod hash;
-pub mod hazard;
 mod images;
 mod line;
 mod maintenance;
@@ -55,8 +54,8 @@ pub use findings::Occurrence;
 pub use images::ImageError;
 pub use replacement::Policy;
 
-/// Bytes per cache line.
-pub const LINE: u64 = 64;
+pub use crate::cpu::LINE;
+pub use crate::hazard;
 
 /// Findings of each kind listed per run. Beyond, they are counted, but not their lines.
 pub const MAX_HAZARDS: usize = 1 << 17;

@@ -13,9 +13,9 @@ pub(crate) use tap::Tap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::coherency::hazard::{Actor, HazardKind, Why};
 use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, SiteId};
 use crate::dma::{Content, Direction, MasterId, ToldBy, TransferId};
+use crate::hazard::{Actor, HazardKind, Why};
 
 /// The kinds of events: what one can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

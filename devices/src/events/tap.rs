@@ -4,8 +4,7 @@
 use std::fmt;
 
 use super::{Event, Kind, Kinds, Witness};
-use crate::coherency::LINE;
-use crate::cpu::{CpuId, SiteId};
+use crate::cpu::{CpuId, LINE, SiteId};
 
 /// The way to a witness. It holds one event back, to see whether the next one goes on with it.
 #[derive(Default)]

@@ -19,6 +19,17 @@ pub struct Head {
 }
 
 impl Head {
+    /// Takes out of all names what a terminal would take for orders: logs may come from anywhere.
+    pub fn plain(mut self) -> Self {
+        let names = &mut self.names;
+        let lines = names.interrupts.iter_mut().map(|(_, name)| name);
+        let all = names.masters.iter_mut().chain(&mut names.devices);
+        for name in all.chain(lines) {
+            name.retain(|c| !c.is_control());
+        }
+        self
+    }
+
     /// The name of a bus master.
     pub fn master(&self, id: u8) -> String {
         let name = self.names.masters.get(usize::from(id));

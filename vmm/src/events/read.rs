@@ -111,7 +111,7 @@ impl<R: Read> EventReader<R> {
             }
             Tag::MACHINE => {
                 (self.at, self.waited) = (0, 0);
-                Item::Machine(Box::new(json(&frame.payload)?))
+                Item::Machine(Box::new(json::<Head>(&frame.payload)?.plain()))
             }
             Tag::PLACES => {
                 let places: Vec<(SiteId, u64)> = json(&frame.payload)?;
@@ -129,7 +129,13 @@ impl<R: Read> EventReader<R> {
                 return Ok(None);
             }
             Tag::FULL => Item::Full,
-            Tag::END => Item::End(json(&frame.payload)?),
+            Tag::END => {
+                let mut ended: Ended = json(&frame.payload)?;
+                if let Some(trouble) = &mut ended.trouble {
+                    trouble.retain(|c| !c.is_control());
+                }
+                Item::End(ended)
+            }
             _ => return Ok(None),
         };
         Ok(Some(self.entry(item)))

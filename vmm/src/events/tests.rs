@@ -212,6 +212,24 @@ fn what_a_machine_tells_is_read_again() {
 }
 
 #[test]
+fn names_in_a_log_give_a_terminal_no_orders() {
+    let names = Names {
+        masters: vec!["d\x1b[31mma".into()],
+        interrupts: vec![(1, "i\nrq".into())],
+        ..Names::default()
+    };
+    let head = Head {
+        names,
+        ..Head::default()
+    };
+    let plain = head.plain();
+    assert_eq!(
+        (plain.master(0), plain.interrupt(1)),
+        ("d[31mma".into(), "irq".into())
+    );
+}
+
+#[test]
 fn device_time_goes_on_while_all_cpus_wait() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("events.bin");

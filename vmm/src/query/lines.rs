@@ -52,13 +52,22 @@ fn of_event(entry: &Entry, event: &Event, context: &Context<'_>) -> io::Result<V
                 continue;
             };
             for (name, value) in fields {
-                all.insert(name.replace('_', "-"), field(&name, value, event));
+                let key = match &*name {
+                    // The event's is another.
+                    "kind" => "hazard".to_owned(),
+                    name => name.replace('_', "-"),
+                };
+                all.insert(key, field(&name, value, event));
             }
         }
     }
     // Numbers that mean nothing outside the log are told by names.
     for internal in ["site", "chain", "cached-by", "by", "writer", "reader"] {
         all.remove(internal);
+    }
+    if let Some(master) = all.get("master").and_then(Value::as_u64) {
+        let master = u8::try_from(master).unwrap_or(u8::MAX);
+        all.insert("master".into(), context.head.master(master).into());
     }
     if let Event::Found { writer, reader, .. } = event {
         all.insert("writer".into(), context.actor(writer).into());

@@ -82,6 +82,11 @@ impl Query {
         }
     }
 
+    /// Whether it asks for what happened on the machine.
+    fn wants_events(&self) -> bool {
+        self.kinds.is_empty() || self.kinds.iter().any(|kind| *kind != Wanted::Run)
+    }
+
     fn is_within(&self, at: u64) -> bool {
         self.since.is_none_or(|since| since <= at) && self.until.is_none_or(|until| at <= until)
     }
@@ -94,7 +99,7 @@ impl Query {
                     && self.is_within(entry.at)
                     && selection.fits(event, entry.at)
             }
-            Item::Full => self.is_within(entry.at),
+            Item::Full => self.wants_events() && self.is_within(entry.at),
             Item::Machine(_) | Item::End(_) => false,
         }
     }

@@ -2,6 +2,7 @@
 //! The first reading of a log: what its events refer to.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use staleline_devices::coherency::hazard::Actor;
@@ -82,10 +83,21 @@ pub fn of(run: &Run, selection: Selection) -> Result<Survey, Error> {
     Ok(survey)
 }
 
+/// Those that are files: a log that comes from elsewhere may name anything.
+fn files(code: CodeFiles) -> CodeFiles {
+    let file = |path: Option<PathBuf>| path.filter(|path| path.is_file());
+    CodeFiles {
+        vmlinux: file(code.vmlinux),
+        system_map: file(code.system_map),
+        source_root: code.source_root,
+        agent_elf: file(code.agent_elf),
+    }
+}
+
 impl Survey {
     fn step(&mut self, json: &str) {
         match serde_json::from_str(json) {
-            Ok(Step::GuestPrepared { code }) => self.code = code,
+            Ok(Step::GuestPrepared { code }) => self.code = files(code),
             Ok(Step::GuestEnded { kernel_at }) => self.kernel_at = kernel_at.map(|at| at.0),
             // Another version's steps are told as they are.
             Ok(Step::Other) | Err(_) => {}

@@ -19,7 +19,7 @@ use crate::report::{Reporters, junit, steps};
 /// [`Error::Output`].
 pub fn files(dir: &RunDir) -> Result<Reporters<'static>, Error> {
     let mut reporters = Reporters::default();
-    let log = create(dir.file(directory::LOG), |file| steps::Steps::begin(file))?;
+    let log = create(dir.file(directory::LOG), steps::Steps::begin)?;
     reporters.add(directory::LOG, log);
     let junit = create(dir.file(directory::JUNIT), Ok)?;
     reporters.add(directory::JUNIT, junit::Junit(BufWriter::new(junit)));

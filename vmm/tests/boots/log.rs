@@ -65,7 +65,7 @@ fn two_runs_of_one_command_write_the_same_log() {
     let machine = told.iter().filter(|o| o["event"] == "machine");
     assert_eq!(machine.count() as u64, log.records);
     // Each interrupt and each access to a register, as the devices have counted them.
-    let of = |kind: &str| told.iter().filter(move |o| o["kind"] == kind);
+    let of = |kind: &'static str| told.iter().filter(move |o| o["kind"] == kind);
     let counted = result.machine.unwrap();
     let rises = of("interrupt").filter(|o| o["high"] == true).count();
     assert_eq!(rises as u64, counted.interrupts);

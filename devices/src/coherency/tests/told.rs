@@ -220,6 +220,7 @@ fn the_life_of_two_lines() {
         len: 128,
         descriptor: 0,
         channel: 2,
+        snoop: true,
     };
     let id = d.transfer_open(DEVICE, transfer, Order::Doorbell(doorbell));
     for at in [0, 64] {
