@@ -204,6 +204,7 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
             .all(|function| guest.symbols.kernel_has(function)),
         synced: plan.as_ref().is_some_and(|t| t.cpu_sync),
         detached: plan.as_ref().is_some_and(|t| t.read_detached),
+        powered_off: result.guest.end == Some(GuestEnd::PoweredOff),
         snoop_write: spec.scenario.board.snoop_write,
         cpus: spec.scenario.board.cpus,
     };
@@ -369,6 +370,8 @@ pub(super) struct Lookup<'a> {
     pub synced: bool,
     /// The guest's user space detaches DMABUFs before it reads them.
     pub detached: bool,
+    /// The guest has come to its end, and with that let go of all buffers.
+    pub powered_off: bool,
     /// What the board's snooping writes do.
     pub snoop_write: SnoopWrite,
     /// How many CPUs it has.

@@ -35,6 +35,7 @@ pub(super) fn find(
     let findings = Findings { hazards, entries };
     same::of_a_store(diagnostics, &findings);
     same::of_an_operation(diagnostics, &findings);
+    same::of_a_place(diagnostics, &findings);
 }
 
 /// A device tree that lies about a master is one cause, whatever comes of it. The gravest stands for

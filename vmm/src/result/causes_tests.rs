@@ -486,3 +486,32 @@ fn a_store_that_goes_over_old_bytes_and_is_thrown_away_is_one_cause() {
     let (result, _) = with(vec![lost(), clobber]);
     assert_eq!(causes(&result), [None, None]);
 }
+
+#[test]
+fn a_function_that_does_not_announce_its_stores_is_one_cause_in_all_transfers() {
+    let clobber = Hazard {
+        why: Why::Absent,
+        reader: cpu(7),
+        written_at: 900,
+        at: 1000,
+        ..stamped()
+    };
+    // It is the store of a later frame.
+    let later = Hazard {
+        writer: cpu(7),
+        written_at: 1001,
+        ..lost()
+    };
+    let (result, text) = with(vec![clobber.clone(), later.clone()]);
+    let rows: Vec<_> = result.diagnostics.iter().map(|d| &*d.advice).collect();
+    assert_eq!(rows, ["importer-cpu", "importer-cpu"], "{text}");
+    let stand = causes(&result).iter().filter(|c| c.is_none()).count();
+    assert_eq!(stand, 1, "{text}");
+    // Another function has to see to that itself.
+    let other = Hazard {
+        writer: cpu(2),
+        ..later
+    };
+    let (result, text) = with(vec![clobber, other]);
+    assert_eq!(causes(&result), [None, None], "{text}");
+}

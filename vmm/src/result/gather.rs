@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
-use staleline_devices::coherency::report::TransferRecord;
+use staleline_devices::coherency::report::{MaintenanceOp, TransferRecord};
 use staleline_devices::cpu::{Barrier, CacheOp, ChainId, SiteId};
 use staleline_devices::dma::{MasterId, ToldBy};
 
@@ -45,6 +45,11 @@ const LINE: u64 = 64;
 /// Names without offset.
 pub(super) fn bare(name: &str) -> &str {
     name.split('+').next().unwrap_or(name)
+}
+
+/// Whether a function is the DMA API's.
+fn is_api(name: &str) -> bool {
+    DMA_API.iter().any(|start| name.starts_with(start))
 }
 
 impl Lookup<'_> {
@@ -88,12 +93,14 @@ impl Lookup<'_> {
             syncs: self.syncs(h, buffers),
             synced_too_early: self.synced_too_early(h, buffers),
             began: self.began(h, buffers),
+            unmap_invalidates: self.unmap_invalidates(h, buffers),
             maintained_by: self.maintained_by(h),
             transfer: self.flight(h),
-            toucher: [&reader, &writer].into_iter().find_map(|p| match p {
-                Party::Cpu { place, .. } if place.kernel => Some(format!("{}()", place.function())),
-                _ => None,
-            }),
+            toucher: match h.kind {
+                // Of those, the reader is who invalidates.
+                HazardKind::DiscardedWrite => touches(&writer),
+                _ => touches(&reader).or_else(|| touches(&writer)),
+            },
             told_by: match h.told_at {
                 Some(_) => h.told_by,
                 None => ToldBy::Itself,
@@ -109,6 +116,7 @@ impl Lookup<'_> {
                 )),
             },
             discarded_by: self.discarded_by(h),
+            mapping_discards: self.mapping_discards(h),
             synced: self.synced,
             detached: self.detached,
             has_access_calls: self.has_access_calls,
@@ -118,21 +126,46 @@ impl Lookup<'_> {
     /// The call that should have invalidated what a device wrote, came in time, and cleaned it. That is
     /// no matter of a wrong direction: for that, such calls do nothing.
     pub(super) fn only_cleaned(&self, h: &Hazard) -> Option<Cleaned> {
-        let last = h.last_maintenance.filter(|last| {
-            let rule = h.kind == HazardKind::MissingInvalidate && h.why == Why::Absent;
-            rule && last.op == CacheOp::Clean
-        })?;
-        let after = self.written(h)? <= last.at && last.at <= h.told_at.unwrap_or(h.at);
-        let names = self.guest.callers(last.site, last.chain);
-        let api = |name: &&String| DMA_API.iter().any(|start| name.starts_with(start));
-        let call = names.iter().take_while(api).last()?;
-        let for_cpu = call.contains("_for_cpu") || call.contains("unmap");
+        let (op, call) = self.cleaned_for_a_cpu(h)?;
+        let names = self.guest.callers(op.site, op.chain);
         Some(Cleaned {
-            call: bare(call).to_owned(),
-            routine: self.routine(last.site)?,
+            call,
+            routine: self.routine(op.site)?,
             by: called(&names),
         })
-        .filter(|_| after && for_cpu)
+    }
+
+    /// The operation of that call, and the call. What user space or others clean on purpose later, as
+    /// the end of a SYNC does, is not it.
+    pub(super) fn cleaned_for_a_cpu(&self, h: &Hazard) -> Option<(&MaintenanceOp, String)> {
+        let until = match (h.kind, h.why) {
+            (HazardKind::MissingInvalidate, Why::Absent) => h.told_at.unwrap_or(h.at),
+            (_, Why::StaleStore) => h.merged_at,
+            _ => return None,
+        };
+        let from = self.written(h)?;
+        let mut window = self.operations(from, until).iter().rev();
+        window.find_map(|op| {
+            let lines = op.first_pa..op.first_pa.saturating_add(op.lines.saturating_mul(LINE));
+            let clean = op.op == CacheOp::Clean && !op.dropped && lines.contains(&h.line_pa);
+            clean.then_some(op).zip(self.for_a_cpu(op))
+        })
+    }
+
+    /// The call of the DMA API for the CPU that an operation came from.
+    fn for_a_cpu(&self, op: &MaintenanceOp) -> Option<String> {
+        let names = self.guest.callers(op.site, op.chain);
+        let call = bare(names.iter().take_while(|name| is_api(name)).last()?);
+        (call.contains("_for_cpu") || call.contains("unmap")).then(|| call.to_owned())
+    }
+
+    /// The last maintenance operations on DMA memory in a time, in order.
+    fn operations(&self, from: u64, until: u64) -> &[MaintenanceOp] {
+        let all = &self.soc.domain.maintenance.operations;
+        let end = all.partition_point(|o| o.at <= until);
+        let start = all.partition_point(|o| o.at < from);
+        let start = start.max(end.saturating_sub(OPERATIONS));
+        all.get(start..end).unwrap_or_default()
     }
 
     /// The first barrier after the last maintenance, if that came in time.
@@ -200,14 +233,65 @@ impl Lookup<'_> {
         })
     }
 
-    /// Who asked for the invalidate that threw a write away.
-    fn discarded_by(&self, h: &Hazard) -> Option<String> {
+    /// The way to the invalidate that threw a write away, innermost first.
+    fn discarders(&self, h: &Hazard) -> Option<Vec<String>> {
         let Actor::Cpu { site, .. } = h.reader else {
             return None;
         };
         let chain = self.discarding(site, h)?;
-        let names = called(&self.guest.callers(site, chain));
+        Some(self.guest.callers(site, chain))
+    }
+
+    /// Who asked for that invalidate.
+    fn discarded_by(&self, h: &Hazard) -> Option<String> {
+        let names = called(&self.discarders(h)?);
         (!names.is_empty()).then_some(names)
+    }
+
+    /// Whether it was asked for by a call that maps memory for a device.
+    fn mapping_discards(&self, h: &Hazard) -> bool {
+        let names = self.discarders(h).unwrap_or_default();
+        let call = names.iter().take_while(|name| is_api(name)).last();
+        call.is_some_and(|name| name.starts_with("dma_map_") || name.starts_with("__dma_map_"))
+    }
+
+    /// Whether unmapping the DMABUF at the end invalidated it for the device that wrote: only one that is
+    /// mapped for a direction in which it writes is. If others that are not coherent have used the
+    /// buffer, nobody knows for whom it was.
+    fn unmap_invalidates(&self, h: &Hazard, buffers: &[&Buffer]) -> Option<bool> {
+        let Actor::Device { master, .. } = h.writer else {
+            return None;
+        };
+        if h.kind != HazardKind::MissingInvalidate || !self.powered_off || buffers.is_empty() {
+            return None;
+        }
+        let incoherent = |id| {
+            let info = self.soc.masters.iter().find(|m| m.id == id);
+            info.is_none_or(|m| !m.claims_coherent)
+        };
+        let extents = || buffers.iter().flat_map(|b| &b.extents);
+        let met = |first: u64, end: u64| {
+            extents().any(|(pa, len)| first < pa.0.saturating_add(*len) && pa.0 < end)
+        };
+        let transfers = &self.soc.domain.transfers;
+        let others = transfers.iter().any(|t| {
+            let end = t.transfer.pa.saturating_add(t.transfer.len);
+            t.master != master && incoherent(t.master) && met(t.transfer.pa, end)
+        });
+        if others {
+            return None;
+        }
+        let all = &self.soc.domain.maintenance.operations;
+        let after = all.get(all.partition_point(|o| o.at <= h.at)..);
+        Some(after.unwrap_or_default().iter().any(|op| {
+            let end = op.first_pa.saturating_add(op.lines.saturating_mul(LINE));
+            op.op != CacheOp::Clean && met(op.first_pa, end) && self.unmaps(op)
+        }))
+    }
+
+    fn unmaps(&self, op: &MaintenanceOp) -> bool {
+        let names = self.guest.callers(op.site, op.chain);
+        names.iter().any(|n| bare(n).starts_with("dma_buf_unmap_attachment"))
     }
 
     fn fresh_page(&self, h: &Hazard) -> Option<String> {
@@ -303,13 +387,8 @@ impl Lookup<'_> {
     }
 
     fn calls(&self, h: &Hazard, buffers: &[&Buffer], from: u64, until: u64) -> Vec<Sync> {
-        let all = &self.soc.domain.maintenance.operations;
-        // They are in order.
-        let end = all.partition_point(|o| o.at <= until);
-        let start = all.partition_point(|o| o.at < from);
-        let start = start.max(end.saturating_sub(OPERATIONS));
         let mut found: Vec<Sync> = Vec::new();
-        for op in all.get(start..end).unwrap_or_default() {
+        for op in self.operations(from, until) {
             let first = op.first_pa;
             let last = first.saturating_add(op.lines.saturating_mul(LINE));
             if op.dropped {
@@ -366,11 +445,18 @@ fn phase(names: &[String]) -> Option<Phase> {
 /// The functions between the DMA API and the way into the kernel.
 fn called(names: &[String]) -> String {
     const SHOWN: usize = 4;
-    let api = |name: &str| DMA_API.iter().any(|start| name.starts_with(start));
-    let names = names.iter().map(|n| bare(n)).skip_while(|n| api(n));
+    let names = names.iter().map(|n| bare(n)).skip_while(|n| is_api(n));
     let names = names.take_while(|n| !n.starts_with("__arm64_sys_"));
     let shown: Vec<&str> = names.take(SHOWN).collect();
     shown.join(" <- ")
+}
+
+/// The kernel's function that made an access.
+fn touches(party: &Party) -> Option<String> {
+    match party {
+        Party::Cpu { place, .. } if place.kernel => Some(format!("{}()", place.function())),
+        _ => None,
+    }
 }
 
 fn role(party: &Party) -> Role {

@@ -2,6 +2,7 @@
 //! What happened to the line of a finding, in order.
 
 use staleline_devices::coherency::hazard::{self, Actor, Hazard, HazardKind, Why};
+use staleline_devices::coherency::report::MaintenanceOp;
 use staleline_devices::dma::ToldBy;
 
 use super::build::Lookup;
@@ -229,7 +230,28 @@ struct Operation {
     suppressed: bool,
 }
 
-/// The last operations on the line, and those on it that were suppressed.
+impl Operation {
+    /// One of which the line itself remembers nothing: nor the barrier.
+    fn of(op: &MaintenanceOp, suppressed: bool) -> Self {
+        Operation {
+            last: hazard::LastMaintenance {
+                cpu: op.cpu,
+                op: op.op,
+                site: op.site,
+                chain: op.chain,
+                operation: op.number,
+                at: op.at,
+                first_pa: op.first_pa,
+                lines: op.lines,
+                barrier: None,
+                barrier_at: 0,
+            },
+            suppressed,
+        }
+    }
+}
+
+/// The last operations on the line, the one that should have done something else, and those on it that were suppressed.
 fn operations(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Operation> {
     let known = [h.last_clean, h.last_invalidate, h.last_maintenance];
     let mut all: Vec<Operation> = Vec::new();
@@ -243,25 +265,16 @@ fn operations(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Operation> {
             });
         }
     }
+    if let Some((op, _)) = lookup.cleaned_for_a_cpu(h)
+        && all.iter().all(|o| o.last.operation != op.number)
+    {
+        all.push(Operation::of(op, false));
+    }
     let suppressed = lookup.soc.domain.maintenance.operations.iter();
     let suppressed = suppressed.filter(|o| o.dropped && o.at <= h.at && o.at >= h.written_at);
     let hit = suppressed.filter(|o| {
         (o.first_pa..o.first_pa.saturating_add(o.lines.saturating_mul(64))).contains(&h.line_pa)
     });
-    all.extend(hit.take(SUPPRESSED).map(|o| Operation {
-        last: hazard::LastMaintenance {
-            cpu: o.cpu,
-            op: o.op,
-            site: o.site,
-            chain: o.chain,
-            operation: o.number,
-            at: o.at,
-            first_pa: o.first_pa,
-            lines: o.lines,
-            barrier: None,
-            barrier_at: 0,
-        },
-        suppressed: true,
-    }));
+    all.extend(hit.take(SUPPRESSED).map(|op| Operation::of(op, true)));
     all
 }

@@ -86,12 +86,16 @@ impl Lookup<'_> {
     /// maintenance, with the barrier that came instead, or does the wrong one. Of views that disagree,
     /// if it is at fault.
     pub(super) fn fault(&self, h: &Hazard) -> Option<(String, String)> {
+        const ONLY_CLEANS: &str = "only cleans";
+        if let Some((op, _)) = self.cleaned_for_a_cpu(h) {
+            return Some((self.routine(op.site)?, ONLY_CLEANS.to_owned()));
+        }
         let last = h.last_maintenance.or(h.last_clean)?;
         let how = if (h.kind, h.why) == (HazardKind::MissingBarrier, Why::Incomplete) {
             let barrier = self.barrier_after(h).map(|b| b.word().to_string());
             barrier.unwrap_or_default()
-        } else if self.only_cleaned(h).is_some() || self.cleaned_between(h) {
-            "only cleans".to_owned()
+        } else if self.cleaned_between(h) {
+            ONLY_CLEANS.to_owned()
         } else {
             return None;
         };

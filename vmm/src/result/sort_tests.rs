@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 use staleline_devices::coherency::hazard::{Actor, Hazard};
+use staleline_devices::coherency::report::MaintenanceOp;
 use staleline_devices::cpu::{ChainId, CpuId, SiteId};
 use staleline_devices::dma::{Direction, TransferId};
 
@@ -106,7 +107,21 @@ fn a_call_in_time_that_only_cleans_is_no_missing_call() {
             let mut hazard = elsewhere(id);
             let last = hazard.last_maintenance.as_mut().unwrap();
             (last.chain, last.at) = (chain, at);
+            let last = *last;
             let domain = &mut e.report.as_mut().unwrap().domain;
+            domain.maintenance.operations = vec![MaintenanceOp {
+                cpu: last.cpu,
+                number: last.operation,
+                op: last.op,
+                site: last.site,
+                chain: last.chain,
+                first_pa: ELSEWHERE,
+                lines: 1,
+                dma_lines: 1,
+                needed_lines: 0,
+                at: last.at,
+                dropped: false,
+            }];
             domain.hazards.push(hazard);
         });
         let [diagnostic] = &result.diagnostics[..] else {

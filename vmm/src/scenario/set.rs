@@ -50,11 +50,16 @@ fn value(text: &str) -> Result<Value, String> {
     let meant = text.starts_with(['[', '{', '"', '\'']) || text.parse::<f64>().is_ok();
     match parsed {
         Ok(mut table) if table.len() == 1 => table.remove("v").ok_or_else(String::new),
-        Err(e) if meant => Err(format!(
-            "{} (integers are at most {})",
-            e.message().trim(),
-            i64::MAX
-        )),
+        Err(e) if meant => {
+            let what = e.message().trim();
+            // TOML has no larger ones, and does not say so.
+            let is_long = |digits: &str| digits.len() >= i64::MAX.to_string().len();
+            let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+            Err(match numbers.any(is_long) {
+                true => format!("{what} (integers are at most {})", i64::MAX),
+                false => what.to_owned(),
+            })
+        }
         _ => Ok(Value::String(text.to_owned())),
     }
 }

@@ -222,7 +222,7 @@ fn what_is_no_toml_is_told_as_such() {
             "usb.incidents=[{after-bytes=1,action={pause={ticks=18446744073709551615}}}]",
             "at most",
         ),
-        ("usb.incidents=[{", "integers"),
+        ("usb.incidents=[{", "unclosed"),
     ] {
         let e = set(&[setting]).unwrap_err();
         let text = e.render();

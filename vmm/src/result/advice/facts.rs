@@ -182,6 +182,10 @@ pub struct Facts {
     pub synced_too_early: Option<Sync>,
     /// `dma_buf_begin_access()` or `dma_buf_end_access()` did some before the transfer.
     pub began: Option<Sync>,
+    /// Whether the unmapping of the buffer at the end invalidated it, as it does for a direction in
+    /// which the device writes. Unknown if the run did not come to that, or if other devices have it
+    /// mapped, too, that are not coherent.
+    pub unmap_invalidates: Option<bool>,
     /// The call that should have invalidated came in time, and cleaned.
     pub only_cleaned: Option<Cleaned>,
     /// The last maintenance of the line: who asked for it, innermost first.
@@ -201,6 +205,8 @@ pub struct Facts {
     pub merged_by: Option<(Role, String)>,
     /// Who asked for the invalidate that threw a write away, innermost first.
     pub discarded_by: Option<String>,
+    /// That was to map the memory for a device.
+    pub mapping_discards: bool,
     /// User space has issued `DMA_BUF_IOCTL_SYNC` around its part of each frame.
     pub synced: bool,
     /// User space has detached the DMABUF before it read.

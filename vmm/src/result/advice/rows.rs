@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The rows of the table.
 
+use std::iter;
+
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::cpu::CacheOp;
 use staleline_devices::dma::ToldBy;
 
 use super::barriers::{incomplete, unordered};
-use super::stores::{discarded, fresh_page, shared_line, stale_store};
+use super::stores::{asked_by, discarded, fresh_page, shared_line, stale_store};
 use super::tree::{HALF_COHERENT, LYING_TREE, half_coherent, lying_tree};
 use super::{Cleaned, Facts, Phase, Role, Sync};
 use staleline_results::Hex;
@@ -23,6 +25,12 @@ pub const LATE: &str = "late";
 /// The row of maintenance that was done before the transfer was over.
 pub const EARLY: &str = "early";
 
+/// The row of pages that nobody cleans before a device gets them.
+pub const FRESH_PAGE: &str = "fresh-page";
+
+/// The row of functions of the kernel that touch a DMABUF without saying so.
+pub const IMPORTER_CPU: &str = "importer-cpu";
+
 /// The table. What the operation that was suppressed on purpose would have prevented needs no other
 /// reason; a device tree that lies explains everything else; then what is special goes before what
 /// is common.
@@ -32,20 +40,20 @@ pub const TABLE: [(&str, Row); 20] = [
     (LYING_TREE, lying_tree),
     ("stale-copy", stale_copy),
     ("shared-line", shared_line),
+    ("only-cleaned", only_cleaned),
     ("stale-store", stale_store),
     ("unordered", unordered),
     ("incomplete", incomplete),
     ("power-on", power_on),
-    ("only-cleaned", only_cleaned),
     ("sync-incomplete", sync_incomplete),
     ("half-a-pair", half_a_pair),
     ("begun-too-early", begun_too_early),
     ("sync-without-effect", sync_without_effect),
-    ("fresh-page", fresh_page),
+    (FRESH_PAGE, fresh_page),
     (LATE, late),
     (EARLY, early),
     ("in-flight", in_flight),
-    ("importer-cpu", importer_cpu),
+    (IMPORTER_CPU, importer_cpu),
     ("discarded", discarded),
 ];
 
@@ -177,8 +185,9 @@ fn only_cleaned(f: &Facts) -> Decision {
              a device may have written: the call is in the right place, and what it does is wrong"
         ),
         [format!(
-            "{call}() was called{by} after the transfer and before the read, and only cleaned the \
-             line, which had to be invalidated"
+            "{call}() was called{by} after the transfer and before the {}, and only cleaned the \
+             line, which had to be invalidated",
+            if f.why == Why::StaleStore { "store" } else { "read" }
         )],
     )
 }
@@ -198,16 +207,38 @@ fn half_a_pair(f: &Facts) -> Decision {
     {
         return None;
     }
-    says(
-        "call dma_buf_end_access() when the transfer is done, with the direction that \
-         dma_buf_begin_access() and the attachment have: DMA_FROM_DEVICE for data that the device \
-         writes. With DMA_TO_DEVICE it does nothing",
-        [format!(
-            "dma_buf_begin_access() did maintenance before the transfer, by {}; after it none was \
-             done: dma_buf_end_access() was not called, or for the wrong direction",
-            began.chain
-        )],
-    )
+    let before = format!(
+        "dma_buf_begin_access() did maintenance before the transfer, by {}",
+        began.chain
+    );
+    match f.unmap_invalidates {
+        Some(true) => says(
+            "call dma_buf_end_access() when the transfer is done, with the direction that \
+             dma_buf_begin_access() and the attachment have",
+            [format!(
+                "{before}; after it none was done, though the attachment is for a direction in which \
+                 the device writes: dma_buf_end_access() was not called"
+            )],
+        ),
+        Some(false) => says(
+            "map the attachment for data that the device writes, with DMA_FROM_DEVICE or \
+             DMA_BIDIRECTIONAL, and name the same direction in dma_buf_begin_access() and \
+             dma_buf_end_access(). With DMA_TO_DEVICE the latter does nothing",
+            [format!(
+                "{before}; after it none was done, and none when the buffer was unmapped: that is what \
+                 both do for DMA_TO_DEVICE, and the device writes"
+            )],
+        ),
+        None => says(
+            "call dma_buf_end_access() when the transfer is done, with the direction that \
+             dma_buf_begin_access() and the attachment have: DMA_FROM_DEVICE for data that the device \
+             writes. With DMA_TO_DEVICE it does nothing",
+            [format!(
+                "{before}; after it none was done: dma_buf_end_access() was not called, or for the \
+                 wrong direction"
+            )],
+        ),
+    }
 }
 
 /// SYNC was issued, and the exporter has done nothing for it.
@@ -278,6 +309,9 @@ fn late(f: &Facts) -> Decision {
         ToldBy::Itself => "the transfer",
     };
     let help = match f.writer {
+        _ if f.kind == HazardKind::DiscardedWrite => {
+            "invalidate the memory before the device is told to go, or after the end of its transfer"
+        }
         Role::Device { .. } if f.has_access_calls => {
             "call dma_buf_begin_access() before the transfer is queued, not after"
         }
@@ -364,13 +398,14 @@ fn in_flight(f: &Facts) -> Decision {
 
 fn importer_cpu(f: &Facts) -> Decision {
     let exporter = f.dmabuf.as_deref()?;
-    let (direction, verb, when, done) = match f.kind {
-        HazardKind::MissingInvalidate if f.reader == Role::Kernel => {
-            ("DMA_FROM_DEVICE", "reads", "after the transfer", "read")
-        }
-        HazardKind::MissingClean if f.writer == Role::Kernel => {
-            ("DMA_TO_DEVICE", "writes", "before the transfer", "wrote")
-        }
+    let reads = ("DMA_FROM_DEVICE", "reads", "after the transfer", "read");
+    let writes = ("DMA_TO_DEVICE", "writes", "before the transfer", "wrote");
+    let (direction, verb, when, done) = match (f.kind, f.why) {
+        (HazardKind::MissingInvalidate, _) if f.reader == Role::Kernel => reads,
+        (HazardKind::MissingClean, _) if f.writer == Role::Kernel => writes,
+        // Who stored what the device writes over.
+        (HazardKind::WritebackClobber, Why::Absent) if f.reader == Role::Kernel => writes,
+        (HazardKind::DiscardedWrite, Why::Absent) if f.writer == Role::Kernel => writes,
         _ => return None,
     };
     let who = f.toucher.as_deref().unwrap_or("the kernel");
@@ -380,9 +415,10 @@ fn importer_cpu(f: &Facts) -> Decision {
              buffer, {when}, and dma_buf_end_cpu_access() when it is done; dma_map_*() and \
              dma_sync_*() are for the exporter ({exporter}) to call"
         ),
-        [format!(
+        iter::once(format!(
             "{who} {done} the memory of a DMABUF with the CPU, as through dma_buf_vmap(), without \
              announcing it"
-        )],
+        ))
+        .chain(asked_by(f)),
     )
 }

@@ -67,7 +67,13 @@ pub(super) fn shared_line(f: &Facts) -> Decision {
 
 pub(super) fn fresh_page(f: &Facts) -> Decision {
     let by = f.fresh_page.as_deref()?;
-    let exporter = f.dmabuf.as_deref()?;
+    // Of a DMABUF that was only mapped yet, nobody knows that it is one. But who maps what the kernel
+    // has cleared is known.
+    let mapped_by = || {
+        let chain = f.discarded_by.as_deref().filter(|_| f.mapping_discards)?;
+        Some(format!("{}()", chain.split(" <- ").next()?))
+    };
+    let exporter = f.dmabuf.clone().or_else(mapped_by)?;
     if f.kind == HazardKind::DiscardedWrite {
         return says(
             format!(
@@ -116,31 +122,29 @@ pub(super) fn discarded(f: &Facts) -> Decision {
     if let (Role::Device { .. }, true, Some(exporter)) = (f.writer, f.one_attached, &f.dmabuf) {
         return for_nobody(exporter, f.discarded_by.as_deref());
     }
-    let help = match (f.writer, f.dmabuf.is_some()) {
-        (Role::Device { .. }, _) if f.has_access_calls => {
+    let help = match f.writer {
+        Role::Device { .. } if f.has_access_calls => {
             "write back what the first device left in the cache before the buffer is invalidated \
              for another: call dma_buf_begin_access() before the next transfer"
         }
-        (Role::Device { .. }, _) => {
+        Role::Device { .. } => {
             "write back what the first device left in the cache before the buffer is invalidated \
              for another: issue DMA_BUF_IOCTL_SYNC (SYNC_START | SYNC_RW, SYNC_END) when it is done"
         }
-        (Role::User, _) => {
+        Role::User => {
             "bracket the write with DMA_BUF_IOCTL_SYNC (SYNC_START | SYNC_WRITE ... SYNC_END) and \
              end that before anybody else syncs or maps the buffer"
         }
-        (_, true) => {
-            "bracket the write with dma_buf_begin_cpu_access() and dma_buf_end_cpu_access(), with a \
-             direction that includes DMA_TO_DEVICE, and end that before the buffer is invalidated"
-        }
-        (_, false) => {
+        _ => {
             "do not write while the memory is mapped for the device, or call \
              dma_sync_*_for_device() after the write, with a direction that includes DMA_TO_DEVICE"
         }
     };
-    let by = f.discarded_by.iter();
-    says(
-        help,
-        by.map(|by| format!("the invalidate was asked for by {by}")),
-    )
+    says(help, asked_by(f))
+}
+
+/// Who had what was written thrown away.
+pub(super) fn asked_by(f: &Facts) -> Option<String> {
+    let by = f.discarded_by.as_deref()?;
+    Some(format!("the invalidate was asked for by {by}"))
 }

@@ -27,6 +27,7 @@ fn plain() -> Facts {
         syncs: Vec::new(),
         synced_too_early: None,
         began: None,
+        unmap_invalidates: None,
         maintained_by: None,
         transfer: None,
         toucher: None,
@@ -36,6 +37,7 @@ fn plain() -> Facts {
         only_cleaned: None,
         merged_by: None,
         discarded_by: None,
+        mapping_discards: false,
         synced: false,
         detached: false,
         has_access_calls: false,
@@ -377,16 +379,18 @@ fn who_threw_a_write_away_is_told_and_the_writer_decides_the_advice() {
             "SYNC_START | SYNC_WRITE",
         ),
         (
-            discarded(Role::Kernel, true, false),
-            "dma_buf_end_cpu_access()",
-        ),
-        (
             discarded(Role::Kernel, false, false),
             "dma_sync_*_for_device()",
         ),
     ] {
         assert_eq!(row(&facts, &[words, by]), "discarded");
     }
+    let importer = Facts {
+        toucher: Some("stamp()".into()),
+        ..discarded(Role::Kernel, true, false)
+    };
+    let said = ["dma_buf_end_cpu_access()", "stamp() wrote", by];
+    assert_eq!(row(&importer, &said), "importer-cpu");
     let alone = Facts {
         one_attached: true,
         ..discarded(SNOOPS, true, true)

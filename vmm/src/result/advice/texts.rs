@@ -46,6 +46,10 @@ pub fn missing(kind: HazardKind, why: Why, by_device: bool, past: bool) -> &'sta
         (HazardKind::WritebackClobber, _) => {
             "clean or invalidate (dc cvac/ivac/civac) of these lines before the transfer"
         }
+        (HazardKind::DiscardedWrite, Why::Late) => {
+            "invalidate (dc ivac/civac) before the device was told to go: it came after that, and may \
+             throw away what the device writes"
+        }
         (HazardKind::DiscardedWrite, _) => {
             "clean (dc cvac/civac) of these lines before the invalidate"
         }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! Diagnostics that one repair cures: of the same maintenance routine, the same store, or the same
-//! operation that they all lack.
+//! Diagnostics that one repair cures: of the same maintenance routine, the same store, the same
+//! operation that they all lack, or the same place that sees to no maintenance.
 
 use std::cmp::Reverse;
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, Why};
 use staleline_devices::cpu::SiteId;
 
+use super::super::advice::{FRESH_PAGE, IMPORTER_CPU};
 use super::super::build::NO_DEVICE;
 use super::super::words::Word as _;
 use super::super::{Class, Diagnostic, HazardEntry};
@@ -33,10 +34,28 @@ impl Findings<'_> {
         all.peek().is_some() && all.all(|h| self.of(other).any(|o| meets(h, o)))
     }
 
+    /// Whether what was thrown away, if `lost` is about that, had been stored before `other` was found:
+    /// what would have cleaned the one would have cleaned the other.
+    fn stored_before(&self, lost: usize, other: usize) -> bool {
+        let before = |l: &Hazard, o: &Hazard| {
+            l.kind != HazardKind::DiscardedWrite || l.written_at <= o.at
+        };
+        self.all_meet(lost, other, before)
+    }
+
     /// The device that a diagnostic is about, if it is about one.
     fn master(&self, d: &Diagnostic) -> Option<&str> {
         let name = self.entries.get(d.shown).map(|e| &*e.master);
         name.filter(|name| *name != NO_DEVICE)
+    }
+
+    /// Whether two diagnostics may be about the same device: what a CPU does on its own is about none,
+    /// and about any.
+    fn of_one_master(&self, a: &Diagnostic, b: &Diagnostic) -> bool {
+        match (self.master(a), self.master(b)) {
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        }
     }
 }
 
@@ -154,15 +173,48 @@ pub(super) fn of_an_operation(diagnostics: &mut [Diagnostic], findings: &Finding
     }
 }
 
+/// Fresh pages that their exporter does not clean, and a function that touches a DMABUF without saying
+/// so: one repair in one place, whatever rules are broken for want of it, and in whichever transfers.
+/// The gravest stands for it: one that manifested; else the one with most wrong bytes.
+pub(super) fn of_a_place(diagnostics: &mut [Diagnostic], findings: &Findings<'_>) {
+    for follows in standing(diagnostics) {
+        let heads = diagnostics.iter().enumerate();
+        let heads = heads.filter(|(i, d)| *i != follows && d.cause.is_none());
+        let mut heads = heads.map(|(i, _)| i);
+        let Some(other) = heads.find(|i| same_place(diagnostics, findings, *i, follows)) else {
+            continue;
+        };
+        let leads = diagnostics.iter().any(|d| d.cause == Some(other));
+        let grave = |i: usize| diagnostics.get(i).map(|d| (d.manifested, d.wrong_bytes));
+        match !leads && grave(other) < grave(follows) {
+            true => folded(diagnostics, follows, other),
+            false => folded(diagnostics, other, follows),
+        }
+    }
+}
+
+fn same_place(all: &[Diagnostic], findings: &Findings<'_>, one: usize, other: usize) -> bool {
+    let Some((a, b)) = all.get(one).zip(all.get(other)) else {
+        return false;
+    };
+    let same = match &*a.advice {
+        // The first note names the function.
+        IMPORTER_CPU => (&a.help, a.notes.first()) == (&b.help, b.notes.first()),
+        FRESH_PAGE => {
+            let buffers = a.buffers.iter().any(|i| b.buffers.contains(i));
+            let cured = || findings.stored_before(one, other) && findings.stored_before(other, one);
+            buffers && findings.of_one_master(a, b) && cured()
+        }
+        _ => false,
+    };
+    a.class == b.class && a.advice == b.advice && a.kind != b.kind && same
+}
+
 fn same_advice(all: &[Diagnostic], findings: &Findings<'_>, one: usize, other: usize) -> bool {
     let Some((a, b)) = all.get(one).zip(all.get(other)) else {
         return false;
     };
-    // What a CPU does past the cache is about no device, and about any.
-    let master = match (findings.master(a), findings.master(b)) {
-        (Some(a), Some(b)) => a == b,
-        _ => true,
-    };
+    let master = findings.of_one_master(a, b);
     let told = (&a.advice, &a.help, &a.notes) == (&b.advice, &b.help, &b.notes);
     a.kind != b.kind && master && told
 }
