@@ -65,7 +65,7 @@ fn goes_on(arguments: &[&str], every: &[u32]) {
 /// On the unpatched kernel, so with findings, and with a second pass for their call chains.
 #[test]
 fn a_run_with_findings_goes_on_from_saved_states() {
-    goes_on(&["iio-to-usb"], &[401, 61, 17]);
+    goes_on(&["iio-to-usb"], &[401, 97, 31]);
 }
 
 /// With a disk that is written, and a cache that throws dice, on two CPUs.
