@@ -4,6 +4,7 @@
 use crate::clock::{Clock, Token};
 use crate::dma::DmaPort;
 use crate::registers::Register;
+use crate::state::{RestoreError, SaveError, Saved};
 use crate::stream::{StreamId, Streams};
 
 /// Everything a device can reach while it handles an access or an event.
@@ -65,6 +66,19 @@ pub trait Device {
     fn errors(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Its state, for [`Device::restore`].
+    ///
+    /// # Errors
+    /// [`SaveError`].
+    fn save(&self) -> Result<Saved, SaveError>;
+
+    /// Takes over the state of a device that was built alike; this one has just been built. What it
+    /// waits for on the clock and at a stream is no part of it.
+    ///
+    /// # Errors
+    /// [`RestoreError`]: the device is then of no more use.
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError>;
 
     /// What else there is to say at the end of a run, and who says it, if not the device itself.
     fn report(&self) -> Option<(Option<&'static str>, serde_json::Value)> {

@@ -4,12 +4,16 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use serde::{Deserialize, Serialize};
+
+use crate::state::{Refused, SaveError, State, Stateful, at_most, no_longer, times};
+
 /// Device time in ticks. One tick is one guest memory access; idle time is skipped to the next
 /// event, so a tick has no fixed length in seconds.
 pub type Ticks = u64;
 
 /// Index of a device on the bus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DeviceId(pub u16);
 
 /// A device's own name for one of its events.
@@ -84,6 +88,53 @@ impl EventQueue {
         self.sequence += 1;
         let at = self.now.saturating_add(delay);
         self.heap.push(Reverse((at, self.sequence, device, token)));
+    }
+}
+
+/// The time, and what waits.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ClockState {
+    now: Ticks,
+    sequence: u64,
+    /// In the order in which they come.
+    events: Vec<(Ticks, u64, DeviceId, Token)>,
+}
+
+impl State for ClockState {
+    const COMPONENT: &'static str = "clock";
+    const VERSION: u16 = 1;
+}
+
+impl Stateful for EventQueue {
+    type State = ClockState;
+
+    fn state(&self) -> Result<ClockState, SaveError> {
+        let EventQueue {
+            now,
+            sequence,
+            heap,
+        } = self;
+        let mut events: Vec<_> = heap.iter().map(|Reverse(event)| *event).collect();
+        events.sort_unstable();
+        Ok(ClockState {
+            now: *now,
+            sequence: *sequence,
+            events,
+        })
+    }
+
+    /// An event of a device that does not exist comes to nothing when it is due.
+    fn set_state(&mut self, state: ClockState) -> Result<(), Refused> {
+        times("time", &[state.now, state.sequence])?;
+        no_longer("events", state.events.len(), LIMIT)?;
+        for (at, sequence, ..) in &state.events {
+            times("time of an event", &[*at])?;
+            at_most("number of an event", *sequence, state.sequence)?;
+        }
+        self.now = state.now;
+        self.sequence = state.sequence;
+        self.heap = state.events.into_iter().map(Reverse).collect();
+        Ok(())
     }
 }
 

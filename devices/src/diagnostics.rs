@@ -2,7 +2,10 @@
 //! What a device noticed about its guest, for the user's eyes: bounded, because the guest decides
 //! how often it happens.
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Ticks;
+use crate::state::{Invalid, no_longer};
 
 /// Entries kept; later ones are only counted. The first mistakes explain the later ones.
 const KEPT: usize = 32;
@@ -41,6 +44,33 @@ impl<T> BoundedLog<T> {
     /// All entries there ever were.
     pub fn total(&self) -> u64 {
         self.total
+    }
+}
+
+/// What a log holds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LogState<T> {
+    entries: Vec<(Ticks, T)>,
+    total: u64,
+}
+
+impl<T: Clone> BoundedLog<T> {
+    pub(crate) fn state(&self) -> LogState<T> {
+        LogState {
+            entries: self.entries.clone(),
+            total: self.total,
+        }
+    }
+
+    /// # Errors
+    /// If there are more entries than a log keeps, or than there ever were.
+    pub(crate) fn set_state(&mut self, state: LogState<T>) -> Result<(), Invalid> {
+        let kept = KEPT.min(usize::try_from(state.total).unwrap_or(KEPT));
+        no_longer("entries of the log", state.entries.len(), kept)?;
+        self.entries.clear();
+        self.entries.extend(state.entries);
+        self.total = state.total;
+        Ok(())
     }
 }
 

@@ -7,7 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cpu::CpuId;
+use crate::cpu::{CpuId, MAX_CPUS};
+use crate::state::{Invalid, at_most, times};
 
 /// Identity of a bus master: index of its port on the board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -132,8 +133,16 @@ pub struct Doorbell {
     pub by: ToldBy,
 }
 
+impl Doorbell {
+    /// For a state that comes from outside.
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        at_most("CPU of a doorbell", self.cpu.0.into(), MAX_CPUS as u64 - 1)?;
+        times("time of a doorbell", &[self.at])
+    }
+}
+
 /// What made a device access memory: where software had to have everything in place.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {
     /// Nothing software did: it may come at any time.
     #[default]
@@ -150,6 +159,17 @@ pub enum Order {
         /// The device was idle until then, so a word stored before was not seen before.
         idle_until: Doorbell,
     },
+}
+
+impl Order {
+    /// For a state that comes from outside.
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        match self {
+            Order::Unprompted => Ok(()),
+            Order::Doorbell(doorbell) => doorbell.check(),
+            Order::Handover { idle_until, .. } => idle_until.check(),
+        }
+    }
 }
 
 /// What the bytes of an access are.
@@ -208,7 +228,7 @@ impl Access {
 }
 
 /// Why an access could not be made. The device turns it into its architectural error state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum DmaError {
     /// Not, or not wholly, within guest RAM.
     #[error("{len} bytes at {pa:#x} are not guest RAM")]

@@ -64,7 +64,6 @@ pub enum Actor {
     /// A CPU, at a place in guest code.
     Cpu {
         /// Which one.
-        #[serde(default)]
         cpu: CpuId,
         /// The place.
         site: SiteId,

@@ -20,6 +20,7 @@ pub mod hazard;
 pub mod registers;
 pub mod soc;
 pub mod spi;
+pub mod state;
 pub mod stream;
 #[cfg(any(test, feature = "testutil"))]
 pub mod testutil;

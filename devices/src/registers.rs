@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use crate::state::{Invalid, same};
+
 /// One 32-bit register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Register {
@@ -146,6 +148,22 @@ impl RegisterFile {
         let kept = self.values[i] & !r.writable & !(r.w1c & value);
         self.values[i] = kept | value & r.writable;
         self.values[i]
+    }
+
+    /// The values, in order of the table: a state of this file.
+    pub fn values(&self) -> &[u32] {
+        &self.values
+    }
+
+    /// Takes the values of another file with the same table over.
+    ///
+    /// # Errors
+    /// [`Invalid`] if there are more or fewer than registers. Which values a register may have is the
+    /// device's business.
+    pub fn set_values(&mut self, values: Vec<u32>) -> Result<(), Invalid> {
+        same("number of registers", &values.len(), &self.values.len())?;
+        self.values = values;
+        Ok(())
     }
 
     /// Back to the reset values.

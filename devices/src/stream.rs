@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use staleline_protocol::pattern::{Mismatch, Pattern};
 
 use crate::clock::{DeviceId, Token};
+use crate::state::{Refused, SaveError, State, Stateful, at_most, same, times};
 
 /// Index of a stream on the board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -118,6 +119,65 @@ impl Streams {
             }
             _ => false,
         }
+    }
+}
+
+/// What is known of one stream beside its pattern, which is the board's.
+#[derive(Debug, Serialize, Deserialize)]
+struct StreamState {
+    enabled: bool,
+    waits: Option<(DeviceId, Token)>,
+    position: u64,
+    checked: Mismatch,
+}
+
+/// All streams, by ID.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StreamsState(Vec<StreamState>);
+
+impl State for StreamsState {
+    const COMPONENT: &'static str = "streams";
+    const VERSION: u16 = 1;
+}
+
+impl Stateful for Streams {
+    type State = StreamsState;
+
+    fn state(&self) -> Result<StreamsState, SaveError> {
+        let state = |stream: &Stream| {
+            let Stream {
+                enabled,
+                waits,
+                pattern: _,
+                position,
+                checked,
+            } = *stream;
+            StreamState {
+                enabled,
+                waits,
+                position,
+                checked,
+            }
+        };
+        Ok(StreamsState(self.streams.iter().map(state).collect()))
+    }
+
+    /// A device that waits and does not exist is never woken.
+    fn set_state(&mut self, state: StreamsState) -> Result<(), Refused> {
+        same("number of streams", &state.0.len(), &self.streams.len())?;
+        for (stream, state) in self.streams.iter_mut().zip(state.0) {
+            let Mismatch { bytes, corrupt, .. } = state.checked;
+            times("position", &[state.position, bytes])?;
+            at_most("corrupt bytes", corrupt, bytes)?;
+            *stream = Stream {
+                enabled: state.enabled,
+                waits: state.waits,
+                pattern: stream.pattern,
+                position: state.position,
+                checked: state.checked,
+            };
+        }
+        Ok(())
     }
 }
 

@@ -4,19 +4,22 @@
 //! [`Engine::step`] does a bounded piece of work (one descriptor, or one burst) and says what
 //! comes of it. When the next step happens, and what the registers show, is the caller's business.
 
+use serde::{Deserialize, Serialize};
+
 use super::config::{Config, Route};
 use super::descriptor::{Descriptor, FETCHED};
 use super::{BYTES_PER_TICK, GuestError};
 use crate::bus::Context;
 use crate::clock::Ticks;
-use crate::diagnostics::BoundedLog;
+use crate::diagnostics::{BoundedLog, LogState};
 use crate::dma::{Access, Doorbell, Order, Transfer, TransferId};
+use crate::state::{Invalid, at_most, times};
 
 /// Largest burst: no AXI burst crosses a 4 KiB boundary.
 const MAX_BURST: usize = 4096;
 
 /// Where the next segment comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Source {
     /// A descriptor in memory.
     Descriptor(u64),
@@ -29,7 +32,7 @@ pub(super) enum Source {
 }
 
 /// A transfer the guest has submitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) source: Source,
     /// The register write that submitted it.
@@ -39,7 +42,7 @@ pub(super) struct Request {
 }
 
 /// A piece of contiguous memory the device owns.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Segment {
     transfer: TransferId,
     address: u64,
@@ -50,7 +53,7 @@ struct Segment {
 }
 
 /// What follows a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct End {
     /// An end of transfer is to be reported.
     pub(super) eot: bool,
@@ -59,7 +62,7 @@ pub(super) struct End {
     next: Option<Source>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum State {
     Begin(Source, Order),
     Move(Segment),
@@ -69,7 +72,7 @@ enum State {
     Failed,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Active {
     request: Request,
     state: State,
@@ -364,6 +367,55 @@ impl Engine {
         ctx.dma.close(segment.transfer);
         active.state = State::Report(segment.end);
         Ok(Progress::Ended(segment.end))
+    }
+}
+
+/// What the engine is at. Its buffer holds nothing between two steps.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct EngineState {
+    active: Option<Active>,
+    log: LogState<GuestError>,
+}
+
+impl Request {
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        self.doorbell.check()
+    }
+}
+
+impl Active {
+    fn check(&self) -> Result<(), Invalid> {
+        self.request.check()?;
+        times("bytes measured", &[self.measured])?;
+        match self.state {
+            State::Begin(_, order) => order.check(),
+            State::Move(segment) => {
+                at_most("bytes left", segment.left.wrapping_sub(1), u32::MAX.into())?;
+                times("address of a segment", &[segment.address])
+            }
+            State::Report(_) | State::Failed => Ok(()),
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn state(&self) -> EngineState {
+        let Engine {
+            config: _,
+            active,
+            buffer: _,
+            log,
+        } = self;
+        EngineState {
+            active: *active,
+            log: log.state(),
+        }
+    }
+
+    pub(super) fn set_state(&mut self, state: EngineState) -> Result<(), Invalid> {
+        state.active.iter().try_for_each(Active::check)?;
+        self.active = state.active;
+        self.log.set_state(state.log)
     }
 }
 

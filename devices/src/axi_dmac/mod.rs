@@ -48,12 +48,17 @@ mod config;
 mod descriptor;
 mod engine;
 mod regs;
+mod state;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_hostile;
+#[cfg(test)]
+mod tests_state;
 
 use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
 
 pub use self::config::{Config, ConfigError, Route};
 use self::engine::{End, Engine, Progress, Request, Source};
@@ -63,6 +68,7 @@ use crate::clock::{Ticks, Token};
 use crate::diagnostics::BoundedLog;
 use crate::dma::{DmaError, Doorbell};
 use crate::registers::{Register, RegisterFile};
+use crate::state::{RestoreError, SaveError, Saved, Stateful as _};
 
 /// Data rate: bytes per tick of device time.
 pub const BYTES_PER_TICK: Ticks = 8;
@@ -83,7 +89,7 @@ const PARTIALS: usize = 4;
 const ID_MASK: u32 = 3;
 
 /// What a guest did wrong, or what became of it. A `descriptor` of 0 means register mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum GuestError {
     /// The engine stopped: a descriptor cannot be read.
     #[error("descriptor at {address:#x} cannot be read")]
@@ -445,6 +451,14 @@ impl Device for AxiDmac {
             .iter()
             .map(|(at, e)| format!("at tick {at}: {e}"))
             .collect()
+    }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        self.save_state()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        self.restore_state(saved)
     }
 
     fn report(&self) -> Option<(Option<&'static str>, serde_json::Value)> {

@@ -8,11 +8,14 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::LINE;
 use super::domain::Domain;
 use super::line::{ALIAS_MAPPED, ALIAS_USED, ALIASED, PAGE, PAGE_LINES, SLOW_LOAD, State, TABLE};
 use super::sanitizer::Subject;
 use super::who::Who;
+use crate::state::{Invalid, at_most, no_longer};
 
 /// Bytes of one entry.
 const ENTRY: u64 = 8;
@@ -29,6 +32,46 @@ pub(super) struct Aliases {
     entries: HashMap<u64, (u64, u64)>,
     /// For each page, how many entries map it.
     mapped: HashMap<u64, u32>,
+}
+
+/// The entries, by offset: how many map a page follows from them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct AliasesState(Vec<(u64, (u64, u64))>);
+
+impl Aliases {
+    pub fn state(&self) -> AliasesState {
+        let Aliases { entries, mapped: _ } = self;
+        let entries = entries.iter().map(|(at, pages)| (*at, *pages));
+        let mut entries: Vec<_> = entries.collect();
+        entries.sort_unstable();
+        AliasesState(entries)
+    }
+
+    /// Of `len` bytes of RAM.
+    pub fn from_state(state: AliasesState, len: u64) -> Result<Self, Invalid> {
+        no_longer(
+            "entries that map memory as non-cacheable",
+            state.0.len(),
+            MAX_ENTRIES,
+        )?;
+        let mut aliases = Aliases::default();
+        for (entry, (first, count)) in state.0 {
+            at_most("place of an entry", entry, len - ENTRY)?;
+            at_most("pages of an entry", count, MAX_BLOCK / PAGE)?;
+            at_most(
+                "page of an entry",
+                first,
+                (len / PAGE).saturating_sub(count),
+            )?;
+            if aliases.entries.insert(entry, (first, count)).is_some() {
+                return Err(Invalid::new("place of an entry", entry, "each once"));
+            }
+            for page in first..first + count {
+                *aliases.mapped.entry(page).or_default() += 1;
+            }
+        }
+        Ok(aliases)
+    }
 }
 
 impl Domain {

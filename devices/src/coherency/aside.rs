@@ -5,13 +5,16 @@
 //! While a page is set aside it is missing among the others. So the CPU's accesses pay nothing: they
 //! look for missing pages anyway.
 
-use super::line::{PAGE_LINES, PageMeta};
+use serde::{Deserialize, Serialize};
+
+use super::line::{IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE_LINES, PageMeta};
 use super::rest::{AtRest, Kinds};
 use super::who::Who;
 use crate::dma::Doorbell;
+use crate::state::{Invalid, at_most, no_longer};
 
 /// The last write of a master to some lines: all that a write changes in a page at rest.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Written {
     /// By number.
     pub dma_write: u32,
@@ -23,7 +26,7 @@ pub(super) struct Written {
 /// Whether it is worth while to set a page aside again. Where each access of a master is followed by
 /// the CPU's maintenance, as in a ring of buffers that is streamed through, nobody ever meets the page
 /// at rest. So it is tried less and less often while it was in vain.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Trial {
     /// Times in a row that it was, up to [`Self::MOST`].
     in_vain: u8,
@@ -34,6 +37,15 @@ pub(super) struct Trial {
 impl Trial {
     /// Then one in 2^6 opportunities is taken.
     const MOST: u8 = 6;
+
+    /// For a state that comes from outside.
+    pub fn check(self) -> Result<(), Invalid> {
+        at_most(
+            "opportunities in vain",
+            self.in_vain.into(),
+            Self::MOST.into(),
+        )
+    }
 
     /// Asked at an opportunity: whether it is to be taken.
     pub fn is_due(&mut self) -> bool {
@@ -165,6 +177,61 @@ impl Asides {
         let Some(aside) = aside else { return false };
         aside.own(lines, flag);
         true
+    }
+}
+
+/// A page at rest but for what stands in the page itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct AsideState {
+    rest: AtRest,
+    met: bool,
+    written: Vec<(u64, Written)>,
+    owned: Vec<(u64, u16)>,
+}
+
+impl Asides {
+    /// The page, with what is noted of it, if it is here.
+    pub fn state(&self, number: usize) -> Option<(&PageMeta, AsideState)> {
+        let Aside {
+            page,
+            rest,
+            met,
+            written,
+            owned,
+        } = self.0.get(number)?.as_deref()?;
+        let state = AsideState {
+            rest: *rest,
+            met: *met,
+            written: written.clone(),
+            owned: owned.clone(),
+        };
+        Some((page, state))
+    }
+
+    /// Sets a page aside as one was that is noted so.
+    pub fn set_state(
+        &mut self,
+        number: usize,
+        page: Box<PageMeta>,
+        state: AsideState,
+    ) -> Result<(), Invalid> {
+        state.rest.check()?;
+        no_longer("writes of a page at rest", state.written.len(), PAGE_LINES)?;
+        no_longer("owners of a page at rest", state.owned.len(), 2)?;
+        for (_, flag) in &state.owned {
+            let owners = IN_FLIGHT_READ | IN_FLIGHT_WRITE;
+            at_most("other marks of a page at rest", (flag & !owners).into(), 0)?;
+        }
+        if let Some(slot) = self.0.get_mut(number) {
+            *slot = Some(Box::new(Aside {
+                page,
+                rest: state.rest,
+                met: state.met,
+                written: state.written,
+                owned: state.owned,
+            }));
+        }
+        Ok(())
     }
 }
 

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What cleaned a line's bytes, and when: whether that was in time depends on who reads them.
 
+use serde::{Deserialize, Serialize};
+
+use crate::state::{Invalid, no_longer};
+
 /// Cleans that each line has room for. More take stores to different parts of a line with a clean
 /// of each, which is rare.
 const OWN: usize = 3;
 
 /// Bytes that one operation has cleaned, not written since.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Clean {
     /// The bytes.
     pub bytes: u64,
@@ -22,7 +26,7 @@ pub(super) struct Clean {
 }
 
 /// Room for cleans that their lines have no room for, over all lines.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Room {
     left: usize,
     /// There was not enough: some clean is taken to have been in time for everybody.
@@ -66,7 +70,8 @@ impl Room {
 /// after it, are long complete. So each byte keeps its last clean until it is written again, which
 /// makes at most one for each byte of the line. Of those that found the line possibly dirty, the last
 /// one is enough: if that was in time, so were those before.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "CleansState", into = "CleansState")]
 pub(super) struct Cleans {
     /// There is none if its operation is 0, and then there are no more.
     first: Clean,
@@ -207,6 +212,54 @@ impl Cleans {
                 more.clear();
             }
         }
+    }
+}
+
+/// The cleans of a line, and how many it has been given room for beside the first.
+#[derive(Serialize, Deserialize)]
+struct CleansState {
+    first: Clean,
+    more: Option<(usize, Vec<Clean>)>,
+}
+
+/// Most that a line can be given room for.
+const MOST: usize = 128;
+
+impl From<Cleans> for CleansState {
+    fn from(cleans: Cleans) -> Self {
+        CleansState {
+            first: cleans.first,
+            more: cleans.more.map(|more| (more.capacity(), *more)),
+        }
+    }
+}
+
+impl From<CleansState> for Cleans {
+    fn from(state: CleansState) -> Self {
+        let more = state.more.map(|(room, cleans)| {
+            let mut more = Vec::with_capacity(room.min(MOST));
+            more.extend(cleans);
+            Box::new(more)
+        });
+        Cleans {
+            first: state.first,
+            more,
+        }
+    }
+}
+
+impl Cleans {
+    /// For a state that comes from outside.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let more = self.more.as_deref().map_or(0, Vec::len);
+        no_longer("cleans of a line", more, MOST)
+    }
+}
+
+impl Room {
+    /// For a state that comes from outside, where there was room for so many.
+    pub fn check(&self, cleans: usize) -> Result<(), Invalid> {
+        no_longer("room for cleans", self.left, cleans)
     }
 }
 

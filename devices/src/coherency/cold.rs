@@ -2,6 +2,8 @@
 //! What is known of a line beyond its hot part ([`Line`]): its history with masters, maintenance and
 //! non-cacheable aliases.
 
+use serde::{Deserialize, Serialize};
+
 use super::cleans::Cleans;
 use super::hazard::Why;
 #[cfg(doc)]
@@ -9,13 +11,14 @@ use super::line::{DESCRIPTOR, Line};
 use super::order::Words;
 use super::who::Who;
 use crate::cpu::CpuId;
+use crate::state::{Invalid, no_longer};
 
 /// Kept only for pages that DMA has written, or that were maintained or used through a non-cacheable
 /// alias.
 ///
 /// In the order of use, as buffers have more of this than fits in the host's caches: in the first host
 /// cache line what coherent reads ask for, in the second what else writes at the PoC and `dc` do.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[repr(C, align(64))]
 pub(super) struct Cold {
     /// Bytes that would be in [`Line::unseen`], had operation `invalidate_op` not been done.
@@ -69,6 +72,16 @@ impl Cold {
         self.rare.as_deref_mut()
     }
 
+    /// For a state that comes from outside.
+    pub fn check(&self) -> Result<(), Invalid> {
+        self.cleans.check()?;
+        no_longer(
+            "bytes saved from being lost",
+            self.rare().saved_lost.0.len(),
+            64,
+        )
+    }
+
     /// The same to change; it is made if it is missing.
     pub fn rare_mut(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
@@ -77,7 +90,7 @@ impl Cold {
 
 /// What there is of a line only where something went wrong, or where CPUs and masters work on the same
 /// lines: stores through non-cacheable aliases, descriptors, findings.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Rare {
     /// Bytes that would be in [`Cold::lost`], had one operation not been done.
     pub saved_lost: SavedLost,
@@ -129,7 +142,7 @@ static NOTHING: Rare = Rare {
 };
 
 /// What a finding has already counted on a line.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Reported {
     /// Index + 1 of the finding; 0: none.
     pub slot: u32,
@@ -140,7 +153,7 @@ pub(super) struct Reported {
 /// For each operation, the bytes that would be lost without it, not 0, the latest last. A byte is in at
 /// most one of them: the device has to write it again before another operation can matter to it. So
 /// there are at most 64.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct SavedLost(Vec<(u64, u32)>);
 
 impl SavedLost {

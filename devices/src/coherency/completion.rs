@@ -7,6 +7,8 @@
 //! register learns of the data by that, and `readl()` has its own barrier. Control and address
 //! dependencies between loads are not seen, so code that rests on them alone would be found.
 
+use serde::{Deserialize, Serialize};
+
 use super::domain::Domain;
 use super::findings::Finding;
 use super::hazard::{HazardKind, Why};
@@ -17,7 +19,7 @@ use crate::cpu::CpuId;
 use crate::dma::MasterId;
 
 /// What a CPU knows of the writes of one master. Writes are numbered over all masters, from 1.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Completion {
     /// The last event: its write, and where it stands.
     event: u32,

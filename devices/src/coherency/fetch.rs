@@ -6,10 +6,13 @@
 //! loads go through. It is no access in device time and in the run's hash: when an engine fetches is its
 //! own affair.
 
+use serde::{Deserialize, Serialize};
+
 use super::domain::Domain;
 use super::line::{PAGE, UNREAD, WATCHED, parts};
 use super::who::Who;
 use crate::cpu::{CpuId, SiteId};
+use crate::state::{Invalid, at_most, no_longer, same};
 
 /// Pages of which code has been fetched, until their bytes change.
 #[derive(Debug)]
@@ -52,6 +55,39 @@ impl Fetched {
             *word &= !bit;
             self.changed.push(offset / PAGE * PAGE);
         }
+    }
+}
+
+/// The same, of pages by number.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FetchedState {
+    pages: Vec<u64>,
+    changed: Vec<u64>,
+}
+
+impl Fetched {
+    pub fn state(&self) -> FetchedState {
+        let Fetched { pages, changed } = self;
+        FetchedState {
+            pages: pages.clone(),
+            changed: changed.clone(),
+        }
+    }
+
+    /// Of `len` bytes of RAM.
+    pub fn set_state(&mut self, state: FetchedState, len: u64) -> Result<(), Invalid> {
+        same("pages with code", &state.pages.len(), &self.pages.len())?;
+        no_longer(
+            "pages with new code",
+            state.changed.len(),
+            (len / PAGE) as usize,
+        )?;
+        for page in &state.changed {
+            at_most("page with new code", *page, len - PAGE)?;
+        }
+        self.pages = state.pages;
+        self.changed = state.changed;
+        Ok(())
     }
 }
 

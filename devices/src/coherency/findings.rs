@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The sanitizer's findings, one per rule and cause, however many lines it hits.
 
+mod state;
+
 use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
 
 use super::cold::{Cold, Reported};
 use super::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
@@ -10,6 +14,8 @@ use super::maintenance::Operations;
 use super::who::Who;
 use super::{LINE, MAX_CAUSES, MAX_HAZARDS, MAX_OCCURRENCES};
 use crate::dma::{Doorbell, MasterId, TransferId};
+
+pub(super) use self::state::FindingsState;
 
 /// What broke a rule on one line.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +58,7 @@ pub(super) struct Findings {
 }
 
 /// One finding on one line, or (without a kind) the destruction of data that one had foreseen.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Occurrence {
     /// Index + 1 of the hazard it is part of.
     pub slot: u32,

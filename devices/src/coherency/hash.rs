@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The run hash: whether two runs did the same things in the same order.
 
+use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
 use crate::dma::MasterId;
@@ -23,7 +24,7 @@ pub(super) enum Item {
 }
 
 /// A running 64-bit hash. Good enough to tell runs apart; no defence against an adversary.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct RunHash(u64);
 
 impl RunHash {

@@ -4,11 +4,15 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use vm_memory::volatile_memory::VolatileSlice;
 use vm_memory::{MmapRegion, VolatileMemory};
 
 use super::LINE;
 use super::fetch::Fetched;
+use super::line::{PAGE, PAGE_LINES};
+use crate::state::{Invalid, at_most, same};
 
 /// Both images. The guest's vCPU works on `ram` directly.
 #[derive(Debug)]
@@ -147,5 +151,65 @@ impl Images {
             .zip(&b)
             .enumerate()
             .fold(0, |m, (i, (x, y))| m | u64::from(x != y) << i)
+    }
+}
+
+/// Of one page, the lines in which DRAM differs from RAM, as a mask, and what they hold there.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DramPage {
+    page: u64,
+    lines: u64,
+    #[serde(with = "serde_bytes")]
+    bytes: Vec<u8>,
+}
+
+impl Images {
+    /// What DRAM holds in `pages`, as far as it is not what RAM does. All others are as they were made.
+    pub fn dram_state(&self, pages: impl Iterator<Item = u64>) -> Vec<DramPage> {
+        let (mut ram, mut dram) = ([0; PAGE as usize], [0; PAGE as usize]);
+        let mut all = Vec::new();
+        for page in pages {
+            self.read_ram(page * PAGE, &mut ram);
+            self.read_dram(page * PAGE, &mut dram);
+            if ram == dram {
+                continue;
+            }
+            let (ram, _) = ram.as_chunks::<{ LINE as usize }>();
+            let (dram, _) = dram.as_chunks::<{ LINE as usize }>();
+            let (mut lines, mut bytes) = (0, Vec::new());
+            for (n, (_, there)) in (0..).zip(ram.iter().zip(dram)).filter(|(_, (a, b))| a != b) {
+                lines |= 1 << n;
+                bytes.extend(there);
+            }
+            all.push(DramPage { page, lines, bytes });
+        }
+        all
+    }
+
+    /// Takes it over: in `pages`, DRAM holds what RAM does but for what `state` says.
+    ///
+    /// # Errors
+    /// If that is not of RAM.
+    pub fn set_dram_state(
+        &mut self,
+        pages: impl Iterator<Item = u64>,
+        state: &[DramPage],
+    ) -> Result<(), Invalid> {
+        for page in pages {
+            self.write_back(page * PAGE, PAGE as usize);
+        }
+        let last = self.dram.size() as u64 / PAGE - 1;
+        for page in state {
+            at_most("page of DRAM", page.page, last)?;
+            let (lines, rest) = page.bytes.as_chunks::<{ LINE as usize }>();
+            let bytes = page.lines.count_ones() as usize * LINE as usize;
+            same("bytes of a page of DRAM", &page.bytes.len(), &bytes)?;
+            debug_assert!(rest.is_empty(), "there are whole lines");
+            let numbers = (0..PAGE_LINES as u64).filter(|n| page.lines >> n & 1 != 0);
+            for (n, line) in numbers.zip(lines) {
+                Self::write(&self.dram, page.page * PAGE + n * LINE, line);
+            }
+        }
+        Ok(())
     }
 }

@@ -5,7 +5,11 @@
 //! Metadata is kept per guest page and made at the page's first access, so a run pays for the
 //! memory its guest touches.
 
+mod state;
+
 use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
 
 use super::LINE;
 use super::aside::{Aside, Asides, Trial};
@@ -17,13 +21,15 @@ use super::who::Who;
 use crate::dma::Doorbell;
 use crate::events::Cached;
 
+pub(super) use self::state::LinesState;
+
 /// Lines per 4 KiB page.
 pub(super) const PAGE_LINES: usize = 64;
 /// Bytes per page.
 pub(super) const PAGE: u64 = LINE * PAGE_LINES as u64;
 
 /// A line's state in the CPU cluster's cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[repr(u8)]
 pub(super) enum State {
     /// Not cached; ram and dram agree.
@@ -83,13 +89,15 @@ pub(super) const ALIASED: u16 = ALIAS_USED | ALIAS_MAPPED;
 pub(super) const UNREPEATED: u16 = 1 << 13;
 /// A witness has been told of the line, which a master has touched or is about to.
 pub(super) const TOLD: u16 = 1 << 14;
+/// All flags that there are.
+const FLAGS: u16 = (1 << 15) - 1;
 /// Flags that take a load off the fast path.
 pub(super) const SLOW_LOAD: u16 = ALIAS_USED | IN_FLIGHT_WRITE | WATCHED | UNREAD;
 /// Flags that take a store off the fast path.
 pub(super) const SLOW_STORE: u16 = SLOW_LOAD | IN_FLIGHT_READ | CLEANED | DESCRIPTOR | TABLE;
 
 /// The hot part: one host cache line per guest cache line. Masks have bit *n* for byte *n*.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[repr(C, align(64))]
 pub(super) struct Line {
     /// Bytes that a coherent observer wrote last, and nobody cleaned since.
@@ -375,23 +383,31 @@ fn missing_page(
 fn new_page(power_on: &AtPowerOn, loaded: &[Range<u64>], page: usize) -> Box<PageMeta> {
     let line = |n: usize| {
         let number = (page * PAGE_LINES + n) as u64;
-        if loaded.iter().any(|lines| lines.contains(&number)) {
-            return Line::default();
+        let line = new_line(power_on, loaded, number);
+        if let AtPowerOn::Dirty(dram) = power_on
+            && line.cached()
+        {
+            dram.poison(number);
         }
-        match power_on {
-            AtPowerOn::Clean => Line::default(),
-            AtPowerOn::WrittenBack => Line::at_power_on(State::Invalid),
-            AtPowerOn::Dirty(dram) => {
-                dram.poison(number);
-                Line::at_power_on(State::Dirty)
-            }
-        }
+        line
     };
     Box::new(PageMeta {
         lines: std::array::from_fn(line),
         cold: None,
         trial: Trial::default(),
     })
+}
+
+/// A line before its first access.
+fn new_line(power_on: &AtPowerOn, loaded: &[Range<u64>], number: u64) -> Line {
+    if loaded.iter().any(|lines| lines.contains(&number)) {
+        return Line::default();
+    }
+    match power_on {
+        AtPowerOn::Clean => Line::default(),
+        AtPowerOn::WrittenBack => Line::at_power_on(State::Invalid),
+        AtPowerOn::Dirty(_) => Line::at_power_on(State::Dirty),
+    }
 }
 
 /// Mask of `len` bytes from `offset` of a line; `offset + len` at most 64, `len` at least 1.

@@ -9,6 +9,10 @@
 //! would have without its last clean and without its last invalidates (the `saved_*` masks of
 //! [`super::cold`]), and it is exact for programs that are correct with the operation.
 
+mod state;
+
+use serde::{Deserialize, Serialize};
+
 use super::hazard::LastMaintenance;
 use super::line::Lines;
 use super::mutate::{Rule, off};
@@ -17,7 +21,9 @@ use super::{LINE, MAX_EXTENTS, MAX_OPERATIONS};
 use crate::cpu::{Barrier, BarrierAccess, CacheOp, ChainId, CpuId, MAX_CPUS, SiteId};
 use crate::dma::Doorbell;
 
-#[derive(Debug, Clone, Copy)]
+pub(super) use self::state::OperationsState;
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Op {
     cpu: CpuId,
     op: CacheOp,
@@ -68,7 +74,7 @@ pub(super) enum Timing {
 }
 
 /// The operations of one CPU that are not over yet.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct UnderWay {
     /// The one that its next `dc` may go on with; 0: none.
     open: u32,
@@ -83,7 +89,7 @@ struct UnderWay {
 }
 
 /// Adjacent lines of one operation.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Extent {
     number: u32,
     line: u64,

@@ -36,6 +36,7 @@ mod replacement;
 pub mod report;
 mod rest;
 mod sanitizer;
+mod state;
 mod stores;
 mod summary;
 mod told;

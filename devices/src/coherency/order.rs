@@ -5,6 +5,8 @@
 //! Two stores are ordered for a master if a barrier for stores that reaches it stands between them
 //! (DDI 0487, B2.3 "barrier-ordered-before"; Documentation/memory-barriers.txt, `dma_wmb()`).
 
+use serde::{Deserialize, Serialize};
+
 use super::mutate::{Rule, off};
 use super::who::Who;
 use crate::cpu::{Barrier, BarrierAccess, BarrierKind};
@@ -16,7 +18,7 @@ const WORD: u64 = 4;
 const WORDS: usize = 16;
 
 /// Barriers so far: the time of the last one of each sort, in accesses since power-on.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Barriers {
     /// That orders stores as bus masters see them.
     pub stores: u64,
@@ -46,7 +48,7 @@ impl Barriers {
 
 /// For each word of a line, the state of things when it was last stored; default: not since it is
 /// being watched.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Words {
     stored: [Doorbell; WORDS],
     /// Who stored it, and whether past the cache.

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What the cache does with the data: fills, evictions, write-backs.
 
+use serde::{Deserialize, Serialize};
+
 use super::domain::Domain;
 use super::hash::Item;
 use super::line::{DIVERGED, DMA, PAGE_LINES, State};
-use super::replacement::{Directory, Policy, Rng};
+use super::replacement::{Directory, DirectoryState, Policy, Rng};
 use super::report::CacheCounters;
 use super::sanitizer::Subject;
 use super::who::Who;
+use crate::state::{Invalid, at_most, no_longer, same, times};
 
 /// Pages under DMA that the `random` policy remembers.
 const DMA_PAGES: usize = 1024;
@@ -34,6 +37,10 @@ impl Cache {
             dma_pages: Vec::new(),
             next_dma_page: 0,
         }
+    }
+
+    pub fn policy(&self) -> Policy {
+        self.policy
     }
 
     /// A line in the cache was used.
@@ -66,6 +73,61 @@ impl Cache {
     pub fn count_dma(&mut self, read: usize, written: usize) {
         self.counters.dma_read_bytes += read as u64;
         self.counters.dma_written_bytes += written as u64;
+    }
+}
+
+/// All but the policy.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CacheState {
+    directory: Option<DirectoryState>,
+    rng: Rng,
+    counters: CacheCounters,
+    dma_pages: Vec<u64>,
+    next_dma_page: usize,
+}
+
+impl Cache {
+    pub fn state(&self) -> CacheState {
+        let Cache {
+            policy: _,
+            directory,
+            rng,
+            counters,
+            dma_pages,
+            next_dma_page,
+        } = self;
+        CacheState {
+            directory: directory.as_ref().map(Directory::state),
+            rng: rng.clone(),
+            counters: *counters,
+            dma_pages: dma_pages.clone(),
+            next_dma_page: *next_dma_page,
+        }
+    }
+
+    /// Of so many lines of RAM.
+    pub fn set_state(&mut self, state: CacheState, lines: u64) -> Result<(), Invalid> {
+        let c = &state.counters;
+        times(
+            "fills and evictions",
+            &[c.fills, c.evictions_clean, c.evictions_dirty],
+        )?;
+        times("bytes of masters", &[c.dma_read_bytes, c.dma_written_bytes])?;
+        no_longer("pages under DMA", state.dma_pages.len(), DMA_PAGES)?;
+        for page in &state.dma_pages {
+            at_most("page under DMA", *page, lines - PAGE_LINES as u64)?;
+        }
+        no_longer("next page under DMA", state.next_dma_page, DMA_PAGES - 1)?;
+        let directories = (state.directory.is_some(), self.directory.is_some());
+        same("directory of the cache", &directories.0, &directories.1)?;
+        if let (Some(here), Some(state)) = (&mut self.directory, state.directory) {
+            here.set_state(state, lines)?;
+        }
+        self.rng = state.rng;
+        self.counters = state.counters;
+        self.dma_pages = state.dma_pages;
+        self.next_dma_page = state.next_dma_page;
+        Ok(())
     }
 }
 

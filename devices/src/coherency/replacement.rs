@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::state::{Invalid, at_most, same};
+
 /// Replacement policies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -34,7 +36,8 @@ impl Policy {
     }
 }
 
-const WAYS: usize = 16;
+/// Ways of each set.
+pub(super) const WAYS: usize = 16;
 const SETS: usize = (1 << 20) / 64 / WAYS;
 
 /// For each way, the tree bits on its path and the values that point away from it. Node *n* of
@@ -115,8 +118,41 @@ impl Directory {
     }
 }
 
+/// The same in vectors: of any 16 ways in a row, a set.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DirectoryState {
+    trees: Vec<u16>,
+    ways: Vec<u32>,
+}
+
+impl Directory {
+    pub fn state(&self) -> DirectoryState {
+        let Directory { trees, ways } = self;
+        DirectoryState {
+            trees: trees.to_vec(),
+            ways: ways.as_flattened().to_vec(),
+        }
+    }
+
+    /// Of so many lines of RAM.
+    pub fn set_state(&mut self, state: DirectoryState, lines: u64) -> Result<(), Invalid> {
+        same("sets of the cache", &state.trees.len(), &self.trees.len())?;
+        let ways = self.ways.as_flattened_mut();
+        same("ways of the cache", &state.ways.len(), &ways.len())?;
+        for (n, way) in state.ways.iter().enumerate() {
+            at_most("line in the cache", u64::from(*way), lines)?;
+            if let Some(line) = way.checked_sub(1) {
+                same("set of a line", &Self::set(line.into()), &(n / WAYS))?;
+            }
+        }
+        ways.copy_from_slice(&state.ways);
+        self.trees.copy_from_slice(&state.trees);
+        Ok(())
+    }
+}
+
 /// The generator behind every random choice of a run: SplitMix64 (Steele, Lea, Flood 2014).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Rng(u64);
 
 impl Rng {

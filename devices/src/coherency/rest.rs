@@ -7,6 +7,8 @@
 //! domain does around them, go by for a single line; a property test compares the two
 //! (`tests/ranges.rs`).
 
+use serde::{Deserialize, Serialize};
+
 use super::cold::Cold;
 use super::domain::SnoopWrite;
 use super::line::{
@@ -16,10 +18,11 @@ use super::line::{
 use super::maintenance::Operations;
 use super::replacement::Policy;
 use crate::dma::Doorbell;
+use crate::state::{Invalid, at_most};
 
 /// Kinds of access of a master that pages can be at rest for, one bit each. Writes that allocate are
 /// none of them: each moves its line within the cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kinds(u8);
 
 impl Kinds {
@@ -29,6 +32,11 @@ impl Kinds {
     pub const POC_READ: Kinds = Kinds(1 << 1);
     pub const WRITE_THROUGH: Kinds = Kinds(1 << 2);
     pub const POC_WRITE: Kinds = Kinds(1 << 3);
+
+    /// For a state that comes from outside.
+    pub fn check(self) -> Result<(), Invalid> {
+        at_most("kinds of access", self.0.into(), Self::ALL.0.into())
+    }
 
     /// Those before and after which the cache does nothing of its own accord.
     pub fn undisturbed(policy: Policy) -> Self {
@@ -93,7 +101,7 @@ impl Kinds {
 }
 
 /// For which accesses a page is at rest.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct AtRest {
     kinds: Kinds,
     /// By masters that knew of so many barriers, or more: what has been cleaned was complete then.
@@ -163,6 +171,11 @@ impl AtRest {
                 _ => self.kinds = self.kinds.without(Kinds::POC),
             }
         }
+    }
+
+    /// For a state that comes from outside.
+    pub fn check(&self) -> Result<(), Invalid> {
+        self.kinds.check()
     }
 
     /// Whether that goes for an access of `kind` by a master told to go at `release`, if transfers own

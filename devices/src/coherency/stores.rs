@@ -17,7 +17,11 @@
 //! most stores that are so old are no longer of interest to anybody, it is not told before. When there
 //! is no room for a store, it is missed too, and the run says so.
 
+mod state;
+
 use std::collections::{HashMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
 
 use super::line::{Line, OVERTAKEN};
 use super::mutate::{Rule, off};
@@ -25,12 +29,14 @@ use super::who::Who;
 use crate::cpu::MAX_CPUS;
 use crate::dma::Doorbell;
 
+pub(super) use self::state::OvertakenState;
+
 /// Times between barriers that are remembered, for each CPU.
 pub(super) const SPANS: usize = 4096;
 
 /// Accesses between a barrier and the last release before the next: stores among them are not
 /// ordered before that release.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Span {
     /// When the barrier was, in accesses since power-on.
     after: u64,
@@ -39,7 +45,7 @@ struct Span {
 }
 
 /// What was stored into a line at some time, as far as it was not set aside before.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Stored {
     pub bytes: u64,
     /// When the last of these stores was, in accesses since power-on.
@@ -79,7 +85,7 @@ impl Stored {
 }
 
 /// What of a CPU is no longer known.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Lost {
     /// When the last release was of the last span that is forgotten; 0: none is.
     until: u64,

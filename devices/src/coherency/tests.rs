@@ -15,5 +15,6 @@ mod named;
 mod ranges;
 mod releases;
 mod rig;
+mod state;
 mod steps;
 mod told;

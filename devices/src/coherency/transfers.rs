@@ -3,19 +3,22 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::MAX_TRANSFERS;
 use super::line::mask;
 use super::mutate::{Rule, off};
 use super::report::TransferRecord;
 use super::who::Who;
 use crate::dma::{Direction, Doorbell, MasterId, Transfer, TransferId};
+use crate::state::{Invalid, at_most, no_longer, same, times};
 
 /// Transfers in flight at one time whose memory is watched for the `ownership` rule. Each access
 /// to memory in flight looks through them, so their number bounds what a guest can cost.
 pub(super) const MAX_IN_FLIGHT: usize = 1024;
 
 /// A non-snooping transfer in flight and the bytes it owns, as offsets in RAM.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct InFlight {
     id: TransferId,
     who: Who,
@@ -58,6 +61,66 @@ pub(super) struct Transfers {
     pub in_flight_overflow: bool,
     /// In order of opening.
     in_flight: Vec<InFlight>,
+}
+
+/// All of them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct TransfersState {
+    records: Vec<TransferRecord>,
+    releases: Vec<Doorbell>,
+    overflow: bool,
+    in_flight_overflow: bool,
+    in_flight: Vec<InFlight>,
+}
+
+impl Transfers {
+    pub fn state(&self) -> TransfersState {
+        let Transfers {
+            records,
+            releases,
+            overflow,
+            in_flight_overflow,
+            in_flight,
+        } = self;
+        TransfersState {
+            records: records.clone(),
+            releases: releases.clone(),
+            overflow: *overflow,
+            in_flight_overflow: *in_flight_overflow,
+            in_flight: in_flight.clone(),
+        }
+    }
+
+    /// Of `len` bytes of RAM.
+    pub fn from_state(state: TransfersState, len: u64) -> Result<Self, Invalid> {
+        no_longer("transfers", state.records.len(), MAX_TRANSFERS)?;
+        same(
+            "releases of transfers",
+            &state.releases.len(),
+            &state.records.len(),
+        )?;
+        for (n, record) in (1..).zip(&state.records) {
+            same("number of a transfer", &record.id.0, &n)?;
+            times(
+                "bytes and times of a transfer",
+                &[record.bytes, record.opened_at],
+            )?;
+        }
+        state.releases.iter().try_for_each(Doorbell::check)?;
+        no_longer("transfers in flight", state.in_flight.len(), MAX_IN_FLIGHT)?;
+        for t in &state.in_flight {
+            no_longer("transfer in flight", t.id.0 as usize, state.records.len())?;
+            at_most("end of a transfer in flight", t.bytes.end, len)?;
+            at_most("start of a transfer in flight", t.bytes.start, t.bytes.end)?;
+        }
+        Ok(Transfers {
+            records: state.records,
+            releases: state.releases,
+            overflow: state.overflow,
+            in_flight_overflow: state.in_flight_overflow,
+            in_flight: state.in_flight,
+        })
+    }
 }
 
 impl Transfers {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Who made an access, packed for the metadata of lines.
 
+use serde::{Deserialize, Serialize};
+
 use super::hazard::Actor;
 use crate::cpu::{CpuId, SiteId};
 use crate::dma::{MasterId, TransferId};
@@ -8,7 +10,7 @@ use crate::dma::{MasterId, TransferId};
 /// An [`Actor`] in four bytes: 0 unknown; bit 31 clear: a place in guest code, with the CPU in bits 28
 /// and 29 and the site, of which there are fewer than 2^28, in the others; set: a device, with
 /// its master in bits 25 to 30, whether it snooped in bit 24, and its transfer in bits 0 to 23.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Who(u32);
 
 const CPU_AT: u32 = 28;

@@ -2,9 +2,12 @@
 //! `axi_adc`, version 10, one channel. Source: `drivers/iio/adc/adi-axi-adc.c` of Linux 6.12.
 //! Device tree: see [`crate::converters`].
 
+use serde::{Deserialize, Serialize};
+
 use super::*;
 use crate::bus::{Context, Device};
 use crate::registers::{Register, RegisterFile};
+use crate::state::{Refused, RestoreError, SaveError, Saved, State, Stateful};
 use crate::stream::StreamId;
 
 pub(super) const CHAN_CTRL: u64 = 0x400;
@@ -98,5 +101,39 @@ impl Device for AxiAdc {
         let enabled = self.regs.get(CHAN_CTRL) & CHAN_ENABLE != 0;
         let open = enabled && running(self.regs.get(RSTN));
         ctx.set_gate(self.stream, open);
+    }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        self.save_state()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        self.restore_state(saved)
+    }
+}
+
+/// Its registers. Whether the gate is open is known to the stream.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AdcState {
+    regs: Vec<u32>,
+}
+
+impl State for AdcState {
+    const COMPONENT: &'static str = "axi-adc";
+    const VERSION: u16 = 1;
+}
+
+impl Stateful for AxiAdc {
+    type State = AdcState;
+
+    fn state(&self) -> Result<AdcState, SaveError> {
+        let AxiAdc { regs, stream: _ } = self;
+        Ok(AdcState {
+            regs: regs.values().to_vec(),
+        })
+    }
+
+    fn set_state(&mut self, state: AdcState) -> Result<(), Refused> {
+        Ok(self.regs.set_values(state.regs)?)
     }
 }

@@ -2,9 +2,12 @@
 //! `axi_dac`, version 9, one channel, without tone generators. Source:
 //! `drivers/iio/dac/adi-axi-dac.c` of Linux 6.12. Device tree: see [`crate::converters`].
 
+use serde::{Deserialize, Serialize};
+
 use super::*;
 use crate::bus::{Context, Device};
 use crate::registers::{Register, RegisterFile};
+use crate::state::{Refused, RestoreError, SaveError, Saved, State, Stateful};
 use crate::stream::StreamId;
 
 pub(super) const CHAN_CNTRL_7: u64 = 0x418;
@@ -68,5 +71,39 @@ impl Device for AxiDac {
         let dma = self.regs.get(CHAN_CNTRL_7) & DATA_SEL_MASK == DATA_SEL_DMA;
         let open = dma && running(self.regs.get(RSTN));
         ctx.set_gate(self.stream, open);
+    }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        self.save_state()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        self.restore_state(saved)
+    }
+}
+
+/// Its registers. Whether the gate is open is known to the stream.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DacState {
+    regs: Vec<u32>,
+}
+
+impl State for DacState {
+    const COMPONENT: &'static str = "axi-dac";
+    const VERSION: u16 = 1;
+}
+
+impl Stateful for AxiDac {
+    type State = DacState;
+
+    fn state(&self) -> Result<DacState, SaveError> {
+        let AxiDac { regs, stream: _ } = self;
+        Ok(DacState {
+            regs: regs.values().to_vec(),
+        })
+    }
+
+    fn set_state(&mut self, state: DacState) -> Result<(), Refused> {
+        Ok(self.regs.set_values(state.regs)?)
     }
 }

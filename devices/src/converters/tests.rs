@@ -186,3 +186,39 @@ proptest! {
         prop_assert!(flows(&dac));
     }
 }
+
+mod state {
+    use proptest::prelude::*;
+
+    use super::super::{AxiAdc, AxiDac};
+    use crate::state::twins::{acts, damage, survives, twins};
+    use crate::stream::{Stream, Streams};
+    use crate::testutil::{Bench, FlatMemory};
+
+    fn bench<D>(build: fn(crate::stream::StreamId) -> D) -> Bench<D>
+    where
+        D: crate::bus::Device,
+    {
+        let mut streams = Streams::default();
+        let id = streams.add(Stream::new(staleline_protocol::pattern::Pattern::new(1)));
+        Bench::new(build(id), FlatMemory::new(0, 0), streams)
+    }
+
+    proptest! {
+        #[test]
+        fn cores_go_on_as_if_nothing_had_been(acts in acts(0u32..0x1000)) {
+            twins(|| bench(AxiAdc::new), &acts);
+            twins(|| bench(AxiDac::new), &acts);
+        }
+
+        #[test]
+        fn no_damage_makes_them_panic(
+            before in acts(0u32..0x1000),
+            damage in damage(),
+            after in acts(0u32..0x1000),
+        ) {
+            survives(|| bench(AxiAdc::new), &before, &damage, &after);
+            survives(|| bench(AxiDac::new), &before, &damage, &after);
+        }
+    }
+}

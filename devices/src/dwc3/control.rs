@@ -5,6 +5,8 @@
 //! a data TRB (or two, chained), and, when told by XferNotReady that the host wants it, a status
 //! TRB.
 
+use serde::{Deserialize, Serialize};
+
 use super::endpoint::{Endpoint, State};
 use super::event::{
     EndpointEvent, STATUS_CONTROL_DATA, STATUS_CONTROL_STATUS, STATUS_IOC, STATUS_LST,
@@ -13,6 +15,7 @@ use super::io::Io;
 use super::registers::ENDPOINTS;
 use super::trb::{TRBSTS_OK, TRBSTS_SETUP_PENDING, TrbKind};
 use crate::dma::Access;
+use crate::state::{Invalid, no_longer};
 use crate::usb::{InResult, OutResult, SetupResult};
 
 const OUT: usize = 0;
@@ -22,7 +25,7 @@ const IN: usize = 1;
 const STAGES: [TrbKind; 3] = [TrbKind::Data, TrbKind::Status2, TrbKind::Status3];
 
 /// Where the host is in a control transfer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 enum Stage {
     /// Before a SETUP packet.
     #[default]
@@ -34,7 +37,7 @@ enum Stage {
 }
 
 /// State of the control pipe.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Control {
     stage: Stage,
     stalled: bool,
@@ -49,6 +52,16 @@ pub(super) struct Control {
 }
 
 impl Control {
+    /// For a state that comes from outside.
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        match self.stage {
+            Stage::Setup => Ok(()),
+            Stage::Data(direction) | Stage::Status(direction) => {
+                no_longer("direction of a control transfer", direction, IN)
+            }
+        }
+    }
+
     /// Set Stall: the host gets STALL until it sends the next SETUP packet.
     pub(super) fn stall(&mut self) {
         self.stalled = true;

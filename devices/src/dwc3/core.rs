@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The controller without its host: registers, run state, connection.
 
+mod state;
+
 use super::control::Control;
 use super::endpoint::Endpoint;
 use super::event::{DeviceEvent, EventRing};
@@ -15,6 +17,8 @@ use super::registers::{
 use crate::dma::DmaPort;
 use crate::registers::RegisterFile;
 use crate::usb::Speed;
+
+pub(super) use self::state::CoreState;
 
 /// All state of the controller.
 #[derive(Debug)]

@@ -5,13 +5,19 @@
 //! buffer belongs to the device: its [`Transfer`] is open until the TRB retires or the transfer is
 //! ended, and closed before the driver is told.
 
+mod state;
+
 use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
 
 use super::event::{EndpointEvent, STATUS_BUS_ERROR, STATUS_IOC, STATUS_LST, STATUS_SHORT};
 use super::fault::Fault;
 use super::io::Io;
 use super::trb::{self, TRB_BYTES, TRBSTS_IN_PROGRESS, TRBSTS_OK, Trb, TrbKind};
 use crate::dma::{Access, Direction, DmaError, Doorbell, Order, Transfer, TransferId};
+
+pub(super) use self::state::EndpointState;
 
 /// TRBs fetched ahead of their use.
 pub(super) const CACHE: usize = 16;
@@ -33,7 +39,7 @@ const CFG1_IN_PROGRESS_EN: u32 = 1 << 9;
 const CFG1_NOT_READY_EN: u32 = 1 << 10;
 
 /// USB transfer type of an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum EndpointKind {
     Control,
     Isochronous,
@@ -42,7 +48,7 @@ pub(super) enum EndpointKind {
 }
 
 /// What SETEPCONFIG has set.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Config {
     pub(super) kind: EndpointKind,
     /// Bytes, 1 to 2047.
@@ -69,7 +75,7 @@ impl Config {
 }
 
 /// State of the transfer resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum State {
     /// No transfer.
     Idle,
@@ -80,7 +86,7 @@ pub(super) enum State {
 }
 
 /// A TRB in the cache.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) trb: Trb,
     pub(super) at: u64,

@@ -5,12 +5,15 @@
 //! `struct dwc3_event_devt`. Use of the ring: `dwc3_event_buffers_setup` in core.c and
 //! `dwc3_check_event_buf` in gadget.c.
 
+use serde::{Deserialize, Serialize};
+
 use super::registers::{
     DEVTEN, GEVNTADRHI, GEVNTADRLO, GEVNTCOUNT, GEVNTCOUNT_MASK, GEVNTSIZ, GEVNTSIZ_INTMASK,
     GEVNTSIZ_SIZE,
 };
 use crate::dma::{Access, DmaError, DmaPort};
 use crate::registers::RegisterFile;
+use crate::state::{Invalid, at_most};
 
 /// Bytes of an event.
 const BYTES: u32 = 4;
@@ -64,13 +67,22 @@ impl EndpointEvent {
 }
 
 /// The producer's side of event buffer 0. All but its place in the ring is in registers.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct EventRing {
     offset: u32,
     overflowed: bool,
 }
 
 impl EventRing {
+    /// For a state that comes from outside.
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        at_most(
+            "place in the event ring",
+            self.offset.into(),
+            GEVNTSIZ_SIZE.into(),
+        )
+    }
+
     /// The next event goes to the start of the buffer.
     pub(super) fn rewind(&mut self) {
         *self = EventRing::default();

@@ -2,13 +2,16 @@
 //! What the guest did wrong, for the run's report. The guest itself sees GSTS.BusErrAddrVld with
 //! the address in GBUSERRADDR, and an event with the bus-error status.
 
+use serde::{Deserialize, Serialize};
+
 use crate::dma::DmaError;
+use crate::state::{Invalid, no_longer};
 
 /// Faults kept with their details; later ones are only counted.
 const KEPT: usize = 32;
 
 /// A mistake of the guest that the controller could not act upon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Fault {
     /// An access to memory failed.
     #[error("endpoint {endpoint}: {source}")]
@@ -78,7 +81,7 @@ impl Fault {
 }
 
 /// All faults so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Faults {
     total: u64,
     first: Vec<Fault>,
@@ -93,6 +96,12 @@ impl Faults {
     /// The first ones, at most 32.
     pub fn first(&self) -> &[Fault] {
         &self.first
+    }
+
+    /// For a state that comes from outside.
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        let kept = KEPT.min(usize::try_from(self.total).unwrap_or(KEPT));
+        no_longer("faults", self.first.len(), kept)
     }
 
     pub(super) fn record(&mut self, fault: Fault) {

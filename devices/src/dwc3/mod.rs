@@ -67,6 +67,7 @@ mod io;
 mod packets;
 mod port;
 pub mod registers;
+mod state;
 mod trb;
 
 #[cfg(test)]
@@ -81,6 +82,7 @@ use self::port::Port;
 use crate::bus::{Context, Device};
 use crate::clock::{Ticks, Token};
 use crate::registers::Register;
+use crate::state::{RestoreError, SaveError, Saved, Stateful as _};
 use crate::usb::{Next, UsbHost};
 
 /// Packets moved in one event at most.
@@ -176,6 +178,14 @@ impl<H: UsbHost> Device for Dwc3<H> {
             .iter()
             .map(ToString::to_string)
             .collect()
+    }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        self.save_state()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        self.restore_state(saved)
     }
 
     fn report(&self) -> Option<(Option<&'static str>, serde_json::Value)> {

@@ -2,6 +2,8 @@
 //! Transfer request blocks. Layout: Linux drivers/usb/dwc3/core.h, `struct dwc3_trb` and the
 //! `DWC3_TRB_*` constants.
 
+use serde::{Deserialize, Serialize};
+
 /// Bytes of a TRB in memory.
 pub(super) const TRB_BYTES: u64 = 16;
 
@@ -35,7 +37,7 @@ pub(super) enum TrbKind {
 }
 
 /// A TRB as read from memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Trb {
     /// Data buffer, or target of a link.
     pub(super) buffer: u64,

@@ -3,6 +3,8 @@
 //! driver): little-endian. The first half has the same words as the registers of simple mode; a
 //! linked-list descriptor has a second half with the address of the next one.
 
+use serde::{Deserialize, Serialize};
+
 use super::regs::{MSB, SIZE};
 
 /// Bytes of a descriptor without a link, and of either half of one with a link.
@@ -17,7 +19,7 @@ const INTR: u32 = 1 << 2;
 const CMD_SHIFT: u32 = 3;
 
 /// What follows a source descriptor; on a destination descriptor the field is reserved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Command {
     Next,
     Pause,
@@ -25,7 +27,7 @@ pub(super) enum Command {
 }
 
 /// One buffer, as its descriptor tells of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Descriptor {
     /// First byte, 44 bits.
     pub address: u64,

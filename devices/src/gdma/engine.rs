@@ -4,11 +4,15 @@
 //! [`Engine::step`] does a bounded piece of work (one descriptor, or one burst) and says what came of
 //! it. What the registers show of it is the caller's business.
 
+use serde::{Deserialize, Serialize};
+
 use super::descriptor::{ADDRESS, Command, Descriptor, HALF, link};
+use super::regs::SIZE;
 use super::{Attributes, FETCH_TICKS, GuestError, Side};
 use crate::bus::Context;
 use crate::clock::Ticks;
 use crate::dma::{Access, Direction, DmaError, Doorbell, Order, Transfer, TransferId};
+use crate::state::{Invalid, at_most};
 
 /// Bytes of a burst at most: 16 beats of 128 bits. None crosses a 4 KiB boundary.
 const BURST: usize = 256;
@@ -27,7 +31,7 @@ pub(super) enum Work {
 }
 
 /// A buffer at work.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Buffer {
     descriptor: Descriptor,
     transfer: TransferId,
@@ -36,7 +40,7 @@ struct Buffer {
 }
 
 /// One of the two lists.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct List {
     /// Address of the descriptor at work, or of the next one; 0 in simple mode.
     at: u64,
@@ -369,6 +373,53 @@ impl Engine {
             address: descriptor.address,
             left: descriptor.size.into(),
         });
+    }
+}
+
+/// What the engine is at.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct EngineState {
+    source: List,
+    destination: List,
+    doorbell: Doorbell,
+}
+
+impl List {
+    fn check(&self) -> Result<(), Invalid> {
+        at_most("address of a descriptor", self.at, ADDRESS)?;
+        let Some(buffer) = self.buffer else {
+            return Ok(());
+        };
+        // From its first byte to behind its last.
+        at_most("address of a buffer", buffer.address, 2 * ADDRESS)?;
+        at_most("bytes left", buffer.left, SIZE.into())
+    }
+}
+
+impl Engine {
+    pub(super) fn state(&self) -> EngineState {
+        let Engine {
+            source,
+            destination,
+            doorbell,
+            width: _,
+            channel: _,
+        } = self;
+        EngineState {
+            source: *source,
+            destination: *destination,
+            doorbell: *doorbell,
+        }
+    }
+
+    pub(super) fn set_state(&mut self, state: EngineState) -> Result<(), Invalid> {
+        state.source.check()?;
+        state.destination.check()?;
+        state.doorbell.check()?;
+        self.source = state.source;
+        self.destination = state.destination;
+        self.doorbell = state.doorbell;
+        Ok(())
     }
 }
 

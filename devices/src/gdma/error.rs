@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What a guest can do wrong, and which bit of ISR tells it.
 
+use serde::{Deserialize, Serialize};
+
 use super::regs::*;
 use crate::dma::DmaError;
 
 /// Which of the two lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Side {
     /// What is read.
     Source,
@@ -23,7 +25,7 @@ impl std::fmt::Display for Side {
 }
 
 /// What a guest did wrong, or what became of it. A `descriptor` of 0 means simple mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum GuestError {
     /// The channel stopped: a descriptor cannot be read.
     #[error("{side} descriptor at {address:#x} cannot be read: {source}")]

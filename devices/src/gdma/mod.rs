@@ -46,12 +46,17 @@ mod descriptor;
 mod engine;
 mod error;
 mod regs;
+mod state;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_hostile;
 #[cfg(test)]
 mod tests_rig;
+#[cfg(test)]
+mod tests_state;
+
+use serde::{Deserialize, Serialize};
 
 use self::descriptor::Descriptor;
 use self::engine::{Engine, Then, Work};
@@ -61,6 +66,7 @@ use crate::bus::{Context, Device};
 use crate::clock::{Ticks, Token};
 use crate::diagnostics::BoundedLog;
 use crate::registers::{Register, RegisterFile};
+use crate::state::{RestoreError, SaveError, Saved, Stateful as _};
 
 /// Ticks from the channel's start, or from the end of a buffer, to the fetch of a descriptor.
 pub const FETCH_TICKS: Ticks = 6;
@@ -79,7 +85,7 @@ struct Attributes {
     descriptor: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
     /// Disabled: never started, done, or stopped by an error.
     Off {
@@ -344,6 +350,14 @@ impl Device for Gdma {
 
     fn irq(&self) -> bool {
         self.pending() != 0
+    }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        self.save_state()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        self.restore_state(saved)
     }
 
     fn errors(&self) -> Vec<String> {

@@ -3,6 +3,7 @@
 //! device time. An engine drives it through [`Machine`] and, if it sees them, [`Accesses`].
 
 mod access;
+mod state;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -78,6 +79,8 @@ pub struct Soc {
     offered: u64,
     interrupts: u64,
     register_accesses: u64,
+    /// Events of devices that have run.
+    events: u64,
 }
 
 /// What a chip is made of, beside its memory.
@@ -166,6 +169,7 @@ impl Soc {
             offered: 0,
             interrupts: 0,
             register_accesses: 0,
+            events: 0,
         };
         for index in 0..soc.slots.len() {
             soc.settle(index);
@@ -224,6 +228,11 @@ impl Soc {
         self.domain.watch(kinds, witness);
     }
 
+    /// Whoever is told of events here is told from now on of those of `other`.
+    pub fn pass_witness(&mut self, other: &mut Soc) {
+        *other.domain.tap() = std::mem::take(self.domain.tap());
+    }
+
     /// What there was to tell is told, and nothing more.
     pub fn unwatch(&mut self) {
         self.domain.tap().end();
@@ -254,9 +263,16 @@ impl Soc {
     fn run_due(&mut self) {
         self.queue.advance(self.domain.now() + self.skipped);
         while let Some((device, token)) = self.queue.pop_due() {
+            self.events += 1;
             self.with(usize::from(device.0), |d, ctx| d.wake(token, ctx));
         }
         self.due = self.queue.next_due().saturating_sub(self.skipped);
+    }
+
+    /// Accesses to registers and events of devices since power-on.
+    #[inline]
+    pub fn steps(&self) -> u64 {
+        self.register_accesses + self.events
     }
 
     /// What the run has come to.

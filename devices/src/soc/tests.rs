@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use serde::{Deserialize, Serialize};
 use vm_memory::{Bytes, VolatileMemory};
 
 use super::*;
@@ -10,6 +11,7 @@ use crate::clock::Token;
 use crate::coherency::{Policy, PowerOn, SnoopWrite};
 use crate::dma::{Access, DmaError};
 use crate::registers::{Register, RegisterFile};
+use crate::state::{Invalid, RestoreError, SaveError, Saved, State, Stateful as _};
 
 const BASE: u64 = 0x4000_0000;
 const RAM: u64 = 0x1_0000;
@@ -102,6 +104,25 @@ impl Device for Probe {
     fn irq(&self) -> bool {
         self.line
     }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        Saved::new(&ProbeState(self.regs.values().to_vec(), self.line))
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        let ProbeState(regs, line) = saved.open()?;
+        self.line = line;
+        let set = self.regs.set_values(regs);
+        set.map_err(Invalid::of::<ProbeState>)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct ProbeState(Vec<u32>, bool);
+
+impl State for ProbeState {
+    const COMPONENT: &'static str = "probe";
+    const VERSION: u16 = 1;
 }
 
 fn config() -> DomainConfig {
@@ -378,4 +399,65 @@ fn a_line_that_stays_high_does_not_stop_time() {
     rig.write(1, BUSY, 0);
     rig.soc.idle();
     assert!(u64::from(rig.shown(1, EVENTS)) <= 4 + IDLE_BUDGET as u64);
+}
+
+/// The same chip again over the same memory, with the state of the first.
+fn renewed(rig: &Rig, ports: &[Option<Port>]) -> Rig {
+    let saved = rig.soc.save_state().unwrap();
+    let mut other = Rig::new(ports);
+    other.soc.restore_state(&saved).unwrap();
+    assert!(other.soc.save_state().unwrap() == saved);
+    other
+}
+
+#[test]
+fn a_chip_goes_on_from_its_saved_state() {
+    let ports = [Some(Port::Hp), None];
+    let (mut plain, mut other) = (Rig::new(&ports), Rig::new(&ports));
+    let acts: [fn(&mut Rig); 8] = [
+        |rig| rig.write(0, STORED, 0x1234_5678),
+        |rig| rig.write(0, RAISE, 3),
+        |rig| rig.write(1, TICK, 900),
+        |rig| rig.write(1, RAISE, 5),
+        |rig| rig.write(0, DMA, BASE as u32),
+        |rig| rig.soc.idle(),
+        |rig| rig.write(1, LOWER, 0),
+        |rig| rig.soc.idle(),
+    ];
+    for act in acts {
+        other = renewed(&other, &ports);
+        act(&mut plain);
+        act(&mut other);
+        assert_eq!(plain.soc.irq_lines(), other.soc.irq_lines());
+        assert_eq!(plain.soc.steps(), other.soc.steps());
+        let shown = |rig: &Rig| {
+            let mut bytes = vec![0; 2 * WINDOW as usize];
+            let memory = rig.soc.windows.as_ref().unwrap().memory();
+            memory
+                .as_volatile_slice()
+                .read_slice(&mut bytes, 0)
+                .unwrap();
+            bytes
+        };
+        assert!(
+            shown(&plain) == shown(&other),
+            "registers show something else"
+        );
+    }
+    assert!(plain.soc.events > 0, "they are among the steps");
+    assert_eq!(plain.soc.report(), other.soc.report());
+}
+
+#[test]
+fn a_state_of_another_chip_is_refused() {
+    let saved = Rig::new(&[None, None]).soc.save_state().unwrap();
+    let mut other = Rig::new(&[None]);
+    let error = other.soc.restore_state(&saved).unwrap_err().to_string();
+    assert!(error.contains("chip has devices ="), "{error}");
+    let mut damaged = Rig::new(&[None]);
+    damaged.write(0, RAISE, 1);
+    let mut saved = damaged.soc.save_state().unwrap();
+    saved.bytes_mut().pop();
+    let error = Rig::new(&[None]).soc.restore_state(&saved).unwrap_err();
+    assert!(error.to_string().contains("it is damaged; save it again"));
 }

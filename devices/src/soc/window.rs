@@ -46,6 +46,11 @@ impl Windows {
         self.put(index, offset, device.peek(offset));
     }
 
+    /// From now on all that is shown is in doubt.
+    pub fn doubt(&mut self) {
+        self.shown.iter_mut().for_each(Vec::clear);
+    }
+
     /// Shows the registers whose value has changed.
     pub fn refresh(&mut self, index: usize, device: &dyn Device) {
         let registers = device.registers();

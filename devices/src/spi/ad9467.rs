@@ -12,7 +12,10 @@
 //! Samples do not pass here: they go to the fabric, see [`crate::converters`]. The link between
 //! chip and fabric is perfect, so each calibration point is good.
 
+use serde::{Deserialize, Serialize};
+
 use super::SpiSlave;
+use crate::state::{Refused, RestoreError, SaveError, Saved, State, Stateful, same};
 
 const PORT_CONFIG: u8 = 0x00;
 const CHIP_ID: u8 = 0x01;
@@ -27,7 +30,7 @@ const TRANSFER_SYNC: u8 = 1 << 0;
 const READ: u8 = 1 << 7;
 
 /// Which part the chip is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part {
     /// `adi,ad9467`: 16 bits, up to 250 MS/s.
     Ad9467,
@@ -64,7 +67,7 @@ impl Part {
 }
 
 /// Where in a command the chip is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     Deselected,
     High,
@@ -174,5 +177,56 @@ impl SpiSlave for Ad9467 {
                 0xff
             }
         }
+    }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        self.save_state()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        self.restore_state(saved)
+    }
+}
+
+/// Where it is in a command, and its registers.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ad9467State {
+    part: Part,
+    phase: Phase,
+    #[serde(with = "serde_bytes")]
+    registers: [u8; 256],
+    #[serde(with = "serde_bytes")]
+    active: [u8; 256],
+}
+
+impl State for Ad9467State {
+    const COMPONENT: &'static str = "ad9467";
+    const VERSION: u16 = 1;
+}
+
+impl Stateful for Ad9467 {
+    type State = Ad9467State;
+
+    fn state(&self) -> Result<Ad9467State, SaveError> {
+        let Ad9467 {
+            part,
+            phase,
+            registers,
+            active,
+        } = self;
+        Ok(Ad9467State {
+            part: *part,
+            phase: *phase,
+            registers: *registers,
+            active: *active,
+        })
+    }
+
+    fn set_state(&mut self, state: Ad9467State) -> Result<(), Refused> {
+        same("part", &state.part, &self.part)?;
+        self.phase = state.phase;
+        self.registers = state.registers;
+        self.active = state.active;
+        Ok(())
     }
 }

@@ -5,7 +5,10 @@
 //! control loops lock at once when they are enabled. Registers the driver does not touch are
 //! plain storage that is zero after reset.
 
+use serde::{Deserialize, Serialize};
+
 use super::SpiSlave;
+use crate::state::{Refused, RestoreError, SaveError, Saved, State, Stateful};
 
 const MODE: u8 = 0x00;
 const LVDS_REC_CNT1: u8 = 0x10;
@@ -26,7 +29,7 @@ const CHIP: u8 = 0x24;
 const READ: u8 = 1 << 7;
 const REGISTERS: usize = 0x36;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     Instruction,
     Data { read: bool, register: u8 },
@@ -112,5 +115,44 @@ impl SpiSlave for Ad9739a {
             }
             Phase::Done => 0xff,
         }
+    }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        self.save_state()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        self.restore_state(saved)
+    }
+}
+
+/// Where it is in a command, and its registers.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ad9739aState {
+    phase: Phase,
+    #[serde(with = "serde_bytes")]
+    registers: [u8; REGISTERS],
+}
+
+impl State for Ad9739aState {
+    const COMPONENT: &'static str = "ad9739a";
+    const VERSION: u16 = 1;
+}
+
+impl Stateful for Ad9739a {
+    type State = Ad9739aState;
+
+    fn state(&self) -> Result<Ad9739aState, SaveError> {
+        let Ad9739a { phase, registers } = self;
+        Ok(Ad9739aState {
+            phase: *phase,
+            registers: *registers,
+        })
+    }
+
+    fn set_state(&mut self, state: Ad9739aState) -> Result<(), Refused> {
+        self.phase = state.phase;
+        self.registers = state.registers;
+        Ok(())
     }
 }

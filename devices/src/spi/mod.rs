@@ -34,6 +34,8 @@
 
 use std::fmt::Debug;
 
+use crate::state::{RestoreError, SaveError, Saved};
+
 mod ad9467;
 mod ad9739a;
 mod quad;
@@ -54,4 +56,16 @@ pub trait SpiSlave: Debug + Send {
 
     /// One byte each way, most significant bit first.
     fn exchange(&mut self, mosi: u8) -> u8;
+
+    /// Its state, for [`SpiSlave::restore`].
+    ///
+    /// # Errors
+    /// [`SaveError`].
+    fn save(&self) -> Result<Saved, SaveError>;
+
+    /// Takes over the state of a chip of the same kind.
+    ///
+    /// # Errors
+    /// [`RestoreError`].
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError>;
 }

@@ -6,9 +6,14 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::SpiSlave;
 use crate::bus::{Context, Device};
 use crate::registers::{Register, RegisterFile};
+use crate::state::{
+    Refused, RestoreError, SaveError, Saved, State, Stateful, at_most, no_longer, same,
+};
 
 pub(super) const DGIER: u64 = 0x1c;
 pub(super) const IISR: u64 = 0x20;
@@ -275,5 +280,67 @@ impl Device for AxiQuadSpi {
     fn irq(&self) -> bool {
         let enabled = self.regs.get(DGIER) & GLOBAL_ENABLE != 0;
         enabled && self.regs.get(IISR) & self.regs.get(IIER) != 0
+    }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        self.save_state()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        self.restore_state(saved)
+    }
+}
+
+/// Registers, FIFOs, and the chips' states.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct QuadSpiState {
+    regs: Vec<u32>,
+    tx: VecDeque<u8>,
+    rx: VecDeque<u8>,
+    chips: Vec<Saved>,
+    selected: u32,
+}
+
+impl State for QuadSpiState {
+    const COMPONENT: &'static str = "axi-quad-spi";
+    const VERSION: u16 = 1;
+}
+
+impl Stateful for AxiQuadSpi {
+    type State = QuadSpiState;
+
+    fn state(&self) -> Result<QuadSpiState, SaveError> {
+        let AxiQuadSpi {
+            regs,
+            tx,
+            rx,
+            slaves,
+            selected,
+        } = self;
+        let chips = slaves.iter().map(|chip| chip.save());
+        Ok(QuadSpiState {
+            regs: regs.values().to_vec(),
+            tx: tx.clone(),
+            rx: rx.clone(),
+            chips: chips.collect::<Result<_, _>>()?,
+            selected: *selected,
+        })
+    }
+
+    fn set_state(&mut self, state: QuadSpiState) -> Result<(), Refused> {
+        for fifo in [&state.tx, &state.rx] {
+            no_longer("words in a FIFO", fifo.len(), FIFO)?;
+        }
+        same("number of chips", &state.chips.len(), &self.slaves.len())?;
+        let lines = (1u64 << self.slaves.len()) - 1;
+        at_most("chips selected", state.selected.into(), lines)?;
+        self.regs.set_values(state.regs)?;
+        for (chip, saved) in self.slaves.iter_mut().zip(&state.chips) {
+            chip.restore(saved)?;
+        }
+        self.tx = state.tx;
+        self.rx = state.rx;
+        self.selected = state.selected;
+        Ok(())
     }
 }

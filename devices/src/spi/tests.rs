@@ -331,3 +331,40 @@ proptest! {
         prop_assert_eq!(spi.regmap_read(1, 0x35), 0x24);
     }
 }
+
+mod state {
+    use super::*;
+    use crate::state::twins::{acts, damage, survives, twins};
+
+    /// A controller in the middle of a message to the first chip.
+    fn at_work() -> Bench<AxiQuadSpi> {
+        let chips: Vec<Box<dyn SpiSlave>> = vec![
+            Box::new(Ad9467::new(Part::Ad9467)),
+            Box::new(Ad9739a::new()),
+        ];
+        let device = AxiQuadSpi::new(chips).unwrap();
+        let mut bench = Bench::new(device, FlatMemory::new(0, 0), Streams::default());
+        bench.write(CR, CR_MANUAL_SELECT | CR_MASTER | CR_ENABLE);
+        bench.write(SSR, !1);
+        for word in [0x60, 0x18, 0x55] {
+            bench.write(TXD, word);
+        }
+        bench
+    }
+
+    proptest! {
+        #[test]
+        fn it_goes_on_as_if_nothing_had_been(acts in acts(0u32..0x400)) {
+            twins(at_work, &acts);
+        }
+
+        #[test]
+        fn no_damage_makes_it_panic(
+            before in acts(0u32..0x400),
+            damage in damage(),
+            after in acts(0u32..0x400),
+        ) {
+            survives(at_work, &before, &damage, &after);
+        }
+    }
+}

@@ -2,6 +2,8 @@
 //! A stream of bulk transfers from the host's side: produces, sends, receives and checks the
 //! pattern.
 
+mod state;
+
 use staleline_protocol::pattern::Pattern;
 
 use super::descriptor::{BulkEndpoint, Configuration};
@@ -10,6 +12,8 @@ use super::plan::{Action, Step, Stream};
 use super::report::StepReport;
 use super::{InResult, OutResult, UsbPort};
 use crate::clock::Ticks;
+
+pub(super) use self::state::FlowState;
 
 /// The host's buffer: 16 SuperSpeed packets, and so a whole number of packets at any speed.
 pub(super) const BUFFER: usize = 16 << 10;

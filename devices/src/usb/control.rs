@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Control transfers from the host's side (USB 2.0, 8.5.3 and 9.3).
 
+use serde::{Deserialize, Serialize};
+
 use super::{InResult, OutResult, SetupResult, UsbPort};
+use crate::state::{Invalid, no_longer};
 
 /// Longest data stage that a host of this crate asks for, in bytes.
 pub(super) const MAX_DATA: u16 = 4096;
 
 /// A SETUP packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Setup {
     /// bmRequestType.
     pub(super) kind: u8,
@@ -34,7 +37,7 @@ impl Setup {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     Setup,
     Data,
@@ -59,7 +62,7 @@ pub(super) enum Progress {
 }
 
 /// A control transfer under way.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct ControlTransfer {
     setup: Setup,
     data: Vec<u8>,
@@ -90,6 +93,16 @@ impl ControlTransfer {
             at: 0,
             phase: Phase::Setup,
         }
+    }
+
+    /// For a state that comes from outside.
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        no_longer(
+            "data of a control transfer",
+            self.data.len(),
+            MAX_DATA.into(),
+        )?;
+        no_longer("data moved of a control transfer", self.at, self.data.len())
     }
 
     /// The SETUP packet.

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Descriptors, parsed and checked against the specification (USB 2.0 and USB 3.2, chapter 9).
 
+use serde::{Deserialize, Serialize};
+
 use super::Speed;
+use crate::state::{Invalid, at_most};
 
 /// Descriptor types.
 pub(super) const DEVICE: u8 = 1;
@@ -92,7 +95,7 @@ fn head<'a>(
 }
 
 /// The device descriptor.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DeviceDescriptor {
     pub(super) usb: u16,
     pub(super) vendor: u16,
@@ -178,7 +181,7 @@ pub(super) fn total_length(
 }
 
 /// A bulk endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct BulkEndpoint {
     /// bEndpointAddress.
     pub(super) address: u8,
@@ -186,8 +189,27 @@ pub(super) struct BulkEndpoint {
     pub(super) packet: u16,
 }
 
+impl BulkEndpoint {
+    /// For a state that comes from outside.
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        let packet = u64::from(self.packet);
+        at_most("bytes of a packet", packet.wrapping_sub(1), MAX_PACKET - 1)
+    }
+}
+
+/// Largest packet of a bulk endpoint, at any speed.
+const MAX_PACKET: u64 = 1024;
+
+impl Configuration {
+    /// For a state that comes from outside.
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        let mut bulk = self.bulk_in.iter().chain(&self.bulk_out);
+        bulk.try_for_each(BulkEndpoint::check)
+    }
+}
+
 /// What the host needs of a configuration.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Configuration {
     pub(super) value: u8,
     pub(super) interfaces: u8,

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Enumeration: the requests by which a host gets to know a device and configures it.
 
+use serde::{Deserialize, Serialize};
+
 use super::control::{ControlTransfer, MAX_DATA, Progress, Setup};
 use super::descriptor::{
     self, BOS, CONFIG, Configuration, DEVICE, DescriptorError, DeviceDescriptor, STRING,
 };
 use super::report::{Enumeration, UsbHostReport};
 use super::{Speed, UsbPort};
+use crate::state::{Invalid, no_longer};
 
 /// Standard requests (USB 2.0, table 9-4; USB 3.2, table 9-5).
 const GET_STATUS: u8 = 0;
@@ -29,7 +32,7 @@ const EXIT_LATENCIES: [u8; 6] = [10, 5, 0, 1, 0, 1];
 const LANGUAGE: u16 = 0x0409;
 
 /// Each request of the sequence. Lengths come from the answer before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Request {
     DeviceHead,
     SetAddress,
@@ -58,7 +61,7 @@ pub(super) enum EnumeratorEvent {
 }
 
 /// An enumeration under way.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Enumerator {
     speed: Speed,
     request: Request,
@@ -87,6 +90,15 @@ impl Enumerator {
                 ..Enumeration::default()
             },
         }
+    }
+
+    /// For a state that comes from outside.
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        if let Request::Text(n) = self.request {
+            no_longer("string asked for", n, self.device.strings.len() - 1)?;
+        }
+        self.config.check()?;
+        self.control.check()
     }
 
     /// The configuration that was set, and what to report.

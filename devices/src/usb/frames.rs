@@ -7,7 +7,11 @@
 //! they belong. Only a frame that is still missing is believed: stale data is always of frames that
 //! were there before, or of none.
 
+use serde::{Deserialize, Serialize};
+
 use staleline_protocol::pattern::{Pattern, WORD};
+
+use crate::state::{Invalid, at_most, no_longer, same};
 
 /// Frames of a stream that a plan may have.
 pub(super) const MAX_FRAMES: u64 = 1 << 20;
@@ -109,6 +113,77 @@ impl Frames {
         if let Some(frame) = frame.filter(|f| self.whole.get(*f) == Some(&false)) {
             self.current = frame;
         }
+    }
+}
+
+/// What has been moved of a stream; the first frame that is missing follows from it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FramesState {
+    /// How many frames there are.
+    count: usize,
+    /// A bit for each that has been moved as a whole.
+    #[serde(with = "serde_bytes")]
+    whole: Vec<u8>,
+    current: usize,
+    at: u64,
+    cut: bool,
+}
+
+impl Frames {
+    pub(super) fn state(&self) -> FramesState {
+        let Frames {
+            bytes: _,
+            frame: _,
+            whole,
+            whole_bytes: _,
+            missing: _,
+            current,
+            at,
+            cut,
+        } = self;
+        let bits = whole.chunks(8).map(|frames| {
+            let bits = frames.iter().enumerate();
+            bits.fold(0, |byte, (n, whole)| byte | u8::from(*whole) << n)
+        });
+        FramesState {
+            count: whole.len(),
+            whole: bits.collect(),
+            current: *current,
+            at: *at,
+            cut: *cut,
+        }
+    }
+
+    /// Takes over what has been moved of the same stream.
+    pub(super) fn set_state(&mut self, state: &FramesState) -> Result<(), Invalid> {
+        same("number of frames", &state.count, &self.whole.len())?;
+        let bytes = self.whole.len().div_ceil(8);
+        same("bytes that tell of frames", &state.whole.len(), &bytes)?;
+        no_longer("frame under way", state.current, self.whole.len())?;
+        for (n, whole) in self.whole.iter_mut().enumerate() {
+            let bits = state.whole.get(n / 8).copied().unwrap_or(0);
+            *whole = bits >> (n % 8) & 1 != 0;
+        }
+        let moved = (0u64..).zip(&self.whole).filter(|(_, whole)| **whole);
+        self.whole_bytes = moved.map(|(n, _)| self.size(n)).sum();
+        let missing = self.whole.iter().position(|whole| !whole);
+        self.missing = missing.unwrap_or(self.whole.len());
+        self.current = state.current;
+        // One that has been moved as a whole is over.
+        at_most(
+            "bytes of a frame",
+            state.at,
+            self.size(self.current as u64).saturating_sub(1),
+        )?;
+        self.at = state.at;
+        self.cut = state.cut;
+        Ok(())
+    }
+
+    /// Bytes of a frame.
+    fn size(&self, number: u64) -> u64 {
+        let start = number.saturating_mul(self.frame);
+        self.frame.min(self.bytes.saturating_sub(start))
     }
 }
 

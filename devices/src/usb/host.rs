@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A USB host that carries out a [`UsbHostPlan`] and checks every byte it gets.
 
+mod state;
+
+use serde::{Deserialize, Serialize};
+
 use super::bulk::{BUFFER, Flow, FlowEvent};
 use super::control::{ControlTransfer, Progress, Setup};
 use super::descriptor::{BulkEndpoint, Configuration};
@@ -9,6 +13,7 @@ use super::plan::{PlanError, Step, UsbHostPlan};
 use super::report::{Outcome, StepReport, UsbHostReport};
 use super::{InResult, Next, OutResult, Speed, UsbHost, UsbPort};
 use crate::clock::Ticks;
+use crate::state::{RestoreError, SaveError, Saved, Stateful as _};
 
 /// From attachment to the first reset, in ticks (USB 2.0, 7.1.7.3: debounce).
 pub const DEBOUNCE_TICKS: Ticks = 2000;
@@ -59,7 +64,7 @@ struct Halting {
     back: Option<Flow>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum HaltPhase {
     Set,
     CheckSet,
@@ -421,6 +426,14 @@ impl Halting {
 impl UsbHost for PlanHost {
     fn report(&self) -> Option<UsbHostReport> {
         Some(PlanHost::report(self).clone())
+    }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        self.save_state()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        self.restore_state(saved)
     }
 
     fn run(&mut self, port: &mut dyn UsbPort) -> Next {

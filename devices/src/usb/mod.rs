@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Ticks;
+use crate::state::{RestoreError, SaveError, Saved, State};
 
 /// Speed of a connection.
 #[derive(
@@ -154,6 +155,18 @@ pub trait UsbHost: Send {
     fn report(&self) -> Option<report::UsbHostReport> {
         None
     }
+
+    /// Its state, for [`UsbHost::restore`].
+    ///
+    /// # Errors
+    /// [`SaveError`].
+    fn save(&self) -> Result<Saved, SaveError>;
+
+    /// Takes over the state of a host that was built alike; this one has just been built.
+    ///
+    /// # Errors
+    /// [`RestoreError`].
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError>;
 }
 
 impl<H: UsbHost + ?Sized> UsbHost for Box<H> {
@@ -163,6 +176,14 @@ impl<H: UsbHost + ?Sized> UsbHost for Box<H> {
 
     fn report(&self) -> Option<report::UsbHostReport> {
         (**self).report()
+    }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        (**self).save()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        (**self).restore(saved)
     }
 }
 
@@ -177,14 +198,38 @@ impl<H: UsbHost + ?Sized> UsbHost for Arc<Mutex<H>> {
     fn report(&self) -> Option<report::UsbHostReport> {
         self.lock().unwrap_or_else(PoisonError::into_inner).report()
     }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        self.lock().unwrap_or_else(PoisonError::into_inner).save()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        self.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .restore(saved)
+    }
 }
 
 /// A host that never does anything: an empty port.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct NoHost;
+
+impl State for NoHost {
+    const COMPONENT: &'static str = "no-usb-host";
+    const VERSION: u16 = 1;
+}
 
 impl UsbHost for NoHost {
     fn run(&mut self, _: &mut dyn UsbPort) -> Next {
         Next::Wait
+    }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        Saved::new(self)
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        *self = saved.open()?;
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use staleline_protocol::pattern::Mismatch;
 
 use super::Speed;
+use crate::state::{Invalid, no_longer, times};
 
 /// Entries kept in each list of a report that grows with what the guest does.
 const KEPT: usize = 64;
@@ -34,6 +35,15 @@ impl UsbHostReport {
             log::warn!("USB host: {error}");
             self.errors.push(error);
         }
+    }
+
+    /// For a state that comes from outside, of a plan of so many steps.
+    pub(super) fn check(&self, steps: usize) -> Result<(), Invalid> {
+        no_longer("enumerations", self.enumerations.len(), KEPT)?;
+        no_longer("errors", self.errors.len(), KEPT)?;
+        times("errors in all", &[self.error_count])?;
+        no_longer("steps begun", self.steps.len(), steps)?;
+        self.steps.iter().try_for_each(StepReport::check)
     }
 
     pub(super) fn enumerated(&mut self, enumeration: Enumeration) {
@@ -121,6 +131,21 @@ pub struct StepReport {
     pub sent_cut: u64,
     /// How it ended.
     pub outcome: Outcome,
+}
+
+impl StepReport {
+    fn check(&self) -> Result<(), Invalid> {
+        let received = [self.received.bytes, self.received.corrupt];
+        times("bytes received", &received)?;
+        times("bytes sent", &[self.sent, self.sent_cut, self.received_cut])?;
+        times(
+            "transfers",
+            &[self.transfers, self.short_packets, self.zero_packets],
+        )?;
+        times("packets not taken", &[self.naks, self.stalls])?;
+        let incidents = [self.incidents, self.cuts].map(|n| u64::from(n) << 32);
+        times("incidents, times 2^32", &incidents)
+    }
 }
 
 /// How a step ended.

@@ -4,13 +4,17 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
+use super::regs::QUEUE_SIZE;
 use crate::bus::Context;
 use crate::dma::{Direction, Order, Transfer, TransferId};
+use crate::state::{Invalid, at_most, no_longer};
 
 const PAGE: u64 = 4096;
 
 /// Memory that one descriptor names, or a part of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Segment {
     pub pa: u64,
     /// Bytes; `pa + len` does not overflow.
@@ -22,7 +26,7 @@ pub(super) struct Segment {
 }
 
 /// A string of bytes, in pieces.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Segments(VecDeque<Segment>);
 
 /// Some bytes in one page.
@@ -48,6 +52,15 @@ impl Segments {
     /// Bytes that there are: at most 128 times 2^32.
     pub fn bytes(&self) -> u64 {
         self.0.iter().map(|s| s.len).sum()
+    }
+
+    /// For a state that comes from outside.
+    pub fn check(&self) -> Result<(), Invalid> {
+        no_longer("segments", self.0.len(), QUEUE_SIZE.into())?;
+        self.0.iter().try_for_each(|s| {
+            at_most("bytes of a segment", s.len, u32::MAX.into())?;
+            at_most("address of a segment", s.pa, u64::MAX - s.len)
+        })
     }
 
     /// Takes the first `bytes` away, or all if there are fewer.

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What a guest can do wrong.
 
+use serde::{Deserialize, Serialize};
+
 use crate::dma::DmaError;
 
 /// What of a queue cannot be accessed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part {
     /// The driver's ring.
     Available,
@@ -34,7 +36,7 @@ impl std::fmt::Display for Part {
 }
 
 /// What a guest did wrong, or what became of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum GuestError {
     /// The device needs a reset: memory cannot be accessed.
     #[error("{part} cannot be accessed: {source}")]

@@ -45,12 +45,15 @@ mod error;
 mod queue;
 mod regs;
 mod request;
+mod state;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_hostile;
 #[cfg(test)]
 mod tests_rig;
+#[cfg(test)]
+mod tests_state;
 
 pub use self::backing::{Backing, MemoryDisk, SECTOR};
 pub use self::error::{GuestError, Part};
@@ -62,6 +65,7 @@ use crate::clock::{Ticks, Token};
 use crate::diagnostics::BoundedLog;
 use crate::dma::Doorbell;
 use crate::registers::{Register, RegisterFile};
+use crate::state::{RestoreError, SaveError, Saved, Stateful as _};
 
 /// Ticks from a notification, or the end of a request, to the next look at the ring.
 pub const FETCH_TICKS: Ticks = 8;
@@ -334,6 +338,14 @@ impl Device for VirtioBlk {
             .iter()
             .map(|(at, e)| format!("at tick {at}: {e}"))
             .collect()
+    }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        self.save_state()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        self.restore_state(saved)
     }
 
     fn report(&self) -> Option<(Option<&'static str>, serde_json::Value)> {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A split virtqueue, from the device's side (virtio 1.2, 2.7).
 
+use serde::{Deserialize, Serialize};
+
 use super::GuestError;
 use super::chain::{Chain, Segment};
 use super::error::Part;
@@ -19,7 +21,7 @@ const RING: u64 = 4;
 const NO_INTERRUPT: u16 = 1;
 
 /// A queue that the driver has set up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Queue {
     size: u16,
     descriptors: u64,
@@ -63,6 +65,11 @@ impl Queue {
             taken: 0,
             used: 0,
         })
+    }
+
+    /// For a state that comes from outside: whether a driver could have set it up.
+    pub fn is_possible(&self) -> bool {
+        Queue::new(self.size.into(), self.descriptors, self.driver, self.device).is_ok()
     }
 
     /// What hands descriptors over: the index of the driver's ring, in its word.

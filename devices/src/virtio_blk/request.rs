@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Requests of a block device (virtio 1.2, 5.2.6).
 
+use serde::{Deserialize, Serialize};
+
 use super::GuestError;
 use super::backing::{Backing, SECTOR};
 use super::chain::{Chain, Segments};
 use super::error::Part;
 use crate::bus::Context;
 use crate::dma::{Access, Direction, Order};
+use crate::state::{Invalid, at_most, times};
 
 /// Bytes of the header: type, a reserved word, sector.
 const HEADER: u64 = 16;
@@ -25,7 +28,7 @@ const UNSUPPORTED: u8 = 2;
 const SERIAL: &[u8; 20] = b"staleline\0\0\0\0\0\0\0\0\0\0\0";
 
 /// What is to be done with the data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Task {
     /// Disk to memory, from this byte of the disk on.
     Read(u64),
@@ -37,7 +40,7 @@ enum Task {
 }
 
 /// A request at work.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Request {
     pub head: u16,
     order: Order,
@@ -51,7 +54,7 @@ pub(super) struct Request {
 }
 
 /// What the device has done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Counts {
     /// Bytes read from the disk.
@@ -205,6 +208,29 @@ impl Request {
     /// Lets go of memory that has not been moved.
     pub fn abandon(&mut self, ctx: &mut Context<'_>) {
         self.data.close(ctx);
+    }
+}
+
+impl Counts {
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        times("counts", &[self.read, self.written, self.flushes])
+    }
+}
+
+impl Request {
+    /// For a state that comes from outside.
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        self.order.check()?;
+        self.data.check()?;
+        times("bytes written", &[self.written])?;
+        match self.task {
+            Task::Read(at) | Task::Write(at) => times("place on the disk", &[at]),
+            Task::Identify(done) => {
+                let end = (done as u64).saturating_add(self.data.bytes());
+                at_most("end of the serial number", end, SERIAL.len() as u64)
+            }
+            Task::Nothing => Ok(()),
+        }
     }
 }
 

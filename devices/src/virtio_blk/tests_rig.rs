@@ -124,7 +124,7 @@ pub(super) fn byte(at: u64) -> u8 {
 pub(super) struct Rig {
     pub device: VirtioBlk,
     pub memory: Memory,
-    queue: EventQueue,
+    pub queue: EventQueue,
     streams: Streams,
     /// Chains made available so far.
     available: u16,
@@ -284,9 +284,8 @@ impl Rig {
         self.memory.flat.put(DRIVER + 2, &index);
     }
 
-    /// Sends a request of one header, one status and this data, and waits for its end. Its status, and
-    /// how many bytes the device says that it wrote.
-    pub fn request(&mut self, kind: u32, sector: u64, data: &[(u64, u32)]) -> (u8, u32) {
+    /// Sends a request of one header, one status and this data.
+    pub fn submit(&mut self, kind: u32, sector: u64, data: &[(u64, u32)]) {
         self.header(kind, sector);
         let header = (HEADER, 16);
         let status = (STATUS_AT, 1);
@@ -294,9 +293,15 @@ impl Rig {
             OUT => self.chain(0, &[&[header], data].concat(), &[status]),
             _ => self.chain(0, &[header], &[data, &[status]].concat()),
         }
-        let before = self.used();
         self.offer(0);
         self.write(QUEUE_NOTIFY, 0);
+    }
+
+    /// Sends a request of one header, one status and this data, and waits for its end. Its status, and
+    /// how many bytes the device says that it wrote.
+    pub fn request(&mut self, kind: u32, sector: u64, data: &[(u64, u32)]) -> (u8, u32) {
+        let before = self.used();
+        self.submit(kind, sector, data);
         self.run();
         assert_eq!(self.used(), before.wrapping_add(1), "it was given back");
         let element = DEVICE + 4 + 8 * u64::from(before % SIZE);

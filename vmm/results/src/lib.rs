@@ -146,6 +146,10 @@ pub struct RunResult {
     /// the same; none if that was not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_check: Option<u64>,
+    /// How often the machine was saved and restored on the way, each time to the same state; none if that
+    /// was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<u64>,
     /// What the log holds of the machine's events; none if none were kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<Log>,

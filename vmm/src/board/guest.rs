@@ -4,6 +4,7 @@
 use staleline_devices::events::{Kinds, Witness};
 use staleline_devices::soc::Soc;
 use staleline_devices::soc::report::{Names, SocReport};
+use staleline_devices::state::{RestoreError, SaveError, Saved, Stateful as _};
 
 use super::machine::{self, MachineConfig};
 use crate::engine::guest::{Guest, GuestContext};
@@ -18,12 +19,28 @@ impl Guest for Soc {
         machine::build(&config, context.ram, context.windows).map_err(|e| e.to_string())
     }
 
+    fn steps(&self) -> u64 {
+        Soc::steps(self)
+    }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        self.save_state()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        self.restore_state(saved)
+    }
+
     fn names(&self) -> Names {
         Soc::names(self)
     }
 
     fn watch(&mut self, kinds: Kinds, witness: Box<dyn Witness>) {
         Soc::watch(self, kinds, witness);
+    }
+
+    fn pass_witness(&mut self, other: &mut Self) {
+        Soc::pass_witness(self, other);
     }
 
     fn finish(&mut self) -> Result<SocReport, String> {

@@ -55,6 +55,7 @@ fn run(args: &RunArgs) -> Result<u8, Error> {
     let spec = args.spec()?;
     let backend = Production {
         self_check: args.self_check,
+        save_restore: args.save_restore,
     };
     backend.check(&spec)?;
     let dir = directory(args.out.as_deref(), &spec.scenario.name)?;

@@ -4,6 +4,7 @@
 mod commands;
 mod litmus;
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -151,6 +152,10 @@ pub struct RunArgs {
     /// Check the engine, too: compare each address translation with QEMU's own. Slow.
     #[arg(long)]
     pub self_check: bool,
+    /// Check the machine's saved state, too: at every N-th register access or device event, save the
+    /// machine and go on with a new one made from that. Slow.
+    #[arg(long, value_name = "N")]
+    pub save_restore: Option<NonZeroU64>,
 }
 
 impl RunArgs {

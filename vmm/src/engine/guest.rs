@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use staleline_devices::cpu::{Accesses, Machine};
 use staleline_devices::events::{Kinds, Witness};
 use staleline_devices::soc::report::Names;
+use staleline_devices::state::{RestoreError, SaveError, Saved};
 use vm_memory::MmapRegion;
 
 /// The machines that an engine can host.
@@ -49,11 +50,31 @@ pub trait Guest: Machine + Accesses + Sized + 'static {
     /// What is wrong with its configuration, for the user.
     fn new(context: GuestContext) -> Result<Self, String>;
 
+    /// Register accesses and device events since power-on.
+    fn steps(&self) -> u64;
+
+    /// Its state, as far as it is not in guest RAM, for [`Guest::restore`].
+    ///
+    /// # Errors
+    /// [`SaveError`].
+    fn save(&self) -> Result<Saved, SaveError>;
+
+    /// Takes over the state of a machine with the same configuration; this one has just been built, over
+    /// RAM that holds what it held when the state was saved.
+    ///
+    /// # Errors
+    /// [`RestoreError`]: the machine is then of no more use.
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError>;
+
     /// What it is made of, by its names.
     fn names(&self) -> Names;
 
     /// `witness` is told of events of these kinds until the machine is finished.
     fn watch(&mut self, kinds: Kinds, witness: Box<dyn Witness>);
+
+    /// Who is told of events here is told from now on of those of `other`, which goes on in this one's
+    /// place.
+    fn pass_witness(&mut self, other: &mut Self);
 
     /// The guest has ended: reports.
     ///

@@ -9,6 +9,7 @@ pub mod kinds;
 pub mod sites;
 pub mod tcg;
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -53,6 +54,10 @@ pub struct Job {
     /// Check what the engine works out for itself (address translations, register values) against
     /// what the guest got (slow).
     pub selfcheck: bool,
+    /// At every so many register accesses and device events, save the machine and go on with a new one
+    /// made from that, after a look at whether it is the same (slow). Changes nothing that the guest can
+    /// see.
+    pub save_restore: Option<NonZeroU64>,
     /// Numbers of the loads and stores, from 1, whose call chains are wanted; ascending, at most
     /// [`TRACE_LIMIT`]. Slow if there are any; changes nothing that the guest can see.
     pub trace: Vec<u64>,
@@ -89,6 +94,8 @@ pub struct Outcome {
     pub report: Handover,
     /// What was checked and found to be the same, if [`Job::selfcheck`] was set.
     pub checked: Option<u64>,
+    /// How often the machine was saved and restored, if [`Job::save_restore`] was set.
+    pub restored: Option<u64>,
     /// The engine's own counters, for those who know it.
     pub stats: serde_json::Value,
 }

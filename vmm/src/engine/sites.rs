@@ -43,6 +43,17 @@ impl SiteTable {
         Some(entry & !LOW_KERNEL)
     }
 
+    /// The entries, by index: what [`SiteTable::from_entries`] takes.
+    pub fn entries(&self) -> &[u64] {
+        &self.0
+    }
+
+    /// A table of these entries; `None` if they are none of one.
+    pub fn from_entries(entries: Vec<u64>) -> Option<Self> {
+        let fits = entries.len() <= Self::LIMIT && entries.first() == Some(&0);
+        fits.then_some(SiteTable(entries))
+    }
+
     /// All known sites with their addresses, in order.
     pub fn iter(&self) -> impl Iterator<Item = (SiteId, u64)> + '_ {
         let entries = self.0.iter().enumerate().skip(1);

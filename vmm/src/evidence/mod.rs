@@ -68,4 +68,6 @@ pub struct Execution {
     /// Address translations that were compared with the emulator's own and were the same, if that
     /// was asked for.
     pub self_check: Option<u64>,
+    /// How often the machine was saved and restored, if that was asked for.
+    pub restored: Option<u64>,
 }

@@ -166,6 +166,12 @@ fn finish(r: &RunResult, layout: Layout) -> String {
             "note: {checked} address translations compared with QEMU's own, all the same"
         );
     }
+    if let Some(restored) = r.restored {
+        let _ = writeln!(
+            text,
+            "note: machine saved and restored {restored} times, each time to the same state"
+        );
+    }
     for note in &r.notes {
         let _ = writeln!(text, "note: {note}");
     }

@@ -56,6 +56,7 @@ pub fn build(
     result.guest.end = Some(execution.end.clone());
     result.wall_ms = u64::try_from(execution.wall.as_millis()).unwrap_or(u64::MAX);
     result.self_check = execution.self_check;
+    result.restored = execution.restored;
     result.drop_maintenance = dropped;
     if let Some(loaded) = &execution.loaded {
         result.initrd_hash.clone_from(&loaded.initrd);
@@ -139,6 +140,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         accesses: 0,
         tracing: None,
         self_check: None,
+        restored: None,
         log: None,
         wall_ms: 0,
         replay: spec.invocation.clone(),

@@ -292,6 +292,7 @@ impl Backend for FakeBackend {
             seen: seen(),
             report: Some(soc_report()),
             self_check: None,
+            restored: None,
         };
         if let Some(report) = &mut execution.report {
             for op in &mut report.domain.maintenance.operations {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The one place where runs meet kernel builder, initramfs, board and engine.
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -43,6 +44,9 @@ pub fn kernel_source() -> &'static Path {
 pub struct Production {
     /// Compare each of the engine's address translations with QEMU's own.
     pub self_check: bool,
+    /// After so many register accesses and device events, and so on: save the machine, and go on with
+    /// another one made from that.
+    pub save_restore: Option<NonZeroU64>,
 }
 
 /// Kernel command line of every guest. An oops is a panic, and a panic ends the run at once: a
@@ -144,6 +148,7 @@ impl Backend for Production {
         let engine = engine(attempt.spec.engine)?;
         let mut job = job(&attempt)?;
         job.selfcheck = self.self_check;
+        job.save_restore = self.save_restore;
         let outcome = match engine.run(&job) {
             Ok(outcome) => outcome,
             Err(EngineError::Timeout { timeout, .. }) => {
@@ -156,6 +161,7 @@ impl Backend for Production {
                     seen: Observations::default(),
                     report: None,
                     self_check: None,
+                    restored: None,
                 });
             }
             Err(e) => return Err(failed(attempt.spec.engine, e)),
@@ -181,6 +187,7 @@ impl Backend for Production {
             seen: outcome.seen,
             report: Some(report),
             self_check: outcome.checked,
+            restored: outcome.restored,
         })
     }
 }
@@ -257,6 +264,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         timeout: Duration::from_secs(scenario.timeout_seconds.into()),
         run_dir: attempt.dir.to_owned(),
         selfcheck: false,
+        save_restore: None,
         trace: attempt.trace.to_vec(),
         events: attempt.events.cloned(),
     })

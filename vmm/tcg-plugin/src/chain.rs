@@ -5,10 +5,14 @@
 //! points to the current one (Procedure Call Standard for the Arm 64-bit Architecture, "The frame
 //! pointer"). Any of it may be garbage: code without frame pointers uses x29 as it likes.
 
+mod state;
+
 use std::collections::HashMap;
 
 use staleline::engine::chains::{Chain, Forgotten, TracedAccess, UserPage};
 use staleline_devices::cpu::ChainId;
+
+pub use self::state::{ChainsState, PagesState, TraceState};
 
 /// Callers kept of a chain. From a system call through a file system to a disk's driver it is more than
 /// 32.

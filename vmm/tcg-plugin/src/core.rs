@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What the plugin does with each thing the CPU does; knows nothing of QEMU.
 
+mod state;
+
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::sync::{Mutex, PoisonError};
@@ -93,6 +95,11 @@ impl Sites {
             }
         }
         site
+    }
+
+    /// Whoever knows the addresses of `others`, which are the same ones, is told of these from now on.
+    pub fn go_on_for(&mut self, others: &mut Sites) {
+        self.shared = others.shared.take();
     }
 
     /// The addresses from now on, for who is to know them while the guest runs: to be asked for before
@@ -447,6 +454,11 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             pages: self.pages.all().to_vec(),
             forgotten: forgotten.chain(sites.forgotten()).collect(),
         }
+    }
+
+    /// The way to the interrupt controller.
+    pub fn qtest(&self) -> &Qtest<S> {
+        &self.qtest
     }
 
     /// Tells QEMU of interrupt lines that have changed.

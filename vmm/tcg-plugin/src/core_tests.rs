@@ -9,6 +9,7 @@ use staleline_devices::cpu::MemoryType::{Cacheable, NonCacheable};
 use staleline_devices::cpu::{Accesses, Barrier, Machine};
 use staleline_devices::events::{Kinds, Witness};
 use staleline_devices::soc::report::Names;
+use staleline_devices::state::{self, RestoreError, SaveError, Saved};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
@@ -21,6 +22,8 @@ mod entries;
 
 #[path = "core_tests_code.rs"]
 mod code;
+#[path = "core_tests_state.rs"]
+mod saved;
 
 const BASE: u64 = 0x4000_0000;
 const RAM_BYTES: u64 = 1 << 20;
@@ -128,18 +131,38 @@ impl Machine for Recorder {
     }
 }
 
+/// What of it matters to a core.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Recorded(u64, u64);
+
+impl state::State for Recorded {
+    const COMPONENT: &'static str = "recorder";
+    const VERSION: u16 = 1;
+}
+
 impl Guest for Recorder {
     type Report = Value;
 
     fn new(_: GuestContext) -> Result<Self, String> {
         Ok(Recorder::default())
     }
+    fn steps(&self) -> u64 {
+        0
+    }
+    fn save(&self) -> Result<Saved, SaveError> {
+        Saved::new(&Recorded(self.lines, self.accesses))
+    }
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        let Recorded(lines, accesses) = saved.open()?;
+        (self.lines, self.accesses) = (lines, accesses);
+        Ok(())
+    }
     fn names(&self) -> Names {
         Names::default()
     }
 
     fn watch(&mut self, _: Kinds, _: Box<dyn Witness>) {}
-
+    fn pass_witness(&mut self, _: &mut Self) {}
     fn finish(&mut self) -> Result<Value, String> {
         Ok(Value::Null)
     }

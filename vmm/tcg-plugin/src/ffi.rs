@@ -40,6 +40,8 @@ use crate::chain::Frame;
 use crate::core::{Core, Place, Sites, State};
 use crate::decode::{self, Insn, Op};
 use crate::probe::Probe;
+use crate::qtest::Qtest;
+use crate::renew::{Renewals, renew};
 use crate::{control, logger, start};
 use current::Current;
 use registers::Registers;
@@ -63,6 +65,27 @@ struct Plugin<M> {
     accesses: Accesses,
     sites: Sites,
     current: Current,
+    renewals: Renewals,
+}
+
+impl<M: Guest> Plugin<M> {
+    /// Between two things that the CPU does: goes on with another machine if that is due.
+    #[inline(always)]
+    fn renew_if_due(&mut self) {
+        if self.renewals.is_due(self.core.machine.steps()) {
+            self.renew();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn renew(&mut self) {
+        let config = CONFIG
+            .get()
+            .unwrap_or_else(|| fatal("no configuration".into()));
+        renew(&mut self.core, &mut self.sites, config).unwrap_or_else(|message| fatal(message));
+        self.renewals.count(self.core.machine.steps());
+    }
 }
 
 /// `*mut Plugin<M>` once the CPU runs, for the `M` whose callbacks are registered.
@@ -178,12 +201,29 @@ fn socket(fd: c_int) -> Result<UnixStream, String> {
     Ok(UnixStream::from(fd))
 }
 
+/// What memory callbacks do beside their work: look at how QEMU translates each address,
+const CHECK: u8 = 1 << 0;
+/// keep call chains that are asked for,
+const TRACE: u8 = 1 << 1;
+/// and go on with another machine every so often.
+const RENEW: u8 = 1 << 2;
+
 fn register<M: Guest>(id: qemu_plugin_id_t, config: &TcgConfig) {
-    let translate = match (config.selfcheck, config.trace.is_empty()) {
-        (false, true) => on_translate::<M, false, false>,
-        (false, false) => on_translate::<M, false, true>,
-        (true, true) => on_translate::<M, true, false>,
-        (true, false) => on_translate::<M, true, true>,
+    let extras = [
+        (config.selfcheck, CHECK),
+        (!config.trace.is_empty(), TRACE),
+        (config.save_restore.is_some(), RENEW),
+    ];
+    let wanted = extras.iter().filter(|(wanted, _)| *wanted);
+    let translate = match wanted.fold(0, |all, (_, extra)| all | extra) {
+        0 => on_translate::<M, 0>,
+        1 => on_translate::<M, 1>,
+        2 => on_translate::<M, 2>,
+        3 => on_translate::<M, 3>,
+        4 => on_translate::<M, 4>,
+        5 => on_translate::<M, 5>,
+        6 => on_translate::<M, 6>,
+        _ => on_translate::<M, 7>,
     };
     // SAFETY: `id` is ours, and the callbacks have the types that QEMU calls.
     unsafe {
@@ -211,11 +251,14 @@ unsafe fn started<'a, M: Guest>() -> &'a mut Plugin<M> {
             .set_read_timeout(Some(PATIENCE))
             .map_err(|e| format!("qtest socket: {e}"))?;
         let mut sites = Sites::default();
+        let mut core = start::core(config, Qtest::new(qtest, gic))?;
+        start::record(config, &mut core.machine, &mut sites)?;
         Ok(Plugin {
-            core: start::core(config, gic, qtest, &mut sites)?,
+            core,
             accesses: Accesses::default(),
             sites,
             current: current::take()?,
+            renewals: Renewals::new(config.save_restore),
         })
     };
     let plugin = start().unwrap_or_else(|message| fatal(message));
@@ -225,7 +268,7 @@ unsafe fn started<'a, M: Guest>() -> &'a mut Plugin<M> {
     plugin
 }
 
-unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool, const TRACE: bool>(
+unsafe extern "C" fn on_translate<M: Guest, const EXTRAS: u8>(
     _id: qemu_plugin_id_t,
     tb: *mut qemu_plugin_tb,
 ) {
@@ -267,8 +310,8 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool, const TRACE: bool
         unsafe {
             qemu_plugin_register_vcpu_mem_cb(
                 insn,
-                Some(on_access::<M, CHECK, TRACE>),
-                if TRACE {
+                Some(on_access::<M, EXTRAS>),
+                if EXTRAS & TRACE != 0 {
                     qemu_plugin_cb_flags::QEMU_PLUGIN_CB_R_REGS
                 } else {
                     qemu_plugin_cb_flags::QEMU_PLUGIN_CB_NO_REGS
@@ -304,7 +347,7 @@ unsafe extern "C" fn on_translate<M: Guest, const CHECK: bool, const TRACE: bool
 }
 
 /// The hot path.
-unsafe extern "C" fn on_access<M: Guest, const CHECK: bool, const TRACE: bool>(
+unsafe extern "C" fn on_access<M: Guest, const EXTRAS: u8>(
     vcpu: c_uint,
     info: qemu_plugin_meminfo_t,
     va: u64,
@@ -316,7 +359,7 @@ unsafe extern "C" fn on_access<M: Guest, const CHECK: bool, const TRACE: bool>(
     };
     let site = SiteId(data.addr() as u32);
     let cpu = plugin.current.cpu(vcpu);
-    if CHECK {
+    if EXTRAS & CHECK != 0 {
         check(plugin, cpu, info, va, site);
     }
     let access = plugin.accesses.get(info);
@@ -328,10 +371,13 @@ unsafe extern "C" fn on_access<M: Guest, const CHECK: bool, const TRACE: bool>(
     if let Err(e) = done {
         irq_failed(&e);
     }
-    if TRACE && plugin.core.trace_is_due() {
+    if EXTRAS & TRACE != 0 && plugin.core.trace_is_due() {
         let pc = plugin.sites.table().pc(site).unwrap_or(0);
         let frame = registers().frame();
         plugin.core.trace(cpu, pc, frame);
+    }
+    if EXTRAS & RENEW != 0 {
+        plugin.renew_if_due();
     }
 }
 
@@ -397,6 +443,7 @@ unsafe extern "C" fn on_instruction<M: Guest>(vcpu: c_uint, data: *mut c_void) {
     if let Err(e) = plugin.core.instruction(insn, place, state) {
         irq_failed(&e);
     }
+    plugin.renew_if_due();
     if plugin.core.over {
         let plugin = PLUGIN.swap(std::ptr::null_mut(), Ordering::Relaxed);
         ENDED.store(plugin, Ordering::Relaxed);
@@ -423,6 +470,7 @@ unsafe extern "C" fn on_exit<M: Guest>(_id: qemu_plugin_id_t, _data: *mut c_void
             .map_err(|e| failed(&config.seen, e))?;
         Ok(FromPlugin::Finished {
             stats: plugin.core.stats.clone(),
+            restored: plugin.renewals.done,
         })
     };
     let message = finish().unwrap_or_else(|message| fatal(message));

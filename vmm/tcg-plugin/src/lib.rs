@@ -18,5 +18,6 @@ pub mod memory;
 pub mod mmu;
 pub mod probe;
 pub mod qtest;
+pub mod renew;
 pub mod start;
 pub mod tlb;

@@ -5,6 +5,7 @@
 //! AArch64 Virtual Memory System Architecture", and D24 for the registers. Output addresses up to
 //! 48 bits, all granules.
 
+use serde::{Deserialize, Serialize};
 use staleline_devices::cpu::MemoryType;
 
 /// Bytes of the smallest page; translations are given and cached in this unit.
@@ -17,7 +18,7 @@ pub trait TableMemory {
 }
 
 /// The EL1 registers that govern translation; all zero (MMU off) at reset.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registers {
     /// SCTLR_EL1.
     pub sctlr: u64,

@@ -6,7 +6,7 @@
 //! second counts the loads of itself. It can be told to raise lines when the CPU idles, as a
 //! device whose event is next does, and to panic, to check that a failing machine is noticed.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use staleline::engine::guest::{Guest, GuestContext};
 use staleline_devices::cpu::{
@@ -14,6 +14,7 @@ use staleline_devices::cpu::{
 };
 use staleline_devices::events::{Kinds, Witness};
 use staleline_devices::soc::report::Names;
+use staleline_devices::state::{RestoreError, SaveError, Saved, State};
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 
 use crate::mmu::PAGE;
@@ -36,12 +37,23 @@ pub struct Config {
 
 /// The machine.
 pub struct Probe {
+    seen: Seen,
+    config: Config,
+    window: u64,
+    windows: Option<MmapRegion>,
+}
+
+/// What it has seen, and all its state: the registers stand in the window.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Seen {
     hash: u64,
     /// Loads and stores, by memory type: cacheable, not.
     loads: [u64; 2],
     stores: [u64; 2],
     /// Bytes of all loads, of all stores.
     bytes: [u64; 2],
+    /// Accesses to the window.
+    registers: u64,
     /// Loads and stores that were reported across a page, or of no or too many bytes.
     malformed: u64,
     /// Entries that map RAM as non-cacheable.
@@ -52,11 +64,13 @@ pub struct Probe {
     /// CPUs whose last event was maintenance; bit *n* is CPU *n*.
     continues: u32,
     /// CPUs that have made accesses.
-    seen: u32,
+    cpus: u32,
     lines: u64,
-    config: Config,
-    window: u64,
-    windows: Option<MmapRegion>,
+}
+
+impl State for Seen {
+    const COMPONENT: &'static str = "probe";
+    const VERSION: u16 = 1;
 }
 
 impl Probe {
@@ -64,20 +78,20 @@ impl Probe {
     #[inline(always)]
     fn mix(&mut self, cpu: CpuId, kind: u64, pa: u64) {
         let who = u64::from(cpu.0) << 48;
-        self.hash = (self.hash ^ pa ^ kind << 56 ^ who).wrapping_mul(0x100_0000_01b3);
+        self.seen.hash = (self.seen.hash ^ pa ^ kind << 56 ^ who).wrapping_mul(0x100_0000_01b3);
     }
 
     #[inline(always)]
     fn count(&mut self, direction: usize, pa: u64, size: u32) {
-        self.bytes[direction] += u64::from(size);
+        self.seen.bytes[direction] += u64::from(size);
         let fits = pa % PAGE + u64::from(size) <= PAGE;
-        self.malformed += u64::from(!fits || !(1..=LONGEST).contains(&size));
+        self.seen.malformed += u64::from(!fits || !(1..=LONGEST).contains(&size));
     }
 
     #[inline(always)]
     fn access(&mut self, cpu: CpuId) {
-        self.continues &= !cpu.bit();
-        self.seen |= cpu.bit();
+        self.seen.continues &= !cpu.bit();
+        self.seen.cpus |= cpu.bit();
     }
 
     /// Bytes of the window from `offset` on; there is one, or no address would have led here.
@@ -105,7 +119,7 @@ impl Accesses for Probe {
     fn load(&mut self, cpu: CpuId, pa: u64, size: u32, _: SiteId, memory: MemoryType) {
         self.access(cpu);
         self.mix(cpu, 1 + u64::from(size), pa);
-        self.loads[index(memory)] += 1;
+        self.seen.loads[index(memory)] += 1;
         self.count(0, pa, size);
     }
 
@@ -113,13 +127,14 @@ impl Accesses for Probe {
     fn store(&mut self, cpu: CpuId, pa: u64, size: u32, _: SiteId, memory: MemoryType) {
         self.access(cpu);
         self.mix(cpu, 0x80 + u64::from(size), pa);
-        self.stores[index(memory)] += 1;
+        self.seen.stores[index(memory)] += 1;
         self.count(1, pa, size);
     }
 }
 
 impl Machine for Probe {
     fn read_register(&mut self, cpu: CpuId, pa: u64, site: SiteId, data: &mut [u8]) {
+        self.seen.registers += 1;
         self.load(cpu, pa, data.len() as u32, site, MemoryType::NonCacheable);
         let offset = pa.wrapping_sub(self.window);
         self.shown(offset, data);
@@ -132,6 +147,7 @@ impl Machine for Probe {
 
     #[allow(clippy::panic, reason = "that is what it is for")]
     fn write_register(&mut self, cpu: CpuId, pa: u64, site: SiteId, data: &[u8]) {
+        self.seen.registers += 1;
         self.store(cpu, pa, data.len() as u32, site, MemoryType::NonCacheable);
         if self.config.panic_at == Some(pa) {
             panic!("probe told to panic");
@@ -139,7 +155,7 @@ impl Machine for Probe {
         if pa == self.window + LINES {
             let mut word = [0; 8];
             self.shown(LINES, &mut word);
-            self.lines = u64::from_le_bytes(word);
+            self.seen.lines = u64::from_le_bytes(word);
         }
     }
 
@@ -150,24 +166,24 @@ impl Machine for Probe {
             CacheOp::CleanInvalidate => 2,
         };
         self.mix(cpu, 0xf0 + op as u64, pa);
-        self.maintained[op] += 1;
-        self.continues |= cpu.bit();
+        self.seen.maintained[op] += 1;
+        self.seen.continues |= cpu.bit();
     }
 
     fn continues(&self, cpu: CpuId) -> bool {
-        self.continues & cpu.bit() != 0
+        self.seen.continues & cpu.bit() != 0
     }
 
     fn barrier(&mut self, cpu: CpuId, barrier: Barrier) {
-        self.continues &= !cpu.bit();
+        self.seen.continues &= !cpu.bit();
         if barrier.kind == BarrierKind::Dsb {
             self.mix(cpu, 0xe0, 0);
-            self.barriers += 1;
+            self.seen.barriers += 1;
         }
     }
 
     fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64) {
-        self.mapped += 1;
+        self.seen.mapped += 1;
         self.mix(CpuId::BOOT, 0xe2, entry ^ pa.rotate_left(20) ^ len);
     }
 
@@ -179,18 +195,18 @@ impl Machine for Probe {
 
     fn idle(&mut self) {
         self.mix(CpuId::BOOT, 0xe1, 0);
-        self.idles += 1;
-        self.lines |= self.config.idle_raises;
+        self.seen.idles += 1;
+        self.seen.lines |= self.config.idle_raises;
     }
 
     #[inline(always)]
     fn irq_lines(&self) -> u64 {
-        self.lines
+        self.seen.lines
     }
 
     #[inline(always)]
     fn accesses(&self) -> u64 {
-        self.loads.iter().chain(&self.stores).sum()
+        self.seen.loads.iter().chain(&self.seen.stores).sum()
     }
 }
 
@@ -203,21 +219,26 @@ impl Guest for Probe {
             .map_err(|e| format!("probe configuration (panic_at): {e}"))?;
         Ok(Probe {
             config: config.unwrap_or_default(),
-            hash: 0xcbf2_9ce4_8422_2325,
-            loads: [0; 2],
-            stores: [0; 2],
-            bytes: [0; 2],
-            malformed: 0,
-            mapped: 0,
-            maintained: [0; 3],
-            barriers: 0,
-            idles: 0,
-            continues: 0,
-            seen: 0,
-            lines: 0,
+            seen: Seen {
+                hash: 0xcbf2_9ce4_8422_2325,
+                ..Seen::default()
+            },
             window,
             windows: context.windows,
         })
+    }
+
+    fn steps(&self) -> u64 {
+        self.seen.registers
+    }
+
+    fn save(&self) -> Result<Saved, SaveError> {
+        Saved::new(&self.seen)
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError> {
+        self.seen = saved.open()?;
+        Ok(())
     }
 
     fn names(&self) -> Names {
@@ -229,25 +250,27 @@ impl Guest for Probe {
         witness.end();
     }
 
+    fn pass_witness(&mut self, _: &mut Self) {}
+
     fn finish(&mut self) -> Result<Value, String> {
-        let [cacheable_loads, other_loads] = self.loads;
-        let [cacheable_stores, other_stores] = self.stores;
-        let [clean, invalidate, clean_invalidate] = self.maintained;
+        let [cacheable_loads, other_loads] = self.seen.loads;
+        let [cacheable_stores, other_stores] = self.seen.stores;
+        let [clean, invalidate, clean_invalidate] = self.seen.maintained;
         Ok(json!({
-            "hash": format!("{:016x}", self.hash),
+            "hash": format!("{:016x}", self.seen.hash),
             "loads": {"cacheable": cacheable_loads, "non_cacheable": other_loads},
             "stores": {"cacheable": cacheable_stores, "non_cacheable": other_stores},
-            "bytes": {"loaded": self.bytes[0], "stored": self.bytes[1]},
-            "malformed": self.malformed,
-            "mapped": self.mapped,
+            "bytes": {"loaded": self.seen.bytes[0], "stored": self.seen.bytes[1]},
+            "malformed": self.seen.malformed,
+            "mapped": self.seen.mapped,
             "maintenance": {
                 "clean": clean,
                 "invalidate": invalidate,
                 "clean_invalidate": clean_invalidate,
             },
-            "barriers": self.barriers,
-            "idles": self.idles,
-            "cpus": self.seen.count_ones(),
+            "barriers": self.seen.barriers,
+            "idles": self.seen.idles,
+            "cpus": self.seen.cpus.count_ones(),
         }))
     }
 }

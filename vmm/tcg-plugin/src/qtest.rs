@@ -23,8 +23,12 @@ impl<S: Read + Write> Qtest<S> {
         }
     }
 
+    /// QOM path of the interrupt controller.
+    pub fn gic(&self) -> &str {
+        &self.gic
+    }
+
     /// Who is at the other end.
-    #[cfg(test)]
     pub fn peer(&self) -> &S {
         self.stream.get_ref()
     }

@@ -19,9 +19,7 @@ use crate::qtest::Qtest;
 /// What is wrong, for the user.
 pub fn core<M: Guest>(
     config: &TcgConfig,
-    gic: String,
-    qtest: UnixStream,
-    sites: &mut Sites,
+    qtest: Qtest<UnixStream>,
 ) -> Result<Core<M, UnixStream>, String> {
     let window_base = config
         .ram_base
@@ -37,7 +35,7 @@ pub fn core<M: Guest>(
         window_base,
         config.window_bytes,
     )?;
-    let mut machine = M::new(GuestContext {
+    let machine = M::new(GuestContext {
         ram: map_part(config.ram_fd, 0, config.ram_bytes)?,
         ram_base: config.ram_base,
         windows: match config.window_bytes {
@@ -46,6 +44,27 @@ pub fn core<M: Guest>(
         },
         machine: config.machine.clone(),
     })?;
+    Ok(Core::new(Parts {
+        machine,
+        ram,
+        windows,
+        memory: config.ram_base..end,
+        selfcheck: config.selfcheck,
+        qtest,
+        trace: Trace::new(&config.trace),
+    }))
+}
+
+/// Lets the machine tell its events to the log that the configuration names, if it does; `sites` are those
+/// of its code.
+///
+/// # Errors
+/// If the log cannot be written, for the user.
+pub fn record<M: Guest>(
+    config: &TcgConfig,
+    machine: &mut M,
+    sites: &mut Sites,
+) -> Result<(), String> {
     if let Some(recording) = &config.events {
         let head = Head {
             names: machine.names(),
@@ -56,15 +75,7 @@ pub fn core<M: Guest>(
             .map_err(|e| format!("cannot write {}: {e}", recording.path.display()))?;
         machine.watch(recording.filter.0, Box::new(log));
     }
-    Ok(Core::new(Parts {
-        machine,
-        ram,
-        windows,
-        memory: config.ram_base..end,
-        selfcheck: config.selfcheck,
-        qtest: Qtest::new(qtest, gic),
-        trace: Trace::new(&config.trace),
-    }))
+    Ok(())
 }
 
 /// Maps a part of the RAM file; a part of no bytes is an empty memory.

@@ -5,10 +5,13 @@
 //! the tables and the ASID in use. To forget everything is to take new contexts. Only when their
 //! numbers run out are the entries cleared.
 
+mod state;
+
 use std::collections::HashMap;
 
 use staleline_devices::cpu::MemoryType;
 
+pub use self::state::TlbState;
 use crate::mmu::{PAGE, Registers, Translation};
 
 const ENTRIES: usize = 1 << 12;

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::num::NonZeroU64;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -416,6 +417,26 @@ fn runs_are_identical_with_and_without_the_self_check() {
     assert_eq!(report(&first), report(&second));
     assert_eq!(first.sites, second.sites);
     assert!(common::stats(&first).checked > 0 && common::stats(&second).checked == 0);
+}
+
+/// With a machine made anew from the saved state at each access to a register.
+#[test]
+fn runs_are_identical_with_and_without_saved_states() {
+    let (program, data) = tables();
+    let program = program
+        .mov(1, COUNTER)
+        .ldr(2, 1)
+        .ldr(2, 1)
+        .str(2, 1)
+        .ldr(2, 1);
+    let mut case = case(&program.power_off(), &data);
+    let first = run(&case.job);
+    case.job.save_restore = NonZeroU64::new(1);
+    let second = run(&case.job);
+    assert_eq!((first.restored, second.restored), (None, Some(4)));
+    assert_eq!(report(&first), report(&second));
+    assert_eq!(first.sites, second.sites);
+    assert_eq!(first.stats, second.stats);
 }
 
 #[test]

@@ -19,4 +19,5 @@ mod memory;
 mod mutation;
 mod output;
 mod selfcheck;
+mod state;
 mod support;

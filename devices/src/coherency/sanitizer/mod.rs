@@ -13,9 +13,13 @@
 mod coherent;
 mod maintain;
 mod poc;
+mod state;
 
 pub(super) use coherent::fresh_write;
 pub(super) use maintain::Maintenance;
+pub(super) use state::SanitizerState;
+
+use serde::{Deserialize, Serialize};
 
 use super::LINE;
 use super::cleans::{Clean, Room};
@@ -55,7 +59,7 @@ pub(super) struct Sanitizer {
 }
 
 /// What one CPU has done.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct OfCpu {
     pub barriers: Barriers,
     /// When its last access was, in accesses of all CPUs since power-on.

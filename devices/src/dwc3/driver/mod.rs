@@ -12,6 +12,7 @@ use self::ep0::Ep0;
 use super::Dwc3;
 use super::port::Port;
 use super::registers::*;
+use crate::state::twins;
 use crate::stream::Streams;
 use crate::testutil::{Bench, FlatMemory};
 use crate::usb::host::PlanHost;
@@ -127,6 +128,10 @@ pub(super) struct Driver {
     pub(super) wrong_directions: u32,
     /// Endpoint events by type and device events, for tests that count them.
     pub(super) seen: Vec<u32>,
+    /// Of what host, if the controller is renewed before whatever happens.
+    renewed: Option<UsbHostPlan>,
+    /// What may happen in one run.
+    pub(super) steps: usize,
 }
 
 impl Driver {
@@ -148,7 +153,15 @@ impl Driver {
             notices: VecDeque::new(),
             wrong_directions: 0,
             seen: Vec::new(),
+            renewed: None,
+            steps: STEPS,
         }
+    }
+
+    /// From now on the controller goes on from its saved state before whatever happens; its host carries
+    /// out the same steps.
+    pub(super) fn renew(&mut self, speed: Speed, steps: Vec<Step>) {
+        self.renewed = Some(UsbHostPlan { speed, steps });
     }
 
     /// A gadget that is bound and pulled up.
@@ -396,7 +409,11 @@ impl Driver {
     /// Handles interrupts and lets device time pass until nothing is left to happen, telling
     /// `function` what happens.
     pub(super) fn run(&mut self, mut function: impl FnMut(&mut Driver, Notice)) {
-        for _ in 0..STEPS {
+        for _ in 0..self.steps {
+            if let Some(plan) = &self.renewed {
+                let host = PlanHost::new(plan.clone()).expect("it was made before");
+                twins::renew(&mut self.bench.device, Dwc3::new(host));
+            }
             if self.has_event() {
                 self.interrupt();
             } else if let Some(notice) = self.notices.pop_front() {
@@ -405,7 +422,7 @@ impl Driver {
                 return;
             }
         }
-        panic!("still busy after {STEPS} steps");
+        assert!(self.steps < STEPS, "still busy after {STEPS} steps");
     }
 
     /// Uses the port as a host would.

@@ -5,6 +5,7 @@ mod control;
 mod misuse;
 mod resume;
 mod session;
+mod state;
 
 use proptest::prelude::*;
 use staleline_protocol::pattern::{Mismatch, Pattern};

@@ -8,6 +8,7 @@
 //! configuration has: see [`handover`](crate::engine::handover).
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,8 @@ pub struct TcgConfig {
     pub report: PathBuf,
     /// Check every translation.
     pub selfcheck: bool,
+    /// Steps of the machine after which to go on with one made from its saved state.
+    pub save_restore: Option<NonZeroU64>,
     /// Numbers of the loads and stores whose call chains are wanted, ascending.
     pub trace: Vec<u64>,
     /// What to record of what happens on the machine.
@@ -88,6 +91,8 @@ pub enum FromPlugin {
     Finished {
         /// The engine's counters.
         stats: TcgStats,
+        /// How often the machine was saved and restored.
+        restored: u64,
     },
 }
 

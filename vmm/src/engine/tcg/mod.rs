@@ -135,6 +135,7 @@ impl Engine for TcgEngine {
             seen: seen.path().to_owned(),
             report: report.path().to_owned(),
             selfcheck: job.selfcheck,
+            save_restore: job.save_restore,
             trace: job.trace.clone(),
             events: job.events.clone(),
             guest: job.guest,
@@ -184,6 +185,7 @@ impl Engine for TcgEngine {
             seen: seen.read()?,
             report,
             checked: job.selfcheck.then_some(ended.stats.checked),
+            restored: job.save_restore.map(|_| ended.restored),
             stats,
         })
     }

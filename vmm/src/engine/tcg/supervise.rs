@@ -39,6 +39,8 @@ pub(super) struct Ended {
     pub end: GuestEnd,
     pub wall_time: Duration,
     pub stats: TcgStats,
+    /// How often the machine was saved and restored.
+    pub restored: u64,
 }
 
 impl Supervision<'_> {
@@ -123,13 +125,14 @@ impl Supervision<'_> {
             };
             log::log!(level, "{line}");
         }
-        let stats = session
+        let (stats, restored) = session
             .finished
             .ok_or_else(|| EngineError::Protocol("the plugin has not reported".into()))?;
         Ok(Ended {
             end,
             wall_time: session.wall_time,
             stats,
+            restored,
         })
     }
 
@@ -215,7 +218,7 @@ struct Session {
     /// QMP's reason for the shutdown.
     shutdown: Option<String>,
     fatal: Option<String>,
-    finished: Option<TcgStats>,
+    finished: Option<(TcgStats, u64)>,
     stderr_tail: Tail,
 }
 
@@ -356,7 +359,9 @@ impl Session {
             match serde_json::from_slice(&line) {
                 Ok(FromPlugin::Started) => {}
                 Ok(FromPlugin::Fatal { message }) => self.fatal = Some(message),
-                Ok(FromPlugin::Finished { stats }) => self.finished = Some(stats),
+                Ok(FromPlugin::Finished { stats, restored }) => {
+                    self.finished = Some((stats, restored))
+                }
                 Err(e) => self.protocol_error(format!("message from the plugin: {e}")),
             }
         }

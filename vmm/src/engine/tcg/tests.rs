@@ -37,6 +37,7 @@ impl Bench {
             timeout: Duration::from_secs(30),
             run_dir: dir.path().to_owned(),
             selfcheck: false,
+            save_restore: None,
             events: None,
             trace: Vec::new(),
         };

@@ -42,6 +42,7 @@ pub fn job(kernel: &Path, initrd: Option<&Path>, run_dir: &Path) -> Job {
         timeout: Duration::from_secs(120),
         run_dir: run_dir.to_owned(),
         selfcheck: false,
+        save_restore: None,
         events: None,
         trace: Vec::new(),
     }

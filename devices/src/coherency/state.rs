@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The state of the domain. What stands in guest RAM is none of it: whoever restores has put that there
+//! before.
+
+use serde::{Deserialize, Serialize};
+
+use super::alias::{Aliases, AliasesState};
+use super::completion::Completion;
+use super::domain::{Domain, SnoopWrite};
+use super::fetch::FetchedState;
+use super::hash::RunHash;
+use super::images::DramPage;
+use super::line::LinesState;
+use super::physical::CacheState;
+use super::replacement::Policy;
+use super::transfers::{Transfers, TransfersState};
+use super::{LINE, sanitizer};
+use crate::dma::Port;
+use crate::state::{Refused, SaveError, Saved, State, Stateful, same};
+
+/// What the board decides, for a look at whether it is the same one.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Board {
+    base: u64,
+    len: u64,
+    ports: Vec<Port>,
+    snoop_write: SnoopWrite,
+    policy: Policy,
+}
+
+/// All that the domain knows, and what DRAM holds where it is not what RAM does.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DomainState {
+    board: Board,
+    lines: LinesState,
+    dram: Vec<DramPage>,
+    fetched: FetchedState,
+    cache: CacheState,
+    sanitizer: Saved,
+    transfers: TransfersState,
+    aliases: AliasesState,
+    completions: Vec<Completion>,
+    dma_writes: u32,
+    hash: RunHash,
+}
+
+impl State for DomainState {
+    const COMPONENT: &'static str = "coherency-domain";
+    const VERSION: u16 = 1;
+}
+
+impl Domain {
+    fn board(&self) -> Board {
+        Board {
+            base: self.base,
+            len: self.len,
+            ports: self.ports.clone(),
+            snoop_write: self.snoop_write,
+            policy: self.cache.policy(),
+        }
+    }
+}
+
+impl Stateful for Domain {
+    type State = DomainState;
+
+    fn state(&self) -> Result<DomainState, SaveError> {
+        let Domain {
+            base: _,
+            len: _,
+            ports: _,
+            snoop_write: _,
+            images,
+            lines,
+            cache,
+            sanitizer,
+            transfers,
+            aliases,
+            completions,
+            dma_writes,
+            hash,
+        } = self;
+        let known = lines.known_pages();
+        Ok(DomainState {
+            board: self.board(),
+            lines: lines.state(),
+            dram: images.dram_state(known.into_iter()),
+            fetched: images.fetched.state(),
+            cache: cache.state(),
+            sanitizer: Saved::new(&sanitizer.to_state())?,
+            transfers: transfers.state(),
+            aliases: aliases.state(),
+            completions: completions.clone(),
+            dma_writes: *dma_writes,
+            hash: *hash,
+        })
+    }
+
+    /// The domain has just been made, and has been told what was loaded. What RAM holds is what it held
+    /// when the state was saved.
+    fn set_state(&mut self, state: DomainState) -> Result<(), Refused> {
+        same("board", &state.board, &self.board())?;
+        let masters = self.completions.len();
+        same("number of masters", &state.completions.len(), &masters)?;
+        let lines = self.len / LINE;
+        self.lines.set_state(state.lines)?;
+        let known = self.lines.known_pages();
+        self.images.set_dram_state(known.into_iter(), &state.dram)?;
+        self.images.fetched.set_state(state.fetched, self.len)?;
+        self.cache.set_state(state.cache, lines)?;
+        let judged: sanitizer::SanitizerState = state.sanitizer.open()?;
+        let set = self.sanitizer.set_state(judged, lines);
+        set.map_err(|why| why.of::<sanitizer::SanitizerState>())?;
+        self.transfers = Transfers::from_state(state.transfers, self.len)?;
+        self.aliases = Aliases::from_state(state.aliases, self.len)?;
+        self.completions = state.completions;
+        self.dma_writes = state.dma_writes;
+        self.hash = state.hash;
+        Ok(())
+    }
+}
