@@ -157,9 +157,9 @@ impl Class {
                  linear map, to be there always, to hold copies and to clean through"
             }
             Class::MaintenanceInFlight => {
-                "the explorer's simplification: a store or a poll behind maintenance of its line finds \
-                 that done for everybody, while what it cleaned may still be on its way to memory when \
-                 only the store is ordered before what follows"
+                "the explorer's simplification: a store or a poll behind maintenance of its line, or an \
+                 access past the cache, finds that done for everybody, while what it cleaned may still be \
+                 on its way to memory when only the access is ordered before what follows"
             }
             Class::Wide => {
                 "the explorer's simplification: beside a word that is polled, an access of several lines \

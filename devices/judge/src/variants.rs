@@ -77,11 +77,34 @@ fn as_early_as_told(program: &Program, which: &dyn Fn(usize) -> bool) -> Program
 /// behind what masters did before; what is written into the cache, also behind what CPUs store to its lines.
 /// Also the index of each event before.
 pub(crate) fn masters_early(program: &Program) -> (Program, Vec<usize>) {
-    let by_master = |i: usize| matches!(program.events[i].by, Observer::Dev(_));
-    let lines = |e: &Event| {
-        let lines = e.bytes().lines().map(Granules::line);
-        lines.fold(Granules::NONE, Granules::or)
+    masters_early_but(program, &|_, _| false)
+}
+
+/// The same, but what is written through the caches stays behind what CPUs store to its lines if another such
+/// write of the line follows: that one pushes out the store, and takes it to be before both. None: nothing is so.
+pub(crate) fn masters_early_that_push_last(program: &Program) -> Option<(Program, Vec<usize>)> {
+    let order = Parts::of(program).on(u8::MAX);
+    let events = &program.events;
+    let stays = |i: usize, j: usize| {
+        let lines = lines(&events[i]);
+        let stored = events[j].write().is_some() && events[j].bytes().meets(lines);
+        let mut later = events.iter().enumerate().skip(i + 1);
+        stored
+            && program.policy == Policy::WriteThrough
+            && snooping_write(&events[i])
+            && later
+                .any(|(k, e)| snooping_write(e) && e.bytes().meets(lines) && !order.is_before(j, k))
     };
+    let any = (0..events.len()).any(|i| (0..i).any(|j| stays(i, j)));
+    any.then(|| masters_early_but(program, &stays))
+}
+
+/// `stays`: whether the one event stays behind the other all the same.
+fn masters_early_but(
+    program: &Program,
+    stays: &dyn Fn(usize, usize) -> bool,
+) -> (Program, Vec<usize>) {
+    let by_master = |i: usize| matches!(program.events[i].by, Observer::Dev(_));
     let may = |i: usize, j: usize| {
         let (e, before) = (&program.events[i], &program.events[j]);
         let writes = e.write().map(|(view, _)| view);
@@ -94,7 +117,45 @@ pub(crate) fn masters_early(program: &Program) -> (Program, Vec<usize>) {
             _ => false,
         }
     };
-    early(program, &|i, j| !by_master(j) && may(i, j))
+    early(program, &|i, j| !by_master(j) && may(i, j) && !stays(i, j))
+}
+
+/// All bytes of an event's lines.
+fn lines(event: &Event) -> Granules {
+    let lines = event.bytes().lines().map(Granules::line);
+    lines.fold(Granules::NONE, Granules::or)
+}
+
+/// The same with a doorbell, and what its master writes through the caches then, ahead of what the CPU stores
+/// or maintains before it and nothing orders: what such a write pushes out with the line may as well come
+/// after it. One for each master of which that is so.
+pub(crate) fn doorbells_early(program: &Program) -> Vec<Program> {
+    if program.policy != Policy::WriteThrough {
+        return Vec::new();
+    }
+    let events = &program.events;
+    let may = |i: usize, dev: u8| {
+        let e = &events[i];
+        e.op == Op::Doorbell(dev) || e.by == Observer::Dev(dev) && snooping_write(e)
+    };
+    let on_its_way = |j: usize| {
+        let e = &events[j];
+        matches!(e.by, Observer::Cpu(_)) && (e.write().is_some() || e.maintains().is_some())
+    };
+    (0..MAX_OBSERVERS)
+        .filter(|dev| {
+            events
+                .iter()
+                .any(|e| e.by == Observer::Dev(*dev) && snooping_write(e))
+        })
+        .map(|dev| early(program, &|i, j| may(i, dev) && on_its_way(j)).0)
+        .filter(|other| !same_on_cpus(program, other))
+        .collect()
+}
+
+fn snooping_write(event: &Event) -> bool {
+    let master = matches!(event.by, Observer::Dev(_));
+    master && matches!(event.write(), Some((View::Snooping, _)))
 }
 
 /// `past`: whether the one event may go past the other, by index, if nothing orders them.

@@ -185,3 +185,89 @@ fn a_store_that_a_master_writes_over_and_another_ones_data_that_is_dropped() {
     };
     assert!(classes.contains(&Class::OtherOrder), "{classes:?}");
 }
+
+#[test]
+fn a_clean_that_an_access_past_the_cache_has_met() {
+    let init = "A+0..64 mem=m dirty=z";
+    for (access, barrier) in [
+        ("cpu0 store nc A+32..64 = v3", "cpu0 dmb st"),
+        ("cpu0 load nc A+32..64", "cpu0 dmb ld"),
+    ] {
+        let events = [
+            "cpu0 dc cvac A+0",
+            "cpu0 dsb ish",
+            access,
+            barrier,
+            "cpu0 doorbell dev0",
+            "dev0 write ns A+0..8 = v4",
+            "cpu0 wait dev0",
+        ];
+        assert_eq!(
+            agreement(init, &events),
+            known([Class::MaintenanceInFlight]),
+            "{access}"
+        );
+        // With no such access, or none that comes before the doorbell, both find it.
+        for gone in [access, barrier] {
+            let rest: Vec<&str> = events.into_iter().filter(|e| *e != gone).collect();
+            assert_eq!(agreement(init, &rest), Agreement::Agrees, "{rest:?}");
+        }
+    }
+}
+
+#[test]
+fn a_store_that_may_come_after_what_pushes_it_out() {
+    // The doorbell is not behind the store, nor behind its clean.
+    let read = [
+        "cpu0 store wb A+0..32 = v4",
+        "cpu0 dc cvac A+0",
+        "cpu0 doorbell dev0",
+        "dev0 write snoop A+32..64 = v5",
+        "cpu0 wait dev0",
+        "cpu0 load nc A+0..32",
+    ];
+    let written_back = [
+        "cpu0 store wb A+0..32 = v2",
+        "cpu0 dc cvac A+0",
+        "cpu0 doorbell dev0",
+        "dev0 write snoop A+32..56 = v3",
+        "cpu0 wait dev0",
+        "cpu0 store nc A+56..64 = v4",
+        "dev0 poll ns A+56..64 == v4",
+        "cpu0 wait dev0",
+    ];
+    let init = "A+0..64 mem=m";
+    for events in [&read[..], &written_back[..]] {
+        let classes = classes(init, events);
+        assert!(classes.contains(&Class::OtherOrder), "{classes:?}");
+        // Behind a barrier it is, and the order is the one that is judged.
+        let mut ordered = events.to_vec();
+        ordered.insert(2, "cpu0 dsb sy");
+        assert_eq!(agreement(init, &ordered), Agreement::Agrees, "{ordered:?}");
+        // Without that write, nothing pushes it out.
+        let mut alone = events.to_vec();
+        alone.remove(3);
+        assert_eq!(agreement(init, &alone), Agreement::Agrees, "{alone:?}");
+    }
+}
+
+#[test]
+fn a_store_that_may_come_after_both_writes_that_push_it_out() {
+    let events = [
+        "cpu0 doorbell dev0",
+        "cpu0 store wb A+0..64 = v5",
+        "dev0 write snoop A+0..32 = v2",
+        "dev0 write snoop A+32..64 = v3",
+        "cpu0 wait dev0",
+        "cpu0 dc ivac A+0",
+        "cpu0 load wb A+0..8",
+    ];
+    let init = "A+0..64 mem=m";
+    let all = classes(init, &events);
+    assert!(all.contains(&Class::OtherOrder), "{all:?}");
+    // Of one write that pushes it out, it is found.
+    let mut one = events.to_vec();
+    one.remove(3);
+    let all = classes(init, &one);
+    assert!(!all.contains(&Class::OtherOrder), "{all:?}");
+}

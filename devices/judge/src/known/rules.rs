@@ -378,17 +378,24 @@ impl<'a> Known<'a> {
             _ => return Ok(Granules::NONE),
         };
         let loss = matches!(symptom, Symptom::Lost { .. });
-        let (early, before) = variants::masters_early(self.program);
-        let mut found = findings(&early, self.replacement, self.seed)?;
-        found.retain(|f| {
-            let found_at = f.at.and_then(|at| before.get(at)).copied();
-            let dropped = dropped_at.is_some() && found_at == dropped_at;
-            let dropped = dropped && f.kind == HazardKind::DiscardedWrite;
-            // That stores before it are not ordered is no reason for a write to be lost.
-            let about = !loss || f.why != Why::Unordered;
-            dropped || found_at == Some(at) && about && f.kind != HazardKind::Ownership
-        });
-        Ok(bytes(&found))
+        let found = |(early, before): (Program, Vec<usize>)| {
+            let mut found = findings(&early, self.replacement, self.seed)?;
+            found.retain(|f| {
+                let found_at = f.at.and_then(|at| before.get(at)).copied();
+                let dropped = dropped_at.is_some() && found_at == dropped_at;
+                let dropped = dropped && f.kind == HazardKind::DiscardedWrite;
+                // That stores before it are not ordered is no reason for a write to be lost.
+                let about = !loss || f.why != Why::Unordered;
+                dropped || found_at == Some(at) && about && f.kind != HazardKind::Ownership
+            });
+            Ok::<_, Error>(bytes(&found))
+        };
+        let all = found(variants::masters_early(self.program))?;
+        // A store between two writes that push out the line need not be found as one behind both.
+        match variants::masters_early_that_push_last(self.program) {
+            Some(early) if !all.is_empty() => Ok(all.and(found(early)?)),
+            _ => Ok(all),
+        }
     }
 
     fn found_in_other_orders(&self, missed: Granules) -> Result<Granules, Error> {
@@ -400,8 +407,12 @@ impl<'a> Known<'a> {
             }
             all = all.or(bytes(&findings(&other, self.replacement, self.seed)?));
             if missed.without(all).is_empty() {
-                break;
+                return Ok(all);
             }
+        }
+        // But when a master is told, is.
+        for other in variants::doorbells_early(self.program) {
+            all = all.or(bytes(&findings(&other, self.replacement, self.seed)?));
         }
         Ok(all)
     }
@@ -585,20 +596,42 @@ fn same_line(program: &Program, a: &Event, b: &Event) -> bool {
 }
 
 /// What the sanitizer finds of missing barriers, and the explorer too if a store or a poll is not
-/// behind maintenance of its line.
+/// behind maintenance of its line, nor a master's access behind that by way of an access past the cache.
 fn maintenance_in_flight(program: &Program, found: &[Found]) -> Granules {
-    let told = (found.iter()).filter(|f| f.kind == HazardKind::MissingBarrier);
-    let told = told.fold(Granules::NONE, |all, f| all.or(f.bytes));
-    let order = Parts::assuming(program, &|a, b| {
-        let (_, line) = a.maintains()?;
-        let cached = |view| view == View::WriteBack;
-        let stored = b.write().is_some_and(|(view, _)| cached(view));
-        let polled = b.poll().is_some_and(|(view, _)| cached(view));
-        let behind = (stored || polled) && b.bytes().meets(Granules::line(line));
-        behind.then_some(false)
-    });
-    let answer = explore_in(program, &order, MAX_STATES);
-    answer.map_or(Granules::NONE, |answer| wrong(program, &answer).and(told))
+    let told = |at_masters: bool| {
+        let by_master = |at: usize| matches!(program.events[at].by, Observer::Dev(_));
+        let told = (found.iter()).filter(|f| f.kind == HazardKind::MissingBarrier);
+        let told = told.filter(|f| !at_masters || f.at.is_some_and(by_master));
+        told.fold(Granules::NONE, |all, f| all.or(f.bytes))
+    };
+    let wrong_if = |behind: fn(&Event) -> bool| {
+        let order = Parts::assuming(program, &|a, b| {
+            let (_, line) = a.maintains()?;
+            let behind = behind(b) && b.bytes().meets(Granules::line(line));
+            behind.then_some(false)
+        });
+        let answer = explore_in(program, &order, MAX_STATES);
+        answer.map_or(Granules::NONE, |answer| wrong(program, &answer))
+    };
+    let all = told(false).and(wrong_if(cached_store_or_poll));
+    let others = told(true).without(all);
+    let any_past = program.events.iter().any(past_the_cache);
+    match others.is_empty() || !any_past {
+        true => all,
+        false => all.or(others.and(wrong_if(|e| cached_store_or_poll(e) || past_the_cache(e)))),
+    }
+}
+
+fn cached_store_or_poll(event: &Event) -> bool {
+    let view = (event.write().or(event.poll())).map(|(view, _)| view);
+    view == Some(View::WriteBack)
+}
+
+/// Whether it is a CPU's, and meets maintenance of its line at the PoC, behind a barrier that need not be for
+/// anybody else.
+fn past_the_cache(event: &Event) -> bool {
+    let cpu = matches!(event.by, Observer::Cpu(_));
+    cpu && races::view(event).is_some_and(|view| view != View::WriteBack)
 }
 
 /// What is found of a line for whose stores and maintenance a master has answered before: it has
