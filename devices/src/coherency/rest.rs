@@ -158,12 +158,11 @@ impl AtRest {
         for clean in cold.cleans.iter() {
             self.kinds = self.kinds.without(Kinds::WRITE_THROUGH);
             self.kinds = self.kinds.without_if(clean.bytes != 0, Kinds::POC_WRITE);
-            // Whether it was needed must have been said: yes, or that a later one would have done.
+            // Whether it was needed must have been said: yes, or that a later one would have done, which
+            // has a lower number if another CPU had begun it before.
             let judged = clean.counted || clean.repeated_by != 0;
-            let last = clean
-                .op
-                .max(if clean.counted { 0 } else { clean.repeated_by });
-            let completed = [ops.completed_by(clean.op), ops.completed_by(last)];
+            let repeating = if clean.counted { 0 } else { clean.repeated_by };
+            let completed = [ops.completed_by(clean.op), ops.completed_by(repeating)];
             match completed {
                 [Some(one), Some(other)] if judged => {
                     self.completed = self.completed.max(one).max(other);

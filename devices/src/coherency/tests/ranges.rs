@@ -213,3 +213,28 @@ fn pages_come_to_rest() {
         }
     }
 }
+
+/// A CPU goes on with an operation that it began before another CPU's: it cleans the lines after that, and
+/// is not complete.
+#[test]
+fn a_clean_that_is_repeated_by_an_earlier_operation_is_not_at_rest() {
+    let config = DomainConfig {
+        ports: Port::ALL.to_vec(),
+        ..rig::config(RAM, Policy::Zynqmp, SnoopWrite::Allocate)
+    };
+    let clean = |cpu| Step::Maintain(cpu, CacheOp::CleanInvalidate, 0, PAGE);
+    let read = |master| Step::Read(master, whole_page(Told::Unprompted));
+    let program = [
+        clean(CpuId(1)),
+        Step::Write(1, whole_page(Told::Unprompted)),
+        clean(CpuId::BOOT),
+        Step::Barrier(CpuId::BOOT, Barrier::DSB_SY),
+        clean(CpuId(1)),
+        read(1),
+        read(0),
+    ];
+    let run = compare(&config, &program);
+    let operations = run.domain.report().maintenance.operations;
+    let needed: Vec<_> = operations.iter().map(|op| op.needed_lines).collect();
+    assert_eq!(needed, [0, 64]);
+}
