@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What the sanitizer can find, and the record of one finding.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
-use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, SiteId};
+use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, LINE, SiteId};
 use crate::dma::{MasterId, ToldBy, TransferId};
 
 /// A rule of the sanitizer that was broken.
@@ -143,6 +145,18 @@ pub struct LastMaintenance {
     /// When that was, in accesses since power-on.
     #[serde(default)]
     pub barrier_at: u64,
+}
+
+impl LastMaintenance {
+    /// The memory that it did, as one range.
+    pub fn range(&self) -> Range<u64> {
+        line_range(self.first_pa, self.lines)
+    }
+}
+
+/// The memory of so many lines from one on.
+pub(crate) fn line_range(first_pa: u64, lines: u64) -> Range<u64> {
+    first_pa..first_pa.saturating_add(lines.saturating_mul(LINE))
 }
 
 /// One finding: the same rule broken by the same transfer, over any number of lines.

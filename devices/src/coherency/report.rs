@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What a run of the chip leaves behind: plain data, serialisable, no behaviour.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
-use super::hazard::Hazard;
+use super::hazard::{Hazard, line_range};
 use crate::cpu::{CacheOp, ChainId, CpuId, SiteId};
 use crate::dma::{MasterId, Transfer, TransferId};
 
@@ -101,6 +103,11 @@ pub struct MaintenanceOp {
 }
 
 impl MaintenanceOp {
+    /// The memory that it did, as one range.
+    pub fn range(&self) -> Range<u64> {
+        line_range(self.first_pa, self.lines)
+    }
+
     /// Whether it was on memory that masters have touched.
     pub fn touched_dma(&self) -> bool {
         self.dma_lines > 0

@@ -8,12 +8,13 @@ mod same;
 
 use std::collections::{BTreeMap, HashSet};
 
-use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, LastMaintenance, Why};
+use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, Why};
 use staleline_devices::dma::{MasterId, TransferId};
 
 use same::{Fault, Findings};
 
 use super::advice::EARLY;
+use super::suppressed::covers;
 use super::{Class, Diagnostic, HazardEntry};
 
 /// Bytes per line.
@@ -126,18 +127,12 @@ impl TooEarly {
         let last = hazard.last_invalidate?;
         let before = last.cpu == cpu && last.at <= hazard.at;
         let known = hazard.transfer != TransferId::CONTROL;
-        (before && known && covers(&last, hazard)).then_some(TooEarly {
+        (before && known && covers(&last.range(), hazard)).then_some(TooEarly {
             transfer: hazard.transfer,
             operation: last.operation,
             user: site.is_user(),
         })
     }
-}
-
-fn covers(operation: &LastMaintenance, hazard: &Hazard) -> bool {
-    let bytes = operation.lines.saturating_mul(LINE);
-    let end = operation.first_pa.saturating_add(bytes);
-    operation.first_pa <= hazard.first_pa && hazard.end_pa <= end
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! Facts about a finding, from what the run left behind.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
 use staleline_devices::coherency::report::{MaintenanceOp, TransferRecord};
@@ -76,6 +77,7 @@ impl Lookup<'_> {
 
     /// All that advice can depend on. `buffers`: the DMABUFs that the finding is about.
     pub(super) fn facts(&self, h: &Hazard, buffers: &[&Buffer]) -> Facts {
+        let discarders = self.discarders(h).unwrap_or_default();
         let (writer, reader) = (self.party(h.writer, h), self.party(h.reader, h));
         Facts {
             kind: h.kind,
@@ -115,8 +117,8 @@ impl Lookup<'_> {
                     self.named(who, h.merged_at, h),
                 )),
             },
-            discarded_by: self.discarded_by(h),
-            mapping_discards: self.mapping_discards(h),
+            discarded_by: Some(called(&discarders)).filter(|names| !names.is_empty()),
+            mapping_discards: maps(&discarders),
             synced: self.synced,
             detached: self.detached,
             has_access_calls: self.has_access_calls,
@@ -138,16 +140,14 @@ impl Lookup<'_> {
     /// The operation of that call, and the call. What user space or others clean on purpose later, as
     /// the end of a SYNC does, is not it.
     pub(super) fn cleaned_for_a_cpu(&self, h: &Hazard) -> Option<(&MaintenanceOp, String)> {
-        let until = match (h.kind, h.why) {
-            (HazardKind::MissingInvalidate, Why::Absent) => h.told_at.unwrap_or(h.at),
-            (_, Why::StaleStore) => h.merged_at,
-            _ => return None,
-        };
-        let from = self.written(h)?;
+        let absent = (h.kind, h.why) == (HazardKind::MissingInvalidate, Why::Absent);
+        let (from, until) = self
+            .span(h)
+            .filter(|_| absent || h.why == Why::StaleStore)?;
         let mut window = self.operations(from, until).iter().rev();
         window.find_map(|op| {
-            let lines = op.first_pa..op.first_pa.saturating_add(op.lines.saturating_mul(LINE));
-            let clean = op.op == CacheOp::Clean && !op.dropped && lines.contains(&h.line_pa);
+            let covers = op.range().contains(&h.line_pa);
+            let clean = op.op == CacheOp::Clean && !op.dropped && covers;
             clean.then_some(op).zip(self.for_a_cpu(op))
         })
     }
@@ -242,19 +242,6 @@ impl Lookup<'_> {
         Some(self.guest.callers(site, chain))
     }
 
-    /// Who asked for that invalidate.
-    fn discarded_by(&self, h: &Hazard) -> Option<String> {
-        let names = called(&self.discarders(h)?);
-        (!names.is_empty()).then_some(names)
-    }
-
-    /// Whether it was asked for by a call that maps memory for a device.
-    fn mapping_discards(&self, h: &Hazard) -> bool {
-        let names = self.discarders(h).unwrap_or_default();
-        let call = names.iter().take_while(|name| is_api(name)).last();
-        call.is_some_and(|name| name.starts_with("dma_map_") || name.starts_with("__dma_map_"))
-    }
-
     /// Whether unmapping the DMABUF at the end invalidated it for the device that wrote: only one that is
     /// mapped for a direction in which it writes is. If others that are not coherent have used the
     /// buffer, nobody knows for whom it was.
@@ -284,8 +271,8 @@ impl Lookup<'_> {
         let all = &self.soc.domain.maintenance.operations;
         let after = all.get(all.partition_point(|o| o.at <= h.at)..);
         Some(after.unwrap_or_default().iter().any(|op| {
-            let end = op.first_pa.saturating_add(op.lines.saturating_mul(LINE));
-            op.op != CacheOp::Clean && met(op.first_pa, end) && self.unmaps(op)
+            let lines = op.range();
+            op.op != CacheOp::Clean && met(lines.start, lines.end) && self.unmaps(op)
         }))
     }
 
@@ -391,8 +378,10 @@ impl Lookup<'_> {
     fn calls(&self, h: &Hazard, buffers: &[&Buffer], from: u64, until: u64) -> Vec<Sync> {
         let mut found: Vec<Sync> = Vec::new();
         for op in self.operations(from, until) {
-            let first = op.first_pa;
-            let last = first.saturating_add(op.lines.saturating_mul(LINE));
+            let Range {
+                start: first,
+                end: last,
+            } = op.range();
             if op.dropped {
                 continue;
             }
@@ -451,6 +440,12 @@ fn called(names: &[String]) -> String {
     let names = names.take_while(|n| !n.starts_with("__arm64_sys_"));
     let shown: Vec<&str> = names.take(SHOWN).collect();
     shown.join(" <- ")
+}
+
+/// Whether the DMA API was called to map memory for a device.
+fn maps(names: &[String]) -> bool {
+    let call = names.iter().take_while(|name| is_api(name)).last();
+    call.is_some_and(|name| name.starts_with("dma_map_") || name.starts_with("__dma_map_"))
 }
 
 /// The kernel's function that made an access.

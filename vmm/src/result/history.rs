@@ -272,9 +272,7 @@ fn operations(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Operation> {
     }
     let suppressed = lookup.soc.domain.maintenance.operations.iter();
     let suppressed = suppressed.filter(|o| o.dropped && o.at <= h.at && o.at >= h.written_at);
-    let hit = suppressed.filter(|o| {
-        (o.first_pa..o.first_pa.saturating_add(o.lines.saturating_mul(64))).contains(&h.line_pa)
-    });
+    let hit = suppressed.filter(|o| o.range().contains(&h.line_pa));
     all.extend(hit.take(SUPPRESSED).map(|op| Operation::of(op, true)));
     all
 }

@@ -2,15 +2,13 @@
 //! Which findings come from the maintenance operation that was suppressed on purpose: those that it
 //! would have prevented. Nothing else is excused by it.
 
+use std::ops::Range;
+
 use staleline_devices::coherency::hazard::{Hazard, HazardKind, Why};
-use staleline_devices::coherency::report::MaintenanceOp;
 use staleline_devices::cpu::CacheOp;
 
 use super::build::Lookup;
 use super::history;
-
-/// Bytes per line.
-const LINE: u64 = 64;
 
 impl Lookup<'_> {
     /// Whether there would be no such finding had the suppressed operation been done: it was on all
@@ -23,11 +21,11 @@ impl Lookup<'_> {
             Some((from, until)) => from <= operation.at && operation.at <= until,
             None => false,
         };
-        time && would_do(h, operation.op) && covers(operation, h)
+        time && would_do(h, operation.op) && covers(&operation.range(), h)
     }
 
     /// When the missing operation would have done, in accesses since power-on; none if never.
-    fn span(&self, h: &Hazard) -> Option<(u64, u64)> {
+    pub(super) fn span(&self, h: &Hazard) -> Option<(u64, u64)> {
         let told = h.told_at.unwrap_or(h.at);
         match h.kind {
             HazardKind::MissingBarrier | HazardKind::Ownership => None,
@@ -63,10 +61,9 @@ fn would_do(h: &Hazard, op: CacheOp) -> bool {
     }
 }
 
-fn covers(operation: &MaintenanceOp, h: &Hazard) -> bool {
-    let bytes = operation.lines.saturating_mul(LINE);
-    let end = operation.first_pa.saturating_add(bytes);
-    operation.first_pa <= h.first_pa && h.end_pa <= end
+/// Whether all of a finding lies in a range.
+pub(super) fn covers(range: &Range<u64>, h: &Hazard) -> bool {
+    range.start <= h.first_pa && h.end_pa <= range.end
 }
 
 #[cfg(test)]
