@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
+#[repr(transparent)]
 pub struct CpuId(pub u8);
 
 /// Bytes per cache line.
@@ -39,6 +40,7 @@ impl CpuId {
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
+#[repr(transparent)]
 pub struct SiteId(pub u32);
 
 impl SiteId {
@@ -239,4 +241,18 @@ pub trait Accesses {
 
     /// A store of `size` bytes (1 to 64; it may cross a line, not a page).
     fn store(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType);
+
+    /// The same as [`load`](Self::load) of cacheable memory, if that would only find the line in the
+    /// cache: nothing to judge, and no device has anything to do. Else nothing happens and the answer is
+    /// `false`. Nearly all loads are such; an engine may ask here first, where it calls nothing else.
+    #[inline(always)]
+    fn load_hit(&mut self, _cpu: CpuId, _pa: u64, _size: u32, _site: SiteId) -> bool {
+        false
+    }
+
+    /// As [`load_hit`](Self::load_hit), of a store.
+    #[inline(always)]
+    fn store_hit(&mut self, _cpu: CpuId, _pa: u64, _size: u32, _site: SiteId) -> bool {
+        false
+    }
 }

@@ -25,7 +25,7 @@ use super::who::Who;
 use super::{LINE, MAX_CLEANS, MAX_OVERTAKEN};
 use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use crate::dma::{Port, TransferId};
-use crate::events::{Event, Kind, Kinds as EventKinds, Tap, Witness};
+use crate::events::{Event, Kind, Kinds as EventKinds, Maintained, Tap, Witness};
 
 /// What a snooping master's write does to the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -77,6 +77,12 @@ pub struct DomainConfig {
 const SITE_SHIFT: u32 = 36;
 /// And its CPU: above the number of the site, and below the mark of user space (bit 30 of it).
 const CPU_SHIFT: u32 = SITE_SHIFT + 24;
+
+/// What is hashed of an access.
+#[inline(always)]
+fn place(cpu: CpuId, pa: u64, site: SiteId) -> u64 {
+    pa ^ (u64::from(site.0) << SITE_SHIFT | u64::from(cpu.0) << CPU_SHIFT)
+}
 
 /// The coherency domain. See the module's documentation.
 #[derive(Debug)]
@@ -208,57 +214,90 @@ impl Domain {
     }
 
     /// The CPU has loaded `size` bytes (1 to 64) at `pa`. Outside RAM: ignored.
-    #[inline]
     pub fn load(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
-        let Some(offset) = self.begin(Item::Load, cpu, pa, size, site) else {
+        if memory == MemoryType::Cacheable && self.load_hit(cpu, pa, size, site) {
             return;
-        };
-        let len = u64::from(size);
-        let within = offset % LINE;
-        if memory == MemoryType::Cacheable && within + len <= LINE {
-            let number = offset / LINE;
-            let line = self.lines.line(number);
-            if line.cached() && line.flags & SLOW_LOAD == 0 {
-                let way = line.way;
-                self.cache.touch(number, way);
-                return;
-            }
         }
-        self.load_slow(offset, len, Who::cpu(cpu, site), memory);
+        if let Some(offset) = self.begin(Item::Load, cpu, pa, size, site) {
+            self.load_slow(offset, size.into(), Who::cpu(cpu, site), memory);
+        }
     }
 
     /// The CPU has stored `size` bytes (1 to 64) at `pa`. Outside RAM: ignored.
-    #[inline]
     pub fn store(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
-        let Some(offset) = self.begin(Item::Store, cpu, pa, size, site) else {
+        if memory == MemoryType::Cacheable && self.store_hit(cpu, pa, size, site) {
             return;
-        };
-        let len = u64::from(size);
-        let within = offset % LINE;
-        if memory == MemoryType::Cacheable && within + len <= LINE {
-            let number = offset / LINE;
-            let (now, ordered_at) = (self.sanitizer.now, self.sanitizer.barriers().stores);
-            let line = self.lines.line(number);
-            let passes = self.sanitizer.overtaken.passes(line.written_at);
-            if line.cached() && line.flags & SLOW_STORE == 0 && passes {
-                line.state = State::Dirty;
-                let who = Who::cpu(cpu, site);
-                line.cached_by = who;
-                fresh_write(line, mask(within, len), who, now, ordered_at);
-                let way = line.way;
-                self.cache.touch(number, way);
-                return;
-            }
         }
-        self.store_slow(offset, len, Who::cpu(cpu, site), memory);
+        if let Some(offset) = self.begin(Item::Store, cpu, pa, size, site) {
+            self.store_slow(offset, size.into(), Who::cpu(cpu, site), memory);
+        }
     }
 
-    /// Counts and hashes an access; its offset if it lies in RAM.
-    #[inline]
-    fn begin(&mut self, item: Item, cpu: CpuId, pa: u64, size: u32, site: SiteId) -> Option<u64> {
+    /// [`Domain::load`] of cacheable memory, if there is nothing to do but to find the line; else does
+    /// nothing, and is `false`.
+    #[inline(always)]
+    pub fn load_hit(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId) -> bool {
+        let Some((number, _)) = self.in_one_line(pa, size) else {
+            return false;
+        };
+        let Some(line) = self.lines.known(number) else {
+            return false;
+        };
+        if !line.cached() || line.flags & SLOW_LOAD != 0 {
+            return false;
+        }
+        let way = line.way;
+        self.count(Item::Load, cpu, pa, site);
+        self.cache.touch(number, way);
+        true
+    }
+
+    /// [`Domain::store`] to cacheable memory, if there is nothing to judge; else does nothing, and is
+    /// `false`.
+    #[inline(always)]
+    pub fn store_hit(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId) -> bool {
+        let Some((number, bytes)) = self.in_one_line(pa, size) else {
+            return false;
+        };
+        let Some(line) = self.lines.known(number) else {
+            return false;
+        };
+        let passes = self.sanitizer.overtaken.passes(line.written_at);
+        if !line.cached() || line.flags & SLOW_STORE != 0 || !passes {
+            return false;
+        }
         self.sanitizer.access(cpu);
-        let place = u64::from(site.0) << SITE_SHIFT | u64::from(cpu.0) << CPU_SHIFT;
-        self.hash.add(item, pa ^ place);
+        self.hash.add(Item::Store, place(cpu, pa, site));
+        let (now, ordered_at) = (self.sanitizer.now, self.sanitizer.barriers().stores);
+        line.state = State::Dirty;
+        let who = Who::cpu(cpu, site);
+        line.cached_by = who;
+        fresh_write(line, bytes, who, now, ordered_at);
+        let way = line.way;
+        self.cache.touch(number, way);
+        true
+    }
+
+    /// The line of an access, and its bytes there, if it is to no other; not whether it is in RAM.
+    #[inline(always)]
+    fn in_one_line(&self, pa: u64, size: u32) -> Option<(u64, u64)> {
+        let offset = pa.wrapping_sub(self.base);
+        let within = offset % LINE;
+        // An access of no bytes is in no line.
+        let last = within + u64::from(size.wrapping_sub(1));
+        (last < LINE).then(|| (offset / LINE, mask(within, size.into())))
+    }
+
+    /// Counts and hashes an access.
+    #[inline(always)]
+    fn count(&mut self, item: Item, cpu: CpuId, pa: u64, site: SiteId) {
+        self.sanitizer.access(cpu);
+        self.hash.add(item, place(cpu, pa, site));
+    }
+
+    /// The same; its offset if it lies in RAM.
+    fn begin(&mut self, item: Item, cpu: CpuId, pa: u64, size: u32, site: SiteId) -> Option<u64> {
+        self.count(item, cpu, pa, site);
         if size == 0 || size > LINE as u32 {
             return None;
         }
@@ -397,19 +436,17 @@ impl Domain {
             at: self.sanitizer.now,
             last_access: self.sanitizer.cpus[cpu.index()].last_access,
         });
-        let found = line.state.told();
-        self.sanitizer
-            .note(Kind::Maintenance, |base| Event::Maintained {
+        if self.sanitizer.tap.wants(Kind::Maintenance) {
+            let line = Maintained {
                 cpu,
                 op,
                 operation,
-                site,
-                chain,
-                pa: base + number * LINE,
-                lines: 1,
-                found,
+                pa: self.base + number * LINE,
+                found: line.state.told(),
                 dropped: !effective,
-            });
+            };
+            self.sanitizer.maintained(&line, site, chain);
+        }
         if !effective {
             self.hash.add(Item::Suppressed, number);
             return;

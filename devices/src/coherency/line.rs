@@ -253,6 +253,13 @@ impl Lines {
         ((line as usize) / PAGE_LINES, (line as usize) % PAGE_LINES)
     }
 
+    /// A line of a page that has been accessed and is not set aside.
+    #[inline(always)]
+    pub fn known(&mut self, line: u64) -> Option<&mut Line> {
+        let (page, index) = Self::split(line);
+        Some(&mut self.pages.get_mut(page)?.as_mut()?.lines[index])
+    }
+
     /// The page of `line`, made if this is its first access, or fetched back if it was set aside.
     #[inline]
     pub fn page(&mut self, line: u64) -> (&mut PageMeta, usize) {

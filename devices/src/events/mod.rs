@@ -9,7 +9,7 @@
 
 mod tap;
 
-pub(crate) use tap::Tap;
+pub(crate) use tap::{Maintained, Tap};
 
 use serde::{Deserialize, Serialize};
 

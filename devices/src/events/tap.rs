@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use super::{Event, Kind, Kinds, Witness};
-use crate::cpu::{CpuId, LINE, SiteId};
+use super::{Cached, Event, Kind, Kinds, Witness};
+use crate::cpu::{CacheOp, CpuId, LINE, SiteId};
 
 /// The way to a witness. It holds one event back, to see whether the next one goes on with it.
 #[derive(Default)]
@@ -36,6 +36,32 @@ impl Tap {
     #[inline(always)]
     pub fn wants(&self, kind: Kind) -> bool {
         self.wanted.contains(kind)
+    }
+
+    /// Tells of one more line of a maintenance operation, if that goes on with what was told last. Else
+    /// nothing happens, and it is `false`. Operations do many lines, and this is quick.
+    #[inline]
+    pub fn maintains(&mut self, at: u64, line: &Maintained) -> bool {
+        let Some((
+            then,
+            Event::Maintained {
+                cpu,
+                op,
+                operation,
+                pa,
+                lines,
+                found,
+                dropped,
+                ..
+            },
+        )) = &mut self.pending
+        else {
+            return false;
+        };
+        let same = *then == at
+            && *operation == line.operation
+            && (*cpu, *op, *found, *dropped) == (line.cpu, line.op, line.found, line.dropped);
+        extend(same, *pa, lines, line.pa)
     }
 
     /// Tells an event, of a kind that is wanted.
@@ -74,6 +100,17 @@ impl Tap {
     }
 }
 
+/// What is told of one line of a maintenance operation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Maintained {
+    pub cpu: CpuId,
+    pub op: CacheOp,
+    pub operation: u32,
+    pub pa: u64,
+    pub found: Cached,
+    pub dropped: bool,
+}
+
 /// Makes `next` a part of what came before, if it goes on with it.
 fn goes_on(then: u64, before: &mut Event, at: u64, next: &Event) -> bool {
     let same_time = then == at;
@@ -99,32 +136,6 @@ fn goes_on(then: u64, before: &mut Event, at: u64, next: &Event) -> bool {
                 (*pa, *len) = (start, total);
             }
             same
-        }
-        (
-            Event::Maintained {
-                cpu,
-                op,
-                operation,
-                pa: from,
-                lines,
-                found,
-                dropped,
-                ..
-            },
-            Event::Maintained {
-                cpu: cpu2,
-                op: op2,
-                operation: operation2,
-                pa,
-                lines: 1,
-                found: found2,
-                dropped: dropped2,
-                ..
-            },
-        ) if same_time => {
-            let same = (*cpu, *op, *operation, *found, *dropped)
-                == (cpu2, op2, operation2, found2, dropped2);
-            extend(same, *from, lines, pa)
         }
         (
             Event::Filled {

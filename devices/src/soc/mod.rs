@@ -258,6 +258,12 @@ impl Soc {
         }
     }
 
+    /// Whether devices have something to do after the next access.
+    #[inline(always)]
+    fn is_due_next(&self) -> bool {
+        self.domain.now().wrapping_add(1) >= self.due
+    }
+
     #[cold]
     #[inline(never)]
     fn run_due(&mut self) {
@@ -311,16 +317,24 @@ impl Soc {
 }
 
 impl Accesses for Soc {
-    #[inline]
     fn load(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
         self.domain.load(cpu, pa, size, site, memory);
         self.catch_up();
     }
 
-    #[inline]
     fn store(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
         self.domain.store(cpu, pa, size, site, memory);
         self.catch_up();
+    }
+
+    #[inline(always)]
+    fn load_hit(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId) -> bool {
+        !self.is_due_next() && self.domain.load_hit(cpu, pa, size, site)
+    }
+
+    #[inline(always)]
+    fn store_hit(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId) -> bool {
+        !self.is_due_next() && self.domain.store_hit(cpu, pa, size, site)
     }
 }
 

@@ -4,6 +4,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use memchr::memmem;
 use staleline_support::digest;
 
 use crate::exit::Error;
@@ -118,10 +119,10 @@ fn file_bytes(system_map: &Path) -> Option<u64> {
     let file = std::fs::File::open(system_map).ok()?;
     let mut text = String::new();
     file.take(MAX_MAP_BYTES).read_to_string(&mut text).ok()?;
+    // A line: address, type, name.
     let address = |symbol: &str| {
-        let line = text
-            .lines()
-            .find(|l| l.split(' ').next_back() == Some(symbol))?;
+        let end = text.find(&format!(" {symbol}\n"))?;
+        let line = text.get(..end)?.rsplit('\n').next()?;
         u64::from_str_radix(line.split(' ').next()?, 16).ok()
     };
     address("_edata")?.checked_sub(address("_text")?)
@@ -129,16 +130,13 @@ fn file_bytes(system_map: &Path) -> Option<u64> {
 
 fn version(image: &[u8]) -> Option<String> {
     // The first match may be a format string ("Linux version %s"); a release starts with a digit.
-    let starts = image.windows(BANNER.len()).enumerate();
-    starts
-        .filter(|(_, window)| *window == BANNER)
-        .find_map(|(at, _)| {
-            let rest = image.get(at + BANNER.len()..)?;
-            let word = rest.iter().take(64).take_while(|b| b.is_ascii_graphic());
-            let word: String = word.map(|b| char::from(*b)).collect();
-            word.starts_with(|c: char| c.is_ascii_digit())
-                .then_some(word)
-        })
+    memmem::find_iter(image, BANNER).find_map(|at| {
+        let rest = image.get(at + BANNER.len()..)?;
+        let word = rest.iter().take(64).take_while(|b| b.is_ascii_graphic());
+        let word: String = word.map(|b| char::from(*b)).collect();
+        word.starts_with(|c: char| c.is_ascii_digit())
+            .then_some(word)
+    })
 }
 
 fn bad(path: &Path, why: &str) -> Error {

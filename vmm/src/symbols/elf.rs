@@ -4,6 +4,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use addr2line::Loader;
+use object::Object as _;
 
 use super::Frame;
 
@@ -52,12 +53,37 @@ impl Elf {
     /// `function+0xoffset` by the symbol table.
     pub fn symbol(&self, va: u64) -> Option<String> {
         let info = self.0.find_symbol_info(va)?;
-        let name = addr2line::demangle_auto(info.name().into(), None);
-        Some(with_offset(
-            &without_hash(&name),
-            va.wrapping_sub(info.address()),
+        Some(named(info.name(), va.wrapping_sub(info.address())))
+    }
+}
+
+/// The symbol table of an ELF file, for whoever needs no more: debug information takes long to open.
+pub struct Names(Vec<(u64, String)>);
+
+impl Names {
+    /// Reads it.
+    pub fn load(path: &Path) -> Result<Self, String> {
+        let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+        let file = object::File::parse(&*bytes).map_err(|e| e.to_string())?;
+        let map = file.symbol_map();
+        let symbols = map.symbols().iter();
+        Ok(Names(
+            symbols.map(|s| (s.address(), s.name().into())).collect(),
         ))
     }
+
+    /// `function+0xoffset`.
+    pub fn symbol(&self, va: u64) -> Option<String> {
+        let after = self.0.partition_point(|(start, _)| *start <= va);
+        let (start, name) = self.0.get(after.checked_sub(1)?)?;
+        Some(named(name, va - start))
+    }
+}
+
+/// A symbol as it is shown.
+fn named(symbol: &str, offset: u64) -> String {
+    let name = addr2line::demangle_auto(symbol.into(), None);
+    with_offset(&without_hash(&name), offset)
 }
 
 /// `name+0xoffset`, or `name` at its start.

@@ -16,7 +16,7 @@ use staleline_devices::cpu::SiteId;
 
 use crate::engine::chains::Chain;
 use crate::evidence::{Artifacts, Sites};
-use elf::Elf;
+use elf::{Elf, Names};
 use system_map::SystemMap;
 
 use staleline_results::{Frame, Hex, Place, Stack};
@@ -59,6 +59,7 @@ pub struct Symbols {
     map: OnceCell<Option<SystemMap>>,
     kernel: OnceCell<Option<Elf>>,
     agent: OnceCell<Option<Elf>>,
+    agent_names: OnceCell<Option<Names>>,
     known: RefCell<HashMap<u64, Place>>,
     /// What could not be read, a sentence each.
     troubles: RefCell<Vec<String>>,
@@ -73,6 +74,7 @@ impl Symbols {
             map: OnceCell::new(),
             kernel: OnceCell::new(),
             agent: OnceCell::new(),
+            agent_names: OnceCell::new(),
             known: RefCell::default(),
             troubles: RefCell::default(),
         }
@@ -87,7 +89,7 @@ impl Symbols {
     /// The place of a site at `va`, if it is kernel code at a physical address: before the kernel has
     /// turned the MMU on, and while it does.
     pub fn boot_code(&self, site: SiteId, va: u64) -> Option<Place> {
-        if site.is_user() || is_kernel(va) {
+        if !is_boot_code(site, va) {
             return None;
         }
         let place = match self.linked(va) {
@@ -95,7 +97,7 @@ impl Symbols {
             None => Place {
                 va: Hex(va),
                 kernel: true,
-                symbol: Some(format!("boot code at {}", Hex(va))),
+                symbol: Some(boot_code_at(va)),
                 frames: Vec::new(),
                 stack: None,
             },
@@ -116,8 +118,9 @@ impl Symbols {
     /// Function and offset of a site, without opening debug information where possible.
     pub fn name(&self, site: SiteId) -> Option<String> {
         let va = *self.sites.get(&site)?;
-        if let Some(place) = self.boot_code(site, va) {
-            return place.symbol;
+        if is_boot_code(site, va) {
+            let symbol = self.linked(va).and_then(|linked| self.symbol(linked));
+            return Some(symbol.unwrap_or_else(|| boot_code_at(va)));
         }
         Some(self.symbol(va).unwrap_or_else(|| Hex(va).to_string()))
     }
@@ -189,7 +192,7 @@ impl Symbols {
 
     fn symbol(&self, va: u64) -> Option<String> {
         if !is_kernel(va) {
-            return self.agent()?.symbol(self.in_agent(va));
+            return self.agent_names()?.symbol(self.in_agent(va));
         }
         match self.map() {
             Some(map) => map.symbol(va),
@@ -230,7 +233,15 @@ impl Symbols {
 
     fn agent(&self) -> Option<&Elf> {
         let path = self.sources.agent_elf.as_deref();
-        self.elf(&self.agent, path, "names, files and lines of the agent")
+        self.elf(&self.agent, path, "files and lines of the agent")
+    }
+
+    fn agent_names(&self) -> Option<&Names> {
+        let names = self.agent_names.get_or_init(|| {
+            let path = self.sources.agent_elf.as_deref()?;
+            self.loaded("names of the agent's functions", path, Names::load(path))
+        });
+        names.as_ref()
     }
 
     fn elf<'a>(
@@ -265,6 +276,16 @@ impl Symbols {
 fn is_interrupt_entry(symbol: &str) -> bool {
     let name = symbol.split('+').next().unwrap_or_default();
     ["el0t_64_irq", "el1h_64_irq", "el1h_64_fiq", "el0t_64_fiq"].contains(&name)
+}
+
+/// Whether a site at `va` is kernel code at a physical address.
+fn is_boot_code(site: SiteId, va: u64) -> bool {
+    !site.is_user() && !is_kernel(va)
+}
+
+/// What such a place is called if it has no other name.
+fn boot_code_at(va: u64) -> String {
+    format!("boot code at {}", Hex(va))
 }
 
 /// Whether TTBR1 translates the address (Arm ARM D8.2, bit 55).

@@ -3,15 +3,12 @@
 
 mod state;
 
-use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::sync::{Mutex, PoisonError};
 
-use staleline::engine::chains::{Chain, Forgotten, UserPage};
+use staleline::engine::Observations;
+use staleline::engine::chains::{Chain, UserPage};
 use staleline::engine::guest::Guest;
 use staleline::engine::tcg::abi::{Mismatch, TcgStats};
-use staleline::engine::{Observations, SiteTable};
-use staleline::events;
 use staleline_devices::cpu::{CacheOp, ChainId, CpuId, MAX_CPUS, MemoryType, SiteId};
 use vm_memory::GuestMemoryMmap;
 
@@ -21,6 +18,7 @@ use crate::leaves::{ENTRY, Leaves};
 use crate::memory::{Ram, Virtual, Windows};
 use crate::mmu::{PAGE, Registers, TableMemory as _, Translation};
 use crate::qtest::Qtest;
+use crate::sites::Sites;
 use crate::tlb::{Hit, Target, Tlb};
 
 /// Bytes that `dc zva` zeroes on Cortex-A53 (DCZID_EL0.BS is 4 words to the power of two).
@@ -28,6 +26,9 @@ const ZERO_BLOCK: u64 = 64;
 
 /// Bytes of the longest load or store.
 const LONGEST: usize = 64;
+
+/// Bytes of the longest store on the hot path: two translation table entries.
+const LONGEST_HIT: u32 = 2 * ENTRY as u32;
 
 /// PSCI functions that end the guest (DEN 0022, 5.1): SYSTEM_OFF and SYSTEM_RESET.
 const ENDS: [u32; 2] = [0x8400_0008, 0x8400_0009];
@@ -66,60 +67,15 @@ pub struct Place {
     pub site: SiteId,
 }
 
-/// Interned guest code addresses.
-#[derive(Default)]
-pub struct Sites {
-    table: SiteTable,
-    /// The same, for the log.
-    shared: Option<events::Sites>,
-    known: HashMap<(u64, bool), SiteId>,
-    /// Times that there was no room.
-    lost: u64,
-}
-
-impl Sites {
-    /// The site of the instruction at `pc`, of the kernel's or of user space. Sites are numbered in the order of translation, which
-    /// is deterministic. When the table is full, new ones are unknown.
-    pub fn intern(&mut self, pc: u64, kernel: bool) -> SiteId {
-        if let Some(site) = self.known.get(&(pc, kernel)) {
-            return *site;
-        }
-        let site = self.table.push(pc, kernel);
-        if site == SiteId(0) {
-            self.lost += 1;
-        } else {
-            self.known.insert((pc, kernel), site);
-            if let Some(shared) = &self.shared {
-                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                shared.push(pc);
-            }
-        }
-        site
-    }
-
-    /// Whoever knows the addresses of `others`, which are the same ones, is told of these from now on.
-    pub fn go_on_for(&mut self, others: &mut Sites) {
-        self.shared = others.shared.take();
-    }
-
-    /// The addresses from now on, for who is to know them while the guest runs: to be asked for before
-    /// the first one.
-    pub fn shared(&mut self) -> events::Sites {
-        // Site 0 is unknown.
-        let shared = events::Sites::new(Mutex::new(vec![0]));
-        self.shared = Some(shared.clone());
-        shared
-    }
-
-    /// What there was no room for.
-    pub fn forgotten(&self) -> Option<Forgotten> {
-        Forgotten::of("places in code", SiteTable::LIMIT, self.lost)
-    }
-
-    /// All of them.
-    pub fn table(&self) -> &SiteTable {
-        &self.table
-    }
+/// Where translation table entries may be among the bytes of a store: they are stored whole, alone or
+/// with others.
+#[inline(always)]
+fn entries(pa: u64, size: u32) -> impl Iterator<Item = u64> {
+    let count = match pa.is_multiple_of(ENTRY) {
+        true => u64::from(size) / ENTRY,
+        false => 0,
+    };
+    (0..count).map(move |n| pa + n * ENTRY)
 }
 
 /// What is between one CPU and the machine.
@@ -225,11 +181,42 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         self.side_mut(cpu).waits = false;
     }
 
+    /// As [`Core::access`], if the TLB knows the page and the machine has nothing to do but to find the
+    /// line in its cache. Else nothing happens, and it is `false`.
+    ///
+    /// All but a few accesses end here. It calls nothing, so the callback has no registers to save.
+    #[inline(always)]
+    pub fn access_hit<const STORE: bool>(
+        &mut self,
+        cpu: CpuId,
+        va: u64,
+        size: u32,
+        site: SiteId,
+    ) -> bool {
+        let side = &mut self.cpus[cpu.index()];
+        let Some(hit) = side.tlb.lookup(va).filter(|hit| hit.is_cacheable_ram()) else {
+            return false;
+        };
+        let pa = hit.pa(va);
+        if STORE && pa.is_multiple_of(ENTRY) && size >= ENTRY as u32 {
+            let is_entry = |pa| self.ram.read_u64(pa).is_some_and(|w| side.leaves.may_be(w));
+            let second = size > ENTRY as u32;
+            if size > LONGEST_HIT || is_entry(pa) || second && is_entry(pa + ENTRY) {
+                return false;
+            }
+        }
+        side.waits = false;
+        // What is in one line is in one page. No device has done anything, so no line has changed.
+        match STORE {
+            true => self.machine.store_hit(cpu, pa, size, site),
+            false => self.machine.load_hit(cpu, pa, size, site),
+        }
+    }
+
     /// A load or store of `size` bytes at `va` by `cpu` has taken place.
     ///
     /// # Errors
     /// If an interrupt line cannot be set.
-    #[inline(always)]
     pub fn access<const STORE: bool>(
         &mut self,
         cpu: CpuId,
@@ -250,7 +237,6 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         }
     }
 
-    #[inline(always)]
     fn report<const STORE: bool>(
         &mut self,
         cpu: CpuId,
@@ -267,15 +253,9 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         }
     }
 
-    /// Tells the machine of translation table entries among the bytes just stored. Entries are
-    /// stored whole, alone or with others.
-    #[inline(always)]
+    /// Tells the machine of translation table entries among the bytes just stored.
     fn look_for_entries(&mut self, cpu: CpuId, pa: u64, size: u32) {
-        if !pa.is_multiple_of(ENTRY) {
-            return;
-        }
-        for n in 0..u64::from(size) / ENTRY {
-            let entry = pa + n * ENTRY;
+        for entry in entries(pa, size) {
             // None in a device window.
             if let Some(word) = self.ram.read_u64(entry)
                 && self.side(cpu).leaves.may_be(word)
@@ -519,8 +499,8 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
 
     /// QEMU is about to translate `len` bytes of code at `pc`, all in one page.
     pub fn fetched(&mut self, cpu: CpuId, pc: u64, len: u64, site: &mut dyn FnMut() -> SiteId) {
-        if let Some(t) = self.side(cpu).registers.translate(&self.ram, pc) {
-            self.machine.fetched(cpu, t.pa, len, site);
+        if let Some(hit) = self.hit(cpu, pc) {
+            self.machine.fetched(cpu, hit.pa(pc), len, site);
         }
     }
 
@@ -543,6 +523,25 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         if self.cpus.iter().all(|side| side.waits) {
             self.machine.idle();
         }
+    }
+
+    /// A `dc` instruction of the kernel's, if it goes on with the operation that the CPU has under way
+    /// and the TLB knows its page of RAM: what nearly all of them are. Else nothing happens, and it is
+    /// `false`.
+    #[inline(always)]
+    pub fn maintains(&mut self, cpu: CpuId, op: CacheOp, va: u64, site: SiteId) -> bool {
+        if !self.machine.continues(cpu) {
+            return false;
+        }
+        let side = &mut self.cpus[cpu.index()];
+        let Some(hit) = side.tlb.lookup(va).filter(|hit| hit.is_ram()) else {
+            return false;
+        };
+        side.waits = false;
+        let chain = side.chain;
+        self.stats.maintenance += 1;
+        self.machine.maintain(cpu, op, hit.pa(va), site, chain);
+        true
     }
 
     fn maintain(&mut self, op: CacheOp, place: Place, state: State) {

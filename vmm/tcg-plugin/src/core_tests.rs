@@ -641,25 +641,10 @@ fn the_self_check_counts_what_differs_and_keeps_the_first() {
 }
 
 #[test]
-fn sites_are_numbered_in_order_and_once() {
-    let mut sites = Sites::default();
-    assert_eq!(sites.intern(0x1000, false), SiteId(SiteId::USER | 1));
-    assert_eq!(sites.intern(0x2000, false), SiteId(SiteId::USER | 2));
-    assert_eq!(sites.intern(0x1000, false), SiteId(SiteId::USER | 1));
-    assert_eq!(sites.table().pc(SiteId(SiteId::USER | 2)), Some(0x2000));
-    for pc in 0..SiteTable::LIMIT as u64 + 10 {
-        sites.intern(pc, false);
-    }
-    assert_eq!(sites.intern(u64::MAX, false), SiteId(0));
-    assert_eq!(sites.known.len(), sites.table().len());
-    assert_eq!(sites.intern(0x1000, false), SiteId(SiteId::USER | 1));
-}
-
-#[test]
 fn places_run_out_and_that_is_told() {
     let mut sites = Sites::default();
     // The first entry of the table stands for the unknown.
-    for n in 1..SiteTable::LIMIT as u64 {
+    for n in 1..staleline::engine::SiteTable::LIMIT as u64 {
         assert_ne!(sites.intern(4 * n, false), SiteId(0));
     }
     assert_eq!(sites.forgotten(), None);
@@ -670,7 +655,7 @@ fn places_run_out_and_that_is_told() {
     let forgotten = sites.forgotten().unwrap();
     assert_eq!(
         (forgotten.limit, forgotten.lost),
-        (SiteTable::LIMIT as u64, 2)
+        (staleline::engine::SiteTable::LIMIT as u64, 2)
     );
     let seen = Bench::new().core.observations(&sites);
     assert_eq!(seen.forgotten, [forgotten]);

@@ -20,13 +20,15 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use qemu_plugin_sys::{
-    QEMU_PLUGIN_VERSION, qemu_info_t, qemu_plugin_cb_flags, qemu_plugin_get_hwaddr,
-    qemu_plugin_hwaddr_is_io, qemu_plugin_hwaddr_phys_addr, qemu_plugin_id_t,
-    qemu_plugin_insn_data, qemu_plugin_insn_vaddr, qemu_plugin_mem_is_store, qemu_plugin_mem_rw,
-    qemu_plugin_mem_size_shift, qemu_plugin_meminfo_t, qemu_plugin_register_atexit_cb,
-    qemu_plugin_register_vcpu_init_cb, qemu_plugin_register_vcpu_insn_exec_cb,
-    qemu_plugin_register_vcpu_mem_cb, qemu_plugin_register_vcpu_tb_trans_cb, qemu_plugin_tb,
-    qemu_plugin_tb_get_insn, qemu_plugin_tb_n_insns,
+    QEMU_PLUGIN_VERSION, qemu_info_t,
+    qemu_plugin_cb_flags::{QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_CB_R_REGS},
+    qemu_plugin_get_hwaddr, qemu_plugin_hwaddr_is_io, qemu_plugin_hwaddr_phys_addr,
+    qemu_plugin_id_t, qemu_plugin_insn_data, qemu_plugin_insn_vaddr, qemu_plugin_mem_is_store,
+    qemu_plugin_mem_rw, qemu_plugin_mem_size_shift, qemu_plugin_meminfo_t,
+    qemu_plugin_register_atexit_cb, qemu_plugin_register_vcpu_init_cb,
+    qemu_plugin_register_vcpu_insn_exec_cb, qemu_plugin_register_vcpu_mem_cb,
+    qemu_plugin_register_vcpu_tb_trans_cb, qemu_plugin_tb, qemu_plugin_tb_get_insn,
+    qemu_plugin_tb_n_insns,
 };
 use staleline::engine::guest::{Guest, GuestKind};
 use staleline::engine::handover;
@@ -37,11 +39,12 @@ use staleline_devices::cpu::{CpuId, SiteId};
 use staleline_devices::soc::Soc;
 
 use crate::chain::Frame;
-use crate::core::{Core, Place, Sites, State};
+use crate::core::{Core, Place, State};
 use crate::decode::{self, Insn, Op};
 use crate::probe::Probe;
 use crate::qtest::Qtest;
 use crate::renew::{Renewals, renew};
+use crate::sites::Sites;
 use crate::{control, logger, start};
 use current::Current;
 use registers::Registers;
@@ -53,6 +56,9 @@ pub static qemu_plugin_version: c_int = QEMU_PLUGIN_VERSION.cast_signed();
 /// How long QEMU's main loop may take to set an interrupt line.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Where the addresses of AArch32 code end.
+const AARCH32_END: u64 = 1 << 32;
+
 /// PSTATE of kernel code: AArch64, EL1 with its own stack pointer.
 const PSTATE_EL1H: u64 = 0b0101;
 
@@ -63,6 +69,7 @@ const _: () = assert!(usize::BITS >= 64);
 struct Plugin<M> {
     core: Core<M, UnixStream>,
     accesses: Accesses,
+    extras: Extras,
     sites: Sites,
     current: Current,
     renewals: Renewals,
@@ -201,29 +208,29 @@ fn socket(fd: c_int) -> Result<UnixStream, String> {
     Ok(UnixStream::from(fd))
 }
 
-/// What memory callbacks do beside their work: look at how QEMU translates each address,
-const CHECK: u8 = 1 << 0;
-/// keep call chains that are asked for,
-const TRACE: u8 = 1 << 1;
-/// and go on with another machine every so often.
-const RENEW: u8 = 1 << 2;
+/// What memory callbacks do beside their work, if anything.
+#[derive(Clone, Copy)]
+struct Extras {
+    /// Look at how QEMU translates each address.
+    check: bool,
+    /// Keep call chains that are asked for.
+    trace: bool,
+}
+
+impl Extras {
+    fn of(config: &TcgConfig) -> Self {
+        Extras {
+            check: config.selfcheck,
+            trace: !config.trace.is_empty(),
+        }
+    }
+}
 
 fn register<M: Guest>(id: qemu_plugin_id_t, config: &TcgConfig) {
-    let extras = [
-        (config.selfcheck, CHECK),
-        (!config.trace.is_empty(), TRACE),
-        (config.save_restore.is_some(), RENEW),
-    ];
-    let wanted = extras.iter().filter(|(wanted, _)| *wanted);
-    let translate = match wanted.fold(0, |all, (_, extra)| all | extra) {
-        0 => on_translate::<M, 0>,
-        1 => on_translate::<M, 1>,
-        2 => on_translate::<M, 2>,
-        3 => on_translate::<M, 3>,
-        4 => on_translate::<M, 4>,
-        5 => on_translate::<M, 5>,
-        6 => on_translate::<M, 6>,
-        _ => on_translate::<M, 7>,
+    let Extras { check, trace } = Extras::of(config);
+    let translate = match check || trace || config.save_restore.is_some() {
+        true => on_translate::<M, true>,
+        false => on_translate::<M, false>,
     };
     // SAFETY: `id` is ours, and the callbacks have the types that QEMU calls.
     unsafe {
@@ -256,6 +263,7 @@ unsafe fn started<'a, M: Guest>() -> &'a mut Plugin<M> {
         Ok(Plugin {
             core,
             accesses: Accesses::default(),
+            extras: Extras::of(config),
             sites,
             current: current::take()?,
             renewals: Renewals::new(config.save_restore),
@@ -268,7 +276,7 @@ unsafe fn started<'a, M: Guest>() -> &'a mut Plugin<M> {
     plugin
 }
 
-unsafe extern "C" fn on_translate<M: Guest, const EXTRAS: u8>(
+unsafe extern "C" fn on_translate<M: Guest, const EXTRAS: bool>(
     _id: qemu_plugin_id_t,
     tb: *mut qemu_plugin_tb,
 ) {
@@ -299,26 +307,29 @@ unsafe extern "C" fn on_translate<M: Guest, const EXTRAS: u8>(
             let cpu = plugin.current.cpu(0);
             plugin.core.is_kernel_code(cpu, pc)
         });
-        let site = if whole && decode::is_load_store(word) {
+        let is_load_store = decode::is_load_store(word);
+        let site = if whole && is_load_store {
             plugin.sites.intern(pc, kernel)
         } else {
             SiteId(0)
         };
-        // Every instruction gets memory callbacks: in AArch32 code, the opcode tells nothing. QEMU
-        // makes calls only where there are accesses.
-        // SAFETY: `insn` is valid, and the callback has the type that QEMU calls.
-        unsafe {
-            qemu_plugin_register_vcpu_mem_cb(
-                insn,
-                Some(on_access::<M, EXTRAS>),
-                if EXTRAS & TRACE != 0 {
-                    qemu_plugin_cb_flags::QEMU_PLUGIN_CB_R_REGS
-                } else {
-                    qemu_plugin_cb_flags::QEMU_PLUGIN_CB_NO_REGS
-                },
-                qemu_plugin_mem_rw::QEMU_PLUGIN_MEM_RW,
-                std::ptr::without_provenance_mut(site.0 as usize),
-            );
+        // In AArch32 code the opcode tells nothing. QEMU makes calls only where there are accesses, but
+        // to ask for them costs it time.
+        if is_load_store || pc < AARCH32_END {
+            let (callback, flags) = match EXTRAS {
+                true => (on_access_and_more::<M> as _, QEMU_PLUGIN_CB_R_REGS),
+                false => (on_access::<M> as _, QEMU_PLUGIN_CB_NO_REGS),
+            };
+            // SAFETY: `insn` is valid, and the callbacks have the type that QEMU calls.
+            unsafe {
+                qemu_plugin_register_vcpu_mem_cb(
+                    insn,
+                    Some(callback),
+                    flags,
+                    qemu_plugin_mem_rw::QEMU_PLUGIN_MEM_RW,
+                    std::ptr::without_provenance_mut(site.0 as usize),
+                );
+            }
         }
         let Some(decoded) = decode::decode(word).filter(|_| whole) else {
             continue;
@@ -333,8 +344,8 @@ unsafe extern "C" fn on_translate<M: Guest, const EXTRAS: u8>(
         unsafe {
             qemu_plugin_register_vcpu_insn_exec_cb(
                 insn,
-                Some(on_instruction::<M>),
-                qemu_plugin_cb_flags::QEMU_PLUGIN_CB_R_REGS,
+                Some(on_instruction::<M, EXTRAS>),
+                QEMU_PLUGIN_CB_R_REGS,
                 std::ptr::without_provenance_mut(data),
             );
         }
@@ -347,7 +358,78 @@ unsafe extern "C" fn on_translate<M: Guest, const EXTRAS: u8>(
 }
 
 /// The hot path.
-unsafe extern "C" fn on_access<M: Guest, const EXTRAS: u8>(
+unsafe extern "C" fn on_access<M: Guest>(
+    vcpu: c_uint,
+    info: qemu_plugin_meminfo_t,
+    va: u64,
+    data: *mut c_void,
+) {
+    // SAFETY: the only reference in this callback.
+    let Some(plugin) = (unsafe { plugin::<M>() }) else {
+        return;
+    };
+    let site = SiteId(data.addr() as u32);
+    let Some(cpu) = plugin.current.same_cpu(vcpu) else {
+        return switched(plugin, vcpu, info, va, site);
+    };
+    match plugin.accesses.known(info) {
+        Some(access) if access.store => stored(plugin, cpu, info, va, access.size, site),
+        Some(access) if plugin.core.access_hit::<false>(cpu, va, access.size, site) => {}
+        _ => access_missed(plugin, cpu, info, va, site),
+    }
+}
+
+/// A store on the hot path. Apart, so that loads need not save the registers that it takes; and a C
+/// function, as what follows is, so that it can be jumped to: it does not unwind.
+#[inline(never)]
+extern "C" fn stored<M: Guest>(
+    plugin: &mut Plugin<M>,
+    cpu: CpuId,
+    info: qemu_plugin_meminfo_t,
+    va: u64,
+    size: u32,
+    site: SiteId,
+) {
+    if !plugin.core.access_hit::<true>(cpu, va, size, site) {
+        access_missed(plugin, cpu, info, va, site);
+    }
+}
+
+/// An access by another CPU than the last one.
+#[cold]
+#[inline(never)]
+extern "C" fn switched<M: Guest>(
+    plugin: &mut Plugin<M>,
+    vcpu: c_uint,
+    info: qemu_plugin_meminfo_t,
+    va: u64,
+    site: SiteId,
+) {
+    let cpu = plugin.current.cpu(vcpu);
+    access_missed(plugin, cpu, info, va, site);
+}
+
+/// An access that the hot path leaves alone.
+#[inline(never)]
+extern "C" fn access_missed<M: Guest>(
+    plugin: &mut Plugin<M>,
+    cpu: CpuId,
+    info: qemu_plugin_meminfo_t,
+    va: u64,
+    site: SiteId,
+) {
+    let access = plugin.accesses.get(info);
+    let done = match access.store {
+        true => plugin.core.access::<true>(cpu, va, access.size, site),
+        false => plugin.core.access::<false>(cpu, va, access.size, site),
+    };
+    if let Err(e) = done {
+        irq_failed(&e);
+    }
+}
+
+/// The same with [`Extras`], and with another machine every so often.
+unsafe extern "C" fn on_access_and_more<M: Guest>(
     vcpu: c_uint,
     info: qemu_plugin_meminfo_t,
     va: u64,
@@ -359,26 +441,16 @@ unsafe extern "C" fn on_access<M: Guest, const EXTRAS: u8>(
     };
     let site = SiteId(data.addr() as u32);
     let cpu = plugin.current.cpu(vcpu);
-    if EXTRAS & CHECK != 0 {
+    if plugin.extras.check {
         check(plugin, cpu, info, va, site);
     }
-    let access = plugin.accesses.get(info);
-    let done = if access.store {
-        plugin.core.access::<true>(cpu, va, access.size, site)
-    } else {
-        plugin.core.access::<false>(cpu, va, access.size, site)
-    };
-    if let Err(e) = done {
-        irq_failed(&e);
-    }
-    if EXTRAS & TRACE != 0 && plugin.core.trace_is_due() {
+    access_missed(plugin, cpu, info, va, site);
+    if plugin.extras.trace && plugin.core.trace_is_due() {
         let pc = plugin.sites.table().pc(site).unwrap_or(0);
         let frame = registers().frame();
         plugin.core.trace(cpu, pc, frame);
     }
-    if EXTRAS & RENEW != 0 {
-        plugin.renew_if_due();
-    }
+    plugin.renew_if_due();
 }
 
 /// Compares the translation with QEMU's.
@@ -406,7 +478,7 @@ fn irq_failed(error: &std::io::Error) -> ! {
     fatal(format!("cannot set an interrupt line: {error}"))
 }
 
-unsafe extern "C" fn on_instruction<M: Guest>(vcpu: c_uint, data: *mut c_void) {
+unsafe extern "C" fn on_instruction<M: Guest, const EXTRAS: bool>(vcpu: c_uint, data: *mut c_void) {
     // SAFETY: the only reference in this callback.
     let Some(plugin) = (unsafe { plugin::<M>() }) else {
         return;
@@ -425,14 +497,20 @@ unsafe extern "C" fn on_instruction<M: Guest>(vcpu: c_uint, data: *mut c_void) {
     // Asking QEMU is most of what a `dc` costs, so it is not asked what is known: the upper half of
     // the address space is the kernel's, and out of reach for AArch32. Linux has no code of user
     // space there.
-    let pstate = if place.pc >> 55 & 1 != 0 {
-        PSTATE_EL1H
-    } else {
-        registers.read(registers.pstate)
-    };
+    let upper = place.pc >> 55 & 1 != 0;
     let x = match insn.op {
         Op::Barrier(_) | Op::WaitForInterrupt => 0,
         _ => registers.x(insn.rt),
+    };
+    if let (Op::Maintain(op), true) = (insn.op, upper)
+        && plugin.core.maintains(place.cpu, op, x, site)
+    {
+        return;
+    }
+    let pstate = if upper {
+        PSTATE_EL1H
+    } else {
+        registers.read(registers.pstate)
     };
     let frame = if plugin.core.wants_frame(place.cpu, insn.op) {
         registers.frame()
@@ -443,7 +521,9 @@ unsafe extern "C" fn on_instruction<M: Guest>(vcpu: c_uint, data: *mut c_void) {
     if let Err(e) = plugin.core.instruction(insn, place, state) {
         irq_failed(&e);
     }
-    plugin.renew_if_due();
+    if EXTRAS {
+        plugin.renew_if_due();
+    }
     if plugin.core.over {
         let plugin = PLUGIN.swap(std::ptr::null_mut(), Ordering::Relaxed);
         ENDED.store(plugin, Ordering::Relaxed);
@@ -501,8 +581,6 @@ struct Access {
 }
 
 impl Access {
-    #[cold]
-    #[inline(never)]
     fn ask(info: qemu_plugin_meminfo_t) -> Self {
         // SAFETY: the functions only take the number apart.
         let (shift, store) = unsafe {
@@ -533,11 +611,22 @@ impl Default for Accesses {
 
 impl Accesses {
     #[inline(always)]
+    fn place(info: qemu_plugin_meminfo_t) -> usize {
+        (info ^ info >> 16) as usize % 64
+    }
+
+    /// If it was asked for before.
+    #[inline(always)]
+    fn known(&self, info: qemu_plugin_meminfo_t) -> Option<Access> {
+        let access = self.0[Self::place(info)];
+        (access.info == info).then_some(access)
+    }
+
     fn get(&mut self, info: qemu_plugin_meminfo_t) -> Access {
-        let access = &mut self.0[(info ^ info >> 16) as usize % 64];
-        if access.info != info {
-            *access = Access::ask(info);
-        }
-        *access
+        self.known(info).unwrap_or_else(|| {
+            let access = Access::ask(info);
+            self.0[Self::place(info)] = access;
+            access
+        })
     }
 }

@@ -19,5 +19,6 @@ pub mod mmu;
 pub mod probe;
 pub mod qtest;
 pub mod renew;
+pub mod sites;
 pub mod start;
 pub mod tlb;

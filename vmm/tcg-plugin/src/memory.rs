@@ -2,11 +2,12 @@
 //! Guest RAM, by physical and by virtual address.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use vm_memory::{
     Address as _, Bytes, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap,
-    GuestMemoryRegion as _, MemoryRegionAddress, VolatileMemory as _,
+    GuestMemoryRegion as _, GuestRegionMmap, MemoryRegionAddress, VolatileMemory as _,
 };
 
 use crate::chain::VirtualMemory;
@@ -21,27 +22,37 @@ fn range(memory: &GuestMemoryMmap) -> Range<u64> {
 }
 
 /// Guest RAM, in one piece.
-pub struct Ram(GuestMemoryMmap);
+pub struct Ram {
+    memory: GuestMemoryMmap,
+    /// The first region, so that nobody has to look for it on the hot path.
+    region: Option<Arc<GuestRegionMmap>>,
+}
 
 impl Ram {
     /// The first region is RAM.
     pub fn new(memory: GuestMemoryMmap) -> Self {
-        Ram(memory)
+        let Range { start, end } = range(&memory);
+        let region = memory.remove_region(GuestAddress(start), end - start);
+        Ram {
+            region: region.ok().map(|(_, region)| region),
+            memory,
+        }
     }
 
     /// Its physical addresses.
     pub fn range(&self) -> Range<u64> {
-        range(&self.0)
+        range(&self.memory)
     }
 
     /// Reads what stands at `pa`; whether all of it is RAM.
     pub fn read(&self, pa: u64, into: &mut [u8]) -> bool {
-        self.0.read_slice(into, GuestAddress(pa)).is_ok()
+        self.memory.read_slice(into, GuestAddress(pa)).is_ok()
     }
 
     /// Writes zeros; whether all of it is RAM.
     pub fn zero<const BYTES: usize>(&self, pa: u64) -> bool {
-        self.0.write_slice(&[0; BYTES], GuestAddress(pa)).is_ok()
+        let zeros = [0; BYTES];
+        self.memory.write_slice(&zeros, GuestAddress(pa)).is_ok()
     }
 }
 
@@ -49,7 +60,7 @@ impl TableMemory for Ram {
     #[inline(always)]
     fn read_u64(&self, pa: u64) -> Option<u64> {
         // Not by way of a search for the region, nor of what is not inlined: this is on the hot path.
-        let region = self.0.iter().next()?;
+        let region = self.region.as_ref()?;
         let at = MemoryRegionAddress(pa.checked_sub(region.start_addr().raw_value())?);
         let slice = region.get_slice(at, size_of::<u64>()).ok()?;
         let word = slice.get_atomic_ref::<AtomicU64>(0).ok()?;

@@ -9,8 +9,9 @@ use staleline::engine::guest::Guest;
 use staleline::engine::tcg::abi::TcgConfig;
 use staleline_devices::state::Saved;
 
-use crate::core::{Core, Sites};
+use crate::core::Core;
 use crate::qtest::Qtest;
+use crate::sites::Sites;
 use crate::start;
 
 /// When to do it again, and how often it was done.

@@ -10,8 +10,9 @@ use staleline::events::{EventLog, Head};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, MmapRegion};
 
 use crate::chain::Trace;
-use crate::core::{Core, Parts, Sites};
+use crate::core::{Core, Parts};
 use crate::qtest::Qtest;
+use crate::sites::Sites;
 
 /// A machine of type `M` over the configuration's RAM file, behind a core.
 ///

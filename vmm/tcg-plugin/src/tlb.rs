@@ -79,6 +79,12 @@ impl Hit {
         }
     }
 
+    /// Whether it is guest RAM, and cacheable.
+    #[inline(always)]
+    pub fn is_cacheable_ram(self) -> bool {
+        self.0 & (FOREIGN | WINDOW | NON_CACHEABLE) == 0
+    }
+
     /// Whether it is guest RAM, as nearly always.
     #[inline(always)]
     pub fn is_ram(self) -> bool {

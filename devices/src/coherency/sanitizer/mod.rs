@@ -32,9 +32,9 @@ use super::maintenance::{Operations, Timing};
 use super::order::Barriers;
 use super::stores::Overtaken;
 use super::who::Who;
-use crate::cpu::{Barrier, CpuId, MAX_CPUS};
+use crate::cpu::{Barrier, ChainId, CpuId, MAX_CPUS, SiteId};
 use crate::dma::{Content, Doorbell, ToldBy};
-use crate::events::{Event, Kind, Tap};
+use crate::events::{Event, Kind, Maintained, Tap};
 
 /// The sanitizer's memory beside the lines themselves.
 #[derive(Debug)]
@@ -233,6 +233,34 @@ impl Sanitizer {
             let event = event(self.base);
             self.tap.note(self.now, event);
         }
+    }
+
+    /// Tells of a maintained line, and if it begins an operation, what that is.
+    #[inline]
+    pub fn maintained(&mut self, line: &Maintained, site: SiteId, chain: ChainId) {
+        if self.tap.maintains(self.now, line) {
+            return;
+        }
+        let Maintained {
+            cpu,
+            op,
+            operation,
+            pa,
+            found,
+            dropped,
+        } = *line;
+        let event = Event::Maintained {
+            cpu,
+            op,
+            operation,
+            site,
+            chain,
+            pa,
+            lines: 1,
+            found,
+            dropped,
+        };
+        self.tap.note(self.now, event);
     }
 
     /// The last invalidate was needed if its absence would have left `bytes` unseen or lost.

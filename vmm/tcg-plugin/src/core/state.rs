@@ -11,9 +11,10 @@ use staleline::engine::tcg::abi::TcgStats;
 use staleline_devices::cpu::{ChainId, MAX_CPUS};
 use staleline_devices::state::{Invalid, RestoreError, SaveError, Saved, State, same};
 
-use super::{Core, CpuSide, Sites};
+use super::{Core, CpuSide};
 use crate::chain::{Chains, ChainsState, Pages, PagesState, TraceState};
 use crate::mmu::Registers;
+use crate::sites::Sites;
 use crate::tlb::TlbState;
 
 /// What is between one CPU and the machine. Which words look like table entries to it follows from its
@@ -79,33 +80,21 @@ impl CpuSide {
     }
 }
 
-impl Sites {
-    fn state(&self) -> SitesState {
-        let Sites {
-            table,
-            known: _,
-            lost,
-            shared: _,
-        } = self;
+impl SitesState {
+    fn of(sites: &Sites) -> Self {
         SitesState {
-            entries: table.entries().to_vec(),
-            lost: *lost,
+            entries: sites.table().entries().to_vec(),
+            lost: sites.lost(),
         }
     }
 
-    fn from_state(state: SitesState) -> Result<Self, Invalid> {
-        let entries = state.entries.len();
-        let table = SiteTable::from_entries(state.entries).ok_or_else(|| {
+    fn sites(self) -> Result<Sites, Invalid> {
+        let entries = self.entries.len();
+        let table = SiteTable::from_entries(self.entries).ok_or_else(|| {
             let allowed = format!("at most {}, with 0 first,", SiteTable::LIMIT);
             Invalid::new("places in code", entries, allowed)
         })?;
-        let known = table.iter().map(|(site, pc)| ((pc, !site.is_user()), site));
-        Ok(Sites {
-            known: known.collect(),
-            lost: state.lost,
-            table,
-            shared: None,
-        })
+        Ok(Sites::from_table(table, self.lost))
     }
 }
 
@@ -132,7 +121,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         } = self;
         Saved::new(&CoreState {
             machine: machine.save()?,
-            sites: sites.state(),
+            sites: SitesState::of(sites),
             cpus: cpus.iter().map(CpuSide::state).collect(),
             over: *over,
             told_lines: *told_lines,
@@ -162,7 +151,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             self.trace.set_state(state.trace)?;
             self.pages = Pages::from_state(state.pages)?;
             self.stats = state.stats;
-            Sites::from_state(state.sites)
+            state.sites.sites()
         };
         set().map_err(Invalid::of::<CoreState>)
     }

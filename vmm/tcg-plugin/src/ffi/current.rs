@@ -97,8 +97,18 @@ pub(super) fn take() -> Result<Current, String> {
 }
 
 impl Current {
-    /// The CPU that executes. `vcpu` is QEMU's number. Only in a callback.
+    /// As [`Current::cpu`], if it is still the one that executed last.
     #[inline(always)]
+    pub fn same_cpu(&self, vcpu: c_uint) -> Option<CpuId> {
+        if self.variable.is_null() {
+            return Some(CpuId(vcpu as u8));
+        }
+        // SAFETY: as below.
+        let object = unsafe { *self.variable };
+        (object == self.last.0).then_some(self.last.1)
+    }
+
+    /// The CPU that executes. `vcpu` is QEMU's number. Only in a callback.
     pub fn cpu(&mut self, vcpu: c_uint) -> CpuId {
         if self.variable.is_null() {
             // One CPU: no truncation.
