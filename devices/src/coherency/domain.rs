@@ -78,10 +78,17 @@ const SITE_SHIFT: u32 = 36;
 /// And its CPU: above the number of the site, and below the mark of user space (bit 30 of it).
 const CPU_SHIFT: u32 = SITE_SHIFT + 24;
 
-/// What is hashed of an access.
+/// Counts and hashes an access: by which CPU, where, and from which place in code.
 #[inline(always)]
-fn place(cpu: CpuId, pa: u64, site: SiteId) -> u64 {
-    pa ^ (u64::from(site.0) << SITE_SHIFT | u64::from(cpu.0) << CPU_SHIFT)
+fn count(
+    sanitizer: &mut Sanitizer,
+    hash: &mut RunHash,
+    item: Item,
+    (cpu, pa, site): (CpuId, u64, SiteId),
+) {
+    sanitizer.access(cpu);
+    let place = u64::from(site.0) << SITE_SHIFT | u64::from(cpu.0) << CPU_SHIFT;
+    hash.add(item, pa ^ place);
 }
 
 /// The coherency domain. See the module's documentation.
@@ -247,7 +254,12 @@ impl Domain {
             return false;
         }
         let way = line.way;
-        self.count(Item::Load, cpu, pa, site);
+        count(
+            &mut self.sanitizer,
+            &mut self.hash,
+            Item::Load,
+            (cpu, pa, site),
+        );
         self.cache.touch(number, way);
         true
     }
@@ -266,8 +278,12 @@ impl Domain {
         if !line.cached() || line.flags & SLOW_STORE != 0 || !passes {
             return false;
         }
-        self.sanitizer.access(cpu);
-        self.hash.add(Item::Store, place(cpu, pa, site));
+        count(
+            &mut self.sanitizer,
+            &mut self.hash,
+            Item::Store,
+            (cpu, pa, site),
+        );
         let (now, ordered_at) = (self.sanitizer.now, self.sanitizer.barriers().stores);
         line.state = State::Dirty;
         let who = Who::cpu(cpu, site);
@@ -288,16 +304,9 @@ impl Domain {
         (last < LINE).then(|| (offset / LINE, mask(within, size.into())))
     }
 
-    /// Counts and hashes an access.
-    #[inline(always)]
-    fn count(&mut self, item: Item, cpu: CpuId, pa: u64, site: SiteId) {
-        self.sanitizer.access(cpu);
-        self.hash.add(item, place(cpu, pa, site));
-    }
-
-    /// The same; its offset if it lies in RAM.
+    /// Counts and hashes an access; its offset if it lies in RAM.
     fn begin(&mut self, item: Item, cpu: CpuId, pa: u64, size: u32, site: SiteId) -> Option<u64> {
-        self.count(item, cpu, pa, site);
+        count(&mut self.sanitizer, &mut self.hash, item, (cpu, pa, site));
         if size == 0 || size > LINE as u32 {
             return None;
         }

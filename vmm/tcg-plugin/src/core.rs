@@ -67,17 +67,6 @@ pub struct Place {
     pub site: SiteId,
 }
 
-/// Where translation table entries may be among the bytes of a store: they are stored whole, alone or
-/// with others.
-#[inline(always)]
-fn entries(pa: u64, size: u32) -> impl Iterator<Item = u64> {
-    let count = match pa.is_multiple_of(ENTRY) {
-        true => u64::from(size) / ENTRY,
-        false => 0,
-    };
-    (0..count).map(move |n| pa + n * ENTRY)
-}
-
 /// What is between one CPU and the machine.
 struct CpuSide {
     tlb: Tlb,
@@ -253,9 +242,14 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         }
     }
 
-    /// Tells the machine of translation table entries among the bytes just stored.
+    /// Tells the machine of translation table entries among the bytes just stored. Entries are
+    /// stored whole, alone or with others.
     fn look_for_entries(&mut self, cpu: CpuId, pa: u64, size: u32) {
-        for entry in entries(pa, size) {
+        if !pa.is_multiple_of(ENTRY) {
+            return;
+        }
+        for n in 0..u64::from(size) / ENTRY {
+            let entry = pa + n * ENTRY;
             // None in a device window.
             if let Some(word) = self.ram.read_u64(entry)
                 && self.side(cpu).leaves.may_be(word)

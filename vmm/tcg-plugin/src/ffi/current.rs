@@ -100,36 +100,35 @@ impl Current {
     /// As [`Current::cpu`], if it is still the one that executed last.
     #[inline(always)]
     pub fn same_cpu(&self, vcpu: c_uint) -> Option<CpuId> {
-        if self.variable.is_null() {
-            return Some(CpuId(vcpu as u8));
+        match self.object() {
+            Some(object) => (object == self.last.0).then_some(self.last.1),
+            // One CPU: no truncation.
+            None => Some(CpuId(vcpu as u8)),
         }
-        // SAFETY: as below.
-        let object = unsafe { *self.variable };
-        (object == self.last.0).then_some(self.last.1)
     }
 
     /// The CPU that executes. `vcpu` is QEMU's number. Only in a callback.
     pub fn cpu(&mut self, vcpu: c_uint) -> CpuId {
-        if self.variable.is_null() {
-            // One CPU: no truncation.
-            return CpuId(vcpu as u8);
-        }
-        // SAFETY: QEMU's thread-local variable, read on the one thread that all CPUs execute on,
-        // which is there as long as they are.
-        let object = unsafe { *self.variable };
-        if object != self.last.0 {
-            self.switch(object);
-        }
-        self.last.1
+        self.same_cpu(vcpu).unwrap_or_else(|| self.switch())
+    }
+
+    /// QEMU's object for it, if there are several.
+    #[inline(always)]
+    fn object(&self) -> Option<Object> {
+        // SAFETY: null, or QEMU's thread-local variable, read on the one thread that all CPUs execute
+        // on, which is there as long as they are.
+        unsafe { self.variable.as_ref() }.copied()
     }
 
     #[cold]
     #[inline(never)]
-    fn switch(&mut self, object: Object) {
-        match self.objects.iter().position(|known| *known == object) {
-            // Below MAX_CPUS: no truncation.
-            Some(n) => self.last = (object, CpuId(n as u8)),
+    fn switch(&mut self) -> CpuId {
+        let object = self.object();
+        let mut known = (0..).zip(&self.objects);
+        match known.find(|(_, known)| Some(**known) == object) {
+            Some((n, known)) => self.last = (*known, CpuId(n)),
             None => super::fatal("QEMU executes on a CPU that it has not announced".into()),
         }
+        self.last.1
     }
 }
