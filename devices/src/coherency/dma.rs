@@ -132,6 +132,7 @@ impl Domain {
         };
         let by = ByMaster {
             who,
+            in_flight: self.transfers.is_open(access.transfer),
             bytes: 0,
             content: access.content,
             release,

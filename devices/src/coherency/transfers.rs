@@ -169,6 +169,12 @@ impl Transfers {
         ))
     }
 
+    /// Whether it is a transfer, and not over.
+    pub fn is_open(&self, id: TransferId) -> bool {
+        let record = self.get(id);
+        record.is_some_and(|record| record.closed_at.is_none())
+    }
+
     /// The memory of a transfer, address and length, if it was not over at some time (in accesses since
     /// power-on).
     pub fn open_since(&self, id: TransferId, at: u64) -> Option<(u64, u64)> {

@@ -70,6 +70,8 @@ pub(super) struct OfCpu {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ByMaster {
     pub who: Who,
+    /// Its transfer is in flight: what meets that has been reported as such.
+    pub in_flight: bool,
     pub bytes: u64,
     pub content: Content,
     /// When the master was told to go, and what was in place by then.

@@ -19,7 +19,7 @@ impl Sanitizer {
         s.line.flags |= DMA;
         // A store into memory that is in flight has been reported as such.
         let rare = s.cold.rare();
-        let raced = if rare.raced_of == by.who {
+        let raced = if by.in_flight && rare.raced_of == by.who {
             rare.raced
         } else {
             0

@@ -422,3 +422,21 @@ proptest! {
         pair.check_report();
     }
 }
+
+/// What met a transfer in flight has been reported as such; what comes after its end has not.
+#[test]
+fn a_transfer_that_is_over_excuses_no_store() {
+    let mut pair = Pair::new(Policy::Lazy, SnoopWrite::WriteThrough);
+    let events = [
+        Event::Open(1, Direction::ToMemory, 40, 28),
+        Event::Zva(1),
+        Event::Close(0),
+        Event::Store(65, 3, 1),
+        Event::Read(1, 0, 64, 2),
+    ];
+    for event in &events {
+        pair.apply(event);
+        pair.check_findings();
+    }
+    pair.check_report();
+}
