@@ -99,10 +99,10 @@ impl Port {
     }
 }
 
-/// What told a device to go.
+/// What started a device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ToldBy {
+pub enum StartedBy {
     /// Nothing: it goes by itself.
     #[default]
     Itself,
@@ -112,7 +112,7 @@ pub enum ToldBy {
     Word,
 }
 
-/// The moment at which a device was told to go by a register write, and what was ordered and
+/// The moment at which a device was started by a register write, and what was ordered and
 /// complete by then. Made by [`DmaPort::doorbell`]; a device keeps it with the work it was told of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doorbell {
@@ -130,7 +130,7 @@ pub struct Doorbell {
     pub cpu: CpuId,
     /// What it was.
     #[serde(default)]
-    pub by: ToldBy,
+    pub by: StartedBy,
 }
 
 impl Doorbell {
@@ -278,7 +278,7 @@ pub trait DmaMemory {
         data: &[u8],
     ) -> Result<(), DmaError>;
 
-    /// A register write tells `master` to go.
+    /// A register write starts `master`.
     fn doorbell(&mut self, master: MasterId) -> Doorbell;
 
     /// A data transfer, taken up because of `order`, starts to own its range of memory.

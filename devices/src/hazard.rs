@@ -6,14 +6,14 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, LINE, SiteId};
-use crate::dma::{MasterId, ToldBy, TransferId};
+use crate::dma::{MasterId, StartedBy, TransferId};
 
 /// A rule of the sanitizer that was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HazardKind {
     /// A non-snooping master reads bytes that a coherent observer wrote and nobody cleaned, or not
-    /// before it was told to go.
+    /// before it was started.
     MissingClean,
     /// A coherent observer reads bytes that a non-snooping master wrote, with no invalidate since
     /// the transfer was over.
@@ -23,7 +23,7 @@ pub enum HazardKind {
     WritebackClobber,
     /// An invalidate throws away an uncleaned coherent write.
     DiscardedWrite,
-    /// Maintenance was not completed by a DSB before the device was told to go.
+    /// Maintenance was not completed by a DSB before the device was started.
     MissingBarrier,
     /// A cacheable and a non-cacheable view of a line disagree.
     MismatchedAlias,
@@ -90,14 +90,14 @@ pub enum Why {
     /// It was not done since the write.
     #[default]
     Absent,
-    /// It was begun after the device had been told to go.
+    /// It was begun after the device had been started.
     Late,
     /// It was done while the transfer that wrote the data was in flight.
     Early,
     /// It was done, but no barrier that completes or orders it stood before the access.
     Incomplete,
-    /// It is not maintenance that is missing: an ordinary store is not ordered before what told the
-    /// device to go, or came after it.
+    /// It is not maintenance that is missing: an ordinary store is not ordered before what started
+    /// the device, or came after it.
     Unordered,
     /// A store into a copy that was out of date has merged old bytes over the new ones.
     StaleStore,
@@ -208,10 +208,10 @@ pub struct Hazard {
     pub merged_by: Actor,
     /// In accesses since power-on; 0: none.
     pub merged_at: u64,
-    /// When the device was told to go, if the finding is about a device that was.
-    pub told_at: Option<u64>,
+    /// When the device was started, if the finding is about a device that was.
+    pub started_at: Option<u64>,
     /// What told it so.
-    pub told_by: ToldBy,
+    pub started_by: StartedBy,
     /// When the data was written by `writer`, in accesses since power-on, if known.
     pub written_at: u64,
     /// A CPU stored it, past the cache: through a non-cacheable alias.

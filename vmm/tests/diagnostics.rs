@@ -273,7 +273,7 @@ fn maintenance_comes_after_the_device_was_told_to_go() {
     let run = mutant("begin-end-access~iio-begin-after-queue", &arguments);
     let told = blessed!(run, "late");
     let order = |wanted: fn(&Event) -> bool| told.history.iter().position(|s| wanted(&s.what));
-    let go = order(|e| matches!(e, Event::Told { .. }));
+    let go = order(|e| matches!(e, Event::Started { .. }));
     assert!(go.is_some() && go < order(|e| matches!(e, Event::Maintained { .. })));
 }
 

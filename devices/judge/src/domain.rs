@@ -97,7 +97,7 @@ pub fn findings(program: &Program, replacement: Policy, seed: u64) -> Result<Vec
         domain,
         masters: Default::default(),
         found: Vec::new(),
-        told: 0,
+        reported: 0,
     };
     play.set_up()?;
     for event in 0..program.events.len() {
@@ -129,7 +129,7 @@ struct Play<'a> {
     domain: Domain,
     masters: [Master; MASTERS],
     found: Vec<Found>,
-    told: usize,
+    reported: usize,
 }
 
 impl Play<'_> {
@@ -384,7 +384,7 @@ impl Play<'_> {
 
     /// What has been found since the last time.
     fn collect(&mut self, at: Option<usize>) {
-        for o in &self.domain.occurrences()[self.told..] {
+        for o in &self.domain.occurrences()[self.reported..] {
             let Some(kind) = o.kind else { continue };
             let granules = (0..8_u8).filter(|g| o.bytes >> (8 * g) & 0xff != 0);
             let bytes = granules
@@ -397,6 +397,6 @@ impl Play<'_> {
                 at,
             });
         }
-        self.told = self.domain.occurrences().len();
+        self.reported = self.domain.occurrences().len();
     }
 }

@@ -377,7 +377,7 @@ fn help_together(
 }
 
 /// Whether an operation helps against what a master reads, or what it writes and may be lost, once its
-/// accesses are taken apart: the CPU waits before the access, does it, and tells the master to go on.
+/// accesses are taken apart: the CPU waits before the access, does it, and starts the master on.
 fn helps_apart(program: &Program, symptom: &Symptom, operation: Operation) -> bool {
     let (access, bytes) = match *symptom {
         Symptom::Ambiguous { read, bytes } => (read, bytes),

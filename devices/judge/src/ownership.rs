@@ -30,7 +30,7 @@ fn range(bytes: Granules) -> Granules {
 
 /// The memory that a master is told to use by a doorbell: of each data transfer to come, until it is told
 /// again, or polls.
-fn told(program: &Program, doorbell: usize, dev: u8) -> Vec<Owned> {
+fn started(program: &Program, doorbell: usize, dev: u8) -> Vec<Owned> {
     let by = Observer::Dev(dev);
     let until = |e: &&Event| e.op != Op::Doorbell(dev) && !(e.by == by && e.poll().is_some());
     let to_come = program.events[doorbell + 1..].iter().take_while(until);
@@ -61,7 +61,7 @@ pub fn touched(program: &Program) -> Vec<(usize, Granules)> {
             (_, Op::Doorbell(dev)) => {
                 owned.retain(|o| o.dev != *dev);
                 if !says_when(*dev) {
-                    owned.extend(told(program, i, *dev));
+                    owned.extend(started(program, i, *dev));
                 }
             }
             (_, Op::Wait(dev)) => owned.retain(|o| o.dev != *dev),

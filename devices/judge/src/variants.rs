@@ -63,13 +63,13 @@ fn one_alone_early(program: &Program) -> Vec<Program> {
             all.push(other);
         }
     }
-    let one = |dev| as_early_as_told(program, &|i| program.events[i].by == Observer::Dev(dev));
+    let one = |dev| as_early_as_started(program, &|i| program.events[i].by == Observer::Dev(dev));
     all.extend((0..MAX_OBSERVERS).map(one).filter(|p| p != program));
     all
 }
 
 /// The same with accesses of masters as early as they may come; `which`: by index.
-fn as_early_as_told(program: &Program, which: &dyn Fn(usize) -> bool) -> Program {
+fn as_early_as_started(program: &Program, which: &dyn Fn(usize) -> bool) -> Program {
     early(program, &|i, _| which(i)).0
 }
 

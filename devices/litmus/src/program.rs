@@ -326,7 +326,7 @@ pub enum Op {
     },
     /// A barrier.
     Barrier(Barrier),
-    /// A store that tells a master to go.
+    /// A store that starts a master.
     Doorbell(u8),
     /// What the master did so far is done, and seen to be done.
     Wait(u8),

@@ -4,7 +4,7 @@
 use crate::program::{Observer, Op, Program};
 
 /// The smallest program made from this one by leaving out events, of which `differs` still holds.
-/// What tells a master to go, and what waits for it, stay as long as it does something.
+/// What starts a master, and what waits for it, stay as long as it does something.
 pub fn shrink(program: &Program, differs: &mut dyn FnMut(&Program) -> bool) -> Program {
     let mut smallest = program.clone();
     let mut i = 0;

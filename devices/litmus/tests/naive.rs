@@ -23,7 +23,7 @@ struct Whole {
 }
 
 #[derive(Default, Debug, PartialEq, Eq)]
-struct Told {
+struct Outcome {
     /// (read, granule): values.
     values: BTreeMap<(usize, u8), BTreeSet<u8>>,
     /// (write, granule): lost and missed.
@@ -101,7 +101,7 @@ fn same_order_everywhere(program: &Program, order: &Order) -> bool {
     })
 }
 
-fn naive(program: &Program) -> Option<Told> {
+fn naive(program: &Program) -> Option<Outcome> {
     let order = Order::of(program);
     if !same_order_everywhere(program, &order) {
         return None;
@@ -129,7 +129,7 @@ fn naive(program: &Program) -> Option<Told> {
     first.last = (0..granules)
         .map(|g| (None, first.read(g, true), false))
         .collect();
-    let mut told = Told::default();
+    let mut outcome = Outcome::default();
     let mut seen = HashSet::from([first.clone()]);
     let mut work = vec![first];
     while let Some(state) = work.pop() {
@@ -171,14 +171,14 @@ fn naive(program: &Program) -> Option<Told> {
                     });
                     if let Some(w) = own.filter(|w| !state.done[*w]) {
                         let value = program.events[w].write().unwrap().1;
-                        told.values.entry((i, g)).or_default().insert(value);
+                        outcome.values.entry((i, g)).or_default().insert(value);
                         continue;
                     }
                     let value = s.read(usize::from(g), view.coherent());
-                    told.values.entry((i, g)).or_default().insert(value);
+                    outcome.values.entry((i, g)).or_default().insert(value);
                     let (last, _, gone) = s.last[usize::from(g)];
                     if gone {
-                        told.lost.insert((last, g));
+                        outcome.lost.insert((last, g));
                     }
                 }
             } else if let Some((view, value)) = e.write() {
@@ -199,27 +199,27 @@ fn naive(program: &Program) -> Option<Told> {
         if state.done.iter().enumerate().all(|(i, d)| *d || reads(i)) {
             for (g, (last, _, gone)) in (0_u8..).zip(&state.last) {
                 if *gone {
-                    told.lost.insert((*last, g));
+                    outcome.lost.insert((*last, g));
                 }
             }
         }
         work.extend(next.into_iter().filter(|s| seen.insert(s.clone())));
     }
-    Some(told)
+    Some(outcome)
 }
 
-fn quick(program: &Program) -> Told {
+fn quick(program: &Program) -> Outcome {
     let answer = explore(program).unwrap();
-    let mut told = Told::default();
+    let mut outcome = Outcome::default();
     for r in answer.reads {
         for g in r.bytes.iter() {
-            told.values.insert((r.event, g), r.all.iter().collect());
+            outcome.values.insert((r.event, g), r.all.iter().collect());
         }
     }
     for l in answer.lost.iter().filter(|l| l.missed) {
-        told.lost.extend(l.bytes.iter().map(|g| (l.write, g)));
+        outcome.lost.extend(l.bytes.iter().map(|g| (l.write, g)));
     }
-    told
+    outcome
 }
 
 #[test]

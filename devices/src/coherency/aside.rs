@@ -156,7 +156,7 @@ impl Asides {
         Some(&aside.page)
     }
 
-    /// A page that is at rest for an access of `kind` by a master told to go at `release`.
+    /// A page that is at rest for an access of `kind` by a master started at `release`.
     pub fn at_rest(
         &mut self,
         number: usize,

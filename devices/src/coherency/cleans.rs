@@ -66,7 +66,7 @@ impl Room {
 
 /// The cleans of one line that somebody may still have to be judged by.
 ///
-/// Masters come late: one that was told to go before a clean may read when that clean, and others
+/// Masters come late: one that was started before a clean may read when that clean, and others
 /// after it, are long complete. So each byte keeps its last clean until it is written again, which
 /// makes at most one for each byte of the line. Of those that found the line possibly dirty, the last
 /// one is enough: if that was in time, so were those before.

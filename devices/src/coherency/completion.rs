@@ -103,7 +103,7 @@ impl Domain {
                 reader,
                 device: writer,
                 written_at: s.line.written_at.max(s.cold.poc_written_at),
-                told: None,
+                started: None,
             };
             self.sanitizer.record(&mut s, f);
             s.cold.unread &= !bytes;

@@ -15,7 +15,7 @@ use super::rest::Kinds;
 use super::sanitizer::{ByMaster, Subject};
 use super::who::Who;
 use crate::dma::{
-    Access, Content, Direction, DmaError, DmaMemory, Doorbell, MasterId, Order, Port, ToldBy,
+    Access, Content, Direction, DmaError, DmaMemory, Doorbell, MasterId, Order, Port, StartedBy,
     Transfer, TransferId,
 };
 use crate::events::{Event, Kind};
@@ -86,7 +86,7 @@ impl Domain {
         });
         match stored {
             Some(stored) if stored.at > idle_until.at => {
-                let by = ToldBy::Word;
+                let by = StartedBy::Word;
                 (Doorbell { by, ..stored }, Some(offset))
             }
             Some(_) => (idle_until, None),

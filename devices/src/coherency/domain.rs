@@ -451,7 +451,7 @@ impl Domain {
                 op,
                 operation,
                 pa: self.base + number * LINE,
-                found: line.state.told(),
+                found: line.state.as_logged(),
                 dropped: !effective,
             };
             self.sanitizer.maintained(&line, site, chain);

@@ -33,8 +33,8 @@ pub(super) struct Finding {
     /// The non-snooping party: a device, or unknown.
     pub device: Who,
     pub written_at: u64,
-    /// How the device was told to go, if one was.
-    pub told: Option<Doorbell>,
+    /// How the device was started, if one was.
+    pub started: Option<Doorbell>,
 }
 
 /// All findings of a run.
@@ -311,8 +311,8 @@ fn new_hazard(
             Actor::Unknown
         },
         merged_at: if stale_store { rare.merged_at } else { 0 },
-        told_at: f.told.map(|told| told.at),
-        told_by: f.told.map(|told| told.by).unwrap_or_default(),
+        started_at: f.started.map(|start| start.at),
+        started_by: f.started.map(|start| start.by).unwrap_or_default(),
         written_at: f.written_at,
         written_past: past && f.writer.device_master().is_none(),
         at: now,

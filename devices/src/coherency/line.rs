@@ -42,8 +42,8 @@ pub(super) enum State {
 }
 
 impl State {
-    /// As events tell it.
-    pub fn told(self) -> Cached {
+    /// As the log has it.
+    pub fn as_logged(self) -> Cached {
         match self {
             State::Invalid => Cached::No,
             State::Clean => Cached::Clean,
@@ -88,7 +88,7 @@ pub(super) const ALIASED: u16 = ALIAS_USED | ALIAS_MAPPED;
 /// One of [`Cold`]'s `cleans` may not have been done again by a later operation.
 pub(super) const UNREPEATED: u16 = 1 << 13;
 /// A witness has been told of the line, which a master has touched or is about to.
-pub(super) const TOLD: u16 = 1 << 14;
+pub(super) const LOGGED: u16 = 1 << 14;
 /// All flags that there are.
 const FLAGS: u16 = (1 << 15) - 1;
 /// Flags that take a load off the fast path.

@@ -65,7 +65,7 @@ pub(super) struct Instruction {
 /// Whether an operation was in time for a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Timing {
-    /// Complete before it was told to go.
+    /// Complete before it was started.
     InTime,
     /// Begun before, but no barrier had completed it.
     Incomplete,
@@ -306,7 +306,7 @@ impl Operations {
         self.get(number).is_none_or(|op| op.ordered)
     }
 
-    /// When an operation was, for a device that was told to go at `release`; 0, none, was in time.
+    /// When an operation was, for a device that was started at `release`; 0, none, was in time.
     #[inline]
     pub fn timing(&self, number: u32, release: &Doorbell) -> Timing {
         let complete = |op: &Op| op.completed_by != 0 && op.completed_by <= release.completed;
@@ -421,7 +421,7 @@ mod tests {
         ops.line(&instruction).0
     }
 
-    fn told(ops: &Operations) -> Doorbell {
+    fn start(ops: &Operations) -> Doorbell {
         Doorbell {
             issued: ops.issued(),
             completed: ops.completions(),
@@ -436,7 +436,7 @@ mod tests {
         assert_eq!(clean(&mut ops, ONE, 2, 5), 1, "the same operation");
         ops.barrier(ONE, Barrier::DSB_SY, 5);
         assert_eq!(clean(&mut ops, ONE, 3, 5), 2);
-        let release = told(&ops);
+        let release = start(&ops);
         ops.barrier(ONE, Barrier::DSB_SY, 5);
         assert_eq!(clean(&mut ops, ONE, 3, 6), 3);
         ops.barrier(ONE, Barrier::DSB_SY, 6);
@@ -463,12 +463,12 @@ mod tests {
         let two = clean(&mut ops, TWO, 2, 2);
         assert_eq!(clean(&mut ops, ONE, 3, 1), one, "it goes on");
         ops.barrier(TWO, Barrier::DSB_SY, 2);
-        assert_eq!(ops.timing(one, &told(&ops)), Timing::Incomplete);
-        assert_eq!(ops.timing(two, &told(&ops)), Timing::InTime);
+        assert_eq!(ops.timing(one, &start(&ops)), Timing::Incomplete);
+        assert_eq!(ops.timing(two, &start(&ops)), Timing::InTime);
         assert!(!ops.is_ordered(one) && ops.is_ordered(two));
         assert!(ops.continues(ONE, 1) && !ops.continues(TWO, 2));
         ops.barrier(ONE, Barrier::DSB_SY, 2);
-        assert_eq!(ops.timing(one, &told(&ops)), Timing::InTime);
+        assert_eq!(ops.timing(one, &start(&ops)), Timing::InTime);
     }
 
     #[test]

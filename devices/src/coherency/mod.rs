@@ -24,6 +24,7 @@ mod findings;
 mod hash;
 mod images;
 mod line;
+mod logged;
 mod maintenance;
 #[cfg(not(feature = "mutate"))]
 mod mutate;
@@ -39,7 +40,6 @@ mod sanitizer;
 mod state;
 mod stores;
 mod summary;
-mod told;
 mod transfers;
 mod who;
 mod whole;

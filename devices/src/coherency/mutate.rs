@@ -46,7 +46,7 @@ pub enum Rule {
     /// Transfers that were in flight when a master was told may write after what that writes through.
     WriteThroughOverlaps,
     /// A store after the master was told may come after its write through the line.
-    WriteThroughToldBefore,
+    WriteThroughStartedBefore,
     /// A store that is not ordered before a write through the line may come after it.
     WriteThroughLater,
     /// The same for a non-cacheable store.
@@ -149,7 +149,7 @@ mod switch {
             (Rule::LateInvalidate, false),
             (Rule::WriteThroughInFlight, false),
             (Rule::WriteThroughOverlaps, false),
-            (Rule::WriteThroughToldBefore, false),
+            (Rule::WriteThroughStartedBefore, false),
             (Rule::WriteThroughLater, false),
             (Rule::WriteThroughAliasLater, false),
             (Rule::AliasLoad, false),

@@ -20,8 +20,8 @@ impl Domain {
         self.transfers.being_written(number, but)
     }
 
-    /// Bytes of a line that a transfer of another master has written that was not over when `by` was told to
-    /// write: it may as well do so after `by`.
+    /// Bytes of a line that a transfer of another master has written that was not over when `by` was started
+    /// to write: it may as well do so after `by`.
     pub(super) fn written_by_another(&mut self, number: u64, by: &ByMaster) -> u64 {
         let (line, cold) = self.lines.with_cold(number);
         let (unseen, writer) = (line.unseen, cold.poc_writer);

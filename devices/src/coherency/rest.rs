@@ -177,7 +177,7 @@ impl AtRest {
         self.kinds.check()
     }
 
-    /// Whether that goes for an access of `kind` by a master told to go at `release`, if transfers own
+    /// Whether that goes for an access of `kind` by a master started at `release`, if transfers own
     /// lines as `flags` say.
     pub fn is_for(&self, kind: Kinds, release: &Doorbell, flags: u16) -> bool {
         self.kinds.unowned(flags).meet(kind)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! Stores that a later store to the same line would hide from whoever was told to go in between.
+//! Stores that a later store to the same line would hide from whoever was started in between.
 //!
 //! A line knows when it was last stored to, and which of its bytes were since the barrier before
-//! ([`Line::fresh`]). That is all that a master can be judged by that is told to go now. One that was
+//! ([`Line::fresh`]). That is all that a master can be judged by that is started now. One that was
 //! told between two stores, with no barrier between the first and its release, must be judged by the
 //! first when it reads after the second. So at the second, the first is set aside here, with the bytes
 //! that it left. That is exact for every byte's last store, however late the master comes.
@@ -13,7 +13,7 @@
 //! the later store alone (software that changes what it has handed over). That makes no false alarm.
 //! And only the last [`SPANS`] times between barriers in which a master was told are remembered, for
 //! each CPU: a store that is overtaken when there were as many more since may be missed. That is told
-//! when a master comes that was told to go at such a time, before when some store was overtaken: as
+//! when a master comes that was started at such a time, before when some store was overtaken: as
 //! most stores that are so old are no longer of interest to anybody, it is not told before. When there
 //! is no room for a store, it is missed too, and the run says so.
 
@@ -67,7 +67,7 @@ impl Stored {
         }
     }
 
-    /// Its bytes, if nothing orders it before what a master does that was told to go by `release`: also if
+    /// Its bytes, if nothing orders it before what a master does that was started by `release`: also if
     /// it came after that.
     pub fn may_follow(&self, release: &Doorbell) -> u64 {
         if self.came_after(release) {
@@ -77,10 +77,10 @@ impl Stored {
         }
     }
 
-    /// Whether it came after a master was told to go by `release`.
+    /// Whether it came after a master was started by `release`.
     pub fn came_after(&self, release: &Doorbell) -> bool {
-        let told = release.ordered_at != u64::MAX && !off(Rule::WriteThroughToldBefore);
-        told && self.at > release.at
+        let started = release.ordered_at != u64::MAX && !off(Rule::WriteThroughStartedBefore);
+        started && self.at > release.at
     }
 }
 
@@ -103,7 +103,7 @@ impl Lost {
         }
     }
 
-    /// Whether a master that was told to go then may be judged wrongly.
+    /// Whether a master that was started then may be judged wrongly.
     #[inline]
     fn concerns(&self, release: &Doorbell) -> bool {
         release.at <= self.until
@@ -150,7 +150,7 @@ impl Overtaken {
         }
     }
 
-    /// A master is told to go, or may be by the word that was just stored. `by_last`: the CPU's last
+    /// A master is started, or may be by the word that was just stored. `by_last`: the CPU's last
     /// access is what tells it, and not among those that have to be ordered before.
     pub fn release(&mut self, release: &Doorbell, by_last: bool) {
         if release.at.saturating_sub(u64::from(by_last)) <= release.ordered_at {
@@ -183,18 +183,18 @@ impl Overtaken {
 
     /// Whether a CPU that stored at `at` has told somebody since, with no barrier in between.
     fn matters(&self, by: Who, at: u64) -> bool {
-        let told = |spans: &VecDeque<Span>| {
+        let between = |spans: &VecDeque<Span>| {
             let first = spans.partition_point(|span| span.until < at);
             spans.get(first).is_some_and(|span| span.after < at)
         };
         match by.cpu_id() {
-            Some(cpu) => told(&self.spans[cpu.index()]),
-            None => self.spans.iter().any(told),
+            Some(cpu) => between(&self.spans[cpu.index()]),
+            None => self.spans.iter().any(between),
         }
     }
 
     /// The same for a store that is overtaken now.
-    fn asked(&mut self, by: Who, at: u64) -> bool {
+    fn matters_now(&mut self, by: Who, at: u64) -> bool {
         let matters = self.matters(by, at) && !off(Rule::Overtaken);
         if !matters {
             match by.cpu_id() {
@@ -205,7 +205,7 @@ impl Overtaken {
         matters
     }
 
-    /// A master that was told to go by `release` is judged by the order of stores.
+    /// A master that was started by `release` is judged by the order of stores.
     #[inline]
     pub fn judges(&mut self, release: &Doorbell) {
         self.spans_full |= self.lost[release.cpu.index()].concerns(release);
@@ -214,7 +214,7 @@ impl Overtaken {
     /// A line is about to be stored to through the cache. What was stored to it before is set aside,
     /// if that matters to somebody.
     pub fn overtake(&mut self, number: u64, line: &mut Line) {
-        if line.fresh == 0 || !self.asked(line.writer, line.written_at) {
+        if line.fresh == 0 || !self.matters_now(line.writer, line.written_at) {
             return;
         }
         let before = Stored {
@@ -229,7 +229,7 @@ impl Overtaken {
 
     /// The same through a non-cacheable alias. Returns whether `before` was set aside.
     pub fn overtake_alias(&mut self, number: u64, line: &mut Line, before: Stored) -> bool {
-        let matters = before.bytes != 0 && self.asked(before.by, before.at);
+        let matters = before.bytes != 0 && self.matters_now(before.by, before.at);
         if matters {
             self.set_aside(number, line, before);
         }
@@ -329,20 +329,20 @@ mod tests {
     #[test]
     fn a_store_matters_to_releases_that_no_barrier_orders_it_before() {
         let mut o = Overtaken::new(8);
-        assert!(o.passes(0), "nobody was told yet");
+        assert!(o.passes(0), "nothing was started yet");
         o.release(&release(10, 11), true);
         assert!(
             o.passes(0),
-            "nothing but what told it came after the barrier"
+            "nothing but what started it came after the barrier"
         );
         o.release(&release(10, 20), false);
         o.release(&release(10, 30), false);
         o.release(&release(40, 50), false);
-        let told: Vec<u64> = (0..60)
+        let passed: Vec<u64> = (0..60)
             .filter(|at| o.matters(Who::cpu(CpuId::BOOT, SiteId(1)), *at))
             .collect();
         let expected: Vec<u64> = (11..=30).chain(41..=50).collect();
-        assert_eq!(told, expected);
+        assert_eq!(passed, expected);
         assert!(!o.passes(50) && o.passes(51));
     }
 

@@ -66,7 +66,7 @@ impl Domain {
             ),
             (
                 self.sanitizer.overtaken.spans_full,
-                "times between barriers at which a CPU told a device to go",
+                "times between barriers at which a CPU started a device",
                 SPANS,
             ),
             (self.sanitizer.findings.full, "findings", MAX_CAUSES),

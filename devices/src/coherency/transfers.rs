@@ -53,7 +53,7 @@ pub(super) enum Owner {
 #[derive(Debug, Default)]
 pub(super) struct Transfers {
     records: Vec<TransferRecord>,
-    /// For each record, when the device was told to go, and what was in place by then.
+    /// For each record, when the device was started, and what was in place by then.
     releases: Vec<Doorbell>,
     /// There were more than [`MAX_TRANSFERS`].
     pub overflow: bool,
@@ -124,7 +124,7 @@ impl Transfers {
 }
 
 impl Transfers {
-    /// A new transfer of a device that was told to go at `release`. Past the limit it gets the ID of
+    /// A new transfer of a device that was started at `release`. Past the limit it gets the ID of
     /// no transfer: it works, but diagnostics cannot name it.
     pub fn open(
         &mut self,
@@ -159,7 +159,7 @@ impl Transfers {
         self.records.get_mut((id.0 as usize).checked_sub(1)?)
     }
 
-    /// When the device was told of the transfer, and when it took it up, in accesses since
+    /// When the device was started for the transfer, and when it took it up, in accesses since
     /// power-on. `None` for what is no transfer.
     pub fn release(&self, id: TransferId) -> Option<(Doorbell, u64)> {
         let index = (id.0 as usize).checked_sub(1)?;

@@ -14,7 +14,7 @@ pub(crate) use tap::{Maintained, Tap};
 use serde::{Deserialize, Serialize};
 
 use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, SiteId};
-use crate::dma::{Content, Direction, MasterId, ToldBy, TransferId};
+use crate::dma::{Content, Direction, MasterId, StartedBy, TransferId};
 use crate::hazard::{Actor, HazardKind, Why};
 
 /// The kinds of events: what one can ask for.
@@ -31,7 +31,7 @@ pub enum Kind {
     Barrier,
     /// Any other barrier.
     Fence,
-    /// A register write tells a device to go.
+    /// A register write starts a device.
     Handover,
     /// An interrupt line rises or falls.
     Interrupt,
@@ -138,10 +138,10 @@ pub enum Event {
         descriptor: u64,
         /// The device's channel or endpoint.
         channel: u8,
-        /// When the device was told to go, in accesses since power-on.
-        told_at: u64,
+        /// When the device was started, in accesses since power-on.
+        started_at: u64,
         /// By what.
-        told_by: ToldBy,
+        started_by: StartedBy,
     },
     /// It ends.
     Closed {
@@ -201,8 +201,8 @@ pub enum Event {
         /// Whether they are now.
         completes: bool,
     },
-    /// A register write tells a device to go.
-    Told {
+    /// A register write starts a device.
+    Started {
         /// Of which CPU.
         cpu: CpuId,
         /// The instruction.
@@ -319,7 +319,7 @@ impl Event {
         };
         let sites = match self {
             Event::Maintained { site, .. }
-            | Event::Told { site, .. }
+            | Event::Started { site, .. }
             | Event::Register { site, .. }
             | Event::Accessed { site, .. } => [Some(*site), None],
             Event::Found { writer, reader, .. } => [of(writer), of(reader)],
@@ -344,7 +344,7 @@ impl Event {
             Event::Maintained { .. } => Kind::Maintenance,
             Event::Barrier { operations, .. } if *operations == (0, 0) => Kind::Fence,
             Event::Barrier { .. } => Kind::Barrier,
-            Event::Told { .. } => Kind::Handover,
+            Event::Started { .. } => Kind::Handover,
             Event::Interrupt { .. } => Kind::Interrupt,
             Event::Register { .. } => Kind::Register,
             Event::Found { .. } => Kind::Finding,

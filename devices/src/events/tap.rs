@@ -12,7 +12,7 @@ pub(crate) struct Tap {
     wanted: Kinds,
     pending: Option<(u64, Event)>,
     witness: Option<Box<dyn Witness>>,
-    /// The last register access: what a device that is told to go is told by.
+    /// The last register access: what a device that is started is told by.
     pub register: (CpuId, SiteId, u64),
 }
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Barrier, CacheOp, Direction, HazardKind, Hex, Place, ToldBy, Why};
+use crate::{Barrier, CacheOp, Direction, HazardKind, Hex, Place, StartedBy, Why};
 
 /// One finding of the sanitizer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,9 +41,9 @@ pub struct HazardEntry {
     pub why: Why,
     /// When the data was written, in accesses since power-on, if known.
     pub written_at: u64,
-    /// When the device was told to go, if it was, in accesses since power-on.
+    /// When the device was started, if it was, in accesses since power-on.
     #[serde(default)]
-    pub told_at: Option<u64>,
+    pub started_at: Option<u64>,
     /// When it was found, in accesses since power-on.
     pub at: u64,
     /// Index into `diagnostics`.
@@ -152,10 +152,10 @@ pub enum Event {
         /// It was suppressed on purpose.
         suppressed: bool,
     },
-    /// A device was told to go.
-    Told {
+    /// A device was started.
+    Started {
         /// By what.
-        by: ToldBy,
+        by: StartedBy,
     },
     /// A transfer of a device was opened.
     Opened,

@@ -30,7 +30,7 @@ pub use maintenance::{Dropped, Maintenance, MaintenanceCaller, MaintenanceOp};
 pub use place::{Frame, Place, Shown, Stack};
 pub use words::{
     Barrier, BarrierAccess, BarrierKind, BarrierScope, CacheOp, Direction, Fidelity, HazardKind,
-    Sight, ToldBy, Why,
+    Sight, StartedBy, Why,
 };
 
 /// Version of `result.json`; additions do not change it.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 pub enum HazardKind {
     /// A non-snooping master reads bytes that a coherent observer wrote and nobody cleaned, or not
-    /// before it was told to go.
+    /// before it was started.
     MissingClean,
     /// A coherent observer reads bytes that a non-snooping master wrote, with no invalidate since
     /// the transfer was over.
@@ -20,7 +20,7 @@ pub enum HazardKind {
     WritebackClobber,
     /// An invalidate throws away an uncleaned coherent write.
     DiscardedWrite,
-    /// Maintenance was not completed by a DSB before the device was told to go.
+    /// Maintenance was not completed by a DSB before the device was started.
     MissingBarrier,
     /// A cacheable and a non-cacheable view of a line disagree.
     MismatchedAlias,
@@ -63,14 +63,14 @@ pub enum Why {
     /// It was not done since the write.
     #[default]
     Absent,
-    /// It was begun after the device had been told to go.
+    /// It was begun after the device had been started.
     Late,
     /// It was done while the transfer that wrote the data was in flight.
     Early,
     /// It was done, but no barrier that completes or orders it stood before the access.
     Incomplete,
-    /// It is not maintenance that is missing: an ordinary store is not ordered before what told the
-    /// device to go, or came after it.
+    /// It is not maintenance that is missing: an ordinary store is not ordered before what started
+    /// the device, or came after it.
     Unordered,
     /// A store into a copy that was out of date has merged old bytes over the new ones.
     StaleStore,
@@ -170,10 +170,10 @@ pub enum Direction {
     ToMemory,
 }
 
-/// What told a device to go.
+/// What started a device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ToldBy {
+pub enum StartedBy {
     /// Nothing: it goes by itself.
     #[default]
     Itself,

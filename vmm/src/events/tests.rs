@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use proptest::prelude::*;
 use staleline_devices::coherency::hazard::{Actor, HazardKind, Why};
 use staleline_devices::cpu::{Barrier, CacheOp, ChainId, CpuId, SiteId};
-use staleline_devices::dma::{Content, Direction, MasterId, ToldBy, TransferId};
+use staleline_devices::dma::{Content, Direction, MasterId, StartedBy, TransferId};
 use staleline_devices::events::{Cached, Event, Kind, Kinds, Witness as _};
 use staleline_devices::soc::report::Names;
 use staleline_events::{Block, LogError, Tag, append, begin};
@@ -34,8 +34,8 @@ fn one_of_each() -> Vec<Event> {
             len: 128,
             descriptor: 0,
             channel: 0,
-            told_at: 4,
-            told_by: ToldBy::Doorbell,
+            started_at: 4,
+            started_by: StartedBy::Doorbell,
         },
         Event::Closed {
             transfer,
@@ -68,7 +68,7 @@ fn one_of_each() -> Vec<Event> {
             operations: (7, 7),
             completes: true,
         },
-        Event::Told {
+        Event::Started {
             cpu,
             site: SITE,
             pa: 0x5000_0400,

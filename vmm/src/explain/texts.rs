@@ -33,7 +33,7 @@ const MISSING_CLEAN: Explanation = Explanation {
 The CPU, or a device on a snooping port that allocates, wrote a line. The data is dirty in the
 cache. A device that does not snoop reads DRAM and gets what was there before. If the line happens
 to be evicted in time, the data is right, by luck: then the finding is latent. A clean that comes
-when the device has been told to go is too late: it may have read by then.",
+when the device has been started is too late: it may have read by then.",
     cause: "
 - The order is wrong: the transfer is queued first, and synced for the device afterwards.
 - A driver writes to a streaming mapping after dma_map_*() and does not sync it again.

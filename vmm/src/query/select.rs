@@ -17,8 +17,8 @@ pub struct Selection {
     pieces: Option<Vec<(u64, u64)>>,
     /// Transfers to or from there.
     transfers: BTreeSet<u32>,
-    /// When their devices were told to go.
-    told: BTreeSet<(u8, u64)>,
+    /// When their devices were started.
+    started: BTreeSet<(u8, u64)>,
     /// Maintenance operations that did a line there.
     operations: BTreeSet<u32>,
 }
@@ -50,7 +50,7 @@ impl Selection {
         pieces.any(|(first, len)| pa < first.saturating_add(*len) && *first < end)
     }
 
-    /// Learns which transfers and operations have to do with the memory. To be told of all events once.
+    /// Learns which transfers and operations have to do with the memory. To be started of all events once.
     pub fn learn(&mut self, event: &Event) {
         if self.pieces.is_none() {
             return;
@@ -62,11 +62,11 @@ impl Selection {
             Event::Opened {
                 transfer,
                 master,
-                told_at,
+                started_at,
                 ..
             } => {
                 self.transfers.insert(transfer.0);
-                self.told.insert((master.0, told_at));
+                self.started.insert((master.0, started_at));
             }
             Event::Maintained { operation, .. } => {
                 self.operations.insert(operation);
@@ -82,7 +82,7 @@ impl Selection {
         }
         match *event {
             Event::Closed { transfer, .. } => self.transfers.contains(&transfer.0),
-            Event::Told { master, .. } => self.told.contains(&(master.0, at)),
+            Event::Started { master, .. } => self.started.contains(&(master.0, at)),
             Event::Barrier {
                 operations: (first, last),
                 ..
@@ -104,7 +104,7 @@ pub fn range(event: &Event) -> Option<(u64, u64)> {
         Event::Found { pa, .. } | Event::UnderDma { pa, .. } => (pa, LINE),
         Event::Closed { .. }
         | Event::Barrier { .. }
-        | Event::Told { .. }
+        | Event::Started { .. }
         | Event::Interrupt { .. }
         | Event::Register { .. }
         | Event::Waited { .. } => return None,

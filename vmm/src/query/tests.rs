@@ -4,7 +4,7 @@ use std::path::Path;
 
 use staleline_devices::coherency::hazard::{Actor, HazardKind, Why};
 use staleline_devices::cpu::{Barrier, CacheOp, ChainId, CpuId, SiteId};
-use staleline_devices::dma::{Content, Direction, MasterId, ToldBy, TransferId};
+use staleline_devices::dma::{Content, Direction, MasterId, StartedBy, TransferId};
 use staleline_devices::events::{Cached, Event};
 
 use super::*;
@@ -20,7 +20,7 @@ const STEPS: [&str; 2] = [
     r#"{"event":"step","what":"running the guest"}"#,
 ];
 
-fn transfer(number: u32, pa: u64, told_at: u64) -> Event {
+fn transfer(number: u32, pa: u64, started_at: u64) -> Event {
     Event::Opened {
         transfer: TransferId(number),
         master: RX,
@@ -29,13 +29,13 @@ fn transfer(number: u32, pa: u64, told_at: u64) -> Event {
         len: 128,
         descriptor: 0,
         channel: 0,
-        told_at,
-        told_by: ToldBy::Doorbell,
+        started_at,
+        started_by: StartedBy::Doorbell,
     }
 }
 
 fn told() -> Event {
-    Event::Told {
+    Event::Started {
         cpu: CpuId::BOOT,
         site: CLEAN,
         pa: 0x5000_0408,

@@ -3,7 +3,7 @@
 
 use staleline_devices::coherency::hazard::Actor;
 use staleline_devices::cpu::{CacheOp, SiteId};
-use staleline_devices::dma::{Content, Direction, ToldBy};
+use staleline_devices::dma::{Content, Direction, StartedBy};
 use staleline_devices::events::{Cached, Event};
 
 use super::context::{Context, cpu_name};
@@ -18,7 +18,7 @@ pub fn who(event: &Event, context: &Context<'_>) -> String {
         | Event::Moved { master, .. } => context.head.master(master.0),
         Event::Maintained { cpu, .. }
         | Event::Barrier { cpu, .. }
-        | Event::Told { cpu, .. }
+        | Event::Started { cpu, .. }
         | Event::Register { cpu, .. }
         | Event::Accessed { cpu, .. } => cpu_name(cpu.0),
         Event::Interrupt { irq, .. } => context.head.interrupt(*irq),
@@ -33,7 +33,7 @@ pub fn who(event: &Event, context: &Context<'_>) -> String {
 pub fn site(event: &Event) -> Option<SiteId> {
     match *event {
         Event::Maintained { site, .. }
-        | Event::Told { site, .. }
+        | Event::Started { site, .. }
         | Event::Register { site, .. }
         | Event::Accessed { site, .. } => Some(site),
         Event::Found {
@@ -66,8 +66,8 @@ pub fn what(event: &Event, context: &Context<'_>) -> String {
             len,
             descriptor,
             channel,
-            told_at,
-            told_by,
+            started_at,
+            started_by,
             ..
         } => {
             let way = match direction {
@@ -78,13 +78,13 @@ pub fn what(event: &Event, context: &Context<'_>) -> String {
                 0 => String::new(),
                 at => format!(", descriptor at {at:#x}"),
             };
-            let told = match told_by {
-                ToldBy::Itself => String::new(),
-                ToldBy::Doorbell => format!(", told by a register @{told_at}"),
-                ToldBy::Word => format!(", told by a word in memory @{told_at}"),
+            let start = match started_by {
+                StartedBy::Itself => String::new(),
+                StartedBy::Doorbell => format!(", started by a register @{started_at}"),
+                StartedBy::Word => format!(", started by a word in memory @{started_at}"),
             };
             format!(
-                "begins transfer #{}: {} {way}, channel {channel}{descriptor}{told}",
+                "begins transfer #{}: {} {way}, channel {channel}{descriptor}{start}",
                 transfer.0,
                 count(len, "byte")
             )
@@ -140,7 +140,7 @@ pub fn what(event: &Event, context: &Context<'_>) -> String {
             };
             format!("{} {does} {which}", barrier.word())
         }
-        Event::Told { master, .. } => format!("tells {} to go", context.head.master(master.0)),
+        Event::Started { master, .. } => format!("starts {}", context.head.master(master.0)),
         Event::Interrupt { irq, high } => {
             let does = if high { "rises" } else { "falls" };
             format!("interrupt {irq} {does}")
@@ -290,7 +290,7 @@ fn writer_name(writer: &Actor, context: &Context<'_>) -> String {
 pub fn address(event: &Event) -> Option<(u64, u64)> {
     match *event {
         Event::Register { pa, len, .. } => Some((pa, len.into())),
-        Event::Told { pa, .. } => Some((pa, 4)),
+        Event::Started { pa, .. } => Some((pa, 4)),
         _ => super::select::range(event),
     }
 }

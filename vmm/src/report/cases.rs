@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A run as test cases, which is how CI systems see it.
 
-use super::Told;
+use super::Explained;
 use crate::names;
 use crate::result::verdict;
 use staleline_results::GuestEnd;
@@ -71,13 +71,13 @@ pub fn of(result: &RunResult) -> Vec<Case> {
         };
         let mut case = Case::new("coherency", status, Vec::new());
         case.kind = diagnostic.topic().into();
-        if let Some(told) = Told::of(result, diagnostic) {
+        if let Some(explained) = Explained::of(result, diagnostic) {
             case.name = unique(
                 &cases,
-                format!("coherency {} {}", case.kind, told.finding.master),
+                format!("coherency {} {}", case.kind, explained.finding.master),
             );
-            let consequences = Told::consequences(result, cause);
-            let text = super::human::plain(&told, &consequences, &result.replay);
+            let consequences = Explained::consequences(result, cause);
+            let text = super::human::plain(&explained, &consequences, &result.replay);
             case.details = one_headline(&text);
         }
         cases.push(case);
@@ -145,9 +145,9 @@ fn boot(result: &RunResult) -> Case {
         .filter(|t| !t.ok && !t.skipped)
         .map(|t| format!("guest test {} failed: {}", t.number, t.name))
         .collect();
-    // A guest test that fails because of what was found is told there.
-    let told = !verdict::evidence(result).is_empty();
-    if failed.is_empty() || told || result.verdict == Verdict::InfraError {
+    // A guest test that fails because of what was found is explained there.
+    let explained = !verdict::evidence(result).is_empty();
+    if failed.is_empty() || explained || result.verdict == Verdict::InfraError {
         Case::new("boot", Status::Passed, Vec::new())
     } else {
         Case::new("boot", Status::Failed, failed)

@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use staleline_results::{
-    Buffer, CacheOp, Class, Diagnostic, Direction, Event, HazardKind, Party, Place, Step, ToldBy,
-    TransferRef,
+    Buffer, CacheOp, Class, Diagnostic, Direction, Event, HazardKind, Party, Place, StartedBy,
+    Step, TransferRef,
 };
 
-use super::Told;
+use super::Explained;
 use super::fold::{self, ChainLine};
 use super::headline::headline;
 use super::layout::{Body, LABEL, Layout, REPLAY};
@@ -25,8 +25,13 @@ const DIM: Style = Style::new().dimmed();
 /// Bytes per cache line.
 const LINE: u64 = 64;
 
-pub(super) fn styled(told: &Told, consequences: &[Told], replay: &str, layout: Layout) -> String {
-    let (d, f) = (&told.diagnostic, &told.finding);
+pub(super) fn styled(
+    explained: &Explained,
+    consequences: &[Explained],
+    replay: &str,
+    layout: Layout,
+) -> String {
+    let (d, f) = (&explained.diagnostic, &explained.finding);
     let name = d.topic();
     let (style, level) = match d.class {
         Class::Error => (ERROR, "error"),
@@ -50,7 +55,7 @@ pub(super) fn styled(told: &Told, consequences: &[Told], replay: &str, layout: L
     if !accuses_the_tree(&d.advice) {
         because(&mut body, d);
     }
-    body.line("buffer", extent(d, &told.buffers));
+    body.line("buffer", extent(d, &explained.buffers));
     if !consequences.is_empty() {
         let list: Vec<String> = consequences.iter().map(in_short).collect();
         let head = "by the same cause, told in full in result.json:";
@@ -69,9 +74,9 @@ fn because(body: &mut Body, d: &Diagnostic) {
 }
 
 /// A consequence of what is told in full: what, where, and how much was wrong.
-fn in_short(told: &Told) -> String {
-    let d = &told.diagnostic;
-    let buffers = numbers(&told.buffers);
+fn in_short(explained: &Explained) -> String {
+    let d = &explained.diagnostic;
+    let buffers = numbers(&explained.buffers);
     let buffers = match buffers.is_empty() {
         true => String::new(),
         false => format!("{buffers}, "),
@@ -175,7 +180,7 @@ fn history(body: &mut Body, d: &Diagnostic) {
             (_, 1) => ", and at 1 other place".into(),
             (_, n) => format!(", and at {n} other places"),
         };
-        let text = format!("@{} {}{others}", step.at, told(step));
+        let text = format!("@{} {}{others}", step.at, in_words(step));
         step_line(body, n + 1, &text);
         if let Party::Cpu { place, .. } = &step.who {
             chain(body, place);
@@ -227,7 +232,7 @@ fn chain(body: &mut Body, place: &Place) {
 }
 
 /// A step in words.
-fn told(step: &Step) -> String {
+fn in_words(step: &Step) -> String {
     let who = whom(&step.who);
     match &step.what {
         Event::PowerOn => "power-on: firmware may have left the line dirty in the cache".into(),
@@ -259,13 +264,13 @@ fn told(step: &Step) -> String {
                 count(*lines, "line")
             )
         }
-        Event::Told { by } => {
+        Event::Started { by } => {
             let by = match by {
-                ToldBy::Doorbell => "by a register write",
-                ToldBy::Word => "by a word in memory",
-                ToldBy::Itself => "by nobody",
+                StartedBy::Doorbell => "by a register write",
+                StartedBy::Word => "by a word in memory",
+                StartedBy::Itself => "by nobody",
             };
-            format!("{} was told to go {by}", device(&step.who))
+            format!("{} was started {by}", device(&step.who))
         }
         Event::Opened => format!("{} began", transfer(&step.who)),
         Event::Closed => match &step.who {

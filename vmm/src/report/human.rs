@@ -9,7 +9,7 @@ use anstyle::{AnsiColor, Style};
 use super::finding::{BOLD, ERROR, count, op_name, styled};
 use super::kernel_report::styled_report;
 use super::layout::Layout;
-use super::{Reporter, RunEvent, Told};
+use super::{Explained, Reporter, RunEvent};
 use crate::explain::CORRUPT_DATA;
 use crate::result::verdict;
 use staleline_results::KernelReport;
@@ -49,8 +49,11 @@ impl<W: Write> Reporter for Human<W> {
             RunEvent::GuestPrepared { .. }
             | RunEvent::Step { .. }
             | RunEvent::GuestEnded { .. } => {}
-            RunEvent::Hazard { told, consequences } => {
-                let text = styled(told, consequences, &self.replay, self.layout);
+            RunEvent::Hazard {
+                explained,
+                consequences,
+            } => {
+                let text = styled(explained, consequences, &self.replay, self.layout);
                 writeln!(self.out, "{text}")?;
             }
             RunEvent::KernelReport { report } => {
@@ -74,8 +77,8 @@ impl<W: Write> Reporter for Human<W> {
 }
 
 /// A diagnostic, and what follows from its cause, without styles.
-pub fn plain(told: &Told, consequences: &[Told], replay: &str) -> String {
-    let text = styled(told, consequences, replay, Layout::default());
+pub fn plain(explained: &Explained, consequences: &[Explained], replay: &str) -> String {
+    let text = styled(explained, consequences, replay, Layout::default());
     anstream::adapter::strip_str(&text).to_string()
 }
 
@@ -104,13 +107,13 @@ fn corrupt(end: &End, layout: Layout) -> String {
 fn finish(r: &RunResult, layout: Layout) -> String {
     let mut text = String::new();
     // Hazards, corrupt data and the kernel's reports have had their say.
-    let told = verdict::evidence(r).len();
-    if r.verdict == Verdict::InfraError || told == 0 {
+    let shown = verdict::evidence(r).len();
+    if r.verdict == Verdict::InfraError || shown == 0 {
         for reason in &r.reasons {
             let _ = writeln!(text, "{ERROR}error{ERROR:#}: {reason}");
         }
     } else {
-        for reason in r.reasons.iter().skip(told) {
+        for reason in r.reasons.iter().skip(shown) {
             let _ = writeln!(text, "{WARNING}besides{WARNING:#}: {reason}");
         }
     }

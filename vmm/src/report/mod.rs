@@ -82,9 +82,9 @@ pub enum RunEvent {
     Hazard {
         /// The group.
         #[serde(flatten)]
-        told: Box<Told>,
+        explained: Box<Explained>,
         /// Others of the same cause.
-        consequences: Vec<Told>,
+        consequences: Vec<Explained>,
     },
     /// The guest's kernel reports an error of its own.
     KernelReport {
@@ -122,7 +122,7 @@ pub struct CodeFiles {
 
 /// A group of findings, with what it is about.
 #[derive(Debug, Clone, Serialize)]
-pub struct Told {
+pub struct Explained {
     /// The group.
     pub diagnostic: Diagnostic,
     /// The finding that stands for it.
@@ -131,11 +131,11 @@ pub struct Told {
     pub buffers: Vec<Buffer>,
 }
 
-impl Told {
+impl Explained {
     /// One of the result's diagnostics; none if its finding is not there.
     fn of(result: &RunResult, diagnostic: &Diagnostic) -> Option<Self> {
         let buffers = diagnostic.buffers.iter();
-        Some(Told {
+        Some(Explained {
             diagnostic: diagnostic.clone(),
             finding: result.hazards.get(diagnostic.shown)?.clone(),
             buffers: buffers
@@ -148,7 +148,9 @@ impl Told {
     /// Those of the same cause as the one of this index.
     fn consequences(result: &RunResult, cause: usize) -> Vec<Self> {
         let consequences = result.consequences(cause);
-        consequences.filter_map(|d| Told::of(result, d)).collect()
+        consequences
+            .filter_map(|d| Explained::of(result, d))
+            .collect()
     }
 }
 
@@ -227,10 +229,10 @@ impl RunEvent {
         let mut events = Vec::new();
         for cause in result.causes() {
             let diagnostic = result.diagnostics.get(cause);
-            if let Some(told) = diagnostic.and_then(|d| Told::of(result, d)) {
+            if let Some(explained) = diagnostic.and_then(|d| Explained::of(result, d)) {
                 events.push(RunEvent::Hazard {
-                    told: Box::new(told),
-                    consequences: Told::consequences(result, cause),
+                    explained: Box::new(explained),
+                    consequences: Explained::consequences(result, cause),
                 });
             }
         }

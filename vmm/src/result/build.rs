@@ -407,7 +407,7 @@ impl Lookup<'_> {
             last_maintenance: hazard.last_maintenance.and_then(|l| self.maintenance(l)),
             why: hazard.why.word(),
             written_at: hazard.written_at,
-            told_at: hazard.told_at,
+            started_at: hazard.started_at,
             at: hazard.at,
             diagnostic: 0,
         }

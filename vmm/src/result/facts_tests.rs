@@ -216,8 +216,8 @@ fn a_history_is_in_order_and_ends_with_the_finding() {
         transfer: TransferId(2),
         cached_at: 900,
         written_at: 900,
-        told_at: Some(1990),
-        told_by: staleline_devices::dma::ToldBy::Doorbell,
+        started_at: Some(1990),
+        started_by: staleline_devices::dma::StartedBy::Doorbell,
         at: 2100,
         ..fake::stale_read(2, true)
     }]);

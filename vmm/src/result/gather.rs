@@ -7,7 +7,7 @@ use std::ops::Range;
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
 use staleline_devices::coherency::report::{MaintenanceOp, TransferRecord};
 use staleline_devices::cpu::{Barrier, CacheOp, ChainId, SiteId};
-use staleline_devices::dma::{MasterId, ToldBy};
+use staleline_devices::dma::{MasterId, StartedBy};
 
 use super::account::DMA_API;
 use super::advice::{self, Cleaned, Facts, Flight, Lie, Phase, Role, SharedLine, Sync};
@@ -103,9 +103,9 @@ impl Lookup<'_> {
                 HazardKind::DiscardedWrite => touches(&writer),
                 _ => touches(&reader).or_else(|| touches(&writer)),
             },
-            told_by: match h.told_at {
-                Some(_) => h.told_by,
-                None => ToldBy::Itself,
+            started_by: match h.started_at {
+                Some(_) => h.started_by,
+                None => StartedBy::Itself,
             },
             barrier: self.barrier_after(h),
             only_cleaned: self.only_cleaned(h),
@@ -170,9 +170,9 @@ impl Lookup<'_> {
 
     /// The first barrier after the last maintenance, if that came in time.
     pub(super) fn barrier_after(&self, h: &Hazard) -> Option<Barrier> {
-        let told = h.told_at.unwrap_or(h.at);
+        let started = h.started_at.unwrap_or(h.at);
         let last = h.last_maintenance.or(h.last_clean);
-        last.filter(|c| c.barrier_at <= told)?.barrier
+        last.filter(|c| c.barrier_at <= started)?.barrier
     }
 
     /// The place of an access in a few words.
@@ -323,7 +323,7 @@ impl Lookup<'_> {
 
     /// Maintenance that calls on the finding's DMABUF did between the write and the finding.
     fn syncs(&self, h: &Hazard, buffers: &[&Buffer]) -> Vec<Sync> {
-        let until = h.told_at.unwrap_or(h.at);
+        let until = h.started_at.unwrap_or(h.at);
         self.calls(h, buffers, h.written_at, until)
     }
 

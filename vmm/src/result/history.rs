@@ -3,7 +3,7 @@
 
 use staleline_devices::coherency::hazard::{self, Actor, Hazard, HazardKind, Why};
 use staleline_devices::coherency::report::MaintenanceOp;
-use staleline_devices::dma::ToldBy;
+use staleline_devices::dma::StartedBy;
 
 use super::build::Lookup;
 use super::words::Word as _;
@@ -18,9 +18,9 @@ fn rank(step: &Step, why: Why) -> u8 {
         Event::Stored | Event::Written | Event::StoredStale if !by_device => 1,
         Event::Cached => 2,
         // A register write is an access too, and what was late came after it.
-        Event::Told { .. } if why == Why::Late => 3,
+        Event::Started { .. } if why == Why::Late => 3,
         Event::Maintained { .. } => 4,
-        Event::Told { .. } => 5,
+        Event::Started { .. } => 5,
         Event::Opened => 6,
         Event::Stored | Event::Written | Event::StoredStale => 7,
         Event::Closed => 8,
@@ -184,14 +184,14 @@ pub(super) fn of(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Step> {
             add(closed, Event::Closed, party);
         }
     }
-    if let Some(at) = h.told_at.filter(|_| h.told_by != ToldBy::Itself) {
+    if let Some(at) = h.started_at.filter(|_| h.started_by != StartedBy::Itself) {
         let device = [h.reader, h.writer].into_iter();
         let device = device.clone().find(|a| matches!(a, Actor::Device { .. }));
         let who = lookup.party(device.unwrap_or(Actor::Unknown), h);
         add(
             at,
-            Event::Told {
-                by: h.told_by.word(),
+            Event::Started {
+                by: h.started_by.word(),
             },
             who,
         );

@@ -60,7 +60,7 @@ mod tests {
             last_maintenance: None,
             why: Default::default(),
             written_at: 0,
-            told_at: None,
+            started_at: None,
             at,
             diagnostic,
         }

@@ -26,12 +26,14 @@ impl Lookup<'_> {
 
     /// When the missing operation would have done, in accesses since power-on; none if never.
     pub(super) fn span(&self, h: &Hazard) -> Option<(u64, u64)> {
-        let told = h.told_at.unwrap_or(h.at);
+        let started = h.started_at.unwrap_or(h.at);
         match h.kind {
             HazardKind::MissingBarrier | HazardKind::Ownership => None,
             _ if h.why == Why::StaleStore => Some((self.written(h)?, h.merged_at)),
-            HazardKind::MissingInvalidate => Some((self.written(h)?, told)),
-            HazardKind::MissingClean | HazardKind::WritebackClobber => Some((h.written_at, told)),
+            HazardKind::MissingInvalidate => Some((self.written(h)?, started)),
+            HazardKind::MissingClean | HazardKind::WritebackClobber => {
+                Some((h.written_at, started))
+            }
             HazardKind::DiscardedWrite | HazardKind::MismatchedAlias => Some((h.written_at, h.at)),
         }
     }

@@ -62,10 +62,10 @@ pub fn evidence(result: &RunResult) -> Vec<String> {
         ));
     }
     let reports: Vec<_> = result.guest.complaints().collect();
-    found.extend(reports.iter().take(TOLD).map(|report| complaint(report)));
-    let untold = reports.len().saturating_sub(TOLD) as u64 + result.guest.reports_dropped;
-    if untold > 0 {
-        found.push(format!("{KERNEL_REPORT}: and {untold} more"));
+    found.extend(reports.iter().take(NAMED).map(|report| complaint(report)));
+    let unnamed = reports.len().saturating_sub(NAMED) as u64 + result.guest.reports_dropped;
+    if unnamed > 0 {
+        found.push(format!("{KERNEL_REPORT}: and {unnamed} more"));
     }
     found
 }
@@ -180,7 +180,7 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
             machine
                 .device_errors
                 .iter()
-                .take(TOLD)
+                .take(NAMED)
                 .map(|e| format!("{}: {}", e.device, e.what)),
         ),
     }
@@ -202,7 +202,7 @@ fn silent(console: &Console) -> bool {
 }
 
 /// Entries of each list that are told.
-const TOLD: usize = 5;
+const NAMED: usize = 5;
 
 /// What the USB host tells, if there was one.
 fn host(result: &RunResult) -> Option<UsbHostReport> {
@@ -229,13 +229,13 @@ fn data_missing(result: &RunResult, host: Option<&UsbHostReport>, found: &mut Ve
         return;
     };
     let steps = host.steps.iter().enumerate();
-    for (n, step) in steps.filter(|(_, step)| step.cuts > 0).take(TOLD) {
+    for (n, step) in steps.filter(|(_, step)| step.cuts > 0).take(NAMED) {
         found.push(format!(
             "USB host: step {n}: {} bytes sent and {} received, of these {} and {} in frames that \
              {} of the scenario's halts, resets and disconnects cut off",
             step.sent, step.received.bytes, step.sent_cut, step.received_cut, step.cuts
         ));
     }
-    let errors = host.errors.iter().take(TOLD);
+    let errors = host.errors.iter().take(NAMED);
     found.extend(errors.map(|e| format!("USB host: {e}")));
 }

@@ -4,7 +4,7 @@
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::coherency::report::{CacheCounters, Saturated};
 use staleline_devices::cpu::{Barrier, BarrierAccess, BarrierKind, BarrierScope, CacheOp};
-use staleline_devices::dma::{Direction, ToldBy};
+use staleline_devices::dma::{Direction, StartedBy};
 use staleline_devices::fidelity::{Fidelity, Sight};
 use staleline_devices::soc::report::DeviceError;
 use staleline_results as results;
@@ -42,7 +42,7 @@ words! {
     BarrierAccess: Load, Store, Full;
     BarrierScope: NonShareable, Inner, Outer, System;
     Direction: FromMemory, ToMemory;
-    ToldBy: Itself, Doorbell, Word;
+    StartedBy: Itself, Doorbell, Word;
     Sight: Loads, Stores, Maintenance, Barriers, Tables;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The core with a machine that writes down what it is told, and tables in real guest memory.
+//! The core with a machine that writes down what it is seen, and tables in real guest memory.
 
 use std::io::Cursor;
 
@@ -35,7 +35,7 @@ const PC: u64 = 0x4444;
 const REGISTER: u8 = 0x5a;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Told {
+enum Seen {
     Load(u64, u32, MemoryType),
     Store(u64, u32, MemoryType),
     Read(u64, usize),
@@ -50,13 +50,13 @@ enum Told {
 /// Writes everything down. Any access to the window raises line 3; idling lowers it.
 #[derive(Default)]
 struct Recorder {
-    told: Vec<Told>,
+    seen: Vec<Seen>,
     chains: Vec<ChainId>,
     accesses: u64,
     lines: u64,
     /// Pages whose code has changed.
     changed: Vec<u64>,
-    /// Who the last thing was told of.
+    /// Who the last thing was seen of.
     last: CpuId,
 }
 
@@ -71,13 +71,13 @@ impl Accesses for Recorder {
         self.tell(cpu);
         assert_eq!(site, SITE);
         self.accesses += 1;
-        self.told.push(Told::Load(pa, size, memory));
+        self.seen.push(Seen::Load(pa, size, memory));
     }
     fn store(&mut self, cpu: CpuId, pa: u64, size: u32, site: SiteId, memory: MemoryType) {
         self.tell(cpu);
         assert_eq!(site, SITE);
         self.accesses += 1;
-        self.told.push(Told::Store(pa, size, memory));
+        self.seen.push(Seen::Store(pa, size, memory));
     }
 }
 
@@ -87,41 +87,41 @@ impl Machine for Recorder {
         assert_eq!(site, SITE);
         self.accesses += 1;
         data.fill(REGISTER);
-        self.told.push(Told::Read(pa, data.len()));
+        self.seen.push(Seen::Read(pa, data.len()));
     }
     fn write_register(&mut self, cpu: CpuId, pa: u64, site: SiteId, data: &[u8]) {
         self.tell(cpu);
         assert_eq!(site, SITE);
         self.accesses += 1;
-        self.told.push(Told::Write(pa, data.to_vec()));
+        self.seen.push(Seen::Write(pa, data.to_vec()));
         self.lines |= 1 << 3;
     }
     fn maintain(&mut self, cpu: CpuId, op: CacheOp, pa: u64, _: SiteId, chain: ChainId) {
         self.tell(cpu);
         self.chains.push(chain);
-        self.told.push(Told::Maintain(op, pa));
+        self.seen.push(Seen::Maintain(op, pa));
     }
     fn continues(&self, _: CpuId) -> bool {
-        matches!(self.told.last(), Some(Told::Maintain(..)))
+        matches!(self.seen.last(), Some(Seen::Maintain(..)))
     }
     fn barrier(&mut self, cpu: CpuId, barrier: Barrier) {
         self.tell(cpu);
-        self.told.push(Told::Barrier(barrier));
+        self.seen.push(Seen::Barrier(barrier));
     }
     fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64) {
-        self.told.push(Told::MapNonCacheable(entry, pa, len));
+        self.seen.push(Seen::MapNonCacheable(entry, pa, len));
     }
     fn fetched(&mut self, cpu: CpuId, pa: u64, len: u64, site: &mut dyn FnMut() -> SiteId) {
         self.tell(cpu);
         assert_eq!(site(), SITE);
-        self.told.push(Told::Fetched(pa, len));
+        self.seen.push(Seen::Fetched(pa, len));
     }
     fn changed_code(&mut self) -> Option<u64> {
         self.changed.pop()
     }
     fn idle(&mut self) {
         self.lines = 0;
-        self.told.push(Told::Idle);
+        self.seen.push(Seen::Idle);
     }
     fn irq_lines(&self) -> u64 {
         self.lines
@@ -244,8 +244,8 @@ impl Bench {
         self.ram.write_obj(value, GuestAddress(pa)).unwrap();
     }
 
-    fn take(&mut self) -> Vec<Told> {
-        std::mem::take(&mut self.core.machine.told)
+    fn take(&mut self) -> Vec<Seen> {
+        std::mem::take(&mut self.core.machine.seen)
     }
 
     /// Turns the MMU on with 39-bit halves, tables at `BASE` (lower) and `BASE + 0x1000` (upper).
@@ -301,8 +301,8 @@ fn with_the_mmu_off_ram_and_windows_are_seen_and_devices_are_not() {
     assert_eq!(
         b.take(),
         [
-            Told::Load(BASE + 8, 4, NonCacheable),
-            Told::Write(WINDOW, vec![0; 4]),
+            Seen::Load(BASE + 8, 4, NonCacheable),
+            Seen::Write(WINDOW, vec![0; 4]),
         ]
     );
     assert_eq!(b.core.stats.untranslated, 0);
@@ -338,14 +338,14 @@ fn registers_are_accessed_with_their_values() {
     assert_eq!(b.core.machine.last, cpu);
     // The second time from the TLB.
     b.core.access::<false>(cpu, WINDOW + 8, 8, SITE).unwrap();
-    // Half of it is none of the machine's: nothing of that is told.
+    // Half of it is none of the machine's: nothing of that is seen.
     b.core.access::<true>(cpu, WINDOW + 0xffc, 8, SITE).unwrap();
     assert_eq!(
         b.take(),
         [
-            Told::Write(WINDOW + 10, vec![3, 4]),
-            Told::Read(WINDOW + 8, 8),
-            Told::Write(WINDOW + 0xffc, vec![0; 4]),
+            Seen::Write(WINDOW + 10, vec![3, 4]),
+            Seen::Read(WINDOW + 8, 8),
+            Seen::Write(WINDOW + 0xffc, vec![0; 4]),
         ]
     );
 }
@@ -383,8 +383,8 @@ fn accesses_are_translated_and_walks_are_remembered() {
     assert_eq!(
         b.take()[4..],
         [
-            Told::Load(BASE + 0x10018, 8, Cacheable),
-            Told::Store(BASE + 0x50018, 2, NonCacheable),
+            Seen::Load(BASE + 0x10018, 8, Cacheable),
+            Seen::Store(BASE + 0x50018, 2, NonCacheable),
         ]
     );
     assert_eq!(b.core.stats.walks, 2);
@@ -407,8 +407,8 @@ fn an_access_across_pages_is_split() {
         assert_eq!(
             b.take(),
             [
-                Told::Store(BASE + 0x10ffd, 3, Cacheable),
-                Told::Store(BASE + 0x50000, 5, Cacheable),
+                Seen::Store(BASE + 0x10ffd, 3, Cacheable),
+                Seen::Store(BASE + 0x50000, 5, Cacheable),
             ]
         );
     }
@@ -447,7 +447,7 @@ fn changed_tables_count_from_the_invalidation_on() {
         b.core.access::<false>(CpuId::BOOT, UP, 8, SITE).unwrap();
         b.exec(op, x, EL1);
         b.core.access::<false>(CpuId::BOOT, UP, 8, SITE).unwrap();
-        let load = |pa| Told::Load(pa, 8, Cacheable);
+        let load = |pa| Seen::Load(pa, 8, Cacheable);
         let (old, new) = (load(BASE + 0x10000), load(BASE + 0x60000));
         assert_eq!(b.take(), [old.clone(), old.clone(), old, new], "{op:?}");
     }
@@ -465,14 +465,14 @@ fn maintenance_reaches_the_machine_where_the_cpu_allows_it() {
     b.exec(Op::Maintain(CacheOp::Clean), UP, 0x10);
     b.exec(Op::SetWay, 0, EL1);
     b.exec(Op::Barrier(Barrier::DSB_SY), 0, EL0);
-    let maintain = |op, pa| Told::Maintain(op, pa);
+    let maintain = |op, pa| Seen::Maintain(op, pa);
     assert_eq!(
         b.take(),
         [
             maintain(CacheOp::Clean, BASE + 0x10047),
             maintain(CacheOp::Clean, BASE + 0x10047),
             maintain(CacheOp::Invalidate, BASE + 0x11000),
-            Told::Barrier(Barrier::DSB_SY),
+            Seen::Barrier(Barrier::DSB_SY),
         ]
     );
     assert_eq!((b.core.stats.maintenance, b.core.stats.set_way), (4, 1));
@@ -504,8 +504,8 @@ fn a_block_is_zeroed_where_the_cpu_may_store() {
     assert_eq!(
         b.take(),
         [
-            Told::Store(BASE + 0x10040, 64, Cacheable),
-            Told::Store(BASE + 0x30080, 64, Cacheable),
+            Seen::Store(BASE + 0x10040, 64, Cacheable),
+            Seen::Store(BASE + 0x30080, 64, Cacheable),
         ]
     );
     let zeros = |pa| {

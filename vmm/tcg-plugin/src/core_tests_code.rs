@@ -12,8 +12,8 @@ fn code_is_told_by_physical_address() {
     b2.core.fetched(CpuId::BOOT, UP + PAGE + 8, 4, &mut || SITE);
     // Nothing there: QEMU will find that out too.
     b2.core.fetched(CpuId::BOOT, UP + 9 * PAGE, 4, &mut || SITE);
-    assert_eq!(b.take(), [Told::Fetched(BASE + 0x40, 12)]);
-    assert_eq!(b2.take(), [Told::Fetched(BASE + 0x11008, 4)]);
+    assert_eq!(b.take(), [Seen::Fetched(BASE + 0x40, 12)]);
+    assert_eq!(b2.take(), [Seen::Fetched(BASE + 0x11008, 4)]);
 }
 
 /// By the next barrier, once, and with what stands there.

@@ -15,9 +15,9 @@ fn second(bench: &mut Bench) {
 fn load(bench: &mut Bench, cpu: CpuId, va: u64) -> Option<u64> {
     bench.take();
     bench.core.access::<false>(cpu, va, 8, SITE).unwrap();
-    assert!(bench.core.machine.told.is_empty() || bench.core.machine.last == cpu);
+    assert!(bench.core.machine.seen.is_empty() || bench.core.machine.last == cpu);
     match bench.take()[..] {
-        [Told::Load(pa, 8, _)] => Some(pa),
+        [Seen::Load(pa, 8, _)] => Some(pa),
         _ => None,
     }
 }
@@ -65,7 +65,7 @@ fn a_tlbi_reaches_those_that_it_says() {
 #[test]
 fn time_goes_on_by_itself_when_the_last_one_waits() {
     let mut b = Bench::new();
-    let idles = |b: &mut Bench| b.take().iter().filter(|told| **told == Told::Idle).count();
+    let idles = |b: &mut Bench| b.take().iter().filter(|told| **told == Seen::Idle).count();
     // A CPU that has not been started is not waited for.
     b.exec(Op::WaitForInterrupt, 0, EL1);
     assert_eq!(idles(&mut b), 1);

@@ -44,9 +44,9 @@ fn an_entry_is_told_after_its_store_and_before_the_first_access() {
         assert_eq!(
             b.take(),
             [
-                Told::Store(at, 8, Cacheable),
-                Told::MapNonCacheable(at, pa, PAGE),
-                Told::Load(pa, 8, NonCacheable),
+                Seen::Store(at, 8, Cacheable),
+                Seen::MapNonCacheable(at, pa, PAGE),
+                Seen::Load(pa, 8, NonCacheable),
             ]
         );
     }
@@ -66,8 +66,8 @@ fn entries_that_come_together_are_told_each() {
         assert_eq!(
             b.take()[1..],
             [
-                Told::MapNonCacheable(TABLE + 8 * 30, BASE + 0x40 * PAGE, PAGE),
-                Told::MapNonCacheable(TABLE + 8 * 33, BASE + 0x42 * PAGE, PAGE),
+                Seen::MapNonCacheable(TABLE + 8 * 30, BASE + 0x40 * PAGE, PAGE),
+                Seen::MapNonCacheable(TABLE + 8 * 33, BASE + 0x42 * PAGE, PAGE),
             ]
         );
     }
@@ -118,10 +118,10 @@ fn a_store_across_pages_shows_the_entries_in_both() {
     assert_eq!(
         b.take(),
         [
-            Told::Store(TABLE + 0xff8, 8, Cacheable),
-            Told::MapNonCacheable(TABLE + 0xff8, BASE + 0x40 * PAGE, PAGE),
-            Told::Store(BASE + 0x50000, 8, Cacheable),
-            Told::MapNonCacheable(BASE + 0x50000, BASE + 0x41 * PAGE, PAGE),
+            Seen::Store(TABLE + 0xff8, 8, Cacheable),
+            Seen::MapNonCacheable(TABLE + 0xff8, BASE + 0x40 * PAGE, PAGE),
+            Seen::Store(BASE + 0x50000, 8, Cacheable),
+            Seen::MapNonCacheable(BASE + 0x50000, BASE + 0x41 * PAGE, PAGE),
         ]
     );
 }
@@ -161,8 +161,8 @@ fn zeroed_blocks_and_windows_hold_no_entries() {
     assert_eq!(
         b.take()[2..],
         [
-            Told::Write(WINDOW, vec![0; 8]),
-            Told::Store(TABLE + 8 * 40, 64, Cacheable),
+            Seen::Write(WINDOW, vec![0; 8]),
+            Seen::Store(TABLE + 8 * 40, 64, Cacheable),
         ]
     );
 }

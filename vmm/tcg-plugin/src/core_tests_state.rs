@@ -74,7 +74,7 @@ fn a_core_goes_on_from_a_saved_state() {
         );
         b.core.access::<true>(b.cpu, UP, 8, SITE).unwrap();
         let memory = MemoryType::Cacheable;
-        let stored = [BASE + 0x10000, BASE + 0x15000].map(|pa| Told::Store(pa, 8, memory));
+        let stored = [BASE + 0x10000, BASE + 0x15000].map(|pa| Seen::Store(pa, 8, memory));
         assert_eq!(b.take(), stored, "the old page, until it is taken out");
     }
     let seen = |n: usize, b: &Bench| b.core.observations(&known[n]);

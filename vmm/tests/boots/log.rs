@@ -90,7 +90,7 @@ fn stands_for(step: &Step, o: &Value) -> bool {
         Event::Maintained { number, .. } => {
             at && what == "maintained" && o["operation"].as_u64() == Some((*number).into())
         }
-        Event::Told { .. } => {
+        Event::Started { .. } => {
             at && what == "told" || what == "opened" && o["told-at"].as_u64() == Some(step.at)
         }
         Event::Opened => at && what == "opened",

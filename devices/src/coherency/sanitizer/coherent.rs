@@ -44,8 +44,8 @@ impl Sanitizer {
         }
     }
 
-    /// A snooping master reads: are the stores it may be meant to see ordered before it was told
-    /// to go?
+    /// A snooping master reads: are the stores it may be meant to see ordered before it was
+    /// started?
     #[inline]
     pub fn snooping_read(&mut self, s: &mut Subject<'_>, by: &ByMaster) {
         self.check_invalidate(s, by);
@@ -57,7 +57,7 @@ impl Sanitizer {
     }
 
     /// Whether a CPU has stored some of what a master accesses through the cache without ordering that
-    /// before whatever told the master to go.
+    /// before whatever started the master.
     #[inline]
     pub fn is_unordered(&mut self, number: u64, line: &Line, by: &ByMaster) -> bool {
         self.overtaken.judges(&by.release);
@@ -260,7 +260,7 @@ impl Sanitizer {
         before.chain(both)
     }
 
-    /// Ordinary stores to `bytes` that are not ordered before whatever told the master to go.
+    /// Ordinary stores to `bytes` that are not ordered before whatever started the master.
     #[inline]
     pub(super) fn check_order(&mut self, s: &mut Subject<'_>, by: &ByMaster, bytes: u64) {
         let release = &by.release;

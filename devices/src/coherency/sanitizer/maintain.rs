@@ -133,7 +133,7 @@ impl Sanitizer {
             reader: m.site,
             device: s.line.writer,
             written_at: s.line.written_at,
-            told: None,
+            started: None,
         };
         self.record(s, f);
     }

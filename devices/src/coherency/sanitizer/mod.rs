@@ -33,7 +33,7 @@ use super::order::Barriers;
 use super::stores::Overtaken;
 use super::who::Who;
 use crate::cpu::{Barrier, ChainId, CpuId, MAX_CPUS, SiteId};
-use crate::dma::{Content, Doorbell, ToldBy};
+use crate::dma::{Content, Doorbell, StartedBy};
 use crate::events::{Event, Kind, Maintained, Tap};
 
 /// The sanitizer's memory beside the lines themselves.
@@ -74,7 +74,7 @@ pub(super) struct ByMaster {
     pub in_flight: bool,
     pub bytes: u64,
     pub content: Content,
-    /// When the master was told to go, and what was in place by then.
+    /// When the master was started, and what was in place by then.
     pub release: Doorbell,
     /// Of `bytes`, the word that handed the memory over.
     pub handover: u64,
@@ -94,7 +94,7 @@ impl ByMaster {
             reader: self.who,
             device: self.who,
             written_at: 0,
-            told: Some(self.release),
+            started: Some(self.release),
         }
     }
 }
@@ -159,7 +159,7 @@ impl Sanitizer {
         &self.cpus[self.cpu.index()].barriers
     }
 
-    /// The state of things now, as a device that is told to go now finds it.
+    /// The state of things now, as a device that is started now finds it.
     fn state(&self) -> Doorbell {
         Doorbell {
             at: self.now,
@@ -167,7 +167,7 @@ impl Sanitizer {
             issued: self.ops.issued(),
             completed: self.ops.completions(),
             cpu: self.cpu,
-            by: ToldBy::Doorbell,
+            by: StartedBy::Doorbell,
         }
     }
 
@@ -192,7 +192,7 @@ impl Sanitizer {
         Doorbell {
             ordered_at: u64::MAX,
             issued: u32::MAX,
-            by: ToldBy::Itself,
+            by: StartedBy::Itself,
             ..self.state()
         }
     }
@@ -351,7 +351,7 @@ impl Sanitizer {
             reader,
             device: writer,
             written_at,
-            told: None,
+            started: None,
         };
         self.record(s, f);
     }
@@ -384,7 +384,7 @@ impl Sanitizer {
             reader: toucher,
             device: owner,
             written_at: s.cold.poc_written_at,
-            told: None,
+            started: None,
         };
         self.record(s, f);
     }
@@ -405,7 +405,7 @@ trait InTime: Fn(&Operations, u32) -> bool {}
 
 impl<F: Fn(&Operations, u32) -> bool> InTime for F {}
 
-/// In time for a master that was told to go at `release`.
+/// In time for a master that was started at `release`.
 fn before(release: &Doorbell) -> impl InTime {
     move |ops: &Operations, op| ops.timing(op, release) == Timing::InTime
 }

@@ -266,7 +266,7 @@ impl Sanitizer {
             reader: site,
             device: Who::default(),
             written_at: s.line.written_at,
-            told: None,
+            started: None,
         };
         self.record(s, f);
     }

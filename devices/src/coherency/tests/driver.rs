@@ -301,7 +301,7 @@ impl Driver {
         }
     }
 
-    /// `dma_map_single`, and the device is told to go.
+    /// `dma_map_single`, and the device is started.
     fn map(&mut self, c: &Choice) {
         let range = BUFFERS[c.buffer].clone();
         let master = BLIND[usize::from(c.a) % BLIND.len()];

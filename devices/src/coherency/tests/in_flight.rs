@@ -39,7 +39,7 @@ fn started(direction: Direction, before: &[CacheOp]) -> Rig {
 }
 
 impl Rig {
-    /// The device is told to go.
+    /// The device is started.
     fn open(&mut self, direction: Direction) {
         let order = Order::Doorbell(self.domain.doorbell(BLIND));
         let transfer = Transfer {

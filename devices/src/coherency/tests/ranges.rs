@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 
 use super::rig;
-use super::steps::{Beat, MASTERS, PAGE, RAM, Run, Step, Told, beat, config, step};
+use super::steps::{Beat, MASTERS, PAGE, RAM, Run, Start, Step, beat, config, step};
 use crate::coherency::rest::Kinds;
 use crate::coherency::{DomainConfig, LINE, Policy, PowerOn, SnoopWrite};
 use crate::cpu::{Barrier, CacheOp, CpuId, MemoryType};
@@ -69,7 +69,7 @@ proptest! {
             if chance % 3 == 0 {
                 let direction = if what == 0 { Direction::FromMemory } else { Direction::ToMemory };
                 program.push(Step::Doorbell(master));
-                program.push(Step::Open(master, direction, beat.at, beat.len, Told::Doorbell));
+                program.push(Step::Open(master, direction, beat.at, beat.len, Start::Doorbell));
             }
             beat.content = Content::Data;
             let again = if what == 0 { Step::Read(master, beat) } else { Step::Write(master, beat) };
@@ -107,7 +107,7 @@ fn on_one_page(step: Step) -> Step {
         Step::Load(cpu, at, size, memory) => Step::Load(cpu, near(at), size, memory),
         Step::Store(cpu, at, size, memory) => Step::Store(cpu, near(at), size, memory),
         Step::Maintain(cpu, op, ..) => Step::Maintain(cpu, op, 0, PAGE),
-        Step::Open(m, direction, .., told) => Step::Open(m, direction, 0, PAGE, told),
+        Step::Open(m, direction, .., start) => Step::Open(m, direction, 0, PAGE, start),
         Step::Read(m, beat) => Step::Read(m, whole(beat)),
         Step::Write(m, beat) => Step::Write(m, whole(beat)),
         Step::Alias(entry, _) => Step::Alias(entry, 0),
@@ -147,12 +147,12 @@ proptest! {
     }
 }
 
-fn whole_page(told: Told) -> Beat {
+fn whole_page(start: Start) -> Beat {
     Beat {
         at: 0,
         len: PAGE,
         content: Content::Data,
-        told,
+        start,
         transfer: None,
         snoop: true,
         value: 1,
@@ -182,7 +182,7 @@ fn pages_come_to_rest() {
                 power_on: PowerOn::Dirty,
                 ..rig::config(RAM, policy, SnoopWrite::WriteThrough)
             };
-            let beat = whole_page(Told::Doorbell);
+            let beat = whole_page(Start::Doorbell);
             let access = if writes {
                 Step::Write(master, beat)
             } else {
@@ -200,16 +200,16 @@ fn pages_come_to_rest() {
             assert_eq!(run.domain.findings(), 0);
             // The comparison has brought the page back.
             run.step(&program[5]);
-            let told = run.doorbell;
-            let rest = run.domain.lines.at_rest(0, kind, &told).is_some();
+            let start = run.doorbell;
+            let rest = run.domain.lines.at_rest(0, kind, &start).is_some();
             assert_eq!(rest, rests, "{policy:?} {kind:?}");
-            // But not for masters that were told before the clean was complete, nor for the other side.
+            // But not for masters that were start before the clean was complete, nor for the other side.
             let earlier = Doorbell::default();
             if kind == Kinds::POC_READ || kind == Kinds::POC_WRITE {
                 assert!(run.domain.lines.at_rest(0, kind, &earlier).is_none());
             }
             run.step(&Step::Load(CpuId::BOOT, 0, 8, MemoryType::Cacheable));
-            assert!(run.domain.lines.at_rest(0, kind, &told).is_none());
+            assert!(run.domain.lines.at_rest(0, kind, &start).is_none());
         }
     }
 }
@@ -223,10 +223,10 @@ fn a_clean_that_is_repeated_by_an_earlier_operation_is_not_at_rest() {
         ..rig::config(RAM, Policy::Zynqmp, SnoopWrite::Allocate)
     };
     let clean = |cpu| Step::Maintain(cpu, CacheOp::CleanInvalidate, 0, PAGE);
-    let read = |master| Step::Read(master, whole_page(Told::Unprompted));
+    let read = |master| Step::Read(master, whole_page(Start::Unprompted));
     let program = [
         clean(CpuId(1)),
-        Step::Write(1, whole_page(Told::Unprompted)),
+        Step::Write(1, whole_page(Start::Unprompted)),
         clean(CpuId::BOOT),
         Step::Barrier(CpuId::BOOT, Barrier::DSB_SY),
         clean(CpuId(1)),

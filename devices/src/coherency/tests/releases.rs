@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! Masters that were told to go long before they look: whatever the CPU has done to the same lines
+//! Masters that were started long before they look: whatever the CPU has done to the same lines
 //! since, they are judged by what was in place when they were told.
 
 use proptest::prelude::*;
@@ -109,7 +109,7 @@ fn a_clean_that_is_complete_by_now_was_late_for_who_was_told_before() {
     }
 }
 
-/// The same with a write: the line was dirty when the device was told, however often it was cleaned.
+/// The same with a write: the line was dirty when the device was started, however often it was cleaned.
 #[test]
 fn a_line_that_was_dirty_by_then_stays_so_for_who_was_told_before() {
     let mut rig = Rig::new(SnoopWrite::WriteThrough);

@@ -28,7 +28,7 @@ pub enum Step {
     Barrier(CpuId, Barrier),
     /// What DMA of a doorbell's order refers to from now on.
     Doorbell(u8),
-    Open(u8, Direction, u64, u64, Told),
+    Open(u8, Direction, u64, u64, Start),
     Close(usize),
     Read(u8, Beat),
     Write(u8, Beat),
@@ -37,7 +37,7 @@ pub enum Step {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub enum Told {
+pub enum Start {
     Unprompted,
     Doorbell,
     Word(u64),
@@ -49,7 +49,7 @@ pub struct Beat {
     pub at: u64,
     pub len: u64,
     pub content: Content,
-    pub told: Told,
+    pub start: Start,
     /// Of the transfers so far.
     pub transfer: Option<usize>,
     pub snoop: bool,
@@ -67,11 +67,11 @@ fn range() -> impl Strategy<Value = (u64, u64)> {
     prop_oneof![6 => page, 2 => pages, 1 => tail, 1 => lines, 2 => any]
 }
 
-fn told() -> impl Strategy<Value = Told> {
+fn start() -> impl Strategy<Value = Start> {
     prop_oneof![
-        3 => Just(Told::Unprompted),
-        4 => Just(Told::Doorbell),
-        1 => (0..RAM / 4).prop_map(|word| Told::Word(4 * word)),
+        3 => Just(Start::Unprompted),
+        4 => Just(Start::Doorbell),
+        1 => (0..RAM / 4).prop_map(|word| Start::Word(4 * word)),
     ]
 }
 
@@ -83,12 +83,12 @@ pub fn beat() -> impl Strategy<Value = Beat> {
     ];
     let transfer = prop::option::of(any::<usize>());
     let snoop = prop::bool::weighted(0.8);
-    (range(), content, told(), transfer, snoop, any::<u8>()).prop_map(
-        |((at, len), content, told, transfer, snoop, value)| Beat {
+    (range(), content, start(), transfer, snoop, any::<u8>()).prop_map(
+        |((at, len), content, start, transfer, snoop, value)| Beat {
             at,
             len,
             content,
-            told,
+            start,
             transfer,
             snoop,
             value,
@@ -120,8 +120,8 @@ pub fn step() -> impl Strategy<Value = Step> {
         6 => (cpu(), op, range()).prop_map(|(c, op, (at, len))| Step::Maintain(c, op, at, len)),
         5 => (cpu(), barrier).prop_map(|(c, barrier)| Step::Barrier(c, barrier)),
         3 => master().prop_map(Step::Doorbell),
-        3 => (master(), direction, range(), told())
-            .prop_map(|(m, d, (at, len), told)| Step::Open(m, d, at, len, told)),
+        3 => (master(), direction, range(), start())
+            .prop_map(|(m, d, (at, len), start)| Step::Open(m, d, at, len, start)),
         2 => any::<usize>().prop_map(Step::Close),
         10 => (master(), beat()).prop_map(|(m, beat)| Step::Read(m, beat)),
         10 => (master(), beat()).prop_map(|(m, beat)| Step::Write(m, beat)),
@@ -144,7 +144,7 @@ pub fn config() -> impl Strategy<Value = DomainConfig> {
         })
 }
 
-/// A domain and what its masters have been told.
+/// A domain and what its masters have been start.
 pub struct Run {
     pub domain: Domain,
     pub doorbell: Doorbell,
@@ -163,11 +163,11 @@ impl Run {
         }
     }
 
-    fn order(&self, told: Told) -> Order {
-        match told {
-            Told::Unprompted => Order::Unprompted,
-            Told::Doorbell => Order::Doorbell(self.doorbell),
-            Told::Word(at) => Order::Handover {
+    fn order(&self, start: Start) -> Order {
+        match start {
+            Start::Unprompted => Order::Unprompted,
+            Start::Doorbell => Order::Doorbell(self.doorbell),
+            Start::Word(at) => Order::Handover {
                 word: BASE + at,
                 shows: 0,
                 idle_until: self.doorbell,
@@ -181,7 +181,7 @@ impl Run {
         let transfer = transfer.map(|n| transfers[n % transfers.len()].1);
         Access {
             content: beat.content,
-            order: self.order(beat.told),
+            order: self.order(beat.start),
             snoop: beat.snoop,
             ..Access::data(transfer.unwrap_or(TransferId::CONTROL))
         }
@@ -204,7 +204,7 @@ impl Run {
             }
             Step::Barrier(cpu, barrier) => d.barrier(cpu, barrier),
             Step::Doorbell(master) => self.doorbell = d.doorbell(MasterId(master)),
-            Step::Open(master, direction, at, len, told) => {
+            Step::Open(master, direction, at, len, start) => {
                 let transfer = Transfer {
                     direction,
                     pa: BASE + at,
@@ -214,7 +214,7 @@ impl Run {
                     snoop: true,
                 };
                 let master = MasterId(master);
-                let order = self.order(told);
+                let order = self.order(start);
                 let id = self.domain.transfer_open(master, transfer, order);
                 self.transfers.push((master, id));
             }

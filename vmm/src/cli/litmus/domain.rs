@@ -53,7 +53,7 @@ pub(super) struct DomainFound {
 impl Domain {
     pub fn of(case: &Case, answer: &Answer) -> Result<Self, Error> {
         match staleline_judge::judge(&case.program, answer) {
-            Ok(judgement) => Ok(Domain::told(case, judgement)),
+            Ok(judgement) => Ok(Domain::judged(case, judgement)),
             Err(e @ staleline_judge::Error::SeveralCpus) => Ok(Domain {
                 reason: Some(e.to_string()),
                 ..Domain::default()
@@ -62,7 +62,7 @@ impl Domain {
         }
     }
 
-    fn told(case: &Case, judgement: Judgement) -> Self {
+    fn judged(case: &Case, judgement: Judgement) -> Self {
         let program = &case.program;
         let (agrees, classes, reason) = match judgement.agreement {
             Agreement::Agrees => (Agrees::Yes, Vec::new(), None),

@@ -3,7 +3,7 @@
 
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::cpu::{Barrier, BarrierAccess};
-use staleline_devices::dma::ToldBy;
+use staleline_devices::dma::StartedBy;
 
 use super::Facts;
 use super::rows::{Decision, says};
@@ -24,22 +24,22 @@ pub(super) fn unordered(f: &Facts) -> Decision {
             )],
         );
     }
-    match f.told_by {
-        ToldBy::Doorbell => says(
+    match f.started_by {
+        StartedBy::Doorbell => says(
             "ring the doorbell with writel(), not writel_relaxed(), or put dma_wmb() or wmb() \
              between the store and the doorbell",
             [format!(
-                "a register write told {master} to go, with no barrier between the store and it"
+                "a register write started {master}, with no barrier between the store and it"
             )],
         ),
-        ToldBy::Word => says(
+        StartedBy::Word => says(
             "put dma_wmb() between the stores and the word that hands the descriptor over",
             [format!(
                 "{master} polls a word in memory, which was stored with no barrier between the \
                  other stores and it"
             )],
         ),
-        ToldBy::Itself => says(
+        StartedBy::Itself => says(
             "put dma_wmb() between the stores, and store last what the device looks at first",
             [],
         ),

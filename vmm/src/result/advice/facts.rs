@@ -4,7 +4,7 @@
 use staleline_devices::coherency::SnoopWrite;
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::cpu::{Barrier, CacheOp};
-use staleline_devices::dma::{MasterId, Port, ToldBy};
+use staleline_devices::dma::{MasterId, Port, StartedBy};
 
 /// Who plays a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,9 +195,9 @@ pub struct Facts {
     /// The kernel's function that made the access, if the kernel did: the reader of what a device
     /// wrote, or the writer.
     pub toucher: Option<String>,
-    /// What told the device to go.
-    pub told_by: ToldBy,
-    /// The first barrier after the maintenance and before the device was told to go.
+    /// What started the device.
+    pub started_by: StartedBy,
+    /// The first barrier after the maintenance and before the device was started.
     pub barrier: Option<Barrier>,
     /// A CPU accesses the lines past the cache, and no device does.
     pub past_the_cache: bool,

@@ -5,7 +5,7 @@ use std::iter;
 
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::cpu::CacheOp;
-use staleline_devices::dma::ToldBy;
+use staleline_devices::dma::StartedBy;
 
 use super::barriers::{incomplete, unordered};
 use super::stores::{asked_by, discarded, fresh_page, shared_line, stale_store};
@@ -19,7 +19,7 @@ pub(super) type Decision = Option<(String, Vec<String>)>;
 /// Looks whether a row fits.
 type Row = fn(&Facts) -> Decision;
 
-/// The row of maintenance that was done after the device was told to go.
+/// The row of maintenance that was done after the device was started.
 pub const LATE: &str = "late";
 
 /// The row of maintenance that was done before the transfer was over.
@@ -307,14 +307,14 @@ fn late(f: &Facts) -> Decision {
     if f.why != Why::Late {
         return None;
     }
-    let told = match f.told_by {
-        ToldBy::Doorbell => "the register write that started it",
-        ToldBy::Word => "the word in memory that handed the descriptor over",
-        ToldBy::Itself => "the transfer",
+    let told = match f.started_by {
+        StartedBy::Doorbell => "the register write that started it",
+        StartedBy::Word => "the word in memory that handed the descriptor over",
+        StartedBy::Itself => "the transfer",
     };
     let help = match f.writer {
         _ if f.kind == HazardKind::DiscardedWrite => {
-            "invalidate the memory before the device is told to go, or after the end of its transfer"
+            "invalidate the memory before the device is started, or after the end of its transfer"
         }
         Role::Device { .. } if f.has_access_calls => {
             "call dma_buf_begin_access() before the transfer is queued, not after"

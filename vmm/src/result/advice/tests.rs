@@ -2,7 +2,7 @@
 use staleline_devices::coherency::SnoopWrite;
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::cpu::{Barrier, BarrierAccess, BarrierKind, BarrierScope, CacheOp};
-use staleline_devices::dma::{MasterId, Port, ToldBy};
+use staleline_devices::dma::{MasterId, Port, StartedBy};
 
 use super::*;
 
@@ -31,7 +31,7 @@ fn plain() -> Facts {
         maintained_by: None,
         transfer: None,
         toucher: None,
-        told_by: ToldBy::Doorbell,
+        started_by: StartedBy::Doorbell,
         barrier: None,
         past_the_cache: false,
         only_cleaned: None,
@@ -533,20 +533,20 @@ fn a_shared_line_wants_a_line_of_its_own() {
 
 #[test]
 fn stores_out_of_order_are_told_by_what_told_the_device() {
-    let facts = |told_by| Facts {
+    let facts = |started_by| Facts {
         kind: HazardKind::MissingBarrier,
         why: Why::Unordered,
-        told_by,
+        started_by,
         ..unclean()
     };
     let said = ["writel(), not writel_relaxed()", "register write"];
-    assert_eq!(row(&facts(ToldBy::Doorbell), &said), "unordered");
+    assert_eq!(row(&facts(StartedBy::Doorbell), &said), "unordered");
     let said = ["dma_wmb()", "hands the descriptor over"];
-    assert_eq!(row(&facts(ToldBy::Word), &said), "unordered");
+    assert_eq!(row(&facts(StartedBy::Word), &said), "unordered");
     let loads = Facts {
         writer: DOES_NOT,
         reader: Role::Kernel,
-        ..facts(ToldBy::Itself)
+        ..facts(StartedBy::Itself)
     };
     assert_eq!(row(&loads, &["dma_rmb()"]), "unordered");
 }
@@ -611,7 +611,7 @@ fn each_reason_has_its_own_text() {
 #[test]
 fn what_is_missing_is_told_for_each_rule_and_reason() {
     use HazardKind::*;
-    assert!(missing(MissingClean, Why::Late, false, false).contains("told to go"));
+    assert!(missing(MissingClean, Why::Late, false, false).contains("started"));
     assert!(missing(MissingInvalidate, Why::Early, true, false).contains("in flight"));
     assert!(missing(MissingBarrier, Why::Unordered, false, false).contains("barrier for stores"));
     assert!(missing(MissingBarrier, Why::Unordered, true, false).contains("barrier for loads"));

@@ -15,7 +15,7 @@ pub fn missing(kind: HazardKind, why: Why, by_device: bool, past: bool) -> &'sta
              access past the cache"
         }
         (HazardKind::MissingClean, Why::Late) => {
-            "clean (dc cvac/civac) between the write and the moment the device was told to go: it \
+            "clean (dc cvac/civac) between the write and the moment the device was started: it \
              came after that"
         }
         (HazardKind::MissingClean, Why::PowerOn) | (HazardKind::WritebackClobber, Why::PowerOn) => {
@@ -23,7 +23,7 @@ pub fn missing(kind: HazardKind, why: Why, by_device: bool, past: bool) -> &'sta
         }
         (HazardKind::MissingClean, _) => "clean (dc cvac/civac) between the write and the transfer",
         (HazardKind::MissingInvalidate, Why::Late) => {
-            "invalidate (dc ivac/civac) between the write and the moment the reader was told to go: \
+            "invalidate (dc ivac/civac) between the write and the moment the reader was started: \
              it came after that"
         }
         (HazardKind::MissingInvalidate, Why::Early) => {
@@ -40,14 +40,14 @@ pub fn missing(kind: HazardKind, why: Why, by_device: bool, past: bool) -> &'sta
             "invalidate (dc ivac/civac) between the write and the read"
         }
         (HazardKind::WritebackClobber, Why::Late) => {
-            "clean or invalidate (dc cvac/ivac/civac) of these lines before the device was told to \
-             go: it came after that"
+            "clean or invalidate (dc cvac/ivac/civac) of these lines before the device was started: \
+             it came after that"
         }
         (HazardKind::WritebackClobber, _) => {
             "clean or invalidate (dc cvac/ivac/civac) of these lines before the transfer"
         }
         (HazardKind::DiscardedWrite, Why::Late) => {
-            "invalidate (dc ivac/civac) before the device was told to go: it came after that, and may \
+            "invalidate (dc ivac/civac) before the device was started: it came after that, and may \
              throw away what the device writes"
         }
         (HazardKind::DiscardedWrite, _) => {
@@ -58,8 +58,8 @@ pub fn missing(kind: HazardKind, why: Why, by_device: bool, past: bool) -> &'sta
              load of the data"
         }
         (HazardKind::MissingBarrier, Why::Unordered) => {
-            "barrier for stores (dmb oshst or stronger) between the store and what told the device \
-             to go"
+            "barrier for stores (dmb oshst or stronger) between the store and what started \
+             the device"
         }
         (HazardKind::MissingBarrier, _) => {
             "dsb for all accesses that reaches the device (dsb osh or dsb sy), between the \

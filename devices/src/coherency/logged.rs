@@ -4,7 +4,7 @@
 use super::LINE;
 use super::dma::Request;
 use super::domain::Domain;
-use super::line::{PAGE_LINES, State, TOLD};
+use super::line::{LOGGED, PAGE_LINES, State};
 use super::who::Who;
 use crate::cpu::MemoryType;
 use crate::dma::{MasterId, Transfer, TransferId};
@@ -27,7 +27,7 @@ impl Domain {
         let line = self.lines.line(number);
         let past = memory == MemoryType::NonCacheable;
         let filled = !past && !line.cached();
-        let (Some((cpu, site)), true) = (who.cpu_and_site(), line.flags & TOLD != 0) else {
+        let (Some((cpu, site)), true) = (who.cpu_and_site(), line.flags & LOGGED != 0) else {
             return;
         };
         let first = u64::from(bytes.trailing_zeros());
@@ -46,7 +46,7 @@ impl Domain {
     /// A line comes into the cache. That a CPU's access brings it is told by the access, where that is.
     #[inline]
     pub(super) fn note_fill(&mut self, number: u64, by: Who) {
-        if !self.sanitizer.tap.wants(Kind::Cache) || self.lines.line(number).flags & TOLD == 0 {
+        if !self.sanitizer.tap.wants(Kind::Cache) || self.lines.line(number).flags & LOGGED == 0 {
             return;
         }
         if by.cpu_and_site().is_some() && self.sanitizer.tap.wants(Kind::Access) {
@@ -67,7 +67,7 @@ impl Domain {
         }
         let line = self.lines.line(number);
         let written_back = line.state == State::Dirty;
-        if line.flags & TOLD != 0 {
+        if line.flags & LOGGED != 0 {
             self.sanitizer.note(Kind::Cache, |base| Event::Evicted {
                 pa: base + number * LINE,
                 lines: 1,
@@ -109,13 +109,13 @@ impl Domain {
             let page = self.lines.page_at_hand(number);
             let lines = page.into_iter().flat_map(|page| &mut page.lines);
             for (n, line) in lines.enumerate().skip(first).take(count) {
-                if line.flags & TOLD != 0 {
+                if line.flags & LOGGED != 0 {
                     continue;
                 }
-                line.flags |= TOLD;
+                line.flags |= LOGGED;
                 let event = Event::UnderDma {
                     pa: self.sanitizer.base + (number / per_page * per_page + n as u64) * LINE,
-                    cached: line.state.told(),
+                    cached: line.state.as_logged(),
                     cached_by: line.cached_by.actor(),
                     cached_at: line.cached_at(now),
                     uncleaned: line.uncleaned & !line.firmware,
@@ -130,8 +130,8 @@ impl Domain {
     /// A transfer begins.
     #[inline]
     pub(super) fn note_open(&mut self, master: MasterId, t: &Transfer, id: TransferId) {
-        let told = self.transfers.release(id).map(|(told, _)| told);
-        let told = told.unwrap_or_default();
+        let start = self.transfers.release(id).map(|(start, _)| start);
+        let start = start.unwrap_or_default();
         self.sanitizer.note(Kind::Transfer, |_| Event::Opened {
             transfer: id,
             master,
@@ -140,16 +140,16 @@ impl Domain {
             len: t.len,
             descriptor: t.descriptor,
             channel: t.channel,
-            told_at: told.at,
-            told_by: told.by,
+            started_at: start.at,
+            started_by: start.by,
         });
     }
 
-    /// A register write tells a master to go.
+    /// A register write starts a master.
     #[inline]
     pub(super) fn note_doorbell(&mut self, master: MasterId) {
         let (cpu, site, pa) = self.sanitizer.tap.register;
-        self.sanitizer.note(Kind::Handover, |_| Event::Told {
+        self.sanitizer.note(Kind::Handover, |_| Event::Started {
             cpu,
             site,
             pa,

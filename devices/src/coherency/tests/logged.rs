@@ -8,17 +8,17 @@ use proptest::prelude::*;
 
 use super::rig::{self, BASE};
 use super::steps::{RAM, Run, config, step};
-use crate::coherency::line::{DMA, TOLD};
+use crate::coherency::line::{DMA, LOGGED};
 use crate::coherency::{Domain, LINE, Policy, SnoopWrite};
 use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use crate::dma::{Access, Direction, DmaMemory as _, MasterId, Order, Transfer};
 use crate::events::{Cached, Event, Kind, Kinds, Witness};
 
-type Told = Arc<Mutex<Vec<(u64, Event)>>>;
+type Logged = Arc<Mutex<Vec<(u64, Event)>>>;
 
-/// Keeps all it is told.
+/// Keeps all it is logged.
 #[derive(Default)]
-struct Memory(Told);
+struct Memory(Logged);
 
 impl Witness for Memory {
     fn event(&mut self, at: u64, event: &Event) {
@@ -28,11 +28,11 @@ impl Witness for Memory {
     fn end(&mut self) {}
 }
 
-fn watch(domain: &mut Domain, kinds: Kinds) -> Told {
+fn watch(domain: &mut Domain, kinds: Kinds) -> Logged {
     let memory = Memory::default();
-    let told = memory.0.clone();
+    let logged = memory.0.clone();
     domain.watch(kinds, Box::new(memory));
-    told
+    logged
 }
 
 fn all() -> Kinds {
@@ -113,14 +113,14 @@ proptest! {
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let mut run = Run::new(&config);
-        let told = watch(&mut run.domain, all());
+        let logged = watch(&mut run.domain, all());
         for step in &steps {
             run.step(step);
         }
         run.domain.tap().end();
         let mut replayed = Replayed::default();
         let allocate = config.snoop_write == SnoopWrite::Allocate;
-        for (at, event) in told.lock().unwrap().iter() {
+        for (at, event) in logged.lock().unwrap().iter() {
             if let Err(why) = replayed.event(event, allocate) {
                 return Err(TestCaseError::fail(format!("@{at} {event:?}: {why}")));
             }
@@ -142,7 +142,7 @@ proptest! {
         let mut alone = Run::new(&config);
         let mut watched = Run::new(&config);
         let kinds: Kinds = some.iter().copied().collect();
-        let told = watch(&mut watched.domain, kinds);
+        let logged = watch(&mut watched.domain, kinds);
         for step in &steps {
             alone.step(step);
             watched.step(step);
@@ -150,12 +150,12 @@ proptest! {
         prop_assert_eq!(alone.domain.report(), watched.domain.report());
         watched.domain.tap().end();
         for number in 0..RAM / LINE {
-            watched.domain.lines.line(number).flags &= !TOLD;
+            watched.domain.lines.line(number).flags &= !LOGGED;
         }
         prop_assert_eq!(alone.lines(), watched.lines());
-        let told = told.lock().unwrap();
-        prop_assert!(told.iter().all(|(_, event)| kinds.contains(event.kind())));
-        prop_assert!(told.is_sorted_by_key(|(at, _)| *at));
+        let logged = logged.lock().unwrap();
+        prop_assert!(logged.iter().all(|(_, event)| kinds.contains(event.kind())));
+        prop_assert!(logged.is_sorted_by_key(|(at, _)| *at));
     }
 
     #[test]
@@ -165,15 +165,15 @@ proptest! {
     ) {
         let mut run = Run::new(&config);
         let kinds = [Kind::Finding, Kind::Transfer].into_iter().collect();
-        let told = watch(&mut run.domain, kinds);
+        let logged = watch(&mut run.domain, kinds);
         for step in &steps {
             run.step(step);
         }
         run.domain.tap().end();
         let report = run.domain.report();
-        let told = told.lock().unwrap();
+        let logged = logged.lock().unwrap();
         for (n, hazard) in report.hazards.iter().enumerate() {
-            let first = told.iter().find_map(|(at, event)| match *event {
+            let first = logged.iter().find_map(|(at, event)| match *event {
                 Event::Found { finding, kind, pa, .. } if finding as usize == n + 1 => {
                     Some((*at, kind, pa))
                 }
@@ -182,12 +182,12 @@ proptest! {
             prop_assert_eq!(first, Some((hazard.at, hazard.kind, hazard.line_pa)));
         }
         for t in &report.transfers {
-            let opened = told.iter().find_map(|(at, event)| match *event {
+            let opened = logged.iter().find_map(|(at, event)| match *event {
                 Event::Opened { transfer, master, .. } if transfer == t.id => Some((*at, master)),
                 _ => None,
             });
             prop_assert_eq!(opened, Some((t.opened_at, t.master)));
-            let closed = told.iter().find_map(|(at, event)| match *event {
+            let closed = logged.iter().find_map(|(at, event)| match *event {
                 Event::Closed { transfer, bytes, .. } if transfer == t.id => Some((*at, bytes)),
                 _ => None,
             });
@@ -205,7 +205,7 @@ const SITE: SiteId = SiteId(7);
 #[test]
 fn the_life_of_two_lines() {
     let mut d = rig::domain(&rig::config(4096, Policy::Lazy, SnoopWrite::WriteThrough));
-    let told = watch(&mut d, all());
+    let logged = watch(&mut d, all());
     for at in [0, 64] {
         rig::store(&mut d, at, &[7; 64], SITE, MemoryType::Cacheable);
     }
@@ -234,7 +234,7 @@ fn the_life_of_two_lines() {
         d.load(ONE, BASE + at, 8, SITE, MemoryType::Cacheable);
     }
     d.tap().end();
-    let lines: Vec<_> = told.lock().unwrap().iter().map(short).collect();
+    let lines: Vec<_> = logged.lock().unwrap().iter().map(short).collect();
     assert_eq!(
         lines,
         [
@@ -285,7 +285,7 @@ fn short((at, event): &(u64, Event)) -> String {
             let completes = if completes { ", completes" } else { "" };
             format!("barrier after {operations:?}{completes}")
         }
-        Event::Told { master, .. } => format!("told {}", master.0),
+        Event::Started { master, .. } => format!("told {}", master.0),
         Event::Found {
             finding, kind, pa, ..
         } => format!("found {finding} {kind:?} on {:#x}", pa - BASE),
