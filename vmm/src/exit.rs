@@ -269,7 +269,7 @@ impl Error {
                 LogError::Version { .. } => {
                     "read it with the staleline that wrote it, or do the run again".into()
                 }
-                _ => "what comes before has been shown; do the run again for the rest".into(),
+                _ => "do the run again; `staleline events` shows what comes before".into(),
             },
             Error::Setting { .. } => "`staleline run --help` lists the short forms; any dotted \
                                       key of the scenario file works"

@@ -45,6 +45,7 @@ fn command(dir: &Path, arguments: &[&str]) -> Command {
 fn help() {
     insta::assert_snapshot!("help", staleline(&["--help"]));
     insta::assert_snapshot!("help_run", staleline(&["run", "--help"]));
+    insta::assert_snapshot!("help_report", staleline(&["report", "--help"]));
     insta::assert_snapshot!("help_events", staleline(&["events", "--help"]));
     insta::assert_snapshot!("help_matrix", staleline(&["matrix", "--help"]));
     insta::assert_snapshot!("help_kernel", staleline(&["kernel", "--help"]));
@@ -76,6 +77,7 @@ fn usage_errors_say_the_way_out() {
         &["matrix", "typo.toml"],
         &["run", "boot", "--log", "everything"],
         &["replay", "empty"],
+        &["report", "empty"],
         &["events", "empty"],
         &["events", "plain-file"],
         &["events", "empty", "--line", "PA"],

@@ -33,6 +33,10 @@ impl Tag {
     pub const FULL: Tag = Tag(5);
     /// The machine's part ends, as JSON: [`crate::Ended`].
     pub const END: Tag = Tag(6);
+    /// A part of a longer document, which is compressed: see [`crate::append_long`].
+    pub const PART: Tag = Tag(7);
+    /// The last part.
+    pub const LAST_PART: Tag = Tag(8);
 }
 
 /// A frame's head.

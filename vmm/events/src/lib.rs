@@ -18,19 +18,22 @@
 //! What happens on the machine is in frames of [`Tag::RECORDS`]: each is a [`Block`] of records in the
 //! encoding of `postcard`, with times relative to the record before, and can be read alone. A check for
 //! many records costs less than one for each; what a crash can take is what the writer still held, at
-//! most one block. The other frames hold one JSON document each.
+//! most one block. The other frames hold one JSON document each, but for [`Tag::PART`]: what is longer is
+//! compressed (LZ4), and goes over several.
 //!
 //! Frames with an unknown tag are passed over: new ones do not change [`VERSION`].
 #![forbid(unsafe_code)]
 
 mod block;
 mod frame;
+mod long;
 mod reader;
 mod recorder;
 mod settle;
 
 pub use block::{BLOCK, Block, Full, records};
 pub use frame::{MAX_FRAME, Tag, append, begin};
+pub use long::{Assembly, MAX_LONG, append_long};
 pub use reader::{Frame, LogError, Reader};
 pub use recorder::{Ended, Recorder};
 pub use settle::{Found, settle};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-use std::io::{Seek as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -270,4 +270,75 @@ proptest! {
         append(&mut bytes, Tag::RECORDS, lie, &garbage).unwrap();
         read(&bytes);
     }
+}
+
+/// The frames of a long document that is `n` bytes of `step`, after one of another kind.
+fn long(n: usize, noise: bool) -> (Vec<u8>, Vec<u8>) {
+    let mut bytes = Vec::new();
+    begin(&mut bytes).unwrap();
+    append(&mut bytes, Tag::RUN, 1, b"{}").unwrap();
+    // What compresses to next to nothing, and what does not compress.
+    let mut state = 1u32;
+    let document: Vec<u8> = (0..n)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            if noise { (state >> 24) as u8 } else { b'x' }
+        })
+        .collect();
+    append_long(&mut bytes, |out| {
+        document
+            .chunks(1000)
+            .try_for_each(|part| out.write_all(part))
+    })
+    .unwrap();
+    (bytes, document)
+}
+
+#[test]
+fn documents_of_any_length_come_back() {
+    for (n, noise, most_frames) in [
+        (0, false, 1),
+        (5, true, 1),
+        (3 << 20, false, 1),
+        (3 << 20, true, 4),
+    ] {
+        let (bytes, document) = long(n, noise);
+        let mut assembly = Assembly::default();
+        let mut found = Vec::new();
+        let mut frames = 0;
+        for frame in Reader::new(&bytes[..]).unwrap() {
+            let frame = frame.unwrap();
+            frames += usize::from(frame.tag != Tag::RUN);
+            if let Some(mut whole) = assembly.take(&frame).unwrap() {
+                assert!(!assembly.is_partial());
+                let mut read = Vec::new();
+                whole.read_to_end(&mut read).unwrap();
+                found.push(read);
+            }
+        }
+        assert_eq!(found, [document]);
+        assert_eq!(frames, most_frames, "{n} bytes");
+    }
+}
+
+#[test]
+fn a_long_document_that_is_cut_is_partial() {
+    let (bytes, _) = long(3 << 20, true);
+    let mut assembly = Assembly::default();
+    let reader = Reader::new(&bytes[..bytes.len() - 1]).unwrap();
+    for frame in reader.map_while(Result::ok) {
+        assert!(assembly.take(&frame).unwrap().is_none());
+    }
+    assert!(assembly.is_partial());
+}
+
+#[test]
+fn what_is_no_compressed_document_is_an_error() {
+    let frame = Frame {
+        tag: Tag::LAST_PART,
+        records: 0,
+        payload: b"{\"not\": \"compressed\"}".to_vec(),
+    };
+    let mut whole = Assembly::default().take(&frame).unwrap().unwrap();
+    assert!(whole.read_to_end(&mut Vec::new()).is_err());
 }

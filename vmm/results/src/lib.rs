@@ -34,7 +34,7 @@ pub use words::{
 };
 
 /// Version of `result.json`; additions do not change it.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// What a run says about coherency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

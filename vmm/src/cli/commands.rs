@@ -9,18 +9,19 @@ use staleline_support::progress::Stderr;
 
 use super::litmus::{self, LitmusArgs};
 use super::{
-    Command, EventsArgs, KernelCommand, MatrixArgs, ReplayArgs, RunArgs, RunFormat, TextFormat,
+    Command, EventsArgs, KernelCommand, MatrixArgs, ReplayArgs, ReportArgs, ReportFormat, RunArgs,
+    RunFormat, TextFormat,
 };
 use crate::exit::{self, Error};
 use crate::matrix::{self, Matrix};
 use crate::query::{self, Query, Shape};
-use crate::report::{Layout, human, json, ktap};
+use crate::report::{Layout, Reporters, human, json, junit, ktap};
 use crate::run::backend::Backend as _;
 use crate::run::directory::{self, DEFAULT_ROOT, RunDir};
-use crate::run::logbook;
 use crate::run::orchestrate::Runner;
 use crate::run::replay::{self, Earlier};
 use crate::run::wiring::Production;
+use crate::run::{ledger, logbook};
 use crate::{doctor, explain};
 
 /// Does what the command line says; gives the exit code.
@@ -30,6 +31,7 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
         Command::Matrix(args) => run_matrix(args),
         Command::Kernel { command } => kernel(command),
         Command::Replay(args) => run_replay(args),
+        Command::Report(args) => report(args),
         Command::Events(args) => run_events(args),
         Command::Explain { hazard } => {
             let text = match hazard {
@@ -80,6 +82,25 @@ fn run(args: &RunArgs) -> Result<u8, Error> {
     progress.clear();
     let result = result?;
     say(&format!("results in {}", dir.path().display()));
+    Ok(exit::of(result.verdict))
+}
+
+fn report(args: &ReportArgs) -> Result<u8, Error> {
+    let fold = ledger::of(&args.run)?;
+    let result = fold.result();
+    let mut reporters = Reporters::default();
+    let out = anstream::stdout();
+    match args.format {
+        ReportFormat::Human => {
+            reporters.add("stdout", human::Human::laid_out(out, Layout::of_stdout()))
+        }
+        ReportFormat::Json => reporters.add("stdout", json::Final(out)),
+        ReportFormat::Ktap => reporters.add("stdout", ktap::Ktap(out)),
+        ReportFormat::Junit => reporters.add("stdout", junit::Junit(out)),
+    }
+    for event in ledger::events(&fold, &result) {
+        reporters.event(&event)?;
+    }
     Ok(exit::of(result.verdict))
 }
 

@@ -52,6 +52,9 @@ pub enum Command {
     },
     /// Do an earlier run again and compare its hash.
     Replay(ReplayArgs),
+    /// Judge an earlier run once more, by the evidence in its log, and report it: what `run` printed, in
+    /// any form.
+    Report(ReportArgs),
     /// Say what happened in a run, by its log: one line for each event.
     Events(EventsArgs),
     /// Say what a kind of finding means and how to fix it.
@@ -88,6 +91,19 @@ pub enum RunFormat {
     Json,
     /// KTAP version 1.
     Ktap,
+}
+
+/// Form of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// Text, with colours on a terminal.
+    Human,
+    /// The result as one JSON object.
+    Json,
+    /// KTAP version 1.
+    Ktap,
+    /// JUnit XML.
+    Junit,
 }
 
 fn one_of<T>(all: &[T]) -> impl TypedValueParser<Value = T> + use<T>
@@ -256,6 +272,16 @@ pub struct ReplayArgs {
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = TextFormat::Human)]
     pub format: TextFormat,
+}
+
+/// `staleline report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Directory of the run, or its events.bin.
+    pub run: PathBuf,
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t = ReportFormat::Human)]
+    pub format: ReportFormat,
 }
 
 /// `staleline events`.

@@ -49,7 +49,7 @@ pub struct Job {
     pub machine: serde_json::Value,
     /// Wall-clock time after which the guest counts as hung.
     pub timeout: Duration,
-    /// An existing directory for `console.log`, `sites.bin` and whatever else the engine leaves.
+    /// An existing directory for `console.log` and whatever else the engine leaves.
     pub run_dir: PathBuf,
     /// Check what the engine works out for itself (address translations, register values) against
     /// what the guest got (slow).

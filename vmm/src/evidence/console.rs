@@ -7,6 +7,7 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use staleline_protocol::report::Report;
 use staleline_results::{KernelReport, KtapCase};
 
@@ -20,6 +21,31 @@ const MAX_ITEMS: usize = 1 << 17;
 
 /// Lines of the end kept for reports.
 const TAIL_LINES: usize = 40;
+
+/// The console as it is, at most [`MAX_BYTES`] of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleText {
+    /// What is no UTF-8 is replaced.
+    pub text: String,
+    /// Whether there was more.
+    pub truncated: bool,
+}
+
+impl ConsoleText {
+    /// Reads a console log.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn read(path: &Path) -> std::io::Result<Self> {
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path)?;
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        Ok(ConsoleText {
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+            truncated: bytes.len() as u64 > MAX_BYTES,
+        })
+    }
+}
 
 /// The console, taken apart.
 #[derive(Debug, Clone, Default)]
@@ -56,13 +82,15 @@ impl Console {
     /// # Errors
     /// If the file cannot be read.
     pub fn read(path: &Path) -> std::io::Result<Self> {
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(path)?;
-        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-        let truncated = bytes.len() as u64 > MAX_BYTES;
-        let mut console = Console::parse(&String::from_utf8_lossy(&bytes));
-        console.truncated = truncated;
-        Ok(console)
+        ConsoleText::read(path).map(|text| Console::of(&text))
+    }
+
+    /// Takes it apart.
+    pub fn of(text: &ConsoleText) -> Self {
+        Console {
+            truncated: text.truncated,
+            ..Console::parse(&text.text)
+        }
     }
 
     /// Takes console output apart.

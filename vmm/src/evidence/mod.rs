@@ -3,11 +3,14 @@
 
 pub mod console;
 pub mod kernel_log;
+pub mod record;
+mod sites;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use staleline_devices::cpu::SiteId;
 use staleline_devices::soc::report::SocReport;
 use staleline_results::{GuestEnd, KernelId};
@@ -16,7 +19,7 @@ use crate::boot::Loaded;
 use crate::engine::Observations;
 
 /// A file that a guest gets to see.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestFile {
     /// Where it is.
     pub path: PathBuf,
@@ -25,7 +28,7 @@ pub struct GuestFile {
 }
 
 /// What the guest is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Artifacts {
     /// Which kernel.
     pub kernel: KernelId,
@@ -49,17 +52,19 @@ pub struct Artifacts {
 pub type Sites = BTreeMap<SiteId, u64>;
 
 /// What is left of an attempt.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Execution {
     /// How the guest ended.
     pub end: GuestEnd,
     /// Where its console output is: `console.log` in the attempt's directory.
+    #[serde(skip)]
     pub console: PathBuf,
     /// Time it took.
     pub wall: Duration,
     /// SHA-256 of what was loaded, if it got so far.
     pub loaded: Option<Loaded>,
     /// Sites the report refers to.
+    #[serde(with = "sites")]
     pub sites: Sites,
     /// Call chains and the like.
     pub seen: Observations,

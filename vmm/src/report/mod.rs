@@ -23,7 +23,7 @@ use staleline_protocol::plan::Exporter;
 
 use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
-use crate::evidence::Artifacts;
+use crate::evidence::{Artifacts, Execution};
 use crate::exit::Error;
 use crate::spec::RunSpec;
 use staleline_results::{
@@ -221,6 +221,15 @@ impl RunEvent {
                 source_root: artifacts.source_root.clone(),
                 agent_elf: artifacts.agent_elf.clone(),
             },
+        }
+    }
+
+    /// How it ended.
+    pub fn ended(execution: &Execution) -> Self {
+        RunEvent::GuestEnded {
+            end: execution.end.clone(),
+            kernel_at: execution.loaded.as_ref().map(|l| Hex(l.kernel_at)),
+            wall_ms: u64::try_from(execution.wall.as_millis()).unwrap_or(u64::MAX),
         }
     }
 

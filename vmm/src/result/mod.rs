@@ -8,6 +8,7 @@ pub mod build;
 mod causes;
 pub mod diagnostic;
 pub mod ends;
+pub mod fold;
 pub mod frames;
 mod gather;
 pub mod history;

@@ -5,6 +5,7 @@
 pub mod backend;
 pub mod directory;
 pub mod kernels;
+pub mod ledger;
 pub mod logbook;
 pub mod orchestrate;
 pub mod prebuilt;

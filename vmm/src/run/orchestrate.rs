@@ -5,18 +5,19 @@ use staleline_support::progress::Progress;
 
 use super::backend::{Attempt, Backend};
 use super::directory::{self, RunDir};
+use super::ledger::Ledger;
 use super::logbook;
 use crate::engine::TRACE_LIMIT;
 use crate::engine::chains::Forgotten;
-use crate::evidence::console::Console;
-use crate::evidence::{Artifacts, Execution};
+use crate::evidence::Artifacts;
+use crate::evidence::console::ConsoleText;
+use crate::evidence::record::{Evidence, Traced};
 use crate::exit::{Error, USAGE};
 use crate::report::{Reporters, RunEvent};
 use crate::result::{build, diagnostic};
 use crate::scenario::DropMaintenance;
 use crate::spec::RunSpec;
-use staleline_results::GuestEnd;
-use staleline_results::{Dropped, Hex, Log, RunResult, Tracing};
+use staleline_results::{Dropped, GuestEnd, RunResult, Tracing};
 
 /// Carries out runs.
 #[derive(Clone, Copy)]
@@ -28,14 +29,6 @@ pub struct Runner<'a> {
     /// Whether a run with findings is done a second time, for the call chains of their loads and
     /// stores.
     pub trace: bool,
-}
-
-/// What is left of the guest's run.
-struct Attempted {
-    execution: Execution,
-    console: Console,
-    dropped: Option<Dropped>,
-    log: Option<Log>,
 }
 
 /// What the pilot found out about `drop-maintenance=K`.
@@ -56,12 +49,14 @@ impl Runner<'_> {
         dir: &RunDir,
         reporters: &mut Reporters,
     ) -> Result<RunResult, Error> {
-        reporters.event(&RunEvent::started(spec))?;
-        dir.write_json(directory::SPEC, spec)?;
+        let mut ledger = begin(spec, dir, reporters)?;
         self.progress.step("preparing the guest");
         match self.backend.prepare(spec, self.progress) {
-            Ok(artifacts) => self.carry_out(spec, &artifacts, dir, reporters),
-            Err(e) => finish(build::infra(spec, None, &infra_only(e)?), dir, reporters),
+            Ok(artifacts) => self.carry_out(spec, artifacts, ledger, dir, reporters),
+            Err(e) => {
+                ledger.enter(Evidence::Trouble(infra_only(e)?))?;
+                finish(&ledger, dir, reporters)
+            }
         }
     }
 
@@ -76,54 +71,46 @@ impl Runner<'_> {
         dir: &RunDir,
         reporters: &mut Reporters,
     ) -> Result<RunResult, Error> {
-        reporters.event(&RunEvent::started(spec))?;
-        dir.write_json(directory::SPEC, spec)?;
-        self.carry_out(spec, artifacts, dir, reporters)
+        let ledger = begin(spec, dir, reporters)?;
+        self.carry_out(spec, artifacts.clone(), ledger, dir, reporters)
     }
 
     fn carry_out(
         &self,
         spec: &RunSpec,
-        artifacts: &Artifacts,
+        artifacts: Artifacts,
+        mut ledger: Ledger,
         dir: &RunDir,
         reporters: &mut Reporters,
     ) -> Result<RunResult, Error> {
-        reporters.event(&RunEvent::prepared(artifacts))?;
-        let attempt = self.attempt(spec, artifacts, dir, reporters);
-        let result = match attempt {
-            Ok(Attempted {
-                mut execution,
-                console,
-                dropped,
-                log,
-            }) => {
-                let wall_ms = u64::try_from(execution.wall.as_millis()).unwrap_or(u64::MAX);
-                reporters.event(&RunEvent::GuestEnded {
-                    end: execution.end.clone(),
-                    kernel_at: execution.loaded.as_ref().map(|l| Hex(l.kernel_at)),
-                    wall_ms,
-                })?;
-                let drop = dropped.as_ref().map(|d| d.number);
-                let tracing = self.traced(spec, artifacts, drop, dir, reporters, &mut execution)?;
+        reporters.event(&RunEvent::prepared(&artifacts))?;
+        ledger.enter(Evidence::Guest(Box::new(artifacts.clone())))?;
+        match self.attempt(spec, &artifacts, &mut ledger, dir, reporters) {
+            Ok(drop) => {
+                if let Some(execution) = ledger.execution() {
+                    reporters.event(&RunEvent::ended(execution))?;
+                }
+                if let Some(traced) =
+                    self.traced(spec, &artifacts, drop, &ledger, dir, reporters)?
+                {
+                    ledger.enter(Evidence::Traced(traced))?;
+                }
                 self.progress.step("analysing");
-                let mut result = build::build(spec, artifacts, &execution, &console, dropped);
-                result.tracing = tracing;
-                result.notes.extend(log.as_ref().and_then(Log::lacks));
-                result.log = log;
-                result
             }
-            Err(e) => build::infra(spec, Some(artifacts), &infra_only(e)?),
-        };
-        finish(result, dir, reporters)
+            Err(e) => ledger.enter(Evidence::Trouble(infra_only(e)?))?,
+        }
+        finish(&ledger, dir, reporters)
     }
 
+    /// Runs the guest. Gives the number of the operation that was suppressed.
     fn attempt(
         &self,
         spec: &RunSpec,
         artifacts: &Artifacts,
+        ledger: &mut Ledger,
         dir: &RunDir,
         reporters: &mut Reporters,
-    ) -> Result<Attempted, Error> {
+    ) -> Result<Option<u32>, Error> {
         let mut spec = spec.clone();
         let mut pilot = None;
         if let Some(DropMaintenance::Nth(nth)) = spec.scenario.faults.drop_maintenance {
@@ -143,31 +130,36 @@ impl Runner<'_> {
             }),
             Some(DropMaintenance::Nth(_)) | None => None,
         };
+        let drop_operation = dropped.as_ref().map(|d| d.number);
+        if let Some(dropped) = dropped {
+            ledger.enter(Evidence::Dropped(dropped))?;
+        }
         self.step(reporters, "running the guest")?;
         let engine = dir.subdirectory(directory::ENGINE)?;
         let recording = logbook::recording(&spec.scenario.log, dir);
         let attempt = self.backend.execute(Attempt {
             spec: &spec,
             artifacts,
-            drop_operation: dropped.as_ref().map(|d| d.number),
+            drop_operation,
             trace: &[],
             events: recording.as_ref(),
             dir: &engine,
         });
-        let log = recording.map(|r| logbook::settle(&r)).transpose()?;
+        if let Some(recording) = recording {
+            ledger.enter(Evidence::Log(logbook::settle(&recording)?))?;
+        }
         // Whatever became of the guest, users look for its console in one place.
         let console = dir.file(directory::CONSOLE);
         let said = std::fs::rename(engine.join(directory::CONSOLE), &console);
+        // As a rule it has left nothing else.
+        let _ = std::fs::remove_dir(&engine);
         let execution = attempt?;
         let console = said
-            .and_then(|()| Console::read(&console))
+            .and_then(|()| ConsoleText::read(&console))
             .map_err(|e| Error::host(format!("cannot read {}", execution.console.display()), e))?;
-        Ok(Attempted {
-            execution,
-            console,
-            dropped,
-            log,
-        })
+        ledger.enter(Evidence::Console(console))?;
+        ledger.enter(Evidence::Ended(Box::new(execution)))?;
+        Ok(drop_operation)
     }
 
     /// The same run again, for the call chains of the findings' loads and stores: too many happen
@@ -177,22 +169,20 @@ impl Runner<'_> {
         spec: &RunSpec,
         artifacts: &Artifacts,
         drop_operation: Option<u32>,
+        ledger: &Ledger,
         dir: &RunDir,
         reporters: &mut Reporters,
-        execution: &mut Execution,
-    ) -> Result<Option<Tracing>, Error> {
-        let Some(report) = execution.report.as_ref().filter(|_| self.trace) else {
+    ) -> Result<Option<Traced>, Error> {
+        let report = ledger.execution().and_then(|e| e.report.as_ref());
+        let Some(report) = report.filter(|_| self.trace) else {
             return Ok(None);
         };
         let mut wanted = diagnostic::accesses(&report.domain);
         if wanted.is_empty() {
             return Ok(None);
         }
-        if let Some(left_out) = wanted.len().checked_sub(TRACE_LIMIT).filter(|n| *n > 0) {
-            wanted.truncate(TRACE_LIMIT);
-            let forgotten = Forgotten::of("accesses to trace", TRACE_LIMIT, left_out as u64);
-            execution.seen.forgotten.extend(forgotten);
-        }
+        let left_out = wanted.len().saturating_sub(TRACE_LIMIT);
+        wanted.truncate(TRACE_LIMIT);
         let run_hash = report.domain.run_hash;
         self.step(reporters, "the same again, for call chains")?;
         let path = dir.subdirectory(directory::TRACE)?;
@@ -208,28 +198,38 @@ impl Runner<'_> {
         if let Err(e) = std::fs::remove_dir_all(&path) {
             log::warn!("cannot remove {}: {e}", path.display());
         }
+        let forgotten = Forgotten::of("accesses to trace", TRACE_LIMIT, left_out as u64);
         let again = match again {
             Ok(again) => again,
             Err(e) => {
-                return Ok(Some(Tracing {
-                    same: false,
-                    run_hash: None,
-                    trouble: Some(infra_only(e)?),
-                    wall_ms: 0,
+                return Ok(Some(Traced {
+                    tracing: Tracing {
+                        same: false,
+                        run_hash: None,
+                        trouble: Some(infra_only(e)?),
+                        wall_ms: 0,
+                    },
+                    accesses: Vec::new(),
+                    forgotten,
                 }));
             }
         };
         let wall_ms = u64::try_from(again.wall.as_millis()).unwrap_or(u64::MAX);
         let hash = again.report.map(|r| r.domain.run_hash);
         let same = hash == Some(run_hash);
-        if same {
-            execution.seen.accesses = again.seen.accesses;
-        }
-        Ok(Some(Tracing {
-            same,
-            run_hash: hash.map(build::hash_text),
-            trouble: hash.is_none().then(|| "it left no report".into()),
-            wall_ms,
+        Ok(Some(Traced {
+            tracing: Tracing {
+                same,
+                run_hash: hash.map(build::hash_text),
+                trouble: hash.is_none().then(|| "it left no report".into()),
+                wall_ms,
+            },
+            accesses: if same {
+                again.seen.accesses
+            } else {
+                Vec::new()
+            },
+            forgotten,
         }))
     }
 
@@ -299,7 +299,16 @@ fn infra_only(e: Error) -> Result<String, Error> {
     }
 }
 
-fn finish(result: RunResult, dir: &RunDir, reporters: &mut Reporters) -> Result<RunResult, Error> {
+/// What comes first in the stream and in the log.
+fn begin(spec: &RunSpec, dir: &RunDir, reporters: &mut Reporters) -> Result<Ledger, Error> {
+    reporters.event(&RunEvent::started(spec))?;
+    dir.write_json(directory::SPEC, spec)?;
+    Ledger::begin(spec, dir)
+}
+
+/// And what comes last.
+fn finish(ledger: &Ledger, dir: &RunDir, reporters: &mut Reporters) -> Result<RunResult, Error> {
+    let result = ledger.result();
     dir.write_json(directory::RESULT, &result)?;
     for event in RunEvent::of_result(&result) {
         reporters.event(&event)?;

@@ -3,9 +3,11 @@ use staleline_devices::cpu::SiteId;
 use staleline_support::progress::Quiet;
 
 use super::super::fake::{self, FakeBackend};
+use super::super::ledger;
 use super::*;
 use crate::engine::EngineKind;
 use crate::engine::chains::TracedAccess;
+use crate::evidence::Execution;
 use crate::report::cases::Status;
 use staleline_results::ReportClass;
 use staleline_results::Verdict;
@@ -29,7 +31,9 @@ fn carry_out(
         progress: &Quiet,
         trace,
     };
-    let result = runner.run(&spec, &dir, &mut Reporters::default())?;
+    let result = runner.run(&spec, &dir, &mut logbook::files(&dir)?)?;
+    // Whatever came of it, the log says as much.
+    assert_eq!(ledger::of(dir.path()).unwrap().result(), result);
     let written: RunResult = directory::read_json(dir.path(), directory::RESULT).unwrap();
     assert_eq!(written, result);
     let spec: RunSpec = directory::read_json(dir.path(), directory::SPEC).unwrap();

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The files and the text of a run agree with each other and can be read by those they are for.
 
+use std::path::Path;
+
 use quick_junit::{Report, TestCaseStatus};
 use staleline::evidence::console::Console;
 use staleline::report::Summary;
 use staleline_results::RunResult;
 
-use crate::support::{Run, run};
+use crate::support::{Run, run, staleline};
 
 fn junit(run: &Run) -> Report {
     Report::deserialize_from_str(&run.file("junit.xml")).unwrap()
@@ -68,6 +70,44 @@ fn a_failure_in_all_its_forms() {
         "the data, and each cause: {cases:?}"
     );
     assert!(run.stdout.contains("error[missing-invalidate]"));
+}
+
+/// What `staleline report` makes of a log, with its exit code.
+fn reported(log: &Path, format: &str) -> (Option<i32>, String) {
+    let mut command = staleline();
+    command.arg("report").arg(log).args(["--format", format]);
+    let output = command.output().unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
+}
+
+#[test]
+fn a_log_alone_gives_all_forms_of_its_run_again() {
+    let run = run(&["iio-playback-nosync", "--log", "off"]);
+    assert_eq!(run.code, 1);
+    let elsewhere = tempfile::NamedTempFile::new().unwrap();
+    std::fs::copy(run.path().join("events.bin"), elsewhere.path()).unwrap();
+    let reported = |format| reported(elsewhere.path(), format);
+    assert_eq!(reported("human"), (Some(1), run.stdout.clone()));
+    assert_eq!(reported("json"), (Some(1), run.file("result.json")));
+    assert_eq!(reported("junit"), (Some(1), run.file("junit.xml")));
+    let (code, text) = reported("ktap");
+    assert_eq!(code, Some(1));
+    assert!(ktap(&text).iter().any(|(ok, _)| !ok), "{text}");
+
+    // One that was cut is none to judge by.
+    let len = std::fs::metadata(elsewhere.path()).unwrap().len();
+    let file = std::fs::File::options().write(true).open(elsewhere.path());
+    file.unwrap().set_len(len / 2).unwrap();
+    let mut command = staleline();
+    let output = command.arg("report").arg(elsewhere.path()).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("cut short"), "{stderr}");
 }
 
 #[test]

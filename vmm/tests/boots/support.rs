@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+use staleline::run::ledger;
 use staleline::run::wiring::Production;
 use staleline_results::HazardKind;
 use staleline_results::{MaintenanceOp, RunResult, Verdict};
@@ -158,7 +159,12 @@ impl Run {
     #[track_caller]
     pub fn result(&self) -> RunResult {
         let text = self.file("result.json");
-        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", self.told(&text)))
+        let result =
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", self.told(&text)));
+        // It follows from the log, and from nothing else.
+        let evidence = ledger::of(&self.path()).unwrap();
+        assert!(evidence.result() == result, "{}", self.told("the log"));
+        result
     }
 
     /// Its result, after a look at exit code and verdict.

@@ -95,17 +95,13 @@ impl Engine for TcgEngine {
         let run_dir = job.run_dir.canonicalize().map_err(|e| {
             EngineError::BadJob(format!("run directory {}: {e}", job.run_dir.display()))
         })?;
-        let paths = RunPaths {
-            console: run_dir.join("console.log"),
-            sites: run_dir.join("sites.bin"),
-        };
-
+        let console = run_dir.join("console.log");
+        let sites = Handover::at(run_dir.join("sites.bin"));
         let seen = Handover::at(run_dir.join("seen.json"));
         let report = Handover::at(run_dir.join("report.json"));
 
         // What an earlier run has left here must not pass for this one's.
-        let old = [&paths.console, &paths.sites].map(PathBuf::as_path);
-        for path in old.into_iter().chain([seen.path(), report.path()]) {
+        for path in [&*console, sites.path(), seen.path(), report.path()] {
             match std::fs::remove_file(path) {
                 Err(e) if e.kind() != ErrorKind::NotFound => {
                     return Err(os("remove an earlier run's files")(e));
@@ -131,7 +127,7 @@ impl Engine for TcgEngine {
             ram_base: RAM_BASE,
             ram_bytes: job.ram_bytes,
             window_bytes: job.window_bytes,
-            sites: paths.sites.clone(),
+            sites: sites.path().to_owned(),
             seen: seen.path().to_owned(),
             report: report.path().to_owned(),
             selfcheck: job.selfcheck,
@@ -149,7 +145,7 @@ impl Engine for TcgEngine {
             cpus: job.cpus,
             memory_bytes: job.ram_bytes + job.window_bytes,
             entry,
-            console: &paths.console,
+            console: &console,
             ram,
             config: config_file,
             qmp: qemu_qmp,
@@ -162,13 +158,13 @@ impl Engine for TcgEngine {
             command,
             program: &self.qemu,
             plugin: &self.plugin,
-            console: &paths.console,
+            console: &console,
             timeout: job.timeout,
         }
         .run(qmp, control)?;
 
-        let sites = SiteTable::read(&paths.sites).map_err(|source| EngineError::Output {
-            path: paths.sites.clone(),
+        let sites = SiteTable::read(sites.path()).map_err(|source| EngineError::Output {
+            path: sites.path().to_owned(),
             source,
         })?;
         if let Some(trouble) = ended.stats.misunderstood(&sites) {
@@ -179,7 +175,7 @@ impl Engine for TcgEngine {
         Ok(Outcome {
             end: ended.end,
             loaded,
-            console: paths.console,
+            console,
             wall_time: ended.wall_time,
             sites,
             seen: seen.read()?,
@@ -189,11 +185,6 @@ impl Engine for TcgEngine {
             stats,
         })
     }
-}
-
-struct RunPaths {
-    console: PathBuf,
-    sites: PathBuf,
 }
 
 fn check(job: &Job) -> Result<(), EngineError> {
