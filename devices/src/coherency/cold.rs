@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! What is known of a line beyond its hot part ([`Line`]): its history with masters, maintenance and
+//! What is known of a line beyond its hot part (`Line`): its history with masters, maintenance and
 //! non-cacheable aliases.
 
 use serde::{Deserialize, Serialize};
 
 use super::cleans::Cleans;
-use super::hazard::Why;
-#[cfg(doc)]
-use super::line::{DESCRIPTOR, Line};
 use super::order::Words;
 use super::who::Who;
 use crate::cpu::CpuId;
+use crate::hazard::Why;
 use crate::state::{Invalid, no_longer};
 
 /// Kept only for pages that DMA has written, or that were maintained or used through a non-cacheable
@@ -21,7 +19,7 @@ use crate::state::{Invalid, no_longer};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[repr(C, align(64))]
 pub(super) struct Cold {
-    /// Bytes that would be in [`Line::unseen`], had operation `invalidate_op` not been done.
+    /// Bytes that would be in `Line::unseen`, had operation `invalidate_op` not been done.
     pub saved_invalidate: u64,
     /// Bytes written at the PoC in a line that was then written coherently without an invalidate:
     /// the write-back of the merged line destroys them. A later invalidate does not bring them back.
@@ -50,7 +48,7 @@ pub(super) struct Cold {
     pub destroyed: u64,
     /// When the last write at the PoC was, in accesses since power-on.
     pub poc_written_at: u64,
-    /// For lines with [`UNREAD`](super::line::UNREAD), the bytes that masters have written, and no CPU
+    /// For lines with `UNREAD`, the bytes that masters have written, and no CPU
     /// has loaded in order since.
     pub unread: u64,
     /// What was cleaned, and has not been written since.
@@ -94,7 +92,7 @@ impl Cold {
 pub(super) struct Rare {
     /// Bytes that would be in [`Cold::lost`], had one operation not been done.
     pub saved_lost: SavedLost,
-    /// As [`Line::fresh`], for stores through a non-cacheable alias.
+    /// As `Line::fresh`, for stores through a non-cacheable alias.
     pub alias_fresh: u64,
     /// When the last store in `alias_fresh` was, in accesses since power-on.
     pub alias_written_at: u64,
@@ -109,7 +107,7 @@ pub(super) struct Rare {
     pub raced_of: Who,
     /// The bytes that the transfer `raced_of` has met.
     pub raced: u64,
-    /// The order of the stores to each word, for lines with [`DESCRIPTOR`].
+    /// The order of the stores to each word, for lines with `DESCRIPTOR`.
     pub words: Option<Box<Words>>,
     /// When the store was that merged into the stale copy, in accesses since power-on.
     pub merged_at: u64,
@@ -195,8 +193,8 @@ impl SavedLost {
 mod tests {
     use std::mem::offset_of;
 
-    use super::super::LINE;
     use super::*;
+    use crate::cpu::LINE;
 
     #[test]
     fn it_fits_two_host_cache_lines() {

@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use super::LINE;
-use super::domain::{Domain, SnoopWrite};
+use super::config::SnoopWrite;
+use super::domain::Domain;
 use super::hash::Item;
 use super::line::{
     ALIASED, DESCRIPTOR, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE, PAGE_LINES, State,
@@ -14,6 +14,7 @@ use super::mutate::{Rule, off};
 use super::rest::Kinds;
 use super::sanitizer::{ByMaster, Subject};
 use super::who::Who;
+use crate::cpu::LINE;
 use crate::dma::{
     Access, Content, Direction, DmaError, DmaMemory, Doorbell, MasterId, Order, Port, StartedBy,
     Transfer, TransferId,

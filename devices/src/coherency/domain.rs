@@ -1,77 +1,33 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The domain and the CPU's side of it.
 
-use serde::{Deserialize, Serialize};
 use vm_memory::MmapRegion;
 
 use super::alias::Aliases;
+use super::cache::Cache;
 use super::cleans::Room;
 use super::completion::Completion;
+use super::config::{DomainConfig, PowerOn, SnoopWrite};
 use super::findings::Findings;
 use super::hash::{Item, RunHash};
 use super::images::{ImageError, Images};
+use super::limits::{MAX_CLEANS, MAX_OVERTAKEN};
 use super::line::{
-    ALIAS_USED, AtPowerOn, CLEANED, DESCRIPTOR, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Lines,
-    SLOW_LOAD, SLOW_STORE, State, TABLE, UNREAD, WATCHED, mask, parts,
+    ALIAS_USED, CLEANED, DESCRIPTOR, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, SLOW_LOAD, SLOW_STORE,
+    State, TABLE, UNREAD, WATCHED, mask, parts,
 };
+use super::lines::{AtPowerOn, Lines};
 use super::maintenance::{Instruction, Operations};
-use super::physical::Cache;
 use super::replacement::Policy;
 use super::rest::Kinds;
 use super::sanitizer::{Maintenance, Sanitizer, Subject, fresh_write};
 use super::stores::Overtaken;
 use super::transfers::Transfers;
 use super::who::Who;
-use super::{LINE, MAX_CLEANS, MAX_OVERTAKEN};
+use crate::cpu::LINE;
 use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use crate::dma::{Port, TransferId};
 use crate::events::{Event, Kind, Kinds as EventKinds, Maintained, Tap, Witness};
-
-/// What a snooping master's write does to the cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SnoopWrite {
-    /// ACE-Lite: cached copies are pushed out, dirty bytes merged, and DRAM is written.
-    WriteThrough,
-    /// ACP or a system cache: the line becomes dirty in the cache.
-    Allocate,
-}
-
-/// What the caches hold when the CPU starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PowerOn {
-    /// Firmware has used the memory and cleaned only what it loaded: every other line may be dirty,
-    /// and DRAM below it holds something else (0xdb).
-    Dirty,
-    /// Nothing.
-    Clean,
-}
-
-/// How a domain behaves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DomainConfig {
-    /// First address of RAM, a multiple of the page size.
-    pub base: u64,
-    /// Bytes of RAM, a multiple of the page size.
-    pub ram_bytes: u64,
-    /// Replacement policy.
-    pub policy: Policy,
-    /// What snooping writes do.
-    pub snoop_write: SnoopWrite,
-    /// Seed of every random choice.
-    pub seed: u64,
-    /// For each master, by ID, its port.
-    pub ports: Vec<Port>,
-    /// Number of the maintenance operation to suppress, from 1.
-    pub drop_operation: Option<u32>,
-    /// What the caches hold when the CPU starts.
-    pub power_on: PowerOn,
-    /// Whether every single finding is kept, one per line and access, up to
-    /// [`MAX_OCCURRENCES`](super::MAX_OCCURRENCES): for small cases and tests.
-    #[serde(default)]
-    pub occurrences: bool,
-}
 
 /// Where an access' site stands in what is hashed of it, above its address.
 const SITE_SHIFT: u32 = 36;

@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The sanitizer's findings, one per rule and cause, however many lines it hits.
 
-mod state;
+pub(super) mod state;
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::cold::{Cold, Reported};
-use super::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
+use super::limits::{MAX_CAUSES, MAX_HAZARDS, MAX_OCCURRENCES};
 use super::line::Line;
 use super::maintenance::Operations;
 use super::who::Who;
-use super::{LINE, MAX_CAUSES, MAX_HAZARDS, MAX_OCCURRENCES};
+use crate::cpu::LINE;
 use crate::dma::{Doorbell, MasterId, TransferId};
-
-pub(super) use self::state::FindingsState;
+use crate::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
 
 /// What broke a rule on one line.
 #[derive(Debug, Clone, Copy)]

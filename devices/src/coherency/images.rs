@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use vm_memory::volatile_memory::VolatileSlice;
 use vm_memory::{MmapRegion, VolatileMemory};
 
-use super::LINE;
-use super::fetch::Fetched;
+use super::fetched::Fetched;
 use super::line::{PAGE, PAGE_LINES};
+use crate::cpu::LINE;
 use crate::state::{Invalid, at_most, same};
 
 /// Both images. The guest's vCPU works on `ram` directly.

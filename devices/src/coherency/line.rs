@@ -1,27 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! What is known of each line: its state in the cache, and which of its bytes the two sides of
-//! the PoC may see differently.
-//!
-//! Metadata is kept per guest page and made at the page's first access, so a run pays for the
-//! memory its guest touches.
-
-mod state;
-
-use std::ops::Range;
+//! What is known of a line: its state in the cache, and which of its bytes the two sides of the PoC
+//! may see differently.
 
 use serde::{Deserialize, Serialize};
 
-use super::LINE;
-use super::aside::{Aside, Asides, Trial};
 use super::cold::Cold;
-use super::images::Dram;
-use super::maintenance::Operations;
-use super::rest::{AtRest, Kinds};
 use super::who::Who;
-use crate::dma::Doorbell;
+use crate::cpu::LINE;
 use crate::events::Cached;
-
-pub(super) use self::state::LinesState;
 
 /// Lines per 4 KiB page.
 pub(super) const PAGE_LINES: usize = 64;
@@ -90,7 +76,7 @@ pub(super) const UNREPEATED: u16 = 1 << 13;
 /// A witness has been told of the line, which a master has touched or is about to.
 pub(super) const LOGGED: u16 = 1 << 14;
 /// All flags that there are.
-const FLAGS: u16 = (1 << 15) - 1;
+pub(super) const FLAGS: u16 = (1 << 15) - 1;
 /// Flags that take a load off the fast path.
 pub(super) const SLOW_LOAD: u16 = ALIAS_USED | IN_FLIGHT_WRITE | WATCHED | UNREAD;
 /// Flags that take a store off the fast path.
@@ -178,242 +164,6 @@ impl Line {
         if !cold.cleans.is_empty() || invalidated && cold.stored_behind == 0 {
             self.flags |= CLEANED;
         }
-    }
-}
-
-/// Metadata of one page.
-#[derive(Debug)]
-pub(super) struct PageMeta {
-    pub lines: [Line; PAGE_LINES],
-    pub cold: Option<Box<[Cold; PAGE_LINES]>>,
-    pub trial: Trial,
-}
-
-impl PageMeta {
-    /// The line with its cold part, which is made if it is missing.
-    #[inline]
-    pub fn with_cold(&mut self, index: usize) -> (&mut Line, &mut Cold) {
-        let cold = self.cold.get_or_insert_with(no_history);
-        (&mut self.lines[index], &mut cold[index])
-    }
-}
-
-/// Cold parts of lines that nothing has happened to. Apart, as they are made on the stack, of which
-/// callers on the hot path shall not have to touch so much.
-#[cold]
-#[inline(never)]
-fn no_history() -> Box<[Cold; PAGE_LINES]> {
-    Box::new(std::array::from_fn(|_| Cold::default()))
-}
-
-/// What lines that nobody loaded are like at power-on.
-#[derive(Debug)]
-pub(super) enum AtPowerOn {
-    /// Clean.
-    Clean,
-    /// Possibly dirty, but written back by now.
-    WrittenBack,
-    /// Dirty, with something else in DRAM.
-    Dirty(Dram),
-}
-
-/// Metadata of all RAM, by line number.
-#[derive(Debug)]
-pub(super) struct Lines {
-    pages: Vec<Option<Box<PageMeta>>>,
-    /// Pages at rest, which are missing in `pages`.
-    aside: Asides,
-    /// Accesses that pages may be set aside for.
-    kinds: Kinds,
-    power_on: AtPowerOn,
-    /// Lines that were loaded, and cleaned, before power-on.
-    loaded: Vec<Range<u64>>,
-}
-
-impl Lines {
-    /// For `bytes` of RAM, a multiple of the page size. Pages may be set aside for accesses of `kinds`.
-    pub fn new(bytes: u64, power_on: AtPowerOn, kinds: Kinds) -> Self {
-        let mut pages = Vec::new();
-        pages.resize_with((bytes / PAGE) as usize, || None);
-        Lines {
-            aside: Asides::new(pages.len()),
-            kinds,
-            pages,
-            power_on,
-            loaded: Vec::new(),
-        }
-    }
-
-    /// Lines that are clean at power-on. To be told before their first access.
-    pub fn loaded(&mut self, lines: Range<u64>) {
-        self.loaded.push(lines);
-    }
-
-    fn split(line: u64) -> (usize, usize) {
-        ((line as usize) / PAGE_LINES, (line as usize) % PAGE_LINES)
-    }
-
-    /// A line of a page that has been accessed and is not set aside.
-    #[inline(always)]
-    pub fn known(&mut self, line: u64) -> Option<&mut Line> {
-        let (page, index) = Self::split(line);
-        Some(&mut self.pages.get_mut(page)?.as_mut()?.lines[index])
-    }
-
-    /// The page of `line`, made if this is its first access, or fetched back if it was set aside.
-    #[inline]
-    pub fn page(&mut self, line: u64) -> (&mut PageMeta, usize) {
-        let (page, index) = Self::split(line);
-        let (power_on, loaded, aside) = (&self.power_on, &self.loaded, &mut self.aside);
-        let slot = &mut self.pages[page];
-        let meta = slot.get_or_insert_with(|| missing_page(power_on, loaded, aside, page));
-        (meta, index)
-    }
-
-    /// The page of `line`, if it was set aside and is at rest for such an access.
-    pub fn at_rest(&mut self, line: u64, kind: Kinds, release: &Doorbell) -> Option<&mut Aside> {
-        self.aside.at_rest(Self::split(line).0, kind, release)
-    }
-
-    /// Sets the page of `line` aside, if it is at rest for accesses of `kind`.
-    pub fn set_aside(&mut self, line: u64, kind: Kinds, ops: &Operations) {
-        if !self.undisturbed(kind) {
-            return;
-        }
-        let (number, _) = Self::split(line);
-        let slot = self.pages.get_mut(number);
-        let Some((slot, page)) = slot.and_then(|slot| slot.take().map(|page| (slot, page))) else {
-            return;
-        };
-        let mut page = page;
-        if !page.trial.is_due() {
-            *slot = Some(page);
-            return;
-        }
-        match AtRest::of(&page, self.kinds, kind, ops) {
-            Some(rest) => self.aside.put(number, page, rest),
-            None => *slot = Some(page),
-        }
-    }
-
-    /// Whether the cache does nothing of its own accord before, while and after accesses of `kind`.
-    pub fn undisturbed(&self, kind: Kinds) -> bool {
-        self.kinds.meet(kind)
-    }
-
-    /// Sets no page aside any more.
-    #[cfg(test)]
-    pub fn keep_all(&mut self) {
-        self.kinds = Kinds::NONE;
-    }
-
-    /// Marks lines as owned by a transfer in flight: `flag` says how.
-    pub fn own(&mut self, lines: Range<u64>, flag: u16) {
-        let per_page = PAGE_LINES as u64;
-        let mut at = lines.start;
-        while at < lines.end {
-            let end = lines.end.min((at / per_page + 1) * per_page);
-            let (page, index) = Self::split(at);
-            let n = (end - at) as usize;
-            if !self.aside.own(page, mask(index as u64, n as u64), flag) {
-                let (page, _) = self.page(at);
-                for line in page.lines.iter_mut().skip(index).take(n) {
-                    line.flags |= flag;
-                }
-            }
-            at = end;
-        }
-    }
-
-    /// The hot part of `line`.
-    #[inline]
-    pub fn line(&mut self, line: u64) -> &mut Line {
-        let (page, index) = self.page(line);
-        &mut page.lines[index]
-    }
-
-    /// The line with its cold part.
-    #[inline]
-    pub fn with_cold(&mut self, line: u64) -> (&mut Line, &mut Cold) {
-        let (page, index) = self.page(line);
-        page.with_cold(index)
-    }
-
-    /// Whether the line, or one of its page, has a cold part: without, nobody has written the line at
-    /// the PoC, maintained it, or used it through a non-cacheable alias.
-    pub fn has_cold(&self, line: u64) -> bool {
-        let (page, _) = Self::split(line);
-        self.peek(page).is_some_and(|page| page.cold.is_some())
-    }
-
-    /// The page of `line`, made if this is its first access, unless it is set aside: masters have touched
-    /// each of its lines then.
-    #[inline]
-    pub fn page_at_hand(&mut self, line: u64) -> Option<&mut PageMeta> {
-        let (page, _) = Self::split(line);
-        if self.aside.peek(page).is_some() {
-            return None;
-        }
-        Some(self.page(line).0)
-    }
-
-    /// Whether masters have accessed the line. Makes nothing.
-    #[inline]
-    pub fn was_under_dma(&self, line: u64) -> bool {
-        let (page, index) = Self::split(line);
-        let page = self.peek(page);
-        page.is_some_and(|page| page.lines[index].flags & DMA != 0)
-    }
-
-    #[inline]
-    fn peek(&self, page: usize) -> Option<&PageMeta> {
-        let here = self.pages.get(page)?.as_deref();
-        here.or_else(|| self.aside.peek(page))
-    }
-}
-
-/// A page that was set aside, or is at its first access.
-#[cold]
-#[inline(never)]
-fn missing_page(
-    power_on: &AtPowerOn,
-    loaded: &[Range<u64>],
-    aside: &mut Asides,
-    page: usize,
-) -> Box<PageMeta> {
-    aside
-        .take(page)
-        .unwrap_or_else(|| new_page(power_on, loaded, page))
-}
-
-/// A page at its first access.
-fn new_page(power_on: &AtPowerOn, loaded: &[Range<u64>], page: usize) -> Box<PageMeta> {
-    let line = |n: usize| {
-        let number = (page * PAGE_LINES + n) as u64;
-        let line = new_line(power_on, loaded, number);
-        if let AtPowerOn::Dirty(dram) = power_on
-            && line.cached()
-        {
-            dram.poison(number);
-        }
-        line
-    };
-    Box::new(PageMeta {
-        lines: std::array::from_fn(line),
-        cold: None,
-        trial: Trial::default(),
-    })
-}
-
-/// A line before its first access.
-fn new_line(power_on: &AtPowerOn, loaded: &[Range<u64>], number: u64) -> Line {
-    if loaded.iter().any(|lines| lines.contains(&number)) {
-        return Line::default();
-    }
-    match power_on {
-        AtPowerOn::Clean => Line::default(),
-        AtPowerOn::WrittenBack => Line::at_power_on(State::Invalid),
-        AtPowerOn::Dirty(_) => Line::at_power_on(State::Dirty),
     }
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What the domain tells of lines: those that a master has touched, or is about to.
 
-use super::LINE;
 use super::dma::Request;
 use super::domain::Domain;
 use super::line::{LOGGED, PAGE_LINES, State};
 use super::who::Who;
+use crate::cpu::LINE;
 use crate::cpu::MemoryType;
 use crate::dma::{MasterId, Transfer, TransferId};
 use crate::events::{Event, Kind};

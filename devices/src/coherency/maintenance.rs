@@ -9,19 +9,17 @@
 //! would have without its last clean and without its last invalidates (the `saved_*` masks of
 //! [`super::cold`]), and it is exact for programs that are correct with the operation.
 
-mod state;
+pub(super) mod state;
 
 use serde::{Deserialize, Serialize};
 
-use super::hazard::LastMaintenance;
-use super::line::Lines;
+use super::limits::{MAX_EXTENTS, MAX_OPERATIONS};
 use super::mutate::{Rule, off};
 use super::report::{MaintenanceOp, MaintenanceReport};
-use super::{LINE, MAX_EXTENTS, MAX_OPERATIONS};
+use crate::cpu::LINE;
 use crate::cpu::{Barrier, BarrierAccess, CacheOp, ChainId, CpuId, MAX_CPUS, SiteId};
 use crate::dma::Doorbell;
-
-pub(super) use self::state::OperationsState;
+use crate::hazard::LastMaintenance;
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Op {
@@ -349,12 +347,13 @@ impl Operations {
         })
     }
 
-    /// The account of the run so far.
-    pub fn report(&self, lines: &Lines) -> MaintenanceReport {
+    /// The account of the run so far; `was_under_dma` tells of a line, by number, whether masters have
+    /// accessed it.
+    pub fn report(&self, was_under_dma: impl Fn(u64) -> bool) -> MaintenanceReport {
         let mut dma_lines: Vec<u64> = self.ops.iter().map(|op| op.dma_lines).collect();
         for extent in &self.extents {
             let hit = (extent.line..extent.line + extent.count)
-                .filter(|line| lines.was_under_dma(*line))
+                .filter(|line| was_under_dma(*line))
                 .count();
             if let Some(sum) = dma_lines.get_mut(extent.number as usize - 1) {
                 *sum += hit as u64;

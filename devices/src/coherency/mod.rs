@@ -14,24 +14,31 @@
 
 mod alias;
 mod aside;
+mod cache;
 mod cleans;
 mod cold;
 mod completion;
+mod config;
 mod dma;
 mod domain;
 mod fetch;
+mod fetched;
 mod findings;
 mod hash;
 mod images;
+mod limits;
 mod line;
+mod lines;
 mod logged;
 mod maintenance;
 #[cfg(not(feature = "mutate"))]
 mod mutate;
 #[cfg(feature = "mutate")]
 pub mod mutate;
+mod non_cacheable;
 mod order;
 mod ownership;
+mod page;
 mod physical;
 mod replacement;
 pub mod report;
@@ -41,6 +48,8 @@ mod state;
 mod stores;
 mod summary;
 mod transfers;
+mod trial;
+mod unread;
 mod who;
 mod whole;
 
@@ -49,34 +58,15 @@ mod oracle;
 #[cfg(test)]
 mod tests;
 
-pub use domain::{Domain, DomainConfig, PowerOn, SnoopWrite};
+pub use config::{DomainConfig, PowerOn, SnoopWrite};
+pub use domain::Domain;
 pub use findings::Occurrence;
 pub use images::ImageError;
+pub use limits::{
+    MAX_CAUSES, MAX_CLEANS, MAX_EXTENTS, MAX_HAZARDS, MAX_OCCURRENCES, MAX_OPERATIONS,
+    MAX_OVERTAKEN, MAX_TRANSFERS,
+};
 pub use replacement::Policy;
 
 pub use crate::cpu::LINE;
 pub use crate::hazard;
-
-/// Findings of each kind listed per run. Beyond, they are counted, but not their lines.
-pub const MAX_HAZARDS: usize = 1 << 17;
-
-/// Findings counted per run.
-pub const MAX_CAUSES: usize = 1 << 20;
-
-/// Single occurrences of findings kept per run, where they are asked for.
-pub const MAX_OCCURRENCES: usize = 1 << 16;
-
-/// Transfers recorded per run. A line's metadata has room for IDs below 2^24; this many take 200 MiB.
-pub const MAX_TRANSFERS: usize = 1 << 21;
-
-/// Maintenance operations told apart per run; what comes after counts as one. So many take 300 MiB.
-pub const MAX_OPERATIONS: usize = 1 << 22;
-
-/// Runs of adjacent lines that they were on, likewise.
-pub const MAX_EXTENTS: usize = 1 << 23;
-
-/// Cleans of parts of lines kept where a line has no room for them. So many take 24 MiB.
-pub const MAX_CLEANS: usize = 1 << 20;
-
-/// Stores kept that others to the same line have overtaken, likewise.
-pub const MAX_OVERTAKEN: usize = 1 << 16;

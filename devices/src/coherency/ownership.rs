@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Whose a line is while non-snooping transfers are in flight.
 
-use super::LINE;
 use super::domain::Domain;
-use super::hazard::Actor;
 use super::line::{IN_FLIGHT_READ, IN_FLIGHT_WRITE, mask};
 use super::mutate::{Rule, keep, off};
 use super::sanitizer::{ByMaster, Subject};
 use super::transfers::Owner;
 use super::who::Who;
+use crate::cpu::LINE;
 use crate::dma::{MasterId, TransferId};
+use crate::hazard::Actor;
 
 impl Domain {
     /// Bytes of a line that transfers in flight, other than `but`, have written and may write again.

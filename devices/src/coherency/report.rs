@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::hazard::{Hazard, line_range};
 use crate::cpu::{CacheOp, ChainId, CpuId, SiteId};
 use crate::dma::{MasterId, Transfer, TransferId};
+use crate::hazard::{Hazard, line_range};
 
 /// All that the coherency domain knows at the end of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

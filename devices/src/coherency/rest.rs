@@ -10,12 +10,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::cold::Cold;
-use super::domain::SnoopWrite;
+use super::config::SnoopWrite;
 use super::line::{
-    ALIASED, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Line, MAYBE_DIRTY, OVERTAKEN,
-    PageMeta, State, UNREAD,
+    ALIASED, DIVERGED, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, Line, MAYBE_DIRTY, OVERTAKEN, State,
+    UNREAD,
 };
 use super::maintenance::Operations;
+use super::page::PageMeta;
 use super::replacement::Policy;
 use crate::dma::Doorbell;
 use crate::state::{Invalid, at_most};

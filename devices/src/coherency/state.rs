@@ -5,16 +5,18 @@
 use serde::{Deserialize, Serialize};
 
 use super::alias::{Aliases, AliasesState};
+use super::cache::CacheState;
 use super::completion::Completion;
-use super::domain::{Domain, SnoopWrite};
-use super::fetch::FetchedState;
+use super::config::SnoopWrite;
+use super::domain::Domain;
+use super::fetched::FetchedState;
 use super::hash::RunHash;
 use super::images::DramPage;
-use super::line::LinesState;
-use super::physical::CacheState;
+use super::lines::state::LinesState;
 use super::replacement::Policy;
+use super::sanitizer::SanitizerState;
 use super::transfers::{Transfers, TransfersState};
-use super::{LINE, sanitizer};
+use crate::cpu::LINE;
 use crate::dma::Port;
 use crate::state::{Refused, SaveError, Saved, State, Stateful, same};
 
@@ -108,9 +110,9 @@ impl Stateful for Domain {
         self.images.set_dram_state(known.into_iter(), &state.dram)?;
         self.images.fetched.set_state(state.fetched, self.len)?;
         self.cache.set_state(state.cache, lines)?;
-        let judged: sanitizer::SanitizerState = state.sanitizer.open()?;
+        let judged: SanitizerState = state.sanitizer.open()?;
         let set = self.sanitizer.set_state(judged, lines);
-        set.map_err(|why| why.of::<sanitizer::SanitizerState>())?;
+        set.map_err(|why| why.of::<SanitizerState>())?;
         self.transfers = Transfers::from_state(state.transfers, self.len)?;
         self.aliases = Aliases::from_state(state.aliases, self.len)?;
         self.completions = state.completions;

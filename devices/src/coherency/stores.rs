@@ -17,7 +17,7 @@
 //! most stores that are so old are no longer of interest to anybody, it is not told before. When there
 //! is no room for a store, it is missed too, and the run says so.
 
-mod state;
+pub(super) mod state;
 
 use std::collections::{HashMap, VecDeque};
 
@@ -28,8 +28,6 @@ use super::mutate::{Rule, off};
 use super::who::Who;
 use crate::cpu::MAX_CPUS;
 use crate::dma::Doorbell;
-
-pub(super) use self::state::OvertakenState;
 
 /// Times between barriers that are remembered, for each CPU.
 pub(super) const SPANS: usize = 4096;

@@ -2,17 +2,17 @@
 //! What a run has come to, and which bounds of the model it has reached.
 
 use super::domain::Domain;
-use super::report::{DomainReport, Saturated};
-use super::stores::SPANS;
-use super::transfers::MAX_IN_FLIGHT;
-use super::{
+use super::limits::{
     MAX_CAUSES, MAX_CLEANS, MAX_EXTENTS, MAX_HAZARDS, MAX_OCCURRENCES, MAX_OPERATIONS,
     MAX_OVERTAKEN, MAX_TRANSFERS,
 };
+use super::report::{DomainReport, Saturated};
+use super::stores::SPANS;
+use super::transfers::MAX_IN_FLIGHT;
 
 impl Domain {
     /// Every single finding so far, in order; none unless
-    /// [`DomainConfig::occurrences`](super::DomainConfig::occurrences) asks for them.
+    /// [`DomainConfig::occurrences`](super::config::DomainConfig::occurrences) asks for them.
     pub fn occurrences(&self) -> &[super::Occurrence] {
         self.sanitizer.findings.occurrences()
     }
@@ -20,7 +20,10 @@ impl Domain {
     /// What the run has come to.
     pub fn report(&self) -> DomainReport {
         let (hazards, hazards_dropped) = self.sanitizer.findings.report(self.base);
-        let mut maintenance = self.sanitizer.ops.report(&self.lines);
+        let mut maintenance = self
+            .sanitizer
+            .ops
+            .report(|line| self.lines.was_under_dma(line));
         for op in &mut maintenance.operations {
             op.first_pa += self.base;
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::MAX_TRANSFERS;
+use super::limits::MAX_TRANSFERS;
 use super::line::mask;
 use super::mutate::{Rule, off};
 use super::report::TransferRecord;
@@ -29,7 +29,7 @@ struct InFlight {
 impl InFlight {
     /// Which bytes of a line it owns.
     fn owned(&self, line: u64) -> u64 {
-        let (start, end) = (line * super::LINE, (line + 1) * super::LINE);
+        let (start, end) = (line * crate::cpu::LINE, (line + 1) * crate::cpu::LINE);
         let (from, to) = (self.bytes.start.max(start), self.bytes.end.min(end));
         if from < to {
             mask(from - start, to - from)
@@ -202,8 +202,8 @@ impl Transfers {
 
     /// Whether transfers in flight own bytes of the lines of `len` bytes at an offset in RAM.
     pub fn are_at(&self, offset: u64, len: usize) -> bool {
-        let first = offset / super::LINE * super::LINE;
-        let end = (offset + len as u64).next_multiple_of(super::LINE);
+        let first = offset / crate::cpu::LINE * crate::cpu::LINE;
+        let end = (offset + len as u64).next_multiple_of(crate::cpu::LINE);
         let mut all = self.in_flight.iter();
         all.any(|t| t.bytes.start < end && first < t.bytes.end)
     }

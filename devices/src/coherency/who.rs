@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::hazard::Actor;
 use crate::cpu::{CpuId, SiteId};
 use crate::dma::{MasterId, TransferId};
+use crate::hazard::Actor;
 
 /// An [`Actor`] in four bytes: 0 unknown; bit 31 clear: a place in guest code, with the CPU in bits 28
 /// and 29 and the site, of which there are fewer than 2^28, in the others; set: a device, with

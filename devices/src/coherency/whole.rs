@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Accesses of masters to pages at rest: one look and one copy for all lines.
 
-use super::LINE;
 use super::aside::Written;
 use super::dma::Request;
 use super::domain::Domain;
 use super::line::{PAGE, PAGE_LINES, mask};
 use super::rest::Kinds;
+use crate::cpu::LINE;
 use crate::dma::Content;
 
 impl Request {

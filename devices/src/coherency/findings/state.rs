@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Findings, Hazard, HazardKind, Key, Occurrence};
-use crate::coherency::hazard::MAX_READERS;
-use crate::coherency::{LINE, MAX_CAUSES, MAX_HAZARDS, MAX_OCCURRENCES};
+use crate::coherency::limits::{MAX_CAUSES, MAX_HAZARDS, MAX_OCCURRENCES};
+use crate::cpu::LINE;
+use crate::hazard::MAX_READERS;
 use crate::state::{Invalid, at_most, no_longer, same, times};
 
 /// All of them; how many there are of each kind follows.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Extent, Op, Operations, UnderWay};
-use crate::coherency::{MAX_EXTENTS, MAX_OPERATIONS};
+use crate::coherency::limits::{MAX_EXTENTS, MAX_OPERATIONS};
 use crate::cpu::MAX_CPUS;
 use crate::state::{Invalid, at_most, no_longer, times};
 

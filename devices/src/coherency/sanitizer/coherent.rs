@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Accesses that go through the caches: a CPU's, or those of a master that snoops.
 
-use super::super::findings::Finding;
-use super::super::hazard::{HazardKind, Why};
-use super::super::line::{DMA, Line, MAYBE_DIRTY, OVERTAKEN, WATCHED};
-use super::super::maintenance::Timing;
-use super::super::mutate::{Rule, keep, off};
-use super::super::stores::Stored;
-use super::super::who::Who;
-use super::{ByMaster, Sanitizer, Subject, by_poc_writer};
+use super::memory::{ByMaster, Sanitizer, Subject, by_poc_writer};
+use crate::coherency::findings::Finding;
+use crate::coherency::line::{DMA, Line, MAYBE_DIRTY, OVERTAKEN, WATCHED};
+use crate::coherency::maintenance::Timing;
+use crate::coherency::mutate::{Rule, keep, off};
+use crate::coherency::stores::Stored;
+use crate::coherency::who::Who;
 use crate::dma::{Content, Doorbell};
+use crate::hazard::{HazardKind, Why};
 
 impl Sanitizer {
     /// A CPU or a snooping master reads.

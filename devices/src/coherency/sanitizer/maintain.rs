@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! `dc` instructions.
 
-use super::super::findings::Finding;
-use super::super::hazard::{HazardKind, Why};
-use super::super::line::{DESCRIPTOR, MAYBE_DIRTY, UNREPEATED};
-use super::super::maintenance::Operations;
-use super::super::mutate::{Rule, keep, off};
-use super::super::who::Who;
-use super::{Sanitizer, Subject};
+use super::memory::{Sanitizer, Subject};
+use crate::coherency::findings::Finding;
+use crate::coherency::line::{DESCRIPTOR, MAYBE_DIRTY, UNREPEATED};
+use crate::coherency::maintenance::Operations;
+use crate::coherency::mutate::{Rule, keep, off};
+use crate::coherency::who::Who;
 use crate::cpu::CacheOp;
+use crate::hazard::{HazardKind, Why};
 
 /// A `dc` instruction on one line.
 #[derive(Debug, Clone, Copy)]

@@ -2,16 +2,15 @@
 //! Accesses that go to the PoC: those of a master that does not snoop, and a CPU's through a
 //! non-cacheable alias.
 
-use super::super::cleans::Clean;
-use super::super::findings::Finding;
-use super::super::hazard::{HazardKind, Why};
-use super::super::line::{DMA, MAYBE_DIRTY};
-use super::super::maintenance::{Operations, Timing};
-use super::super::mutate::{Rule, keep, off};
-use super::super::stores::Stored;
-use super::super::who::Who;
-use super::before;
-use super::{ByMaster, Sanitizer, Subject, by_poc_writer};
+use super::memory::{ByMaster, Sanitizer, Subject, before, by_poc_writer};
+use crate::coherency::cleans::Clean;
+use crate::coherency::findings::Finding;
+use crate::coherency::line::{DMA, MAYBE_DIRTY};
+use crate::coherency::maintenance::{Operations, Timing};
+use crate::coherency::mutate::{Rule, keep, off};
+use crate::coherency::stores::Stored;
+use crate::coherency::who::Who;
+use crate::hazard::{HazardKind, Why};
 
 impl Sanitizer {
     /// A non-snooping master reads.

@@ -3,12 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{OfCpu, Sanitizer};
-use crate::coherency::MAX_CLEANS;
+use super::memory::{OfCpu, Sanitizer};
 use crate::coherency::cleans::Room;
-use crate::coherency::findings::FindingsState;
-use crate::coherency::maintenance::OperationsState;
-use crate::coherency::stores::OvertakenState;
+use crate::coherency::findings::state::FindingsState;
+use crate::coherency::limits::MAX_CLEANS;
+use crate::coherency::maintenance::state::OperationsState;
+use crate::coherency::stores::state::OvertakenState;
 use crate::cpu::{CpuId, MAX_CPUS};
 use crate::state::{Invalid, State, times};
 
@@ -61,7 +61,7 @@ impl Sanitizer {
         times("accesses since power-on", &[state.now, state.outside_at])?;
         state.room.check(MAX_CLEANS)?;
         self.findings
-            .set_state(state.findings, lines * crate::coherency::LINE)?;
+            .set_state(state.findings, lines * crate::cpu::LINE)?;
         self.ops.set_state(state.ops, lines)?;
         self.overtaken.set_state(state.overtaken)?;
         self.cpus = state.cpus;

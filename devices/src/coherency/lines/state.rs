@@ -6,10 +6,13 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FLAGS, Line, Lines, PAGE_LINES, PageMeta, new_line, no_history};
-use crate::coherency::aside::{AsideState, Trial};
+use super::{Lines, new_line};
+use crate::coherency::aside::AsideState;
 use crate::coherency::cold::Cold;
+use crate::coherency::line::{FLAGS, Line, PAGE_LINES};
+use crate::coherency::page::{PageMeta, no_history};
 use crate::coherency::replacement::WAYS;
+use crate::coherency::trial::Trial;
 use crate::state::{Invalid, at_most, same};
 
 /// Metadata of all RAM.
