@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use staleline_support::cache::NoCacheDirectory;
 
-use super::tools::Tool;
+use super::tool::Tool;
 
 /// Who has to act on a [`KernelError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,38 +23,36 @@ mod cache;
 mod check;
 mod compile;
 mod error;
+mod kernel;
+mod kernels;
 mod manifest;
 mod mutant;
+mod plan;
 mod source;
 mod stack;
 #[cfg(test)]
 mod tests;
+mod tool;
 mod tools;
 mod worktree;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 pub use self::check::{Checker, Complaint, Level, PatchCheck, StackCheck};
 pub use self::error::{ErrorKind, KernelError};
+pub use self::kernel::Kernel;
 pub use self::mutant::{About, Mutant, Several, Show};
-pub use self::stack::{Patch, Stack};
+pub use self::plan::BUILDER_VERSION;
+pub use self::stack::{BASE_STACK, Patch, Stack};
 
 use staleline_support::cache::CacheDir;
-use staleline_support::digest::FieldHasher;
 use staleline_support::progress::{Progress, Quiet};
 
 use self::cache::Cache;
+use self::plan::Plan;
 use self::source::Source;
 use self::tools::Tools;
-
-/// Part of every kernel's hash: raised whenever the way kernels are built changes.
-pub const BUILDER_VERSION: u32 = 1;
-
-/// The stack without patches, and what [`KernelRequest::default`] asks for.
-pub const BASE_STACK: &str = "base";
 
 const GUEST_KERNEL_ENV: &str = "STALELINE_GUEST_KERNEL";
 const BASE_CONFIG: &str = "staleline";
@@ -117,43 +115,6 @@ impl KernelRequest {
             .chain(configs)
             .fold(self.stack.clone(), |name, part| name + &part)
     }
-}
-
-/// A finished kernel in the cache.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kernel {
-    /// The stack's name, followed by `~<mutant>` if there is one on top of it, and by `+<config>`
-    /// for each additional configuration.
-    pub name: String,
-    /// The release as the kernel itself reports it, e.g. `6.12.117-begin-end-access`.
-    pub version: String,
-    /// File names of the patches, in order of application.
-    pub stack: Vec<String>,
-    /// Identity of the source: its name and content hash.
-    pub source: String,
-    /// Hash over everything that went in (hexadecimal SHA-256).
-    pub hash: String,
-    /// SHA-256 of the bootable image, in hexadecimal. A record in the cache that has none is
-    /// taken for unfinished.
-    #[serde(default)]
-    pub image_hash: Option<String>,
-    /// First lines of the compiler's and the linker's `--version`.
-    pub toolchain: String,
-    /// Options that the configuration asks for and this source doesn't have.
-    #[serde(default)]
-    pub unmet_options: Vec<String>,
-    /// The bootable image.
-    #[serde(default)]
-    pub image: PathBuf,
-    /// ELF file with symbols and line tables.
-    #[serde(default)]
-    pub vmlinux: PathBuf,
-    /// Symbol addresses.
-    #[serde(default)]
-    pub system_map: PathBuf,
-    /// The complete configuration.
-    #[serde(default)]
-    pub config: PathBuf,
 }
 
 /// Builds kernels and finds finished ones.
@@ -372,49 +333,5 @@ impl KernelBuilder {
             config.push('\n');
         }
         Ok(config)
-    }
-}
-
-/// A request with everything read that determines the result.
-#[derive(Debug)]
-struct Plan {
-    name: String,
-    stack: Stack,
-    config: String,
-    toolchain: String,
-    source: Source,
-    hash: String,
-}
-
-impl Plan {
-    fn new(name: String, stack: Stack, config: String, toolchain: String, source: Source) -> Self {
-        let mut key = FieldHasher::default();
-        key.named("builder", BUILDER_VERSION.to_le_bytes());
-        key.named("name", &name);
-        key.named("source", source.digest());
-        key.named("config", &config);
-        key.named("toolchain", &toolchain);
-        for patch in &stack.patches {
-            key.named("patch", &patch.name);
-            key.named("text", &patch.text);
-        }
-        let hash = key.finish();
-        Self {
-            name,
-            stack,
-            config,
-            toolchain,
-            source,
-            hash,
-        }
-    }
-
-    /// The suffix of the kernel's release, so that a console log names its stack.
-    fn local_version(&self) -> String {
-        if self.name == BASE_STACK {
-            String::new()
-        } else {
-            format!("-{}", self.name)
-        }
     }
 }

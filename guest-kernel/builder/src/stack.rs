@@ -7,6 +7,9 @@ use std::path::{Component, Path};
 
 use super::error::KernelError;
 
+/// The stack without patches, and what a request asks for that names none.
+pub const BASE_STACK: &str = "base";
+
 /// An ordered set of patches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stack {

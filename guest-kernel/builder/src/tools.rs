@@ -9,15 +9,7 @@ use staleline_support::needs;
 
 use super::error::KernelError;
 use super::source::Source;
-
-/// A program that is not installed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tool {
-    /// Its name.
-    pub program: String,
-    /// The Debian package that brings it.
-    pub package: &'static str,
-}
+use super::tool::Tool;
 
 const TARGET_PREFIX: &str = "aarch64-linux-gnu-";
 
