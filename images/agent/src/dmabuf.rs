@@ -162,6 +162,12 @@ impl DmaBuf {
         })
     }
 
+    /// An access by the CPU that is only pretended: the work-around for frameworks that synchronise
+    /// nothing between one device and the next.
+    pub fn pretend(&self, access: Access) -> Result<(), Error> {
+        self.cpu_access(access, true)?.end()
+    }
+
     /// How messages call it.
     pub fn name(&self) -> String {
         format!("{} DMABUF {}", self.exporter.name(), self.index)

@@ -15,12 +15,13 @@ pub enum InitramfsError {
     NoSources(PathBuf),
     /// No compiler for the guest.
     #[error(
-        "building the guest agent needs Rust's standard library for {}: run `rustup target add {}`, \
-         or on Debian `apt-get install rustc-web libstd-rust-web-dev:arm64` (tried: {tried})",
-        super::toolchain::GNU,
-        super::toolchain::GNU
+        "building the guest agent needs Rust's standard library for {target}: run \
+         `rustup target add {target}`, or on Debian \
+         `apt-get install rustc-web libstd-rust-web-dev:arm64` (tried: {tried})"
     )]
     NoToolchain {
+        /// What it compiles for.
+        target: &'static str,
         /// Compilers looked at.
         tried: String,
     },

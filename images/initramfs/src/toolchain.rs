@@ -60,6 +60,7 @@ impl Toolchain {
             .iter()
             .find_map(|rustc| ask(rustc, workspace))
             .ok_or_else(|| InitramfsError::NoToolchain {
+                target: GNU,
                 tried: match candidates.as_slice() {
                     [] => "no rustc found".into(),
                     some => some

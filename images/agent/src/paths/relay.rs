@@ -46,11 +46,6 @@ impl<'a> Device<'a> {
     }
 }
 
-/// The work-around's pretended access.
-pub fn pretend(buffer: &DmaBuf, access: Access) -> Result<(), Error> {
-    buffer.cpu_access(access, true)?.end()
-}
-
 /// Moves all frames. `start` starts the converter once the first frames are queued.
 ///
 /// What one device did not do is not passed on to the other, as far as the kernel tells in time.
@@ -71,7 +66,7 @@ fn relay(
         if t.cpu_sync {
             let buffer = &buffers[job.slot(n)];
             buffer.wait(Fences::Writers)?;
-            pretend(buffer, between)?;
+            buffer.pretend(between)?;
         }
         first.under_way.look()?;
         second.take(job, buffers, n)?;
@@ -134,7 +129,7 @@ pub fn iio_to_usb<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Resul
                 // udmabuf in 6.12.117 hands its pages to a non-snooping device as they are, with
                 // the zeros of their allocation still dirty in the cache; the end of a write
                 // access cleans them.
-                pretend(buffer, Access::Write)?;
+                buffer.pretend(Access::Write)?;
             }
         }
         Ok(buffers)

@@ -13,8 +13,8 @@ use std::collections::VecDeque;
 
 use staleline_protocol::plan::Transfer;
 
+use super::Job;
 use super::under_way::UnderWay;
-use super::{Job, relay::pretend};
 use crate::dmabuf::{Access, DmaBuf, Fences};
 use crate::error::{Context, Error};
 use crate::fence::{End, Fence};
@@ -114,7 +114,7 @@ pub fn to_usb(
         {
             if t.cpu_sync {
                 buffer(frame).wait(Fences::Writers)?;
-                pretend(buffer(frame), Access::Read)?;
+                buffer(frame).pretend(Access::Read)?;
             }
             converter.look()?;
             usb.queue(frame, buffer(frame), t.bytes_of_frame(frame))?;
@@ -175,7 +175,7 @@ pub fn from_usb(
             continue;
         }
         if t.cpu_sync {
-            pretend(buffer, Access::Write)?;
+            buffer.pretend(Access::Write)?;
         }
         iio.enqueue(buffer, t.bytes_of_frame(arrived))?;
         converter.queued(arrived, buffer)?;
