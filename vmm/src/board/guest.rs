@@ -6,7 +6,8 @@ use staleline_devices::soc::Soc;
 use staleline_devices::soc::report::{Names, SocReport};
 use staleline_devices::state::{RestoreError, SaveError, Saved, Stateful as _};
 
-use super::machine::{self, MachineConfig};
+use super::config::MachineConfig;
+use super::machine;
 use crate::engine::guest::{Guest, GuestContext};
 
 /// Built from a [`MachineConfig`].

@@ -5,6 +5,7 @@
 //! list decides its register window. [`fdt`] turns the list into a device tree, [`machine`] into a
 //! chip, [`Board::table`] into text; what they know of a device stands in its model.
 
+pub mod config;
 pub mod fdt;
 pub mod guest;
 pub mod machine;

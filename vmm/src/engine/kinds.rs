@@ -6,18 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use staleline_devices::fidelity::Sight;
 
+use super::description::Description;
 use super::{Engine, EngineError, tcg};
-
-/// What is known of an engine before it is looked for.
-#[derive(Debug)]
-pub struct Description {
-    /// Its name on the command line and in results.
-    pub name: &'static str,
-    /// What it sees of the guest.
-    pub sees: &'static [Sight],
-    /// Finds it on this machine.
-    pub discover: fn() -> Result<Box<dyn Engine>, EngineError>,
-}
 
 /// An engine. The default is the exact one.
 #[derive(Clone, Copy)]

@@ -2,6 +2,7 @@
 //! Engines: what runs the guest's CPU and reports its accesses to the machine.
 
 pub mod chains;
+pub mod description;
 pub mod error;
 pub mod guest;
 pub mod handover;

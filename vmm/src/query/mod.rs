@@ -5,6 +5,7 @@
 //! of the memory asked for), and once to tell them. Neither holds it in memory.
 
 mod context;
+mod files;
 mod lines;
 mod select;
 mod survey;
@@ -137,7 +138,7 @@ pub fn write(
     shape: Shape,
     out: &mut dyn Write,
 ) -> Result<Vec<String>, Error> {
-    let run = context::Run::open(path)?;
+    let run = files::Run::open(path)?;
     let selection = Selection::of(query, &run)?;
     let survey = survey::of(&run, selection)?;
     let context = Context::new(&run, &survey);

@@ -7,7 +7,7 @@ use staleline_devices::coherency::LINE;
 use staleline_devices::events::Event;
 
 use super::Query;
-use super::context::Run;
+use super::files::Run;
 use crate::exit::Error;
 
 /// Some memory, and what has to do with it beyond its addresses. Empty: all of it.

@@ -11,7 +11,7 @@ use staleline_devices::events::{Cached, Event};
 use staleline_events::LogError;
 use staleline_results::Hex;
 
-use super::context::Run;
+use super::files::Run;
 use super::select::Selection;
 use crate::events::{Head, Item};
 use crate::exit::Error;

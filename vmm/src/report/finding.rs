@@ -14,6 +14,7 @@ use super::Explained;
 use super::fold::{self, ChainLine};
 use super::headline::headline;
 use super::layout::{Body, LABEL, Layout, REPLAY};
+use super::phrases::{count, who};
 use crate::result::advice::accuses_the_tree;
 
 pub(super) const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -97,18 +98,6 @@ fn numbers(buffers: &[Buffer]) -> String {
         0 => String::new(),
         1 => format!("DMABUF {}", list.join("")),
         _ => format!("DMABUFs {}", list.join(", ")),
-    }
-}
-
-pub(super) fn who(party: &Party) -> String {
-    match party {
-        Party::Unknown => "somebody unknown".into(),
-        Party::Cpu { place, .. } if place.kernel => "the kernel".into(),
-        Party::Cpu { .. } => "user space".into(),
-        Party::Device { master, snoops, .. } => {
-            let how = if *snoops { "snooping" } else { "non-snooping" };
-            format!("{master} ({how})")
-        }
     }
 }
 
@@ -369,12 +358,5 @@ fn done(op: CacheOp) -> &'static str {
         CacheOp::Clean => "cleaned",
         CacheOp::Invalidate => "invalidated",
         CacheOp::CleanInvalidate => "cleaned and invalidated",
-    }
-}
-
-pub(super) fn count(n: u64, what: &str) -> String {
-    match n {
-        1 => format!("1 {what}"),
-        _ => format!("{n} {what}s"),
     }
 }

@@ -3,7 +3,7 @@
 
 use staleline_results::{Class, Diagnostic, Event, HazardEntry, HazardKind, Why};
 
-use super::finding::{count, who};
+use super::phrases::{count, who};
 
 /// Whether the finding is an access past the cache.
 fn ends_past(d: &Diagnostic) -> bool {

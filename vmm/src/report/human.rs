@@ -6,9 +6,10 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::finding::{BOLD, ERROR, count, op_name, styled};
+use super::finding::{BOLD, ERROR, op_name, styled};
 use super::kernel_report::styled_report;
 use super::layout::Layout;
+use super::phrases::count;
 use super::{Explained, Reporter, RunEvent};
 use crate::explain::CORRUPT_DATA;
 use crate::result::verdict;

@@ -11,6 +11,7 @@ pub mod junit;
 mod kernel_report;
 pub mod ktap;
 mod layout;
+mod phrases;
 pub mod steps;
 
 pub use layout::Layout;

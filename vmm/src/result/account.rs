@@ -7,7 +7,7 @@ use super::words::Word as _;
 use staleline_devices::coherency::report::MaintenanceReport;
 use staleline_devices::cpu::{ChainId, SiteId};
 
-use super::build::{GuestCode, UNKNOWN};
+use super::lookup::{GuestCode, UNKNOWN};
 use super::{Maintenance, MaintenanceCaller, MaintenanceOp};
 use staleline_results::Hex;
 

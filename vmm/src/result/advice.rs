@@ -3,6 +3,7 @@
 //! gives the advice.
 
 mod barriers;
+mod decision;
 mod facts;
 mod rows;
 mod stores;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Facts about a finding, from what the run left behind.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
@@ -11,8 +10,8 @@ use staleline_devices::dma::{MasterId, StartedBy};
 
 use super::account::DMA_API;
 use super::advice::{self, Cleaned, Facts, Flight, Lie, Phase, Role, SharedLine, Sync};
-use super::build::Lookup;
 use super::history;
+use super::lookup::Lookup;
 use super::{Buffer, Class, Party};
 use staleline_results::Hex;
 
@@ -413,9 +412,6 @@ impl Lookup<'_> {
         found
     }
 }
-
-/// Calls on DMABUFs, and how they came to maintenance, by its place and chain.
-pub(super) type Calls = HashMap<(SiteId, ChainId), Option<(Phase, String)>>;
 
 /// Which call on a DMABUF a chain goes through.
 fn phase(names: &[String]) -> Option<Phase> {

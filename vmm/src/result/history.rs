@@ -5,7 +5,7 @@ use staleline_devices::coherency::hazard::{self, Actor, Hazard, HazardKind, Why}
 use staleline_devices::coherency::report::MaintenanceOp;
 use staleline_devices::dma::StartedBy;
 
-use super::build::Lookup;
+use super::lookup::Lookup;
 use super::words::Word as _;
 use super::{Event, Hex, Party, Step};
 

@@ -13,6 +13,7 @@ pub mod frames;
 mod gather;
 pub mod history;
 pub mod listing;
+mod lookup;
 mod sort;
 mod suppressed;
 pub mod verdict;

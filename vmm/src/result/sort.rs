@@ -7,9 +7,9 @@ use staleline_devices::cpu::{CacheOp, SiteId};
 use staleline_devices::dma::{Direction, MasterId};
 
 use super::advice;
-use super::build::Lookup;
 use super::gather::bare;
 use super::history;
+use super::lookup::Lookup;
 use super::words::Word as _;
 use super::{Buffer, Class};
 

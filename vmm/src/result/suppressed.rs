@@ -7,8 +7,8 @@ use std::ops::Range;
 use staleline_devices::coherency::hazard::{Hazard, HazardKind, Why};
 use staleline_devices::cpu::CacheOp;
 
-use super::build::Lookup;
 use super::history;
+use super::lookup::Lookup;
 
 impl Lookup<'_> {
     /// Whether there would be no such finding had the suppressed operation been done: it was on all

@@ -10,6 +10,7 @@ pub mod logbook;
 pub mod orchestrate;
 pub mod prebuilt;
 pub mod replay;
+pub mod stacks;
 pub mod wiring;
 
 #[cfg(test)]

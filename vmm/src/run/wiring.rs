@@ -14,7 +14,7 @@ use staleline_support::progress::Progress;
 use super::backend::{Attempt, Backend};
 use super::kernels;
 use super::prebuilt::Prebuilt;
-use crate::board::machine::{DiskImage, MachineConfig};
+use crate::board::config::{DiskImage, MachineConfig};
 use crate::board::{Board, fdt};
 use crate::boot::{Expected, Images, RAM_BASE};
 use crate::engine::{Engine, EngineError, EngineKind, GuestKind, Job, Observations};

@@ -10,11 +10,6 @@ use staleline_devices::stream::StreamId;
 use super::{Model, Site, dmac};
 use crate::board::fdt::{Clock, NodeWriter};
 
-/// The ADC's samples.
-pub(super) const ADC_STREAM: &str = "adc";
-/// The DAC's.
-pub(super) const DAC_STREAM: &str = "dac";
-
 /// One of them.
 pub struct Converter {
     name: &'static str,
@@ -29,7 +24,7 @@ pub struct Converter {
 pub static ADC: Converter = Converter {
     name: "axi-adc",
     compatible: "adi,axi-adc-10.0.a",
-    stream: ADC_STREAM,
+    stream: dmac::ADC_STREAM,
     dma: (&dmac::CAPTURE, "rx"),
     device: |stream| Box::new(AxiAdc::new(stream)),
 };
@@ -38,7 +33,7 @@ pub static ADC: Converter = Converter {
 pub static DAC: Converter = Converter {
     name: "axi-dac",
     compatible: "adi,axi-dac-9.1.b",
-    stream: DAC_STREAM,
+    stream: dmac::DAC_STREAM,
     dma: (&dmac::PLAYBACK, "tx"),
     device: |stream| Box::new(AxiDac::new(stream)),
 };

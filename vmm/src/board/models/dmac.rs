@@ -7,10 +7,14 @@ use staleline_devices::axi_dmac::{AxiDmac, Config, Route};
 use staleline_devices::bus::Device;
 use staleline_devices::stream::StreamId;
 
-use super::converters::{ADC_STREAM, DAC_STREAM};
 use super::{Model, Site};
 use crate::board::fdt::{Clock, NodeWriter};
 use crate::board::settings::{BoardSettings, PortSettings};
+
+/// The ADC's samples.
+pub(super) const ADC_STREAM: &str = "adc";
+/// The DAC's.
+pub(super) const DAC_STREAM: &str = "dac";
 
 /// One way.
 pub struct Dmac {

@@ -13,8 +13,8 @@ use staleline_devices::bus::Device;
 use staleline_devices::stream::{Stream, StreamId, Streams};
 use staleline_protocol::pattern::Pattern;
 
+use super::config::MachineConfig;
 use super::fdt::NodeWriter;
-use super::machine::MachineConfig;
 use super::settings::{BoardSettings, PortSettings};
 
 /// All of them, in the order of their windows: those that a board may lack come last.

@@ -11,8 +11,8 @@ use staleline_devices::virtio_blk::{self, MemoryDisk};
 use staleline_support::digest;
 
 use super::{Model, Site};
+use crate::board::config::DiskImage;
 use crate::board::fdt::NodeWriter;
-use crate::board::machine::DiskImage;
 use crate::board::settings::{BlkSettings, BoardSettings, PortSettings};
 
 /// Larger images are refused: they are kept in memory.

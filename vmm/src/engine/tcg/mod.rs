@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use staleline_devices::fidelity::Sight;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 
-use super::kinds::Description;
+use super::description::Description;
 use super::{Engine, EngineError, Handover, Job, Outcome, SiteTable, TRACE_LIMIT};
 use crate::boot::{Images, Loaded, RAM_BASE};
 use abi::{ABI_VERSION, TcgConfig};

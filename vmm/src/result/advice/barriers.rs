@@ -6,7 +6,7 @@ use staleline_devices::cpu::{Barrier, BarrierAccess};
 use staleline_devices::dma::StartedBy;
 
 use super::Facts;
-use super::rows::{Decision, says};
+use super::decision::{Decision, says};
 use crate::result::words::Word as _;
 
 pub(super) fn unordered(f: &Facts) -> Decision {

@@ -8,13 +8,11 @@ use staleline_devices::cpu::CacheOp;
 use staleline_devices::dma::StartedBy;
 
 use super::barriers::{incomplete, unordered};
+use super::decision::{Decision, says};
 use super::stores::{asked_by, discarded, fresh_page, shared_line, stale_store};
 use super::tree::{HALF_COHERENT, LYING_TREE, half_coherent, lying_tree};
 use super::{Cleaned, Facts, Phase, Role, Sync};
 use staleline_results::Hex;
-
-/// Help, and the facts it rests on; nothing if the row does not fit.
-pub(super) type Decision = Option<(String, Vec<String>)>;
 
 /// Looks whether a row fits.
 type Row = fn(&Facts) -> Decision;
@@ -65,10 +63,6 @@ pub(super) fn missing(row: &str) -> Option<&'static str> {
 /// Whether the row says that device tree and port disagree, which is the answer to everything else.
 pub fn accuses_the_tree(row: &str) -> bool {
     [LYING_TREE, HALF_COHERENT].contains(&row)
-}
-
-pub(super) fn says(help: impl Into<String>, notes: impl IntoIterator<Item = String>) -> Decision {
-    Some((help.into(), notes.into_iter().collect()))
 }
 
 fn suppressed(f: &Facts) -> Decision {

@@ -3,7 +3,7 @@
 
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 
-use super::rows::{Decision, says};
+use super::decision::{Decision, says};
 use super::{Facts, Role};
 use staleline_results::Hex;
 

@@ -4,7 +4,7 @@
 use staleline_devices::coherency::hazard::{HazardKind, Why};
 use staleline_devices::dma::Port;
 
-use super::rows::{Decision, says};
+use super::decision::{Decision, says};
 use super::{Facts, Lie};
 
 /// The row of device trees that lie.

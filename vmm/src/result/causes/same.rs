@@ -8,7 +8,7 @@ use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, Why};
 use staleline_devices::cpu::SiteId;
 
 use super::super::advice::{FRESH_PAGE, IMPORTER_CPU};
-use super::super::build::NO_DEVICE;
+use super::super::lookup::NO_DEVICE;
 use super::super::words::Word as _;
 use super::super::{Class, Diagnostic, HazardEntry};
 use super::LINE;
