@@ -18,7 +18,8 @@
 //! An access that spans lines is a part on each, and the parts are ordered one by one.
 //!
 //! A barrier whose domain leaves an observer out gives no order between two events that both
-//! concern it: `dmb ish` between a store and a doorbell is nothing to a master. (Where a CPU
+//! concern it: `dmb ish` between a store and a doorbell is nothing to a master. A DSB of any domain
+//! holds back what follows until the loads before it have their values. (Where a CPU
 //! within the domain watches both events too, its order is lost as well: the result may then be
 //! wider than the architecture's.)
 
@@ -343,7 +344,10 @@ fn on_cpu(events: &[Event], concerns: &[u8], i: usize, j: usize, cpu: u8) -> boo
     };
     events[i + 1..j].iter().any(|e| match e.op {
         Op::Barrier(barrier) if e.by == Observer::Cpu(cpu) => {
-            beyond(barrier.scope, cpu) & shared == 0 && barrier_orders(barrier, first, second)
+            // Nothing behind a DSB executes before the loads ahead of it have their values.
+            let returned = barrier.completes && first == Class::Load;
+            (returned || beyond(barrier.scope, cpu) & shared == 0)
+                && barrier_orders(barrier, first, second)
         }
         _ => false,
     })

@@ -36,7 +36,10 @@ impl Barriers {
         if barrier.orders_stores() && reaches {
             self.stores = now;
         }
-        if barrier.orders_loads() && barrier.reaches_masters() {
+        // Nothing behind a DSB executes before the loads ahead of it have their values, wherever those
+        // come from.
+        let returned = barrier.kind == BarrierKind::Dsb;
+        if barrier.orders_loads() && (returned || barrier.reaches_masters()) {
             self.loads = now;
         }
         let dsb = barrier.kind == BarrierKind::Dsb && barrier.orders_stores();

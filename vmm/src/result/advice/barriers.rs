@@ -19,8 +19,8 @@ pub(super) fn unordered(f: &Facts) -> Decision {
             "put dma_rmb() or rmb() between the load of the event or the status and the loads of \
              what it tells of",
             [format!(
-                "the CPU learned from memory that {master} was done, and no barrier for loads came \
-                 before it read the data"
+                "the CPU learned from memory that {master} was done, and no barrier for loads that \
+                 reaches devices (dmb ish is for CPUs only) came before it read the data"
             )],
         );
     }
