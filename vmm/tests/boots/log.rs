@@ -93,7 +93,7 @@ fn stands_for(step: &Step, o: &Value) -> bool {
             at && what == "maintained" && o["operation"].as_u64() == Some((*number).into())
         }
         Event::Started { .. } => {
-            at && what == "told" || what == "opened" && o["told-at"].as_u64() == Some(step.at)
+            at && what == "started" || what == "opened" && o["started-at"].as_u64() == Some(step.at)
         }
         Event::Opened => at && what == "opened",
         Event::Closed => at && what == "closed",
