@@ -136,6 +136,7 @@ fn only_what_is_missing_helps() {
     let argued = [
         "cacheable-ring-coherent-master-no-barrier",
         "coherent-completion-flag-no-barrier",
+        "data-behind-a-dmb-of-the-inner-domain",
         "dsb-between-two-cleans",
         "store-behind-a-write-through",
         "uncached-store-behind-a-write-through",
