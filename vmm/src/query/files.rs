@@ -26,16 +26,7 @@ pub struct Run {
 impl Run {
     /// The run in a directory, or the one of a log.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let log = match path.is_dir() {
-            true => path.join(directory::LOG),
-            false => path.to_owned(),
-        };
-        if !log.is_file() {
-            return Err(Error::NotARun {
-                path: path.to_owned(),
-                why: format!("there is no log ({}) of a run", directory::LOG),
-            });
-        }
+        let log = directory::log_of(path)?;
         let dir = log.parent().map(Path::to_owned).unwrap_or_default();
         let result = directory::read_json(&dir, directory::RESULT).ok();
         Ok(Run { log, dir, result })

@@ -50,7 +50,7 @@ impl Selection {
         pieces.any(|(first, len)| pa < first.saturating_add(*len) && *first < end)
     }
 
-    /// Learns which transfers and operations have to do with the memory. To be started of all events once.
+    /// Learns which transfers and operations have to do with the memory. To be told of all events once.
     pub fn learn(&mut self, event: &Event) {
         if self.pieces.is_none() {
             return;

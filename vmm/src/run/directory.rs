@@ -115,6 +115,24 @@ impl RunDir {
     }
 }
 
+/// The log of a run, which is named by its directory or by the log itself.
+///
+/// # Errors
+/// [`Error::NotARun`] if there is none.
+pub fn log_of(run: &Path) -> Result<PathBuf, Error> {
+    let log = match run.is_dir() {
+        true => run.join(LOG),
+        false => run.to_owned(),
+    };
+    if log.is_file() {
+        return Ok(log);
+    }
+    Err(Error::NotARun {
+        path: run.to_owned(),
+        why: format!("there is no log ({LOG}) of a run"),
+    })
+}
+
 /// Makes the next free directory `root/name/0001`, `0002`, ...
 ///
 /// # Errors

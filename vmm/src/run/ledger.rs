@@ -70,21 +70,11 @@ impl Ledger {
 /// # Errors
 /// [`Error::NotARun`] and [`Error::Log`].
 pub fn of(run: &Path) -> Result<Fold, Error> {
-    let path = match run.is_dir() {
-        true => run.join(directory::LOG),
-        false => run.to_owned(),
-    };
-    let none = |why: String| Error::NotARun {
-        path: run.to_owned(),
-        why,
-    };
-    if !path.is_file() {
-        let why = format!("there is no log ({}) of a run", directory::LOG);
-        return Err(none(why));
-    }
+    let path = directory::log_of(run)?;
     let fold = Fold::of(&path).map_err(|source| Error::Log { path, source })?;
-    fold.ok_or_else(|| {
-        none("its log holds no evidence: its run is too old, or was not begun".into())
+    fold.ok_or_else(|| Error::NotARun {
+        path: run.to_owned(),
+        why: "its log holds no evidence: its run is too old, or was not begun".into(),
     })
 }
 

@@ -16,7 +16,7 @@ use crate::events::{Cached, Event, Kind, Kinds, Witness};
 
 type Logged = Arc<Mutex<Vec<(u64, Event)>>>;
 
-/// Keeps all it is logged.
+/// Keeps all that it is told.
 #[derive(Default)]
 struct Memory(Logged);
 

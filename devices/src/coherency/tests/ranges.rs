@@ -203,7 +203,7 @@ fn pages_come_to_rest() {
             let start = run.doorbell;
             let rest = run.domain.lines.at_rest(0, kind, &start).is_some();
             assert_eq!(rest, rests, "{policy:?} {kind:?}");
-            // But not for masters that were start before the clean was complete, nor for the other side.
+            // But not for masters that were started before the clean was complete, nor for the other side.
             let earlier = Doorbell::default();
             if kind == Kinds::POC_READ || kind == Kinds::POC_WRITE {
                 assert!(run.domain.lines.at_rest(0, kind, &earlier).is_none());

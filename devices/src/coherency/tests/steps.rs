@@ -144,7 +144,7 @@ pub fn config() -> impl Strategy<Value = DomainConfig> {
         })
 }
 
-/// A domain and what its masters have been start.
+/// A domain and what its masters have been told.
 pub struct Run {
     pub domain: Domain,
     pub doorbell: Doorbell,
