@@ -62,6 +62,12 @@ pub trait Device {
         false
     }
 
+    /// Whether it leaves its driver no other way than to order memory as for another CPU, by barriers
+    /// that need not reach a device.
+    fn is_ordered_as_a_cpu(&self) -> bool {
+        false
+    }
+
     /// The guest's mistakes as the device met them, in order; bounded by the device.
     fn errors(&self) -> Vec<String> {
         Vec::new()

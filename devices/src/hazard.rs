@@ -166,7 +166,7 @@ pub struct Hazard {
     pub kind: HazardKind,
     /// Whether wrong data was seen (or right data destroyed), not only possible.
     pub manifested: bool,
-    /// Lines affected; a line affected again by the same transfer counts once per pass.
+    /// Lines affected, each once.
     pub lines: u64,
     /// Of these, lines on which it manifested.
     pub manifested_lines: u64,
@@ -217,6 +217,9 @@ pub struct Hazard {
     /// A CPU stored it, past the cache: through a non-cacheable alias.
     #[serde(default)]
     pub written_past: bool,
+    /// For a missing barrier between loads, one that stood there and is too weak.
+    #[serde(default)]
+    pub stood: Option<Barrier>,
     /// When it was first found, in accesses since power-on.
     pub at: u64,
 }

@@ -87,7 +87,7 @@ impl Cold {
 }
 
 /// What there is of a line only where something went wrong, or where CPUs and masters work on the same
-/// lines: stores through non-cacheable aliases, descriptors, findings.
+/// lines: stores through non-cacheable aliases, descriptors, what threatens it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Rare {
     /// Bytes that would be in [`Cold::lost`], had one operation not been done.
@@ -117,8 +117,6 @@ pub(super) struct Rare {
     pub lost_writer: Who,
     /// And when.
     pub lost_written_at: u64,
-    /// The last two findings on this line, the latest first.
-    pub reported: [Reported; 2],
 }
 
 /// Of lines that have none of it.
@@ -136,17 +134,7 @@ static NOTHING: Rare = Rare {
     merged_by: Who::UNKNOWN,
     lost_writer: Who::UNKNOWN,
     lost_written_at: 0,
-    reported: [Reported { slot: 0, wrong: 0 }; 2],
 };
-
-/// What a finding has already counted on a line.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Reported {
-    /// Index + 1 of the finding; 0: none.
-    pub slot: u32,
-    /// Bytes that were wrong.
-    pub wrong: u64,
-}
 
 /// For each operation, the bytes that would be lost without it, not 0, the latest last. A byte is in at
 /// most one of them: the device has to write it again before another operation can matter to it. So

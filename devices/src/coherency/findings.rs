@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The sanitizer's findings, one per rule and cause, however many lines it hits.
 
+mod counted;
 pub(super) mod state;
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::cold::{Cold, Reported};
+use self::counted::Counted;
+use super::cold::Cold;
 use super::limits::{MAX_CAUSES, MAX_HAZARDS, MAX_OCCURRENCES};
 use super::line::Line;
 use super::maintenance::Operations;
 use super::who::Who;
-use crate::cpu::LINE;
+use crate::cpu::{Barrier, LINE};
 use crate::dma::{Doorbell, MasterId, TransferId};
 use crate::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
 
@@ -34,6 +36,8 @@ pub(super) struct Finding {
     pub written_at: u64,
     /// How the device was started, if one was.
     pub started: Option<Doorbell>,
+    /// A barrier that stood where a stronger one is missing.
+    pub stood: Option<Barrier>,
 }
 
 /// All findings of a run.
@@ -44,12 +48,16 @@ pub(super) struct Findings {
     index: HashMap<Key, u32>,
     /// The last one looked up: a mistake is mostly made on many lines in a row.
     last: Option<(Key, u32)>,
+    /// The lines that each has counted.
+    counted: Counted,
     /// Findings kept, by kind.
     kept: [usize; HazardKind::ALL.len()],
     /// Findings known of that there was no room for.
     unlisted: u64,
     /// There were more findings than can be told apart.
     pub full: bool,
+    /// They were on more lines than are remembered: what came after is not counted.
+    pub lines_full: bool,
     /// Every single occurrence, if they are asked for.
     pub log: Option<Vec<Occurrence>>,
     /// There were more occurrences than are kept.
@@ -137,13 +145,17 @@ impl Findings {
             hazard.why = f.why;
         }
         note_reader(hazard, f.reader);
-        let first = reported(cold, slot).is_none();
-        if first {
-            let known = &mut cold.rare_mut().reported;
-            *known = [Reported { slot, wrong: 0 }, known[0]];
-            hazard.lines += 1;
-        }
-        count_wrong(hazard, cold, slot, f.wrong);
+        let first = match self.counted.line(slot, line_number) {
+            Some(line) => {
+                let is_new = line.is_new;
+                line.count(hazard, f.wrong);
+                is_new
+            }
+            None => {
+                self.lines_full = true;
+                false
+            }
+        };
         hazard.first_pa = hazard.first_pa.min(line_number * LINE);
         hazard.end_pa = hazard.end_pa.max((line_number + 1) * LINE);
         (slot, first)
@@ -173,7 +185,7 @@ impl Findings {
     }
 
     /// The write-back clobber found earlier on `line` has come true: `wrong` bytes were destroyed.
-    pub fn manifest(&mut self, line: u64, cold: &mut Cold, wrong: u64) {
+    pub fn manifest(&mut self, line: u64, cold: &Cold, wrong: u64) {
         let slot = cold.rare().clobber;
         let index = (slot as usize).checked_sub(1);
         let Some(hazard) = index.and_then(|i| self.hazards.get(i)) else {
@@ -192,7 +204,10 @@ impl Findings {
         let Some(hazard) = index.and_then(|i| self.hazards.get_mut(i)) else {
             return;
         };
-        count_wrong(hazard, cold, slot, wrong);
+        match self.counted.line(slot, line) {
+            Some(line) => line.count(hazard, wrong),
+            None => self.lines_full = true,
+        }
     }
 
     /// The findings so far, and how many there was no room for.
@@ -240,25 +255,6 @@ fn note_reader(hazard: &mut Hazard, reader: Who) {
         && !hazard.readers.contains(&site)
     {
         hazard.readers.push(site);
-    }
-}
-
-/// What was counted of finding `slot` on a line, if that is still known.
-fn reported(cold: &mut Cold, slot: u32) -> Option<&mut Reported> {
-    let mut known = cold.rare_if_any()?.reported.iter_mut();
-    known.find(|r| r.slot == slot)
-}
-
-/// Counts wrong bytes of a line, each once.
-fn count_wrong(hazard: &mut Hazard, cold: &mut Cold, slot: u32, wrong: u64) {
-    let mut forgotten = Reported::default();
-    let before = reported(cold, slot).unwrap_or(&mut forgotten);
-    let new = wrong & !before.wrong;
-    if new != 0 {
-        hazard.manifested = true;
-        hazard.manifested_lines += u64::from(before.wrong == 0);
-        hazard.wrong_bytes += u64::from(new.count_ones());
-        before.wrong |= new;
     }
 }
 
@@ -314,6 +310,7 @@ fn new_hazard(
         started_by: f.started.map(|start| start.by).unwrap_or_default(),
         written_at: f.written_at,
         written_past: past && f.writer.device_master().is_none(),
+        stood: f.stood,
         at: now,
     }
 }

@@ -7,6 +7,9 @@ pub const MAX_HAZARDS: usize = 1 << 17;
 /// Findings counted per run.
 pub const MAX_CAUSES: usize = 1 << 20;
 
+/// Lines counted per run, for each finding those that it is on. So many take 200 MiB.
+pub const MAX_LINES: usize = 1 << 22;
+
 /// Single occurrences of findings kept per run, where they are asked for.
 pub const MAX_OCCURRENCES: usize = 1 << 16;
 

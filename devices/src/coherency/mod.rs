@@ -63,7 +63,7 @@ pub use domain::Domain;
 pub use findings::Occurrence;
 pub use images::ImageError;
 pub use limits::{
-    MAX_CAUSES, MAX_CLEANS, MAX_EXTENTS, MAX_HAZARDS, MAX_OCCURRENCES, MAX_OPERATIONS,
+    MAX_CAUSES, MAX_CLEANS, MAX_EXTENTS, MAX_HAZARDS, MAX_LINES, MAX_OCCURRENCES, MAX_OPERATIONS,
     MAX_OVERTAKEN, MAX_TRANSFERS,
 };
 pub use replacement::Policy;

@@ -24,9 +24,15 @@ impl Domain {
             return;
         };
         self.unmap(entry);
-        let len = len.min(MAX_BLOCK).min(self.len - first);
+        let len = len.min(self.len - first);
+        self.aliases.cut |= len > MAX_BLOCK;
+        let len = len.min(MAX_BLOCK);
         let pages = (first / PAGE, len.div_ceil(PAGE));
-        if len == 0 || self.aliases.entries.len() >= MAX_ENTRIES {
+        if len == 0 {
+            return;
+        }
+        if self.aliases.entries.len() >= MAX_ENTRIES {
+            self.aliases.full = true;
             return;
         }
         self.aliases.entries.insert(entry, pages);

@@ -24,6 +24,8 @@ pub(super) struct Barriers {
     pub stores: u64,
     /// That orders loads of what bus masters write.
     pub loads: u64,
+    /// The last one that orders loads, but only of what other CPUs write.
+    pub loads_of_cpus: Option<(u64, Barrier)>,
     /// That orders stores of this CPU before all that follows, maintenance too: one for all accesses,
     /// or a DSB, which holds back everything.
     pub stores_before_all: u64,
@@ -39,8 +41,12 @@ impl Barriers {
         // Nothing behind a DSB executes before the loads ahead of it have their values, wherever those
         // come from.
         let returned = barrier.kind == BarrierKind::Dsb;
-        if barrier.orders_loads() && (returned || barrier.reaches_masters()) {
-            self.loads = now;
+        if barrier.orders_loads() {
+            if returned || barrier.reaches_masters() {
+                self.loads = now;
+            } else {
+                self.loads_of_cpus = Some((now, barrier));
+            }
         }
         let dsb = barrier.kind == BarrierKind::Dsb && barrier.orders_stores();
         if barrier.access == BarrierAccess::Full || dsb {

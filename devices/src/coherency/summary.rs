@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What a run has come to, and which bounds of the model it has reached.
 
+use super::alias::{MAX_BLOCK, MAX_ENTRIES};
 use super::domain::Domain;
 use super::limits::{
-    MAX_CAUSES, MAX_CLEANS, MAX_EXTENTS, MAX_HAZARDS, MAX_OCCURRENCES, MAX_OPERATIONS,
+    MAX_CAUSES, MAX_CLEANS, MAX_EXTENTS, MAX_HAZARDS, MAX_LINES, MAX_OCCURRENCES, MAX_OPERATIONS,
     MAX_OVERTAKEN, MAX_TRANSFERS,
 };
 use super::report::{DomainReport, Saturated};
@@ -77,6 +78,21 @@ impl Domain {
                 self.sanitizer.findings.unlisted() > 0,
                 "findings of one kind",
                 MAX_HAZARDS,
+            ),
+            (
+                self.sanitizer.findings.lines_full,
+                "lines of findings",
+                MAX_LINES,
+            ),
+            (
+                self.aliases.full,
+                "translation table entries that map memory as non-cacheable",
+                MAX_ENTRIES,
+            ),
+            (
+                self.aliases.cut,
+                "bytes that one translation table entry maps as non-cacheable",
+                MAX_BLOCK as usize,
             ),
             (
                 self.sanitizer.findings.log_full,

@@ -76,7 +76,10 @@ impl Domain {
         }
         // Another CPU has learnt of it from the one that has seen the event.
         let same_cpu = completion.seen_by == self.sanitizer.cpu;
-        if same_cpu && completion.seen_at > self.sanitizer.barriers().loads {
+        let seen_at = completion.seen_at;
+        let barriers = self.sanitizer.barriers();
+        if same_cpu && seen_at > barriers.loads {
+            let stood = barriers.loads_of_cpus.filter(|(at, _)| *at >= seen_at);
             let f = Finding {
                 kind: HazardKind::MissingBarrier,
                 why: Why::Unordered,
@@ -88,6 +91,7 @@ impl Domain {
                 device: writer,
                 written_at: s.line.written_at.max(s.cold.poc_written_at),
                 started: None,
+                stood: stood.map(|(_, barrier)| barrier),
             };
             self.sanitizer.record(&mut s, f);
             s.cold.unread &= !bytes;

@@ -142,6 +142,7 @@ impl Soc {
                     port,
                     claims_coherent: a.claims_coherent,
                     asks_if_claimed: a.device.asks_if_claimed(),
+                    ordered_as_a_cpu: a.device.is_ordered_as_a_cpu(),
                 });
                 id
             });

@@ -54,6 +54,9 @@ pub struct MasterInfo {
     /// Whether its driver makes it ask to be snooped only if the device tree says so.
     #[serde(default)]
     pub asks_if_claimed: bool,
+    /// Whether it leaves its driver no other way than to order memory as for another CPU.
+    #[serde(default)]
+    pub ordered_as_a_cpu: bool,
 }
 
 impl MasterInfo {

@@ -280,6 +280,11 @@ impl VirtioBlk {
 }
 
 impl Device for VirtioBlk {
+    fn is_ordered_as_a_cpu(&self) -> bool {
+        // virtio_ring.h: virtio_rmb() and the like go by VIRTIO_F_ORDER_PLATFORM.
+        !self.config.order_platform
+    }
+
     fn registers(&self) -> &[Register] {
         self.regs.table()
     }

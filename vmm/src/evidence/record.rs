@@ -66,12 +66,61 @@ pub fn append(log: &mut File, evidence: &Evidence) -> io::Result<()> {
 pub fn read(log: &Path, mut to: impl FnMut(Evidence)) -> Result<(), LogError> {
     let log = BufReader::with_capacity(1 << 16, File::open(log)?);
     let mut assembly = Assembly::default();
+    let mut records = 0;
     for frame in Reader::new(log)? {
-        if let Some(document) = assembly.take(&frame?)? {
+        let frame = frame?;
+        records += u64::from(frame.records);
+        if let Some(document) = assembly.take(&frame)? {
             let document = BufReader::with_capacity(1 << 16, document);
             let evidence = serde_json::from_reader(document);
             to(evidence.map_err(|e| LogError::Record(e.to_string()))?);
         }
     }
+    if assembly.is_partial() {
+        return Err(LogError::CutShort { records });
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    /// Also where it ends between two frames of one document.
+    #[test]
+    fn a_log_that_ends_within_a_document_is_cut_short() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.bin");
+        let mut log = File::create_new(&path).unwrap();
+        staleline_events::begin(&mut log).unwrap();
+        append(&mut log, &Evidence::Trouble("first".into())).unwrap();
+        let first = log.metadata().unwrap().len();
+        // What does not shrink takes several frames.
+        let mut state = 1u32;
+        let long = (0..1 << 21).map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from(b'0' + (state >> 24) as u8 % 64)
+        });
+        let long = long.collect();
+        append(&mut log, &Evidence::Trouble(long)).unwrap();
+        let mut bytes = Vec::new();
+        File::open(&path).unwrap().read_to_end(&mut bytes).unwrap();
+        let frames = Reader::new(&bytes[..]).unwrap();
+        let last = frames.map(Result::unwrap).last().unwrap().payload.len();
+        assert!(last + 64 < bytes.len() - first as usize, "it is one frame");
+
+        let before_last = bytes.len() - last;
+        for cut in before_last - 64..before_last {
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            let mut seen = 0;
+            let ends = read(&path, |_| seen += 1);
+            assert!(
+                matches!(ends, Err(LogError::CutShort { .. })),
+                "{cut}: {ends:?}"
+            );
+            assert_eq!(seen, 1);
+        }
+    }
 }

@@ -84,7 +84,8 @@ pub fn of(result: &RunResult) -> Vec<Case> {
     }
     for report in result.guest.complaints() {
         let name = format!("{KERNEL_REPORT} {}", names::name(&report.class));
-        let text = super::human::plain_report(report, &result.replay);
+        let may_follow = result.errors().next().is_some();
+        let text = super::human::plain_report(report, may_follow, &result.replay);
         let text = text.lines().map(str::to_owned).collect();
         let mut case = Case::new(&unique(&cases, name), Status::Failed, text);
         case.kind = KERNEL_REPORT.into();

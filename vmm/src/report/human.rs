@@ -57,12 +57,9 @@ impl<W: Write> Reporter for Human<W> {
                 let text = styled(explained, consequences, &self.replay, self.layout);
                 writeln!(self.out, "{text}")?;
             }
-            RunEvent::KernelReport { report } => {
-                writeln!(
-                    self.out,
-                    "{}",
-                    styled_report(report, &self.replay, self.layout)
-                )?;
+            RunEvent::KernelReport { report, may_follow } => {
+                let text = styled_report(report, *may_follow, &self.replay, self.layout);
+                writeln!(self.out, "{text}")?;
             }
             RunEvent::Data { data } => {
                 for end in data.corrupt_ends() {
@@ -83,9 +80,10 @@ pub fn plain(explained: &Explained, consequences: &[Explained], replay: &str) ->
     anstream::adapter::strip_str(&text).to_string()
 }
 
-/// A report of the guest's kernel, without styles.
-pub fn plain_report(report: &KernelReport, replay: &str) -> String {
-    anstream::adapter::strip_str(&styled_report(report, replay, Layout::default())).to_string()
+/// A report of the guest's kernel, without styles. `may_follow`: incoherency was found too.
+pub fn plain_report(report: &KernelReport, may_follow: bool, replay: &str) -> String {
+    let text = styled_report(report, may_follow, replay, Layout::default());
+    anstream::adapter::strip_str(&text).to_string()
 }
 
 fn corrupt(end: &End, layout: Layout) -> String {

@@ -12,7 +12,13 @@ const SHOWN_TEXT: usize = 12;
 /// Functions of its call trace that are shown.
 const SHOWN_CHAIN: usize = 12;
 
-pub(super) fn styled_report(report: &KernelReport, replay: &str, layout: Layout) -> String {
+/// `may_follow`: incoherency was found too, which may have led to this.
+pub(super) fn styled_report(
+    report: &KernelReport,
+    may_follow: bool,
+    replay: &str,
+    layout: Layout,
+) -> String {
     let head = format!("{ERROR}error[{KERNEL_REPORT}]{ERROR:#}");
     let times = match report.count {
         0 | 1 => String::new(),
@@ -45,6 +51,13 @@ pub(super) fn styled_report(report: &KernelReport, replay: &str, layout: Layout)
              guest.allow-reports"
         )
     };
+    let help = match may_follow {
+        true => format!(
+            "mend first the incoherency that was found: a kernel that gets stale data, or loses some, \
+             may end like this. If this is still there then: {help}"
+        ),
+        false => help,
+    };
     body.line("help", help);
     body.line(
         "more",
@@ -62,4 +75,33 @@ fn shown(lines: &[String], most: usize) -> String {
         let _ = write!(text, "\nand {} more in result.json", lines.len() - most);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use staleline_results::ReportClass;
+
+    use super::*;
+
+    #[test]
+    fn what_may_follow_from_incoherency_is_not_to_be_mended_first() {
+        let report = KernelReport {
+            class: ReportClass::HungTask,
+            headline: "INFO: task init:1 blocked for more than 10 seconds.".into(),
+            text: Vec::new(),
+            chain: Vec::new(),
+            fatal: true,
+            count: 1,
+            allowed: false,
+        };
+        let told = |may_follow| {
+            let text = styled_report(&report, may_follow, "replay", Layout::default());
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert!(told(true).contains("mend first the incoherency"));
+        assert!(!told(false).contains("incoherency"));
+        for may_follow in [false, true] {
+            assert!(told(may_follow).contains("mend what the call chain leads to"));
+        }
+    }
 }

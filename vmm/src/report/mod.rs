@@ -91,6 +91,8 @@ pub enum RunEvent {
     KernelReport {
         /// What it says.
         report: KernelReport,
+        /// Incoherency was found too, which may be why.
+        may_follow: bool,
     },
     /// What became of the data.
     Data {
@@ -247,7 +249,8 @@ impl RunEvent {
             }
         }
         let reports = result.guest.complaints().cloned();
-        events.extend(reports.map(|report| RunEvent::KernelReport { report }));
+        let may_follow = result.errors().next().is_some();
+        events.extend(reports.map(|report| RunEvent::KernelReport { report, may_follow }));
         events.push(RunEvent::Data {
             data: result.data.clone(),
         });

@@ -89,6 +89,7 @@ fn every_kind() -> FakeBackend {
             port: Port::Hpc,
             claims_coherent: true,
             asks_if_claimed: false,
+            ordered_as_a_cpu: false,
         });
         let cpu = |site| Actor::Cpu {
             cpu: CpuId::BOOT,

@@ -39,7 +39,7 @@ pub fn of(facts: &Facts) -> Advice {
                 row,
                 help,
                 notes,
-                missing: rows::missing(row),
+                missing: rows::missing(row, facts),
             };
         }
     }

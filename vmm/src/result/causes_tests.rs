@@ -26,6 +26,7 @@ fn told(
             port: Port::Hpc,
             claims_coherent: usb_claims,
             asks_if_claimed: false,
+            ordered_as_a_cpu: false,
         });
         report.domain.hazards.clone_from(&hazards);
     })

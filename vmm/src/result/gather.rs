@@ -106,7 +106,8 @@ impl Lookup<'_> {
                 Some(_) => h.started_by,
                 None => StartedBy::Itself,
             },
-            barrier: self.barrier_after(h),
+            barrier: h.stood.or_else(|| self.barrier_after(h)),
+            ordered_as_a_cpu: self.ordered_as_a_cpu(h),
             only_cleaned: self.only_cleaned(h),
             past_the_cache: history::past_the_cache(h),
             merged_by: match h.merged_by {
@@ -214,6 +215,16 @@ impl Lookup<'_> {
             })
         });
         lies.collect()
+    }
+
+    fn ordered_as_a_cpu(&self, h: &Hazard) -> bool {
+        let device = |actor| match actor {
+            Actor::Device { master, .. } => Some(master),
+            _ => None,
+        };
+        let id = device(h.writer).or(device(h.reader));
+        let info = self.soc.masters.iter().find(|m| Some(m.id) == id);
+        info.is_some_and(|m| m.ordered_as_a_cpu)
     }
 
     /// Who asked for the last maintenance of the line.

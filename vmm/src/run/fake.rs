@@ -80,6 +80,7 @@ pub fn soc_report() -> SocReport {
             port: Port::Hp,
             claims_coherent: false,
             asks_if_claimed: false,
+            ordered_as_a_cpu: false,
         }],
         streams: vec![StreamReport {
             name: "adc".into(),
@@ -145,6 +146,7 @@ pub fn stale_read(id: u32, manifested: bool) -> Hazard {
         line_uncleaned: 0,
         readers: vec![USER_SITE],
         written_past: false,
+        stood: None,
         written_at: 1000 * u64::from(id),
         at: 1000 * u64::from(id) + 700,
     }

@@ -14,6 +14,8 @@ use staleline_results::{MaintenanceOp, RunResult, Verdict};
 use tempfile::TempDir;
 
 const STALELINE: &str = env!("CARGO_BIN_EXE_staleline");
+/// Bytes of a cache line.
+const LINE: u64 = 64;
 const PLUGIN: &str = "libstaleline_tcg.so";
 
 /// Guests that a test runs at a time; such tests say so in `.config/nextest.toml`.
@@ -164,6 +166,13 @@ impl Run {
         // It follows from the log, and from nothing else.
         let evidence = ledger::of(&self.path()).unwrap();
         assert!(evidence.result() == result, "{}", self.told("the log"));
+        for hazard in &result.hazards {
+            let lines = (hazard.end_pa.0 - hazard.first_pa.0) / LINE;
+            let fits = hazard.manifested_lines <= hazard.lines
+                && hazard.lines <= lines
+                && hazard.wrong_bytes <= hazard.manifested_lines * LINE;
+            assert!(fits, "{hazard:#?} of {}", self.told("counts"));
+        }
         result
     }
 

@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::counted::{Counted, OnLine};
 use super::{Findings, Hazard, HazardKind, Key, Occurrence};
-use crate::coherency::limits::{MAX_CAUSES, MAX_HAZARDS, MAX_OCCURRENCES};
+use crate::coherency::limits::{MAX_CAUSES, MAX_HAZARDS, MAX_LINES, MAX_OCCURRENCES};
 use crate::cpu::LINE;
 use crate::hazard::MAX_READERS;
 use crate::state::{Invalid, at_most, no_longer, same, times};
@@ -15,8 +16,11 @@ pub(in crate::coherency) struct FindingsState {
     hazards: Vec<Hazard>,
     /// In order of the keys.
     index: Vec<(Key, u32)>,
+    /// In order of findings and lines.
+    counted: Vec<(OnLine, u64)>,
     unlisted: u64,
     full: bool,
+    lines_full: bool,
     log: Option<Vec<Occurrence>>,
     log_full: bool,
 }
@@ -45,9 +49,11 @@ impl Findings {
             hazards,
             index,
             last: _,
+            counted,
             kept: _,
             unlisted,
             full,
+            lines_full,
             log,
             log_full,
         } = self;
@@ -56,8 +62,10 @@ impl Findings {
         FindingsState {
             hazards: hazards.clone(),
             index,
+            counted: counted.state(),
             unlisted: *unlisted,
             full: *full,
+            lines_full: *lines_full,
             log: log.clone(),
             log_full: *log_full,
         }
@@ -78,6 +86,11 @@ impl Findings {
         for (_, slot) in &state.index {
             no_longer("finding", *slot as usize, state.hazards.len())?;
         }
+        no_longer("lines of findings", state.counted.len(), MAX_LINES)?;
+        for ((slot, line), _) in &state.counted {
+            no_longer("finding", *slot as usize, state.hazards.len())?;
+            at_most("line of a finding", *line, len / LINE)?;
+        }
         times("findings that there was no room for", &[state.unlisted])?;
         let log = (state.log.is_some(), self.log.is_some());
         same("log of findings", &log.0, &log.1)?;
@@ -88,9 +101,11 @@ impl Findings {
         self.hazards = state.hazards;
         self.index = state.index.into_iter().collect();
         self.last = None;
+        self.counted = Counted::from_state(state.counted);
         self.kept = kept;
         self.unlisted = state.unlisted;
         self.full = state.full;
+        self.lines_full = state.lines_full;
         self.log = state.log;
         self.log_full = state.log_full;
         Ok(())

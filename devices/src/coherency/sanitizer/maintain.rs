@@ -134,6 +134,7 @@ impl Sanitizer {
             device: s.line.writer,
             written_at: s.line.written_at,
             started: None,
+            stood: None,
         };
         self.record(s, f);
     }

@@ -78,6 +78,7 @@ impl ByMaster {
             device: self.who,
             written_at: 0,
             started: Some(self.release),
+            stood: None,
         }
     }
 }
@@ -339,6 +340,7 @@ impl Sanitizer {
             device: writer,
             written_at,
             started: None,
+            stood: None,
         };
         self.record(s, f);
     }
@@ -372,6 +374,7 @@ impl Sanitizer {
             device: owner,
             written_at: s.cold.poc_written_at,
             started: None,
+            stood: None,
         };
         self.record(s, f);
     }

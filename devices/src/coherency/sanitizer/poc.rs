@@ -266,6 +266,7 @@ impl Sanitizer {
             device: Who::default(),
             written_at: s.line.written_at,
             started: None,
+            stood: None,
         };
         self.record(s, f);
     }

@@ -144,3 +144,54 @@ fn a_write_through_makes_the_clean_before_it_redundant() {
         assert_eq!(rig::dram(&d, 0, 8), [1; 8]);
     }
 }
+
+/// However many findings there are on one line, each counts it once: three readers, over and over.
+#[test]
+fn a_line_counts_once_in_each_of_many_findings() {
+    const ALSO_SNOOPING: MasterId = MasterId(3);
+    let mut d = domain();
+    load(&mut d, 0, 8);
+    d.dma_write(BLIND, Access::data(ID), BASE, &[7; 64])
+        .unwrap();
+    for _ in 0..3 {
+        load(&mut d, 0, 8);
+        for reader in [SNOOPING, ALSO_SNOOPING] {
+            d.dma_read(reader, Access::data(ID), BASE, &mut [0; 8])
+                .unwrap();
+        }
+    }
+    let hazards = d.report().hazards;
+    assert_eq!(hazards.len(), 3, "one for each reader");
+    for h in &hazards {
+        assert_eq!((h.lines, h.manifested_lines, h.wrong_bytes), (1, 1, 8));
+    }
+}
+
+#[test]
+fn a_mapping_that_is_too_large_to_be_followed_is_told() {
+    let told = |d: &Domain| -> Vec<(String, u64)> {
+        let saturated = d.report().saturated.into_iter();
+        saturated.map(|s| (s.bound, s.limit)).collect()
+    };
+    let mut d = rig::domain(&rig::config(8 << 20, Policy::Lazy, SnoopWrite::Allocate));
+    d.map_non_cacheable(BASE, BASE + (2 << 20), 2 << 20);
+    // What lies outside RAM does not count.
+    d.map_non_cacheable(BASE + 8, BASE + (6 << 20), 1 << 30);
+    assert_eq!(told(&d), []);
+    d.map_non_cacheable(BASE + 16, BASE + (2 << 20), 4 << 20);
+    let bound = "bytes that one translation table entry maps as non-cacheable";
+    assert_eq!(told(&d), [(bound.into(), 2 << 20)]);
+}
+
+#[test]
+fn more_mappings_than_can_be_followed_are_told() {
+    let mut d = rig::domain(&rig::config(16 << 20, Policy::Lazy, SnoopWrite::Allocate));
+    let most = 1 << 20;
+    for n in 0..most {
+        d.map_non_cacheable(BASE + 8 * n, BASE, 4096);
+    }
+    assert_eq!(d.report().saturated, []);
+    d.map_non_cacheable(BASE + 8 * most, BASE, 4096);
+    let saturated = d.report().saturated;
+    assert_eq!((saturated.len(), saturated[0].limit), (1, most));
+}

@@ -4,7 +4,9 @@
 use super::rig::{self, BASE};
 use crate::coherency::hazard::{Actor, Hazard, HazardKind, Why};
 use crate::coherency::{Domain, Policy, SnoopWrite};
-use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
+use crate::cpu::{
+    Barrier, BarrierAccess, BarrierKind, BarrierScope, CacheOp, ChainId, CpuId, MemoryType, SiteId,
+};
 use crate::dma::{Access, DmaMemory, MasterId, Order, Port, TransferId};
 
 const MASTER: MasterId = MasterId(0);
@@ -162,4 +164,30 @@ fn whose_bytes_are_lost_is_told_though_others_have_written_the_line_since() {
     );
     assert_eq!((told.merged_by, told.merged_at), (cpu(5), merged_at));
     assert_eq!(told.reader, cpu(6));
+}
+
+#[test]
+fn a_barrier_between_loads_that_is_too_weak_is_named() {
+    let ishld = Barrier {
+        kind: BarrierKind::Dmb,
+        access: BarrierAccess::Load,
+        scope: BarrierScope::Inner,
+    };
+    // Before the load of the event, and after it.
+    for (before, after) in [(true, false), (false, true), (true, true)] {
+        let mut domain = domain(Port::Hpc);
+        write(&mut domain, MASTER, 0, LINE);
+        let event = Access::event();
+        domain.dma_write(MASTER, event, BASE + 64, &[1; 4]).unwrap();
+        if before {
+            domain.barrier(CpuId::BOOT, ishld);
+        }
+        load(&mut domain, 64, 3);
+        if after {
+            domain.barrier(CpuId::BOOT, ishld);
+        }
+        load(&mut domain, 0, 4);
+        let told = only(&domain, HazardKind::MissingBarrier);
+        assert_eq!((told.reader, told.stood), (cpu(4), after.then_some(ishld)));
+    }
 }

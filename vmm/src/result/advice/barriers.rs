@@ -13,14 +13,16 @@ pub(super) fn unordered(f: &Facts) -> Decision {
     if f.why != Why::Unordered {
         return None;
     }
-    let master = &f.master;
     if f.writer.is_device() {
+        return unordered_loads(f);
+    }
+    let master = &f.master;
+    if f.ordered_as_a_cpu {
         return says(
-            "put dma_rmb() or rmb() between the load of the event or the status and the loads of \
-             what it tells of",
+            offer_order_platform(master),
             [format!(
-                "the CPU learned from memory that {master} was done, and no barrier for loads that \
-                 reaches devices (dmb ish is for CPUs only) came before it read the data"
+                "{master} was started with no barrier that reaches devices between the store and \
+                 what started it"
             )],
         );
     }
@@ -44,6 +46,44 @@ pub(super) fn unordered(f: &Facts) -> Decision {
             [],
         ),
     }
+}
+
+fn unordered_loads(f: &Facts) -> Decision {
+    let master = &f.master;
+    let Some(stood) = f.barrier else {
+        return says(
+            "put dma_rmb() or rmb() between the load of the event or the status and the loads of \
+             what it tells of",
+            [format!(
+                "the CPU learned from memory that {master} was done, and no barrier for loads came \
+                 before it read the data"
+            )],
+        );
+    };
+    let help = match f.ordered_as_a_cpu {
+        true => offer_order_platform(master),
+        false => {
+            "between the load of the event or the status and the loads of what it tells of, put \
+                  dma_rmb() or rmb() in place of a barrier for CPUs, such as smp_rmb()"
+                .to_owned()
+        }
+    };
+    says(
+        help,
+        [format!(
+            "the CPU learned from memory that {master} was done, and only {} came before it read the \
+             data, which does not reach devices: they are outside its domain",
+            stood.word()
+        )],
+    )
+}
+
+/// What a virtio device lacks (Virtio 1.2, 6 "Reserved Feature Bits").
+fn offer_order_platform(master: &str) -> String {
+    format!(
+        "let {master} offer VIRTIO_F_ORDER_PLATFORM, as a device in hardware must: without it, Linux's \
+         driver orders its rings as for another CPU (virtio_rmb() and the like are then dmb ish*)"
+    )
 }
 
 pub(super) fn incomplete(f: &Facts) -> Decision {

@@ -197,8 +197,11 @@ pub struct Facts {
     pub toucher: Option<String>,
     /// What started the device.
     pub started_by: StartedBy,
-    /// The first barrier after the maintenance and before the device was started.
+    /// The first barrier after the maintenance and before the device was started; where a barrier for
+    /// loads is missing, the weaker one that stood there.
     pub barrier: Option<Barrier>,
+    /// The device leaves its driver no other way than to order memory as for another CPU.
+    pub ordered_as_a_cpu: bool,
     /// A CPU accesses the lines past the cache, and no device does.
     pub past_the_cache: bool,
     /// The store that went into a stale copy: by whom, and where.

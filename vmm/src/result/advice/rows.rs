@@ -9,8 +9,8 @@ use staleline_devices::dma::StartedBy;
 
 use super::barriers::{incomplete, unordered};
 use super::decision::{Decision, says};
-use super::stores::{asked_by, discarded, fresh_page, shared_line, stale_store};
-use super::tree::{HALF_COHERENT, LYING_TREE, half_coherent, lying_tree};
+use super::stores::{asked_by, discarded, for_nobody, fresh_page, shared_line, stale_store};
+use super::tree::{HALF_COHERENT, LYING_TREE, denies, half_coherent, lying_tree};
 use super::{Cleaned, Facts, Phase, Role, Sync};
 use staleline_results::Hex;
 
@@ -32,7 +32,7 @@ pub const IMPORTER_CPU: &str = "importer-cpu";
 /// The table. What the operation that was suppressed on purpose would have prevented needs no other
 /// reason; a device tree that lies explains everything else; then what is special goes before what
 /// is common.
-pub const TABLE: [(&str, Row); 20] = [
+pub const TABLE: [(&str, Row); 21] = [
     ("suppressed", suppressed),
     (HALF_COHERENT, half_coherent),
     (LYING_TREE, lying_tree),
@@ -52,12 +52,21 @@ pub const TABLE: [(&str, Row); 20] = [
     (EARLY, early),
     ("in-flight", in_flight),
     (IMPORTER_CPU, importer_cpu),
+    (FOR_NOBODY, for_nobody),
     ("discarded", discarded),
 ];
 
+/// The row of invalidates that nobody needs.
+const FOR_NOBODY: &str = "for-nobody";
+
 /// What is missing where that is no operation.
-pub(super) fn missing(row: &str) -> Option<&'static str> {
-    (row == "shared-line").then_some("a cache line that is the buffer's alone")
+pub(super) fn missing(row: &str, f: &Facts) -> Option<&'static str> {
+    match row {
+        "shared-line" => Some("a cache line that is the buffer's alone"),
+        FOR_NOBODY => Some("nothing: an invalidate was done that must not be"),
+        LYING_TREE if denies(f) => Some("dma-coherent in the device tree, and no operation"),
+        _ => None,
+    }
 }
 
 /// Whether the row says that device tree and port disagree, which is the answer to everything else.

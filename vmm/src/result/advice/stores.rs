@@ -100,7 +100,12 @@ pub(super) fn fresh_page(f: &Facts) -> Decision {
 }
 
 /// What the only device of a buffer has written is invalidated: for which device?
-fn for_nobody(exporter: &str, by: Option<&str>) -> Decision {
+pub(super) fn for_nobody(f: &Facts) -> Decision {
+    if f.kind != HazardKind::DiscardedWrite || !f.writer.is_device() || !f.one_attached {
+        return None;
+    }
+    let exporter = f.dmabuf.as_ref()?;
+    let by = f.discarded_by.as_ref();
     let by = by.map(|by| format!(", by {by},")).unwrap_or_default();
     says(
         format!(
@@ -118,9 +123,6 @@ fn for_nobody(exporter: &str, by: Option<&str>) -> Decision {
 pub(super) fn discarded(f: &Facts) -> Decision {
     if f.kind != HazardKind::DiscardedWrite {
         return None;
-    }
-    if let (Role::Device { .. }, true, Some(exporter)) = (f.writer, f.one_attached, &f.dmabuf) {
-        return for_nobody(exporter, f.discarded_by.as_deref());
     }
     let help = match f.writer {
         Role::Device { .. } if f.has_access_calls => {

@@ -33,6 +33,7 @@ fn plain() -> Facts {
         toucher: None,
         started_by: StartedBy::Doorbell,
         barrier: None,
+        ordered_as_a_cpu: false,
         past_the_cache: false,
         only_cleaned: None,
         merged_by: None,
@@ -399,7 +400,9 @@ fn who_threw_a_write_away_is_told_and_the_writer_decides_the_advice() {
         "system's begin_cpu_access",
         "by unmap <- giveback, is not for that one",
     ];
-    assert_eq!(row(&alone, &said), "discarded");
+    assert_eq!(row(&alone, &said), "for-nobody");
+    let missing = of(&alone).missing.unwrap();
+    assert!(missing.starts_with("nothing: an invalidate"), "{missing}");
 }
 
 #[test]
@@ -548,7 +551,70 @@ fn stores_out_of_order_are_told_by_what_told_the_device() {
         reader: Role::Kernel,
         ..facts(StartedBy::Itself)
     };
-    assert_eq!(row(&loads, &["dma_rmb()"]), "unordered");
+    assert_eq!(
+        row(&loads, &["dma_rmb()", "no barrier for loads"]),
+        "unordered"
+    );
+    let stood = Facts {
+        barrier: Some(Barrier {
+            kind: BarrierKind::Dmb,
+            access: BarrierAccess::Load,
+            scope: BarrierScope::Inner,
+        }),
+        ..loads
+    };
+    let said = ["in place of a barrier for CPUs", "only dmb ishld came"];
+    assert_eq!(row(&stood, &said), "unordered");
+}
+
+/// Its driver can do nothing about it.
+#[test]
+fn a_device_that_does_not_ask_for_order_is_told() {
+    let offer = "offer VIRTIO_F_ORDER_PLATFORM";
+    let stores = Facts {
+        kind: HazardKind::MissingBarrier,
+        why: Why::Unordered,
+        ordered_as_a_cpu: true,
+        started_by: StartedBy::Word,
+        ..unclean()
+    };
+    assert_eq!(row(&stores, &[offer]), "unordered");
+    let loads = Facts {
+        writer: DOES_NOT,
+        reader: Role::Kernel,
+        barrier: Some(Barrier {
+            kind: BarrierKind::Dmb,
+            access: BarrierAccess::Load,
+            scope: BarrierScope::Inner,
+        }),
+        ..stores
+    };
+    assert_eq!(row(&loads, &[offer, "only dmb ishld"]), "unordered");
+    // A driver that has no barrier at all is at fault itself.
+    let none = Facts {
+        barrier: None,
+        ..loads
+    };
+    assert_eq!(row(&none, &["dma_rmb()"]), "unordered");
+}
+
+/// The cure is a word in the tree, and no operation.
+#[test]
+fn a_tree_that_denies_what_the_port_does_misses_no_operation() {
+    let missing = |claims| {
+        let told = of(&Facts {
+            kind: match claims {
+                true => HazardKind::MissingClean,
+                false => HazardKind::DiscardedWrite,
+            },
+            lies: vec![lie(if claims { Port::Hp } else { Port::Hpc }, claims)],
+            ..plain()
+        });
+        assert_eq!(told.row, "lying-tree");
+        told.missing
+    };
+    assert!(missing(false).unwrap().contains("dma-coherent"));
+    assert_eq!(missing(true), None);
 }
 
 #[test]

@@ -39,6 +39,11 @@ fn explains(lie: &Lie, kind: HazardKind, why: Why) -> bool {
     merged || kinds.contains(&kind)
 }
 
+/// Whether the device tree denies what the port does.
+pub(super) fn denies(f: &Facts) -> bool {
+    the_cause(f).is_some_and(|lie| !lie.claims_coherent)
+}
+
 /// What the kernel does for a device of which the tree does not say that it is coherent.
 fn without_the_claim(f: &Facts) -> &'static str {
     match f.kind {
