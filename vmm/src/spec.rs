@@ -72,7 +72,9 @@ impl RunSpec {
                 ),
             });
         }
-        let scenario = crate::scenario::set::apply(&base, settings)?;
+        let mut scenario = crate::scenario::set::apply(&base, settings)?;
+        let here = std::env::current_dir().map_err(|e| Error::host("no working directory", e))?;
+        scenario.guest.anchor(&here);
         let invocation = invocation(origin, kernel, engine, &scenario, settings);
         Ok(RunSpec {
             schema: SCHEMA,

@@ -9,6 +9,7 @@ mod disk;
 mod dmabuf;
 mod dmatest;
 mod error;
+mod exec;
 mod fence;
 mod iio;
 mod ktap;
@@ -23,7 +24,7 @@ use std::io::Write;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
-use staleline_protocol::plan::{DiskTest, DmaTest, Plan, Transfer};
+use staleline_protocol::plan::{DiskTest, DmaTest, Exec, Plan, Transfer};
 use staleline_protocol::report::Report;
 
 use crate::boot::{Console, Mount};
@@ -88,6 +89,7 @@ fn run() -> Result<(), (Ktap<Console>, Error)> {
         Work::Transfer(transfer) => paths::run(&mut ktap, plan.seed, transfer),
         Work::DmaTest(test) => dmatest::run(&mut ktap, test),
         Work::Disk(test) => disk::run(&mut ktap, plan.seed, test),
+        Work::Exec(program) => exec::run(&mut ktap, program),
     };
     done.map_err(|e| (ktap, e))
 }
@@ -97,6 +99,7 @@ enum Work<'a> {
     Transfer(&'a Transfer),
     DmaTest(&'a DmaTest),
     Disk(&'a DiskTest),
+    Exec(&'a Exec),
 }
 
 impl<'a> Work<'a> {
@@ -106,5 +109,6 @@ impl<'a> Work<'a> {
         transfer
             .or(plan.dmatest.as_ref().map(Work::DmaTest))
             .or(disk)
+            .or(plan.exec.as_ref().map(Work::Exec))
     }
 }

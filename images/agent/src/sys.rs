@@ -6,6 +6,8 @@
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::ptr::NonNull;
 
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
@@ -100,6 +102,14 @@ pub fn detach(importer: Importer, fd: impl AsFd, dmabuf: BorrowedFd<'_>) -> io::
     };
     // SAFETY: both take a pointer to an int.
     unsafe { call(fd.as_fd(), opcode, &mut dmabuf.as_raw_fd()) }.map(drop)
+}
+
+/// Has the program that `command` runs traced by this process, from its first instruction on.
+pub fn trace_me(command: &mut Command) {
+    // SAFETY: between fork() and exec() it makes one system call, and allocates nothing.
+    unsafe {
+        command.pre_exec(|| nix::sys::ptrace::traceme().map_err(io::Error::from));
+    }
 }
 
 /// Queues the first `bytes` of an attached DMABUF. Waits up to 5 s for fences of earlier transfers

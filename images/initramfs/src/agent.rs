@@ -17,7 +17,11 @@ use super::executable;
 use super::toolchain::Toolchain;
 
 /// Part of every agent's key: raised whenever the way it is built changes.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
+
+/// Where the agent is linked to: where no linker puts a program if it is not told to, so that an address
+/// tells the agent's code from that of the programs that it runs.
+const ADDRESS: u64 = 0x10_0000_0000;
 
 const PACKAGE: &str = "staleline-agent";
 const PROFILE: &str = "guest";
@@ -147,6 +151,10 @@ fn cargo(workspace: &Path, toolchain: &Toolchain, target_dir: &Path) -> Command 
     if let Some(linker) = toolchain.linker() {
         flags.push(format!("-Clinker={linker}"));
     }
+    flags.push(format!(
+        "-Clink-arg={}{ADDRESS:#x}",
+        toolchain.base_option()
+    ));
     for (name, _) in std::env::vars_os() {
         // Whatever a surrounding cargo or its user set is about the host.
         let text = name.to_string_lossy();

@@ -51,6 +51,25 @@ pub enum InitramfsError {
         /// What is wrong with it.
         why: String,
     },
+    /// A program cannot run in the guest.
+    #[error("{} cannot run in the guest: {why}", path.display())]
+    BadProgram {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The guest's files take too much of its memory.
+    #[error(
+        "the guest's files have {bytes} bytes, and may have {most}, a quarter of its memory: leave some out, or \
+         raise board.ram-mib"
+    )]
+    TooLarge {
+        /// All of them.
+        bytes: u64,
+        /// As much as may be.
+        most: u64,
+    },
     /// A program could not be run.
     #[error("cannot run {program}")]
     Program {

@@ -19,6 +19,8 @@ mod archive;
 pub mod disk;
 mod error;
 mod executable;
+mod extra;
+mod programs;
 mod toolchain;
 
 use std::fs;
@@ -30,6 +32,8 @@ use staleline_support::{digest, files};
 
 pub use self::disk::{Disk, DiskError, disk};
 pub use self::error::InitramfsError;
+pub use self::extra::Extra;
+pub use self::programs::closure;
 
 /// Environment variable with the path of an agent to use instead of building one.
 pub const AGENT_ENV: &str = "STALELINE_AGENT";
@@ -51,6 +55,35 @@ pub struct Initramfs {
 /// [`InitramfsError`]; none of them is a test result.
 pub fn initramfs(cache: &CacheDir, progress: &dyn Progress) -> Result<Initramfs, InitramfsError> {
     pack(build_agent(cache, progress)?, cache)
+}
+
+/// An archive with all of these before the agent's: what the guest finds beside it.
+///
+/// # Errors
+/// [`InitramfsError::TooLarge`] if they have more than `most` bytes; trouble with a file.
+pub fn with_files(
+    agent: &Initramfs,
+    extras: &[Extra],
+    most: u64,
+    cache: &CacheDir,
+) -> Result<(PathBuf, String), InitramfsError> {
+    let listing = extra::Listing::of(extras)?;
+    let bytes = listing.bytes;
+    if bytes > most {
+        return Err(InitramfsError::TooLarge { bytes, most });
+    }
+    let mut archive = Vec::new();
+    listing.write(&mut archive)?;
+    // The kernel skips zeros between archives; each starts at a multiple of 4 bytes.
+    archive.resize(archive.len().next_multiple_of(4), 0);
+    archive.extend(fs::read(&agent.path).map_err(InitramfsError::io("read", &agent.path))?);
+    let hash = digest::bytes(&archive);
+    let path = cache.join("initramfs").join(format!("{hash}.cpio"));
+    if !path.is_file() {
+        files::write_atomically(&path, &archive, files::READABLE)
+            .map_err(InitramfsError::io("write", &path))?;
+    }
+    Ok((path, hash))
 }
 
 /// The agent's executable for the guest, with symbols: the one that [`AGENT_ENV`] names, or built

@@ -91,6 +91,14 @@ impl Toolchain {
         }
     }
 
+    /// The linker's option for the address of an executable, up to the address.
+    pub(super) fn base_option(&self) -> &'static str {
+        match self.target.as_str() {
+            MUSL => "--image-base=",
+            _ => "-Wl,-Ttext-segment=",
+        }
+    }
+
     /// Fails with the package to install if the link would fail for lack of it.
     pub(super) fn check_linker(&self) -> Result<(), InitramfsError> {
         let (program, remedy) = match self.linker() {

@@ -30,6 +30,23 @@ pub struct Plan {
     /// Work on the disk that the guest has booted from; not together with the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskTest>,
+    /// A program of the user's to be run; not together with the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<Exec>,
+}
+
+/// A program of the user's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Exec {
+    /// What to run, as a path in the guest or a name to be found on its `PATH`, and its arguments: at
+    /// least one.
+    pub argv: Vec<String>,
+    /// All of its environment, `NAME=VALUE` each.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Its working directory.
+    pub dir: String,
 }
 
 /// Why a plan cannot be carried out as written.
@@ -65,6 +82,13 @@ impl Plan {
         }
         if let Some(test) = &self.disk {
             test.check(page)?;
+        }
+        if self.exec.as_ref().is_some_and(|exec| exec.argv.is_empty()) {
+            return Err(PlanError::Range {
+                field: "argv",
+                value: 0,
+                rule: "must have at least a program",
+            });
         }
         self.transfer.as_ref().map_or(Ok(()), |t| t.check(page))
     }
@@ -303,6 +327,7 @@ mod tests {
             cpu: None,
             dmatest: None,
             disk: None,
+            exec: None,
             schema: SCHEMA,
             seed: 7,
             transfer: Some(Transfer {

@@ -52,11 +52,54 @@ pub enum Report {
         /// Load bias of the agent's ELF file.
         load_bias: u64,
     },
+    /// The user's program wrote something.
+    Output {
+        /// Where to.
+        stream: Stream,
+        /// The bytes, each as the character of that number.
+        text: String,
+    },
+    /// Executable parts of a file that a process of the user's program has mapped, told when it ends.
+    Mapped {
+        /// Process ID.
+        pid: u32,
+        /// The file, as the guest calls it.
+        file: String,
+        /// First address, one past the last, and the place in the file of the first, each in bytes.
+        parts: Vec<(u64, u64, u64)>,
+    },
+    /// The user's program has ended.
+    Exited {
+        /// Its exit code, unless a signal ended it.
+        code: Option<i32>,
+        /// That signal.
+        signal: Option<i32>,
+    },
     /// The plan could not be carried out; the run proves nothing about coherency.
     Broken {
         /// The step that failed and why.
         what: String,
     },
+}
+
+/// An output of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Bytes as text that JSON can hold and people can read: each is the character of that number.
+pub fn text_of(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| char::from(*b)).collect()
+}
+
+/// The bytes again; none if it is no such text.
+pub fn bytes_of(text: &str) -> Option<Vec<u8>> {
+    text.chars().map(|c| u8::try_from(c).ok()).collect()
 }
 
 impl Report {
@@ -94,6 +137,17 @@ mod tests {
             Report::from_line(&format!("{line}\r")).unwrap().unwrap(),
             report
         );
+        let all: Vec<u8> = (0..=255).collect();
+        let output = Report::Output {
+            stream: Stream::Stderr,
+            text: text_of(&all),
+        };
+        let line = output.to_line();
+        assert!(line.chars().all(|c| c != '\n' && c != '\r'));
+        let back = Report::from_line(&line).unwrap().unwrap();
+        assert_eq!(back, output);
+        assert_eq!(bytes_of(&text_of(&all)), Some(all));
+        assert_eq!(bytes_of("\u{100}"), None);
         assert!(Report::from_line("ok 1 capture").is_none());
         assert!(Report::from_line("# staleline: {").unwrap().is_err());
     }

@@ -20,6 +20,28 @@ pub struct KernelId {
     pub image_hash: Option<String>,
 }
 
+/// A file or directory that the guest was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// Where the guest has it.
+    pub guest: String,
+    /// Where it came from.
+    pub host: String,
+    /// SHA-256 of it, in hexadecimal; of a directory, over all names and contents.
+    pub hash: String,
+}
+
+/// The user's program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// It and its arguments, as the guest was told.
+    pub argv: Vec<String>,
+    /// Its exit code, if it came to one.
+    pub code: Option<i32>,
+    /// The signal that ended it, if one did.
+    pub signal: Option<i32>,
+}
+
 /// The guest's part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guest {
@@ -43,6 +65,9 @@ pub struct Guest {
     pub warnings: Vec<String>,
     /// The last lines of the console.
     pub console_tail: Vec<String>,
+    /// The user's program, if one was to be run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Program>,
 }
 
 impl Guest {

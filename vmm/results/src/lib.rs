@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 pub use data::{Buffer, Data, End};
 pub use diagnostic::{Class, Diagnostic, STALE_COPY};
 pub use finding::{Event, HazardEntry, LastMaintenance, Party, Step, TransferRef};
-pub use guest::{Guest, GuestEnd, KERNEL_REPORT, KernelId, KernelReport, KtapCase, ReportClass};
+pub use guest::{
+    Guest, GuestEnd, Input, KERNEL_REPORT, KernelId, KernelReport, KtapCase, Program, ReportClass,
+};
 pub use hex::Hex;
 pub use log::Log;
 pub use machine::{CacheCounters, DeviceError, Machine, Saturated};
@@ -90,6 +92,9 @@ pub struct RunResult {
     /// SHA-256 of the image on the board's disk when the guest started, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_hash: Option<String>,
+    /// What else the guest was given: the user's program and all that it needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Input>,
     /// Name of the engine.
     pub engine: String,
     /// What it saw of the guest, and which rules could not be judged for want of the rest.

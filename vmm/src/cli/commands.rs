@@ -9,8 +9,8 @@ use staleline_support::progress::Stderr;
 
 use super::litmus::{self, LitmusArgs};
 use super::{
-    Command, EventsArgs, KernelCommand, MatrixArgs, ReplayArgs, ReportArgs, ReportFormat, RunArgs,
-    RunFormat, TextFormat,
+    Command, EventsArgs, KernelCommand, MatrixArgs, ReplayArgs, ReportArgs, ReportFormat,
+    RunFormat, RunOptions, TextFormat,
 };
 use crate::exit::{self, Error};
 use crate::matrix::{self, Matrix};
@@ -22,12 +22,14 @@ use crate::run::orchestrate::Runner;
 use crate::run::replay::{self, Earlier};
 use crate::run::wiring::Production;
 use crate::run::{ledger, logbook};
+use crate::spec::RunSpec;
 use crate::{doctor, explain};
 
 /// Does what the command line says; gives the exit code.
 pub fn dispatch(command: &Command) -> Result<u8, Error> {
     match command {
-        Command::Run(args) => run(args),
+        Command::Run(args) => run(&args.spec()?, &args.options),
+        Command::Exec(args) => run(&args.spec()?, &args.options),
         Command::Matrix(args) => run_matrix(args),
         Command::Kernel { command } => kernel(command),
         Command::Replay(args) => run_replay(args),
@@ -53,13 +55,12 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
     }
 }
 
-fn run(args: &RunArgs) -> Result<u8, Error> {
-    let spec = args.spec()?;
+fn run(spec: &RunSpec, args: &RunOptions) -> Result<u8, Error> {
     let backend = Production {
         self_check: args.self_check,
         save_restore: args.save_restore,
     };
-    backend.check(&spec)?;
+    backend.check(spec)?;
     let dir = directory(args.out.as_deref(), &spec.scenario.name)?;
     let progress = Stderr::new();
     let result = {
@@ -67,7 +68,8 @@ fn run(args: &RunArgs) -> Result<u8, Error> {
         let out = anstream::stdout();
         match args.format {
             RunFormat::Human => {
-                reporters.add("stdout", human::Human::laid_out(out, Layout::of_stdout()))
+                let human = human::Human::laid_out(out, Layout::of_stdout());
+                reporters.add("stdout", human.errors_to(anstream::stderr()));
             }
             RunFormat::Json => reporters.add("stdout", json::Final(out)),
             RunFormat::Ktap => reporters.add("stdout", ktap::Ktap(out)),
@@ -77,7 +79,7 @@ fn run(args: &RunArgs) -> Result<u8, Error> {
             progress: &progress,
             trace: !args.no_trace,
         };
-        runner.run(&spec, &dir, &mut reporters)
+        runner.run(spec, &dir, &mut reporters)
     };
     progress.clear();
     let result = result?;

@@ -2,6 +2,7 @@
 //! The command line.
 
 mod commands;
+mod exec;
 mod litmus;
 
 use std::num::NonZeroU64;
@@ -42,6 +43,8 @@ pub struct Cli {
 pub enum Command {
     /// Run one scenario.
     Run(RunArgs),
+    /// Run a program of yours in the guest: `staleline exec [OPTIONS] -- PROGRAM [ARGUMENT]...`.
+    Exec(exec::ExecArgs),
     /// Run scenarios x kernels x caches x exporters x seeds, and compare with what is expected.
     Matrix(MatrixArgs),
     /// Build and list guest kernels, and check their patches.
@@ -130,6 +133,14 @@ const SEED_MAX: u64 = i64::MAX.cast_unsigned();
 pub struct RunArgs {
     /// Name of a built-in scenario, or a TOML file.
     pub scenario: String,
+    /// How it is run.
+    #[command(flatten)]
+    pub options: RunOptions,
+}
+
+/// How a guest is run, whatever it is to do.
+#[derive(Debug, Args)]
+pub struct RunOptions {
     /// Patch stack, with ~MUTANT for a mutant on top of it and +CONFIG for each additional
     /// configuration, or path of an Image or a kernel build directory.
     #[arg(long, default_value = DEFAULT_KERNEL, value_name = "NAME|PATH")]
@@ -180,14 +191,20 @@ impl RunArgs {
     /// # Errors
     /// Usage errors.
     pub fn spec(&self) -> Result<RunSpec, Error> {
-        let mut settings = Vec::new();
+        self.options.spec(&self.scenario, Vec::new())
+    }
+}
+
+impl RunOptions {
+    /// A run of that scenario with these settings, and those of the options.
+    fn spec(&self, scenario: &str, mut settings: Vec<String>) -> Result<RunSpec, Error> {
         settings.extend(self.cache.map(|c| format!("cache={}", names::name(&c))));
         settings.extend(self.exporter.map(|e| format!("exporter={}", e.name())));
         settings.extend(self.seed.map(|s| format!("seed={s}")));
         settings.extend(self.log.map(|f| format!("log.filter={f}")));
         settings.extend(self.timeout.map(|s| format!("timeout={s}")));
         settings.extend(self.set.iter().cloned());
-        RunSpec::resolve(&self.scenario, &self.kernel, self.engine, &settings)
+        RunSpec::resolve(scenario, &self.kernel, self.engine, &settings)
     }
 }
 

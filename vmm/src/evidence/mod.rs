@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use staleline_devices::cpu::SiteId;
 use staleline_devices::soc::report::SocReport;
-use staleline_results::{GuestEnd, KernelId};
+use staleline_results::{GuestEnd, Input, KernelId};
 
 use crate::boot::Loaded;
 use crate::engine::Observations;
@@ -46,6 +46,9 @@ pub struct Artifacts {
     pub disk: Option<GuestFile>,
     /// The agent's ELF file with symbols, if kept.
     pub agent_elf: Option<PathBuf>,
+    /// What else the guest was given, in order: of what has one name, the last counts.
+    #[serde(default)]
+    pub inputs: Vec<Input>,
 }
 
 /// Guest virtual address of each site.

@@ -8,7 +8,7 @@ use staleline_events::Ended;
 use super::files::Run;
 use super::survey::Survey;
 use crate::events::Head;
-use crate::symbols::{Sources, Symbols};
+use crate::symbols::{Sources, Symbols, agent_bias, mapped};
 
 /// What a log lacks, by how it ended.
 pub fn lacks(ended: &Ended) -> Option<String> {
@@ -34,13 +34,15 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     pub fn new(run: &'a Run, survey: &'a Survey) -> Self {
         let code = &survey.code;
+        let reports = run.reports();
         let sources = Sources {
             vmlinux: code.vmlinux.clone(),
             system_map: code.system_map.clone(),
             kernel_at: survey.kernel_at,
             source_root: code.source_root.clone(),
             agent_elf: code.agent_elf.clone(),
-            agent_bias: run.agent_bias(),
+            agent_bias: agent_bias(&reports),
+            mapped: mapped(&reports, &code.inputs),
         };
         Context {
             run,

@@ -51,14 +51,9 @@ impl Run {
         self.result.as_ref().map_or(&[], |r| &r.buffers)
     }
 
-    /// Difference between an address in the agent's process and in its ELF file.
-    pub fn agent_bias(&self) -> u64 {
-        let console = Console::read(&self.dir.join(directory::CONSOLE)).unwrap_or_default();
-        let mut reports = console.reports.iter();
-        let bias = reports.find_map(|r| match r {
-            Report::Process { load_bias, .. } => Some(*load_bias),
-            _ => None,
-        });
-        bias.unwrap_or(0)
+    /// What the agent has told.
+    pub fn reports(&self) -> Vec<Report> {
+        let console = Console::read(&self.dir.join(directory::CONSOLE));
+        console.unwrap_or_default().reports
     }
 }

@@ -91,6 +91,7 @@ fn files(code: CodeFiles) -> CodeFiles {
         system_map: file(code.system_map),
         source_root: code.source_root,
         agent_elf: file(code.agent_elf),
+        inputs: code.inputs,
     }
 }
 

@@ -13,6 +13,7 @@ use super::phrases::count;
 use super::{Explained, Reporter, RunEvent};
 use crate::explain::CORRUPT_DATA;
 use crate::result::verdict;
+use staleline_protocol::report::{Stream, bytes_of};
 use staleline_results::KernelReport;
 use staleline_results::{Class, End, RunResult, Verdict};
 
@@ -23,6 +24,8 @@ const GOOD: Style = AnsiColor::Green.on_default().bold();
 /// they do not belong ([`anstream`]).
 pub struct Human<W> {
     out: W,
+    /// For what the user's program writes to its standard error; else all goes to `out`.
+    errors: Option<Box<dyn Write + Send>>,
     replay: String,
     layout: Layout,
 }
@@ -37,8 +40,20 @@ impl<W: Write> Human<W> {
     pub fn laid_out(out: W, layout: Layout) -> Self {
         Human {
             out,
+            errors: None,
             replay: String::new(),
             layout,
+        }
+    }
+}
+
+impl<W> Human<W> {
+    /// What the user's program writes to its standard error goes there.
+    #[must_use]
+    pub fn errors_to(self, errors: impl Write + Send + 'static) -> Self {
+        Human {
+            errors: Some(Box::new(errors)),
+            ..self
         }
     }
 }
@@ -50,6 +65,13 @@ impl<W: Write> Reporter for Human<W> {
             RunEvent::GuestPrepared { .. }
             | RunEvent::Step { .. }
             | RunEvent::GuestEnded { .. } => {}
+            RunEvent::Output { stream, text } => {
+                let text = printable(text);
+                match self.errors.as_mut().filter(|_| *stream == Stream::Stderr) {
+                    Some(errors) => errors.write_all(text.as_bytes())?,
+                    None => self.out.write_all(text.as_bytes())?,
+                }
+            }
             RunEvent::Hazard {
                 explained,
                 consequences,
@@ -72,6 +94,14 @@ impl<W: Write> Reporter for Human<W> {
         }
         self.out.flush()
     }
+}
+
+/// Output of the user's program, for a terminal: text with its lines, and nothing that moves a cursor.
+fn printable(text: &str) -> String {
+    let bytes = bytes_of(text).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let plain = |c: &char| !c.is_control() || ['\n', '\t'].contains(c);
+    text.chars().filter(plain).collect()
 }
 
 /// A diagnostic, and what follows from its cause, without styles.

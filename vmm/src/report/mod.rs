@@ -21,6 +21,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use staleline_protocol::plan::Exporter;
+use staleline_protocol::report::{Report, Stream};
 
 use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
@@ -28,12 +29,12 @@ use crate::evidence::{Artifacts, Execution};
 use crate::exit::Error;
 use crate::spec::RunSpec;
 use staleline_results::{
-    Buffer, Data, Diagnostic, GuestEnd, HazardEntry, Hex, KernelId, KernelReport, RunResult,
+    Buffer, Data, Diagnostic, GuestEnd, HazardEntry, Hex, Input, KernelId, KernelReport, RunResult,
     Verdict,
 };
 
 /// What happens in a run, in order: one `RunStarted`, one `GuestPrepared`, any number of `Step`s, at most one
-/// `GuestEnded`, one `Hazard` for each diagnostic that
+/// `GuestEnded`, one `Output` for each piece of what the user's program wrote, one `Hazard` for each diagnostic that
 /// stands for its cause, one `KernelReport` for each report of the guest's
 /// kernel that is not allowed, one `Data`, one `Finished`.
 #[derive(Debug, Clone, Serialize)]
@@ -79,6 +80,13 @@ pub enum RunEvent {
         /// Host time it took.
         wall_ms: u64,
     },
+    /// The user's program has written something.
+    Output {
+        /// Where to.
+        stream: Stream,
+        /// The bytes, each as the character of that number.
+        text: String,
+    },
     /// A group of findings.
     Hazard {
         /// The group.
@@ -121,6 +129,9 @@ pub struct CodeFiles {
     pub source_root: Option<PathBuf>,
     /// The agent's ELF file.
     pub agent_elf: Option<PathBuf>,
+    /// What else the guest was given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Input>,
 }
 
 /// A group of findings, with what it is about.
@@ -223,6 +234,7 @@ impl RunEvent {
                 system_map: artifacts.system_map.clone(),
                 source_root: artifacts.source_root.clone(),
                 agent_elf: artifacts.agent_elf.clone(),
+                inputs: artifacts.inputs.clone(),
             },
         }
     }
@@ -234,6 +246,17 @@ impl RunEvent {
             kernel_at: execution.loaded.as_ref().map(|l| Hex(l.kernel_at)),
             wall_ms: u64::try_from(execution.wall.as_millis()).unwrap_or(u64::MAX),
         }
+    }
+
+    /// What the user's program has written, in order.
+    pub fn outputs(reports: &[Report]) -> impl Iterator<Item = RunEvent> {
+        reports.iter().filter_map(|report| match report {
+            Report::Output { stream, text } => Some(RunEvent::Output {
+                stream: *stream,
+                text: text.clone(),
+            }),
+            _ => None,
+        })
     }
 
     /// The events that tell a result.

@@ -7,7 +7,7 @@ use staleline_events::{Tag, append, begin};
 
 use super::{Reporter, RunEvent};
 
-/// Appends every event to a log.
+/// Appends every event to a log, but for what the log has otherwise.
 pub struct Steps<W>(W);
 
 impl<W: Write> Steps<W> {
@@ -23,6 +23,10 @@ impl<W: Write> Steps<W> {
 
 impl<W: Write> Reporter for Steps<W> {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
+        // That is in the console's text.
+        if matches!(event, RunEvent::Output { .. }) {
+            return Ok(());
+        }
         let json = serde_json::to_vec(event)?;
         append(&mut self.0, Tag::RUN, 1, &json)
     }

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use staleline_devices::coherency::hazard::{Actor, Hazard};
 use staleline_devices::fidelity::Fidelity;
 use staleline_devices::soc::report::SocReport;
+use staleline_protocol::plan::Plan;
 use staleline_protocol::report::Report;
 
 use super::advice;
@@ -22,6 +23,7 @@ use crate::evidence::{Artifacts, Execution, GuestFile};
 use crate::names;
 use crate::spec::RunSpec;
 use crate::symbols::{Sources, Symbols};
+use staleline_results::Program;
 
 /// A result without findings, for a run that came to nothing because of `trouble`.
 pub fn infra(spec: &RunSpec, artifacts: Option<&Artifacts>, trouble: &str) -> RunResult {
@@ -52,11 +54,7 @@ pub fn build(
         }
     }
     if let Some(soc) = &execution.report {
-        let bias = console.reports.iter().find_map(|r| match r {
-            Report::Process { load_bias, .. } => Some(*load_bias),
-            _ => None,
-        });
-        let mut sources = Sources::of(artifacts, bias.unwrap_or(0));
+        let mut sources = Sources::of(artifacts, &console.reports);
         sources.kernel_at = execution.loaded.as_ref().map(|l| l.kernel_at);
         let guest = GuestCode {
             symbols: Symbols::new(sources, execution.sites.clone()),
@@ -94,6 +92,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         kernel: artifacts.map(|a| a.kernel.clone()),
         initrd_hash: file_hash(artifacts.and_then(|a| a.initrd.as_ref())),
         disk_hash: file_hash(artifacts.and_then(|a| a.disk.as_ref())),
+        inputs: artifacts.map(|a| a.inputs.clone()).unwrap_or_default(),
         engine: spec.engine.name().into(),
         fidelity: Fidelity::of(spec.engine.sees()).word(),
         cache: names::name(&scenario.board.cache),
@@ -120,6 +119,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
             reports_dropped: console.kernel_reports_dropped,
             warnings,
             console_tail: console.tail.clone(),
+            program: program(&plan, &console.reports),
         },
         buffers: buffers(&console.reports, &Observations::default()),
         machine: None,
@@ -132,6 +132,17 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         wall_ms: 0,
         replay: spec.invocation.clone(),
     }
+}
+
+/// The user's program, and what became of it.
+fn program(plan: &Plan, reports: &[Report]) -> Option<Program> {
+    let argv = plan.exec.as_ref()?.argv.clone();
+    let ended = reports.iter().find_map(|r| match r {
+        Report::Exited { code, signal } => Some((*code, *signal)),
+        _ => None,
+    });
+    let (code, signal) = ended.unwrap_or_default();
+    Some(Program { argv, code, signal })
 }
 
 /// The DMABUFs that the agent reported, where they are, and what they were attached to.

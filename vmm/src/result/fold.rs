@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use staleline_events::LogError;
+use staleline_protocol::report::Report;
 use staleline_results::{Dropped, Log, RunResult, Tracing};
 
 use super::build;
@@ -91,6 +92,11 @@ impl Fold {
     /// What the guest is made of, if it has got so far.
     pub fn guest(&self) -> Option<&Artifacts> {
         self.guest.as_deref()
+    }
+
+    /// What the agent has told, once the guest has ended.
+    pub fn reports(&self) -> &[Report] {
+        self.console.as_ref().map_or(&[], |c| &c.reports)
     }
 
     /// How the guest ended, once it has.

@@ -11,7 +11,7 @@ use staleline_protocol::report::Report;
 
 use super::{Class, Diagnostic, RunResult, Verdict, ends};
 use crate::evidence::console::Console;
-use staleline_results::GuestEnd;
+use staleline_results::{GuestEnd, Program};
 use staleline_results::{KERNEL_REPORT, KernelReport};
 
 /// Judges a result whose other fields are complete; sentences say why.
@@ -25,10 +25,13 @@ pub fn judge(
     if broken.is_empty() && reasons.is_empty() {
         // Only a guest that ran to its end is trusted to call its own tests failed; one that saw
         // the corrupt data that was found anyway tells nothing new.
+        reasons.extend(match &result.guest.program {
+            Some(program) if program.code != Some(0) => Some(ended(program)),
+            _ => None,
+        });
+        let cases = console.failures().filter(|case| case.name != EXEC);
         reasons.extend(
-            console
-                .failures()
-                .map(|case| format!("guest test {} failed: {}", case.number, case.name)),
+            cases.map(|case| format!("guest test {} failed: {}", case.number, case.name)),
         );
     }
     let verdict = match (reasons.is_empty(), broken.is_empty()) {
@@ -38,6 +41,19 @@ pub fn judge(
     };
     reasons.extend(broken);
     (verdict, reasons)
+}
+
+/// The agent's test of that name is the user's program.
+const EXEC: &str = "exec";
+
+/// How the user's program ended.
+fn ended(program: &Program) -> String {
+    let name = program.argv.first().map_or("", String::as_str);
+    match (program.code, program.signal) {
+        (Some(code), _) => format!("{name} ended with exit code {code}"),
+        (None, Some(signal)) => format!("{name} was ended by signal {signal}"),
+        (None, None) => format!("{name} did not run to its end"),
+    }
 }
 
 /// What proves that the software under test is wrong, a sentence each; the first of a failure's

@@ -280,6 +280,7 @@ impl Backend for FakeBackend {
             }),
             disk: None,
             agent_elf: None,
+            inputs: Vec::new(),
         })
     }
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use staleline_protocol::report::Report;
 use staleline_results::RunResult;
 
 use super::directory::{self, RunDir};
@@ -59,6 +60,11 @@ impl Ledger {
         self.fold.execution()
     }
 
+    /// What the agent has told, once that is entered.
+    pub fn reports(&self) -> &[Report] {
+        self.fold.reports()
+    }
+
     /// What follows from it all.
     pub fn result(&self) -> RunResult {
         self.fold.result()
@@ -84,5 +90,6 @@ pub fn events(fold: &Fold, result: &RunResult) -> Vec<RunEvent> {
     let end = fold.execution().map(RunEvent::ended);
     let begin = [RunEvent::started(fold.spec())];
     let before = begin.into_iter().chain(guest).chain(end);
+    let before = before.chain(RunEvent::outputs(fold.reports()));
     before.chain(RunEvent::of_result(result)).collect()
 }

@@ -90,6 +90,9 @@ impl Runner<'_> {
                 if let Some(execution) = ledger.execution() {
                     reporters.event(&RunEvent::ended(execution))?;
                 }
+                for output in RunEvent::outputs(ledger.reports()) {
+                    reporters.event(&output)?;
+                }
                 if let Some(traced) =
                     self.traced(spec, &artifacts, drop, &ledger, dir, reporters)?
                 {

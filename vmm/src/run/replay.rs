@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The same run again: what differs, and what may be why.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -106,6 +107,14 @@ pub fn compare(before: &RunResult, after: &RunResult) -> Comparison {
     });
     differs("initrd_hash", &|r| text(&r.initrd_hash));
     differs("disk_hash", &|r| text(&r.disk_hash));
+    let given = before.inputs.iter().chain(&after.inputs);
+    let given: BTreeSet<&str> = given.map(|input| &*input.guest).collect();
+    for guest in given {
+        differs(guest, &|r| {
+            let input = r.inputs.iter().rev().find(|input| input.guest == guest);
+            text(&input.map(|input| input.hash.clone()))
+        });
+    }
     Comparison {
         same: differences.is_empty() && after.run_hash.is_some(),
         differences,

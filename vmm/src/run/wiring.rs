@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use staleline_devices::soc::report::SocReport;
-use staleline_initramfs::{disk, initramfs};
+use staleline_initramfs::{Extra, Initramfs, InitramfsError, closure, disk, initramfs, with_files};
 use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
 
@@ -20,9 +20,10 @@ use crate::boot::{Expected, Images, RAM_BASE};
 use crate::engine::{Engine, EngineError, EngineKind, GuestKind, Job, Observations};
 use crate::evidence::{Artifacts, Execution, GuestFile, Sites};
 use crate::exit::Error;
+use crate::scenario::exec::Supplied;
 use crate::scenario::{Scenario, usb};
 use crate::spec::RunSpec;
-use staleline_results::{GuestEnd, KernelId};
+use staleline_results::{GuestEnd, Input, KernelId};
 
 /// Names another QEMU.
 const QEMU_VARIABLE: &str = "STALELINE_QEMU";
@@ -64,6 +65,7 @@ struct GuestFiles {
     initrd: Option<GuestFile>,
     disk: Option<GuestFile>,
     agent_elf: PathBuf,
+    inputs: Vec<Input>,
 }
 
 impl GuestFiles {
@@ -73,6 +75,7 @@ impl GuestFiles {
             initrd: None,
             disk: None,
             agent_elf: PathBuf::new(),
+            inputs: Vec::new(),
         };
         if scenario.board.blk.is_some() {
             let disk = disk(cache, progress).map_err(|e| Error::Initramfs(e.into()))?;
@@ -84,13 +87,43 @@ impl GuestFiles {
         }
         if scenario.disk.is_none() {
             let initramfs = initramfs(cache, progress).map_err(|e| Error::Initramfs(e.into()))?;
-            files.agent_elf = initramfs.agent_elf;
-            files.initrd = Some(GuestFile {
-                path: initramfs.path,
-                hash: initramfs.hash,
-            });
+            files.agent_elf.clone_from(&initramfs.agent_elf);
+            let (path, hash) = match scenario.guest.exec.is_empty() {
+                true => (initramfs.path, initramfs.hash),
+                false => files.add_program(scenario, &initramfs, cache)?,
+            };
+            files.initrd = Some(GuestFile { path, hash });
         }
         Ok(files)
+    }
+
+    /// An initramfs with the user's program and what it needs.
+    fn add_program(
+        &mut self,
+        scenario: &Scenario,
+        agent: &Initramfs,
+        cache: &CacheDir,
+    ) -> Result<(PathBuf, String), Error> {
+        let extra = |s: Supplied| Extra {
+            from: s.host,
+            to: s.guest,
+        };
+        let failed = |e: InitramfsError| Error::Initramfs(e.into());
+        let mut extras = match scenario.guest.program() {
+            Some(program) => closure(&program.host, &program.guest).map_err(failed)?,
+            None => Vec::new(),
+        };
+        extras.extend(scenario.guest.supplied().into_iter().map(extra));
+        for extra in &extras {
+            self.inputs.push(Input {
+                guest: extra.to.clone(),
+                host: extra.from.display().to_string(),
+                hash: extra.hash().map_err(failed)?,
+            });
+        }
+        // The kernel holds archive and files at once.
+        let most = Board::new(&scenario.board).ram_bytes() / 4;
+        with_files(agent, &extras, most, cache).map_err(failed)
     }
 }
 
@@ -122,6 +155,7 @@ impl Backend for Production {
             initrd: files.initrd,
             disk: files.disk,
             agent_elf: Some(files.agent_elf),
+            inputs: files.inputs,
         };
         if let Some(path) = spec.kernel.path() {
             let prebuilt = Prebuilt::find(path)?;

@@ -12,6 +12,7 @@ macro_rules! builtin {
 
 builtin![
     "boot",
+    "exec",
     "iio-capture",
     "iio-capture-nosync",
     "iio-playback",

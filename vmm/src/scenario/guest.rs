@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::exec;
 use staleline_results::KernelReport;
 
 /// Entries of `allow-reports`.
@@ -22,6 +23,21 @@ pub struct GuestSettings {
     /// kernel leaves a run that checked less than it should, allowed or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_reports: Vec<String>,
+    /// A program to be run, and its arguments: a file of the host, which the guest gets together with the
+    /// libraries that it needs, or with `root` one of that. It counts as a test that has failed if
+    /// its exit code is not 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exec: Vec<String>,
+    /// Files and directories of the host that the guest gets, `SOURCE` or `SOURCE:DESTINATION`; to
+    /// `/root` if no destination is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// Variables of the program's environment, `NAME=VALUE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// A directory of the host with a file system for the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
 }
 
 impl GuestSettings {
@@ -47,6 +63,7 @@ pub(super) fn check(settings: &GuestSettings, cpus: u8) -> Result<(), String> {
             "guest.cpu = {cpu} must be below board.cpus, which is {cpus}"
         ));
     }
+    exec::check(settings)?;
     let allowed = &settings.allow_reports;
     if allowed.len() > MAX_ALLOWED {
         return Err(format!(
@@ -77,8 +94,8 @@ mod tests {
 
     fn settings(parts: &[&str]) -> GuestSettings {
         GuestSettings {
-            cpu: None,
             allow_reports: parts.iter().map(|p| (*p).to_owned()).collect(),
+            ..GuestSettings::default()
         }
     }
 

@@ -74,6 +74,13 @@ fn find(s: &Scenario) -> Result<(), String> {
         disk(test, s)?;
     }
     guest::check(&s.guest, s.board.cpus)?;
+    if !s.guest.exec.is_empty() && (s.transfer.is_some() || s.dmatest.is_some() || s.disk.is_some())
+    {
+        return Err(
+            "there is guest.exec beside [transfer], [dmatest] or [disk]: leave one of them out"
+                .into(),
+        );
+    }
     usb::check(&s.usb, s.transfer.as_ref(), s.board.cpus)
 }
 

@@ -2,6 +2,7 @@
 //! Scenarios: what one run is to do, as a versioned TOML file.
 
 pub mod builtin;
+pub mod exec;
 pub mod guest;
 pub mod limits;
 pub mod set;
@@ -219,7 +220,11 @@ impl Scenario {
                 known: builtin::names().map(str::to_owned).collect(),
             });
         }
-        Scenario::parse(&read_config(path)?, name)
+        let mut scenario = Scenario::parse(&read_config(path)?, name)?;
+        // What it names is named from where it is.
+        let base = std::path::absolute(path).map_err(|e| Error::host("no working directory", e))?;
+        scenario.guest.anchor(base.parent().unwrap_or(&base));
+        Ok(scenario)
     }
 
     /// The guest's part of it.
@@ -231,6 +236,7 @@ impl Scenario {
             transfer: self.transfer.as_ref().map(|t| t.plan(&self.usb)),
             dmatest: self.dmatest.clone(),
             disk: self.disk.clone(),
+            exec: self.guest.plan(),
         }
     }
 }

@@ -2,22 +2,26 @@
 //! From guest addresses to functions, files and lines.
 //!
 //! Kernel addresses (bit 55 set) go to `System.map` for names and to `vmlinux` for files, lines
-//! and inlined callers; user addresses to the agent's ELF file. Everything is loaded at first use
+//! and inlined callers; user addresses to the ELF files of the agent and of what it ran. Everything is loaded at first use
 //! and may be missing: what cannot be told is left out.
 
 mod elf;
 mod system_map;
+mod user;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use staleline_devices::cpu::SiteId;
+use staleline_protocol::report::Report;
 
 use crate::engine::chains::Chain;
 use crate::evidence::{Artifacts, Sites};
-use elf::{Elf, Names};
+use elf::Elf;
 use system_map::SystemMap;
+use user::User;
+pub use user::{Mapped, mapped};
 
 use staleline_results::{Frame, Hex, Place, Stack};
 
@@ -36,20 +40,32 @@ pub struct Sources {
     pub agent_elf: Option<PathBuf>,
     /// Difference between an address in the agent's process and in its ELF file.
     pub agent_bias: u64,
+    /// What other processes have run.
+    pub mapped: Vec<Mapped>,
 }
 
 impl Sources {
-    /// Of a run.
-    pub fn of(artifacts: &Artifacts, agent_bias: u64) -> Self {
+    /// Of a run, by what the agent has told.
+    pub fn of(artifacts: &Artifacts, reports: &[Report]) -> Self {
         Sources {
             vmlinux: artifacts.vmlinux.clone(),
             system_map: artifacts.system_map.clone(),
             kernel_at: None,
             source_root: artifacts.source_root.clone(),
             agent_elf: artifacts.agent_elf.clone(),
-            agent_bias,
+            agent_bias: agent_bias(reports),
+            mapped: Mapped::of(reports, artifacts),
         }
     }
+}
+
+/// Difference between an address in the agent's process and in its ELF file, by what it has told.
+pub fn agent_bias(reports: &[Report]) -> u64 {
+    let bias = reports.iter().find_map(|r| match r {
+        Report::Process { load_bias, .. } => Some(*load_bias),
+        _ => None,
+    });
+    bias.unwrap_or(0)
 }
 
 /// Resolves places.
@@ -58,8 +74,7 @@ pub struct Symbols {
     sites: Sites,
     map: OnceCell<Option<SystemMap>>,
     kernel: OnceCell<Option<Elf>>,
-    agent: OnceCell<Option<Elf>>,
-    agent_names: OnceCell<Option<Names>>,
+    user: User,
     known: RefCell<HashMap<u64, Place>>,
     /// What could not be read, a sentence each.
     troubles: RefCell<Vec<String>>,
@@ -68,13 +83,17 @@ pub struct Symbols {
 impl Symbols {
     /// A resolver; opens nothing yet.
     pub fn new(sources: Sources, sites: Sites) -> Self {
+        let agent = sources.agent_elf.as_deref();
+        let user = User::new(
+            agent.map(|path| (path, sources.agent_bias)),
+            &sources.mapped,
+        );
         Symbols {
             sources,
             sites,
             map: OnceCell::new(),
             kernel: OnceCell::new(),
-            agent: OnceCell::new(),
-            agent_names: OnceCell::new(),
+            user,
             known: RefCell::default(),
             troubles: RefCell::default(),
         }
@@ -132,7 +151,7 @@ impl Symbols {
         }
         let frames = match (is_kernel(va), self.sources.source_root.as_deref()) {
             (true, root) => self.kernel().map(|elf| elf.frames(va, root)),
-            (false, _) => self.agent().map(|elf| elf.frames(self.in_agent(va), None)),
+            (false, _) => self.user.frames(va, &self.troubles),
         };
         let place = Place {
             va: Hex(va),
@@ -192,7 +211,7 @@ impl Symbols {
 
     fn symbol(&self, va: u64) -> Option<String> {
         if !is_kernel(va) {
-            return self.agent_names()?.symbol(self.in_agent(va));
+            return self.user.symbol(va, &self.troubles);
         }
         match self.map() {
             Some(map) => map.symbol(va),
@@ -222,26 +241,9 @@ impl Symbols {
         self.map().is_some_and(|map| map.has(function))
     }
 
-    fn in_agent(&self, va: u64) -> u64 {
-        va.wrapping_sub(self.sources.agent_bias)
-    }
-
     fn kernel(&self) -> Option<&Elf> {
         let path = self.sources.vmlinux.as_deref();
         self.elf(&self.kernel, path, "files and lines of the kernel")
-    }
-
-    fn agent(&self) -> Option<&Elf> {
-        let path = self.sources.agent_elf.as_deref();
-        self.elf(&self.agent, path, "files and lines of the agent")
-    }
-
-    fn agent_names(&self) -> Option<&Names> {
-        let names = self.agent_names.get_or_init(|| {
-            let path = self.sources.agent_elf.as_deref()?;
-            self.loaded("names of the agent's functions", path, Names::load(path))
-        });
-        names.as_ref()
     }
 
     fn elf<'a>(
@@ -256,12 +258,7 @@ impl Symbols {
 
     /// `what` a file is for: told if it cannot be read.
     fn loaded<T>(&self, what: &str, path: &Path, result: Result<T, String>) -> Option<T> {
-        let tell = |e: &String| {
-            let path = path.display();
-            let trouble = format!("{what} are missing, because {path} cannot be used: {e}");
-            self.troubles.borrow_mut().push(trouble);
-        };
-        result.inspect_err(tell).ok()
+        user::told(&self.troubles, what, path, result)
     }
 
     /// What names and lines are missing, and why, a sentence each. Of files for lines, those count

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! A program of the user's: started with what it may expect of a small system, its output passed on,
+//! its exit code told. It and all that it starts are traced, for one thing: at the end of each process,
+//! what it had mapped, so that the host can name its code. Its own calls go through untouched.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use staleline_protocol::plan::Exec;
+use staleline_protocol::report::{Report, Stream, text_of};
+
+use crate::boot::{Console, Mount, mount};
+use crate::error::{Context, Error};
+use crate::ktap::{Ktap, Outcome};
+use crate::sys;
+
+/// Bytes of output in one report: as a line, still well within what a terminal takes at once.
+const PIECE: usize = 512;
+
+/// Mapped files told of a process.
+const MAPPED: usize = 256;
+
+/// Runs it as the next test of `ktap`.
+pub fn run<W: Write>(ktap: &mut Ktap<W>, exec: &Exec) -> Result<(), Error> {
+    let ended = carry_out(ktap, exec);
+    let outcome = match &ended {
+        Ok(End::Exited(0)) => Outcome::Pass,
+        Ok(End::Exited(code)) => Outcome::Fail(format!("exit code {code}")),
+        Ok(End::Killed(signal)) => Outcome::Fail(format!("killed by {signal}")),
+        Err(e) => Outcome::Error(e.to_string()),
+    };
+    if let Ok(end) = &ended {
+        ktap.report(&end.report());
+    }
+    ktap.test("exec", &outcome);
+    ended.map(drop)
+}
+
+/// How it ended.
+enum End {
+    Exited(i32),
+    Killed(Signal),
+}
+
+impl End {
+    fn report(&self) -> Report {
+        let (code, signal) = match self {
+            End::Exited(code) => (Some(*code), None),
+            End::Killed(signal) => (None, Some(*signal as i32)),
+        };
+        Report::Exited { code, signal }
+    }
+}
+
+fn carry_out<W: Write>(ktap: &mut Ktap<W>, exec: &Exec) -> Result<End, Error> {
+    prepare()?;
+    let mut child = start(exec)?;
+    let outputs = [
+        child
+            .stdout
+            .take()
+            .map(|pipe| pass_on(pipe, Stream::Stdout)),
+        child
+            .stderr
+            .take()
+            .map(|pipe| pass_on(pipe, Stream::Stderr)),
+    ];
+    let main = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+    let ended = attend(ktap, main);
+    // What it has left running keeps its pipes open.
+    let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    for output in outputs.into_iter().flatten() {
+        let _ = output.join();
+    }
+    ended
+}
+
+/// What a program may expect to find.
+fn prepare() -> Result<(), Error> {
+    for place in [Mount::Dev, Mount::Config] {
+        // A kernel may lack configfs.
+        if let Err(e) = place.mount()
+            && place != Mount::Config
+        {
+            return Err(e);
+        }
+    }
+    for place in ["/tmp", "/dev/shm", "/run"] {
+        mount("tmpfs", "tmpfs", Path::new(place))?;
+    }
+    for (link, target) in [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+    ] {
+        let made = std::os::unix::fs::symlink(target, link);
+        match made {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(e).file("create", link);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Starts it, stopped at its first instruction.
+fn start(exec: &Exec) -> Result<Child, Error> {
+    fs::create_dir_all(&exec.dir).file("create", &exec.dir)?;
+    let program = exec.argv.first().map_or("", String::as_str);
+    let mut command = Command::new(program);
+    command
+        .args(exec.argv.iter().skip(1))
+        .env_clear()
+        .current_dir(&exec.dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    for variable in &exec.env {
+        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+        command.env(name, value);
+    }
+    sys::trace_me(&mut command);
+    command.spawn().file("run", program)
+}
+
+/// Follows all traced processes until the main one has ended.
+fn attend<W: Write>(ktap: &mut Ktap<W>, main: Pid) -> Result<End, Error> {
+    let mut begun = false;
+    loop {
+        let status = match waitpid(None, Some(WaitPidFlag::__WALL)) {
+            Err(Errno::EINTR) => continue,
+            other => other
+                .map_err(std::io::Error::from)
+                .call("waitpid", "the program")?,
+        };
+        match status {
+            WaitStatus::Exited(pid, code) if pid == main => return Ok(End::Exited(code)),
+            WaitStatus::Signaled(pid, signal, _) if pid == main => {
+                return Ok(End::Killed(signal));
+            }
+            // The stop at its first instruction.
+            WaitStatus::Stopped(pid, Signal::SIGTRAP) if pid == main && !begun => {
+                begun = true;
+                let follow = Options::PTRACE_O_TRACEEXIT
+                    | Options::PTRACE_O_TRACEEXEC
+                    | Options::PTRACE_O_TRACEFORK
+                    | Options::PTRACE_O_TRACEVFORK
+                    | Options::PTRACE_O_TRACECLONE
+                    | Options::PTRACE_O_EXITKILL;
+                ptrace::setoptions(pid, follow)
+                    .map_err(std::io::Error::from)
+                    .call("ptrace", "the program")?;
+                go_on(pid, None);
+            }
+            WaitStatus::PtraceEvent(pid, _, event) => {
+                // An exec leaves nothing of what was mapped before.
+                if event == ptrace::Event::PTRACE_EVENT_EXIT as i32 {
+                    for report in mapped(pid) {
+                        ktap.report(&report);
+                    }
+                }
+                go_on(pid, None);
+            }
+            // A new process or thread stops by itself first.
+            WaitStatus::Stopped(pid, Signal::SIGSTOP) => go_on(pid, None),
+            WaitStatus::Stopped(pid, signal) => go_on(pid, Some(signal)),
+            _ => {}
+        }
+    }
+}
+
+/// Lets a traced process go on, with the signal that it is due. One that has been killed meanwhile
+/// needs no more.
+fn go_on(pid: Pid, signal: Option<Signal>) {
+    let _ = ptrace::cont(pid, signal);
+}
+
+/// What a process has mapped of files, to be executed.
+fn mapped(pid: Pid) -> Vec<Report> {
+    let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else {
+        return Vec::new();
+    };
+    let pid = pid.as_raw().unsigned_abs();
+    let files = executable(&maps).into_iter().take(MAPPED);
+    let report = |(file, parts)| Report::Mapped { pid, file, parts };
+    files.map(report).collect()
+}
+
+/// Executable parts of each file in the text of /proc/PID/maps.
+fn executable(maps: &str) -> BTreeMap<String, Vec<(u64, u64, u64)>> {
+    let mut files: BTreeMap<String, Vec<(u64, u64, u64)>> = BTreeMap::new();
+    for line in maps.lines() {
+        let mut fields = line.splitn(6, ' ');
+        let mut next = || fields.next().unwrap_or_default();
+        let (range, mode, offset) = (next(), next(), next());
+        let file = fields.nth(2).unwrap_or_default().trim_start();
+        let hex = |digits| u64::from_str_radix(digits, 16).ok();
+        let place = range.split_once('-').and_then(|(from, to)| {
+            let (from, to) = (hex(from)?, hex(to)?);
+            Some((from, to, hex(offset)?))
+        });
+        if let Some(place) = place
+            && mode.contains('x')
+            && file.starts_with('/')
+        {
+            files.entry(file.to_owned()).or_default().push(place);
+        }
+    }
+    files
+}
+
+/// Passes on what comes out of a pipe, in lines where there are any.
+fn pass_on(mut pipe: impl Read + AsFd + Send + 'static, stream: Stream) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        let mut held = Vec::new();
+        let mut buf = [0; PIECE];
+        loop {
+            let count = match pipe.read(&mut buf) {
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                Ok(0) | Err(_) => break,
+                Ok(count) => count,
+            };
+            held.extend_from_slice(buf.get(..count).unwrap_or_default());
+            while let Some(piece) = piece(&held) {
+                tell(stream, &held[..piece]);
+                held.drain(..piece);
+            }
+        }
+        if !held.is_empty() {
+            tell(stream, &held);
+        }
+    })
+}
+
+/// How much of it makes a report: whole lines if there are some that fit.
+fn piece(held: &[u8]) -> Option<usize> {
+    let head = held.get(..PIECE.min(held.len())).unwrap_or_default();
+    let lines = head.iter().rposition(|b| *b == b'\n').map(|at| at + 1);
+    lines.or((held.len() >= PIECE).then_some(PIECE))
+}
+
+/// In one write, so that nothing comes between.
+fn tell(stream: Stream, bytes: &[u8]) {
+    let text = text_of(bytes);
+    let line = Report::Output { stream, text }.to_line();
+    let _ = Console.write_all(format!("{line}\n").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_told_in_lines_that_are_not_too_long() {
+        assert_eq!(piece(b""), None);
+        assert_eq!(piece(b"abc"), None);
+        assert_eq!(piece(b"abc\ndef\ngh"), Some(8));
+        let long = [b'x'; 2 * PIECE];
+        assert_eq!(piece(&long), Some(PIECE));
+        assert_eq!(piece(&long[..PIECE - 1]), None);
+    }
+
+    #[test]
+    fn what_is_executable_is_told_by_file() {
+        let maps = "aaaaaaaa0000-aaaaaaaa1000 r-xp 00000000 00:02 27    /root/a b\n\
+                    aaaaaaab0000-aaaaaaab1000 rw-p 00000000 00:02 27    /root/a b\n\
+                    fffff7e00000-fffff7f80000 r-xp 00010000 00:02 9     /lib/libc.so.6\n\
+                    fffff7ffb000-fffff7ffd000 r-xp 00000000 00:00 0     [vdso]\n\
+                    fffff7f80000-fffff7f90000 r-xp 00200000 00:02 9     /lib/libc.so.6\n\
+                    rubbish\n";
+        let found = executable(maps);
+        assert_eq!(found.len(), 2);
+        assert_eq!(
+            found["/root/a b"],
+            [(0xaaaa_aaaa_0000, 0xaaaa_aaaa_1000, 0)]
+        );
+        assert_eq!(found["/lib/libc.so.6"].len(), 2);
+        assert_eq!(found["/lib/libc.so.6"][0].2, 0x10000);
+    }
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What a program needs to run in the guest: itself, its dynamic linker, and the libraries that this
+//! loads, found as it finds them (ld.so(8)), on the host.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use object::Endianness;
+use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, EM_AARCH64, FileHeader64};
+use object::read::elf::{FileHeader as _, ProgramHeader as _};
+
+use super::error::InitramfsError;
+use super::extra::Extra;
+
+type Header = FileHeader64<Endianness>;
+
+/// Where distributions keep libraries for arm64, on any host.
+const PLACES: [&str; 6] = [
+    // Debian's cross compiler, and Fedora's.
+    "/usr/aarch64-linux-gnu/lib",
+    "/usr/aarch64-linux-gnu/sys-root/usr/lib64",
+    // Multiarch, and arm64 hosts.
+    "/lib/aarch64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/lib64",
+    "/usr/lib64",
+];
+
+/// Where the guest's dynamic linker looks without being told.
+const GUEST_LIBRARIES: &str = "/lib";
+
+/// What an ELF file asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Asks {
+    interpreter: Option<String>,
+    libraries: Vec<String>,
+    /// Where to look for them first.
+    places: Vec<String>,
+}
+
+/// Files that a program at `host`, which is `guest` in the guest, needs, itself among them. A script
+/// needs what is named in its first line, which has to come by other ways.
+///
+/// # Errors
+/// If it is not for arm64, or a library is not found.
+pub fn closure(host: &Path, guest: &str) -> Result<Vec<Extra>, InitramfsError> {
+    let bad = |path: &Path, why: String| InitramfsError::BadProgram {
+        path: path.to_owned(),
+        why,
+    };
+    let mut found = BTreeMap::from([(guest.to_owned(), host.to_owned())]);
+    let mut left = VecDeque::from([host.to_owned()]);
+    while let Some(file) = left.pop_front() {
+        let bytes = fs::read(&file).map_err(InitramfsError::io("read", &file))?;
+        if file == host && bytes.starts_with(b"#!") {
+            break;
+        }
+        let asks = asks(&bytes).map_err(|why| bad(&file, why))?;
+        let interpreter = asks.interpreter.iter().map(|path| {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            (name, path.clone())
+        });
+        let libraries = asks.libraries.iter();
+        let libraries = libraries.map(|name| (&**name, format!("{GUEST_LIBRARIES}/{name}")));
+        for (name, guest) in interpreter.chain(libraries) {
+            if found.contains_key(&guest) || found.keys().any(|k| k.ends_with(&format!("/{name}")))
+            {
+                continue;
+            }
+            let library = find(name, &file, &asks.places).ok_or_else(|| {
+                let why = format!(
+                    "it needs {name}, which is in none of {}: link it statically, or name a root file \
+                     system with --root",
+                    PLACES.join(", ")
+                );
+                bad(&file, why)
+            })?;
+            left.push_back(library.clone());
+            found.insert(guest, library);
+        }
+    }
+    let extra = found.into_iter().map(|(to, from)| Extra { from, to });
+    Ok(extra.collect())
+}
+
+/// A library by name, for the file `of`, which names `first` places itself.
+fn find(name: &str, of: &Path, first: &[String]) -> Option<PathBuf> {
+    if name.contains('/') {
+        return None;
+    }
+    let origin = of.parent().unwrap_or(of).to_string_lossy();
+    let first = first.iter().map(|place| {
+        let place = place.replace("${ORIGIN}", &origin);
+        PathBuf::from(place.replace("$ORIGIN", &origin))
+    });
+    let fits = |path: &PathBuf| fs::read(path).is_ok_and(|bytes| asks(&bytes).is_ok());
+    first
+        .chain(PLACES.map(PathBuf::from))
+        .map(|place| place.join(name))
+        .find(fits)
+}
+
+/// Reads it; what is wrong with it, as the end of a sentence.
+fn asks(elf: &[u8]) -> Result<Asks, String> {
+    let header = Header::parse(elf).map_err(|e| format!("it is no 64-bit ELF file ({e})"))?;
+    let endian = header.endian().map_err(|e| e.to_string())?;
+    if endian != Endianness::Little || header.e_machine(endian) != EM_AARCH64 {
+        return Err(
+            "it is not for little-endian arm64: build it with aarch64-linux-gnu-gcc".into(),
+        );
+    }
+    let bad = |e: object::read::Error| e.to_string();
+    let mut asks = Asks::default();
+    for segment in header.program_headers(endian, elf).map_err(bad)? {
+        if let Some(path) = segment.interpreter(endian, elf).map_err(bad)? {
+            asks.interpreter = Some(String::from_utf8_lossy(path).into_owned());
+        }
+    }
+    let sections = header.sections(endian, elf).map_err(bad)?;
+    let table = sections.dynamic_table(endian, elf).map_err(bad)?;
+    for entry in &table {
+        if ![DT_NEEDED, DT_RPATH, DT_RUNPATH].contains(&entry.tag) {
+            continue;
+        }
+        let text = String::from_utf8_lossy(table.string(entry).map_err(bad)?);
+        match entry.tag {
+            DT_NEEDED => asks.libraries.push(text.into_owned()),
+            _ => asks.places.extend(text.split(':').map(str::to_owned)),
+        }
+    }
+    Ok(asks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_for_the_guest_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = dir.path().join("text");
+        fs::write(&text, "hello").unwrap();
+        let e = closure(&text, "/root/text").unwrap_err().to_string();
+        assert!(e.contains("no 64-bit ELF file"), "{e}");
+        let e = closure(&dir.path().join("none"), "/root/none").unwrap_err();
+        assert!(matches!(e, InitramfsError::Io { .. }), "{e}");
+        if !cfg!(target_arch = "aarch64") {
+            let own = std::env::current_exe().unwrap();
+            let e = closure(&own, "/root/own").unwrap_err().to_string();
+            assert!(e.contains("not for little-endian arm64"), "{e}");
+        }
+    }
+
+    #[test]
+    fn a_script_brings_nothing_but_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("script");
+        fs::write(&script, "#!/bin/sh\n").unwrap();
+        let all = closure(&script, "/root/script").unwrap();
+        assert_eq!(all.len(), 1);
+    }
+}

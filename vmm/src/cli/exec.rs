@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! `staleline exec`.
+
+use clap::Args;
+use toml::Value;
+
+use super::RunOptions;
+use crate::exit::Error;
+use crate::spec::RunSpec;
+
+/// The scenario that is run.
+const SCENARIO: &str = "exec";
+
+/// `staleline exec`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The guest is what `staleline run` boots. The program, for arm64 and static or \
+    dynamic, becomes /root/NAME there, and its libraries come with it. Its output is passed on; \
+    standard input is empty. Exit codes are those of `staleline run`: 0 if the program ended with 0 and \
+    nothing was found, 1 if something was found or it ended otherwise."
+)]
+pub struct ExecArgs {
+    /// How it is run.
+    #[command(flatten)]
+    pub options: RunOptions,
+    /// Give the guest a file or directory, as /root/NAME or as DESTINATION; may be repeated.
+    #[arg(long, value_name = "SOURCE[:DESTINATION]")]
+    pub file: Vec<String>,
+    /// Set a variable of the program's environment; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Give the guest this file system; PROGRAM is then one of it.
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<String>,
+    /// The program and its arguments.
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    pub command: Vec<String>,
+}
+
+impl ExecArgs {
+    /// The run that is asked for.
+    ///
+    /// # Errors
+    /// Usage errors.
+    pub fn spec(&self) -> Result<RunSpec, Error> {
+        let list = |words: &[String]| {
+            let words = words.iter().cloned().map(Value::String);
+            Value::Array(words.collect()).to_string()
+        };
+        let mut settings = vec![];
+        let root = self.root.iter().map(|root| {
+            let root = Value::String(root.clone());
+            format!("guest.root={root}")
+        });
+        let lists = [("files", &self.file), ("env", &self.env)];
+        let lists = lists.into_iter().filter(|(_, words)| !words.is_empty());
+        settings.push(format!("guest.exec={}", list(&self.command)));
+        settings.extend(lists.map(|(key, words)| format!("guest.{key}={}", list(words))));
+        settings.extend(root);
+        self.options.spec(SCENARIO, settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::super::{Cli, Command};
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_run_is_a_scenario() {
+        let words = "staleline exec --kernel base --file x:/y --env A=1 --seed 3 -- ./prog -v it's";
+        let cli = Cli::try_parse_from(words.split(' ')).unwrap();
+        let Command::Exec(args) = cli.command else {
+            panic!("not exec");
+        };
+        let spec = args.spec().unwrap();
+        let guest = &spec.scenario.guest;
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(guest.exec[0], here.join("./prog").to_str().unwrap());
+        assert_eq!(guest.exec[1..], ["-v", "it's"]);
+        assert_eq!(guest.files, [format!("{}:/y", here.join("x").display())]);
+        assert_eq!((spec.scenario.seed, &*guest.env[0]), (3, "A=1"));
+    }
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The part of the `[guest]` table that is about a program of the user's.
+
+use std::path::{Path, PathBuf};
+
+use staleline_protocol::plan::Exec;
+
+use super::guest::GuestSettings;
+
+/// Words of `exec`, entries of `files` and of `env`, each.
+pub const MAX_ENTRIES: usize = 256;
+/// Bytes of `exec` and `env` together: they go into the device tree.
+pub const MAX_BYTES: usize = 32 << 10;
+
+/// Where a program of the host is in the guest, and where it starts.
+const HOME: &str = "/root";
+
+/// What a program finds in its environment unless it is told otherwise.
+const ENVIRONMENT: [&str; 3] = [
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME=/root",
+    "TERM=dumb",
+];
+
+/// A file or directory of the host that the guest gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Supplied {
+    /// On the host.
+    pub host: PathBuf,
+    /// In the guest.
+    pub guest: String,
+}
+
+impl GuestSettings {
+    /// Makes its relative paths those below `base`.
+    pub fn anchor(&mut self, base: &Path) {
+        let absolute = |path: &str| base.join(path).display().to_string();
+        if self.program_is_hosts()
+            && let Some(program) = self.exec.first_mut()
+        {
+            *program = absolute(program);
+        }
+        for file in &mut self.files {
+            let (from, to) = parts(file);
+            *file = match to {
+                Some(to) => format!("{}:{to}", absolute(from)),
+                None => absolute(from),
+            };
+        }
+        if let Some(root) = &mut self.root {
+            *root = absolute(root);
+        }
+    }
+
+    /// Whether the program is a file of the host, and not of `root`.
+    fn program_is_hosts(&self) -> bool {
+        !self.exec.is_empty() && self.root.is_none()
+    }
+
+    /// The program, if it is a file of the host.
+    pub fn program(&self) -> Option<Supplied> {
+        let host = PathBuf::from(self.exec.first().filter(|_| self.program_is_hosts())?);
+        let guest = below_home(&host);
+        Some(Supplied { host, guest })
+    }
+
+    /// All else that the guest gets, in order: of what has one name, the last counts.
+    pub fn supplied(&self) -> Vec<Supplied> {
+        let root = self.root.iter().map(|root| Supplied {
+            host: root.into(),
+            guest: "/".into(),
+        });
+        let files = self.files.iter().map(|file| {
+            let (from, to) = parts(file);
+            let host = PathBuf::from(from);
+            let guest = match to {
+                None => below_home(&host),
+                Some(to) if to.ends_with('/') => format!("{to}{}", name(&host)),
+                Some(to) => to.to_owned(),
+            };
+            Supplied { host, guest }
+        });
+        root.chain(files).collect()
+    }
+
+    /// The agent's part of it.
+    pub fn plan(&self) -> Option<Exec> {
+        let mut argv = self.exec.clone();
+        let first = argv.first_mut()?;
+        if let Some(program) = self.program() {
+            *first = program.guest;
+        }
+        // The last of one name counts.
+        let env = ENVIRONMENT.iter().map(|v| (*v).to_owned());
+        Some(Exec {
+            argv,
+            env: env.chain(self.env.iter().cloned()).collect(),
+            dir: HOME.into(),
+        })
+    }
+}
+
+fn below_home(host: &Path) -> String {
+    format!("{HOME}/{}", name(host))
+}
+
+fn name(host: &Path) -> String {
+    let name = host.file_name().unwrap_or(host.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+/// `SOURCE` or `SOURCE:DESTINATION`.
+fn parts(file: &str) -> (&str, Option<&str>) {
+    match file.rsplit_once(':') {
+        Some((from, to)) if to.starts_with('/') => (from, Some(to)),
+        _ => (file, None),
+    }
+}
+
+/// What is wrong with it, for people.
+pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
+    let GuestSettings {
+        exec, files, env, ..
+    } = settings;
+    for (key, entries) in [("exec", exec), ("files", files), ("env", env)] {
+        if entries.len() > MAX_ENTRIES {
+            return Err(format!(
+                "guest.{key} has {} entries, at most {MAX_ENTRIES} may be given",
+                entries.len()
+            ));
+        }
+        if let Some(bad) = entries.iter().find(|e| e.contains('\0')) {
+            return Err(format!("guest.{key}: {bad:?} has a NUL in it"));
+        }
+    }
+    let bytes: usize = exec.iter().chain(env).map(String::len).sum();
+    if bytes > MAX_BYTES {
+        return Err(format!(
+            "guest.exec and guest.env have {bytes} bytes, at most {MAX_BYTES} may be given: put them into \
+             a file"
+        ));
+    }
+    if exec.first().is_some_and(String::is_empty) {
+        return Err("guest.exec: the program has no name".into());
+    }
+    let named = |v: &&String| !v.starts_with('=') && v.contains('=');
+    if let Some(bad) = env.iter().find(|v| !named(v)) {
+        return Err(format!("guest.env: {bad:?} must be NAME=VALUE"));
+    }
+    if exec.is_empty() && !(files.is_empty() && env.is_empty() && settings.root.is_none()) {
+        return Err(
+            "guest.files, guest.env and guest.root are for the program that guest.exec names, and there \
+             is none"
+                .into(),
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|w| (*w).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_program_of_the_host_is_found_below_root_in_the_guest() {
+        let mut settings = GuestSettings {
+            exec: words(&["build/prog", "-v"]),
+            files: words(&["data.bin", "conf:/etc/", "x:y:/z"]),
+            env: words(&["A=b=c"]),
+            ..GuestSettings::default()
+        };
+        check(&settings).unwrap();
+        settings.anchor(Path::new("/home/me"));
+        assert_eq!(
+            settings.program().unwrap().host,
+            Path::new("/home/me/build/prog")
+        );
+        let plan = settings.plan().unwrap();
+        assert_eq!(plan.argv, ["/root/prog", "-v"]);
+        assert_eq!(plan.env.last().unwrap(), "A=b=c");
+        let all: Vec<_> = settings.supplied();
+        let all: Vec<_> = all
+            .iter()
+            .map(|s| (s.host.to_str().unwrap(), &*s.guest))
+            .collect();
+        assert_eq!(
+            all,
+            [
+                ("/home/me/data.bin", "/root/data.bin"),
+                ("/home/me/conf", "/etc/conf"),
+                ("/home/me/x:y", "/z"),
+            ]
+        );
+        // Once is enough.
+        let anchored = settings.clone();
+        settings.anchor(Path::new("/elsewhere"));
+        assert_eq!(settings, anchored);
+    }
+
+    #[test]
+    fn with_a_root_the_program_is_of_that() {
+        let mut settings = GuestSettings {
+            exec: words(&["iio_info"]),
+            root: Some("rootfs".into()),
+            ..GuestSettings::default()
+        };
+        settings.anchor(Path::new("/home/me"));
+        assert_eq!(settings.program(), None);
+        assert_eq!(settings.plan().unwrap().argv, ["iio_info"]);
+        assert_eq!(settings.supplied()[0].host, Path::new("/home/me/rootfs"));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let with = |change: fn(&mut GuestSettings)| {
+            let mut settings = GuestSettings {
+                exec: words(&["prog"]),
+                ..GuestSettings::default()
+            };
+            change(&mut settings);
+            check(&settings).unwrap_err()
+        };
+        assert!(with(|s| s.env = words(&["=x"])).contains("NAME=VALUE"));
+        assert!(with(|s| s.env = words(&["x"])).contains("NAME=VALUE"));
+        assert!(with(|s| s.exec = words(&[""])).contains("no name"));
+        assert!(with(|s| s.exec.push("\0".into())).contains("NUL"));
+        assert!(with(|s| s.exec = vec!["x".into(); 257]).contains("257 entries"));
+        assert!(with(|s| s.exec.push("x".repeat(40_000))).contains("bytes"));
+        let why = with(|s| {
+            s.exec.clear();
+            s.root = Some("r".into());
+        });
+        assert!(why.contains("there is none"), "{why}");
+    }
+}
