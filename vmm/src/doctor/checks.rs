@@ -70,8 +70,8 @@ fn qemu() -> Check {
     const NAME: &str = "QEMU for arm64";
     // Only QEMU is looked at here: any file that exists will do for the plugin.
     let stand_in = Path::new("/dev/null");
-    match TcgEngine::new(&wiring::qemu(), stand_in) {
-        Ok(engine) => Check::ok(NAME, engine.version().to_string()),
+    match TcgEngine::new(&wiring::qemu(), stand_in).and_then(|engine| engine.version()) {
+        Ok(version) => Check::ok(NAME, version.to_string()),
         Err(e) => Check::missing(NAME, crate::exit::chain(&e), e.help()),
     }
 }

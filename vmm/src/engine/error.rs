@@ -128,6 +128,18 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// Whether a program that is no QEMU, or too old a one, may end like this.
+    pub(super) fn may_be_of_another_program(&self) -> bool {
+        matches!(
+            self,
+            EngineError::QemuCrashed { .. }
+                | EngineError::PluginRejected { .. }
+                | EngineError::PluginsUnsupported { .. }
+                | EngineError::NoPowerOff { .. }
+                | EngineError::Protocol(_)
+        )
+    }
+
     /// What the user can do about it.
     pub fn help(&self) -> &'static str {
         match self {

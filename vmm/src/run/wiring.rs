@@ -226,7 +226,7 @@ impl Backend for Production {
     }
 }
 
-/// The engine, looked for once: asking QEMU for its version costs as much as it takes to start it.
+/// The engine, looked for once.
 fn engine(kind: EngineKind) -> Result<Arc<dyn Engine>, Error> {
     static FOUND: Mutex<Vec<(EngineKind, Arc<dyn Engine>)>> = Mutex::new(Vec::new());
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);

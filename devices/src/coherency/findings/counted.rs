@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::Hazard;
 use crate::coherency::limits::MAX_LINES;
+use crate::hazard::Hazard;
 
 /// A finding, as index + 1, and the number of a line.
 pub(super) type OnLine = (u32, u64);

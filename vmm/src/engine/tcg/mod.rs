@@ -50,7 +50,6 @@ const MEMORY_LIMIT: u64 = 0x1_0000_0000 - RAM_BASE;
 pub struct TcgEngine {
     qemu: PathBuf,
     plugin: PathBuf,
-    version: QemuVersion,
 }
 
 impl TcgEngine {
@@ -63,13 +62,12 @@ impl TcgEngine {
         Self::new(&host::qemu_program(), &host::find_plugin()?)
     }
 
-    /// Uses the given QEMU, after a look at its version, and the given plugin.
+    /// Uses the given QEMU and the given plugin. Whether that is a QEMU, and a new enough one, is only
+    /// asked if a run fails: it takes as long as starting it.
     ///
     /// # Errors
-    /// [`EngineError::QemuMissing`], [`EngineError::QemuUnknown`],
-    /// [`EngineError::QemuTooOld`], [`EngineError::PluginMissing`].
+    /// [`EngineError::PluginMissing`].
     pub fn new(qemu: &Path, plugin: &Path) -> Result<Self, EngineError> {
-        let version = host::check_qemu(qemu)?;
         let plugin = plugin
             .canonicalize()
             .map_err(|_| EngineError::PluginMissing {
@@ -79,13 +77,15 @@ impl TcgEngine {
         Ok(TcgEngine {
             qemu: qemu.to_owned(),
             plugin,
-            version,
         })
     }
 
     /// The version of QEMU.
-    pub fn version(&self) -> &QemuVersion {
-        &self.version
+    ///
+    /// # Errors
+    /// [`EngineError::QemuMissing`], [`EngineError::QemuUnknown`], [`EngineError::QemuTooOld`].
+    pub fn version(&self) -> Result<QemuVersion, EngineError> {
+        host::check_qemu(&self.qemu)
     }
 }
 
@@ -161,7 +161,12 @@ impl Engine for TcgEngine {
             console: &console,
             timeout: job.timeout,
         }
-        .run(qmp, control)?;
+        .run(qmp, control)
+        .map_err(|e| match e.may_be_of_another_program() {
+            // What it is explains the rest.
+            true => self.version().err().unwrap_or(e),
+            false => e,
+        })?;
 
         let sites = SiteTable::read(sites.path()).map_err(|source| EngineError::Output {
             path: sites.path().to_owned(),

@@ -67,10 +67,11 @@ impl Bench {
 }
 
 #[test]
-fn qemu_is_looked_at_before_it_is_used() {
+fn what_is_no_qemu_or_too_old_is_told() {
     let bench = Bench::new();
     let plugin = bench.dir.path().join(PLUGIN_FILE);
     let missing = TcgEngine::new(Path::new("/nonexistent/qemu"), &plugin);
+    let missing = missing.unwrap().run(&bench.job);
     assert!(matches!(missing, Err(EngineError::QemuMissing { .. })));
     match bench.error("stranger") {
         EngineError::QemuUnknown { output, .. } => assert_eq!(output, "GNU bash\n"),
