@@ -4,11 +4,11 @@
 //! what it had mapped, so that the host can name its code. Its own calls go through untouched.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{PipeReader, Read, Write};
+use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use nix::errno::Errno;
@@ -22,7 +22,7 @@ use staleline_protocol::report::{Report, Stream, text_of};
 use crate::boot::{Console, Mount, mount};
 use crate::error::{Context, Error};
 use crate::ktap::{Ktap, Outcome};
-use crate::sys;
+use crate::sys::{self, Start};
 
 /// Bytes of output in one report: as a line, still well within what a terminal takes at once.
 const PIECE: usize = 512;
@@ -64,22 +64,12 @@ impl End {
 
 fn carry_out<W: Write>(ktap: &mut Ktap<W>, exec: &Exec) -> Result<End, Error> {
     prepare()?;
-    let mut child = start(exec)?;
-    let outputs = [
-        child
-            .stdout
-            .take()
-            .map(|pipe| pass_on(pipe, Stream::Stdout)),
-        child
-            .stderr
-            .take()
-            .map(|pipe| pass_on(pipe, Stream::Stderr)),
-    ];
-    let main = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+    let (main, [out, err]) = start(exec)?;
+    let outputs = [pass_on(out, Stream::Stdout), pass_on(err, Stream::Stderr)];
     let ended = attend(ktap, main);
     // What it has left running keeps its pipes open.
     let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
-    for output in outputs.into_iter().flatten() {
+    for output in outputs {
         let _ = output.join();
     }
     ended
@@ -115,24 +105,34 @@ fn prepare() -> Result<(), Error> {
     Ok(())
 }
 
-/// Starts it, stopped at its first instruction.
-fn start(exec: &Exec) -> Result<Child, Error> {
+/// Starts it, stopped at its first instruction; what it writes to output and error comes out of the pipes.
+fn start(exec: &Exec) -> Result<(Pid, [PipeReader; 2]), Error> {
     fs::create_dir_all(&exec.dir).file("create", &exec.dir)?;
     let program = exec.argv.first().map_or("", String::as_str);
-    let mut command = Command::new(program);
-    command
-        .args(exec.argv.iter().skip(1))
-        .env_clear()
-        .current_dir(&exec.dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    for variable in &exec.env {
-        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
-        command.env(name, value);
-    }
-    sys::trace_me(&mut command);
-    command.spawn().file("run", program)
+    let path = find(program, &exec.env);
+    let pipes = || std::io::pipe().call("pipe", program);
+    let ((out, stdout), (err, stderr)) = (pipes()?, pipes()?);
+    let stdin = File::open("/dev/null").file("open", "/dev/null")?;
+    let text = |text: &str| CString::new(text).call("exec", program);
+    let texts = |list: &[String]| list.iter().map(|s| text(s)).collect::<Result<Vec<_>, _>>();
+    let started = sys::start_traced(&Start {
+        file: &text(&path)?,
+        argv: &texts(&exec.argv)?,
+        env: &texts(&exec.env)?,
+        dir: &text(&exec.dir)?,
+        stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+    });
+    Ok((started.file("run", path)?, [out, err]))
+}
+
+/// The file of a program: a bare name is looked for as a shell does, by the last `PATH` of `env`.
+fn find(program: &str, env: &[String]) -> String {
+    let path = env.iter().rev().find_map(|v| v.strip_prefix("PATH="));
+    let places = path.filter(|_| !program.contains('/')).unwrap_or_default();
+    let all = places.split(':').filter(|place| !place.is_empty());
+    let mut all = all.map(|place| format!("{place}/{program}"));
+    let found = all.find(|file| Path::new(file).is_file());
+    found.unwrap_or_else(|| program.to_owned())
 }
 
 /// Follows all traced processes until the main one has ended.
@@ -222,7 +222,7 @@ fn executable(maps: &str) -> BTreeMap<String, Vec<(u64, u64, u64)>> {
 }
 
 /// Passes on what comes out of a pipe, in lines where there are any.
-fn pass_on(mut pipe: impl Read + AsFd + Send + 'static, stream: Stream) -> thread::JoinHandle<()> {
+fn pass_on(mut pipe: PipeReader, stream: Stream) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         let mut held = Vec::new();
         let mut buf = [0; PIECE];
@@ -270,6 +270,15 @@ mod tests {
         let long = [b'x'; 2 * PIECE];
         assert_eq!(piece(&long), Some(PIECE));
         assert_eq!(piece(&long[..PIECE - 1]), None);
+    }
+
+    #[test]
+    fn a_bare_name_is_looked_for() {
+        let env = ["PATH=/nonexistent:/bin:/usr/bin".to_owned()];
+        assert_eq!(find("sh", &env), "/bin/sh");
+        assert_eq!(find("./sh", &env), "./sh");
+        assert_eq!(find("no-such-program", &env), "no-such-program");
+        assert_eq!(find("sh", &[]), "sh");
     }
 
     #[test]

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! With `pages`, the only place with `unsafe`: ioctls with their argument types, and shared memory that devices
-//! change behind the compiler's back.
+//! change behind the compiler's back, and a process that starts another.
 #![allow(unsafe_code)]
 
-use std::ffi::{c_int, c_void};
-use std::io;
+use std::convert::Infallible;
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
 use std::ptr::NonNull;
 
+use nix::unistd::{ForkResult, Pid};
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
 use rustix::mm::{MapFlags, ProtFlags};
 
@@ -104,12 +104,57 @@ pub fn detach(importer: Importer, fd: impl AsFd, dmabuf: BorrowedFd<'_>) -> io::
     unsafe { call(fd.as_fd(), opcode, &mut dmabuf.as_raw_fd()) }.map(drop)
 }
 
-/// Has the program that `command` runs traced by this process, from its first instruction on.
-pub fn trace_me(command: &mut Command) {
-    // SAFETY: between fork() and exec() it makes one system call, and allocates nothing.
-    unsafe {
-        command.pre_exec(|| nix::sys::ptrace::traceme().map_err(io::Error::from));
+/// A program to be started by [`start_traced`].
+pub struct Start<'a> {
+    /// Its file.
+    pub file: &'a CStr,
+    /// Its arguments, the first of which is its name.
+    pub argv: &'a [CString],
+    /// All of its environment.
+    pub env: &'a [CString],
+    /// Its working directory.
+    pub dir: &'a CStr,
+    /// Its standard input, output and error, each above 2.
+    pub stdio: [BorrowedFd<'a>; 3],
+}
+
+/// Starts a program, stopped at its first instruction and traced by this process, which must have no
+/// other thread. (`std` cannot on a kernel without sockets: it has the child tell of trouble by one.)
+pub fn start_traced(start: &Start<'_>) -> io::Result<Pid> {
+    let (mut trouble, tell) = io::pipe()?;
+    // SAFETY: there is no other thread, so that the child may do what it likes.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => {
+            let e = become_traced(start)
+                .err()
+                .unwrap_or(nix::errno::Errno::UnknownErrno);
+            let _ = (&tell).write_all(&(e as i32).to_le_bytes());
+            // SAFETY: it ends the child at once, which has nothing to tidy up.
+            unsafe { libc::_exit(127) }
+        }
+        ForkResult::Parent { child } => {
+            drop(tell);
+            let mut code = [0; 4];
+            // Nothing comes if all is well: the child's end is closed when the program starts.
+            match trouble.read_exact(&mut code) {
+                Ok(()) => {
+                    let _ = nix::sys::wait::waitpid(child, None);
+                    Err(io::Error::from_raw_os_error(i32::from_le_bytes(code)))
+                }
+                Err(_) => Ok(child),
+            }
+        }
     }
+}
+
+fn become_traced(start: &Start<'_>) -> nix::Result<Infallible> {
+    let [stdin, stdout, stderr] = start.stdio;
+    nix::unistd::dup2_stdin(stdin)?;
+    nix::unistd::dup2_stdout(stdout)?;
+    nix::unistd::dup2_stderr(stderr)?;
+    nix::unistd::chdir(start.dir)?;
+    nix::sys::ptrace::traceme()?;
+    nix::unistd::execve(start.file, start.argv, start.env)
 }
 
 /// Queues the first `bytes` of an attached DMABUF. Waits up to 5 s for fences of earlier transfers

@@ -66,7 +66,6 @@ mod tests {
     use clap::Parser as _;
 
     use super::super::{Cli, Command};
-    use super::*;
 
     #[test]
     fn what_is_to_be_run_is_a_scenario() {

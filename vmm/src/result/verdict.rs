@@ -30,9 +30,8 @@ pub fn judge(
             _ => None,
         });
         let cases = console.failures().filter(|case| case.name != EXEC);
-        reasons.extend(
-            cases.map(|case| format!("guest test {} failed: {}", case.number, case.name)),
-        );
+        reasons
+            .extend(cases.map(|case| format!("guest test {} failed: {}", case.number, case.name)));
     }
     let verdict = match (reasons.is_empty(), broken.is_empty()) {
         (true, true) => Verdict::Pass,
