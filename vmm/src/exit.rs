@@ -160,6 +160,9 @@ pub enum Error {
     /// The guest kernel could not be built or found.
     #[error("the guest kernel could not be prepared")]
     Kernel(#[source] Cause),
+    /// The user's program, or what is to go with it, is none that the guest can be given.
+    #[error("the guest cannot be given what it is to run")]
+    Program(#[source] Cause),
     /// The guest's file system could not be made.
     #[error("the guest's file system could not be prepared")]
     Initramfs(#[source] Cause),
@@ -204,6 +207,7 @@ impl Error {
             | Error::UnknownHazard { .. }
             | Error::NotARun { .. }
             | Error::NoBuffer { .. }
+            | Error::Program(_)
             | Error::DropOutOfRange { .. } => USAGE,
             Error::Log {
                 source: LogError::NotALog | LogError::Version { .. },
@@ -257,6 +261,11 @@ impl Error {
             }
             Error::Engine { source, .. } if source.is::<EngineError>() => {
                 source.downcast_ref::<EngineError>()?.help().into()
+            }
+            Error::Program(_) => {
+                "name a program for arm64 behind `--`, and files that are there with --file; \
+                 `staleline exec --help` tells more"
+                    .into()
             }
             Error::Kernel(_) | Error::Initramfs(_) | Error::Engine { .. } => {
                 "`staleline doctor` says what is missing on this machine".into()

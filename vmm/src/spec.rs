@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
-use crate::scenario::Scenario;
+use crate::scenario::{self, Scenario};
 
 /// Version of `run.json`.
 pub const SCHEMA: u32 = 1;
@@ -91,6 +91,9 @@ impl RunSpec {
 /// Settings that have an option of their own on the command line, shown by it.
 const OPTIONS: [&str; 3] = ["cache", "exporter", "seed"];
 
+/// Keys of the `[guest]` table that `staleline exec` has options for.
+const PROGRAM: [&str; 4] = ["exec", "files", "env", "root"];
+
 fn invocation(
     origin: &str,
     kernel: &str,
@@ -98,7 +101,12 @@ fn invocation(
     scenario: &Scenario,
     settings: &[String],
 ) -> String {
-    let mut words = vec!["staleline".to_owned(), "run".into(), origin.into()];
+    // A program is shown as people give it.
+    let exec = origin == scenario::exec::SCENARIO && !scenario.guest.exec.is_empty();
+    let mut words = match exec {
+        true => vec!["staleline".to_owned(), "exec".into()],
+        false => vec!["staleline".to_owned(), "run".into(), origin.into()],
+    };
     let mut option = |name: &str, value: String| {
         words.push(format!("--{name}"));
         words.push(value);
@@ -114,9 +122,28 @@ fn invocation(
     option("seed", scenario.seed.to_string());
     for setting in settings {
         let key = setting.split_once('=').map_or("", |(key, _)| key.trim());
-        if !OPTIONS.contains(&key) {
+        let own = exec
+            && key
+                .strip_prefix("guest.")
+                .is_some_and(|k| PROGRAM.contains(&k));
+        if !OPTIONS.contains(&key) && !own {
             option("set", setting.clone());
         }
+    }
+    if exec {
+        let guest = &scenario.guest;
+        let lists = [("file", &guest.files), ("env", &guest.env)];
+        for (name, value) in lists
+            .iter()
+            .flat_map(|(n, l)| l.iter().map(move |v| (n, v)))
+        {
+            option(name, value.clone());
+        }
+        if let Some(root) = &guest.root {
+            option("root", root.clone());
+        }
+        words.push("--".into());
+        words.extend(guest.exec.iter().cloned());
     }
     words.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" ")
 }

@@ -92,7 +92,7 @@ pub enum InitramfsError {
 
 impl InitramfsError {
     /// For `map_err` on file operations.
-    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io {
             action,

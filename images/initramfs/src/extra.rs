@@ -44,7 +44,7 @@ impl Extra {
                 Entry::Directory => hasher.field(b"directory"),
                 Entry::Link(target) => hasher.field(&target),
                 Entry::File { from, mode, .. } => {
-                    hasher.field(&mode.to_le_bytes());
+                    hasher.field(mode.to_le_bytes());
                     hasher.field(&read(&from)?);
                 }
             }

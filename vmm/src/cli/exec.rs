@@ -6,10 +6,8 @@ use toml::Value;
 
 use super::RunOptions;
 use crate::exit::Error;
+use crate::scenario::exec::SCENARIO;
 use crate::spec::RunSpec;
-
-/// The scenario that is run.
-const SCENARIO: &str = "exec";
 
 /// `staleline exec`.
 #[derive(Debug, Args)]
@@ -81,5 +79,12 @@ mod tests {
         assert_eq!(guest.exec[1..], ["-v", "it's"]);
         assert_eq!(guest.files, [format!("{}:/y", here.join("x").display())]);
         assert_eq!((spec.scenario.seed, &*guest.env[0]), (3, "A=1"));
+        let (here, replay) = (here.display(), &spec.invocation);
+        let end = format!("--file {here}/x:/y --env A=1 -- {here}/./prog -v 'it'\\''s'");
+        assert!(
+            replay.starts_with("staleline exec --kernel base "),
+            "{replay}"
+        );
+        assert!(replay.ends_with(&end), "{replay}");
     }
 }

@@ -227,24 +227,18 @@ fn finish(r: &RunResult, layout: Layout) -> String {
         Verdict::Pass => GOOD,
         Verdict::Fail | Verdict::InfraError => ERROR,
     };
-    let again = match r.data.ends.iter().map(|e| e.repeated).sum() {
-        0 => String::new(),
-        n => format!(", {} again", count(n, "byte")),
-    };
     let again_for_chains = match r.tracing.as_ref().map_or(0, |t| t.wall_ms) {
         0 => String::new(),
         ms => format!(", and {} for call chains", seconds(ms)),
     };
     let _ = writeln!(
         text,
-        "{style}{}{style:#} {}: {} of {} bytes checked{again}, {} corrupt; {}; maintenance: {} \
+        "{style}{}{style:#} {}: {}; {}; maintenance: {} \
          on DMA memory and {} elsewhere, {} lines needed, {} redundant, {} never transferred; \
          cache {}, seed {}, run {}, {}{again_for_chains}",
         r.verdict.name(),
         r.scenario,
-        r.data.bytes,
-        r.data.planned,
-        r.data.corrupt_bytes,
+        checked(r),
         hazards(r),
         count(m.operations_total, "operation"),
         m.elsewhere_total,
@@ -257,6 +251,22 @@ fn finish(r: &RunResult, layout: Layout) -> String {
         seconds(r.wall_ms),
     );
     layout.folded(&text)
+}
+
+/// What became of the data, or of the user's program.
+fn checked(r: &RunResult) -> String {
+    if let Some(program) = &r.guest.program {
+        return verdict::ended(program);
+    }
+    let again = match r.data.ends.iter().map(|e| e.repeated).sum() {
+        0 => String::new(),
+        n => format!(", {} again", count(n, "byte")),
+    };
+    let data = &r.data;
+    format!(
+        "{} of {} bytes checked{again}, {} corrupt",
+        data.bytes, data.planned, data.corrupt_bytes
+    )
 }
 
 /// How many findings fail the run, of how many causes, and how many are only told.

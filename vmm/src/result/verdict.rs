@@ -45,8 +45,8 @@ pub fn judge(
 /// The agent's test of that name is the user's program.
 const EXEC: &str = "exec";
 
-/// How the user's program ended.
-fn ended(program: &Program) -> String {
+/// How the user's program ended, in words.
+pub fn ended(program: &Program) -> String {
     let name = program.argv.first().map_or("", String::as_str);
     match (program.code, program.signal) {
         (Some(code), _) => format!("{name} ended with exit code {code}"),

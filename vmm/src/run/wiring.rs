@@ -104,16 +104,8 @@ impl GuestFiles {
         agent: &Initramfs,
         cache: &CacheDir,
     ) -> Result<(PathBuf, String), Error> {
-        let extra = |s: Supplied| Extra {
-            from: s.host,
-            to: s.guest,
-        };
-        let failed = |e: InitramfsError| Error::Initramfs(e.into());
-        let mut extras = match scenario.guest.program() {
-            Some(program) => closure(&program.host, &program.guest).map_err(failed)?,
-            None => Vec::new(),
-        };
-        extras.extend(scenario.guest.supplied().into_iter().map(extra));
+        let failed = |e: InitramfsError| Error::Program(e.into());
+        let extras = extras(scenario)?;
         for extra in &extras {
             self.inputs.push(Input {
                 guest: extra.to.clone(),
@@ -127,8 +119,29 @@ impl GuestFiles {
     }
 }
 
+/// What the guest gets for the user's program.
+fn extras(scenario: &Scenario) -> Result<Vec<Extra>, Error> {
+    let guest = &scenario.guest;
+    let failed = |e: InitramfsError| Error::Program(e.into());
+    let mut extras = match guest.program() {
+        Some(program) => closure(&program.host, &program.guest).map_err(failed)?,
+        None => Vec::new(),
+    };
+    let supplied = guest.supplied().into_iter();
+    extras.extend(supplied.map(|Supplied { host, guest }| Extra {
+        from: host,
+        to: guest,
+    }));
+    for extra in &extras {
+        std::fs::metadata(&extra.from)
+            .map_err(|e| failed(InitramfsError::io("read", &extra.from)(e)))?;
+    }
+    Ok(extras)
+}
+
 impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
+        extras(&spec.scenario)?;
         if let Some(path) = spec.kernel.path() {
             return Prebuilt::find(path).map(|_| ());
         }

@@ -7,6 +7,9 @@ use staleline_protocol::plan::Exec;
 
 use super::guest::GuestSettings;
 
+/// The scenario of `staleline exec`.
+pub const SCENARIO: &str = "exec";
+
 /// Words of `exec`, entries of `files` and of `env`, each.
 pub const MAX_ENTRIES: usize = 256;
 /// Bytes of `exec` and `env` together: they go into the device tree.
@@ -83,8 +86,8 @@ impl GuestSettings {
         root.chain(files).collect()
     }
 
-    /// The agent's part of it.
-    pub fn plan(&self) -> Option<Exec> {
+    /// The agent's part of it, in a run with that seed.
+    pub fn plan(&self, seed: u64) -> Option<Exec> {
         let mut argv = self.exec.clone();
         let first = argv.first_mut()?;
         if let Some(program) = self.program() {
@@ -92,6 +95,8 @@ impl GuestSettings {
         }
         // The last of one name counts.
         let env = ENVIRONMENT.iter().map(|v| (*v).to_owned());
+        // Of the patterns that the converters send and expect.
+        let env = env.chain([format!("STALELINE_SEED={seed}")]);
         Some(Exec {
             argv,
             env: env.chain(self.env.iter().cloned()).collect(),
@@ -179,7 +184,7 @@ mod tests {
             settings.program().unwrap().host,
             Path::new("/home/me/build/prog")
         );
-        let plan = settings.plan().unwrap();
+        let plan = settings.plan(7).unwrap();
         assert_eq!(plan.argv, ["/root/prog", "-v"]);
         assert_eq!(plan.env.last().unwrap(), "A=b=c");
         let all: Vec<_> = settings.supplied();
@@ -210,7 +215,7 @@ mod tests {
         };
         settings.anchor(Path::new("/home/me"));
         assert_eq!(settings.program(), None);
-        assert_eq!(settings.plan().unwrap().argv, ["iio_info"]);
+        assert_eq!(settings.plan(7).unwrap().argv, ["iio_info"]);
         assert_eq!(settings.supplied()[0].host, Path::new("/home/me/rootfs"));
     }
 

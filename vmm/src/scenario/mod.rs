@@ -236,7 +236,7 @@ impl Scenario {
             transfer: self.transfer.as_ref().map(|t| t.plan(&self.usb)),
             dmatest: self.dmatest.clone(),
             disk: self.disk.clone(),
-            exec: self.guest.plan(),
+            exec: self.guest.plan(self.seed),
         }
     }
 }

@@ -12,6 +12,7 @@ mod cost;
 mod cpus;
 mod determinism;
 mod errors;
+mod exec;
 mod exporters;
 mod gdma;
 mod log;

@@ -123,11 +123,18 @@ pub fn under_every_policy(first: &[&'static str]) -> Vec<[&'static str; 3]> {
 /// Runs `command`, of which only the directory is missing, to its end.
 #[track_caller]
 pub fn finish(mut command: Command, arguments: &[&str], dir: TempDir) -> Run {
+    command.arg(out(&dir));
+    finish_with(command, &[], arguments, dir)
+}
+
+/// Runs `command`, of which only these words are missing, to its end. It writes to `out` below `dir`.
+#[track_caller]
+pub fn finish_with(mut command: Command, rest: &[&str], arguments: &[&str], dir: TempDir) -> Run {
     let Output {
         status,
         stdout,
         stderr,
-    } = command.arg(out(&dir)).output().unwrap();
+    } = command.args(rest).output().unwrap();
     let run = Run {
         code: status.code().expect("a signal ended staleline"),
         stdout: String::from_utf8(stdout).unwrap(),

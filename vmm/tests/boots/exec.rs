@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Programs of the user's in the guest.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use staleline_results::{HazardKind, Verdict};
+use tempfile::TempDir;
+
+use crate::support::{self, Run};
+
+/// Compiles a program for the guest.
+fn compile(dir: &TempDir, name: &str, source: &str, options: &[&str]) -> PathBuf {
+    let (source_file, program) = (dir.path().join(format!("{name}.c")), dir.path().join(name));
+    std::fs::write(&source_file, source).unwrap();
+    let compiler = match cfg!(target_arch = "aarch64") {
+        true => "gcc",
+        false => "aarch64-linux-gnu-gcc",
+    };
+    let mut gcc = Command::new(compiler);
+    gcc.args(["-g", "-O1", "-o"])
+        .arg(&program)
+        .arg(&source_file);
+    let status = gcc.args(options).status().unwrap();
+    assert!(status.success(), "{compiler} of {name}");
+    program
+}
+
+/// `staleline exec` with these words.
+#[track_caller]
+fn exec(words: &[&str]) -> Run {
+    support::need_kernel("base");
+    let split = words.iter().position(|w| *w == "--").unwrap();
+    let (options, program) = words.split_at(split);
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = support::staleline();
+    command
+        .arg("exec")
+        .args(options)
+        .arg("--out")
+        .arg(dir.path().join("out"));
+    support::finish_with(command, program, words, dir)
+}
+
+const TALKS: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+#include <signal.h>
+#include <string.h>
+int main(int argc, char **argv)
+{
+	char line[80] = "";
+	FILE *file = fopen("/etc/words", "r");
+	if (file)
+		fgets(line, sizeof(line), file);
+	printf("%s, %s: %s", argv[1], getenv("WHO"), line);
+	fprintf(stderr, "to stderr\n");
+	fflush(stdout);
+	if (!strcmp(argv[2], "abort"))
+		abort();
+	return atoi(argv[2]);
+}
+"#;
+
+#[test]
+fn a_program_runs_as_it_would_at_home() {
+    let dir = tempfile::tempdir().unwrap();
+    let words = dir.path().join("words");
+    std::fs::write(&words, "from a file\n").unwrap();
+    let file = format!("{}:/etc/words", words.display());
+    for linked in [&[][..], &["-static"]] {
+        let program = compile(&dir, "talks", TALKS, linked);
+        let program = program.to_str().unwrap();
+        let with = |code| {
+            exec(&[
+                "--file", &file, "--env", "WHO=me", "--", program, "a b", code,
+            ])
+        };
+        let run = with("0");
+        let result = run.ends(0, Verdict::Pass);
+        assert!(
+            run.stdout.contains("a b, me: from a file\n"),
+            "{}",
+            run.stdout
+        );
+        assert!(run.stderr.contains("to stderr\n"), "{}", run.stderr);
+        assert_eq!(result.guest.program.unwrap().code, Some(0));
+        let given = |guest: &str| result.inputs.iter().any(|i| i.guest == guest);
+        assert!(given("/root/talks") && given("/etc/words"));
+        assert_eq!(given("/lib/libc.so.6"), linked.is_empty());
+
+        let result = with("3").ends(1, Verdict::Fail);
+        assert_eq!(result.reasons, ["/root/talks ended with exit code 3"]);
+        let result = with("abort").ends(1, Verdict::Fail);
+        assert_eq!(result.reasons, ["/root/talks was ended by signal 6"]);
+    }
+}
+
+/// The device is not even started: only what the program does counts.
+#[test]
+fn the_same_program_is_the_same_run_and_another_is_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = compile(&dir, "talks", TALKS, &[]);
+    let run = exec(&["--", program.to_str().unwrap(), "x", "0"]);
+    let first = run.ends(0, Verdict::Pass);
+    let replay = |code| {
+        let mut command = support::staleline();
+        let out = command.arg("replay").arg(run.path()).output().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        assert_eq!(out.status.code(), Some(code), "{text}");
+        text
+    };
+    replay(0);
+    compile(&dir, "talks", &TALKS.replace("to stderr", "elsewhere"), &[]);
+    let told = replay(1);
+    assert!(told.contains("/root/talks"), "{told}");
+    assert!(first.run_hash.is_some());
+}
+
+#[test]
+fn what_the_guest_cannot_run_is_a_mistake_of_the_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("text");
+    std::fs::write(&text, "no program").unwrap();
+    let text = text.to_str().unwrap();
+    let fails = |words: &[&str], why: &str| {
+        let mut command = support::staleline();
+        let out = command
+            .arg("exec")
+            .args(words)
+            .current_dir(&dir)
+            .output()
+            .unwrap();
+        let told = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(2), "{told}");
+        assert!(told.contains(why), "{told}");
+    };
+    fails(&["--", text], "no 64-bit ELF file");
+    fails(&["--", "./nothing"], "nothing");
+    fails(&["--file", "missing", "--", text], "no 64-bit ELF file");
+    let program = compile(&dir, "talks", TALKS, &["-static"]);
+    let program = program.to_str().unwrap();
+    fails(&["--file", "missing", "--", program], "missing");
+    fails(&["--env", "X", "--", program], "NAME=VALUE");
+    fails(
+        &["--", "/bin/sh"],
+        if cfg!(target_arch = "aarch64") {
+            ""
+        } else {
+            "arm64"
+        },
+    );
+    fails(&["--set", "transfer.path=iio-capture", "--", program], "");
+}
+
+fn example(dir: &TempDir, name: &str) -> PathBuf {
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images");
+    let source = std::fs::read_to_string(images.join("examples").join(format!("{name}.c")));
+    let include = format!("-I{}", images.join("guest/include").display());
+    compile(dir, name, &source.unwrap(), &[&include])
+}
+
+#[test]
+fn the_examples_are_right_and_wrong_as_they_say() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, wrong, kind) in [
+        ("capture", "-n", HazardKind::MissingInvalidate),
+        ("playback", "-n", HazardKind::MissingClean),
+    ] {
+        let program = example(&dir, name);
+        let program = program.to_str().unwrap();
+        for kernel in ["base", "begin-end-access"] {
+            support::need_kernel(kernel);
+            exec(&["--kernel", kernel, "--", program]).ends(0, Verdict::Pass);
+            let run = exec(&["--kernel", kernel, "--", program, wrong]);
+            let result = run.ends(1, Verdict::Fail);
+            assert_eq!(support::kinds_of(&result), [kind]);
+            // The user's own file and line.
+            assert!(run.stdout.contains(&format!("{name}.c:")), "{}", run.stdout);
+        }
+    }
+}
