@@ -4,15 +4,19 @@
  *
  *	make
  *	staleline exec -- ./capture		passes
- *	staleline exec -- ./capture -n		leaves SYNC out: missing-invalidate, at the line that reads
+ *	staleline exec -- ./capture -n		leaves SYNC out: missing-invalidate where it reads
  *
  * Options: -n (no SYNC), -f FRAMES (8), -e system|cma|udmabuf (system).
  *
- * The ADC's DMA engine does not snoop the CPU's caches. They still hold lines from when the pages were
- * cleared, and the CPU may fetch more at any time. SYNC has them forgotten, once the device is done; what
- * was fetched before is read in place of the samples otherwise.
+ * The ADC's DMA engine does not snoop the CPU's caches. They still hold lines from when the
+ * pages were cleared, and the CPU may fetch more at any time. SYNC has them forgotten, once the
+ * device is done; what was fetched before is read in place of the samples otherwise.
  *
- * With -e udmabuf an unpatched kernel fails on its own account: udmabuf hands over pages without a clean.
+ * A kernel that synchronises each DMABUF transfer itself (--kernel begin-end-access) passes
+ * either way.
+ *
+ * With -e udmabuf an unpatched kernel fails on its own account: udmabuf hands over pages
+ * without a clean.
  */
 #include <staleline.h>
 
@@ -64,8 +68,8 @@ int main(int argc, char **argv)
 		if (sync)
 			stl_must(stl_sync_end(buf, STL_READ));
 		if (bad)
-			printf("frame %d: %zu of %d bytes wrong, the first at %" PRIu64 " of the stream\n", n,
-			       bad, BYTES, first);
+			printf("frame %d: %zu bytes wrong, the first at %" PRIu64 " of the stream\n",
+			       n, bad, first);
 		wrong += bad;
 
 		if (n + BUFFERS < frames) {

@@ -3,13 +3,17 @@
  * Reads what the ADC has captured, with a SYNC that comes before the end of the transfer.
  *
  *	make
- *	staleline exec -- ./early-sync		missing-invalidate although SYNC stands around the read
+ *	staleline exec -- ./early-sync		missing-invalidate, with a SYNC around the read
  *	staleline exec -- ./early-sync -w	waits for the fence first: passes
  *
- * DMA_BUF_IOCTL_SYNC waits for the device's fence, so that this seems to be enough. But the kernel has
- * the exporter do its cache maintenance first and waits then (dma_buf_begin_cpu_access() in
- * drivers/dma-buf/dma-buf.c): while it waits, the CPU is free to fetch old lines again, speculatively, and
- * nobody invalidates those. On most days it does not, and the data are right: the finding is latent.
+ * DMA_BUF_IOCTL_SYNC waits for the device's fence, so that this seems to be enough. But the
+ * kernel has the exporter do its cache maintenance first and waits then
+ * (dma_buf_begin_cpu_access() in drivers/dma-buf/dma-buf.c): while it waits, the CPU is free to
+ * fetch old lines again, speculatively, and nobody invalidates those. On most days it does not,
+ * and the data are right: the finding is latent.
+ *
+ * A kernel that synchronises each DMABUF transfer itself (--kernel begin-end-access) passes
+ * either way.
  */
 #include <staleline.h>
 

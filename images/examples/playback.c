@@ -4,14 +4,18 @@
  *
  *	make
  *	staleline exec -- ./playback		passes
- *	staleline exec -- ./playback -n		leaves SYNC out: missing-clean, at the line that writes
+ *	staleline exec -- ./playback -n		leaves SYNC out: missing-clean of what it writes
  *
  * Options: -n (no SYNC), -f FRAMES (8), -e system|cma|udmabuf (system).
  *
- * What the CPU writes stays in its cache until something has it written to memory, and the DAC's DMA
- * engine reads memory. SYNC_END does that. Here the program itself cannot see the mistake: what was sent
- * too early is only wrong at the converter. Frames that are filled before the first enqueue are no
- * exception, although attaching a DMABUF cleans it, too: they are filled after that.
+ * What the CPU writes stays in its cache until something has it written to memory, and the
+ * DAC's DMA engine reads memory. SYNC_END does that. Here the program itself cannot see the
+ * mistake: what was sent too early is only wrong at the converter. Frames that are filled
+ * before the first enqueue are no exception, although attaching a DMABUF cleans it, too: they
+ * are filled after that.
+ *
+ * A kernel that synchronises each DMABUF transfer itself (--kernel begin-end-access) passes
+ * either way.
  */
 #include <staleline.h>
 

@@ -2,9 +2,10 @@
 /*
  * staleline.h - DMABUFs, SYNC, fences, IIO buffers and FunctionFS endpoints for small programs
  *
- * One header, nothing to link. It is for programs that reproduce a bug or exercise a driver, on real
- * hardware as under `staleline exec`. It asks the kernel for what its name says and for nothing else: no
- * function here does a SYNC, waits for a fence or touches a buffer unless that is its purpose.
+ * One header, nothing to link. It is for programs that reproduce a bug or exercise a driver, on
+ * real hardware as under `staleline exec`. It asks the kernel for what its name says and for
+ * nothing else: no function here does a SYNC, waits for a fence or touches a buffer unless that
+ * is its purpose.
  *
  * A capture of one frame, as the dma-buf interface wants it (errors left out):
  *
@@ -18,12 +19,12 @@
  *	... read buf.map ...
  *	stl_sync_end(&buf, STL_READ);
  *
- * Functions return 0, or what their comment says, on success, and a negative errno on failure; errno
- * itself is not kept. What is below "For short programs" ends the program instead.
+ * Functions return 0, or what their comment says, on success, and a negative errno on failure;
+ * errno itself is not kept. What is below "For short programs" ends the program instead.
  *
- * Needs GNU C11 (gcc or clang; -std=gnu11 or later), or -std=c11 with this header included first or
- * _GNU_SOURCE defined. Numbers and layouts are those of Linux 6.12, told here because the headers of a C
- * library are often older: IIO and FunctionFS take DMABUFs since 6.12 and 6.9.
+ * Needs GNU C11 (gcc or clang; -std=gnu11 or later), or -std=c11 with this header included
+ * first or _GNU_SOURCE defined. Numbers and layouts are those of Linux 6.12, told here because
+ * the kernel headers that come with a C library are often older than these interfaces.
  */
 #ifndef STALELINE_H
 #define STALELINE_H
@@ -131,7 +132,7 @@ struct stl_ffs_dmabuf_transfer_req {
  * Small helpers, not for use elsewhere
  */
 
-/* Calls again where a signal came between; the kernel's documentation of SYNC asks for EAGAIN, too. */
+/* Calls again where a signal came between. The documentation of SYNC asks for EAGAIN, too. */
 static inline int stl_ioctl_(int fd, unsigned long request, void *argument)
 {
 	int ret;
@@ -220,7 +221,7 @@ enum stl_exporter {
  * stl_exporter_named() - the exporter of a name, as an option of a program may give it
  * @name:	"system", "cma" or "udmabuf"
  *
- * Returns an enum stl_exporter, or -EINVAL.
+ * Return: an enum stl_exporter, or -EINVAL.
  */
 static inline int stl_exporter_named(const char *name)
 {
@@ -276,8 +277,8 @@ static inline int stl_heap_alloc_(const char *path, size_t size)
 }
 
 /*
- * The default CMA heap has the name of its area, another one on each board: "reserved", or the node of
- * the device tree. In 6.12 there is none besides it and "system".
+ * The default CMA heap has the name of its area, another one on each board: "reserved", or the
+ * node of the device tree. In 6.12 there is none besides it and "system".
  */
 static inline int stl_cma_alloc_(size_t size)
 {
@@ -316,7 +317,8 @@ static inline int stl_udmabuf_alloc_(size_t size)
 		close(memfd);
 		return ret;
 	}
-	ret = device = stl_open_("/dev/udmabuf", O_RDWR);
+	device = stl_open_("/dev/udmabuf", O_RDWR);
+	ret = device;
 	if (device >= 0) {
 		memset(&create, 0, sizeof(create));
 		create.memfd = (uint32_t)memfd;
@@ -337,6 +339,8 @@ static inline int stl_udmabuf_alloc_(size_t size)
  * @size:	bytes to map
  *
  * On failure @fd remains the caller's.
+ *
+ * Return: 0 or a negative errno.
  */
 static inline int stl_buf_import(struct stl_buf *buf, int fd, size_t size)
 {
@@ -357,8 +361,9 @@ static inline int stl_buf_import(struct stl_buf *buf, int fd, size_t size)
  * @exporter:	who allocates it
  * @size:	bytes, rounded up to whole pages
  *
- * The mapping is not touched. -ENOENT: the kernel has no such exporter. On failure @buf holds nothing, and
- * stl_buf_free() does nothing with it.
+ * The mapping is not touched. On failure @buf holds nothing, and stl_buf_free() does nothing.
+ *
+ * Return: 0 or a negative errno; -ENOENT: the kernel has no such exporter.
  */
 static inline int stl_buf_alloc(struct stl_buf *buf, enum stl_exporter exporter, size_t size)
 {
@@ -418,9 +423,12 @@ static inline void stl_buf_free(struct stl_buf *buf)
  * @buf:	the buffer
  * @access:	what it will do
  *
- * DMA_BUF_IOCTL_SYNC. Wait for the device first, with stl_wait() or a fence: the ioctl itself waits
- * too, but in 6.12 only after it has invalidated the caches (dma_buf_begin_cpu_access() in
- * drivers/dma-buf/dma-buf.c), and what they then fetch speculatively before the device is done stays.
+ * DMA_BUF_IOCTL_SYNC. Wait for the device first, with stl_wait() or a fence: the ioctl itself
+ * waits too, but in 6.12 only after it has invalidated the caches (dma_buf_begin_cpu_access()
+ * in drivers/dma-buf/dma-buf.c), and what they then fetch speculatively before the device is
+ * done stays.
+ *
+ * Return: 0 or a negative errno.
  */
 static inline int stl_sync_start(const struct stl_buf *buf, enum stl_access access)
 {
@@ -434,8 +442,10 @@ static inline int stl_sync_start(const struct stl_buf *buf, enum stl_access acce
  * @buf:	the buffer
  * @access:	the same as then
  *
- * Before the buffer is queued for a device: only then what the CPU wrote is sure to be in memory. -EINVAL:
- * udmabuf insists on a stl_sync_start() before.
+ * Before the buffer is queued for a device: only then what the CPU wrote is sure to be in
+ * memory.
+ *
+ * Return: 0 or a negative errno; -EINVAL: udmabuf insists on a stl_sync_start() before.
  */
 static inline int stl_sync_end(const struct stl_buf *buf, enum stl_access access)
 {
@@ -450,7 +460,9 @@ static inline int stl_sync_end(const struct stl_buf *buf, enum stl_access access
  * @access:	what is to be done then: a reader waits for devices that write, a writer for all
  * @timeout_ms:	how long, in milliseconds; -1 for ever
  *
- * Says nothing about how the transfers ended: see stl_fence_wait(). -ETIME: not done yet.
+ * Says nothing about how the transfers ended: see stl_fence_wait().
+ *
+ * Return: 0 or a negative errno; -ETIME: not done yet.
  */
 static inline int stl_wait(const struct stl_buf *buf, enum stl_access access, int timeout_ms)
 {
@@ -462,11 +474,13 @@ static inline int stl_wait(const struct stl_buf *buf, enum stl_access access, in
  * @buf:	the buffer
  * @access:	what is to be done when it has signalled, as for stl_wait()
  *
- * DMA_BUF_IOCTL_EXPORT_SYNC_FILE. Returns a file descriptor, to be closed. Ask right after the transfer
+ * DMA_BUF_IOCTL_EXPORT_SYNC_FILE. Ask right after the transfer
  * was queued: of one that is over by then, the kernel only says that it is, not how it ended.
  *
- * Close it before stl_ffs_detach(): FunctionFS in 6.12 has the fence's lock in what a detach frees
- * (struct ffs_dmabuf_priv in drivers/usb/gadget/function/f_fs.c).
+ * Close it before stl_ffs_detach(): FunctionFS in 6.12 has the fence's lock in what a detach
+ * frees (struct ffs_dmabuf_priv in drivers/usb/gadget/function/f_fs.c).
+ *
+ * Return: a file descriptor, to be closed, or a negative errno.
  */
 static inline int stl_fence_get(const struct stl_buf *buf, enum stl_access access)
 {
@@ -481,7 +495,7 @@ static inline int stl_fence_get(const struct stl_buf *buf, enum stl_access acces
  * stl_fence_status() - look at a fence
  * @fence:	from stl_fence_get()
  *
- * Returns 0 if it has not signalled yet, 1 if it has, and the error with which it has.
+ * Return: 0 if it has not signalled yet, 1 if it has, or the error with which it has.
  */
 static inline int stl_fence_status(int fence)
 {
@@ -498,8 +512,8 @@ static inline int stl_fence_status(int fence)
  * @fence:	from stl_fence_get()
  * @timeout_ms:	how long, in milliseconds; -1 for ever
  *
- * Returns 0 if the transfer has been carried out, else the error of the transfer. -ETIME: it has not
- * ended yet.
+ * Return: 0 if the transfer has been carried out, else the error of the transfer; -ETIME: it
+ * has not ended yet.
  */
 static inline int stl_fence_wait(int fence, int timeout_ms)
 {
@@ -529,7 +543,7 @@ enum stl_direction {
 /* Devices, and buffers of each, that are looked at. */
 #define STL_IIO_DEVICES			32
 #define STL_IIO_BUFFERS			8
-/* A driver may still be probing when a program starts: how long to wait for it, in milliseconds. */
+/* How long to wait, in milliseconds, for a driver that is still probing. */
 #define STL_PROBE_MS			5000
 
 /**
@@ -544,7 +558,8 @@ struct stl_iio {
 	int index;
 };
 
-static inline void stl_iio_path_(const struct stl_iio *iio, const char *attribute, char path[384])
+static inline void stl_iio_path_(const struct stl_iio *iio, const char *attribute,
+				 char path[384])
 {
 	snprintf(path, 384, "/sys/bus/iio/devices/iio:device%d/buffer%d/%.255s", iio->device,
 		 iio->index, attribute);
@@ -555,7 +570,9 @@ static inline void stl_iio_path_(const struct stl_iio *iio, const char *attribut
  * @iio:	filled in
  * @direction:	which way
  *
- * Waits up to STL_PROBE_MS for a driver to appear, then -ENODEV.
+ * Waits up to STL_PROBE_MS for a driver to appear.
+ *
+ * Return: 0 or a negative errno; -ENODEV: there is none.
  */
 static inline int stl_iio_find(struct stl_iio *iio, enum stl_direction direction)
 {
@@ -583,7 +600,9 @@ static inline int stl_iio_find(struct stl_iio *iio, enum stl_direction direction
  * stl_iio_channels() - enable all channels of a buffer
  * @iio:	from stl_iio_find()
  *
- * A buffer without a channel cannot be enabled. -ENOENT: it has none.
+ * A buffer without a channel cannot be enabled.
+ *
+ * Return: 0 or a negative errno; -ENOENT: it has none.
  */
 static inline int stl_iio_channels(const struct stl_iio *iio)
 {
@@ -614,6 +633,8 @@ static inline int stl_iio_channels(const struct stl_iio *iio)
  * stl_iio_open() - find the first buffer of a direction, enable its channels and open it
  * @iio:	filled in
  * @direction:	which way
+ *
+ * Return: 0 or a negative errno.
  */
 static inline int stl_iio_open(struct stl_iio *iio, enum stl_direction direction)
 {
@@ -644,11 +665,16 @@ static inline int stl_iio_open(struct stl_iio *iio, enum stl_direction direction
  * @iio:	the buffer
  * @buf:	the DMABUF
  *
- * Before stl_iio_enable(): a buffer that was enabled without is for read() and write(), and refuses with
- * -EBUSY.
+ * Before stl_iio_enable(): a buffer that was enabled without is for read() and write(), and
+ * refuses with -EBUSY. And all before the first stl_iio_enqueue(): in 6.12 an attach forgets
+ * DMABUFs that are queued while the converter is stopped, and their fences never signal
+ * (iio_dma_buffer_fileio_free() in drivers/iio/buffer/industrialio-buffer-dma.c).
  *
- * A DMABUF of a heap is cleaned from the caches now: what the CPU writes later is not. One of udmabuf is
- * not in 6.12 (map_udmabuf() in drivers/dma-buf/udmabuf.c), although its pages have just been cleared.
+ * A DMABUF of a heap is cleaned from the caches now: what the CPU writes later is not. One of
+ * udmabuf is not in 6.12 (map_udmabuf() in drivers/dma-buf/udmabuf.c), although its pages have
+ * just been cleared.
+ *
+ * Return: 0 or a negative errno; -EBUSY: see above.
  */
 static inline int stl_iio_attach(const struct stl_iio *iio, const struct stl_buf *buf)
 {
@@ -661,6 +687,8 @@ static inline int stl_iio_attach(const struct stl_iio *iio, const struct stl_buf
  * stl_iio_detach() - undo stl_iio_attach()
  * @iio:	the buffer
  * @buf:	the DMABUF
+ *
+ * Return: 0 or a negative errno.
  */
 static inline int stl_iio_detach(const struct stl_iio *iio, const struct stl_buf *buf)
 {
@@ -675,10 +703,13 @@ static inline int stl_iio_detach(const struct stl_iio *iio, const struct stl_buf
  * @buf:	the DMABUF, attached
  * @bytes:	how many to transfer, from its start, in whole samples
  *
- * Returns when it is queued; its fence tells when it is done. The kernel waits for transfers that the
- * same DMABUF is queued for already.
+ * Returns when it is queued; its fence tells when it is done. The kernel waits for transfers
+ * that the same DMABUF is queued for already.
+ *
+ * Return: 0 or a negative errno.
  */
-static inline int stl_iio_enqueue(const struct stl_iio *iio, const struct stl_buf *buf, size_t bytes)
+static inline int stl_iio_enqueue(const struct stl_iio *iio, const struct stl_buf *buf,
+				  size_t bytes)
 {
 	struct stl_iio_dmabuf request = { (uint32_t)buf->fd, 0, bytes };
 
@@ -688,6 +719,8 @@ static inline int stl_iio_enqueue(const struct stl_iio *iio, const struct stl_bu
 /**
  * stl_iio_enable() - start the converter
  * @iio:	the buffer
+ *
+ * Return: 0 or a negative errno.
  */
 static inline int stl_iio_enable(const struct stl_iio *iio)
 {
@@ -701,7 +734,9 @@ static inline int stl_iio_enable(const struct stl_iio *iio)
  * stl_iio_disable() - stop the converter
  * @iio:	the buffer
  *
- * Fences of DMABUFs that are still queued signal with an error.
+ * DMABUFs that are still queued come back: their fences signal with -EINTR.
+ *
+ * Return: 0 or a negative errno.
  */
 static inline int stl_iio_disable(const struct stl_iio *iio)
 {
@@ -733,6 +768,8 @@ static inline void stl_iio_close(struct stl_iio *iio)
  * stl_ffs_attach() - attach a DMABUF to an endpoint
  * @ep:		the endpoint, enabled by the host
  * @buf:	the DMABUF
+ *
+ * Return: 0 or a negative errno.
  */
 static inline int stl_ffs_attach(int ep, const struct stl_buf *buf)
 {
@@ -745,6 +782,8 @@ static inline int stl_ffs_attach(int ep, const struct stl_buf *buf)
  * stl_ffs_detach() - undo stl_ffs_attach()
  * @ep:		the endpoint
  * @buf:	the DMABUF
+ *
+ * Return: 0 or a negative errno.
  */
 static inline int stl_ffs_detach(int ep, const struct stl_buf *buf)
 {
@@ -760,6 +799,8 @@ static inline int stl_ffs_detach(int ep, const struct stl_buf *buf)
  * @bytes:	how many to send or to receive, from its start
  *
  * Returns when it is queued; its fence tells when it is done.
+ *
+ * Return: 0 or a negative errno.
  */
 static inline int stl_ffs_transfer(int ep, const struct stl_buf *buf, size_t bytes)
 {
@@ -769,11 +810,12 @@ static inline int stl_ffs_transfer(int ep, const struct stl_buf *buf, size_t byt
 }
 
 /*
- * Pattern: the data that Staleline's ADC and USB host send, and its DAC and USB host expect. Word k of 8
- * bytes, little endian, is a mix of k and the seed, so that each byte can be told right or wrong.
+ * Pattern: the data that Staleline's ADC and USB host send, and its DAC and USB host expect.
+ * Word k of 8 bytes, little endian, is a mix of k and the seed, so that each byte can be told
+ * right or wrong.
  *
- * These are inlined whatever the optimisation, so that an access of theirs to a buffer is one of the line
- * that called them. Each byte is accessed once.
+ * These are inlined whatever the optimisation, so that an access of theirs to a buffer is one
+ * of the line that called them. Each byte is accessed once.
  */
 
 #define STL_INLINE_	static inline __attribute__((__always_inline__))
@@ -832,13 +874,13 @@ STL_INLINE_ void stl_pattern_fill(uint64_t seed, uint64_t offset, void *data, si
  * @offset:	the byte of the stream to begin with
  * @data:	the data
  * @bytes:	how many
- * @first:	out: byte of the stream of the first one that is wrong, or @offset + @bytes if none is; may
- *		be NULL
+ * @first:	out: byte of the stream of the first one that is wrong, or @offset + @bytes if none
+ *		is; may be NULL
  *
- * Returns how many bytes are wrong.
+ * Return: how many bytes are wrong.
  */
-STL_INLINE_ size_t stl_pattern_check(uint64_t seed, uint64_t offset, const void *data, size_t bytes,
-				     uint64_t *first)
+STL_INLINE_ size_t stl_pattern_check(uint64_t seed, uint64_t offset, const void *data,
+				     size_t bytes, uint64_t *first)
 {
 	uint64_t key = stl_key_(seed);
 	const volatile uint8_t *from = (const volatile uint8_t *)data;
@@ -868,8 +910,8 @@ STL_INLINE_ size_t stl_pattern_check(uint64_t seed, uint64_t offset, const void 
 }
 
 /*
- * For short programs: these end the program with exit code 2 where something goes wrong, so that 1 is
- * left for wrong data.
+ * For short programs: these end the program with exit code 2 where something goes wrong, so
+ * that 1 is left for wrong data.
  */
 
 #define STL_EXIT_TROUBLE	2
@@ -905,15 +947,17 @@ static inline int stl_must_(int ret, const char *call, const char *file, int lin
  * stl_must() - end the program if a call fails
  * @call:	the call, with a negative errno on failure; evaluated once
  *
- * Gives what the call returned otherwise.
+ * Return: what the call returned otherwise.
  */
 #define stl_must(call) stl_must_((call), #call, __FILE__, __LINE__)
 
 /**
  * stl_seed() - the seed of the run's patterns
  *
- * The variable STALELINE_SEED, which `staleline exec` sets; without it 1, which is what a run has unless
- * it is told otherwise.
+ * The variable STALELINE_SEED, which `staleline exec` sets; without it 1, which is what a run
+ * has unless it is told otherwise.
+ *
+ * Return: the seed.
  */
 static inline uint64_t stl_seed(void)
 {
