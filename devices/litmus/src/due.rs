@@ -7,12 +7,14 @@
 //! - an invalidate dropped the only copy of a write: `discarded-write`;
 //! - a write at the PoC may be written over by an older line: `writeback-clobber`, of a CPU's own
 //!   uncached write `mismatched-alias`;
-//! - no operation repairs it, because nothing orders accesses of the same bytes, of a CPU and a
-//!   master or of two masters: `ownership`;
+//! - no operation is found that repairs it, because nothing orders accesses of the same bytes, of a
+//!   CPU and a master or of two masters: `ownership`;
 //! - what a coherent reader may miss was written by a CPU, uncached: `mismatched-alias`; by a
 //!   master: `missing-invalidate`;
 //! - what a reader of the PoC may miss lies in a cache: `mismatched-alias` if a CPU reads,
 //!   `missing-clean` if a master does.
+//!
+//! A read that is right once a loss is put right is of the kind of that loss.
 
 use std::fmt;
 
