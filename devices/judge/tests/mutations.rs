@@ -19,11 +19,7 @@ use staleline_judge::{Agreement, Found, domain, findings, judge};
 use staleline_litmus::builtin;
 use staleline_litmus::case::Case;
 use staleline_litmus::explore::{Answer, explore};
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    let given = std::env::var(name).ok();
-    given.and_then(|n| n.parse().ok()).unwrap_or(otherwise)
-}
+use staleline_litmus::generate::setting;
 
 /// So many rules random programs are to notice, of those that are tried by default.
 const BY_RANDOM: usize = 31;
@@ -128,9 +124,9 @@ fn in_threads<T: Send>(count: usize, work: &(dyn Fn(usize) -> T + Sync)) -> Vec<
 
 #[test]
 fn a_rule_that_is_missing_is_noticed() {
-    let count = number("STALELINE_LITMUS_CASES", 20_000) as usize;
-    let start = number("STALELINE_LITMUS_SEED", 0);
-    let enough = number("STALELINE_LITMUS_ENOUGH", 20);
+    let count = setting("STALELINE_LITMUS_CASES", 20_000).unwrap() as usize;
+    let start = setting("STALELINE_LITMUS_SEED", 0).unwrap();
+    let enough = setting("STALELINE_LITMUS_ENOUGH", 20).unwrap();
     let random = in_threads(count, &|n| {
         let sample = Sample::of(start + n as u64);
         let answer = sample.explore()?;

@@ -13,13 +13,9 @@ use staleline_judge::agree::Agreement;
 use staleline_judge::known::Class;
 use staleline_judge::operation::Operation;
 use staleline_judge::sample::Sample;
+use staleline_litmus::generate::setting;
 use staleline_litmus::program::Program;
 use staleline_litmus::shrink::shrink;
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    let given = std::env::var(name).ok();
-    given.and_then(|n| n.parse().ok()).unwrap_or(otherwise)
-}
 
 /// Finding or no finding, and bytes; the missing operation if asked for.
 fn judge(sample: &Sample) -> Option<Judged> {
@@ -122,12 +118,12 @@ fn most(class: Class, explored: u64) -> u64 {
 
 #[test]
 fn sanitizer_and_explorer_agree() {
-    let count = number("STALELINE_LITMUS_CASES", 20_000);
-    let start = number("STALELINE_LITMUS_SEED", 0);
+    let count = setting("STALELINE_LITMUS_CASES", 20_000).unwrap();
+    let start = setting("STALELINE_LITMUS_SEED", 0).unwrap();
     let mut classes: BTreeMap<Class, u64> = BTreeMap::new();
     let (mut agree, mut known, mut differ) = (0_u64, 0_u64, 0_u64);
     let (mut explored, mut safe, mut asked, mut left_out) = (0, 0, 0, 0);
-    for seed in start..number("STALELINE_LITMUS_END", u64::MAX) {
+    for seed in start..setting("STALELINE_LITMUS_END", u64::MAX).unwrap() {
         if agree + differ >= count {
             break;
         }

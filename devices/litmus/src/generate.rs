@@ -1,10 +1,42 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Random small programs, from a seed.
 
+use std::ffi::OsStr;
+
 use crate::program::{
     Barrier, Dc, Does, Event, Granules, Initial, MAX_SYMBOLS, Name, Observer, Op, Orders, Policy,
     Program, Scope, Symbol, View,
 };
+
+/// A variable of the environment that should hold a number, and does not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}: expected a number, found `{found}`")]
+pub struct NotANumber {
+    /// The variable.
+    pub variable: String,
+    /// What it holds.
+    pub found: String,
+}
+
+/// What a variable of the environment sets for a run over random programs, such as how many and
+/// from which seed on; `otherwise` if it is not there.
+///
+/// # Errors
+/// If it holds something else: a run over other programs than those asked for says nothing.
+pub fn setting(variable: &str, otherwise: u64) -> Result<u64, NotANumber> {
+    number(variable, std::env::var_os(variable).as_deref(), otherwise)
+}
+
+fn number(variable: &str, given: Option<&OsStr>, otherwise: u64) -> Result<u64, NotANumber> {
+    let Some(given) = given else {
+        return Ok(otherwise);
+    };
+    let number = given.to_str().and_then(|n| n.parse().ok());
+    number.ok_or_else(|| NotANumber {
+        variable: variable.to_owned(),
+        found: given.to_string_lossy().into_owned(),
+    })
+}
 
 /// What to draw from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -362,6 +394,23 @@ impl Draw {
         if self.random.once_in(2) {
             self.wait(dev, running);
             self.running[d] = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_holds_no_number_is_named() {
+        let given = |text: &str| number("STALELINE_LITMUS_SEED", Some(OsStr::new(text)), 7);
+        assert_eq!(number("STALELINE_LITMUS_SEED", None, 7), Ok(7));
+        assert_eq!(given("200000"), Ok(200_000));
+        for text in ["abc", "", "-1", "1e6", "2 0", "18446744073709551616"] {
+            let error = given(text).map_err(|e| e.to_string());
+            let told = format!("STALELINE_LITMUS_SEED: expected a number, found `{text}`");
+            assert_eq!(error, Err(told));
         }
     }
 }

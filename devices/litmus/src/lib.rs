@@ -6,7 +6,7 @@
 //! [`explore`] enumerates everything else: all fills, evictions, write-backs, and moments at which
 //! an operation takes effect. [`symptom`] reads off what is wrong, [`repair`] which operation makes
 //! it vanish, and [`due`] what finding is due. [`builtin`] is the corpus, [`verdict`] compares.
-//! [`caveat`] is what an answer rests on.
+//! [`caveat`] is what an answer rests on, and [`reach`] what that goes by.
 //!
 //! Nothing here knows the sanitizer: it is what the sanitizer is compared with. [`races`] and
 //! [`shrink`] help to understand a difference.
@@ -24,6 +24,7 @@ pub mod generate;
 pub mod order;
 pub mod program;
 pub mod races;
+pub mod reach;
 pub mod repair;
 pub mod shrink;
 pub mod symptom;

@@ -1,21 +1,63 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Which operation, put in where, makes a symptom vanish and brings no other.
 
+use crate::caveat::Caveat;
 use crate::explore::{Answer, MAX_STATES, explore_in};
 use crate::order::{Assume, Parts};
 use crate::program::{
-    Barrier, Dc, Event, MAX_EVENTS, MAX_OBSERVERS, Observer, Op, Orders, Program, Scope, View,
+    Barrier, Dc, Event, Granules, MAX_EVENTS, MAX_OBSERVERS, Observer, Op, Orders, Program, Scope,
+    View,
 };
+use crate::reach::Reach;
 use crate::symptom::Symptom;
 
 /// States that may still be visited in the search for repairs, so that it ends in seconds also for
-/// the largest programs. What is not found by then counts as not to be repaired.
+/// the largest programs. When they are used up, it gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget(usize);
+
+impl Budget {
+    /// So many.
+    pub fn states(states: usize) -> Self {
+        Budget(states)
+    }
+}
 
 impl Default for Budget {
     fn default() -> Self {
         Budget(20_000_000)
+    }
+}
+
+/// Why there is no repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRepair {
+    /// Nothing that is put in helps: all was tried.
+    NothingHelps,
+    /// Something may help. Not all was tried: the [`Budget`] was used up, or the program would have
+    /// become too large.
+    GaveUp,
+}
+
+/// What a repair does to a symptom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// It is gone, and nothing new is wrong. A read has one value, which is not one that is left
+    /// because another write is destroyed; where a write was lost, none is.
+    Repairs,
+    /// The same, but for other writes of these bytes that may be destroyed, as they might before: a
+    /// read may find that, or a write is no longer lost because it is written over in time.
+    ButForOthers,
+    /// It is not gone, or something new is wrong.
+    NoHelp,
+    /// Not known: too large, or the budget is used up.
+    Unknown,
+}
+
+impl Effect {
+    fn works(self, symptom: &Symptom) -> bool {
+        let lost = matches!(symptom, Symptom::Lost { .. });
+        self == Effect::Repairs || lost && self == Effect::ButForOthers
     }
 }
 
@@ -28,7 +70,7 @@ pub struct Insertion {
     pub events: Vec<Event>,
 }
 
-/// A repair: insertions at one place, or two.
+/// A repair: insertions at one place, or at several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repair {
     /// Upwards by place.
@@ -46,7 +88,12 @@ impl Repair {
     #[must_use]
     pub fn and(&self, other: &Repair) -> Self {
         let mut insertions = self.insertions.clone();
-        insertions.extend(other.insertions.iter().cloned());
+        for more in &other.insertions {
+            match insertions.iter_mut().find(|i| i.before == more.before) {
+                Some(same) => same.events.extend(more.events.iter().cloned()),
+                None => insertions.push(more.clone()),
+            }
+        }
         insertions.sort_by_key(|i| i.before);
         Repair { insertions }
     }
@@ -110,10 +157,10 @@ impl Repair {
     }
 
     /// Whether it makes `symptom` vanish and brings none that is not in `before`, all that is
-    /// wrong now. False also if the repaired program is too large to explore.
+    /// wrong now; of a read, whether it is left with one value, and that not for want of another
+    /// that is destroyed. False also if the repaired program is too large to explore.
     pub fn works(&self, program: &Program, symptom: &Symptom, before: &[Symptom]) -> bool {
-        let mut budget = Budget::default();
-        self.works_within(program, symptom, before, &mut budget)
+        self.works_assuming(program, symptom, before, &|_, _| None)
     }
 
     /// As [`Repair::works`], as if the order were another ([`Parts::assuming`]).
@@ -125,63 +172,86 @@ impl Repair {
         assume: Assume<'_>,
     ) -> bool {
         let mut budget = Budget::default();
-        self.works_in(program, symptom, before, assume, &mut budget)
+        let effect = self.effect(program, symptom, before, assume, &mut budget);
+        effect.works(symptom)
     }
 
-    fn works_within(
+    /// As [`Repair::works`], on a budget; none: not known, for that is used up or the repaired program
+    /// is too large.
+    pub fn works_within(
         &self,
         program: &Program,
         symptom: &Symptom,
         before: &[Symptom],
         budget: &mut Budget,
-    ) -> bool {
-        self.works_in(program, symptom, before, &|_, _| None, budget)
+    ) -> Option<bool> {
+        match self.effect(program, symptom, before, &|_, _| None, budget) {
+            Effect::Unknown => None,
+            effect => Some(effect.works(symptom)),
+        }
     }
 
-    fn works_in(
+    fn effect(
         &self,
         program: &Program,
         symptom: &Symptom,
         before: &[Symptom],
         assume: Assume<'_>,
         budget: &mut Budget,
-    ) -> bool {
+    ) -> Effect {
         if budget.0 == 0 {
-            return false;
+            return Effect::Unknown;
         }
         let Some(repaired) = self.apply(program) else {
-            return false;
+            return Effect::Unknown;
         };
         let answer = explore_in(&repaired, &Parts::assuming(&repaired, assume), MAX_STATES);
         let spent = answer.as_ref().map_or(MAX_STATES, |a| a.states);
         budget.0 = budget.0.saturating_sub(spent);
         let Ok(answer) = answer else {
-            return false;
+            return Effect::Unknown;
         };
         let mut after = Vec::new();
         for left in Symptom::all(&answer) {
             match left.renumbered(|i| self.original(i)) {
                 Some(left) => after.push(left),
-                None => return false,
+                None => return Effect::NoHelp,
             }
         }
-        answer.never == 0
-            && symptom.vanished(&after)
-            && after.iter().all(|a| a.known(before))
-            && self.reads_survive(symptom, &answer)
+        let helps =
+            answer.never == 0 && symptom.vanished(&after) && after.iter().all(|a| a.known(before));
+        if !helps {
+            return Effect::NoHelp;
+        }
+        match *symptom {
+            Symptom::Ambiguous { read, bytes } => self.on_read(read, bytes, &answer),
+            Symptom::Lost { bytes, .. } => {
+                let lost =
+                    |s: &Symptom| matches!(s, Symptom::Lost { bytes: b, .. } if b.meets(bytes));
+                if after.iter().any(lost) {
+                    Effect::ButForOthers
+                } else {
+                    Effect::Repairs
+                }
+            }
+            Symptom::Stuck { .. } => Effect::Repairs,
+        }
     }
 
-    /// A read that has one value only because the other write is destroyed for sure is no better.
-    fn reads_survive(&self, symptom: &Symptom, answer: &Answer) -> bool {
-        let Symptom::Ambiguous { read, bytes } = *symptom else {
-            return true;
+    /// What is left of a read that is not ambiguous as long as no write is destroyed.
+    fn on_read(&self, read: usize, bytes: Granules, answer: &Answer) -> Effect {
+        let mine = || {
+            let mine = (answer.reads.iter()).filter(|r| self.original(r.event) == Some(read));
+            mine.filter(|r| r.bytes.meets(bytes))
         };
-        let mine = answer
-            .reads
-            .iter()
-            .filter(|r| self.original(r.event) == Some(read));
-        mine.filter(|r| r.bytes.meets(bytes))
-            .all(|r| !r.intact.is_empty())
+        // One value that is left only because the other write is destroyed for sure is no better.
+        if mine().any(|r| r.intact.is_empty()) {
+            Effect::NoHelp
+        } else if mine().any(|r| r.all.len() > 1) {
+            Effect::ButForOthers
+        } else {
+            Effect::Repairs
+        }
     }
 }
 
@@ -231,10 +301,8 @@ fn event(cpu: u8, op: Op) -> Event {
 
 /// All repairs that put in one barrier.
 pub fn single_barriers(program: &Program) -> Vec<Repair> {
-    let doorbell = |cpu: u8, place: usize| {
-        let mut later = program.events.iter().skip(place);
-        later.any(|e| e.by == Observer::Cpu(cpu) && matches!(e.op, Op::Doorbell(_)))
-    };
+    let reach = Reach::of(program);
+    let doorbell = |cpu: u8, place| reach.doorbells_from(Observer::Cpu(cpu), place) != 0;
     let mut all = Vec::new();
     for strength in 0..3 {
         for (cpu, place) in places(program) {
@@ -337,28 +405,49 @@ pub fn maintenance(program: &Program, symptom: &Symptom, ops: &[Dc]) -> Vec<Repa
     all
 }
 
-/// The smallest repair of a symptom, barriers before maintenance; `before` is all that is wrong.
+/// What a search for a repair has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The smallest repair.
+    pub repair: Result<Repair, NoRepair>,
+    /// The smallest that would be one if no other write of these bytes were destroyed.
+    pub but_for_others: Option<Repair>,
+}
+
+/// Searches for the smallest repair of a symptom, barriers before maintenance, and one after which the
+/// answer rests on a doubt that it does not rest on now only if there is no other; `before` is all
+/// that is wrong.
 pub fn smallest(
     program: &Program,
     symptom: &Symptom,
     before: &[Symptom],
     budget: &mut Budget,
-) -> Option<Repair> {
-    let mut works = |r: &Repair| r.works_within(program, symptom, before, budget);
-    if let Some(found) = single_barriers(program).into_iter().find(&mut works) {
-        return Some(found);
-    }
-    let lines: Vec<u8> = symptom.bytes(program).lines().collect();
+) -> Found {
+    let mut found = Found {
+        repair: Err(NoRepair::NothingHelps),
+        but_for_others: None,
+    };
     let ops = likely(program, symptom);
-    if let [line] = lines[..] {
-        let found = single_maintenance(program, line, &ops)
-            .into_iter()
-            .find(&mut works);
-        if found.is_some() {
-            return found;
+    let all = (single_barriers(program).into_iter())
+        .chain(maintenance(program, symptom, &ops))
+        .chain(double_barriers(program));
+    let doubts = Caveat::of(program);
+    let (doubtful, sure): (Vec<Repair>, Vec<Repair>) = all.partition(|repair| {
+        let repaired = repair.apply(program);
+        repaired.is_some_and(|p| Caveat::of(&p).iter().any(|c| !doubts.contains(c)))
+    });
+    for repair in sure.into_iter().chain(doubtful) {
+        match repair.effect(program, symptom, before, &|_, _| None, budget) {
+            Effect::Repairs => {
+                found.repair = Ok(repair);
+                break;
+            }
+            Effect::ButForOthers if found.but_for_others.is_none() => {
+                found.but_for_others = Some(repair);
+            }
+            Effect::ButForOthers | Effect::NoHelp => {}
+            Effect::Unknown => found.repair = Err(NoRepair::GaveUp),
         }
     }
-    (with_barriers(program, &lines, &ops).into_iter())
-        .chain(double_barriers(program))
-        .find(works)
+    found
 }

@@ -7,15 +7,16 @@
 
 use std::collections::BTreeMap;
 
-use staleline_litmus::due::{Kind, findings};
+use staleline_litmus::directed;
+use staleline_litmus::due::{Finding, Kind, findings};
 use staleline_litmus::explore::explore;
-use staleline_litmus::generate::{Shape, program};
-use staleline_litmus::program::{Barrier, Dc, Event, Observer, Op, Orders, Scope};
+use staleline_litmus::generate::{Shape, program, setting};
+use staleline_litmus::program::{Barrier, Dc, Event, Observer, Op, Orders, Program, Scope};
 use staleline_litmus::repair::Repair;
+use staleline_litmus::symptom::Symptom;
 
 fn count() -> u64 {
-    let given = std::env::var("STALELINE_LITMUS_CASES").ok();
-    given.and_then(|n| n.parse().ok()).unwrap_or(20_000)
+    setting("STALELINE_LITMUS_CASES", 20_000).unwrap()
 }
 
 #[test]
@@ -63,6 +64,86 @@ fn a_barrier_more_allows_nothing_new() {
     assert!(safe > count() / 50 && safe < count() / 2);
 }
 
+/// What is left of a symptom in a repaired program, straight from the explorer.
+fn left(program: &Program, repair: &Repair, symptom: &Symptom) -> Option<String> {
+    let repaired = repair.apply(program).unwrap();
+    let answer = explore(&repaired).unwrap();
+    match *symptom {
+        Symptom::Ambiguous { read, bytes } => {
+            let mine = |event| repair.original(event) == Some(read);
+            let here = answer.reads.iter().filter(|r| mine(r.event));
+            let left = (here.filter(|r| r.bytes.meets(bytes)))
+                .find(|r| r.all.len() != 1 || r.intact.is_empty());
+            left.map(|r| format!("reads {:?}", repaired.values(r.all)))
+        }
+        Symptom::Lost { write, bytes, .. } => {
+            let mine = |event: Option<usize>| match event {
+                Some(event) => repair.original(event) == write && write.is_some(),
+                None => write.is_none(),
+            };
+            let mut lost = answer.lost.iter().filter(|l| l.missed && mine(l.write));
+            let left = lost.any(|l| l.bytes.meets(bytes));
+            left.then(|| "is still destroyed".to_owned())
+        }
+        Symptom::Stuck { poll } => {
+            let mut waits =
+                (0..repaired.events.len()).filter(|e| (answer.stuck | answer.never) >> e & 1 != 0);
+            let left = waits.any(|e| repair.original(e) == Some(poll));
+            left.then(|| "still waits".to_owned())
+        }
+    }
+}
+
+/// Whoever does what is told as the repair of a finding is rid of it: a read has one value left, which is
+/// not one that is there only because another is destroyed.
+#[test]
+fn nothing_is_left_of_what_a_repair_is_told_for() {
+    let (mut repairs, mut several, mut wrong) = (0, 0, Vec::new());
+    for seed in 0..count() / 10 {
+        let shape = Shape {
+            events: 3 + (seed % 9) as usize,
+            lines: 2,
+            cpus: 1 + u8::from(seed % 3 == 0),
+            words: seed % 2 == 0,
+            wild: seed % 4 == 0,
+        };
+        let program = match seed % 2 {
+            0 => program(shape, seed / 2),
+            _ => directed::program(seed / 2),
+        };
+        let Ok(answer) = explore(&program) else {
+            continue;
+        };
+        let findings = findings(&program, &answer);
+        let told: usize = findings.iter().map(|f| f.symptoms.len()).sum();
+        assert_eq!(told, Symptom::all(&answer).len(), "seed {seed}");
+        for Finding {
+            at,
+            symptoms,
+            repair,
+            ..
+        } in &findings
+        {
+            let Ok(repair) = repair else { continue };
+            repairs += 1;
+            several += u32::from(symptoms.len() > 1);
+            let all = symptoms.iter().filter_map(|s| left(&program, repair, s));
+            wrong.extend(all.map(|left| {
+                let repair = repair.describe(&program);
+                let events = program.events.iter().map(|e| program.describe(e));
+                let events: Vec<String> = events.collect();
+                format!(
+                    "seed {seed}, event {at} {left}: {repair}\n{}",
+                    events.join("\n")
+                )
+            }));
+        }
+    }
+    println!("{repairs} repairs, {several} of several symptoms");
+    assert!(wrong.is_empty(), "{}: {}", wrong.len(), wrong.join("\n"));
+    assert!(repairs > 500 && several > 5);
+}
+
 /// A kind names what helps: no `missing-clean` without a clean in its repair, or any operation that
 /// would help where nothing orders two observers.
 #[test]
@@ -81,26 +162,35 @@ fn kinds_are_what_repairs_them() {
         let Ok(answer) = explore(&program) else {
             continue;
         };
-        for finding in findings(&program, &answer) {
+        let all = findings(&program, &answer);
+        for finding in &all {
             *seen.entry(finding.kind).or_default() += 1;
             let some = |helps: &dyn Fn(Dc) -> bool| {
                 let all = finding.repair.iter().flat_map(Repair::operations);
-                finding.repair.is_none()
+                finding.repair.is_err()
                     || all
                         .into_iter()
                         .any(|e| matches!(e.op, Op::Dc { op, .. } if helps(op)))
             };
             let right = match finding.kind {
-                Kind::MissingBarrier => finding.repair.as_ref().is_some_and(Repair::barriers_only),
-                Kind::Ownership => finding.repair.is_none(),
+                Kind::MissingBarrier => {
+                    // Beside what keeps other data from being destroyed that the read may miss.
+                    let others = all.iter().filter(|f| f.bytes.meets(finding.bytes));
+                    let others = others.filter(|f| matches!(f.symptoms[0], Symptom::Lost { .. }));
+                    let others = others.flat_map(|f| f.repair.iter().flat_map(Repair::operations));
+                    let others: Vec<&Event> = others.collect();
+                    let more = |e: &Event| !matches!(e.op, Op::Barrier(_)) && !others.contains(&e);
+                    (finding.repair.as_ref()).is_ok_and(|r| !r.operations().any(more))
+                }
+                Kind::Ownership => finding.repair.is_err(),
                 Kind::MissingClean => some(&Dc::cleans),
                 Kind::MissingInvalidate => some(&Dc::invalidates),
-                _ => !finding.repair.as_ref().is_some_and(Repair::barriers_only),
+                _ => !finding.repair.as_ref().is_ok_and(Repair::barriers_only),
             };
             if !right {
                 let events: Vec<String> =
                     program.events.iter().map(|e| program.describe(e)).collect();
-                let repair = finding.repair.map(|r| r.describe(&program));
+                let repair = finding.repair.as_ref().ok().map(|r| r.describe(&program));
                 wrong.push(format!(
                     "seed {seed}: {} at {}: {repair:?}\n{}",
                     finding.kind,

@@ -21,13 +21,13 @@ pub(super) struct Cache {
     pub(super) root: CacheDir,
 }
 
-/// The hash of an archive, good while size and time stay as they are.
+/// What was found out about a file, good while its size and time stay as they are.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct ArchiveMemo {
+struct Memo {
     size: u64,
     mtime: i64,
     mtime_nsec: i64,
-    sha256: String,
+    answer: String,
 }
 
 impl Cache {
@@ -51,31 +51,44 @@ impl Cache {
         path: &Path,
         progress: &dyn Progress,
     ) -> Result<String, KernelError> {
+        self.once("sources.json", path, || {
+            progress.step("hashing the source archive");
+            digest::file(path).map_err(KernelError::io("read", path))
+        })
+    }
+
+    /// What `ask` finds out about a file, asked once until the file changes. `memo` names the file for
+    /// all that is found out in the same way.
+    pub(super) fn once(
+        &self,
+        memo: &str,
+        path: &Path,
+        ask: impl FnOnce() -> Result<String, KernelError>,
+    ) -> Result<String, KernelError> {
         let metadata = fs::metadata(path).map_err(KernelError::io("read", path))?;
         let (size, mtime, mtime_nsec) = (metadata.size(), metadata.mtime(), metadata.mtime_nsec());
-        let file = self.root.join("sources.json");
+        let file = self.root.join(memo);
         // An unreadable memo costs a second, no more.
-        let mut memos: BTreeMap<PathBuf, ArchiveMemo> = fs::read(&file)
+        let mut memos: BTreeMap<PathBuf, Memo> = fs::read(&file)
             .ok()
             .and_then(|json| serde_json::from_slice(&json).ok())
             .unwrap_or_default();
         if let Some(memo) = memos.get(path)
             && (memo.size, memo.mtime, memo.mtime_nsec) == (size, mtime, mtime_nsec)
         {
-            return Ok(memo.sha256.clone());
+            return Ok(memo.answer.clone());
         }
-        progress.step("hashing the source archive");
-        let sha256 = digest::file(path).map_err(KernelError::io("read", path))?;
-        let memo = ArchiveMemo {
+        let answer = ask()?;
+        let memo = Memo {
             size,
             mtime,
             mtime_nsec,
-            sha256: sha256.clone(),
+            answer: answer.clone(),
         };
         memos.insert(path.to_owned(), memo);
         files::write_atomically(&file, &to_json(&memos, &file)?, files::READABLE)
             .map_err(KernelError::io("write", &file))?;
-        Ok(sha256)
+        Ok(answer)
     }
 }
 

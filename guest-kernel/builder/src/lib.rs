@@ -16,6 +16,7 @@
 //!   one stack to the next compiles only what differs; another (`check-*`) for checking
 //!   patches. A lock keeps builders apart.
 //! - `sources.json`: content hashes of source archives by path, size and time.
+//! - `tools.json`: versions of compilers, likewise.
 //!
 //! The user's own source tree is only ever read.
 
@@ -249,7 +250,7 @@ impl KernelBuilder {
     fn plan(&self, request: &KernelRequest, progress: &dyn Progress) -> Result<Plan, KernelError> {
         let stack = self.patches(request)?;
         let config = self.load_config(&request.configs)?;
-        let toolchain = self.tools.toolchain()?;
+        let toolchain = self.tools.toolchain(&self.cache)?;
         let path = request.source.as_deref().unwrap_or(&self.default_source);
         let source = Source::identify(path, &self.cache, progress)?;
         Ok(Plan::new(request.name(), stack, config, toolchain, source))

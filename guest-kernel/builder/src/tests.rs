@@ -287,7 +287,7 @@ fn the_archive_is_hashed_once_and_again_when_it_changes() {
     let memo = fixture.path("cache/sources.json");
     let planted = fs::read_to_string(&memo)
         .unwrap()
-        .replace("\"sha256\": \"", "\"sha256\": \"00");
+        .replace("\"answer\": \"", "\"answer\": \"00");
     fs::write(&memo, planted).unwrap();
     let from_memo = hash(&fixture);
     assert_ne!(from_memo, first, "the memo was not used");
@@ -300,6 +300,30 @@ fn the_archive_is_hashed_once_and_again_when_it_changes() {
         .set_modified(SystemTime::now() + Duration::from_secs(5))
         .unwrap();
     assert_eq!(hash(&fixture), first, "a new time must mean a new hash");
+}
+
+/// What a script says may depend on anything.
+#[test]
+fn a_compiler_is_asked_once_unless_it_is_a_script() {
+    let mut fixture = Fixture::new();
+    let bin = fixture.path("bin");
+    let asked = |fixture: &Fixture| fixture.builder.tools.toolchain(&fixture.builder.cache);
+    asked(&fixture).unwrap();
+    let memo = fixture.path("cache/tools.json");
+    assert!(!memo.exists(), "the fixture's compilers are scripts");
+    // Any program will do that has a version.
+    let own = bin.join("aarch64-linux-gnu-ld");
+    fs::remove_file(&own).unwrap();
+    fs::copy("/bin/true", &own).unwrap();
+    fixture.builder.tools = Tools::for_tests(bin.into());
+    let first = asked(&fixture).unwrap();
+    let planted = fs::read_to_string(&memo)
+        .unwrap()
+        .replace("true", "planted");
+    fs::write(&memo, planted).unwrap();
+    let again = asked(&fixture).unwrap();
+    assert_eq!(again, first.replace("true", "planted"));
+    assert_ne!(again, first);
 }
 
 #[test]

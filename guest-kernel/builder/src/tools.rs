@@ -2,11 +2,14 @@
 //! The programs a kernel build needs, and the packages that bring them.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::Command;
 
 use staleline_support::needs;
 
+use super::cache::Cache;
 use super::error::KernelError;
 use super::source::Source;
 use super::tool::Tool;
@@ -84,14 +87,30 @@ impl Tools {
     }
 
     /// What compiles and links: the first lines of their `--version`.
-    pub(super) fn toolchain(&self) -> Result<String, KernelError> {
+    pub(super) fn toolchain(&self, cache: &Cache) -> Result<String, KernelError> {
         let [gcc, ld] = self.target_tools();
         self.require([&gcc, &ld])?;
+        let version = |program: &str| match self.own_file(program) {
+            Some(file) => cache.once("tools.json", &file, || self.version(program)),
+            None => self.version(program),
+        };
         Ok(format!(
             "{}; {}",
-            self.version(&gcc.program)?,
-            self.version(&ld.program)?
+            version(&gcc.program)?,
+            version(&ld.program)?
         ))
+    }
+
+    /// The file of a program, if that decides what the program is: it is no script, and no program of
+    /// another name that only runs it, as ccache does.
+    fn own_file(&self, program: &str) -> Option<PathBuf> {
+        let file = self.find(program.as_ref())?.canonicalize().ok()?;
+        let name = file.file_name()?.to_string_lossy();
+        let mut magic = [0; 4];
+        File::open(&file)
+            .and_then(|mut f| f.read_exact(&mut magic))
+            .ok()?;
+        (name.starts_with(program) && magic == *b"\x7fELF").then(|| file.clone())
     }
 
     /// All programs that building from `source` takes, reported at once.

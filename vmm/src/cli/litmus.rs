@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use staleline_litmus::builtin;
 use staleline_litmus::case::Case;
 use staleline_litmus::caveat::Caveat;
+use staleline_litmus::repair::NoRepair;
 use staleline_litmus::verdict::{Outcome, Verdict};
 
 use self::domain::{Agrees, Domain};
@@ -67,7 +68,25 @@ struct Found {
     event: String,
     bytes: String,
     what: String,
-    repair: Option<String>,
+    #[serde(serialize_with = "repair", flatten)]
+    repair: Result<String, NoRepair>,
+}
+
+/// A repair in JSON.
+#[derive(Serialize)]
+struct RepairText<'a> {
+    /// Absent if there is none.
+    repair: Option<&'a str>,
+    /// It was not found before the search gave up: there may be one.
+    gave_up: bool,
+}
+
+fn repair<S: Serializer>(repair: &Result<String, NoRepair>, to: S) -> Result<S::Ok, S::Error> {
+    let repair = RepairText {
+        repair: repair.as_deref().ok(),
+        gave_up: matches!(repair, Err(NoRepair::GaveUp)),
+    };
+    repair.serialize(to)
 }
 
 fn outcome<S: Serializer>(outcome: &Outcome, to: S) -> Result<S::Ok, S::Error> {
@@ -112,7 +131,9 @@ impl Row {
             event: event(f.at),
             bytes: program.ranges(f.bytes),
             what: text::what(case, f),
-            repair: f.repair.as_ref().map(|r| r.describe(program)),
+            repair: (f.repair.as_ref())
+                .map(|r| r.describe(program))
+                .map_err(|e| *e),
         });
         Ok(Row {
             case: case.id.clone(),
@@ -172,6 +193,8 @@ pub fn exit_code(rows: &[Row]) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn rows(cases: &[&str]) -> Result<Vec<Row>, Error> {
@@ -239,6 +262,18 @@ mod tests {
                 "dmb-before-doorbell",
                 &["cpu0 dc cvac A+0", "cpu0 dmb sy", "cpu0 doorbell dev0"],
             ),
+            (
+                "handed-over-without-dsb",
+                &[
+                    "cpu0 store wb A+0..64 = v",
+                    "cpu0 dc cvac A+0",
+                    "cpu0 dmb sy",
+                    "cpu1 acquire cpu0",
+                    "cpu1 dsb sy",
+                    "cpu1 doorbell dev0",
+                    "dev0 read ns A+0..64",
+                ],
+            ),
         ] {
             let rows = [row(events)];
             assert_eq!(exit_code(&rows), exit::PASS);
@@ -250,6 +285,55 @@ mod tests {
         }
         let rows = [row(&["cpu0 load nc A+0..8"])];
         assert!(!text(&rows).contains('*'));
+    }
+
+    #[test]
+    fn a_search_that_gave_up_is_told_apart_from_one_that_found_nothing() {
+        let race = ["dev0 write snoop A+0..64 = d", "cpu0 load wb A+0..64"];
+        let told = |row: Row| {
+            let rows = [row];
+            let json = serde_json::to_value(&rows).unwrap();
+            (text(&rows), json[0]["findings"][0].clone())
+        };
+        let (text, json) = told(row(&race));
+        assert!(
+            text.contains("repair  no operation put in at one place helps"),
+            "{text}"
+        );
+        assert_eq!(
+            (&json["repair"], &json["gave_up"]),
+            (&Value::Null, &Value::Bool(false))
+        );
+
+        let mut unknown = row(&race);
+        unknown.findings[0].repair = Err(NoRepair::GaveUp);
+        let (text, json) = told(unknown);
+        for part in [
+            "the search gave up",
+            "ask about fewer events, or fewer lines",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(!text.contains("helps"), "{text}");
+        assert_eq!(
+            (&json["repair"], &json["gave_up"]),
+            (&Value::Null, &Value::Bool(true))
+        );
+
+        let events = ["cpu0 store wb A+0..64 = v", "dev0 read ns A+0..64"];
+        let (_, json) = told(row(&[
+            events[0],
+            "cpu0 dsb sy",
+            "cpu0 doorbell dev0",
+            events[1],
+        ]));
+        assert_eq!(json["gave_up"], false);
+        assert!(
+            json["repair"]
+                .as_str()
+                .unwrap()
+                .starts_with("insert `cpu0 dc cvac A+0`")
+        );
     }
 
     #[test]

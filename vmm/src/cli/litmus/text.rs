@@ -9,6 +9,7 @@ use staleline_litmus::case::Case;
 use staleline_litmus::caveat::Caveat;
 use staleline_litmus::due::Finding;
 use staleline_litmus::explore::Gone;
+use staleline_litmus::repair::NoRepair;
 use staleline_litmus::symptom::Symptom;
 use staleline_litmus::verdict::Outcome;
 
@@ -17,11 +18,22 @@ use super::domain::Agrees;
 
 /// What is wrong, in words.
 pub(super) fn what(case: &Case, finding: &Finding) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for symptom in &finding.symptoms {
+        let one = of_symptom(case, symptom);
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+    all.join("; ")
+}
+
+fn of_symptom(case: &Case, symptom: &Symptom) -> String {
     let writer = |write: Option<usize>| match write.and_then(|w| case.program.events.get(w)) {
         Some(e) => format!("what `{}` wrote", case.program.describe(e)),
         None => "what was dirty at first".to_owned(),
     };
-    match finding.symptom {
+    match *symptom {
         Symptom::Ambiguous { .. } => "the read has more than one legal value".to_owned(),
         Symptom::Lost {
             write,
@@ -38,6 +50,20 @@ pub(super) fn what(case: &Case, finding: &Finding) -> String {
             )
         }
         Symptom::Stuck { .. } => "the poll may wait for ever for a value that was written".into(),
+    }
+}
+
+/// What to do if no repair is named.
+fn instead(no_repair: NoRepair) -> &'static str {
+    match no_repair {
+        NoRepair::NothingHelps => {
+            "no operation put in at one place helps: order the accesses (wait, doorbell, acquire), or \
+             give them lines of their own"
+        }
+        NoRepair::GaveUp => {
+            "none found, but the search gave up before it had tried all: an operation put in may help \
+             all the same; ask about fewer events, or fewer lines, to have all tried"
+        }
     }
 }
 
@@ -165,14 +191,11 @@ fn detail(row: &Row, text: &mut String) {
             f.kind, f.at, f.event, f.bytes
         );
         let _ = writeln!(text, "    because {}", f.what);
-        let _ = match &f.repair {
-            Some(repair) => writeln!(text, "    repair  {repair}"),
-            None => writeln!(
-                text,
-                "    repair  no operation put in helps: order the accesses (wait, doorbell, \
-                 acquire), or give them lines of their own"
-            ),
+        let repair = match &f.repair {
+            Ok(repair) => repair,
+            Err(no_repair) => instead(*no_repair),
         };
+        let _ = writeln!(text, "    repair  {repair}");
     }
     row.domain.detail(text);
     for poll in &row.never {
