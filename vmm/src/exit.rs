@@ -263,8 +263,9 @@ impl Error {
                 source.downcast_ref::<EngineError>()?.help().into()
             }
             Error::Program(_) => {
-                "name a program for arm64 behind `--`, and files that are there with --file; \
-                 `staleline exec --help` tells more"
+                "name a program for arm64 behind `--`, and files that are there with --file \
+                 SOURCE[:DESTINATION], where DESTINATION starts with /; `staleline exec --help` tells \
+                 more"
                     .into()
             }
             Error::Kernel(_) | Error::Initramfs(_) | Error::Engine { .. } => {

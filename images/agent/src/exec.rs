@@ -67,8 +67,7 @@ fn carry_out<W: Write>(ktap: &mut Ktap<W>, exec: &Exec) -> Result<End, Error> {
     let (main, [out, err]) = start(exec)?;
     let outputs = [pass_on(out, Stream::Stdout), pass_on(err, Stream::Stderr)];
     let ended = attend(ktap, main);
-    // What it has left running keeps its pipes open.
-    let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    // Nobody has the other ends of its pipes any more.
     for output in outputs {
         let _ = output.join();
     }
@@ -135,20 +134,25 @@ fn find(program: &str, env: &[String]) -> String {
     found.unwrap_or_else(|| program.to_owned())
 }
 
-/// Follows all traced processes until the main one has ended.
+/// Follows all traced processes until there are none. When the main one has ended, so do the others.
 fn attend<W: Write>(ktap: &mut Ktap<W>, main: Pid) -> Result<End, Error> {
     let mut begun = false;
+    let mut ended = None;
     loop {
-        let status = match waitpid(None, Some(WaitPidFlag::__WALL)) {
-            Err(Errno::EINTR) => continue,
-            other => other
+        let status = match (waitpid(None, Some(WaitPidFlag::__WALL)), &mut ended) {
+            (Err(Errno::EINTR), _) => continue,
+            (Err(Errno::ECHILD), ended) if ended.is_some() => match ended.take() {
+                Some(end) => return Ok(end),
+                None => continue,
+            },
+            (other, _) => other
                 .map_err(std::io::Error::from)
                 .call("waitpid", "the program")?,
         };
         match status {
-            WaitStatus::Exited(pid, code) if pid == main => return Ok(End::Exited(code)),
+            WaitStatus::Exited(pid, code) if pid == main => ended = Some(End::Exited(code)),
             WaitStatus::Signaled(pid, signal, _) if pid == main => {
-                return Ok(End::Killed(signal));
+                ended = Some(End::Killed(signal));
             }
             // The stop at its first instruction.
             WaitStatus::Stopped(pid, Signal::SIGTRAP) if pid == main && !begun => {
@@ -178,6 +182,10 @@ fn attend<W: Write>(ktap: &mut Ktap<W>, main: Pid) -> Result<End, Error> {
             WaitStatus::Stopped(pid, signal) => go_on(pid, Some(signal)),
             _ => {}
         }
+        if ended.is_some() {
+            // All that is left. Whoever is stopped on its way out is let go above.
+            let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+        }
     }
 }
 
@@ -192,9 +200,16 @@ fn mapped(pid: Pid) -> Vec<Report> {
     let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else {
         return Vec::new();
     };
+    let task = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let task = task.trim_end();
     let pid = pid.as_raw().unsigned_abs();
     let files = executable(&maps).into_iter().take(MAPPED);
-    let report = |(file, parts)| Report::Mapped { pid, file, parts };
+    let report = |(file, parts)| Report::Mapped {
+        pid,
+        task: task.to_owned(),
+        file,
+        parts,
+    };
     files.map(report).collect()
 }
 

@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use object::Endianness;
-use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, EM_AARCH64, FileHeader64};
+use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, EM_AARCH64, ET_DYN, ET_EXEC, FileHeader64};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
 use super::error::InitramfsError;
@@ -39,12 +40,12 @@ struct Asks {
     places: Vec<String>,
 }
 
-/// Files that a program at `host`, which is `guest` in the guest, needs, itself among them. A script
-/// needs what is named in its first line, which has to come by other ways.
+/// Files that a program at `host`, which is `guest` in the guest, needs, itself among them, besides
+/// those that are `given` anyway.
 ///
 /// # Errors
-/// If it is not for arm64, or a library is not found.
-pub fn closure(host: &Path, guest: &str) -> Result<Vec<Extra>, InitramfsError> {
+/// If it is no executable for arm64, or a library is not found.
+pub fn closure(host: &Path, guest: &str, given: &[Extra]) -> Result<Vec<Extra>, InitramfsError> {
     let bad = |path: &Path, why: String| InitramfsError::BadProgram {
         path: path.to_owned(),
         why,
@@ -53,8 +54,8 @@ pub fn closure(host: &Path, guest: &str) -> Result<Vec<Extra>, InitramfsError> {
     let mut left = VecDeque::from([host.to_owned()]);
     while let Some(file) = left.pop_front() {
         let bytes = fs::read(&file).map_err(InitramfsError::io("read", &file))?;
-        if file == host && bytes.starts_with(b"#!") {
-            break;
+        if file == host {
+            executable(&file, &bytes).map_err(|why| bad(&file, why))?;
         }
         let asks = asks(&bytes).map_err(|why| bad(&file, why))?;
         let interpreter = asks.interpreter.iter().map(|path| {
@@ -64,14 +65,14 @@ pub fn closure(host: &Path, guest: &str) -> Result<Vec<Extra>, InitramfsError> {
         let libraries = asks.libraries.iter();
         let libraries = libraries.map(|name| (&**name, format!("{GUEST_LIBRARIES}/{name}")));
         for (name, guest) in interpreter.chain(libraries) {
-            if found.contains_key(&guest) || found.keys().any(|k| k.ends_with(&format!("/{name}")))
-            {
+            let is_it = |path: &str| path.rsplit('/').next() == Some(name);
+            if found.keys().any(|k| is_it(k)) || given.iter().any(|extra| is_it(&extra.to)) {
                 continue;
             }
             let library = find(name, &file, &asks.places).ok_or_else(|| {
                 let why = format!(
-                    "it needs {name}, which is in none of {}: link it statically, or name a root file \
-                     system with --root",
+                    "it needs {name}, which is in none of {}: link it statically, give the guest that \
+                     file (--file {name}:{GUEST_LIBRARIES}/{name}), or a whole file system (--root)",
                     PLACES.join(", ")
                 );
                 bad(&file, why)
@@ -82,6 +83,28 @@ pub fn closure(host: &Path, guest: &str) -> Result<Vec<Extra>, InitramfsError> {
     }
     let extra = found.into_iter().map(|(to, from)| Extra { from, to });
     Ok(extra.collect())
+}
+
+/// What keeps a file from being run, as the end of a sentence.
+fn executable(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    if bytes.starts_with(b"#!") {
+        return Err(
+            "it is a script, and the guest's kernel runs none: run its interpreter with the \
+                    script as an argument, from a file system that has it (--root)"
+                .into(),
+        );
+    }
+    let header = Header::parse(bytes).map_err(|e| format!("it is no 64-bit ELF file ({e})"))?;
+    let endian = header.endian().map_err(|e| e.to_string())?;
+    if ![ET_EXEC, ET_DYN].contains(&header.e_type(endian)) {
+        return Err("it is an object file, and not linked".into());
+    }
+    match fs::metadata(path) {
+        Ok(found) if found.permissions().mode() & 0o111 == 0 => {
+            Err("nobody may execute it: chmod +x".into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A library by name, for the file `of`, which names `first` places itself.
@@ -141,23 +164,36 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = dir.path().join("text");
         fs::write(&text, "hello").unwrap();
-        let e = closure(&text, "/root/text").unwrap_err().to_string();
+        let e = closure(&text, "/root/text", &[]).unwrap_err().to_string();
         assert!(e.contains("no 64-bit ELF file"), "{e}");
-        let e = closure(&dir.path().join("none"), "/root/none").unwrap_err();
+        let e = closure(&dir.path().join("none"), "/root/none", &[]).unwrap_err();
         assert!(matches!(e, InitramfsError::Io { .. }), "{e}");
         if !cfg!(target_arch = "aarch64") {
             let own = std::env::current_exe().unwrap();
-            let e = closure(&own, "/root/own").unwrap_err().to_string();
+            let e = closure(&own, "/root/own", &[]).unwrap_err().to_string();
             assert!(e.contains("not for little-endian arm64"), "{e}");
         }
     }
 
     #[test]
-    fn a_script_brings_nothing_but_itself() {
+    fn what_cannot_be_run_says_why() {
         let dir = tempfile::tempdir().unwrap();
-        let script = dir.path().join("script");
-        fs::write(&script, "#!/bin/sh\n").unwrap();
-        let all = closure(&script, "/root/script").unwrap();
-        assert_eq!(all.len(), 1);
+        let file = dir.path().join("file");
+        let why = |bytes: &[u8]| {
+            fs::write(&file, bytes).unwrap();
+            closure(&file, "/root/file", &[]).unwrap_err().to_string()
+        };
+        assert!(why(b"#!/bin/sh\n").contains("it is a script"));
+        let mut elf = vec![0; 64];
+        elf[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        elf[16..20].copy_from_slice(&[1, 0, 183, 0]);
+        elf[20] = 1;
+        elf[52] = 64;
+        assert!(why(&elf).contains("not linked"));
+        elf[16] = 2;
+        assert!(why(&elf).contains("chmod +x"));
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        let all = closure(&file, "/root/file", &[]).unwrap();
+        assert_eq!((all.len(), &*all[0].to), (1, "/root/file"));
     }
 }

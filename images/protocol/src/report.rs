@@ -63,6 +63,8 @@ pub enum Report {
     Mapped {
         /// Process ID.
         pid: u32,
+        /// What the kernel calls it: the program's name, cut after 15 bytes.
+        task: String,
         /// The file, as the guest calls it.
         file: String,
         /// First address, one past the last, and the place in the file of the first, each in bytes.

@@ -4,9 +4,9 @@
 use super::Explained;
 use crate::names;
 use crate::result::verdict;
-use staleline_results::GuestEnd;
 use staleline_results::KERNEL_REPORT;
 use staleline_results::{Class, RunResult, Verdict};
+use staleline_results::{GuestEnd, Program};
 
 /// How a test case ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,10 +45,17 @@ impl Case {
     }
 }
 
-/// The cases of a run: `boot`, `data`, `coherency` or one for each diagnostic that stands for its
+/// The cases of a run: `boot`, `data`, `exec` if there is a program of the user's, `coherency` or one for each diagnostic that stands for its
 /// cause, and one for each report of the guest's kernel on itself.
 pub fn of(result: &RunResult) -> Vec<Case> {
     let mut cases = vec![boot(result), data(result)];
+    cases.extend(
+        result
+            .guest
+            .program
+            .as_ref()
+            .map(|program| exec(result, program)),
+    );
     if result.errors().next().is_none() {
         let case = match result.verdict {
             Verdict::InfraError => Err("the run does not say anything"),
@@ -143,7 +150,7 @@ fn boot(result: &RunResult) -> Case {
         .guest
         .tests
         .iter()
-        .filter(|t| !t.ok && !t.skipped)
+        .filter(|t| !t.ok && !t.skipped && t.name != verdict::EXEC)
         .map(|t| format!("guest test {} failed: {}", t.number, t.name))
         .collect();
     // A guest test that fails because of what was found is explained there.
@@ -153,6 +160,18 @@ fn boot(result: &RunResult) -> Case {
     } else {
         Case::new("boot", Status::Failed, failed)
     }
+}
+
+/// The user's program.
+fn exec(result: &RunResult, program: &Program) -> Case {
+    let ended = vec![verdict::ended(program)];
+    let status = match (program.code, program.signal) {
+        (Some(0), _) => Status::Passed,
+        (None, None) if result.verdict == Verdict::InfraError => Status::Error,
+        (None, None) => Status::Skipped,
+        _ => Status::Failed,
+    };
+    Case::new(verdict::EXEC, status, ended)
 }
 
 fn data(result: &RunResult) -> Case {

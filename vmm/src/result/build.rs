@@ -14,7 +14,7 @@ use super::causes;
 use super::diagnostic::{self, Buffers};
 use super::frames::Frames;
 use super::history;
-use super::lookup::{GuestCode, Lookup};
+use super::lookup::{GuestCode, Lookup, tasks};
 use super::words::Word;
 use super::*;
 use crate::engine::Observations;
@@ -60,10 +60,7 @@ pub fn build(
             symbols: Symbols::new(sources, execution.sites.clone()),
             sites: &execution.sites,
             seen: &execution.seen,
-            agent: console.reports.iter().find_map(|r| match r {
-                Report::Process { pid, .. } => Some(*pid),
-                _ => None,
-            }),
+            tasks: tasks(&console.reports),
         };
         let plan = spec.scenario.plan();
         result.buffers = buffers(&console.reports, &execution.seen);

@@ -10,6 +10,7 @@ use staleline_devices::coherency::report::MaintenanceOp;
 use staleline_devices::cpu::{ChainId, CpuId, SiteId};
 use staleline_devices::dma::{MasterId, TransferId};
 use staleline_devices::soc::report::SocReport;
+use staleline_protocol::report::Report;
 use staleline_results::{Hex, LastMaintenance, Party, Place, TransferRef};
 
 use super::advice::Phase;
@@ -29,6 +30,18 @@ pub(super) const NO_DEVICE: &str = "no device";
 /// How diagnostics call the agent's process.
 const AGENT: &str = "agent";
 
+/// Names of processes, by what the agent has told.
+pub(super) fn tasks(reports: &[Report]) -> HashMap<u32, String> {
+    // The guest shall not write escape sequences to a user's terminal.
+    let clean = |text: &str| text.chars().filter(|c| !c.is_control()).collect();
+    let named = reports.iter().filter_map(|report| match report {
+        Report::Process { pid, .. } => Some((*pid, AGENT.to_owned())),
+        Report::Mapped { pid, task, .. } => Some((*pid, clean(task))),
+        _ => None,
+    });
+    named.collect()
+}
+
 /// Calls on DMABUFs, and how they came to maintenance, by its place and chain.
 pub(super) type Calls = HashMap<(SiteId, ChainId), Option<(Phase, String)>>;
 
@@ -37,8 +50,8 @@ pub(super) struct GuestCode<'a> {
     pub(super) symbols: Symbols,
     pub(super) sites: &'a Sites,
     pub(super) seen: &'a Observations,
-    /// The agent's process.
-    pub(super) agent: Option<u32>,
+    /// Names of processes: the agent's, and those that it has told of.
+    pub(super) tasks: HashMap<u32, String>,
 }
 
 impl GuestCode<'_> {
@@ -65,8 +78,8 @@ impl GuestCode<'_> {
             return self.symbols.place(va);
         };
         let mut place = self.symbols.called(va, chain);
-        if let Some(stack) = place.stack.as_mut().filter(|s| s.pid == self.agent) {
-            stack.task = stack.pid.map(|_| AGENT.to_owned());
+        if let Some(stack) = place.stack.as_mut() {
+            stack.task = stack.pid.and_then(|pid| self.tasks.get(&pid).cloned());
         }
         place
     }

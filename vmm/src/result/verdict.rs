@@ -43,7 +43,7 @@ pub fn judge(
 }
 
 /// The agent's test of that name is the user's program.
-const EXEC: &str = "exec";
+pub const EXEC: &str = "exec";
 
 /// How the user's program ended, in words.
 pub fn ended(program: &Program) -> String {
@@ -163,6 +163,11 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
     }
     if !console.started {
         found.push("the guest did not boot: the agent never started; see console.log".into());
+    } else if result.guest.program.as_ref().is_some_and(is_open)
+        && result.guest.end == Some(GuestEnd::PoweredOff)
+        && console.bail.is_none()
+    {
+        found.push("the program switched the machine off before it had ended".into());
     } else if !console.complete() {
         found.push(format!(
             "the agent's KTAP output is incomplete: {} results of {} announced",
@@ -209,6 +214,11 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
         ));
     }
     found
+}
+
+/// Whether nobody has seen the program end.
+fn is_open(program: &Program) -> bool {
+    program.code.is_none() && program.signal.is_none()
 }
 
 /// Whether the guest has put nothing but white space on its console.

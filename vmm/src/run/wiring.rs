@@ -123,19 +123,21 @@ impl GuestFiles {
 fn extras(scenario: &Scenario) -> Result<Vec<Extra>, Error> {
     let guest = &scenario.guest;
     let failed = |e: InitramfsError| Error::Program(e.into());
-    let mut extras = match guest.program() {
-        Some(program) => closure(&program.host, &program.guest).map_err(failed)?,
-        None => Vec::new(),
-    };
     let supplied = guest.supplied().into_iter();
-    extras.extend(supplied.map(|Supplied { host, guest }| Extra {
+    let supplied = supplied.map(|Supplied { host, guest }| Extra {
         from: host,
         to: guest,
-    }));
-    for extra in &extras {
+    });
+    let supplied: Vec<Extra> = supplied.collect();
+    for extra in &supplied {
         std::fs::metadata(&extra.from)
             .map_err(|e| failed(InitramfsError::io("read", &extra.from)(e)))?;
     }
+    let mut extras = match guest.program() {
+        Some(program) => closure(&program.host, &program.guest, &supplied).map_err(failed)?,
+        None => Vec::new(),
+    };
+    extras.extend(supplied);
     Ok(extras)
 }
 

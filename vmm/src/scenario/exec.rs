@@ -93,16 +93,28 @@ impl GuestSettings {
         if let Some(program) = self.program() {
             *first = program.guest;
         }
-        // The last of one name counts.
         let env = ENVIRONMENT.iter().map(|v| (*v).to_owned());
         // Of the patterns that the converters send and expect.
         let env = env.chain([format!("STALELINE_SEED={seed}")]);
         Some(Exec {
             argv,
-            env: env.chain(self.env.iter().cloned()).collect(),
+            env: last_of_each(env.chain(self.env.iter().cloned())),
             dir: HOME.into(),
         })
     }
+}
+
+/// Variables, of each name the last, in the order in which they first came.
+fn last_of_each(variables: impl Iterator<Item = String>) -> Vec<String> {
+    let name = |variable: &str| variable.split('=').next().map(str::to_owned);
+    let mut all: Vec<String> = Vec::new();
+    for variable in variables {
+        match all.iter_mut().find(|known| name(known) == name(&variable)) {
+            Some(known) => *known = variable,
+            None => all.push(variable),
+        }
+    }
+    all
 }
 
 fn below_home(host: &Path) -> String {
@@ -148,6 +160,18 @@ pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
     if exec.first().is_some_and(String::is_empty) {
         return Err("guest.exec: the program has no name".into());
     }
+    let own = settings.program().map(|p| p.guest);
+    for supplied in settings.supplied() {
+        let guest = supplied.guest.trim_end_matches('/');
+        if guest == "/init" {
+            return Err("guest.files: /init is Staleline's own".into());
+        }
+        if Some(guest) == own.as_deref() {
+            return Err(format!(
+                "guest.files: {guest} is the program that guest.exec names"
+            ));
+        }
+    }
     let named = |v: &&String| !v.starts_with('=') && v.contains('=');
     if let Some(bad) = env.iter().find(|v| !named(v)) {
         return Err(format!("guest.env: {bad:?} must be NAME=VALUE"));
@@ -187,6 +211,10 @@ mod tests {
         let plan = settings.plan(7).unwrap();
         assert_eq!(plan.argv, ["/root/prog", "-v"]);
         assert_eq!(plan.env.last().unwrap(), "A=b=c");
+        settings.env = words(&["HOME=/x", "HOME=/y", "A=1"]);
+        let env = settings.plan(7).unwrap().env;
+        let homes: Vec<_> = env.iter().filter(|v| v.starts_with("HOME=")).collect();
+        assert_eq!(homes, ["HOME=/y"]);
         let all: Vec<_> = settings.supplied();
         let all: Vec<_> = all
             .iter()
@@ -229,6 +257,8 @@ mod tests {
             change(&mut settings);
             check(&settings).unwrap_err()
         };
+        assert!(with(|s| s.files = words(&["x:/init"])).contains("/init"));
+        assert!(with(|s| s.files = words(&["y:/root/prog"])).contains("/root/prog"));
         assert!(with(|s| s.env = words(&["=x"])).contains("NAME=VALUE"));
         assert!(with(|s| s.env = words(&["x"])).contains("NAME=VALUE"));
         assert!(with(|s| s.exec = words(&[""])).contains("no name"));

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! ELF files with symbols and, if we are lucky, DWARF.
 
+use std::cmp::Reverse;
 use std::path::{Component, Path, PathBuf};
 
 use addr2line::Loader;
-use object::Object as _;
+use object::{Object as _, ObjectSymbol as _, SymbolKind};
 
 use super::Frame;
 
@@ -58,25 +59,43 @@ impl Elf {
 }
 
 /// The symbol table of an ELF file, for whoever needs no more: debug information takes long to open.
-pub struct Names(Vec<(u64, String)>);
+pub struct Names(Vec<Symbol>);
+
+/// A function, or whatever else has a name.
+struct Symbol {
+    start: u64,
+    /// 0: unknown, as of assembly.
+    len: u64,
+    name: String,
+}
 
 impl Names {
-    /// Reads it.
+    /// Reads it; of a file that was stripped, what is left for the dynamic linker.
     pub fn load(path: &Path) -> Result<Self, String> {
         let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
         let file = object::File::parse(&*bytes).map_err(|e| e.to_string())?;
-        let map = file.symbol_map();
-        let symbols = map.symbols().iter();
-        Ok(Names(
-            symbols.map(|s| (s.address(), s.name().into())).collect(),
-        ))
+        let all = file.symbols().chain(file.dynamic_symbols());
+        let defined = all.filter(|s| s.is_definition() && s.kind() == SymbolKind::Text);
+        let symbols = defined.filter_map(|s| {
+            Some(Symbol {
+                start: s.address(),
+                len: s.size(),
+                name: s.name().ok()?.to_owned(),
+            })
+        });
+        let mut symbols: Vec<Symbol> = symbols.collect();
+        // Of several names, that of the longest.
+        symbols.sort_by_key(|s| (s.start, Reverse(s.len)));
+        symbols.dedup_by_key(|s| s.start);
+        Ok(Names(symbols))
     }
 
-    /// `function+0xoffset`.
+    /// `function+0xoffset`; none if the address is in no function that has a name.
     pub fn symbol(&self, va: u64) -> Option<String> {
-        let after = self.0.partition_point(|(start, _)| *start <= va);
-        let (start, name) = self.0.get(after.checked_sub(1)?)?;
-        Some(named(name, va - start))
+        let after = self.0.partition_point(|s| s.start <= va);
+        let symbol = self.0.get(after.checked_sub(1)?)?;
+        let offset = va - symbol.start;
+        (symbol.len == 0 || offset < symbol.len).then(|| named(&symbol.name, offset))
     }
 }
 

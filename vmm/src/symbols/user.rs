@@ -64,6 +64,8 @@ pub(super) struct User {
 pub(super) struct Code {
     path: PathBuf,
     who: String,
+    /// The guest has told where it was.
+    is_mapped: bool,
     elf: OnceCell<Option<Elf>>,
     names: OnceCell<Option<Names>>,
     segments: OnceCell<Vec<Segment>>,
@@ -83,14 +85,14 @@ impl User {
         let mut user = User {
             files: Vec::new(),
             parts: Vec::new(),
-            agent: agent.map(|(path, bias)| (Code::new(path, "the agent".into()), bias)),
+            agent: agent.map(|(path, bias)| (Code::new(path, "the agent".into(), false), bias)),
         };
         for file in mapped {
             let known = user.files.iter().position(|f| f.path == file.host);
             let index = known.unwrap_or_else(|| {
                 let name = file.host.file_name().unwrap_or(file.host.as_os_str());
                 let who = name.to_string_lossy().into_owned();
-                user.files.push(Code::new(&file.host, who));
+                user.files.push(Code::new(&file.host, who, true));
                 user.files.len() - 1
             });
             let parts = file.parts.iter().map(|part| (*part, index));
@@ -117,7 +119,9 @@ impl User {
     /// `function+0xoffset`.
     pub fn symbol(&self, va: u64, troubles: &RefCell<Vec<String>>) -> Option<String> {
         let (code, va) = self.at(va)?;
-        code.names(troubles)?.symbol(va)
+        let known = code.names(troubles).and_then(|names| names.symbol(va));
+        // A stripped library tells no more.
+        known.or_else(|| code.is_mapped.then(|| format!("{}+{va:#x}", code.who)))
     }
 
     /// The functions at an address, innermost first, with files and lines.
@@ -128,10 +132,11 @@ impl User {
 }
 
 impl Code {
-    fn new(path: &Path, who: String) -> Self {
+    fn new(path: &Path, who: String, is_mapped: bool) -> Self {
         Code {
             path: path.to_owned(),
             who,
+            is_mapped,
             elf: OnceCell::new(),
             names: OnceCell::new(),
             segments: OnceCell::new(),
@@ -229,6 +234,7 @@ mod tests {
         ];
         let report = |file: &str| Report::Mapped {
             pid: 50,
+            task: "prog".into(),
             file: file.into(),
             parts: vec![(0x1000, 0x2000, 0)],
         };
