@@ -4,7 +4,7 @@
 use staleline_devices::cpu::MAX_CPUS;
 use staleline_protocol::plan::{DataPath, DiskTest, DmaTest};
 
-use super::{SCHEMA, Scenario, Transfer, guest, usb};
+use super::{SCHEMA, Scenario, Transfer, exec, guest, usb};
 use crate::events::filter::LIMIT_MIB;
 use crate::exit::Error;
 
@@ -74,6 +74,7 @@ fn find(s: &Scenario) -> Result<(), String> {
         disk(test, s)?;
     }
     guest::check(&s.guest, s.board.cpus)?;
+    exec::check(&s.guest)?;
     if !s.guest.exec.is_empty() && (s.transfer.is_some() || s.dmatest.is_some() || s.disk.is_some())
     {
         return Err(

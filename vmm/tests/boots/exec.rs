@@ -122,6 +122,8 @@ fn what_the_guest_cannot_run_is_a_mistake_of_the_user() {
     let dir = tempfile::tempdir().unwrap();
     let text = dir.path().join("text");
     std::fs::write(&text, "no program").unwrap();
+    let script = dir.path().join("script");
+    std::fs::write(&script, "#!/bin/sh\n").unwrap();
     let text = text.to_str().unwrap();
     let fails = |words: &[&str], why: &str| {
         let mut command = support::staleline();
@@ -137,7 +139,7 @@ fn what_the_guest_cannot_run_is_a_mistake_of_the_user() {
     };
     fails(&["--", text], "no 64-bit ELF file");
     fails(&["--", "./nothing"], "nothing");
-    fails(&["--file", "missing", "--", text], "no 64-bit ELF file");
+    fails(&["--", "./script"], "it is a script");
     let program = compile(&dir, "talks", TALKS, &["-static"]);
     let program = program.to_str().unwrap();
     fails(&["--file", "missing", "--", program], "missing");
