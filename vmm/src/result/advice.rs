@@ -11,7 +11,7 @@ mod texts;
 mod tree;
 
 pub use facts::{Cleaned, Facts, Flight, Lie, Phase, Role, SharedLine, Sync};
-pub use rows::{EARLY, FRESH_PAGE, IMPORTER_CPU, LATE, accuses_the_tree};
+pub use rows::{EARLY, FRESH_PAGE, IMPORTER_CPU, LATE, SUPPRESSED, accuses_the_tree};
 pub use texts::missing;
 pub use tree::accused;
 

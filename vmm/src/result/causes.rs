@@ -6,6 +6,7 @@
 
 mod same;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, Why};
@@ -13,7 +14,7 @@ use staleline_devices::dma::{MasterId, TransferId};
 
 use same::{Fault, Findings};
 
-use super::advice::EARLY;
+use super::advice::{EARLY, SUPPRESSED};
 use super::suppressed::covers;
 use super::{Class, Diagnostic, HazardEntry};
 
@@ -31,6 +32,7 @@ pub(super) fn find(
     fault: impl Fn(&Hazard) -> Option<Fault>,
 ) {
     of_a_lie(diagnostics, hazards, accused);
+    of_the_suppressed(diagnostics);
     of_no_wait(diagnostics, hazards, entries);
     same::of_a_routine(diagnostics, |shown| fault(hazards.get(shown)?));
     let findings = Findings { hazards, entries };
@@ -54,15 +56,32 @@ fn of_a_lie(
         }
     }
     for told in lies.into_values() {
-        let grave = |i: &usize| {
-            let d = diagnostics.get(*i);
-            d.map(|d| (d.class != Class::Error, !d.manifested))
-        };
-        let stands = told.iter().copied().min_by_key(grave);
-        for i in told {
-            if let Some(diagnostic) = diagnostics.get_mut(i) {
-                diagnostic.cause = stands.filter(|stands| *stands != i);
-            }
+        let grave = |d: &Diagnostic| (d.class != Class::Error, !d.manifested);
+        one_stands_for_all(diagnostics, told, grave);
+    }
+}
+
+/// One operation was suppressed: whatever it would have prevented has that one cause. The gravest stands
+/// for it: an error, and one that manifested, and the largest; else the first.
+fn of_the_suppressed(diagnostics: &mut [Diagnostic]) {
+    let all = diagnostics.iter().enumerate();
+    let all = all.filter(|(_, d)| d.advice == SUPPRESSED && d.cause.is_none());
+    let all = all.map(|(i, _)| i).collect();
+    let grave = |d: &Diagnostic| (d.class != Class::Error, !d.manifested, Reverse(d.lines));
+    one_stands_for_all(diagnostics, all, grave);
+}
+
+/// Of these, the first of the least stands for the others.
+fn one_stands_for_all<K: Ord>(
+    diagnostics: &mut [Diagnostic],
+    all: Vec<usize>,
+    grave: impl Fn(&Diagnostic) -> K,
+) {
+    let of = |i: &usize| diagnostics.get(*i).map(&grave);
+    let stands = all.iter().copied().min_by_key(of);
+    for i in all {
+        if let Some(diagnostic) = diagnostics.get_mut(i) {
+            diagnostic.cause = stands.filter(|stands| *stands != i);
         }
     }
 }

@@ -117,3 +117,36 @@ fn each_rule_misses_an_operation_of_its_own() {
     };
     assert_ne!(rows(&without(|_| {}, false, [early])), ["suppressed"]);
 }
+
+/// Whatever it would have prevented, that one was missing: of several rules, and of one rule for several
+/// reasons, the largest stands for the others.
+#[test]
+fn what_one_suppressed_operation_would_have_prevented_is_one_cause() {
+    use HazardKind::*;
+    let cpu = Actor::Cpu {
+        cpu: CpuId::BOOT,
+        site: SiteId(1),
+    };
+    let small = Hazard {
+        kind: WritebackClobber,
+        writer: cpu,
+        lines: 1,
+        ..stale_read(1, false)
+    };
+    let large = Hazard {
+        why: Why::PowerOn,
+        lines: 15,
+        ..small.clone()
+    };
+    let lost = Hazard {
+        kind: DiscardedWrite,
+        reader: cpu,
+        lines: 8,
+        ..small.clone()
+    };
+    let both = |op: &mut MaintenanceOp| op.op = CacheOp::CleanInvalidate;
+    let result = without(both, false, [small, large, lost]);
+    assert_eq!(rows(&result), ["suppressed"; 3]);
+    let causes: Vec<_> = result.diagnostics.iter().map(|d| d.cause).collect();
+    assert_eq!(causes, [Some(1), None, Some(1)]);
+}

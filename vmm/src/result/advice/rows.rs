@@ -17,6 +17,9 @@ use staleline_results::Hex;
 /// Looks whether a row fits.
 type Row = fn(&Facts) -> Decision;
 
+/// The row of what one operation would have prevented that was suppressed on purpose.
+pub const SUPPRESSED: &str = "suppressed";
+
 /// The row of maintenance that was done after the device was started.
 pub const LATE: &str = "late";
 
@@ -33,7 +36,7 @@ pub const IMPORTER_CPU: &str = "importer-cpu";
 /// reason; a device tree that lies explains everything else; then what is special goes before what
 /// is common.
 pub const TABLE: [(&str, Row); 21] = [
-    ("suppressed", suppressed),
+    (SUPPRESSED, suppressed),
     (HALF_COHERENT, half_coherent),
     (LYING_TREE, lying_tree),
     ("stale-copy", stale_copy),

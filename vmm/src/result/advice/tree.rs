@@ -96,8 +96,8 @@ pub(super) fn half_coherent(f: &Facts) -> Decision {
     says(
         format!(
             "let both its reads and its writes snoop (by the cache attributes of the master, or \
-             by another port) and say dma-coherent, or neither, and leave that out. As it is, no \
-             device tree is right for a device that writes data, and one {only_reads} dma-coherent \
+             by another port) and say dma-coherent, or neither, and leave that out: then maintenance \
+             and SYNC are needed, as on any port that does not snoop. As it is, no device tree is right for a device that writes data, and one {only_reads} dma-coherent \
              only for a device that reads it: {follows}"
         ),
         [note],

@@ -174,7 +174,7 @@ pub(super) fn of_an_operation(diagnostics: &mut [Diagnostic], findings: &Finding
 
 /// Fresh pages that their exporter does not clean, and a function that touches a DMABUF without saying
 /// so: one repair in one place, whatever rules are broken for want of it, and in whichever transfers.
-/// The gravest stands for it: one that manifested; else the one with most wrong bytes.
+/// The gravest stands for it: one that manifested; else the one with most wrong bytes, and lines.
 pub(super) fn of_a_place(diagnostics: &mut [Diagnostic], findings: &Findings<'_>) {
     for follows in standing(diagnostics) {
         let heads = diagnostics.iter().enumerate();
@@ -184,7 +184,10 @@ pub(super) fn of_a_place(diagnostics: &mut [Diagnostic], findings: &Findings<'_>
             continue;
         };
         let leads = diagnostics.iter().any(|d| d.cause == Some(other));
-        let grave = |i: usize| diagnostics.get(i).map(|d| (d.manifested, d.wrong_bytes));
+        let grave = |i: usize| {
+            let d = diagnostics.get(i);
+            d.map(|d| (d.manifested, d.wrong_bytes, d.lines))
+        };
         match !leads && grave(other) < grave(follows) {
             true => folded(diagnostics, follows, other),
             false => folded(diagnostics, other, follows),
