@@ -49,7 +49,31 @@ pub struct RunSpec {
     pub invocation: String,
 }
 
+/// What decides what a guest is made of: see [`RunSpec::guest`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct GuestKey<'a> {
+    kernel: &'a str,
+    /// Whether the board has a disk, and whether the guest boots from it.
+    disk: (bool, bool),
+    /// The user's program and what goes with it, within that much memory.
+    program: [&'a [String]; 2],
+    root: Option<&'a str>,
+    ram_mib: u32,
+}
+
 impl RunSpec {
+    /// Runs with the same have guests that are made of the same.
+    pub fn guest(&self) -> GuestKey<'_> {
+        let Scenario { guest, board, .. } = &self.scenario;
+        GuestKey {
+            kernel: &self.kernel.0,
+            disk: (board.blk.is_some(), self.scenario.disk.is_some()),
+            program: [guest.exec.get(..1).unwrap_or_default(), &guest.files],
+            root: guest.root.as_deref(),
+            ram_mib: board.ram_mib,
+        }
+    }
+
     /// Resolves a scenario by name or file, and the settings of the command line.
     ///
     /// # Errors
@@ -175,6 +199,30 @@ mod tests {
             "staleline run iio-capture --kernel base --exporter system --cache lazy --seed 7 \
              --set frames=9 --set drop-maintenance=@4"
         );
+    }
+
+    #[test]
+    fn guests_are_told_apart_by_what_they_are_made_of() {
+        let of = |name: &str, settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
+            RunSpec::resolve(name, "base", EngineKind::default(), &settings).unwrap()
+        };
+        let boot = of("boot", &[]);
+        let same = of("iio-capture", &["cache=lazy", "seed=3"]);
+        assert_eq!(boot.guest(), same.guest());
+        let others = [
+            of("blk-root", &[]),
+            of("boot", &["board.blk.port=hp"]),
+            of("exec", &["guest.exec=[\"a\"]"]),
+            of("exec", &["guest.exec=[\"b\", \"x\"]"]),
+            of("exec", &["guest.exec=[\"b\"]", "guest.files=[\"c\"]"]),
+        ];
+        for (n, other) in others.iter().enumerate() {
+            assert_ne!(other.guest(), boot.guest());
+            assert!(others[n + 1..].iter().all(|o| o.guest() != other.guest()));
+        }
+        let arguments = of("exec", &["guest.exec=[\"b\", \"y\"]"]);
+        assert_eq!(arguments.guest(), others[3].guest());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use staleline_support::progress::Stderr;
@@ -180,7 +181,7 @@ fn run_matrix(args: &MatrixArgs) -> Result<u8, Error> {
     }
     let jobs = match args.jobs {
         Some(jobs) => usize::from(jobs),
-        None => std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2)),
+        None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
     };
     let backend = Production::default();
     for cell in &cells {

@@ -213,7 +213,7 @@ impl RunOptions {
 pub struct MatrixArgs {
     /// TOML file; the built-in matrix without.
     pub file: Option<PathBuf>,
-    /// Guests run at a time [default: one for each two processors].
+    /// Guests run at a time [default: one for each processor].
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
     /// What runs the guests.

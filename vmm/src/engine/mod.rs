@@ -14,7 +14,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use staleline_results::GuestEnd;
 
 use crate::boot::{Expected, Loaded};
 use crate::events::Recording;
@@ -66,20 +66,10 @@ pub struct Job {
     pub events: Option<Recording>,
 }
 
-/// How a guest ended of its own accord.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum GuestEnd {
-    /// It powered itself off.
-    PowerOff,
-    /// It asked for a reset: with `panic=-1`, that is how a panic ends.
-    Reset,
-}
-
 /// What a run left behind.
 #[derive(Debug)]
 pub struct Outcome {
-    /// How the guest ended.
+    /// How the guest ended: it powered off, it died, or the time limit was reached.
     pub end: GuestEnd,
     /// What it was.
     pub loaded: Loaded,

@@ -16,6 +16,7 @@ use crate::run::backend::Backend;
 use crate::run::directory::RunDir;
 use crate::run::logbook;
 use crate::run::orchestrate::Runner;
+use crate::spec::GuestKey;
 use staleline_results::RunResult;
 
 /// A cell and what came of it.
@@ -90,35 +91,35 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-fn prepare(
-    cells: &[Cell],
+fn prepare<'a>(
+    cells: &'a [Cell],
     backend: &dyn Backend,
     progress: &dyn Progress,
-) -> Result<HashMap<String, Prepared>, Error> {
+) -> Result<HashMap<GuestKey<'a>, Prepared>, Error> {
     let mut prepared = HashMap::new();
     for cell in cells {
-        let kernel = &cell.spec.kernel.0;
-        if prepared.contains_key(kernel) {
+        let guest = cell.spec.guest();
+        if prepared.contains_key(&guest) {
             continue;
         }
-        progress.step(&format!("preparing kernel {kernel}"));
+        progress.step(&format!("preparing the guest of {}", cell.name));
         let outcome = match backend.prepare(&cell.spec, progress) {
             Ok(artifacts) => Ok(artifacts),
             Err(e) if e.exit_code() == USAGE => return Err(e),
             Err(e) => Err(e.chain()),
         };
-        prepared.insert(kernel.clone(), outcome);
+        prepared.insert(guest, outcome);
     }
     Ok(prepared)
 }
 
 fn run_cell(
     cell: &Cell,
-    prepared: &HashMap<String, Prepared>,
+    prepared: &HashMap<GuestKey<'_>, Prepared>,
     out: &Path,
     backend: &dyn Backend,
 ) -> Result<RunResult, Error> {
-    let artifacts = match prepared.get(&cell.spec.kernel.0) {
+    let artifacts = match prepared.get(&cell.spec.guest()) {
         Some(Ok(artifacts)) => artifacts,
         Some(Err(why)) => return Ok(build::infra(&cell.spec, None, why)),
         None => {

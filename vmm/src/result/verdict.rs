@@ -118,6 +118,10 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
              short, or not be for this board; see whether another kernel boots"
                 .into(),
         ),
+        Some(GuestEnd::TimedOut) if result.errors().next().is_some() => found.push(
+            "the guest did not finish within the time limit, which may follow from what was found"
+                .into(),
+        ),
         Some(GuestEnd::TimedOut) => found.push(
             "the guest did not finish within the time limit; \
              raise it with --timeout, or see console.log"

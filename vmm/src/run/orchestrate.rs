@@ -176,7 +176,9 @@ impl Runner<'_> {
         dir: &RunDir,
         reporters: &mut Reporters,
     ) -> Result<Option<Traced>, Error> {
-        let report = ledger.execution().and_then(|e| e.report.as_ref());
+        // One that was stopped by the time would be so again, and somewhere else.
+        let ended = ledger.execution().filter(|e| e.end != GuestEnd::TimedOut);
+        let report = ended.and_then(|e| e.report.as_ref());
         let Some(report) = report.filter(|_| self.trace) else {
             return Ok(None);
         };

@@ -55,10 +55,13 @@ pub struct Production {
 /// KTAP, but warnings come through.
 const BOOTARGS: &str = "console=ttyAMA0 loglevel=5 oops=panic panic=-1";
 
-/// And of one that boots from its disk. There is no agent to say that it cannot be read, so a kernel
-/// that waits for it in vain ends the run. The first to read from it is the driver's probe, whose wait
-/// does not count as hung; but that of the kernel's own first thread for the probe does.
-const DISK_ROOT: &str = "root=/dev/vda rw rootfstype=ext2 init=/init driver_async_probe=virtio_blk";
+/// And of one that has a disk. The first to read from it is the driver's probe, whose wait does not count
+/// as hung; but that of the kernel's own first thread for the probe does.
+const DISK: &str = "driver_async_probe=virtio_blk";
+
+/// And of one that boots from it. There is no agent to say that it cannot be read, so a kernel that waits
+/// for it in vain ends the run.
+const DISK_ROOT: &str = "root=/dev/vda rw rootfstype=ext2 init=/init";
 
 /// What a guest's file systems are made of.
 struct GuestFiles {
@@ -215,12 +218,6 @@ impl Backend for Production {
             }
             Err(e) => return Err(failed(attempt.spec.engine, e)),
         };
-        let end = match outcome.end {
-            crate::engine::GuestEnd::PowerOff => GuestEnd::PoweredOff,
-            crate::engine::GuestEnd::Reset => GuestEnd::Died {
-                what: "it reset itself, as a kernel that panics does".into(),
-            },
-        };
         let mut report: SocReport = outcome
             .report
             .read()
@@ -228,7 +225,7 @@ impl Backend for Production {
         // To the machine, a place in guest code is a number.
         report.domain.run_hash = outcome.sites.mix_into(report.domain.run_hash);
         Ok(Execution {
-            end,
+            end: outcome.end,
             console: outcome.console,
             wall: outcome.wall_time,
             loaded: Some(outcome.loaded),
@@ -267,10 +264,13 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     let board = Board::new(&scenario.board);
     let boot = |e: crate::boot::BootError| failed(attempt.spec.engine, e.into());
     let initrd = artifacts.initrd.as_ref();
-    let bootargs = match scenario.disk {
-        Some(_) => format!("{BOOTARGS} {DISK_ROOT}"),
-        None => BOOTARGS.into(),
-    };
+    let mut bootargs = BOOTARGS.to_owned();
+    if scenario.board.blk.is_some() {
+        bootargs = format!("{bootargs} {DISK}");
+    }
+    if scenario.disk.is_some() {
+        bootargs = format!("{bootargs} {DISK_ROOT}");
+    }
     let layout = Images::open(&artifacts.image, initrd.map(|file| file.path.as_path()))
         .and_then(|images| images.layout(board.ram_bytes()))
         .map_err(boot)?;

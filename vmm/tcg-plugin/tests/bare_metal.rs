@@ -13,8 +13,9 @@ use common::{RAM, WINDOW, job, run, try_run};
 use serde_json::{Value, json};
 use staleline::boot::RAM_BASE;
 use staleline::engine::chains::Chain;
-use staleline::engine::{EngineError, GuestEnd, Job, Outcome};
+use staleline::engine::{EngineError, Job, Outcome};
 use staleline_devices::cpu::SiteId;
+use staleline_results::GuestEnd;
 use tempfile::{NamedTempFile, TempDir};
 
 const WINDOW_BASE: u64 = RAM_BASE + RAM;
@@ -92,7 +93,7 @@ fn every_access_is_seen_once() {
         .power_off();
     let case = case(&program, &[]);
     let outcome = run(&case.job);
-    assert_eq!(outcome.end, GuestEnd::PowerOff);
+    assert_eq!(outcome.end, GuestEnd::PoweredOff);
     assert_eq!(
         counts(&outcome),
         json!([
@@ -304,7 +305,7 @@ fn bytes_of(first: (u64, &[u32]), then: (u64, &[u32])) -> [u64; 2] {
     }
     let case = case(&program.power_off(), &data);
     let outcome = run(&case.job);
-    assert_eq!(outcome.end, GuestEnd::PowerOff);
+    assert_eq!(outcome.end, GuestEnd::PoweredOff);
     assert_eq!(
         common::stats(&outcome).mismatches + common::stats(&outcome).untranslated,
         0
@@ -442,7 +443,7 @@ fn runs_are_identical_with_and_without_saved_states() {
 #[test]
 fn a_reset_is_not_a_power_off() {
     let case = case(&Program::default().psci(0x8400_0009), &[]);
-    assert_eq!(run(&case.job).end, GuestEnd::Reset);
+    assert!(matches!(run(&case.job).end, GuestEnd::Died { .. }));
 }
 
 #[test]
@@ -488,7 +489,7 @@ fn a_job_without_windows_runs() {
     let mut case = case(&Program::default().power_off(), &[]);
     assert_ne!(WINDOW, 0);
     case.job.window_bytes = 0;
-    assert_eq!(run(&case.job).end, GuestEnd::PowerOff);
+    assert_eq!(run(&case.job).end, GuestEnd::PoweredOff);
 }
 
 /// Not a test: the victim of the next one, which sets the variable.

@@ -5,7 +5,8 @@
 
 mod common;
 
-use staleline::engine::{GuestEnd, Outcome};
+use staleline::engine::Outcome;
+use staleline_results::GuestEnd;
 
 fn report(outcome: &Outcome) -> serde_json::Value {
     outcome.report.read().unwrap()
@@ -34,7 +35,7 @@ fn boot(selfcheck: bool) -> Outcome {
 #[ignore = "needs STALELINE_TEST_KERNEL and STALELINE_TEST_INITRD"]
 fn boots_are_identical() {
     let first = boot(false);
-    assert_eq!(first.end, GuestEnd::PowerOff);
+    assert_eq!(first.end, GuestEnd::PoweredOff);
     for _ in 0..3 {
         let again = boot(false);
         assert_eq!(report(&again), report(&first));

@@ -5,7 +5,8 @@
 use staleline_results::{HazardKind, MaintenanceOp, RunResult, Verdict};
 
 use crate::support::{
-    Run, WRITES, asked_for, kinds_of, run, run_once, side_by_side, under_every_policy,
+    self, Run, WRITES, asked_for, kinds_of, run, run_once, run_set, side_by_side,
+    under_every_policy,
 };
 
 const SCENARIO: &str = "blk-root";
@@ -79,6 +80,34 @@ fn a_tree_that_claims_coherency_is_found_out() {
         shown.help
     );
     assert!(asked_for(&result).is_empty());
+}
+
+/// Also where nobody works on the disk: the driver reads its partition table.
+#[test]
+fn a_tree_that_claims_coherency_is_found_out_in_any_scenario() {
+    for scenario in ["boot", "iio-capture"] {
+        let result = run_set(scenario, &[HP, CLAIM]).ends(1, Verdict::Fail);
+        let causes: Vec<_> = result.causes().collect();
+        let [cause] = causes[..] else {
+            panic!("{causes:?}");
+        };
+        assert_eq!(result.diagnostics[cause].advice, "lying-tree");
+    }
+}
+
+/// One guest boots from its disk, and one has none.
+#[test]
+fn a_matrix_gives_each_cell_the_guest_that_it_needs() {
+    support::need_kernel("base");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("disks.toml");
+    let text = "schema = 1\n[[group]]\nscenarios = [\"boot\", \"blk-root\", \"gdma-memcpy\"]\n";
+    std::fs::write(&file, text).unwrap();
+    let arguments = ["--format", "json", file.to_str().unwrap()];
+    let mut command = support::staleline();
+    command.arg("matrix").args(arguments).arg("--out");
+    let run = support::finish(command, &arguments, dir);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use staleline_results::Verdict;
+use staleline_results::{HazardKind, Verdict};
 
 use crate::support::{self, run, run_set};
 
@@ -67,6 +67,19 @@ fn a_run_that_does_not_end_is_ended() {
     assert!(took >= Duration::from_secs(1), "{took:?}");
     // Half a minute for a machine that does much else.
     assert!(took < Duration::from_secs(30), "{took:?}");
+}
+
+/// What was found before counts.
+#[test]
+fn a_run_that_does_not_end_tells_what_it_has_found() {
+    let run = run(&["iio-capture-nosync", "--timeout", "2", "--set", ENDLESS]);
+    let result = run.ends(1, Verdict::Fail);
+    assert_eq!(support::kinds_of(&result), [HazardKind::MissingInvalidate]);
+    let time = "time limit, which may follow from what was found";
+    let told = |r: &String| r.contains(time);
+    assert!(result.reasons.iter().any(told), "{:?}", result.reasons);
+    // Where it was stopped is a matter of the host.
+    assert_eq!((result.run_hash, result.tracing), (None, None));
 }
 
 #[test]

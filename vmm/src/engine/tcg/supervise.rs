@@ -18,12 +18,17 @@ use vmm_sys_util::timerfd::TimerFd;
 use super::abi::{FATAL_EXIT_CODE, FromPlugin, LOG_PREFIX, TcgStats, ToPlugin};
 use super::lines::{Lines, Tail, file_tail};
 use super::{EngineError, os};
-use crate::engine::GuestEnd;
+use staleline_results::GuestEnd;
 
 /// QOM parent of the devices that the board creates.
 const BOARD: &str = "/machine/unattached";
 /// QOM type of the interrupt controller, as a property type.
 const GIC: &str = "child<arm-gicv3>";
+
+/// QMP's reason for a shutdown that was asked for.
+const QUIT: &str = "host-qmp-quit";
+/// How long a machine may take to stop and to leave its report once the time limit is reached.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A QEMU to be run.
 pub(super) struct Supervision<'a> {
@@ -110,8 +115,12 @@ impl Supervision<'_> {
             console: file_tail(self.console),
         };
         let end = match session.shutdown.as_deref() {
-            Some("guest-shutdown") => GuestEnd::PowerOff,
-            Some("guest-reset") => GuestEnd::Reset,
+            Some("guest-shutdown") => GuestEnd::PoweredOff,
+            // With panic=-1, that is how a panic ends.
+            Some("guest-reset") => GuestEnd::Died {
+                what: "it reset itself, as a kernel that panics does".into(),
+            },
+            Some(QUIT) if session.timed_out => GuestEnd::TimedOut,
             Some(reason) => return Err(no_power_off(reason)),
             None => return Err(no_power_off("no reason given")),
         };
@@ -200,6 +209,7 @@ enum Awaiting {
     Capabilities,
     Gic,
     Continue,
+    Quit,
     Nothing,
 }
 
@@ -214,6 +224,8 @@ struct Session {
     resumed: Instant,
     wall_time: Duration,
     exited: bool,
+    /// The time limit was reached, and QEMU asked to stop.
+    timed_out: bool,
     failure: Option<Failure>,
     /// QMP's reason for the shutdown.
     shutdown: Option<String>,
@@ -257,6 +269,7 @@ impl Session {
             resumed: Instant::now(),
             wall_time: Duration::ZERO,
             exited: false,
+            timed_out: false,
             failure: None,
             shutdown: None,
             fatal: None,
@@ -321,13 +334,26 @@ impl Session {
                 self.resumed = Instant::now();
                 self.execute(&json!({"execute": "cont"}), Awaiting::Continue)
             }
-            Awaiting::Continue => {
+            Awaiting::Continue | Awaiting::Quit => {
                 self.awaiting = Awaiting::Nothing;
                 Ok(())
             }
             Awaiting::Greeting | Awaiting::Nothing => {
                 Err(format!("unexpected QMP message: {message}"))
             }
+        }
+    }
+
+    /// The time is up. What a guest that runs has done so far is worth a report, which the machine makes
+    /// when QEMU is asked to stop; one that does not is killed.
+    fn time_is_up(&mut self) {
+        let asked = self.awaiting == Awaiting::Nothing && !self.timed_out;
+        self.timed_out = true;
+        // Takes the expiry; that there is one is known.
+        let taken = self.timer.wait().is_ok() && self.timer.reset(GRACE, None).is_ok();
+        let quit = json!({"execute": "quit"});
+        if !(asked && taken && self.execute(&quit, Awaiting::Quit).is_ok()) {
+            self.failure.get_or_insert(Failure::Timeout);
         }
     }
 
@@ -417,8 +443,8 @@ impl MutEventSubscriber for Session {
                 false
             }
             TIMER => {
-                self.failure.get_or_insert(Failure::Timeout);
-                false
+                self.time_is_up();
+                self.failure.is_none()
             }
             QMP => {
                 self.read_qmp();
