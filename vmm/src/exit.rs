@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn the_chain_of_causes_is_told() {
         let e = Error::Engine {
-            engine: "tcg".into(),
+            engine: "exact".into(),
             source: Box::new(std::io::Error::other("no such QEMU")),
         };
         assert_eq!(e.exit_code(), INFRA);

@@ -99,7 +99,7 @@ impl Cache {
         let record = staging.path().join(RECORD);
         files::write_atomically(&record, &to_json(&kernel, &record)?, files::READABLE)
             .map_err(KernelError::io("write", &record))?;
-        // Something under this name that `find` doesn't accept is a ruin.
+        // Something under this name that `find` doesn't accept is what a broken-off build has left.
         if target.exists() && self.find(&plan.hash).is_none() {
             fs::remove_dir_all(&target).map_err(KernelError::io("remove", &target))?;
         }

@@ -15,7 +15,7 @@ use crate::tool::{Tool, step};
 /// The run that is measured.
 const SCENARIO: &str = "iio-capture";
 /// Most that it may take, in plain boots.
-const MOST_BOOTS: f64 = 2.5;
+const MOST_BOOTS: f64 = 2.0;
 /// Least speed of DMA through the domain, as a share of memcpy's.
 const LEAST_OF_MEMCPY: f64 = 0.2;
 /// The matrix that is measured.

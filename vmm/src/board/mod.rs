@@ -142,6 +142,17 @@ mod tests {
     }
 
     #[test]
+    fn the_table_in_the_documents_is_that_of_the_board() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../ARCHITECTURE.md");
+        let text = std::fs::read_to_string(file).unwrap();
+        let table = full().table();
+        assert!(
+            text.contains(&table),
+            "ARCHITECTURE.md should have:\n{table}"
+        );
+    }
+
+    #[test]
     fn what_may_be_left_out_moves_nothing() {
         let (least, most) = (Board::new(&BoardSettings::default()), full());
         assert_eq!(most.nodes().len(), MODELS.len());

@@ -8,8 +8,8 @@ use staleline_initramfs::AGENT_ENV;
 use staleline_support::needs::{self, Kind, Need};
 
 use super::Check;
-use crate::engine::EngineError;
-use crate::engine::tcg::TcgEngine;
+use crate::engine::EngineKind;
+use crate::engine::description::Requirement;
 use crate::run::wiring;
 
 /// What a guest of the usual size, QEMU and the models take, and some more.
@@ -17,7 +17,7 @@ const MEMORY_KIB: u64 = 1 << 20;
 
 /// Runs all checks.
 pub fn all() -> Vec<Check> {
-    let mut checks = vec![qemu(), qemu_plugins(), plugin()];
+    let mut checks = engines();
     checks.extend(needs::all().filter_map(need));
     checks.push(perl_modules());
     checks.extend([rust_target(), memory(), kvm()]);
@@ -66,37 +66,14 @@ fn first_line(program: &Path, args: &[&str]) -> Result<String, String> {
     }
 }
 
-fn qemu() -> Check {
-    const NAME: &str = "QEMU for arm64";
-    // Only QEMU is looked at here: any file that exists will do for the plugin.
-    let stand_in = Path::new("/dev/null");
-    match TcgEngine::new(&wiring::qemu(), stand_in).and_then(|engine| engine.version()) {
-        Ok(version) => Check::ok(NAME, version.to_string()),
-        Err(e) => Check::missing(NAME, crate::exit::chain(&e), e.help()),
-    }
-}
-
-fn qemu_plugins() -> Check {
-    const NAME: &str = "QEMU with plugins";
-    let fix = "use a QEMU configured with --enable-plugins (Debian's is)";
-    match Command::new(wiring::qemu()).arg("-help").output() {
-        Err(e) => Check::missing(NAME, e.to_string(), fix),
-        Ok(o) if String::from_utf8_lossy(&o.stdout).contains("-plugin ") => {
-            Check::ok(NAME, "-plugin is known")
-        }
-        Ok(_) => Check::missing(NAME, "-plugin is not known", fix),
-    }
-}
-
-fn plugin() -> Check {
-    const NAME: &str = "our QEMU plugin";
-    match TcgEngine::discover() {
-        Err(e @ EngineError::PluginMissing { .. }) => {
-            Check::missing(NAME, crate::exit::chain(&e), e.help())
-        }
-        // Trouble with QEMU is told above.
-        Ok(_) | Err(_) => Check::ok(NAME, "found"),
-    }
+/// What the engines need.
+fn engines() -> Vec<Check> {
+    let all = EngineKind::ALL.into_iter().flat_map(EngineKind::needs);
+    let check = |need: Requirement| match need.found {
+        Ok(found) => Check::ok(need.name, found),
+        Err((found, fix)) => Check::missing(need.name, found, fix),
+    };
+    all.map(check).collect()
 }
 
 fn source() -> Check {
@@ -186,7 +163,7 @@ fn available_kib(meminfo: &str) -> Option<u64> {
 
 fn kvm() -> Check {
     const NAME: &str = "KVM for arm64";
-    let fix = "only an arm64 host with /dev/kvm has it; the tcg engine needs none";
+    let fix = "only an arm64 host with /dev/kvm has it; no engine needs it";
     if cfg!(not(target_arch = "aarch64")) {
         let found = format!("this host is {}", std::env::consts::ARCH);
         return Check::missing(NAME, found, fix).optional();

@@ -14,4 +14,15 @@ pub struct Description {
     pub sees: &'static [Sight],
     /// Finds it on this machine.
     pub discover: fn() -> Result<Box<dyn Engine>, EngineError>,
+    /// What it needs of this machine, and whether that is there.
+    pub needs: fn() -> Vec<Requirement>,
+}
+
+/// Something that an engine needs.
+#[derive(Debug)]
+pub struct Requirement {
+    /// What, in a few words.
+    pub name: &'static str,
+    /// What was found, or what is the matter and how to mend it.
+    pub found: Result<String, (String, String)>,
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use staleline_devices::fidelity::Sight;
 
-use super::description::Description;
+use super::description::{Description, Requirement};
 use super::{Engine, EngineError, tcg};
 
 /// An engine. The default is the exact one.
@@ -25,6 +25,11 @@ impl EngineKind {
     /// What it sees of the guest.
     pub fn sees(self) -> &'static [Sight] {
         self.0.sees
+    }
+
+    /// What it needs of this machine, and whether that is there.
+    pub fn needs(self) -> Vec<Requirement> {
+        (self.0.needs)()
     }
 
     /// Finds it on this machine.

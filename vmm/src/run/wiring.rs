@@ -25,16 +25,6 @@ use crate::scenario::{Scenario, usb};
 use crate::spec::RunSpec;
 use staleline_results::{GuestEnd, Input, KernelId};
 
-/// Names another QEMU.
-const QEMU_VARIABLE: &str = "STALELINE_QEMU";
-
-/// The QEMU that runs guests.
-pub fn qemu() -> PathBuf {
-    std::env::var_os(QEMU_VARIABLE)
-        .unwrap_or_else(|| "qemu-system-aarch64".into())
-        .into()
-}
-
 /// The kernel source that is used if no other is named.
 pub fn kernel_source() -> &'static Path {
     Path::new("/usr/src/linux-source-6.12.tar.xz")

@@ -210,7 +210,7 @@ fn the_same_command_copies_the_same() {
     }
 }
 
-/// Whole buffers, without dmatest's dice.
+/// Whole buffers, without what dmatest chooses at random.
 #[test]
 fn a_copy_of_whole_buffers() {
     let result = copied(&go(&["dmatest.random=false"]));

@@ -68,7 +68,7 @@ fn a_run_with_findings_goes_on_from_saved_states() {
     goes_on(&["iio-to-usb"], &[401, 97, 31]);
 }
 
-/// With a disk that is written, and a cache that throws dice, on two CPUs.
+/// With a disk that is written, and a cache that replaces at random, on two CPUs.
 #[test]
 fn so_does_one_of_a_disk_and_chance() {
     let chance = [

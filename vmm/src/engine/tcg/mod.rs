@@ -8,6 +8,7 @@ pub mod abi;
 mod command;
 mod host;
 mod lines;
+mod needs;
 mod supervise;
 
 use std::fs::File;
@@ -31,6 +32,7 @@ pub const DESCRIPTION: Description = Description {
     name: "tcg",
     sees: &Sight::ALL,
     discover: || Ok(Box::new(TcgEngine::discover()?)),
+    needs: needs::all,
 };
 
 /// How to get the plugin.

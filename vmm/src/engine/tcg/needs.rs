@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What the engine needs of a machine.
+
+use std::error::Error;
+use std::process::Command;
+
+use super::host;
+use crate::engine::EngineError;
+use crate::engine::description::Requirement;
+
+/// QEMU, that it can load plugins, and ours.
+pub(super) fn all() -> Vec<Requirement> {
+    let version = host::check_qemu(&host::qemu_program());
+    let plugin = host::find_plugin();
+    vec![
+        Requirement {
+            name: "QEMU for arm64",
+            found: version.map(|v| v.to_string()).map_err(|e| told(&e)),
+        },
+        Requirement {
+            name: "QEMU with plugins",
+            found: plugins(),
+        },
+        Requirement {
+            name: "our QEMU plugin",
+            found: plugin.map(|_| "found".to_owned()).map_err(|e| told(&e)),
+        },
+    ]
+}
+
+fn plugins() -> Result<String, (String, String)> {
+    let fix = || "use a QEMU configured with --enable-plugins (Debian's is)".to_owned();
+    let help = Command::new(host::qemu_program()).arg("-help").output();
+    match help {
+        Err(e) => Err((e.to_string(), fix())),
+        Ok(o) if String::from_utf8_lossy(&o.stdout).contains("-plugin ") => {
+            Ok("-plugin is known".to_owned())
+        }
+        Ok(_) => Err(("-plugin is not known".to_owned(), fix())),
+    }
+}
+
+/// An error with its causes, and what to do.
+fn told(error: &EngineError) -> (String, String) {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    (text, error.help().to_owned())
+}
