@@ -24,6 +24,10 @@ impl Elf {
     /// The function at an address and those it was inlined into, innermost first.
     pub fn frames(&self, va: u64, root: Option<&Path>) -> Vec<Frame> {
         let mut frames = Vec::new();
+        // No code is at the last address, and what looks for it adds 1.
+        if va == u64::MAX {
+            return frames;
+        }
         let Ok(mut found) = self.0.find_frames(va) else {
             return frames;
         };
@@ -194,6 +198,16 @@ mod tests {
             relative("./include/linux/gfp.h", root),
             "include/linux/gfp.h"
         );
+    }
+
+    /// Call chains hold whatever a guest had in its registers.
+    #[test]
+    fn addresses_that_are_none_have_no_frames() {
+        let elf = Elf::load(&std::env::current_exe().unwrap()).unwrap();
+        for va in [u64::MAX, u64::MAX - 1] {
+            assert!(elf.frames(va, None).is_empty(), "{va:#x}");
+            assert_eq!(elf.symbol(va), None, "{va:#x}");
+        }
     }
 
     #[test]
