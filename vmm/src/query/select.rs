@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use staleline_devices::coherency::LINE;
+use staleline_devices::cpu::CpuId;
 use staleline_devices::events::Event;
 
 use super::Query;
@@ -19,8 +20,8 @@ pub struct Selection {
     transfers: BTreeSet<u32>,
     /// When their devices were started.
     started: BTreeSet<(u8, u64)>,
-    /// Maintenance operations that did a line there.
-    operations: BTreeSet<u32>,
+    /// Maintenance operations that did a line there, by CPU: a barrier completes those of its own.
+    operations: BTreeSet<(CpuId, u32)>,
 }
 
 impl Selection {
@@ -68,8 +69,8 @@ impl Selection {
                 self.transfers.insert(transfer.0);
                 self.started.insert((master.0, started_at));
             }
-            Event::Maintained { operation, .. } => {
-                self.operations.insert(operation);
+            Event::Maintained { cpu, operation, .. } => {
+                self.operations.insert((cpu, operation));
             }
             _ => {}
         }
@@ -84,9 +85,13 @@ impl Selection {
             Event::Closed { transfer, .. } => self.transfers.contains(&transfer.0),
             Event::Started { master, .. } => self.started.contains(&(master.0, at)),
             Event::Barrier {
+                cpu,
                 operations: (first, last),
                 ..
-            } => first <= last && self.operations.range(first..=last).next().is_some(),
+            } => {
+                let of_cpu = (cpu, first)..=(cpu, last);
+                first <= last && self.operations.range(of_cpu).next().is_some()
+            }
             _ => range(event).is_some_and(|(pa, len)| self.holds(pa, len)),
         }
     }

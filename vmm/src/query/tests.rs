@@ -195,6 +195,69 @@ fn the_life_of_a_line_is_what_concerns_it() {
     assert_eq!(ask(&path, &query(0x4200_0000), Shape::Table), "");
 }
 
+/// Operations have numbers of the machine, so those of two CPUs are mixed.
+#[test]
+fn a_barrier_is_of_the_cpu_whose_operations_it_completes() {
+    let other = |event| match event {
+        Event::Maintained {
+            op,
+            operation,
+            site,
+            chain,
+            pa,
+            lines,
+            found,
+            dropped,
+            ..
+        } => Event::Maintained {
+            cpu: CpuId(1),
+            op,
+            operation,
+            site,
+            chain,
+            pa,
+            lines,
+            found,
+            dropped,
+        },
+        event => event,
+    };
+    let elsewhere = BUFFER + 0x1000;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.bin");
+    let clean = |operation, pa| maintained(CacheOp::Clean, operation, pa, Cached::Dirty);
+    let dsb = |cpu, operations| Event::Barrier {
+        cpu,
+        barrier: Barrier::DSB_SY,
+        operations,
+        completes: true,
+    };
+    let events = [
+        (20, other(clean(5, elsewhere))),
+        (21, clean(7, BUFFER)),
+        (22, other(clean(9, elsewhere))),
+        (23, dsb(CpuId(1), (5, 9))),
+        (24, dsb(CpuId::BOOT, (7, 7))),
+    ];
+    write_log(&path, &[], &events, 1 << 20);
+    let times = |line| {
+        let query = Query {
+            line: Some(line),
+            ..Query::default()
+        };
+        let mut out = Vec::new();
+        write(&path, &query, Shape::Lines, &mut out).unwrap();
+        let lines = String::from_utf8(out).unwrap();
+        let at = |line: &str| {
+            let object: serde_json::Value = serde_json::from_str(line).unwrap();
+            object["at"].as_u64().unwrap()
+        };
+        lines.lines().map(at).collect::<Vec<_>>()
+    };
+    assert_eq!(times(BUFFER), [21, 24]);
+    assert_eq!(times(elsewhere), [20, 22, 23]);
+}
+
 #[test]
 fn for_programs_each_event_is_an_object() {
     let dir = tempfile::tempdir().unwrap();
