@@ -140,7 +140,12 @@ fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
     let earlier = Earlier::read(&args.run)?;
     let backend = Production::default();
     backend.check(&earlier.spec)?;
-    let out = args.out.clone().unwrap_or_else(|| args.run.join("replay"));
+    let beside = match args.run.is_dir() {
+        true => args.run.join("replay"),
+        // Its log was named.
+        false => args.run.with_file_name("replay"),
+    };
+    let out = args.out.clone().unwrap_or(beside);
     if out == args.run {
         return Err(Error::OutputTaken { path: out });
     }

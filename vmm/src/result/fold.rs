@@ -11,6 +11,7 @@ use super::build;
 use crate::evidence::console::Console;
 use crate::evidence::record::{self, Evidence, Traced};
 use crate::evidence::{Artifacts, Execution};
+use crate::scenario::DropMaintenance;
 use crate::spec::RunSpec;
 
 /// The evidence so far. As it has no other way in, what is not in the log is in no result.
@@ -46,13 +47,19 @@ impl Fold {
     /// # Errors
     /// [`LogError`].
     pub fn of(log: &Path) -> Result<Option<Self>, LogError> {
+        let (fold, end) = Fold::so_far(log);
+        end.map(|()| fold)
+    }
+
+    /// The same of a log that may be damaged: what comes before that, and what is wrong.
+    pub fn so_far(log: &Path) -> (Option<Self>, Result<(), LogError>) {
         let mut fold = None;
-        record::read(log, |evidence| match (&mut fold, evidence) {
+        let end = record::read(log, |evidence| match (&mut fold, evidence) {
             (None, Evidence::Spec(spec)) => fold = Some(Fold::new(spec)),
             (None, _) => {}
             (Some(fold), evidence) => fold.take(evidence),
-        })?;
-        Ok(fold)
+        });
+        (fold, end)
     }
 
     /// Takes the next piece.
@@ -87,6 +94,17 @@ impl Fold {
     /// What was to be run.
     pub fn spec(&self) -> &RunSpec {
         &self.spec
+    }
+
+    /// The same, so that it can be done again without a pilot run: which operation was suppressed is
+    /// known once the guest has run.
+    pub fn carried_out(&self) -> RunSpec {
+        let mut spec = self.spec().clone();
+        if let Some(dropped) = &self.dropped {
+            let number = DropMaintenance::Number(dropped.number);
+            spec.scenario.faults.drop_maintenance = Some(number);
+        }
+        spec
     }
 
     /// What the guest is made of, if it has got so far.

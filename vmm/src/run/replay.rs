@@ -2,12 +2,13 @@
 //! The same run again: what differs, and what may be why.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::directory;
 use crate::exit::Error;
+use crate::result::fold::Fold;
 use crate::scenario::limits;
 use crate::spec::{self, RunSpec};
 use staleline_results::RunResult;
@@ -24,28 +25,28 @@ pub struct Earlier {
 }
 
 impl Earlier {
-    /// Reads it from its directory.
+    /// Reads it from its log, or from what lies in its directory if there is no evidence in that.
     ///
     /// # Errors
     /// [`Error::NotARun`] if it is none or did not get far enough to be compared.
-    pub fn read(dir: &Path) -> Result<Self, Error> {
-        let spec: RunSpec = directory::read_json(dir, directory::SPEC)?;
-        let result: RunResult = directory::read_json(dir, directory::RESULT)?;
+    pub fn read(run: &Path) -> Result<Self, Error> {
+        let (from, spec, result) = match of_log(run) {
+            Ok(Some(known)) => known,
+            Ok(None) => of_files(run)?,
+            Err(damaged) => of_files(run).map_err(|_| damaged)?,
+        };
         let not_a_run = |why: String| Error::NotARun {
-            path: dir.to_owned(),
+            path: run.to_owned(),
             why,
         };
         if spec.schema != spec::SCHEMA {
             return Err(not_a_run(format!(
-                "run.json has schema {}, this program reads {}",
+                "what was run has schema {}, this program reads {}",
                 spec.schema,
                 spec::SCHEMA
             )));
         }
-        limits::check(
-            &spec.scenario,
-            &dir.join(directory::SPEC).display().to_string(),
-        )?;
+        limits::check(&spec.scenario, &from.display().to_string())?;
         let run_hash = result
             .run_hash
             .clone()
@@ -56,6 +57,32 @@ impl Earlier {
             run_hash,
         })
     }
+}
+
+/// What was run and what came of it, and the file that says so.
+type Known = (PathBuf, RunSpec, RunResult);
+
+fn of_log(run: &Path) -> Result<Option<Known>, Error> {
+    let Ok(path) = directory::log_of(run) else {
+        return Ok(None);
+    };
+    let fold = match Fold::of(&path) {
+        Ok(fold) => fold,
+        Err(source) => return Err(Error::Log { path, source }),
+    };
+    Ok(fold.map(|fold| {
+        let spec = fold.carried_out();
+        let mut result = fold.result();
+        // It is made by this program, but of what that one has seen.
+        result.staleline.clone_from(&spec.staleline);
+        (path, spec, result)
+    }))
+}
+
+fn of_files(dir: &Path) -> Result<Known, Error> {
+    let spec = directory::read_json(dir, directory::SPEC)?;
+    let result = directory::read_json(dir, directory::RESULT)?;
+    Ok((dir.join(directory::SPEC), spec, result))
 }
 
 /// Something that is not as it was.
@@ -166,6 +193,7 @@ mod tests {
 
     use super::super::directory::RunDir;
     use super::super::fake::FakeBackend;
+    use super::super::logbook;
     use super::super::orchestrate::Runner;
     use super::*;
     use crate::engine::EngineKind;
@@ -205,6 +233,45 @@ mod tests {
           run_hash: 0123456789abcdef before, 0000000000000001 now
           input initrd_hash: 77aa before, new now
         ");
+    }
+
+    #[test]
+    fn the_log_alone_is_enough() {
+        let root = tempfile::tempdir().unwrap();
+        let settings = ["drop-maintenance=2".to_owned()];
+        let spec =
+            RunSpec::resolve("iio-capture", "base", EngineKind::default(), &settings).unwrap();
+        let backend = FakeBackend::good();
+        let runner = Runner {
+            backend: &backend,
+            progress: &Quiet,
+            trace: false,
+        };
+        let dir = RunDir::create(root.path()).unwrap();
+        let files = &mut logbook::files(&dir).unwrap();
+        let before = runner.run(&spec, &dir, files).unwrap();
+        let resolved: RunSpec = directory::read_json(root.path(), directory::SPEC).unwrap();
+        // Nor does it matter what lies beside it.
+        let mut other = before.clone();
+        other.run_hash = Some("0123".into());
+        dir.write_json(directory::RESULT, &other).unwrap();
+        assert_eq!(Earlier::read(root.path()).unwrap().result, before);
+        std::fs::remove_file(dir.file(directory::RESULT)).unwrap();
+        std::fs::remove_file(dir.file(directory::SPEC)).unwrap();
+        for run in [root.path().to_owned(), dir.file(directory::LOG)] {
+            let earlier = Earlier::read(&run).unwrap();
+            assert_eq!(earlier.result, before);
+            // Which operation was suppressed is known, so that there is no second pilot.
+            assert_eq!(earlier.spec, resolved);
+        }
+
+        // What cannot be read is told, unless the files are there.
+        std::fs::write(dir.file(directory::LOG), "STALE").unwrap();
+        let e = Earlier::read(root.path()).unwrap_err();
+        assert!(matches!(e, Error::Log { .. }), "{e}");
+        dir.write_json(directory::RESULT, &before).unwrap();
+        dir.write_json(directory::SPEC, &resolved).unwrap();
+        assert_eq!(Earlier::read(root.path()).unwrap().spec, resolved);
     }
 
     #[test]
