@@ -82,6 +82,7 @@ fn usage_errors_say_the_way_out() {
         &["events", "plain-file"],
         &["events", "empty", "--line", "PA"],
         &["events", "empty", "--kind", "transfers"],
+        &["events", "empty", "--since", "100", "--until", "@5"],
         &["explain", "mising-clean"],
     ];
     let told: Vec<String> = wrong.iter().map(|arguments| staleline(arguments)).collect();

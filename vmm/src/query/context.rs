@@ -3,25 +3,11 @@
 
 use staleline_devices::coherency::hazard::Actor;
 use staleline_devices::cpu::SiteId;
-use staleline_events::Ended;
 
 use super::files::Run;
 use super::survey::Survey;
 use crate::events::Head;
 use crate::symbols::{Sources, Symbols, agent_bias, mapped};
-
-/// What a log lacks, by how it ended.
-pub fn lacks(ended: &Ended) -> Option<String> {
-    if let Some(trouble) = &ended.trouble {
-        return Some(format!("the log is not complete: {trouble}"));
-    }
-    let at = ended.full_at?;
-    Some(format!(
-        "the log is full from @{at} on, and lacks {} events: run with a larger log.limit-mib, or keep \
-         fewer kinds with --log",
-        ended.lost
-    ))
-}
 
 /// Names.
 pub struct Context<'a> {
@@ -41,8 +27,8 @@ impl<'a> Context<'a> {
             kernel_at: survey.kernel_at,
             source_root: code.source_root.clone(),
             agent_elf: code.agent_elf.clone(),
-            agent_bias: agent_bias(&reports),
-            mapped: mapped(&reports, &code.inputs),
+            agent_bias: agent_bias(reports),
+            mapped: mapped(reports, &code.inputs),
         };
         Context {
             run,
@@ -78,7 +64,7 @@ impl<'a> Context<'a> {
 
     /// Who asked for a maintenance operation, by the result's list.
     pub fn caller(&self, operation: u32) -> Option<&str> {
-        let maintenance = &self.run.result.as_ref()?.maintenance;
+        let maintenance = &self.run.result()?.maintenance;
         let mut all = maintenance.operations.iter().chain(&maintenance.elsewhere);
         let caller = &all.find(|op| op.number == operation)?.caller;
         (!caller.is_empty()).then_some(caller)

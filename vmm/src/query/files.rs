@@ -1,35 +1,41 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! A run's files.
+//! What a run has left: its log, and nothing else.
 
 use std::fs::File;
 use std::io::BufReader;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use staleline_events::LogError;
 use staleline_protocol::report::Report;
 use staleline_results::{Buffer, RunResult};
 
-use crate::events::EventReader;
-use crate::evidence::console::Console;
+use crate::boot::RAM_BASE;
+use crate::events::{EventReader, Filter};
 use crate::exit::Error;
+use crate::result::fold::Fold;
 use crate::run::directory;
 
-/// A log and what lies beside it.
+/// A log, and what follows from its evidence. Files beside it may be gone, or of another run.
 pub struct Run {
     log: PathBuf,
-    /// The directory it is in.
-    dir: PathBuf,
-    /// If the run has got so far.
-    pub result: Option<RunResult>,
+    /// None if the run is too old for that, or was stopped before there was any.
+    evidence: Option<Fold>,
+    result: Option<RunResult>,
 }
 
 impl Run {
     /// The run in a directory, or the one of a log.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let log = directory::log_of(path)?;
-        let dir = log.parent().map(Path::to_owned).unwrap_or_default();
-        let result = directory::read_json(&dir, directory::RESULT).ok();
-        Ok(Run { log, dir, result })
+        // What keeps it from being read to its end is told when the events are.
+        let (evidence, _) = Fold::so_far(&log);
+        let result = evidence.as_ref().map(Fold::result);
+        Ok(Run {
+            log,
+            evidence,
+            result,
+        })
     }
 
     /// All that is in the log.
@@ -46,14 +52,29 @@ impl Run {
         }
     }
 
+    /// The result, as `staleline report` gives it.
+    pub fn result(&self) -> Option<&RunResult> {
+        self.result.as_ref()
+    }
+
     /// The DMABUFs, by what the result says.
     pub fn buffers(&self) -> &[Buffer] {
-        self.result.as_ref().map_or(&[], |r| &r.buffers)
+        self.result().map_or(&[], |r| &r.buffers)
     }
 
     /// What the agent has told.
-    pub fn reports(&self) -> Vec<Report> {
-        let console = Console::read(&self.dir.join(directory::CONSOLE));
-        console.unwrap_or_default().reports
+    pub fn reports(&self) -> &[Report] {
+        self.evidence.as_ref().map_or(&[], Fold::reports)
+    }
+
+    /// The kinds of events that were to be kept.
+    pub fn filter(&self) -> Option<Filter> {
+        Some(self.evidence.as_ref()?.spec().scenario.log.filter)
+    }
+
+    /// The guest's RAM.
+    pub fn ram(&self) -> Option<Range<u64>> {
+        let board = &self.evidence.as_ref()?.spec().scenario.board;
+        Some(RAM_BASE..RAM_BASE + (u64::from(board.ram_mib) << 20))
     }
 }

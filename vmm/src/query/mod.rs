@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What is in the log of a run, for people and programs: `staleline events`.
 //!
-//! A log is read twice: once to learn what its events refer to (places in code, transfers and operations
-//! of the memory asked for), and once to tell them. Neither holds it in memory.
+//! A log is read three times: for the evidence, from which the result follows once more; to learn what
+//! its events refer to (places in code, transfers and operations of the memory asked for); and to tell
+//! them. Events are not held in memory.
 
 mod context;
 mod files;
+mod lacks;
 mod lines;
 mod select;
 mod survey;
@@ -129,7 +131,7 @@ pub enum Shape {
 /// what it lacks, a sentence each.
 ///
 /// # Errors
-/// [`Error::NotARun`] if it is none, [`Error::Log`] if it cannot be read, or not to its end: what comes
+/// [`Error::Limit`] for a range of times that is none, [`Error::NotARun`] if it is no run, [`Error::Log`] if it cannot be read, or not to its end: what comes
 /// before that has been written then. [`Error::Host`] for the output; a reader that stops reading is
 /// no error.
 pub fn write(
@@ -138,6 +140,14 @@ pub fn write(
     shape: Shape,
     out: &mut dyn Write,
 ) -> Result<Vec<String>, Error> {
+    if let (Some(since), Some(until)) = (query.since, query.until)
+        && since > until
+    {
+        return Err(Error::Limit {
+            origin: format!("--since {since} --until {until}"),
+            what: "no time is in that range".into(),
+        });
+    }
     let run = files::Run::open(path)?;
     let selection = Selection::of(query, &run)?;
     let survey = survey::of(&run, selection)?;
@@ -146,7 +156,6 @@ pub fn write(
         Shape::Table => Box::new(table::Table::new(query, &survey)),
         Shape::Lines => Box::new(lines::Lines),
     };
-    let mut lacks = Vec::new();
     let mut written = || -> Result<Result<(), LogError>, std::io::Error> {
         let entries = match run.entries() {
             Ok(entries) => entries,
@@ -157,9 +166,6 @@ pub fn write(
                 Ok(entry) => entry,
                 Err(e) => return Ok(Err(e)),
             };
-            if let Item::End(ended) = &entry.item {
-                lacks.extend(context::lacks(ended));
-            }
             if query.fits(&entry, &survey.selection) {
                 form.entry(out, &context, &entry)?;
             }
@@ -168,7 +174,7 @@ pub fn write(
         Ok(Ok(()))
     };
     match written() {
-        Ok(Ok(())) => Ok(lacks),
+        Ok(Ok(())) => Ok(lacks::of(query, &run, &survey)),
         Ok(Err(source)) => Err(run.unreadable(source)),
         // Who reads our output may stop to.
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(Vec::new()),

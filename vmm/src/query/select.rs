@@ -41,6 +41,11 @@ impl Selection {
         })
     }
 
+    /// Whether memory was named that is nowhere.
+    pub fn is_nowhere(&self) -> bool {
+        self.pieces.as_ref().is_some_and(Vec::is_empty)
+    }
+
     /// Whether `len` bytes at `pa` are part of it.
     fn holds(&self, pa: u64, len: u64) -> bool {
         let Some(pieces) = &self.pieces else {
@@ -122,8 +127,8 @@ fn extents(index: u32, run: &Run) -> Result<Vec<(u64, u64)>, Error> {
     let buffers = run.buffers();
     let buffer = buffers.iter().find(|b| b.index == index).ok_or_else(|| {
         let there = match buffers.len() {
-            0 => "the run's result names none".to_owned(),
-            n => format!("the run's result names {n}, from 0"),
+            0 => "by its log, the run has none".to_owned(),
+            n => format!("by its log, the run has {n}, from 0"),
         };
         wrong(format!("there is no such DMABUF: {there}"))
     })?;

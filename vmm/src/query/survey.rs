@@ -8,7 +8,7 @@ use serde::Deserialize;
 use staleline_devices::coherency::hazard::Actor;
 use staleline_devices::cpu::SiteId;
 use staleline_devices::events::{Cached, Event};
-use staleline_events::LogError;
+use staleline_events::{Ended, LogError};
 use staleline_results::Hex;
 
 use super::files::Run;
@@ -30,6 +30,12 @@ pub struct Survey {
     pub code: CodeFiles,
     /// Physical address of the kernel's first byte.
     pub kernel_at: Option<u64>,
+    /// Whether a machine has a part in it.
+    pub has_machine: bool,
+    /// How that ended.
+    pub ended: Option<Ended>,
+    /// Whether the runner has come to its end.
+    pub is_over: bool,
     /// What was in the cache before the first DMA, of the first line that concerns the memory.
     pub before: Option<Before>,
 }
@@ -55,6 +61,7 @@ enum Step {
     GuestEnded {
         kernel_at: Option<Hex>,
     },
+    Finished,
     #[serde(other)]
     Other,
 }
@@ -74,9 +81,13 @@ pub fn of(run: &Run, selection: Selection) -> Result<Survey, Error> {
         };
         match entry.item {
             Item::Run(json) => survey.step(&json),
-            Item::Machine(head) => survey.head = *head,
+            Item::Machine(head) => {
+                survey.head = *head;
+                survey.has_machine = true;
+            }
             Item::Event(event) => survey.event(&event, entry.at),
-            Item::Full | Item::End(_) => {}
+            Item::End(ended) => survey.ended = Some(ended),
+            Item::Full => {}
         }
     }
     survey.places = entries.into_places();
@@ -100,6 +111,7 @@ impl Survey {
         match serde_json::from_str(json) {
             Ok(Step::GuestPrepared { code }) => self.code = files(code),
             Ok(Step::GuestEnded { kernel_at }) => self.kernel_at = kernel_at.map(|at| at.0),
+            Ok(Step::Finished) => self.is_over = true,
             // Another version's steps are told as they are.
             Ok(Step::Other) | Err(_) => {}
         }

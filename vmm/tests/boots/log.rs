@@ -2,6 +2,7 @@
 //! The log of a run: it is the same each time, and says the same as the result.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::Output;
 
 use serde_json::Value;
@@ -25,6 +26,62 @@ fn told(run: &Run, arguments: &[&str]) -> String {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), &*stderr), (Some(0), ""));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command says of a run.
+fn says(command: &[&str], run: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = staleline()
+        .args(command)
+        .arg(run)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn of_a_runs_directory_all_but_the_log_can_be_thrown_away() {
+    let settings = ["--set", "drop-maintenance=2", "--set", "frames=2"];
+    let run = run(&[&["iio-to-usb", "--no-trace"][..], &settings].concat());
+    let result = run.ends(1, Verdict::Fail);
+    let line = result.hazards[result.diagnostics[0].shown]
+        .first_pa
+        .to_string();
+    let commands: [(&[&str], &[&str]); 6] = [
+        (&["events"], &[]),
+        (&["events"], &["--json"]),
+        (&["events"], &["--line", &line]),
+        (&["events"], &["--buffer", "0"]),
+        (&["report"], &[]),
+        (&["report"], &["--format", "json"]),
+    ];
+    let all = |dir: &Path| commands.map(|(command, arguments)| says(command, dir, arguments));
+    let whole = all(&run.path());
+    let (code, table, stderr) = &whole[2];
+    assert_eq!((*code, &**stderr), (Some(0), ""));
+    assert!(table.contains(" 0+0x"), "{table}");
+
+    let alone = tempfile::tempdir().unwrap();
+    let log = alone.path().join("events.bin");
+    std::fs::copy(run.path().join("events.bin"), &log).unwrap();
+    assert!(all(alone.path()) == whole);
+    assert!(all(&log) == whole);
+    // Nor is anything believed that lies beside it.
+    let mut other = result.clone();
+    other.buffers.clear();
+    other.maintenance.operations.clear();
+    let other = serde_json::to_string(&other).unwrap();
+    std::fs::write(alone.path().join("result.json"), other).unwrap();
+    std::fs::write(alone.path().join("console.log"), "").unwrap();
+    assert!(all(alone.path()) == whole);
+
+    let (code, text, stderr) = says(&["replay"], alone.path(), &[]);
+    assert_eq!((code, &*text), (Some(0), "replay: same\n"), "{stderr}");
 }
 
 fn objects(text: &str) -> Vec<Value> {
@@ -61,6 +118,11 @@ fn two_runs_of_one_command_write_the_same_log() {
     assert_eq!(off.passes().run_hash, result.run_hash);
     assert_eq!(off.passes().log, None);
     assert_eq!(machine(&off), b"");
+    let (_, said) = told_so_far(&off, &["--line", "0x45000000"]);
+    assert!(
+        said.contains("kept no events of the machine (--log off)"),
+        "{said}"
+    );
     let log = result.log.unwrap();
     assert!(log.complete && log.records > 1000, "{log:?}");
     let told = objects(&told(&runs[0], &["--json"]));
