@@ -5,6 +5,7 @@
 //! difference is of that class. A difference that no class covers to its last byte is a mistake of one
 //! of the two.
 
+mod changed;
 mod rules;
 
 pub use rules::{ASSUMED, Assumed, Difference, Known, bytes, wrong};
@@ -42,6 +43,8 @@ pub enum Class {
     MaintenanceInFlight,
     /// The explorer takes an access of several lines for one.
     Wide,
+    /// The sanitizer takes a master that nobody has told to come after all that CPUs have done.
+    Unprompted,
     /// The sanitizer names what helps only if the master stops in between.
     NoPlace,
     /// The sanitizer names one of several operations that are missing together.
@@ -54,7 +57,7 @@ pub enum Class {
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 19] = [
+    pub const ALL: [Class; 20] = [
         Class::Race,
         Class::OtherOrder,
         Class::SameLine,
@@ -70,6 +73,7 @@ impl Class {
         Class::NoCacheableView,
         Class::MaintenanceInFlight,
         Class::Wide,
+        Class::Unprompted,
         Class::NoPlace,
         Class::Several,
         Class::Early,
@@ -94,6 +98,7 @@ impl Class {
             Class::NoCacheableView => "no-cacheable-view",
             Class::MaintenanceInFlight => "maintenance-in-flight",
             Class::Wide => "wide",
+            Class::Unprompted => "unprompted",
             Class::NoPlace => "no-place",
             Class::Several => "several",
             Class::Early => "early",
@@ -164,6 +169,11 @@ impl Class {
             Class::Wide => {
                 "the explorer's simplification: beside a word that is polled, an access of several lines \
                  takes effect on all of them at once; taken apart by line, they agree"
+            }
+            Class::Unprompted => {
+                "a master accesses memory that nobody has told it to, by a doorbell or a word that it \
+                 polls; the sanitizer takes it to come after all that the CPU has done by then, as \
+                 what was started long before does; once it is told there, they agree"
             }
             Class::NoPlace => {
                 "a master goes on by itself from one access to the next; what the sanitizer names helps \

@@ -16,6 +16,9 @@ use crate::operation::compare;
 /// Of so many programs, one is asked for the missing operation too: that takes many explorations.
 const OPERATIONS_EVERY: u64 = 16;
 
+/// Of so many programs, in one masters also act that nobody has told to.
+const UNPROMPTED_EVERY: u64 = 4;
+
 /// States of one granule beyond which a random program is left out, and counted.
 const MAX_STATES: usize = 1 << 12;
 
@@ -48,6 +51,7 @@ impl Sample {
             cpus: 1,
             words: true,
             wild: choice(seed, 3, 2) == 0,
+            unprompted: choice(seed, 5, UNPROMPTED_EVERY) == 0,
         };
         Sample {
             seed,

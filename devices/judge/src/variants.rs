@@ -10,6 +10,9 @@ use staleline_litmus::program::{
 /// Other orders of a program's events that are looked at.
 const MAX_ORDERS: usize = 1000;
 
+/// Events of a changed program: the explorer has sets of so many.
+const MAX_CHANGED: usize = MAX_EVENTS + 8;
+
 /// The same events in other orders that are as possible: one, and what its observer does after it,
 /// comes later than what others do, or a fetch ahead comes earlier; and the same of that.
 pub(crate) fn other_orders(program: &Program) -> Vec<Program> {
@@ -212,6 +215,36 @@ pub(crate) fn apart_by_line(program: &Program) -> Option<Program> {
     (more && other.events.len() <= MAX_EVENTS).then_some(other)
 }
 
+/// The same with each master told by a doorbell before the first access that nobody has told it to make, by a
+/// doorbell or by a word that it polls: behind all that the CPU has done by then. None: there is no such
+/// access, or there would be too many events.
+pub(crate) fn all_told(program: &Program) -> Option<Program> {
+    let mut other = program.clone();
+    other.events.clear();
+    let (mut told, mut acted) = (0_u8, false);
+    for event in &program.events {
+        match (event.by, &event.op) {
+            (_, Op::Doorbell(dev)) => told |= 1 << dev,
+            // What is fetched ahead waits for nothing that it could be told.
+            (Observer::Dev(dev), Op::Access { .. } | Op::Begin { .. }) if !is_prefetch(event) => {
+                if told >> dev & 1 == 0 && event.poll().is_none() {
+                    let ops = [acted.then_some(DSB_SY), Some(Op::Doorbell(dev))];
+                    let by = Observer::Cpu(0);
+                    let ops = ops.into_iter().flatten();
+                    other.events.extend(ops.map(|op| Event { by, op }));
+                    acted = true;
+                }
+                told |= 1 << dev;
+            }
+            _ => {}
+        }
+        acted |= matches!(event.by, Observer::Cpu(_));
+        other.events.push(event.clone());
+    }
+    let more = other.events.len() > program.events.len();
+    (more && other.events.len() <= MAX_CHANGED).then_some(other)
+}
+
 /// Whether it is what a master fetches ahead, waiting for nothing.
 pub(crate) fn is_prefetch(event: &Event) -> bool {
     let does = Does::Prefetch;
@@ -291,8 +324,8 @@ const DSB_SY: Op = Op::Barrier(Barrier {
 });
 
 /// The events up to `at`, with everything settled and read then: masters waited for, caches cleaned
-/// and invalidated, all bytes loaded.
-pub(crate) fn read_after(program: &Program, at: usize) -> Program {
+/// and invalidated, all bytes loaded. None: that would be too many events.
+pub(crate) fn read_after(program: &Program, at: usize) -> Option<Program> {
     let mut other = program.clone();
     other.events.truncate(at + 1);
     let mut add = |op| {
@@ -326,7 +359,7 @@ pub(crate) fn read_after(program: &Program, at: usize) -> Program {
             bytes: name.bytes(),
         });
     }
-    other
+    (other.events.len() <= MAX_CHANGED).then_some(other)
 }
 
 /// The same with the CPU in between before a master's access: it waits for it, maintains the lines of

@@ -88,6 +88,24 @@ fn what_a_master_never_does() {
 }
 
 #[test]
+fn what_a_master_reads_of_a_store_behind_a_poll_that_may_never_end() {
+    for told in [&["cpu0 doorbell dev1"][..], &[]] {
+        let rest = [
+            "dev1 write ns A+0..56 = v4",
+            "dev1 write ns A+56..64 = v5",
+            "cpu0 poll wb A+56..64 == v5",
+            "cpu0 store wb A+0..32 = v6",
+            "dev1 read ns A+0..56",
+        ];
+        let events = [told, &rest].concat();
+        let Agreement::Known(classes) = agreement_under("alloc", "A+0..64 mem=m", &events) else {
+            panic!("{:?}", agreement_under("alloc", "A+0..64 mem=m", &events));
+        };
+        assert!(classes.contains(&Class::BehindStuck), "{classes:?}");
+    }
+}
+
+#[test]
 fn maintenance_in_flight_beside_a_wait_that_is_missing() {
     let events = [
         "cpu0 store wb A+0..64 = old2",
@@ -270,4 +288,76 @@ fn a_store_that_may_come_after_both_writes_that_push_it_out() {
     one.remove(3);
     let all = classes(init, &one);
     assert!(!all.contains(&Class::OtherOrder), "{all:?}");
+}
+
+#[test]
+fn a_master_that_nobody_has_told() {
+    let init = "A+0..64 mem=m";
+    let of = |policy: &str, events: &[&str]| match agreement_under(policy, init, events) {
+        Agreement::Known(classes) => classes,
+        other => panic!("{events:?}: {other:?}"),
+    };
+    let own_read_waited = [
+        "cpu0 store wb A+0..64 = v0",
+        "dev0 write snoop A+0..8 = v1",
+        "cpu0 wait dev0",
+        "cpu0 dc ivac A+0",
+        "cpu0 load wb A+0..64",
+    ];
+    let between = [
+        "cpu0 store wb A+0..8 = v0",
+        "dev0 write snoop A+8..16 = v1",
+        "cpu0 load nc A+0..8",
+    ];
+    let ivac_then_write = [
+        "cpu0 dc ivac A+0",
+        "cpu0 dsb sy",
+        "dev1 write snoop A+0..8 = v6",
+        "dev1 read snoop A+0..64",
+    ];
+    let clean_race = [
+        "dev0 write snoop A+0..8 = v0",
+        "cpu0 dc cvac A+0",
+        "cpu0 dsb sy",
+        "dev0 read ns A+0..8",
+    ];
+    for (policy, events) in [
+        ("wt", &own_read_waited[..]),
+        ("wt", &between),
+        ("alloc", &ivac_then_write),
+        ("alloc", &clean_race),
+    ] {
+        let classes = of(policy, events);
+        assert!(classes.contains(&Class::Unprompted), "{classes:?}");
+        // Told at first, it is a race as any other, or agrees: this class has no part in it.
+        let dev = if events.contains(&"dev1 write snoop A+0..8 = v6") {
+            1
+        } else {
+            0
+        };
+        let bell = format!("cpu0 doorbell dev{dev}");
+        let mut told = vec![bell.as_str()];
+        told.extend(events);
+        match agreement_under(policy, init, &told) {
+            Agreement::Known(classes) => {
+                assert!(!classes.contains(&Class::Unprompted), "{classes:?}");
+            }
+            other => assert_eq!(other, Agreement::Agrees, "{told:?}"),
+        }
+    }
+}
+
+#[test]
+fn as_many_events_as_there_may_be_and_masters_that_nobody_has_told() {
+    let mut events = vec!["cpu0 store wb A+0..64 = v0"];
+    for write in [
+        "dev0 write snoop A+0..8 = w0",
+        "dev1 write snoop A+8..16 = w1",
+        "dev2 write snoop A+16..24 = w2",
+        "dev3 write snoop A+24..32 = w3",
+    ] {
+        events.push(write);
+    }
+    events.resize(24, "cpu0 load wb A+0..64");
+    assert_ne!(agreement("A+0..256 mem=m", &events), Agreement::Agrees);
 }

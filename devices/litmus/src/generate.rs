@@ -51,6 +51,8 @@ pub struct Shape {
     pub words: bool,
     /// Masters fetch ahead, and transfers may never be waited for.
     pub wild: bool,
+    /// Masters also act that nobody has told to.
+    pub unprompted: bool,
 }
 
 /// A generator of random numbers (splitmix64): the same on every machine.
@@ -339,7 +341,7 @@ impl Draw {
         }
     }
 
-    /// A doorbell, or a word that is stored and polled, with what the master then does.
+    /// A doorbell, or a word that is stored and polled, or nothing at all, with what the master then does.
     fn start(&mut self, d: usize) {
         let dev = d as u8;
         let by = Observer::Dev(dev);
@@ -362,6 +364,7 @@ impl Draw {
                 let op = Op::Access { does, view, bytes };
                 self.events.push(Event { by, op });
             }
+            None if self.shape.unprompted && self.random.once_in(2) => {}
             None => self.by_cpu(Op::Doorbell(dev)),
         }
         for _ in 0..=self.random.below(2) {

@@ -19,9 +19,11 @@
 //!
 //! A barrier whose domain leaves an observer out gives no order between two events that both
 //! concern it: `dmb ish` between a store and a doorbell is nothing to a master. A DSB of any domain
-//! holds back what follows until the loads before it have their values. (Where a CPU
-//! within the domain watches both events too, its order is lost as well: the result may then be
-//! wider than the architecture's.)
+//! holds back what follows until the loads before it have their values. Where a CPU within the domain
+//! polls the second one, what it does behind a full barrier of its own is ordered ([`seen`]). (Another
+//! order of the two for it alone is lost: the result may then be wider than the architecture's.)
+
+mod seen;
 
 use crate::program::{
     Barrier, Does, Event, Granules, MAX_EVENTS, MAX_LINES, Observer, Op, Orders, Program, Scope,
@@ -122,7 +124,9 @@ fn close(
     let concerns: Vec<u8> = parts.iter().map(|e| concerns(program, e)).collect();
     let mut before = vec![Set::default(); parts.len()];
     let mut local = vec![Set::default(); parts.len()];
+    let held_back = seen::held_back(program, of, parts);
     for j in 0..parts.len() {
+        let held = held_back.as_ref().map_or_else(Set::default, |h| h[j]);
         for i in (0..j).filter(|i| of[*i].0 != of[j].0) {
             // All edges go down the list, so the closure is complete in one pass.
             let mut chain = before[i];
@@ -134,6 +138,7 @@ fn close(
                 add(&mut local[j], &chain);
             }
             let is = || !(found && cacheable(&parts[j])) && ordered(parts, &concerns, i, j);
+            let is = || held[i / 64] >> (i % 64) & 1 != 0 || is();
             if assumed.unwrap_or_else(is) {
                 add(&mut before[j], &chain);
             }

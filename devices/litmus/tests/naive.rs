@@ -232,6 +232,7 @@ fn a_naive_explorer_says_the_same() {
             cpus: 1 + u8::from(seed % 3 == 0),
             words: false,
             wild: true,
+            unprompted: false,
         };
         let program = program(shape, seed);
         let Some(naive) = naive(&program) else {

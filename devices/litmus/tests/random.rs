@@ -29,6 +29,7 @@ fn a_barrier_more_allows_nothing_new() {
             cpus: 1 + u8::from(seed % 4 == 0),
             words: true,
             wild: seed % 2 == 0,
+            unprompted: false,
         };
         let before = program(shape, seed);
         let answer = explore(&before).unwrap();
@@ -106,6 +107,7 @@ fn nothing_is_left_of_what_a_repair_is_told_for() {
             cpus: 1 + u8::from(seed % 3 == 0),
             words: seed % 2 == 0,
             wild: seed % 4 == 0,
+            unprompted: false,
         };
         let program = match seed % 2 {
             0 => program(shape, seed / 2),
@@ -157,6 +159,7 @@ fn kinds_are_what_repairs_them() {
             cpus: 1,
             words: seed % 3 == 0,
             wild: seed % 2 == 0,
+            unprompted: false,
         };
         let program = program(shape, seed);
         let Ok(answer) = explore(&program) else {

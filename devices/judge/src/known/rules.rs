@@ -129,10 +129,10 @@ pub fn wrong(program: &Program, answer: &Answer) -> Granules {
 
 /// A program, and what is known of it, to explain a difference by.
 pub struct Known<'a> {
-    program: &'a Program,
+    pub(super) program: &'a Program,
     answer: &'a Answer,
-    replacement: Policy,
-    seed: u64,
+    pub(super) replacement: Policy,
+    pub(super) seed: u64,
     races: OnceCell<Races>,
 }
 
@@ -165,7 +165,7 @@ impl<'a> Known<'a> {
         for symptom in Symptom::all(self.answer) {
             let missed = unexplained(self.program, self.answer, &symptom, found);
             if !missed.is_empty() && !self.missed(&symptom, missed, Some(found), &mut classes)? {
-                return self.agrees_apart();
+                return self.agrees_if_changed();
             }
         }
         let mut extra = difference.extra;
@@ -201,30 +201,7 @@ impl<'a> Known<'a> {
         if extra.is_empty() {
             return Ok(Some(classes));
         }
-        self.agrees_apart()
-    }
-
-    /// The classes that cover all differences once accesses of several lines are taken apart.
-    fn agrees_apart(&self) -> Result<Option<BTreeSet<Class>>, Error> {
-        if self.program.polled().is_empty() {
-            return Ok(None);
-        }
-        let Some(apart) = variants::apart_by_line(self.program) else {
-            return Ok(None);
-        };
-        let Ok(answer) = explore(&apart) else {
-            return Ok(None);
-        };
-        let found = findings(&apart, self.replacement, self.seed)?;
-        let known = Known::new(&apart, &answer, self.replacement, self.seed);
-        let classes = match Difference::of(&apart, &answer, &found) {
-            Some(difference) => known.classes(&found, difference)?,
-            None => Some(BTreeSet::new()),
-        };
-        Ok(classes.map(|mut classes| {
-            classes.insert(Class::Wide);
-            classes
-        }))
+        self.agrees_if_changed()
     }
 
     /// Whether classes, which are added, cover all of these bytes of a symptom.
@@ -437,25 +414,25 @@ impl<'a> Known<'a> {
         alias.fold(Granules::NONE, |all, f| all.or(f.bytes.and(lines)))
     }
 
-    /// What is found at events behind a poll that may never end, or because of events behind one that
-    /// can never end.
+    /// What is found at events behind a poll that may never end, or because of such events: by a master that
+    /// comes upon what the CPU has stored behind the poll.
     fn behind_stuck(&self, found: &[Found]) -> Result<Granules, Error> {
         let at = (found.iter()).filter(|f| f.at.is_some_and(|at| self.is_behind_stuck(at)));
         let all = at.fold(Granules::NONE, |all, f| all.or(f.bytes));
-        let Some(happens) = self.without_what_never_happens() else {
+        let Some(happens) = self.without_what_may_never_happen() else {
             return Ok(all);
         };
         let still = bytes(&findings(&happens, self.replacement, self.seed)?);
         Ok(all.or(bytes(found).without(still)))
     }
 
-    /// The program without what stands behind polls that can never end; none: nothing does.
-    fn without_what_never_happens(&self) -> Option<Program> {
+    /// The program without what stands behind polls that may never end; none: nothing does.
+    fn without_what_may_never_happen(&self) -> Option<Program> {
         let mut program = self.program.clone();
         let mut index = 0;
         program.events.retain(|_| {
             index += 1;
-            !self.is_behind(self.answer.never, index - 1)
+            !self.is_behind_stuck(index - 1)
         });
         (program.events.len() < self.program.events.len()).then_some(program)
     }
@@ -488,7 +465,7 @@ impl<'a> Known<'a> {
             let at = f.at?;
             let event = self.program.events.get(at)?;
             let open = || {
-                let read = variants::read_after(self.program, at);
+                let read = variants::read_after(self.program, at)?;
                 let answer = explore(&read).ok()?;
                 let last = (at + 1..read.events.len()).map(|read| answer.ambiguous(read));
                 Some(f.bytes.and(last.fold(Granules::NONE, Granules::or)))
