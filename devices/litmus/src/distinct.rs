@@ -7,6 +7,9 @@ use crate::program::{Event, Initial, ZERO};
 const ADVICE: &str =
     "give each write a value of its own: what is stored twice cannot be told stale";
 
+/// The same about `dc zva`, which has no choice.
+const ZEROS: &str = " (instead of `dc zva`, store a value to the whole line)";
+
 /// What is wrong with contents at first: a dirty copy that is no other than what memory holds.
 pub(crate) fn same_at_first(initial: Initial) -> Option<String> {
     let same = initial.dirty == Some(initial.memory);
@@ -18,21 +21,20 @@ pub(crate) fn repeated(initial: &[Initial; 64], events: &[Event]) -> Option<(usi
     events.iter().enumerate().find_map(|(i, event)| {
         let (_, value) = event.write()?;
         let bytes = event.bytes();
-        let what = match value {
-            ZERO => "zeros, as `dc zva` does,",
-            _ => "the same value",
-        };
         let earlier = events[..i].iter().position(|e| {
             e.write().is_some_and(|(_, other)| other == value) && e.bytes().meets(bytes)
         });
-        if let Some(earlier) = earlier {
-            return Some((
-                i,
-                format!("event {earlier} writes {what} there too; {ADVICE}"),
-            ));
-        }
-        let at_first = bytes.iter().any(|g| holds(initial[usize::from(g)], value));
-        at_first.then(|| (i, format!("`init` has {what} there too; {ADVICE}")))
+        let at_first = || bytes.iter().any(|g| holds(initial[usize::from(g)], value));
+        let (whose, has) = match earlier {
+            Some(earlier) => (format!("event {earlier}"), "writes"),
+            None if at_first() => ("`init`".to_owned(), "has"),
+            None => return None,
+        };
+        let (what, how) = match value {
+            ZERO => ("zeros", ZEROS),
+            _ => ("the same value", ""),
+        };
+        Some((i, format!("{whose} {has} {what} there too; {ADVICE}{how}")))
     })
 }
 

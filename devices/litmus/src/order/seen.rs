@@ -7,9 +7,9 @@
 //! (DDI 0487, B2.3: barriers are cumulative). So its clean of A, or its doorbell, is behind that store.
 //!
 //! This is an order of the store and of what is behind the barrier only. The flag is not behind the
-//! store for those outside the inner domain, which is why it is no matter of [`super::on_cpu`].
+//! store for those outside the inner domain, which is why it is no matter of [`on_cpu`].
 
-use super::{Set, cacheable, found_by, on_cpu};
+use super::direct::{Set, add, cacheable, found_by, on_cpu};
 use crate::program::{Barrier, Event, Observer, Op, Orders, Program, Scope};
 
 /// The CPUs, all of them, whoever touches what.
@@ -68,7 +68,7 @@ fn as_cpus_see(
             if same || awaited.contains(&(i, j)) {
                 let mut chain = before[i];
                 chain[i / 64] |= 1 << (i % 64);
-                super::add(&mut before[j], &chain);
+                add(&mut before[j], &chain);
             }
         }
     }
