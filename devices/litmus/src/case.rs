@@ -4,6 +4,7 @@
 
 use serde::Deserialize;
 
+use crate::distinct;
 use crate::due::Kind;
 use crate::event::{self, Scene};
 use crate::program::{
@@ -246,6 +247,15 @@ fn build(text: CaseText, id: &str) -> Result<Case, Wrong> {
     };
     let events = program(&mut scene, &text.events, "event")?;
     let fixed = program(&mut scene, &text.fixed_events, "fixed event")?;
+    for (what, texts, events) in [
+        ("event", &text.events, &events),
+        ("fixed event", &text.fixed_events, &fixed),
+    ] {
+        if let Some((i, why)) = distinct::repeated(&initial, events) {
+            let shown: String = texts[i].chars().take(80).collect();
+            return Err((format!("{what} {i} (`{shown}`)"), why));
+        }
+    }
     let with = |events| Program {
         names: scene.names.clone(),
         symbols: scene.symbols.clone(),
@@ -354,6 +364,9 @@ fn initial(init: &[String], cacheable: &[String]) -> Result<(Scene, [Initial; 64
             return Err(wrong(format!(
                 "`{text}`: expected mem=value, found the end"
             )));
+        }
+        if let Some(why) = distinct::same_at_first(here) {
+            return Err(wrong(format!("`{text}`: {why}")));
         }
         for g in bytes.iter() {
             initial[usize::from(g)] = here;

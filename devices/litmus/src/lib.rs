@@ -17,6 +17,7 @@ pub mod builtin;
 pub mod case;
 pub mod caveat;
 pub mod directed;
+mod distinct;
 pub mod due;
 pub mod event;
 pub mod explore;
