@@ -81,6 +81,16 @@ pub enum Actor {
     },
 }
 
+impl Actor {
+    /// The master, if it is one.
+    pub fn master(self) -> Option<MasterId> {
+        match self {
+            Actor::Device { master, .. } => Some(master),
+            _ => None,
+        }
+    }
+}
+
 /// What about the operation that a rule misses.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use staleline_events::LogError;
 use staleline_results::Verdict;
+use staleline_support::text;
 
 use crate::engine::EngineError;
 
@@ -295,7 +296,7 @@ impl Error {
 
     /// The whole chain of causes on one line, for a result's reasons.
     pub fn chain(&self) -> String {
-        chain(self)
+        text::chain(self)
     }
 
     /// The whole chain of causes and the way out, for people.
@@ -311,17 +312,6 @@ impl Error {
         }
         text
     }
-}
-
-/// An error with its whole chain of causes on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 fn with_suggestion(suggestion: Option<&str>, rest: &str) -> String {

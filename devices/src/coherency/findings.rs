@@ -56,8 +56,6 @@ pub(super) struct Findings {
     unlisted: u64,
     /// There were more findings than can be told apart.
     pub full: bool,
-    /// They were on more lines than are remembered: what came after is not counted.
-    pub lines_full: bool,
     /// Every single occurrence, if they are asked for.
     pub log: Option<Vec<Occurrence>>,
     /// There were more occurrences than are kept.
@@ -145,17 +143,7 @@ impl Findings {
             hazard.why = f.why;
         }
         note_reader(hazard, f.reader);
-        let first = match self.counted.line(slot, line_number) {
-            Some(line) => {
-                let is_new = line.is_new;
-                line.count(hazard, f.wrong);
-                is_new
-            }
-            None => {
-                self.lines_full = true;
-                false
-            }
-        };
+        let first = self.counted.count(slot, line_number, f.wrong, hazard);
         hazard.first_pa = hazard.first_pa.min(line_number * LINE);
         hazard.end_pa = hazard.end_pa.max((line_number + 1) * LINE);
         (slot, first)
@@ -204,10 +192,7 @@ impl Findings {
         let Some(hazard) = index.and_then(|i| self.hazards.get_mut(i)) else {
             return;
         };
-        match self.counted.line(slot, line) {
-            Some(line) => line.count(hazard, wrong),
-            None => self.lines_full = true,
-        }
+        self.counted.count(slot, line, wrong, hazard);
     }
 
     /// The findings so far, and how many there was no room for.
@@ -232,6 +217,11 @@ impl Findings {
     /// Findings that there was no room for.
     pub fn unlisted(&self) -> u64 {
         self.unlisted
+    }
+
+    /// Whether they were on more lines than are remembered: what came after is not counted.
+    pub fn lines_full(&self) -> bool {
+        self.counted.full
     }
 
     /// How many different findings there are.

@@ -80,7 +80,7 @@ impl Domain {
                 MAX_HAZARDS,
             ),
             (
-                self.sanitizer.findings.lines_full,
+                self.sanitizer.findings.lines_full(),
                 "lines of findings",
                 MAX_LINES,
             ),

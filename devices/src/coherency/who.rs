@@ -57,10 +57,7 @@ impl Who {
 
     /// The master, if it is a device.
     pub fn device_master(self) -> Option<MasterId> {
-        match self.actor() {
-            Actor::Device { master, .. } => Some(master),
-            _ => None,
-        }
+        self.actor().master()
     }
 
     pub fn actor(self) -> Actor {

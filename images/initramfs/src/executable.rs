@@ -5,23 +5,42 @@ use object::Endianness;
 use object::elf::{EM_AARCH64, ET_DYN, ET_EXEC, FileHeader64, PT_INTERP, PT_LOAD};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
-type Header = FileHeader64<Endianness>;
+pub(super) type Header = FileHeader64<Endianness>;
 
 // Places in the ELF64 header (System V ABI, "ELF Header").
 const E_SHOFF: std::ops::Range<usize> = 40..48;
 const E_SHNUM_SHSTRNDX: std::ops::Range<usize> = 60..64;
+
+/// The header of an ELF file.
+///
+/// # Errors
+/// What is wrong, as the end of a sentence.
+pub(super) fn header(elf: &[u8]) -> Result<(&Header, Endianness), String> {
+    let header = Header::parse(elf).map_err(|e| format!("it is no 64-bit ELF file ({e})"))?;
+    let endian = header.endian().map_err(|e| e.to_string())?;
+    Ok((header, endian))
+}
+
+/// Whether it is for little-endian arm64.
+pub(super) fn is_for_the_guest(header: &Header, endian: Endianness) -> bool {
+    endian == Endianness::Little && header.e_machine(endian) == EM_AARCH64
+}
+
+/// Whether it is a program or a library, and no object file.
+pub(super) fn is_linked(header: &Header, endian: Endianness) -> bool {
+    [ET_EXEC, ET_DYN].contains(&header.e_type(endian))
+}
 
 /// Checks that an executable can be the /init of an arm64 guest without a file system.
 ///
 /// # Errors
 /// What is wrong, as the end of a sentence.
 pub(super) fn check(elf: &[u8]) -> Result<(), String> {
-    let header = Header::parse(elf).map_err(|e| format!("it is no 64-bit ELF file ({e})"))?;
-    let endian = header.endian().map_err(|e| e.to_string())?;
-    if endian != Endianness::Little || header.e_machine(endian) != EM_AARCH64 {
+    let (header, endian) = header(elf)?;
+    if !is_for_the_guest(header, endian) {
         return Err("it is not for little-endian arm64".into());
     }
-    if ![ET_EXEC, ET_DYN].contains(&header.e_type(endian)) {
+    if !is_linked(header, endian) {
         return Err("it is no executable".into());
     }
     let segments = header

@@ -7,14 +7,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use object::Endianness;
-use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, EM_AARCH64, ET_DYN, ET_EXEC, FileHeader64};
+use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
 use super::error::InitramfsError;
+use super::executable::{header, is_for_the_guest, is_linked};
 use super::extra::Extra;
-
-type Header = FileHeader64<Endianness>;
 
 /// Where distributions keep libraries for arm64, on any host.
 const PLACES: [&str; 6] = [
@@ -88,15 +86,12 @@ pub fn closure(host: &Path, guest: &str, given: &[Extra]) -> Result<Vec<Extra>, 
 /// What keeps a file from being run, as the end of a sentence.
 fn executable(path: &Path, bytes: &[u8]) -> Result<(), String> {
     if bytes.starts_with(b"#!") {
-        return Err(
-            "it is a script, and the guest's kernel runs none: run its interpreter with the \
-                    script as an argument, from a file system that has it (--root)"
-                .into(),
-        );
+        let why = "it is a script, and the guest's kernel runs none: run its interpreter with the script \
+                   as an argument, from a file system that has it (--root)";
+        return Err(why.into());
     }
-    let header = Header::parse(bytes).map_err(|e| format!("it is no 64-bit ELF file ({e})"))?;
-    let endian = header.endian().map_err(|e| e.to_string())?;
-    if ![ET_EXEC, ET_DYN].contains(&header.e_type(endian)) {
+    let (header, endian) = header(bytes)?;
+    if !is_linked(header, endian) {
         return Err("it is an object file, and not linked".into());
     }
     match fs::metadata(path) {
@@ -126,9 +121,8 @@ fn find(name: &str, of: &Path, first: &[String]) -> Option<PathBuf> {
 
 /// Reads it; what is wrong with it, as the end of a sentence.
 fn asks(elf: &[u8]) -> Result<Asks, String> {
-    let header = Header::parse(elf).map_err(|e| format!("it is no 64-bit ELF file ({e})"))?;
-    let endian = header.endian().map_err(|e| e.to_string())?;
-    if endian != Endianness::Little || header.e_machine(endian) != EM_AARCH64 {
+    let (header, endian) = header(elf)?;
+    if !is_for_the_guest(header, endian) {
         return Err(
             "it is not for little-endian arm64: build it with aarch64-linux-gnu-gcc".into(),
         );

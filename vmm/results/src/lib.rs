@@ -183,4 +183,9 @@ impl RunResult {
     pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
         self.diagnostics.iter().filter(|d| d.class == Class::Error)
     }
+
+    /// Whether there are any.
+    pub fn has_errors(&self) -> bool {
+        self.errors().next().is_some()
+    }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What a run has left: its log, and nothing else.
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io::BufReader;
 use std::ops::Range;
@@ -21,7 +22,7 @@ pub struct Run {
     log: PathBuf,
     /// None if the run is too old for that, or was stopped before there was any.
     evidence: Option<Fold>,
-    result: Option<RunResult>,
+    result: OnceCell<Option<RunResult>>,
 }
 
 impl Run {
@@ -30,11 +31,10 @@ impl Run {
         let log = directory::log_of(path)?;
         // What keeps it from being read to its end is told when the events are.
         let (evidence, _) = Fold::so_far(&log);
-        let result = evidence.as_ref().map(Fold::result);
         Ok(Run {
             log,
             evidence,
-            result,
+            result: OnceCell::new(),
         })
     }
 
@@ -52,9 +52,11 @@ impl Run {
         }
     }
 
-    /// The result, as `staleline report` gives it.
+    /// The result, as `staleline report` gives it: made when it is first asked for, as much has to be
+    /// looked up for it.
     pub fn result(&self) -> Option<&RunResult> {
-        self.result.as_ref()
+        let result = || self.evidence.as_ref().map(Fold::result);
+        self.result.get_or_init(result).as_ref()
     }
 
     /// The DMABUFs, by what the result says.

@@ -131,9 +131,9 @@ pub enum Shape {
 /// what it lacks, a sentence each.
 ///
 /// # Errors
-/// [`Error::Limit`] for a range of times that is none, [`Error::NotARun`] if it is no run, [`Error::Log`] if it cannot be read, or not to its end: what comes
-/// before that has been written then. [`Error::Host`] for the output; a reader that stops reading is
-/// no error.
+/// [`Error::Limit`] for a range of times that is none, [`Error::NotARun`] if it is no run, [`Error::Log`]
+/// if it cannot be read, or not to its end: what comes before that has been written then.
+/// [`Error::Host`] for the output; a reader that stops reading is no error.
 pub fn write(
     path: &Path,
     query: &Query,

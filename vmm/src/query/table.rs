@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use staleline_devices::coherency::LINE;
 use staleline_devices::coherency::hazard::Actor;
 use staleline_devices::cpu::SiteId;
+use staleline_support::text;
 
 use super::context::Context;
 use super::survey::{Before, Survey};
@@ -133,12 +134,9 @@ impl Form for Table {
 /// A step of the runner in words: its name, and what it says about itself in a word or two.
 fn step(json: &str) -> String {
     let value: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
-    let text = |key: &str| {
-        let text = value.get(key)?.as_str()?;
-        Some(text.chars().filter(|c| !c.is_control()).collect::<String>())
-    };
-    let name = text("event").unwrap_or_else(|| "step".into());
-    match ["what", "replay", "verdict"].into_iter().find_map(text) {
+    let field = |key: &str| Some(text::plain(value.get(key)?.as_str()?));
+    let name = field("event").unwrap_or_else(|| "step".into());
+    match ["what", "replay", "verdict"].into_iter().find_map(field) {
         Some(more) => format!("{name}: {more}"),
         None => name,
     }

@@ -4,9 +4,7 @@
 use super::Explained;
 use crate::names;
 use crate::result::verdict;
-use staleline_results::KERNEL_REPORT;
-use staleline_results::{Class, RunResult, Verdict};
-use staleline_results::{GuestEnd, Program};
+use staleline_results::{Class, GuestEnd, KERNEL_REPORT, Program, RunResult, Verdict};
 
 /// How a test case ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,18 +43,13 @@ impl Case {
     }
 }
 
-/// The cases of a run: `boot`, `data`, `exec` if there is a program of the user's, `coherency` or one for each diagnostic that stands for its
-/// cause, and one for each report of the guest's kernel on itself.
+/// The cases of a run: `boot`, `data`, `exec` if there is a program of the user's, `coherency` or one for
+/// each diagnostic that stands for its cause, and one for each report of the guest's kernel on itself.
 pub fn of(result: &RunResult) -> Vec<Case> {
     let mut cases = vec![boot(result), data(result)];
-    cases.extend(
-        result
-            .guest
-            .program
-            .as_ref()
-            .map(|program| exec(result, program)),
-    );
-    if result.errors().next().is_none() {
+    let program = result.guest.program.as_ref();
+    cases.extend(program.map(|program| exec(result, program)));
+    if !result.has_errors() {
         let case = match result.verdict {
             Verdict::InfraError => Err("the run does not say anything"),
             Verdict::Fail if !ran_to_its_end(result) => Err("the guest did not run to its end"),
@@ -91,8 +84,7 @@ pub fn of(result: &RunResult) -> Vec<Case> {
     }
     for report in result.guest.complaints() {
         let name = format!("{KERNEL_REPORT} {}", names::name(&report.class));
-        let may_follow = result.errors().next().is_some();
-        let text = super::human::plain_report(report, may_follow, &result.replay);
+        let text = super::human::plain_report(report, result.has_errors(), &result.replay);
         let text = text.lines().map(str::to_owned).collect();
         let mut case = Case::new(&unique(&cases, name), Status::Failed, text);
         case.kind = KERNEL_REPORT.into();

@@ -34,9 +34,9 @@ use staleline_results::{
 };
 
 /// What happens in a run, in order: one `RunStarted`, one `GuestPrepared`, any number of `Step`s, at most one
-/// `GuestEnded`, one `Output` for each piece of what the user's program wrote, one `Hazard` for each diagnostic that
-/// stands for its cause, one `KernelReport` for each report of the guest's
-/// kernel that is not allowed, one `Data`, one `Finished`.
+/// `GuestEnded`, one `Output` for each piece of what the user's program wrote, one `Hazard` for each
+/// diagnostic that stands for its cause, one `KernelReport` for each report of the guest's kernel that is
+/// not allowed, one `Data`, one `Finished`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum RunEvent {
@@ -272,7 +272,7 @@ impl RunEvent {
             }
         }
         let reports = result.guest.complaints().cloned();
-        let may_follow = result.errors().next().is_some();
+        let may_follow = result.has_errors();
         events.extend(reports.map(|report| RunEvent::KernelReport { report, may_follow }));
         events.push(RunEvent::Data {
             data: result.data.clone(),

@@ -8,6 +8,7 @@ use staleline_devices::fidelity::Fidelity;
 use staleline_devices::soc::report::SocReport;
 use staleline_protocol::plan::Plan;
 use staleline_protocol::report::Report;
+use staleline_support::text;
 
 use super::advice;
 use super::causes;
@@ -148,14 +149,12 @@ fn program(plan: &Plan, reports: &[Report]) -> Option<Program> {
 
 /// The DMABUFs that the agent reported, where they are, and what they were attached to.
 fn buffers(reports: &[Report], seen: &Observations) -> Vec<Buffer> {
-    // The guest shall not write escape sequences to a user's terminal.
-    let clean = |text: &str| text.chars().filter(|c| !c.is_control()).collect();
     let attached = |buffer: u32| {
         let targets = reports.iter().filter_map(move |r| match r {
             Report::Attached { buffer: b, to } if *b == buffer => Some(to),
             _ => None,
         });
-        targets.map(|to| clean(to)).collect()
+        targets.map(|to| text::plain(to)).collect()
     };
     let buffer = |report: &Report| match report {
         Report::Buffer {
@@ -172,7 +171,7 @@ fn buffers(reports: &[Report], seen: &Observations) -> Vec<Buffer> {
             };
             Some(Buffer {
                 index: *index,
-                exporter: clean(exporter),
+                exporter: text::plain(exporter),
                 bytes: *bytes,
                 extents: extents.iter().map(|(pa, len)| (Hex(*pa), *len)).collect(),
                 attached: attached(*index),

@@ -218,11 +218,7 @@ impl Lookup<'_> {
     }
 
     fn ordered_as_a_cpu(&self, h: &Hazard) -> bool {
-        let device = |actor| match actor {
-            Actor::Device { master, .. } => Some(master),
-            _ => None,
-        };
-        let id = device(h.writer).or(device(h.reader));
+        let id = h.writer.master().or(h.reader.master());
         let info = self.soc.masters.iter().find(|m| Some(m.id) == id);
         info.is_some_and(|m| m.ordered_as_a_cpu)
     }

@@ -12,6 +12,7 @@ use staleline_devices::dma::{MasterId, TransferId};
 use staleline_devices::soc::report::SocReport;
 use staleline_protocol::report::Report;
 use staleline_results::{Hex, LastMaintenance, Party, Place, TransferRef};
+use staleline_support::text;
 
 use super::advice::Phase;
 use super::frames::Frames;
@@ -32,11 +33,9 @@ const AGENT: &str = "agent";
 
 /// Names of processes, by what the agent has told.
 pub(super) fn tasks(reports: &[Report]) -> HashMap<u32, String> {
-    // The guest shall not write escape sequences to a user's terminal.
-    let clean = |text: &str| text.chars().filter(|c| !c.is_control()).collect();
     let named = reports.iter().filter_map(|report| match report {
         Report::Process { pid, .. } => Some((*pid, AGENT.to_owned())),
-        Report::Mapped { pid, task, .. } => Some((*pid, clean(task))),
+        Report::Mapped { pid, task, .. } => Some((*pid, text::plain(task))),
         _ => None,
     });
     named.collect()
@@ -208,12 +207,8 @@ impl Lookup<'_> {
 
     /// Name of the device that the finding is about.
     pub fn master_of(&self, hazard: &Hazard) -> String {
-        let device = |actor| match actor {
-            Actor::Device { master, .. } => Some(master),
-            _ => None,
-        };
         let told = (hazard.transfer != TransferId::CONTROL).then_some(hazard.master);
-        let parties = device(hazard.writer).or(device(hazard.reader));
+        let parties = hazard.writer.master().or(hazard.reader.master());
         match told.or(parties) {
             Some(id) => self.master(id),
             None => NO_DEVICE.into(),

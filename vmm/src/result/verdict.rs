@@ -8,6 +8,7 @@
 
 use staleline_devices::usb::report::UsbHostReport;
 use staleline_protocol::report::Report;
+use staleline_support::text;
 
 use super::{Class, Diagnostic, RunResult, Verdict, ends};
 use crate::evidence::console::Console;
@@ -118,7 +119,7 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
              short, or not be for this board; see whether another kernel boots"
                 .into(),
         ),
-        Some(GuestEnd::TimedOut) if result.errors().next().is_some() => found.push(
+        Some(GuestEnd::TimedOut) if result.has_errors() => found.push(
             "the guest did not finish within the time limit, which may follow from what was found"
                 .into(),
         ),
@@ -135,7 +136,7 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
     let mut told = false;
     for report in &console.reports {
         if let Report::Broken { what } = report {
-            let what: String = what.chars().filter(|c| !c.is_control()).collect();
+            let what = text::plain(what);
             // It gives up with the same words.
             told |= console.bail.as_ref() == Some(&what);
             found.push(format!("the agent could not carry out its plan: {what}"));

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use staleline_kernels::{ErrorKind, Kernel, KernelBuilder, KernelError, KernelRequest};
 use staleline_support::progress::Progress;
+use staleline_support::text;
 
 use crate::exit::Error;
 use crate::names;
@@ -98,7 +99,7 @@ pub(super) fn error(name: &str, e: KernelError) -> Error {
     };
     Error::UnknownKernel {
         name: name.into(),
-        why: crate::exit::chain(&e),
+        why: text::chain(&e),
         help: help.into(),
     }
 }

@@ -54,7 +54,7 @@ impl Sources {
             source_root: artifacts.source_root.clone(),
             agent_elf: artifacts.agent_elf.clone(),
             agent_bias: agent_bias(reports),
-            mapped: Mapped::of(reports, artifacts),
+            mapped: mapped(reports, &artifacts.inputs),
         }
     }
 }

@@ -10,7 +10,6 @@ use object::{Endianness, elf::FileHeader64, elf::PT_LOAD};
 use staleline_protocol::report::Report;
 
 use super::elf::{Elf, Names};
-use crate::evidence::Artifacts;
 use staleline_results::{Frame, Input};
 
 /// A file whose code user processes have run, and where they had it.
@@ -45,11 +44,11 @@ fn on_host(guest: &str, inputs: &[Input]) -> Option<PathBuf> {
         return Some(PathBuf::from(&input.host));
     }
     let guest = Path::new(guest);
-    let candidates = inputs.iter().rev().filter_map(|input| {
+    let mut candidates = inputs.iter().rev().filter_map(|input| {
         let below = guest.strip_prefix(&input.guest).ok()?;
         Some(Path::new(&input.host).join(below))
     });
-    candidates.into_iter().find(|path| path.is_file())
+    candidates.find(|path| path.is_file())
 }
 
 /// What is known of it.
@@ -201,13 +200,6 @@ fn segments(path: &Path) -> Vec<Segment> {
         Ok(loaded.collect())
     };
     read().unwrap_or_default()
-}
-
-impl Mapped {
-    /// Of a run, by what the agent has told.
-    pub fn of(reports: &[Report], artifacts: &Artifacts) -> Vec<Self> {
-        mapped(reports, &artifacts.inputs)
-    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::counted::{Counted, OnLine};
+use super::counted::{Counted, CountedState};
 use super::{Findings, Hazard, HazardKind, Key, Occurrence};
-use crate::coherency::limits::{MAX_CAUSES, MAX_HAZARDS, MAX_LINES, MAX_OCCURRENCES};
+use crate::coherency::limits::{MAX_CAUSES, MAX_HAZARDS, MAX_OCCURRENCES};
 use crate::cpu::LINE;
 use crate::hazard::MAX_READERS;
 use crate::state::{Invalid, at_most, no_longer, same, times};
@@ -16,11 +16,9 @@ pub(in crate::coherency) struct FindingsState {
     hazards: Vec<Hazard>,
     /// In order of the keys.
     index: Vec<(Key, u32)>,
-    /// In order of findings and lines.
-    counted: Vec<(OnLine, u64)>,
+    counted: CountedState,
     unlisted: u64,
     full: bool,
-    lines_full: bool,
     log: Option<Vec<Occurrence>>,
     log_full: bool,
 }
@@ -53,7 +51,6 @@ impl Findings {
             kept: _,
             unlisted,
             full,
-            lines_full,
             log,
             log_full,
         } = self;
@@ -65,7 +62,6 @@ impl Findings {
             counted: counted.state(),
             unlisted: *unlisted,
             full: *full,
-            lines_full: *lines_full,
             log: log.clone(),
             log_full: *log_full,
         }
@@ -86,11 +82,7 @@ impl Findings {
         for (_, slot) in &state.index {
             no_longer("finding", *slot as usize, state.hazards.len())?;
         }
-        no_longer("lines of findings", state.counted.len(), MAX_LINES)?;
-        for ((slot, line), _) in &state.counted {
-            no_longer("finding", *slot as usize, state.hazards.len())?;
-            at_most("line of a finding", *line, len / LINE)?;
-        }
+        let counted = Counted::from_state(state.counted, state.hazards.len(), len / LINE)?;
         times("findings that there was no room for", &[state.unlisted])?;
         let log = (state.log.is_some(), self.log.is_some());
         same("log of findings", &log.0, &log.1)?;
@@ -101,11 +93,10 @@ impl Findings {
         self.hazards = state.hazards;
         self.index = state.index.into_iter().collect();
         self.last = None;
-        self.counted = Counted::from_state(state.counted);
+        self.counted = counted;
         self.kept = kept;
         self.unlisted = state.unlisted;
         self.full = state.full;
-        self.lines_full = state.lines_full;
         self.log = state.log;
         self.log_full = state.log_full;
         Ok(())

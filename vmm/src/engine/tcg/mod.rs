@@ -25,7 +25,7 @@ use super::{Engine, EngineError, Handover, Job, Outcome, SiteTable, TRACE_LIMIT}
 use crate::boot::{Images, Loaded, RAM_BASE};
 use abi::{ABI_VERSION, TcgConfig};
 
-pub use host::{PLUGIN_FILE, QemuVersion};
+pub use host::PLUGIN_FILE;
 
 /// What is known of it before it is looked for.
 pub const DESCRIPTION: Description = Description {
@@ -80,14 +80,6 @@ impl TcgEngine {
             qemu: qemu.to_owned(),
             plugin,
         })
-    }
-
-    /// The version of QEMU.
-    ///
-    /// # Errors
-    /// [`EngineError::QemuMissing`], [`EngineError::QemuUnknown`], [`EngineError::QemuTooOld`].
-    pub fn version(&self) -> Result<QemuVersion, EngineError> {
-        host::check_qemu(&self.qemu)
     }
 }
 
@@ -166,7 +158,7 @@ impl Engine for TcgEngine {
         .run(qmp, control)
         .map_err(|e| match e.may_be_of_another_program() {
             // What it is explains the rest.
-            true => self.version().err().unwrap_or(e),
+            true => host::check_qemu(&self.qemu).err().unwrap_or(e),
             false => e,
         })?;
 

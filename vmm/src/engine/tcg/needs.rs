@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What the engine needs of a machine.
 
-use std::error::Error;
 use std::process::Command;
+
+use staleline_support::text;
 
 use super::host;
 use crate::engine::EngineError;
@@ -42,11 +43,5 @@ fn plugins() -> Result<String, (String, String)> {
 
 /// An error with its causes, and what to do.
 fn told(error: &EngineError) -> (String, String) {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    (text, error.help().to_owned())
+    (text::chain(error), error.help().to_owned())
 }
