@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use staleline_support::progress::Stderr;
 
+use super::kernels;
 use super::litmus::{self, LitmusArgs};
 use super::{
     Command, EventsArgs, KernelCommand, MatrixArgs, ReplayArgs, ReportArgs, ReportFormat,
@@ -137,7 +138,10 @@ fn run_litmus(args: &LitmusArgs) -> Result<u8, Error> {
 }
 
 fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
-    let earlier = Earlier::read(&args.run)?;
+    let mut earlier = Earlier::read(&args.run)?;
+    if let Some(append) = &args.append {
+        earlier.append(append)?;
+    }
     let backend = Production::default();
     backend.check(&earlier.spec)?;
     let beside = match args.run.is_dir() {
@@ -178,7 +182,8 @@ fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
 }
 
 fn run_matrix(args: &MatrixArgs) -> Result<u8, Error> {
-    let cells = Matrix::load(args.file.as_deref())?.cells(args.engine)?;
+    let append = args.append.as_deref();
+    let cells = Matrix::load(args.file.as_deref())?.cells(args.engine, append)?;
     if args.list {
         let names: String = cells.iter().map(|c| format!("{}\n", c.name)).collect();
         print(&names)?;
@@ -220,18 +225,22 @@ fn kernel(command: &KernelCommand) -> Result<u8, Error> {
         KernelCommand::Build {
             kernel,
             stack,
+            name,
             format,
         } => {
             let progress = Stderr::new();
-            let src = kernel.src.as_deref();
-            let built = Production::default().build_kernel(stack, &kernel.config, src, &progress);
+            let built = Production::default().build_kernel(
+                stack,
+                &kernel.ingredients(),
+                name.as_deref(),
+                &progress,
+            );
             progress.clear();
-            let built = built?;
+            let (built, name) = built?;
             match format {
                 TextFormat::Json => print_json(&built)?,
                 TextFormat::Human => print(&format!(
-                    "{} {} {} {}\n",
-                    built.name,
+                    "{name} {} {} {}\n",
                     built.version,
                     built.hash,
                     built.image.display()
@@ -244,8 +253,8 @@ fn kernel(command: &KernelCommand) -> Result<u8, Error> {
             format,
         } => {
             let progress = Stderr::new();
-            let (stack, src) = (stack.as_deref(), kernel.src.as_deref());
-            let checks = Production::default().check_patches(stack, &kernel.config, src, &progress);
+            let (stack, more) = (stack.as_deref(), kernel.ingredients());
+            let checks = Production::default().check_patches(stack, &more, &progress);
             progress.clear();
             let checks = checks?;
             match format {
@@ -262,15 +271,7 @@ fn kernel(command: &KernelCommand) -> Result<u8, Error> {
             let rows = Production::default().kernels()?;
             match format {
                 TextFormat::Json => print_json(&rows)?,
-                TextFormat::Human => {
-                    for row in rows {
-                        let built = row.version.as_deref().unwrap_or("not built");
-                        print(&format!(
-                            "{:<28}{:>3} patches  {built}\n",
-                            row.name, row.patches
-                        ))?;
-                    }
-                }
+                TextFormat::Human => print(&kernels::table(&rows))?,
             }
         }
     }

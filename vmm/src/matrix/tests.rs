@@ -23,7 +23,7 @@ hazards = ["missing-invalidate"]
 fn run(text: &str, backend: &FakeBackend, jobs: usize) -> Vec<CellResult> {
     let cells = Matrix::parse(text, "test")
         .unwrap()
-        .cells(EngineKind::default())
+        .cells(EngineKind::default(), None)
         .unwrap();
     let out = tempfile::tempdir().unwrap();
     runner::run(&cells, jobs, out.path(), backend, &Quiet).unwrap()
@@ -32,7 +32,7 @@ fn run(text: &str, backend: &FakeBackend, jobs: usize) -> Vec<CellResult> {
 fn names(text: &str) -> Vec<String> {
     let cells = Matrix::parse(text, "t")
         .unwrap()
-        .cells(EngineKind::default());
+        .cells(EngineKind::default(), None);
     cells.unwrap().into_iter().map(|c| c.name).collect()
 }
 
@@ -223,7 +223,7 @@ fn wrong_matrices_are_told() {
     }
     let unknown = Matrix::parse(&format!("{group}scenarios = [\"bot\"]"), "m").unwrap();
     assert!(matches!(
-        unknown.cells(EngineKind::default()),
+        unknown.cells(EngineKind::default(), None),
         Err(Error::UnknownScenario { .. })
     ));
 }
@@ -232,6 +232,11 @@ fn wrong_matrices_are_told() {
 fn example_matrices_are_valid() {
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../ci/matrix")).unwrap() {
         let matrix = Matrix::load(Some(&entry.unwrap().path())).unwrap();
-        assert!(!matrix.cells(EngineKind::default()).unwrap().is_empty());
+        assert!(
+            !matrix
+                .cells(EngineKind::default(), None)
+                .unwrap()
+                .is_empty()
+        );
     }
 }

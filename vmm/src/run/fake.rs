@@ -281,6 +281,7 @@ impl Backend for FakeBackend {
             disk: None,
             agent_elf: None,
             inputs: Vec::new(),
+            notes: Vec::new(),
         })
     }
 

@@ -12,8 +12,8 @@ use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
 
 use super::backend::{Attempt, Backend};
+use super::choice::Choice;
 use super::kernels;
-use super::prebuilt::Prebuilt;
 use crate::board::config::{DiskImage, MachineConfig};
 use crate::board::{Board, fdt};
 use crate::boot::{Expected, Images, RAM_BASE};
@@ -137,15 +137,14 @@ fn extras(scenario: &Scenario) -> Result<Vec<Extra>, Error> {
 impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
         extras(&spec.scenario)?;
-        if let Some(path) = spec.kernel.path() {
-            return Prebuilt::find(path).map(|_| ());
-        }
-        kernels::request(&spec.kernel.0, &[], None).map(drop)
+        let kernel = Choice::find(&spec.kernel)?;
+        kernel.suits(&spec.kernel.0, &spec.scenario).map(drop)
     }
 
     fn prepare(&self, spec: &RunSpec, progress: &dyn Progress) -> Result<Artifacts, Error> {
         // Quick checks first: nobody should wait for a kernel to learn that QEMU is missing.
         engine(spec.engine)?;
+        let choice = Choice::find(&spec.kernel)?;
         let cache = CacheDir::from_environment().map_err(|e| Error::Initramfs(e.into()))?;
         let files = GuestFiles::make(&spec.scenario, &cache, progress)?;
         let artifacts = Artifacts {
@@ -164,21 +163,35 @@ impl Backend for Production {
             disk: files.disk,
             agent_elf: Some(files.agent_elf),
             inputs: files.inputs,
+            notes: Vec::new(),
         };
-        if let Some(path) = spec.kernel.path() {
-            let prebuilt = Prebuilt::find(path)?;
-            return Ok(Artifacts {
-                kernel: prebuilt.identify(&spec.kernel.0)?,
-                image: prebuilt.image,
-                vmlinux: prebuilt.vmlinux,
-                system_map: prebuilt.system_map,
-                ..artifacts
-            });
-        }
-        let request = kernels::request(&spec.kernel.0, &[], None)?;
-        let kernel = kernels::build(&request, progress)?;
+        let kernel = match &choice {
+            Choice::Prebuilt(prebuilt) => {
+                let prebuilt = prebuilt.clone();
+                return Ok(Artifacts {
+                    kernel: prebuilt.identify(&spec.kernel.0)?,
+                    notes: choice
+                        .suits(&spec.kernel.0, &spec.scenario)?
+                        .into_iter()
+                        .collect(),
+                    image: prebuilt.image,
+                    vmlinux: prebuilt.vmlinux,
+                    system_map: prebuilt.system_map,
+                    ..artifacts
+                });
+            }
+            Choice::Built(kernel) => (**kernel).clone(),
+            Choice::Stack(request) => kernels::build(request, progress)?,
+        };
+        let id = kernels::id(&kernel);
+        let built = Choice::Built(Box::new(kernel.clone()));
+        built.suits(&spec.kernel.0, &spec.scenario)?;
         Ok(Artifacts {
-            kernel: kernels::id(&kernel),
+            kernel: KernelId {
+                // What a user calls it, which may not be what it is made of.
+                name: spec.kernel.0.clone(),
+                ..id
+            },
             image: kernel.image,
             vmlinux: Some(kernel.vmlinux),
             system_map: Some(kernel.system_map),
@@ -260,6 +273,9 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     }
     if scenario.disk.is_some() {
         bootargs = format!("{bootargs} {DISK_ROOT}");
+    }
+    if !scenario.guest.append.is_empty() {
+        bootargs = format!("{bootargs} {}", scenario.guest.append);
     }
     let layout = Images::open(&artifacts.image, initrd.map(|file| file.path.as_path()))
         .and_then(|images| images.layout(board.ram_bytes()))

@@ -22,6 +22,10 @@ impl Model for QuadSpi {
         "axi-quad-spi"
     }
 
+    fn options(&self) -> &'static [OneOf] {
+        &[&["CONFIG_SPI"], &["CONFIG_SPI_XILINX"]]
+    }
+
     fn describe(&self, node: &mut NodeWriter<'_>) -> Result<(), vm_fdt::Error> {
         let backends = [converters::ADC.name(), converters::DAC.name()].map(|n| node.handle(n));
         node.string("compatible", "xlnx,axi-quad-spi-1.00.a")?;
