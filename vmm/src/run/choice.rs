@@ -57,7 +57,8 @@ impl Choice {
         let (image, files) = match self {
             Choice::Prebuilt(prebuilt) => (&prebuilt.image, prebuilt.configs.clone()),
             Choice::Built(kernel) => (&kernel.image, vec![kernel.config.clone()]),
-            Choice::Stack(request) => match kernels::cached(request)? {
+            // Whatever is in the way of finding it is told when it is to be prepared.
+            Choice::Stack(request) => match kernels::cached(request).ok().flatten() {
                 Some(kernel) => return Choice::Built(Box::new(kernel)).suits(name, scenario),
                 None => return Ok(None),
             },

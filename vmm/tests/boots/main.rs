@@ -18,6 +18,7 @@ mod gdma;
 mod log;
 mod memory;
 mod mutation;
+mod own_kernel;
 mod output;
 mod selfcheck;
 mod state;
