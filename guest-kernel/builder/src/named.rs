@@ -123,6 +123,17 @@ impl KernelBuilder {
         Ok(named?.into_iter().flatten().collect())
     }
 
+    /// When the source tree `path` was built last, in seconds since 1970.
+    ///
+    /// # Errors
+    /// When what is known of builds cannot be read.
+    pub fn last_built(&self, path: &Path) -> Result<Option<u64>, KernelError> {
+        let path = fs::canonicalize(path).map_err(KernelError::io("read", path))?;
+        let builds = self.all_named()?.into_iter();
+        let of_tree = builds.filter(|(named, kernel)| named.source == path && kernel.is_some());
+        Ok(of_tree.map(|(named, _)| named.built).max())
+    }
+
     /// What has been built of the source tree `path`. Looks at every file of it.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use staleline_kernels::{BASE_STACK, Kernel, KernelBuilder, KernelRequest, Named, OfTree};
 use staleline_support::progress::Quiet;
@@ -141,19 +142,25 @@ fn unknown(name: &str, builder: &KernelBuilder) -> Error {
 }
 
 fn by_path(path: &Path) -> Result<Choice, Error> {
-    if prebuilt::image_of(path).is_some() || !is_source(path) {
+    let name = path.display().to_string();
+    let in_place = prebuilt::image_of(path);
+    if !is_source(path) {
         return Prebuilt::find(path).map(Choice::Prebuilt);
     }
-    let name = path.display().to_string();
+    let builder = builder()?;
+    if let Some(image) = in_place {
+        // Built in place and in the cache: the last one counts, as it does to who has just built it.
+        let last = builder.last_built(path).map_err(|e| error(&name, e))?;
+        if last.is_none_or(|last| modified(&image).is_none_or(|image| image > last)) {
+            return Prebuilt::find(path).map(Choice::Prebuilt);
+        }
+    }
     let told = |why: &str, help: String| Error::UnknownKernel {
         name: name.clone(),
         why: why.into(),
         help,
     };
-    match builder()?
-        .of_tree(path, &Quiet)
-        .map_err(|e| error(&name, e))?
-    {
+    match builder.of_tree(path, &Quiet).map_err(|e| error(&name, e))? {
         OfTree::Built(kernel) => Ok(Choice::Built(kernel)),
         OfTree::NeverBuilt => Err(told(
             "it is a source tree in which no arch/arm64/boot/Image was built, nor is there a build of it \
@@ -169,6 +176,14 @@ fn by_path(path: &Path) -> Result<Choice, Error> {
             ),
         )),
     }
+}
+
+/// When a file was written, in seconds since 1970.
+fn modified(file: &Path) -> Option<u64> {
+    let time = std::fs::metadata(file).ok()?.modified().ok()?;
+    time.duration_since(UNIX_EPOCH)
+        .ok()
+        .map(|since| since.as_secs())
 }
 
 /// Whether it is the top of a kernel's sources.

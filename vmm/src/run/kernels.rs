@@ -126,6 +126,11 @@ pub(super) fn error(name: &str, e: KernelError) -> Error {
         KernelError::BadSource { .. } => {
             "give --src the top of a kernel's sources, or an archive of them"
         }
+        KernelError::PatchRejected { .. } => {
+            "the stack is for another version of the source: copy it to a directory of its own below \
+             guest-kernel/stacks, mend that patch there, and look at the outcome with `staleline kernel \
+             check --stack NAME --src DIR`"
+        }
         KernelError::OtherBase { .. } => "a mutant's mutant.toml says which stack it is for",
         _ => "`staleline kernel list` shows the patch stacks",
     };

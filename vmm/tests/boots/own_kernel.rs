@@ -43,7 +43,9 @@ fn a_command_line_of_the_users_is_the_guests_and_the_replays() {
         assert_eq!(result.append, "loglevel=8 initcall_debug");
         assert_ne!(result.run_hash, quiet.run_hash);
         assert!(
-            result.replay.contains("--append 'loglevel=8 initcall_debug'"),
+            result
+                .replay
+                .contains("--append 'loglevel=8 initcall_debug'"),
             "{}",
             result.replay
         );
@@ -57,12 +59,19 @@ fn a_command_line_of_the_users_is_the_guests_and_the_replays() {
             assert!(console.contains(said), "{said}: {console}");
         }
         let spec = fs::read_to_string(run.path().join("run.json")).unwrap();
-        assert!(spec.contains("\"append\": \"loglevel=8 initcall_debug\""), "{spec}");
+        assert!(
+            spec.contains("\"append\": \"loglevel=8 initcall_debug\""),
+            "{spec}"
+        );
 
         let replay = |more: &[&str]| {
             let mut command = support::staleline();
             let out = tempfile::tempdir().unwrap();
-            command.arg("replay").arg(run.path()).arg("--out").arg(out.path().join("r"));
+            command
+                .arg("replay")
+                .arg(run.path())
+                .arg("--out")
+                .arg(out.path().join("r"));
             let output = command.args(more).output().unwrap();
             let told = String::from_utf8(output.stdout).unwrap();
             (output.status.code().unwrap(), told)
@@ -100,11 +109,19 @@ fn an_image_without_a_configuration_is_run_with_a_note() {
     let copy = Copy::new();
     let result = copy.run().ends(0, Verdict::Pass);
     let note = "whether the kernel has all that the run needs was not looked at";
-    assert!(result.notes.iter().any(|n| n.contains(note)), "{:?}", result.notes);
+    assert!(
+        result.notes.iter().any(|n| n.contains(note)),
+        "{:?}",
+        result.notes
+    );
 
     copy.configured(|config| config);
     let result = copy.run().ends(0, Verdict::Pass);
-    assert!(!result.notes.iter().any(|n| n.contains(note)), "{:?}", result.notes);
+    assert!(
+        !result.notes.iter().any(|n| n.contains(note)),
+        "{:?}",
+        result.notes
+    );
 }
 
 #[test]
@@ -112,7 +129,10 @@ fn what_a_kernel_lacks_is_told_before_it_boots() {
     let copy = Copy::new();
     copy.configured(|config| {
         let config = config.replace("CONFIG_AXI_DMAC=y", "# CONFIG_AXI_DMAC is not set");
-        config.replace("CONFIG_DMABUF_HEAPS_SYSTEM=y", "CONFIG_DMABUF_HEAPS_SYSTEM=m")
+        config.replace(
+            "CONFIG_DMABUF_HEAPS_SYSTEM=y",
+            "CONFIG_DMABUF_HEAPS_SYSTEM=m",
+        )
     });
     let run = copy.run();
     assert_eq!(run.code, 2, "{}", run.stderr);

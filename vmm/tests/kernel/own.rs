@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use super::place::Place;
 
@@ -73,6 +74,32 @@ fn a_tree_that_was_built_is_run_by_name_and_by_path() {
     );
     assert_eq!(place.runs("tree", &[]).0, 3);
     assert_eq!(place.told(BUILD).0, 0);
+    assert_eq!(place.runs("./tree", &[]).0, 3);
+}
+
+/// Whichever is newer is meant by the tree.
+#[test]
+fn a_tree_that_was_built_in_place_has_its_image() {
+    let place = Place::new();
+    place.configure_as_base();
+    assert_eq!(place.told(BUILD).0, 0);
+    let mut image = vec![0; 64];
+    image[56..60].copy_from_slice(b"ARM\x64");
+    let path = place.path("tree/arch/arm64/boot/Image");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, image).unwrap();
+    place.write("tree/.config", "CONFIG_IIO=y\n");
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    let hour = Duration::from_secs(3600);
+    file.set_modified(SystemTime::now() + hour).unwrap();
+    let (code, told) = place.runs("./tree", &[]);
+    assert_eq!(code, 2, "{told}");
+    assert!(told.contains("tree/.config"), "{told}");
+    file.set_modified(SystemTime::now() - hour).unwrap();
+    let (code, told) = place.runs("./tree", &[]);
+    assert_eq!(code, 2, "{told}");
+    assert!(told.contains("it has changed since it was built"), "{told}");
+    fs::remove_dir_all(place.path("tree/arch/arm64/boot")).unwrap();
     assert_eq!(place.runs("./tree", &[]).0, 3);
 }
 
@@ -162,6 +189,26 @@ fn a_fragment_counts_or_is_an_error() {
     assert_eq!(code, 0, "{error}");
     assert!(told.starts_with("tree+fine "), "{told}");
     assert_eq!(with("check", "good", "fine.config").0, 0);
+}
+
+/// As with a source of another version.
+#[test]
+fn a_patch_that_does_not_apply_is_told_with_its_place() {
+    let place = Place::new();
+    place.write("tree/driver.c", "int other;\n");
+    let (code, _, error) = place.told(&[BUILD, &["--stack", "good"]].concat());
+    assert_eq!(code, 2, "{error}");
+    for told in [
+        "good.patch of stack `good` does not apply to tree sha256:",
+        "patching file driver.c",
+        "Hunk #1 FAILED at 1",
+        "help: the stack is for another version of the source",
+    ] {
+        assert!(error.contains(told), "{error}");
+    }
+    let (code, told, _) = place.checks(&["--stack", "good"]);
+    assert_eq!(code, 1);
+    assert!(told.contains("Hunk #1 FAILED at 1"), "{told}");
 }
 
 #[test]
