@@ -41,6 +41,7 @@ mod stack;
 mod tests;
 mod tool;
 mod tools;
+mod version;
 mod worktree;
 
 use std::fs;
@@ -54,6 +55,7 @@ pub use self::mutant::{About, Mutant, Several, Show};
 pub use self::named::{Named, OfTree};
 pub use self::plan::BUILDER_VERSION;
 pub use self::stack::{BASE_STACK, Patch, Stack};
+pub use self::version::Versions;
 
 use staleline_support::cache::CacheDir;
 use staleline_support::progress::{Progress, Quiet};
@@ -269,13 +271,24 @@ impl KernelBuilder {
         Stack::load_all(&self.guest_kernel.join("stacks"))
     }
 
+    /// How many patches of the stack are for the usual source; all of them if that is not there.
+    #[must_use]
+    pub fn patches_for_usual_source(&self, stack: &Stack) -> usize {
+        let mut stack = stack.clone();
+        let source = Source::identify(&self.default_source, &self.cache, &Quiet);
+        // What cannot be found out leaves them as they are.
+        let _ = source.and_then(|source| stack.retain_for(&source, &self.cache, &self.tools));
+        stack.patches.len()
+    }
+
     fn plan(&self, request: &KernelRequest, progress: &dyn Progress) -> Result<Plan, KernelError> {
-        let stack = self.patches(request)?;
+        let mut stack = self.patches(request)?;
         let config = self.load_config(&request.configs)?;
         let fragments = request.fragments.iter().map(|path| Fragment::read(path));
         let fragments = fragments.collect::<Result<_, _>>()?;
         let toolchain = self.tools.toolchain(&self.cache)?;
         let source = Source::identify(self.source_of(request), &self.cache, progress)?;
+        stack.retain_for(&source, &self.cache, &self.tools)?;
         let config = (config, fragments);
         Ok(Plan::new(request.name(), stack, config, toolchain, source))
     }

@@ -2,8 +2,9 @@
 //! Builds of the user's own trees, with fragments of the user's own, and their names.
 
 use std::fs;
+use std::process::Command;
 
-use super::tests::Fixture;
+use super::tests::{Fixture, PATCH};
 use super::*;
 
 impl Fixture {
@@ -120,6 +121,45 @@ fn a_fragment_of_the_users_goes_on_top() {
         request.fragments = vec![fragment];
     });
     assert_eq!(of_usual.unwrap().1.as_deref(), Some("base+mine"));
+}
+
+#[test]
+fn a_series_has_patches_for_some_versions() {
+    let fixture = Fixture::new();
+    let series = fixture.path("guest-kernel/stacks/both/series");
+    fixture.add_stack("both", &[PATCH, PATCH]);
+    fs::write(
+        series,
+        "0000.patch # before 6.13\n0001.patch # since 6.13\n",
+    )
+    .unwrap();
+    let both = |fixture: &Fixture| fixture.own(None, |request| request.stack = "both".into());
+    // Only who has such patches needs to know.
+    let error = both(&fixture).unwrap_err();
+    assert!(error.to_string().contains("which version it is"), "{error}");
+    fixture.own(None, |_| {}).unwrap();
+    for (version, patch) in [
+        ("6\nPATCHLEVEL = 12", "0000.patch"),
+        ("7\nPATCHLEVEL = 0", "0001.patch"),
+    ] {
+        let makefile = format!("VERSION = {version}\n");
+        fs::write(fixture.path("tree/Makefile"), makefile).unwrap();
+        assert_eq!(both(&fixture).unwrap().0.stack, [patch]);
+    }
+    // An archive is looked into, once.
+    let archive = fixture.path("new.tar");
+    let mut tar = Command::new("tar");
+    tar.arg("--create")
+        .arg("--file")
+        .arg(&archive)
+        .arg("--directory")
+        .arg(fixture.path(""));
+    assert!(tar.arg("tree").status().unwrap().success());
+    let of_archive = fixture.own(None, |request| {
+        request.stack = "both".into();
+        request.source = Some(archive);
+    });
+    assert_eq!(of_archive.unwrap().0.stack, ["0001.patch"]);
 }
 
 #[test]

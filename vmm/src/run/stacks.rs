@@ -84,9 +84,10 @@ impl Production {
         let mut rows = Vec::new();
         for stack in stacks {
             let row = |request: &KernelRequest, kernel: Option<Kernel>| {
-                let patches = kernel
-                    .as_ref()
-                    .map_or(stack.patches.len(), |k| k.stack.len());
+                let patches = kernel.as_ref().map_or_else(
+                    || builder.patches_for_usual_source(&stack),
+                    |k| k.stack.len(),
+                );
                 KernelRow::new(&request.name(), patches, kernel)
             };
             let plain = KernelRequest::named(&stack.name);
