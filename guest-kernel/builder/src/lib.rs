@@ -283,11 +283,15 @@ impl KernelBuilder {
 
     fn plan(&self, request: &KernelRequest, progress: &dyn Progress) -> Result<Plan, KernelError> {
         let mut stack = self.patches(request)?;
-        let config = self.load_config(&request.configs)?;
+        let mut config = self.load_config(&request.configs)?;
         let fragments = request.fragments.iter().map(|path| Fragment::read(path));
         let fragments = fragments.collect::<Result<_, _>>()?;
         let toolchain = self.tools.toolchain(&self.cache)?;
         let source = Source::identify(self.source_of(request), &self.cache, progress)?;
+        let dir = self.guest_kernel.join("config");
+        for name in with_base(&request.configs) {
+            config += &version::additions(&dir, name, &source, &self.cache, &self.tools)?;
+        }
         stack.retain_for(&source, &self.cache, &self.tools)?;
         let config = (config, fragments);
         Ok(Plan::new(request.name(), stack, config, toolchain, source))
@@ -342,7 +346,8 @@ impl KernelBuilder {
         for entry in fs::read_dir(&dir).map_err(KernelError::io("read", &dir))? {
             let name = entry.map_err(KernelError::io("read", &dir))?.file_name();
             let name = name.to_str().and_then(|name| name.strip_suffix(".config"));
-            names.extend(name.filter(|name| *name != BASE_CONFIG).map(str::to_owned));
+            let can_be_added = |name: &&str| *name != BASE_CONFIG && !version::is_addition(name);
+            names.extend(name.filter(can_be_added).map(str::to_owned));
         }
         names.sort();
         Ok(names)
@@ -352,7 +357,7 @@ impl KernelBuilder {
         let dir = self.guest_kernel.join("config");
         let mut config = String::new();
         let mut seen = Vec::new();
-        for name in std::iter::once(BASE_CONFIG).chain(extra.iter().map(String::as_str)) {
+        for name in with_base(extra) {
             stack::check_name("configuration", name)?;
             if seen.contains(&name) {
                 return Err(KernelError::RepeatedConfig {
@@ -378,4 +383,9 @@ impl KernelBuilder {
         }
         Ok(config)
     }
+}
+
+/// Names of configurations, the base one first.
+fn with_base(extra: &[String]) -> impl Iterator<Item = &str> {
+    std::iter::once(BASE_CONFIG).chain(extra.iter().map(String::as_str))
 }

@@ -163,6 +163,30 @@ fn a_series_has_patches_for_some_versions() {
 }
 
 #[test]
+fn a_configuration_has_more_for_later_versions() {
+    let fixture = Fixture::new();
+    let add = |name: &str, text: &str| {
+        fs::write(fixture.path("guest-kernel/config").join(name), text).unwrap();
+    };
+    let built = |version: &str| {
+        let makefile = format!("VERSION = {version}\n");
+        fs::write(fixture.path("tree/Makefile"), makefile).unwrap();
+        let kernel = fixture.own(None, |_| {}).unwrap().0;
+        fs::read_to_string(kernel.config).unwrap()
+    };
+    let before = built("6\nPATCHLEVEL = 18");
+    add("staleline.since-6.19.config", "CONFIG_A=2\n");
+    add("staleline.since-7.2.config", "CONFIG_A=3\n");
+    add("lockdep.since-6.1.config", "CONFIG_A=4\n");
+    assert_eq!(built("6\nPATCHLEVEL = 18"), before);
+    for (version, a) in [("6\nPATCHLEVEL = 19", "2"), ("7\nPATCHLEVEL = 3", "3")] {
+        let config = Kconfig::parse(&built(version));
+        assert_eq!(config.setting("CONFIG_A"), Setting::Value(a));
+    }
+    assert_eq!(fixture.builder.configs().unwrap(), ["lockdep"]);
+}
+
+#[test]
 fn what_a_fragment_asks_for_in_vain_is_an_error() {
     let fixture = Fixture::new();
     fs::write(

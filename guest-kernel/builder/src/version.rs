@@ -2,6 +2,7 @@
 //! Versions of kernel sources, and which of them a patch is for.
 
 use std::fs;
+use std::path::Path;
 
 use super::cache::Cache;
 use super::error::KernelError;
@@ -69,6 +70,45 @@ impl Stack {
         self.patches.retain(|patch| patch.versions.has(version));
         Ok(())
     }
+}
+
+/// What a configuration has only for kernels since a version: `<name>.since-<version>.config`.
+const SINCE: &str = ".since-";
+
+/// Whether the file of a configuration, without `.config`, is such an addition.
+pub(super) fn is_addition(stem: &str) -> bool {
+    stem.contains(SINCE)
+}
+
+/// What the configuration `name` has besides for the versions up to that of `source`, which is only
+/// looked at if there is anything.
+pub(super) fn additions(
+    dir: &Path,
+    name: &str,
+    source: &Source,
+    cache: &Cache,
+    tools: &Tools,
+) -> Result<String, KernelError> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(KernelError::io("read", dir))? {
+        let file = entry.map_err(KernelError::io("read", dir))?;
+        let since = file.file_name().to_str().and_then(|file| {
+            let rest = file.strip_prefix(name)?.strip_prefix(SINCE)?;
+            parse(rest.strip_suffix(".config")?)
+        });
+        files.extend(since.map(|since| (since, file.path())));
+    }
+    if files.is_empty() {
+        return Ok(String::new());
+    }
+    files.sort();
+    let version = of(source, cache, tools)?;
+    let mut text = String::new();
+    for (_, path) in files.iter().filter(|(since, _)| *since <= version) {
+        text += &fs::read_to_string(path).map_err(KernelError::io("read", path))?;
+        text.push('\n');
+    }
+    Ok(text)
 }
 
 /// The version of a source, by its Makefile.
