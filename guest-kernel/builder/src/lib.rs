@@ -37,6 +37,7 @@ mod own_tests;
 mod plan;
 mod source;
 mod stack;
+mod suited;
 #[cfg(test)]
 mod tests;
 mod tool;
@@ -290,7 +291,7 @@ impl KernelBuilder {
         let source = Source::identify(self.source_of(request), &self.cache, progress)?;
         let dir = self.guest_kernel.join("config");
         for name in with_base(&request.configs) {
-            config += &version::additions(&dir, name, &source, &self.cache, &self.tools)?;
+            config += &suited::additions(&dir, name, &source, &self.cache, &self.tools)?;
         }
         stack.retain_for(&source, &self.cache, &self.tools)?;
         let config = (config, fragments);
