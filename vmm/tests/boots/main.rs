@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
+use staleline_testing as support;
+
 mod blk;
 mod board;
 mod cost;
@@ -21,4 +23,3 @@ mod mutation;
 mod output;
 mod selfcheck;
 mod state;
-mod support;

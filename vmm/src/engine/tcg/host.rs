@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::EngineError;
+use super::QemuError;
 
 /// File name of the plugin library.
 pub const PLUGIN_FILE: &str = "libstaleline_tcg.so";
@@ -47,22 +47,22 @@ pub(super) fn qemu_program() -> PathBuf {
         .into()
 }
 
-pub(super) fn check_qemu(program: &Path) -> Result<QemuVersion, EngineError> {
+pub(super) fn check_qemu(program: &Path) -> Result<QemuVersion, QemuError> {
     let output = Command::new(program)
         .arg("--version")
         .stdin(Stdio::null())
         .output()
-        .map_err(|source| EngineError::QemuMissing {
+        .map_err(|source| QemuError::Missing {
             program: program.to_owned(),
             source,
         })?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let found = parse_version(&text).ok_or_else(|| EngineError::QemuUnknown {
+    let found = parse_version(&text).ok_or_else(|| QemuError::Unknown {
         program: program.to_owned(),
         output: text.chars().take(100).collect(),
     })?;
     if found < OLDEST {
-        return Err(EngineError::QemuTooOld {
+        return Err(QemuError::TooOld {
             found: found.to_string(),
             needed: OLDEST.to_string(),
         });
@@ -70,7 +70,7 @@ pub(super) fn check_qemu(program: &Path) -> Result<QemuVersion, EngineError> {
     Ok(found)
 }
 
-pub(super) fn find_plugin() -> Result<PathBuf, EngineError> {
+pub(super) fn find_plugin() -> Result<PathBuf, QemuError> {
     let named = std::env::var_os("STALELINE_TCG_PLUGIN").map(PathBuf::from);
     let exe = std::env::current_exe().ok();
     let searched = plugin_places(named, exe.as_deref());
@@ -78,10 +78,7 @@ pub(super) fn find_plugin() -> Result<PathBuf, EngineError> {
         .iter()
         .find(|path| path.is_file())
         .cloned()
-        .ok_or(EngineError::PluginMissing {
-            searched,
-            help: super::BUILD_PLUGIN,
-        })
+        .ok_or(QemuError::PluginMissing { searched })
 }
 
 /// A library that the user has named is the only candidate; else those beside the program, and

@@ -5,8 +5,7 @@ use std::process::Command;
 
 use staleline_support::text;
 
-use super::host;
-use crate::engine::EngineError;
+use super::{QemuError, host};
 use crate::engine::description::Requirement;
 
 /// QEMU, that it can load plugins, and ours.
@@ -42,6 +41,6 @@ fn plugins() -> Result<String, (String, String)> {
 }
 
 /// An error with its causes, and what to do.
-fn told(error: &EngineError) -> (String, String) {
+fn told(error: &QemuError) -> (String, String) {
     (text::chain(error), error.help().to_owned())
 }
