@@ -45,6 +45,25 @@ pub enum QemuError {
         /// Where it was looked for.
         searched: Vec<PathBuf>,
     },
+    /// The plugin library could not be made of the sources.
+    #[error("cannot build the QEMU plugin from {}: {why}", workspace.display())]
+    PluginBuild {
+        /// The sources.
+        workspace: PathBuf,
+        /// What failed.
+        why: String,
+    },
+    /// The sources that the plugin would be made of are not those of this program.
+    #[error(
+        "cannot build the QEMU plugin: {} is newer than {}, and a plugin of it may be another machine",
+        source_file.display(), program.display()
+    )]
+    PluginStale {
+        /// A file that has changed.
+        source_file: PathBuf,
+        /// This program.
+        program: PathBuf,
+    },
     /// QEMU refused the plugin library.
     #[error("QEMU cannot load {}: {stderr}", plugin.display())]
     PluginRejected {
@@ -85,6 +104,14 @@ impl QemuError {
             QemuError::PluginMissing { .. } => {
                 "build it with `cargo build --release -p staleline-tcg` (without --release for a \
                  debug build of staleline), or name it in STALELINE_TCG_PLUGIN"
+            }
+            QemuError::PluginBuild { .. } => {
+                "see above; or build it with `cargo build --release -p staleline-tcg` and name it \
+                 in STALELINE_TCG_PLUGIN"
+            }
+            QemuError::PluginStale { .. } => {
+                "install staleline again (`cargo install --path vmm`), or name a plugin of the same \
+                 sources in STALELINE_TCG_PLUGIN"
             }
             QemuError::PluginRejected { .. } => {
                 "rebuild the plugin with the staleline that runs it: `cargo build --release -p \

@@ -10,6 +10,7 @@ mod error;
 mod host;
 mod lines;
 mod needs;
+mod plugin;
 mod supervise;
 
 use std::fs::File;
@@ -27,13 +28,14 @@ use crate::boot::{Images, Loaded, RAM_BASE};
 use abi::{ABI_VERSION, TcgConfig};
 
 pub use error::QemuError;
-pub use host::PLUGIN_FILE;
+pub use plugin::PLUGIN_FILE;
 
 /// What is known of it before it is looked for.
 pub const DESCRIPTION: Description = Description {
     name: "tcg",
     sees: &Sight::ALL,
     discover: || Ok(Box::new(TcgEngine::discover()?)),
+    make: |progress| Ok(plugin::make(progress)?),
     needs: needs::all,
 };
 
@@ -50,12 +52,12 @@ pub struct TcgEngine {
 
 impl TcgEngine {
     /// Finds QEMU (`STALELINE_QEMU`, else `qemu-system-aarch64` on the `PATH`) and the plugin
-    /// (`STALELINE_TCG_PLUGIN`, else beside the running program).
+    /// (`STALELINE_TCG_PLUGIN`, else beside the running program, or made for it before).
     ///
     /// # Errors
     /// As [`TcgEngine::new`], and [`QemuError::PluginMissing`].
     pub fn discover() -> Result<Self, EngineError> {
-        Self::new(&host::qemu_program(), &host::find_plugin()?)
+        Self::new(&host::qemu_program(), &plugin::find()?)
     }
 
     /// Uses the given QEMU and the given plugin. Whether that is a QEMU, and a new enough one, is only

@@ -5,13 +5,13 @@ use std::process::Command;
 
 use staleline_support::text;
 
-use super::{QemuError, host};
+use super::{QemuError, host, plugin};
 use crate::engine::description::Requirement;
 
 /// QEMU, that it can load plugins, and ours.
 pub(super) fn all() -> Vec<Requirement> {
     let version = host::check_qemu(&host::qemu_program());
-    let plugin = host::find_plugin();
+    let plugin = plugin::find();
     vec![
         Requirement {
             name: "QEMU for arm64",
