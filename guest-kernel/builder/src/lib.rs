@@ -56,7 +56,8 @@ use self::plan::Plan;
 use self::source::Source;
 use self::tools::Tools;
 
-const GUEST_KERNEL_ENV: &str = "STALELINE_GUEST_KERNEL";
+/// Environment variable with the path of another `guest-kernel` directory.
+pub const GUEST_KERNEL_ENV: &str = "STALELINE_GUEST_KERNEL";
 const BASE_CONFIG: &str = "staleline";
 
 /// What to build.

@@ -104,6 +104,15 @@ pub fn build_agent(cache: &CacheDir, progress: &dyn Progress) -> Result<PathBuf,
     }
 }
 
+/// Where [`build_agent`] takes the agent from, for people, as far as no variable names one.
+pub fn agent_place() -> String {
+    match (home::find(PREBUILT), workspace()) {
+        (Ok(agent), _) => agent.display().to_string(),
+        (_, Ok(sources)) => format!("built of {}", sources.join("images/agent").display()),
+        (_, Err(e)) => e.to_string(),
+    }
+}
+
 /// The workspace with the agent's sources.
 fn workspace() -> Result<PathBuf, InitramfsError> {
     let manifest = home::find("images/agent/Cargo.toml")?;

@@ -17,6 +17,8 @@ pub struct Description {
     pub make: fn(&dyn Progress) -> Result<(), EngineError>,
     /// Finds it on this machine.
     pub discover: fn() -> Result<Box<dyn Engine>, EngineError>,
+    /// The programs and files that it uses: what, where, and the variable that would name another.
+    pub places: fn() -> Vec<(&'static str, String, &'static str)>,
     /// What it needs of this machine, and whether that is there.
     pub needs: fn() -> Vec<Requirement>,
 }

@@ -28,6 +28,11 @@ impl EngineKind {
         self.0.sees
     }
 
+    /// The programs and files that it uses: what, where, and the variable that would name another.
+    pub fn places(self) -> Vec<(&'static str, String, &'static str)> {
+        (self.0.places)()
+    }
+
     /// What it needs of this machine, and whether that is there.
     pub fn needs(self) -> Vec<Requirement> {
         (self.0.needs)()

@@ -7,6 +7,9 @@ use std::process::{Command, Stdio};
 
 use super::QemuError;
 
+/// Environment variable: which QEMU.
+pub(super) const QEMU_ENV: &str = "STALELINE_QEMU";
+
 /// The first QEMU with version 4 of the plugin interface (register reads came before it, in
 /// version 2; later versions of QEMU still load plugins of version 4).
 const OLDEST: QemuVersion = QemuVersion { major: 9, minor: 2 };
@@ -39,7 +42,7 @@ fn parse_version(output: &str) -> Option<QemuVersion> {
 }
 
 pub(super) fn qemu_program() -> PathBuf {
-    std::env::var_os("STALELINE_QEMU")
+    std::env::var_os(QEMU_ENV)
         .unwrap_or_else(|| "qemu-system-aarch64".into())
         .into()
 }

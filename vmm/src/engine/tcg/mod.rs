@@ -36,6 +36,7 @@ pub const DESCRIPTION: Description = Description {
     sees: &Sight::ALL,
     discover: || Ok(Box::new(TcgEngine::discover()?)),
     make: |progress| Ok(plugin::make(progress)?),
+    places: needs::places,
     needs: needs::all,
 };
 

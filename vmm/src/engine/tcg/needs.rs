@@ -28,6 +28,20 @@ pub(super) fn all() -> Vec<Requirement> {
     ]
 }
 
+/// QEMU and the plugin.
+pub(super) fn places() -> Vec<(&'static str, String, &'static str)> {
+    let qemu = host::qemu_program();
+    let qemu = which::which(&qemu).unwrap_or(qemu);
+    let plugin = match plugin::find() {
+        Ok(path) => path.display().to_string(),
+        Err(e) => e.to_string(),
+    };
+    vec![
+        ("QEMU", qemu.display().to_string(), host::QEMU_ENV),
+        ("QEMU plugin", plugin, plugin::PLUGIN_ENV),
+    ]
+}
+
 fn plugins() -> Result<String, (String, String)> {
     let fix = || "use a QEMU configured with --enable-plugins (Debian's is)".to_owned();
     let help = Command::new(host::qemu_program()).arg("-help").output();

@@ -17,6 +17,9 @@ use super::QemuError;
 /// File name of the library.
 pub const PLUGIN_FILE: &str = "libstaleline_tcg.so";
 
+/// Environment variable: which plugin.
+pub(super) const PLUGIN_ENV: &str = "STALELINE_TCG_PLUGIN";
+
 /// Its package.
 const PACKAGE: &str = "staleline-tcg";
 /// In a checkout.
@@ -31,7 +34,7 @@ const TAIL: usize = 20;
 /// # Errors
 /// [`QemuError::PluginMissing`].
 pub(super) fn find() -> Result<PathBuf, QemuError> {
-    let named = std::env::var_os("STALELINE_TCG_PLUGIN").map(PathBuf::from);
+    let named = std::env::var_os(PLUGIN_ENV).map(PathBuf::from);
     let exe = std::env::current_exe().ok();
     let mut searched = places(named, exe.as_deref());
     searched.extend(Own::of_this_program().map(|own| own.library));
