@@ -11,7 +11,7 @@ use staleline_support::progress::Stderr;
 use super::litmus::{self, LitmusArgs};
 use super::{
     Command, EventsArgs, KernelCommand, MatrixArgs, ReplayArgs, ReportArgs, ReportFormat,
-    RunFormat, RunOptions, TextFormat,
+    RunFormat, RunOptions, TextFormat, pages,
 };
 use crate::exit::{self, Error};
 use crate::matrix::{self, Matrix};
@@ -52,6 +52,15 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
                 TextFormat::Json => print_json(&diagnosis)?,
             }
             Ok(diagnosis.exit_code())
+        }
+        Command::Completions(args) => {
+            let script = pages::completions(args.shell);
+            written("stdout", io::stdout().write_all(&script))?;
+            Ok(exit::PASS)
+        }
+        Command::Man(args) => {
+            pages::manual(&args.out)?;
+            Ok(exit::PASS)
         }
     }
 }

@@ -4,6 +4,7 @@
 mod commands;
 mod exec;
 mod litmus;
+mod pages;
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -74,6 +75,10 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = TextFormat::Human)]
         format: TextFormat,
     },
+    /// Print the completion script of a shell.
+    Completions(pages::CompletionsArgs),
+    /// Write the manual pages.
+    Man(pages::ManArgs),
 }
 
 /// Form of a command's output.
