@@ -16,7 +16,7 @@ use super::{
 use crate::exit::{self, Error};
 use crate::matrix::{self, Matrix};
 use crate::query::{self, Query, Shape};
-use crate::report::{Layout, Reporters, human, json, junit, ktap};
+use crate::report::{Layout, Reporters, human, json, junit, ktap, sarif};
 use crate::run::backend::Backend as _;
 use crate::run::directory::{self, DEFAULT_ROOT, RunDir};
 use crate::run::orchestrate::Runner;
@@ -83,6 +83,7 @@ fn run(spec: &RunSpec, args: &RunOptions) -> Result<u8, Error> {
             }
             RunFormat::Json => reporters.add("stdout", json::Final(out)),
             RunFormat::Ktap => reporters.add("stdout", ktap::Ktap(out)),
+            RunFormat::Sarif => reporters.add("stdout", sarif::Sarif(out)),
         }
         let runner = Runner {
             backend: &backend,
@@ -109,6 +110,7 @@ fn report(args: &ReportArgs) -> Result<u8, Error> {
         ReportFormat::Json => reporters.add("stdout", json::Final(out)),
         ReportFormat::Ktap => reporters.add("stdout", ktap::Ktap(out)),
         ReportFormat::Junit => reporters.add("stdout", junit::Junit(out)),
+        ReportFormat::Sarif => reporters.add("stdout", sarif::Sarif(out)),
     }
     for event in ledger::events(&fold, &result) {
         reporters.event(&event)?;
@@ -219,6 +221,7 @@ fn run_matrix(args: &MatrixArgs) -> Result<u8, Error> {
         RunFormat::Human => print(&matrix::report::table(&results))?,
         RunFormat::Json => written("stdout", matrix::report::write_json(stdout, &results))?,
         RunFormat::Ktap => written("stdout", matrix::report::write_ktap(stdout, &results))?,
+        RunFormat::Sarif => written("stdout", matrix::report::write_sarif(stdout, &results))?,
     }
     say(&format!("results in {}", out.display()));
     Ok(matrix::report::exit_code(&results))

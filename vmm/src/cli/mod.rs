@@ -99,6 +99,8 @@ pub enum RunFormat {
     Json,
     /// KTAP version 1.
     Ktap,
+    /// SARIF 2.1.0: findings by file and line, for code hosts.
+    Sarif,
 }
 
 /// Form of a report.
@@ -112,6 +114,8 @@ pub enum ReportFormat {
     Ktap,
     /// JUnit XML.
     Junit,
+    /// SARIF 2.1.0: findings by file and line, for code hosts.
+    Sarif,
 }
 
 fn one_of<T>(all: &[T]) -> impl TypedValueParser<Value = T> + use<T>
