@@ -21,5 +21,6 @@ mod log;
 mod memory;
 mod mutation;
 mod output;
+mod readme;
 mod selfcheck;
 mod state;
