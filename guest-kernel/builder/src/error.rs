@@ -179,6 +179,9 @@ pub enum KernelError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The user does not want it any more.
+    #[error("interrupted")]
+    Cancelled,
     /// No directory for the cache is known.
     #[error(transparent)]
     NoCacheDirectory(#[from] NoCacheDirectory),
@@ -206,6 +209,7 @@ impl KernelError {
             | Self::MissingTools { .. }
             | Self::Program { .. }
             | Self::Io { .. }
+            | Self::Cancelled
             | Self::NoCacheDirectory(_) => ErrorKind::Infrastructure,
         }
     }

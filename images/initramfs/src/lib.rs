@@ -98,6 +98,11 @@ pub fn build_agent(cache: &CacheDir, progress: &dyn Progress) -> Result<PathBuf,
     }
 }
 
+/// Whether there is an agent for the current sources already, so that nothing has to be compiled.
+pub fn agent_is_built(cache: &CacheDir) -> bool {
+    agent::find(&workspace(), cache).is_some()
+}
+
 /// The workspace this library was built from.
 fn workspace() -> PathBuf {
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -14,11 +14,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use staleline_protocol::plan::Exporter;
+use staleline_support::text;
 
 use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
 use crate::events::Filter;
-use crate::exit::Error;
+use crate::exit::{self, Error};
 use crate::names;
 use crate::query::Wanted;
 use crate::spec::{DEFAULT_KERNEL, RunSpec};
@@ -125,9 +126,6 @@ const SET_HELP: &str = "Change a setting; may be repeated. KEY is a dotted key o
     timeout, drop-maintenance. drop-maintenance=K suppresses the K-th maintenance operation on \
     memory used for DMA (found by a pilot run), =@N operation N since power-on";
 
-/// TOML's largest integer: a seed has to fit into a scenario file.
-const SEED_MAX: u64 = i64::MAX.cast_unsigned();
-
 /// `staleline run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -155,7 +153,7 @@ pub struct RunOptions {
     #[arg(long, value_parser = one_of(&Exporter::ALL))]
     pub exporter: Option<Exporter>,
     /// Seed of data and models [default: the scenario's].
-    #[arg(long, value_parser = clap::value_parser!(u64).range(..=SEED_MAX))]
+    #[arg(long)]
     pub seed: Option<u64>,
     /// See `SET_HELP`.
     #[arg(long, value_name = "KEY=VALUE", help = SET_HELP)]
@@ -347,12 +345,32 @@ fn time(text: &str) -> Result<u64, String> {
 pub fn main() -> ExitCode {
     let log = env_logger::Env::new().filter_or("STALELINE_LOG", "warn");
     env_logger::Builder::from_env(log).init();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return complain(&e),
+    };
     let code = commands::dispatch(&cli.command).unwrap_or_else(|e| {
         anstream::eprintln!("{}", e.render());
         e.exit_code()
     });
     ExitCode::from(code)
+}
+
+/// Prints help, or what is wrong with the command line, which may be of any length and hold anything.
+fn complain(e: &clap::Error) -> ExitCode {
+    let text = e.render().to_string();
+    let shown = text::elide(&text::visible(&text), exit::TOLD);
+    if e.use_stderr() && shown != text {
+        anstream::eprintln!("{}", shown.trim_end());
+    } else {
+        // A closed pipe is no reason to fail.
+        let _ = e.print();
+    }
+    ExitCode::from(if e.use_stderr() {
+        exit::USAGE
+    } else {
+        exit::PASS
+    })
 }
 
 #[cfg(test)]

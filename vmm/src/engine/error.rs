@@ -96,12 +96,13 @@ pub enum EngineError {
     },
     /// The emulation stopped for a reason other than the guest's own power-off or reset.
     #[error(
-        "the guest did not power off: QEMU stopped for {reason:?}{}",
+        "the guest did not power off: QEMU {}{}",
+        stopped(reason.as_deref()),
         tail("its console", console)
     )]
     NoPowerOff {
-        /// QMP's word for it (`host-signal`, `guest-panic`, …).
-        reason: String,
+        /// QMP's word for it (`host-signal`, `guest-panic`, …), if it said one.
+        reason: Option<String>,
         /// The last lines of the console.
         console: String,
     },
@@ -190,6 +191,13 @@ impl EngineError {
 fn list(paths: &[PathBuf]) -> String {
     let paths: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
     paths.join(", ")
+}
+
+fn stopped(reason: Option<&str>) -> String {
+    match reason {
+        Some(reason) => format!("stopped for {reason:?}"),
+        None => "ended by itself, without a word on its control socket".into(),
+    }
 }
 
 fn tail(name: &str, text: &str) -> String {

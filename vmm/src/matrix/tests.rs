@@ -235,3 +235,38 @@ fn example_matrices_are_valid() {
         assert!(!matrix.cells(EngineKind::default()).unwrap().is_empty());
     }
 }
+
+#[test]
+fn files_are_named_from_where_the_matrix_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let sub = dir.path().join("sub");
+    std::fs::create_dir(&sub).unwrap();
+    let of = |name: &str| format!("schema = 1\nname = \"{name}\"\ndescription = \"d\"\n");
+    std::fs::write(sub.join("a.toml"), of("near")).unwrap();
+    std::fs::write(dir.path().join("b.toml"), of("above")).unwrap();
+    let matrix = r#"
+schema = 1
+[[group]]
+scenarios = ["a.toml", "../b.toml", "boot"]
+kernels = ["base", "./Image"]
+seeds = ["18446744073709551615"]
+set = ["guest.exec=[\"prog\"]"]
+"#;
+    let file = sub.join("m.toml");
+    std::fs::write(&file, matrix).unwrap();
+    let cells = Matrix::load(Some(&file)).unwrap();
+    let cells = cells.cells(EngineKind::default()).unwrap();
+    let scenarios: Vec<_> = cells.iter().map(|c| &*c.spec.scenario.name).collect();
+    assert_eq!(
+        scenarios,
+        ["near", "near", "above", "above", "boot", "boot"]
+    );
+    for cell in &cells {
+        assert_eq!(cell.spec.scenario.seed, u64::MAX);
+        let exec = &cell.spec.scenario.guest.exec[0];
+        assert_eq!(Path::new(exec), sub.join("prog"));
+        if let Some(path) = cell.spec.kernel.path() {
+            assert_eq!(path, sub.join("./Image"));
+        }
+    }
+}

@@ -9,9 +9,9 @@ use super::ledger::Ledger;
 use super::logbook;
 use crate::engine::TRACE_LIMIT;
 use crate::engine::chains::Forgotten;
-use crate::evidence::Artifacts;
 use crate::evidence::console::ConsoleText;
 use crate::evidence::record::{Evidence, Traced};
+use crate::evidence::{Artifacts, Execution};
 use crate::exit::{Error, USAGE};
 use crate::report::{Reporters, RunEvent};
 use crate::result::{build, diagnostic};
@@ -161,6 +161,9 @@ impl Runner<'_> {
             .and_then(|()| ConsoleText::read(&console))
             .map_err(|e| Error::host(format!("cannot read {}", execution.console.display()), e))?;
         ledger.enter(Evidence::Console(console))?;
+        if let Some(number) = drop_operation {
+            took_place(number, &execution)?;
+        }
         ledger.enter(Evidence::Ended(Box::new(execution)))?;
         Ok(drop_operation)
     }
@@ -276,6 +279,7 @@ impl Runner<'_> {
                     .ok_or_else(|| Error::DropOutOfRange {
                         asked: nth.to_string(),
                         available: operations.len(),
+                        numbers: None,
                     });
             }
             (GuestEnd::PoweredOff, None) => "the engine left no report".to_owned(),
@@ -289,6 +293,29 @@ impl Runner<'_> {
         self.progress.step(what);
         reporters.event(&RunEvent::Step { what: what.into() })
     }
+}
+
+/// Whether a run that was carried out to its end has the operation that was to be suppressed. If not, it was
+/// asked for what there is not, by K or by @N.
+fn took_place(number: u32, execution: &Execution) -> Result<(), Error> {
+    let report = execution.report.as_ref();
+    let Some(report) = report.filter(|_| execution.end == GuestEnd::PoweredOff) else {
+        return Ok(());
+    };
+    let operations = &report.domain.maintenance.operations;
+    if operations
+        .iter()
+        .any(|op| op.dropped && op.number == number)
+    {
+        return Ok(());
+    }
+    let on_dma_memory = operations.iter().filter(|op| op.touched_dma());
+    let numbers: Vec<u32> = on_dma_memory.map(|op| op.number).collect();
+    Err(Error::DropOutOfRange {
+        asked: DropMaintenance::Number(number).to_string(),
+        available: numbers.len(),
+        numbers: numbers.first().copied().zip(numbers.last().copied()),
+    })
 }
 
 /// The text of infrastructure trouble; a usage error stays an error.

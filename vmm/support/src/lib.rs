@@ -4,6 +4,7 @@
 //! that a long step is alive.
 
 pub mod cache;
+pub mod child;
 pub mod digest;
 pub mod files;
 pub mod needs;

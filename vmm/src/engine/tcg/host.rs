@@ -2,8 +2,12 @@
 //! Finding QEMU and the plugin.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
+
+use staleline_support::child;
 
 use super::EngineError;
 
@@ -47,15 +51,22 @@ pub(super) fn qemu_program() -> PathBuf {
         .into()
 }
 
-pub(super) fn check_qemu(program: &Path) -> Result<QemuVersion, EngineError> {
-    let output = Command::new(program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| EngineError::QemuMissing {
+/// How long a program may take to say what it is.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether that is a QEMU, and new enough; asked for at most `limit`.
+pub(super) fn check_qemu(program: &Path, limit: Duration) -> Result<QemuVersion, EngineError> {
+    let output = child::output_within(Command::new(program).arg("--version"), limit);
+    let output = output.map_err(|source| match source.kind() {
+        io::ErrorKind::TimedOut => EngineError::QemuUnknown {
+            program: program.to_owned(),
+            output: format!("nothing within {} s", limit.as_secs_f32()),
+        },
+        _ => EngineError::QemuMissing {
             program: program.to_owned(),
             source,
-        })?;
+        },
+    })?;
     let text = String::from_utf8_lossy(&output.stdout);
     let found = parse_version(&text).ok_or_else(|| EngineError::QemuUnknown {
         program: program.to_owned(),

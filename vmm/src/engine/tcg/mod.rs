@@ -16,6 +16,7 @@ use std::io::{ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use staleline_devices::fidelity::Sight;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
@@ -42,6 +43,9 @@ const BUILD_PLUGIN: &str = "build it with `cargo build --release -p staleline-tc
 /// How to get one that fits.
 const REBUILD_PLUGIN: &str = "rebuild the plugin with the staleline that runs it: `cargo build \
                               --release -p staleline-tcg`";
+
+/// A program is asked what it is however little is left of the time.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 const MIB: u64 = 1 << 20;
 /// The machine must stay below 4 GiB.
@@ -148,6 +152,7 @@ impl Engine for TcgEngine {
             plugin_control,
         }
         .build();
+        let begun = Instant::now();
         let ended = supervise::Supervision {
             command,
             program: &self.qemu,
@@ -158,7 +163,11 @@ impl Engine for TcgEngine {
         .run(qmp, control)
         .map_err(|e| match e.may_be_of_another_program() {
             // What it is explains the rest.
-            true => host::check_qemu(&self.qemu).err().unwrap_or(e),
+            true => {
+                let left = job.timeout.saturating_sub(begun.elapsed());
+                let patience = left.clamp(LEAST_PATIENCE, host::PATIENCE);
+                host::check_qemu(&self.qemu, patience).err().unwrap_or(e)
+            }
             false => e,
         })?;
 

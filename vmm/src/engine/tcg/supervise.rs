@@ -110,8 +110,8 @@ impl Supervision<'_> {
         if !status.success() {
             return Err(self.crashed(status, stderr));
         }
-        let no_power_off = |reason: &str| EngineError::NoPowerOff {
-            reason: reason.to_owned(),
+        let no_power_off = |reason: Option<&str>| EngineError::NoPowerOff {
+            reason: reason.map(str::to_owned),
             console: file_tail(self.console),
         };
         let end = match session.shutdown.as_deref() {
@@ -121,8 +121,7 @@ impl Supervision<'_> {
                 what: "it reset itself, as a kernel that panics does".into(),
             },
             Some(QUIT) if session.timed_out => GuestEnd::TimedOut,
-            Some(reason) => return Err(no_power_off(reason)),
-            None => return Err(no_power_off("no reason given")),
+            reason => return Err(no_power_off(reason)),
         };
         for line in stderr.lines() {
             // QEMU itself has a warning about every run whose guest once had no timer.

@@ -132,6 +132,18 @@ fn silence_ends_with_the_timeout() {
 }
 
 #[test]
+fn a_program_that_does_not_say_what_it_is_is_not_waited_for() {
+    let mut bench = Bench::new();
+    bench.job.timeout = Duration::from_secs(1);
+    let started = Instant::now();
+    match bench.error("mute") {
+        EngineError::QemuUnknown { output, .. } => assert!(output.contains("nothing within")),
+        other => panic!("{other:?}"),
+    }
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
 fn a_script_around_qemu_does_not_outlive_the_timeout() {
     let mut bench = Bench::new();
     bench.job.timeout = Duration::from_millis(300);
@@ -164,9 +176,9 @@ fn a_broken_conversation_is_a_protocol_error_and_ends_at_once() {
 #[test]
 fn an_end_that_is_not_the_guests_is_no_power_off() {
     let bench = Bench::new();
-    for (behaviour, expected) in [("signalled", "host-signal"), ("leaves", "no reason given")] {
+    for (behaviour, expected) in [("signalled", Some("host-signal")), ("leaves", None)] {
         match bench.error(behaviour) {
-            EngineError::NoPowerOff { reason, .. } => assert_eq!(reason, expected),
+            EngineError::NoPowerOff { reason, .. } => assert_eq!(reason.as_deref(), expected),
             other => panic!("{behaviour}: {other:?}"),
         }
     }
