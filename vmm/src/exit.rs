@@ -22,6 +22,12 @@ pub const USAGE: u8 = 2;
 /// Kernel build, QEMU, guest boot, timeout, host: the run says nothing about coherency.
 pub const INFRA: u8 = 3;
 
+/// It was interrupted, by SIGINT (130) or SIGTERM (143): 128 and the signal's number, as shells have it. What
+/// there was by then is told and written.
+pub fn interrupted(signal: u8) -> u8 {
+    128_u8.saturating_add(signal)
+}
+
 /// The exit code of a run that ends so.
 pub fn of(verdict: Verdict) -> u8 {
     match verdict {
@@ -119,10 +125,30 @@ pub enum Error {
         source: std::io::Error,
     },
     /// An output directory that holds something else.
-    #[error("{} exists and is not a run directory", path.display())]
+    #[error("{} exists and holds what is no run's", path.display())]
     OutputTaken {
         /// Which.
         path: PathBuf,
+    },
+    /// An output directory that holds results already.
+    #[error("{} holds results already", path.display())]
+    OutputExists {
+        /// Which.
+        path: PathBuf,
+    },
+    /// An output directory that another process writes to.
+    #[error("{} is in use: another staleline writes to it", path.display())]
+    OutputBusy {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A matrix that cannot be gone on with.
+    #[error("{} cannot be resumed: {why}", path.display())]
+    CannotResume {
+        /// Its directory.
+        path: PathBuf,
+        /// What is not as it was.
+        why: String,
     },
     /// No such kind of finding.
     #[error("there is no kind of finding `{name}`")]
@@ -218,6 +244,9 @@ impl Error {
             | Error::UnknownKernel { .. }
             | Error::Output { .. }
             | Error::OutputTaken { .. }
+            | Error::OutputExists { .. }
+            | Error::OutputBusy { .. }
+            | Error::CannotResume { .. }
             | Error::UnknownHazard { .. }
             | Error::NotARun { .. }
             | Error::NoBuffer { .. }
@@ -266,6 +295,13 @@ impl Error {
             Error::Output { .. } => "choose another directory with --out DIR".into(),
             Error::OutputTaken { .. } => {
                 "choose another directory with --out DIR, or remove this one".into()
+            }
+            Error::OutputExists { .. } => {
+                "choose another directory with --out DIR, or replace them with --force".into()
+            }
+            Error::OutputBusy { .. } => "choose another directory, or wait for it to end".into(),
+            Error::CannotResume { .. } => {
+                "cells of different making do not go into one table: run the matrix anew".into()
             }
             Error::DropOutOfRange { available: 0, .. } => {
                 "nothing to drop: choose a scenario whose board is not coherent".into()

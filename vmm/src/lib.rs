@@ -10,6 +10,7 @@ pub mod events;
 pub mod evidence;
 pub mod exit;
 pub mod explain;
+pub mod interrupt;
 pub mod matrix;
 pub mod names;
 pub mod query;

@@ -31,7 +31,8 @@ use crate::spec::{DEFAULT_KERNEL, RunSpec};
     name = "staleline",
     version,
     after_help = "Exit codes: 0 pass; 1 hazard, corrupt data, kernel report, complaint, or not as expected; 2 usage \
-                  or configuration; 3 infrastructure.\nSTALELINE_LOG=debug logs to stderr."
+                  or configuration; 3 infrastructure; 130 or 143 interrupted by SIGINT or \
+                  SIGTERM.\nSTALELINE_LOG=debug logs to stderr."
 )]
 pub struct Cli {
     /// What to do.
@@ -164,6 +165,9 @@ pub struct RunOptions {
     /// Directory for the run's files [default: the next free runs/SCENARIO/NNNN].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Replace the results of an earlier run in DIR.
+    #[arg(long, requires = "out")]
+    pub force: bool,
     /// Host seconds after which the guest is stopped [default: the scenario's].
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u32>,
@@ -223,6 +227,13 @@ pub struct MatrixArgs {
     /// Directory for the runs' files and junit.xml [default: the next free runs/matrix/NNNN].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Replace the results of an earlier matrix in DIR.
+    #[arg(long, requires = "out")]
+    pub force: bool,
+    /// Go on with the matrix in DIR that was interrupted: run what is left. Refused if its file, a kernel or
+    /// staleline is not what it was.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["file", "out", "list", "engine"])]
+    pub resume: Option<PathBuf>,
     /// List the cells, run nothing.
     #[arg(long)]
     pub list: bool,
@@ -281,9 +292,12 @@ pub enum KernelCommand {
 pub struct ReplayArgs {
     /// Directory of the earlier run.
     pub run: PathBuf,
-    /// Directory for the new run's files [default: RUN/replay].
+    /// Directory for the new run's files [default: the next free RUN/replay/NNNN].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Replace the results of an earlier run in DIR.
+    #[arg(long, requires = "out")]
+    pub force: bool,
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = TextFormat::Human)]
     pub format: TextFormat,

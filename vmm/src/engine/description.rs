@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What an engine says of itself.
 
+use std::path::PathBuf;
+
 use staleline_devices::fidelity::Sight;
 
 use super::{Engine, EngineError};
@@ -16,6 +18,8 @@ pub struct Description {
     pub discover: fn() -> Result<Box<dyn Engine>, EngineError>,
     /// What it needs of this machine, and whether that is there.
     pub needs: fn() -> Vec<Requirement>,
+    /// Files whose content decides what it does.
+    pub files: fn() -> Vec<PathBuf>,
 }
 
 /// Something that an engine needs.

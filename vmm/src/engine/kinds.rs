@@ -2,6 +2,7 @@
 //! The engines that there are, by name.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use staleline_devices::fidelity::Sight;
@@ -30,6 +31,11 @@ impl EngineKind {
     /// What it needs of this machine, and whether that is there.
     pub fn needs(self) -> Vec<Requirement> {
         (self.0.needs)()
+    }
+
+    /// Files whose content decides what it does, as far as they are there.
+    pub fn files(self) -> Vec<PathBuf> {
+        (self.0.files)()
     }
 
     /// Finds it on this machine.

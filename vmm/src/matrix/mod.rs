@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Matrices: scenarios x kernels x caches x exporters x seeds, each with what is expected.
 
+pub mod record;
 pub mod report;
 pub mod runner;
 
@@ -85,7 +86,7 @@ pub enum Expect {
 }
 
 /// One run of a matrix.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
     /// Unique in the matrix, and usable as a file name.
     pub name: String,

@@ -26,7 +26,15 @@ fn run(text: &str, backend: &FakeBackend, jobs: usize) -> Vec<CellResult> {
         .cells(EngineKind::default())
         .unwrap();
     let out = tempfile::tempdir().unwrap();
-    runner::run(&cells, jobs, out.path(), backend, &Quiet).unwrap()
+    let begun = begin(cells, out.path(), false).unwrap();
+    let outcome = runner::run(&begun, jobs, backend, &Quiet).unwrap();
+    assert_eq!(outcome.left, [""; 0]);
+    outcome.results
+}
+
+fn begin(cells: Vec<Cell>, out: &Path, force: bool) -> Result<record::Begun, Error> {
+    let from = (None, EngineKind::default());
+    record::begin(from, cells, "fake".into(), (out, force))
 }
 
 fn names(text: &str) -> Vec<String> {
@@ -120,7 +128,7 @@ fn what_is_not_expected_is_a_failure() {
     report::write_ktap(&mut ktap, &results).unwrap();
     insta::assert_snapshot!("unexpected_ktap", String::from_utf8(ktap).unwrap());
     let mut junit = Vec::new();
-    report::write_junit(&mut junit, &results).unwrap();
+    report::write_junit(&mut junit, &results, &[]).unwrap();
     let junit = String::from_utf8(junit).unwrap();
     assert!(
         junit.contains("tests=\"8\"") && junit.contains("failures=\"2\""),

@@ -4,11 +4,12 @@
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use staleline_devices::soc::report::SocReport;
 use staleline_initramfs::{Extra, Initramfs, InitramfsError, closure, disk, initramfs, with_files};
 use staleline_support::cache::CacheDir;
+use staleline_support::digest::{self, FieldHasher};
 use staleline_support::progress::Progress;
 
 use super::backend::{Attempt, Backend};
@@ -20,6 +21,7 @@ use crate::boot::{Expected, Images, RAM_BASE};
 use crate::engine::{Engine, EngineError, EngineKind, GuestKind, Job, Observations};
 use crate::evidence::{Artifacts, Execution, GuestFile, Sites};
 use crate::exit::Error;
+use crate::interrupt::Interrupt;
 use crate::scenario::exec::Supplied;
 use crate::scenario::{Scenario, usb};
 use crate::spec::RunSpec;
@@ -31,8 +33,10 @@ pub fn kernel_source() -> &'static Path {
 }
 
 /// Runs guests for real.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Production {
+    /// Whether the user wants no more of a guest that runs.
+    pub interrupt: Interrupt,
     /// Compare each of the engine's address translations with QEMU's own.
     pub self_check: bool,
     /// After so many register accesses and device events, and so on: save the machine, and go on with
@@ -143,6 +147,19 @@ impl Backend for Production {
         kernels::request(&spec.kernel.0, &[], None).map(drop)
     }
 
+    fn identity(&self) -> Result<String, Error> {
+        let failed = |e| Error::host("cannot read the running program", e);
+        let mut program = FieldHasher::default();
+        let mut add = |path: &Path| digest::file(path).map(|hash| program.field(hash.as_bytes()));
+        std::env::current_exe()
+            .and_then(|exe| add(&exe))
+            .map_err(failed)?;
+        for path in EngineKind::ALL.iter().flat_map(|kind| kind.files()) {
+            add(&path).map_err(failed)?;
+        }
+        Ok(program.finish())
+    }
+
     fn prepare(&self, spec: &RunSpec, progress: &dyn Progress) -> Result<Artifacts, Error> {
         // Quick checks first: nobody should wait for a kernel to learn that QEMU is missing.
         engine(spec.engine)?;
@@ -189,22 +206,29 @@ impl Backend for Production {
     fn execute(&self, attempt: Attempt<'_>) -> Result<Execution, Error> {
         let engine = engine(attempt.spec.engine)?;
         let mut job = job(&attempt)?;
+        job.interrupt = self.interrupt.clone();
         job.selfcheck = self.self_check;
         job.save_restore = self.save_restore;
+        let begun = Instant::now();
+        // One that had to be killed, and has left nothing.
+        let killed = |end, wall| Execution {
+            end,
+            console: job.run_dir.join("console.log"),
+            wall,
+            loaded: None,
+            sites: Sites::new(),
+            seen: Observations::default(),
+            report: None,
+            self_check: None,
+            restored: None,
+        };
         let outcome = match engine.run(&job) {
             Ok(outcome) => outcome,
             Err(EngineError::Timeout { timeout, .. }) => {
-                return Ok(Execution {
-                    end: GuestEnd::TimedOut,
-                    console: job.run_dir.join("console.log"),
-                    wall: timeout,
-                    loaded: None,
-                    sites: Sites::new(),
-                    seen: Observations::default(),
-                    report: None,
-                    self_check: None,
-                    restored: None,
-                });
+                return Ok(killed(GuestEnd::TimedOut, timeout));
+            }
+            Err(EngineError::Interrupted) => {
+                return Ok(killed(GuestEnd::Interrupted, begun.elapsed()));
             }
             Err(e) => return Err(failed(attempt.spec.engine, e)),
         };
@@ -301,6 +325,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         machine: serde_json::to_value(&machine)
             .map_err(|e| Error::host("cannot write the machine's configuration", e))?,
         timeout: Duration::from_secs(scenario.timeout_seconds.into()),
+        interrupt: Interrupt::default(),
         run_dir: attempt.dir.to_owned(),
         selfcheck: false,
         save_restore: None,

@@ -7,6 +7,7 @@ pub mod cache;
 pub mod child;
 pub mod digest;
 pub mod files;
+pub mod lock;
 pub mod needs;
 pub mod progress;
 pub mod text;

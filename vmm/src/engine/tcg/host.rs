@@ -81,6 +81,12 @@ pub(super) fn check_qemu(program: &Path, limit: Duration) -> Result<QemuVersion,
     Ok(found)
 }
 
+/// QEMU and the plugin.
+pub(super) fn files() -> Vec<PathBuf> {
+    let qemu = which::which(qemu_program()).ok();
+    qemu.into_iter().chain(find_plugin().ok()).collect()
+}
+
 pub(super) fn find_plugin() -> Result<PathBuf, EngineError> {
     let named = std::env::var_os("STALELINE_TCG_PLUGIN").map(PathBuf::from);
     let exe = std::env::current_exe().ok();

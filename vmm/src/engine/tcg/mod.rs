@@ -34,6 +34,7 @@ pub const DESCRIPTION: Description = Description {
     sees: &Sight::ALL,
     discover: || Ok(Box::new(TcgEngine::discover()?)),
     needs: needs::all,
+    files: host::files,
 };
 
 /// How to get the plugin.
@@ -159,6 +160,7 @@ impl Engine for TcgEngine {
             plugin: &self.plugin,
             console: &console,
             timeout: job.timeout,
+            interrupt: &job.interrupt,
         }
         .run(qmp, control)
         .map_err(|e| match e.may_be_of_another_program() {
