@@ -3,6 +3,7 @@
 
 pub mod board;
 pub mod boot;
+pub mod clean;
 pub mod cli;
 pub mod doctor;
 pub mod engine;

@@ -51,7 +51,7 @@ impl WorkTree {
         let dir = cache.work_dir(&source.work_name());
         fs::create_dir_all(&dir).map_err(KernelError::io("create", &dir))?;
         let path = dir.join("lock");
-        let lock = File::create(&path).map_err(KernelError::io("create", &path))?;
+        let mut lock = File::create(&path).map_err(KernelError::io("create", &path))?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             progress.note("waiting for another build of this source to end");
             loop {
@@ -62,6 +62,11 @@ impl WorkTree {
                 }
                 if progress.cancelled() {
                     return Err(KernelError::Cancelled);
+                }
+                // Who had it may have taken the whole tree away.
+                if !path.exists() {
+                    fs::create_dir_all(&dir).map_err(KernelError::io("create", &dir))?;
+                    lock = File::create(&path).map_err(KernelError::io("create", &path))?;
                 }
             }
         }

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use staleline_support::cache::CacheDir;
 use staleline_support::digest::{self, FieldHasher};
 use staleline_support::files;
+use staleline_support::lock::Lock;
 use staleline_support::progress::Progress;
 use walkdir::WalkDir;
 
@@ -119,6 +120,10 @@ fn compile(
     target_dir: &Path,
     progress: &dyn Progress,
 ) -> Result<PathBuf, InitramfsError> {
+    // Nobody takes it away meanwhile.
+    let _used = fs::create_dir_all(target_dir)
+        .and_then(|()| Lock::shared(target_dir))
+        .map_err(InitramfsError::io("create", target_dir))?;
     let mut cargo = cargo(workspace, toolchain, target_dir);
     let command = format!("{cargo:?}");
     let mut child = cargo.spawn().map_err(|source| match source.kind() {

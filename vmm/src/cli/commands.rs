@@ -46,6 +46,15 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
             Ok(exit::PASS)
         }
         Command::Litmus(args) => run_litmus(args),
+        Command::Clean(args) => {
+            let done = args.carry_out()?;
+            print(&text::visible(&done.to_string()))?;
+            Ok(if done.failed() {
+                exit::INFRA
+            } else {
+                exit::PASS
+            })
+        }
         Command::Doctor { format } => {
             let diagnosis = doctor::Diagnosis::of_this_machine();
             match format {
@@ -63,6 +72,7 @@ fn run(spec: &RunSpec, args: &RunOptions) -> Result<u8, Error> {
         self_check: args.self_check,
         save_restore: args.save_restore,
         interrupt: interrupt.clone(),
+        ..Production::default()
     };
     backend.check(spec)?;
     let default = || directory::create_next(Path::new(DEFAULT_ROOT), &spec.scenario.name);

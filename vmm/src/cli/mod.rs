@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The command line.
 
+mod clean;
 mod commands;
 mod exec;
 mod litmus;
@@ -70,6 +71,8 @@ pub enum Command {
     /// Say whether a short sequence of events is safe: all behaviours that the architecture allows
     /// are enumerated.
     Litmus(litmus::LitmusArgs),
+    /// Remove results of runs, and what the cache keeps.
+    Clean(clean::CleanArgs),
     /// Say what is missing on this machine, and the command that installs it.
     Doctor {
         /// Form of the output.

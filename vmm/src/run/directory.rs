@@ -42,8 +42,9 @@ const MAX_BYTES: u64 = 256 << 20;
 const MAX_NUMBER: u32 = 1_000_000;
 
 /// What a run writes there.
-const FILES: [&str; 6] = [SPEC, RESULT, LOG, EVENTS, CONSOLE, JUNIT];
-const DIRECTORIES: [&str; 3] = [PILOT, TRACE, ENGINE];
+pub const FILES: [&str; 6] = [SPEC, RESULT, LOG, EVENTS, CONSOLE, JUNIT];
+/// And where the engine works meanwhile.
+pub const DIRECTORIES: [&str; 3] = [PILOT, TRACE, ENGINE];
 
 /// A run's own directory, which no other run takes as long as this lives.
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -13,7 +14,7 @@ use rustix::io::Errno;
 /// It is in use as long as this lives.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -33,6 +34,19 @@ impl Lock {
         Self::take(path, FlockOperation::NonBlockingLockShared)
     }
 
+    /// As [`Lock::shared`], and notes that it is used now: what was not for long can go.
+    ///
+    /// # Errors
+    /// That it cannot be opened.
+    pub fn using(path: &Path) -> io::Result<Option<Self>> {
+        let lock = Self::shared(path)?;
+        if let Some(lock) = &lock {
+            // A cache that somebody else has filled is not ours to write to.
+            let _ = lock.file.set_modified(SystemTime::now());
+        }
+        Ok(lock)
+    }
+
     fn take(path: &Path, how: FlockOperation) -> io::Result<Option<Self>> {
         let file = File::open(path)?;
         match flock(&file, how) {
@@ -45,7 +59,7 @@ impl Lock {
         // It may have been replaced since it was opened.
         let (opened, there) = (file.metadata()?, fs::metadata(path)?);
         let same = (opened.dev(), opened.ino()) == (there.dev(), there.ino());
-        Ok(same.then_some(Lock { _file: file }))
+        Ok(same.then_some(Lock { file }))
     }
 }
 
@@ -53,6 +67,18 @@ impl Lock {
 #[allow(clippy::unwrap_used, reason = "these are tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn use_is_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let modified = || fs::metadata(dir.path()).unwrap().modified().unwrap();
+        let old = SystemTime::UNIX_EPOCH;
+        File::open(dir.path()).unwrap().set_modified(old).unwrap();
+        drop(Lock::shared(dir.path()).unwrap().unwrap());
+        assert_eq!(modified(), old);
+        drop(Lock::using(dir.path()).unwrap().unwrap());
+        assert!(modified() > old);
+    }
 
     #[test]
     fn many_read_and_one_writes() {
