@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
-use crate::scenario::{self, Scenario};
+use crate::scenario::{self, Scenario, limits};
 
 /// Version of `run.json`.
 pub const SCHEMA: u32 = 1;
@@ -84,6 +84,21 @@ impl RunSpec {
         engine: EngineKind,
         settings: &[String],
     ) -> Result<Self, Error> {
+        Self::resolve_from(None, (origin, kernel), engine, settings)
+    }
+
+    /// As [`RunSpec::resolve`], for the scenario and kernel of these names, with settings that name files
+    /// from `base`; none for the working directory.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn resolve_from(
+        base: Option<&Path>,
+        (origin, kernel): (&str, &str),
+        engine: EngineKind,
+        settings: &[String],
+    ) -> Result<Self, Error> {
+        let from = base.map(Path::to_owned);
         let base = Scenario::load(origin)?;
         let exporter_set = settings.iter().any(|s| s.starts_with("exporter="));
         if base.transfer.is_none() && exporter_set {
@@ -97,15 +112,22 @@ impl RunSpec {
             });
         }
         let mut scenario = crate::scenario::set::apply(&base, settings)?;
-        let here = std::env::current_dir().map_err(|e| Error::host("no working directory", e))?;
+        let here = match from {
+            Some(from) => from,
+            None => std::env::current_dir().map_err(|e| Error::host("no working directory", e))?,
+        };
         scenario.guest.anchor(&here);
+        let kernel_choice = KernelChoice(kernel.into());
+        if kernel_choice.path().is_none() {
+            limits::check_pool(&scenario, origin)?;
+        }
         let invocation = invocation(origin, kernel, engine, &scenario, settings);
         Ok(RunSpec {
             schema: SCHEMA,
             staleline: env!("CARGO_PKG_VERSION").into(),
             scenario,
             origin: origin.into(),
-            kernel: KernelChoice(kernel.into()),
+            kernel: kernel_choice,
             engine,
             invocation,
         })

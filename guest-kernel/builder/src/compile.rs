@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
+use rustix::process::{Pid, Signal, kill_process};
 use staleline_support::files;
 use staleline_support::progress::Progress;
 
@@ -166,17 +167,34 @@ impl Job<'_> {
         // It holds our copies of the pipe's end: without it, reading ends with the child.
         drop(command);
         log.tail.clear();
+        // What ends it before its time. It is waited for all the same: it holds the lock.
+        let mut over = None;
         for line in BufReader::new(output).split(b'\n') {
-            let line = line.map_err(failed)?;
-            let line = String::from_utf8_lossy(&line);
-            log.line(&line)?;
+            let line = line.map_err(failed);
+            if over.is_some() {
+                continue;
+            }
+            let line = line.and_then(|line| {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                log.line(&line).map(|()| line)
+            });
+            let line = match line {
+                Ok(line) if !progress.cancelled() => line,
+                other => {
+                    over = Some(other.err().unwrap_or(KernelError::Cancelled));
+                    // make then ends what it has started.
+                    let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+                    continue;
+                }
+            };
             each(&line);
             // kbuild: two spaces, what it does, to which file.
             if let Some(action) = line.strip_prefix("  ") {
                 progress.advance(action.trim());
             }
         }
-        child.wait().map_err(failed)
+        let status = child.wait().map_err(failed)?;
+        over.map_or(Ok(status), Err)
     }
 }
 

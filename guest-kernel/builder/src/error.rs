@@ -187,6 +187,9 @@ pub enum KernelError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The user does not want it any more.
+    #[error("interrupted")]
+    Cancelled,
     /// No directory for the cache is known.
     #[error(transparent)]
     NoCacheDirectory(#[from] NoCacheDirectory),
@@ -215,6 +218,7 @@ impl KernelError {
             | Self::MissingTools { .. }
             | Self::Program { .. }
             | Self::Io { .. }
+            | Self::Cancelled
             | Self::NoCacheDirectory(_) => ErrorKind::Infrastructure,
         }
     }

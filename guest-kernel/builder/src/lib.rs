@@ -48,6 +48,7 @@ pub use self::plan::BUILDER_VERSION;
 pub use self::stack::{BASE_STACK, Patch, Stack};
 
 use staleline_support::cache::CacheDir;
+use staleline_support::digest;
 use staleline_support::home;
 use staleline_support::progress::{Progress, Quiet};
 
@@ -58,6 +59,19 @@ use self::tools::Tools;
 
 /// Environment variable with the path of another `guest-kernel` directory.
 pub const GUEST_KERNEL_ENV: &str = "STALELINE_GUEST_KERNEL";
+/// What the cache keeps of kernels, each with its kind: finished ones, and trees in which they are built, which
+/// their builder holds by the file `lock` in them.
+#[must_use]
+pub fn kept(cache: &CacheDir) -> Vec<(&'static str, PathBuf)> {
+    let kernels = cache.entries("kernels", digest::is_one).into_iter();
+    let trees = cache.entries("work", |_| true).into_iter();
+    let trees = trees.filter(|tree| tree.join("lock").is_file());
+    let kernels = kernels.map(|path| ("kernel", path));
+    kernels
+        .chain(trees.map(|path| ("kernel tree", path)))
+        .collect()
+}
+
 const BASE_CONFIG: &str = "staleline";
 
 /// What to build.

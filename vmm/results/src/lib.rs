@@ -109,6 +109,9 @@ pub struct RunResult {
     pub verdict: Verdict,
     /// Why, one sentence each; empty for a pass.
     pub reasons: Vec<String>,
+    /// Whether the user interrupted it, so that this is what there was by then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
     /// Findings grouped for people: one per rule, master and roles.
     pub diagnostics: Vec<Diagnostic>,
     /// Findings, one per rule and transfer: all, or as many as fit, with those that

@@ -69,7 +69,7 @@ pub fn build(
         result.data = ends::of(&plan, &console.reports, Some(soc));
     }
     // When a guest was stopped is a matter of the host: there is nothing to compare with.
-    if execution.end == GuestEnd::TimedOut {
+    if execution.end.was_stopped() {
         result.run_hash = None;
     }
     (result.verdict, result.reasons) = verdict::judge(&result, console, None);
@@ -102,6 +102,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         seed: scenario.seed,
         verdict: Verdict::InfraError,
         reasons: Vec::new(),
+        interrupted: false,
         diagnostics: Vec::new(),
         hazards: Vec::new(),
         hazards_total: 0,

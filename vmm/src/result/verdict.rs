@@ -128,6 +128,7 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
              raise it with --timeout, or see console.log"
                 .into(),
         ),
+        Some(GuestEnd::Interrupted) => found.push("interrupted before the guest had ended".into()),
         Some(GuestEnd::Died { what }) => found.push(format!("the guest died: {what}")),
     }
     if let Some(line) = &console.crash {

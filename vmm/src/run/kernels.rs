@@ -95,6 +95,15 @@ pub(super) fn error(name: &str, e: KernelError) -> Error {
         KernelError::BadName { .. } => "a kernel's name is STACK[~MUTANT][+CONFIG...]",
         KernelError::RepeatedConfig { .. } => "name it once",
         KernelError::OtherBase { .. } => "a mutant's mutant.toml says which stack it is for",
+        KernelError::BadSource { .. } => {
+            "a source is the top directory of a Linux tree, or an archive of one"
+        }
+        KernelError::PatchRejected { .. } | KernelError::Malformed { .. } => {
+            "mend the patch or its stack's series file"
+        }
+        KernelError::BuildFailed { .. } => "the kernel's source or the patches do not compile",
+        KernelError::Config { .. } => "make the file readable",
+        KernelError::NoGuestKernel { .. } => "name the directory in STALELINE_GUEST_KERNEL",
         _ => "`staleline kernel list` shows the patch stacks",
     };
     Error::UnknownKernel {

@@ -314,12 +314,19 @@ fn an_operation_that_does_not_exist_is_told() {
         "{e}"
     );
 
-    let r = run(
-        &FakeBackend::good(),
-        "iio-capture",
-        &["drop-maintenance=@9"],
-    )
-    .unwrap();
+    // However it was asked for.
+    let set = ["drop-maintenance=@9"];
+    let e = run(&FakeBackend::good(), "iio-capture", &set).unwrap_err();
+    assert_eq!(e.exit_code(), USAGE);
+    let told = e.render();
+    assert!(
+        told.contains("=@9: the run has 6 maint") && told.contains("among @101 to @106"),
+        "{told}"
+    );
+
+    // A run that broke off may have had it.
+    let backend = FakeBackend::new(|_, e, _| e.end = GuestEnd::TimedOut);
+    let r = run(&backend, "iio-capture", &set).unwrap();
     assert_eq!(r.verdict, Verdict::InfraError);
 }
 

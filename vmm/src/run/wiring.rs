@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The one place where runs meet kernel builder, initramfs, board and engine.
 
+use std::io;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use staleline_devices::soc::report::SocReport;
 use staleline_initramfs::{Extra, Initramfs, InitramfsError, closure, disk, initramfs, with_files};
 use staleline_support::cache::CacheDir;
+use staleline_support::digest::{self, FieldHasher};
+use staleline_support::lock::Lock;
 use staleline_support::progress::Progress;
 
 use super::backend::{Attempt, Backend};
@@ -20,6 +23,7 @@ use crate::boot::{Expected, Images, RAM_BASE};
 use crate::engine::{Engine, EngineError, EngineKind, GuestKind, Job, Observations};
 use crate::evidence::{Artifacts, Execution, GuestFile, Sites};
 use crate::exit::Error;
+use crate::interrupt::Interrupt;
 use crate::scenario::exec::Supplied;
 use crate::scenario::{Scenario, usb};
 use crate::spec::RunSpec;
@@ -31,13 +35,52 @@ pub fn kernel_source() -> &'static Path {
 }
 
 /// Runs guests for real.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Production {
+    /// Whether the user wants no more of a guest that runs.
+    pub interrupt: Interrupt,
+    /// What of the cache the guests are made of, which nobody is to take away.
+    pub used: Used,
     /// Compare each of the engine's address translations with QEMU's own.
     pub self_check: bool,
     /// After so many register accesses and device events, and so on: save the machine, and go on with
     /// another one made from that.
     pub save_restore: Option<NonZeroU64>,
+}
+
+/// Parts of the cache that are in use as long as this lives.
+#[derive(Debug, Clone, Default)]
+pub struct Used(Arc<Mutex<Vec<(PathBuf, Lock)>>>);
+
+impl Used {
+    /// Holds what of these artifacts lies in the cache.
+    fn hold(&self, artifacts: &Artifacts, cache: &CacheDir) -> Result<(), Error> {
+        let disk = artifacts.disk.as_ref().map(|file| &file.path);
+        let files = artifacts.initrd.iter().map(|file| file.path.clone());
+        let files = files.chain(disk.into_iter().flat_map(|path| {
+            // Its hash is beside it.
+            [path.clone(), path.with_extension("sha256")]
+        }));
+        let kernel = artifacts.image.parent();
+        let agent = artifacts.agent_elf.as_deref().and_then(Path::parent);
+        let directories = [kernel, agent].into_iter().flatten().map(Path::to_owned);
+        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for path in files.chain(directories) {
+            if !path.starts_with(cache.path()) || used.iter().any(|(known, _)| *known == path) {
+                continue;
+            }
+            let gone = |e| Error::host(format!("cannot use {}", path.display()), e);
+            match Lock::using(&path).map_err(gone)? {
+                Some(lock) => used.push((path, lock)),
+                None => {
+                    return Err(gone(io::Error::other(
+                        "it is about to be removed: run again",
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Kernel command line of every guest. An oops is a panic, and a panic ends the run at once: a
@@ -143,6 +186,19 @@ impl Backend for Production {
         kernels::request(&spec.kernel.0, &[], None).map(drop)
     }
 
+    fn identity(&self) -> Result<String, Error> {
+        let failed = |e| Error::host("cannot read the running program", e);
+        let mut program = FieldHasher::default();
+        let mut add = |path: &Path| digest::file(path).map(|hash| program.field(hash.as_bytes()));
+        std::env::current_exe()
+            .and_then(|exe| add(&exe))
+            .map_err(failed)?;
+        for path in EngineKind::ALL.iter().flat_map(|kind| kind.files()) {
+            add(&path).map_err(failed)?;
+        }
+        Ok(program.finish())
+    }
+
     fn prepare(&self, spec: &RunSpec, progress: &dyn Progress) -> Result<Artifacts, Error> {
         // Quick checks first: nobody should wait for a kernel to learn that QEMU is missing.
         spec.engine
@@ -170,44 +226,55 @@ impl Backend for Production {
         };
         if let Some(path) = spec.kernel.path() {
             let prebuilt = Prebuilt::find(path)?;
-            return Ok(Artifacts {
+            let artifacts = Artifacts {
                 kernel: prebuilt.identify(&spec.kernel.0)?,
                 image: prebuilt.image,
                 vmlinux: prebuilt.vmlinux,
                 system_map: prebuilt.system_map,
                 ..artifacts
-            });
+            };
+            self.used.hold(&artifacts, &cache)?;
+            return Ok(artifacts);
         }
         let request = kernels::request(&spec.kernel.0, &[], None)?;
         let kernel = kernels::build(&request, progress)?;
-        Ok(Artifacts {
+        let artifacts = Artifacts {
             kernel: kernels::id(&kernel),
             image: kernel.image,
             vmlinux: Some(kernel.vmlinux),
             system_map: Some(kernel.system_map),
             ..artifacts
-        })
+        };
+        self.used.hold(&artifacts, &cache)?;
+        Ok(artifacts)
     }
 
     fn execute(&self, attempt: Attempt<'_>) -> Result<Execution, Error> {
         let engine = engine(attempt.spec.engine)?;
         let mut job = job(&attempt)?;
+        job.interrupt = self.interrupt.clone();
         job.selfcheck = self.self_check;
         job.save_restore = self.save_restore;
+        let begun = Instant::now();
+        // One that had to be killed, and has left nothing.
+        let killed = |end, wall| Execution {
+            end,
+            console: job.run_dir.join("console.log"),
+            wall,
+            loaded: None,
+            sites: Sites::new(),
+            seen: Observations::default(),
+            report: None,
+            self_check: None,
+            restored: None,
+        };
         let outcome = match engine.run(&job) {
             Ok(outcome) => outcome,
             Err(EngineError::Timeout { timeout, .. }) => {
-                return Ok(Execution {
-                    end: GuestEnd::TimedOut,
-                    console: job.run_dir.join("console.log"),
-                    wall: timeout,
-                    loaded: None,
-                    sites: Sites::new(),
-                    seen: Observations::default(),
-                    report: None,
-                    self_check: None,
-                    restored: None,
-                });
+                return Ok(killed(GuestEnd::TimedOut, timeout));
+            }
+            Err(EngineError::Interrupted) => {
+                return Ok(killed(GuestEnd::Interrupted, begun.elapsed()));
             }
             Err(e) => return Err(failed(attempt.spec.engine, e)),
         };
@@ -304,6 +371,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         machine: serde_json::to_value(&machine)
             .map_err(|e| Error::host("cannot write the machine's configuration", e))?,
         timeout: Duration::from_secs(scenario.timeout_seconds.into()),
+        interrupt: Interrupt::default(),
         run_dir: attempt.dir.to_owned(),
         selfcheck: false,
         save_restore: None,

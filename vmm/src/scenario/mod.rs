@@ -5,6 +5,7 @@ pub mod builtin;
 pub mod exec;
 pub mod guest;
 pub mod limits;
+pub mod seed;
 pub mod set;
 pub mod usb;
 
@@ -37,7 +38,7 @@ pub struct Scenario {
     /// One sentence.
     pub description: String,
     /// Seed of data patterns and of everything random in the models.
-    #[serde(default = "default_seed")]
+    #[serde(default = "default_seed", with = "seed::number")]
     pub seed: u64,
     /// The guest is stopped after so many seconds of host time, 1 to 3600.
     #[serde(default = "default_timeout")]
@@ -213,7 +214,7 @@ impl Scenario {
             return Scenario::parse(text, &format!("built-in scenario {name}"));
         }
         let path = Path::new(name);
-        if !(name.ends_with(".toml") || name.contains('/') || path.is_file()) {
+        if !(Scenario::is_path(name) || path.is_file()) {
             return Err(Error::UnknownScenario {
                 name: name.to_owned(),
                 suggestion: names::did_you_mean(name, builtin::names()).map(str::to_owned),
@@ -225,6 +226,11 @@ impl Scenario {
         let base = std::path::absolute(path).map_err(|e| Error::host("no working directory", e))?;
         scenario.guest.anchor(base.parent().unwrap_or(&base));
         Ok(scenario)
+    }
+
+    /// Whether that cannot be a built-in scenario's name, and so is a file's.
+    pub fn is_path(name: &str) -> bool {
+        builtin::text(name).is_none() && (name.ends_with(".toml") || name.contains('/'))
     }
 
     /// The guest's part of it.

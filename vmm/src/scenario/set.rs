@@ -38,7 +38,12 @@ fn apply_one(scenario: &Scenario, setting: &str) -> Result<Scenario, String> {
         .map_or(key, |(_, full)| full);
     // Start from the complete scenario, defaults and all, so that one key of a table can be set.
     let mut root = Table::try_from(scenario).map_err(|e| e.to_string())?;
-    insert(&mut root, full, value(text.trim())?)?;
+    let value = match full {
+        // Of those that are no TOML integer, too.
+        "seed" if text.trim().parse::<u64>().is_ok() => Value::String(text.trim().to_owned()),
+        _ => value(text.trim())?,
+    };
+    insert(&mut root, full, value)?;
     root.try_into()
         .map_err(|e: toml::de::Error| e.message().to_owned())
 }

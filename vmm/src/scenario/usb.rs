@@ -54,10 +54,13 @@ pub fn check(usb: &UsbSettings, transfer: Option<&Transfer>, cpus: u8) -> Result
         }
     }
     let Some(t) = transfer.filter(|t| t.path.uses_usb()) else {
-        return if usb.incidents.is_empty() {
-            Ok(())
-        } else {
-            Err("usb.incidents needs a transfer.path over USB".into())
+        let set = [
+            ("usb.sizes", usb.sizes.is_empty()),
+            ("usb.incidents", usb.incidents.is_empty()),
+        ];
+        return match set.iter().find(|(_, empty)| !empty) {
+            None => Ok(()),
+            Some((key, _)) => Err(format!("{key} needs a transfer.path over USB")),
         };
     };
     if let Some(last) = t.last_frame_bytes.filter(|last| *last > t.frame_bytes) {

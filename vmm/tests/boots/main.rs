@@ -17,6 +17,7 @@ mod errors;
 mod exec;
 mod exporters;
 mod gdma;
+mod interrupts;
 mod log;
 mod memory;
 mod mutation;
