@@ -116,6 +116,21 @@ pub enum Error {
         /// The way out.
         help: String,
     },
+    /// A kernel without options that the run needs.
+    #[error(
+        "kernel `{name}` lacks what {scenario} needs, by its configuration {place}:\n  {}",
+        lacks.join("\n  ")
+    )]
+    KernelLacks {
+        /// What was asked for.
+        name: String,
+        /// The scenario's name.
+        scenario: String,
+        /// Option and what for, a line each.
+        lacks: Vec<String>,
+        /// Where its configuration was found.
+        place: String,
+    },
     /// A directory or file that cannot be written.
     #[error("cannot write to {}", path.display())]
     Output {
@@ -242,6 +257,7 @@ impl Error {
             | Error::Limit { .. }
             | Error::Setting { .. }
             | Error::UnknownKernel { .. }
+            | Error::KernelLacks { .. }
             | Error::Output { .. }
             | Error::OutputTaken { .. }
             | Error::OutputExists { .. }
@@ -292,6 +308,11 @@ impl Error {
                 &format!("kinds: {}", known.join(", ")),
             ),
             Error::UnknownKernel { help, .. } => help.clone(),
+            Error::KernelLacks { .. } => {
+                "set them and build it again; `staleline kernel build --src DIR` builds a tree with all \
+                 that runs need (guest-kernel/config/staleline.config)"
+                    .into()
+            }
             Error::Output { .. } => "choose another directory with --out DIR".into(),
             Error::OutputTaken { .. } => {
                 "choose another directory with --out DIR, or remove this one".into()

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
-use crate::scenario::{self, Scenario, limits};
+use crate::scenario::{self, Scenario, append, limits};
 
 /// Version of `run.json`.
 pub const SCHEMA: u32 = 1;
@@ -167,6 +167,10 @@ fn invocation(
     option("cache", names::name(&scenario.board.cache));
     option("seed", scenario.seed.to_string());
     for setting in settings {
+        if let Some(words) = append::added(setting) {
+            option("append", words);
+            continue;
+        }
         let key = setting.split_once('=').map_or("", |(key, _)| key.trim());
         let own = exec
             && key
@@ -195,7 +199,7 @@ fn invocation(
 }
 
 /// Quotes a word for a POSIX shell if it needs it.
-fn quote(word: &str) -> String {
+pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=@:,+%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
@@ -221,6 +225,21 @@ mod tests {
             "staleline run iio-capture --kernel base --exporter system --cache lazy --seed 7 \
              --set frames=9 --set drop-maintenance=@4"
         );
+    }
+
+    #[test]
+    fn what_is_appended_is_behind_what_the_scenario_has() {
+        let settings = [
+            "guest.append=cma=8M",
+            "guest.append+=\"a=\\\"b c\\\"\"",
+            "guest.append+=\"d\"",
+        ];
+        let spec = resolve(&settings).unwrap();
+        assert_eq!(spec.scenario.guest.append, "cma=8M a=\"b c\" d");
+        let shown = "--set guest.append=cma=8M --append 'a=\"b c\"' --append d";
+        assert!(spec.invocation.ends_with(shown), "{}", spec.invocation);
+        let e = resolve(&["guest.append+=\"console=tty0\""]).unwrap_err();
+        assert!(e.to_string().contains("`console=tty0` is refused"), "{e}");
     }
 
     #[test]

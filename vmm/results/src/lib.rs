@@ -95,6 +95,9 @@ pub struct RunResult {
     /// What else the guest was given: the user's program and all that it needs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Input>,
+    /// What the guest's kernel command line had beyond our own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub append: String,
     /// Name of the engine.
     pub engine: String,
     /// What it saw of the guest, and which rules could not be judged for want of the rest.

@@ -4,6 +4,7 @@
 mod clean;
 mod commands;
 mod exec;
+mod kernels;
 mod litmus;
 mod pages;
 
@@ -24,6 +25,8 @@ use crate::events::Filter;
 use crate::exit::{self, Error};
 use crate::names;
 use crate::query::Wanted;
+use crate::run::kernels::Ingredients;
+use crate::scenario::append;
 use crate::spec::{DEFAULT_KERNEL, RunSpec};
 
 /// Finds missing cache maintenance: boots a guest kernel on an emulated board with real caches and
@@ -153,7 +156,8 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct RunOptions {
     /// Patch stack, with ~MUTANT for a mutant on top of it and +CONFIG for each additional
-    /// configuration, or path of an Image or a kernel build directory.
+    /// configuration; a build of your own (`staleline kernel list` shows all); or the path of an Image,
+    /// of a kernel's build directory, or of a source tree that was built.
     #[arg(long, default_value = DEFAULT_KERNEL, value_name = "NAME|PATH")]
     pub kernel: String,
     /// What runs the guest.
@@ -171,6 +175,9 @@ pub struct RunOptions {
     /// See `SET_HELP`.
     #[arg(long, value_name = "KEY=VALUE", help = SET_HELP)]
     pub set: Vec<String>,
+    /// More kernel command line, at the end: words with spaces between them, such as loglevel=8.
+    #[arg(long, value_name = "STRING")]
+    pub append: Option<String>,
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = RunFormat::Human)]
     pub format: RunFormat,
@@ -218,6 +225,7 @@ impl RunOptions {
         settings.extend(self.log.map(|f| format!("log.filter={f}")));
         settings.extend(self.timeout.map(|s| format!("timeout={s}")));
         settings.extend(self.set.iter().cloned());
+        settings.extend(self.append.as_deref().map(append::setting));
         RunSpec::resolve(scenario, &self.kernel, self.engine, &settings)
     }
 }
@@ -233,6 +241,9 @@ pub struct MatrixArgs {
     /// What runs the guests.
     #[arg(long, default_value_t, value_parser = one_of(&EngineKind::ALL))]
     pub engine: EngineKind,
+    /// More kernel command line for all runs, at the end.
+    #[arg(long, value_name = "STRING")]
+    pub append: Option<String>,
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = RunFormat::Human)]
     pub format: RunFormat,
@@ -257,9 +268,23 @@ pub struct KernelArgs {
     /// Configuration added to the base one, from guest-kernel/config; may be repeated.
     #[arg(long, value_name = "NAME")]
     pub config: Vec<String>,
+    /// Kconfig fragment of your own on top; may be repeated. An option that does not take effect is an
+    /// error.
+    #[arg(long, value_name = "FILE")]
+    pub fragment: Vec<PathBuf>,
     /// Kernel source tree or archive [default: the distribution's linux-source-6.12].
     #[arg(long, value_name = "DIR")]
     pub src: Option<PathBuf>,
+}
+
+impl KernelArgs {
+    fn ingredients(&self) -> Ingredients<'_> {
+        Ingredients {
+            configs: &self.config,
+            fragments: &self.fragment,
+            src: self.src.as_deref(),
+        }
+    }
 }
 
 /// `staleline kernel`.
@@ -274,6 +299,10 @@ pub enum KernelCommand {
         /// Configuration and source.
         #[command(flatten)]
         kernel: KernelArgs,
+        /// Name of the build, for --kernel [default with --src or --fragment: that of the source's
+        /// directory, or the stack's, with what goes on top].
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
         /// Form of the output.
         #[arg(long, value_enum, default_value_t = TextFormat::Human)]
         format: TextFormat,
@@ -291,7 +320,7 @@ pub enum KernelCommand {
         #[arg(long, value_enum, default_value_t = TextFormat::Human)]
         format: TextFormat,
     },
-    /// List patch stacks, and what is built of them.
+    /// List patch stacks and what is built of them, and builds of your own.
     List {
         /// Form of the output.
         #[arg(long, value_enum, default_value_t = TextFormat::Human)]
@@ -310,6 +339,9 @@ pub struct ReplayArgs {
     /// Replace the results of an earlier run in DIR.
     #[arg(long, requires = "out")]
     pub force: bool,
+    /// Kernel command line beyond that of the earlier run, at the end; which makes it another run.
+    #[arg(long, value_name = "STRING")]
+    pub append: Option<String>,
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = TextFormat::Human)]
     pub format: TextFormat,

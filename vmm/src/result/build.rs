@@ -95,6 +95,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         initrd_hash: file_hash(artifacts.and_then(|a| a.initrd.as_ref())),
         disk_hash: file_hash(artifacts.and_then(|a| a.disk.as_ref())),
         inputs: artifacts.map(|a| a.inputs.clone()).unwrap_or_default(),
+        append: scenario.guest.append.clone(),
         engine: spec.engine.name().into(),
         fidelity: Fidelity::of(spec.engine.sees()).word(),
         cache: names::name(&scenario.board.cache),
@@ -109,7 +110,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         hazards_listed: 0,
         hazards_dropped: 0,
         saturated: Vec::new(),
-        notes: Vec::new(),
+        notes: artifacts.map(|a| a.notes.clone()).unwrap_or_default(),
         data: ends::of(&plan, &console.reports, None),
         maintenance: Maintenance::default(),
         drop_maintenance: None,
@@ -256,7 +257,7 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
     result.maintenance = account::of(&domain.maintenance, guest, listing::OPERATIONS);
     let blind = not_judged(&result.engine, &result.fidelity);
     let others = notes(guest, result.maintenance.unaccounted);
-    result.notes = blind.into_iter().chain(others).collect();
+    result.notes.extend(blind.into_iter().chain(others));
     if let Some(dropped) = &mut result.drop_maintenance {
         let ops = &domain.maintenance.operations;
         dropped.happened = ops.iter().any(|o| o.dropped && o.number == dropped.number);

@@ -15,8 +15,8 @@ use staleline_support::lock::Lock;
 use staleline_support::progress::Progress;
 
 use super::backend::{Attempt, Backend};
+use super::choice::Choice;
 use super::kernels;
-use super::prebuilt::Prebuilt;
 use crate::board::config::{DiskImage, MachineConfig};
 use crate::board::{Board, fdt};
 use crate::boot::{Expected, Images, RAM_BASE};
@@ -180,10 +180,8 @@ fn extras(scenario: &Scenario) -> Result<Vec<Extra>, Error> {
 impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
         extras(&spec.scenario)?;
-        if let Some(path) = spec.kernel.path() {
-            return Prebuilt::find(path).map(|_| ());
-        }
-        kernels::request(&spec.kernel.0, &[], None).map(drop)
+        let kernel = Choice::find(&spec.kernel)?;
+        kernel.suits(&spec.kernel.0, &spec.scenario).map(drop)
     }
 
     fn identity(&self) -> Result<String, Error> {
@@ -205,6 +203,7 @@ impl Backend for Production {
             .make(progress)
             .map_err(|e| failed(spec.engine, e))?;
         engine(spec.engine)?;
+        let choice = Choice::find(&spec.kernel)?;
         let cache = CacheDir::from_environment().map_err(|e| Error::Initramfs(e.into()))?;
         let files = GuestFiles::make(&spec.scenario, &cache, progress)?;
         let artifacts = Artifacts {
@@ -223,23 +222,37 @@ impl Backend for Production {
             disk: files.disk,
             agent_elf: Some(files.agent_elf),
             inputs: files.inputs,
+            notes: Vec::new(),
         };
-        if let Some(path) = spec.kernel.path() {
-            let prebuilt = Prebuilt::find(path)?;
-            let artifacts = Artifacts {
-                kernel: prebuilt.identify(&spec.kernel.0)?,
-                image: prebuilt.image,
-                vmlinux: prebuilt.vmlinux,
-                system_map: prebuilt.system_map,
-                ..artifacts
-            };
-            self.used.hold(&artifacts, &cache)?;
-            return Ok(artifacts);
-        }
-        let request = kernels::request(&spec.kernel.0, &[], None)?;
-        let kernel = kernels::build(&request, progress)?;
+        let kernel = match &choice {
+            Choice::Prebuilt(prebuilt) => {
+                let prebuilt = prebuilt.clone();
+                let artifacts = Artifacts {
+                    kernel: prebuilt.identify(&spec.kernel.0)?,
+                    notes: choice
+                        .suits(&spec.kernel.0, &spec.scenario)?
+                        .into_iter()
+                        .collect(),
+                    image: prebuilt.image,
+                    vmlinux: prebuilt.vmlinux,
+                    system_map: prebuilt.system_map,
+                    ..artifacts
+                };
+                self.used.hold(&artifacts, &cache)?;
+                return Ok(artifacts);
+            }
+            Choice::Built(kernel) => (**kernel).clone(),
+            Choice::Stack(request) => kernels::build(request, progress)?,
+        };
+        let id = kernels::id(&kernel);
+        let built = Choice::Built(Box::new(kernel.clone()));
+        built.suits(&spec.kernel.0, &spec.scenario)?;
         let artifacts = Artifacts {
-            kernel: kernels::id(&kernel),
+            kernel: KernelId {
+                // What a user calls it, which may not be what it is made of.
+                name: spec.kernel.0.clone(),
+                ..id
+            },
             image: kernel.image,
             vmlinux: Some(kernel.vmlinux),
             system_map: Some(kernel.system_map),
@@ -330,6 +343,9 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     }
     if scenario.disk.is_some() {
         bootargs = format!("{bootargs} {DISK_ROOT}");
+    }
+    if !scenario.guest.append.is_empty() {
+        bootargs = format!("{bootargs} {}", scenario.guest.append);
     }
     let layout = Images::open(&artifacts.image, initrd.map(|file| file.path.as_path()))
         .and_then(|images| images.layout(board.ram_bytes()))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Scenarios: what one run is to do, as a versioned TOML file.
 
+pub mod append;
 pub mod builtin;
 pub mod exec;
 pub mod guest;

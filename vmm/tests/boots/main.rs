@@ -22,6 +22,7 @@ mod log;
 mod memory;
 mod mutation;
 mod output;
+mod own_kernel;
 mod readme;
 mod selfcheck;
 mod state;

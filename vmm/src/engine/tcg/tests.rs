@@ -136,8 +136,8 @@ fn silence_ends_with_the_timeout() {
     let mut bench = Bench::new();
     bench.job.timeout = Duration::from_millis(300);
     let started = Instant::now();
-    match bench.error("silent") {
-        EngineError::Protocol(message) => assert!(message.contains("said nothing within 0.3 s")),
+    match qemus(&bench.error("silent")) {
+        QemuError::Protocol(message) => assert!(message.contains("said nothing within 0.3 s")),
         other => panic!("{other:?}"),
     }
     let mut bench = Bench::new();
@@ -168,8 +168,8 @@ fn a_program_that_does_not_say_what_it_is_is_not_waited_for() {
     let mut bench = Bench::new();
     bench.job.timeout = Duration::from_secs(1);
     let started = Instant::now();
-    match bench.error("mute") {
-        EngineError::QemuUnknown { output, .. } => assert!(output.contains("nothing within")),
+    match qemus(&bench.error("mute")) {
+        QemuError::Unknown { output, .. } => assert!(output.contains("nothing within")),
         other => panic!("{other:?}"),
     }
     assert!(started.elapsed() < Duration::from_secs(20));
@@ -180,7 +180,10 @@ fn a_script_around_qemu_does_not_outlive_the_timeout() {
     let mut bench = Bench::new();
     bench.job.timeout = Duration::from_millis(300);
     let started = Instant::now();
-    assert!(matches!(bench.error("wrapper"), EngineError::Protocol(_)));
+    assert!(matches!(
+        qemus(&bench.error("wrapper")),
+        QemuError::Protocol(_)
+    ));
     assert!(started.elapsed() < Duration::from_secs(20));
 }
 
