@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Configuring and compiling a prepared source tree.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use staleline_support::files;
 use staleline_support::progress::Progress;
 
 use super::error::{ErrorKind, KernelError};
+use super::module;
 use super::tools::Tools;
 use super::worktree::WorkTree;
 
@@ -39,6 +40,7 @@ impl Job<'_> {
     pub(super) fn run(&self, tools: &Tools, progress: &dyn Progress) -> Result<Built, KernelError> {
         let build_dir = self.tree.build_dir(self.config);
         fs::create_dir_all(&build_dir).map_err(KernelError::io("create", &build_dir))?;
+        module::disturb(&build_dir)?;
         let mut log = Log::create(build_dir.join("build.log"))?;
 
         progress.step("configuring the kernel");
@@ -107,9 +109,17 @@ impl Job<'_> {
 
     /// A make of this source tree into `build_dir`; targets are to be added.
     pub(super) fn make(&self, build_dir: &Path, tools: &Tools) -> Command {
+        self.make_with(build_dir, tools, None)
+    }
+
+    /// The same; names of files in `own`, which is neither, are relative to that.
+    pub(super) fn make_with(&self, build_dir: &Path, tools: &Tools, own: Option<&Path>) -> Command {
         // Names in the line tables are relative to the source tree, on every machine.
+        let own = own.map_or_else(String::new, |dir| {
+            format!(" -ffile-prefix-map={}/=", dir.display())
+        });
         let prefixes = format!(
-            "-ffile-prefix-map={}/= -ffile-prefix-map={}=.",
+            "-ffile-prefix-map={}/= -ffile-prefix-map={}=.{own}",
             self.src.display(),
             build_dir.display()
         );
@@ -228,21 +238,23 @@ impl Log {
 }
 
 /// The options of `fragment` that `config` does not have as asked, in the fragment's
-/// words.
+/// words. Of an option that it names twice, the last word counts, as with Kconfig.
 fn unmet_options(fragment: &str, config: &str) -> Vec<String> {
     let set: HashSet<&str> = config
         .lines()
         .filter(|line| line.starts_with("CONFIG_"))
         .collect();
-    let enabled: HashSet<&str> = set
-        .iter()
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, _)| name)
-        .collect();
-    fragment
+    let name = |line: &'_ str| line.split_once('=').map_or(line.len(), |(name, _)| name.len());
+    let enabled: HashSet<&str> = set.iter().map(|line| &line[..name(line)]).collect();
+    let asked: Vec<&str> = fragment
         .lines()
         .map(str::trim)
         .filter(|line| line.starts_with("CONFIG_"))
+        .collect();
+    let last: HashMap<&str, &str> = asked.iter().map(|line| (&line[..name(line)], *line)).collect();
+    asked
+        .into_iter()
+        .filter(|line| last.get(&line[..name(line)]) == Some(line))
         .filter(|line| match line.split_once('=') {
             Some((name, "n")) => enabled.contains(name),
             _ => !set.contains(line),
@@ -264,5 +276,8 @@ mod tests {
             ["CONFIG_C=16", "CONFIG_D=n"]
         );
         assert_eq!(unmet_options("CONFIG_A=y\n", ""), ["CONFIG_A=y"]);
+        let twice = "CONFIG_A=n\nCONFIG_A=y\n";
+        assert!(unmet_options(twice, "CONFIG_A=y\n").is_empty());
+        assert_eq!(unmet_options(twice, ""), ["CONFIG_A=y"]);
     }
 }

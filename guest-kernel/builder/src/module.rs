@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Modules of the user's, built for a kernel of ours by the kernel's own rules
+//! (Documentation/kbuild/modules.rst).
+//!
+//! A finished kernel in the cache is what is booted, and no more. A module needs the rest of that
+//! build: headers as the stack has patched them, generated ones, kbuild's programs and
+//! `Module.symvers`. All that is in the work directory, in the state of whichever kernel was built
+//! there last. So it is brought back to the kernel in question first, which compiles what differs,
+//! or everything if the work directory is gone. [`STAMP`] says that there is nothing to do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use staleline_support::files;
+use staleline_support::progress::Progress;
+use walkdir::WalkDir;
+
+use super::compile::{Job, Log};
+use super::error::{ErrorKind, KernelError};
+use super::kernel::Kernel;
+use super::worktree::{WorkTree, remove_file};
+use super::{KernelBuilder, KernelRequest};
+
+/// Holds the hash of the kernel for which an object directory is complete. Removed before anything
+/// else is built there.
+const STAMP: &str = "staleline.kernel";
+
+/// The option without which there are no modules.
+const MODULES: &str = "CONFIG_MODULES=y";
+
+/// Files that kbuild takes for a description of what to build, in its order.
+const DESCRIPTIONS: [&str; 2] = ["Kbuild", "Makefile"];
+
+/// What a build of modules has left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Modules {
+    /// The kernel that they are for.
+    pub kernel: Kernel,
+    /// The `.ko` files, in order of their names.
+    pub files: Vec<PathBuf>,
+}
+
+impl KernelBuilder {
+    /// Whether the kernel of a request can load modules, by its configuration; quick.
+    ///
+    /// # Errors
+    /// If there is no such configuration.
+    pub fn has_modules(&self, request: &KernelRequest) -> Result<bool, KernelError> {
+        let config = self.load_config(&request.configs)?;
+        Ok(config.lines().any(|line| line.trim() == MODULES))
+    }
+
+    /// Builds the modules whose sources are in `dir` for the kernel of `request`, in `dir`, as kbuild
+    /// does. Builds the kernel first if need be.
+    ///
+    /// # Errors
+    /// See [`KernelError`].
+    pub fn build_modules(
+        &self,
+        request: &KernelRequest,
+        dir: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Modules, KernelError> {
+        let dir = described(dir)?;
+        if !self.has_modules(request)? {
+            return Err(KernelError::NoModules {
+                kernel: request.name(),
+            });
+        }
+        let kernel = self.build(request, progress)?;
+        let plan = self.plan(request, progress)?;
+        self.tools.require_for_build(&plan.source)?;
+        let tree = WorkTree::lock(&self.cache, &plan.source, progress)?;
+        let src = tree.prepare(&plan.source, &plan.stack, &self.tools, progress)?;
+        let job = Job {
+            tree: &tree,
+            src: &src,
+            config: &plan.config,
+            local_version: plan.local_version(),
+            jobs: request.jobs,
+            blame: ErrorKind::Infrastructure,
+        };
+        let build_dir = tree.build_dir(&plan.config);
+        let stamp = build_dir.join(STAMP);
+        let complete = fs::read_to_string(&stamp).is_ok_and(|hash| hash == plan.hash);
+        if !complete || !build_dir.join("Module.symvers").is_file() {
+            job.run(&self.tools, progress)?;
+            let mut log = Log::create(build_dir.join("modules.log"))?;
+            progress.step("preparing the kernel for modules");
+            // Of the kernel's own there are none: what is made is Module.symvers.
+            let mut command = job.make(&build_dir, &self.tools);
+            command.arg(job.parallel()).arg("modules");
+            job.follow("make modules", command, &mut log, progress)?;
+            files::write_atomically(&stamp, plan.hash.as_bytes(), files::READABLE)
+                .map_err(KernelError::io("write", &stamp))?;
+        }
+        let job = Job {
+            blame: ErrorKind::User,
+            ..job
+        };
+        progress.begin("compiling modules", None);
+        let mut log = Log::create(build_dir.join("module.log"))?;
+        let mut command = job.make_with(&build_dir, &self.tools, Some(&dir));
+        command
+            .arg(job.parallel())
+            .arg(format!("M={}", dir.display()))
+            .arg("modules");
+        job.follow("make M=... modules", command, &mut log, progress)?;
+        let files = listed(&dir)?;
+        if files.is_empty() {
+            return Err(KernelError::NoModule { dir });
+        }
+        Ok(Modules { kernel, files })
+    }
+}
+
+/// Takes back what an object directory is said to be complete for.
+pub(super) fn disturb(build_dir: &Path) -> Result<(), KernelError> {
+    remove_file(&build_dir.join(STAMP))
+}
+
+/// The absolute path of a directory that says what to build.
+fn described(dir: &Path) -> Result<PathBuf, KernelError> {
+    let bad = |reason: &str| KernelError::BadModule {
+        dir: dir.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let found = fs::canonicalize(dir).map_err(|e| bad(&e.to_string()))?;
+    if !found.is_dir() {
+        return Err(bad("it is no directory"));
+    }
+    // make has no way to quote it.
+    let plain = |c: char| !c.is_whitespace() && !":$#%\\'\"".contains(c);
+    if !found.to_str().is_some_and(|path| path.chars().all(plain)) {
+        return Err(bad(
+            "make cannot build in a path with spaces or with one of : $ # % \\ ' \"",
+        ));
+    }
+    let text = DESCRIPTIONS
+        .iter()
+        .find_map(|name| fs::read_to_string(found.join(name)).ok())
+        .ok_or_else(|| bad("there is no Kbuild or Makefile in it, with `obj-m += NAME.o`"))?;
+    match text.contains("obj-") {
+        true => Ok(found),
+        false => Err(bad(
+            "its Kbuild or Makefile has no `obj-m += NAME.o`, so that there is nothing to build",
+        )),
+    }
+}
+
+/// The modules that a build has left, by the list that kbuild makes of them.
+fn listed(dir: &Path) -> Result<Vec<PathBuf>, KernelError> {
+    let order = dir.join("modules.order");
+    let mut files: Vec<PathBuf> = match fs::read_to_string(&order) {
+        Ok(text) => {
+            let names = text.lines().map(|line| Path::new(line).with_extension("ko"));
+            names.map(|name| dir.join(name)).collect()
+        }
+        // A kernel that makes no such list: all there are.
+        Err(_) => WalkDir::new(dir)
+            .into_iter()
+            .filter_map(Result::ok)
+            .map(walkdir::DirEntry::into_path)
+            .filter(|path| path.extension().is_some_and(|e| e == "ko"))
+            .collect(),
+    };
+    files.retain(|file| file.is_file());
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+#[path = "module_tests.rs"]
+mod tests;
