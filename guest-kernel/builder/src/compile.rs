@@ -218,7 +218,7 @@ impl Log {
     }
 
     /// An error, with the end of the log, unless `status` is success.
-    fn expect(
+    pub(super) fn expect(
         &self,
         step: &'static str,
         status: ExitStatus,

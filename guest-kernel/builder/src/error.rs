@@ -113,6 +113,14 @@ pub enum KernelError {
         /// The directory.
         dir: PathBuf,
     },
+    /// A kernel's build directory that is not fit to build modules for it.
+    #[error("{path} is no build directory of a kernel that modules can be built for: it has no {file}")]
+    NotPrepared {
+        /// The directory.
+        path: PathBuf,
+        /// What is missing.
+        file: &'static str,
+    },
     /// A configuration fragment cannot be read.
     #[error("configuration `{name}`: cannot read {path}")]
     Config {
@@ -220,6 +228,7 @@ impl KernelError {
             | Self::NoModules { .. }
             | Self::BadModule { .. }
             | Self::NoModule { .. }
+            | Self::NotPrepared { .. }
             | Self::Config { .. }
             | Self::Malformed { .. }
             | Self::PatchRejected { .. }

@@ -10,7 +10,8 @@
 //! # Layout of the cache
 //!
 //! `${XDG_CACHE_HOME:-~/.cache}/staleline/`
-//! - `kernels/<hash>/`: finished kernels, written elsewhere and renamed into place.
+//! - `kernels/<hash>/`: finished kernels, written elsewhere and renamed into place; with the symbols
+//!   that they export to modules, if they can load any.
 //! - `work/<source>/`: one unpacked source tree per source (`src`), which all stacks
 //!   share, and one object directory per configuration (`build-*`), so that going from
 //!   one stack to the next compiles only what differs; another (`check-*`) for checking

@@ -2,11 +2,10 @@
 //! Modules of the user's, built for a kernel of ours by the kernel's own rules
 //! (Documentation/kbuild/modules.rst).
 //!
-//! A finished kernel in the cache is what is booted, and no more. A module needs the rest of that
-//! build: headers as the stack has patched them, generated ones, kbuild's programs and
-//! `Module.symvers`. All that is in the work directory, in the state of whichever kernel was built
-//! there last. So it is brought back to the kernel in question first, which compiles what differs,
-//! or everything if the work directory is gone. [`STAMP`] says that there is nothing to do.
+//! What that takes of the kernel is: its configuration, which is in the cache, and the symbols that it
+//! exports ([`SYMBOLS`]), which are beside it; and its headers and kbuild's programs, which are made
+//! anew in the work directory, where they belong to whichever kernel was built there last ([`STAMP`]).
+//! The kernel's own objects are not needed, and not compiled again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,12 +20,22 @@ use super::kernel::Kernel;
 use super::worktree::{WorkTree, remove_file};
 use super::{KernelBuilder, KernelRequest};
 
-/// Holds the hash of the kernel for which an object directory is complete. Removed before anything
-/// else is built there.
+/// Holds the hash of the kernel for whose modules an object directory is prepared. Removed before
+/// anything else is built there.
 const STAMP: &str = "staleline.kernel";
+
+/// The symbols that the kernel exports, as kbuild has them, and under which name the build of the kernel
+/// leaves them.
+pub(super) const SYMBOLS: &str = "Module.symvers";
+pub(super) const SYMBOLS_OF_BUILD: &str = "vmlinux.symvers";
 
 /// The option without which there are no modules.
 const MODULES: &str = "CONFIG_MODULES=y";
+
+/// What a build directory has that modules can be built for.
+const NEEDED: [&str; 3] = ["Makefile", ".config", "Module.symvers"];
+
+const STEP: &str = "make M=... modules";
 
 /// Files that kbuild takes for a description of what to build, in its order.
 const DESCRIPTIONS: [&str; 2] = ["Kbuild", "Makefile"];
@@ -81,16 +90,24 @@ impl KernelBuilder {
             blame: ErrorKind::Infrastructure,
         };
         let build_dir = tree.build_dir(&plan.config);
-        let stamp = build_dir.join(STAMP);
-        let complete = fs::read_to_string(&stamp).is_ok_and(|hash| hash == plan.hash);
-        if !complete || !build_dir.join("Module.symvers").is_file() {
+        let symbols = kernel.image.with_file_name(SYMBOLS);
+        if !symbols.is_file() {
+            // A kernel from before they were kept.
             job.run(&self.tools, progress)?;
+            let from = build_dir.join(SYMBOLS_OF_BUILD);
+            copy(&from, &symbols)?;
+        }
+        let stamp = build_dir.join(STAMP);
+        if fs::read_to_string(&stamp).ok().as_ref() != Some(&plan.hash) {
+            disturb(&build_dir)?;
+            fs::create_dir_all(&build_dir).map_err(KernelError::io("create", &build_dir))?;
             let mut log = Log::create(build_dir.join("modules.log"))?;
-            progress.step("preparing the kernel for modules");
-            // Of the kernel's own there are none: what is made is Module.symvers.
+            progress.step("preparing the kernel's headers for modules");
+            job.configure(&build_dir, &self.tools, &mut log, progress, &mut |_| {})?;
             let mut command = job.make(&build_dir, &self.tools);
-            command.arg(job.parallel()).arg("modules");
-            job.follow("make modules", command, &mut log, progress)?;
+            command.arg(job.parallel()).arg("modules_prepare");
+            job.follow("make modules_prepare", command, &mut log, progress)?;
+            copy(&symbols, &build_dir.join(SYMBOLS))?;
             files::write_atomically(&stamp, plan.hash.as_bytes(), files::READABLE)
                 .map_err(KernelError::io("write", &stamp))?;
         }
@@ -105,16 +122,65 @@ impl KernelBuilder {
             .arg(job.parallel())
             .arg(format!("M={}", dir.display()))
             .arg("modules");
-        job.follow("make M=... modules", command, &mut log, progress)?;
-        let files = listed(&dir)?;
-        if files.is_empty() {
-            return Err(KernelError::NoModule { dir });
-        }
+        job.follow(STEP, command, &mut log, progress)?;
+        let files = made(dir)?;
         Ok(Modules { kernel, files })
+    }
+
+    /// Builds the modules in `dir` for a kernel that somebody built in `kernel`.
+    ///
+    /// # Errors
+    /// See [`KernelError`].
+    pub fn build_modules_in(
+        &self,
+        kernel: &Path,
+        dir: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Vec<PathBuf>, KernelError> {
+        let dir = described(dir)?;
+        for file in NEEDED {
+            if !kernel.join(file).is_file() {
+                return Err(KernelError::NotPrepared {
+                    path: kernel.to_owned(),
+                    file,
+                });
+            }
+        }
+        let log = self.cache.work_dir("module.log");
+        let top = log.parent().unwrap_or(&log);
+        fs::create_dir_all(top).map_err(KernelError::io("create", top))?;
+        let mut log = Log::create(log)?;
+        progress.step("compiling modules");
+        let output = self
+            .tools
+            .command("make")
+            .arg("-C")
+            .arg(kernel)
+            .arg(format!("M={}", dir.display()))
+            .arg("ARCH=arm64")
+            .arg(format!("CROSS_COMPILE={}", self.tools.prefix()))
+            .arg("modules")
+            .output()
+            .map_err(|e| KernelError::Program {
+                program: "make".to_owned(),
+                reason: e.to_string(),
+            })?;
+        for said in [&output.stdout, &output.stderr] {
+            for line in String::from_utf8_lossy(said).lines() {
+                log.line(line)?;
+            }
+        }
+        log.expect(STEP, output.status, ErrorKind::User)?;
+        made(dir)
     }
 }
 
-/// Takes back what an object directory is said to be complete for.
+fn copy(from: &Path, to: &Path) -> Result<(), KernelError> {
+    let content = fs::read(from).map_err(KernelError::io("read", from))?;
+    files::write_atomically(to, &content, files::READABLE).map_err(KernelError::io("write", to))
+}
+
+/// Takes back what an object directory is said to be prepared for.
 pub(super) fn disturb(build_dir: &Path) -> Result<(), KernelError> {
     remove_file(&build_dir.join(STAMP))
 }
@@ -149,7 +215,7 @@ fn described(dir: &Path) -> Result<PathBuf, KernelError> {
 }
 
 /// The modules that a build has left, by the list that kbuild makes of them.
-fn listed(dir: &Path) -> Result<Vec<PathBuf>, KernelError> {
+fn made(dir: PathBuf) -> Result<Vec<PathBuf>, KernelError> {
     let order = dir.join("modules.order");
     let mut files: Vec<PathBuf> = match fs::read_to_string(&order) {
         Ok(text) => {
@@ -157,7 +223,7 @@ fn listed(dir: &Path) -> Result<Vec<PathBuf>, KernelError> {
             names.map(|name| dir.join(name)).collect()
         }
         // A kernel that makes no such list: all there are.
-        Err(_) => WalkDir::new(dir)
+        Err(_) => WalkDir::new(&dir)
             .into_iter()
             .filter_map(Result::ok)
             .map(walkdir::DirEntry::into_path)
@@ -166,7 +232,10 @@ fn listed(dir: &Path) -> Result<Vec<PathBuf>, KernelError> {
     };
     files.retain(|file| file.is_file());
     files.sort();
-    Ok(files)
+    match files.is_empty() {
+        true => Err(KernelError::NoModule { dir }),
+        false => Ok(files),
+    }
 }
 
 #[cfg(test)]

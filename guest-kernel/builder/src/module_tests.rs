@@ -53,12 +53,19 @@ fn modules_are_built_against_their_own_kernel_which_is_prepared_once() {
     assert_eq!(prepared(), 3);
     // And one that was built for its own sake.
     fixture.add_stack("third", &[super::super::tests::PATCH]);
-    fixture
-        .builder
-        .build(&userland("third"), &Quiet)
-        .unwrap();
+    let third = fixture.builder.build(&userland("third"), &Quiet).unwrap();
     assert_eq!(build("base"), "int own;\nint a;\nint b;\n");
     assert_eq!(prepared(), 4);
+    // Nothing of the objects is needed; of a kernel that has no symbols beside it, they are.
+    for dir in fixture.cached("staleline.fragment") {
+        fs::remove_dir_all(dir.parent().unwrap()).unwrap();
+    }
+    let runs = || fixture.cached("runs").len();
+    assert_eq!(build("third"), "int own;\nint a;\nint patched;\n");
+    assert_eq!(runs(), 0);
+    fs::remove_file(third.image.with_file_name(SYMBOLS)).unwrap();
+    assert_eq!(build("third"), "int own;\nint a;\nint patched;\n");
+    assert_eq!(runs(), 1);
 }
 
 #[test]

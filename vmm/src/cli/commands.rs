@@ -10,7 +10,7 @@ use staleline_support::progress::Stderr;
 
 use super::litmus::{self, LitmusArgs};
 use super::{
-    Command, EventsArgs, KernelCommand, MatrixArgs, ReplayArgs, ReportArgs, ReportFormat,
+    Command, EventsArgs, KernelCommand, MatrixArgs, ModuleCommand, ReplayArgs, ReportArgs, ReportFormat,
     RunFormat, RunOptions, TextFormat,
 };
 use crate::exit::{self, Error};
@@ -22,8 +22,8 @@ use crate::run::directory::{self, DEFAULT_ROOT, RunDir};
 use crate::run::orchestrate::Runner;
 use crate::run::replay::{self, Earlier};
 use crate::run::wiring::Production;
-use crate::run::{ledger, logbook};
-use crate::spec::RunSpec;
+use crate::run::{ledger, logbook, modules};
+use crate::spec::{KernelChoice, RunSpec};
 use crate::{doctor, explain};
 
 /// Does what the command line says; gives the exit code.
@@ -33,6 +33,7 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
         Command::Exec(args) => run(&args.spec()?, &args.options),
         Command::Matrix(args) => run_matrix(args),
         Command::Kernel { command } => kernel(command),
+        Command::Module { command } => module(command),
         Command::Replay(args) => run_replay(args),
         Command::Report(args) => report(args),
         Command::Events(args) => run_events(args),
@@ -272,6 +273,26 @@ fn kernel(command: &KernelCommand) -> Result<u8, Error> {
                     }
                 }
             }
+        }
+    }
+    Ok(exit::PASS)
+}
+
+fn module(command: &ModuleCommand) -> Result<u8, Error> {
+    let ModuleCommand::Build {
+        dir,
+        kernel,
+        format,
+    } = command;
+    let progress = Stderr::new();
+    let built = modules::build(dir, &KernelChoice(kernel.clone()), &progress);
+    progress.clear();
+    let built = built?;
+    match format {
+        TextFormat::Json => print_json(&built)?,
+        TextFormat::Human => {
+            let files = built.files.iter();
+            print(&files.map(|f| format!("{}\n", f.display())).collect::<String>())?;
         }
     }
     Ok(exit::PASS)

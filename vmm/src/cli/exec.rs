@@ -4,7 +4,7 @@
 use clap::Args;
 use toml::Value;
 
-use super::RunOptions;
+use super::{RunOptions, list};
 use crate::exit::Error;
 use crate::scenario::exec::SCENARIO;
 use crate::spec::RunSpec;
@@ -14,7 +14,8 @@ use crate::spec::RunSpec;
 #[command(
     after_help = "The guest is what `staleline run` boots. The program, for arm64 and static or \
     dynamic, becomes /root/NAME there, and its libraries come with it. Its output is passed on; \
-    standard input is empty. Exit codes are those of `staleline run`: 0 if the program ended with 0 and \
+    standard input is empty. With --module, modules are inserted first; without a program, it passes if \
+    the init of each succeeds and nothing was found. Exit codes are those of `staleline run`: 0 if the program ended with 0 and \
     nothing was found, 1 if something was found or it ended otherwise."
 )]
 pub struct ExecArgs {
@@ -30,8 +31,8 @@ pub struct ExecArgs {
     /// Give the guest this file system; PROGRAM is then one of it.
     #[arg(long, value_name = "DIR")]
     pub root: Option<String>,
-    /// The program and its arguments.
-    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    /// The program and its arguments; none if all there is to run is the init of a module.
+    #[arg(last = true, required_unless_present = "module", value_name = "PROGRAM")]
     pub command: Vec<String>,
 }
 
@@ -41,10 +42,6 @@ impl ExecArgs {
     /// # Errors
     /// Usage errors.
     pub fn spec(&self) -> Result<RunSpec, Error> {
-        let list = |words: &[String]| {
-            let words = words.iter().cloned().map(Value::String);
-            Value::Array(words.collect()).to_string()
-        };
         let mut settings = vec![];
         let root = self.root.iter().map(|root| {
             let root = Value::String(root.clone());
@@ -52,7 +49,9 @@ impl ExecArgs {
         });
         let lists = [("files", &self.file), ("env", &self.env)];
         let lists = lists.into_iter().filter(|(_, words)| !words.is_empty());
-        settings.push(format!("guest.exec={}", list(&self.command)));
+        if !self.command.is_empty() {
+            settings.push(format!("guest.exec={}", list(&self.command)));
+        }
         settings.extend(lists.map(|(key, words)| format!("guest.{key}={}", list(words))));
         settings.extend(root);
         self.options.spec(SCENARIO, settings)

@@ -13,6 +13,7 @@ use staleline_support::progress::Progress;
 
 use super::backend::{Attempt, Backend};
 use super::kernels;
+use super::modules;
 use super::prebuilt::Prebuilt;
 use crate::board::config::{DiskImage, MachineConfig};
 use crate::board::{Board, fdt};
@@ -81,7 +82,8 @@ impl GuestFiles {
         if scenario.disk.is_none() {
             let initramfs = initramfs(cache, progress).map_err(|e| Error::Initramfs(e.into()))?;
             files.agent_elf.clone_from(&initramfs.agent_elf);
-            let (path, hash) = match scenario.guest.exec.is_empty() {
+            let guest = &scenario.guest;
+            let (path, hash) = match guest.exec.is_empty() && guest.modules.is_empty() {
                 true => (initramfs.path, initramfs.hash),
                 false => files.add_program(scenario, &initramfs, cache)?,
             };
@@ -90,7 +92,7 @@ impl GuestFiles {
         Ok(files)
     }
 
-    /// An initramfs with the user's program and what it needs.
+    /// An initramfs with the user's program and what it needs, and modules.
     fn add_program(
         &mut self,
         scenario: &Scenario,
@@ -112,11 +114,11 @@ impl GuestFiles {
     }
 }
 
-/// What the guest gets for the user's program.
+/// What the guest gets for the user's program, and modules.
 fn extras(scenario: &Scenario) -> Result<Vec<Extra>, Error> {
     let guest = &scenario.guest;
     let failed = |e: InitramfsError| Error::Program(e.into());
-    let supplied = guest.supplied().into_iter();
+    let supplied = guest.supplied().into_iter().chain(guest.module_files());
     let supplied = supplied.map(|Supplied { host, guest }| Extra {
         from: host,
         to: guest,
@@ -137,6 +139,7 @@ fn extras(scenario: &Scenario) -> Result<Vec<Extra>, Error> {
 impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
         extras(&spec.scenario)?;
+        modules::check(&spec.scenario, &spec.kernel)?;
         if let Some(path) = spec.kernel.path() {
             return Prebuilt::find(path).map(|_| ());
         }

@@ -17,6 +17,7 @@ mod exporters;
 mod gdma;
 mod log;
 mod memory;
+mod module;
 mod mutation;
 mod output;
 mod selfcheck;
