@@ -134,8 +134,8 @@ fn invocation(
 ) -> String {
     // A program is shown as people give it.
     let guest = &scenario.guest;
-    let exec = origin == scenario::exec::SCENARIO
-        && !(guest.exec.is_empty() && guest.modules.is_empty());
+    let exec =
+        origin == scenario::exec::SCENARIO && !(guest.exec.is_empty() && guest.modules.is_empty());
     let mut words = match exec {
         true => vec!["staleline".to_owned(), "exec".into()],
         false => vec!["staleline".to_owned(), "run".into(), origin.into()],

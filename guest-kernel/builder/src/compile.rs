@@ -244,14 +244,20 @@ fn unmet_options(fragment: &str, config: &str) -> Vec<String> {
         .lines()
         .filter(|line| line.starts_with("CONFIG_"))
         .collect();
-    let name = |line: &'_ str| line.split_once('=').map_or(line.len(), |(name, _)| name.len());
+    let name = |line: &'_ str| {
+        line.split_once('=')
+            .map_or(line.len(), |(name, _)| name.len())
+    };
     let enabled: HashSet<&str> = set.iter().map(|line| &line[..name(line)]).collect();
     let asked: Vec<&str> = fragment
         .lines()
         .map(str::trim)
         .filter(|line| line.starts_with("CONFIG_"))
         .collect();
-    let last: HashMap<&str, &str> = asked.iter().map(|line| (&line[..name(line)], *line)).collect();
+    let last: HashMap<&str, &str> = asked
+        .iter()
+        .map(|line| (&line[..name(line)], *line))
+        .collect();
     asked
         .into_iter()
         .filter(|line| last.get(&line[..name(line)]) == Some(line))

@@ -108,13 +108,17 @@ pub enum KernelError {
         reason: String,
     },
     /// A build of modules that has made none.
-    #[error("the build in {dir} has made no .ko file: its Kbuild or Makefile lists none with obj-m")]
+    #[error(
+        "the build in {dir} has made no .ko file: its Kbuild or Makefile lists none with obj-m"
+    )]
     NoModule {
         /// The directory.
         dir: PathBuf,
     },
     /// A kernel's build directory that is not fit to build modules for it.
-    #[error("{path} is no build directory of a kernel that modules can be built for: it has no {file}")]
+    #[error(
+        "{path} is no build directory of a kernel that modules can be built for: it has no {file}"
+    )]
     NotPrepared {
         /// The directory.
         path: PathBuf,

@@ -219,7 +219,9 @@ fn made(dir: PathBuf) -> Result<Vec<PathBuf>, KernelError> {
     let order = dir.join("modules.order");
     let mut files: Vec<PathBuf> = match fs::read_to_string(&order) {
         Ok(text) => {
-            let names = text.lines().map(|line| Path::new(line).with_extension("ko"));
+            let names = text
+                .lines()
+                .map(|line| Path::new(line).with_extension("ko"));
             names.map(|name| dir.join(name)).collect()
         }
         // A kernel that makes no such list: all there are.

@@ -95,7 +95,14 @@ fn run() -> Result<(), (Ktap<Console>, Error)> {
             ktap.test(work.name(), &Outcome::Skip);
             Ok(())
         }
-        (Ok(true), Some(work)) => work.carry_out(&mut ktap, plan.seed),
+        (Ok(true), Some(work)) => {
+            let is_program = matches!(work, Work::Exec(_));
+            let done = work.carry_out(&mut ktap, plan.seed);
+            if is_program {
+                modules::tell_others(&mut ktap, &plan.modules);
+            }
+            done
+        }
     };
     done.map_err(|e| (ktap, e))
 }

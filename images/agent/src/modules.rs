@@ -27,12 +27,15 @@ use crate::ktap::{Ktap, Outcome};
 use crate::sys;
 
 const MODULES: &str = "/sys/module";
+const LIST: &str = "/proc/modules";
 const RESTRICT: &str = "/proc/sys/kernel/kptr_restrict";
 /// Between two looks, in guest time.
 const STEP: Duration = Duration::from_millis(1);
 /// Messages of the kernel that are told with an error, and characters of each.
 const SAID: usize = 16;
 const SAID_CHARS: usize = 300;
+/// Modules of others that are told.
+const OTHERS: usize = 64;
 /// Sections told.
 const SECTIONS: usize = 64;
 
@@ -58,11 +61,25 @@ pub fn insert<W: Write>(ktap: &mut Ktap<W>, modules: &[Module]) -> Result<bool, 
     Ok(all_in)
 }
 
+/// Tells of modules that somebody else has inserted and left there, as far as the kernel does.
+pub fn tell_others<W: Write>(ktap: &mut Ktap<W>, known: &[Module]) {
+    let list = fs::read_to_string(LIST).unwrap_or_default();
+    let names = list.lines().filter_map(|line| line.split(' ').next());
+    let others = names.filter(|name| known.iter().all(|module| module.name != *name));
+    for name in others.take(OTHERS) {
+        let sections = sections(Path::new(MODULES), name);
+        if !sections.is_empty() {
+            ktap.report(&Report::Module {
+                name: name.to_owned(),
+                file: None,
+                sections,
+            });
+        }
+    }
+}
+
 /// The error of its init, if it had one. What kept the kernel from calling that is an error of the plan.
-fn insert_one<W: Write>(
-    ktap: &mut Ktap<W>,
-    module: &Module,
-) -> Result<Option<io::Error>, Error> {
+fn insert_one<W: Write>(ktap: &mut Ktap<W>, module: &Module) -> Result<Option<io::Error>, Error> {
     Mount::Dev.mount()?;
     // Addresses are for root, unless they are for nobody.
     if fs::read_to_string(RESTRICT).is_ok_and(|level| level.trim() == "2") {
@@ -120,7 +137,7 @@ fn said(log: &mut Log) -> Result<Vec<String>, Error> {
 fn told(module: &Module, sections: Vec<(String, u64)>) -> Report {
     Report::Module {
         name: module.name.clone(),
-        file: module.file.clone(),
+        file: Some(module.file.clone()),
         sections,
     }
 }
@@ -213,7 +230,10 @@ mod tests {
             fs::write(of.join(name), text).unwrap();
         }
         let found = sections(dir.path(), "foo");
-        let names: Vec<_> = found.iter().map(|(name, at)| (name.as_str(), *at)).collect();
+        let names: Vec<_> = found
+            .iter()
+            .map(|(name, at)| (name.as_str(), *at))
+            .collect();
         assert_eq!(
             names,
             [

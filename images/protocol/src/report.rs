@@ -82,8 +82,8 @@ pub enum Report {
     Module {
         /// What the kernel calls it.
         name: String,
-        /// Its file, as the guest calls it.
-        file: String,
+        /// Its file, as the guest calls it; unknown of a module that the agent has not inserted.
+        file: Option<String>,
         /// Name and first address of each section with code. Those of its init were there only as long
         /// as that ran.
         sections: Vec<(String, u64)>,

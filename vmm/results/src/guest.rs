@@ -69,7 +69,10 @@ impl Module {
             [] => String::new(),
             said => format!("; the kernel says: {}", said.join("; ")),
         };
-        Some(format!("the init of module {} failed: {error}{said}", self.name))
+        Some(format!(
+            "the init of module {} failed: {error}{said}",
+            self.name
+        ))
     }
 }
 

@@ -10,8 +10,8 @@ use staleline_support::progress::Stderr;
 
 use super::litmus::{self, LitmusArgs};
 use super::{
-    Command, EventsArgs, KernelCommand, MatrixArgs, ModuleCommand, ReplayArgs, ReportArgs, ReportFormat,
-    RunFormat, RunOptions, TextFormat,
+    Command, EventsArgs, KernelCommand, MatrixArgs, ModuleCommand, ReplayArgs, ReportArgs,
+    ReportFormat, RunFormat, RunOptions, TextFormat,
 };
 use crate::exit::{self, Error};
 use crate::matrix::{self, Matrix};
@@ -292,7 +292,11 @@ fn module(command: &ModuleCommand) -> Result<u8, Error> {
         TextFormat::Json => print_json(&built)?,
         TextFormat::Human => {
             let files = built.files.iter();
-            print(&files.map(|f| format!("{}\n", f.display())).collect::<String>())?;
+            print(
+                &files
+                    .map(|f| format!("{}\n", f.display()))
+                    .collect::<String>(),
+            )?;
         }
     }
     Ok(exit::PASS)

@@ -32,7 +32,11 @@ pub struct ExecArgs {
     #[arg(long, value_name = "DIR")]
     pub root: Option<String>,
     /// The program and its arguments; none if all there is to run is the init of a module.
-    #[arg(last = true, required_unless_present = "module", value_name = "PROGRAM")]
+    #[arg(
+        last = true,
+        required_unless_present = "module",
+        value_name = "PROGRAM"
+    )]
     pub command: Vec<String>,
 }
 
@@ -63,6 +67,30 @@ mod tests {
     use clap::Parser as _;
 
     use super::super::{Cli, Command};
+
+    #[test]
+    fn a_module_needs_no_program() {
+        let spec = |words: &str| {
+            let cli = Cli::try_parse_from(words.split(' ')).unwrap();
+            match cli.command {
+                Command::Exec(args) => args.spec().unwrap(),
+                Command::Run(args) => args.spec().unwrap(),
+                _ => panic!("neither exec nor run"),
+            }
+        };
+        let here = std::env::current_dir().unwrap();
+        let module = format!("--module {}/a.ko:x=1", here.display());
+        let alone = spec("staleline exec --module a.ko:x=1");
+        assert!(alone.scenario.guest.exec.is_empty());
+        assert!(alone.invocation.ends_with(&module), "{}", alone.invocation);
+        let with = spec("staleline exec --module a.ko:x=1 -- ./prog");
+        let end = format!("{module} -- {}/./prog", here.display());
+        assert!(with.invocation.ends_with(&end), "{}", with.invocation);
+        let run = spec("staleline run iio-capture --module a.ko:x=1");
+        assert!(run.invocation.ends_with(&module), "{}", run.invocation);
+        assert_ne!(run.guest(), spec("staleline run iio-capture").guest());
+        assert!(Cli::try_parse_from(["staleline", "exec"]).is_err());
+    }
 
     #[test]
     fn what_is_to_be_run_is_a_scenario() {

@@ -79,7 +79,9 @@ const LAYERS: [(&str, Layer); 25] = [
 fn layer(function: &Shown<'_>) -> Layer {
     let file = function.file.unwrap_or_default();
     // A module's own sources are named from where it is; headers of the kernel's, from its top.
-    let foreign = ["include/", "arch/"].iter().any(|top| file.starts_with(top));
+    let foreign = ["include/", "arch/"]
+        .iter()
+        .any(|top| file.starts_with(top));
     if function.module.is_some() && !foreign {
         return Layer::Driver;
     }

@@ -52,7 +52,8 @@ pub fn build(dir: &Path, kernel: &KernelChoice, progress: &dyn Progress) -> Resu
         let help = match &e {
             KernelError::NoModules { .. } => with_modules(&kernel.0),
             KernelError::NotPrepared { .. } => {
-                "build that kernel, and `make modules` there once, or name one of Staleline's".into()
+                "build that kernel, and `make modules` there once, or name one of Staleline's"
+                    .into()
             }
             KernelError::BadModule { .. } | KernelError::NoModule { .. } => {
                 "name a directory as Documentation/kbuild/modules.rst describes it".into()
@@ -134,9 +135,12 @@ fn look_at(path: &Path) -> Result<(), String> {
     }
     let info = file.section_by_name(".modinfo");
     let info = info.filter(|_| file.kind() == ObjectKind::Relocatable);
-    let info = info.ok_or("it is no kernel module: it has no .modinfo, or was linked as a program")?;
+    let info =
+        info.ok_or("it is no kernel module: it has no .modinfo, or was linked as a program")?;
     let info = info.data().map_err(|e| e.to_string())?;
-    let own = info.split(|b| *b == 0).find_map(|word| word.strip_prefix(b"name="));
+    let own = info
+        .split(|b| *b == 0)
+        .find_map(|word| word.strip_prefix(b"name="));
     let own = own.map(String::from_utf8_lossy);
     match own {
         Some(own) if own != name_of(path) => Err(format!(
@@ -145,6 +149,10 @@ fn look_at(path: &Path) -> Result<(), String> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[path = "module_tests.rs"]
+mod verdicts;
 
 #[cfg(test)]
 mod tests {

@@ -101,7 +101,11 @@ pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
         names.push(name);
     }
     let guest: Vec<String> = settings.module_files().map(|file| file.guest).collect();
-    match settings.supplied().iter().find(|s| guest.contains(&s.guest)) {
+    match settings
+        .supplied()
+        .iter()
+        .find(|s| guest.contains(&s.guest))
+    {
         Some(twice) => Err(format!(
             "guest.files: {} is a module that guest.modules names",
             twice.guest

@@ -42,12 +42,26 @@ pub fn loaded(reports: &[Report], inputs: &[Input]) -> Vec<Loaded> {
             sections,
         } => Some(Loaded {
             name: name.clone(),
-            host: on_host(file, inputs)?,
+            host: match file {
+                Some(file) => on_host(file, inputs)?,
+                None => named(name, inputs)?,
+            },
             sections: sections.clone(),
         }),
         _ => None,
     });
     told.collect()
+}
+
+/// The file that the guest was given and that kbuild would have named so.
+fn named(name: &str, inputs: &[Input]) -> Option<PathBuf> {
+    let is_it = |guest: &str| {
+        let file = guest.rsplit('/').next().unwrap_or_default();
+        file.strip_suffix(".ko")
+            .is_some_and(|stem| stem.replace('-', "_") == name)
+    };
+    let input = inputs.iter().rev().find(|input| is_it(&input.guest));
+    input.map(|input| PathBuf::from(&input.host))
 }
 
 /// What is known of them.
@@ -132,9 +146,10 @@ fn places(file: &object::File<'_>, sections: &[(String, u64)]) -> HashMap<Sectio
 }
 
 fn open(path: &Path, sections: &[(String, u64)]) -> Result<Opened, String> {
-    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
-    if size > MAX_BYTES {
-        return Err(format!("it has {size} bytes, more than {MAX_BYTES}"));
+    let found = std::fs::metadata(path).map_err(|e| e.to_string())?;
+    // A log that comes from elsewhere may name anything.
+    if !found.is_file() || found.len() > MAX_BYTES {
+        return Err(format!("it is no file of at most {MAX_BYTES} bytes"));
     }
     let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
     let file = object::File::parse(&*bytes).map_err(|e| e.to_string())?;

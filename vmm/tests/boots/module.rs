@@ -33,7 +33,10 @@ fn build(dir: &TempDir, kernel: &str, name: &str, source: Option<&str>) -> PathB
     assert_eq!(out.status.code(), Some(0), "{said}");
     let told = String::from_utf8(out.stdout).unwrap();
     let built = PathBuf::from(told.trim_end());
-    assert_eq!(built, own.canonicalize().unwrap().join(format!("{name}.ko")));
+    assert_eq!(
+        built,
+        own.canonicalize().unwrap().join(format!("{name}.ko"))
+    );
     built
 }
 
@@ -49,7 +52,11 @@ fn go(kernel: &str, command: &[&str], words: &[&str]) -> Run {
 
 #[track_caller]
 fn insert(kernel: &str, module: &str) -> Run {
-    go(kernel, &["exec"], &[&GDMA[..], &["--module", module]].concat())
+    go(
+        kernel,
+        &["exec"],
+        &[&GDMA[..], &["--module", module]].concat(),
+    )
 }
 
 fn reader(result: &RunResult) -> &staleline_results::Place {
@@ -70,7 +77,10 @@ fn the_example_is_right_and_wrong_as_it_says() {
         let result = run.ends(0, Verdict::Pass);
         let module = &result.guest.modules[0];
         assert!(module.ended && module.error.is_none(), "{module:?}");
-        let given = result.inputs.iter().find(|i| i.guest == "/root/dma_copy.ko");
+        let given = result
+            .inputs
+            .iter()
+            .find(|i| i.guest == "/root/dma_copy.ko");
         assert!(given.is_some_and(|i| i.host == file && i.hash.len() == 64));
         assert!(result.hazards.is_empty() && result.machine.unwrap().transfers == 2);
 
@@ -86,17 +96,30 @@ fn the_example_is_right_and_wrong_as_it_says() {
             .filter(|p| p.module.is_some())
             .flat_map(|p| &p.frames)
             .collect();
-        assert!(functions.iter().any(|f| f.function == "wrong_bytes"), "{functions:?}");
+        assert!(
+            functions.iter().any(|f| f.function == "wrong_bytes"),
+            "{functions:?}"
+        );
         let init = functions.iter().find(|f| f.function == "dma_copy_init");
         let init = init.unwrap_or_else(|| panic!("{functions:?}"));
-        assert!(init.file.as_deref() == Some("dma_copy.c") && init.line.is_some(), "{init:?}");
+        assert!(
+            init.file.as_deref() == Some("dma_copy.c") && init.line.is_some(),
+            "{init:?}"
+        );
         assert!(run.stdout.contains("> wrong_bytes+0x"), "{}", run.stdout);
-        assert!(run.stdout.contains(" [dma_copy]  dma_copy.c:"), "{}", run.stdout);
+        assert!(
+            run.stdout.contains(" [dma_copy]  dma_copy.c:"),
+            "{}",
+            run.stdout
+        );
         assert!(!run.stdout.contains("user space"), "{}", run.stdout);
         // It was the module that asked for what was done.
         let callers = result.maintenance.callers.iter();
         let callers: Vec<_> = callers.map(|c| c.function.as_str()).collect();
-        assert!(callers.contains(&"copy_once") || callers.contains(&"copy_page_by_dma"), "{callers:?}");
+        assert!(
+            callers.contains(&"copy_once") || callers.contains(&"copy_page_by_dma"),
+            "{callers:?}"
+        );
     }
 }
 
@@ -119,17 +142,36 @@ fn what_the_kernel_says_of_a_module_is_told() {
     let fails = build(&dir, BASE, "fails", Some(FAILS));
     let fails = fails.to_str().unwrap();
     // What comes after it is not begun.
-    let run = go(BASE, &["run", "iio-capture"], &["--module", &format!("{fails}:error=5")]);
+    let run = go(
+        BASE,
+        &["run", "iio-capture"],
+        &["--module", &format!("{fails}:error=5")],
+    );
     let result = run.ends(1, Verdict::Fail);
     assert_eq!(
         result.reasons,
-        ["the init of module fails failed: Input/output error (os error 5); the kernel says: fails: \
-          loading out-of-tree module taints kernel.; fails: nothing here answers"]
+        [
+            "the init of module fails failed: Input/output error (os error 5); the kernel says: fails: \
+          loading out-of-tree module taints kernel.; fails: nothing here answers"
+        ]
     );
-    assert!(run.stdout.contains("error: the init of module fails failed"));
-    assert!(result.guest.tests.iter().any(|t| t.skipped && t.name == "iio-capture"));
+    assert!(
+        run.stdout
+            .contains("error: the init of module fails failed")
+    );
+    assert!(
+        result
+            .guest
+            .tests
+            .iter()
+            .any(|t| t.skipped && t.name == "iio-capture")
+    );
 
-    let fine = go(BASE, &["run", "iio-capture"], &["--module", &format!("{fails}:error=0")]);
+    let fine = go(
+        BASE,
+        &["run", "iio-capture"],
+        &["--module", &format!("{fails}:error=0")],
+    );
     let result = fine.ends(0, Verdict::Pass);
     assert!(result.data.bytes > 0);
 
@@ -141,7 +183,11 @@ fn what_the_kernel_says_of_a_module_is_told() {
         assert!(result.reasons[0].contains(why), "{:?}", result.reasons);
     };
     refused(PATCHED, fails, "version magic '6.12");
-    refused(BASE, &format!("{fails}:error=x"), "invalid for parameter `error'");
+    refused(
+        BASE,
+        &format!("{fails}:error=x"),
+        "invalid for parameter `error'",
+    );
 }
 
 #[test]
@@ -164,7 +210,13 @@ fn a_kernel_without_modules_is_told_before_it_boots() {
         }
     };
     fails("base", &["CONFIG_MODULES", "name base+userland"]);
-    fails(BASE, &["no ELF file", "staleline module build DIR --kernel base+userland"]);
+    fails(
+        BASE,
+        &[
+            "no ELF file",
+            "staleline module build DIR --kernel base+userland",
+        ],
+    );
 }
 
 /// A scenario's file names its modules, and a program finds them there.
@@ -192,7 +244,10 @@ fn a_scenario_has_modules_and_a_replay_says_which_has_changed() {
         text
     };
     replay(0);
-    let longer = FAILS.replace("return -error", "pr_info(\"fails: more\\n\"); return -error");
+    let longer = FAILS.replace(
+        "return -error",
+        "pr_info(\"fails: more\\n\"); return -error",
+    );
     let changed = build(&dir, BASE, "fails", Some(&longer));
     std::fs::copy(&changed, &beside).unwrap();
     let told = replay(1);
