@@ -56,7 +56,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel does not take a module.
-    #[error("the kernel refuses module {file}: {source}{}", said(said))]
+    #[error("the kernel refuses module {file}: {source}{}", quoted(said))]
     Module {
         /// Its file.
         file: String,
@@ -87,7 +87,7 @@ pub enum Error {
 }
 
 /// What the kernel said, if it did.
-fn said(said: &str) -> String {
+fn quoted(said: &str) -> String {
     match said {
         "" => String::new(),
         _ => format!("; it says: {said}"),

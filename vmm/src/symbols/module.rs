@@ -94,10 +94,21 @@ impl Modules {
 
     /// The module that has the code at an address.
     pub fn at(&self, va: u64, troubles: &RefCell<Vec<String>>) -> Option<&Code> {
-        self.0.iter().find(|code| {
-            let opened = code.opened(troubles);
-            opened.is_some_and(|o| o.ranges.iter().any(|(from, to)| (*from..*to).contains(&va)))
-        })
+        let mut all = self.0.iter().filter(|code| code.has(va, troubles));
+        let code = all.next()?;
+        // The kernel gives the place of an init to another, once that is over.
+        if let Some(other) = all.find(|other| other.loaded != code.loaded) {
+            let text = format!(
+                "modules {} and {} had code in one place, one after the other: there, names of functions \
+                 and lines may be those of the other",
+                other.loaded.name, code.loaded.name
+            );
+            let mut troubles = troubles.borrow_mut();
+            if !troubles.contains(&text) {
+                troubles.push(text);
+            }
+        }
+        Some(code)
     }
 }
 
@@ -125,6 +136,11 @@ impl Code {
         let found = lines.find_frames(va).skip_all_loads().ok()?;
         let symbol = || opened.names.function(va);
         Some(frames(found, self.loaded.host.parent(), symbol))
+    }
+
+    fn has(&self, va: u64, troubles: &RefCell<Vec<String>>) -> bool {
+        let opened = self.opened(troubles);
+        opened.is_some_and(|o| o.ranges.iter().any(|(from, to)| (*from..*to).contains(&va)))
     }
 
     fn opened(&self, troubles: &RefCell<Vec<String>>) -> Option<&Opened> {

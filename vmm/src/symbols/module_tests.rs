@@ -78,6 +78,28 @@ fn each_section_is_where_the_kernel_has_put_it() {
 }
 
 #[test]
+fn two_modules_in_one_place_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = module(dir.path());
+    let at = |name: &str| Loaded {
+        name: name.into(),
+        host: host.clone(),
+        sections: vec![(".init.text".into(), INIT)],
+    };
+    let sources = Sources {
+        modules: vec![at("second"), at("first")],
+        ..Sources::default()
+    };
+    let symbols = Symbols::new(sources, Sites::default());
+    for va in [INIT, INIT + 4] {
+        assert_eq!(symbols.place(va).module.as_deref(), Some("second"));
+    }
+    let told = symbols.troubles();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("modules first and second had code"), "{told:?}");
+}
+
+#[test]
 fn a_module_that_is_none_is_told_once() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("own.ko");
