@@ -96,7 +96,10 @@ fn two_modules_in_one_place_are_told() {
     }
     let told = symbols.troubles();
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].starts_with("modules first and second had code"), "{told:?}");
+    assert!(
+        told[0].starts_with("modules first and second had code"),
+        "{told:?}"
+    );
 }
 
 #[test]
