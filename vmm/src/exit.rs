@@ -218,6 +218,16 @@ pub enum Error {
     /// The user's program, or what is to go with it, is none that the guest can be given.
     #[error("the guest cannot be given what it is to run")]
     Program(#[source] Cause),
+    /// A module of the user's that cannot be built, or that this kernel cannot be given.
+    #[error("{what}: {why}")]
+    Module {
+        /// The module, or its directory.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+        /// The way out.
+        help: String,
+    },
     /// The guest's file system could not be made.
     #[error("the guest's file system could not be prepared")]
     Initramfs(#[source] Cause),
@@ -267,6 +277,7 @@ impl Error {
             | Error::NotARun { .. }
             | Error::NoBuffer { .. }
             | Error::Program(_)
+            | Error::Module { .. }
             | Error::DropOutOfRange { .. } => USAGE,
             Error::Log {
                 source: LogError::NotALog | LogError::Version { .. },
@@ -307,7 +318,7 @@ impl Error {
                 suggestion.as_deref(),
                 &format!("kinds: {}", known.join(", ")),
             ),
-            Error::UnknownKernel { help, .. } => help.clone(),
+            Error::UnknownKernel { help, .. } | Error::Module { help, .. } => help.clone(),
             Error::KernelLacks { .. } => {
                 "set them and build it again; `staleline kernel build --src DIR` builds a tree with all \
                  that runs need (guest-kernel/config/staleline.config)"

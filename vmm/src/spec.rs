@@ -55,8 +55,8 @@ pub struct GuestKey<'a> {
     kernel: &'a str,
     /// Whether the board has a disk, and whether the guest boots from it.
     disk: (bool, bool),
-    /// The user's program and what goes with it, within that much memory.
-    program: [&'a [String]; 2],
+    /// The user's program, and modules, and what goes with them, within that much memory.
+    program: [&'a [String]; 3],
     root: Option<&'a str>,
     ram_mib: u32,
 }
@@ -68,7 +68,11 @@ impl RunSpec {
         GuestKey {
             kernel: &self.kernel.0,
             disk: (board.blk.is_some(), self.scenario.disk.is_some()),
-            program: [guest.exec.get(..1).unwrap_or_default(), &guest.files],
+            program: [
+                guest.exec.get(..1).unwrap_or_default(),
+                &guest.files,
+                &guest.modules,
+            ],
             root: guest.root.as_deref(),
             ram_mib: board.ram_mib,
         }
@@ -140,6 +144,9 @@ const OPTIONS: [&str; 3] = ["cache", "exporter", "seed"];
 /// Keys of the `[guest]` table that `staleline exec` has options for.
 const PROGRAM: [&str; 4] = ["exec", "files", "env", "root"];
 
+/// The key of modules, for which all runs have an option.
+const MODULES: &str = "guest.modules";
+
 fn invocation(
     origin: &str,
     kernel: &str,
@@ -148,7 +155,9 @@ fn invocation(
     settings: &[String],
 ) -> String {
     // A program is shown as people give it.
-    let exec = origin == scenario::exec::SCENARIO && !scenario.guest.exec.is_empty();
+    let guest = &scenario.guest;
+    let exec =
+        origin == scenario::exec::SCENARIO && !(guest.exec.is_empty() && guest.modules.is_empty());
     let mut words = match exec {
         true => vec!["staleline".to_owned(), "exec".into()],
         false => vec!["staleline".to_owned(), "run".into(), origin.into()],
@@ -176,12 +185,17 @@ fn invocation(
             && key
                 .strip_prefix("guest.")
                 .is_some_and(|k| PROGRAM.contains(&k));
-        if !OPTIONS.contains(&key) && !own {
+        if !OPTIONS.contains(&key) && !own && key != MODULES {
             option("set", setting.clone());
         }
     }
+    // Those of a scenario's file come by themselves, unless others were asked for.
+    if settings.iter().any(|s| s.starts_with(MODULES)) {
+        for module in &guest.modules {
+            option("module", module.clone());
+        }
+    }
     if exec {
-        let guest = &scenario.guest;
         let lists = [("file", &guest.files), ("env", &guest.env)];
         for (name, value) in lists
             .iter()
@@ -192,8 +206,10 @@ fn invocation(
         if let Some(root) = &guest.root {
             option("root", root.clone());
         }
-        words.push("--".into());
-        words.extend(guest.exec.iter().cloned());
+        if !guest.exec.is_empty() {
+            words.push("--".into());
+            words.extend(guest.exec.iter().cloned());
+        }
     }
     words.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" ")
 }

@@ -14,6 +14,7 @@ use staleline_support::progress::Progress;
 use super::error::{ErrorKind, KernelError};
 use super::fragment::{self, Fragment};
 use super::kconfig::{Kconfig, unmet};
+use super::module;
 use super::tools::Tools;
 use super::worktree::WorkTree;
 
@@ -44,6 +45,7 @@ impl Job<'_> {
     pub(super) fn run(&self, tools: &Tools, progress: &dyn Progress) -> Result<Built, KernelError> {
         let build_dir = self.tree.build_dir(self.config);
         fs::create_dir_all(&build_dir).map_err(KernelError::io("create", &build_dir))?;
+        module::disturb(&build_dir)?;
         let mut log = Log::create(build_dir.join("build.log"))?;
 
         progress.step("configuring the kernel");
@@ -117,9 +119,17 @@ impl Job<'_> {
 
     /// A make of this source tree into `build_dir`; targets are to be added.
     pub(super) fn make(&self, build_dir: &Path, tools: &Tools) -> Command {
+        self.make_with(build_dir, tools, None)
+    }
+
+    /// The same; names of files in `own`, which is neither, are relative to that.
+    pub(super) fn make_with(&self, build_dir: &Path, tools: &Tools, own: Option<&Path>) -> Command {
         // Names in the line tables are relative to the source tree, on every machine.
+        let own = own.map_or_else(String::new, |dir| {
+            format!(" -ffile-prefix-map={}/=", dir.display())
+        });
         let prefixes = format!(
-            "-ffile-prefix-map={}/= -ffile-prefix-map={}=.",
+            "-ffile-prefix-map={}/= -ffile-prefix-map={}=.{own}",
             self.src.display(),
             build_dir.display()
         );
@@ -235,7 +245,7 @@ impl Log {
     }
 
     /// An error, with the end of the log, unless `status` is success.
-    fn expect(
+    pub(super) fn expect(
         &self,
         step: &'static str,
         status: ExitStatus,

@@ -10,7 +10,8 @@
 //! # Layout of the cache
 //!
 //! `${XDG_CACHE_HOME:-~/.cache}/staleline/`
-//! - `kernels/<hash>/`: finished kernels, written elsewhere and renamed into place.
+//! - `kernels/<hash>/`: finished kernels, written elsewhere and renamed into place; with the symbols
+//!   that they export to modules, if they can load any.
 //! - `work/<source>/`: one unpacked source tree per source (`src`), which all stacks
 //!   share, and one object directory per configuration (`build-*`), so that going from
 //!   one stack to the next compiles only what differs; another (`check-*`) for checking
@@ -30,6 +31,7 @@ mod kconfig;
 mod kernel;
 mod kernels;
 mod manifest;
+mod module;
 mod mutant;
 mod named;
 #[cfg(test)]
@@ -52,6 +54,7 @@ pub use self::check::{Checker, Complaint, Level, PatchCheck, StackCheck};
 pub use self::error::{ErrorKind, KernelError};
 pub use self::kconfig::{Kconfig, Setting};
 pub use self::kernel::Kernel;
+pub use self::module::Modules;
 pub use self::mutant::{About, Mutant, Several, Show};
 pub use self::named::{Named, OfTree};
 pub use self::plan::BUILDER_VERSION;

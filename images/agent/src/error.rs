@@ -55,6 +55,16 @@ pub enum Error {
         /// The kernel's word for it.
         source: io::Error,
     },
+    /// The kernel does not take a module.
+    #[error("the kernel refuses module {file}: {source}{}", quoted(said))]
+    Module {
+        /// Its file.
+        file: String,
+        /// The kernel's word for it.
+        source: io::Error,
+        /// What else it said.
+        said: String,
+    },
     /// Something did not happen.
     #[error("waited {seconds} s of guest time for {what}")]
     Timeout {
@@ -74,6 +84,14 @@ pub enum Error {
     /// The plan asks for the impossible.
     #[error("the plan cannot be carried out: {0}")]
     Plan(#[from] PlanError),
+}
+
+/// What the kernel said, if it did.
+fn quoted(said: &str) -> String {
+    match said {
+        "" => String::new(),
+        _ => format!("; it says: {said}"),
+    }
 }
 
 /// Errors with which the kernel cancels what a gadget's function has queued: on a reset or

@@ -23,7 +23,8 @@ pub use data::{Buffer, Data, End};
 pub use diagnostic::{Class, Diagnostic, STALE_COPY};
 pub use finding::{Event, HazardEntry, LastMaintenance, Party, Step, TransferRef};
 pub use guest::{
-    Guest, GuestEnd, Input, KERNEL_REPORT, KernelId, KernelReport, KtapCase, Program, ReportClass,
+    Guest, GuestEnd, Input, KERNEL_REPORT, KernelId, KernelReport, KtapCase, Module, Program,
+    ReportClass,
 };
 pub use hex::Hex;
 pub use log::Log;

@@ -11,8 +11,8 @@ use staleline_support::{files, text};
 use super::kernels;
 use super::litmus::{self, LitmusArgs};
 use super::{
-    Command, EventsArgs, KernelCommand, MatrixArgs, ReplayArgs, ReportArgs, ReportFormat,
-    RunFormat, RunOptions, TextFormat, pages,
+    Command, EventsArgs, KernelCommand, MatrixArgs, ModuleCommand, ReplayArgs, ReportArgs,
+    ReportFormat, RunFormat, RunOptions, TextFormat, pages,
 };
 use crate::exit::{self, Error};
 use crate::interrupt::Interrupt;
@@ -25,8 +25,8 @@ use crate::run::directory::{self, DEFAULT_ROOT, RunDir};
 use crate::run::orchestrate::Runner;
 use crate::run::replay::{self, Earlier};
 use crate::run::wiring::Production;
-use crate::run::{ledger, logbook};
-use crate::spec::RunSpec;
+use crate::run::{ledger, logbook, modules};
+use crate::spec::{KernelChoice, RunSpec};
 use crate::{doctor, explain};
 
 /// Does what the command line says; gives the exit code.
@@ -36,6 +36,7 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
         Command::Exec(args) => run(&args.spec()?, &args.options),
         Command::Matrix(args) => run_matrix(args),
         Command::Kernel { command } => kernel(command),
+        Command::Module { command } => module(command),
         Command::Replay(args) => run_replay(args),
         Command::Report(args) => report(args),
         Command::Events(args) => run_events(args),
@@ -370,6 +371,28 @@ fn on_kernels(command: &KernelCommand, progress: &Stderr) -> Result<u8, Error> {
                 TextFormat::Json => print_json(&rows)?,
                 TextFormat::Human => print(&kernels::table(&rows))?,
             }
+        }
+    }
+    Ok(exit::PASS)
+}
+
+fn module(command: &ModuleCommand) -> Result<u8, Error> {
+    let ModuleCommand::Build {
+        dir,
+        kernel,
+        format,
+    } = command;
+    let interrupt = watched()?;
+    let progress = shown(&interrupt);
+    let built = modules::build(dir, &KernelChoice(kernel.clone()), &progress);
+    progress.clear();
+    let built = built?;
+    match format {
+        TextFormat::Json => print_json(&built)?,
+        TextFormat::Human => {
+            let files = built.files.iter();
+            let files = files.map(|f| format!("{}\n", f.display()));
+            print(&files.collect::<String>())?;
         }
     }
     Ok(exit::PASS)

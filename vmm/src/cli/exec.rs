@@ -4,7 +4,7 @@
 use clap::Args;
 use toml::Value;
 
-use super::RunOptions;
+use super::{RunOptions, list};
 use crate::exit::Error;
 use crate::scenario::exec::SCENARIO;
 use crate::spec::RunSpec;
@@ -14,7 +14,8 @@ use crate::spec::RunSpec;
 #[command(
     after_help = "The guest is what `staleline run` boots. The program, for arm64 and static or \
     dynamic, becomes /root/NAME there, and its libraries come with it. Its output is passed on; \
-    standard input is empty. Exit codes are those of `staleline run`: 0 if the program ended with 0 and \
+    standard input is empty. With --module, modules are inserted first; without a program, it passes if \
+    the init of each succeeds and nothing was found. Exit codes are those of `staleline run`: 0 if the program ended with 0 and \
     nothing was found, 1 if something was found or it ended otherwise."
 )]
 pub struct ExecArgs {
@@ -30,8 +31,12 @@ pub struct ExecArgs {
     /// Give the guest this file system; PROGRAM is then one of it.
     #[arg(long, value_name = "DIR")]
     pub root: Option<String>,
-    /// The program and its arguments.
-    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    /// The program and its arguments; none if all there is to run is the init of a module.
+    #[arg(
+        last = true,
+        required_unless_present = "module",
+        value_name = "PROGRAM"
+    )]
     pub command: Vec<String>,
 }
 
@@ -41,10 +46,6 @@ impl ExecArgs {
     /// # Errors
     /// Usage errors.
     pub fn spec(&self) -> Result<RunSpec, Error> {
-        let list = |words: &[String]| {
-            let words = words.iter().cloned().map(Value::String);
-            Value::Array(words.collect()).to_string()
-        };
         let mut settings = vec![];
         let root = self.root.iter().map(|root| {
             let root = Value::String(root.clone());
@@ -52,7 +53,9 @@ impl ExecArgs {
         });
         let lists = [("files", &self.file), ("env", &self.env)];
         let lists = lists.into_iter().filter(|(_, words)| !words.is_empty());
-        settings.push(format!("guest.exec={}", list(&self.command)));
+        if !self.command.is_empty() {
+            settings.push(format!("guest.exec={}", list(&self.command)));
+        }
         settings.extend(lists.map(|(key, words)| format!("guest.{key}={}", list(words))));
         settings.extend(root);
         self.options.spec(SCENARIO, settings)
@@ -64,6 +67,30 @@ mod tests {
     use clap::Parser as _;
 
     use super::super::{Cli, Command};
+
+    #[test]
+    fn a_module_needs_no_program() {
+        let spec = |words: &str| {
+            let cli = Cli::try_parse_from(words.split(' ')).unwrap();
+            match cli.command {
+                Command::Exec(args) => args.spec().unwrap(),
+                Command::Run(args) => args.spec().unwrap(),
+                _ => panic!("neither exec nor run"),
+            }
+        };
+        let here = std::env::current_dir().unwrap();
+        let module = format!("--module {}/a.ko:x=1", here.display());
+        let alone = spec("staleline exec --module a.ko:x=1");
+        assert!(alone.scenario.guest.exec.is_empty());
+        assert!(alone.invocation.ends_with(&module), "{}", alone.invocation);
+        let with = spec("staleline exec --module a.ko:x=1 -- ./prog");
+        let end = format!("{module} -- {}/./prog", here.display());
+        assert!(with.invocation.ends_with(&end), "{}", with.invocation);
+        let run = spec("staleline run iio-capture --module a.ko:x=1");
+        assert!(run.invocation.ends_with(&module), "{}", run.invocation);
+        assert_ne!(run.guest(), spec("staleline run iio-capture").guest());
+        assert!(Cli::try_parse_from(["staleline", "exec"]).is_err());
+    }
 
     #[test]
     fn what_is_to_be_run_is_a_scenario() {

@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use staleline_protocol::plan::Exporter;
 use staleline_support::text;
+use toml::Value;
 
 use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
@@ -26,6 +27,7 @@ use crate::exit::{self, Error};
 use crate::names;
 use crate::query::Wanted;
 use crate::run::kernels::Ingredients;
+use crate::run::modules::MODULES_KERNEL;
 use crate::scenario::append;
 use crate::spec::{DEFAULT_KERNEL, RunSpec};
 
@@ -59,6 +61,12 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: KernelCommand,
+    },
+    /// Build modules of yours for a guest kernel.
+    Module {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: ModuleCommand,
     },
     /// Do an earlier run again and compare its hash.
     Replay(ReplayArgs),
@@ -178,6 +186,10 @@ pub struct RunOptions {
     /// More kernel command line, at the end: words with spaces between them, such as loglevel=8.
     #[arg(long, value_name = "STRING")]
     pub append: Option<String>,
+    /// Insert a module before all else begins, with its parameters; may be repeated
+    /// [default: the scenario's].
+    #[arg(long, value_name = "FILE.ko[:PARAMETERS]")]
+    pub module: Vec<String>,
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = RunFormat::Human)]
     pub format: RunFormat,
@@ -224,10 +236,19 @@ impl RunOptions {
         settings.extend(self.seed.map(|s| format!("seed={s}")));
         settings.extend(self.log.map(|f| format!("log.filter={f}")));
         settings.extend(self.timeout.map(|s| format!("timeout={s}")));
+        if !self.module.is_empty() {
+            settings.push(format!("guest.modules={}", list(&self.module)));
+        }
         settings.extend(self.set.iter().cloned());
         settings.extend(self.append.as_deref().map(append::setting));
         RunSpec::resolve(scenario, &self.kernel, self.engine, &settings)
     }
+}
+
+/// Words as a setting has them.
+fn list(words: &[String]) -> String {
+    let words = words.iter().cloned().map(Value::String);
+    Value::Array(words.collect()).to_string()
 }
 
 /// `staleline matrix`.
@@ -322,6 +343,24 @@ pub enum KernelCommand {
     },
     /// List patch stacks and what is built of them, and builds of your own.
     List {
+        /// Form of the output.
+        #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+        format: TextFormat,
+    },
+}
+
+/// `staleline module`.
+#[derive(Debug, Subcommand)]
+pub enum ModuleCommand {
+    /// Build the modules in a directory for a kernel, as `make -C KERNEL M=DIR modules` does, and print
+    /// where the .ko files are: in the directory. A kernel is built first if need be; one of
+    /// Staleline's needs a configuration with modules, as base+userland.
+    Build {
+        /// Directory with a Kbuild or Makefile that has `obj-m += NAME.o`.
+        dir: PathBuf,
+        /// Kernel that they are for: a name, as `staleline run` takes it, or a build directory.
+        #[arg(long, value_name = "NAME|PATH", default_value = MODULES_KERNEL)]
+        kernel: String,
         /// Form of the output.
         #[arg(long, value_enum, default_value_t = TextFormat::Human)]
         format: TextFormat,

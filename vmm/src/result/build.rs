@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use staleline_devices::coherency::hazard::{Actor, Hazard};
 use staleline_devices::fidelity::Fidelity;
 use staleline_devices::soc::report::SocReport;
-use staleline_protocol::plan::Plan;
+use staleline_protocol::plan::{self, Plan};
 use staleline_protocol::report::Report;
 use staleline_support::text;
 
@@ -24,7 +24,7 @@ use crate::evidence::{Artifacts, Execution, GuestFile};
 use crate::names;
 use crate::spec::RunSpec;
 use crate::symbols::{Sources, Symbols};
-use staleline_results::Program;
+use staleline_results::{Module, Program};
 
 /// A result without findings, for a run that came to nothing because of `trouble`.
 pub fn infra(spec: &RunSpec, artifacts: Option<&Artifacts>, trouble: &str) -> RunResult {
@@ -123,6 +123,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
             reports_dropped: console.kernel_reports_dropped,
             warnings,
             console_tail: console.tail.clone(),
+            modules: modules(&plan, &console.reports),
             program: program(&plan, &console.reports),
         },
         buffers: buffers(&console.reports, &Observations::default()),
@@ -136,6 +137,26 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         wall_ms: 0,
         replay: spec.invocation.clone(),
     }
+}
+
+/// The user's modules, and what became of them.
+fn modules(plan: &Plan, reports: &[Report]) -> Vec<Module> {
+    let of = |module: &plan::Module| {
+        let ended = reports.iter().find_map(|r| match r {
+            Report::Inserted { name, error, said } if *name == module.name => Some((*error, said)),
+            _ => None,
+        });
+        let said = ended.iter().flat_map(|(_, said)| said.iter());
+        Module {
+            name: module.name.clone(),
+            file: module.file.clone(),
+            parameters: module.parameters.clone(),
+            ended: ended.is_some(),
+            error: ended.and_then(|(error, _)| error),
+            said: said.map(|message| text::plain(message)).collect(),
+        }
+    };
+    plan.modules.iter().map(of).collect()
 }
 
 /// The user's program, and what became of it.

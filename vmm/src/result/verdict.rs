@@ -12,7 +12,7 @@ use staleline_support::text;
 
 use super::{Class, Diagnostic, RunResult, Verdict, ends};
 use crate::evidence::console::Console;
-use staleline_results::{GuestEnd, Program};
+use staleline_results::{GuestEnd, Module, Program};
 use staleline_results::{KERNEL_REPORT, KernelReport};
 
 /// Judges a result whose other fields are complete; sentences say why.
@@ -23,6 +23,8 @@ pub fn judge(
 ) -> (Verdict, Vec<String>) {
     let broken = obstacles(result, console, trouble);
     let mut reasons = evidence(result);
+    let modules = result.guest.modules.iter();
+    reasons.extend(modules.filter_map(Module::failure));
     if broken.is_empty() && reasons.is_empty() {
         // Only a guest that ran to its end is trusted to call its own tests failed; one that saw
         // the corrupt data that was found anyway tells nothing new.
@@ -30,6 +32,7 @@ pub fn judge(
             Some(program) if program.code != Some(0) => Some(ended(program)),
             _ => None,
         });
+        // What is wrong with a module was said before.
         let cases = console.failures().filter(|case| case.name != EXEC);
         reasons
             .extend(cases.map(|case| format!("guest test {} failed: {}", case.number, case.name)));
@@ -169,6 +172,9 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
     }
     if !console.started {
         found.push("the guest did not boot: the agent never started; see console.log".into());
+    } else if has_no_chance(result) {
+        // Nothing else was begun.
+        return found;
     } else if result.guest.program.as_ref().is_some_and(is_open)
         && result.guest.end == Some(GuestEnd::PoweredOff)
         && console.bail.is_none()
@@ -220,6 +226,12 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
         ));
     }
     found
+}
+
+/// Whether a module has failed, for which the rest had to wait.
+fn has_no_chance(result: &RunResult) -> bool {
+    let mut modules = result.guest.modules.iter();
+    modules.any(|module| module.error.is_some()) && result.guest.end == Some(GuestEnd::PoweredOff)
 }
 
 /// Whether nobody has seen the program end.

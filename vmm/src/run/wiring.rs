@@ -17,6 +17,7 @@ use staleline_support::progress::Progress;
 use super::backend::{Attempt, Backend};
 use super::choice::Choice;
 use super::kernels;
+use super::modules;
 use crate::board::config::{DiskImage, MachineConfig};
 use crate::board::{Board, fdt};
 use crate::boot::{Expected, Images, RAM_BASE};
@@ -124,7 +125,8 @@ impl GuestFiles {
         if scenario.disk.is_none() {
             let initramfs = initramfs(cache, progress).map_err(|e| Error::Initramfs(e.into()))?;
             files.agent_elf.clone_from(&initramfs.agent_elf);
-            let (path, hash) = match scenario.guest.exec.is_empty() {
+            let guest = &scenario.guest;
+            let (path, hash) = match guest.exec.is_empty() && guest.modules.is_empty() {
                 true => (initramfs.path, initramfs.hash),
                 false => files.add_program(scenario, &initramfs, cache)?,
             };
@@ -133,7 +135,7 @@ impl GuestFiles {
         Ok(files)
     }
 
-    /// An initramfs with the user's program and what it needs.
+    /// An initramfs with the user's program and what it needs, and modules.
     fn add_program(
         &mut self,
         scenario: &Scenario,
@@ -155,11 +157,11 @@ impl GuestFiles {
     }
 }
 
-/// What the guest gets for the user's program.
+/// What the guest gets for the user's program, and modules.
 fn extras(scenario: &Scenario) -> Result<Vec<Extra>, Error> {
     let guest = &scenario.guest;
     let failed = |e: InitramfsError| Error::Program(e.into());
-    let supplied = guest.supplied().into_iter();
+    let supplied = guest.supplied().into_iter().chain(guest.module_files());
     let supplied = supplied.map(|Supplied { host, guest }| Extra {
         from: host,
         to: guest,
@@ -180,6 +182,7 @@ fn extras(scenario: &Scenario) -> Result<Vec<Extra>, Error> {
 impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
         extras(&spec.scenario)?;
+        modules::check(&spec.scenario, &spec.kernel)?;
         let kernel = Choice::find(&spec.kernel)?;
         kernel.suits(&spec.kernel.0, &spec.scenario).map(drop)
     }

@@ -53,6 +53,7 @@ impl GuestSettings {
         if let Some(root) = &mut self.root {
             *root = absolute(root);
         }
+        self.anchor_modules(base);
     }
 
     /// Whether the program is a file of the host, and not of `root`.
@@ -117,7 +118,7 @@ fn last_of_each(variables: impl Iterator<Item = String>) -> Vec<String> {
     all
 }
 
-fn below_home(host: &Path) -> String {
+pub(super) fn below_home(host: &Path) -> String {
     format!("{HOME}/{}", name(host))
 }
 
@@ -176,7 +177,9 @@ pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
     if let Some(bad) = env.iter().find(|v| !named(v)) {
         return Err(format!("guest.env: {bad:?} must be NAME=VALUE"));
     }
-    if exec.is_empty() && !(files.is_empty() && env.is_empty() && settings.root.is_none()) {
+    // A module may want files, as firmware.
+    let files_are_for_none = !files.is_empty() && settings.modules.is_empty();
+    if exec.is_empty() && (files_are_for_none || !env.is_empty() || settings.root.is_some()) {
         return Err(
             "guest.files, guest.env and guest.root are for the program that guest.exec names, and there \
              is none"

@@ -39,6 +39,10 @@ pub struct GuestSettings {
     /// Variables of the program's environment, `NAME=VALUE`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
+    /// Modules that the kernel gets before all else begins, in this order: `FILE.ko` or
+    /// `FILE.ko:PARAMETERS`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
     /// A directory of the host with a file system for the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,

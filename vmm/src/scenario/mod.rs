@@ -6,6 +6,7 @@ pub mod builtin;
 pub mod exec;
 pub mod guest;
 pub mod limits;
+pub mod modules;
 pub mod seed;
 pub mod set;
 pub mod usb;
@@ -244,6 +245,7 @@ impl Scenario {
             dmatest: self.dmatest.clone(),
             disk: self.disk.clone(),
             exec: self.guest.plan(self.seed),
+            modules: self.guest.plan_modules(),
         }
     }
 }

@@ -20,6 +20,7 @@ mod gdma;
 mod interrupts;
 mod log;
 mod memory;
+mod module;
 mod mutation;
 mod output;
 mod own_kernel;
