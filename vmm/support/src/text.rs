@@ -64,6 +64,11 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_shown_in_another_order() {
+        assert_eq!(visible("\u{202e}1"), "\\u{202e}1");
+    }
+
+    #[test]
     fn long_text_keeps_its_ends() {
         assert_eq!(elide("short", 5), "short");
         for most in 6..40 {
