@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use staleline_support::cache::CacheDir;
 
 use crate::clean::{self, Done, Policy};
@@ -15,9 +15,9 @@ use crate::run::directory::DEFAULT_ROOT;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Removes only what Staleline has made, and nothing that another staleline uses. Without --keep \
-    and --older-than, that is all of it. What is in the cache is made again when it is needed."
+    and --older-than, that is all of it. What is in the cache is made again when it is needed.",
+    group = ArgGroup::new("what").required(true).multiple(true).args(["runs", "cache"])
 )]
-#[group(id = "what", required = true, multiple = true, args = ["runs", "cache"])]
 pub struct CleanArgs {
     /// Results of runs and matrices, below --dir.
     #[arg(long)]

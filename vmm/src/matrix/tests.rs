@@ -295,7 +295,7 @@ struct After(usize, std::sync::atomic::AtomicUsize);
 
 impl staleline_support::progress::Progress for After {
     fn begin(&self, what: &str, _: Option<u64>) {
-        let done = usize::from(what.contains(" of "));
+        let done = usize::from(what.contains(": "));
         self.1.fetch_add(done, std::sync::atomic::Ordering::Relaxed);
     }
     fn advance(&self, _: &str) {}

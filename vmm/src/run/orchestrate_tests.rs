@@ -277,7 +277,10 @@ fn trouble_before_the_run_has_a_result_too() {
     let backend = FakeBackend::without_kernel(|| Error::Kernel("make failed".into()));
     let r = run(&backend, "iio-capture", &[]).unwrap();
     assert_eq!((r.verdict, r.kernel), (Verdict::InfraError, None));
-    assert!(r.reasons[0].starts_with("the guest kernel could not be prepared: make failed; "));
+    assert_eq!(
+        r.reasons[0],
+        "the guest kernel could not be prepared: make failed"
+    );
     let backend = FakeBackend::without_kernel(|| Error::UnknownKernel {
         name: "x".into(),
         why: "y".into(),

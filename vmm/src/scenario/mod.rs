@@ -142,7 +142,7 @@ pub enum DropMaintenance {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected K, a number, or \"@N\"")]
 enum DropForm {
     Integer(i64),
     Text(String),

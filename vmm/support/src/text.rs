@@ -22,12 +22,18 @@ pub fn plain(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
 
+/// Characters that have a terminal show what follows in another order.
+const REORDERS: [char; 12] = [
+    '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}',
+    '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
+];
+
 /// Text that quotes what the user gave: control characters are shown as escapes, but for the ends of lines.
 pub fn visible(text: &str) -> String {
     let shown = |c: char| match c {
         '\n' => "\n".to_owned(),
         '\t' => " ".to_owned(),
-        c if c.is_control() => c.escape_default().to_string(),
+        c if c.is_control() || REORDERS.contains(&c) => c.escape_default().to_string(),
         c => c.to_string(),
     };
     text.chars().map(shown).collect()
@@ -55,6 +61,11 @@ mod tests {
             visible("a\u{1b}[31m\tb\nc\u{9b}é"),
             "a\\u{1b}[31m b\nc\\u{9b}é"
         );
+    }
+
+    #[test]
+    fn nothing_is_shown_in_another_order() {
+        assert_eq!(visible("\u{202e}1"), "\\u{202e}1");
     }
 
     #[test]
