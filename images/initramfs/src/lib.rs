@@ -224,6 +224,11 @@ mod tests {
 
     #[test]
     fn the_sources_are_where_they_are_looked_for() {
-        assert!(workspace().join("images/agent/Cargo.toml").is_file());
+        assert!(
+            workspace()
+                .unwrap()
+                .join("images/agent/Cargo.toml")
+                .is_file()
+        );
     }
 }
