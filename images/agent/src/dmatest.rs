@@ -11,11 +11,10 @@ use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use staleline_guest::{Context, Error, Mount, wait_for};
 use staleline_protocol::plan::DmaTest;
 use staleline_protocol::report::Report;
 
-use crate::boot::{Mount, wait_for};
-use crate::error::{Context, Error};
 use crate::ktap::{Ktap, Outcome, Subtests};
 
 const PHASES: [&str; 4] = ["channel", "copies", "data", "teardown"];

@@ -16,11 +16,11 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use staleline_guest::{Context, Error, Mount, mount};
 use staleline_protocol::plan::Exec;
 use staleline_protocol::report::{Report, Stream, text_of};
 
-use crate::boot::{Console, Mount, mount};
-use crate::error::{Context, Error};
+use crate::boot::Console;
 use crate::ktap::{Ktap, Outcome};
 use crate::sys::{self, Start};
 

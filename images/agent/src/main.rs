@@ -6,29 +6,24 @@
 
 mod boot;
 mod disk;
-mod dmabuf;
 mod dmatest;
 mod error;
 mod exec;
-mod fence;
-mod iio;
 mod ktap;
-mod pagemap;
 mod pages;
 mod paths;
 mod sys;
-mod uapi;
-mod usb;
 
 use std::io::Write;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
+use staleline_guest::Mount;
 use staleline_protocol::plan::{DiskTest, DmaTest, Exec, Plan, Transfer};
 use staleline_protocol::report::Report;
 
-use crate::boot::{Console, Mount};
-use crate::error::Error;
+use crate::boot::Console;
+use crate::error::Trouble;
 use crate::ktap::{Ktap, Outcome};
 
 fn main() -> ExitCode {
@@ -54,8 +49,11 @@ fn panicked(info: &PanicHookInfo<'_>) {
     boot::power_off();
 }
 
-fn run() -> Result<(), (Ktap<Console>, Error)> {
-    let plan = Mount::Sys.mount().and_then(|()| boot::plan());
+fn run() -> Result<(), (Ktap<Console>, Trouble)> {
+    let plan = Mount::Sys
+        .mount()
+        .map_err(Trouble::from)
+        .and_then(|()| boot::plan());
     let work = match &plan {
         Ok(Some(plan)) => Work::of(plan),
         _ => None,
@@ -81,7 +79,7 @@ fn run() -> Result<(), (Ktap<Console>, Error)> {
         Ok(report) => ktap.report(&report),
         Err(e) => {
             ktap.test("boot", &Outcome::Error(e.to_string()));
-            return Err((ktap, e));
+            return Err((ktap, e.into()));
         }
     }
     ktap.test("boot", &Outcome::Pass);
@@ -91,7 +89,7 @@ fn run() -> Result<(), (Ktap<Console>, Error)> {
         Work::Disk(test) => disk::run(&mut ktap, plan.seed, test),
         Work::Exec(program) => exec::run(&mut ktap, program),
     };
-    done.map_err(|e| (ktap, e))
+    done.map_err(|e| (ktap, e.into()))
 }
 
 /// What there is to do once the guest has booted.

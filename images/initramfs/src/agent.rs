@@ -27,10 +27,11 @@ const PACKAGE: &str = "staleline-agent";
 const PROFILE: &str = "guest";
 
 /// What the agent is made of, in the workspace.
-const SOURCES: [&str; 4] = [
+const SOURCES: [&str; 5] = [
     "Cargo.toml",
     "Cargo.lock",
     "images/agent",
+    "images/guest",
     "images/protocol",
 ];
 
@@ -235,8 +236,8 @@ mod tests {
         fs::write(&changed, "fn main() {}").unwrap();
         assert_ne!(original, key(b.path(), &toolchain("1")).unwrap());
         fs::rename(
-            a.path().join("images/agent/src/iio.rs"),
-            a.path().join("images/agent/src/i.rs"),
+            a.path().join("images/guest/src/iio.rs"),
+            a.path().join("images/guest/src/i.rs"),
         )
         .unwrap();
         assert_ne!(original, key(a.path(), &toolchain("1")).unwrap());
