@@ -89,6 +89,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// An option, or what stands for one, that cannot be used as it is given.
+    #[error("{option}: {why}")]
+    Option {
+        /// As given.
+        option: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// No such kernel stack, or a path that holds no kernel.
     #[error("kernel `{name}`: {why}")]
     UnknownKernel {
@@ -202,6 +210,7 @@ impl Error {
             | Error::Syntax { .. }
             | Error::Limit { .. }
             | Error::Setting { .. }
+            | Error::Option { .. }
             | Error::UnknownKernel { .. }
             | Error::Output { .. }
             | Error::OutputTaken { .. }
@@ -288,6 +297,7 @@ impl Error {
             Error::Read { .. }
             | Error::Syntax { .. }
             | Error::Limit { .. }
+            | Error::Option { .. }
             | Error::NotARun { .. }
             | Error::Pilot { .. }
             | Error::Host { .. } => return None,

@@ -4,6 +4,7 @@
 mod commands;
 mod exec;
 mod litmus;
+mod stdin;
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;

@@ -256,8 +256,16 @@ fn finish(r: &RunResult, layout: Layout) -> String {
 /// What became of the data, or of the user's program.
 fn checked(r: &RunResult) -> String {
     if let Some(program) = &r.guest.program {
-        return verdict::ended(program);
+        let ended = verdict::ended(program);
+        return match r.data.planned {
+            0 => ended,
+            _ => format!("{ended}; {}", of_data(r)),
+        };
     }
+    of_data(r)
+}
+
+fn of_data(r: &RunResult) -> String {
     let again = match r.data.ends.iter().map(|e| e.repeated).sum() {
         0 => String::new(),
         n => format!(", {} again", count(n, "byte")),

@@ -82,7 +82,7 @@ fn find(s: &Scenario) -> Result<(), String> {
                 .into(),
         );
     }
-    usb::check(&s.usb, s.transfer.as_ref(), s.board.cpus)
+    usb::check(s)
 }
 
 fn dmatest(test: &DmaTest, s: &Scenario) -> Result<(), String> {

@@ -5,6 +5,7 @@ pub mod builtin;
 pub mod exec;
 pub mod guest;
 pub mod limits;
+pub mod outside;
 pub mod set;
 pub mod usb;
 
