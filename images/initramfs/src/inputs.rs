@@ -20,20 +20,12 @@ use walkdir::WalkDir;
 use super::Initramfs;
 use super::contents::Contents;
 use super::error::InitramfsError;
+use super::input::Input;
 use super::programs;
 
 const DIRECTORY: u32 = 0o040_755;
 const FILE: u32 = 0o100_000;
 const LINK: u32 = 0o120_777;
-
-/// A file or directory of the host, and where the guest finds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Input {
-    /// On the host. What is below a directory comes with it.
-    pub host: PathBuf,
-    /// In the guest, from `/`.
-    pub guest: String,
-}
 
 /// All that a guest is given, read.
 #[derive(Debug)]

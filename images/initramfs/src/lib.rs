@@ -20,6 +20,7 @@ mod contents;
 pub mod disk;
 mod error;
 mod executable;
+mod input;
 mod inputs;
 mod programs;
 mod toolchain;
@@ -34,7 +35,8 @@ use staleline_support::{digest, files};
 use self::agent::Executable;
 pub use self::disk::{Disk, DiskError, disk};
 pub use self::error::InitramfsError;
-pub use self::inputs::{Input, Inputs};
+pub use self::input::Input;
+pub use self::inputs::Inputs;
 
 /// Environment variable with the path of an agent to use instead of building one.
 pub const AGENT_ENV: &str = "STALELINE_AGENT";

@@ -13,7 +13,7 @@ use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use super::contents::Contents;
 use super::error::InitramfsError;
 use super::executable::{header, is_for_the_guest, is_linked};
-use super::inputs::Input;
+use super::input::Input;
 
 /// Where distributions keep libraries for arm64, on any host.
 const PLACES: [&str; 6] = [
