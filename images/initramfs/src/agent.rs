@@ -266,11 +266,11 @@ mod tests {
     fn copy_of_sources() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for source in SOURCES.into_iter().chain(["images/agent"]) {
-            for entry in WalkDir::new(workspace().join(source)) {
+            for entry in WalkDir::new(workspace().unwrap().join(source)) {
                 let entry = entry.unwrap();
                 let to = dir
                     .path()
-                    .join(entry.path().strip_prefix(workspace()).unwrap());
+                    .join(entry.path().strip_prefix(workspace().unwrap()).unwrap());
                 if entry.file_type().is_dir() {
                     fs::create_dir_all(to).unwrap();
                 } else {
@@ -341,13 +341,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = CacheDir::at(dir.path());
         let steps = Steps::default();
-        let first = build(Executable::Agent, &workspace(), &cache, &steps).unwrap();
+        let first = build(Executable::Agent, &workspace().unwrap(), &cache, &steps).unwrap();
         let told = std::mem::take(&mut *steps.0.lock().unwrap());
         assert!(
             told.iter().any(|s| s.contains("Compiling staleline-agent")),
             "{told:?}"
         );
-        let again = build(Executable::Agent, &workspace(), &cache, &steps).unwrap();
+        let again = build(Executable::Agent, &workspace().unwrap(), &cache, &steps).unwrap();
         assert_eq!(first, again);
         assert_eq!(*steps.0.lock().unwrap(), [""; 0]);
     }

@@ -8,7 +8,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::finding::{BOLD, ERROR, op_name, styled};
 use super::kernel_report::styled_report;
-use super::layout::Layout;
+use super::layout::{Body, Layout};
 use super::phrases::count;
 use super::{Explained, Reporter, RunEvent};
 use crate::explain::CORRUPT_DATA;
@@ -231,41 +231,42 @@ fn finish(r: &RunResult, layout: Layout) -> String {
         0 => String::new(),
         ms => format!(", and {} for call chains", seconds(ms)),
     };
-    let _ = writeln!(
-        text,
-        "{style}{}{style:#} {}: {}; {}; maintenance: {} \
-         on DMA memory and {} elsewhere, {} lines needed, {} redundant, {} never transferred; \
-         cache {}, seed {}, run {}, {}{again_for_chains}",
-        r.verdict.name(),
-        r.scenario,
-        checked(r),
-        hazards(r),
-        count(m.operations_total, "operation"),
-        m.elsewhere_total,
-        m.needed,
-        m.redundant,
-        m.untouched,
-        r.cache,
-        r.seed,
-        r.run_hash.as_deref().unwrap_or("without hash"),
-        seconds(r.wall_ms),
-    );
-    layout.folded(&text)
-}
-
-/// What became of the data, or of the user's program.
-fn checked(r: &RunResult) -> String {
-    if let Some(program) = &r.guest.program {
-        let ended = verdict::ended(program);
-        return match r.data.planned {
-            0 => ended,
-            _ => format!("{ended}; {}", of_data(r)),
-        };
+    let head = format!("{style}{}{style:#} {}\n", r.verdict.name(), r.scenario);
+    let mut summary = Body::new(head, layout);
+    let program = r.guest.program.as_ref();
+    if let Some(program) = program {
+        summary.line("program", verdict::ended(program));
     }
-    of_data(r)
+    if program.is_none() || r.data.planned > 0 {
+        summary.line("data", checked(r));
+    }
+    summary.line("hazards", hazards(r));
+    summary.line(
+        "cost",
+        format!(
+            "{} on DMA memory, {} elsewhere; {} lines needed, {} redundant, {} never transferred",
+            count(m.operations_total, "maintenance operation"),
+            m.elsewhere_total,
+            m.needed,
+            m.redundant,
+            m.untouched,
+        ),
+    );
+    summary.line(
+        "run",
+        format!(
+            "{}, cache {}, seed {}, {}{again_for_chains}",
+            r.run_hash.as_deref().unwrap_or("without hash"),
+            r.cache,
+            r.seed,
+            seconds(r.wall_ms),
+        ),
+    );
+    layout.folded(&text) + &summary.text
 }
 
-fn of_data(r: &RunResult) -> String {
+/// What became of the data.
+fn checked(r: &RunResult) -> String {
     let again = match r.data.ends.iter().map(|e| e.repeated).sum() {
         0 => String::new(),
         n => format!(", {} again", count(n, "byte")),
@@ -281,12 +282,20 @@ fn of_data(r: &RunResult) -> String {
 fn hazards(r: &RunResult) -> String {
     let copies = r.diagnostics.iter().filter(|d| d.class == Class::StaleCopy);
     let copies = copies.map(|d| d.findings).sum::<u64>();
-    let mut others = count(r.hazards_total.saturating_sub(copies), "hazard");
+    let hazards = r.hazards_total.saturating_sub(copies);
+    let mut others = match hazards {
+        0 => "none".to_owned(),
+        n => n.to_string(),
+    };
     let causes = r.causes().filter_map(|i| r.diagnostics.get(i));
     let causes = causes.filter(|d| d.class == Class::Error).count() as u64;
     // Without anything to fold, each diagnostic has its heading, and to count them is no news.
     if causes < r.errors().count() as u64 {
         others += &format!(" of {}", count(causes, "cause"));
+    }
+    // Such a run fails, too: who reads the exit code alone should know why.
+    if causes > 0 && !r.errors().any(|d| d.manifested) {
+        others += ", latent: no byte was wrong this time, and it fails all the same";
     }
     match copies {
         0 => others,

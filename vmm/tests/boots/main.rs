@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
+use staleline_testing as support;
+
 mod blk;
 mod board;
 mod cost;
@@ -21,6 +23,6 @@ mod memory;
 mod mutation;
 mod output;
 mod outside;
+mod readme;
 mod selfcheck;
 mod state;
-mod support;
