@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Configuring and compiling a prepared source tree.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
+use rustix::process::{Pid, Signal, kill_process};
 use staleline_support::files;
 use staleline_support::progress::Progress;
 
 use super::error::{ErrorKind, KernelError};
+use super::fragment::{self, Fragment};
+use super::kconfig::{Kconfig, unmet};
+use super::module;
 use super::tools::Tools;
 use super::worktree::WorkTree;
 
@@ -23,6 +27,8 @@ pub(super) struct Job<'a> {
     pub(super) tree: &'a WorkTree,
     pub(super) src: &'a Path,
     pub(super) config: &'a str,
+    /// What of it comes from the user.
+    pub(super) fragments: &'a [Fragment],
     pub(super) local_version: String,
     pub(super) jobs: Option<usize>,
     pub(super) blame: ErrorKind,
@@ -39,11 +45,12 @@ impl Job<'_> {
     pub(super) fn run(&self, tools: &Tools, progress: &dyn Progress) -> Result<Built, KernelError> {
         let build_dir = self.tree.build_dir(self.config);
         fs::create_dir_all(&build_dir).map_err(KernelError::io("create", &build_dir))?;
+        module::disturb(&build_dir)?;
         let mut log = Log::create(build_dir.join("build.log"))?;
 
         progress.step("configuring the kernel");
         self.configure(&build_dir, tools, &mut log, progress, &mut |_| {})?;
-        let unmet_options = self.unmet_options(&build_dir)?;
+        let unmet_options = self.configured(&build_dir)?;
         if !unmet_options.is_empty() {
             progress.note(&format!(
                 "note: not available in this kernel: {}",
@@ -89,12 +96,17 @@ impl Job<'_> {
         log.expect(STEP, status, self.blame)
     }
 
-    /// What the configuration asks for and `.config` does not have.
-    fn unmet_options(&self, build_dir: &Path) -> Result<Vec<String>, KernelError> {
-        let dot_config = build_dir.join(".config");
-        let actual =
-            fs::read_to_string(&dot_config).map_err(KernelError::io("read", &dot_config))?;
-        Ok(unmet_options(self.config, &actual))
+    /// What the configuration asks for and `.config` does not have, of which nothing may come from the
+    /// user: that was asked for on purpose.
+    pub(super) fn configured(&self, build_dir: &Path) -> Result<Vec<String>, KernelError> {
+        let path = build_dir.join(".config");
+        let actual = fs::read_to_string(&path).map_err(KernelError::io("read", &path))?;
+        let actual = Kconfig::parse(&actual);
+        fragment::require(self.fragments, &actual)?;
+        let unmet = unmet(self.config, &actual);
+        Ok(unmet
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect())
     }
 
     /// make's option for parallel jobs.
@@ -107,9 +119,17 @@ impl Job<'_> {
 
     /// A make of this source tree into `build_dir`; targets are to be added.
     pub(super) fn make(&self, build_dir: &Path, tools: &Tools) -> Command {
+        self.make_with(build_dir, tools, None)
+    }
+
+    /// The same; names of files in `own`, which is neither, are relative to that.
+    pub(super) fn make_with(&self, build_dir: &Path, tools: &Tools, own: Option<&Path>) -> Command {
         // Names in the line tables are relative to the source tree, on every machine.
+        let own = own.map_or_else(String::new, |dir| {
+            format!(" -ffile-prefix-map={}/=", dir.display())
+        });
         let prefixes = format!(
-            "-ffile-prefix-map={}/= -ffile-prefix-map={}=.",
+            "-ffile-prefix-map={}/= -ffile-prefix-map={}=.{own}",
             self.src.display(),
             build_dir.display()
         );
@@ -166,17 +186,34 @@ impl Job<'_> {
         // It holds our copies of the pipe's end: without it, reading ends with the child.
         drop(command);
         log.tail.clear();
+        // What ends it before its time. It is waited for all the same: it holds the lock.
+        let mut over = None;
         for line in BufReader::new(output).split(b'\n') {
-            let line = line.map_err(failed)?;
-            let line = String::from_utf8_lossy(&line);
-            log.line(&line)?;
+            let line = line.map_err(failed);
+            if over.is_some() {
+                continue;
+            }
+            let line = line.and_then(|line| {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                log.line(&line).map(|()| line)
+            });
+            let line = match line {
+                Ok(line) if !progress.cancelled() => line,
+                other => {
+                    over = Some(other.err().unwrap_or(KernelError::Cancelled));
+                    // make then ends what it has started.
+                    let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+                    continue;
+                }
+            };
             each(&line);
             // kbuild: two spaces, what it does, to which file.
             if let Some(action) = line.strip_prefix("  ") {
                 progress.advance(action.trim());
             }
         }
-        child.wait().map_err(failed)
+        let status = child.wait().map_err(failed)?;
+        over.map_or(Ok(status), Err)
     }
 }
 
@@ -208,7 +245,7 @@ impl Log {
     }
 
     /// An error, with the end of the log, unless `status` is success.
-    fn expect(
+    pub(super) fn expect(
         &self,
         step: &'static str,
         status: ExitStatus,
@@ -224,45 +261,5 @@ impl Log {
             tail: self.tail.iter().map(|line| format!("  {line}\n")).collect(),
             blame,
         })
-    }
-}
-
-/// The options of `fragment` that `config` does not have as asked, in the fragment's
-/// words.
-fn unmet_options(fragment: &str, config: &str) -> Vec<String> {
-    let set: HashSet<&str> = config
-        .lines()
-        .filter(|line| line.starts_with("CONFIG_"))
-        .collect();
-    let enabled: HashSet<&str> = set
-        .iter()
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, _)| name)
-        .collect();
-    fragment
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.starts_with("CONFIG_"))
-        .filter(|line| match line.split_once('=') {
-            Some((name, "n")) => enabled.contains(name),
-            _ => !set.contains(line),
-        })
-        .map(str::to_owned)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unmet_options_are_those_not_taken() {
-        let fragment = "# why\nCONFIG_A=y\nCONFIG_B=n\nCONFIG_C=16\nCONFIG_D=n\nCONFIG_E=\"\"\n";
-        let config = "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=8\nCONFIG_D=y\nCONFIG_E=\"\"\n";
-        assert_eq!(
-            unmet_options(fragment, config),
-            ["CONFIG_C=16", "CONFIG_D=n"]
-        );
-        assert_eq!(unmet_options("CONFIG_A=y\n", ""), ["CONFIG_A=y"]);
     }
 }

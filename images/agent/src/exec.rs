@@ -24,6 +24,8 @@ use crate::boot::Console;
 use crate::ktap::{Ktap, Outcome};
 use crate::sys::{self, Start};
 
+/// What its test is called.
+pub const NAME: &str = "exec";
 /// Bytes of output in one report: as a line, still well within what a terminal takes at once.
 const PIECE: usize = 512;
 
@@ -42,7 +44,7 @@ pub fn run<W: Write>(ktap: &mut Ktap<W>, exec: &Exec) -> Result<(), Error> {
     if let Ok(end) = &ended {
         ktap.report(&end.report());
     }
-    ktap.test("exec", &outcome);
+    ktap.test(NAME, &outcome);
     ended.map(drop)
 }
 

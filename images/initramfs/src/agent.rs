@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use staleline_support::cache::CacheDir;
 use staleline_support::digest::{self, FieldHasher};
 use staleline_support::files;
+use staleline_support::lock::Lock;
 use staleline_support::progress::Progress;
 use walkdir::WalkDir;
 
@@ -22,6 +23,9 @@ const RECIPE: u32 = 3;
 /// Where the agent is linked to: where no linker puts a program if it is not told to, so that an address
 /// tells the agent's code from that of the programs that it runs.
 const ADDRESS: u64 = 0x10_0000_0000;
+
+/// What is known of the compiler, in the cache.
+const MEMO: &str = "toolchain.json";
 
 const PROFILE: &str = "guest";
 
@@ -82,9 +86,17 @@ pub(super) fn build(
         return Err(InitramfsError::NoSources(workspace.join("images/agent")));
     }
     let agents = cache.path().join("agent");
-    let toolchain = Toolchain::choose(workspace, &agents.join("toolchain.json"))?;
-    let key = key(executable, workspace, &toolchain)?;
-    let target = agents.join(&key).join(executable.name());
+    let memo = agents.join(MEMO);
+    let toolchain = match Toolchain::choose(workspace, &memo) {
+        Ok(toolchain) => toolchain,
+        // The sources' content is part of the key, so that one of other sources is not found.
+        Err(none) => return find(executable, workspace, cache).ok_or(none),
+    };
+    let target = place(
+        &agents,
+        executable,
+        &key(executable, workspace, &toolchain)?,
+    );
     if target.is_file() {
         return Ok(target);
     }
@@ -109,6 +121,27 @@ pub(super) fn build(
     files::write_atomically(&target, &bytes, files::EXECUTABLE)
         .map_err(InitramfsError::io("write", &target))?;
     Ok(target)
+}
+
+/// The executable of the workspace's sources as the last compiler has built it, if it did.
+pub(super) fn find(
+    executable: Executable<'_>,
+    workspace: &Path,
+    cache: &CacheDir,
+) -> Option<PathBuf> {
+    let agents = cache.path().join("agent");
+    let last = Toolchain::last(&agents.join(MEMO))?;
+    let built = place(
+        &agents,
+        executable,
+        &key(executable, workspace, &last).ok()?,
+    );
+    built.is_file().then_some(built)
+}
+
+/// Where a finished one is.
+fn place(agents: &Path, executable: Executable<'_>, key: &str) -> PathBuf {
+    agents.join(key).join(executable.name())
 }
 
 /// Hash over all that decides what it is.
@@ -150,6 +183,10 @@ fn compile(
     target_dir: &Path,
     progress: &dyn Progress,
 ) -> Result<PathBuf, InitramfsError> {
+    // Nobody takes it away meanwhile.
+    let _used = fs::create_dir_all(target_dir)
+        .and_then(|()| Lock::shared(target_dir))
+        .map_err(InitramfsError::io("create", target_dir))?;
     let mut cargo = cargo(executable, workspace, toolchain, target_dir);
     let command = format!("{cargo:?}");
     let mut child = cargo.spawn().map_err(|source| match source.kind() {
@@ -169,6 +206,11 @@ fn compile(
                 progress.detail(line.trim());
             }
             lines.push(line);
+            if progress.cancelled() {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(InitramfsError::Cancelled);
+            }
         }
     }
     let status = child.wait().map_err(|source| InitramfsError::Program {
@@ -312,6 +354,30 @@ mod tests {
         .unwrap_err();
         assert!(matches!(&e, InitramfsError::NoSources(_)), "{e}");
         assert!(e.to_string().contains("STALELINE_AGENT"));
+    }
+
+    #[test]
+    fn without_a_compiler_only_what_is_built_of_these_sources_is_used() {
+        let (sources, cache) = (copy_of_sources(), tempfile::tempdir().unwrap());
+        let agents = &cache.path().join("agent");
+        let none = Toolchain::choose_of(Vec::new(), sources.path(), &agents.join(MEMO));
+        assert!(matches!(none, Err(InitramfsError::NoToolchain { .. })));
+        let find = || find(sources.path(), &CacheDir::at(cache.path()));
+        assert_eq!(find(), None);
+
+        let built = toolchain("1");
+        let memo = serde_json::json!({
+            "basis": ["/usr/bin/rustc 1 2 3.4"], "libraries": "/lib 1", "toolchain": built,
+        });
+        fs::create_dir(agents).unwrap();
+        fs::write(agents.join(MEMO), memo.to_string()).unwrap();
+        assert_eq!(find(), None);
+        let agent = place(agents, &key(sources.path(), &built).unwrap());
+        files::write_atomically(&agent, b"agent", files::EXECUTABLE).unwrap();
+        assert_eq!(find(), Some(agent));
+
+        fs::write(sources.path().join("images/agent/src/main.rs"), "").unwrap();
+        assert_eq!(find(), None);
     }
 
     #[test]

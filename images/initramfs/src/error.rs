@@ -77,6 +77,9 @@ pub enum InitramfsError {
         /// As much as may be.
         most: u64,
     },
+    /// The user does not want it any more.
+    #[error("interrupted")]
+    Cancelled,
     /// A program could not be run.
     #[error("cannot run {program}")]
     Program {

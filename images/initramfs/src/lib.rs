@@ -100,6 +100,32 @@ pub fn agent_place() -> String {
     }
 }
 
+/// Whether there is an agent for the current sources already, so that nothing has to be compiled.
+pub fn agent_is_built(cache: &CacheDir) -> bool {
+    let built = || agent::find(Executable::Agent, &workspace().ok()?, cache);
+    home::find(PREBUILT).is_ok() || built().is_some()
+}
+
+/// What the cache keeps of guests' file systems, each with its kind.
+#[must_use]
+pub fn kept(cache: &CacheDir) -> Vec<(&'static str, PathBuf)> {
+    let of = |kind, dir: &str, end: &'static str| {
+        let ours = move |name: &str| name.strip_suffix(end).is_some_and(digest::is_one);
+        let entries = cache.entries(dir, ours).into_iter();
+        entries.map(move |path| (kind, path)).collect::<Vec<_>>()
+    };
+    let target = cache.entries("agent", |name| name == "target").into_iter();
+    let target = target.map(|path| ("objects of the agent", path)).collect();
+    [
+        of("agent", "agent", ""),
+        target,
+        of("initramfs", "initramfs", ".cpio"),
+        of("disk", "disk", ".img"),
+        of("hash of a disk", "disk", ".sha256"),
+    ]
+    .concat()
+}
+
 /// The workspace with the agent's sources.
 fn workspace() -> Result<PathBuf, InitramfsError> {
     let manifest = home::find("images/agent/Cargo.toml")?;

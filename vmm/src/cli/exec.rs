@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use toml::Value;
 
-use super::{RunOptions, stdin};
+use super::{RunOptions, list, stdin};
 use crate::exit::Error;
 use crate::scenario::exec::SCENARIO;
 use crate::scenario::outside;
@@ -16,8 +16,9 @@ use crate::spec::RunSpec;
 #[derive(Debug, Args)]
 #[command(
     after_help = "The guest is what `staleline run` boots. The program, for arm64 and static or \
-    dynamic, becomes /root/NAME there, and its libraries come with it. Its output is passed \
-    on, and standard input, up to 1 MiB, unless that is a terminal. Exit codes are those of `staleline run`: 0 if the program ended with 0 and \
+    dynamic, becomes /root/NAME there, and its libraries come with it. Its output is passed on, and \
+    standard input, up to 1 MiB, unless that is a terminal. With --module, modules are inserted first; \
+    without a program, it passes if the init of each succeeds and nothing was found. Exit codes are those of `staleline run`: 0 if the program ended with 0 and \
     nothing was found, 1 if something was found or it ended otherwise."
 )]
 pub struct ExecArgs {
@@ -47,8 +48,12 @@ pub struct ExecArgs {
     /// Give the guest this file system; PROGRAM is then one of it.
     #[arg(long, value_name = "DIR")]
     pub root: Option<String>,
-    /// The program and its arguments.
-    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    /// The program and its arguments; none if all there is to run is the init of a module.
+    #[arg(
+        last = true,
+        required_unless_present = "module",
+        value_name = "PROGRAM"
+    )]
     pub command: Vec<String>,
 }
 
@@ -60,6 +65,8 @@ impl ExecArgs {
     pub fn input(&self) -> Result<Option<PathBuf>, Error> {
         match &self.stdin {
             Some(file) => Ok(Some(file.into())),
+            // Modules read none.
+            None if self.command.is_empty() => Ok(None),
             None => stdin::kept(),
         }
     }
@@ -69,10 +76,6 @@ impl ExecArgs {
     /// # Errors
     /// Usage errors.
     pub fn spec(&self, stdin: Option<PathBuf>) -> Result<RunSpec, Error> {
-        let list = |words: &[String]| {
-            let words = words.iter().cloned().map(Value::String);
-            Value::Array(words.collect()).to_string()
-        };
         let mut settings = vec![];
         let file = |key: &str, path: &Path| {
             let path = Value::String(path.display().to_string());
@@ -85,7 +88,9 @@ impl ExecArgs {
             ("library-path", &self.library_path),
         ];
         let lists = lists.into_iter().filter(|(_, words)| !words.is_empty());
-        settings.push(format!("guest.exec={}", list(&self.command)));
+        if !self.command.is_empty() {
+            settings.push(format!("guest.exec={}", list(&self.command)));
+        }
         settings.extend(lists.map(|(key, words)| format!("guest.{key}={}", list(words))));
         settings.extend(root);
         settings.extend(stdin.iter().map(|path| file("stdin", path)));
@@ -113,6 +118,30 @@ mod tests {
     use clap::Parser as _;
 
     use super::super::{Cli, Command};
+
+    #[test]
+    fn a_module_needs_no_program() {
+        let spec = |words: &str| {
+            let cli = Cli::try_parse_from(words.split(' ')).unwrap();
+            match cli.command {
+                Command::Exec(args) => args.spec(None).unwrap(),
+                Command::Run(args) => args.spec().unwrap(),
+                _ => panic!("neither exec nor run"),
+            }
+        };
+        let here = std::env::current_dir().unwrap();
+        let module = format!("--module {}/a.ko:x=1", here.display());
+        let alone = spec("staleline exec --module a.ko:x=1");
+        assert!(alone.scenario.guest.exec.is_empty());
+        assert!(alone.invocation.ends_with(&module), "{}", alone.invocation);
+        let with = spec("staleline exec --module a.ko:x=1 -- ./prog");
+        let end = format!("{module} -- {}/./prog", here.display());
+        assert!(with.invocation.ends_with(&end), "{}", with.invocation);
+        let run = spec("staleline run iio-capture --module a.ko:x=1");
+        assert!(run.invocation.ends_with(&module), "{}", run.invocation);
+        assert_ne!(run.guest(), spec("staleline run iio-capture").guest());
+        assert!(Cli::try_parse_from(["staleline", "exec"]).is_err());
+    }
 
     #[test]
     fn what_is_to_be_run_is_a_scenario() {

@@ -14,8 +14,8 @@ use super::{Explained, Reporter, RunEvent};
 use crate::explain::CORRUPT_DATA;
 use crate::result::verdict;
 use staleline_protocol::report::{Stream, bytes_of};
-use staleline_results::KernelReport;
 use staleline_results::{Class, End, RunResult, Verdict};
+use staleline_results::{KernelReport, Module};
 
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -265,8 +265,13 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     layout.folded(&text) + &summary.text
 }
 
-/// What became of the data.
+/// What became of the data, or of modules.
 fn checked(r: &RunResult) -> String {
+    let modules = &r.guest.modules;
+    if r.data.planned == 0 && !modules.is_empty() {
+        let all: Vec<String> = modules.iter().map(inserted).collect();
+        return all.join(", ");
+    }
     let again = match r.data.ends.iter().map(|e| e.repeated).sum() {
         0 => String::new(),
         n => format!(", {} again", count(n, "byte")),
@@ -276,6 +281,16 @@ fn checked(r: &RunResult) -> String {
         "{} of {} bytes checked{again}, {} corrupt",
         data.bytes, data.planned, data.corrupt_bytes
     )
+}
+
+/// What became of a module, in short.
+fn inserted(module: &Module) -> String {
+    let became = match (module.ended, module.error) {
+        (false, _) => "did not come in",
+        (true, None) => "is in",
+        (true, Some(_)) => "failed",
+    };
+    format!("module {} {became}", module.name)
 }
 
 /// How many findings fail the run, of how many causes, and how many are only told.

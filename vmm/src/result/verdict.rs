@@ -12,7 +12,7 @@ use staleline_support::text;
 
 use super::{Class, Diagnostic, RunResult, Verdict, ends};
 use crate::evidence::console::Console;
-use staleline_results::{GuestEnd, Program};
+use staleline_results::{GuestEnd, Module, Program};
 use staleline_results::{KERNEL_REPORT, KernelReport};
 
 /// Judges a result whose other fields are complete; sentences say why.
@@ -24,6 +24,8 @@ pub fn judge(
     let missing = missing(result);
     let broken = obstacles(result, console, trouble, &missing);
     let mut reasons = evidence(result);
+    let modules = result.guest.modules.iter();
+    reasons.extend(modules.filter_map(Module::failure));
     // A program that has failed may have stopped in the middle.
     let stopped = result.guest.program.is_some() && broken.len() == missing.len();
     if reasons.is_empty() && (broken.is_empty() || stopped) {
@@ -33,6 +35,7 @@ pub fn judge(
             Some(program) if program.code != Some(0) => Some(ended(program)),
             _ => None,
         });
+        // What is wrong with a module was said before.
         let cases = console.failures().filter(|case| case.name != EXEC);
         reasons
             .extend(cases.map(|case| format!("guest test {} failed: {}", case.number, case.name)));
@@ -136,6 +139,7 @@ fn obstacles(
              raise it with --timeout, or see console.log"
                 .into(),
         ),
+        Some(GuestEnd::Interrupted) => found.push("interrupted before the guest had ended".into()),
         Some(GuestEnd::Died { what }) => found.push(format!("the guest died: {what}")),
     }
     if let Some(line) = &console.crash {
@@ -176,6 +180,9 @@ fn obstacles(
     }
     if !console.started {
         found.push("the guest did not boot: the agent never started; see console.log".into());
+    } else if has_no_chance(result) {
+        // Nothing else was begun.
+        return found;
     } else if result.guest.program.as_ref().is_some_and(is_open)
         && result.guest.end == Some(GuestEnd::PoweredOff)
         && console.bail.is_none()
@@ -227,6 +234,12 @@ fn obstacles(
         ));
     }
     found
+}
+
+/// Whether a module has failed, for which the rest had to wait.
+fn has_no_chance(result: &RunResult) -> bool {
+    let mut modules = result.guest.modules.iter();
+    modules.any(|module| module.error.is_some()) && result.guest.end == Some(GuestEnd::PoweredOff)
 }
 
 /// Whether nobody has seen the program end.

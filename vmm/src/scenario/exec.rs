@@ -50,6 +50,7 @@ impl GuestSettings {
         for path in single.chain(&mut self.library_path) {
             *path = absolute(path);
         }
+        self.anchor_modules(base);
     }
 
     /// Whether the program is a file of the host, and not of `root`.
@@ -120,7 +121,7 @@ fn last_of_each(variables: impl Iterator<Item = String>) -> Vec<String> {
     all
 }
 
-fn below_home(host: &Path) -> String {
+pub(super) fn below_home(host: &Path) -> String {
     format!("{HOME}/{}", name(host))
 }
 
@@ -148,8 +149,7 @@ pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
         gadget,
         iio,
         root,
-        cpu: _,
-        allow_reports: _,
+        ..
     } = settings;
     let lists = [
         ("exec", exec),
@@ -194,9 +194,12 @@ pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
     if let Some(bad) = env.iter().find(|v| !named(v)) {
         return Err(format!("guest.env: {bad:?} must be NAME=VALUE"));
     }
-    let lists = [files, env, library_path];
+    // A module may want files, as firmware.
+    let files_are_for_none = !files.is_empty() && settings.modules.is_empty();
     let beside = [
-        lists.iter().any(|list| !list.is_empty()),
+        files_are_for_none,
+        !env.is_empty(),
+        !library_path.is_empty(),
         stdin.is_some(),
         gadget.is_some(),
         iio.is_some(),

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::append;
 use super::outside::{Gadget, Iio};
 use staleline_results::KernelReport;
 
@@ -23,6 +24,9 @@ pub struct GuestSettings {
     /// kernel leaves a run that checked less than it should, allowed or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_reports: Vec<String>,
+    /// More kernel command line, at the end.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub append: String,
     /// A program to be run, and its arguments: a file of the host, which the guest gets together with the
     /// libraries that it needs, or with `root` one of that. It counts as a test that has failed if
     /// its exit code is not 0.
@@ -47,6 +51,10 @@ pub struct GuestSettings {
     /// What the program moves through the converters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iio: Option<Iio>,
+    /// Modules that the kernel gets before all else begins, in this order: `FILE.ko` or
+    /// `FILE.ko:PARAMETERS`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
     /// A directory of the host with a file system for the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,
@@ -75,6 +83,7 @@ pub(super) fn check(settings: &GuestSettings, cpus: u8) -> Result<(), String> {
             "guest.cpu = {cpu} must be below board.cpus, which is {cpus}"
         ));
     }
+    append::check(&settings.append)?;
     let allowed = &settings.allow_reports;
     if allowed.len() > MAX_ALLOWED {
         return Err(format!(

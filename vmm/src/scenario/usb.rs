@@ -56,10 +56,16 @@ pub fn check(scenario: &Scenario) -> Result<(), String> {
         }
     }
     let Some(t) = transfer.filter(|t| t.path.uses_usb()) else {
-        if !usb.incidents.is_empty() {
-            return Err("usb.incidents needs a transfer.path over USB".into());
-        }
-        return checked(scenario);
+        // A program's gadget has a host, too.
+        let sizes = usb.sizes.is_empty() || scenario.guest.gadget.is_some();
+        let set = [
+            ("usb.sizes", sizes),
+            ("usb.incidents", usb.incidents.is_empty()),
+        ];
+        return match set.iter().find(|(_, fine)| !fine) {
+            None => checked(scenario),
+            Some((key, _)) => Err(format!("{key} needs a transfer.path over USB")),
+        };
     };
     if let Some(last) = t.last_frame_bytes.filter(|last| *last > t.frame_bytes) {
         return Err(format!(

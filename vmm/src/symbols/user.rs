@@ -38,7 +38,7 @@ pub fn mapped(reports: &[Report], inputs: &[Input]) -> Vec<Mapped> {
 }
 
 /// Where a file of the guest is on the host.
-fn on_host(guest: &str, inputs: &[Input]) -> Option<PathBuf> {
+pub(super) fn on_host(guest: &str, inputs: &[Input]) -> Option<PathBuf> {
     let exact = inputs.iter().rev().find(|input| input.guest == guest);
     if let Some(input) = exact {
         return Some(PathBuf::from(&input.host));

@@ -107,6 +107,11 @@ fn phases_of(path: DataPath) -> (&'static str, &'static [&'static str]) {
     }
 }
 
+/// What the test of a transfer is called.
+pub fn name(transfer: &Transfer) -> &'static str {
+    phases_of(transfer.path).0
+}
+
 /// Carries out a transfer as the next test of `ktap`.
 pub fn run<W: Write>(ktap: &mut Ktap<W>, seed: u64, transfer: &Transfer) -> Result<(), Error> {
     let job = Job {
