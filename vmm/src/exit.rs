@@ -106,6 +106,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// An option, or what stands for one, that cannot be used as it is given.
+    #[error("{option}: {why}")]
+    Option {
+        /// As given.
+        option: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// No such kernel stack, or a path that holds no kernel.
     #[error("kernel `{name}`: {why}")]
     UnknownKernel {
@@ -266,6 +274,7 @@ impl Error {
             | Error::Syntax { .. }
             | Error::Limit { .. }
             | Error::Setting { .. }
+            | Error::Option { .. }
             | Error::UnknownKernel { .. }
             | Error::KernelLacks { .. }
             | Error::Output { .. }
@@ -375,6 +384,7 @@ impl Error {
             Error::Read { .. }
             | Error::Syntax { .. }
             | Error::Limit { .. }
+            | Error::Option { .. }
             | Error::NotARun { .. }
             | Error::Pilot { .. }
             | Error::Host { .. } => return None,

@@ -56,8 +56,9 @@ pub struct GuestKey<'a> {
     /// Whether the board has a disk, and whether the guest boots from it.
     disk: (bool, bool),
     /// The user's program, and modules, and what goes with them, within that much memory.
-    program: [&'a [String]; 3],
-    root: Option<&'a str>,
+    program: [&'a [String]; 4],
+    /// Single files and directories.
+    named: [Option<&'a str>; 2],
     ram_mib: u32,
 }
 
@@ -71,9 +72,10 @@ impl RunSpec {
             program: [
                 guest.exec.get(..1).unwrap_or_default(),
                 &guest.files,
+                &guest.library_path,
                 &guest.modules,
             ],
-            root: guest.root.as_deref(),
+            named: [guest.root.as_deref(), guest.stdin.as_deref()],
             ram_mib: board.ram_mib,
         }
     }
@@ -142,7 +144,16 @@ impl RunSpec {
 const OPTIONS: [&str; 3] = ["cache", "exporter", "seed"];
 
 /// Keys of the `[guest]` table that `staleline exec` has options for.
-const PROGRAM: [&str; 4] = ["exec", "files", "env", "root"];
+const PROGRAM: [&str; 8] = [
+    "exec",
+    "files",
+    "env",
+    "root",
+    "library-path",
+    "stdin",
+    "gadget",
+    "iio",
+];
 
 /// The key of modules, for which all runs have an option.
 const MODULES: &str = "guest.modules";
@@ -196,15 +207,30 @@ fn invocation(
         }
     }
     if exec {
-        let lists = [("file", &guest.files), ("env", &guest.env)];
+        let guest = &scenario.guest;
+        let lists = [
+            ("file", &guest.files),
+            ("env", &guest.env),
+            ("library-path", &guest.library_path),
+        ];
         for (name, value) in lists
             .iter()
             .flat_map(|(n, l)| l.iter().map(move |v| (n, v)))
         {
             option(name, value.clone());
         }
-        if let Some(root) = &guest.root {
-            option("root", root.clone());
+        for (name, value) in [("root", &guest.root), ("stdin", &guest.stdin)] {
+            if let Some(value) = value {
+                option(name, value.clone());
+            }
+        }
+        for (name, value) in [
+            ("gadget", guest.gadget.map(|g| g.to_string())),
+            ("iio", guest.iio.map(|i| i.to_string())),
+        ] {
+            if let Some(value) = value {
+                option(name, value);
+            }
         }
         if !guest.exec.is_empty() {
             words.push("--".into());

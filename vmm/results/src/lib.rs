@@ -19,7 +19,7 @@ mod words;
 
 use serde::{Deserialize, Serialize};
 
-pub use data::{Buffer, Data, End};
+pub use data::{Buffer, Data, End, Source};
 pub use diagnostic::{Class, Diagnostic, STALE_COPY};
 pub use finding::{Event, HazardEntry, LastMaintenance, Party, Step, TransferRef};
 pub use guest::{

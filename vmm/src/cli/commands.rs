@@ -33,7 +33,7 @@ use crate::{doctor, explain};
 pub fn dispatch(command: &Command) -> Result<u8, Error> {
     match command {
         Command::Run(args) => run(&args.spec()?, &args.options),
-        Command::Exec(args) => run(&args.spec()?, &args.options),
+        Command::Exec(args) => run(&args.spec(args.input()?)?, &args.options),
         Command::Matrix(args) => run_matrix(args),
         Command::Kernel { command } => kernel(command),
         Command::Module { command } => module(command),

@@ -7,6 +7,7 @@ mod exec;
 mod kernels;
 mod litmus;
 mod pages;
+mod stdin;
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;

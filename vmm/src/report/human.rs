@@ -233,11 +233,13 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     };
     let head = format!("{style}{}{style:#} {}\n", r.verdict.name(), r.scenario);
     let mut summary = Body::new(head, layout);
-    let what = match r.guest.program {
-        Some(_) => "program",
-        None => "data",
-    };
-    summary.line(what, checked(r));
+    let program = r.guest.program.as_ref();
+    if let Some(program) = program {
+        summary.line("program", verdict::ended(program));
+    }
+    if program.is_none() || r.data.planned > 0 {
+        summary.line("data", checked(r));
+    }
     summary.line("hazards", hazards(r));
     summary.line(
         "cost",
@@ -263,11 +265,8 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     layout.folded(&text) + &summary.text
 }
 
-/// What became of the data, or of the user's program, or modules.
+/// What became of the data, or of modules.
 fn checked(r: &RunResult) -> String {
-    if let Some(program) = &r.guest.program {
-        return verdict::ended(program);
-    }
     let modules = &r.guest.modules;
     if r.data.planned == 0 && !modules.is_empty() {
         let all: Vec<String> = modules.iter().map(inserted).collect();

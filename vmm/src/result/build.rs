@@ -63,10 +63,9 @@ pub fn build(
             seen: &execution.seen,
             tasks: tasks(&console.reports),
         };
-        let plan = spec.scenario.plan();
         result.buffers = buffers(&console.reports, &execution.seen);
         fill(&mut result, soc, &guest, spec);
-        result.data = ends::of(&plan, &console.reports, Some(soc));
+        result.data = ends::of(&spec.scenario, &console.reports, Some(soc));
     }
     // When a guest was stopped is a matter of the host: there is nothing to compare with.
     if execution.end.was_stopped() {
@@ -111,7 +110,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         hazards_dropped: 0,
         saturated: Vec::new(),
         notes: artifacts.map(|a| a.notes.clone()).unwrap_or_default(),
-        data: ends::of(&plan, &console.reports, None),
+        data: ends::of(scenario, &console.reports, None),
         maintenance: Maintenance::default(),
         drop_maintenance: None,
         guest: Guest {

@@ -90,7 +90,7 @@ fn find(s: &Scenario) -> Result<(), String> {
                 .into(),
         );
     }
-    usb::check(&s.usb, s.transfer.as_ref(), s.board.cpus)
+    usb::check(s)
 }
 
 /// Directories are named so, and options begin with a dash.

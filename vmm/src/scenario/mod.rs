@@ -7,6 +7,7 @@ pub mod exec;
 pub mod guest;
 pub mod limits;
 pub mod modules;
+pub mod outside;
 pub mod seed;
 pub mod set;
 pub mod usb;
