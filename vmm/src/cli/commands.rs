@@ -11,12 +11,12 @@ use staleline_support::progress::Stderr;
 use super::litmus::{self, LitmusArgs};
 use super::{
     Command, EventsArgs, KernelCommand, MatrixArgs, ModuleCommand, ReplayArgs, ReportArgs,
-    ReportFormat, RunFormat, RunOptions, TextFormat,
+    ReportFormat, RunFormat, RunOptions, TextFormat, pages,
 };
 use crate::exit::{self, Error};
 use crate::matrix::{self, Matrix};
 use crate::query::{self, Query, Shape};
-use crate::report::{Layout, Reporters, human, json, junit, ktap};
+use crate::report::{Layout, Reporters, human, json, junit, ktap, sarif};
 use crate::run::backend::Backend as _;
 use crate::run::directory::{self, DEFAULT_ROOT, RunDir};
 use crate::run::orchestrate::Runner;
@@ -54,6 +54,15 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
             }
             Ok(diagnosis.exit_code())
         }
+        Command::Completions(args) => {
+            let script = pages::completions(args.shell);
+            written("stdout", io::stdout().write_all(&script))?;
+            Ok(exit::PASS)
+        }
+        Command::Man(args) => {
+            pages::manual(&args.out)?;
+            Ok(exit::PASS)
+        }
     }
 }
 
@@ -75,6 +84,7 @@ fn run(spec: &RunSpec, args: &RunOptions) -> Result<u8, Error> {
             }
             RunFormat::Json => reporters.add("stdout", json::Final(out)),
             RunFormat::Ktap => reporters.add("stdout", ktap::Ktap(out)),
+            RunFormat::Sarif => reporters.add("stdout", sarif::Sarif(out)),
         }
         let runner = Runner {
             backend: &backend,
@@ -101,6 +111,7 @@ fn report(args: &ReportArgs) -> Result<u8, Error> {
         ReportFormat::Json => reporters.add("stdout", json::Final(out)),
         ReportFormat::Ktap => reporters.add("stdout", ktap::Ktap(out)),
         ReportFormat::Junit => reporters.add("stdout", junit::Junit(out)),
+        ReportFormat::Sarif => reporters.add("stdout", sarif::Sarif(out)),
     }
     for event in ledger::events(&fold, &result) {
         reporters.event(&event)?;
@@ -211,6 +222,7 @@ fn run_matrix(args: &MatrixArgs) -> Result<u8, Error> {
         RunFormat::Human => print(&matrix::report::table(&results))?,
         RunFormat::Json => written("stdout", matrix::report::write_json(stdout, &results))?,
         RunFormat::Ktap => written("stdout", matrix::report::write_ktap(stdout, &results))?,
+        RunFormat::Sarif => written("stdout", matrix::report::write_sarif(stdout, &results))?,
     }
     say(&format!("results in {}", out.display()));
     Ok(matrix::report::exit_code(&results))

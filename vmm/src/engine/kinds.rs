@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use staleline_devices::fidelity::Sight;
+use staleline_support::progress::Progress;
 
 use super::description::{Description, Requirement};
 use super::{Engine, EngineError, tcg};
@@ -27,9 +28,22 @@ impl EngineKind {
         self.0.sees
     }
 
+    /// The programs and files that it uses: what, where, and the variable that would name another.
+    pub fn places(self) -> Vec<(&'static str, String, &'static str)> {
+        (self.0.places)()
+    }
+
     /// What it needs of this machine, and whether that is there.
     pub fn needs(self) -> Vec<Requirement> {
         (self.0.needs)()
+    }
+
+    /// Makes what it needs and is not there, if it can be made; may take minutes.
+    ///
+    /// # Errors
+    /// Why that failed.
+    pub fn make(self, progress: &dyn Progress) -> Result<(), EngineError> {
+        (self.0.make)(progress)
     }
 
     /// Finds it on this machine.

@@ -17,7 +17,7 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use super::abi::{FATAL_EXIT_CODE, FromPlugin, LOG_PREFIX, TcgStats, ToPlugin};
 use super::lines::{Lines, Tail, file_tail};
-use super::{EngineError, os};
+use super::{EngineError, QemuError, os};
 use staleline_results::GuestEnd;
 
 /// QOM parent of the devices that the board creates.
@@ -55,13 +55,10 @@ impl Supervision<'_> {
         qmp: UnixStream,
         control: UnixStream,
     ) -> Result<Ended, EngineError> {
-        let child = self
-            .command
-            .spawn()
-            .map_err(|source| EngineError::QemuMissing {
-                program: self.program.to_owned(),
-                source,
-            })?;
+        let child = self.command.spawn().map_err(|source| QemuError::Missing {
+            program: self.program.to_owned(),
+            source,
+        })?;
         let mut child = Reaper {
             child,
             status: None,
@@ -92,7 +89,7 @@ impl Supervision<'_> {
     fn judge(&self, session: Session, status: ExitStatus) -> Result<Ended, EngineError> {
         let stderr = session.stderr_tail.text();
         if let Some(message) = session.fatal {
-            return Err(EngineError::PluginFailed { message });
+            return Err(EngineError::MachineFailed { message });
         }
         match session.failure {
             Some(Failure::Timeout) => {
@@ -101,17 +98,17 @@ impl Supervision<'_> {
                     console: file_tail(self.console),
                 });
             }
-            Some(Failure::Protocol(message)) => return Err(EngineError::Protocol(message)),
+            Some(Failure::Protocol(message)) => return Err(QemuError::Protocol(message).into()),
             None => {}
         }
         if status.code() == Some(FATAL_EXIT_CODE) {
-            return Err(EngineError::PluginFailed { message: stderr });
+            return Err(EngineError::MachineFailed { message: stderr });
         }
         if !status.success() {
-            return Err(self.crashed(status, stderr));
+            return Err(self.crashed(status, stderr).into());
         }
-        let no_power_off = |reason: &str| EngineError::NoPowerOff {
-            reason: reason.to_owned(),
+        let no_power_off = |reason: String| EngineError::NoPowerOff {
+            reason,
             console: file_tail(self.console),
         };
         let end = match session.shutdown.as_deref() {
@@ -121,8 +118,8 @@ impl Supervision<'_> {
                 what: "it reset itself, as a kernel that panics does".into(),
             },
             Some(QUIT) if session.timed_out => GuestEnd::TimedOut,
-            Some(reason) => return Err(no_power_off(reason)),
-            None => return Err(no_power_off("no reason given")),
+            Some(reason) => return Err(no_power_off(format!("{reason:?} in QEMU's words"))),
+            None => return Err(no_power_off("and QEMU did not say why".into())),
         };
         for line in stderr.lines() {
             // QEMU itself has a warning about every run whose guest once had no timer.
@@ -136,7 +133,7 @@ impl Supervision<'_> {
         }
         let (stats, restored) = session
             .finished
-            .ok_or_else(|| EngineError::Protocol("the plugin has not reported".into()))?;
+            .ok_or_else(|| QemuError::Protocol("the plugin has not reported".into()))?;
         Ok(Ended {
             end,
             wall_time: session.wall_time,
@@ -147,20 +144,19 @@ impl Supervision<'_> {
 
     /// Tells a QEMU that refused to start from one that broke. The texts are those of QEMU
     /// 9.2 to 10.1 (`plugins/loader.c`, `include/qemu/plugin.h`).
-    fn crashed(&self, status: ExitStatus, stderr: String) -> EngineError {
+    fn crashed(&self, status: ExitStatus, stderr: String) -> QemuError {
         if stderr.contains("plugin interface not enabled") {
-            return EngineError::PluginsUnsupported {
+            return QemuError::PluginsUnsupported {
                 program: self.program.to_owned(),
             };
         }
         if stderr.contains("Could not load plugin") {
-            return EngineError::PluginRejected {
+            return QemuError::PluginRejected {
                 plugin: self.plugin.to_owned(),
                 stderr,
-                help: super::REBUILD_PLUGIN,
             };
         }
-        EngineError::QemuCrashed { status, stderr }
+        QemuError::Crashed { status, stderr }
     }
 }
 
