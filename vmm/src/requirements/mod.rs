@@ -216,9 +216,9 @@ pub fn lacks(config: &Kconfig, scenario: &Scenario) -> Vec<String> {
             None => "",
         };
         let line = format!("{}{is}, for {what_for}", asked.join(" or "));
-        // The two DMA engines have one driver.
-        let same = |known: &&mut String| known.split(',').next() == line.split(',').next();
-        if told.iter_mut().find(same).is_none() {
+        // Devices may share a driver.
+        let option = |line: &str| line.split(['=', ' ']).next().map(str::to_owned);
+        if !told.iter().any(|known| option(known) == option(&line)) {
             told.push(line);
         }
     }
