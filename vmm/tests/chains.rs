@@ -5,9 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
-#[allow(dead_code, reason = "it serves the boots, too")]
-#[path = "boots/support.rs"]
-mod support;
+use staleline_testing as support;
 
 use std::collections::HashSet;
 

@@ -4,9 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
-#[path = "boots/support.rs"]
-#[allow(dead_code, reason = "shared with `boots`, which uses all of it")]
-mod support;
+use staleline_testing as support;
 
 use staleline::run::wiring::Production;
 

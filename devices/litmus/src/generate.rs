@@ -3,6 +3,9 @@
 
 use std::ffi::OsStr;
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
 use crate::program::{
     Barrier, Dc, Does, Event, Granules, Initial, MAX_SYMBOLS, Name, Observer, Op, Orders, Policy,
     Program, Scope, Symbol, View,
@@ -55,27 +58,19 @@ pub struct Shape {
     pub unprompted: bool,
 }
 
-/// A generator of random numbers (splitmix64): the same on every machine.
+/// A generator of random numbers, the same on every machine.
 #[derive(Debug, Clone)]
-pub struct Random(u64);
+pub struct Random(SplitMix64);
 
 impl Random {
     /// By seed.
     pub fn new(seed: u64) -> Self {
-        Random(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Random(SplitMix64::seed_from_u64(seed))
     }
 
     /// A number below `n`, which is not 0.
     pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
+        (self.0.next_u64() % n.max(1) as u64) as usize
     }
 
     /// True once in `n` times.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use staleline_support::cache::NoCacheDirectory;
+use staleline_support::home;
 
 use super::tool::Tool;
 
@@ -30,6 +31,13 @@ pub enum KernelError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// It is nowhere that Staleline's own files may be.
+    #[error(
+        "{0}; set {home} to where Staleline's own files are, or STALELINE_GUEST_KERNEL to another \
+         guest-kernel directory",
+        home = home::HOME_ENV
+    )]
+    Nowhere(#[from] home::NotFound),
     /// A stack or configuration name that cannot be a plain directory or file name.
     #[error(
         "`{name}` is no {what} name: letters, digits, `-`, `_` and `.`, \
@@ -193,6 +201,7 @@ impl KernelError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoGuestKernel { .. }
+            | Self::Nowhere(_)
             | Self::BadName { .. }
             | Self::UnknownStack { .. }
             | Self::UnknownMutant { .. }

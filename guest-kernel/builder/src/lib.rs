@@ -49,6 +49,7 @@ pub use self::stack::{BASE_STACK, Patch, Stack};
 
 use staleline_support::cache::CacheDir;
 use staleline_support::digest;
+use staleline_support::home;
 use staleline_support::progress::{Progress, Quiet};
 
 use self::cache::Cache;
@@ -69,7 +70,8 @@ pub fn kept(cache: &CacheDir) -> Vec<(&'static str, PathBuf)> {
         .collect()
 }
 
-const GUEST_KERNEL_ENV: &str = "STALELINE_GUEST_KERNEL";
+/// Environment variable with the path of another `guest-kernel` directory.
+pub const GUEST_KERNEL_ENV: &str = "STALELINE_GUEST_KERNEL";
 const BASE_CONFIG: &str = "staleline";
 
 /// What to build.
@@ -145,15 +147,15 @@ impl KernelBuilder {
     /// A builder for this user and machine.
     ///
     /// The `guest-kernel` directory is the one named by `STALELINE_GUEST_KERNEL`, or that
-    /// of the source checkout.
+    /// of Staleline's own files ([`home`]).
     ///
     /// # Errors
     /// When either directory cannot be determined.
     pub fn new() -> Result<Self, KernelError> {
-        let guest_kernel = std::env::var_os(GUEST_KERNEL_ENV).map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
-            PathBuf::from,
-        );
+        let guest_kernel = match std::env::var_os(GUEST_KERNEL_ENV) {
+            Some(named) => PathBuf::from(named),
+            None => home::find("guest-kernel")?,
+        };
         Self::with_directories(&guest_kernel, CacheDir::from_environment()?)
     }
 

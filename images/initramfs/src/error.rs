@@ -4,6 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use staleline_support::home;
+
 /// The step that failed, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum InitramfsError {
@@ -13,6 +15,13 @@ pub enum InitramfsError {
         .0.display(), super::AGENT_ENV
     )]
     NoSources(PathBuf),
+    /// Neither an agent nor its sources are with this program.
+    #[error(
+        "no guest agent, and no sources to build it of: {0}: set {agent} to a staleline-agent \
+         executable for arm64, or {home} to where Staleline's own files are",
+        agent = super::AGENT_ENV, home = home::HOME_ENV
+    )]
+    Nowhere(#[from] home::NotFound),
     /// No compiler for the guest.
     #[error(
         "building the guest agent needs Rust's standard library for {target}: run \

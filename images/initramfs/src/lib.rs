@@ -3,8 +3,8 @@
 //! with the agent and a few files.
 //!
 //! [`initramfs`] and [`disk()`] build the agent for the guest if its sources have changed, pack it, and
-//! keep both in the cache; else it takes milliseconds. An installed binary without sources uses the
-//! executable that [`AGENT_ENV`] names.
+//! keep both in the cache; else it takes milliseconds. An installation has an agent of its own
+//! ([`home`]), and [`AGENT_ENV`] names another.
 //!
 //! # Layout of the cache
 //!
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
-use staleline_support::{digest, files};
+use staleline_support::{digest, files, home};
 
 pub use self::disk::{Disk, DiskError, disk};
 pub use self::error::InitramfsError;
@@ -37,6 +37,9 @@ pub use self::programs::closure;
 
 /// Environment variable with the path of an agent to use instead of building one.
 pub const AGENT_ENV: &str = "STALELINE_AGENT";
+
+/// The agent of an installation.
+const PREBUILT: &str = "agent/staleline-agent";
 
 /// A finished initramfs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,13 +97,17 @@ pub fn with_files(
 pub fn build_agent(cache: &CacheDir, progress: &dyn Progress) -> Result<PathBuf, InitramfsError> {
     match std::env::var_os(AGENT_ENV) {
         Some(path) if !path.is_empty() => Ok(path.into()),
-        _ => agent::build(&workspace(), cache, progress),
+        _ => match home::find(PREBUILT) {
+            Ok(agent) => Ok(agent),
+            Err(_) => agent::build(&workspace()?, cache, progress),
+        },
     }
 }
 
 /// Whether there is an agent for the current sources already, so that nothing has to be compiled.
 pub fn agent_is_built(cache: &CacheDir) -> bool {
-    agent::find(&workspace(), cache).is_some()
+    home::find(PREBUILT).is_ok()
+        || workspace().is_ok_and(|workspace| agent::find(&workspace, cache).is_some())
 }
 
 /// What the cache keeps of guests' file systems, each with its kind.
@@ -123,10 +130,20 @@ pub fn kept(cache: &CacheDir) -> Vec<(&'static str, PathBuf)> {
     .concat()
 }
 
-/// The workspace this library was built from.
-fn workspace() -> PathBuf {
-    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-    crate_dir.ancestors().nth(2).unwrap_or(crate_dir).to_owned()
+/// Where [`build_agent`] takes the agent from, for people, as far as no variable names one.
+pub fn agent_place() -> String {
+    match (home::find(PREBUILT), workspace()) {
+        (Ok(agent), _) => agent.display().to_string(),
+        (_, Ok(sources)) => format!("built of {}", sources.join("images/agent").display()),
+        (_, Err(e)) => e.to_string(),
+    }
+}
+
+/// The workspace with the agent's sources.
+fn workspace() -> Result<PathBuf, InitramfsError> {
+    let manifest = home::find("images/agent/Cargo.toml")?;
+    let workspace = manifest.ancestors().nth(3).unwrap_or(&manifest);
+    Ok(workspace.to_owned())
 }
 
 /// What a guest needs of the agent.

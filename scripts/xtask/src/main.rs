@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! Measures the whole tool beside named peers. The scripts in `scripts/` are its fronts.
+//! Measures the whole tool beside named peers, and lays out installations. The scripts in `scripts/` are its fronts.
 
 mod bench;
+mod dist;
 mod measure;
 mod model;
 mod plain;
@@ -18,7 +19,7 @@ const BEYOND: u8 = 1;
 /// Something could not be measured.
 const TROUBLE: u8 = 3;
 
-/// Measurements of the whole tool
+/// Measurements of the whole tool, and installations of it
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 struct Arguments {
@@ -50,6 +51,14 @@ enum Task {
     Memory,
     /// Where the time of a long run goes, by perf(1)
     Profile,
+    /// An installation, as it stands below a prefix such as /usr
+    Dist {
+        /// The prefix, which must not be there yet; the default is for --deb
+        prefix: Option<PathBuf>,
+        /// Pack one as a Debian package (needs cargo-deb)
+        #[arg(long, conflicts_with = "prefix", required_unless_present = "prefix")]
+        deb: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -61,6 +70,7 @@ fn main() -> ExitCode {
         } => bench::run(pairs, cache_plugin.as_deref(), runs_only),
         Task::Throughput { pairs } => throughput::rate(pairs),
         Task::Memory => throughput::memory(),
+        Task::Dist { prefix, deb } => dist::run(prefix.as_deref(), deb),
         Task::Profile => throughput::profile(),
     };
     match done {

@@ -67,6 +67,14 @@ impl Board {
         }
     }
 
+    /// One without devices: CPUs, interrupt controller, timer, UART and RAM.
+    pub fn bare(settings: &BoardSettings) -> Self {
+        Board {
+            settings: settings.clone(),
+            nodes: Vec::new(),
+        }
+    }
+
     /// Its settings.
     pub fn settings(&self) -> &BoardSettings {
         &self.settings

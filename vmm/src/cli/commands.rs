@@ -11,13 +11,13 @@ use staleline_support::{files, text};
 use super::litmus::{self, LitmusArgs};
 use super::{
     Command, EventsArgs, KernelCommand, MatrixArgs, ReplayArgs, ReportArgs, ReportFormat,
-    RunFormat, RunOptions, TextFormat,
+    RunFormat, RunOptions, TextFormat, pages,
 };
 use crate::exit::{self, Error};
 use crate::interrupt::Interrupt;
 use crate::matrix::{self, Matrix, record};
 use crate::query::{self, Query, Shape};
-use crate::report::{Layout, Reporters, human, json, junit, ktap};
+use crate::report::{Layout, Reporters, human, json, junit, ktap, sarif};
 use crate::run::backend::Backend as _;
 use crate::run::directory::{self, DEFAULT_ROOT, RunDir};
 use crate::run::orchestrate::Runner;
@@ -63,6 +63,15 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
             }
             Ok(diagnosis.exit_code())
         }
+        Command::Completions(args) => {
+            let script = pages::completions(args.shell);
+            written("stdout", io::stdout().write_all(&script))?;
+            Ok(exit::PASS)
+        }
+        Command::Man(args) => {
+            pages::manual(&args.out)?;
+            Ok(exit::PASS)
+        }
     }
 }
 
@@ -88,6 +97,7 @@ fn run(spec: &RunSpec, args: &RunOptions) -> Result<u8, Error> {
             }
             RunFormat::Json => reporters.add("stdout", json::Final(out)),
             RunFormat::Ktap => reporters.add("stdout", ktap::Ktap(out)),
+            RunFormat::Sarif => reporters.add("stdout", sarif::Sarif(out)),
         }
         let runner = Runner {
             backend: &backend,
@@ -142,6 +152,7 @@ fn report(args: &ReportArgs) -> Result<u8, Error> {
         ReportFormat::Json => reporters.add("stdout", json::Final(out)),
         ReportFormat::Ktap => reporters.add("stdout", ktap::Ktap(out)),
         ReportFormat::Junit => reporters.add("stdout", junit::Junit(out)),
+        ReportFormat::Sarif => reporters.add("stdout", sarif::Sarif(out)),
     }
     for event in ledger::events(&fold, &result) {
         reporters.event(&event)?;
@@ -274,6 +285,7 @@ fn run_matrix(args: &MatrixArgs) -> Result<u8, Error> {
         RunFormat::Human => print(&matrix::report::table(results))?,
         RunFormat::Json => written("stdout", matrix::report::write_json(stdout, results))?,
         RunFormat::Ktap => written("stdout", matrix::report::write_ktap(stdout, results))?,
+        RunFormat::Sarif => written("stdout", matrix::report::write_sarif(stdout, results))?,
     }
     if !outcome.left.is_empty() {
         say(&format!(

@@ -5,6 +5,7 @@ mod clean;
 mod commands;
 mod exec;
 mod litmus;
+mod pages;
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -79,6 +80,10 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = TextFormat::Human)]
         format: TextFormat,
     },
+    /// Print the completion script of a shell.
+    Completions(pages::CompletionsArgs),
+    /// Write the manual pages.
+    Man(pages::ManArgs),
 }
 
 /// Form of a command's output.
@@ -99,6 +104,8 @@ pub enum RunFormat {
     Json,
     /// KTAP version 1.
     Ktap,
+    /// SARIF 2.1.0: findings by file and line, for code hosts.
+    Sarif,
 }
 
 /// Form of a report.
@@ -112,6 +119,8 @@ pub enum ReportFormat {
     Ktap,
     /// JUnit XML.
     Junit,
+    /// SARIF 2.1.0: findings by file and line, for code hosts.
+    Sarif,
 }
 
 fn one_of<T>(all: &[T]) -> impl TypedValueParser<Value = T> + use<T>

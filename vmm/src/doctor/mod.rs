@@ -2,10 +2,13 @@
 //! What is missing on this machine, and the command that installs it.
 
 mod checks;
+mod places;
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
+
+pub use places::Place;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -69,18 +72,21 @@ pub struct Diagnosis {
     pub ok: bool,
     /// Each finding.
     pub checks: Vec<Check>,
+    /// Which files and directories a run would use.
+    pub places: Vec<Place>,
 }
 
 impl Diagnosis {
     /// Looks at this machine.
     pub fn of_this_machine() -> Self {
-        Diagnosis::of(checks::all())
+        Diagnosis::of(checks::all(), places::all())
     }
 
-    fn of(checks: Vec<Check>) -> Self {
+    fn of(checks: Vec<Check>, places: Vec<Place>) -> Self {
         Diagnosis {
             ok: checks.iter().all(|c| c.status != Status::Missing),
             checks,
+            places,
         }
     }
 
@@ -108,6 +114,19 @@ impl Diagnosis {
                 let _ = writeln!(text, "{:34}fix: {fix}", "");
             }
         }
+        for (n, place) in self.places.iter().enumerate() {
+            let variable = match place.variable {
+                Some(variable) if place.set => format!("   (set by {variable})"),
+                Some(variable) => format!("   ({variable})"),
+                None => String::new(),
+            };
+            let mark = if n == 0 { "in use" } else { "" };
+            let _ = writeln!(
+                text,
+                "{mark:<8}  {:<22}  {}{variable}",
+                place.name, place.at
+            );
+        }
         text
     }
 }
@@ -120,13 +139,27 @@ mod tests {
     fn only_what_is_needed_counts() {
         let good = Check::ok("a", "1");
         let bad = Check::missing("b", "no", "apt install b");
-        assert!(Diagnosis::of(vec![good.clone(), bad.clone().optional()]).ok);
-        let d = Diagnosis::of(vec![good, bad]);
+        assert!(Diagnosis::of(vec![good.clone(), bad.clone().optional()], Vec::new()).ok);
+        let place = |name, variable, set| Place {
+            name,
+            at: "/x".into(),
+            variable,
+            set,
+        };
+        let places = vec![
+            place("c", Some("C"), false),
+            place("d", Some("D"), true),
+            place("e", None, false),
+        ];
+        let d = Diagnosis::of(vec![good, bad], places);
         assert_eq!(d.exit_code(), crate::exit::INFRA);
         insta::assert_snapshot!(d.text(), @r"
         ok        a                       1
         MISSING   b                       no
                                           fix: apt install b
+        in use    c                       /x   (C)
+                  d                       /x   (set by D)
+                  e                       /x
         ");
     }
 
@@ -137,5 +170,6 @@ mod tests {
         for check in d.checks {
             assert_eq!(check.status == Status::Ok, check.fix.is_none(), "{check:?}");
         }
+        assert!(d.places.len() >= 8);
     }
 }

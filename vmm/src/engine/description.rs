@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use staleline_devices::fidelity::Sight;
+use staleline_support::progress::Progress;
 
 use super::{Engine, EngineError};
 
@@ -14,8 +15,12 @@ pub struct Description {
     pub name: &'static str,
     /// What it sees of the guest.
     pub sees: &'static [Sight],
+    /// Makes what it needs and is not there, if it can be made; may take minutes.
+    pub make: fn(&dyn Progress) -> Result<(), EngineError>,
     /// Finds it on this machine.
     pub discover: fn() -> Result<Box<dyn Engine>, EngineError>,
+    /// The programs and files that it uses: what, where, and the variable that would name another.
+    pub places: fn() -> Vec<(&'static str, String, &'static str)>,
     /// What it needs of this machine, and whether that is there.
     pub needs: fn() -> Vec<Requirement>,
     /// Files whose content decides what it does.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use staleline_devices::fidelity::Sight;
+use staleline_support::progress::Progress;
 
 use super::description::{Description, Requirement};
 use super::{Engine, EngineError, tcg};
@@ -28,6 +29,11 @@ impl EngineKind {
         self.0.sees
     }
 
+    /// The programs and files that it uses: what, where, and the variable that would name another.
+    pub fn places(self) -> Vec<(&'static str, String, &'static str)> {
+        (self.0.places)()
+    }
+
     /// What it needs of this machine, and whether that is there.
     pub fn needs(self) -> Vec<Requirement> {
         (self.0.needs)()
@@ -36,6 +42,14 @@ impl EngineKind {
     /// Files whose content decides what it does, as far as they are there.
     pub fn files(self) -> Vec<PathBuf> {
         (self.0.files)()
+    }
+
+    /// Makes what it needs and is not there, if it can be made; may take minutes.
+    ///
+    /// # Errors
+    /// Why that failed.
+    pub fn make(self, progress: &dyn Progress) -> Result<(), EngineError> {
+        (self.0.make)(progress)
     }
 
     /// Finds it on this machine.

@@ -88,6 +88,11 @@ pub fn list() -> String {
     text
 }
 
+/// The explanation of one kind in a sentence.
+pub fn summary(kind: Kind) -> &'static str {
+    texts::of(kind).summary
+}
+
 /// The explanation of one kind.
 pub fn text(kind: Kind) -> String {
     let e = texts::of(kind);

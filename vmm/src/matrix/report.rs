@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! What came of a matrix: a table, KTAP, JUnit, JSON.
+//! What came of a matrix: a table, KTAP, JUnit, JSON, SARIF.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use super::{Cell, Expect};
 use crate::exit;
 use crate::names;
 use crate::report::cases::{Case, Status};
-use crate::report::{junit, ktap};
+use crate::report::{junit, ktap, sarif};
 use staleline_results::KERNEL_REPORT;
 use staleline_results::{RunResult, Verdict};
 
@@ -169,6 +169,16 @@ pub fn write_junit(out: &mut dyn Write, results: &[CellResult], left: &[String])
     let mut report = quick_junit::Report::new("staleline");
     report.add_test_suite(suite);
     junit::write(out, &report)
+}
+
+/// Writes SARIF: what was found in cells that are not as expected.
+///
+/// # Errors
+/// Those of the output.
+pub fn write_sarif(out: &mut dyn Write, results: &[CellResult]) -> io::Result<()> {
+    let unexpected = results.iter().filter(|r| r.unexpected.is_some());
+    let results: Vec<_> = unexpected.map(|r| &r.result).collect();
+    sarif::write(out, &results)
 }
 
 #[derive(Serialize)]

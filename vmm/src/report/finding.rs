@@ -221,7 +221,7 @@ fn chain(body: &mut Body, place: &Place) {
 }
 
 /// A step in words.
-fn in_words(step: &Step) -> String {
+pub(super) fn in_words(step: &Step) -> String {
     let who = whom(&step.who);
     match &step.what {
         Event::PowerOn => "power-on: firmware may have left the line dirty in the cache".into(),

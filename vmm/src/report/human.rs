@@ -8,7 +8,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::finding::{BOLD, ERROR, op_name, styled};
 use super::kernel_report::styled_report;
-use super::layout::Layout;
+use super::layout::{Body, Layout};
 use super::phrases::count;
 use super::{Explained, Reporter, RunEvent};
 use crate::explain::CORRUPT_DATA;
@@ -231,26 +231,36 @@ fn finish(r: &RunResult, layout: Layout) -> String {
         0 => String::new(),
         ms => format!(", and {} for call chains", seconds(ms)),
     };
-    let _ = writeln!(
-        text,
-        "{style}{}{style:#} {}: {}; {}; maintenance: {} \
-         on DMA memory and {} elsewhere, {} lines needed, {} redundant, {} never transferred; \
-         cache {}, seed {}, run {}, {}{again_for_chains}",
-        r.verdict.name(),
-        r.scenario,
-        checked(r),
-        hazards(r),
-        count(m.operations_total, "operation"),
-        m.elsewhere_total,
-        m.needed,
-        m.redundant,
-        m.untouched,
-        r.cache,
-        r.seed,
-        r.run_hash.as_deref().unwrap_or("without hash"),
-        seconds(r.wall_ms),
+    let head = format!("{style}{}{style:#} {}\n", r.verdict.name(), r.scenario);
+    let mut summary = Body::new(head, layout);
+    let what = match r.guest.program {
+        Some(_) => "program",
+        None => "data",
+    };
+    summary.line(what, checked(r));
+    summary.line("hazards", hazards(r));
+    summary.line(
+        "cost",
+        format!(
+            "{} on DMA memory, {} elsewhere; {} lines needed, {} redundant, {} never transferred",
+            count(m.operations_total, "maintenance operation"),
+            m.elsewhere_total,
+            m.needed,
+            m.redundant,
+            m.untouched,
+        ),
     );
-    layout.folded(&text)
+    summary.line(
+        "run",
+        format!(
+            "{}, cache {}, seed {}, {}{again_for_chains}",
+            r.run_hash.as_deref().unwrap_or("without hash"),
+            r.cache,
+            r.seed,
+            seconds(r.wall_ms),
+        ),
+    );
+    layout.folded(&text) + &summary.text
 }
 
 /// What became of the data, or of the user's program.
@@ -273,12 +283,20 @@ fn checked(r: &RunResult) -> String {
 fn hazards(r: &RunResult) -> String {
     let copies = r.diagnostics.iter().filter(|d| d.class == Class::StaleCopy);
     let copies = copies.map(|d| d.findings).sum::<u64>();
-    let mut others = count(r.hazards_total.saturating_sub(copies), "hazard");
+    let hazards = r.hazards_total.saturating_sub(copies);
+    let mut others = match hazards {
+        0 => "none".to_owned(),
+        n => n.to_string(),
+    };
     let causes = r.causes().filter_map(|i| r.diagnostics.get(i));
     let causes = causes.filter(|d| d.class == Class::Error).count() as u64;
     // Without anything to fold, each diagnostic has its heading, and to count them is no news.
     if causes < r.errors().count() as u64 {
         others += &format!(" of {}", count(causes, "cause"));
+    }
+    // Such a run fails, too: who reads the exit code alone should know why.
+    if causes > 0 && !r.errors().any(|d| d.manifested) {
+        others += ", latent: no byte was wrong this time, and it fails all the same";
     }
     match copies {
         0 => others,

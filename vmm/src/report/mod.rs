@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! One stream of events, and what can be made of it: text for people, JSON, KTAP, JUnit.
+//! One stream of events, and what can be made of it: text for people, JSON, KTAP, JUnit, SARIF.
 
 pub mod cases;
 mod finding;
@@ -12,6 +12,7 @@ mod kernel_report;
 pub mod ktap;
 mod layout;
 mod phrases;
+pub mod sarif;
 pub mod steps;
 
 pub use layout::Layout;

@@ -3,6 +3,7 @@ use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind};
 use staleline_devices::cpu::{CpuId, SiteId};
 use staleline_devices::dma::{MasterId, Port, TransferId};
 use staleline_devices::soc::report::MasterInfo;
+use staleline_results::{Event, Frame, Party, Place, Step};
 use staleline_support::progress::Quiet;
 
 use super::*;
@@ -219,6 +220,52 @@ fn ktap_and_junit_have_a_case_for_each_diagnostic() {
     insta::with_settings!({filters => vec![(r#" uuid="[^"]*""#, ""), (r#" timestamp="[^"]*""#, "")]}, {
         insta::assert_snapshot!("stale_junit", told.junit);
     });
+}
+
+#[test]
+fn sarif_has_a_finding_once_beside_the_drivers_line() {
+    let mut result: RunResult = serde_json::from_str(&tell(&stale(), &[]).json).unwrap();
+    let place = Place {
+        va: Hex(0xffff_0000),
+        kernel: true,
+        symbol: Some("copy+0x4".into()),
+        frames: [
+            ("copy", "lib/copy.c", 3),
+            ("my_read", "drivers/my/read.c", 7),
+        ]
+        .map(|(function, file, line)| Frame {
+            function: function.into(),
+            file: Some(file.into()),
+            line: Some(line),
+        })
+        .into(),
+        stack: None,
+    };
+    let who = Party::Cpu { cpu: None, place };
+    result.diagnostics[0].history.push(Step {
+        at: 1 << 60,
+        what: Event::Read,
+        who,
+    });
+    let mut second = result.clone();
+    second.replay = "second".into();
+    let mut text = Vec::new();
+    sarif::write(&mut text, &[&result, &second]).unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let run = &document["runs"][0];
+    let results = run["results"].as_array().unwrap();
+    assert_eq!(results.len(), 1, "{results:#?}");
+    let found = &results[0];
+    assert_eq!(found["ruleId"], "missing-invalidate");
+    assert_eq!(found["level"], "error");
+    let at = &found["locations"][0]["physicalLocation"];
+    assert_eq!(at["artifactLocation"]["uri"], "drivers/my/read.c");
+    assert_eq!(at["region"]["startLine"], 7);
+    let replays = [&*result.replay, "second"];
+    assert_eq!(found["properties"]["replay"], serde_json::json!(replays));
+    let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+    let known = |rule: &serde_json::Value| rule["id"] == found["ruleId"];
+    assert!(rules.iter().any(known), "{rules:?}");
 }
 
 #[test]

@@ -201,6 +201,9 @@ impl Backend for Production {
 
     fn prepare(&self, spec: &RunSpec, progress: &dyn Progress) -> Result<Artifacts, Error> {
         // Quick checks first: nobody should wait for a kernel to learn that QEMU is missing.
+        spec.engine
+            .make(progress)
+            .map_err(|e| failed(spec.engine, e))?;
         engine(spec.engine)?;
         let cache = CacheDir::from_environment().map_err(|e| Error::Initramfs(e.into()))?;
         let files = GuestFiles::make(&spec.scenario, &cache, progress)?;

@@ -465,7 +465,7 @@ fn a_panic_of_the_machine_is_reported_with_its_message() {
     let mut case = case(&program, &[]);
     case.job.machine = json!({"panic_at": COUNTER});
     match try_run(&case.job) {
-        Err(EngineError::PluginFailed { message }) => {
+        Err(EngineError::MachineFailed { message }) => {
             assert!(message.contains("probe told to panic"), "{message}");
         }
         other => panic!("{other:?}"),
@@ -477,7 +477,7 @@ fn a_configuration_the_machine_refuses_is_reported() {
     let mut case = case(&Program::default().power_off(), &[]);
     case.job.machine = json!({"panic_at": "nowhere"});
     match try_run(&case.job) {
-        Err(EngineError::PluginFailed { message }) => {
+        Err(EngineError::MachineFailed { message }) => {
             assert!(message.contains("panic_at"), "{message}");
         }
         other => panic!("{other:?}"),

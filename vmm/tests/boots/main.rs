@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
+use staleline_testing as support;
+
 mod blk;
 mod board;
 mod cost;
@@ -20,6 +22,6 @@ mod log;
 mod memory;
 mod mutation;
 mod output;
+mod readme;
 mod selfcheck;
 mod state;
-mod support;

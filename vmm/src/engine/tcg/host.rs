@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! Finding QEMU and the plugin.
+//! Finding QEMU.
 
 use std::fmt;
 use std::io;
@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use staleline_support::child;
 
-use super::EngineError;
+use super::{QemuError, plugin};
 
-/// File name of the plugin library.
-pub const PLUGIN_FILE: &str = "libstaleline_tcg.so";
+/// Environment variable: which QEMU.
+pub(super) const QEMU_ENV: &str = "STALELINE_QEMU";
 
 /// The first QEMU with version 4 of the plugin interface (register reads came before it, in
 /// version 2; later versions of QEMU still load plugins of version 4).
@@ -46,7 +46,7 @@ fn parse_version(output: &str) -> Option<QemuVersion> {
 }
 
 pub(super) fn qemu_program() -> PathBuf {
-    std::env::var_os("STALELINE_QEMU")
+    std::env::var_os(QEMU_ENV)
         .unwrap_or_else(|| "qemu-system-aarch64".into())
         .into()
 }
@@ -55,25 +55,25 @@ pub(super) fn qemu_program() -> PathBuf {
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether that is a QEMU, and new enough; asked for at most `limit`.
-pub(super) fn check_qemu(program: &Path, limit: Duration) -> Result<QemuVersion, EngineError> {
+pub(super) fn check_qemu(program: &Path, limit: Duration) -> Result<QemuVersion, QemuError> {
     let output = child::output_within(Command::new(program).arg("--version"), limit);
     let output = output.map_err(|source| match source.kind() {
-        io::ErrorKind::TimedOut => EngineError::QemuUnknown {
+        io::ErrorKind::TimedOut => QemuError::Unknown {
             program: program.to_owned(),
             output: format!("nothing within {} s", limit.as_secs_f32()),
         },
-        _ => EngineError::QemuMissing {
+        _ => QemuError::Missing {
             program: program.to_owned(),
             source,
         },
     })?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let found = parse_version(&text).ok_or_else(|| EngineError::QemuUnknown {
+    let found = parse_version(&text).ok_or_else(|| QemuError::Unknown {
         program: program.to_owned(),
         output: text.chars().take(100).collect(),
     })?;
     if found < OLDEST {
-        return Err(EngineError::QemuTooOld {
+        return Err(QemuError::TooOld {
             found: found.to_string(),
             needed: OLDEST.to_string(),
         });
@@ -84,35 +84,7 @@ pub(super) fn check_qemu(program: &Path, limit: Duration) -> Result<QemuVersion,
 /// QEMU and the plugin.
 pub(super) fn files() -> Vec<PathBuf> {
     let qemu = which::which(qemu_program()).ok();
-    qemu.into_iter().chain(find_plugin().ok()).collect()
-}
-
-pub(super) fn find_plugin() -> Result<PathBuf, EngineError> {
-    let named = std::env::var_os("STALELINE_TCG_PLUGIN").map(PathBuf::from);
-    let exe = std::env::current_exe().ok();
-    let searched = plugin_places(named, exe.as_deref());
-    searched
-        .iter()
-        .find(|path| path.is_file())
-        .cloned()
-        .ok_or(EngineError::PluginMissing {
-            searched,
-            help: super::BUILD_PLUGIN,
-        })
-}
-
-/// A library that the user has named is the only candidate; else those beside the program, and
-/// one up, because Cargo puts tests in `deps/`.
-fn plugin_places(named: Option<PathBuf>, exe: Option<&Path>) -> Vec<PathBuf> {
-    if let Some(path) = named {
-        return vec![path];
-    }
-    let dir = exe.and_then(Path::parent);
-    [dir, dir.and_then(Path::parent)]
-        .into_iter()
-        .flatten()
-        .map(|dir| dir.join(PLUGIN_FILE))
-        .collect()
+    qemu.into_iter().chain(plugin::find().ok()).collect()
 }
 
 #[cfg(test)]
@@ -138,17 +110,5 @@ mod tests {
         let version = |major, minor| QemuVersion { major, minor };
         assert!(version(9, 1) < OLDEST && version(10, 0) > OLDEST);
         assert!(parse("QEMU emulator version 99999999999.0").is_none());
-    }
-
-    #[test]
-    fn a_named_plugin_is_the_only_candidate() {
-        let exe = Some(Path::new("/t/release/staleline"));
-        let named = PathBuf::from("/x/p.so");
-        assert_eq!(plugin_places(Some(named.clone()), exe), [named]);
-        assert_eq!(
-            plugin_places(None, exe)[0],
-            Path::new("/t/release/libstaleline_tcg.so")
-        );
-        assert!(plugin_places(None, None).is_empty());
     }
 }

@@ -6,9 +6,11 @@
 
 pub mod abi;
 mod command;
+mod error;
 mod host;
 mod lines;
 mod needs;
+mod plugin;
 mod supervise;
 
 use std::fs::File;
@@ -26,24 +28,19 @@ use super::{Engine, EngineError, Handover, Job, Outcome, SiteTable, TRACE_LIMIT}
 use crate::boot::{Images, Loaded, RAM_BASE};
 use abi::{ABI_VERSION, TcgConfig};
 
-pub use host::PLUGIN_FILE;
+pub use error::QemuError;
+pub use plugin::PLUGIN_FILE;
 
 /// What is known of it before it is looked for.
 pub const DESCRIPTION: Description = Description {
     name: "tcg",
     sees: &Sight::ALL,
     discover: || Ok(Box::new(TcgEngine::discover()?)),
+    make: |progress| Ok(plugin::make(progress)?),
+    places: needs::places,
     needs: needs::all,
     files: host::files,
 };
-
-/// How to get the plugin.
-const BUILD_PLUGIN: &str = "build it with `cargo build --release -p staleline-tcg` (without \
-                            --release for a debug build of staleline), or name it in \
-                            STALELINE_TCG_PLUGIN";
-/// How to get one that fits.
-const REBUILD_PLUGIN: &str = "rebuild the plugin with the staleline that runs it: `cargo build \
-                              --release -p staleline-tcg`";
 
 /// A program is asked what it is however little is left of the time.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
@@ -61,25 +58,24 @@ pub struct TcgEngine {
 
 impl TcgEngine {
     /// Finds QEMU (`STALELINE_QEMU`, else `qemu-system-aarch64` on the `PATH`) and the plugin
-    /// (`STALELINE_TCG_PLUGIN`, else beside the running program).
+    /// (`STALELINE_TCG_PLUGIN`, else beside the running program, or made for it before).
     ///
     /// # Errors
-    /// As [`TcgEngine::new`], and [`EngineError::PluginMissing`].
+    /// As [`TcgEngine::new`], and [`QemuError::PluginMissing`].
     pub fn discover() -> Result<Self, EngineError> {
-        Self::new(&host::qemu_program(), &host::find_plugin()?)
+        Self::new(&host::qemu_program(), &plugin::find()?)
     }
 
     /// Uses the given QEMU and the given plugin. Whether that is a QEMU, and a new enough one, is only
     /// asked if a run fails: it takes as long as starting it.
     ///
     /// # Errors
-    /// [`EngineError::PluginMissing`].
+    /// [`QemuError::PluginMissing`].
     pub fn new(qemu: &Path, plugin: &Path) -> Result<Self, EngineError> {
         let plugin = plugin
             .canonicalize()
-            .map_err(|_| EngineError::PluginMissing {
+            .map_err(|_| QemuError::PluginMissing {
                 searched: vec![plugin.to_owned()],
-                help: BUILD_PLUGIN,
             })?;
         Ok(TcgEngine {
             qemu: qemu.to_owned(),
@@ -163,12 +159,14 @@ impl Engine for TcgEngine {
             interrupt: &job.interrupt,
         }
         .run(qmp, control)
-        .map_err(|e| match e.may_be_of_another_program() {
+        .map_err(|e| match error::may_be_of_another_program(&e) {
             // What it is explains the rest.
             true => {
                 let left = job.timeout.saturating_sub(begun.elapsed());
                 let patience = left.clamp(LEAST_PATIENCE, host::PATIENCE);
-                host::check_qemu(&self.qemu, patience).err().unwrap_or(e)
+                host::check_qemu(&self.qemu, patience)
+                    .err()
+                    .map_or(e, Into::into)
             }
             false => e,
         })?;
@@ -181,7 +179,7 @@ impl Engine for TcgEngine {
             return Err(EngineError::Misunderstood(trouble));
         }
         let stats = serde_json::to_value(&ended.stats)
-            .map_err(|e| EngineError::Protocol(format!("the plugin's counters: {e}")))?;
+            .map_err(|e| QemuError::Protocol(format!("the plugin's counters: {e}")))?;
         Ok(Outcome {
             end: ended.end,
             loaded,

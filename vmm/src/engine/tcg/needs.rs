@@ -5,14 +5,13 @@ use std::process::Command;
 
 use staleline_support::{child, text};
 
-use super::host;
-use crate::engine::EngineError;
+use super::{QemuError, host, plugin};
 use crate::engine::description::Requirement;
 
 /// QEMU, that it can load plugins, and ours.
 pub(super) fn all() -> Vec<Requirement> {
     let version = host::check_qemu(&host::qemu_program(), host::PATIENCE);
-    let plugin = host::find_plugin();
+    let plugin = plugin::find();
     vec![
         Requirement {
             name: "QEMU for arm64",
@@ -26,6 +25,20 @@ pub(super) fn all() -> Vec<Requirement> {
             name: "our QEMU plugin",
             found: plugin.map(|_| "found".to_owned()).map_err(|e| told(&e)),
         },
+    ]
+}
+
+/// QEMU and the plugin.
+pub(super) fn places() -> Vec<(&'static str, String, &'static str)> {
+    let qemu = host::qemu_program();
+    let qemu = which::which(&qemu).unwrap_or(qemu);
+    let plugin = match plugin::find() {
+        Ok(path) => path.display().to_string(),
+        Err(e) => e.to_string(),
+    };
+    vec![
+        ("QEMU", qemu.display().to_string(), host::QEMU_ENV),
+        ("QEMU plugin", plugin, plugin::PLUGIN_ENV),
     ]
 }
 
@@ -43,6 +56,6 @@ fn plugins() -> Result<String, (String, String)> {
 }
 
 /// An error with its causes, and what to do.
-fn told(error: &EngineError) -> (String, String) {
+fn told(error: &QemuError) -> (String, String) {
     (text::chain(error), error.help().to_owned())
 }

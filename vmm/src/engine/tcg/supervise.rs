@@ -17,7 +17,7 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use super::abi::{FATAL_EXIT_CODE, FromPlugin, LOG_PREFIX, TcgStats, ToPlugin};
 use super::lines::{Lines, Tail, file_tail};
-use super::{EngineError, os};
+use super::{EngineError, QemuError, os};
 use crate::interrupt::Interrupt;
 use staleline_results::GuestEnd;
 
@@ -57,13 +57,10 @@ impl Supervision<'_> {
         qmp: UnixStream,
         control: UnixStream,
     ) -> Result<Ended, EngineError> {
-        let child = self
-            .command
-            .spawn()
-            .map_err(|source| EngineError::QemuMissing {
-                program: self.program.to_owned(),
-                source,
-            })?;
+        let child = self.command.spawn().map_err(|source| QemuError::Missing {
+            program: self.program.to_owned(),
+            source,
+        })?;
         let mut child = Reaper {
             child,
             status: None,
@@ -95,16 +92,17 @@ impl Supervision<'_> {
     fn judge(&self, session: Session, status: ExitStatus) -> Result<Ended, EngineError> {
         let stderr = session.stderr_tail.text();
         if let Some(message) = session.fatal {
-            return Err(EngineError::PluginFailed { message });
+            return Err(EngineError::MachineFailed { message });
         }
         match session.failure {
             Some(Failure::Stopped(Stop::Interrupted)) => return Err(EngineError::Interrupted),
             // Whatever that is, it has not even greeted.
             Some(Failure::Stopped(Stop::TimedOut)) if session.awaiting == Awaiting::Greeting => {
-                return Err(EngineError::Protocol(format!(
+                return Err(QemuError::Protocol(format!(
                     "QEMU said nothing within {} s",
                     self.timeout.as_secs_f32()
-                )));
+                ))
+                .into());
             }
             Some(Failure::Stopped(Stop::TimedOut)) => {
                 return Err(EngineError::Timeout {
@@ -112,17 +110,17 @@ impl Supervision<'_> {
                     console: file_tail(self.console),
                 });
             }
-            Some(Failure::Protocol(message)) => return Err(EngineError::Protocol(message)),
+            Some(Failure::Protocol(message)) => return Err(QemuError::Protocol(message).into()),
             None => {}
         }
         if status.code() == Some(FATAL_EXIT_CODE) {
-            return Err(EngineError::PluginFailed { message: stderr });
+            return Err(EngineError::MachineFailed { message: stderr });
         }
         if !status.success() {
-            return Err(self.crashed(status, stderr));
+            return Err(self.crashed(status, stderr).into());
         }
-        let no_power_off = |reason: Option<&str>| EngineError::NoPowerOff {
-            reason: reason.map(str::to_owned),
+        let no_power_off = |reason: String| EngineError::NoPowerOff {
+            reason,
             console: file_tail(self.console),
         };
         let end = match session.shutdown.as_deref() {
@@ -133,7 +131,8 @@ impl Supervision<'_> {
             },
             Some(QUIT) if session.stop == Some(Stop::TimedOut) => GuestEnd::TimedOut,
             Some(QUIT) if session.stop.is_some() => GuestEnd::Interrupted,
-            reason => return Err(no_power_off(reason)),
+            Some(reason) => return Err(no_power_off(format!("{reason:?} in QEMU's words"))),
+            None => return Err(no_power_off("and QEMU did not say why".into())),
         };
         for line in stderr.lines() {
             // QEMU itself has a warning about every run whose guest once had no timer.
@@ -147,7 +146,7 @@ impl Supervision<'_> {
         }
         let (stats, restored) = session
             .finished
-            .ok_or_else(|| EngineError::Protocol("the plugin has not reported".into()))?;
+            .ok_or_else(|| QemuError::Protocol("the plugin has not reported".into()))?;
         Ok(Ended {
             end,
             wall_time: session.wall_time,
@@ -158,20 +157,19 @@ impl Supervision<'_> {
 
     /// Tells a QEMU that refused to start from one that broke. The texts are those of QEMU
     /// 9.2 to 10.1 (`plugins/loader.c`, `include/qemu/plugin.h`).
-    fn crashed(&self, status: ExitStatus, stderr: String) -> EngineError {
+    fn crashed(&self, status: ExitStatus, stderr: String) -> QemuError {
         if stderr.contains("plugin interface not enabled") {
-            return EngineError::PluginsUnsupported {
+            return QemuError::PluginsUnsupported {
                 program: self.program.to_owned(),
             };
         }
         if stderr.contains("Could not load plugin") {
-            return EngineError::PluginRejected {
+            return QemuError::PluginRejected {
                 plugin: self.plugin.to_owned(),
                 stderr,
-                help: super::REBUILD_PLUGIN,
             };
         }
-        EngineError::QemuCrashed { status, stderr }
+        QemuError::Crashed { status, stderr }
     }
 }
 

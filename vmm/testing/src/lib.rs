@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! Runs the command in a directory of its own.
+//! What tests of whole runs share: the command in a directory of its own, and a look at what it leaves.
+//!
+//! All of it panics where a test would fail.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "this is a part of tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -13,7 +17,6 @@ use staleline_results::HazardKind;
 use staleline_results::{MaintenanceOp, RunResult, Verdict};
 use tempfile::TempDir;
 
-const STALELINE: &str = env!("CARGO_BIN_EXE_staleline");
 /// Bytes of a cache line.
 const LINE: u64 = 64;
 const PLUGIN: &str = "libstaleline_tcg.so";
@@ -21,9 +24,16 @@ const PLUGIN: &str = "libstaleline_tcg.so";
 /// Guests that a test runs at a time; such tests say so in `.config/nextest.toml`.
 const AT_A_TIME: usize = 2;
 
+/// The command that Cargo has built for the test that runs: tests stand in `deps/`, it one up.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let dir = test.ancestors().nth(2).unwrap();
+    dir.join("staleline")
+}
+
 /// The command, with nothing of the environment that would change what it does.
 pub fn staleline() -> Command {
-    let mut command = Command::new(STALELINE);
+    let mut command = Command::new(program());
     command
         .env_remove("STALELINE_LOG")
         .env("STALELINE_TCG_PLUGIN", plugin())
@@ -33,7 +43,8 @@ pub fn staleline() -> Command {
 
 /// The plugin beside the command, which must be as new as the command: the models are in it.
 fn plugin() -> PathBuf {
-    let dir = Path::new(STALELINE).parent().unwrap();
+    let program = program();
+    let dir = program.parent().unwrap();
     let build = match dir.file_name().is_some_and(|name| name == "release") {
         true => "cargo build --release -p staleline-tcg",
         false => "cargo build -p staleline-tcg",
@@ -68,14 +79,18 @@ pub fn need_kernel(stack: &str) {
         .any(|k| k.name == stack && k.version.is_some());
     assert!(
         built,
-        "the guest kernel `{stack}` is not built: run `{STALELINE} kernel build --stack {stack}`"
+        "the guest kernel `{stack}` is not built: run `{} kernel build --stack {stack}`",
+        program().display()
     );
 }
 
 /// A command that is over, and the directory it wrote, which lives as long as this.
 pub struct Run {
+    /// Its exit code.
     pub code: i32,
+    /// All it printed.
     pub stdout: String,
+    /// And complained.
     pub stderr: String,
     arguments: String,
     dir: TempDir,

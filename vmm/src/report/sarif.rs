@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! SARIF 2.1.0 (OASIS), by which code hosts show findings beside the lines of a patch.
+//!
+//! A finding stands where code of a driver, or of the user's program, last had a part in it: that is
+//! most often what a patch changes. The way there are its related locations.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use staleline_results::{Class, Diagnostic, KERNEL_REPORT, Party, Place, RunResult};
+
+use super::fold::{self, ChainLine};
+use super::{Explained, Reporter, RunEvent, finding};
+use crate::explain::{self, Kind};
+
+const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
+/// Findings of a document, at most: code hosts refuse more.
+const MOST: usize = 5000;
+
+/// Writes a run when it is over.
+pub struct Sarif<W>(pub W);
+
+impl<W: Write> Reporter for Sarif<W> {
+    fn event(&mut self, event: &RunEvent) -> io::Result<()> {
+        if let RunEvent::Finished { result, .. } = event {
+            write(&mut self.0, &[result])?;
+        }
+        self.0.flush()
+    }
+}
+
+/// Writes runs as one document; what several found alike stands there once.
+///
+/// # Errors
+/// Those of the output.
+pub fn write(out: &mut dyn Write, results: &[&RunResult]) -> io::Result<()> {
+    let mut found: Vec<Found> = Vec::new();
+    for result in results {
+        for new in of(result) {
+            match found.iter().position(|known| known.is_like(&new)) {
+                Some(known) => found[known].replays.extend(new.replays),
+                None if found.len() < MOST => found.push(new),
+                None => {}
+            }
+        }
+    }
+    let rules = Kind::all().map(|kind| {
+        json!({
+            "id": kind.name(),
+            "shortDescription": { "text": explain::summary(kind) },
+            "help": { "text": explain::text(kind) },
+        })
+    });
+    let document = json!({
+        "$schema": SCHEMA,
+        "version": "2.1.0",
+        "runs": [{
+            "tool": { "driver": {
+                "name": "staleline",
+                "version": env!("CARGO_PKG_VERSION"),
+                "rules": rules.collect::<Vec<_>>(),
+            } },
+            "columnKind": "utf16CodeUnits",
+            "results": found.iter().map(Found::json).collect::<Vec<_>>(),
+        }],
+    });
+    serde_json::to_writer_pretty(&mut *out, &document)?;
+    out.write_all(b"\n")
+}
+
+/// One finding.
+struct Found {
+    rule: &'static str,
+    level: &'static str,
+    /// What people read.
+    text: String,
+    /// What is the same in each run that has it.
+    print: String,
+    at: Option<Spot>,
+    way: Vec<(String, Spot)>,
+    replays: Vec<String>,
+}
+
+/// A line of a source, relative to the top of its tree where that is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Spot {
+    file: String,
+    line: u32,
+}
+
+impl Found {
+    fn is_like(&self, other: &Found) -> bool {
+        (self.rule, &self.at, &self.print) == (other.rule, &other.at, &other.print)
+    }
+
+    fn json(&self) -> Value {
+        let replays = self.replays.join("\n  ");
+        let mut json = json!({
+            "ruleId": self.rule,
+            "level": self.level,
+            "message": { "text": format!("{}\nreplay:\n  {replays}", self.text) },
+            "partialFingerprints": { "staleline/v1": self.print },
+            "properties": { "replay": self.replays },
+        });
+        if let Some(at) = &self.at {
+            json["locations"] = json!([at.json()]);
+        }
+        if !self.way.is_empty() {
+            let way = self.way.iter().map(|(text, spot)| {
+                let mut location = spot.json();
+                location["message"] = json!({ "text": text });
+                location
+            });
+            json["relatedLocations"] = way.collect();
+        }
+        json
+    }
+}
+
+impl Spot {
+    /// `file:line`.
+    fn parse(place: &str) -> Option<Self> {
+        let (file, line) = place.rsplit_once(':')?;
+        Some(Spot {
+            file: file.to_owned(),
+            line: line.parse().ok().filter(|line| *line > 0)?,
+        })
+    }
+
+    fn json(&self) -> Value {
+        json!({ "physicalLocation": {
+            "artifactLocation": { "uri": uri(&self.file) },
+            "region": { "startLine": self.line },
+        } })
+    }
+}
+
+/// A path as a reference (RFC 3986): what may not stand there is written as `%XX`.
+fn uri(path: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~+,=@".contains(&b);
+    let scheme = if path.starts_with('/') { "file://" } else { "" };
+    let path = path.bytes().map(|b| match plain(b) {
+        true => char::from(b).to_string(),
+        false => format!("%{b:02X}"),
+    });
+    scheme.to_owned() + &path.collect::<String>()
+}
+
+/// Where a person would look at a place first: a driver's function, else one of a program.
+fn spot(place: &Place) -> Option<Spot> {
+    let mut first = None;
+    for line in fold::chain(place) {
+        let ChainLine::Function { place, driver, .. } = line else {
+            continue;
+        };
+        let spot = place.as_deref().and_then(Spot::parse);
+        if driver && spot.is_some() {
+            return spot;
+        }
+        first = first.or(spot);
+    }
+    // Of kernel code without a driver, no line is anybody's.
+    first.filter(|_| !place.kernel)
+}
+
+fn of(result: &RunResult) -> Vec<Found> {
+    let causes = result.causes().filter_map(|cause| {
+        let diagnostic = result.diagnostics.get(cause)?;
+        let explained = Explained::of(result, diagnostic)?;
+        let consequences = Explained::consequences(result, cause);
+        Some(one(result, diagnostic, &explained, &consequences))
+    });
+    let reports = result.guest.complaints().map(|report| Found {
+        rule: KERNEL_REPORT,
+        level: "error",
+        text: super::human::plain_report(report, result.has_errors(), &result.replay),
+        print: report.headline.clone(),
+        at: None,
+        way: Vec::new(),
+        replays: vec![result.replay.clone()],
+    });
+    causes.chain(reports).collect()
+}
+
+fn one(
+    result: &RunResult,
+    diagnostic: &Diagnostic,
+    explained: &Explained,
+    consequences: &[Explained],
+) -> Found {
+    let steps = diagnostic.history.iter().rev();
+    let mut way: Vec<(String, Spot)> = Vec::new();
+    for step in steps {
+        if let Party::Cpu { place, .. } = &step.who
+            && let Some(spot) = spot(place)
+            && !way.iter().any(|(_, known)| *known == spot)
+        {
+            way.push((finding::in_words(step), spot));
+        }
+    }
+    let at = way.first().map(|(_, spot)| spot.clone());
+    Found {
+        rule: diagnostic.topic(),
+        level: match diagnostic.class {
+            Class::Error => "error",
+            Class::StaleCopy => "note",
+        },
+        text: super::human::plain(explained, consequences, &result.replay),
+        // Neither addresses nor counts, which differ from run to run.
+        print: format!(
+            "{} {} {}",
+            diagnostic.topic(),
+            diagnostic.advice,
+            explained.finding.master
+        ),
+        at,
+        way,
+        replays: vec![result.replay.clone()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_told_by_file_and_line() {
+        let spot = Spot::parse("drivers/iio/a b.c:12").unwrap();
+        assert_eq!((spot.file.as_str(), spot.line), ("drivers/iio/a b.c", 12));
+        assert_eq!(
+            spot.json()["physicalLocation"]["artifactLocation"]["uri"],
+            "drivers/iio/a%20b.c"
+        );
+        assert_eq!(Spot::parse("lib/memcpy.S"), None);
+        assert_eq!(Spot::parse("x.c:0"), None);
+        assert_eq!(uri("/home/me/x.c"), "file:///home/me/x.c");
+    }
+}

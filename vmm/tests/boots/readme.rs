@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What the README shows is what the tool prints: each of its transcripts is made again, in order, in
+//! one directory. Numbers differ from compiler to compiler and from run to run; words and order do not.
+
+use std::path::Path;
+
+use crate::support::{need_kernel, staleline};
+
+const README: &str = include_str!("../../../README.md");
+
+/// A command, and what stands below it.
+#[derive(Debug)]
+struct Shown {
+    command: String,
+    output: String,
+}
+
+/// The transcripts of a document, in order.
+fn transcripts(document: &str) -> Vec<Shown> {
+    let mut all: Vec<Shown> = Vec::new();
+    let (mut fenced, mut within) = (false, false);
+    for line in document.lines() {
+        if line.starts_with("```") {
+            fenced = !fenced;
+            within = false;
+        } else if let Some(command) = line.strip_prefix("$ ").filter(|_| fenced) {
+            within = true;
+            all.push(Shown {
+                command: command.to_owned(),
+                output: String::new(),
+            });
+        } else if let Some(shown) = all.last_mut().filter(|_| within) {
+            shown.output += line;
+            shown.output.push('\n');
+        }
+    }
+    all
+}
+
+/// Its words, without the numbers in them.
+fn words(text: &str) -> Vec<String> {
+    let plain = |word: &str| {
+        let mut plain = String::new();
+        let mut digits = word.char_indices().peekable();
+        while let Some((at, c)) = digits.next() {
+            if !c.is_ascii_digit() {
+                plain.push(c);
+                continue;
+            }
+            // `961`, `0x40e12000`, `61924abdf21a996c`, `0.895`.
+            let number = word[at..]
+                .find(|c: char| !(c.is_ascii_hexdigit() || c == 'x' || c == '.'))
+                .map_or(word.len(), |end| at + end);
+            while digits.next_if(|(at, _)| *at < number).is_some() {}
+            plain.push('N');
+        }
+        plain
+    };
+    // A hash may begin with a letter.
+    let hash = |word: &&str| {
+        let word = word.trim_end_matches(',');
+        word.len() == 16 && word.chars().all(|c| c.is_ascii_hexdigit())
+    };
+    let words = text.split_whitespace();
+    words
+        .map(|word| match hash(&word) {
+            true => "N,".to_owned(),
+            false => plain(word),
+        })
+        .collect()
+}
+
+/// Where `printed` is not as `shown`, of which a line of three dots stands for any.
+fn differs(shown: &str, printed: &str) -> Option<String> {
+    let (before, after) = match shown.split_once("\n  ...\n") {
+        Some((before, after)) => (words(before), Some(words(after))),
+        None => (words(shown), None),
+    };
+    let printed = words(printed);
+    let (start, end) = match &after {
+        None => (&printed[..], &printed[..0]),
+        Some(after) => printed.split_at(printed.len().saturating_sub(after.len())),
+    };
+    let start = match after {
+        Some(_) => &start[..start.len().min(before.len())],
+        None => start,
+    };
+    let pairs = [
+        (&before[..], start),
+        (after.as_deref().unwrap_or_default(), end),
+    ];
+    pairs.into_iter().find_map(|(shown, printed)| {
+        let at = (0..shown.len().max(printed.len())).find(|n| shown.get(*n) != printed.get(*n))?;
+        let around = |words: &[String]| {
+            let from = at.saturating_sub(8).min(words.len());
+            words[from..words.len().min(at + 8)].join(" ")
+        };
+        Some(format!(
+            "shown:   {}\nprinted: {}",
+            around(shown),
+            around(printed)
+        ))
+    })
+}
+
+/// The address of the first finding of a run: addresses are the compiler's, too.
+fn first_address(dir: &Path) -> String {
+    let text = std::fs::read_to_string(dir.join("result.json")).unwrap();
+    let result: serde_json::Value = serde_json::from_str(&text).unwrap();
+    result["hazards"][0]["first_pa"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn the_transcripts_of_the_readme_are_what_is_printed() {
+    need_kernel("base");
+    need_kernel("begin-end-access");
+    let shown = transcripts(README);
+    let commands = shown.iter().filter(|s| s.command.starts_with("staleline "));
+    assert!(commands.count() >= 6, "{shown:#?}");
+    let dir = tempfile::tempdir().unwrap();
+    for Shown { command, output } in &shown {
+        if let Some(file) = command.strip_prefix("cat ") {
+            std::fs::write(dir.path().join(file), output).unwrap();
+            continue;
+        }
+        let arguments = command.strip_prefix("staleline ").unwrap_or_else(|| {
+            panic!("`{command}` is no command that a test could run");
+        });
+        let mut arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+        if let Some(at) = arguments.iter().position(|a| a.starts_with("0x")) {
+            arguments[at] = first_address(&dir.path().join(&arguments[1]));
+        }
+        let mut staleline = staleline();
+        staleline.args(&arguments).current_dir(dir.path());
+        let printed = staleline.output().unwrap();
+        let printed = String::from_utf8(printed.stdout).unwrap();
+        if let Some(difference) = differs(output, &printed) {
+            panic!(
+                "`{command}` prints something else than the README shows\n{difference}\n\n{printed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn transcripts_are_compared_by_their_words() {
+    let document = "text\n```\n$ a b\nx 1 y\n\n$ c\n```\nmore\n```\nno transcript\n```\n";
+    let shown = transcripts(document);
+    assert_eq!(shown.len(), 2);
+    assert_eq!(
+        (&*shown[0].command, &*shown[0].output),
+        ("a b", "x 1 y\n\n")
+    );
+    assert_eq!(shown[1].output, "");
+    assert_eq!(differs("x 0x1f y +4\n", "x  0x2e\ny +44"), None);
+    assert_eq!(
+        differs("run 61924abdf21a996c, 1.0 s", "run a1924abdf21a996c, 2.0 s"),
+        None
+    );
+    assert!(differs("x 1 y", "x 1 z").is_some());
+    assert!(differs("x 1", "x 1 y").is_some());
+    assert!(differs("x 1 y", "x 1").is_some());
+    assert_eq!(differs("a 1\n  ...\nz\n", "a 2 b c z"), None);
+    assert!(differs("a 1\n  ...\nz\n", "a 2 b c").is_some());
+}
