@@ -230,7 +230,6 @@ fn sarif_has_a_finding_once_beside_the_drivers_line() {
         kernel: true,
         module: None,
         symbol: Some("copy+0x4".into()),
-        module: None,
         frames: [
             ("copy", "lib/copy.c", 3),
             ("my_read", "drivers/my/read.c", 7),
