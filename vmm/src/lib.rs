@@ -3,6 +3,7 @@
 
 pub mod board;
 pub mod boot;
+pub mod clean;
 pub mod cli;
 pub mod doctor;
 pub mod engine;
@@ -10,6 +11,7 @@ pub mod events;
 pub mod evidence;
 pub mod exit;
 pub mod explain;
+pub mod interrupt;
 pub mod matrix;
 pub mod names;
 pub mod query;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
-use crate::scenario::{self, Scenario, append};
+use crate::scenario::{self, Scenario, append, limits};
 
 /// Version of `run.json`.
 pub const SCHEMA: u32 = 1;
@@ -55,9 +55,10 @@ pub struct GuestKey<'a> {
     kernel: &'a str,
     /// Whether the board has a disk, and whether the guest boots from it.
     disk: (bool, bool),
-    /// The user's program and what goes with it, within that much memory.
-    program: [&'a [String]; 2],
-    root: Option<&'a str>,
+    /// The user's program, and modules, and what goes with them, within that much memory.
+    program: [&'a [String]; 4],
+    /// Single files and directories.
+    named: [Option<&'a str>; 2],
     ram_mib: u32,
 }
 
@@ -68,8 +69,13 @@ impl RunSpec {
         GuestKey {
             kernel: &self.kernel.0,
             disk: (board.blk.is_some(), self.scenario.disk.is_some()),
-            program: [guest.exec.get(..1).unwrap_or_default(), &guest.files],
-            root: guest.root.as_deref(),
+            program: [
+                guest.exec.get(..1).unwrap_or_default(),
+                &guest.files,
+                &guest.library_path,
+                &guest.modules,
+            ],
+            named: [guest.root.as_deref(), guest.stdin.as_deref()],
             ram_mib: board.ram_mib,
         }
     }
@@ -84,6 +90,21 @@ impl RunSpec {
         engine: EngineKind,
         settings: &[String],
     ) -> Result<Self, Error> {
+        Self::resolve_from(None, (origin, kernel), engine, settings)
+    }
+
+    /// As [`RunSpec::resolve`], for the scenario and kernel of these names, with settings that name files
+    /// from `base`; none for the working directory.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn resolve_from(
+        base: Option<&Path>,
+        (origin, kernel): (&str, &str),
+        engine: EngineKind,
+        settings: &[String],
+    ) -> Result<Self, Error> {
+        let from = base.map(Path::to_owned);
         let base = Scenario::load(origin)?;
         let exporter_set = settings.iter().any(|s| s.starts_with("exporter="));
         if base.transfer.is_none() && exporter_set {
@@ -97,15 +118,22 @@ impl RunSpec {
             });
         }
         let mut scenario = crate::scenario::set::apply(&base, settings)?;
-        let here = std::env::current_dir().map_err(|e| Error::host("no working directory", e))?;
+        let here = match from {
+            Some(from) => from,
+            None => std::env::current_dir().map_err(|e| Error::host("no working directory", e))?,
+        };
         scenario.guest.anchor(&here);
+        let kernel_choice = KernelChoice(kernel.into());
+        if kernel_choice.path().is_none() {
+            limits::check_pool(&scenario, origin)?;
+        }
         let invocation = invocation(origin, kernel, engine, &scenario, settings);
         Ok(RunSpec {
             schema: SCHEMA,
             staleline: env!("CARGO_PKG_VERSION").into(),
             scenario,
             origin: origin.into(),
-            kernel: KernelChoice(kernel.into()),
+            kernel: kernel_choice,
             engine,
             invocation,
         })
@@ -116,7 +144,19 @@ impl RunSpec {
 const OPTIONS: [&str; 3] = ["cache", "exporter", "seed"];
 
 /// Keys of the `[guest]` table that `staleline exec` has options for.
-const PROGRAM: [&str; 4] = ["exec", "files", "env", "root"];
+const PROGRAM: [&str; 8] = [
+    "exec",
+    "files",
+    "env",
+    "root",
+    "library-path",
+    "stdin",
+    "gadget",
+    "iio",
+];
+
+/// The key of modules, for which all runs have an option.
+const MODULES: &str = "guest.modules";
 
 fn invocation(
     origin: &str,
@@ -126,7 +166,9 @@ fn invocation(
     settings: &[String],
 ) -> String {
     // A program is shown as people give it.
-    let exec = origin == scenario::exec::SCENARIO && !scenario.guest.exec.is_empty();
+    let guest = &scenario.guest;
+    let exec =
+        origin == scenario::exec::SCENARIO && !(guest.exec.is_empty() && guest.modules.is_empty());
     let mut words = match exec {
         true => vec!["staleline".to_owned(), "exec".into()],
         false => vec!["staleline".to_owned(), "run".into(), origin.into()],
@@ -154,24 +196,46 @@ fn invocation(
             && key
                 .strip_prefix("guest.")
                 .is_some_and(|k| PROGRAM.contains(&k));
-        if !OPTIONS.contains(&key) && !own {
+        if !OPTIONS.contains(&key) && !own && key != MODULES {
             option("set", setting.clone());
+        }
+    }
+    // Those of a scenario's file come by themselves, unless others were asked for.
+    if settings.iter().any(|s| s.starts_with(MODULES)) {
+        for module in &guest.modules {
+            option("module", module.clone());
         }
     }
     if exec {
         let guest = &scenario.guest;
-        let lists = [("file", &guest.files), ("env", &guest.env)];
+        let lists = [
+            ("file", &guest.files),
+            ("env", &guest.env),
+            ("library-path", &guest.library_path),
+        ];
         for (name, value) in lists
             .iter()
             .flat_map(|(n, l)| l.iter().map(move |v| (n, v)))
         {
             option(name, value.clone());
         }
-        if let Some(root) = &guest.root {
-            option("root", root.clone());
+        for (name, value) in [("root", &guest.root), ("stdin", &guest.stdin)] {
+            if let Some(value) = value {
+                option(name, value.clone());
+            }
         }
-        words.push("--".into());
-        words.extend(guest.exec.iter().cloned());
+        for (name, value) in [
+            ("gadget", guest.gadget.map(|g| g.to_string())),
+            ("iio", guest.iio.map(|i| i.to_string())),
+        ] {
+            if let Some(value) = value {
+                option(name, value);
+            }
+        }
+        if !guest.exec.is_empty() {
+            words.push("--".into());
+            words.extend(guest.exec.iter().cloned());
+        }
     }
     words.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" ")
 }

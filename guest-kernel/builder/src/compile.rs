@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
+use rustix::process::{Pid, Signal, kill_process};
 use staleline_support::files;
 use staleline_support::progress::Progress;
 
@@ -14,11 +15,15 @@ use super::error::{ErrorKind, KernelError};
 use super::fragment::{self, Fragment};
 use super::kconfig::{Kconfig, unmet};
 use super::tools::Tools;
-use super::worktree::WorkTree;
+use super::worktree::{WorkTree, remove_file};
 
 /// Lines that make prints for a whole build of the base configuration, about.
 const TYPICAL_STEPS: u64 = 1200;
 const TAIL_LINES: usize = 25;
+
+/// Holds the hash of the kernel for whose modules an object directory is prepared. Removed before
+/// anything else is built there.
+pub(super) const STAMP: &str = "staleline.kernel";
 
 /// One configuration of one prepared source tree.
 pub(super) struct Job<'a> {
@@ -43,6 +48,7 @@ impl Job<'_> {
     pub(super) fn run(&self, tools: &Tools, progress: &dyn Progress) -> Result<Built, KernelError> {
         let build_dir = self.tree.build_dir(self.config);
         fs::create_dir_all(&build_dir).map_err(KernelError::io("create", &build_dir))?;
+        unprepare(&build_dir)?;
         let mut log = Log::create(build_dir.join("build.log"))?;
 
         progress.step("configuring the kernel");
@@ -116,9 +122,17 @@ impl Job<'_> {
 
     /// A make of this source tree into `build_dir`; targets are to be added.
     pub(super) fn make(&self, build_dir: &Path, tools: &Tools) -> Command {
+        self.make_with(build_dir, tools, None)
+    }
+
+    /// The same; names of files in `own`, which is neither, are relative to that.
+    pub(super) fn make_with(&self, build_dir: &Path, tools: &Tools, own: Option<&Path>) -> Command {
         // Names in the line tables are relative to the source tree, on every machine.
+        let own = own.map_or_else(String::new, |dir| {
+            format!(" -ffile-prefix-map={}/=", dir.display())
+        });
         let prefixes = format!(
-            "-ffile-prefix-map={}/= -ffile-prefix-map={}=.",
+            "-ffile-prefix-map={}/= -ffile-prefix-map={}=.{own}",
             self.src.display(),
             build_dir.display()
         );
@@ -175,17 +189,34 @@ impl Job<'_> {
         // It holds our copies of the pipe's end: without it, reading ends with the child.
         drop(command);
         log.tail.clear();
+        // What ends it before its time. It is waited for all the same: it holds the lock.
+        let mut over = None;
         for line in BufReader::new(output).split(b'\n') {
-            let line = line.map_err(failed)?;
-            let line = String::from_utf8_lossy(&line);
-            log.line(&line)?;
+            let line = line.map_err(failed);
+            if over.is_some() {
+                continue;
+            }
+            let line = line.and_then(|line| {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                log.line(&line).map(|()| line)
+            });
+            let line = match line {
+                Ok(line) if !progress.cancelled() => line,
+                other => {
+                    over = Some(other.err().unwrap_or(KernelError::Cancelled));
+                    // make then ends what it has started.
+                    let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+                    continue;
+                }
+            };
             each(&line);
             // kbuild: two spaces, what it does, to which file.
             if let Some(action) = line.strip_prefix("  ") {
                 progress.advance(action.trim());
             }
         }
-        child.wait().map_err(failed)
+        let status = child.wait().map_err(failed)?;
+        over.map_or(Ok(status), Err)
     }
 }
 
@@ -217,7 +248,7 @@ impl Log {
     }
 
     /// An error, with the end of the log, unless `status` is success.
-    fn expect(
+    pub(super) fn expect(
         &self,
         step: &'static str,
         status: ExitStatus,
@@ -234,4 +265,9 @@ impl Log {
             blame,
         })
     }
+}
+
+/// Takes back what an object directory is said to be prepared for.
+pub(super) fn unprepare(build_dir: &Path) -> Result<(), KernelError> {
+    remove_file(&build_dir.join(STAMP))
 }

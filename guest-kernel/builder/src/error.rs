@@ -101,6 +101,38 @@ pub enum KernelError {
         /// Its name.
         stack: String,
     },
+    /// Modules for a kernel that can load none.
+    #[error("kernel `{kernel}` has no CONFIG_MODULES and cannot load modules")]
+    NoModules {
+        /// Its name.
+        kernel: String,
+    },
+    /// A directory in which no module can be built.
+    #[error("no module can be built in {dir}: {reason}")]
+    BadModule {
+        /// The directory.
+        dir: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A build of modules that has made none.
+    #[error(
+        "the build in {dir} has made no .ko file: its Kbuild or Makefile lists none with obj-m"
+    )]
+    NoModule {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A kernel's build directory that is not fit to build modules for it.
+    #[error(
+        "{path} is no build directory of a kernel that modules can be built for: it has no {file}"
+    )]
+    NotPrepared {
+        /// The directory.
+        path: PathBuf,
+        /// What is missing.
+        file: &'static str,
+    },
     /// A configuration fragment cannot be read.
     #[error("configuration `{name}`: cannot read {path}")]
     Config {
@@ -218,6 +250,9 @@ pub enum KernelError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The user does not want it any more.
+    #[error("interrupted")]
+    Cancelled,
     /// No directory for the cache is known.
     #[error(transparent)]
     NoCacheDirectory(#[from] NoCacheDirectory),
@@ -237,6 +272,10 @@ impl KernelError {
             | Self::UnknownConfig { .. }
             | Self::RepeatedConfig { .. }
             | Self::NoPatches { .. }
+            | Self::NoModules { .. }
+            | Self::BadModule { .. }
+            | Self::NoModule { .. }
+            | Self::NotPrepared { .. }
             | Self::Config { .. }
             | Self::Fragment { .. }
             | Self::UnmetFragment { .. }
@@ -250,6 +289,7 @@ impl KernelError {
             | Self::MissingTools { .. }
             | Self::Program { .. }
             | Self::Io { .. }
+            | Self::Cancelled
             | Self::NoCacheDirectory(_) => ErrorKind::Infrastructure,
         }
     }

@@ -10,7 +10,8 @@
 //! # Layout of the cache
 //!
 //! `${XDG_CACHE_HOME:-~/.cache}/staleline/`
-//! - `kernels/<hash>/`: finished kernels, written elsewhere and renamed into place.
+//! - `kernels/<hash>/`: finished kernels, written elsewhere and renamed into place; with the symbols
+//!   that they export to modules, if they can load any.
 //! - `work/<source>/`: one unpacked source tree per source (`src`), which all stacks
 //!   share, and one object directory per configuration (`build-*`), so that going from
 //!   one stack to the next compiles only what differs; another (`check-*`) for checking
@@ -30,6 +31,7 @@ mod kconfig;
 mod kernel;
 mod kernels;
 mod manifest;
+mod module;
 mod mutant;
 mod named;
 #[cfg(test)]
@@ -52,6 +54,7 @@ pub use self::check::{Checker, Complaint, Level, PatchCheck, StackCheck};
 pub use self::error::{ErrorKind, KernelError};
 pub use self::kconfig::{Kconfig, Setting};
 pub use self::kernel::Kernel;
+pub use self::module::Modules;
 pub use self::mutant::{About, Mutant, Several, Show};
 pub use self::named::{Named, OfTree};
 pub use self::plan::BUILDER_VERSION;
@@ -59,6 +62,7 @@ pub use self::stack::{BASE_STACK, Patch, Stack};
 pub use self::version::Versions;
 
 use staleline_support::cache::CacheDir;
+use staleline_support::digest;
 use staleline_support::home;
 use staleline_support::progress::{Progress, Quiet};
 
@@ -70,6 +74,19 @@ use self::tools::Tools;
 
 /// Environment variable with the path of another `guest-kernel` directory.
 pub const GUEST_KERNEL_ENV: &str = "STALELINE_GUEST_KERNEL";
+/// What the cache keeps of kernels, each with its kind: finished ones, and trees in which they are built, which
+/// their builder holds by the file `lock` in them.
+#[must_use]
+pub fn kept(cache: &CacheDir) -> Vec<(&'static str, PathBuf)> {
+    let kernels = cache.entries("kernels", digest::is_one).into_iter();
+    let trees = cache.entries("work", |_| true).into_iter();
+    let trees = trees.filter(|tree| tree.join("lock").is_file());
+    let kernels = kernels.map(|path| ("kernel", path));
+    kernels
+        .chain(trees.map(|path| ("kernel tree", path)))
+        .collect()
+}
+
 const BASE_CONFIG: &str = "staleline";
 
 /// What to build.

@@ -460,3 +460,52 @@ fn the_shipped_stacks_and_configurations_are_well_formed() {
     }
     builder.load_config(&["lockdep".to_owned()]).unwrap();
 }
+
+/// A disk that is full makes tar complain of each file, while it goes on to name them.
+#[test]
+fn an_archive_that_cannot_be_unpacked_is_told_and_lets_go_of_the_lock() {
+    let fixture = Fixture::new();
+    let tar = fixture.path("bin/tar");
+    let script = "#!/bin/sh\ni=0\nwhile [ $i -lt 4000 ]; do i=$((i+1)); echo \"x/$i\"; \
+                  echo \"tar: x/$i: Cannot write: No space left on device\" >&2; done\nexit 2\n";
+    fs::write(&tar, script).unwrap();
+    fs::set_permissions(&tar, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for _ in 0..2 {
+        let begun = std::time::Instant::now();
+        let told = fixture.build("base").unwrap_err().to_string();
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        assert!(told.contains("No space left on device"), "{told}");
+        assert!(told.len() < 2048 && told.contains("lines more"), "{told}");
+        // What is of no use takes no room.
+        assert!(fixture.cached("src.partial").is_empty());
+    }
+    fs::remove_file(&tar).unwrap();
+    fixture.build("base").unwrap();
+}
+
+/// Says that the user has enough of it, once make has said something.
+struct Enough(std::sync::atomic::AtomicBool);
+
+impl Progress for Enough {
+    fn begin(&self, what: &str, _: Option<u64>) {
+        let compiles = what.starts_with("compiling");
+        self.0.store(compiles, std::sync::atomic::Ordering::Relaxed);
+    }
+    fn advance(&self, _: &str) {}
+    fn detail(&self, _: &str) {}
+    fn note(&self, _: &str) {}
+    fn cancelled(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn a_build_that_nobody_wants_any_more_ends_and_is_picked_up_later() {
+    let fixture = Fixture::new();
+    let e = fixture
+        .builder
+        .build(&request("patched"), &Enough(false.into()))
+        .unwrap_err();
+    assert!(matches!(e, KernelError::Cancelled), "{e}");
+    fixture.build("patched").unwrap();
+}

@@ -19,11 +19,12 @@ mod words;
 
 use serde::{Deserialize, Serialize};
 
-pub use data::{Buffer, Data, End};
+pub use data::{Buffer, Data, End, Source};
 pub use diagnostic::{Class, Diagnostic, STALE_COPY};
 pub use finding::{Event, HazardEntry, LastMaintenance, Party, Step, TransferRef};
 pub use guest::{
-    Guest, GuestEnd, Input, KERNEL_REPORT, KernelId, KernelReport, KtapCase, Program, ReportClass,
+    Guest, GuestEnd, Input, KERNEL_REPORT, KernelId, KernelReport, KtapCase, Module, Program,
+    ReportClass,
 };
 pub use hex::Hex;
 pub use log::Log;
@@ -112,6 +113,9 @@ pub struct RunResult {
     pub verdict: Verdict,
     /// Why, one sentence each; empty for a pass.
     pub reasons: Vec<String>,
+    /// Whether the user interrupted it, so that this is what there was by then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
     /// Findings grouped for people: one per rule, master and roles.
     pub diagnostics: Vec<Diagnostic>,
     /// Findings, one per rule and transfer: all, or as many as fit, with those that

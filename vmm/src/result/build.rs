@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use staleline_devices::coherency::hazard::{Actor, Hazard};
 use staleline_devices::fidelity::Fidelity;
 use staleline_devices::soc::report::SocReport;
-use staleline_protocol::plan::Plan;
+use staleline_protocol::plan::{self, Plan};
 use staleline_protocol::report::Report;
 use staleline_support::text;
 
@@ -24,7 +24,7 @@ use crate::evidence::{Artifacts, Execution, GuestFile};
 use crate::names;
 use crate::spec::RunSpec;
 use crate::symbols::{Sources, Symbols};
-use staleline_results::Program;
+use staleline_results::{Module, Program};
 
 /// A result without findings, for a run that came to nothing because of `trouble`.
 pub fn infra(spec: &RunSpec, artifacts: Option<&Artifacts>, trouble: &str) -> RunResult {
@@ -63,13 +63,12 @@ pub fn build(
             seen: &execution.seen,
             tasks: tasks(&console.reports),
         };
-        let plan = spec.scenario.plan();
         result.buffers = buffers(&console.reports, &execution.seen);
         fill(&mut result, soc, &guest, spec);
-        result.data = ends::of(&plan, &console.reports, Some(soc));
+        result.data = ends::of(&spec.scenario, &console.reports, Some(soc));
     }
     // When a guest was stopped is a matter of the host: there is nothing to compare with.
-    if execution.end == GuestEnd::TimedOut {
+    if execution.end.was_stopped() {
         result.run_hash = None;
     }
     (result.verdict, result.reasons) = verdict::judge(&result, console, None);
@@ -103,6 +102,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         seed: scenario.seed,
         verdict: Verdict::InfraError,
         reasons: Vec::new(),
+        interrupted: false,
         diagnostics: Vec::new(),
         hazards: Vec::new(),
         hazards_total: 0,
@@ -110,7 +110,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         hazards_dropped: 0,
         saturated: Vec::new(),
         notes: artifacts.map(|a| a.notes.clone()).unwrap_or_default(),
-        data: ends::of(&plan, &console.reports, None),
+        data: ends::of(scenario, &console.reports, None),
         maintenance: Maintenance::default(),
         drop_maintenance: None,
         guest: Guest {
@@ -122,6 +122,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
             reports_dropped: console.kernel_reports_dropped,
             warnings,
             console_tail: console.tail.clone(),
+            modules: modules(&plan, &console.reports),
             program: program(&plan, &console.reports),
         },
         buffers: buffers(&console.reports, &Observations::default()),
@@ -135,6 +136,26 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         wall_ms: 0,
         replay: spec.invocation.clone(),
     }
+}
+
+/// The user's modules, and what became of them.
+fn modules(plan: &Plan, reports: &[Report]) -> Vec<Module> {
+    let of = |module: &plan::Module| {
+        let ended = reports.iter().find_map(|r| match r {
+            Report::Inserted { name, error, said } if *name == module.name => Some((*error, said)),
+            _ => None,
+        });
+        let said = ended.iter().flat_map(|(_, said)| said.iter());
+        Module {
+            name: module.name.clone(),
+            file: module.file.clone(),
+            parameters: module.parameters.clone(),
+            ended: ended.is_some(),
+            error: ended.and_then(|(error, _)| error),
+            said: said.map(|message| text::plain(message)).collect(),
+        }
+    };
+    plan.modules.iter().map(of).collect()
 }
 
 /// The user's program, and what became of it.

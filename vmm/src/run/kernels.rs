@@ -132,6 +132,9 @@ pub(super) fn error(name: &str, e: KernelError) -> Error {
              check --stack NAME --src DIR`"
         }
         KernelError::OtherBase { .. } => "a mutant's mutant.toml says which stack it is for",
+        KernelError::BuildFailed { .. } => "the kernel's source or the patches do not compile",
+        KernelError::Config { .. } => "make the file readable",
+        KernelError::NoGuestKernel { .. } => "name the directory in STALELINE_GUEST_KERNEL",
         _ => "`staleline kernel list` shows the patch stacks",
     };
     Error::UnknownKernel {

@@ -8,6 +8,7 @@ pub mod directory;
 pub mod kernels;
 pub mod ledger;
 pub mod logbook;
+pub mod modules;
 pub mod orchestrate;
 pub mod prebuilt;
 pub mod replay;

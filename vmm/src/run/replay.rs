@@ -224,7 +224,7 @@ mod tests {
             progress: &Quiet,
             trace: false,
         };
-        let dir = RunDir::create(dir).unwrap();
+        let dir = RunDir::replace(dir).unwrap();
         runner.run(spec, &dir, &mut Reporters::default()).unwrap()
     }
 

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::append;
-
+use super::outside::{Gadget, Iio};
 use staleline_results::KernelReport;
 
 /// Entries of `allow-reports`.
@@ -39,6 +39,22 @@ pub struct GuestSettings {
     /// Variables of the program's environment, `NAME=VALUE`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
+    /// Directories of the host where the program's libraries are looked for first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub library_path: Vec<String>,
+    /// A file of the host that is the program's standard input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    /// A USB gadget for the program, and what the host moves through it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gadget: Option<Gadget>,
+    /// What the program moves through the converters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iio: Option<Iio>,
+    /// Modules that the kernel gets before all else begins, in this order: `FILE.ko` or
+    /// `FILE.ko:PARAMETERS`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
     /// A directory of the host with a file system for the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,

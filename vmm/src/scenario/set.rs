@@ -44,7 +44,12 @@ fn apply_one(scenario: &Scenario, setting: &str) -> Result<Scenario, String> {
         changed.guest.append = append::joined(&changed.guest.append, &more);
         return Ok(changed);
     }
-    insert(&mut root, full, value(text.trim())?)?;
+    let value = match full {
+        // Of those that are no TOML integer, too.
+        "seed" if text.trim().parse::<u64>().is_ok() => Value::String(text.trim().to_owned()),
+        _ => value(text.trim())?,
+    };
+    insert(&mut root, full, value)?;
     root.try_into()
         .map_err(|e: toml::de::Error| e.message().to_owned())
 }
