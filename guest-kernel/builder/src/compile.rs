@@ -14,13 +14,16 @@ use staleline_support::progress::Progress;
 use super::error::{ErrorKind, KernelError};
 use super::fragment::{self, Fragment};
 use super::kconfig::{Kconfig, unmet};
-use super::module;
 use super::tools::Tools;
-use super::worktree::WorkTree;
+use super::worktree::{WorkTree, remove_file};
 
 /// Lines that make prints for a whole build of the base configuration, about.
 const TYPICAL_STEPS: u64 = 1200;
 const TAIL_LINES: usize = 25;
+
+/// Holds the hash of the kernel for whose modules an object directory is prepared. Removed before
+/// anything else is built there.
+pub(super) const STAMP: &str = "staleline.kernel";
 
 /// One configuration of one prepared source tree.
 pub(super) struct Job<'a> {
@@ -45,7 +48,7 @@ impl Job<'_> {
     pub(super) fn run(&self, tools: &Tools, progress: &dyn Progress) -> Result<Built, KernelError> {
         let build_dir = self.tree.build_dir(self.config);
         fs::create_dir_all(&build_dir).map_err(KernelError::io("create", &build_dir))?;
-        module::disturb(&build_dir)?;
+        unprepare(&build_dir)?;
         let mut log = Log::create(build_dir.join("build.log"))?;
 
         progress.step("configuring the kernel");
@@ -262,4 +265,9 @@ impl Log {
             blame,
         })
     }
+}
+
+/// Takes back what an object directory is said to be prepared for.
+pub(super) fn unprepare(build_dir: &Path) -> Result<(), KernelError> {
+    remove_file(&build_dir.join(STAMP))
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Kernel configurations: what one asks for, and what a kernel has.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How a kernel has an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +94,22 @@ pub(super) fn unmet<'a>(
         .filter(move |(name, value)| last.get(name) == Some(value) && !config.has(name, value))
 }
 
+/// Puts `more` on top of a configuration, from which goes what `more` sets, too: two settings of one
+/// option are worth a warning to Kconfig, and the first may be none that this source knows.
+pub(super) fn override_with(config: &mut String, more: &str) {
+    let of_more: HashSet<_> = more
+        .lines()
+        .filter_map(setting)
+        .map(|(name, _)| name)
+        .collect();
+    let stays = |line: &&str| setting(line).is_none_or(|(name, _)| !of_more.contains(name));
+    let kept: Vec<_> = config.lines().filter(stays).collect();
+    if kept.len() < config.lines().count() {
+        *config = kept.join("\n") + "\n";
+    }
+    config.push_str(more);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +139,16 @@ mod tests {
         let fragment = "CONFIG_A=y\nCONFIG_A=n\n";
         assert!(unmet_of(fragment, "").is_empty());
         assert_eq!(unmet_of(fragment, "CONFIG_A=y\n"), ["CONFIG_A=n"]);
+    }
+
+    #[test]
+    fn what_goes_on_top_takes_the_place_of_what_was_there() {
+        let mut config = "# head\nCONFIG_A=y\n\nCONFIG_B=y\n".to_owned();
+        override_with(&mut config, "CONFIG_C=y\n");
+        assert_eq!(config, "# head\nCONFIG_A=y\n\nCONFIG_B=y\nCONFIG_C=y\n");
+        override_with(&mut config, "# CONFIG_A is not set\nCONFIG_C=2\n");
+        let left = "# head\n\nCONFIG_B=y\n# CONFIG_A is not set\nCONFIG_C=2\n";
+        assert_eq!(config, left);
     }
 
     #[test]

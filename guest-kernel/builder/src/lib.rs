@@ -310,7 +310,8 @@ impl KernelBuilder {
         let source = Source::identify(self.source_of(request), &self.cache, progress)?;
         let dir = self.guest_kernel.join("config");
         for name in with_base(&request.configs) {
-            config += &suited::additions(&dir, name, &source, &self.cache, &self.tools)?;
+            let more = suited::additions(&dir, name, &source, &self.cache, &self.tools)?;
+            kconfig::override_with(&mut config, &more);
         }
         stack.retain_for(&source, &self.cache, &self.tools)?;
         let config = (config, fragments);

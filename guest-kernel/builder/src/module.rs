@@ -14,15 +14,11 @@ use staleline_support::files;
 use staleline_support::progress::Progress;
 use walkdir::WalkDir;
 
-use super::compile::{Job, Log};
+use super::compile::{Job, Log, STAMP, unprepare};
 use super::error::{ErrorKind, KernelError};
 use super::kernel::Kernel;
-use super::worktree::{WorkTree, remove_file};
+use super::worktree::WorkTree;
 use super::{KernelBuilder, KernelRequest};
-
-/// Holds the hash of the kernel for whose modules an object directory is prepared. Removed before
-/// anything else is built there.
-const STAMP: &str = "staleline.kernel";
 
 /// The symbols that the kernel exports, as kbuild has them, and under which name the build of the kernel
 /// leaves them.
@@ -100,7 +96,7 @@ impl KernelBuilder {
         }
         let stamp = build_dir.join(STAMP);
         if fs::read_to_string(&stamp).ok().as_ref() != Some(&plan.hash) {
-            disturb(&build_dir)?;
+            unprepare(&build_dir)?;
             fs::create_dir_all(&build_dir).map_err(KernelError::io("create", &build_dir))?;
             let mut log = Log::create(build_dir.join("modules.log"))?;
             progress.step("preparing the kernel's headers for modules");
@@ -179,11 +175,6 @@ impl KernelBuilder {
 fn copy(from: &Path, to: &Path) -> Result<(), KernelError> {
     let content = fs::read(from).map_err(KernelError::io("read", from))?;
     files::write_atomically(to, &content, files::READABLE).map_err(KernelError::io("write", to))
-}
-
-/// Takes back what an object directory is said to be prepared for.
-pub(super) fn disturb(build_dir: &Path) -> Result<(), KernelError> {
-    remove_file(&build_dir.join(STAMP))
 }
 
 /// The absolute path of a directory that says what to build.

@@ -44,6 +44,18 @@ pub struct Named {
     pub hash: String,
 }
 
+impl Named {
+    /// What builds the same again, of what its source is now.
+    #[must_use]
+    pub fn request(&self) -> KernelRequest {
+        KernelRequest {
+            source: Some(self.source.clone()),
+            fragments: self.fragments.clone(),
+            ..KernelRequest::named(&self.patches)
+        }
+    }
+}
+
 /// What is known of builds of a source tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OfTree {

@@ -4,6 +4,7 @@
 use staleline_support::digest::FieldHasher;
 
 use super::fragment::Fragment;
+use super::kconfig;
 use super::source::Source;
 use super::stack::{BASE_STACK, Stack};
 
@@ -31,7 +32,9 @@ impl Plan {
         toolchain: String,
         source: Source,
     ) -> Self {
-        config.extend(fragments.iter().map(|fragment| fragment.text.as_str()));
+        for fragment in &fragments {
+            kconfig::override_with(&mut config, &fragment.text);
+        }
         let mut key = FieldHasher::default();
         key.named("builder", BUILDER_VERSION.to_le_bytes());
         key.named("name", &name);

@@ -362,7 +362,13 @@ mod tests {
         let agents = &cache.path().join("agent");
         let none = Toolchain::choose_of(Vec::new(), sources.path(), &agents.join(MEMO));
         assert!(matches!(none, Err(InitramfsError::NoToolchain { .. })));
-        let find = || find(sources.path(), &CacheDir::at(cache.path()));
+        let find = || {
+            find(
+                Executable::Agent,
+                sources.path(),
+                &CacheDir::at(cache.path()),
+            )
+        };
         assert_eq!(find(), None);
 
         let built = toolchain("1");
@@ -372,7 +378,8 @@ mod tests {
         fs::create_dir(agents).unwrap();
         fs::write(agents.join(MEMO), memo.to_string()).unwrap();
         assert_eq!(find(), None);
-        let agent = place(agents, &key(sources.path(), &built).unwrap());
+        let key = key(Executable::Agent, sources.path(), &built).unwrap();
+        let agent = place(agents, Executable::Agent, &key);
         files::write_atomically(&agent, b"agent", files::EXECUTABLE).unwrap();
         assert_eq!(find(), Some(agent));
 

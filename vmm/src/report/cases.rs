@@ -4,7 +4,7 @@
 use super::Explained;
 use crate::names;
 use crate::result::verdict;
-use staleline_results::{Class, GuestEnd, KERNEL_REPORT, Program, RunResult, Verdict};
+use staleline_results::{Class, GuestEnd, KERNEL_REPORT, Module, Program, RunResult, Verdict};
 
 /// How a test case ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +144,7 @@ fn boot(result: &RunResult) -> Case {
         .iter()
         .filter(|t| !t.ok && !t.skipped && t.name != verdict::EXEC)
         .map(|t| format!("guest test {} failed: {}", t.number, t.name))
+        .chain(result.guest.modules.iter().filter_map(Module::failure))
         .collect();
     // A guest test that fails because of what was found is explained there.
     let explained = !verdict::evidence(result).is_empty();

@@ -237,7 +237,9 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     if let Some(program) = program {
         summary.line("program", verdict::ended(program));
     }
-    if program.is_none() || r.data.planned > 0 {
+    if only_modules(r) {
+        summary.line("modules", checked(r));
+    } else if program.is_none() || r.data.planned > 0 {
         summary.line("data", checked(r));
     }
     summary.line("hazards", hazards(r));
@@ -267,9 +269,8 @@ fn finish(r: &RunResult, layout: Layout) -> String {
 
 /// What became of the data, or of modules.
 fn checked(r: &RunResult) -> String {
-    let modules = &r.guest.modules;
-    if r.data.planned == 0 && !modules.is_empty() {
-        let all: Vec<String> = modules.iter().map(inserted).collect();
+    if only_modules(r) {
+        let all: Vec<String> = r.guest.modules.iter().map(inserted).collect();
         return all.join(", ");
     }
     let again = match r.data.ends.iter().map(|e| e.repeated).sum() {
@@ -283,6 +284,11 @@ fn checked(r: &RunResult) -> String {
     )
 }
 
+/// Whether there was nothing to do but to insert modules.
+fn only_modules(r: &RunResult) -> bool {
+    r.data.planned == 0 && !r.guest.modules.is_empty()
+}
+
 /// What became of a module, in short.
 fn inserted(module: &Module) -> String {
     let became = match (module.ended, module.error) {
@@ -290,7 +296,7 @@ fn inserted(module: &Module) -> String {
         (true, None) => "is in",
         (true, Some(_)) => "failed",
     };
-    format!("module {} {became}", module.name)
+    format!("{} {became}", module.name)
 }
 
 /// How many findings fail the run, of how many causes, and how many are only told.

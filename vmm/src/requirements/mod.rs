@@ -98,7 +98,7 @@ static ROWS: &[Row] = &[
         options: &[&["CONFIG_IIO"], &["CONFIG_IIO_BUFFER"]],
     },
     Row {
-        when: |s| drives(s, USB),
+        when: |s| s.transfer.is_some() && drives(s, USB),
         what_for: "a USB gadget with FunctionFS",
         options: &[
             &["CONFIG_USB_GADGET"],
@@ -117,6 +117,11 @@ static ROWS: &[Row] = &[
         what_for: "the file systems of a program's guest",
         options: &[&["CONFIG_TMPFS"]],
     },
+    Row {
+        when: loads,
+        what_for: "modules",
+        options: &[&["CONFIG_MODULES"]],
+    },
 ];
 
 /// Devices of the board that make up one end of a path.
@@ -128,7 +133,7 @@ const GDMA: &[&str] = &["gdma"];
 const DISK: &[&str] = &["virtio-blk"];
 
 /// The devices that a run drives, whatever else its board has. What a program of the user's is up to,
-/// nobody knows.
+/// nobody knows but for what is asked for on its behalf.
 fn driven(scenario: &Scenario) -> Vec<&'static [&'static str]> {
     let mut driven = match scenario.transfer.as_ref().map(|t| t.path) {
         None => vec![],
@@ -138,6 +143,10 @@ fn driven(scenario: &Scenario) -> Vec<&'static [&'static str]> {
         Some(DataPath::IioToUsb) => vec![ADC, USB],
         Some(DataPath::UsbToIio) => vec![USB, DAC],
     };
+    let guest = &scenario.guest;
+    driven.extend(guest.gadget.as_ref().map(|_| USB));
+    driven.extend(guest.iio.filter(|iio| iio.rx > 0).map(|_| ADC));
+    driven.extend(guest.iio.filter(|iio| iio.tx > 0).map(|_| DAC));
     driven.extend(scenario.dmatest.as_ref().map(|_| GDMA));
     driven.extend(scenario.disk.as_ref().map(|_| DISK));
     driven
@@ -158,6 +167,10 @@ fn exports(scenario: &Scenario, exporter: Exporter) -> bool {
 
 fn execs(scenario: &Scenario) -> bool {
     !scenario.guest.exec.is_empty()
+}
+
+fn loads(scenario: &Scenario) -> bool {
+    !scenario.guest.modules.is_empty()
 }
 
 fn works(scenario: &Scenario) -> bool {
@@ -203,8 +216,13 @@ fn requirements(scenario: &Scenario) -> Vec<Requirement> {
 pub fn lacks(config: &Kconfig, scenario: &Scenario) -> Vec<String> {
     let mut told: Vec<String> = Vec::new();
     for Requirement { options, what_for } in requirements(scenario) {
-        let built_in = |option: &&str| config.setting(option) == Setting::BuiltIn;
-        if options.iter().any(built_in) {
+        // Which of them the user's modules are, only the user knows.
+        let there = |option: &&str| match config.setting(option) {
+            Setting::BuiltIn => true,
+            Setting::Module => loads(scenario),
+            _ => false,
+        };
+        if options.iter().any(there) {
             continue;
         }
         let asked: Vec<_> = options.iter().map(|option| format!("{option}=y")).collect();
@@ -212,13 +230,13 @@ pub fn lacks(config: &Kconfig, scenario: &Scenario) -> Vec<String> {
             .iter()
             .find(|o| config.setting(o) == Setting::Module);
         let is = match module {
-            Some(_) => " (it is a module, and a run loads none)",
+            Some(_) => " (it is a module, and the run loads none)",
             None => "",
         };
         let line = format!("{}{is}, for {what_for}", asked.join(" or "));
-        // The two DMA engines have one driver.
-        let same = |known: &&mut String| known.split(',').next() == line.split(',').next();
-        if told.iter_mut().find(same).is_none() {
+        // Devices may share a driver.
+        let option = |line: &str| line.split(['=', ' ']).next().map(str::to_owned);
+        if !told.iter().any(|known| option(known) == option(&line)) {
             told.push(line);
         }
     }
@@ -277,6 +295,8 @@ mod tests {
             assert!(lacks.is_empty(), "{}: {lacks:?}", scenario.name);
             used.extend(requirements(&scenario).into_iter().map(|r| r.options));
         }
+        let modules = requirements(&with_modules()).into_iter();
+        used.extend(modules.map(|r| r.options));
         // No row and no model's option is left that nothing here has asked for.
         let rows = ROWS.iter().flat_map(|row| row.options);
         let models = MODELS.iter().flat_map(|model| model.options());
@@ -305,12 +325,43 @@ mod tests {
         let scenario = Scenario::load("iio-capture").unwrap();
         let scenario = set::apply(&scenario, &["board.cpus=4".into()]).unwrap();
         let told = lacks(&Kconfig::parse(text), &scenario);
-        let module = "CONFIG_AXI_DMAC=y (it is a module, and a run loads none), for the driver of \
+        let module = "CONFIG_AXI_DMAC=y (it is a module, and the run loads none), for the driver of \
                       axi-dmac-rx";
         assert!(told.iter().any(|line| line == module), "{told:#?}");
         let cpus = "CONFIG_NR_CPUS=4 (it is 2), for board.cpus";
         assert!(told.iter().any(|line| line == cpus), "{told:#?}");
         assert!(told.iter().any(|line| line.starts_with("CONFIG_SMP=y")));
+    }
+
+    fn with_modules() -> Scenario {
+        let mut scenario = Scenario::load("iio-capture").unwrap();
+        scenario.guest.modules = vec!["own.ko".into()];
+        scenario
+    }
+
+    #[test]
+    fn a_run_with_modules_needs_a_kernel_that_loads_them() {
+        let told = lacks(&base(), &with_modules());
+        assert_eq!(told, ["CONFIG_MODULES=y, for modules"]);
+        let config = Kconfig::parse("CONFIG_MODULES=y\nCONFIG_AD9467=m\n");
+        let told = lacks(&config, &with_modules());
+        assert!(
+            !told.iter().any(|line| line.contains("AD9467")),
+            "{told:#?}"
+        );
+    }
+
+    #[test]
+    fn what_a_program_is_given_to_drive_is_needed() {
+        let mut scenario = Scenario::load("exec").unwrap();
+        scenario.guest.exec = vec!["program".into()];
+        let needs = |scenario: &Scenario, option: &str| {
+            let all = requirements(scenario);
+            all.iter().any(|r| r.options.contains(&option))
+        };
+        assert!(!needs(&scenario, "CONFIG_USB_DWC3"));
+        scenario.guest.gadget = Some(Default::default());
+        assert!(needs(&scenario, "CONFIG_USB_DWC3") && !needs(&scenario, "CONFIG_AXI_DMAC"));
     }
 
     #[test]

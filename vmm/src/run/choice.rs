@@ -87,6 +87,22 @@ impl Choice {
     }
 }
 
+/// What a kernel is built of that is named, and no path.
+///
+/// # Errors
+/// Usage errors, and trouble with the cache.
+pub fn request(name: &str) -> Result<KernelRequest, Error> {
+    let builder = builder()?;
+    let request = KernelRequest::named(name);
+    if builder.require(&request).is_ok() {
+        return Ok(request);
+    }
+    match builder.named(name).map_err(|e| error(name, e))? {
+        Some((named, _)) => Ok(named.request()),
+        None => Err(unknown(name, &builder)),
+    }
+}
+
 fn by_name(name: &str) -> Result<Choice, Error> {
     let builder = builder()?;
     let request = KernelRequest::named(name);

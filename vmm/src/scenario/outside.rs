@@ -44,7 +44,8 @@ impl Gadget {
             },
             ..Stream::new(bytes, TRANSFER, seed)
         };
-        let steps: [(u64, fn(Stream) -> Step); 3] = [
+        type Make = fn(Stream) -> Step;
+        let steps: [(u64, Make); 3] = [
             (self.out, Step::BulkOut),
             (self.loopback, Step::Loopback),
             (self.r#in, Step::BulkIn),

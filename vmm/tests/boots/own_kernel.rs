@@ -138,7 +138,7 @@ fn what_a_kernel_lacks_is_told_before_it_boots() {
     assert_eq!(run.code, 2, "{}", run.stderr);
     for told in [
         "CONFIG_AXI_DMAC=y, for the driver of axi-dmac-rx",
-        "CONFIG_DMABUF_HEAPS_SYSTEM=y (it is a module, and a run loads none), for the exporter system",
+        "CONFIG_DMABUF_HEAPS_SYSTEM=y (it is a module, and the run loads none), for the exporter system",
     ] {
         assert!(run.stderr.contains(told), "{}", run.stderr);
     }
