@@ -106,6 +106,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// An option, or what stands for one, that cannot be used as it is given.
+    #[error("{option}: {why}")]
+    Option {
+        /// As given.
+        option: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// No such kernel stack, or a path that holds no kernel.
     #[error("kernel `{name}`: {why}")]
     UnknownKernel {
@@ -115,6 +123,21 @@ pub enum Error {
         why: String,
         /// The way out.
         help: String,
+    },
+    /// A kernel without options that the run needs.
+    #[error(
+        "kernel `{name}` lacks what {scenario} needs, by its configuration {place}:\n  {}",
+        lacks.join("\n  ")
+    )]
+    KernelLacks {
+        /// What was asked for.
+        name: String,
+        /// The scenario's name.
+        scenario: String,
+        /// Option and what for, a line each.
+        lacks: Vec<String>,
+        /// Where its configuration was found.
+        place: String,
     },
     /// A directory or file that cannot be written.
     #[error("cannot write to {}", path.display())]
@@ -203,6 +226,16 @@ pub enum Error {
     /// The user's program, or what is to go with it, is none that the guest can be given.
     #[error("the guest cannot be given what it is to run")]
     Program(#[source] Cause),
+    /// A module of the user's that cannot be built, or that this kernel cannot be given.
+    #[error("{what}: {why}")]
+    Module {
+        /// The module, or its directory.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+        /// The way out.
+        help: String,
+    },
     /// The guest's file system could not be made.
     #[error("the guest's file system could not be prepared")]
     Initramfs(#[source] Cause),
@@ -241,7 +274,9 @@ impl Error {
             | Error::Syntax { .. }
             | Error::Limit { .. }
             | Error::Setting { .. }
+            | Error::Option { .. }
             | Error::UnknownKernel { .. }
+            | Error::KernelLacks { .. }
             | Error::Output { .. }
             | Error::OutputTaken { .. }
             | Error::OutputExists { .. }
@@ -251,6 +286,7 @@ impl Error {
             | Error::NotARun { .. }
             | Error::NoBuffer { .. }
             | Error::Program(_)
+            | Error::Module { .. }
             | Error::DropOutOfRange { .. } => USAGE,
             Error::Log {
                 source: LogError::NotALog | LogError::Version { .. },
@@ -291,7 +327,12 @@ impl Error {
                 suggestion.as_deref(),
                 &format!("kinds: {}", known.join(", ")),
             ),
-            Error::UnknownKernel { help, .. } => help.clone(),
+            Error::UnknownKernel { help, .. } | Error::Module { help, .. } => help.clone(),
+            Error::KernelLacks { .. } => {
+                "set them and build it again; `staleline kernel build --src DIR` builds a tree with all \
+                 that runs need (guest-kernel/config/staleline.config)"
+                    .into()
+            }
             Error::Output { .. } => "choose another directory with --out DIR".into(),
             Error::OutputTaken { .. } => {
                 "choose another directory with --out DIR, or remove this one".into()
@@ -343,6 +384,7 @@ impl Error {
             Error::Read { .. }
             | Error::Syntax { .. }
             | Error::Limit { .. }
+            | Error::Option { .. }
             | Error::NotARun { .. }
             | Error::Pilot { .. }
             | Error::Host { .. } => return None,

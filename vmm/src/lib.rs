@@ -16,6 +16,7 @@ pub mod matrix;
 pub mod names;
 pub mod query;
 pub mod report;
+pub mod requirements;
 pub mod result;
 pub mod run;
 pub mod scenario;

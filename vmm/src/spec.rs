@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
-use crate::scenario::{self, Scenario, limits};
+use crate::scenario::{self, Scenario, append, limits};
 
 /// Version of `run.json`.
 pub const SCHEMA: u32 = 1;
@@ -55,9 +55,10 @@ pub struct GuestKey<'a> {
     kernel: &'a str,
     /// Whether the board has a disk, and whether the guest boots from it.
     disk: (bool, bool),
-    /// The user's program and what goes with it, within that much memory.
-    program: [&'a [String]; 2],
-    root: Option<&'a str>,
+    /// The user's program, and modules, and what goes with them, within that much memory.
+    program: [&'a [String]; 4],
+    /// Single files and directories.
+    named: [Option<&'a str>; 2],
     ram_mib: u32,
 }
 
@@ -68,8 +69,13 @@ impl RunSpec {
         GuestKey {
             kernel: &self.kernel.0,
             disk: (board.blk.is_some(), self.scenario.disk.is_some()),
-            program: [guest.exec.get(..1).unwrap_or_default(), &guest.files],
-            root: guest.root.as_deref(),
+            program: [
+                guest.exec.get(..1).unwrap_or_default(),
+                &guest.files,
+                &guest.library_path,
+                &guest.modules,
+            ],
+            named: [guest.root.as_deref(), guest.stdin.as_deref()],
             ram_mib: board.ram_mib,
         }
     }
@@ -138,7 +144,19 @@ impl RunSpec {
 const OPTIONS: [&str; 3] = ["cache", "exporter", "seed"];
 
 /// Keys of the `[guest]` table that `staleline exec` has options for.
-const PROGRAM: [&str; 4] = ["exec", "files", "env", "root"];
+const PROGRAM: [&str; 8] = [
+    "exec",
+    "files",
+    "env",
+    "root",
+    "library-path",
+    "stdin",
+    "gadget",
+    "iio",
+];
+
+/// The key of modules, for which all runs have an option.
+const MODULES: &str = "guest.modules";
 
 fn invocation(
     origin: &str,
@@ -148,7 +166,9 @@ fn invocation(
     settings: &[String],
 ) -> String {
     // A program is shown as people give it.
-    let exec = origin == scenario::exec::SCENARIO && !scenario.guest.exec.is_empty();
+    let guest = &scenario.guest;
+    let exec =
+        origin == scenario::exec::SCENARIO && !(guest.exec.is_empty() && guest.modules.is_empty());
     let mut words = match exec {
         true => vec!["staleline".to_owned(), "exec".into()],
         false => vec!["staleline".to_owned(), "run".into(), origin.into()],
@@ -167,35 +187,61 @@ fn invocation(
     option("cache", names::name(&scenario.board.cache));
     option("seed", scenario.seed.to_string());
     for setting in settings {
+        if let Some(words) = append::added(setting) {
+            option("append", words);
+            continue;
+        }
         let key = setting.split_once('=').map_or("", |(key, _)| key.trim());
         let own = exec
             && key
                 .strip_prefix("guest.")
                 .is_some_and(|k| PROGRAM.contains(&k));
-        if !OPTIONS.contains(&key) && !own {
+        if !OPTIONS.contains(&key) && !own && key != MODULES {
             option("set", setting.clone());
+        }
+    }
+    // Those of a scenario's file come by themselves, unless others were asked for.
+    if settings.iter().any(|s| s.starts_with(MODULES)) {
+        for module in &guest.modules {
+            option("module", module.clone());
         }
     }
     if exec {
         let guest = &scenario.guest;
-        let lists = [("file", &guest.files), ("env", &guest.env)];
+        let lists = [
+            ("file", &guest.files),
+            ("env", &guest.env),
+            ("library-path", &guest.library_path),
+        ];
         for (name, value) in lists
             .iter()
             .flat_map(|(n, l)| l.iter().map(move |v| (n, v)))
         {
             option(name, value.clone());
         }
-        if let Some(root) = &guest.root {
-            option("root", root.clone());
+        for (name, value) in [("root", &guest.root), ("stdin", &guest.stdin)] {
+            if let Some(value) = value {
+                option(name, value.clone());
+            }
         }
-        words.push("--".into());
-        words.extend(guest.exec.iter().cloned());
+        for (name, value) in [
+            ("gadget", guest.gadget.map(|g| g.to_string())),
+            ("iio", guest.iio.map(|i| i.to_string())),
+        ] {
+            if let Some(value) = value {
+                option(name, value);
+            }
+        }
+        if !guest.exec.is_empty() {
+            words.push("--".into());
+            words.extend(guest.exec.iter().cloned());
+        }
     }
     words.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" ")
 }
 
 /// Quotes a word for a POSIX shell if it needs it.
-fn quote(word: &str) -> String {
+pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=@:,+%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
@@ -221,6 +267,21 @@ mod tests {
             "staleline run iio-capture --kernel base --exporter system --cache lazy --seed 7 \
              --set frames=9 --set drop-maintenance=@4"
         );
+    }
+
+    #[test]
+    fn what_is_appended_is_behind_what_the_scenario_has() {
+        let settings = [
+            "guest.append=cma=8M",
+            "guest.append+=\"a=\\\"b c\\\"\"",
+            "guest.append+=\"d\"",
+        ];
+        let spec = resolve(&settings).unwrap();
+        assert_eq!(spec.scenario.guest.append, "cma=8M a=\"b c\" d");
+        let shown = "--set guest.append=cma=8M --append 'a=\"b c\"' --append d";
+        assert!(spec.invocation.ends_with(shown), "{}", spec.invocation);
+        let e = resolve(&["guest.append+=\"console=tty0\""]).unwrap_err();
+        assert!(e.to_string().contains("`console=tty0` is refused"), "{e}");
     }
 
     #[test]

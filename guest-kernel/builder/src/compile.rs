@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Configuring and compiling a prepared source tree.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -12,18 +12,26 @@ use staleline_support::files;
 use staleline_support::progress::Progress;
 
 use super::error::{ErrorKind, KernelError};
+use super::fragment::{self, Fragment};
+use super::kconfig::{Kconfig, unmet};
 use super::tools::Tools;
-use super::worktree::WorkTree;
+use super::worktree::{WorkTree, remove_file};
 
 /// Lines that make prints for a whole build of the base configuration, about.
 const TYPICAL_STEPS: u64 = 1200;
 const TAIL_LINES: usize = 25;
+
+/// Holds the hash of the kernel for whose modules an object directory is prepared. Removed before
+/// anything else is built there.
+pub(super) const STAMP: &str = "staleline.kernel";
 
 /// One configuration of one prepared source tree.
 pub(super) struct Job<'a> {
     pub(super) tree: &'a WorkTree,
     pub(super) src: &'a Path,
     pub(super) config: &'a str,
+    /// What of it comes from the user.
+    pub(super) fragments: &'a [Fragment],
     pub(super) local_version: String,
     pub(super) jobs: Option<usize>,
     pub(super) blame: ErrorKind,
@@ -40,11 +48,12 @@ impl Job<'_> {
     pub(super) fn run(&self, tools: &Tools, progress: &dyn Progress) -> Result<Built, KernelError> {
         let build_dir = self.tree.build_dir(self.config);
         fs::create_dir_all(&build_dir).map_err(KernelError::io("create", &build_dir))?;
+        unprepare(&build_dir)?;
         let mut log = Log::create(build_dir.join("build.log"))?;
 
         progress.step("configuring the kernel");
         self.configure(&build_dir, tools, &mut log, progress, &mut |_| {})?;
-        let unmet_options = self.unmet_options(&build_dir)?;
+        let unmet_options = self.configured(&build_dir)?;
         if !unmet_options.is_empty() {
             progress.note(&format!(
                 "note: not available in this kernel: {}",
@@ -90,12 +99,17 @@ impl Job<'_> {
         log.expect(STEP, status, self.blame)
     }
 
-    /// What the configuration asks for and `.config` does not have.
-    fn unmet_options(&self, build_dir: &Path) -> Result<Vec<String>, KernelError> {
-        let dot_config = build_dir.join(".config");
-        let actual =
-            fs::read_to_string(&dot_config).map_err(KernelError::io("read", &dot_config))?;
-        Ok(unmet_options(self.config, &actual))
+    /// What the configuration asks for and `.config` does not have, of which nothing may come from the
+    /// user: that was asked for on purpose.
+    pub(super) fn configured(&self, build_dir: &Path) -> Result<Vec<String>, KernelError> {
+        let path = build_dir.join(".config");
+        let actual = fs::read_to_string(&path).map_err(KernelError::io("read", &path))?;
+        let actual = Kconfig::parse(&actual);
+        fragment::require(self.fragments, &actual)?;
+        let unmet = unmet(self.config, &actual);
+        Ok(unmet
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect())
     }
 
     /// make's option for parallel jobs.
@@ -108,9 +122,17 @@ impl Job<'_> {
 
     /// A make of this source tree into `build_dir`; targets are to be added.
     pub(super) fn make(&self, build_dir: &Path, tools: &Tools) -> Command {
+        self.make_with(build_dir, tools, None)
+    }
+
+    /// The same; names of files in `own`, which is neither, are relative to that.
+    pub(super) fn make_with(&self, build_dir: &Path, tools: &Tools, own: Option<&Path>) -> Command {
         // Names in the line tables are relative to the source tree, on every machine.
+        let own = own.map_or_else(String::new, |dir| {
+            format!(" -ffile-prefix-map={}/=", dir.display())
+        });
         let prefixes = format!(
-            "-ffile-prefix-map={}/= -ffile-prefix-map={}=.",
+            "-ffile-prefix-map={}/= -ffile-prefix-map={}=.{own}",
             self.src.display(),
             build_dir.display()
         );
@@ -226,7 +248,7 @@ impl Log {
     }
 
     /// An error, with the end of the log, unless `status` is success.
-    fn expect(
+    pub(super) fn expect(
         &self,
         step: &'static str,
         status: ExitStatus,
@@ -245,42 +267,7 @@ impl Log {
     }
 }
 
-/// The options of `fragment` that `config` does not have as asked, in the fragment's
-/// words.
-fn unmet_options(fragment: &str, config: &str) -> Vec<String> {
-    let set: HashSet<&str> = config
-        .lines()
-        .filter(|line| line.starts_with("CONFIG_"))
-        .collect();
-    let enabled: HashSet<&str> = set
-        .iter()
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, _)| name)
-        .collect();
-    fragment
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.starts_with("CONFIG_"))
-        .filter(|line| match line.split_once('=') {
-            Some((name, "n")) => enabled.contains(name),
-            _ => !set.contains(line),
-        })
-        .map(str::to_owned)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unmet_options_are_those_not_taken() {
-        let fragment = "# why\nCONFIG_A=y\nCONFIG_B=n\nCONFIG_C=16\nCONFIG_D=n\nCONFIG_E=\"\"\n";
-        let config = "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=8\nCONFIG_D=y\nCONFIG_E=\"\"\n";
-        assert_eq!(
-            unmet_options(fragment, config),
-            ["CONFIG_C=16", "CONFIG_D=n"]
-        );
-        assert_eq!(unmet_options("CONFIG_A=y\n", ""), ["CONFIG_A=y"]);
-    }
+/// Takes back what an object directory is said to be prepared for.
+pub(super) fn unprepare(build_dir: &Path) -> Result<(), KernelError> {
+    remove_file(&build_dir.join(STAMP))
 }

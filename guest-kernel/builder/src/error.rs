@@ -101,6 +101,38 @@ pub enum KernelError {
         /// Its name.
         stack: String,
     },
+    /// Modules for a kernel that can load none.
+    #[error("kernel `{kernel}` has no CONFIG_MODULES and cannot load modules")]
+    NoModules {
+        /// Its name.
+        kernel: String,
+    },
+    /// A directory in which no module can be built.
+    #[error("no module can be built in {dir}: {reason}")]
+    BadModule {
+        /// The directory.
+        dir: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A build of modules that has made none.
+    #[error(
+        "the build in {dir} has made no .ko file: its Kbuild or Makefile lists none with obj-m"
+    )]
+    NoModule {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A kernel's build directory that is not fit to build modules for it.
+    #[error(
+        "{path} is no build directory of a kernel that modules can be built for: it has no {file}"
+    )]
+    NotPrepared {
+        /// The directory.
+        path: PathBuf,
+        /// What is missing.
+        file: &'static str,
+    },
     /// A configuration fragment cannot be read.
     #[error("configuration `{name}`: cannot read {path}")]
     Config {
@@ -111,7 +143,38 @@ pub enum KernelError {
         /// Why.
         source: io::Error,
     },
-    /// A `series` file or a patch it lists is malformed.
+    /// A fragment of the user's cannot be read.
+    #[error("cannot read the fragment {path}")]
+    Fragment {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel's configuration is not what fragments of the user's ask for.
+    #[error("the configuration did not take all that was asked for:{told}")]
+    UnmetFragment {
+        /// File, option and what it is instead, a line for each.
+        told: String,
+    },
+    /// What cannot be the name of a build.
+    #[error(
+        "`{name}` cannot be the name of a build: letters, digits, `-`, `_`, `.`, `+` and `~`, at most \
+         100, starting with a letter or digit"
+    )]
+    BadBuildName {
+        /// The name.
+        name: String,
+    },
+    /// A name that stands for something else.
+    #[error("`{name}` cannot be the name of this build: {by}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// For what.
+        by: String,
+    },
+    /// A `series` file, a fragment or a patch is malformed.
     #[error("{path}:{line}: {reason}")]
     Malformed {
         /// The file.
@@ -209,7 +272,15 @@ impl KernelError {
             | Self::UnknownConfig { .. }
             | Self::RepeatedConfig { .. }
             | Self::NoPatches { .. }
+            | Self::NoModules { .. }
+            | Self::BadModule { .. }
+            | Self::NoModule { .. }
+            | Self::NotPrepared { .. }
             | Self::Config { .. }
+            | Self::Fragment { .. }
+            | Self::UnmetFragment { .. }
+            | Self::BadBuildName { .. }
+            | Self::NameTaken { .. }
             | Self::Malformed { .. }
             | Self::PatchRejected { .. }
             | Self::BadSource { .. } => ErrorKind::User,
@@ -231,6 +302,12 @@ impl KernelError {
             path,
             source,
         }
+    }
+
+    /// For `map_err` on a fragment of the user's.
+    pub(super) fn fragment(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Fragment { path, source }
     }
 }
 

@@ -12,6 +12,7 @@ use super::cache::{Cache, to_json};
 use super::compile::Built;
 use super::error::KernelError;
 use super::kernel::Kernel;
+use super::module;
 use super::plan::Plan;
 
 const RECORD: &str = "kernel.json";
@@ -92,6 +93,12 @@ impl Cache {
         ] {
             let from = built.build_dir.join(from);
             fs::copy(&from, to).map_err(KernelError::io("copy", &from))?;
+        }
+        // Without modules, there are none.
+        let symbols = built.build_dir.join(module::SYMBOLS_OF_BUILD);
+        if symbols.is_file() {
+            let to = kernel.image.with_file_name(module::SYMBOLS);
+            fs::copy(&symbols, to).map_err(KernelError::io("copy", &symbols))?;
         }
         let image = digest::file(&kernel.image).map_err(KernelError::io("read", &kernel.image))?;
         kernel.image_hash = Some(image);

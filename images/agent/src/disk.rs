@@ -9,15 +9,17 @@ use std::path::Path;
 
 use rustix::fs::{Advice, fadvise, statfs, sync};
 use rustix::mount::{MountFlags, mount_remount};
+use staleline_guest::{Context, Error};
 use staleline_protocol::disk;
 use staleline_protocol::pattern::Pattern;
 use staleline_protocol::plan::DiskTest;
 use staleline_protocol::report::Report;
 
-use crate::error::{Context, Error};
 use crate::ktap::{Ktap, Outcome, Subtests};
 use crate::pages::{Code, Pages};
 
+/// What its test is called.
+pub const NAME: &str = "blk-root";
 const PHASES: [&str; 5] = ["disk", "data", "files", "code", "teardown"];
 
 /// What statfs() says of ext2 (include/uapi/linux/magic.h, EXT2_SUPER_MAGIC).
@@ -51,7 +53,7 @@ pub fn run<W: Write>(ktap: &mut Ktap<W>, seed: u64, test: &DiskTest) -> Result<(
         Ok(outcome) => outcome.clone(),
         Err(e) => Outcome::Error(e.to_string()),
     };
-    ktap.test("blk-root", &outcome);
+    ktap.test(NAME, &outcome);
     result.map(drop)
 }
 

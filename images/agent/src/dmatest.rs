@@ -3,30 +3,25 @@
 //! buffers, has one copied into the other, and checks both. It is set up by its module parameters, and
 //! its verdicts are lines of the kernel's log.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use staleline_guest::{Context, Error, Mount, wait_for};
 use staleline_protocol::plan::DmaTest;
 use staleline_protocol::report::Report;
 
-use crate::boot::{Mount, wait_for};
-use crate::error::{Context, Error};
+use crate::kmsg::Log;
 use crate::ktap::{Ktap, Outcome, Subtests};
 
+/// What its test is called.
+pub const NAME: &str = "gdma-memcpy";
 const PHASES: [&str; 4] = ["channel", "copies", "data", "teardown"];
 const CHANNELS: &str = "/sys/class/dma";
 const DRIVER: &str = "xilinx-zynqmp-dma";
 const PARAMETERS: &str = "/sys/module/dmatest/parameters";
-const LOG: &str = "/dev/kmsg";
 /// Guest time for a driver to probe, and for the test to say something new. It waits 3 s for a copy.
 const SECONDS: u64 = 10;
-/// The kernel's CONSOLE_EXT_LOG_MAX: the longest record.
-const RECORD: usize = 8192;
 
 /// Carries out the test as the next one of `ktap`.
 pub fn run<W: Write>(ktap: &mut Ktap<W>, test: &DmaTest) -> Result<(), Error> {
@@ -39,7 +34,7 @@ pub fn run<W: Write>(ktap: &mut Ktap<W>, test: &DmaTest) -> Result<(), Error> {
         Ok(outcome) => outcome.clone(),
         Err(e) => Outcome::Error(e.to_string()),
     };
-    ktap.test("gdma-memcpy", &outcome);
+    ktap.test(NAME, &outcome);
     result.map(drop)
 }
 
@@ -62,7 +57,7 @@ fn carry_out<W: Write>(test: &DmaTest, phases: &mut Subtests<'_, W>) -> Result<O
     phases.phase(|p| {
         set("run", "Y")?;
         while tally.summary.is_none() {
-            if let Some(report) = tally.line(&log.next()?) {
+            if let Some(report) = tally.line(&log.next("dmatest", SECONDS)?) {
                 p.report(&report);
             }
         }
@@ -109,62 +104,6 @@ fn get(parameter: &str) -> Result<String, Error> {
     let path = Path::new(PARAMETERS).join(parameter);
     let text = fs::read_to_string(&path).file("read", path)?;
     Ok(text.trim().to_owned())
-}
-
-/// The kernel's log from now on.
-struct Log(File);
-
-impl Log {
-    fn open() -> Result<Self, Error> {
-        let mut options = File::options();
-        let nonblocking = libc::O_NONBLOCK | libc::O_CLOEXEC;
-        let mut file = options
-            .read(true)
-            .custom_flags(nonblocking)
-            .open(LOG)
-            .file("open", LOG)?;
-        file.seek(SeekFrom::End(0)).file("seek", LOG)?;
-        Ok(Log(file))
-    }
-
-    /// The next message; waits for it.
-    fn next(&mut self) -> Result<String, Error> {
-        let mut record = [0; RECORD];
-        loop {
-            match self.0.read(&mut record) {
-                Ok(n) => {
-                    let text = String::from_utf8_lossy(&record[..n]);
-                    return Ok(message(&text).to_owned());
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => self.wait()?,
-                // The oldest message left comes next.
-                Err(e) if e.raw_os_error() == Some(Errno::PIPE.raw_os_error()) => {}
-                Err(e) => return Err(e).file("read", LOG),
-            }
-        }
-    }
-
-    fn wait(&self) -> Result<(), Error> {
-        let mut fds = [PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN)];
-        let timeout = Timespec {
-            tv_sec: SECONDS.cast_signed(),
-            tv_nsec: 0,
-        };
-        match poll(&mut fds, Some(&timeout)).call("poll", LOG)? {
-            0 => Err(Error::Timeout {
-                what: "dmatest to say something".into(),
-                seconds: SECONDS,
-            }),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The text of a record: `PRIORITY,SEQUENCE,TIME,FLAGS[,...];TEXT`, and then lines with properties
-/// (Documentation/ABI/testing/dev-kmsg).
-fn message(record: &str) -> &str {
-    let text = record.split_once(';').map_or(record, |(_, text)| text);
-    text.lines().next().unwrap_or_default()
 }
 
 /// What dmatest has said.
@@ -275,6 +214,7 @@ fn counts(summary: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kmsg::message;
 
     fn test() -> DmaTest {
         DmaTest {

@@ -6,29 +6,26 @@
 
 mod boot;
 mod disk;
-mod dmabuf;
 mod dmatest;
 mod error;
 mod exec;
-mod fence;
-mod iio;
+mod kmsg;
 mod ktap;
-mod pagemap;
+mod modules;
 mod pages;
 mod paths;
 mod sys;
-mod uapi;
-mod usb;
 
 use std::io::Write;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
+use staleline_guest::{Error, Mount};
 use staleline_protocol::plan::{DiskTest, DmaTest, Exec, Plan, Transfer};
 use staleline_protocol::report::Report;
 
-use crate::boot::{Console, Mount};
-use crate::error::Error;
+use crate::boot::Console;
+use crate::error::Trouble;
 use crate::ktap::{Ktap, Outcome};
 
 fn main() -> ExitCode {
@@ -54,20 +51,23 @@ fn panicked(info: &PanicHookInfo<'_>) {
     boot::power_off();
 }
 
-fn run() -> Result<(), (Ktap<Console>, Error)> {
-    let plan = Mount::Sys.mount().and_then(|()| boot::plan());
+fn run() -> Result<(), (Ktap<Console>, Trouble)> {
+    let plan = Mount::Sys
+        .mount()
+        .map_err(Trouble::from)
+        .and_then(|()| boot::plan());
     let work = match &plan {
         Ok(Some(plan)) => Work::of(plan),
         _ => None,
     };
-    let mut ktap = Ktap::new(Console, if work.is_some() { 2 } else { 1 });
-    let (plan, work) = match (&plan, work) {
-        (Ok(Some(plan)), Some(work)) => (plan, work),
-        (Ok(_), _) => {
+    let mut ktap = Ktap::new(Console, tests(&plan, work.as_ref()));
+    let plan = match &plan {
+        Ok(Some(plan)) if work.is_some() || !plan.modules.is_empty() => plan,
+        Ok(_) => {
             ktap.test("boot", &Outcome::Pass);
             return Ok(());
         }
-        (Err(e), _) => {
+        Err(e) => {
             ktap.test("boot", &Outcome::Error(e.to_string()));
             return plan.map(drop).map_err(|e| (ktap, e));
         }
@@ -81,17 +81,37 @@ fn run() -> Result<(), (Ktap<Console>, Error)> {
         Ok(report) => ktap.report(&report),
         Err(e) => {
             ktap.test("boot", &Outcome::Error(e.to_string()));
-            return Err((ktap, e));
+            return Err((ktap, e.into()));
         }
     }
     ktap.test("boot", &Outcome::Pass);
-    let done = match work {
-        Work::Transfer(transfer) => paths::run(&mut ktap, plan.seed, transfer),
-        Work::DmaTest(test) => dmatest::run(&mut ktap, test),
-        Work::Disk(test) => disk::run(&mut ktap, plan.seed, test),
-        Work::Exec(program) => exec::run(&mut ktap, program),
+    let done = match (modules::insert(&mut ktap, &plan.modules), work) {
+        (Err(e), _) => Err(e),
+        (Ok(_), None) => Ok(()),
+        // What is wrong with a module has been said.
+        (Ok(false), Some(work)) => {
+            ktap.test(work.name(), &Outcome::Skip);
+            Ok(())
+        }
+        (Ok(true), Some(work)) => {
+            let is_program = matches!(work, Work::Exec(_));
+            let done = work.carry_out(&mut ktap, plan.seed).map_err(Trouble::from);
+            if is_program {
+                modules::tell_others(&mut ktap, &plan.modules);
+            }
+            done
+        }
     };
     done.map_err(|e| (ktap, e))
+}
+
+/// How many tests there will be.
+fn tests(plan: &Result<Option<Plan>, Trouble>, work: Option<&Work<'_>>) -> u32 {
+    let modules = match plan {
+        Ok(Some(plan)) => u32::try_from(plan.modules.len()).unwrap_or(u32::MAX),
+        _ => 0,
+    };
+    modules.saturating_add(if work.is_some() { 2 } else { 1 })
 }
 
 /// What there is to do once the guest has booted.
@@ -110,5 +130,24 @@ impl<'a> Work<'a> {
             .or(plan.dmatest.as_ref().map(Work::DmaTest))
             .or(disk)
             .or(plan.exec.as_ref().map(Work::Exec))
+    }
+
+    /// What its test is called.
+    fn name(&self) -> &'static str {
+        match self {
+            Work::Transfer(transfer) => paths::name(transfer),
+            Work::DmaTest(_) => dmatest::NAME,
+            Work::Disk(_) => disk::NAME,
+            Work::Exec(_) => exec::NAME,
+        }
+    }
+
+    fn carry_out<W: Write>(self, ktap: &mut Ktap<W>, seed: u64) -> Result<(), Error> {
+        match self {
+            Work::Transfer(transfer) => paths::run(ktap, seed, transfer),
+            Work::DmaTest(test) => dmatest::run(ktap, test),
+            Work::Disk(test) => disk::run(ktap, seed, test),
+            Work::Exec(program) => exec::run(ktap, program),
+        }
     }
 }

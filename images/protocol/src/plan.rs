@@ -21,8 +21,8 @@ pub struct Plan {
     /// The CPU that the agent stays on, from 0; `None` leaves that to the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u8>,
-    /// The data path to drive; without one, and without `dmatest`, the guest boots, reports and powers
-    /// off.
+    /// The data path to drive; without one, and without `dmatest`, `disk` and `exec`, the guest boots,
+    /// takes in what `modules` there are, reports and powers off.
     pub transfer: Option<Transfer>,
     /// Copies to be made by the kernel's own test of DMA engines; not together with `transfer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,6 +33,22 @@ pub struct Plan {
     /// A program of the user's to be run; not together with the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<Exec>,
+    /// Modules of the user's, inserted in this order before all else begins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<Module>,
+}
+
+/// A module of the user's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Module {
+    /// What the kernel calls it.
+    pub name: String,
+    /// Its file, in the guest.
+    pub file: String,
+    /// Its parameters, as the kernel takes them: `NAME=VALUE`, with spaces between them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub parameters: String,
 }
 
 /// A program of the user's.
@@ -47,6 +63,12 @@ pub struct Exec {
     pub env: Vec<String>,
     /// Its working directory.
     pub dir: String,
+    /// A file of the guest that is its standard input; without one, that is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    /// Whether there is to be a USB gadget, bound and configured, when it starts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gadget: bool,
 }
 
 /// Why a plan cannot be carried out as written.
@@ -328,6 +350,7 @@ mod tests {
             dmatest: None,
             disk: None,
             exec: None,
+            modules: Vec::new(),
             schema: SCHEMA,
             seed: 7,
             transfer: Some(Transfer {

@@ -77,6 +77,27 @@ pub enum Report {
         /// That signal.
         signal: Option<i32>,
     },
+    /// Where the kernel has put the code of a module, told once that is known: while its init runs, or
+    /// after it.
+    Module {
+        /// What the kernel calls it.
+        name: String,
+        /// Its file, as the guest calls it; unknown of a module that the agent has not inserted.
+        file: Option<String>,
+        /// Name and first address of each section with code. Those of its init were there only as long
+        /// as that ran.
+        sections: Vec<(String, u64)>,
+    },
+    /// A module of the plan is in, or its init has failed.
+    Inserted {
+        /// What the kernel calls it.
+        name: String,
+        /// The error of its init, if it had one.
+        error: Option<i32>,
+        /// What the kernel said meanwhile, a message each, if that was an error.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        said: Vec<String>,
+    },
     /// The plan could not be carried out; the run proves nothing about coherency.
     Broken {
         /// The step that failed and why.

@@ -42,6 +42,40 @@ pub struct Program {
     pub signal: Option<i32>,
 }
 
+/// A module of the user's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Module {
+    /// What the kernel calls it.
+    pub name: String,
+    /// Its file in the guest.
+    pub file: String,
+    /// What it was given.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub parameters: String,
+    /// Whether its init has come to an end.
+    pub ended: bool,
+    /// The error of that, a number of errno, if it had one.
+    pub error: Option<i32>,
+    /// What the kernel said meanwhile, a message each, if that was an error.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub said: Vec<String>,
+}
+
+impl Module {
+    /// How its init has failed, in words, if it has.
+    pub fn failure(&self) -> Option<String> {
+        let error = std::io::Error::from_raw_os_error(self.error?.abs());
+        let said = match &self.said[..] {
+            [] => String::new(),
+            said => format!("; the kernel says: {}", said.join("; ")),
+        };
+        Some(format!(
+            "the init of module {} failed: {error}{said}",
+            self.name
+        ))
+    }
+}
+
 /// The guest's part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guest {
@@ -65,6 +99,9 @@ pub struct Guest {
     pub warnings: Vec<String>,
     /// The last lines of the console.
     pub console_tail: Vec<String>,
+    /// The user's modules, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<Module>,
     /// The user's program, if one was to be run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<Program>,

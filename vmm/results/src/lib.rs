@@ -19,11 +19,12 @@ mod words;
 
 use serde::{Deserialize, Serialize};
 
-pub use data::{Buffer, Data, End};
+pub use data::{Buffer, Data, End, Source};
 pub use diagnostic::{Class, Diagnostic, STALE_COPY};
 pub use finding::{Event, HazardEntry, LastMaintenance, Party, Step, TransferRef};
 pub use guest::{
-    Guest, GuestEnd, Input, KERNEL_REPORT, KernelId, KernelReport, KtapCase, Program, ReportClass,
+    Guest, GuestEnd, Input, KERNEL_REPORT, KernelId, KernelReport, KtapCase, Module, Program,
+    ReportClass,
 };
 pub use hex::Hex;
 pub use log::Log;
@@ -95,6 +96,9 @@ pub struct RunResult {
     /// What else the guest was given: the user's program and all that it needs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Input>,
+    /// What the guest's kernel command line had beyond our own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub append: String,
     /// Name of the engine.
     pub engine: String,
     /// What it saw of the guest, and which rules could not be judged for want of the rest.

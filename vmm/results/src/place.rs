@@ -27,6 +27,9 @@ pub struct Place {
     pub kernel: bool,
     /// Function and offset, `clear_page+0x14`.
     pub symbol: Option<String>,
+    /// The kernel's module that it is part of, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
     /// The function and those it was inlined into, innermost first; empty without debug
     /// information.
     pub frames: Vec<Frame>,
@@ -75,6 +78,8 @@ pub struct Shown<'a> {
     pub function: &'a str,
     /// `+0x14`, of the function that was not inlined.
     pub offset: &'a str,
+    /// The kernel's module that it is part of, if it is.
+    pub module: Option<&'a str>,
     /// Source file.
     pub file: Option<&'a str>,
     /// Line.
@@ -88,9 +93,18 @@ impl Shown<'_> {
     }
 }
 
+impl Shown<'_> {
+    /// `function+0x14`, and of which module.
+    pub fn name(&self) -> String {
+        let module = self.module.map(|module| format!(" [{module}]"));
+        let module = module.unwrap_or_default();
+        format!("{}{}{module}", self.function, self.offset)
+    }
+}
+
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.function, self.offset)?;
+        f.write_str(&self.name())?;
         match (self.file, self.line) {
             (Some(file), Some(line)) => write!(f, " ({file}:{line})"),
             (Some(file), None) => write!(f, " ({file})"),
@@ -122,6 +136,7 @@ impl Place {
             .map(|(i, frame)| Shown {
                 function: without_generics(&frame.function),
                 offset: if i == last { offset } else { "" },
+                module: self.module.as_deref(),
                 file: frame.file.as_deref(),
                 line: frame.line,
             })
@@ -146,6 +161,7 @@ impl Place {
                 all.push(Shown {
                     function: place.symbol.as_deref().unwrap_or(va),
                     offset: "",
+                    module: place.module.as_deref(),
                     file: None,
                     line: None,
                 });
@@ -240,6 +256,7 @@ mod tests {
             va: Hex(0x40_0000),
             kernel: false,
             symbol: Some(symbol.into()),
+            module: None,
             frames,
             stack: None,
         }

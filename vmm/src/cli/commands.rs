@@ -8,14 +8,16 @@ use std::path::{Path, PathBuf};
 use staleline_support::progress::Stderr;
 use staleline_support::{files, text};
 
+use super::kernels;
 use super::litmus::{self, LitmusArgs};
 use super::{
-    Command, EventsArgs, KernelCommand, MatrixArgs, ReplayArgs, ReportArgs, ReportFormat,
-    RunFormat, RunOptions, TextFormat, pages,
+    Command, EventsArgs, KernelCommand, MatrixArgs, ModuleCommand, ReplayArgs, ReportArgs,
+    ReportFormat, RunFormat, RunOptions, TextFormat, pages,
 };
 use crate::exit::{self, Error};
 use crate::interrupt::Interrupt;
-use crate::matrix::{self, Matrix, record};
+use crate::matrix::record::Origin;
+use crate::matrix::{self, record};
 use crate::query::{self, Query, Shape};
 use crate::report::{Layout, Reporters, human, json, junit, ktap, sarif};
 use crate::run::backend::Backend as _;
@@ -23,17 +25,18 @@ use crate::run::directory::{self, DEFAULT_ROOT, RunDir};
 use crate::run::orchestrate::Runner;
 use crate::run::replay::{self, Earlier};
 use crate::run::wiring::Production;
-use crate::run::{ledger, logbook};
-use crate::spec::RunSpec;
+use crate::run::{ledger, logbook, modules};
+use crate::spec::{KernelChoice, RunSpec};
 use crate::{doctor, explain};
 
 /// Does what the command line says; gives the exit code.
 pub fn dispatch(command: &Command) -> Result<u8, Error> {
     match command {
         Command::Run(args) => run(&args.spec()?, &args.options),
-        Command::Exec(args) => run(&args.spec()?, &args.options),
+        Command::Exec(args) => run(&args.spec(args.input()?)?, &args.options),
         Command::Matrix(args) => run_matrix(args),
         Command::Kernel { command } => kernel(command),
+        Command::Module { command } => module(command),
         Command::Replay(args) => run_replay(args),
         Command::Report(args) => report(args),
         Command::Events(args) => run_events(args),
@@ -190,7 +193,10 @@ fn run_litmus(args: &LitmusArgs) -> Result<u8, Error> {
 }
 
 fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
-    let earlier = Earlier::read(&args.run)?;
+    let mut earlier = Earlier::read(&args.run)?;
+    if let Some(append) = &args.append {
+        earlier.append(append)?;
+    }
     let interrupt = watched()?;
     let backend = Production {
         interrupt: interrupt.clone(),
@@ -237,9 +243,14 @@ fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
 }
 
 fn run_matrix(args: &MatrixArgs) -> Result<u8, Error> {
+    let origin = Origin {
+        file: args.file.clone(),
+        engine: args.engine,
+        append: args.append.clone(),
+    };
     let cells = match &args.resume {
         Some(_) => Vec::new(),
-        None => Matrix::load(args.file.as_deref())?.cells(args.engine)?,
+        None => origin.cells()?,
     };
     if args.list {
         let names: String = cells.iter().map(|c| format!("{}\n", c.name)).collect();
@@ -266,8 +277,7 @@ fn run_matrix(args: &MatrixArgs) -> Result<u8, Error> {
                 Some(path) => path.clone(),
                 None => directory::create_next(Path::new(DEFAULT_ROOT), "matrix")?,
             };
-            let from = (args.file.as_deref(), args.engine);
-            record::begin(from, cells, program, (&out, args.force))?
+            record::begin(origin, cells, program, (&out, args.force))?
         }
     };
     let progress = shown(&interrupt);
@@ -315,17 +325,21 @@ fn on_kernels(command: &KernelCommand, progress: &Stderr) -> Result<u8, Error> {
         KernelCommand::Build {
             kernel,
             stack,
+            name,
             format,
         } => {
-            let src = kernel.src.as_deref();
-            let built = Production::default().build_kernel(stack, &kernel.config, src, progress);
+            let built = Production::default().build_kernel(
+                stack,
+                &kernel.ingredients(),
+                name.as_deref(),
+                progress,
+            );
             progress.clear();
-            let built = built?;
+            let (built, name) = built?;
             match format {
                 TextFormat::Json => print_json(&built)?,
                 TextFormat::Human => print(&format!(
-                    "{} {} {} {}\n",
-                    built.name,
+                    "{name} {} {} {}\n",
                     built.version,
                     built.hash,
                     built.image.display()
@@ -337,8 +351,8 @@ fn on_kernels(command: &KernelCommand, progress: &Stderr) -> Result<u8, Error> {
             stack,
             format,
         } => {
-            let (stack, src) = (stack.as_deref(), kernel.src.as_deref());
-            let checks = Production::default().check_patches(stack, &kernel.config, src, progress);
+            let (stack, more) = (stack.as_deref(), kernel.ingredients());
+            let checks = Production::default().check_patches(stack, &more, progress);
             progress.clear();
             let checks = checks?;
             match format {
@@ -355,16 +369,30 @@ fn on_kernels(command: &KernelCommand, progress: &Stderr) -> Result<u8, Error> {
             let rows = Production::default().kernels()?;
             match format {
                 TextFormat::Json => print_json(&rows)?,
-                TextFormat::Human => {
-                    for row in rows {
-                        let built = row.version.as_deref().unwrap_or("not built");
-                        print(&format!(
-                            "{:<28}{:>3} patches  {built}\n",
-                            row.name, row.patches
-                        ))?;
-                    }
-                }
+                TextFormat::Human => print(&kernels::table(&rows))?,
             }
+        }
+    }
+    Ok(exit::PASS)
+}
+
+fn module(command: &ModuleCommand) -> Result<u8, Error> {
+    let ModuleCommand::Build {
+        dir,
+        kernel,
+        format,
+    } = command;
+    let interrupt = watched()?;
+    let progress = shown(&interrupt);
+    let built = modules::build(dir, &KernelChoice(kernel.clone()), &progress);
+    progress.clear();
+    let built = built?;
+    match format {
+        TextFormat::Json => print_json(&built)?,
+        TextFormat::Human => {
+            let files = built.files.iter();
+            let files = files.map(|f| format!("{}\n", f.display()));
+            print(&files.collect::<String>())?;
         }
     }
     Ok(exit::PASS)

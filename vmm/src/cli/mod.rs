@@ -4,8 +4,10 @@
 mod clean;
 mod commands;
 mod exec;
+mod kernels;
 mod litmus;
 mod pages;
+mod stdin;
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -17,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use staleline_protocol::plan::Exporter;
 use staleline_support::text;
+use toml::Value;
 
 use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
@@ -24,6 +27,9 @@ use crate::events::Filter;
 use crate::exit::{self, Error};
 use crate::names;
 use crate::query::Wanted;
+use crate::run::kernels::Ingredients;
+use crate::run::modules::MODULES_KERNEL;
+use crate::scenario::append;
 use crate::spec::{DEFAULT_KERNEL, RunSpec};
 
 /// Finds missing cache maintenance: boots a guest kernel on an emulated board with real caches and
@@ -56,6 +62,12 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: KernelCommand,
+    },
+    /// Build modules of yours for a guest kernel.
+    Module {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: ModuleCommand,
     },
     /// Do an earlier run again and compare its hash.
     Replay(ReplayArgs),
@@ -153,7 +165,8 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct RunOptions {
     /// Patch stack, with ~MUTANT for a mutant on top of it and +CONFIG for each additional
-    /// configuration, or path of an Image or a kernel build directory.
+    /// configuration; a build of your own (`staleline kernel list` shows all); or the path of an Image,
+    /// of a kernel's build directory, or of a source tree that was built.
     #[arg(long, default_value = DEFAULT_KERNEL, value_name = "NAME|PATH")]
     pub kernel: String,
     /// What runs the guest.
@@ -171,6 +184,13 @@ pub struct RunOptions {
     /// See `SET_HELP`.
     #[arg(long, value_name = "KEY=VALUE", help = SET_HELP)]
     pub set: Vec<String>,
+    /// More kernel command line, at the end: words with spaces between them, such as loglevel=8.
+    #[arg(long, value_name = "STRING")]
+    pub append: Option<String>,
+    /// Insert a module before all else begins, with its parameters; may be repeated
+    /// [default: the scenario's].
+    #[arg(long, value_name = "FILE.ko[:PARAMETERS]")]
+    pub module: Vec<String>,
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = RunFormat::Human)]
     pub format: RunFormat,
@@ -217,9 +237,19 @@ impl RunOptions {
         settings.extend(self.seed.map(|s| format!("seed={s}")));
         settings.extend(self.log.map(|f| format!("log.filter={f}")));
         settings.extend(self.timeout.map(|s| format!("timeout={s}")));
+        if !self.module.is_empty() {
+            settings.push(format!("guest.modules={}", list(&self.module)));
+        }
         settings.extend(self.set.iter().cloned());
+        settings.extend(self.append.as_deref().map(append::setting));
         RunSpec::resolve(scenario, &self.kernel, self.engine, &settings)
     }
+}
+
+/// Words as a setting has them.
+fn list(words: &[String]) -> String {
+    let words = words.iter().cloned().map(Value::String);
+    Value::Array(words.collect()).to_string()
 }
 
 /// `staleline matrix`.
@@ -233,6 +263,9 @@ pub struct MatrixArgs {
     /// What runs the guests.
     #[arg(long, default_value_t, value_parser = one_of(&EngineKind::ALL))]
     pub engine: EngineKind,
+    /// More kernel command line for all runs, at the end.
+    #[arg(long, value_name = "STRING")]
+    pub append: Option<String>,
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = RunFormat::Human)]
     pub format: RunFormat,
@@ -257,9 +290,23 @@ pub struct KernelArgs {
     /// Configuration added to the base one, from guest-kernel/config; may be repeated.
     #[arg(long, value_name = "NAME")]
     pub config: Vec<String>,
+    /// Kconfig fragment of your own on top; may be repeated. An option that does not take effect is an
+    /// error.
+    #[arg(long, value_name = "FILE")]
+    pub fragment: Vec<PathBuf>,
     /// Kernel source tree or archive [default: the distribution's linux-source-6.12].
     #[arg(long, value_name = "DIR")]
     pub src: Option<PathBuf>,
+}
+
+impl KernelArgs {
+    fn ingredients(&self) -> Ingredients<'_> {
+        Ingredients {
+            configs: &self.config,
+            fragments: &self.fragment,
+            src: self.src.as_deref(),
+        }
+    }
 }
 
 /// `staleline kernel`.
@@ -274,6 +321,10 @@ pub enum KernelCommand {
         /// Configuration and source.
         #[command(flatten)]
         kernel: KernelArgs,
+        /// Name of the build, for --kernel [default with --src or --fragment: that of the source's
+        /// directory, or the stack's, with what goes on top].
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
         /// Form of the output.
         #[arg(long, value_enum, default_value_t = TextFormat::Human)]
         format: TextFormat,
@@ -291,8 +342,26 @@ pub enum KernelCommand {
         #[arg(long, value_enum, default_value_t = TextFormat::Human)]
         format: TextFormat,
     },
-    /// List patch stacks, and what is built of them.
+    /// List patch stacks and what is built of them, and builds of your own.
     List {
+        /// Form of the output.
+        #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+        format: TextFormat,
+    },
+}
+
+/// `staleline module`.
+#[derive(Debug, Subcommand)]
+pub enum ModuleCommand {
+    /// Build the modules in a directory for a kernel, as `make -C KERNEL M=DIR modules` does, and print
+    /// where the .ko files are: in the directory. A kernel is built first if need be; one of
+    /// Staleline's needs a configuration with modules, as base+userland.
+    Build {
+        /// Directory with a Kbuild or Makefile that has `obj-m += NAME.o`.
+        dir: PathBuf,
+        /// Kernel that they are for: a name, as `staleline run` takes it, or a build directory.
+        #[arg(long, value_name = "NAME|PATH", default_value = MODULES_KERNEL)]
+        kernel: String,
         /// Form of the output.
         #[arg(long, value_enum, default_value_t = TextFormat::Human)]
         format: TextFormat,
@@ -310,6 +379,9 @@ pub struct ReplayArgs {
     /// Replace the results of an earlier run in DIR.
     #[arg(long, requires = "out")]
     pub force: bool,
+    /// Kernel command line beyond that of the earlier run, at the end; which makes it another run.
+    #[arg(long, value_name = "STRING")]
+    pub append: Option<String>,
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = TextFormat::Human)]
     pub format: TextFormat,

@@ -39,17 +39,17 @@ impl EngineKind {
         (self.0.needs)()
     }
 
-    /// Files whose content decides what it does, as far as they are there.
-    pub fn files(self) -> Vec<PathBuf> {
-        (self.0.files)()
-    }
-
     /// Makes what it needs and is not there, if it can be made; may take minutes.
     ///
     /// # Errors
     /// Why that failed.
     pub fn make(self, progress: &dyn Progress) -> Result<(), EngineError> {
         (self.0.make)(progress)
+    }
+
+    /// Files whose content decides what it does, as far as they are there.
+    pub fn files(self) -> Vec<PathBuf> {
+        (self.0.files)()
     }
 
     /// Finds it on this machine.

@@ -16,7 +16,7 @@ use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
 use crate::scenario::seed::Seed;
-use crate::scenario::{Scenario, read_config};
+use crate::scenario::{Scenario, append, read_config};
 use crate::spec::{DEFAULT_KERNEL, KernelChoice, RunSpec};
 use staleline_results::KERNEL_REPORT;
 use staleline_results::{RunResult, Verdict};
@@ -199,15 +199,15 @@ impl Matrix {
             .fold(0, |a: usize, b| a.saturating_add(b))
     }
 
-    /// All cells, in the order of the file.
+    /// All cells, in the order of the file, each with that much more of a kernel command line.
     ///
     /// # Errors
     /// The first that cannot be resolved, or two that are the same.
-    pub fn cells(&self, engine: EngineKind) -> Result<Vec<Cell>, Error> {
+    pub fn cells(&self, engine: EngineKind, append: Option<&str>) -> Result<Vec<Cell>, Error> {
         let mut cells: Vec<Cell> = Vec::new();
         for group in &self.group {
             for scenario in &group.scenarios {
-                group.expand(scenario, engine, &mut cells)?;
+                group.expand(scenario, engine, append, &mut cells)?;
             }
         }
         let mut names = std::collections::HashSet::new();
@@ -238,6 +238,7 @@ impl Group {
         &self,
         scenario: &str,
         engine: EngineKind,
+        append: Option<&str>,
         cells: &mut Vec<Cell>,
     ) -> Result<(), Error> {
         let moves_data = Scenario::load(scenario)?.transfer.is_some();
@@ -254,6 +255,7 @@ impl Group {
                         settings.extend(exporter.map(|e| format!("exporter={}", e.name())));
                         settings.extend(cache.map(|c| format!("cache={}", names::name(&c))));
                         settings.extend(seed.map(|s| format!("seed={}", s.0)));
+                        settings.extend(append.map(append::setting));
                         let spec = RunSpec::resolve_from(
                             self.base.as_deref(),
                             (scenario, kernel),

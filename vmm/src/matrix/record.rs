@@ -25,14 +25,34 @@ const SCHEMA: u32 = 1;
 /// A larger one is none of ours.
 const MAX_BYTES: u64 = 256 << 20;
 
+/// What says which cells a matrix has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The matrix file; none for the built-in one.
+    pub file: Option<PathBuf>,
+    /// What runs the guests.
+    pub engine: EngineKind,
+    /// More kernel command line, for all.
+    #[serde(default)]
+    pub append: Option<String>,
+}
+
+impl Origin {
+    /// The cells, as its file is now.
+    ///
+    /// # Errors
+    /// What is wrong with the file or what it names.
+    pub fn cells(&self) -> Result<Vec<Cell>, Error> {
+        Matrix::load(self.file.as_deref())?.cells(self.engine, self.append.as_deref())
+    }
+}
+
 /// What a matrix was begun with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     schema: u32,
-    /// The matrix file; none for the built-in one.
-    file: Option<PathBuf>,
-    /// What runs the guests.
-    engine: EngineKind,
+    #[serde(flatten)]
+    origin: Origin,
     /// What runs it all.
     program: String,
     cells: Vec<Cell>,
@@ -56,7 +76,7 @@ pub struct Begun {
 /// # Errors
 /// If the directory holds something else, or is in use.
 pub fn begin(
-    (file, engine): (Option<&Path>, EngineKind),
+    origin: Origin,
     cells: Vec<Cell>,
     program: String,
     (out, force): (&Path, bool),
@@ -82,8 +102,10 @@ pub fn begin(
     let absolute = |path| std::path::absolute(path).map_err(output);
     let record = Record {
         schema: SCHEMA,
-        file: file.map(absolute).transpose()?,
-        engine,
+        origin: Origin {
+            file: origin.file.map(absolute).transpose()?,
+            ..origin
+        },
         program,
         cells,
     };
@@ -111,7 +133,7 @@ pub fn resume(out: &Path, program: &str) -> Result<Begun, Error> {
     if record.program != program {
         return Err(refused("staleline or its plugin is another one now".into()));
     }
-    let cells = Matrix::load(record.file.as_deref())?.cells(record.engine)?;
+    let cells = record.origin.cells()?;
     if cells.len() != record.cells.len() {
         let (now, then) = (cells.len(), record.cells.len());
         return Err(refused(format!(

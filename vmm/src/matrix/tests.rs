@@ -23,7 +23,7 @@ hazards = ["missing-invalidate"]
 fn run(text: &str, backend: &FakeBackend, jobs: usize) -> Vec<CellResult> {
     let cells = Matrix::parse(text, "test")
         .unwrap()
-        .cells(EngineKind::default())
+        .cells(EngineKind::default(), None)
         .unwrap();
     let out = tempfile::tempdir().unwrap();
     let begun = begin(cells, out.path(), false).unwrap();
@@ -33,14 +33,21 @@ fn run(text: &str, backend: &FakeBackend, jobs: usize) -> Vec<CellResult> {
 }
 
 fn begin(cells: Vec<Cell>, out: &Path, force: bool) -> Result<record::Begun, Error> {
-    let from = (None, EngineKind::default());
-    record::begin(from, cells, "fake".into(), (out, force))
+    record::begin(origin(None), cells, "fake".into(), (out, force))
+}
+
+fn origin(file: Option<&Path>) -> record::Origin {
+    record::Origin {
+        file: file.map(Path::to_owned),
+        engine: EngineKind::default(),
+        append: None,
+    }
 }
 
 fn names(text: &str) -> Vec<String> {
     let cells = Matrix::parse(text, "t")
         .unwrap()
-        .cells(EngineKind::default());
+        .cells(EngineKind::default(), None);
     cells.unwrap().into_iter().map(|c| c.name).collect()
 }
 
@@ -231,7 +238,7 @@ fn wrong_matrices_are_told() {
     }
     let unknown = Matrix::parse(&format!("{group}scenarios = [\"bot\"]"), "m").unwrap();
     assert!(matches!(
-        unknown.cells(EngineKind::default()),
+        unknown.cells(EngineKind::default(), None),
         Err(Error::UnknownScenario { .. })
     ));
 }
@@ -240,7 +247,12 @@ fn wrong_matrices_are_told() {
 fn example_matrices_are_valid() {
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../ci/matrix")).unwrap() {
         let matrix = Matrix::load(Some(&entry.unwrap().path())).unwrap();
-        assert!(!matrix.cells(EngineKind::default()).unwrap().is_empty());
+        assert!(
+            !matrix
+                .cells(EngineKind::default(), None)
+                .unwrap()
+                .is_empty()
+        );
     }
 }
 
@@ -262,8 +274,7 @@ set = ["guest.exec=[\"prog\"]"]
 "#;
     let file = sub.join("m.toml");
     std::fs::write(&file, matrix).unwrap();
-    let cells = Matrix::load(Some(&file)).unwrap();
-    let cells = cells.cells(EngineKind::default()).unwrap();
+    let cells = origin(Some(&file)).cells().unwrap();
     let scenarios: Vec<_> = cells.iter().map(|c| &*c.spec.scenario.name).collect();
     assert_eq!(
         scenarios,
@@ -300,9 +311,8 @@ fn half_done(root: &Path) -> (PathBuf, PathBuf) {
     let (file, out) = (root.join("m.toml"), root.join("out"));
     let text = "schema = 1\n[[group]]\nscenarios = [\"boot\"]\nseeds = [1, 2, 3, 4]\n";
     std::fs::write(&file, text).unwrap();
-    let engine = EngineKind::default();
-    let cells = Matrix::load(Some(&file)).unwrap().cells(engine).unwrap();
-    let from = (Some(&*file), engine);
+    let from = origin(Some(&file));
+    let cells = from.cells().unwrap();
     let begun = record::begin(from, cells, "fake".into(), (&out, false)).unwrap();
     let enough = After(2, 0.into());
     let outcome = runner::run(&begun, 1, &FakeBackend::good(), &enough).unwrap();
@@ -363,11 +373,7 @@ fn not_with_another_kernel() {
 fn an_earlier_matrix_is_replaced_if_that_is_meant() {
     let root = tempfile::tempdir().unwrap();
     let (file, out) = half_done(root.path());
-    let cells = || {
-        Matrix::load(Some(&file))
-            .unwrap()
-            .cells(EngineKind::default())
-    };
+    let cells = || origin(Some(&file)).cells();
     let refused = begin(cells().unwrap(), &out, false);
     assert!(matches!(refused, Err(Error::OutputExists { .. })));
     // What is not ours keeps it from being a matrix's.

@@ -7,7 +7,7 @@ use staleline_devices::cpu::SiteId;
 use super::files::Run;
 use super::survey::Survey;
 use crate::events::Head;
-use crate::symbols::{Sources, Symbols, agent_bias, mapped};
+use crate::symbols::{Sources, Symbols, agent_bias, loaded, mapped};
 
 /// Names.
 pub struct Context<'a> {
@@ -29,6 +29,7 @@ impl<'a> Context<'a> {
             agent_elf: code.agent_elf.clone(),
             agent_bias: agent_bias(reports),
             mapped: mapped(reports, &code.inputs),
+            modules: loaded(reports, &code.inputs),
         };
         Context {
             run,
@@ -50,7 +51,8 @@ impl<'a> Context<'a> {
                 None => format!(" {file}"),
             })
         });
-        Some(name + file.as_deref().unwrap_or_default())
+        let module = place.module.map(|module| format!(" [{module}]"));
+        Some(name + &module.unwrap_or_default() + file.as_deref().unwrap_or_default())
     }
 
     /// Who made an access, in a word.

@@ -4,7 +4,7 @@
 use super::Explained;
 use crate::names;
 use crate::result::verdict;
-use staleline_results::{Class, GuestEnd, KERNEL_REPORT, Program, RunResult, Verdict};
+use staleline_results::{Class, GuestEnd, KERNEL_REPORT, Module, Program, RunResult, Verdict};
 
 /// How a test case ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +144,7 @@ fn boot(result: &RunResult) -> Case {
         .iter()
         .filter(|t| !t.ok && !t.skipped && t.name != verdict::EXEC)
         .map(|t| format!("guest test {} failed: {}", t.number, t.name))
+        .chain(result.guest.modules.iter().filter_map(Module::failure))
         .collect();
     // A guest test that fails because of what was found is explained there.
     let explained = !verdict::evidence(result).is_empty();
@@ -179,12 +180,18 @@ fn data(result: &RunResult) -> Case {
             "{}: {} of {} bytes checked, {} corrupt{}",
             end.name,
             end.covered(),
-            data.planned,
+            end.planned.unwrap_or(data.planned),
             end.corrupt,
             at.unwrap_or_default()
         )
     });
-    let details = details.collect();
+    let sources = data.sources.iter().map(|source| {
+        format!(
+            "{}: {} of {} bytes sent",
+            source.name, source.moved, source.planned
+        )
+    });
+    let details = details.chain(sources).collect();
     let status = if data.corrupt_bytes > 0 {
         Status::Failed
     } else if data.planned == 0 || data.bytes < data.planned {

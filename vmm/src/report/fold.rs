@@ -78,6 +78,13 @@ const LAYERS: [(&str, Layer); 25] = [
 
 fn layer(function: &Shown<'_>) -> Layer {
     let file = function.file.unwrap_or_default();
+    // A module's own sources are named from where it is; headers of the kernel's, from its top.
+    let foreign = ["include/", "arch/"]
+        .iter()
+        .any(|top| file.starts_with(top));
+    if function.module.is_some() && !foreign {
+        return Layer::Driver;
+    }
     let known = LAYERS.iter().find(|(start, _)| file.starts_with(start));
     known.map_or(Layer::Other, |(_, layer)| *layer)
 }
@@ -120,7 +127,7 @@ pub fn chain(place: &Place) -> Vec<ChainLine> {
         }
         shown += 1;
         lines.push(ChainLine::Function {
-            name: format!("{}{}", function.function, function.offset),
+            name: function.name(),
             place: function.file.map(|file| match function.line {
                 Some(line) => format!("{file}:{line}"),
                 None => file.to_owned(),
@@ -157,6 +164,7 @@ mod tests {
             va: Hex(0xffff_8000_0000_0000),
             kernel: true,
             symbol: Some(format!("{function}+0x8")),
+            module: None,
             frames: vec![Frame {
                 function: function.into(),
                 file: Some(file.into()),

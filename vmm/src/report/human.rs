@@ -14,8 +14,8 @@ use super::{Explained, Reporter, RunEvent};
 use crate::explain::CORRUPT_DATA;
 use crate::result::verdict;
 use staleline_protocol::report::{Stream, bytes_of};
-use staleline_results::KernelReport;
 use staleline_results::{Class, End, RunResult, Verdict};
+use staleline_results::{KernelReport, Module};
 
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -233,11 +233,15 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     };
     let head = format!("{style}{}{style:#} {}\n", r.verdict.name(), r.scenario);
     let mut summary = Body::new(head, layout);
-    let what = match r.guest.program {
-        Some(_) => "program",
-        None => "data",
-    };
-    summary.line(what, checked(r));
+    let program = r.guest.program.as_ref();
+    if let Some(program) = program {
+        summary.line("program", verdict::ended(program));
+    }
+    if only_modules(r) {
+        summary.line("modules", checked(r));
+    } else if program.is_none() || r.data.planned > 0 {
+        summary.line("data", checked(r));
+    }
     summary.line("hazards", hazards(r));
     summary.line(
         "cost",
@@ -263,10 +267,11 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     layout.folded(&text) + &summary.text
 }
 
-/// What became of the data, or of the user's program.
+/// What became of the data, or of modules.
 fn checked(r: &RunResult) -> String {
-    if let Some(program) = &r.guest.program {
-        return verdict::ended(program);
+    if only_modules(r) {
+        let all: Vec<String> = r.guest.modules.iter().map(inserted).collect();
+        return all.join(", ");
     }
     let again = match r.data.ends.iter().map(|e| e.repeated).sum() {
         0 => String::new(),
@@ -277,6 +282,21 @@ fn checked(r: &RunResult) -> String {
         "{} of {} bytes checked{again}, {} corrupt",
         data.bytes, data.planned, data.corrupt_bytes
     )
+}
+
+/// Whether there was nothing to do but to insert modules.
+fn only_modules(r: &RunResult) -> bool {
+    r.data.planned == 0 && !r.guest.modules.is_empty()
+}
+
+/// What became of a module, in short.
+fn inserted(module: &Module) -> String {
+    let became = match (module.ended, module.error) {
+        (false, _) => "did not come in",
+        (true, None) => "is in",
+        (true, Some(_)) => "failed",
+    };
+    format!("{} {became}", module.name)
 }
 
 /// How many findings fail the run, of how many causes, and how many are only told.

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use staleline_devices::coherency::hazard::{Actor, Hazard};
 use staleline_devices::fidelity::Fidelity;
 use staleline_devices::soc::report::SocReport;
-use staleline_protocol::plan::Plan;
+use staleline_protocol::plan::{self, Plan};
 use staleline_protocol::report::Report;
 use staleline_support::text;
 
@@ -24,7 +24,7 @@ use crate::evidence::{Artifacts, Execution, GuestFile};
 use crate::names;
 use crate::spec::RunSpec;
 use crate::symbols::{Sources, Symbols};
-use staleline_results::Program;
+use staleline_results::{Module, Program};
 
 /// A result without findings, for a run that came to nothing because of `trouble`.
 pub fn infra(spec: &RunSpec, artifacts: Option<&Artifacts>, trouble: &str) -> RunResult {
@@ -63,10 +63,9 @@ pub fn build(
             seen: &execution.seen,
             tasks: tasks(&console.reports),
         };
-        let plan = spec.scenario.plan();
         result.buffers = buffers(&console.reports, &execution.seen);
         fill(&mut result, soc, &guest, spec);
-        result.data = ends::of(&plan, &console.reports, Some(soc));
+        result.data = ends::of(&spec.scenario, &console.reports, Some(soc));
     }
     // When a guest was stopped is a matter of the host: there is nothing to compare with.
     if execution.end.was_stopped() {
@@ -95,6 +94,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         initrd_hash: file_hash(artifacts.and_then(|a| a.initrd.as_ref())),
         disk_hash: file_hash(artifacts.and_then(|a| a.disk.as_ref())),
         inputs: artifacts.map(|a| a.inputs.clone()).unwrap_or_default(),
+        append: scenario.guest.append.clone(),
         engine: spec.engine.name().into(),
         fidelity: Fidelity::of(spec.engine.sees()).word(),
         cache: names::name(&scenario.board.cache),
@@ -109,8 +109,8 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         hazards_listed: 0,
         hazards_dropped: 0,
         saturated: Vec::new(),
-        notes: Vec::new(),
-        data: ends::of(&plan, &console.reports, None),
+        notes: artifacts.map(|a| a.notes.clone()).unwrap_or_default(),
+        data: ends::of(scenario, &console.reports, None),
         maintenance: Maintenance::default(),
         drop_maintenance: None,
         guest: Guest {
@@ -122,6 +122,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
             reports_dropped: console.kernel_reports_dropped,
             warnings,
             console_tail: console.tail.clone(),
+            modules: modules(&plan, &console.reports),
             program: program(&plan, &console.reports),
         },
         buffers: buffers(&console.reports, &Observations::default()),
@@ -135,6 +136,26 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         wall_ms: 0,
         replay: spec.invocation.clone(),
     }
+}
+
+/// The user's modules, and what became of them.
+fn modules(plan: &Plan, reports: &[Report]) -> Vec<Module> {
+    let of = |module: &plan::Module| {
+        let ended = reports.iter().find_map(|r| match r {
+            Report::Inserted { name, error, said } if *name == module.name => Some((*error, said)),
+            _ => None,
+        });
+        let said = ended.iter().flat_map(|(_, said)| said.iter());
+        Module {
+            name: module.name.clone(),
+            file: module.file.clone(),
+            parameters: module.parameters.clone(),
+            ended: ended.is_some(),
+            error: ended.and_then(|(error, _)| error),
+            said: said.map(|message| text::plain(message)).collect(),
+        }
+    };
+    plan.modules.iter().map(of).collect()
 }
 
 /// The user's program, and what became of it.
@@ -256,7 +277,7 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
     result.maintenance = account::of(&domain.maintenance, guest, listing::OPERATIONS);
     let blind = not_judged(&result.engine, &result.fidelity);
     let others = notes(guest, result.maintenance.unaccounted);
-    result.notes = blind.into_iter().chain(others).collect();
+    result.notes.extend(blind.into_iter().chain(others));
     if let Some(dropped) = &mut result.drop_maintenance {
         let ops = &domain.maintenance.operations;
         dropped.happened = ops.iter().any(|o| o.dropped && o.number == dropped.number);

@@ -172,6 +172,7 @@ impl Lookup<'_> {
                         va: Hex(0),
                         kernel: true,
                         symbol: Some(UNKNOWN.into()),
+                        module: None,
                         frames: Vec::new(),
                         stack: None,
                     },

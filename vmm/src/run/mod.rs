@@ -3,10 +3,12 @@
 //! judged, and reported.
 
 pub mod backend;
+pub mod choice;
 pub mod directory;
 pub mod kernels;
 pub mod ledger;
 pub mod logbook;
+pub mod modules;
 pub mod orchestrate;
 pub mod prebuilt;
 pub mod replay;

@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use staleline_devices::soc::report::SocReport;
-use staleline_initramfs::{Extra, Initramfs, InitramfsError, closure, disk, initramfs, with_files};
+use staleline_initramfs::{Initramfs, InitramfsError, Inputs, disk, initramfs};
 use staleline_support::cache::CacheDir;
 use staleline_support::digest::{self, FieldHasher};
 use staleline_support::lock::Lock;
 use staleline_support::progress::Progress;
 
 use super::backend::{Attempt, Backend};
+use super::choice::Choice;
 use super::kernels;
-use super::prebuilt::Prebuilt;
+use super::modules;
 use crate::board::config::{DiskImage, MachineConfig};
 use crate::board::{Board, fdt};
 use crate::boot::{Expected, Images, RAM_BASE};
@@ -24,7 +25,7 @@ use crate::engine::{Engine, EngineError, EngineKind, GuestKind, Job, Observation
 use crate::evidence::{Artifacts, Execution, GuestFile, Sites};
 use crate::exit::Error;
 use crate::interrupt::Interrupt;
-use crate::scenario::exec::Supplied;
+use crate::scenario::guest::GuestSettings;
 use crate::scenario::{Scenario, usb};
 use crate::spec::RunSpec;
 use staleline_results::{GuestEnd, Input, KernelId};
@@ -124,7 +125,8 @@ impl GuestFiles {
         if scenario.disk.is_none() {
             let initramfs = initramfs(cache, progress).map_err(|e| Error::Initramfs(e.into()))?;
             files.agent_elf.clone_from(&initramfs.agent_elf);
-            let (path, hash) = match scenario.guest.exec.is_empty() {
+            let guest = &scenario.guest;
+            let (path, hash) = match guest.exec.is_empty() && guest.modules.is_empty() {
                 true => (initramfs.path, initramfs.hash),
                 false => files.add_program(scenario, &initramfs, cache)?,
             };
@@ -133,57 +135,64 @@ impl GuestFiles {
         Ok(files)
     }
 
-    /// An initramfs with the user's program and what it needs.
+    /// An initramfs with the user's program and what it needs, and modules.
     fn add_program(
         &mut self,
         scenario: &Scenario,
         agent: &Initramfs,
         cache: &CacheDir,
     ) -> Result<(PathBuf, String), Error> {
-        let failed = |e: InitramfsError| Error::Program(e.into());
-        let extras = extras(scenario)?;
-        for extra in &extras {
-            self.inputs.push(Input {
-                guest: extra.to.clone(),
-                host: extra.from.display().to_string(),
-                hash: extra.hash().map_err(failed)?,
-            });
-        }
-        // The kernel holds archive and files at once.
-        let most = Board::new(&scenario.board).ram_bytes() / 4;
-        with_files(agent, &extras, most, cache).map_err(failed)
+        let read = inputs(scenario)?;
+        let record = |(input, hash): &(staleline_initramfs::Input, String)| Input {
+            guest: input.guest.clone(),
+            host: input.host.display().to_string(),
+            hash: hash.clone(),
+        };
+        self.inputs.extend(read.hashed().iter().map(record));
+        let packed = read.pack(agent, cache);
+        packed.map_err(|e: InitramfsError| Error::Program(e.into()))
     }
 }
 
-/// What the guest gets for the user's program.
-fn extras(scenario: &Scenario) -> Result<Vec<Extra>, Error> {
+/// What the guest is given for the user's program, and modules, read once: what was looked at before the first run is
+/// what all runs get, though somebody may be compiling meanwhile.
+fn inputs(scenario: &Scenario) -> Result<Arc<Inputs>, Error> {
+    type Read = (Key, Arc<Inputs>);
+    type Key = (GuestSettings, u64);
+    static READ: Mutex<Vec<Read>> = Mutex::new(Vec::new());
     let guest = &scenario.guest;
-    let failed = |e: InitramfsError| Error::Program(e.into());
-    let supplied = guest.supplied().into_iter();
-    let supplied = supplied.map(|Supplied { host, guest }| Extra {
-        from: host,
-        to: guest,
-    });
-    let supplied: Vec<Extra> = supplied.collect();
-    for extra in &supplied {
-        std::fs::metadata(&extra.from)
-            .map_err(|e| failed(InitramfsError::io("read", &extra.from)(e)))?;
-    }
-    let mut extras = match guest.program() {
-        Some(program) => closure(&program.host, &program.guest, &supplied).map_err(failed)?,
-        None => Vec::new(),
+    // The kernel holds archive and files at once.
+    let most = Board::new(&scenario.board).ram_bytes() / 4;
+    // Only what names files.
+    let key = GuestSettings {
+        exec: guest.exec.get(..1).unwrap_or_default().to_vec(),
+        files: guest.files.clone(),
+        library_path: guest.library_path.clone(),
+        stdin: guest.stdin.clone(),
+        root: guest.root.clone(),
+        modules: guest.modules.clone(),
+        ..GuestSettings::default()
     };
-    extras.extend(supplied);
-    Ok(extras)
+    let key = (key, most);
+    let mut all = READ.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, read)) = all.iter().find(|(known, _)| *known == key) {
+        return Ok(Arc::clone(read));
+    }
+    let places: Vec<PathBuf> = guest.library_path.iter().map(PathBuf::from).collect();
+    let mut given = guest.inputs();
+    given.extend(guest.module_files());
+    let read = Inputs::read(guest.program().as_ref(), &given, &places, most);
+    let read = Arc::new(read.map_err(|e| Error::Program(e.into()))?);
+    all.push((key, Arc::clone(&read)));
+    Ok(read)
 }
 
 impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
-        extras(&spec.scenario)?;
-        if let Some(path) = spec.kernel.path() {
-            return Prebuilt::find(path).map(|_| ());
-        }
-        kernels::request(&spec.kernel.0, &[], None).map(drop)
+        inputs(&spec.scenario)?;
+        modules::check(&spec.scenario, &spec.kernel)?;
+        let kernel = Choice::find(&spec.kernel)?;
+        kernel.suits(&spec.kernel.0, &spec.scenario).map(drop)
     }
 
     fn identity(&self) -> Result<String, Error> {
@@ -205,6 +214,7 @@ impl Backend for Production {
             .make(progress)
             .map_err(|e| failed(spec.engine, e))?;
         engine(spec.engine)?;
+        let choice = Choice::find(&spec.kernel)?;
         let cache = CacheDir::from_environment().map_err(|e| Error::Initramfs(e.into()))?;
         let files = GuestFiles::make(&spec.scenario, &cache, progress)?;
         let artifacts = Artifacts {
@@ -223,23 +233,37 @@ impl Backend for Production {
             disk: files.disk,
             agent_elf: Some(files.agent_elf),
             inputs: files.inputs,
+            notes: Vec::new(),
         };
-        if let Some(path) = spec.kernel.path() {
-            let prebuilt = Prebuilt::find(path)?;
-            let artifacts = Artifacts {
-                kernel: prebuilt.identify(&spec.kernel.0)?,
-                image: prebuilt.image,
-                vmlinux: prebuilt.vmlinux,
-                system_map: prebuilt.system_map,
-                ..artifacts
-            };
-            self.used.hold(&artifacts, &cache)?;
-            return Ok(artifacts);
-        }
-        let request = kernels::request(&spec.kernel.0, &[], None)?;
-        let kernel = kernels::build(&request, progress)?;
+        let kernel = match &choice {
+            Choice::Prebuilt(prebuilt) => {
+                let prebuilt = prebuilt.clone();
+                let artifacts = Artifacts {
+                    kernel: prebuilt.identify(&spec.kernel.0)?,
+                    notes: choice
+                        .suits(&spec.kernel.0, &spec.scenario)?
+                        .into_iter()
+                        .collect(),
+                    image: prebuilt.image,
+                    vmlinux: prebuilt.vmlinux,
+                    system_map: prebuilt.system_map,
+                    ..artifacts
+                };
+                self.used.hold(&artifacts, &cache)?;
+                return Ok(artifacts);
+            }
+            Choice::Built(kernel) => (**kernel).clone(),
+            Choice::Stack(request) => kernels::build(request, progress)?,
+        };
+        let id = kernels::id(&kernel);
+        let built = Choice::Built(Box::new(kernel.clone()));
+        built.suits(&spec.kernel.0, &spec.scenario)?;
         let artifacts = Artifacts {
-            kernel: kernels::id(&kernel),
+            kernel: KernelId {
+                // What a user calls it, which may not be what it is made of.
+                name: spec.kernel.0.clone(),
+                ..id
+            },
             image: kernel.image,
             vmlinux: Some(kernel.vmlinux),
             system_map: Some(kernel.system_map),
@@ -331,6 +355,9 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     if scenario.disk.is_some() {
         bootargs = format!("{bootargs} {DISK_ROOT}");
     }
+    if !scenario.guest.append.is_empty() {
+        bootargs = format!("{bootargs} {}", scenario.guest.append);
+    }
     let layout = Images::open(&artifacts.image, initrd.map(|file| file.path.as_path()))
         .and_then(|images| images.layout(board.ram_bytes()))
         .map_err(boot)?;
@@ -347,7 +374,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     let machine = MachineConfig {
         board: scenario.board.clone(),
         seed: scenario.seed,
-        usb_host: usb::host_plan(&scenario.usb, scenario.transfer.as_ref(), scenario.seed),
+        usb_host: usb::host_plan(scenario),
         drop_operation: attempt.drop_operation,
         // From the start of RAM: at reset QEMU puts a device tree of its own there.
         loaded: vec![(RAM_BASE, end - RAM_BASE)],

@@ -4,7 +4,7 @@
 use staleline_devices::cpu::MAX_CPUS;
 use staleline_protocol::plan::{DataPath, DiskTest, DmaTest, Exporter};
 
-use super::{SCHEMA, Scenario, Transfer, exec, guest, usb};
+use super::{SCHEMA, Scenario, Transfer, exec, guest, modules, usb};
 use crate::events::filter::LIMIT_MIB;
 use crate::exit::Error;
 
@@ -76,6 +76,13 @@ fn find(s: &Scenario) -> Result<(), String> {
     }
     guest::check(&s.guest, s.board.cpus)?;
     exec::check(&s.guest)?;
+    modules::check(&s.guest)?;
+    if !s.guest.modules.is_empty() && s.disk.is_some() {
+        return Err(
+            "there is guest.modules beside [disk]: a guest that boots from the disk has no other files"
+                .into(),
+        );
+    }
     if !s.guest.exec.is_empty() && (s.transfer.is_some() || s.dmatest.is_some() || s.disk.is_some())
     {
         return Err(
@@ -83,7 +90,7 @@ fn find(s: &Scenario) -> Result<(), String> {
                 .into(),
         );
     }
-    usb::check(&s.usb, s.transfer.as_ref(), s.board.cpus)
+    usb::check(s)
 }
 
 /// Directories are named so, and options begin with a dash.

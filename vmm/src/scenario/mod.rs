@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Scenarios: what one run is to do, as a versioned TOML file.
 
+pub mod append;
 pub mod builtin;
 pub mod exec;
 pub mod guest;
 pub mod limits;
+pub mod modules;
+pub mod outside;
 pub mod seed;
 pub mod set;
 pub mod usb;
@@ -243,6 +246,7 @@ impl Scenario {
             dmatest: self.dmatest.clone(),
             disk: self.disk.clone(),
             exec: self.guest.plan(self.seed),
+            modules: self.guest.plan_modules(),
         }
     }
 }

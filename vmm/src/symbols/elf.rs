@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::path::{Component, Path, PathBuf};
 
-use addr2line::Loader;
+use addr2line::{FrameIter, Loader};
 use object::{Object as _, ObjectSymbol as _, SymbolKind};
 
 use super::Frame;
@@ -21,38 +21,28 @@ impl Elf {
         Loader::new(path).map(Elf).map_err(|e| e.to_string())
     }
 
+    /// Whether it tells lines; as a compiler leaves it that was asked for them.
+    pub fn has_lines(path: &Path) -> bool {
+        let Ok(bytes) = std::fs::read(path) else {
+            return false;
+        };
+        let file = object::File::parse(&*bytes);
+        file.is_ok_and(|file| file.section_by_name(".debug_line").is_some())
+    }
+
     /// The function at an address and those it was inlined into, innermost first.
     pub fn frames(&self, va: u64, root: Option<&Path>) -> Vec<Frame> {
-        let mut frames = Vec::new();
         // No code is at the last address, and what looks for it adds 1.
         if va == u64::MAX {
-            return frames;
+            return Vec::new();
         }
-        let Ok(mut found) = self.0.find_frames(va) else {
-            return frames;
+        let Ok(found) = self.0.find_frames(va) else {
+            return Vec::new();
         };
-        while let Ok(Some(frame)) = found.next() {
-            let name = frame.function.as_ref().and_then(|f| f.demangle().ok());
-            let location = frame.location.as_ref();
-            let function = match (name, frames.is_empty()) {
-                (Some(name), _) => without_hash(&name),
-                // Assembly has lines but no functions.
-                (None, true) => match self.0.find_symbol(va) {
-                    Some(symbol) => without_hash(&addr2line::demangle_auto(symbol.into(), None)),
-                    None => break,
-                },
-                (None, false) => break,
-            };
-            frames.push(Frame {
-                function,
-                file: location.and_then(|l| l.file).map(|f| relative(f, root)),
-                line: location.and_then(|l| l.line).filter(|line| *line > 0),
-            });
-            if frames.len() == MAX_FRAMES {
-                break;
-            }
-        }
-        frames
+        frames(found, root, || {
+            let symbol = self.0.find_symbol(va)?;
+            Some(addr2line::demangle_auto(symbol.into(), None).into_owned())
+        })
     }
 
     /// `function+0xoffset` by the symbol table.
@@ -62,15 +52,49 @@ impl Elf {
     }
 }
 
+/// Functions at an address, innermost first, by its debug information; `symbol` is what the symbol table
+/// calls it.
+pub fn frames<R: gimli::Reader>(
+    mut found: FrameIter<'_, R>,
+    root: Option<&Path>,
+    symbol: impl Fn() -> Option<String>,
+) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    while let Ok(Some(frame)) = found.next() {
+        let name = frame.function.as_ref().and_then(|f| f.demangle().ok());
+        let location = frame.location.as_ref();
+        let function = match (name, frames.is_empty()) {
+            (Some(name), _) => without_hash(&name),
+            // Assembly has lines but no functions.
+            (None, true) => match symbol() {
+                Some(symbol) => without_hash(&symbol),
+                None => break,
+            },
+            (None, false) => break,
+        };
+        frames.push(Frame {
+            function,
+            file: location.and_then(|l| l.file).map(|f| relative(f, root)),
+            line: location.and_then(|l| l.line).filter(|line| *line > 0),
+        });
+        if frames.len() == MAX_FRAMES {
+            break;
+        }
+    }
+    frames
+}
+
 /// The symbol table of an ELF file, for whoever needs no more: debug information takes long to open.
 pub struct Names(Vec<Symbol>);
 
 /// A function, or whatever else has a name.
-struct Symbol {
-    start: u64,
+pub struct Symbol {
+    /// Its address.
+    pub start: u64,
     /// 0: unknown, as of assembly.
-    len: u64,
-    name: String,
+    pub len: u64,
+    /// As the symbol table has it.
+    pub name: String,
 }
 
 impl Names {
@@ -87,19 +111,32 @@ impl Names {
                 name: s.name().ok()?.to_owned(),
             })
         });
-        let mut symbols: Vec<Symbol> = symbols.collect();
+        Ok(Names::of(symbols.collect()))
+    }
+
+    /// Of these symbols.
+    pub fn of(mut symbols: Vec<Symbol>) -> Self {
         // Of several names, that of the longest.
         symbols.sort_by_key(|s| (s.start, Reverse(s.len)));
         symbols.dedup_by_key(|s| s.start);
-        Ok(Names(symbols))
+        Names(symbols)
     }
 
     /// `function+0xoffset`; none if the address is in no function that has a name.
     pub fn symbol(&self, va: u64) -> Option<String> {
+        let symbol = self.at(va)?;
+        Some(named(&symbol.name, va - symbol.start))
+    }
+
+    /// The function alone.
+    pub fn function(&self, va: u64) -> Option<String> {
+        Some(self.at(va)?.name.clone())
+    }
+
+    fn at(&self, va: u64) -> Option<&Symbol> {
         let after = self.0.partition_point(|s| s.start <= va);
         let symbol = self.0.get(after.checked_sub(1)?)?;
-        let offset = va - symbol.start;
-        (symbol.len == 0 || offset < symbol.len).then(|| named(&symbol.name, offset))
+        (symbol.len == 0 || va - symbol.start < symbol.len).then_some(symbol)
     }
 }
 

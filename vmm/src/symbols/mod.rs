@@ -2,10 +2,11 @@
 //! From guest addresses to functions, files and lines.
 //!
 //! Kernel addresses (bit 55 set) go to `System.map` for names and to `vmlinux` for files, lines
-//! and inlined callers; user addresses to the ELF files of the agent and of what it ran. Everything is loaded at first use
+//! and inlined callers, or to the module that the kernel had there; user addresses to the ELF files of the agent and of what it ran. Everything is loaded at first use
 //! and may be missing: what cannot be told is left out.
 
 mod elf;
+mod module;
 mod system_map;
 mod user;
 
@@ -19,6 +20,8 @@ use staleline_protocol::report::Report;
 use crate::engine::chains::Chain;
 use crate::evidence::{Artifacts, Sites};
 use elf::Elf;
+use module::Modules;
+pub use module::{Loaded, loaded};
 use system_map::SystemMap;
 use user::User;
 pub use user::{Mapped, mapped};
@@ -42,6 +45,8 @@ pub struct Sources {
     pub agent_bias: u64,
     /// What other processes have run.
     pub mapped: Vec<Mapped>,
+    /// Modules of the kernel.
+    pub modules: Vec<Loaded>,
 }
 
 impl Sources {
@@ -55,6 +60,7 @@ impl Sources {
             agent_elf: artifacts.agent_elf.clone(),
             agent_bias: agent_bias(reports),
             mapped: mapped(reports, &artifacts.inputs),
+            modules: loaded(reports, &artifacts.inputs),
         }
     }
 }
@@ -75,6 +81,7 @@ pub struct Symbols {
     map: OnceCell<Option<SystemMap>>,
     kernel: OnceCell<Option<Elf>>,
     user: User,
+    modules: Modules,
     known: RefCell<HashMap<u64, Place>>,
     /// What could not be read, a sentence each.
     troubles: RefCell<Vec<String>>,
@@ -89,6 +96,7 @@ impl Symbols {
             &sources.mapped,
         );
         Symbols {
+            modules: Modules::new(&sources.modules),
             sources,
             sites,
             map: OnceCell::new(),
@@ -117,6 +125,7 @@ impl Symbols {
                 va: Hex(va),
                 kernel: true,
                 symbol: Some(boot_code_at(va)),
+                module: None,
                 frames: Vec::new(),
                 stack: None,
             },
@@ -149,14 +158,18 @@ impl Symbols {
         if let Some(place) = self.known.borrow().get(&va) {
             return place.clone();
         }
-        let frames = match (is_kernel(va), self.sources.source_root.as_deref()) {
-            (true, root) => self.kernel().map(|elf| elf.frames(va, root)),
+        let module = self.module(va);
+        let root = self.sources.source_root.as_deref();
+        let frames = match (is_kernel(va), module) {
+            (true, Some(module)) => module.frames(va, &self.troubles),
+            (true, None) => self.kernel().map(|elf| elf.frames(va, root)),
             (false, _) => self.user.frames(va, &self.troubles),
         };
         let place = Place {
             va: Hex(va),
             kernel: is_kernel(va),
             symbol: self.symbol(va),
+            module: module.map(|module| module.name().to_owned()),
             frames: frames.unwrap_or_default(),
             stack: None,
         };
@@ -213,10 +226,16 @@ impl Symbols {
         if !is_kernel(va) {
             return self.user.symbol(va, &self.troubles);
         }
-        match self.map() {
-            Some(map) => map.symbol(va),
-            None => self.kernel()?.symbol(va),
+        match (self.module(va), self.map()) {
+            (Some(module), _) => module.symbol(va, &self.troubles),
+            (None, Some(map)) => map.symbol(va),
+            (None, None) => self.kernel()?.symbol(va),
         }
+    }
+
+    /// The module that the kernel had at an address.
+    fn module(&self, va: u64) -> Option<&module::Code> {
+        is_kernel(va).then(|| self.modules.at(va, &self.troubles))?
     }
 
     fn map(&self) -> Option<&SystemMap> {

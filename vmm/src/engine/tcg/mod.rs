@@ -164,9 +164,8 @@ impl Engine for TcgEngine {
             true => {
                 let left = job.timeout.saturating_sub(begun.elapsed());
                 let patience = left.clamp(LEAST_PATIENCE, host::PATIENCE);
-                host::check_qemu(&self.qemu, patience)
-                    .err()
-                    .map_or(e, Into::into)
+                let other = host::check_qemu(&self.qemu, patience).err();
+                other.map_or(e, Into::into)
             }
             false => e,
         })?;

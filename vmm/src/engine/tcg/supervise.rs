@@ -132,7 +132,11 @@ impl Supervision<'_> {
             Some(QUIT) if session.stop == Some(Stop::TimedOut) => GuestEnd::TimedOut,
             Some(QUIT) if session.stop.is_some() => GuestEnd::Interrupted,
             Some(reason) => return Err(no_power_off(format!("{reason:?} in QEMU's words"))),
-            None => return Err(no_power_off("and QEMU did not say why".into())),
+            None => {
+                return Err(no_power_off(
+                    "by itself, without a word on its control socket".into(),
+                ));
+            }
         };
         for line in stderr.lines() {
             // QEMU itself has a warning about every run whose guest once had no timer.

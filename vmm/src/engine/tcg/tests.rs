@@ -208,7 +208,7 @@ fn a_broken_conversation_is_a_protocol_error_and_ends_at_once() {
 #[test]
 fn an_end_that_is_not_the_guests_is_no_power_off() {
     let bench = Bench::new();
-    for (behaviour, expected) in [("signalled", "host-signal"), ("leaves", "did not say why")] {
+    for (behaviour, expected) in [("signalled", "host-signal"), ("leaves", "without a word")] {
         match bench.error(behaviour) {
             EngineError::NoPowerOff { reason, .. } => {
                 assert!(reason.contains(expected), "{reason}");
