@@ -156,7 +156,6 @@ fn names_that_are_no_text() {
         vec![word("replay"), name.into()],
         vec![word("run"), word("boot"), word("--kernel"), name.into()],
         vec![word("run"), word("boot"), word("--set"), name.into()],
-        vec![word("kernel"), word("build"), word("--src"), name.into()],
         vec![word("matrix"), word("--resume"), name.into()],
         vec![word("exec"), word("--"), name.into()],
     ] {
