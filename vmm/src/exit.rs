@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use staleline_events::LogError;
+use staleline_initramfs::{DiskError, InitramfsError};
+use staleline_kernels::KernelError;
 use staleline_results::Verdict;
 use staleline_support::text;
 
@@ -20,6 +22,12 @@ pub const USAGE: u8 = 2;
 /// Kernel build, QEMU, guest boot, timeout, host: the run says nothing about coherency.
 pub const INFRA: u8 = 3;
 
+/// It was interrupted, by SIGINT (130) or SIGTERM (143): 128 and the signal's number, as shells have it. What
+/// there was by then is told and written.
+pub fn interrupted(signal: u8) -> u8 {
+    128_u8.saturating_add(signal)
+}
+
 /// The exit code of a run that ends so.
 pub fn of(verdict: Verdict) -> u8 {
     match verdict {
@@ -32,8 +40,16 @@ pub fn of(verdict: Verdict) -> u8 {
 /// A boxed cause.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
+/// Bytes of an error that are told, causes and all, about. What it quotes may be of any length.
+pub const TOLD: usize = 2700;
+/// And of the way out.
+const HELP: usize = 1000;
+
 /// Characters of a line of a foreign file that are shown.
 const SHOWN: usize = 200;
+
+/// Lines that are shown of it.
+const EXCERPT: usize = 12;
 
 /// Text that quotes a file, whose lines may be of any length.
 fn cut(detail: &str) -> String {
@@ -41,7 +57,8 @@ fn cut(detail: &str) -> String {
         Some((end, _)) => format!("{}...", &line[..end]),
         None => line.to_owned(),
     };
-    detail.lines().map(line).collect::<Vec<_>>().join("\n")
+    let lines = detail.lines().take(EXCERPT).map(line);
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Why a command could not do what it was asked to.
@@ -89,6 +106,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// An option, or what stands for one, that cannot be used as it is given.
+    #[error("{option}: {why}")]
+    Option {
+        /// As given.
+        option: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// No such kernel stack, or a path that holds no kernel.
     #[error("kernel `{name}`: {why}")]
     UnknownKernel {
@@ -99,6 +124,21 @@ pub enum Error {
         /// The way out.
         help: String,
     },
+    /// A kernel without options that the run needs.
+    #[error(
+        "kernel `{name}` lacks what {scenario} needs, by its configuration {place}:\n  {}",
+        lacks.join("\n  ")
+    )]
+    KernelLacks {
+        /// What was asked for.
+        name: String,
+        /// The scenario's name.
+        scenario: String,
+        /// Option and what for, a line each.
+        lacks: Vec<String>,
+        /// Where its configuration was found.
+        place: String,
+    },
     /// A directory or file that cannot be written.
     #[error("cannot write to {}", path.display())]
     Output {
@@ -108,10 +148,30 @@ pub enum Error {
         source: std::io::Error,
     },
     /// An output directory that holds something else.
-    #[error("{} exists and is not a run directory", path.display())]
+    #[error("{} exists and holds what is no run's", path.display())]
     OutputTaken {
         /// Which.
         path: PathBuf,
+    },
+    /// An output directory that holds results already.
+    #[error("{} holds results already", path.display())]
+    OutputExists {
+        /// Which.
+        path: PathBuf,
+    },
+    /// An output directory that another process writes to.
+    #[error("{} is in use: another staleline writes to it", path.display())]
+    OutputBusy {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A matrix that cannot be gone on with.
+    #[error("{} cannot be resumed: {why}", path.display())]
+    CannotResume {
+        /// Its directory.
+        path: PathBuf,
+        /// What is not as it was.
+        why: String,
     },
     /// No such kind of finding.
     #[error("there is no kind of finding `{name}`")]
@@ -147,7 +207,7 @@ pub enum Error {
         /// Why.
         source: LogError,
     },
-    /// `drop-maintenance=K` with K beyond the last operation.
+    /// `drop-maintenance` with a K beyond the last operation, or an @N that is none on DMA memory.
     #[error(
         "drop-maintenance={asked}: the run has {available} maintenance operations that touch \
          memory used for DMA"
@@ -157,6 +217,8 @@ pub enum Error {
         asked: String,
         /// How many there are.
         available: usize,
+        /// First and last of their numbers since power-on, if that is how it was asked.
+        numbers: Option<(u32, u32)>,
     },
     /// The guest kernel could not be built or found.
     #[error("the guest kernel could not be prepared")]
@@ -212,9 +274,14 @@ impl Error {
             | Error::Syntax { .. }
             | Error::Limit { .. }
             | Error::Setting { .. }
+            | Error::Option { .. }
             | Error::UnknownKernel { .. }
+            | Error::KernelLacks { .. }
             | Error::Output { .. }
             | Error::OutputTaken { .. }
+            | Error::OutputExists { .. }
+            | Error::OutputBusy { .. }
+            | Error::CannotResume { .. }
             | Error::UnknownHazard { .. }
             | Error::NotARun { .. }
             | Error::NoBuffer { .. }
@@ -261,13 +328,32 @@ impl Error {
                 &format!("kinds: {}", known.join(", ")),
             ),
             Error::UnknownKernel { help, .. } | Error::Module { help, .. } => help.clone(),
+            Error::KernelLacks { .. } => {
+                "set them and build it again; `staleline kernel build --src DIR` builds a tree with all \
+                 that runs need (guest-kernel/config/staleline.config)"
+                    .into()
+            }
             Error::Output { .. } => "choose another directory with --out DIR".into(),
             Error::OutputTaken { .. } => {
                 "choose another directory with --out DIR, or remove this one".into()
             }
+            Error::OutputExists { .. } => {
+                "choose another directory with --out DIR, or replace them with --force".into()
+            }
+            Error::OutputBusy { .. } => "choose another directory, or wait for it to end".into(),
+            Error::CannotResume { .. } => {
+                "cells of different making do not go into one table: run the matrix anew".into()
+            }
             Error::DropOutOfRange { available: 0, .. } => {
                 "nothing to drop: choose a scenario whose board is not coherent".into()
             }
+            Error::DropOutOfRange {
+                numbers: Some((first, last)),
+                ..
+            } => format!(
+                "they are among @{first} to @{last}: maintenance.operations of the same run without \
+                 drop-maintenance has their numbers"
+            ),
             Error::DropOutOfRange { available, .. } => {
                 format!("K goes from 1 to {available}")
             }
@@ -280,9 +366,8 @@ impl Error {
                  more"
                     .into()
             }
-            Error::Kernel(_) | Error::Initramfs(_) | Error::Engine { .. } => {
-                "`staleline doctor` says what is missing on this machine".into()
-            }
+            Error::Kernel(source) | Error::Initramfs(source) => advice(source)?.into(),
+            Error::Engine { .. } => return None,
             Error::NoBuffer { .. } => {
                 "without --buffer, all are shown; --line PA asks for one cache line".into()
             }
@@ -299,6 +384,7 @@ impl Error {
             Error::Read { .. }
             | Error::Syntax { .. }
             | Error::Limit { .. }
+            | Error::Option { .. }
             | Error::NotARun { .. }
             | Error::Pilot { .. }
             | Error::Host { .. } => return None,
@@ -307,7 +393,7 @@ impl Error {
 
     /// The whole chain of causes on one line, for a result's reasons.
     pub fn chain(&self) -> String {
-        text::chain(self)
+        text::elide(&text::visible(&text::chain(self)), TOLD)
     }
 
     /// The whole chain of causes and the way out, for people.
@@ -318,10 +404,44 @@ impl Error {
             let _ = write!(text, "\n  caused by: {cause}");
             source = cause.source();
         }
+        let mut text = text::elide(&text::visible(&text), TOLD);
         if let Some(help) = self.help() {
+            let help = text::elide(&text::visible(&help), HELP);
             let _ = write!(text, "\n  help: {help}");
         }
         text
+    }
+}
+
+/// What helps, by what is wrong.
+fn advice(source: &Cause) -> Option<&'static str> {
+    let kernel = source.downcast_ref::<KernelError>();
+    let disk = source.downcast_ref::<DiskError>();
+    let initramfs = match disk {
+        Some(DiskError::Agent(e)) => Some(e),
+        _ => source.downcast_ref::<InitramfsError>(),
+    };
+    let missing = matches!(
+        kernel,
+        Some(KernelError::MissingTools { .. } | KernelError::NoDefaultSource { .. })
+    ) || matches!(
+        initramfs,
+        Some(InitramfsError::NoToolchain { .. } | InitramfsError::MissingProgram { .. })
+    ) || matches!(disk, Some(DiskError::Missing(_)));
+    if missing {
+        return Some("`staleline doctor` says what is missing on this machine");
+    }
+    let files = matches!(kernel, Some(KernelError::Io { .. }))
+        || matches!(initramfs, Some(InitramfsError::Io { .. }))
+        || matches!(disk, Some(DiskError::Io { .. }));
+    if files {
+        return Some(
+            "check free space and permissions there; XDG_CACHE_HOME names another place for the cache",
+        );
+    }
+    match kernel {
+        Some(KernelError::Program { .. }) => Some("check free space where the cache is"),
+        _ => None,
     }
 }
 
@@ -355,6 +475,33 @@ mod tests {
         assert_eq!(e.exit_code(), INFRA);
         let text = e.render();
         assert!(text.contains("caused by: no such QEMU"), "{text}");
+    }
+
+    #[test]
+    fn the_doctor_is_named_where_it_helps() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let io = InitramfsError::io("write", "/cache/x".as_ref())(full());
+        let text = Error::Initramfs(io.into()).render();
+        assert!(
+            !text.contains("doctor") && text.contains("free space"),
+            "{text}"
+        );
+        let missing = InitramfsError::MissingProgram {
+            program: "cargo".into(),
+            remedy: "install it",
+        };
+        let text = Error::Initramfs(missing.into()).render();
         assert!(text.contains("staleline doctor"), "{text}");
+    }
+
+    #[test]
+    fn whatever_is_quoted_an_error_is_short_and_moves_no_cursor() {
+        let e = Error::Limit {
+            origin: format!("\u{1b}[2J{}", "x".repeat(1 << 20)),
+            what: "é".repeat(1 << 20),
+        };
+        let text = e.render();
+        assert!(text.len() < 4096 && !text.contains('\u{1b}'), "{text}");
+        assert!(e.chain().len() < 4096);
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod board;
 pub mod boot;
+pub mod clean;
 pub mod cli;
 pub mod doctor;
 pub mod engine;
@@ -10,10 +11,12 @@ pub mod events;
 pub mod evidence;
 pub mod exit;
 pub mod explain;
+pub mod interrupt;
 pub mod matrix;
 pub mod names;
 pub mod query;
 pub mod report;
+pub mod requirements;
 pub mod result;
 pub mod run;
 pub mod scenario;

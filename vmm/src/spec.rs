@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
-use crate::scenario::{self, Scenario};
+use crate::scenario::{self, Scenario, append, limits};
 
 /// Version of `run.json`.
 pub const SCHEMA: u32 = 1;
@@ -56,8 +56,9 @@ pub struct GuestKey<'a> {
     /// Whether the board has a disk, and whether the guest boots from it.
     disk: (bool, bool),
     /// The user's program, and modules, and what goes with them, within that much memory.
-    program: [&'a [String]; 3],
-    root: Option<&'a str>,
+    program: [&'a [String]; 4],
+    /// Single files and directories.
+    named: [Option<&'a str>; 2],
     ram_mib: u32,
 }
 
@@ -71,9 +72,10 @@ impl RunSpec {
             program: [
                 guest.exec.get(..1).unwrap_or_default(),
                 &guest.files,
+                &guest.library_path,
                 &guest.modules,
             ],
-            root: guest.root.as_deref(),
+            named: [guest.root.as_deref(), guest.stdin.as_deref()],
             ram_mib: board.ram_mib,
         }
     }
@@ -88,6 +90,21 @@ impl RunSpec {
         engine: EngineKind,
         settings: &[String],
     ) -> Result<Self, Error> {
+        Self::resolve_from(None, (origin, kernel), engine, settings)
+    }
+
+    /// As [`RunSpec::resolve`], for the scenario and kernel of these names, with settings that name files
+    /// from `base`; none for the working directory.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn resolve_from(
+        base: Option<&Path>,
+        (origin, kernel): (&str, &str),
+        engine: EngineKind,
+        settings: &[String],
+    ) -> Result<Self, Error> {
+        let from = base.map(Path::to_owned);
         let base = Scenario::load(origin)?;
         let exporter_set = settings.iter().any(|s| s.starts_with("exporter="));
         if base.transfer.is_none() && exporter_set {
@@ -101,15 +118,22 @@ impl RunSpec {
             });
         }
         let mut scenario = crate::scenario::set::apply(&base, settings)?;
-        let here = std::env::current_dir().map_err(|e| Error::host("no working directory", e))?;
+        let here = match from {
+            Some(from) => from,
+            None => std::env::current_dir().map_err(|e| Error::host("no working directory", e))?,
+        };
         scenario.guest.anchor(&here);
+        let kernel_choice = KernelChoice(kernel.into());
+        if kernel_choice.path().is_none() {
+            limits::check_pool(&scenario, origin)?;
+        }
         let invocation = invocation(origin, kernel, engine, &scenario, settings);
         Ok(RunSpec {
             schema: SCHEMA,
             staleline: env!("CARGO_PKG_VERSION").into(),
             scenario,
             origin: origin.into(),
-            kernel: KernelChoice(kernel.into()),
+            kernel: kernel_choice,
             engine,
             invocation,
         })
@@ -120,7 +144,16 @@ impl RunSpec {
 const OPTIONS: [&str; 3] = ["cache", "exporter", "seed"];
 
 /// Keys of the `[guest]` table that `staleline exec` has options for.
-const PROGRAM: [&str; 4] = ["exec", "files", "env", "root"];
+const PROGRAM: [&str; 8] = [
+    "exec",
+    "files",
+    "env",
+    "root",
+    "library-path",
+    "stdin",
+    "gadget",
+    "iio",
+];
 
 /// The key of modules, for which all runs have an option.
 const MODULES: &str = "guest.modules";
@@ -154,6 +187,10 @@ fn invocation(
     option("cache", names::name(&scenario.board.cache));
     option("seed", scenario.seed.to_string());
     for setting in settings {
+        if let Some(words) = append::added(setting) {
+            option("append", words);
+            continue;
+        }
         let key = setting.split_once('=').map_or("", |(key, _)| key.trim());
         let own = exec
             && key
@@ -170,15 +207,30 @@ fn invocation(
         }
     }
     if exec {
-        let lists = [("file", &guest.files), ("env", &guest.env)];
+        let guest = &scenario.guest;
+        let lists = [
+            ("file", &guest.files),
+            ("env", &guest.env),
+            ("library-path", &guest.library_path),
+        ];
         for (name, value) in lists
             .iter()
             .flat_map(|(n, l)| l.iter().map(move |v| (n, v)))
         {
             option(name, value.clone());
         }
-        if let Some(root) = &guest.root {
-            option("root", root.clone());
+        for (name, value) in [("root", &guest.root), ("stdin", &guest.stdin)] {
+            if let Some(value) = value {
+                option(name, value.clone());
+            }
+        }
+        for (name, value) in [
+            ("gadget", guest.gadget.map(|g| g.to_string())),
+            ("iio", guest.iio.map(|i| i.to_string())),
+        ] {
+            if let Some(value) = value {
+                option(name, value);
+            }
         }
         if !guest.exec.is_empty() {
             words.push("--".into());
@@ -189,7 +241,7 @@ fn invocation(
 }
 
 /// Quotes a word for a POSIX shell if it needs it.
-fn quote(word: &str) -> String {
+pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=@:,+%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
@@ -215,6 +267,21 @@ mod tests {
             "staleline run iio-capture --kernel base --exporter system --cache lazy --seed 7 \
              --set frames=9 --set drop-maintenance=@4"
         );
+    }
+
+    #[test]
+    fn what_is_appended_is_behind_what_the_scenario_has() {
+        let settings = [
+            "guest.append=cma=8M",
+            "guest.append+=\"a=\\\"b c\\\"\"",
+            "guest.append+=\"d\"",
+        ];
+        let spec = resolve(&settings).unwrap();
+        assert_eq!(spec.scenario.guest.append, "cma=8M a=\"b c\" d");
+        let shown = "--set guest.append=cma=8M --append 'a=\"b c\"' --append d";
+        assert!(spec.invocation.ends_with(shown), "{}", spec.invocation);
+        let e = resolve(&["guest.append+=\"console=tty0\""]).unwrap_err();
+        assert!(e.to_string().contains("`console=tty0` is refused"), "{e}");
     }
 
     #[test]

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Configuring and compiling a prepared source tree.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
+use rustix::process::{Pid, Signal, kill_process};
 use staleline_support::files;
 use staleline_support::progress::Progress;
 
 use super::error::{ErrorKind, KernelError};
+use super::fragment::{self, Fragment};
+use super::kconfig::{Kconfig, unmet};
 use super::tools::Tools;
 use super::worktree::{WorkTree, remove_file};
 
@@ -27,6 +30,8 @@ pub(super) struct Job<'a> {
     pub(super) tree: &'a WorkTree,
     pub(super) src: &'a Path,
     pub(super) config: &'a str,
+    /// What of it comes from the user.
+    pub(super) fragments: &'a [Fragment],
     pub(super) local_version: String,
     pub(super) jobs: Option<usize>,
     pub(super) blame: ErrorKind,
@@ -48,7 +53,7 @@ impl Job<'_> {
 
         progress.step("configuring the kernel");
         self.configure(&build_dir, tools, &mut log, progress, &mut |_| {})?;
-        let unmet_options = self.unmet_options(&build_dir)?;
+        let unmet_options = self.configured(&build_dir)?;
         if !unmet_options.is_empty() {
             progress.note(&format!(
                 "note: not available in this kernel: {}",
@@ -94,12 +99,17 @@ impl Job<'_> {
         log.expect(STEP, status, self.blame)
     }
 
-    /// What the configuration asks for and `.config` does not have.
-    fn unmet_options(&self, build_dir: &Path) -> Result<Vec<String>, KernelError> {
-        let dot_config = build_dir.join(".config");
-        let actual =
-            fs::read_to_string(&dot_config).map_err(KernelError::io("read", &dot_config))?;
-        Ok(unmet_options(self.config, &actual))
+    /// What the configuration asks for and `.config` does not have, of which nothing may come from the
+    /// user: that was asked for on purpose.
+    pub(super) fn configured(&self, build_dir: &Path) -> Result<Vec<String>, KernelError> {
+        let path = build_dir.join(".config");
+        let actual = fs::read_to_string(&path).map_err(KernelError::io("read", &path))?;
+        let actual = Kconfig::parse(&actual);
+        fragment::require(self.fragments, &actual)?;
+        let unmet = unmet(self.config, &actual);
+        Ok(unmet
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect())
     }
 
     /// make's option for parallel jobs.
@@ -179,17 +189,34 @@ impl Job<'_> {
         // It holds our copies of the pipe's end: without it, reading ends with the child.
         drop(command);
         log.tail.clear();
+        // What ends it before its time. It is waited for all the same: it holds the lock.
+        let mut over = None;
         for line in BufReader::new(output).split(b'\n') {
-            let line = line.map_err(failed)?;
-            let line = String::from_utf8_lossy(&line);
-            log.line(&line)?;
+            let line = line.map_err(failed);
+            if over.is_some() {
+                continue;
+            }
+            let line = line.and_then(|line| {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                log.line(&line).map(|()| line)
+            });
+            let line = match line {
+                Ok(line) if !progress.cancelled() => line,
+                other => {
+                    over = Some(other.err().unwrap_or(KernelError::Cancelled));
+                    // make then ends what it has started.
+                    let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+                    continue;
+                }
+            };
             each(&line);
             // kbuild: two spaces, what it does, to which file.
             if let Some(action) = line.strip_prefix("  ") {
                 progress.advance(action.trim());
             }
         }
-        child.wait().map_err(failed)
+        let status = child.wait().map_err(failed)?;
+        over.map_or(Ok(status), Err)
     }
 }
 
@@ -243,55 +270,4 @@ impl Log {
 /// Takes back what an object directory is said to be prepared for.
 pub(super) fn unprepare(build_dir: &Path) -> Result<(), KernelError> {
     remove_file(&build_dir.join(STAMP))
-}
-
-/// The options of `fragment` that `config` does not have as asked, in the fragment's
-/// words. Of an option that it names twice, the last word counts, as with Kconfig.
-fn unmet_options(fragment: &str, config: &str) -> Vec<String> {
-    let set: HashSet<&str> = config
-        .lines()
-        .filter(|line| line.starts_with("CONFIG_"))
-        .collect();
-    let name = |line: &'_ str| {
-        line.split_once('=')
-            .map_or(line.len(), |(name, _)| name.len())
-    };
-    let enabled: HashSet<&str> = set.iter().map(|line| &line[..name(line)]).collect();
-    let asked: Vec<&str> = fragment
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.starts_with("CONFIG_"))
-        .collect();
-    let last: HashMap<&str, &str> = asked
-        .iter()
-        .map(|line| (&line[..name(line)], *line))
-        .collect();
-    asked
-        .into_iter()
-        .filter(|line| last.get(&line[..name(line)]) == Some(line))
-        .filter(|line| match line.split_once('=') {
-            Some((name, "n")) => enabled.contains(name),
-            _ => !set.contains(line),
-        })
-        .map(str::to_owned)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unmet_options_are_those_not_taken() {
-        let fragment = "# why\nCONFIG_A=y\nCONFIG_B=n\nCONFIG_C=16\nCONFIG_D=n\nCONFIG_E=\"\"\n";
-        let config = "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=8\nCONFIG_D=y\nCONFIG_E=\"\"\n";
-        assert_eq!(
-            unmet_options(fragment, config),
-            ["CONFIG_C=16", "CONFIG_D=n"]
-        );
-        assert_eq!(unmet_options("CONFIG_A=y\n", ""), ["CONFIG_A=y"]);
-        let twice = "CONFIG_A=n\nCONFIG_A=y\n";
-        assert!(unmet_options(twice, "CONFIG_A=y\n").is_empty());
-        assert_eq!(unmet_options(twice, ""), ["CONFIG_A=y"]);
-    }
 }

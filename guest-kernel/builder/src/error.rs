@@ -143,7 +143,38 @@ pub enum KernelError {
         /// Why.
         source: io::Error,
     },
-    /// A `series` file or a patch it lists is malformed.
+    /// A fragment of the user's cannot be read.
+    #[error("cannot read the fragment {path}")]
+    Fragment {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel's configuration is not what fragments of the user's ask for.
+    #[error("the configuration did not take all that was asked for:{told}")]
+    UnmetFragment {
+        /// File, option and what it is instead, a line for each.
+        told: String,
+    },
+    /// What cannot be the name of a build.
+    #[error(
+        "`{name}` cannot be the name of a build: letters, digits, `-`, `_`, `.`, `+` and `~`, at most \
+         100, starting with a letter or digit"
+    )]
+    BadBuildName {
+        /// The name.
+        name: String,
+    },
+    /// A name that stands for something else.
+    #[error("`{name}` cannot be the name of this build: {by}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// For what.
+        by: String,
+    },
+    /// A `series` file, a fragment or a patch is malformed.
     #[error("{path}:{line}: {reason}")]
     Malformed {
         /// The file.
@@ -219,6 +250,9 @@ pub enum KernelError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The user does not want it any more.
+    #[error("interrupted")]
+    Cancelled,
     /// No directory for the cache is known.
     #[error(transparent)]
     NoCacheDirectory(#[from] NoCacheDirectory),
@@ -243,6 +277,10 @@ impl KernelError {
             | Self::NoModule { .. }
             | Self::NotPrepared { .. }
             | Self::Config { .. }
+            | Self::Fragment { .. }
+            | Self::UnmetFragment { .. }
+            | Self::BadBuildName { .. }
+            | Self::NameTaken { .. }
             | Self::Malformed { .. }
             | Self::PatchRejected { .. }
             | Self::BadSource { .. } => ErrorKind::User,
@@ -251,6 +289,7 @@ impl KernelError {
             | Self::MissingTools { .. }
             | Self::Program { .. }
             | Self::Io { .. }
+            | Self::Cancelled
             | Self::NoCacheDirectory(_) => ErrorKind::Infrastructure,
         }
     }
@@ -263,6 +302,12 @@ impl KernelError {
             path,
             source,
         }
+    }
+
+    /// For `map_err` on a fragment of the user's.
+    pub(super) fn fragment(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Fragment { path, source }
     }
 }
 

@@ -16,6 +16,7 @@
 //!   share, and one object directory per configuration (`build-*`), so that going from
 //!   one stack to the next compiles only what differs; another (`check-*`) for checking
 //!   patches. A lock keeps builders apart.
+//! - `names/<name>.json`: what the name of a build of the user's own stands for.
 //! - `sources.json`: content hashes of source archives by path, size and time.
 //! - `tools.json`: versions of compilers, likewise.
 //!
@@ -25,18 +26,25 @@ mod cache;
 mod check;
 mod compile;
 mod error;
+mod fragment;
+mod kconfig;
 mod kernel;
 mod kernels;
 mod manifest;
 mod module;
 mod mutant;
+mod named;
+#[cfg(test)]
+mod own_tests;
 mod plan;
 mod source;
 mod stack;
+mod suited;
 #[cfg(test)]
 mod tests;
 mod tool;
 mod tools;
+mod version;
 mod worktree;
 
 use std::fs;
@@ -44,23 +52,41 @@ use std::path::{Path, PathBuf};
 
 pub use self::check::{Checker, Complaint, Level, PatchCheck, StackCheck};
 pub use self::error::{ErrorKind, KernelError};
+pub use self::kconfig::{Kconfig, Setting};
 pub use self::kernel::Kernel;
 pub use self::module::Modules;
 pub use self::mutant::{About, Mutant, Several, Show};
+pub use self::named::{Named, OfTree};
 pub use self::plan::BUILDER_VERSION;
 pub use self::stack::{BASE_STACK, Patch, Stack};
+pub use self::version::Versions;
 
 use staleline_support::cache::CacheDir;
+use staleline_support::digest;
 use staleline_support::home;
 use staleline_support::progress::{Progress, Quiet};
 
 use self::cache::Cache;
+use self::fragment::Fragment;
 use self::plan::Plan;
 use self::source::Source;
 use self::tools::Tools;
 
 /// Environment variable with the path of another `guest-kernel` directory.
 pub const GUEST_KERNEL_ENV: &str = "STALELINE_GUEST_KERNEL";
+/// What the cache keeps of kernels, each with its kind: finished ones, and trees in which they are built, which
+/// their builder holds by the file `lock` in them.
+#[must_use]
+pub fn kept(cache: &CacheDir) -> Vec<(&'static str, PathBuf)> {
+    let kernels = cache.entries("kernels", digest::is_one).into_iter();
+    let trees = cache.entries("work", |_| true).into_iter();
+    let trees = trees.filter(|tree| tree.join("lock").is_file());
+    let kernels = kernels.map(|path| ("kernel", path));
+    kernels
+        .chain(trees.map(|path| ("kernel tree", path)))
+        .collect()
+}
+
 const BASE_CONFIG: &str = "staleline";
 
 /// What to build.
@@ -76,6 +102,8 @@ pub struct KernelRequest {
     /// Configuration fragments on top of the base one, by name
     /// (`guest-kernel/config/<name>.config`), e.g. `lockdep`.
     pub configs: Vec<String>,
+    /// Kconfig fragments of the user's own on top of those: files.
+    pub fragments: Vec<PathBuf>,
     /// Parallel compile jobs; `None` for one per CPU.
     pub jobs: Option<usize>,
 }
@@ -87,6 +115,7 @@ impl Default for KernelRequest {
             mutant: None,
             source: None,
             configs: Vec::new(),
+            fragments: Vec::new(),
             jobs: None,
         }
     }
@@ -195,6 +224,15 @@ impl KernelBuilder {
         progress: &dyn Progress,
     ) -> Result<Kernel, KernelError> {
         let plan = self.plan(request, progress)?;
+        self.build_plan(&plan, request, progress)
+    }
+
+    fn build_plan(
+        &self,
+        plan: &Plan,
+        request: &KernelRequest,
+        progress: &dyn Progress,
+    ) -> Result<Kernel, KernelError> {
         if let Some(kernel) = self.cache.find(&plan.hash) {
             return Ok(kernel);
         }
@@ -209,6 +247,7 @@ impl KernelBuilder {
             tree: &tree,
             src: &src,
             config: &plan.config,
+            fragments: &plan.fragments,
             local_version: plan.local_version(),
             jobs: request.jobs,
             // Unpatched and from the distribution, it must build: the machine is at fault.
@@ -219,7 +258,7 @@ impl KernelBuilder {
             },
         };
         let built = job.run(&self.tools, progress)?;
-        let kernel = self.cache.publish(&plan, &built)?;
+        let kernel = self.cache.publish(plan, &built)?;
         progress.note(&format!(
             "kernel {} ({}) is ready",
             kernel.name, kernel.version
@@ -252,13 +291,35 @@ impl KernelBuilder {
         Stack::load_all(&self.guest_kernel.join("stacks"))
     }
 
+    /// How many patches of the stack are for the usual source; all of them if that is not there.
+    #[must_use]
+    pub fn patches_for_usual_source(&self, stack: &Stack) -> usize {
+        let mut stack = stack.clone();
+        let source = Source::identify(&self.default_source, &self.cache, &Quiet);
+        // What cannot be found out leaves them as they are.
+        let _ = source.and_then(|source| stack.retain_for(&source, &self.cache, &self.tools));
+        stack.patches.len()
+    }
+
     fn plan(&self, request: &KernelRequest, progress: &dyn Progress) -> Result<Plan, KernelError> {
-        let stack = self.patches(request)?;
-        let config = self.load_config(&request.configs)?;
+        let mut stack = self.patches(request)?;
+        let mut config = self.load_config(&request.configs)?;
+        let fragments = request.fragments.iter().map(|path| Fragment::read(path));
+        let fragments = fragments.collect::<Result<_, _>>()?;
         let toolchain = self.tools.toolchain(&self.cache)?;
-        let path = request.source.as_deref().unwrap_or(&self.default_source);
-        let source = Source::identify(path, &self.cache, progress)?;
+        let source = Source::identify(self.source_of(request), &self.cache, progress)?;
+        let dir = self.guest_kernel.join("config");
+        for name in with_base(&request.configs) {
+            let more = suited::additions(&dir, name, &source, &self.cache, &self.tools)?;
+            kconfig::override_with(&mut config, &more);
+        }
+        stack.retain_for(&source, &self.cache, &self.tools)?;
+        let config = (config, fragments);
         Ok(Plan::new(request.name(), stack, config, toolchain, source))
+    }
+
+    fn source_of<'a>(&'a self, request: &'a KernelRequest) -> &'a Path {
+        request.source.as_deref().unwrap_or(&self.default_source)
     }
 
     /// The request's stack, with its mutant's patches on top.
@@ -285,13 +346,15 @@ impl KernelBuilder {
         }
     }
 
-    /// Whether there are the request's stack, mutant and configurations; quick.
+    /// Whether there are the request's stack, mutant, configurations and fragments; quick.
     ///
     /// # Errors
     /// If not.
     pub fn require(&self, request: &KernelRequest) -> Result<(), KernelError> {
         self.patches(request)?;
-        self.load_config(&request.configs).map(drop)
+        self.load_config(&request.configs)?;
+        let mut fragments = request.fragments.iter();
+        fragments.try_for_each(|path| Fragment::read(path).map(drop))
     }
 
     /// The configurations that can be added, ordered by name.
@@ -304,7 +367,8 @@ impl KernelBuilder {
         for entry in fs::read_dir(&dir).map_err(KernelError::io("read", &dir))? {
             let name = entry.map_err(KernelError::io("read", &dir))?.file_name();
             let name = name.to_str().and_then(|name| name.strip_suffix(".config"));
-            names.extend(name.filter(|name| *name != BASE_CONFIG).map(str::to_owned));
+            let can_be_added = |name: &&str| *name != BASE_CONFIG && !version::is_addition(name);
+            names.extend(name.filter(can_be_added).map(str::to_owned));
         }
         names.sort();
         Ok(names)
@@ -314,7 +378,7 @@ impl KernelBuilder {
         let dir = self.guest_kernel.join("config");
         let mut config = String::new();
         let mut seen = Vec::new();
-        for name in std::iter::once(BASE_CONFIG).chain(extra.iter().map(String::as_str)) {
+        for name in with_base(extra) {
             stack::check_name("configuration", name)?;
             if seen.contains(&name) {
                 return Err(KernelError::RepeatedConfig {
@@ -340,4 +404,9 @@ impl KernelBuilder {
         }
         Ok(config)
     }
+}
+
+/// Names of configurations, the base one first.
+fn with_base(extra: &[String]) -> impl Iterator<Item = &str> {
+    std::iter::once(BASE_CONFIG).chain(extra.iter().map(String::as_str))
 }

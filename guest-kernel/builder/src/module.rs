@@ -81,6 +81,7 @@ impl KernelBuilder {
             tree: &tree,
             src: &src,
             config: &plan.config,
+            fragments: &plan.fragments,
             local_version: plan.local_version(),
             jobs: request.jobs,
             blame: ErrorKind::Infrastructure,

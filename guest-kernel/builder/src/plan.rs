@@ -3,6 +3,8 @@
 
 use staleline_support::digest::FieldHasher;
 
+use super::fragment::Fragment;
+use super::kconfig;
 use super::source::Source;
 use super::stack::{BASE_STACK, Stack};
 
@@ -14,7 +16,9 @@ pub const BUILDER_VERSION: u32 = 1;
 pub(super) struct Plan {
     pub(super) name: String,
     pub(super) stack: Stack,
+    /// All of it, what comes from the user last.
     pub(super) config: String,
+    pub(super) fragments: Vec<Fragment>,
     pub(super) toolchain: String,
     pub(super) source: Source,
     pub(super) hash: String,
@@ -24,10 +28,13 @@ impl Plan {
     pub(super) fn new(
         name: String,
         stack: Stack,
-        config: String,
+        (mut config, fragments): (String, Vec<Fragment>),
         toolchain: String,
         source: Source,
     ) -> Self {
+        for fragment in &fragments {
+            kconfig::override_with(&mut config, &fragment.text);
+        }
         let mut key = FieldHasher::default();
         key.named("builder", BUILDER_VERSION.to_le_bytes());
         key.named("name", &name);
@@ -43,6 +50,7 @@ impl Plan {
             name,
             stack,
             config,
+            fragments,
             toolchain,
             source,
             hash,

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Component, Path};
 
 use super::error::KernelError;
+use super::version::Versions;
 
 /// The stack without patches, and what a request asks for that names none.
 pub const BASE_STACK: &str = "base";
@@ -28,6 +29,8 @@ pub struct Patch {
     pub text: String,
     /// The files it changes, creates or deletes, relative to the kernel's top directory.
     pub files: BTreeSet<String>,
+    /// The versions of the kernel that it is for.
+    pub versions: Versions,
 }
 
 impl Stack {
@@ -45,7 +48,7 @@ impl Stack {
         }
         let series = fs::read_to_string(&path).map_err(KernelError::io("read", &path))?;
         let mut patches: Vec<Patch> = Vec::new();
-        for (index, entry) in parse_series(&series) {
+        for (index, entry, comment) in parse_series(&series) {
             let malformed = |reason| KernelError::Malformed {
                 path: path.clone(),
                 line: index,
@@ -71,6 +74,7 @@ impl Stack {
                 name: entry.to_owned(),
                 text,
                 files,
+                versions: Versions::parse(comment),
             });
         }
         Ok(Self {
@@ -125,18 +129,16 @@ fn names(stacks: &Path) -> Result<Vec<String>, KernelError> {
     Ok(names)
 }
 
-/// The entries of a series file with their line numbers. As in quilt, `#` starts a
+/// The entries of a series file with their line numbers and comments. As in quilt, `#` starts a
 /// comment at the start of a line or after white space.
-fn parse_series(text: &str) -> impl Iterator<Item = (usize, &str)> {
+fn parse_series(text: &str) -> impl Iterator<Item = (usize, &str, &str)> {
     text.lines().enumerate().filter_map(|(index, line)| {
-        let entry = if line.trim_start().starts_with('#') {
-            ""
-        } else {
-            line.split_once(" #")
-                .map_or(line, |(entry, _)| entry)
-                .trim()
+        let (entry, comment) = match line.trim_start().starts_with('#') {
+            true => ("", line),
+            false => line.split_once(" #").unwrap_or((line, "")),
         };
-        (!entry.is_empty()).then_some((index + 1, entry))
+        let entry = entry.trim();
+        (!entry.is_empty()).then_some((index + 1, entry, comment))
     })
 }
 
@@ -244,7 +246,10 @@ mod tests {
     fn series_ignores_comments_and_blank_lines() {
         let text = "# head\n\n 0001-a.patch \n  # indented\n0002-b#c.patch # why\n";
         let entries: Vec<_> = parse_series(text).collect();
-        assert_eq!(entries, [(3, "0001-a.patch"), (5, "0002-b#c.patch")]);
+        assert_eq!(
+            entries,
+            [(3, "0001-a.patch", ""), (5, "0002-b#c.patch", " why")]
+        );
     }
 
     #[test]

@@ -11,12 +11,15 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use staleline_support::child;
 use staleline_support::digest::{self, short};
 use staleline_support::files;
 use staleline_support::progress::Progress;
@@ -27,6 +30,9 @@ use super::manifest::Manifest;
 use super::source::Source;
 use super::stack::{Patch, Stack};
 use super::tools::Tools;
+
+/// How often it is looked whether another builder has ended.
+const TURN: Duration = Duration::from_millis(100);
 
 /// A work directory, locked for this builder and its child processes.
 #[derive(Debug)]
@@ -45,11 +51,24 @@ impl WorkTree {
         let dir = cache.work_dir(&source.work_name());
         fs::create_dir_all(&dir).map_err(KernelError::io("create", &dir))?;
         let path = dir.join("lock");
-        let lock = File::create(&path).map_err(KernelError::io("create", &path))?;
+        let mut lock = File::create(&path).map_err(KernelError::io("create", &path))?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             progress.note("waiting for another build of this source to end");
-            flock(&lock, FlockOperation::LockExclusive)
-                .map_err(|error| KernelError::io("lock", &path)(error.into()))?;
+            loop {
+                match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => break,
+                    Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(TURN),
+                    Err(error) => return Err(KernelError::io("lock", &path)(error.into())),
+                }
+                if progress.cancelled() {
+                    return Err(KernelError::Cancelled);
+                }
+                // Who had it may have taken the whole tree away.
+                if !path.exists() {
+                    fs::create_dir_all(&dir).map_err(KernelError::io("create", &dir))?;
+                    lock = File::create(&path).map_err(KernelError::io("create", &path))?;
+                }
+            }
         }
         Ok(Self { dir, lock })
     }
@@ -136,18 +155,27 @@ impl WorkTree {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| failed(error.to_string()))?;
+        // While names come, complaints may, one for each file.
+        let complaints = tar.stderr.take().map(child::collect);
         if let Some(names) = tar.stdout.take() {
-            for name in BufReader::new(names).lines().map_while(Result::ok) {
-                progress.advance(&name);
+            for name in BufReader::new(names).split(b'\n').map_while(Result::ok) {
+                progress.advance(&String::from_utf8_lossy(&name));
+                if progress.cancelled() {
+                    let _ = tar.kill();
+                    break;
+                }
             }
         }
-        let output = tar
-            .wait_with_output()
-            .map_err(|error| failed(error.to_string()))?;
-        if !output.status.success() {
-            return Err(failed(
-                String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-            ));
+        let status = tar.wait().map_err(|error| failed(error.to_string()))?;
+        if !status.success() {
+            let complaints = complaints.and_then(|thread| thread.join().ok());
+            let said = child::complaint(&complaints.unwrap_or_default());
+            // Half a tree is of no use, and takes the room of what is.
+            remove_tree(&partial)?;
+            return Err(match progress.cancelled() {
+                true => KernelError::Cancelled,
+                false => failed(format!("{status}\n{said}")),
+            });
         }
         if !partial.join("arch/arm64/Kconfig").is_file() {
             return Err(KernelError::BadSource {
@@ -223,6 +251,9 @@ impl WorkTree {
                 replace(&to, &content, Permissions::from_mode(mode))?;
             }
             progress.advance(name);
+            if progress.cancelled() {
+                return Err(KernelError::Cancelled);
+            }
         }
         wanted.save(&record)
     }

@@ -1,73 +1,23 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! What an init owes the machine: file systems, the plan, the end.
+//! What an init owes the machine: the plan, the end.
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::mount::MountFlags;
 use rustix::system::RebootCommand;
 use rustix::thread::{CpuSet, sched_setaffinity};
+use staleline_guest::{Context, Error};
 use staleline_protocol::plan::Plan;
 use staleline_protocol::report::Report;
 
-use crate::error::{Context, Error};
+use crate::error::Trouble;
 
 /// Where the kernel shows `/chosen/staleline,plan` (`staleline_protocol::plan::FDT_PROPERTY`).
 pub const PLAN: &str = "/sys/firmware/devicetree/base/chosen/staleline,plan";
 
-/// A file system of the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mount {
-    /// Devices, and the plan.
-    Sys,
-    /// Page map, memory map.
-    Proc,
-    /// Device nodes.
-    Dev,
-    /// USB gadgets; needs `Sys`.
-    Config,
-}
-
-impl Mount {
-    fn names(self) -> (&'static str, &'static str) {
-        match self {
-            Mount::Sys => ("sysfs", "/sys"),
-            Mount::Proc => ("proc", "/proc"),
-            Mount::Dev => ("devtmpfs", "/dev"),
-            Mount::Config => ("configfs", "/sys/kernel/config"),
-        }
-    }
-
-    /// Mounts it in its usual place; fine if it is there already.
-    pub fn mount(self) -> Result<(), Error> {
-        let (fstype, target) = self.names();
-        mount(fstype, fstype, Path::new(target))
-    }
-}
-
-/// Mounts a file system of the kernel, making the mount point if need be. Fine if it is there
-/// already.
-pub fn mount(source: &str, fstype: &str, target: &Path) -> Result<(), Error> {
-    let attempt = || rustix::mount::mount(source, target, fstype, MountFlags::empty(), None);
-    let result = match attempt() {
-        Err(Errno::NOENT) => {
-            fs::create_dir_all(target).file("create", target)?;
-            attempt()
-        }
-        other => other,
-    };
-    match result {
-        Err(Errno::BUSY) => Ok(()),
-        other => other.file("mount", target),
-    }
-}
-
 /// Reads the plan; `None` if the device tree holds none.
-pub fn plan() -> Result<Option<Plan>, Error> {
+pub fn plan() -> Result<Option<Plan>, Trouble> {
     let bytes = match fs::read(PLAN) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         other => other.file("read", PLAN)?,
@@ -78,34 +28,14 @@ pub fn plan() -> Result<Option<Plan>, Error> {
 }
 
 /// A device-tree string may end with a NUL.
-fn parse(bytes: &[u8]) -> Result<Plan, Error> {
+fn parse(bytes: &[u8]) -> Result<Plan, Trouble> {
     let text = bytes.strip_suffix(&[0]).unwrap_or(bytes);
-    serde_json::from_slice(text).map_err(|source| Error::Json { path: PLAN, source })
+    serde_json::from_slice(text).map_err(|source| Trouble::Json { path: PLAN, source })
 }
 
 /// Page size in bytes.
 pub fn page_size() -> usize {
     rustix::param::page_size()
-}
-
-/// Calls `look` until it gives something, for up to `seconds` of guest time: drivers may probe
-/// late.
-pub fn wait_for<T>(
-    seconds: u64,
-    mut look: impl FnMut() -> Result<Option<T>, Error>,
-) -> Result<Option<T>, Error> {
-    const STEP: Duration = Duration::from_millis(20);
-    let mut left = Duration::from_secs(seconds);
-    loop {
-        if let Some(found) = look()? {
-            return Ok(Some(found));
-        }
-        let Some(rest) = left.checked_sub(STEP) else {
-            return Ok(None);
-        };
-        left = rest;
-        std::thread::sleep(STEP);
-    }
 }
 
 /// Who and where we are, for symbolising program counters. Needs `Proc`.
@@ -211,16 +141,5 @@ mod tests {
         assert_eq!(load_address(maps, "/init"), Some(0xaaaa_0000));
         assert_eq!(load_address(maps, "/elsewhere"), None);
         assert_eq!(load_address("", "/init"), None);
-    }
-
-    #[test]
-    fn waiting_ends() {
-        assert_eq!(wait_for(0, || Ok(None::<()>)).unwrap(), None);
-        let mut calls = 0;
-        let found = wait_for(1, || {
-            calls += 1;
-            Ok((calls == 3).then_some(calls))
-        });
-        assert_eq!(found.unwrap(), Some(3));
     }
 }

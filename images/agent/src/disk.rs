@@ -9,12 +9,12 @@ use std::path::Path;
 
 use rustix::fs::{Advice, fadvise, statfs, sync};
 use rustix::mount::{MountFlags, mount_remount};
+use staleline_guest::{Context, Error};
 use staleline_protocol::disk;
 use staleline_protocol::pattern::Pattern;
 use staleline_protocol::plan::DiskTest;
 use staleline_protocol::report::Report;
 
-use crate::error::{Context, Error};
 use crate::ktap::{Ktap, Outcome, Subtests};
 use crate::pages::{Code, Pages};
 

@@ -7,11 +7,10 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
+use staleline_guest::{Context, Error, Mount, wait_for};
 use staleline_protocol::plan::DmaTest;
 use staleline_protocol::report::Report;
 
-use crate::boot::{Mount, wait_for};
-use crate::error::{Context, Error};
 use crate::kmsg::Log;
 use crate::ktap::{Ktap, Outcome, Subtests};
 

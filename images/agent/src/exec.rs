@@ -16,11 +16,11 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use staleline_guest::{Context, Ep0, Error, Mount, mount};
 use staleline_protocol::plan::Exec;
 use staleline_protocol::report::{Report, Stream, text_of};
 
-use crate::boot::{Console, Mount, mount};
-use crate::error::{Context, Error};
+use crate::boot::Console;
 use crate::ktap::{Ktap, Outcome};
 use crate::sys::{self, Start};
 
@@ -67,7 +67,15 @@ impl End {
 
 fn carry_out<W: Write>(ktap: &mut Ktap<W>, exec: &Exec) -> Result<End, Error> {
     prepare()?;
+    let gadget = match exec.gadget {
+        true => Some(configured()?),
+        false => None,
+    };
     let (main, [out, err]) = start(exec)?;
+    // Until it is started there may be no thread.
+    if let Some(gadget) = gadget {
+        serve(gadget)?;
+    }
     let outputs = [pass_on(out, Stream::Stdout), pass_on(err, Stream::Stderr)];
     let ended = attend(ktap, main);
     // Nobody has the other ends of its pipes any more.
@@ -102,6 +110,21 @@ fn prepare() -> Result<(), Error> {
     Ok(())
 }
 
+/// A gadget that the host has configured.
+fn configured() -> Result<Ep0, Error> {
+    let gadget = Ep0::bring_up()?;
+    gadget.wait_until_enabled()?;
+    Ok(gadget)
+}
+
+/// Answers what the host asks of the gadget, for as long as the machine is on. Nobody waits for the thread.
+fn serve(gadget: Ep0) -> Result<(), Error> {
+    thread::Builder::new()
+        .spawn(move || gadget.serve())
+        .call("clone", "a thread for FunctionFS")
+        .map(drop)
+}
+
 /// Starts it, stopped at its first instruction; what it writes to output and error comes out of the pipes.
 fn start(exec: &Exec) -> Result<(Pid, [PipeReader; 2]), Error> {
     fs::create_dir_all(&exec.dir).file("create", &exec.dir)?;
@@ -109,7 +132,8 @@ fn start(exec: &Exec) -> Result<(Pid, [PipeReader; 2]), Error> {
     let path = find(program, &exec.env);
     let pipes = || std::io::pipe().call("pipe", program);
     let ((out, stdout), (err, stderr)) = (pipes()?, pipes()?);
-    let stdin = File::open("/dev/null").file("open", "/dev/null")?;
+    let stdin = exec.stdin.as_deref().unwrap_or("/dev/null");
+    let stdin = File::open(stdin).file("open", stdin)?;
     let text = |text: &str| CString::new(text).call("exec", program);
     let texts = |list: &[String]| list.iter().map(|s| text(s)).collect::<Result<Vec<_>, _>>();
     let started = sys::start_traced(&Start {

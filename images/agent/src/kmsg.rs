@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::error::{Context, Error};
+use staleline_guest::{Context, Error};
 
 const LOG: &str = "/dev/kmsg";
 /// The kernel's CONSOLE_EXT_LOG_MAX: the longest record.

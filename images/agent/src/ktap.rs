@@ -5,9 +5,8 @@
 use std::fmt::Display;
 use std::io::Write;
 
+use staleline_guest::Error;
 use staleline_protocol::report::Report;
-
-use crate::error::Error;
 
 /// Writer of one KTAP document.
 ///

@@ -6,31 +6,26 @@
 
 mod boot;
 mod disk;
-mod dmabuf;
 mod dmatest;
 mod error;
 mod exec;
-mod fence;
-mod iio;
 mod kmsg;
 mod ktap;
 mod modules;
-mod pagemap;
 mod pages;
 mod paths;
 mod sys;
-mod uapi;
-mod usb;
 
 use std::io::Write;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
+use staleline_guest::{Error, Mount};
 use staleline_protocol::plan::{DiskTest, DmaTest, Exec, Plan, Transfer};
 use staleline_protocol::report::Report;
 
-use crate::boot::{Console, Mount};
-use crate::error::Error;
+use crate::boot::Console;
+use crate::error::Trouble;
 use crate::ktap::{Ktap, Outcome};
 
 fn main() -> ExitCode {
@@ -56,8 +51,11 @@ fn panicked(info: &PanicHookInfo<'_>) {
     boot::power_off();
 }
 
-fn run() -> Result<(), (Ktap<Console>, Error)> {
-    let plan = Mount::Sys.mount().and_then(|()| boot::plan());
+fn run() -> Result<(), (Ktap<Console>, Trouble)> {
+    let plan = Mount::Sys
+        .mount()
+        .map_err(Trouble::from)
+        .and_then(|()| boot::plan());
     let work = match &plan {
         Ok(Some(plan)) => Work::of(plan),
         _ => None,
@@ -83,7 +81,7 @@ fn run() -> Result<(), (Ktap<Console>, Error)> {
         Ok(report) => ktap.report(&report),
         Err(e) => {
             ktap.test("boot", &Outcome::Error(e.to_string()));
-            return Err((ktap, e));
+            return Err((ktap, e.into()));
         }
     }
     ktap.test("boot", &Outcome::Pass);
@@ -97,7 +95,7 @@ fn run() -> Result<(), (Ktap<Console>, Error)> {
         }
         (Ok(true), Some(work)) => {
             let is_program = matches!(work, Work::Exec(_));
-            let done = work.carry_out(&mut ktap, plan.seed);
+            let done = work.carry_out(&mut ktap, plan.seed).map_err(Trouble::from);
             if is_program {
                 modules::tell_others(&mut ktap, &plan.modules);
             }
@@ -108,7 +106,7 @@ fn run() -> Result<(), (Ktap<Console>, Error)> {
 }
 
 /// How many tests there will be.
-fn tests(plan: &Result<Option<Plan>, Error>, work: Option<&Work<'_>>) -> u32 {
+fn tests(plan: &Result<Option<Plan>, Trouble>, work: Option<&Work<'_>>) -> u32 {
     let modules = match plan {
         Ok(Some(plan)) => u32::try_from(plan.modules.len()).unwrap_or(u32::MAX),
         _ => 0,

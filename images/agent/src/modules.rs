@@ -17,14 +17,14 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use staleline_guest::{Context, Error, Mount, before_others};
 use staleline_protocol::plan::Module;
 use staleline_protocol::report::Report;
 
-use crate::boot::{Console, Mount};
-use crate::error::{Context, Error};
+use crate::boot::Console;
+use crate::error::Trouble;
 use crate::kmsg::Log;
 use crate::ktap::{Ktap, Outcome};
-use crate::sys;
 
 const MODULES: &str = "/sys/module";
 const LIST: &str = "/proc/modules";
@@ -41,7 +41,7 @@ const SECTIONS: usize = 64;
 
 /// Inserts them in order, each as a test of `ktap`; false if the init of one has failed, of which the
 /// others get no try.
-pub fn insert<W: Write>(ktap: &mut Ktap<W>, modules: &[Module]) -> Result<bool, Error> {
+pub fn insert<W: Write>(ktap: &mut Ktap<W>, modules: &[Module]) -> Result<bool, Trouble> {
     let mut all_in = true;
     for module in modules {
         let test = format!("module {}", module.name);
@@ -79,7 +79,7 @@ pub fn tell_others<W: Write>(ktap: &mut Ktap<W>, known: &[Module]) {
 }
 
 /// The error of its init, if it had one. What kept the kernel from calling that is an error of the plan.
-fn insert_one<W: Write>(ktap: &mut Ktap<W>, module: &Module) -> Result<Option<io::Error>, Error> {
+fn insert_one<W: Write>(ktap: &mut Ktap<W>, module: &Module) -> Result<Option<io::Error>, Trouble> {
     Mount::Dev.mount()?;
     // Addresses are for root, unless they are for nobody.
     if fs::read_to_string(RESTRICT).is_ok_and(|level| level.trim() == "2") {
@@ -108,7 +108,7 @@ fn insert_one<W: Write>(ktap: &mut Ktap<W>, module: &Module) -> Result<Option<io
         Ok(()) => None,
         Err(e) if seen.is_some() => Some(e),
         Err(source) => {
-            return Err(Error::Module {
+            return Err(Trouble::Module {
                 file: module.file.clone(),
                 source,
                 said: said.join("; "),
@@ -158,7 +158,7 @@ impl Watch {
         let thread = {
             let (over, module) = (Arc::clone(&over), module.clone());
             thread::Builder::new().spawn(move || {
-                let looked = sys::before_others(|| {
+                let looked = before_others(|| {
                     let _ = ready.send(());
                     while !over.load(Ordering::Relaxed) {
                         let sections = sections(Path::new(MODULES), &module.name);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! Building the guest agent, once per content of its sources.
+//! Building the guest agent, and examples that run beside it, once per content of their sources.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -9,36 +9,75 @@ use std::process::{Command, Stdio};
 use staleline_support::cache::CacheDir;
 use staleline_support::digest::{self, FieldHasher};
 use staleline_support::files;
+use staleline_support::lock::Lock;
 use staleline_support::progress::Progress;
 use walkdir::WalkDir;
 
 use super::error::InitramfsError;
-use super::executable;
+use super::executable as elf;
 use super::toolchain::Toolchain;
 
-/// Part of every agent's key: raised whenever the way it is built changes.
-const RECIPE: u32 = 2;
+/// Part of every key: raised whenever the way of building changes.
+const RECIPE: u32 = 3;
 
 /// Where the agent is linked to: where no linker puts a program if it is not told to, so that an address
 /// tells the agent's code from that of the programs that it runs.
 const ADDRESS: u64 = 0x10_0000_0000;
 
-const PACKAGE: &str = "staleline-agent";
+/// What is known of the compiler, in the cache.
+const MEMO: &str = "toolchain.json";
+
 const PROFILE: &str = "guest";
 
-/// What the agent is made of, in the workspace.
-const SOURCES: [&str; 4] = [
+/// What all of them are made of, in the workspace.
+const SOURCES: [&str; 5] = [
     "Cargo.toml",
     "Cargo.lock",
-    "images/agent",
+    "images/guest/Cargo.toml",
+    "images/guest/src",
     "images/protocol",
 ];
+
+/// An executable for the guest.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Executable<'a> {
+    /// The agent.
+    Agent,
+    /// The example of that name, in `images/examples`.
+    Example(&'a str),
+}
+
+impl Executable<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Executable::Agent => "staleline-agent",
+            Executable::Example(name) => name,
+        }
+    }
+
+    /// What it is made of besides [`SOURCES`].
+    fn source(&self) -> String {
+        match self {
+            Executable::Agent => "images/agent".into(),
+            Executable::Example(name) => format!("images/examples/{name}.rs"),
+        }
+    }
+
+    /// Cargo's options for it.
+    fn options(&self) -> Vec<&str> {
+        match self {
+            Executable::Agent => vec!["--package", "staleline-agent"],
+            Executable::Example(name) => vec!["--package", "staleline-examples", "--bin", name],
+        }
+    }
+}
 
 /// Lines of the compiler's output that an error shows.
 const TAIL: usize = 30;
 
-/// Builds the agent of the workspace at `workspace`, or finds it in the cache.
+/// Builds an executable of the workspace at `workspace`, or finds it in the cache.
 pub(super) fn build(
+    executable: Executable<'_>,
     workspace: &Path,
     cache: &CacheDir,
     progress: &dyn Progress,
@@ -47,33 +86,77 @@ pub(super) fn build(
         return Err(InitramfsError::NoSources(workspace.join("images/agent")));
     }
     let agents = cache.path().join("agent");
-    let toolchain = Toolchain::choose(workspace, &agents.join("toolchain.json"))?;
-    let key = key(workspace, &toolchain)?;
-    let target = agents.join(&key).join(PACKAGE);
+    let memo = agents.join(MEMO);
+    let toolchain = match Toolchain::choose(workspace, &memo) {
+        Ok(toolchain) => toolchain,
+        // The sources' content is part of the key, so that one of other sources is not found.
+        Err(none) => return find(executable, workspace, cache).ok_or(none),
+    };
+    let target = place(
+        &agents,
+        executable,
+        &key(executable, workspace, &toolchain)?,
+    );
     if target.is_file() {
         return Ok(target);
     }
     toolchain.check_linker()?;
     progress.step(&format!(
-        "building the guest agent with {}",
+        "building {} with {}",
+        match executable {
+            Executable::Agent => "the guest agent",
+            Executable::Example(name) => name,
+        },
         first_line(&toolchain.version)
     ));
-    let built = compile(workspace, &toolchain, &agents.join("target"), progress)?;
+    let built = compile(
+        executable,
+        workspace,
+        &toolchain,
+        &agents.join("target"),
+        progress,
+    )?;
     let bytes = fs::read(&built).map_err(InitramfsError::io("read", &built))?;
-    executable::check(&bytes).map_err(|why| InitramfsError::BadAgent { path: built, why })?;
+    elf::check(&bytes).map_err(|why| InitramfsError::BadAgent { path: built, why })?;
     files::write_atomically(&target, &bytes, files::EXECUTABLE)
         .map_err(InitramfsError::io("write", &target))?;
     Ok(target)
 }
 
-/// Hash over all that decides what the agent is.
-fn key(workspace: &Path, toolchain: &Toolchain) -> Result<String, InitramfsError> {
+/// The executable of the workspace's sources as the last compiler has built it, if it did.
+pub(super) fn find(
+    executable: Executable<'_>,
+    workspace: &Path,
+    cache: &CacheDir,
+) -> Option<PathBuf> {
+    let agents = cache.path().join("agent");
+    let last = Toolchain::last(&agents.join(MEMO))?;
+    let built = place(
+        &agents,
+        executable,
+        &key(executable, workspace, &last).ok()?,
+    );
+    built.is_file().then_some(built)
+}
+
+/// Where a finished one is.
+fn place(agents: &Path, executable: Executable<'_>, key: &str) -> PathBuf {
+    agents.join(key).join(executable.name())
+}
+
+/// Hash over all that decides what it is.
+fn key(
+    executable: Executable<'_>,
+    workspace: &Path,
+    toolchain: &Toolchain,
+) -> Result<String, InitramfsError> {
     let mut hasher = FieldHasher::default();
     let mut field = |bytes: &[u8]| hasher.field(bytes);
     field(&RECIPE.to_le_bytes());
     field(toolchain.version.as_bytes());
     field(toolchain.target.as_bytes());
-    for source in SOURCES {
+    let own = executable.source();
+    for source in SOURCES.into_iter().chain([&*own]) {
         let root = workspace.join(source);
         for entry in WalkDir::new(&root).sort_by_file_name() {
             let entry = entry.map_err(|e| {
@@ -94,12 +177,17 @@ fn key(workspace: &Path, toolchain: &Toolchain) -> Result<String, InitramfsError
 
 /// Compiles it; the result is the path cargo has put it at.
 fn compile(
+    executable: Executable<'_>,
     workspace: &Path,
     toolchain: &Toolchain,
     target_dir: &Path,
     progress: &dyn Progress,
 ) -> Result<PathBuf, InitramfsError> {
-    let mut cargo = cargo(workspace, toolchain, target_dir);
+    // Nobody takes it away meanwhile.
+    let _used = fs::create_dir_all(target_dir)
+        .and_then(|()| Lock::shared(target_dir))
+        .map_err(InitramfsError::io("create", target_dir))?;
+    let mut cargo = cargo(executable, workspace, toolchain, target_dir);
     let command = format!("{cargo:?}");
     let mut child = cargo.spawn().map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => InitramfsError::MissingProgram {
@@ -118,6 +206,11 @@ fn compile(
                 progress.detail(line.trim());
             }
             lines.push(line);
+            if progress.cancelled() {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(InitramfsError::Cancelled);
+            }
         }
     }
     let status = child.wait().map_err(|source| InitramfsError::Program {
@@ -134,10 +227,15 @@ fn compile(
     Ok(target_dir
         .join(&toolchain.target)
         .join(PROFILE)
-        .join(PACKAGE))
+        .join(executable.name()))
 }
 
-fn cargo(workspace: &Path, toolchain: &Toolchain, target_dir: &Path) -> Command {
+fn cargo(
+    executable: Executable<'_>,
+    workspace: &Path,
+    toolchain: &Toolchain,
+    target_dir: &Path,
+) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut cargo = Command::new(program);
     // Static, and at a fixed address, so that its program counters need no load bias.
@@ -151,10 +249,6 @@ fn cargo(workspace: &Path, toolchain: &Toolchain, target_dir: &Path) -> Command 
     if let Some(linker) = toolchain.linker() {
         flags.push(format!("-Clinker={linker}"));
     }
-    flags.push(format!(
-        "-Clink-arg={}{ADDRESS:#x}",
-        toolchain.base_option()
-    ));
     for (name, _) in std::env::vars_os() {
         // Whatever a surrounding cargo or its user set is about the host.
         let text = name.to_string_lossy();
@@ -175,13 +269,18 @@ fn cargo(workspace: &Path, toolchain: &Toolchain, target_dir: &Path) -> Command 
         .env("RUSTC", &toolchain.rustc)
         // Between the flags: the one character that no flag contains.
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
-        .args(["build", "--locked", "--color=never", "--package", PACKAGE])
+        .args(["rustc", "--locked", "--color=never"])
+        .args(executable.options())
         .args(["--profile", PROFILE, "--target", &toolchain.target])
         .arg("--target-dir")
         .arg(target_dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
+    if let Executable::Agent = executable {
+        let base = toolchain.base_option();
+        cargo.args(["--", &format!("-Clink-arg={base}{ADDRESS:#x}")]);
+    }
     cargo
 }
 
@@ -208,12 +307,12 @@ mod tests {
 
     fn copy_of_sources() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        for source in SOURCES {
-            for entry in WalkDir::new(workspace().join(source)) {
+        for source in SOURCES.into_iter().chain(["images/agent"]) {
+            for entry in WalkDir::new(workspace().unwrap().join(source)) {
                 let entry = entry.unwrap();
                 let to = dir
                     .path()
-                    .join(entry.path().strip_prefix(workspace()).unwrap());
+                    .join(entry.path().strip_prefix(workspace().unwrap()).unwrap());
                 if entry.file_type().is_dir() {
                     fs::create_dir_all(to).unwrap();
                 } else {
@@ -228,31 +327,74 @@ mod tests {
     #[test]
     fn the_key_follows_sources_and_compiler_but_not_the_place() {
         let (a, b) = (copy_of_sources(), copy_of_sources());
-        let original = key(a.path(), &toolchain("1")).unwrap();
-        assert_eq!(original, key(b.path(), &toolchain("1")).unwrap());
-        assert_ne!(original, key(a.path(), &toolchain("2")).unwrap());
+        let key = |root: &Path, version| key(Executable::Agent, root, &toolchain(version)).unwrap();
+        let original = key(a.path(), "1");
+        assert_eq!(original, key(b.path(), "1"));
+        assert_ne!(original, key(a.path(), "2"));
         let changed = b.path().join("images/agent/src/main.rs");
         fs::write(&changed, "fn main() {}").unwrap();
-        assert_ne!(original, key(b.path(), &toolchain("1")).unwrap());
+        assert_ne!(original, key(b.path(), "1"));
         fs::rename(
-            a.path().join("images/agent/src/iio.rs"),
-            a.path().join("images/agent/src/i.rs"),
+            a.path().join("images/guest/src/iio.rs"),
+            a.path().join("images/guest/src/i.rs"),
         )
         .unwrap();
-        assert_ne!(original, key(a.path(), &toolchain("1")).unwrap());
+        assert_ne!(original, key(a.path(), "1"));
     }
 
     #[test]
     fn no_sources_is_said_plainly() {
         let dir = tempfile::tempdir().unwrap();
-        let e = build(dir.path(), &CacheDir::at(dir.path()), &Quiet).unwrap_err();
+        let e = build(
+            Executable::Agent,
+            dir.path(),
+            &CacheDir::at(dir.path()),
+            &Quiet,
+        )
+        .unwrap_err();
         assert!(matches!(&e, InitramfsError::NoSources(_)), "{e}");
         assert!(e.to_string().contains("STALELINE_AGENT"));
     }
 
     #[test]
+    fn without_a_compiler_only_what_is_built_of_these_sources_is_used() {
+        let (sources, cache) = (copy_of_sources(), tempfile::tempdir().unwrap());
+        let agents = &cache.path().join("agent");
+        let none = Toolchain::choose_of(Vec::new(), sources.path(), &agents.join(MEMO));
+        assert!(matches!(none, Err(InitramfsError::NoToolchain { .. })));
+        let find = || {
+            find(
+                Executable::Agent,
+                sources.path(),
+                &CacheDir::at(cache.path()),
+            )
+        };
+        assert_eq!(find(), None);
+
+        let built = toolchain("1");
+        let memo = serde_json::json!({
+            "basis": ["/usr/bin/rustc 1 2 3.4"], "libraries": "/lib 1", "toolchain": built,
+        });
+        fs::create_dir(agents).unwrap();
+        fs::write(agents.join(MEMO), memo.to_string()).unwrap();
+        assert_eq!(find(), None);
+        let key = key(Executable::Agent, sources.path(), &built).unwrap();
+        let agent = place(agents, Executable::Agent, &key);
+        files::write_atomically(&agent, b"agent", files::EXECUTABLE).unwrap();
+        assert_eq!(find(), Some(agent));
+
+        fs::write(sources.path().join("images/agent/src/main.rs"), "").unwrap();
+        assert_eq!(find(), None);
+    }
+
+    #[test]
     fn host_settings_do_not_reach_the_guests_build() {
-        let cargo = cargo(Path::new("/w"), &toolchain("1"), Path::new("/t"));
+        let cargo = cargo(
+            Executable::Agent,
+            Path::new("/w"),
+            &toolchain("1"),
+            Path::new("/t"),
+        );
         let flags = cargo
             .get_envs()
             .find(|(name, _)| *name == "CARGO_ENCODED_RUSTFLAGS")
@@ -272,13 +414,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = CacheDir::at(dir.path());
         let steps = Steps::default();
-        let first = build(&workspace(), &cache, &steps).unwrap();
+        let first = build(Executable::Agent, &workspace().unwrap(), &cache, &steps).unwrap();
         let told = std::mem::take(&mut *steps.0.lock().unwrap());
         assert!(
             told.iter().any(|s| s.contains("Compiling staleline-agent")),
             "{told:?}"
         );
-        let again = build(&workspace(), &cache, &steps).unwrap();
+        let again = build(Executable::Agent, &workspace().unwrap(), &cache, &steps).unwrap();
         assert_eq!(first, again);
         assert_eq!(*steps.0.lock().unwrap(), [""; 0]);
     }

@@ -70,15 +70,16 @@ pub enum InitramfsError {
     },
     /// The guest's files take too much of its memory.
     #[error(
-        "the guest's files have {bytes} bytes, and may have {most}, a quarter of its memory: leave some out, or \
-         raise board.ram-mib"
+        "the guest's files have more than {most} bytes, a quarter of its memory: leave some out, or raise \
+         board.ram-mib"
     )]
     TooLarge {
-        /// All of them.
-        bytes: u64,
         /// As much as may be.
         most: u64,
     },
+    /// The user does not want it any more.
+    #[error("interrupted")]
+    Cancelled,
     /// A program could not be run.
     #[error("cannot run {program}")]
     Program {

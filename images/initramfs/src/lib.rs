@@ -16,10 +16,12 @@
 
 mod agent;
 mod archive;
+mod contents;
 pub mod disk;
 mod error;
 mod executable;
-mod extra;
+mod input;
+mod inputs;
 mod programs;
 mod toolchain;
 
@@ -30,10 +32,11 @@ use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
 use staleline_support::{digest, files, home};
 
+use self::agent::Executable;
 pub use self::disk::{Disk, DiskError, disk};
 pub use self::error::InitramfsError;
-pub use self::extra::Extra;
-pub use self::programs::closure;
+pub use self::input::Input;
+pub use self::inputs::Inputs;
 
 /// Environment variable with the path of an agent to use instead of building one.
 pub const AGENT_ENV: &str = "STALELINE_AGENT";
@@ -60,35 +63,6 @@ pub fn initramfs(cache: &CacheDir, progress: &dyn Progress) -> Result<Initramfs,
     pack(build_agent(cache, progress)?, cache)
 }
 
-/// An archive with all of these before the agent's: what the guest finds beside it.
-///
-/// # Errors
-/// [`InitramfsError::TooLarge`] if they have more than `most` bytes; trouble with a file.
-pub fn with_files(
-    agent: &Initramfs,
-    extras: &[Extra],
-    most: u64,
-    cache: &CacheDir,
-) -> Result<(PathBuf, String), InitramfsError> {
-    let listing = extra::Listing::of(extras)?;
-    let bytes = listing.bytes;
-    if bytes > most {
-        return Err(InitramfsError::TooLarge { bytes, most });
-    }
-    let mut archive = Vec::new();
-    listing.write(&mut archive)?;
-    // The kernel skips zeros between archives; each starts at a multiple of 4 bytes.
-    archive.resize(archive.len().next_multiple_of(4), 0);
-    archive.extend(fs::read(&agent.path).map_err(InitramfsError::io("read", &agent.path))?);
-    let hash = digest::bytes(&archive);
-    let path = cache.join("initramfs").join(format!("{hash}.cpio"));
-    if !path.is_file() {
-        files::write_atomically(&path, &archive, files::READABLE)
-            .map_err(InitramfsError::io("write", &path))?;
-    }
-    Ok((path, hash))
-}
-
 /// The agent's executable for the guest, with symbols: the one that [`AGENT_ENV`] names, or built
 /// of the current sources, or from the cache.
 ///
@@ -99,9 +73,22 @@ pub fn build_agent(cache: &CacheDir, progress: &dyn Progress) -> Result<PathBuf,
         Some(path) if !path.is_empty() => Ok(path.into()),
         _ => match home::find(PREBUILT) {
             Ok(agent) => Ok(agent),
-            Err(_) => agent::build(&workspace()?, cache, progress),
+            Err(_) => agent::build(Executable::Agent, &workspace()?, cache, progress),
         },
     }
+}
+
+/// An example of `images/examples` that is in Rust, built as the agent is: what such a program of a user's
+/// is tried with.
+///
+/// # Errors
+/// As [`initramfs`].
+pub fn build_example(
+    name: &str,
+    cache: &CacheDir,
+    progress: &dyn Progress,
+) -> Result<PathBuf, InitramfsError> {
+    agent::build(Executable::Example(name), &workspace()?, cache, progress)
 }
 
 /// Where [`build_agent`] takes the agent from, for people, as far as no variable names one.
@@ -111,6 +98,32 @@ pub fn agent_place() -> String {
         (_, Ok(sources)) => format!("built of {}", sources.join("images/agent").display()),
         (_, Err(e)) => e.to_string(),
     }
+}
+
+/// Whether there is an agent for the current sources already, so that nothing has to be compiled.
+pub fn agent_is_built(cache: &CacheDir) -> bool {
+    let built = || agent::find(Executable::Agent, &workspace().ok()?, cache);
+    home::find(PREBUILT).is_ok() || built().is_some()
+}
+
+/// What the cache keeps of guests' file systems, each with its kind.
+#[must_use]
+pub fn kept(cache: &CacheDir) -> Vec<(&'static str, PathBuf)> {
+    let of = |kind, dir: &str, end: &'static str| {
+        let ours = move |name: &str| name.strip_suffix(end).is_some_and(digest::is_one);
+        let entries = cache.entries(dir, ours).into_iter();
+        entries.map(move |path| (kind, path)).collect::<Vec<_>>()
+    };
+    let target = cache.entries("agent", |name| name == "target").into_iter();
+    let target = target.map(|path| ("objects of the agent", path)).collect();
+    [
+        of("agent", "agent", ""),
+        target,
+        of("initramfs", "initramfs", ".cpio"),
+        of("disk", "disk", ".img"),
+        of("hash of a disk", "disk", ".sha256"),
+    ]
+    .concat()
 }
 
 /// The workspace with the agent's sources.
@@ -198,6 +211,11 @@ mod tests {
 
     #[test]
     fn the_sources_are_where_they_are_looked_for() {
-        assert!(workspace().join("images/agent/Cargo.toml").is_file());
+        assert!(
+            workspace()
+                .unwrap()
+                .join("images/agent/Cargo.toml")
+                .is_file()
+        );
     }
 }

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
+use super::contents::Contents;
 use super::error::InitramfsError;
 use super::executable::{header, is_for_the_guest, is_linked};
-use super::extra::Extra;
+use super::input::Input;
 
 /// Where distributions keep libraries for arm64, on any host.
 const PLACES: [&str; 6] = [
@@ -38,21 +39,27 @@ struct Asks {
     places: Vec<String>,
 }
 
-/// Files that a program at `host`, which is `guest` in the guest, needs, itself among them, besides
-/// those that are `given` anyway.
+/// Files that a program needs, itself among them, besides those that are `given` anyway. Libraries are
+/// looked for in `places` first.
 ///
 /// # Errors
 /// If it is no executable for arm64, or a library is not found.
-pub fn closure(host: &Path, guest: &str, given: &[Extra]) -> Result<Vec<Extra>, InitramfsError> {
+pub(super) fn closure(
+    program: &Input,
+    given: &[Input],
+    places: &[PathBuf],
+    contents: &mut Contents,
+) -> Result<Vec<Input>, InitramfsError> {
     let bad = |path: &Path, why: String| InitramfsError::BadProgram {
         path: path.to_owned(),
         why,
     };
-    let mut found = BTreeMap::from([(guest.to_owned(), host.to_owned())]);
-    let mut left = VecDeque::from([host.to_owned()]);
+    let host = &program.host;
+    let mut found = BTreeMap::from([(program.guest.clone(), host.clone())]);
+    let mut left = VecDeque::from([host.clone()]);
     while let Some(file) = left.pop_front() {
-        let bytes = fs::read(&file).map_err(InitramfsError::io("read", &file))?;
-        if file == host {
+        let bytes = contents.read(&file)?;
+        if file == *host {
             executable(&file, &bytes).map_err(|why| bad(&file, why))?;
         }
         let asks = asks(&bytes).map_err(|why| bad(&file, why))?;
@@ -64,13 +71,17 @@ pub fn closure(host: &Path, guest: &str, given: &[Extra]) -> Result<Vec<Extra>, 
         let libraries = libraries.map(|name| (&**name, format!("{GUEST_LIBRARIES}/{name}")));
         for (name, guest) in interpreter.chain(libraries) {
             let is_it = |path: &str| path.rsplit('/').next() == Some(name);
-            if found.keys().any(|k| is_it(k)) || given.iter().any(|extra| is_it(&extra.to)) {
+            if found.keys().any(|k| is_it(k)) || given.iter().any(|input| is_it(&input.guest)) {
                 continue;
             }
-            let library = find(name, &file, &asks.places).ok_or_else(|| {
+            let library = match places_for(name, &file, places, &asks.places) {
+                Some(places) => first_that_fits(&places, contents)?,
+                None => None,
+            };
+            let library = library.ok_or_else(|| {
                 let why = format!(
-                    "it needs {name}, which is in none of {}: link it statically, give the guest that \
-                     file (--file {name}:{GUEST_LIBRARIES}/{name}), or a whole file system (--root)",
+                    "it needs {name}, which is in none of {}: say where it is (--library-path), link it \
+                     statically, or give the guest a whole file system (--root)",
                     PLACES.join(", ")
                 );
                 bad(&file, why)
@@ -79,8 +90,8 @@ pub fn closure(host: &Path, guest: &str, given: &[Extra]) -> Result<Vec<Extra>, 
             found.insert(guest, library);
         }
     }
-    let extra = found.into_iter().map(|(to, from)| Extra { from, to });
-    Ok(extra.collect())
+    let inputs = found.into_iter().map(|(guest, host)| Input { host, guest });
+    Ok(inputs.collect())
 }
 
 /// What keeps a file from being run, as the end of a sentence.
@@ -102,21 +113,31 @@ fn executable(path: &Path, bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-/// A library by name, for the file `of`, which names `first` places itself.
-fn find(name: &str, of: &Path, first: &[String]) -> Option<PathBuf> {
+/// Where a library may be, for the file `of`, which names places itself; nowhere if its name is a path.
+fn places_for(name: &str, of: &Path, first: &[PathBuf], own: &[String]) -> Option<Vec<PathBuf>> {
     if name.contains('/') {
         return None;
     }
     let origin = of.parent().unwrap_or(of).to_string_lossy();
-    let first = first.iter().map(|place| {
+    let own = own.iter().map(|place| {
         let place = place.replace("${ORIGIN}", &origin);
         PathBuf::from(place.replace("$ORIGIN", &origin))
     });
-    let fits = |path: &PathBuf| fs::read(path).is_ok_and(|bytes| asks(&bytes).is_ok());
-    first
-        .chain(PLACES.map(PathBuf::from))
-        .map(|place| place.join(name))
-        .find(fits)
+    let all = first.iter().cloned().chain(own);
+    let all = all.chain(PLACES.map(PathBuf::from));
+    Some(all.map(|place| place.join(name)).collect())
+}
+
+fn first_that_fits(
+    files: &[PathBuf],
+    contents: &mut Contents,
+) -> Result<Option<PathBuf>, InitramfsError> {
+    for file in files {
+        if contents.read_if(file, |bytes| asks(bytes).is_ok())? {
+            return Ok(Some(file.clone()));
+        }
+    }
+    Ok(None)
 }
 
 /// Reads it; what is wrong with it, as the end of a sentence.
@@ -153,18 +174,26 @@ fn asks(elf: &[u8]) -> Result<Asks, String> {
 mod tests {
     use super::*;
 
+    fn of(host: &Path) -> Result<Vec<Input>, InitramfsError> {
+        let program = Input {
+            host: host.to_owned(),
+            guest: "/root/file".into(),
+        };
+        closure(&program, &[], &[], &mut Contents::new(1 << 30))
+    }
+
     #[test]
     fn what_is_not_for_the_guest_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let text = dir.path().join("text");
         fs::write(&text, "hello").unwrap();
-        let e = closure(&text, "/root/text", &[]).unwrap_err().to_string();
+        let e = of(&text).unwrap_err().to_string();
         assert!(e.contains("no 64-bit ELF file"), "{e}");
-        let e = closure(&dir.path().join("none"), "/root/none", &[]).unwrap_err();
+        let e = of(&dir.path().join("none")).unwrap_err();
         assert!(matches!(e, InitramfsError::Io { .. }), "{e}");
         if !cfg!(target_arch = "aarch64") {
             let own = std::env::current_exe().unwrap();
-            let e = closure(&own, "/root/own", &[]).unwrap_err().to_string();
+            let e = of(&own).unwrap_err().to_string();
             assert!(e.contains("not for little-endian arm64"), "{e}");
         }
     }
@@ -175,7 +204,7 @@ mod tests {
         let file = dir.path().join("file");
         let why = |bytes: &[u8]| {
             fs::write(&file, bytes).unwrap();
-            closure(&file, "/root/file", &[]).unwrap_err().to_string()
+            of(&file).unwrap_err().to_string()
         };
         assert!(why(b"#!/bin/sh\n").contains("it is a script"));
         let mut elf = vec![0; 64];
@@ -187,7 +216,7 @@ mod tests {
         elf[16] = 2;
         assert!(why(&elf).contains("chmod +x"));
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
-        let all = closure(&file, "/root/file", &[]).unwrap();
-        assert_eq!((all.len(), &*all[0].to), (1, "/root/file"));
+        let all = of(&file).unwrap();
+        assert_eq!((all.len(), &*all[0].guest), (1, "/root/file"));
     }
 }

@@ -41,16 +41,27 @@ struct Memo {
     toolchain: Toolchain,
 }
 
+impl Memo {
+    fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+}
+
 impl Toolchain {
     /// Chooses for the workspace at `workspace`; `memo` is a file that saves asking the compilers
     /// again.
     pub(super) fn choose(workspace: &Path, memo: &Path) -> Result<Self, InitramfsError> {
-        let candidates = candidates();
+        Self::choose_of(candidates(), workspace, memo)
+    }
+
+    /// As [`Toolchain::choose`], of these compilers.
+    pub(super) fn choose_of(
+        candidates: Vec<PathBuf>,
+        workspace: &Path,
+        memo: &Path,
+    ) -> Result<Self, InitramfsError> {
         let basis = basis(workspace, &candidates);
-        let saved = fs::read(memo)
-            .ok()
-            .and_then(|json| serde_json::from_slice::<Memo>(&json).ok());
-        if let Some(saved) = saved
+        if let Some(saved) = Memo::read(memo)
             && saved.basis == basis
             && saved.libraries == stamp(&saved.toolchain.libraries)
         {
@@ -80,6 +91,11 @@ impl Toolchain {
             let _ = fs::create_dir_all(dir).and_then(|()| fs::write(memo, json));
         }
         Ok(toolchain)
+    }
+
+    /// The one that was chosen last, which may be gone since: what it has built is known by it.
+    pub(super) fn last(memo: &Path) -> Option<Self> {
+        Memo::read(memo).map(|saved| saved.toolchain)
     }
 
     /// Whether an external linker is needed, and which.

@@ -63,6 +63,12 @@ pub struct Exec {
     pub env: Vec<String>,
     /// Its working directory.
     pub dir: String,
+    /// A file of the guest that is its standard input; without one, that is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    /// Whether there is to be a USB gadget, bound and configured, when it starts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gadget: bool,
 }
 
 /// Why a plan cannot be carried out as written.

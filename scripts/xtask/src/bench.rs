@@ -197,7 +197,7 @@ fn the_model(tool: &Tool) -> Result<Vec<Line>> {
 fn the_matrix(tool: &Tool) -> Result<Line> {
     step(&format!("A matrix: {MATRIX}"));
     let out = tool.work().join("matrix");
-    let mut matrix = tool.command(&["matrix", MATRIX, "--out"]);
+    let mut matrix = tool.command(&["matrix", MATRIX, "--force", "--out"]);
     let time = measure::timed(matrix.arg(&out))?;
     let cores = available_parallelism()?.get() as f64;
     Ok(Line::new(

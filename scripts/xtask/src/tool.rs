@@ -65,7 +65,8 @@ impl Tool {
     /// A run of a scenario; its files replace those of the one before.
     pub fn run(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(&["run"]);
-        command.args(arguments).arg("--out").arg(self.run_dir());
+        command.args(arguments).arg("--force").arg("--out");
+        command.arg(self.run_dir());
         command
     }
 

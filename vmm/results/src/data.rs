@@ -10,7 +10,8 @@ use crate::Hex;
 pub struct Data {
     /// Bytes the scenario moves.
     pub planned: u64,
-    /// Bytes checked by the end that checked least, of those that must check, each once.
+    /// Bytes checked by the end that checked least, of those that must check, each once; by all of them
+    /// together, where each has bytes of its own to check.
     pub bytes: u64,
     /// Wrong bytes at the end that saw most: what is wrong at one end is often so at the next.
     pub corrupt_bytes: u64,
@@ -22,9 +23,31 @@ pub struct Data {
     pub moved: Option<u64>,
     /// Each end.
     pub ends: Vec<End>,
+    /// What had to bring data for a program of the user's to move, whoever checks it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
+}
+
+/// Where data comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its name: `adc`, `usb-host`.
+    pub name: String,
+    /// Bytes that it was to bring.
+    pub planned: u64,
+    /// Bytes that it has brought.
+    pub moved: u64,
 }
 
 impl Data {
+    /// Bytes that this end has to check.
+    pub fn due(&self, end: &End) -> u64 {
+        end.planned.unwrap_or(match end.required {
+            true => self.planned,
+            false => 0,
+        })
+    }
+
     /// Whether what the end has checked had been put into memory before. Else the transfer did not
     /// take place, and what was found in its stead says nothing.
     pub fn was_moved(&self, end: &End) -> bool {
@@ -45,6 +68,9 @@ pub struct End {
     pub name: String,
     /// Whether the path is only proven if this end has checked everything.
     pub required: bool,
+    /// Bytes that it has to check, where that is not all that the scenario moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<u64>,
     /// Bytes checked.
     pub checked: u64,
     /// Of these, bytes of frames that the USB host cut off, which came again.

@@ -122,11 +122,20 @@ pub enum GuestEnd {
     PoweredOff,
     /// The time limit was reached.
     TimedOut,
+    /// The user did not want it to go on.
+    Interrupted,
     /// It, or what ran it, stopped in another way.
     Died {
         /// In words.
         what: String,
     },
+}
+
+impl GuestEnd {
+    /// Whether it was stopped from outside, so that when is a matter of the host.
+    pub fn was_stopped(&self) -> bool {
+        matches!(self, GuestEnd::TimedOut | GuestEnd::Interrupted)
+    }
 }
 
 /// One KTAP result line.

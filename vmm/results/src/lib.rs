@@ -19,7 +19,7 @@ mod words;
 
 use serde::{Deserialize, Serialize};
 
-pub use data::{Buffer, Data, End};
+pub use data::{Buffer, Data, End, Source};
 pub use diagnostic::{Class, Diagnostic, STALE_COPY};
 pub use finding::{Event, HazardEntry, LastMaintenance, Party, Step, TransferRef};
 pub use guest::{
@@ -96,6 +96,9 @@ pub struct RunResult {
     /// What else the guest was given: the user's program and all that it needs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Input>,
+    /// What the guest's kernel command line had beyond our own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub append: String,
     /// Name of the engine.
     pub engine: String,
     /// What it saw of the guest, and which rules could not be judged for want of the rest.
@@ -110,6 +113,9 @@ pub struct RunResult {
     pub verdict: Verdict,
     /// Why, one sentence each; empty for a pass.
     pub reasons: Vec<String>,
+    /// Whether the user interrupted it, so that this is what there was by then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
     /// Findings grouped for people: one per rule, master and roles.
     pub diagnostics: Vec<Diagnostic>,
     /// Findings, one per rule and transfer: all, or as many as fit, with those that

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What each command does.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use staleline_support::progress::Stderr;
+use staleline_support::{files, text};
 
+use super::kernels;
 use super::litmus::{self, LitmusArgs};
 use super::{
     Command, EventsArgs, KernelCommand, MatrixArgs, ModuleCommand, ReplayArgs, ReportArgs,
     ReportFormat, RunFormat, RunOptions, TextFormat, pages,
 };
 use crate::exit::{self, Error};
-use crate::matrix::{self, Matrix};
+use crate::interrupt::Interrupt;
+use crate::matrix::record::Origin;
+use crate::matrix::{self, record};
 use crate::query::{self, Query, Shape};
 use crate::report::{Layout, Reporters, human, json, junit, ktap, sarif};
 use crate::run::backend::Backend as _;
@@ -30,7 +33,7 @@ use crate::{doctor, explain};
 pub fn dispatch(command: &Command) -> Result<u8, Error> {
     match command {
         Command::Run(args) => run(&args.spec()?, &args.options),
-        Command::Exec(args) => run(&args.spec()?, &args.options),
+        Command::Exec(args) => run(&args.spec(args.input()?)?, &args.options),
         Command::Matrix(args) => run_matrix(args),
         Command::Kernel { command } => kernel(command),
         Command::Module { command } => module(command),
@@ -46,6 +49,15 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
             Ok(exit::PASS)
         }
         Command::Litmus(args) => run_litmus(args),
+        Command::Clean(args) => {
+            let done = args.carry_out()?;
+            print(&text::visible(&done.to_string()))?;
+            Ok(if done.failed() {
+                exit::INFRA
+            } else {
+                exit::PASS
+            })
+        }
         Command::Doctor { format } => {
             let diagnosis = doctor::Diagnosis::of_this_machine();
             match format {
@@ -67,13 +79,17 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
 }
 
 fn run(spec: &RunSpec, args: &RunOptions) -> Result<u8, Error> {
+    let interrupt = watched()?;
     let backend = Production {
         self_check: args.self_check,
         save_restore: args.save_restore,
+        interrupt: interrupt.clone(),
+        ..Production::default()
     };
     backend.check(spec)?;
-    let dir = directory(args.out.as_deref(), &spec.scenario.name)?;
-    let progress = Stderr::new();
+    let default = || directory::create_next(Path::new(DEFAULT_ROOT), &spec.scenario.name);
+    let dir = directory(args.out.as_deref(), args.force, default)?;
+    let progress = shown(&interrupt);
     let result = {
         let mut reporters = logbook::files(&dir)?;
         let out = anstream::stdout();
@@ -96,7 +112,35 @@ fn run(spec: &RunSpec, args: &RunOptions) -> Result<u8, Error> {
     progress.clear();
     let result = result?;
     say(&format!("results in {}", dir.path().display()));
-    Ok(exit::of(result.verdict))
+    Ok(code(&interrupt, exit::of(result.verdict)))
+}
+
+/// Signals are asked for from now on.
+fn watched() -> Result<Interrupt, Error> {
+    Interrupt::of_this_process(exit::interrupted)
+        .map_err(|e| Error::host("cannot watch for signals", e))
+}
+
+/// Progress of what ends when the user wants no more.
+fn shown(interrupt: &Interrupt) -> Stderr {
+    let interrupt = interrupt.clone();
+    Stderr::new().until(move || interrupt.came())
+}
+
+/// The exit code: that the user wanted no more goes before all.
+fn code(interrupt: &Interrupt, otherwise: u8) -> u8 {
+    interrupt.signal().map_or(otherwise, exit::interrupted)
+}
+
+/// An outcome of what may have failed because the user wanted no more.
+fn unless_interrupted(interrupt: &Interrupt, outcome: Result<u8, Error>) -> Result<u8, Error> {
+    match (interrupt.signal(), outcome) {
+        (Some(signal), Err(e)) => {
+            say(&format!("interrupted: {}", e.chain()));
+            Ok(exit::interrupted(signal))
+        }
+        (_, outcome) => outcome.map(|otherwise| code(interrupt, otherwise)),
+    }
 }
 
 fn report(args: &ReportArgs) -> Result<u8, Error> {
@@ -149,20 +193,29 @@ fn run_litmus(args: &LitmusArgs) -> Result<u8, Error> {
 }
 
 fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
-    let earlier = Earlier::read(&args.run)?;
-    let backend = Production::default();
+    let mut earlier = Earlier::read(&args.run)?;
+    if let Some(append) = &args.append {
+        earlier.append(append)?;
+    }
+    let interrupt = watched()?;
+    let backend = Production {
+        interrupt: interrupt.clone(),
+        ..Production::default()
+    };
     backend.check(&earlier.spec)?;
     let beside = match args.run.is_dir() {
-        true => args.run.join("replay"),
+        true => args.run.clone(),
         // Its log was named.
-        false => args.run.with_file_name("replay"),
+        false => args.run.with_file_name(""),
     };
-    let out = args.out.clone().unwrap_or(beside);
-    if out == args.run {
-        return Err(Error::OutputTaken { path: out });
+    if args.out.as_ref() == Some(&args.run) {
+        return Err(Error::OutputTaken {
+            path: args.run.clone(),
+        });
     }
-    let dir = RunDir::create(&out)?;
-    let progress = Stderr::new();
+    let default = || directory::create_next(&beside, "replay");
+    let dir = directory(args.out.as_deref(), args.force, default)?;
+    let progress = shown(&interrupt);
     let runner = Runner {
         backend: &backend,
         progress: &progress,
@@ -180,17 +233,25 @@ fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
         for reason in &result.reasons {
             say(reason);
         }
-        return Ok(exit::INFRA);
+        return Ok(code(&interrupt, exit::INFRA));
     }
-    Ok(if comparison.same {
-        exit::PASS
-    } else {
-        exit::FAIL
-    })
+    let otherwise = match comparison.same {
+        true => exit::PASS,
+        false => exit::FAIL,
+    };
+    Ok(code(&interrupt, otherwise))
 }
 
 fn run_matrix(args: &MatrixArgs) -> Result<u8, Error> {
-    let cells = Matrix::load(args.file.as_deref())?.cells(args.engine)?;
+    let origin = Origin {
+        file: args.file.clone(),
+        engine: args.engine,
+        append: args.append.clone(),
+    };
+    let cells = match &args.resume {
+        Some(_) => Vec::new(),
+        None => origin.cells()?,
+    };
     if args.list {
         let names: String = cells.iter().map(|c| format!("{}\n", c.name)).collect();
         print(&names)?;
@@ -200,51 +261,85 @@ fn run_matrix(args: &MatrixArgs) -> Result<u8, Error> {
         Some(jobs) => usize::from(jobs),
         None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
     };
-    let backend = Production::default();
+    let interrupt = watched()?;
+    let backend = Production {
+        interrupt: interrupt.clone(),
+        ..Production::default()
+    };
     for cell in &cells {
         backend.check(&cell.spec)?;
     }
-    let out = match &args.out {
-        Some(path) => path.clone(),
-        None => directory::create_next(Path::new(DEFAULT_ROOT), "matrix")?,
+    let program = backend.identity()?;
+    let begun = match &args.resume {
+        Some(dir) => record::resume(dir, &program)?,
+        None => {
+            let out = match &args.out {
+                Some(path) => path.clone(),
+                None => directory::create_next(Path::new(DEFAULT_ROOT), "matrix")?,
+            };
+            record::begin(origin, cells, program, (&out, args.force))?
+        }
     };
-    let progress = Stderr::new();
-    let results = matrix::runner::run(&cells, jobs, &out, &backend, &progress);
+    let progress = shown(&interrupt);
+    let outcome = matrix::runner::run(&begun, jobs, &backend, &progress);
     progress.clear();
-    let results = results?;
-    let junit = create(&out.join(directory::JUNIT))?;
-    written(
-        "junit.xml",
-        matrix::report::write_junit(&mut io::BufWriter::new(junit), &results),
-    )?;
+    let outcome = outcome?;
+    let out = &begun.out;
+    let mut junit = Vec::new();
+    matrix::report::write_junit(&mut junit, &outcome.results, &outcome.left)
+        .and_then(|()| files::write_whole(&out.join(directory::JUNIT), &junit, files::READABLE))
+        .map_err(|e| Error::host("cannot write junit.xml", e))?;
+    let results = &outcome.results;
     let stdout = &mut anstream::stdout();
     match args.format {
-        RunFormat::Human => print(&matrix::report::table(&results))?,
-        RunFormat::Json => written("stdout", matrix::report::write_json(stdout, &results))?,
-        RunFormat::Ktap => written("stdout", matrix::report::write_ktap(stdout, &results))?,
-        RunFormat::Sarif => written("stdout", matrix::report::write_sarif(stdout, &results))?,
+        RunFormat::Human => print(&matrix::report::table(results))?,
+        RunFormat::Json => written("stdout", matrix::report::write_json(stdout, results))?,
+        RunFormat::Ktap => written("stdout", matrix::report::write_ktap(stdout, results))?,
+        RunFormat::Sarif => written("stdout", matrix::report::write_sarif(stdout, results))?,
+    }
+    if !outcome.left.is_empty() {
+        say(&format!(
+            "interrupted, {} of {} cells are left: `staleline matrix --resume {}` goes on",
+            outcome.left.len(),
+            begun.cells.len(),
+            out.display()
+        ));
     }
     say(&format!("results in {}", out.display()));
-    Ok(matrix::report::exit_code(&results))
+    Ok(code(&interrupt, matrix::report::exit_code(results)))
 }
 
 fn kernel(command: &KernelCommand) -> Result<u8, Error> {
+    if let KernelCommand::List { .. } = command {
+        return on_kernels(command, &Stderr::new());
+    }
+    let interrupt = watched()?;
+    let progress = shown(&interrupt);
+    let outcome = on_kernels(command, &progress);
+    progress.clear();
+    unless_interrupted(&interrupt, outcome)
+}
+
+fn on_kernels(command: &KernelCommand, progress: &Stderr) -> Result<u8, Error> {
     match command {
         KernelCommand::Build {
             kernel,
             stack,
+            name,
             format,
         } => {
-            let progress = Stderr::new();
-            let src = kernel.src.as_deref();
-            let built = Production::default().build_kernel(stack, &kernel.config, src, &progress);
+            let built = Production::default().build_kernel(
+                stack,
+                &kernel.ingredients(),
+                name.as_deref(),
+                progress,
+            );
             progress.clear();
-            let built = built?;
+            let (built, name) = built?;
             match format {
                 TextFormat::Json => print_json(&built)?,
                 TextFormat::Human => print(&format!(
-                    "{} {} {} {}\n",
-                    built.name,
+                    "{name} {} {} {}\n",
                     built.version,
                     built.hash,
                     built.image.display()
@@ -256,9 +351,8 @@ fn kernel(command: &KernelCommand) -> Result<u8, Error> {
             stack,
             format,
         } => {
-            let progress = Stderr::new();
-            let (stack, src) = (stack.as_deref(), kernel.src.as_deref());
-            let checks = Production::default().check_patches(stack, &kernel.config, src, &progress);
+            let (stack, more) = (stack.as_deref(), kernel.ingredients());
+            let checks = Production::default().check_patches(stack, &more, progress);
             progress.clear();
             let checks = checks?;
             match format {
@@ -275,15 +369,7 @@ fn kernel(command: &KernelCommand) -> Result<u8, Error> {
             let rows = Production::default().kernels()?;
             match format {
                 TextFormat::Json => print_json(&rows)?,
-                TextFormat::Human => {
-                    for row in rows {
-                        let built = row.version.as_deref().unwrap_or("not built");
-                        print(&format!(
-                            "{:<28}{:>3} patches  {built}\n",
-                            row.name, row.patches
-                        ))?;
-                    }
-                }
+                TextFormat::Human => print(&kernels::table(&rows))?,
             }
         }
     }
@@ -296,7 +382,8 @@ fn module(command: &ModuleCommand) -> Result<u8, Error> {
         kernel,
         format,
     } = command;
-    let progress = Stderr::new();
+    let interrupt = watched()?;
+    let progress = shown(&interrupt);
     let built = modules::build(dir, &KernelChoice(kernel.clone()), &progress);
     progress.clear();
     let built = built?;
@@ -304,28 +391,24 @@ fn module(command: &ModuleCommand) -> Result<u8, Error> {
         TextFormat::Json => print_json(&built)?,
         TextFormat::Human => {
             let files = built.files.iter();
-            print(
-                &files
-                    .map(|f| format!("{}\n", f.display()))
-                    .collect::<String>(),
-            )?;
+            let files = files.map(|f| format!("{}\n", f.display()));
+            print(&files.collect::<String>())?;
         }
     }
     Ok(exit::PASS)
 }
 
-fn directory(out: Option<&Path>, name: &str) -> Result<RunDir, Error> {
+/// The directory that the user has named, or another.
+fn directory(
+    out: Option<&Path>,
+    force: bool,
+    default: impl FnOnce() -> Result<PathBuf, Error>,
+) -> Result<RunDir, Error> {
     match out {
+        Some(path) if force => RunDir::replace(path),
         Some(path) => RunDir::create(path),
-        None => RunDir::create(&directory::create_next(Path::new(DEFAULT_ROOT), name)?),
+        None => RunDir::create(&default()?),
     }
-}
-
-fn create(path: &PathBuf) -> Result<File, Error> {
-    File::create(path).map_err(|source| Error::Output {
-        path: path.clone(),
-        source,
-    })
 }
 
 fn print(text: &str) -> Result<(), Error> {
@@ -352,5 +435,5 @@ fn written(what: &str, result: io::Result<()>) -> Result<(), Error> {
 
 fn say(text: &str) {
     // A closed stderr is no reason to fail.
-    let _ = writeln!(io::stderr(), "staleline: {text}");
+    let _ = writeln!(io::stderr(), "staleline: {}", text::visible(text));
 }

@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! `staleline exec`.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use toml::Value;
 
-use super::{RunOptions, list};
+use super::{RunOptions, list, stdin};
 use crate::exit::Error;
 use crate::scenario::exec::SCENARIO;
+use crate::scenario::outside;
 use crate::spec::RunSpec;
 
 /// `staleline exec`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "The guest is what `staleline run` boots. The program, for arm64 and static or \
-    dynamic, becomes /root/NAME there, and its libraries come with it. Its output is passed on; \
-    standard input is empty. With --module, modules are inserted first; without a program, it passes if \
-    the init of each succeeds and nothing was found. Exit codes are those of `staleline run`: 0 if the program ended with 0 and \
+    dynamic, becomes /root/NAME there, and its libraries come with it. Its output is passed on, and \
+    standard input, up to 1 MiB, unless that is a terminal. With --module, modules are inserted first; \
+    without a program, it passes if the init of each succeeds and nothing was found. Exit codes are those of `staleline run`: 0 if the program ended with 0 and \
     nothing was found, 1 if something was found or it ended otherwise."
 )]
 pub struct ExecArgs {
@@ -28,6 +31,20 @@ pub struct ExecArgs {
     /// Set a variable of the program's environment; may be repeated.
     #[arg(long, value_name = "NAME=VALUE")]
     pub env: Vec<String>,
+    /// Look for the program's libraries in this directory of the host first; may be repeated.
+    #[arg(long, value_name = "DIR")]
+    pub library_path: Vec<String>,
+    /// The program's standard input is this file.
+    #[arg(long, value_name = "FILE")]
+    pub stdin: Option<String>,
+    /// Have a USB gadget for the program, bound, configured, with /dev/ffs/ep1 to the host and ep2 from it.
+    /// The host reads and checks IN bytes, sends OUT bytes, and sends and reads back LOOPBACK bytes (any of
+    /// them, first out, then loopback, then in).
+    #[arg(long, value_name = "in=BYTES,out=BYTES,loopback=BYTES,speed=SPEED")]
+    pub gadget: Option<String>,
+    /// Expect the program to have the ADC bring RX bytes and the DAC take TX bytes, which that checks.
+    #[arg(long, value_name = "rx=BYTES,tx=BYTES")]
+    pub iio: Option<String>,
     /// Give the guest this file system; PROGRAM is then one of it.
     #[arg(long, value_name = "DIR")]
     pub root: Option<String>,
@@ -41,23 +58,57 @@ pub struct ExecArgs {
 }
 
 impl ExecArgs {
-    /// The run that is asked for.
+    /// The file that is the program's standard input, if it has one.
+    ///
+    /// # Errors
+    /// If there is one that cannot be passed on.
+    pub fn input(&self) -> Result<Option<PathBuf>, Error> {
+        match &self.stdin {
+            Some(file) => Ok(Some(file.into())),
+            // Modules read none.
+            None if self.command.is_empty() => Ok(None),
+            None => stdin::kept(),
+        }
+    }
+
+    /// The run that is asked for, with that standard input.
     ///
     /// # Errors
     /// Usage errors.
-    pub fn spec(&self) -> Result<RunSpec, Error> {
+    pub fn spec(&self, stdin: Option<PathBuf>) -> Result<RunSpec, Error> {
         let mut settings = vec![];
-        let root = self.root.iter().map(|root| {
-            let root = Value::String(root.clone());
-            format!("guest.root={root}")
-        });
-        let lists = [("files", &self.file), ("env", &self.env)];
+        let file = |key: &str, path: &Path| {
+            let path = Value::String(path.display().to_string());
+            format!("guest.{key}={path}")
+        };
+        let root = self.root.iter().map(|root| file("root", root.as_ref()));
+        let lists = [
+            ("files", &self.file),
+            ("env", &self.env),
+            ("library-path", &self.library_path),
+        ];
         let lists = lists.into_iter().filter(|(_, words)| !words.is_empty());
         if !self.command.is_empty() {
             settings.push(format!("guest.exec={}", list(&self.command)));
         }
         settings.extend(lists.map(|(key, words)| format!("guest.{key}={}", list(words))));
         settings.extend(root);
+        settings.extend(stdin.iter().map(|path| file("stdin", path)));
+        for (key, words) in [("gadget", &self.gadget), ("iio", &self.iio)] {
+            let Some(words) = words else {
+                continue;
+            };
+            let apart = match key {
+                "gadget" => Some("speed"),
+                _ => None,
+            };
+            let (table, speed) = outside::table(words, apart).map_err(|why| Error::Option {
+                option: format!("--{key} {words}"),
+                why,
+            })?;
+            settings.push(format!("guest.{key}={table}"));
+            settings.extend(speed.map(|speed| format!("usb.speed={speed}")));
+        }
         self.options.spec(SCENARIO, settings)
     }
 }
@@ -73,7 +124,7 @@ mod tests {
         let spec = |words: &str| {
             let cli = Cli::try_parse_from(words.split(' ')).unwrap();
             match cli.command {
-                Command::Exec(args) => args.spec().unwrap(),
+                Command::Exec(args) => args.spec(None).unwrap(),
                 Command::Run(args) => args.spec().unwrap(),
                 _ => panic!("neither exec nor run"),
             }
@@ -94,12 +145,13 @@ mod tests {
 
     #[test]
     fn what_is_to_be_run_is_a_scenario() {
-        let words = "staleline exec --kernel base --file x:/y --env A=1 --seed 3 -- ./prog -v it's";
+        let words = "staleline exec --kernel base --file x:/y --env A=1 --seed 3 --iio tx=8 \
+                     --gadget out=7,speed=high,in=9 -- ./prog -v it's";
         let cli = Cli::try_parse_from(words.split(' ')).unwrap();
         let Command::Exec(args) = cli.command else {
             panic!("not exec");
         };
-        let spec = args.spec().unwrap();
+        let spec = args.spec(Some("in".into())).unwrap();
         let guest = &spec.scenario.guest;
         let here = std::env::current_dir().unwrap();
         assert_eq!(guest.exec[0], here.join("./prog").to_str().unwrap());
@@ -107,7 +159,10 @@ mod tests {
         assert_eq!(guest.files, [format!("{}:/y", here.join("x").display())]);
         assert_eq!((spec.scenario.seed, &*guest.env[0]), (3, "A=1"));
         let (here, replay) = (here.display(), &spec.invocation);
-        let end = format!("--file {here}/x:/y --env A=1 -- {here}/./prog -v 'it'\\''s'");
+        let end = format!(
+            "--set usb.speed=high --file {here}/x:/y --env A=1 --stdin {here}/in --gadget in=9,out=7 \
+             --iio tx=8 -- {here}/./prog -v 'it'\\''s'"
+        );
         assert!(
             replay.starts_with("staleline exec --kernel base "),
             "{replay}"

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The command line.
 
+mod clean;
 mod commands;
 mod exec;
+mod kernels;
 mod litmus;
 mod pages;
+mod stdin;
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -15,15 +18,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use staleline_protocol::plan::Exporter;
+use staleline_support::text;
 use toml::Value;
 
 use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
 use crate::events::Filter;
-use crate::exit::Error;
+use crate::exit::{self, Error};
 use crate::names;
 use crate::query::Wanted;
+use crate::run::kernels::Ingredients;
 use crate::run::modules::MODULES_KERNEL;
+use crate::scenario::append;
 use crate::spec::{DEFAULT_KERNEL, RunSpec};
 
 /// Finds missing cache maintenance: boots a guest kernel on an emulated board with real caches and
@@ -33,7 +39,8 @@ use crate::spec::{DEFAULT_KERNEL, RunSpec};
     name = "staleline",
     version,
     after_help = "Exit codes: 0 pass; 1 hazard, corrupt data, kernel report, complaint, or not as expected; 2 usage \
-                  or configuration; 3 infrastructure.\nSTALELINE_LOG=debug logs to stderr."
+                  or configuration; 3 infrastructure; 130 or 143 interrupted by SIGINT or \
+                  SIGTERM.\nSTALELINE_LOG=debug logs to stderr."
 )]
 pub struct Cli {
     /// What to do.
@@ -77,6 +84,8 @@ pub enum Command {
     /// Say whether a short sequence of events is safe: all behaviours that the architecture allows
     /// are enumerated.
     Litmus(litmus::LitmusArgs),
+    /// Remove results of runs, and what the cache keeps.
+    Clean(clean::CleanArgs),
     /// Say what is missing on this machine, and the command that installs it.
     Doctor {
         /// Form of the output.
@@ -142,9 +151,6 @@ const SET_HELP: &str = "Change a setting; may be repeated. KEY is a dotted key o
     timeout, drop-maintenance. drop-maintenance=K suppresses the K-th maintenance operation on \
     memory used for DMA (found by a pilot run), =@N operation N since power-on";
 
-/// TOML's largest integer: a seed has to fit into a scenario file.
-const SEED_MAX: u64 = i64::MAX.cast_unsigned();
-
 /// `staleline run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -159,7 +165,8 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct RunOptions {
     /// Patch stack, with ~MUTANT for a mutant on top of it and +CONFIG for each additional
-    /// configuration, or path of an Image or a kernel build directory.
+    /// configuration; a build of your own (`staleline kernel list` shows all); or the path of an Image,
+    /// of a kernel's build directory, or of a source tree that was built.
     #[arg(long, default_value = DEFAULT_KERNEL, value_name = "NAME|PATH")]
     pub kernel: String,
     /// What runs the guest.
@@ -172,11 +179,14 @@ pub struct RunOptions {
     #[arg(long, value_parser = one_of(&Exporter::ALL))]
     pub exporter: Option<Exporter>,
     /// Seed of data and models [default: the scenario's].
-    #[arg(long, value_parser = clap::value_parser!(u64).range(..=SEED_MAX))]
+    #[arg(long)]
     pub seed: Option<u64>,
     /// See `SET_HELP`.
     #[arg(long, value_name = "KEY=VALUE", help = SET_HELP)]
     pub set: Vec<String>,
+    /// More kernel command line, at the end: words with spaces between them, such as loglevel=8.
+    #[arg(long, value_name = "STRING")]
+    pub append: Option<String>,
     /// Insert a module before all else begins, with its parameters; may be repeated
     /// [default: the scenario's].
     #[arg(long, value_name = "FILE.ko[:PARAMETERS]")]
@@ -187,6 +197,9 @@ pub struct RunOptions {
     /// Directory for the run's files [default: the next free runs/SCENARIO/NNNN].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Replace the results of an earlier run in DIR.
+    #[arg(long, requires = "out")]
+    pub force: bool,
     /// Host seconds after which the guest is stopped [default: the scenario's].
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u32>,
@@ -228,6 +241,7 @@ impl RunOptions {
             settings.push(format!("guest.modules={}", list(&self.module)));
         }
         settings.extend(self.set.iter().cloned());
+        settings.extend(self.append.as_deref().map(append::setting));
         RunSpec::resolve(scenario, &self.kernel, self.engine, &settings)
     }
 }
@@ -249,12 +263,22 @@ pub struct MatrixArgs {
     /// What runs the guests.
     #[arg(long, default_value_t, value_parser = one_of(&EngineKind::ALL))]
     pub engine: EngineKind,
+    /// More kernel command line for all runs, at the end.
+    #[arg(long, value_name = "STRING")]
+    pub append: Option<String>,
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = RunFormat::Human)]
     pub format: RunFormat,
     /// Directory for the runs' files and junit.xml [default: the next free runs/matrix/NNNN].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Replace the results of an earlier matrix in DIR.
+    #[arg(long, requires = "out")]
+    pub force: bool,
+    /// Go on with the matrix in DIR that was interrupted: run what is left. Refused if its file, a kernel or
+    /// staleline is not what it was.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["file", "out", "list", "engine"])]
+    pub resume: Option<PathBuf>,
     /// List the cells, run nothing.
     #[arg(long)]
     pub list: bool,
@@ -266,9 +290,23 @@ pub struct KernelArgs {
     /// Configuration added to the base one, from guest-kernel/config; may be repeated.
     #[arg(long, value_name = "NAME")]
     pub config: Vec<String>,
+    /// Kconfig fragment of your own on top; may be repeated. An option that does not take effect is an
+    /// error.
+    #[arg(long, value_name = "FILE")]
+    pub fragment: Vec<PathBuf>,
     /// Kernel source tree or archive [default: the distribution's linux-source-6.12].
     #[arg(long, value_name = "DIR")]
     pub src: Option<PathBuf>,
+}
+
+impl KernelArgs {
+    fn ingredients(&self) -> Ingredients<'_> {
+        Ingredients {
+            configs: &self.config,
+            fragments: &self.fragment,
+            src: self.src.as_deref(),
+        }
+    }
 }
 
 /// `staleline kernel`.
@@ -283,6 +321,10 @@ pub enum KernelCommand {
         /// Configuration and source.
         #[command(flatten)]
         kernel: KernelArgs,
+        /// Name of the build, for --kernel [default with --src or --fragment: that of the source's
+        /// directory, or the stack's, with what goes on top].
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
         /// Form of the output.
         #[arg(long, value_enum, default_value_t = TextFormat::Human)]
         format: TextFormat,
@@ -300,7 +342,7 @@ pub enum KernelCommand {
         #[arg(long, value_enum, default_value_t = TextFormat::Human)]
         format: TextFormat,
     },
-    /// List patch stacks, and what is built of them.
+    /// List patch stacks and what is built of them, and builds of your own.
     List {
         /// Form of the output.
         #[arg(long, value_enum, default_value_t = TextFormat::Human)]
@@ -331,9 +373,15 @@ pub enum ModuleCommand {
 pub struct ReplayArgs {
     /// Directory of the earlier run.
     pub run: PathBuf,
-    /// Directory for the new run's files [default: RUN/replay].
+    /// Directory for the new run's files [default: the next free RUN/replay/NNNN].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Replace the results of an earlier run in DIR.
+    #[arg(long, requires = "out")]
+    pub force: bool,
+    /// Kernel command line beyond that of the earlier run, at the end; which makes it another run.
+    #[arg(long, value_name = "STRING")]
+    pub append: Option<String>,
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = TextFormat::Human)]
     pub format: TextFormat,
@@ -395,12 +443,32 @@ fn time(text: &str) -> Result<u64, String> {
 pub fn main() -> ExitCode {
     let log = env_logger::Env::new().filter_or("STALELINE_LOG", "warn");
     env_logger::Builder::from_env(log).init();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return complain(&e),
+    };
     let code = commands::dispatch(&cli.command).unwrap_or_else(|e| {
         anstream::eprintln!("{}", e.render());
         e.exit_code()
     });
     ExitCode::from(code)
+}
+
+/// Prints help, or what is wrong with the command line, which may be of any length and hold anything.
+fn complain(e: &clap::Error) -> ExitCode {
+    let text = e.render().to_string();
+    let shown = text::elide(&text::visible(&text), exit::TOLD);
+    if e.use_stderr() && shown != text {
+        anstream::eprintln!("{}", shown.trim_end());
+    } else {
+        // A closed pipe is no reason to fail.
+        let _ = e.print();
+    }
+    ExitCode::from(if e.use_stderr() {
+        exit::USAGE
+    } else {
+        exit::PASS
+    })
 }
 
 #[cfg(test)]

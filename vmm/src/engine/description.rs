@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What an engine says of itself.
 
+use std::path::PathBuf;
+
 use staleline_devices::fidelity::Sight;
 use staleline_support::progress::Progress;
 
@@ -21,6 +23,8 @@ pub struct Description {
     pub places: fn() -> Vec<(&'static str, String, &'static str)>,
     /// What it needs of this machine, and whether that is there.
     pub needs: fn() -> Vec<Requirement>,
+    /// Files whose content decides what it does.
+    pub files: fn() -> Vec<PathBuf>,
 }
 
 /// Something that an engine needs.

@@ -40,6 +40,9 @@ pub enum EngineError {
         /// The last lines of the console.
         console: String,
     },
+    /// The user did not want it to go on.
+    #[error("interrupted")]
+    Interrupted,
     /// The emulation stopped for a reason other than the guest's own power-off or reset.
     #[error(
         "the guest did not power off: the emulation stopped, {reason}{}",
@@ -120,6 +123,7 @@ impl EngineError {
                 "look at console.log for where the guest hangs; if it is only slow, raise the \
                  timeout"
             }
+            EngineError::Interrupted => "run it again",
             EngineError::NoPowerOff { .. } => {
                 "was it stopped from outside? Otherwise look at console.log"
             }

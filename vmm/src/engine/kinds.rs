@@ -2,6 +2,7 @@
 //! The engines that there are, by name.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use staleline_devices::fidelity::Sight;
@@ -44,6 +45,11 @@ impl EngineKind {
     /// Why that failed.
     pub fn make(self, progress: &dyn Progress) -> Result<(), EngineError> {
         (self.0.make)(progress)
+    }
+
+    /// Files whose content decides what it does, as far as they are there.
+    pub fn files(self) -> Vec<PathBuf> {
+        (self.0.files)()
     }
 
     /// Finds it on this machine.

@@ -18,6 +18,7 @@ use staleline_results::GuestEnd;
 
 use crate::boot::{Expected, Loaded};
 use crate::events::Recording;
+use crate::interrupt::Interrupt;
 
 pub use chains::Observations;
 pub use error::EngineError;
@@ -50,6 +51,8 @@ pub struct Job {
     pub machine: serde_json::Value,
     /// Wall-clock time after which the guest counts as hung.
     pub timeout: Duration,
+    /// Whether the user wants no more of it.
+    pub interrupt: Interrupt,
     /// An existing directory for `console.log` and whatever else the engine leaves.
     pub run_dir: PathBuf,
     /// Check what the engine works out for itself (address translations, register values) against

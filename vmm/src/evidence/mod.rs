@@ -49,6 +49,9 @@ pub struct Artifacts {
     /// What else the guest was given, in order: of what has one name, the last counts.
     #[serde(default)]
     pub inputs: Vec<Input>,
+    /// What was found out on the way that is worth telling, a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// Guest virtual address of each site.

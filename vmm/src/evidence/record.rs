@@ -34,6 +34,8 @@ pub enum Evidence {
     Traced(Traced),
     /// The run came to nothing, for this reason.
     Trouble(String),
+    /// The user interrupted it.
+    Interrupted,
 }
 
 /// What a second pass was good for.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Matrices: scenarios x kernels x caches x exporters x seeds, each with what is expected.
 
+pub mod record;
 pub mod report;
 pub mod runner;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use staleline_protocol::plan::Exporter;
@@ -14,8 +15,9 @@ use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
-use crate::scenario::{Scenario, read_config};
-use crate::spec::{DEFAULT_KERNEL, RunSpec};
+use crate::scenario::seed::Seed;
+use crate::scenario::{Scenario, append, read_config};
+use crate::spec::{DEFAULT_KERNEL, KernelChoice, RunSpec};
 use staleline_results::KERNEL_REPORT;
 use staleline_results::{RunResult, Verdict};
 
@@ -55,7 +57,7 @@ pub struct Group {
     pub exporters: Vec<Exporter>,
     /// Seeds.
     #[serde(default)]
-    pub seeds: Vec<u64>,
+    pub seeds: Vec<Seed>,
     /// Settings for all cells, as on the command line.
     #[serde(default)]
     pub set: Vec<String>,
@@ -65,6 +67,9 @@ pub struct Group {
     /// Hazards of which each cell that is expected to fail must show every one.
     #[serde(default)]
     pub hazards: Vec<HazardKind>,
+    /// From where files in `set` are named; none for the working directory.
+    #[serde(skip)]
+    base: Option<PathBuf>,
 }
 
 /// What a cell should come to. An infrastructure error is never expected.
@@ -81,7 +86,7 @@ pub enum Expect {
 }
 
 /// One run of a matrix.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
     /// Unique in the matrix, and usable as a file name.
     pub name: String,
@@ -128,15 +133,19 @@ impl Cell {
 }
 
 impl Matrix {
-    /// Reads a file, or the built-in matrix.
+    /// Reads a file, or the built-in matrix. Files that it names are named from where it is.
     ///
     /// # Errors
     /// If it is wrong.
     pub fn load(path: Option<&Path>) -> Result<Self, Error> {
-        match path {
-            Some(path) => Matrix::parse(&read_config(path)?, &path.display().to_string()),
-            None => Matrix::parse(DEFAULT, "built-in matrix"),
+        let Some(path) = path else {
+            return Matrix::parse(DEFAULT, "built-in matrix");
+        };
+        let mut matrix = Matrix::parse(&read_config(path)?, &path.display().to_string())?;
+        for group in &mut matrix.group {
+            group.anchor(path.parent().unwrap_or(Path::new("")));
         }
+        Ok(matrix)
     }
 
     /// Parses and checks a matrix.
@@ -190,15 +199,15 @@ impl Matrix {
             .fold(0, |a: usize, b| a.saturating_add(b))
     }
 
-    /// All cells, in the order of the file.
+    /// All cells, in the order of the file, each with that much more of a kernel command line.
     ///
     /// # Errors
     /// The first that cannot be resolved, or two that are the same.
-    pub fn cells(&self, engine: EngineKind) -> Result<Vec<Cell>, Error> {
+    pub fn cells(&self, engine: EngineKind, append: Option<&str>) -> Result<Vec<Cell>, Error> {
         let mut cells: Vec<Cell> = Vec::new();
         for group in &self.group {
             for scenario in &group.scenarios {
-                group.expand(scenario, engine, &mut cells)?;
+                group.expand(scenario, engine, append, &mut cells)?;
             }
         }
         let mut names = std::collections::HashSet::new();
@@ -215,10 +224,21 @@ impl Matrix {
 }
 
 impl Group {
+    /// Makes relative paths those below `base`. Names of built-in scenarios and of patch stacks are none.
+    fn anchor(&mut self, base: &Path) {
+        let below = |name: &mut String| *name = base.join(&*name).display().to_string();
+        let scenarios = self.scenarios.iter_mut();
+        scenarios.filter(|s| Scenario::is_path(s)).for_each(below);
+        let is_path = |name: &&mut String| KernelChoice((**name).clone()).path().is_some();
+        self.kernels.iter_mut().filter(is_path).for_each(below);
+        self.base = std::path::absolute(base).ok();
+    }
+
     fn expand(
         &self,
         scenario: &str,
         engine: EngineKind,
+        append: Option<&str>,
         cells: &mut Vec<Cell>,
     ) -> Result<(), Error> {
         let moves_data = Scenario::load(scenario)?.transfer.is_some();
@@ -234,8 +254,14 @@ impl Group {
                         let mut settings = self.set.clone();
                         settings.extend(exporter.map(|e| format!("exporter={}", e.name())));
                         settings.extend(cache.map(|c| format!("cache={}", names::name(&c))));
-                        settings.extend(seed.map(|s| format!("seed={s}")));
-                        let spec = RunSpec::resolve(scenario, kernel, engine, &settings)?;
+                        settings.extend(seed.map(|s| format!("seed={}", s.0)));
+                        settings.extend(append.map(append::setting));
+                        let spec = RunSpec::resolve_from(
+                            self.base.as_deref(),
+                            (scenario, kernel),
+                            engine,
+                            &settings,
+                        )?;
                         cells.push(Cell {
                             name: cell_name(&spec, &self.set),
                             spec,

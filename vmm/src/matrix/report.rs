@@ -147,7 +147,7 @@ pub fn write_ktap(out: &mut dyn Write, results: &[CellResult]) -> io::Result<()>
 ///
 /// # Errors
 /// Those of the output.
-pub fn write_junit(out: &mut dyn Write, results: &[CellResult]) -> io::Result<()> {
+pub fn write_junit(out: &mut dyn Write, results: &[CellResult], left: &[String]) -> io::Result<()> {
     let mut suite = quick_junit::TestSuite::new("matrix");
     for r in results {
         let mut test = junit::test_case(&r.cell.spec.scenario.name, &case(r));
@@ -156,6 +156,15 @@ pub fn write_junit(out: &mut dyn Write, results: &[CellResult]) -> io::Result<()
             test.set_system_out(r.result.guest.console_tail.join("\n"));
         }
         suite.add_test_case(test);
+    }
+    for name in left {
+        let case = Case {
+            name: name.clone(),
+            status: Status::Skipped,
+            kind: String::new(),
+            details: vec!["interrupted before it was run".into()],
+        };
+        suite.add_test_case(junit::test_case("matrix", &case));
     }
     let mut report = quick_junit::Report::new("staleline");
     report.add_test_suite(suite);

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use staleline_support::progress::{Progress, Quiet};
+use staleline_support::progress::Progress;
 
 use super::Cell;
+use super::record::{self, Begun};
 use crate::evidence::Artifacts;
 use crate::exit::{Error, USAGE};
 use crate::result::build;
@@ -33,36 +34,46 @@ pub struct CellResult {
 /// A guest that is ready, or why it is not.
 type Prepared = Result<Artifacts, String>;
 
-/// Runs all cells, at most `jobs` guests at a time, each in its own directory below `out`.
+/// What came of all cells.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Of those that were run, in order.
+    pub results: Vec<CellResult>,
+    /// Names of those that are left because the user wanted no more.
+    pub left: Vec<String>,
+}
+
+/// Runs all cells that are not done, at most `jobs` guests at a time, each in its own directory.
 /// Kernels are prepared first, one after the other: each build uses all processors itself.
 ///
 /// # Errors
 /// The first usage error, before any guest runs; or trouble with writing results.
 pub fn run(
-    cells: &[Cell],
+    begun: &Begun,
     jobs: usize,
-    out: &Path,
     backend: &dyn Backend,
     progress: &dyn Progress,
-) -> Result<Vec<CellResult>, Error> {
+) -> Result<Outcome, Error> {
+    let Begun { cells, out, .. } = begun;
     for cell in cells {
         backend.check(&cell.spec)?;
     }
-    std::fs::create_dir_all(out).map_err(|source| Error::Output {
-        path: out.to_owned(),
-        source,
-    })?;
     let prepared = prepare(cells, backend, progress)?;
     let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<(usize, CellResult)>> = Mutex::default();
+    let results: Mutex<Vec<(usize, CellResult)>> = Mutex::new(done(begun, &prepared)?);
     let failure: Mutex<Option<Error>> = Mutex::default();
+    let known: Vec<usize> = lock(&results).iter().map(|(index, _)| *index).collect();
     std::thread::scope(|scope| {
         for _ in 0..jobs.clamp(1, cells.len().max(1)) {
             scope.spawn(|| {
-                while lock(&failure).is_none() {
+                while lock(&failure).is_none() && !progress.cancelled() {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(cell) = cells.get(index) else { break };
-                    match run_cell(cell, &prepared, out, backend) {
+                    if known.binary_search(&index).is_ok() {
+                        continue;
+                    }
+                    match run_cell(cell, &prepared, out, backend, progress) {
+                        Ok(result) if result.interrupted => break,
                         Ok(result) => {
                             let result = judge(cell, result);
                             let mut results = lock(&results);
@@ -83,7 +94,53 @@ pub fn run(
     }
     let mut results = std::mem::take(&mut *lock(&results));
     results.sort_by_key(|(index, _)| *index);
-    Ok(results.into_iter().map(|(_, result)| result).collect())
+    let has = |index: usize| results.binary_search_by_key(&index, |(i, _)| *i).is_ok();
+    let left = cells.iter().enumerate().filter(|(index, _)| !has(*index));
+    let left = left.map(|(_, cell)| cell.name.clone()).collect();
+    Ok(Outcome {
+        results: results.into_iter().map(|(_, result)| result).collect(),
+        left,
+    })
+}
+
+/// The cells that are done, if their guests are still made of the same.
+fn done(
+    begun: &Begun,
+    prepared: &HashMap<GuestKey<'_>, Prepared>,
+) -> Result<Vec<(usize, CellResult)>, Error> {
+    let mut found = Vec::new();
+    for (index, cell) in begun.cells.iter().enumerate() {
+        let Some(result) = begun.done.get(&cell.name) else {
+            continue;
+        };
+        let now = prepared.get(&cell.spec.guest());
+        let what = match now {
+            Some(Ok(artifacts)) => record::differs(result, artifacts),
+            // It cannot be told.
+            Some(Err(_)) | None => None,
+        };
+        if let Some(what) = what {
+            return Err(Error::CannotResume {
+                path: begun.out.clone(),
+                why: format!("{what} of cell {} has changed", cell.name),
+            });
+        }
+        found.push((index, judge(cell, result.clone())));
+    }
+    Ok(found)
+}
+
+/// Shows nothing, but ends with the whole.
+struct Within<'a>(&'a dyn Progress);
+
+impl Progress for Within<'_> {
+    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn advance(&self, _: &str) {}
+    fn detail(&self, _: &str) {}
+    fn note(&self, _: &str) {}
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
 }
 
 /// A thread that panics is our bug and ends the program by the scope; the data is still whole.
@@ -102,6 +159,9 @@ fn prepare<'a>(
         if prepared.contains_key(&guest) {
             continue;
         }
+        if progress.cancelled() {
+            break;
+        }
         progress.step(&format!("preparing the guest of {}", cell.name));
         let outcome = match backend.prepare(&cell.spec, progress) {
             Ok(artifacts) => Ok(artifacts),
@@ -118,6 +178,7 @@ fn run_cell(
     prepared: &HashMap<GuestKey<'_>, Prepared>,
     out: &Path,
     backend: &dyn Backend,
+    progress: &dyn Progress,
 ) -> Result<RunResult, Error> {
     let artifacts = match prepared.get(&cell.spec.guest()) {
         Some(Ok(artifacts)) => artifacts,
@@ -130,11 +191,11 @@ fn run_cell(
             ));
         }
     };
-    let dir = RunDir::create(&out.join(&cell.name))?;
+    let dir = RunDir::replace(&out.join(&cell.name))?;
     let mut reporters = logbook::files(&dir)?;
     let runner = Runner {
         backend,
-        progress: &Quiet,
+        progress: &Within(progress),
         // Its cells are many, and who wants to know more about one can run it alone.
         trace: false,
     };

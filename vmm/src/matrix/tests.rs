@@ -23,16 +23,31 @@ hazards = ["missing-invalidate"]
 fn run(text: &str, backend: &FakeBackend, jobs: usize) -> Vec<CellResult> {
     let cells = Matrix::parse(text, "test")
         .unwrap()
-        .cells(EngineKind::default())
+        .cells(EngineKind::default(), None)
         .unwrap();
     let out = tempfile::tempdir().unwrap();
-    runner::run(&cells, jobs, out.path(), backend, &Quiet).unwrap()
+    let begun = begin(cells, out.path(), false).unwrap();
+    let outcome = runner::run(&begun, jobs, backend, &Quiet).unwrap();
+    assert_eq!(outcome.left, [""; 0]);
+    outcome.results
+}
+
+fn begin(cells: Vec<Cell>, out: &Path, force: bool) -> Result<record::Begun, Error> {
+    record::begin(origin(None), cells, "fake".into(), (out, force))
+}
+
+fn origin(file: Option<&Path>) -> record::Origin {
+    record::Origin {
+        file: file.map(Path::to_owned),
+        engine: EngineKind::default(),
+        append: None,
+    }
 }
 
 fn names(text: &str) -> Vec<String> {
     let cells = Matrix::parse(text, "t")
         .unwrap()
-        .cells(EngineKind::default());
+        .cells(EngineKind::default(), None);
     cells.unwrap().into_iter().map(|c| c.name).collect()
 }
 
@@ -120,7 +135,7 @@ fn what_is_not_expected_is_a_failure() {
     report::write_ktap(&mut ktap, &results).unwrap();
     insta::assert_snapshot!("unexpected_ktap", String::from_utf8(ktap).unwrap());
     let mut junit = Vec::new();
-    report::write_junit(&mut junit, &results).unwrap();
+    report::write_junit(&mut junit, &results, &[]).unwrap();
     let junit = String::from_utf8(junit).unwrap();
     assert!(
         junit.contains("tests=\"8\"") && junit.contains("failures=\"2\""),
@@ -223,7 +238,7 @@ fn wrong_matrices_are_told() {
     }
     let unknown = Matrix::parse(&format!("{group}scenarios = [\"bot\"]"), "m").unwrap();
     assert!(matches!(
-        unknown.cells(EngineKind::default()),
+        unknown.cells(EngineKind::default(), None),
         Err(Error::UnknownScenario { .. })
     ));
 }
@@ -232,6 +247,141 @@ fn wrong_matrices_are_told() {
 fn example_matrices_are_valid() {
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../ci/matrix")).unwrap() {
         let matrix = Matrix::load(Some(&entry.unwrap().path())).unwrap();
-        assert!(!matrix.cells(EngineKind::default()).unwrap().is_empty());
+        assert!(
+            !matrix
+                .cells(EngineKind::default(), None)
+                .unwrap()
+                .is_empty()
+        );
     }
+}
+
+#[test]
+fn files_are_named_from_where_the_matrix_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let sub = dir.path().join("sub");
+    std::fs::create_dir(&sub).unwrap();
+    let of = |name: &str| format!("schema = 1\nname = \"{name}\"\ndescription = \"d\"\n");
+    std::fs::write(sub.join("a.toml"), of("near")).unwrap();
+    std::fs::write(dir.path().join("b.toml"), of("above")).unwrap();
+    let matrix = r#"
+schema = 1
+[[group]]
+scenarios = ["a.toml", "../b.toml", "boot"]
+kernels = ["base", "./Image"]
+seeds = ["18446744073709551615"]
+set = ["guest.exec=[\"prog\"]"]
+"#;
+    let file = sub.join("m.toml");
+    std::fs::write(&file, matrix).unwrap();
+    let cells = origin(Some(&file)).cells().unwrap();
+    let scenarios: Vec<_> = cells.iter().map(|c| &*c.spec.scenario.name).collect();
+    assert_eq!(
+        scenarios,
+        ["near", "near", "above", "above", "boot", "boot"]
+    );
+    for cell in &cells {
+        assert_eq!(cell.spec.scenario.seed, u64::MAX);
+        let exec = &cell.spec.scenario.guest.exec[0];
+        assert_eq!(Path::new(exec), sub.join("prog"));
+        if let Some(path) = cell.spec.kernel.path() {
+            assert_eq!(path, sub.join("./Image"));
+        }
+    }
+}
+
+/// Says that the user wants no more, after so many cells.
+struct After(usize, std::sync::atomic::AtomicUsize);
+
+impl staleline_support::progress::Progress for After {
+    fn begin(&self, what: &str, _: Option<u64>) {
+        let done = usize::from(what.contains(": "));
+        self.1.fetch_add(done, std::sync::atomic::Ordering::Relaxed);
+    }
+    fn advance(&self, _: &str) {}
+    fn detail(&self, _: &str) {}
+    fn note(&self, _: &str) {}
+    fn cancelled(&self) -> bool {
+        self.1.load(std::sync::atomic::Ordering::Relaxed) >= self.0
+    }
+}
+
+/// A matrix of four cells in a file, of which two are done.
+fn half_done(root: &Path) -> (PathBuf, PathBuf) {
+    let (file, out) = (root.join("m.toml"), root.join("out"));
+    let text = "schema = 1\n[[group]]\nscenarios = [\"boot\"]\nseeds = [1, 2, 3, 4]\n";
+    std::fs::write(&file, text).unwrap();
+    let from = origin(Some(&file));
+    let cells = from.cells().unwrap();
+    let begun = record::begin(from, cells, "fake".into(), (&out, false)).unwrap();
+    let enough = After(2, 0.into());
+    let outcome = runner::run(&begun, 1, &FakeBackend::good(), &enough).unwrap();
+    assert_eq!((outcome.results.len(), outcome.left.len()), (2, 2));
+    (file, out)
+}
+
+#[test]
+fn a_matrix_goes_on_with_what_is_left() {
+    let root = tempfile::tempdir().unwrap();
+    let (file, out) = half_done(root.path());
+    let refused = |program: &str| match record::resume(&out, program) {
+        Err(e @ Error::CannotResume { .. }) => e.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert!(refused("other").contains("staleline or its plugin"));
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("4]", "5]")).unwrap();
+    assert!(refused("fake").contains("cell boot.base.zynqmp.s5"));
+    std::fs::write(&file, text.replace(", 4]", "]")).unwrap();
+    assert!(refused("fake").contains("has 3 cells now, it had 4"));
+    std::fs::write(&file, &text).unwrap();
+
+    let begun = record::resume(&out, "fake").unwrap();
+    assert_eq!(begun.done.len(), 2);
+    let busy = record::resume(&out, "fake");
+    assert!(matches!(busy, Err(Error::OutputBusy { .. })), "{busy:?}");
+    let backend = FakeBackend::good();
+    let outcome = runner::run(&begun, 1, &backend, &Quiet).unwrap();
+    assert_eq!((outcome.results.len(), outcome.left.len()), (4, 0));
+    assert_eq!(backend.attempts.lock().unwrap().len(), 2);
+    let names: Vec<_> = outcome.results.iter().map(|r| &*r.cell.name).collect();
+    assert!(
+        names.is_sorted() && names[0] == "boot.base.zynqmp.s1",
+        "{names:?}"
+    );
+}
+
+#[test]
+fn not_with_another_kernel() {
+    let root = tempfile::tempdir().unwrap();
+    let (_, out) = half_done(root.path());
+    let path = out.join("boot.base.zynqmp.s1/result.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut result: RunResult = serde_json::from_str(&text).unwrap();
+    result.kernel.as_mut().unwrap().hash = "other".into();
+    std::fs::write(&path, serde_json::to_string(&result).unwrap()).unwrap();
+    let begun = record::resume(&out, "fake").unwrap();
+    let e = runner::run(&begun, 1, &FakeBackend::good(), &Quiet).unwrap_err();
+    assert!(
+        e.to_string()
+            .contains("the kernel of cell boot.base.zynqmp.s1"),
+        "{e}"
+    );
+}
+
+#[test]
+fn an_earlier_matrix_is_replaced_if_that_is_meant() {
+    let root = tempfile::tempdir().unwrap();
+    let (file, out) = half_done(root.path());
+    let cells = || origin(Some(&file)).cells();
+    let refused = begin(cells().unwrap(), &out, false);
+    assert!(matches!(refused, Err(Error::OutputExists { .. })));
+    // What is not ours keeps it from being a matrix's.
+    std::fs::write(out.join("notes"), "x").unwrap();
+    let refused = begin(cells().unwrap(), &out, true);
+    assert!(matches!(refused, Err(Error::OutputTaken { .. })));
+    std::fs::remove_file(out.join("notes")).unwrap();
+    let begun = begin(cells().unwrap(), &out, true).unwrap();
+    assert!(begun.done.is_empty());
+    assert!(!out.join("boot.base.zynqmp.s1").exists());
 }

@@ -180,12 +180,18 @@ fn data(result: &RunResult) -> Case {
             "{}: {} of {} bytes checked, {} corrupt{}",
             end.name,
             end.covered(),
-            data.planned,
+            end.planned.unwrap_or(data.planned),
             end.corrupt,
             at.unwrap_or_default()
         )
     });
-    let details = details.collect();
+    let sources = data.sources.iter().map(|source| {
+        format!(
+            "{}: {} of {} bytes sent",
+            source.name, source.moved, source.planned
+        )
+    });
+    let details = details.chain(sources).collect();
     let status = if data.corrupt_bytes > 0 {
         Status::Failed
     } else if data.planned == 0 || data.bytes < data.planned {

@@ -233,12 +233,15 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     };
     let head = format!("{style}{}{style:#} {}\n", r.verdict.name(), r.scenario);
     let mut summary = Body::new(head, layout);
-    let what = match r.guest.program {
-        Some(_) => "program",
-        None if only_modules(r) => "modules",
-        None => "data",
-    };
-    summary.line(what, checked(r));
+    let program = r.guest.program.as_ref();
+    if let Some(program) = program {
+        summary.line("program", verdict::ended(program));
+    }
+    if only_modules(r) {
+        summary.line("modules", checked(r));
+    } else if program.is_none() || r.data.planned > 0 {
+        summary.line("data", checked(r));
+    }
     summary.line("hazards", hazards(r));
     summary.line(
         "cost",
@@ -264,11 +267,8 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     layout.folded(&text) + &summary.text
 }
 
-/// What became of the data, or of the user's program, or modules.
+/// What became of the data, or of modules.
 fn checked(r: &RunResult) -> String {
-    if let Some(program) = &r.guest.program {
-        return verdict::ended(program);
-    }
     if only_modules(r) {
         let all: Vec<String> = r.guest.modules.iter().map(inserted).collect();
         return all.join(", ");

@@ -228,8 +228,8 @@ fn sarif_has_a_finding_once_beside_the_drivers_line() {
     let place = Place {
         va: Hex(0xffff_0000),
         kernel: true,
-        symbol: Some("copy+0x4".into()),
         module: None,
+        symbol: Some("copy+0x4".into()),
         frames: [
             ("copy", "lib/copy.c", 3),
             ("my_read", "drivers/my/read.c", 7),

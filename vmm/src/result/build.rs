@@ -63,13 +63,12 @@ pub fn build(
             seen: &execution.seen,
             tasks: tasks(&console.reports),
         };
-        let plan = spec.scenario.plan();
         result.buffers = buffers(&console.reports, &execution.seen);
         fill(&mut result, soc, &guest, spec);
-        result.data = ends::of(&plan, &console.reports, Some(soc));
+        result.data = ends::of(&spec.scenario, &console.reports, Some(soc));
     }
     // When a guest was stopped is a matter of the host: there is nothing to compare with.
-    if execution.end == GuestEnd::TimedOut {
+    if execution.end.was_stopped() {
         result.run_hash = None;
     }
     (result.verdict, result.reasons) = verdict::judge(&result, console, None);
@@ -95,6 +94,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         initrd_hash: file_hash(artifacts.and_then(|a| a.initrd.as_ref())),
         disk_hash: file_hash(artifacts.and_then(|a| a.disk.as_ref())),
         inputs: artifacts.map(|a| a.inputs.clone()).unwrap_or_default(),
+        append: scenario.guest.append.clone(),
         engine: spec.engine.name().into(),
         fidelity: Fidelity::of(spec.engine.sees()).word(),
         cache: names::name(&scenario.board.cache),
@@ -102,14 +102,15 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         seed: scenario.seed,
         verdict: Verdict::InfraError,
         reasons: Vec::new(),
+        interrupted: false,
         diagnostics: Vec::new(),
         hazards: Vec::new(),
         hazards_total: 0,
         hazards_listed: 0,
         hazards_dropped: 0,
         saturated: Vec::new(),
-        notes: Vec::new(),
-        data: ends::of(&plan, &console.reports, None),
+        notes: artifacts.map(|a| a.notes.clone()).unwrap_or_default(),
+        data: ends::of(scenario, &console.reports, None),
         maintenance: Maintenance::default(),
         drop_maintenance: None,
         guest: Guest {
@@ -276,7 +277,7 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
     result.maintenance = account::of(&domain.maintenance, guest, listing::OPERATIONS);
     let blind = not_judged(&result.engine, &result.fidelity);
     let others = notes(guest, result.maintenance.unaccounted);
-    result.notes = blind.into_iter().chain(others).collect();
+    result.notes.extend(blind.into_iter().chain(others));
     if let Some(dropped) = &mut result.drop_maintenance {
         let ops = &domain.maintenance.operations;
         dropped.happened = ops.iter().any(|o| o.dropped && o.number == dropped.number);

@@ -6,10 +6,13 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use staleline_devices::soc::report::SocReport;
 use staleline_devices::usb::report::UsbHostReport;
-use staleline_protocol::plan::{DataPath, DiskTest, DmaTest, Plan, Transfer};
+use staleline_protocol::plan::{DataPath, DiskTest, DmaTest, Transfer};
 use staleline_protocol::report::Report;
 
 use super::{Data, End};
+use crate::scenario::Scenario;
+use crate::scenario::guest::GuestSettings;
+use staleline_results::Source;
 
 /// Name of the end that the agent reports.
 pub const USER: &str = "user";
@@ -18,7 +21,7 @@ pub const USER: &str = "user";
 pub fn required(path: DataPath) -> &'static str {
     match path {
         DataPath::IioCapture => USER,
-        DataPath::IioPlayback | DataPath::UsbToIio => "dac",
+        DataPath::IioPlayback | DataPath::UsbToIio => DAC,
         DataPath::UsbLoopback | DataPath::IioToUsb => USB_HOST,
     }
 }
@@ -26,10 +29,14 @@ pub fn required(path: DataPath) -> &'static str {
 /// The stream that a path starts with, if it starts at a converter.
 fn source(path: DataPath) -> Option<&'static str> {
     match path {
-        DataPath::IioCapture | DataPath::IioToUsb => Some("adc"),
+        DataPath::IioCapture | DataPath::IioToUsb => Some(ADC),
         DataPath::IioPlayback | DataPath::UsbLoopback | DataPath::UsbToIio => None,
     }
 }
+
+/// Names of the converters' streams.
+const ADC: &str = "adc";
+const DAC: &str = "dac";
 
 /// Name of the end that is the USB host.
 pub const USB_HOST: &str = "usb-host";
@@ -51,12 +58,74 @@ struct Checked {
 }
 
 /// Collects the ends of a run.
-pub fn of(plan: &Plan, reports: &[Report], soc: Option<&SocReport>) -> Data {
+pub fn of(scenario: &Scenario, reports: &[Report], soc: Option<&SocReport>) -> Data {
+    let plan = scenario.plan();
+    let guest = &scenario.guest;
     match (&plan.dmatest, &plan.disk) {
         (Some(test), _) => copies(test, reports),
         (None, Some(test)) => files(test, reports),
+        (None, None) if !guest.exec.is_empty() => outside(guest, soc),
         (None, None) => collect(plan.transfer.as_ref(), reports, soc),
     }
+}
+
+/// What a program of the user's was to move, by those outside of the guest. What it checks itself, it
+/// tells by its exit code.
+fn outside(guest: &GuestSettings, soc: Option<&SocReport>) -> Data {
+    let gadget = guest.gadget.unwrap_or_default();
+    let iio = guest.iio.unwrap_or_default();
+    let found = found(soc);
+    let planned = [(DAC, iio.tx), (USB_HOST, gadget.checked())];
+    let planned = planned.into_iter().filter(|(_, bytes)| *bytes > 0);
+    let ends: Vec<End> = planned
+        .map(|(name, bytes)| {
+            let mut end = named(&found, name);
+            end.planned = Some(bytes);
+            end.required = true;
+            end
+        })
+        .collect();
+    let streams = soc.map_or(&[][..], |s| &s.streams);
+    let adc = streams.iter().find(|s| s.name == ADC);
+    let host = soc.and_then(|s| usb_host(&s.extra));
+    let steps = host.iter().flat_map(|host| &host.steps);
+    let sources = [
+        (ADC, iio.rx, adc.map_or(0, |s| s.bytes)),
+        (USB_HOST, gadget.sent(), steps.map(|step| step.sent).sum()),
+    ];
+    let sources = sources.into_iter().filter(|(_, planned, _)| *planned > 0);
+    Data {
+        planned: ends.iter().filter_map(|e| e.planned).sum(),
+        bytes: ends
+            .iter()
+            .map(|e| e.covered().min(e.planned.unwrap_or(0)))
+            .sum(),
+        corrupt_bytes: ends.iter().map(|e| e.corrupt).max().unwrap_or(0),
+        first_corrupt: ends.iter().find_map(|e| e.first_corrupt),
+        moved: None,
+        ends,
+        sources: sources
+            .map(|(name, planned, moved)| Source {
+                name: name.into(),
+                planned,
+                moved,
+            })
+            .collect(),
+    }
+}
+
+/// The end of that name; one that nobody has heard of has checked nothing.
+fn named(found: &[End], name: &str) -> End {
+    let known = found.iter().find(|end| end.name == name);
+    known.cloned().unwrap_or_else(|| End {
+        name: name.into(),
+        required: false,
+        planned: None,
+        checked: 0,
+        repeated: 0,
+        corrupt: 0,
+        first_corrupt: None,
+    })
 }
 
 /// What user space read from a disk.
@@ -71,6 +140,7 @@ fn files(test: &DiskTest, reports: &[Report]) -> Data {
         first_corrupt: end.first_corrupt,
         moved: None,
         ends: vec![end],
+        sources: Vec::new(),
     }
 }
 
@@ -94,6 +164,7 @@ fn copies(test: &DmaTest, reports: &[Report]) -> Data {
         first_corrupt: end.first_corrupt,
         moved: None,
         ends: vec![end],
+        sources: Vec::new(),
     }
 }
 
@@ -102,38 +173,10 @@ fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&SocRepo
         return Data::default();
     };
     let mut ends = vec![user(transfer, reports)];
-    for stream in soc.map_or(&[][..], |s| &s.streams) {
-        ends.push(End {
-            name: stream.name.clone(),
-            required: false,
-            checked: stream.checked,
-            repeated: 0,
-            corrupt: stream.corrupt,
-            first_corrupt: stream.first_corrupt,
-        });
-    }
-    for (name, value) in soc.iter().flat_map(|s| &s.extra) {
-        if let Ok(found) = Checked::deserialize(value) {
-            ends.push(End {
-                name: name.clone(),
-                required: false,
-                checked: found.checked,
-                repeated: found.repeated,
-                corrupt: found.corrupt,
-                first_corrupt: found.first_corrupt,
-            });
-        }
-    }
+    ends.extend(found(soc));
     let must = required(transfer.path);
     if !ends.iter().any(|e| e.name == must) {
-        ends.push(End {
-            name: must.into(),
-            required: true,
-            checked: 0,
-            repeated: 0,
-            corrupt: 0,
-            first_corrupt: None,
-        });
+        ends.push(named(&[], must));
     }
     for end in &mut ends {
         end.required = end.name == must;
@@ -151,7 +194,38 @@ fn collect(transfer: Option<&Transfer>, reports: &[Report], soc: Option<&SocRepo
         corrupt_bytes: ends.iter().map(|e| e.corrupt).max().unwrap_or(0),
         first_corrupt: ends.iter().find_map(|e| e.first_corrupt),
         ends,
+        sources: Vec::new(),
     }
+}
+
+/// What the machine's ends have found: streams at converters, and devices that tell it themselves.
+fn found(soc: Option<&SocReport>) -> Vec<End> {
+    let streams = soc.map_or(&[][..], |s| &s.streams).iter();
+    let mut ends: Vec<End> = streams
+        .map(|stream| End {
+            name: stream.name.clone(),
+            required: false,
+            planned: None,
+            checked: stream.checked,
+            repeated: 0,
+            corrupt: stream.corrupt,
+            first_corrupt: stream.first_corrupt,
+        })
+        .collect();
+    for (name, value) in soc.iter().flat_map(|s| &s.extra) {
+        if let Ok(found) = Checked::deserialize(value) {
+            ends.push(End {
+                name: name.clone(),
+                required: false,
+                planned: None,
+                checked: found.checked,
+                repeated: found.repeated,
+                corrupt: found.corrupt,
+                first_corrupt: found.first_corrupt,
+            });
+        }
+    }
+    ends
 }
 
 fn user(transfer: &Transfer, reports: &[Report]) -> End {
@@ -170,6 +244,7 @@ fn tally<'a>(
     let mut end = End {
         name: name.into(),
         required: false,
+        planned: None,
         checked: 0,
         repeated: 0,
         corrupt: 0,
@@ -201,7 +276,7 @@ fn tally<'a>(
 mod tests {
     use super::*;
     use crate::run::fake;
-    use crate::scenario::Scenario;
+    use crate::scenario::outside::{Gadget, Iio};
 
     fn data(frame: u32, bytes: u64) -> Report {
         Report::Data {
@@ -229,35 +304,37 @@ mod tests {
 
     #[test]
     fn a_copy_that_nobody_told_of_is_missing() {
-        let plan = Scenario::load("gdma-memcpy").unwrap().plan();
+        let scenario = Scenario::load("gdma-memcpy").unwrap();
+        let plan = scenario.plan();
         let each = plan.dmatest.as_ref().unwrap().checked_bytes();
         let all: Vec<Report> = (0..6).map(|n| data(n, each)).collect();
-        let whole = of(&plan, &all, None);
+        let whole = of(&scenario, &all, None);
         assert_eq!((whole.planned, whole.bytes), (6 * each, 6 * each));
         let twice: Vec<Report> = (0..6).map(|_| data(0, 1 << 40)).collect();
-        let once = of(&plan, &twice, None);
+        let once = of(&scenario, &twice, None);
         assert_eq!((once.planned, once.bytes), (6 * each, each));
         // One of which dmatest says that it timed out: it has looked at no byte.
         let mut late = all;
         late[2] = data(2, 0);
-        let rest = of(&plan, &late, None);
+        let rest = of(&scenario, &late, None);
         assert_eq!((rest.planned, rest.bytes), (5 * each, 5 * each));
     }
 
     #[test]
     fn a_file_that_was_not_read_is_missing() {
-        let plan = Scenario::load("blk-root").unwrap().plan();
+        let scenario = Scenario::load("blk-root").unwrap();
+        let plan = scenario.plan();
         let test = plan.disk.as_ref().unwrap();
         let mut all: Vec<Report> = (0..test.frames())
             .map(|n| data(n, test.bytes_of_frame(n)))
             .collect();
-        let whole = of(&plan, &all, None);
+        let whole = of(&scenario, &all, None);
         assert_eq!(
             (whole.planned, whole.bytes),
             (test.total_bytes(), test.total_bytes())
         );
         all.pop();
-        let rest = of(&plan, &all, None);
+        let rest = of(&scenario, &all, None);
         let file = u64::from(test.file_bytes);
         assert_eq!(
             (rest.planned, rest.bytes),
@@ -333,5 +410,46 @@ mod tests {
             collect(plan.transfer.as_ref(), &[], Some(&soc)).bytes,
             61_000
         );
+    }
+
+    #[test]
+    fn a_program_is_held_to_what_it_was_to_move() {
+        let mut scenario = Scenario::load("exec").unwrap();
+        let none = of(&scenario, &[], Some(&fake::soc_report()));
+        assert_eq!(
+            (none.planned, none.ends.len(), none.sources.len()),
+            (0, 0, 0)
+        );
+        scenario.guest.exec = vec!["prog".into()];
+        scenario.guest.gadget = Some(Gadget {
+            r#in: 100,
+            out: 50,
+            loopback: 0,
+        });
+        scenario.guest.iio = Some(Iio { rx: 7, tx: 40 });
+        let mut soc = fake::soc_report();
+        soc.streams[0].bytes = 6;
+        soc.extra.insert(
+            "usb-host".into(),
+            serde_json::json!({"checked": 120, "corrupt": 3, "first_corrupt": 8}),
+        );
+        let data = of(&scenario, &[], Some(&soc));
+        let ends: Vec<_> = data
+            .ends
+            .iter()
+            .map(|e| (&*e.name, data.due(e), e.covered()))
+            .collect();
+        assert_eq!(ends, [("dac", 40, 0), ("usb-host", 100, 120)]);
+        // What one end has too much does not make up for another.
+        assert_eq!(
+            (data.planned, data.bytes, data.corrupt_bytes),
+            (140, 100, 3)
+        );
+        let sources: Vec<_> = data
+            .sources
+            .iter()
+            .map(|s| (&*s.name, s.planned, s.moved))
+            .collect();
+        assert_eq!(sources, [("adc", 7, 6), ("usb-host", 50, 0)]);
     }
 }

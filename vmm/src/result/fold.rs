@@ -25,6 +25,7 @@ pub struct Fold {
     execution: Option<Box<Execution>>,
     tracing: Option<Tracing>,
     trouble: Option<String>,
+    interrupted: bool,
 }
 
 impl Fold {
@@ -39,6 +40,7 @@ impl Fold {
             execution: None,
             tracing: None,
             trouble: None,
+            interrupted: false,
         }
     }
 
@@ -73,6 +75,7 @@ impl Fold {
             Evidence::Ended(execution) => self.execution = Some(execution),
             Evidence::Traced(traced) => self.traced(traced),
             Evidence::Trouble(why) => self.trouble = Some(why),
+            Evidence::Interrupted => self.interrupted = true,
         }
     }
 
@@ -124,6 +127,12 @@ impl Fold {
 
     /// The result.
     pub fn result(&self) -> RunResult {
+        let mut result = self.of_evidence();
+        result.interrupted = self.interrupted;
+        result
+    }
+
+    fn of_evidence(&self) -> RunResult {
         let spec = &*self.spec;
         let guest = self.guest.as_deref();
         let trouble = match (&self.trouble, guest, &self.execution, &self.console) {

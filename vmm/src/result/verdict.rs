@@ -21,11 +21,14 @@ pub fn judge(
     console: &Console,
     trouble: Option<&str>,
 ) -> (Verdict, Vec<String>) {
-    let broken = obstacles(result, console, trouble);
+    let missing = missing(result);
+    let broken = obstacles(result, console, trouble, &missing);
     let mut reasons = evidence(result);
     let modules = result.guest.modules.iter();
     reasons.extend(modules.filter_map(Module::failure));
-    if broken.is_empty() && reasons.is_empty() {
+    // A program that has failed may have stopped in the middle.
+    let stopped = result.guest.program.is_some() && broken.len() == missing.len();
+    if reasons.is_empty() && (broken.is_empty() || stopped) {
         // Only a guest that ran to its end is trusted to call its own tests failed; one that saw
         // the corrupt data that was found anyway tells nothing new.
         reasons.extend(match &result.guest.program {
@@ -112,7 +115,12 @@ fn complaint(report: &KernelReport) -> String {
     format!("{KERNEL_REPORT}: {}{place}{stopped}", report.headline)
 }
 
-fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Vec<String> {
+fn obstacles(
+    result: &RunResult,
+    console: &Console,
+    trouble: Option<&str>,
+    missing: &[String],
+) -> Vec<String> {
     let mut found: Vec<String> = trouble.map(str::to_owned).into_iter().collect();
     match &result.guest.end {
         None | Some(GuestEnd::PoweredOff) => {}
@@ -131,6 +139,7 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
              raise it with --timeout, or see console.log"
                 .into(),
         ),
+        Some(GuestEnd::Interrupted) => found.push("interrupted before the guest had ended".into()),
         Some(GuestEnd::Died { what }) => found.push(format!("the guest died: {what}")),
     }
     if let Some(line) = &console.crash {
@@ -195,8 +204,8 @@ fn obstacles(result: &RunResult, console: &Console, trouble: Option<&str>) -> Ve
     if console.truncated {
         found.push("the console log is too large to be read to its end".into());
     }
+    found.extend_from_slice(missing);
     let host = host(result);
-    data_missing(result, host.as_ref(), &mut found);
     for step in host.iter().flat_map(|host| &host.steps) {
         if step.missed > 0 {
             found.push(format!(
@@ -251,24 +260,32 @@ fn host(result: &RunResult) -> Option<UsbHostReport> {
     ends::usb_host(&result.machine.as_ref()?.extra)
 }
 
-fn data_missing(result: &RunResult, host: Option<&UsbHostReport>, found: &mut Vec<String>) {
-    let before = found.len();
-    for end in &result.data.ends {
-        if end.required && end.covered() < result.data.planned {
-            found.push(format!(
-                "{} checked {} of {} bytes",
-                end.name,
-                end.covered(),
-                result.data.planned
-            ));
-        }
+/// What was not checked, or did not even come. A guest that was never started has no part in it.
+fn missing(result: &RunResult) -> Vec<String> {
+    let mut found = Vec::new();
+    if result.guest.end.is_none() {
+        return found;
     }
-    if found.len() == before {
-        return;
-    }
+    let data = &result.data;
+    let short = data.ends.iter().filter(|e| e.covered() < data.due(e));
+    found.extend(short.map(|end| {
+        format!(
+            "{} checked {} of {} bytes",
+            end.name,
+            end.covered(),
+            data.due(end)
+        )
+    }));
+    let short = data.sources.iter().filter(|s| s.moved < s.planned);
+    found.extend(short.map(|source| {
+        format!(
+            "{} sent {} of {} bytes",
+            source.name, source.moved, source.planned
+        )
+    }));
     // The host may know why.
-    let Some(host) = host else {
-        return;
+    let Some(host) = host(result).filter(|_| !found.is_empty()) else {
+        return found;
     };
     let steps = host.steps.iter().enumerate();
     for (n, step) in steps.filter(|(_, step)| step.cuts > 0).take(NAMED) {
@@ -280,4 +297,5 @@ fn data_missing(result: &RunResult, host: Option<&UsbHostReport>, found: &mut Ve
     }
     let errors = host.errors.iter().take(NAMED);
     found.extend(errors.map(|e| format!("USB host: {e}")));
+    found
 }

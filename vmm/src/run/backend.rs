@@ -36,6 +36,12 @@ pub trait Backend: Sync {
     /// A usage error, or an infrastructure error if something is missing on the machine.
     fn check(&self, spec: &RunSpec) -> Result<(), Error>;
 
+    /// What this program is: the same for the same code only.
+    ///
+    /// # Errors
+    /// An infrastructure error.
+    fn identity(&self) -> Result<String, Error>;
+
     /// Builds or finds what the guest is made of. May take minutes.
     ///
     /// # Errors

@@ -2,11 +2,14 @@
 //! The directory a run writes: `run.json`, `result.json`, `events.bin`, `events.jsonl`, `console.log`,
 //! `junit.xml`.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use staleline_support::files;
+use staleline_support::lock::Lock;
 
 use crate::exit::Error;
 
@@ -32,61 +35,96 @@ pub const ENGINE: &str = "engine";
 /// Where runs go if nothing else is said.
 pub const DEFAULT_ROOT: &str = "runs";
 
+/// Bytes of a JSON file of an earlier run: a result has less than 64 MiB (SPECIFICATION.md).
+const MAX_BYTES: u64 = 256 << 20;
+
 /// Runs of one name in one place.
 const MAX_NUMBER: u32 = 1_000_000;
 
-/// A run's own directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunDir(PathBuf);
+/// What a run writes there.
+pub const FILES: [&str; 6] = [SPEC, RESULT, LOG, EVENTS, CONSOLE, JUNIT];
+/// And where the engine works meanwhile.
+pub const DIRECTORIES: [&str; 3] = [PILOT, TRACE, ENGINE];
+
+/// A run's own directory, which no other run takes as long as this lives.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    path: PathBuf,
+    _lock: Arc<Lock>,
+}
 
 impl RunDir {
-    /// Takes `path`, which must be new, empty, or an earlier run's.
+    /// Takes `path`, which must be new or empty.
     ///
     /// # Errors
-    /// [`Error::OutputTaken`], [`Error::Output`].
+    /// [`Error::OutputExists`], [`Error::OutputTaken`], [`Error::OutputBusy`], [`Error::Output`].
     pub fn create(path: &Path) -> Result<Self, Error> {
+        let dir = Self::take(path)?;
+        match look(path)? {
+            Holds::Nothing => dir.begin(),
+            Holds::Run => Err(Error::OutputExists {
+                path: path.to_owned(),
+            }),
+            Holds::Other => Err(Error::OutputTaken {
+                path: path.to_owned(),
+            }),
+        }
+    }
+
+    /// As [`RunDir::create`], but an earlier run may be there, whose files are removed.
+    ///
+    /// # Errors
+    /// [`Error::OutputTaken`], [`Error::OutputBusy`], [`Error::Output`].
+    pub fn replace(path: &Path) -> Result<Self, Error> {
+        let dir = Self::take(path)?;
+        if look(path)? == Holds::Other {
+            return Err(Error::OutputTaken {
+                path: path.to_owned(),
+            });
+        }
         let output = |source| Error::Output {
             path: path.to_owned(),
             source,
         };
-        std::fs::create_dir_all(path).map_err(output)?;
-        let ours = [
-            SPEC, RESULT, LOG, EVENTS, CONSOLE, JUNIT, PILOT, TRACE, ENGINE,
-        ];
-        for entry in std::fs::read_dir(path).map_err(output)? {
-            let name = entry.map_err(output)?.file_name();
-            if !path.join(SPEC).is_file() && !ours.iter().any(|o| name == *o) {
-                return Err(Error::OutputTaken {
-                    path: path.to_owned(),
-                });
-            }
-        }
-        let dir = RunDir(path.to_owned());
-        for old in [SPEC, RESULT, LOG, EVENTS, CONSOLE, JUNIT] {
+        for old in FILES {
             match std::fs::remove_file(dir.file(old)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(output(e)),
                 _ => {}
             }
         }
-        for old in [PILOT, TRACE, ENGINE] {
+        for old in DIRECTORIES {
             match std::fs::remove_dir_all(dir.file(old)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(output(e)),
                 _ => {}
             }
         }
+        dir.begin()
+    }
+
+    fn take(path: &Path) -> Result<Self, Error> {
+        Ok(RunDir {
+            path: path.to_owned(),
+            _lock: Arc::new(lock(path)?),
+        })
+    }
+
+    fn begin(self) -> Result<Self, Error> {
         // Find out now, not after the run, whether files can be made here.
-        std::fs::write(dir.file(EVENTS), "").map_err(output)?;
-        Ok(dir)
+        std::fs::write(self.file(EVENTS), "").map_err(|source| Error::Output {
+            path: self.path.clone(),
+            source,
+        })?;
+        Ok(self)
     }
 
     /// Its path.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// A file in it.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path.join(name)
     }
 
     /// Makes a directory in it.
@@ -111,8 +149,51 @@ impl RunDir {
         };
         let mut text = serde_json::to_string_pretty(value).map_err(|e| fail(e.into()))?;
         text.push('\n');
-        std::fs::write(&path, text).map_err(|e| fail(e.into()))
+        files::write_whole(&path, text.as_bytes(), files::READABLE).map_err(|e| fail(e.into()))
     }
+}
+
+/// Makes a directory for results and keeps others out of it.
+///
+/// # Errors
+/// [`Error::OutputBusy`], [`Error::Output`].
+pub fn lock(path: &Path) -> Result<Lock, Error> {
+    std::fs::create_dir_all(path)
+        .and_then(|()| Lock::alone(path))
+        .map_err(|source| Error::Output {
+            path: path.to_owned(),
+            source,
+        })?
+        .ok_or_else(|| Error::OutputBusy {
+            path: path.to_owned(),
+        })
+}
+
+/// What is in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    Nothing,
+    /// A run, or what one has begun with.
+    Run,
+    Other,
+}
+
+fn look(path: &Path) -> Result<Holds, Error> {
+    let output = |source| Error::Output {
+        path: path.to_owned(),
+        source,
+    };
+    let is_run = path.join(SPEC).is_file();
+    let mut holds = Holds::Nothing;
+    for entry in std::fs::read_dir(path).map_err(output)? {
+        let name = entry.map_err(output)?.file_name();
+        let mut ours = FILES.iter().chain(&DIRECTORIES);
+        if !is_run && !ours.any(|o| name == **o) {
+            return Ok(Holds::Other);
+        }
+        holds = Holds::Run;
+    }
+    Ok(holds)
 }
 
 /// The log of a run, which is named by its directory or by the log itself.
@@ -155,6 +236,24 @@ pub fn create_next(root: &Path, name: &str) -> Result<PathBuf, Error> {
     Err(output(io::Error::other("too many runs here")))
 }
 
+/// Reads a file of at most so many bytes.
+///
+/// # Errors
+/// Those of the file; that it is none, or is larger.
+pub fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    // Only a file has an end for sure.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > most {
+        true => Err(io::Error::other(format!("it has more than {most} bytes"))),
+        false => Ok(bytes),
+    }
+}
+
 /// Reads a JSON file of an earlier run.
 ///
 /// # Errors
@@ -164,9 +263,9 @@ pub fn read_json<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<T, Error
         path: dir.to_owned(),
         why,
     };
-    let text = std::fs::read_to_string(dir.join(name))
+    let bytes = read_bounded(&dir.join(name), MAX_BYTES)
         .map_err(|e| not_a_run(format!("cannot read {name}: {e}")))?;
-    serde_json::from_str(&text).map_err(|e| not_a_run(format!("{name} is not valid: {e}")))
+    serde_json::from_slice(&bytes).map_err(|e| not_a_run(format!("{name} is not valid: {e}")))
 }
 
 #[cfg(test)]
@@ -191,12 +290,34 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_run_is_replaced() {
+    fn an_earlier_run_is_replaced_if_that_is_meant() {
         let root = tempfile::tempdir().unwrap();
         let dir = RunDir::create(root.path()).unwrap();
         dir.write_json(SPEC, &1).unwrap();
         dir.write_json(RESULT, &1).unwrap();
-        RunDir::create(root.path()).unwrap();
+        std::fs::write(dir.file("notes"), "").unwrap();
+        let second = RunDir::replace(root.path());
+        assert!(matches!(second, Err(Error::OutputBusy { .. })));
+        drop(dir);
+        let refused = RunDir::create(root.path());
+        assert!(matches!(refused, Err(Error::OutputExists { .. })));
+        assert!(root.path().join(RESULT).exists());
+        RunDir::replace(root.path()).unwrap();
         assert!(!root.path().join(RESULT).exists());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_whole_is_as_it_was() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(root.path()).unwrap();
+        dir.write_json(RESULT, &1).unwrap();
+        std::fs::create_dir(dir.file(SPEC)).unwrap();
+        assert!(matches!(dir.write_json(SPEC, &1), Err(Error::Host { .. })));
+        let mut left: Vec<_> = std::fs::read_dir(root.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, [EVENTS, RESULT, SPEC]);
     }
 }

@@ -249,6 +249,10 @@ impl Backend for FakeBackend {
         Ok(())
     }
 
+    fn identity(&self) -> Result<String, Error> {
+        Ok("fake".into())
+    }
+
     fn prepare(&self, spec: &RunSpec, _: &dyn Progress) -> Result<Artifacts, Error> {
         if let Some(error) = self.prepare_error {
             return Err(error());
@@ -281,6 +285,7 @@ impl Backend for FakeBackend {
             disk: None,
             agent_elf: None,
             inputs: Vec::new(),
+            notes: Vec::new(),
         })
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Kernels by name, as the command line and runs speak of them: `STACK[~MUTANT][+CONFIG...]`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use staleline_kernels::{ErrorKind, Kernel, KernelBuilder, KernelError, KernelRequest};
 use staleline_support::progress::Progress;
@@ -14,15 +14,27 @@ use staleline_results::KernelId;
 /// What is said in place of a kernel's name where the trouble is about none in particular.
 pub(super) const GUEST_KERNEL: &str = "guest-kernel";
 
-/// What a name, further configurations and a source come to; quick.
+/// What goes into a kernel besides its patches.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ingredients<'a> {
+    /// Configurations by name.
+    pub configs: &'a [String],
+    /// Fragments of configuration: files.
+    pub fragments: &'a [PathBuf],
+    /// The source, if it is not the usual one.
+    pub src: Option<&'a Path>,
+}
+
+/// What a name and what else goes into a kernel come to; quick.
 ///
 /// # Errors
 /// Usage errors.
-pub fn request(name: &str, configs: &[String], src: Option<&Path>) -> Result<KernelRequest, Error> {
+pub fn request(name: &str, more: &Ingredients<'_>) -> Result<KernelRequest, Error> {
     let builder = builder()?;
     let mut request = KernelRequest::named(name);
-    request.configs.extend(configs.iter().cloned());
-    request.source = src.map(Path::to_owned);
+    request.configs.extend(more.configs.iter().cloned());
+    request.source = more.src.map(Path::to_owned);
+    request.fragments = more.fragments.to_vec();
     let unknown = |what: &str, wrong: &str, known: &[String]| {
         let near = names::did_you_mean(wrong, known.iter().map(String::as_str));
         let near = near.map_or(String::new(), |near| format!("did you mean `{near}`? "));
@@ -70,6 +82,16 @@ pub fn build(request: &KernelRequest, progress: &dyn Progress) -> Result<Kernel,
     builder.build(request, progress).map_err(told)
 }
 
+/// The same if it is built already.
+///
+/// # Errors
+/// Usage or infrastructure errors.
+pub fn cached(request: &KernelRequest) -> Result<Option<Kernel>, Error> {
+    builder()?
+        .cached(request)
+        .map_err(|e| error(&request.name(), e))
+}
+
 /// Its identity, as results have it.
 pub fn id(kernel: &Kernel) -> KernelId {
     KernelId {
@@ -94,7 +116,25 @@ pub(super) fn error(name: &str, e: KernelError) -> Error {
     let help = match &e {
         KernelError::BadName { .. } => "a kernel's name is STACK[~MUTANT][+CONFIG...]",
         KernelError::RepeatedConfig { .. } => "name it once",
+        KernelError::BadBuildName { .. } | KernelError::NameTaken { .. } => {
+            "choose another with --name NAME"
+        }
+        KernelError::Fragment { .. } | KernelError::UnmetFragment { .. } => {
+            "mend the fragment: an option may depend on others, or have another name in this source"
+        }
+        KernelError::Malformed { .. } => "mend that line",
+        KernelError::BadSource { .. } => {
+            "give --src the top of a kernel's sources, or an archive of them"
+        }
+        KernelError::PatchRejected { .. } => {
+            "the stack is for another version of the source: copy it to a directory of its own below \
+             guest-kernel/stacks, mend that patch there, and look at the outcome with `staleline kernel \
+             check --stack NAME --src DIR`"
+        }
         KernelError::OtherBase { .. } => "a mutant's mutant.toml says which stack it is for",
+        KernelError::BuildFailed { .. } => "the kernel's source or the patches do not compile",
+        KernelError::Config { .. } => "make the file readable",
+        KernelError::NoGuestKernel { .. } => "name the directory in STALELINE_GUEST_KERNEL",
         _ => "`staleline kernel list` shows the patch stacks",
     };
     Error::UnknownKernel {

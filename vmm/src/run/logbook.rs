@@ -2,16 +2,17 @@
 //! The run's log, from its beginning to what is made of it.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, ErrorKind, Write as _};
+use std::io::{self, BufReader, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use staleline_events::{Ended, Found, Reader, Tag, append, settle as settled};
 use staleline_results::Log;
+use staleline_support::files;
 
 use super::directory::{self, RunDir};
 use crate::events::{LogSettings, Recording};
 use crate::exit::Error;
-use crate::report::{Reporters, junit, steps};
+use crate::report::{Reporter, Reporters, RunEvent, junit, steps};
 
 /// The reporters whose output is in the run's directory; the log among them.
 ///
@@ -21,9 +22,22 @@ pub fn files(dir: &RunDir) -> Result<Reporters<'static>, Error> {
     let mut reporters = Reporters::default();
     let log = create(dir.file(directory::LOG), steps::Steps::begin)?;
     reporters.add(directory::LOG, log);
-    let junit = create(dir.file(directory::JUNIT), Ok)?;
-    reporters.add(directory::JUNIT, junit::Junit(BufWriter::new(junit)));
+    reporters.add(directory::JUNIT, JunitFile(dir.file(directory::JUNIT)));
     Ok(reporters)
+}
+
+/// JUnit XML, in a file that is whole once it is there.
+struct JunitFile(PathBuf);
+
+impl Reporter for JunitFile {
+    fn event(&mut self, event: &RunEvent) -> io::Result<()> {
+        let mut text = Vec::new();
+        junit::Junit(&mut text).event(event)?;
+        match text.is_empty() {
+            true => Ok(()),
+            false => files::write_whole(&self.0, &text, files::READABLE),
+        }
+    }
 }
 
 fn create<T>(path: PathBuf, begin: impl FnOnce(File) -> io::Result<T>) -> Result<T, Error> {
@@ -115,7 +129,7 @@ pub fn export(dir: &RunDir) -> Result<(), Error> {
 
 fn export_lines(from: &Path, to: &Path) -> io::Result<()> {
     let reader = BufReader::with_capacity(1 << 16, File::open(from)?);
-    let mut out = BufWriter::new(File::create(to)?);
+    let mut out = Vec::new();
     for frame in Reader::new(reader).map_err(io::Error::other)? {
         let frame = frame.map_err(io::Error::other)?;
         if frame.tag == Tag::RUN {
@@ -123,7 +137,7 @@ fn export_lines(from: &Path, to: &Path) -> io::Result<()> {
             out.write_all(b"\n")?;
         }
     }
-    out.flush()
+    files::write_whole(to, &out, files::READABLE)
 }
 
 #[cfg(test)]
@@ -131,7 +145,6 @@ mod tests {
     use staleline_events::{Block, begin};
 
     use super::*;
-    use crate::report::RunEvent;
 
     fn step(reporters: &mut Reporters<'_>, what: &str) {
         let step = RunEvent::Step { what: what.into() };

@@ -3,6 +3,7 @@
 //! judged, and reported.
 
 pub mod backend;
+pub mod choice;
 pub mod directory;
 pub mod kernels;
 pub mod ledger;

@@ -9,8 +9,8 @@ use staleline_kernels::KernelError;
 use staleline_support::progress::Progress;
 use staleline_support::text;
 
-use super::kernels;
-use super::prebuilt::Prebuilt;
+use super::choice::{self, Choice};
+use super::kernels::{self, Ingredients};
 use crate::exit::Error;
 use crate::scenario::Scenario;
 use crate::scenario::modules::name_of;
@@ -43,7 +43,7 @@ pub fn build(dir: &Path, kernel: &KernelChoice, progress: &dyn Progress) -> Resu
     let files = match kernel.path() {
         Some(path) => builder.build_modules_in(path, dir, progress),
         None => {
-            let request = kernels::request(&kernel.0, &[], None)?;
+            let request = choice::request(&kernel.0)?;
             let built = builder.build_modules(&request, dir, progress);
             built.map(|built| built.files)
         }
@@ -82,10 +82,10 @@ pub(super) fn check(scenario: &Scenario, kernel: &KernelChoice) -> Result<(), Er
     if files.peek().is_none() {
         return Ok(());
     }
-    let able = match kernel.path() {
-        Some(path) => has_loader(&Prebuilt::find(path)?),
-        None => {
-            let request = kernels::request(&kernel.0, &[], None)?;
+    let able = match Choice::find(kernel)? {
+        Choice::Prebuilt(prebuilt) => has_loader(prebuilt.system_map.as_deref()),
+        Choice::Built(kernel) => has_loader(Some(&kernel.system_map)),
+        Choice::Stack(request) => {
             let able = kernels::builder()?.has_modules(&request);
             able.map_err(|e| kernels::error(&kernel.0, e))?
         }
@@ -111,8 +111,7 @@ pub(super) fn check(scenario: &Scenario, kernel: &KernelChoice) -> Result<(), Er
 
 /// Whether a kernel that somebody built can load modules, as far as anybody can tell: it says so itself
 /// if not.
-fn has_loader(kernel: &Prebuilt) -> bool {
-    let map = kernel.system_map.as_deref();
+fn has_loader(map: Option<&Path>) -> bool {
     match map.and_then(|map| std::fs::read_to_string(map).ok()) {
         Some(map) => map.lines().any(|line| line.ends_with(LOADER)),
         None => true,
@@ -123,7 +122,12 @@ fn with_modules(kernel: &str) -> String {
     if KernelChoice(kernel.into()).path().is_some() {
         return "set CONFIG_MODULES=y and build it again, or name base+userland".into();
     }
-    format!("name {kernel}+{CONFIG}, which has modules")
+    let stack = format!("{kernel}+{CONFIG}");
+    match kernels::request(&stack, &Ingredients::default()) {
+        Ok(_) => format!("name {stack}, which has modules"),
+        // A build of the user's own.
+        Err(_) => format!("build it again with --config {CONFIG}, which has modules"),
+    }
 }
 
 /// What is wrong with a module's file, for people.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Carries out one run: prepare, pilot if one is needed, run, judge, report.
 
+use std::io::ErrorKind;
+
 use staleline_support::progress::Progress;
 
 use super::backend::{Attempt, Backend};
@@ -9,9 +11,9 @@ use super::ledger::Ledger;
 use super::logbook;
 use crate::engine::TRACE_LIMIT;
 use crate::engine::chains::Forgotten;
-use crate::evidence::Artifacts;
 use crate::evidence::console::ConsoleText;
 use crate::evidence::record::{Evidence, Traced};
+use crate::evidence::{Artifacts, Execution};
 use crate::exit::{Error, USAGE};
 use crate::report::{Reporters, RunEvent};
 use crate::result::{build, diagnostic};
@@ -54,10 +56,32 @@ impl Runner<'_> {
         match self.backend.prepare(spec, self.progress) {
             Ok(artifacts) => self.carry_out(spec, artifacts, ledger, dir, reporters),
             Err(e) => {
-                ledger.enter(Evidence::Trouble(infra_only(e)?))?;
-                finish(&ledger, dir, reporters)
+                ledger.enter(Evidence::Trouble(self.trouble(e)?))?;
+                self.finish(ledger, dir, reporters)
             }
         }
+    }
+
+    /// The text of trouble, of which the user may be the cause.
+    fn trouble(&self, e: Error) -> Result<String, Error> {
+        match self.progress.cancelled() {
+            true => Ok("interrupted before the guest had ended".into()),
+            false => infra_only(e),
+        }
+    }
+
+    /// What comes last in the stream and in the log.
+    fn finish(
+        &self,
+        mut ledger: Ledger,
+        dir: &RunDir,
+        reporters: &mut Reporters,
+    ) -> Result<RunResult, Error> {
+        let ended = ledger.execution().map(|e| &e.end);
+        if self.progress.cancelled() && ended.is_none_or(GuestEnd::was_stopped) {
+            ledger.enter(Evidence::Interrupted)?;
+        }
+        finish(&ledger, dir, reporters)
     }
 
     /// Carries out a run with a guest that is prepared already.
@@ -100,9 +124,9 @@ impl Runner<'_> {
                 }
                 self.progress.step("analysing");
             }
-            Err(e) => ledger.enter(Evidence::Trouble(infra_only(e)?))?,
+            Err(e) => ledger.enter(Evidence::Trouble(self.trouble(e)?))?,
         }
-        finish(&ledger, dir, reporters)
+        self.finish(ledger, dir, reporters)
     }
 
     /// Runs the guest. Gives the number of the operation that was suppressed.
@@ -157,10 +181,17 @@ impl Runner<'_> {
         // As a rule it has left nothing else.
         let _ = std::fs::remove_dir(&engine);
         let execution = attempt?;
-        let console = said
-            .and_then(|()| ConsoleText::read(&console))
+        let console = match said {
+            // Whatever was run, it has not got so far as to open it.
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(ConsoleText::default()),
+            said => said.and_then(|()| ConsoleText::read(&console)),
+        };
+        let console = console
             .map_err(|e| Error::host(format!("cannot read {}", execution.console.display()), e))?;
         ledger.enter(Evidence::Console(console))?;
+        if let Some(number) = drop_operation {
+            took_place(number, &execution)?;
+        }
         ledger.enter(Evidence::Ended(Box::new(execution)))?;
         Ok(drop_operation)
     }
@@ -177,7 +208,7 @@ impl Runner<'_> {
         reporters: &mut Reporters,
     ) -> Result<Option<Traced>, Error> {
         // One that was stopped by the time would be so again, and somewhere else.
-        let ended = ledger.execution().filter(|e| e.end != GuestEnd::TimedOut);
+        let ended = ledger.execution().filter(|e| !e.end.was_stopped());
         let report = ended.and_then(|e| e.report.as_ref());
         let Some(report) = report.filter(|_| self.trace) else {
             return Ok(None);
@@ -220,6 +251,18 @@ impl Runner<'_> {
             }
         };
         let wall_ms = u64::try_from(again.wall.as_millis()).unwrap_or(u64::MAX);
+        if again.end.was_stopped() {
+            return Ok(Some(Traced {
+                tracing: Tracing {
+                    same: false,
+                    run_hash: None,
+                    trouble: Some(stopped(&again.end).into()),
+                    wall_ms,
+                },
+                accesses: Vec::new(),
+                forgotten,
+            }));
+        }
         let hash = again.report.map(|r| r.domain.run_hash);
         let same = hash == Some(run_hash);
         Ok(Some(Traced {
@@ -276,10 +319,11 @@ impl Runner<'_> {
                     .ok_or_else(|| Error::DropOutOfRange {
                         asked: nth.to_string(),
                         available: operations.len(),
+                        numbers: None,
                     });
             }
             (GuestEnd::PoweredOff, None) => "the engine left no report".to_owned(),
-            (GuestEnd::TimedOut, _) => "the time limit was reached".to_owned(),
+            (end @ (GuestEnd::TimedOut | GuestEnd::Interrupted), _) => stopped(end).to_owned(),
             (GuestEnd::Died { what }, _) => what.clone(),
         };
         Err(Error::Pilot { why })
@@ -289,6 +333,37 @@ impl Runner<'_> {
         self.progress.step(what);
         reporters.event(&RunEvent::Step { what: what.into() })
     }
+}
+
+/// Why a pass ended before its guest.
+fn stopped(end: &GuestEnd) -> &'static str {
+    match end {
+        GuestEnd::Interrupted => "interrupted",
+        _ => "the time limit was reached",
+    }
+}
+
+/// Whether a run that was carried out to its end has the operation that was to be suppressed. If not, it was
+/// asked for what there is not, by K or by @N.
+fn took_place(number: u32, execution: &Execution) -> Result<(), Error> {
+    let report = execution.report.as_ref();
+    let Some(report) = report.filter(|_| execution.end == GuestEnd::PoweredOff) else {
+        return Ok(());
+    };
+    let operations = &report.domain.maintenance.operations;
+    if operations
+        .iter()
+        .any(|op| op.dropped && op.number == number)
+    {
+        return Ok(());
+    }
+    let on_dma_memory = operations.iter().filter(|op| op.touched_dma());
+    let numbers: Vec<u32> = on_dma_memory.map(|op| op.number).collect();
+    Err(Error::DropOutOfRange {
+        asked: DropMaintenance::Number(number).to_string(),
+        available: numbers.len(),
+        numbers: numbers.first().copied().zip(numbers.last().copied()),
+    })
 }
 
 /// The text of infrastructure trouble; a usage error stays an error.
@@ -311,7 +386,7 @@ fn begin(spec: &RunSpec, dir: &RunDir, reporters: &mut Reporters) -> Result<Ledg
     Ledger::begin(spec, dir)
 }
 
-/// And what comes last.
+/// Writes the result.
 fn finish(ledger: &Ledger, dir: &RunDir, reporters: &mut Reporters) -> Result<RunResult, Error> {
     let result = ledger.result();
     dir.write_json(directory::RESULT, &result)?;

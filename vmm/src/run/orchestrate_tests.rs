@@ -277,7 +277,10 @@ fn trouble_before_the_run_has_a_result_too() {
     let backend = FakeBackend::without_kernel(|| Error::Kernel("make failed".into()));
     let r = run(&backend, "iio-capture", &[]).unwrap();
     assert_eq!((r.verdict, r.kernel), (Verdict::InfraError, None));
-    assert!(r.reasons[0].starts_with("the guest kernel could not be prepared: make failed; "));
+    assert_eq!(
+        r.reasons[0],
+        "the guest kernel could not be prepared: make failed"
+    );
     let backend = FakeBackend::without_kernel(|| Error::UnknownKernel {
         name: "x".into(),
         why: "y".into(),
@@ -314,12 +317,19 @@ fn an_operation_that_does_not_exist_is_told() {
         "{e}"
     );
 
-    let r = run(
-        &FakeBackend::good(),
-        "iio-capture",
-        &["drop-maintenance=@9"],
-    )
-    .unwrap();
+    // However it was asked for.
+    let set = ["drop-maintenance=@9"];
+    let e = run(&FakeBackend::good(), "iio-capture", &set).unwrap_err();
+    assert_eq!(e.exit_code(), USAGE);
+    let told = e.render();
+    assert!(
+        told.contains("=@9: the run has 6 maint") && told.contains("among @101 to @106"),
+        "{told}"
+    );
+
+    // A run that broke off may have had it.
+    let backend = FakeBackend::new(|_, e, _| e.end = GuestEnd::TimedOut);
+    let r = run(&backend, "iio-capture", &set).unwrap();
     assert_eq!(r.verdict, Verdict::InfraError);
 }
 

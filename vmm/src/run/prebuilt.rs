@@ -23,8 +23,13 @@ const MAX_MAP_BYTES: u64 = 1 << 28;
 /// What every kernel says of itself.
 const BANNER: &[u8] = b"Linux version ";
 
-/// Said of any other file.
-const NO_IMAGE: &str = "it is no uncompressed arm64 Image";
+/// What to give instead of what is no kernel.
+const HELP: &str = "give an Image, a kernel's build directory or source tree, or a name from `staleline \
+                    kernel list`";
+
+/// What to do with a build directory that has no image.
+const BUILD_HELP: &str = "make ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu- Image (and O=DIR, if it is built apart from its \
+     sources)";
 
 /// Where a build directory keeps its image.
 const IN_BUILD: &str = "arch/arm64/boot/Image";
@@ -38,6 +43,8 @@ pub struct Prebuilt {
     pub vmlinux: Option<PathBuf>,
     /// Its `System.map`, likewise.
     pub system_map: Option<PathBuf>,
+    /// Where its configuration may lie.
+    pub configs: Vec<PathBuf>,
 }
 
 impl Prebuilt {
@@ -46,37 +53,27 @@ impl Prebuilt {
     /// # Errors
     /// [`Error::UnknownKernel`].
     pub fn find(path: &Path) -> Result<Self, Error> {
-        let image = [path.join(IN_BUILD), path.join("Image"), path.to_owned()]
-            .into_iter()
-            .find(|p| p.is_file())
-            .ok_or_else(|| {
-                bad(
-                    path,
-                    "there is no such file, nor an Image in that directory",
-                )
-            })?;
-        let mut head = [0; 64];
+        let image = image_of(path).ok_or_else(|| absent(path))?;
+        let mut head = Vec::new();
         std::fs::File::open(&image)
-            .and_then(|mut f| f.read_exact(&mut head))
-            .map_err(|e| match e.kind() {
-                std::io::ErrorKind::UnexpectedEof => bad(path, NO_IMAGE),
-                _ => bad(path, &format!("cannot read {}: {e}", image.display())),
-            })?;
-        if head[MAGIC.0..MAGIC.0 + 4] != MAGIC.1 {
-            return Err(bad(path, NO_IMAGE));
+            .and_then(|f| f.take(64).read_to_end(&mut head))
+            .map_err(|e| bad(path, &format!("cannot read {}: {e}", image.display())))?;
+        if head.get(MAGIC.0..MAGIC.0 + 4) != Some(&MAGIC.1) {
+            let what = other(&head);
+            return Err(bad(path, &format!("{} is {what}", image.display())));
         }
-        let beside = |name: &str| {
-            let dir = image.parent()?;
-            // arch/arm64/boot/Image: three levels below the build directory.
-            let tops = [Some(dir), dir.ancestors().nth(3)];
-            tops.into_iter()
-                .flatten()
-                .map(|d| d.join(name))
-                .find(|p| p.is_file())
-        };
+        // arch/arm64/boot/Image: three levels below the build directory.
+        let dir = image.parent();
+        let tops = [dir, dir.and_then(|dir| dir.ancestors().nth(3))];
+        let tops = || tops.into_iter().flatten();
+        let beside = |name: &str| tops().map(|d| d.join(name)).find(|p| p.is_file());
         Ok(Prebuilt {
             vmlinux: beside("vmlinux"),
             system_map: beside("System.map"),
+            configs: [".config", "config"]
+                .iter()
+                .flat_map(|name| tops().map(move |d| d.join(name)))
+                .collect(),
             image,
         })
     }
@@ -113,6 +110,55 @@ impl Prebuilt {
     }
 }
 
+/// The image that a path stands for: it, or that of a build directory.
+pub fn image_of(path: &Path) -> Option<PathBuf> {
+    [path.join(IN_BUILD), path.join("Image"), path.to_owned()]
+        .into_iter()
+        .find(|p| p.is_file())
+}
+
+/// What a file is that is no image, by how it begins.
+fn other(head: &[u8]) -> &'static str {
+    match head {
+        [0x7f, b'E', b'L', b'F', ..] => "an ELF file, as vmlinux is: the Image is made from it",
+        [0x1f, 0x8b, ..] => "compressed: unpack it first",
+        [b'M', b'Z', _, _, b'z', b'i', b'm', b'g', ..] => {
+            "an image that unpacks itself for EFI: give the arch/arm64/boot/Image that it was made from"
+        }
+        _ => "no uncompressed arm64 Image",
+    }
+}
+
+/// Why there is no image: what was looked at, and what is there instead.
+fn absent(path: &Path) -> Error {
+    if !path.is_dir() {
+        return bad(path, "there is no such file or directory");
+    }
+    let mut why = format!("there is no {IN_BUILD} in that directory, and no Image");
+    let mut help = HELP;
+    let is_there = |name: &str| path.join(name).exists();
+    let compressed = ["gz", "zst", "xz", "lz4", "lzma", "bz2"];
+    let compressed = compressed.iter().map(|ext| format!("{IN_BUILD}.{ext}"));
+    let found = |name: String| is_there(&name).then_some(name);
+    if let Some(found) = compressed.into_iter().find_map(found) {
+        why = format!("{why} but a compressed one, {found}");
+        help = "unpack it, or build the target Image";
+    } else if is_there("arch/x86/boot/bzImage") {
+        why += ": it was built for another machine, as arch/x86/boot/bzImage shows";
+        help = BUILD_HELP;
+    } else if is_there(".config") {
+        why += ", but a .config: it is a build directory in which none was built, or not for arm64";
+        help = BUILD_HELP;
+    } else {
+        why += "; nor is it the top of a kernel's sources";
+    }
+    Error::UnknownKernel {
+        name: path.display().to_string(),
+        why,
+        help: help.into(),
+    }
+}
+
 /// Length of the `Image` that belongs to a symbol table: from the first byte to the end of
 /// initialised data (arch/arm64/kernel/vmlinux.lds.S).
 fn file_bytes(system_map: &Path) -> Option<u64> {
@@ -143,8 +189,7 @@ fn bad(path: &Path, why: &str) -> Error {
     Error::UnknownKernel {
         name: path.display().to_string(),
         why: why.into(),
-        help: "give an Image, a kernel build directory, or a name from `staleline kernel list`"
-            .into(),
+        help: HELP.into(),
     }
 }
 
@@ -170,6 +215,7 @@ mod tests {
         assert_eq!(by_dir, Prebuilt::find(&boot.join("Image")).unwrap());
         assert_eq!(by_dir.vmlinux, Some(root.path().join("vmlinux")));
         assert_eq!(by_dir.system_map, None);
+        assert!(by_dir.configs.contains(&root.path().join(".config")));
         let id = by_dir.identify("x").unwrap();
         assert_eq!(
             (id.version.as_str(), id.hash.len()),
@@ -202,5 +248,39 @@ mod tests {
         std::fs::write(&file, vec![0; 100]).unwrap();
         let e = Prebuilt::find(&file).unwrap_err();
         assert!(e.to_string().contains("no uncompressed arm64 Image"), "{e}");
+    }
+
+    #[test]
+    fn what_is_there_instead_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let told = |path: &Path| Prebuilt::find(path).unwrap_err().render();
+        let vmlinux = root.path().join("vmlinux");
+        for (head, what) in [
+            (&b"\x7fELF"[..], "an ELF file"),
+            (b"\x1f\x8b\x08", "compressed"),
+            (b"MZ\0\0zimg", "unpacks itself"),
+        ] {
+            std::fs::write(&vmlinux, head).unwrap();
+            assert!(told(&vmlinux).contains(what), "{}", told(&vmlinux));
+        }
+        assert!(told(&root.path().join("none")).contains("no such file or directory"));
+
+        let told = || told(root.path());
+        assert!(told().contains("nor is it the top"), "{}", told());
+        std::fs::write(root.path().join(".config"), "").unwrap();
+        assert!(told().contains("but a .config"), "{}", told());
+        assert!(told().contains("make ARCH=arm64"), "{}", told());
+        for (file, what) in [
+            ("arch/x86/boot/bzImage", "for another machine"),
+            (
+                "arch/arm64/boot/Image.gz",
+                "a compressed one, arch/arm64/boot/Image.gz",
+            ),
+        ] {
+            let file = root.path().join(file);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, "").unwrap();
+            assert!(told().contains(what), "{}", told());
+        }
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::directory;
 use crate::exit::Error;
 use crate::result::fold::Fold;
-use crate::scenario::limits;
+use crate::scenario::{append, limits};
 use crate::spec::{self, RunSpec};
 use staleline_results::RunResult;
 
@@ -56,6 +56,24 @@ impl Earlier {
             result,
             run_hash,
         })
+    }
+}
+
+impl Earlier {
+    /// Adds to the kernel command line of what is to be run again.
+    ///
+    /// # Errors
+    /// If the kernel cannot be given that.
+    pub fn append(&mut self, words: &str) -> Result<(), Error> {
+        let guest = &mut self.spec.scenario.guest;
+        guest.append = append::joined(&guest.append, words);
+        let option = format!("--append {}", spec::quote(words));
+        // A program of the user's comes last.
+        self.spec.invocation = match self.spec.invocation.split_once(" -- ") {
+            Some((before, program)) => format!("{before} {option} -- {program}"),
+            None => format!("{} {option}", self.spec.invocation),
+        };
+        limits::check(&self.spec.scenario, "--append")
     }
 }
 
@@ -134,6 +152,7 @@ pub fn compare(before: &RunResult, after: &RunResult) -> Comparison {
     });
     differs("initrd_hash", &|r| text(&r.initrd_hash));
     differs("disk_hash", &|r| text(&r.disk_hash));
+    differs("append", &|r| r.append.clone());
     let given = before.inputs.iter().chain(&after.inputs);
     let given: BTreeSet<&str> = given.map(|input| &*input.guest).collect();
     for guest in given {
@@ -205,7 +224,7 @@ mod tests {
             progress: &Quiet,
             trace: false,
         };
-        let dir = RunDir::create(dir).unwrap();
+        let dir = RunDir::replace(dir).unwrap();
         runner.run(spec, &dir, &mut Reporters::default()).unwrap()
     }
 

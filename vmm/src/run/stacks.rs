@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What there is to be told and done about kernels and their patch stacks, apart from runs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use staleline_kernels::{Kernel, KernelBuilder, KernelError, KernelRequest, StackCheck};
+use staleline_kernels::{Kernel, KernelBuilder, KernelError, KernelRequest, Named, StackCheck};
 use staleline_support::progress::Progress;
 
-use super::kernels::{GUEST_KERNEL, build, builder, error, request};
+use super::kernels::{GUEST_KERNEL, Ingredients, builder, error, request};
 use super::wiring::Production;
 use crate::exit::Error;
 
 /// A kernel as `staleline kernel list` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct KernelRow {
-    /// Stack name, `~MUTANT` if there is one on top, and `+CONFIG` for each additional configuration.
+    /// Stack name, `~MUTANT` if there is one on top, and `+CONFIG` for each additional configuration; or
+    /// the name of a build of the user's own.
     pub name: String,
     /// Release, if it has been built.
     pub version: Option<String>,
@@ -23,6 +24,9 @@ pub struct KernelRow {
     pub image: Option<PathBuf>,
     /// Patches in the stack.
     pub patches: usize,
+    /// What it is made of, if it is a build of the user's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build: Option<Named>,
 }
 
 impl KernelRow {
@@ -33,26 +37,41 @@ impl KernelRow {
             hash: kernel.as_ref().map(|k| k.hash.clone()),
             image: kernel.map(|k| k.image),
             patches,
+            build: None,
+        }
+    }
+
+    fn of_build(build: Named, kernel: Option<Kernel>) -> Self {
+        let patches = kernel.as_ref().map_or(0, |k| k.stack.len());
+        KernelRow {
+            build: Some(build.clone()),
+            ..KernelRow::new(&build.name, patches, kernel)
         }
     }
 }
 
 impl Production {
-    /// Builds a kernel: `staleline kernel build`.
+    /// Builds a kernel: `staleline kernel build`. Gives the name that it can be run by, too: that of its
+    /// stack, or the build's own, which may be chosen.
     ///
     /// # Errors
     /// Usage or infrastructure errors.
     pub fn build_kernel(
         &self,
-        name: &str,
-        configs: &[String],
-        src: Option<&Path>,
+        stack: &str,
+        more: &Ingredients<'_>,
+        name: Option<&str>,
         progress: &dyn Progress,
-    ) -> Result<Kernel, Error> {
-        build(&request(name, configs, src)?, progress)
+    ) -> Result<(Kernel, String), Error> {
+        let request = request(stack, more)?;
+        let built = builder()?.build_named(&request, name, progress);
+        let (kernel, name) = built.map_err(|e| error(&request.name(), e))?;
+        let name = name.unwrap_or_else(|| kernel.name.clone());
+        Ok((kernel, name))
     }
 
-    /// Stacks, and kernels that are built of them with the usual source: `staleline kernel list`.
+    /// Stacks, and kernels that are built of them with the usual source; then builds of the user's own:
+    /// `staleline kernel list`.
     ///
     /// # Errors
     /// Usage or infrastructure errors.
@@ -65,9 +84,10 @@ impl Production {
         let mut rows = Vec::new();
         for stack in stacks {
             let row = |request: &KernelRequest, kernel: Option<Kernel>| {
-                let patches = kernel
-                    .as_ref()
-                    .map_or(stack.patches.len(), |k| k.stack.len());
+                let patches = kernel.as_ref().map_or_else(
+                    || builder.patches_for_usual_source(&stack),
+                    |k| k.stack.len(),
+                );
                 KernelRow::new(&request.name(), patches, kernel)
             };
             let plain = KernelRequest::named(&stack.name);
@@ -86,6 +106,11 @@ impl Production {
                 }
             }
         }
+        let own = builder.all_named().map_err(|e| error(GUEST_KERNEL, e))?;
+        rows.extend(
+            own.into_iter()
+                .map(|(build, kernel)| KernelRow::of_build(build, kernel)),
+        );
         Ok(rows)
     }
 
@@ -96,8 +121,7 @@ impl Production {
     pub fn check_patches(
         &self,
         name: Option<&str>,
-        configs: &[String],
-        src: Option<&Path>,
+        more: &Ingredients<'_>,
         progress: &dyn Progress,
     ) -> Result<Vec<StackCheck>, Error> {
         let builder = builder()?;
@@ -105,7 +129,7 @@ impl Production {
             Some(name) => vec![name.to_owned()],
             None => with_patches(&builder)?,
         };
-        let requests: Result<Vec<_>, _> = names.iter().map(|n| request(n, configs, src)).collect();
+        let requests: Result<Vec<_>, _> = names.iter().map(|n| request(n, more)).collect();
         let requests = requests?;
         let checks = requests.iter().map(|request| {
             let check = builder.check(request, progress);

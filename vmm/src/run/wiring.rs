@@ -1,27 +1,31 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The one place where runs meet kernel builder, initramfs, board and engine.
 
+use std::io;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use staleline_devices::soc::report::SocReport;
-use staleline_initramfs::{Extra, Initramfs, InitramfsError, closure, disk, initramfs, with_files};
+use staleline_initramfs::{Initramfs, InitramfsError, Inputs, disk, initramfs};
 use staleline_support::cache::CacheDir;
+use staleline_support::digest::{self, FieldHasher};
+use staleline_support::lock::Lock;
 use staleline_support::progress::Progress;
 
 use super::backend::{Attempt, Backend};
+use super::choice::Choice;
 use super::kernels;
 use super::modules;
-use super::prebuilt::Prebuilt;
 use crate::board::config::{DiskImage, MachineConfig};
 use crate::board::{Board, fdt};
 use crate::boot::{Expected, Images, RAM_BASE};
 use crate::engine::{Engine, EngineError, EngineKind, GuestKind, Job, Observations};
 use crate::evidence::{Artifacts, Execution, GuestFile, Sites};
 use crate::exit::Error;
-use crate::scenario::exec::Supplied;
+use crate::interrupt::Interrupt;
+use crate::scenario::guest::GuestSettings;
 use crate::scenario::{Scenario, usb};
 use crate::spec::RunSpec;
 use staleline_results::{GuestEnd, Input, KernelId};
@@ -32,13 +36,52 @@ pub fn kernel_source() -> &'static Path {
 }
 
 /// Runs guests for real.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Production {
+    /// Whether the user wants no more of a guest that runs.
+    pub interrupt: Interrupt,
+    /// What of the cache the guests are made of, which nobody is to take away.
+    pub used: Used,
     /// Compare each of the engine's address translations with QEMU's own.
     pub self_check: bool,
     /// After so many register accesses and device events, and so on: save the machine, and go on with
     /// another one made from that.
     pub save_restore: Option<NonZeroU64>,
+}
+
+/// Parts of the cache that are in use as long as this lives.
+#[derive(Debug, Clone, Default)]
+pub struct Used(Arc<Mutex<Vec<(PathBuf, Lock)>>>);
+
+impl Used {
+    /// Holds what of these artifacts lies in the cache.
+    fn hold(&self, artifacts: &Artifacts, cache: &CacheDir) -> Result<(), Error> {
+        let disk = artifacts.disk.as_ref().map(|file| &file.path);
+        let files = artifacts.initrd.iter().map(|file| file.path.clone());
+        let files = files.chain(disk.into_iter().flat_map(|path| {
+            // Its hash is beside it.
+            [path.clone(), path.with_extension("sha256")]
+        }));
+        let kernel = artifacts.image.parent();
+        let agent = artifacts.agent_elf.as_deref().and_then(Path::parent);
+        let directories = [kernel, agent].into_iter().flatten().map(Path::to_owned);
+        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for path in files.chain(directories) {
+            if !path.starts_with(cache.path()) || used.iter().any(|(known, _)| *known == path) {
+                continue;
+            }
+            let gone = |e| Error::host(format!("cannot use {}", path.display()), e);
+            match Lock::using(&path).map_err(gone)? {
+                Some(lock) => used.push((path, lock)),
+                None => {
+                    return Err(gone(io::Error::other(
+                        "it is about to be removed: run again",
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Kernel command line of every guest. An oops is a panic, and a panic ends the run at once: a
@@ -99,51 +142,70 @@ impl GuestFiles {
         agent: &Initramfs,
         cache: &CacheDir,
     ) -> Result<(PathBuf, String), Error> {
-        let failed = |e: InitramfsError| Error::Program(e.into());
-        let extras = extras(scenario)?;
-        for extra in &extras {
-            self.inputs.push(Input {
-                guest: extra.to.clone(),
-                host: extra.from.display().to_string(),
-                hash: extra.hash().map_err(failed)?,
-            });
-        }
-        // The kernel holds archive and files at once.
-        let most = Board::new(&scenario.board).ram_bytes() / 4;
-        with_files(agent, &extras, most, cache).map_err(failed)
+        let read = inputs(scenario)?;
+        let record = |(input, hash): &(staleline_initramfs::Input, String)| Input {
+            guest: input.guest.clone(),
+            host: input.host.display().to_string(),
+            hash: hash.clone(),
+        };
+        self.inputs.extend(read.hashed().iter().map(record));
+        let packed = read.pack(agent, cache);
+        packed.map_err(|e: InitramfsError| Error::Program(e.into()))
     }
 }
 
-/// What the guest gets for the user's program, and modules.
-fn extras(scenario: &Scenario) -> Result<Vec<Extra>, Error> {
+/// What the guest is given for the user's program, and modules, read once: what was looked at before the first run is
+/// what all runs get, though somebody may be compiling meanwhile.
+fn inputs(scenario: &Scenario) -> Result<Arc<Inputs>, Error> {
+    type Read = (Key, Arc<Inputs>);
+    type Key = (GuestSettings, u64);
+    static READ: Mutex<Vec<Read>> = Mutex::new(Vec::new());
     let guest = &scenario.guest;
-    let failed = |e: InitramfsError| Error::Program(e.into());
-    let supplied = guest.supplied().into_iter().chain(guest.module_files());
-    let supplied = supplied.map(|Supplied { host, guest }| Extra {
-        from: host,
-        to: guest,
-    });
-    let supplied: Vec<Extra> = supplied.collect();
-    for extra in &supplied {
-        std::fs::metadata(&extra.from)
-            .map_err(|e| failed(InitramfsError::io("read", &extra.from)(e)))?;
-    }
-    let mut extras = match guest.program() {
-        Some(program) => closure(&program.host, &program.guest, &supplied).map_err(failed)?,
-        None => Vec::new(),
+    // The kernel holds archive and files at once.
+    let most = Board::new(&scenario.board).ram_bytes() / 4;
+    // Only what names files.
+    let key = GuestSettings {
+        exec: guest.exec.get(..1).unwrap_or_default().to_vec(),
+        files: guest.files.clone(),
+        library_path: guest.library_path.clone(),
+        stdin: guest.stdin.clone(),
+        root: guest.root.clone(),
+        modules: guest.modules.clone(),
+        ..GuestSettings::default()
     };
-    extras.extend(supplied);
-    Ok(extras)
+    let key = (key, most);
+    let mut all = READ.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, read)) = all.iter().find(|(known, _)| *known == key) {
+        return Ok(Arc::clone(read));
+    }
+    let places: Vec<PathBuf> = guest.library_path.iter().map(PathBuf::from).collect();
+    let mut given = guest.inputs();
+    given.extend(guest.module_files());
+    let read = Inputs::read(guest.program().as_ref(), &given, &places, most);
+    let read = Arc::new(read.map_err(|e| Error::Program(e.into()))?);
+    all.push((key, Arc::clone(&read)));
+    Ok(read)
 }
 
 impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
-        extras(&spec.scenario)?;
+        inputs(&spec.scenario)?;
         modules::check(&spec.scenario, &spec.kernel)?;
-        if let Some(path) = spec.kernel.path() {
-            return Prebuilt::find(path).map(|_| ());
+        let kernel = Choice::find(&spec.kernel)?;
+        kernel.suits(&spec.kernel.0, &spec.scenario).map(drop)
+    }
+
+    fn identity(&self) -> Result<String, Error> {
+        let failed = |e| Error::host("cannot read the running program", e);
+        let mut program = FieldHasher::default();
+        let mut add = |path: &Path| digest::file(path).map(|hash| program.field(hash.as_bytes()));
+        std::env::current_exe()
+            .and_then(|exe| add(&exe))
+            .map_err(failed)?;
+        for path in EngineKind::ALL.iter().flat_map(|kind| kind.files()) {
+            add(&path).map_err(failed)?;
         }
-        kernels::request(&spec.kernel.0, &[], None).map(drop)
+        Ok(program.finish())
     }
 
     fn prepare(&self, spec: &RunSpec, progress: &dyn Progress) -> Result<Artifacts, Error> {
@@ -152,6 +214,7 @@ impl Backend for Production {
             .make(progress)
             .map_err(|e| failed(spec.engine, e))?;
         engine(spec.engine)?;
+        let choice = Choice::find(&spec.kernel)?;
         let cache = CacheDir::from_environment().map_err(|e| Error::Initramfs(e.into()))?;
         let files = GuestFiles::make(&spec.scenario, &cache, progress)?;
         let artifacts = Artifacts {
@@ -170,47 +233,72 @@ impl Backend for Production {
             disk: files.disk,
             agent_elf: Some(files.agent_elf),
             inputs: files.inputs,
+            notes: Vec::new(),
         };
-        if let Some(path) = spec.kernel.path() {
-            let prebuilt = Prebuilt::find(path)?;
-            return Ok(Artifacts {
-                kernel: prebuilt.identify(&spec.kernel.0)?,
-                image: prebuilt.image,
-                vmlinux: prebuilt.vmlinux,
-                system_map: prebuilt.system_map,
-                ..artifacts
-            });
-        }
-        let request = kernels::request(&spec.kernel.0, &[], None)?;
-        let kernel = kernels::build(&request, progress)?;
-        Ok(Artifacts {
-            kernel: kernels::id(&kernel),
+        let kernel = match &choice {
+            Choice::Prebuilt(prebuilt) => {
+                let prebuilt = prebuilt.clone();
+                let artifacts = Artifacts {
+                    kernel: prebuilt.identify(&spec.kernel.0)?,
+                    notes: choice
+                        .suits(&spec.kernel.0, &spec.scenario)?
+                        .into_iter()
+                        .collect(),
+                    image: prebuilt.image,
+                    vmlinux: prebuilt.vmlinux,
+                    system_map: prebuilt.system_map,
+                    ..artifacts
+                };
+                self.used.hold(&artifacts, &cache)?;
+                return Ok(artifacts);
+            }
+            Choice::Built(kernel) => (**kernel).clone(),
+            Choice::Stack(request) => kernels::build(request, progress)?,
+        };
+        let id = kernels::id(&kernel);
+        let built = Choice::Built(Box::new(kernel.clone()));
+        built.suits(&spec.kernel.0, &spec.scenario)?;
+        let artifacts = Artifacts {
+            kernel: KernelId {
+                // What a user calls it, which may not be what it is made of.
+                name: spec.kernel.0.clone(),
+                ..id
+            },
             image: kernel.image,
             vmlinux: Some(kernel.vmlinux),
             system_map: Some(kernel.system_map),
             ..artifacts
-        })
+        };
+        self.used.hold(&artifacts, &cache)?;
+        Ok(artifacts)
     }
 
     fn execute(&self, attempt: Attempt<'_>) -> Result<Execution, Error> {
         let engine = engine(attempt.spec.engine)?;
         let mut job = job(&attempt)?;
+        job.interrupt = self.interrupt.clone();
         job.selfcheck = self.self_check;
         job.save_restore = self.save_restore;
+        let begun = Instant::now();
+        // One that had to be killed, and has left nothing.
+        let killed = |end, wall| Execution {
+            end,
+            console: job.run_dir.join("console.log"),
+            wall,
+            loaded: None,
+            sites: Sites::new(),
+            seen: Observations::default(),
+            report: None,
+            self_check: None,
+            restored: None,
+        };
         let outcome = match engine.run(&job) {
             Ok(outcome) => outcome,
             Err(EngineError::Timeout { timeout, .. }) => {
-                return Ok(Execution {
-                    end: GuestEnd::TimedOut,
-                    console: job.run_dir.join("console.log"),
-                    wall: timeout,
-                    loaded: None,
-                    sites: Sites::new(),
-                    seen: Observations::default(),
-                    report: None,
-                    self_check: None,
-                    restored: None,
-                });
+                return Ok(killed(GuestEnd::TimedOut, timeout));
+            }
+            Err(EngineError::Interrupted) => {
+                return Ok(killed(GuestEnd::Interrupted, begun.elapsed()));
             }
             Err(e) => return Err(failed(attempt.spec.engine, e)),
         };
@@ -267,6 +355,9 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     if scenario.disk.is_some() {
         bootargs = format!("{bootargs} {DISK_ROOT}");
     }
+    if !scenario.guest.append.is_empty() {
+        bootargs = format!("{bootargs} {}", scenario.guest.append);
+    }
     let layout = Images::open(&artifacts.image, initrd.map(|file| file.path.as_path()))
         .and_then(|images| images.layout(board.ram_bytes()))
         .map_err(boot)?;
@@ -283,7 +374,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     let machine = MachineConfig {
         board: scenario.board.clone(),
         seed: scenario.seed,
-        usb_host: usb::host_plan(&scenario.usb, scenario.transfer.as_ref(), scenario.seed),
+        usb_host: usb::host_plan(scenario),
         drop_operation: attempt.drop_operation,
         // From the start of RAM: at reset QEMU puts a device tree of its own there.
         loaded: vec![(RAM_BASE, end - RAM_BASE)],
@@ -307,6 +398,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         machine: serde_json::to_value(&machine)
             .map_err(|e| Error::host("cannot write the machine's configuration", e))?,
         timeout: Duration::from_secs(scenario.timeout_seconds.into()),
+        interrupt: Interrupt::default(),
         run_dir: attempt.dir.to_owned(),
         selfcheck: false,
         save_restore: None,

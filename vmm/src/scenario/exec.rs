@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use staleline_initramfs::Input;
 use staleline_protocol::plan::Exec;
 
 use super::guest::GuestSettings;
+use super::outside;
 
 /// The scenario of `staleline exec`.
 pub const SCENARIO: &str = "exec";
@@ -18,21 +20,15 @@ pub const MAX_BYTES: usize = 32 << 10;
 /// Where a program of the host is in the guest, and where it starts.
 const HOME: &str = "/root";
 
+/// Where the guest has the program's standard input.
+const STDIN: &str = "/.staleline/stdin";
+
 /// What a program finds in its environment unless it is told otherwise.
 const ENVIRONMENT: [&str; 3] = [
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME=/root",
     "TERM=dumb",
 ];
-
-/// A file or directory of the host that the guest gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Supplied {
-    /// On the host.
-    pub host: PathBuf,
-    /// In the guest.
-    pub guest: String,
-}
 
 impl GuestSettings {
     /// Makes its relative paths those below `base`.
@@ -50,8 +46,9 @@ impl GuestSettings {
                 None => absolute(from),
             };
         }
-        if let Some(root) = &mut self.root {
-            *root = absolute(root);
+        let single = self.root.iter_mut().chain(&mut self.stdin);
+        for path in single.chain(&mut self.library_path) {
+            *path = absolute(path);
         }
         self.anchor_modules(base);
     }
@@ -62,15 +59,15 @@ impl GuestSettings {
     }
 
     /// The program, if it is a file of the host.
-    pub fn program(&self) -> Option<Supplied> {
+    pub fn program(&self) -> Option<Input> {
         let host = PathBuf::from(self.exec.first().filter(|_| self.program_is_hosts())?);
         let guest = below_home(&host);
-        Some(Supplied { host, guest })
+        Some(Input { host, guest })
     }
 
-    /// All else that the guest gets, in order: of what has one name, the last counts.
-    pub fn supplied(&self) -> Vec<Supplied> {
-        let root = self.root.iter().map(|root| Supplied {
+    /// All else that the guest is given, in order: of what has one name, the last counts.
+    pub fn inputs(&self) -> Vec<Input> {
+        let root = self.root.iter().map(|root| Input {
             host: root.into(),
             guest: "/".into(),
         });
@@ -82,9 +79,13 @@ impl GuestSettings {
                 Some(to) if to.ends_with('/') => format!("{to}{}", name(&host)),
                 Some(to) => to.to_owned(),
             };
-            Supplied { host, guest }
+            Input { host, guest }
         });
-        root.chain(files).collect()
+        let stdin = self.stdin.iter().map(|file| Input {
+            host: file.into(),
+            guest: STDIN.into(),
+        });
+        root.chain(files).chain(stdin).collect()
     }
 
     /// The agent's part of it, in a run with that seed.
@@ -101,6 +102,8 @@ impl GuestSettings {
             argv,
             env: last_of_each(env.chain(self.env.iter().cloned())),
             dir: HOME.into(),
+            stdin: self.stdin.as_ref().map(|_| STDIN.into()),
+            gadget: self.gadget.is_some(),
         })
     }
 }
@@ -138,9 +141,23 @@ fn parts(file: &str) -> (&str, Option<&str>) {
 /// What is wrong with it, for people.
 pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
     let GuestSettings {
-        exec, files, env, ..
+        exec,
+        files,
+        env,
+        library_path,
+        stdin,
+        gadget,
+        iio,
+        root,
+        ..
     } = settings;
-    for (key, entries) in [("exec", exec), ("files", files), ("env", env)] {
+    let lists = [
+        ("exec", exec),
+        ("files", files),
+        ("env", env),
+        ("library-path", library_path),
+    ];
+    for (key, entries) in lists {
         if entries.len() > MAX_ENTRIES {
             return Err(format!(
                 "guest.{key} has {} entries, at most {MAX_ENTRIES} may be given",
@@ -162,8 +179,8 @@ pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
         return Err("guest.exec: the program has no name".into());
     }
     let own = settings.program().map(|p| p.guest);
-    for supplied in settings.supplied() {
-        let guest = supplied.guest.trim_end_matches('/');
+    for input in settings.inputs() {
+        let guest = input.guest.trim_end_matches('/');
         if guest == "/init" {
             return Err("guest.files: /init is Staleline's own".into());
         }
@@ -179,14 +196,23 @@ pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
     }
     // A module may want files, as firmware.
     let files_are_for_none = !files.is_empty() && settings.modules.is_empty();
-    if exec.is_empty() && (files_are_for_none || !env.is_empty() || settings.root.is_some()) {
+    let beside = [
+        files_are_for_none,
+        !env.is_empty(),
+        !library_path.is_empty(),
+        stdin.is_some(),
+        gadget.is_some(),
+        iio.is_some(),
+        root.is_some(),
+    ];
+    if exec.is_empty() && beside.contains(&true) {
         return Err(
-            "guest.files, guest.env and guest.root are for the program that guest.exec names, and there \
-             is none"
+            "guest.files, env, library-path, stdin, gadget, iio and root are for the program that \
+             guest.exec names, and there is none"
                 .into(),
         );
     }
-    Ok(())
+    outside::check(gadget.as_ref(), iio.as_ref())
 }
 
 #[cfg(test)]
@@ -218,7 +244,7 @@ mod tests {
         let env = settings.plan(7).unwrap().env;
         let homes: Vec<_> = env.iter().filter(|v| v.starts_with("HOME=")).collect();
         assert_eq!(homes, ["HOME=/y"]);
-        let all: Vec<_> = settings.supplied();
+        let all: Vec<_> = settings.inputs();
         let all: Vec<_> = all
             .iter()
             .map(|s| (s.host.to_str().unwrap(), &*s.guest))
@@ -247,7 +273,7 @@ mod tests {
         settings.anchor(Path::new("/home/me"));
         assert_eq!(settings.program(), None);
         assert_eq!(settings.plan(7).unwrap().argv, ["iio_info"]);
-        assert_eq!(settings.supplied()[0].host, Path::new("/home/me/rootfs"));
+        assert_eq!(settings.inputs()[0].host, Path::new("/home/me/rootfs"));
     }
 
     #[test]

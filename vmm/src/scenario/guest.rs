@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::append;
+use super::outside::{Gadget, Iio};
 use staleline_results::KernelReport;
 
 /// Entries of `allow-reports`.
@@ -22,6 +24,9 @@ pub struct GuestSettings {
     /// kernel leaves a run that checked less than it should, allowed or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_reports: Vec<String>,
+    /// More kernel command line, at the end.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub append: String,
     /// A program to be run, and its arguments: a file of the host, which the guest gets together with the
     /// libraries that it needs, or with `root` one of that. It counts as a test that has failed if
     /// its exit code is not 0.
@@ -34,6 +39,18 @@ pub struct GuestSettings {
     /// Variables of the program's environment, `NAME=VALUE`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
+    /// Directories of the host where the program's libraries are looked for first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub library_path: Vec<String>,
+    /// A file of the host that is the program's standard input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    /// A USB gadget for the program, and what the host moves through it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gadget: Option<Gadget>,
+    /// What the program moves through the converters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iio: Option<Iio>,
     /// Modules that the kernel gets before all else begins, in this order: `FILE.ko` or
     /// `FILE.ko:PARAMETERS`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -66,6 +83,7 @@ pub(super) fn check(settings: &GuestSettings, cpus: u8) -> Result<(), String> {
             "guest.cpu = {cpu} must be below board.cpus, which is {cpus}"
         ));
     }
+    append::check(&settings.append)?;
     let allowed = &settings.allow_reports;
     if allowed.len() > MAX_ALLOWED {
         return Err(format!(

@@ -2,7 +2,7 @@
 //! Bounds on what a scenario may ask for, so that a file cannot exhaust host or guest.
 
 use staleline_devices::cpu::MAX_CPUS;
-use staleline_protocol::plan::{DataPath, DiskTest, DmaTest};
+use staleline_protocol::plan::{DataPath, DiskTest, DmaTest, Exporter};
 
 use super::{SCHEMA, Scenario, Transfer, exec, guest, modules, usb};
 use crate::events::filter::LIMIT_MIB;
@@ -20,6 +20,8 @@ pub const BUFFERS: std::ops::RangeInclusive<u32> = 1..=64;
 pub const FRAMES: std::ops::RangeInclusive<u32> = 1..=65_536;
 /// Bytes of all frames together.
 pub const TOTAL_BYTES: u64 = 1 << 30;
+/// The guest kernel's pool of contiguous memory in bytes (CONFIG_CMA_SIZE_MBYTES).
+pub const CMA_BYTES: u64 = 16 << 20;
 /// Guest page size in bytes; DMABUFs are multiples of it.
 pub const PAGE: u64 = 4096;
 /// Frames are multiples of this many bytes: the converters' bus width.
@@ -53,10 +55,9 @@ fn find(s: &Scenario) -> Result<(), String> {
             s.schema
         ));
     }
-    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if s.name.is_empty() || s.name.len() > 64 || !s.name.chars().all(legal) {
+    if !is_name(&s.name) {
         return Err(format!(
-            "name = {:?} must be 1 to 64 lower-case letters, digits and dashes",
+            "name = {:?} must be 1 to 64 lower-case letters, digits and dashes, with no dash at either end",
             s.name
         ));
     }
@@ -89,7 +90,35 @@ fn find(s: &Scenario) -> Result<(), String> {
                 .into(),
         );
     }
-    usb::check(&s.usb, s.transfer.as_ref(), s.board.cpus)
+    usb::check(s)
+}
+
+/// Directories are named so, and options begin with a dash.
+fn is_name(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let ends = name.starts_with('-') || name.ends_with('-');
+    (1..=64).contains(&name.len()) && name.chars().all(legal) && !ends
+}
+
+/// Checks that DMABUFs from the kernel's pool of contiguous memory fit into it, on our own kernels.
+///
+/// # Errors
+/// [`Error::Limit`].
+pub fn check_pool(scenario: &Scenario, origin: &str) -> Result<(), Error> {
+    let Some(t) = &scenario.transfer else {
+        return Ok(());
+    };
+    let all = t.buffer_bytes.saturating_mul(t.buffers.into());
+    if t.exporter != Exporter::Cma || all <= CMA_BYTES {
+        return Ok(());
+    }
+    Err(Error::Limit {
+        origin: origin.to_owned(),
+        what: format!(
+            "transfer.buffers * transfer.buffer-bytes = {all} is more than the {CMA_BYTES} bytes that \
+             the guest kernel has for exporter cma: reduce one, or use another exporter"
+        ),
+    })
 }
 
 fn dmatest(test: &DmaTest, s: &Scenario) -> Result<(), String> {

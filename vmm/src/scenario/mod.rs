@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Scenarios: what one run is to do, as a versioned TOML file.
 
+pub mod append;
 pub mod builtin;
 pub mod exec;
 pub mod guest;
 pub mod limits;
 pub mod modules;
+pub mod outside;
+pub mod seed;
 pub mod set;
 pub mod usb;
 
@@ -38,7 +41,7 @@ pub struct Scenario {
     /// One sentence.
     pub description: String,
     /// Seed of data patterns and of everything random in the models.
-    #[serde(default = "default_seed")]
+    #[serde(default = "default_seed", with = "seed::number")]
     pub seed: u64,
     /// The guest is stopped after so many seconds of host time, 1 to 3600.
     #[serde(default = "default_timeout")]
@@ -140,7 +143,7 @@ pub enum DropMaintenance {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected K, a number, or \"@N\"")]
 enum DropForm {
     Integer(i64),
     Text(String),
@@ -214,7 +217,7 @@ impl Scenario {
             return Scenario::parse(text, &format!("built-in scenario {name}"));
         }
         let path = Path::new(name);
-        if !(name.ends_with(".toml") || name.contains('/') || path.is_file()) {
+        if !(Scenario::is_path(name) || path.is_file()) {
             return Err(Error::UnknownScenario {
                 name: name.to_owned(),
                 suggestion: names::did_you_mean(name, builtin::names()).map(str::to_owned),
@@ -226,6 +229,11 @@ impl Scenario {
         let base = std::path::absolute(path).map_err(|e| Error::host("no working directory", e))?;
         scenario.guest.anchor(base.parent().unwrap_or(&base));
         Ok(scenario)
+    }
+
+    /// Whether that cannot be a built-in scenario's name, and so is a file's.
+    pub fn is_path(name: &str) -> bool {
+        builtin::text(name).is_none() && (name.ends_with(".toml") || name.contains('/'))
     }
 
     /// The guest's part of it.

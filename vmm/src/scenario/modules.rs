@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use staleline_initramfs::Input;
 use staleline_protocol::plan::Module;
 
-use super::exec::{MAX_BYTES, Supplied, below_home};
+use super::exec::{MAX_BYTES, below_home};
 use super::guest::GuestSettings;
 
 /// Modules of a run.
@@ -47,11 +48,11 @@ impl GuestSettings {
     }
 
     /// The modules' files on the host and in the guest, in order.
-    pub fn module_files(&self) -> impl Iterator<Item = Supplied> {
+    pub fn module_files(&self) -> impl Iterator<Item = Input> {
         self.modules.iter().map(|module| {
             let host = PathBuf::from(parts(module).0);
             let guest = below_home(&host);
-            Supplied { host, guest }
+            Input { host, guest }
         })
     }
 
@@ -101,11 +102,7 @@ pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
         names.push(name);
     }
     let guest: Vec<String> = settings.module_files().map(|file| file.guest).collect();
-    match settings
-        .supplied()
-        .iter()
-        .find(|s| guest.contains(&s.guest))
-    {
+    match settings.inputs().iter().find(|s| guest.contains(&s.guest)) {
         Some(twice) => Err(format!(
             "guest.files: {} is a module that guest.modules names",
             twice.guest

@@ -3,7 +3,7 @@
 
 use toml::{Table, Value};
 
-use super::{Scenario, limits};
+use super::{Scenario, append, limits};
 use crate::exit::Error;
 
 /// Short forms: what is typed, and the key it stands for.
@@ -38,7 +38,18 @@ fn apply_one(scenario: &Scenario, setting: &str) -> Result<Scenario, String> {
         .map_or(key, |(_, full)| full);
     // Start from the complete scenario, defaults and all, so that one key of a table can be set.
     let mut root = Table::try_from(scenario).map_err(|e| e.to_string())?;
-    insert(&mut root, full, value(text.trim())?)?;
+    if key == append::KEY {
+        let more = append::added(setting).unwrap_or_else(|| text.trim().to_owned());
+        let mut changed = scenario.clone();
+        changed.guest.append = append::joined(&changed.guest.append, &more);
+        return Ok(changed);
+    }
+    let value = match full {
+        // Of those that are no TOML integer, too.
+        "seed" if text.trim().parse::<u64>().is_ok() => Value::String(text.trim().to_owned()),
+        _ => value(text.trim())?,
+    };
+    insert(&mut root, full, value)?;
     root.try_into()
         .map_err(|e: toml::de::Error| e.message().to_owned())
 }

@@ -55,6 +55,13 @@ fn limits_name_the_key() {
     for (from, to, key) in [
         ("schema = 1", "schema = 2", "schema = 2"),
         ("name = \"x\"", "name = \"../x\"", "name"),
+        ("name = \"x\"", "name = \"-\"", "no dash at either end"),
+        ("name = \"x\"", "name = \"x-\"", "no dash at either end"),
+        (
+            "[transfer]",
+            "[usb]\nsizes = [512]\n[transfer]",
+            "usb.sizes needs",
+        ),
         ("buffers = 1", "buffers = 65", "transfer.buffers"),
         ("frames = 1", "frames = 0", "transfer.frames"),
         (
@@ -279,4 +286,58 @@ proptest! {
             prop_assert!(t.buffer_bytes * u64::from(t.buffers) <= u64::from(s.board.ram_mib) << 18);
         }
     }
+}
+
+#[test]
+fn seeds_are_all_of_u64() {
+    for seed in [
+        0,
+        i64::MAX.cast_unsigned(),
+        i64::MAX.cast_unsigned() + 1,
+        u64::MAX,
+    ] {
+        let with = format!("seed={seed}");
+        // A setting that follows one starts from the whole scenario.
+        for settings in [vec![&*with], vec![&*with, "frames=2"]] {
+            let s = set(&settings).unwrap();
+            assert_eq!(s.seed, seed);
+            let text = toml::to_string(&s).unwrap();
+            assert_eq!(Scenario::parse(&text, "t").unwrap(), s);
+            let json = serde_json::to_string(&s).unwrap();
+            assert_eq!(serde_json::from_str::<Scenario>(&json).unwrap(), s);
+        }
+    }
+    for bad in ["-1", "18446744073709551616", "x", "1.5", "[]", "true"] {
+        let e = set(&[&format!("seed={bad}")]).unwrap_err();
+        let told = e.render();
+        assert!(matches!(e, Error::Setting { .. }), "{bad}: {told}");
+    }
+}
+
+#[test]
+fn buffers_from_the_pool_fit_into_it() {
+    let of = |kernel: &str, exporter: &str, bytes: u64| {
+        let settings = [
+            "buffers=2".to_owned(),
+            format!("buffer-bytes={bytes}"),
+            format!("exporter={exporter}"),
+            "ram-mib=512".into(),
+        ];
+        let engine = crate::engine::EngineKind::default();
+        crate::spec::RunSpec::resolve("iio-capture", kernel, engine, &settings)
+    };
+    let most = limits::CMA_BYTES / 2;
+    of("base", "cma", most).unwrap();
+    of("base", "system", most + 4096).unwrap();
+    // What pool another kernel has, nobody knows here.
+    of("./Image", "cma", most + 4096).unwrap();
+    let e = of("base", "cma", most + 4096).unwrap_err();
+    assert!(
+        e.to_string().contains("more than the 16777216 bytes"),
+        "{e}"
+    );
+
+    let config = include_str!("../../../guest-kernel/config/staleline.config");
+    let size = format!("CONFIG_CMA_SIZE_MBYTES={}", limits::CMA_BYTES >> 20);
+    assert!(config.lines().any(|line| line == size));
 }

@@ -6,7 +6,7 @@ use staleline_devices::usb::Speed;
 use staleline_devices::usb::plan::{Incident, Step, Stream, UsbHostPlan};
 use staleline_protocol::plan::DataPath;
 
-use super::Transfer;
+use super::Scenario;
 
 /// The `[usb]` table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,9 @@ const PACKET: u32 = 1024;
 ///
 /// # Errors
 /// Names the key.
-pub fn check(usb: &UsbSettings, transfer: Option<&Transfer>, cpus: u8) -> Result<(), String> {
+pub fn check(scenario: &Scenario) -> Result<(), String> {
+    let Scenario { usb, board, .. } = scenario;
+    let (transfer, cpus) = (scenario.transfer.as_ref(), board.cpus);
     for (key, entries) in [
         ("usb.sizes", usb.sizes.len()),
         ("usb.incidents", usb.incidents.len()),
@@ -54,10 +56,15 @@ pub fn check(usb: &UsbSettings, transfer: Option<&Transfer>, cpus: u8) -> Result
         }
     }
     let Some(t) = transfer.filter(|t| t.path.uses_usb()) else {
-        return if usb.incidents.is_empty() {
-            Ok(())
-        } else {
-            Err("usb.incidents needs a transfer.path over USB".into())
+        // A program's gadget has a host, too.
+        let sizes = usb.sizes.is_empty() || scenario.guest.gadget.is_some();
+        let set = [
+            ("usb.sizes", sizes),
+            ("usb.incidents", usb.incidents.is_empty()),
+        ];
+        return match set.iter().find(|(_, fine)| !fine) {
+            None => checked(scenario),
+            Some((key, _)) => Err(format!("{key} needs a transfer.path over USB")),
         };
     };
     if let Some(last) = t.last_frame_bytes.filter(|last| *last > t.frame_bytes) {
@@ -94,17 +101,26 @@ pub fn check(usb: &UsbSettings, transfer: Option<&Transfer>, cpus: u8) -> Result
             "usb.sizes = {size} must be a multiple of {PACKET} for usb-to-iio: after a short \
              packet the gadget takes a frame to be complete"
         )),
-        _ => host_plan(usb, transfer, 0)
-            .check()
-            .map_err(|e| format!("the [usb] table: {e}")),
+        _ => checked(scenario),
     }
 }
 
-/// What the host is to do on the other end of `transfer`; nothing if its path does not use USB.
-pub fn host_plan(usb: &UsbSettings, transfer: Option<&Transfer>, seed: u64) -> UsbHostPlan {
+fn checked(scenario: &Scenario) -> Result<(), String> {
+    let plan = host_plan(scenario).check();
+    plan.map_err(|e| format!("the [usb] table: {e}"))
+}
+
+/// What the host is to do on the other end of the path, or of the program's gadget; nothing if there is
+/// neither.
+pub fn host_plan(scenario: &Scenario) -> UsbHostPlan {
+    let Scenario { usb, seed, .. } = scenario;
+    let seed = *seed;
+    let gadget = scenario.guest.gadget.as_ref();
+    let of_gadget = || gadget.map_or_else(Vec::new, |g| g.steps(&usb.sizes, seed));
+    let transfer = scenario.transfer.as_ref();
     let steps = transfer
         .filter(|t| t.path.uses_usb())
-        .map_or_else(Vec::new, |t| {
+        .map_or_else(of_gadget, |t| {
             // The scenario's limits keep a frame far below 4 GiB.
             let frame = u32::try_from(t.frame_bytes).unwrap_or(u32::MAX);
             let stream = Stream {
@@ -152,18 +168,17 @@ fn tiles(frame: u32, sizes: &[u32]) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Scenario;
 
     #[test]
     fn the_host_moves_what_the_guest_moves() {
         let scenario = Scenario::load("iio-to-usb").unwrap();
-        let plan = host_plan(&scenario.usb, scenario.transfer.as_ref(), 7);
+        let plan = host_plan(&scenario);
         plan.check().unwrap();
         let total = scenario.plan().transfer.unwrap().total_bytes();
         let [Step::BulkIn(stream)] = plan.steps.as_slice() else {
             panic!("{plan:?}")
         };
-        assert_eq!((stream.bytes, stream.seed), (total, 7));
+        assert_eq!((stream.bytes, stream.seed), (total, scenario.seed));
     }
 
     fn set(scenario: &str, settings: &[&str]) -> Result<Scenario, String> {
@@ -226,7 +241,7 @@ mod tests {
         assert_eq!(tiles(1000, &[1024]), [1000]);
         assert_eq!(tiles(2000, &[0, 600]), [1024, 976]);
         let scenario = set("usb-to-iio", &["usb.sizes=[8192]"]).unwrap();
-        let plan = host_plan(&scenario.usb, scenario.transfer.as_ref(), 7);
+        let plan = host_plan(&scenario);
         let [Step::BulkOut(stream)] = plan.steps.as_slice() else {
             panic!("{plan:?}")
         };
@@ -241,7 +256,7 @@ mod tests {
                 let scenario = set(path, &[&incident]).unwrap();
                 let transfer = scenario.transfer.as_ref().unwrap();
                 assert_eq!(scenario.plan().transfer.unwrap().resume, cuts);
-                let plan = host_plan(&scenario.usb, Some(transfer), 1);
+                let plan = host_plan(&scenario);
                 let [Step::BulkIn(s) | Step::BulkOut(s) | Step::Loopback(s)] = &plan.steps[..]
                 else {
                     panic!("{plan:?}")
@@ -255,11 +270,8 @@ mod tests {
     #[test]
     fn paths_without_usb_leave_the_bus_alone() {
         let scenario = Scenario::load("iio-capture").unwrap();
-        assert!(
-            host_plan(&scenario.usb, scenario.transfer.as_ref(), 1)
-                .steps
-                .is_empty()
-        );
-        assert!(host_plan(&scenario.usb, None, 1).steps.is_empty());
+        assert!(host_plan(&scenario).steps.is_empty());
+        let boot = Scenario::load("boot").unwrap();
+        assert!(host_plan(&boot).steps.is_empty());
     }
 }

@@ -21,6 +21,15 @@ impl Elf {
         Loader::new(path).map(Elf).map_err(|e| e.to_string())
     }
 
+    /// Whether it tells lines; as a compiler leaves it that was asked for them.
+    pub fn has_lines(path: &Path) -> bool {
+        let Ok(bytes) = std::fs::read(path) else {
+            return false;
+        };
+        let file = object::File::parse(&*bytes);
+        file.is_ok_and(|file| file.section_by_name(".debug_line").is_some())
+    }
+
     /// The function at an address and those it was inlined into, innermost first.
     pub fn frames(&self, va: u64, root: Option<&Path>) -> Vec<Frame> {
         // No code is at the last address, and what looks for it adds 1.

@@ -142,6 +142,11 @@ impl Code {
         }
     }
 
+    /// Whether it is the user's to compile. Distributions' libraries come without lines.
+    fn is_program(&self) -> bool {
+        self.is_mapped && !self.who.contains(".so")
+    }
+
     /// The address that a byte of the file is linked to.
     fn linked(&self, place: u64) -> Option<u64> {
         let segments = self.segments.get_or_init(|| segments(&self.path));
@@ -152,9 +157,15 @@ impl Code {
 
     fn elf(&self, troubles: &RefCell<Vec<String>>) -> Option<&Elf> {
         let what = format!("files and lines of {}", self.who);
-        let elf = self
-            .elf
-            .get_or_init(|| told(troubles, &what, &self.path, Elf::load(&self.path)));
+        let elf = self.elf.get_or_init(|| {
+            if self.is_program() && !Elf::has_lines(&self.path) {
+                troubles.borrow_mut().push(format!(
+                    "files and lines of {} are missing, because it was compiled without -g",
+                    self.who
+                ));
+            }
+            told(troubles, &what, &self.path, Elf::load(&self.path))
+        });
         elf.as_ref()
     }
 

@@ -36,6 +36,17 @@ impl CacheDir {
         &self.0
     }
 
+    /// What is in one of its directories, of which `is_ours` says by the name whether it was made by us.
+    #[must_use]
+    pub fn entries(&self, name: &str, is_ours: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.0.join(name)).into_iter().flatten();
+        let entries = entries.flatten().filter(|entry| {
+            let no_link = entry.file_type().is_ok_and(|t| !t.is_symlink());
+            no_link && entry.file_name().to_str().is_some_and(&is_ours)
+        });
+        entries.map(|entry| entry.path()).collect()
+    }
+
     /// Something in it.
     #[must_use]
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {

@@ -78,6 +78,13 @@ pub fn short(digest: &str) -> &str {
     digest.get(..16).unwrap_or(digest)
 }
 
+/// Whether that is a digest, whole or as [`short`] gives it.
+#[must_use]
+pub fn is_one(text: &str) -> bool {
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    [16, 64].contains(&text.len()) && text.bytes().all(hex)
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()

@@ -26,6 +26,16 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> io::Result<()
     Ok(())
 }
 
+/// As [`write_atomically`], but without waiting for the disk: whole for all who read it while the machine
+/// runs.
+///
+/// # Errors
+/// What the file system says; the old content stays.
+pub fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    staged(path, content, mode)?.persist(path)?;
+    Ok(())
+}
+
 /// As [`write_atomically`], but with exactly these permissions, and without waiting for the disk: for
 /// thousands of files of a tree that is made again if the machine stops.
 ///

@@ -4,9 +4,11 @@
 //! people, and a way to show that a long step is alive.
 
 pub mod cache;
+pub mod child;
 pub mod digest;
 pub mod files;
 pub mod home;
+pub mod lock;
 pub mod needs;
 pub mod progress;
 pub mod text;

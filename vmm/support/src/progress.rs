@@ -26,6 +26,11 @@ pub trait Progress: Sync {
 
     /// Something the user should know, also after the step.
     fn note(&self, text: &str);
+
+    /// Whether the user does not want the work to go on. Who does something long asks now and then.
+    fn cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// Shows nothing.
@@ -41,7 +46,10 @@ impl Progress for Quiet {
 
 /// On this process's standard error: a bar or a spinner on a terminal, else a line per step and one
 /// now and then while it lasts.
-pub struct Stderr(Shown);
+pub struct Stderr {
+    shown: Shown,
+    cancelled: Box<dyn Fn() -> bool + Send + Sync>,
+}
 
 enum Shown {
     Bar(ProgressBar),
@@ -52,18 +60,31 @@ impl Stderr {
     /// For this process.
     #[must_use]
     pub fn new() -> Self {
-        Stderr(if std::io::stderr().is_terminal() {
+        let shown = if std::io::stderr().is_terminal() {
             let bar = ProgressBar::new_spinner();
             bar.enable_steady_tick(Duration::from_millis(120));
             Shown::Bar(bar)
         } else {
             Shown::Lines(Lines::new(std::io::stderr(), Duration::from_secs(10)))
-        })
+        };
+        Stderr {
+            shown,
+            cancelled: Box::new(|| false),
+        }
+    }
+
+    /// The same, for work that ends when `cancelled` says so.
+    #[must_use]
+    pub fn until(self, cancelled: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Stderr {
+            cancelled: Box::new(cancelled),
+            ..self
+        }
     }
 
     /// Makes room for other output.
     pub fn clear(&self) {
-        if let Shown::Bar(bar) = &self.0 {
+        if let Shown::Bar(bar) = &self.shown {
             bar.finish_and_clear();
         }
     }
@@ -77,7 +98,7 @@ impl Default for Stderr {
 
 impl Progress for Stderr {
     fn begin(&self, what: &str, total: Option<u64>) {
-        match &self.0 {
+        match &self.shown {
             Shown::Bar(bar) => {
                 let template = match total {
                     Some(_) => "{prefix} [{bar:30}] {percent}% {elapsed} {wide_msg:.dim}",
@@ -100,7 +121,7 @@ impl Progress for Stderr {
     }
 
     fn advance(&self, detail: &str) {
-        match &self.0 {
+        match &self.shown {
             Shown::Bar(bar) => {
                 bar.inc(1);
                 bar.set_message(detail.to_owned());
@@ -111,16 +132,20 @@ impl Progress for Stderr {
 
     fn detail(&self, what: &str) {
         // Where there is no terminal, details would be as many lines.
-        if let Shown::Bar(bar) = &self.0 {
+        if let Shown::Bar(bar) = &self.shown {
             bar.set_message(what.to_owned());
         }
     }
 
     fn note(&self, text: &str) {
-        match &self.0 {
+        match &self.shown {
             Shown::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
             Shown::Lines(lines) => lines.note(text),
         }
+    }
+
+    fn cancelled(&self) -> bool {
+        (self.cancelled)()
     }
 }
 

@@ -72,7 +72,7 @@ fn a_run_that_does_not_end_is_ended() {
 /// What was found before counts.
 #[test]
 fn a_run_that_does_not_end_tells_what_it_has_found() {
-    let run = run(&["iio-capture-nosync", "--timeout", "2", "--set", ENDLESS]);
+    let run = run(&["iio-capture-nosync", "--timeout", "10", "--set", ENDLESS]);
     let result = run.ends(1, Verdict::Fail);
     assert_eq!(support::kinds_of(&result), [HazardKind::MissingInvalidate]);
     let time = "time limit, which may follow from what was found";

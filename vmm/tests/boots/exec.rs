@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::support::{self, Run};
 
 /// Compiles a program for the guest.
-fn compile(dir: &TempDir, name: &str, source: &str, options: &[&str]) -> PathBuf {
+pub fn compile(dir: &TempDir, name: &str, source: &str, options: &[&str]) -> PathBuf {
     let (source_file, program) = (dir.path().join(format!("{name}.c")), dir.path().join(name));
     std::fs::write(&source_file, source).unwrap();
     let compiler = match cfg!(target_arch = "aarch64") {
@@ -28,7 +28,7 @@ fn compile(dir: &TempDir, name: &str, source: &str, options: &[&str]) -> PathBuf
 
 /// `staleline exec` with these words.
 #[track_caller]
-fn exec(words: &[&str]) -> Run {
+pub fn exec(words: &[&str]) -> Run {
     support::need_kernel("base");
     let split = words.iter().position(|w| *w == "--").unwrap();
     let (options, program) = words.split_at(split);
@@ -155,7 +155,7 @@ fn what_the_guest_cannot_run_is_a_mistake_of_the_user() {
     fails(&["--set", "transfer.path=iio-capture", "--", program], "");
 }
 
-fn example(dir: &TempDir, name: &str) -> PathBuf {
+pub fn example(dir: &TempDir, name: &str) -> PathBuf {
     let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images");
     let source = std::fs::read_to_string(images.join("examples").join(format!("{name}.c")));
     let include = format!("-I{}", images.join("guest/include").display());

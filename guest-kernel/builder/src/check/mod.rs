@@ -152,6 +152,7 @@ impl KernelBuilder {
             tree: &tree,
             src: &src,
             config: &plan.config,
+            fragments: &plan.fragments,
             // Nothing that is compiled here holds it, and stacks shall share what they can.
             local_version: String::new(),
             jobs: request.jobs,
@@ -167,8 +168,12 @@ impl KernelBuilder {
             tools: &self.tools,
             objects: Objects::new(&plan.stack, &job, &build_dir, &self.tools),
         };
+        let patches = steps.run(&mut log, progress)?;
+        if patches.iter().all(|patch| patch.applies) {
+            job.configured(&build_dir)?;
+        }
         let check = StackCheck {
-            patches: steps.run(&mut log, progress)?,
+            patches,
             source: plan.source.id(),
             name: plan.name,
             log: path,

@@ -4,14 +4,12 @@
 use std::io::Write;
 use std::time::Duration;
 
+use staleline_guest::{Access, Direction, DmaBuf, Error, Fences, IioBuffer};
 use staleline_protocol::pattern::Mismatch;
 use staleline_protocol::report::Report;
 
 use super::under_way::UnderWay;
-use super::{Job, data_outcome};
-use crate::dmabuf::{Access, DmaBuf, Fences};
-use crate::error::Error;
-use crate::iio::{Direction, IioBuffer};
+use super::{Job, attached, data_outcome};
 use crate::ktap::Subtests;
 
 pub const PHASES: [&str; 5] = ["devices", "buffers", "capture", "data", "teardown"];
@@ -26,7 +24,7 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
         let buffers = job.allocate(p)?;
         for buffer in &buffers {
             iio.attach(buffer)?;
-            p.report(&buffer.attached(iio.name()));
+            p.report(&attached(buffer, iio.name()));
         }
         Ok(buffers)
     })?;

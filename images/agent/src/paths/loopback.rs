@@ -4,14 +4,13 @@
 
 use std::io::Write;
 
+use staleline_guest::{Error, Gadget};
 use staleline_protocol::pattern::Mismatch;
 use staleline_protocol::report::Report;
 
 use super::resume::ATTEMPTS;
 use super::{Frame, Job, data_outcome};
-use crate::error::Error;
 use crate::ktap::Subtests;
-use crate::usb::Gadget;
 
 pub const PHASES: [&str; 3] = ["gadget", "loopback", "data"];
 

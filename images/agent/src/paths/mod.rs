@@ -4,12 +4,11 @@
 
 use std::io::Write;
 
+use staleline_guest::{DmaBuf, Error, Mount};
 use staleline_protocol::pattern::{Mismatch, Pattern};
 use staleline_protocol::plan::{DataPath, Transfer};
+use staleline_protocol::report::Report;
 
-use crate::boot::Mount;
-use crate::dmabuf::DmaBuf;
-use crate::error::Error;
 use crate::ktap::{Ktap, Outcome, Subtests};
 
 mod capture;
@@ -53,10 +52,29 @@ impl Job<'_> {
             .map(|index| {
                 let t = self.transfer;
                 let buffer = DmaBuf::allocate(t.exporter, index, t.buffer_bytes)?;
-                phases.report(&buffer.report());
+                phases.report(&allocated(&buffer));
                 Ok(buffer)
             })
             .collect()
+    }
+}
+
+/// The report of a buffer's allocation.
+fn allocated(buffer: &DmaBuf) -> Report {
+    Report::Buffer {
+        index: buffer.index,
+        exporter: buffer.exporter().name().into(),
+        bytes: buffer.bytes(),
+        extents: buffer.extents().to_vec(),
+        va: buffer.address() as u64,
+    }
+}
+
+/// The report of its attachment to a device.
+fn attached(buffer: &DmaBuf, to: &str) -> Report {
+    Report::Attached {
+        buffer: buffer.index,
+        to: to.into(),
     }
 }
 

@@ -4,13 +4,11 @@
 
 use std::io::Write;
 
+use staleline_guest::{Access, Direction, Error, Fences, IioBuffer};
 use staleline_protocol::pattern::Mismatch;
 
-use super::Job;
 use super::under_way::UnderWay;
-use crate::dmabuf::{Access, Fences};
-use crate::error::Error;
-use crate::iio::{Direction, IioBuffer};
+use super::{Job, attached};
 use crate::ktap::Subtests;
 
 pub const PHASES: [&str; 4] = ["devices", "buffers", "playback", "teardown"];
@@ -22,7 +20,7 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
         let buffers = job.allocate(p)?;
         for buffer in &buffers {
             iio.attach(buffer)?;
-            p.report(&buffer.attached(iio.name()));
+            p.report(&attached(buffer, iio.name()));
         }
         Ok(buffers)
     })?;

@@ -13,15 +13,12 @@
 
 use std::io::Write;
 
+use staleline_guest::{Access, Direction, DmaBuf, Endpoint, Error, Fences, Gadget, IioBuffer};
 use staleline_protocol::pattern::Mismatch;
 
 use super::under_way::UnderWay;
-use super::{Job, resume};
-use crate::dmabuf::{Access, DmaBuf, Fences};
-use crate::error::Error;
-use crate::iio::{Direction, IioBuffer};
+use super::{Job, attached, resume};
 use crate::ktap::Subtests;
-use crate::usb::{Endpoint, Gadget};
 
 pub const PHASES: [&str; 5] = ["devices", "gadget", "buffers", "transfer", "teardown"];
 
@@ -106,13 +103,13 @@ fn attach<W: Write>(
 ) -> Result<(), Error> {
     if job.transfer.usb_first {
         usb.attach(buffer)?;
-        phases.report(&buffer.attached(&usb.path()));
+        phases.report(&attached(buffer, &usb.path()));
     }
     iio.attach(buffer)?;
-    phases.report(&buffer.attached(iio.name()));
+    phases.report(&attached(buffer, iio.name()));
     if !job.transfer.usb_first {
         usb.attach(buffer)?;
-        phases.report(&buffer.attached(&usb.path()));
+        phases.report(&attached(buffer, &usb.path()));
     }
     Ok(())
 }

@@ -11,16 +11,13 @@
 
 use std::collections::VecDeque;
 
+use staleline_guest::{
+    Access, Context, DmaBuf, End, Endpoint, Error, Fence, Fences, Gadget, IioBuffer, before_others,
+};
 use staleline_protocol::plan::Transfer;
 
 use super::Job;
 use super::under_way::UnderWay;
-use crate::dmabuf::{Access, DmaBuf, Fences};
-use crate::error::{Context, Error};
-use crate::fence::{End, Fence};
-use crate::iio::IioBuffer;
-use crate::sys;
-use crate::usb::{Endpoint, Gadget};
 
 /// Times that a transfer may fail because the host cuts it off: more than cuts that a scenario may
 /// have.
@@ -50,7 +47,7 @@ impl<'a> Usb<'a> {
     fn queue(&mut self, tag: u32, buffer: &DmaBuf, bytes: u64) -> Result<(), Error> {
         let mut attempts = 0;
         loop {
-            let queued = sys::before_others(|| {
+            let queued = before_others(|| {
                 self.endpoint.transfer(buffer, bytes)?;
                 Fence::of(buffer)
             });

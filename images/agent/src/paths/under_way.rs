@@ -3,9 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::dmabuf::DmaBuf;
-use crate::error::Error;
-use crate::fence::Fence;
+use staleline_guest::{DmaBuf, Error, Fence};
 
 /// Transfers that one device has been given, oldest first: that is the order in which it does them.
 ///

@@ -7,7 +7,7 @@ use staleline_devices::bus::Device;
 use staleline_devices::converters::{AxiAdc, AxiDac};
 use staleline_devices::stream::StreamId;
 
-use super::{Model, Site, dmac};
+use super::{Model, OneOf, Site, dmac};
 use crate::board::fdt::{Clock, NodeWriter};
 
 /// One of them.
@@ -17,6 +17,8 @@ pub struct Converter {
     stream: &'static str,
     /// Its DMA engine, and the name of that channel.
     dma: (&'static dmac::Dmac, &'static str),
+    /// Those of the core and of the converter behind it.
+    options: &'static [OneOf],
     device: fn(StreamId) -> Box<dyn Device>,
 }
 
@@ -26,6 +28,7 @@ pub static ADC: Converter = Converter {
     compatible: "adi,axi-adc-10.0.a",
     stream: dmac::ADC_STREAM,
     dma: (&dmac::CAPTURE, "rx"),
+    options: &[&["CONFIG_ADI_AXI_ADC"], &["CONFIG_AD9467"]],
     device: |stream| Box::new(AxiAdc::new(stream)),
 };
 
@@ -35,12 +38,17 @@ pub static DAC: Converter = Converter {
     compatible: "adi,axi-dac-9.1.b",
     stream: dmac::DAC_STREAM,
     dma: (&dmac::PLAYBACK, "tx"),
+    options: &[&["CONFIG_ADI_AXI_DAC"], &["CONFIG_AD9739A"]],
     device: |stream| Box::new(AxiDac::new(stream)),
 };
 
 impl Model for Converter {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn options(&self) -> &'static [OneOf] {
+        self.options
     }
 
     fn describe(&self, node: &mut NodeWriter<'_>) -> Result<(), vm_fdt::Error> {

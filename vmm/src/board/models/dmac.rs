@@ -7,7 +7,7 @@ use staleline_devices::axi_dmac::{AxiDmac, Config, Route};
 use staleline_devices::bus::Device;
 use staleline_devices::stream::StreamId;
 
-use super::{Model, Site};
+use super::{Model, OneOf, Site};
 use crate::board::fdt::{Clock, NodeWriter};
 use crate::board::settings::{BoardSettings, PortSettings};
 
@@ -48,6 +48,10 @@ impl Model for Dmac {
 
     fn interrupts(&self) -> bool {
         true
+    }
+
+    fn options(&self) -> &'static [OneOf] {
+        &[&["CONFIG_AXI_DMAC"]]
     }
 
     fn describe(&self, node: &mut NodeWriter<'_>) -> Result<(), vm_fdt::Error> {

@@ -6,7 +6,7 @@
 use staleline_devices::bus::Device;
 use staleline_devices::usb::host::PlanHost;
 
-use super::{Model, Site};
+use super::{Model, OneOf, Site};
 use crate::board::fdt::NodeWriter;
 use crate::board::settings::{BoardSettings, PortSettings};
 
@@ -24,6 +24,13 @@ impl Model for Dwc3 {
 
     fn interrupts(&self) -> bool {
         true
+    }
+
+    fn options(&self) -> &'static [OneOf] {
+        &[
+            &["CONFIG_USB_DWC3"],
+            &["CONFIG_USB_DWC3_GADGET", "CONFIG_USB_DWC3_DUAL_ROLE"],
+        ]
     }
 
     fn describe(&self, node: &mut NodeWriter<'_>) -> Result<(), vm_fdt::Error> {

@@ -8,7 +8,7 @@
 use staleline_devices::bus::Device;
 use staleline_devices::gdma::{BusWidth, Config};
 
-use super::{Model, Site};
+use super::{Model, OneOf, Site};
 use crate::board::fdt::{Clock, NodeWriter};
 use crate::board::settings::{BoardSettings, PortSettings};
 
@@ -32,6 +32,10 @@ impl Model for Gdma {
 
     fn interrupts(&self) -> bool {
         true
+    }
+
+    fn options(&self) -> &'static [OneOf] {
+        &[&["CONFIG_XILINX_ZYNQMP_DMA"]]
     }
 
     fn describe(&self, node: &mut NodeWriter<'_>) -> Result<(), vm_fdt::Error> {

@@ -18,7 +18,7 @@ use super::fdt::NodeWriter;
 use super::settings::{BoardSettings, PortSettings};
 
 /// All of them, in the order of their windows: those that a board may lack come last.
-pub(super) static MODELS: [&dyn Model; 8] = [
+pub static MODELS: [&dyn Model; 8] = [
     &dmac::CAPTURE,
     &dmac::PLAYBACK,
     &dwc3::Dwc3,
@@ -28,6 +28,9 @@ pub(super) static MODELS: [&dyn Model; 8] = [
     &gdma::Gdma,
     &virtio_blk::VirtioBlk,
 ];
+
+/// Options of the kernel of which one has to be built in.
+pub type OneOf = &'static [&'static str];
 
 /// A kind of device, as the board knows it.
 pub trait Model: Sync {
@@ -48,6 +51,10 @@ pub trait Model: Sync {
     fn interrupts(&self) -> bool {
         false
     }
+
+    /// Options of the kernel that give it its driver, each or one of each group. What others select needs
+    /// no mention.
+    fn options(&self) -> &'static [OneOf];
 
     /// Writes what the device tree says of it, beside window, interrupt and coherency.
     ///

@@ -6,7 +6,7 @@
 use staleline_devices::bus::Device;
 use staleline_devices::spi::{Ad9467, Ad9739a, AxiQuadSpi, Part};
 
-use super::{Model, Site, converters};
+use super::{Model, OneOf, Site, converters};
 use crate::board::fdt::{Clock, NodeWriter};
 
 /// The ADC on the board. Its samples have 16 real bits, so every word of a pattern is one.
@@ -20,6 +20,10 @@ pub struct QuadSpi;
 impl Model for QuadSpi {
     fn name(&self) -> &'static str {
         "axi-quad-spi"
+    }
+
+    fn options(&self) -> &'static [OneOf] {
+        &[&["CONFIG_SPI"], &["CONFIG_SPI_XILINX"]]
     }
 
     fn describe(&self, node: &mut NodeWriter<'_>) -> Result<(), vm_fdt::Error> {

@@ -10,7 +10,7 @@ use staleline_devices::bus::Device;
 use staleline_devices::virtio_blk::{self, MemoryDisk};
 use staleline_support::digest;
 
-use super::{Model, Site};
+use super::{Model, OneOf, Site};
 use crate::board::config::DiskImage;
 use crate::board::fdt::NodeWriter;
 use crate::board::settings::{BlkSettings, BoardSettings, PortSettings};
@@ -36,6 +36,10 @@ impl Model for VirtioBlk {
 
     fn interrupts(&self) -> bool {
         true
+    }
+
+    fn options(&self) -> &'static [OneOf] {
+        &[&["CONFIG_VIRTIO_MMIO"], &["CONFIG_VIRTIO_BLK"]]
     }
 
     fn describe(&self, node: &mut NodeWriter<'_>) -> Result<(), vm_fdt::Error> {

@@ -2,10 +2,14 @@
 //! Finding QEMU.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
-use super::QemuError;
+use staleline_support::child;
+
+use super::{QemuError, plugin};
 
 /// Environment variable: which QEMU.
 pub(super) const QEMU_ENV: &str = "STALELINE_QEMU";
@@ -47,15 +51,22 @@ pub(super) fn qemu_program() -> PathBuf {
         .into()
 }
 
-pub(super) fn check_qemu(program: &Path) -> Result<QemuVersion, QemuError> {
-    let output = Command::new(program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| QemuError::Missing {
+/// How long a program may take to say what it is.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether that is a QEMU, and new enough; asked for at most `limit`.
+pub(super) fn check_qemu(program: &Path, limit: Duration) -> Result<QemuVersion, QemuError> {
+    let output = child::output_within(Command::new(program).arg("--version"), limit);
+    let output = output.map_err(|source| match source.kind() {
+        io::ErrorKind::TimedOut => QemuError::Unknown {
+            program: program.to_owned(),
+            output: format!("nothing within {} s", limit.as_secs_f32()),
+        },
+        _ => QemuError::Missing {
             program: program.to_owned(),
             source,
-        })?;
+        },
+    })?;
     let text = String::from_utf8_lossy(&output.stdout);
     let found = parse_version(&text).ok_or_else(|| QemuError::Unknown {
         program: program.to_owned(),
@@ -68,6 +79,12 @@ pub(super) fn check_qemu(program: &Path) -> Result<QemuVersion, QemuError> {
         });
     }
     Ok(found)
+}
+
+/// QEMU and the plugin.
+pub(super) fn files() -> Vec<PathBuf> {
+    let qemu = which::which(qemu_program()).ok();
+    qemu.into_iter().chain(plugin::find().ok()).collect()
 }
 
 #[cfg(test)]

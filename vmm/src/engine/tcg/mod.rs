@@ -18,6 +18,7 @@ use std::io::{ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use staleline_devices::fidelity::Sight;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
@@ -38,7 +39,11 @@ pub const DESCRIPTION: Description = Description {
     make: |progress| Ok(plugin::make(progress)?),
     places: needs::places,
     needs: needs::all,
+    files: host::files,
 };
+
+/// A program is asked what it is however little is left of the time.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 const MIB: u64 = 1 << 20;
 /// The machine must stay below 4 GiB.
@@ -144,17 +149,24 @@ impl Engine for TcgEngine {
             plugin_control,
         }
         .build();
+        let begun = Instant::now();
         let ended = supervise::Supervision {
             command,
             program: &self.qemu,
             plugin: &self.plugin,
             console: &console,
             timeout: job.timeout,
+            interrupt: &job.interrupt,
         }
         .run(qmp, control)
         .map_err(|e| match error::may_be_of_another_program(&e) {
             // What it is explains the rest.
-            true => host::check_qemu(&self.qemu).err().map_or(e, Into::into),
+            true => {
+                let left = job.timeout.saturating_sub(begun.elapsed());
+                let patience = left.clamp(LEAST_PATIENCE, host::PATIENCE);
+                let other = host::check_qemu(&self.qemu, patience).err();
+                other.map_or(e, Into::into)
+            }
             false => e,
         })?;
 

@@ -3,14 +3,14 @@
 
 use std::process::Command;
 
-use staleline_support::text;
+use staleline_support::{child, text};
 
 use super::{QemuError, host, plugin};
 use crate::engine::description::Requirement;
 
 /// QEMU, that it can load plugins, and ours.
 pub(super) fn all() -> Vec<Requirement> {
-    let version = host::check_qemu(&host::qemu_program());
+    let version = host::check_qemu(&host::qemu_program(), host::PATIENCE);
     let plugin = plugin::find();
     vec![
         Requirement {
@@ -44,7 +44,8 @@ pub(super) fn places() -> Vec<(&'static str, String, &'static str)> {
 
 fn plugins() -> Result<String, (String, String)> {
     let fix = || "use a QEMU configured with --enable-plugins (Debian's is)".to_owned();
-    let help = Command::new(host::qemu_program()).arg("-help").output();
+    let mut qemu = Command::new(host::qemu_program());
+    let help = child::output_within(qemu.arg("-help"), host::PATIENCE);
     match help {
         Err(e) => Err((e.to_string(), fix())),
         Ok(o) if String::from_utf8_lossy(&o.stdout).contains("-plugin ") => {

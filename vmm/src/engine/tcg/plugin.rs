@@ -91,8 +91,8 @@ impl Own {
         let made = data.modified().ok()?.duration_since(SystemTime::UNIX_EPOCH);
         let mut key = FieldHasher::default();
         key.field(program.as_os_str().as_encoded_bytes());
-        key.field(&data.len().to_le_bytes());
-        key.field(&made.ok()?.as_nanos().to_le_bytes());
+        key.field(data.len().to_le_bytes());
+        key.field(made.ok()?.as_nanos().to_le_bytes());
         let dir = cache.join("plugin");
         let library = dir.join(digest::short(&key.finish())).join(PLUGIN_FILE);
         Some(Own {

@@ -18,6 +18,7 @@ use vmm_sys_util::timerfd::TimerFd;
 use super::abi::{FATAL_EXIT_CODE, FromPlugin, LOG_PREFIX, TcgStats, ToPlugin};
 use super::lines::{Lines, Tail, file_tail};
 use super::{EngineError, QemuError, os};
+use crate::interrupt::Interrupt;
 use staleline_results::GuestEnd;
 
 /// QOM parent of the devices that the board creates.
@@ -37,6 +38,7 @@ pub(super) struct Supervision<'a> {
     pub plugin: &'a Path,
     pub console: &'a Path,
     pub timeout: Duration,
+    pub interrupt: &'a Interrupt,
 }
 
 /// A guest that has ended well.
@@ -66,7 +68,8 @@ impl Supervision<'_> {
         // The command holds the child's ends of the sockets; ours must see them close.
         drop(std::mem::replace(&mut self.command, Command::new("")));
 
-        let session = Session::new(&mut child.child, qmp, control, self.timeout)?;
+        let waker = self.interrupt.waker().map_err(os("watch for signals"))?;
+        let session = Session::new(&mut child.child, qmp, control, self.timeout, waker)?;
         let mut manager = EventManager::new().map_err(events_failed)?;
         let id = manager.add_subscriber(session);
         let exited = |manager: &mut EventManager<Session>| {
@@ -92,7 +95,16 @@ impl Supervision<'_> {
             return Err(EngineError::MachineFailed { message });
         }
         match session.failure {
-            Some(Failure::Timeout) => {
+            Some(Failure::Stopped(Stop::Interrupted)) => return Err(EngineError::Interrupted),
+            // Whatever that is, it has not even greeted.
+            Some(Failure::Stopped(Stop::TimedOut)) if session.awaiting == Awaiting::Greeting => {
+                return Err(QemuError::Protocol(format!(
+                    "QEMU said nothing within {} s",
+                    self.timeout.as_secs_f32()
+                ))
+                .into());
+            }
+            Some(Failure::Stopped(Stop::TimedOut)) => {
                 return Err(EngineError::Timeout {
                     timeout: self.timeout,
                     console: file_tail(self.console),
@@ -117,9 +129,14 @@ impl Supervision<'_> {
             Some("guest-reset") => GuestEnd::Died {
                 what: "it reset itself, as a kernel that panics does".into(),
             },
-            Some(QUIT) if session.timed_out => GuestEnd::TimedOut,
+            Some(QUIT) if session.stop == Some(Stop::TimedOut) => GuestEnd::TimedOut,
+            Some(QUIT) if session.stop.is_some() => GuestEnd::Interrupted,
             Some(reason) => return Err(no_power_off(format!("{reason:?} in QEMU's words"))),
-            None => return Err(no_power_off("and QEMU did not say why".into())),
+            None => {
+                return Err(no_power_off(
+                    "by itself, without a word on its control socket".into(),
+                ));
+            }
         };
         for line in stderr.lines() {
             // QEMU itself has a warning about every run whose guest once had no timer.
@@ -193,8 +210,18 @@ impl Drop for Reaper {
     }
 }
 
+/// Why a guest is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// The time limit was reached.
+    TimedOut,
+    /// The user wants no more.
+    Interrupted,
+}
+
 enum Failure {
-    Timeout,
+    /// It would not stop in order.
+    Stopped(Stop),
     Protocol(String),
 }
 
@@ -220,8 +247,10 @@ struct Session {
     resumed: Instant,
     wall_time: Duration,
     exited: bool,
-    /// The time limit was reached, and QEMU asked to stop.
-    timed_out: bool,
+    /// Readable once the user wants no more.
+    waker: Option<UnixStream>,
+    /// QEMU was asked to stop.
+    stop: Option<Stop>,
     failure: Option<Failure>,
     /// QMP's reason for the shutdown.
     shutdown: Option<String>,
@@ -236,6 +265,7 @@ const TIMER: u32 = 1;
 const QMP: u32 = 2;
 const CONTROL: u32 = 3;
 const STDERR: u32 = 4;
+const INTERRUPT: u32 = 5;
 
 impl Session {
     fn new(
@@ -243,6 +273,7 @@ impl Session {
         qmp: UnixStream,
         control: UnixStream,
         timeout: Duration,
+        waker: Option<UnixStream>,
     ) -> Result<Self, EngineError> {
         let what = "watch QEMU";
         let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())
@@ -265,7 +296,8 @@ impl Session {
             resumed: Instant::now(),
             wall_time: Duration::ZERO,
             exited: false,
-            timed_out: false,
+            waker,
+            stop: None,
             failure: None,
             shutdown: None,
             fatal: None,
@@ -340,16 +372,15 @@ impl Session {
         }
     }
 
-    /// The time is up. What a guest that runs has done so far is worth a report, which the machine makes
-    /// when QEMU is asked to stop; one that does not is killed.
-    fn time_is_up(&mut self) {
-        let asked = self.awaiting == Awaiting::Nothing && !self.timed_out;
-        self.timed_out = true;
-        // Takes the expiry; that there is one is known.
-        let taken = self.timer.wait().is_ok() && self.timer.reset(GRACE, None).is_ok();
+    /// No more of it. What a guest that runs has done so far is worth a report, which the machine makes when
+    /// QEMU is asked to stop; one that does not is killed.
+    fn stop(&mut self, why: Stop) {
+        let runs = self.awaiting == Awaiting::Nothing && self.stop.is_none();
+        let why = *self.stop.get_or_insert(why);
+        let timed = runs && self.timer.reset(GRACE, None).is_ok();
         let quit = json!({"execute": "quit"});
-        if !(asked && taken && self.execute(&quit, Awaiting::Quit).is_ok()) {
-            self.failure.get_or_insert(Failure::Timeout);
+        if !(timed && self.execute(&quit, Awaiting::Quit).is_ok()) {
+            self.failure.get_or_insert(Failure::Stopped(why));
         }
     }
 
@@ -424,6 +455,9 @@ impl MutEventSubscriber for Session {
         if let Some(stderr) = &self.stderr {
             sources.push(Events::with_data(stderr, STDERR, EventSet::IN));
         }
+        if let Some(waker) = &self.waker {
+            sources.push(Events::with_data(waker, INTERRUPT, EventSet::IN));
+        }
         for events in sources {
             if let Err(e) = ops.add(events) {
                 self.protocol_error(format!("watching QEMU: {e}"));
@@ -439,8 +473,16 @@ impl MutEventSubscriber for Session {
                 false
             }
             TIMER => {
-                self.time_is_up();
+                // Takes the expiry; that there is one is known.
+                let _ = self.timer.wait();
+                self.stop(Stop::TimedOut);
                 self.failure.is_none()
+            }
+            INTERRUPT => {
+                if self.stop.is_none() {
+                    self.stop(Stop::Interrupted);
+                }
+                false
             }
             QMP => {
                 self.read_qmp();

@@ -35,6 +35,7 @@ impl Bench {
             guest: GuestKind::Probe,
             machine: serde_json::Value::Null,
             timeout: Duration::from_secs(30),
+            interrupt: Default::default(),
             run_dir: dir.path().to_owned(),
             selfcheck: false,
             save_restore: None,
@@ -135,8 +136,40 @@ fn silence_ends_with_the_timeout() {
     let mut bench = Bench::new();
     bench.job.timeout = Duration::from_millis(300);
     let started = Instant::now();
-    match bench.error("silent") {
+    match qemus(&bench.error("silent")) {
+        QemuError::Protocol(message) => assert!(message.contains("said nothing within 0.3 s")),
+        other => panic!("{other:?}"),
+    }
+    let mut bench = Bench::new();
+    bench.job.timeout = Duration::from_millis(300);
+    match bench.error("stuck") {
         EngineError::Timeout { console, .. } => assert_eq!(console, "last console line"),
+        other => panic!("{other:?}"),
+    }
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn whoever_interrupts_does_not_wait_for_the_timeout() {
+    let started = Instant::now();
+    for behaviour in ["silent", "stuck"] {
+        let mut bench = Bench::new();
+        let (interrupt, mut wake) = crate::interrupt::Interrupt::for_tests(2);
+        bench.job.interrupt = interrupt;
+        std::io::Write::write_all(&mut wake, b"x").unwrap();
+        let e = bench.error(behaviour);
+        assert!(matches!(e, EngineError::Interrupted), "{e:?}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_program_that_does_not_say_what_it_is_is_not_waited_for() {
+    let mut bench = Bench::new();
+    bench.job.timeout = Duration::from_secs(1);
+    let started = Instant::now();
+    match qemus(&bench.error("mute")) {
+        QemuError::Unknown { output, .. } => assert!(output.contains("nothing within")),
         other => panic!("{other:?}"),
     }
     assert!(started.elapsed() < Duration::from_secs(20));
@@ -148,8 +181,8 @@ fn a_script_around_qemu_does_not_outlive_the_timeout() {
     bench.job.timeout = Duration::from_millis(300);
     let started = Instant::now();
     assert!(matches!(
-        bench.error("wrapper"),
-        EngineError::Timeout { .. }
+        qemus(&bench.error("wrapper")),
+        QemuError::Protocol(_)
     ));
     assert!(started.elapsed() < Duration::from_secs(20));
 }
@@ -175,7 +208,7 @@ fn a_broken_conversation_is_a_protocol_error_and_ends_at_once() {
 #[test]
 fn an_end_that_is_not_the_guests_is_no_power_off() {
     let bench = Bench::new();
-    for (behaviour, expected) in [("signalled", "host-signal"), ("leaves", "did not say why")] {
+    for (behaviour, expected) in [("signalled", "host-signal"), ("leaves", "without a word")] {
         match bench.error(behaviour) {
             EngineError::NoPowerOff { reason, .. } => {
                 assert!(reason.contains(expected), "{reason}");

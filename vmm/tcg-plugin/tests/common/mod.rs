@@ -52,6 +52,7 @@ pub fn job(kernel: &Path, initrd: Option<&Path>, run_dir: &Path) -> Job {
         guest: GuestKind::Probe,
         machine: serde_json::Value::Null,
         timeout: Duration::from_secs(120),
+        interrupt: Default::default(),
         run_dir: run_dir.to_owned(),
         selfcheck: false,
         save_restore: None,

@@ -7,7 +7,6 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use crate::boot::page_size;
 use crate::error::{Context, Error};
 use crate::sys::Mapping;
 
@@ -19,7 +18,7 @@ const FRAME: u64 = (1 << 55) - 1;
 /// Physical `(first byte, length)` ranges of a mapping in order, as far as its pages are mapped
 /// right now: empty if any page is not.
 pub fn extents(mapping: &Mapping) -> Result<Vec<(u64, u64)>, Error> {
-    let page = page_size();
+    let page = rustix::param::page_size();
     let mut raw = vec![0; mapping.len().div_ceil(page) * 8];
     let at = (mapping.address() / page * 8) as u64;
     File::open(PAGEMAP)

@@ -6,10 +6,10 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use crate::boot::wait_for;
 use crate::dmabuf::DmaBuf;
 use crate::error::{Context, Error};
 use crate::sys::{self, Importer};
+use crate::wait::wait_for;
 
 const DEVICES: &str = "/sys/bus/iio/devices";
 const PROBE_SECONDS: u64 = 5;

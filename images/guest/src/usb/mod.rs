@@ -3,6 +3,7 @@
 //! Documentation/usb/functionfs.rst): one bulk IN and one bulk OUT endpoint.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -14,10 +15,11 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::boot::{self, Mount, wait_for};
 use crate::dmabuf::DmaBuf;
 use crate::error::{Context, Error};
+use crate::mounts::{self, Mount};
 use crate::sys::{self, Importer};
+use crate::wait::wait_for;
 
 mod descriptors;
 
@@ -31,7 +33,6 @@ const HOST_SECONDS: u64 = 30;
 /// A configured gadget. It stays bound until power-off.
 #[derive(Debug)]
 pub struct Gadget {
-    // Closing it would take the function down.
     ep0: Ep0,
     /// To the host.
     pub bulk_in: Endpoint,
@@ -49,60 +50,51 @@ pub struct Endpoint {
 impl Gadget {
     /// Builds the gadget, binds it to the only USB device controller, and waits until the host has
     /// configured it.
+    ///
+    /// # Errors
+    /// If the kernel refuses a step, or the host does not come.
     pub fn bring_up() -> Result<Self, Error> {
-        Mount::Config.mount()?;
-        let udc = wait_for(PROBE_SECONDS, first_udc)?.ok_or_else(|| Error::Missing {
-            what: format!("USB device controller in {UDCS}"),
-            hint: "is one in the device tree, with its driver built in, and did it probe? The \
-                   kernel log tells",
-        })?;
-        describe(Path::new(GADGET))?;
-        boot::mount(FUNCTION, "functionfs", Path::new(FFS))?;
-        let mut ep0 = open("ep0")?;
-        for blob in [descriptors::descriptors(), descriptors::strings()] {
-            ep0.write_all(&blob)
-                .file("write descriptors to", "/dev/ffs/ep0")?;
-        }
-        let attribute = Path::new(GADGET).join("UDC");
-        fs::write(&attribute, &udc).file("bind the controller through", &attribute)?;
-        let endpoint = |name| {
-            open(name).map(|file| Endpoint {
-                file: Arc::new(file),
-                name,
-            })
-        };
+        let ep0 = Ep0::bring_up()?;
         let gadget = Gadget {
-            bulk_in: endpoint(descriptors::BULK_IN)?,
-            bulk_out: endpoint(descriptors::BULK_OUT)?,
-            ep0: Ep0 {
-                file: ep0,
-                enabled: Cell::new(false),
-            },
+            bulk_in: Endpoint::to_host()?,
+            bulk_out: Endpoint::from_host()?,
+            ep0,
         };
         gadget.wait_until_enabled()?;
         Ok(gadget)
     }
 
     /// Waits until the host has configured the gadget, if it is not configured as far as is known.
+    ///
+    /// # Errors
+    /// If it does not.
     pub fn wait_until_enabled(&self) -> Result<(), Error> {
-        loop {
-            let enabled = self.ep0.enabled.get();
-            let patience = if enabled { 0 } else { HOST_SECONDS };
-            match (self.ep0.look(patience)?, enabled) {
-                (true, _) => {}
-                (false, true) => return Ok(()),
-                (false, false) => {
-                    return Err(Error::Timeout {
-                        what: "the USB host to configure the gadget".into(),
-                        seconds: HOST_SECONDS,
-                    });
-                }
-            }
-        }
+        self.ep0.wait_until_enabled()
     }
 }
 
 impl Endpoint {
+    /// The one to the host, of a gadget that is there.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn to_host() -> Result<Self, Error> {
+        Self::open(descriptors::BULK_IN)
+    }
+
+    /// The one from the host, likewise.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn from_host() -> Result<Self, Error> {
+        Self::open(descriptors::BULK_OUT)
+    }
+
+    fn open(name: &'static str) -> Result<Self, Error> {
+        let file = Arc::new(open(name)?);
+        Ok(Endpoint { file, name })
+    }
+
     /// Attaches a DMABUF.
     pub fn attach(&self, dmabuf: &DmaBuf) -> Result<(), Error> {
         sys::attach(Importer::FunctionFs, &*self.file, dmabuf.as_fd())
@@ -214,15 +206,72 @@ fn describe(root: &Path) -> Result<(), Error> {
     symlink(&function, &link).file("link", link)
 }
 
-/// Endpoint 0: events.
+/// Endpoint 0: the gadget itself, and its events. Closing it takes the function down.
 #[derive(Debug)]
-struct Ep0 {
+pub struct Ep0 {
     file: File,
     /// The configuration is selected, as far as events have been read.
     enabled: Cell<bool>,
 }
 
 impl Ep0 {
+    /// Builds the gadget and binds it to the only USB device controller.
+    ///
+    /// # Errors
+    /// If the kernel refuses a step.
+    pub fn bring_up() -> Result<Self, Error> {
+        Mount::Config.mount()?;
+        let udc = wait_for(PROBE_SECONDS, first_udc)?.ok_or_else(|| Error::Missing {
+            what: format!("USB device controller in {UDCS}"),
+            hint: "is one in the device tree, with its driver built in, and did it probe? The \
+                   kernel log tells",
+        })?;
+        describe(Path::new(GADGET))?;
+        mounts::mount(FUNCTION, "functionfs", Path::new(FFS))?;
+        let mut ep0 = open("ep0")?;
+        for blob in [descriptors::descriptors(), descriptors::strings()] {
+            ep0.write_all(&blob)
+                .file("write descriptors to", "/dev/ffs/ep0")?;
+        }
+        let attribute = Path::new(GADGET).join("UDC");
+        fs::write(&attribute, &udc).file("bind the controller through", &attribute)?;
+        Ok(Ep0 {
+            file: ep0,
+            enabled: Cell::new(false),
+        })
+    }
+
+    /// Waits until the host has configured the gadget, if it is not configured as far as is known.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn wait_until_enabled(&self) -> Result<(), Error> {
+        loop {
+            let enabled = self.enabled.get();
+            let patience = if enabled { 0 } else { HOST_SECONDS };
+            match (self.look(patience)?, enabled) {
+                (true, _) => {}
+                (false, true) => return Ok(()),
+                (false, false) => {
+                    return Err(Error::Timeout {
+                        what: "the USB host to configure the gadget".into(),
+                        seconds: HOST_SECONDS,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Reads and answers events for as long as there may be any.
+    ///
+    /// # Errors
+    /// If they cannot be read any more.
+    pub fn serve(&self) -> Result<Infallible, Error> {
+        loop {
+            self.look(HOST_SECONDS)?;
+        }
+    }
+
     /// Reads and answers events, after a wait for them of at most `seconds`. False if there were none.
     fn look(&self, seconds: u64) -> Result<bool, Error> {
         const PATH: &str = "/dev/ffs/ep0";

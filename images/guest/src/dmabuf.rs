@@ -9,7 +9,6 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, SealFlags};
 use staleline_protocol::pattern::{Mismatch, Pattern, WORD};
 use staleline_protocol::plan::Exporter;
-use staleline_protocol::report::Report;
 
 use crate::error::{Context, Error};
 use crate::sys::{self, Mapping, Mode};
@@ -76,7 +75,7 @@ impl DmaBuf {
     pub fn allocate(exporter: Exporter, index: u32, bytes: u64) -> Result<Self, Error> {
         let len = usize::try_from(bytes).map_err(|_| Error::Missing {
             what: format!("room for a buffer of {bytes} bytes"),
-            hint: "lower buffer_bytes",
+            hint: "ask for less",
         })?;
         let (fd, extents) = match exporter {
             Exporter::Udmabuf => udmabuf(bytes, len)?,
@@ -97,15 +96,7 @@ impl DmaBuf {
 
     fn point_out(&self) {
         if self.extents.is_empty() {
-            self.mapping.point_out(crate::boot::page_size());
-        }
-    }
-
-    /// The report of its attachment.
-    pub fn attached(&self, to: &str) -> Report {
-        Report::Attached {
-            buffer: self.index,
-            to: to.into(),
+            self.mapping.point_out(rustix::param::page_size());
         }
     }
 
@@ -114,15 +105,19 @@ impl DmaBuf {
         self.mapping.len() as u64
     }
 
-    /// The report of its allocation.
-    pub fn report(&self) -> Report {
-        Report::Buffer {
-            index: self.index,
-            exporter: self.exporter.name().into(),
-            bytes: self.bytes(),
-            extents: self.extents.clone(),
-            va: self.mapping.address() as u64,
-        }
+    /// Who has allocated it.
+    pub fn exporter(&self) -> Exporter {
+        self.exporter
+    }
+
+    /// Where it is mapped.
+    pub fn address(&self) -> usize {
+        self.mapping.address()
+    }
+
+    /// Physical `(first byte, length)` ranges in order; empty if they are not known.
+    pub fn extents(&self) -> &[(u64, u64)] {
+        &self.extents
     }
 
     /// Waits until the fences of transfers queued so far have signalled.

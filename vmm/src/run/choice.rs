@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Which kernel is meant by what a user names: a stack, a build of the user's own, or a path.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
+
+use staleline_kernels::{BASE_STACK, Kernel, KernelBuilder, KernelRequest, Named, OfTree};
+use staleline_support::progress::Quiet;
+
+use super::kernels::{self, Ingredients, builder, error};
+use super::prebuilt::{self, Prebuilt};
+use crate::exit::Error;
+use crate::names;
+use crate::requirements;
+use crate::scenario::Scenario;
+use crate::spec::{KernelChoice, quote};
+
+/// A kernel that is there, or can be built.
+#[derive(Debug, Clone)]
+pub enum Choice {
+    /// Somebody else built it.
+    Prebuilt(Prebuilt),
+    /// It is in the cache, under a name of the user's.
+    Built(Box<Kernel>),
+    /// A stack with what goes on top, built or not.
+    Stack(Box<KernelRequest>),
+}
+
+impl Choice {
+    /// Finds out; without building anything. A source tree is looked through once for all runs of a
+    /// command: it is one kernel for all of them.
+    ///
+    /// # Errors
+    /// Usage errors, and trouble with the cache.
+    pub fn find(kernel: &KernelChoice) -> Result<Self, Error> {
+        static FOUND: Mutex<Option<HashMap<String, Choice>>> = Mutex::new(None);
+        let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = found.get_or_insert_default();
+        if let Some(choice) = found.get(&kernel.0) {
+            return Ok(choice.clone());
+        }
+        let choice = match kernel.path() {
+            Some(path) => by_path(path)?,
+            None => by_name(&kernel.0)?,
+        };
+        found.insert(kernel.0.clone(), choice.clone());
+        Ok(choice)
+    }
+
+    /// That it has what a run of the scenario needs, as far as its configuration is known; if that is not
+    /// found anywhere, a note that says so.
+    ///
+    /// # Errors
+    /// [`Error::KernelLacks`], and if something is there that cannot be read.
+    pub fn suits(&self, name: &str, scenario: &Scenario) -> Result<Option<String>, Error> {
+        let (image, files) = match self {
+            Choice::Prebuilt(prebuilt) => (&prebuilt.image, prebuilt.configs.clone()),
+            Choice::Built(kernel) => (&kernel.image, vec![kernel.config.clone()]),
+            // Whatever is in the way of finding it is told when it is to be prepared.
+            Choice::Stack(request) => match kernels::cached(request).ok().flatten() {
+                Some(kernel) => return Choice::Built(Box::new(kernel)).suits(name, scenario),
+                None => return Ok(None),
+            },
+        };
+        let found = requirements::config::find(image, &files);
+        let found =
+            found.map_err(|e| Error::host(format!("cannot read {}", image.display()), e))?;
+        let Some(found) = found else {
+            return Ok(Some(format!(
+                "whether the kernel has all that the run needs was not looked at: there is no \
+                 configuration in {} (CONFIG_IKCONFIG), nor a .config beside it",
+                image.display()
+            )));
+        };
+        let lacks = requirements::lacks(&found.config, scenario);
+        match lacks.is_empty() {
+            true => Ok(None),
+            false => Err(Error::KernelLacks {
+                name: name.into(),
+                scenario: scenario.name.clone(),
+                lacks,
+                place: found.place,
+            }),
+        }
+    }
+}
+
+/// What a kernel is built of that is named, and no path.
+///
+/// # Errors
+/// Usage errors, and trouble with the cache.
+pub fn request(name: &str) -> Result<KernelRequest, Error> {
+    let builder = builder()?;
+    let request = KernelRequest::named(name);
+    if builder.require(&request).is_ok() {
+        return Ok(request);
+    }
+    match builder.named(name).map_err(|e| error(name, e))? {
+        Some((named, _)) => Ok(named.request()),
+        None => Err(unknown(name, &builder)),
+    }
+}
+
+fn by_name(name: &str) -> Result<Choice, Error> {
+    let builder = builder()?;
+    let request = KernelRequest::named(name);
+    if builder.require(&request).is_ok() {
+        return Ok(Choice::Stack(Box::new(request)));
+    }
+    match builder.named(name).map_err(|e| error(name, e))? {
+        Some((_, Some(kernel))) => Ok(Choice::Built(Box::new(kernel))),
+        Some((named, None)) => Err(Error::UnknownKernel {
+            name: name.into(),
+            why: format!(
+                "it was built of {}, and is not in the cache any more",
+                named.source.display()
+            ),
+            help: format!("build it again: {}", command(&named)),
+        }),
+        None => Err(unknown(name, &builder)),
+    }
+}
+
+/// No stack, and no build of the user's: with those that there are.
+fn unknown(name: &str, builder: &KernelBuilder) -> Error {
+    let told = match kernels::request(name, &Ingredients::default()) {
+        Err(e) => e,
+        // It has come up in between.
+        Ok(_) => {
+            return error(
+                name,
+                staleline_kernels::KernelError::BadBuildName { name: name.into() },
+            );
+        }
+    };
+    let Error::UnknownKernel {
+        name,
+        why,
+        mut help,
+    } = told
+    else {
+        return told;
+    };
+    let builds = builder.all_named().unwrap_or_default();
+    let builds: Vec<_> = builds.into_iter().map(|(named, _)| named.name).collect();
+    if let Some(near) = names::did_you_mean(&name, builds.iter().map(String::as_str)) {
+        help = format!("did you mean `{near}`? {help}");
+    }
+    if !builds.is_empty() {
+        help = format!("{help}; builds of your own: {}", builds.join(", "));
+    }
+    if Path::new(&name).exists() {
+        help = format!("what is here under that name is `./{name}`; {help}");
+    }
+    Error::UnknownKernel { name, why, help }
+}
+
+fn by_path(path: &Path) -> Result<Choice, Error> {
+    let name = path.display().to_string();
+    let in_place = prebuilt::image_of(path);
+    if !is_source(path) {
+        return Prebuilt::find(path).map(Choice::Prebuilt);
+    }
+    let builder = builder()?;
+    if let Some(image) = in_place {
+        // Built in place and in the cache: the last one counts, as it does to who has just built it.
+        let last = builder.last_built(path).map_err(|e| error(&name, e))?;
+        if last.is_none_or(|last| modified(&image).is_none_or(|image| image > last)) {
+            return Prebuilt::find(path).map(Choice::Prebuilt);
+        }
+    }
+    let told = |why: &str, help: String| Error::UnknownKernel {
+        name: name.clone(),
+        why: why.into(),
+        help,
+    };
+    match builder.of_tree(path, &Quiet).map_err(|e| error(&name, e))? {
+        OfTree::Built(kernel) => Ok(Choice::Built(kernel)),
+        OfTree::NeverBuilt => Err(told(
+            "it is a source tree in which no arch/arm64/boot/Image was built, nor is there a build of it \
+             in the cache",
+            format!("build it: staleline kernel build --src {}", quote(&name)),
+        )),
+        OfTree::Changed(was) => Err(told(
+            &format!("it has changed since it was built as `{}`", was.name),
+            format!(
+                "build what it is now: {}; what it was then is `--kernel {}`",
+                command(&was),
+                was.name
+            ),
+        )),
+    }
+}
+
+/// When a file was written, in seconds since 1970.
+fn modified(file: &Path) -> Option<u64> {
+    let time = std::fs::metadata(file).ok()?.modified().ok()?;
+    time.duration_since(UNIX_EPOCH)
+        .ok()
+        .map(|since| since.as_secs())
+}
+
+/// Whether it is the top of a kernel's sources.
+fn is_source(path: &Path) -> bool {
+    ["Makefile", "Kconfig", "arch/arm64/Kconfig"]
+        .iter()
+        .all(|file| path.join(file).is_file())
+}
+
+/// A command that builds the same again, of what its source is now.
+pub fn command(named: &Named) -> String {
+    let path = |path: &PathBuf| quote(&path.display().to_string());
+    let mut command = format!("staleline kernel build --src {}", path(&named.source));
+    if named.patches != BASE_STACK {
+        command = format!("{command} --stack {}", named.patches);
+    }
+    for fragment in &named.fragments {
+        command = format!("{command} --fragment {}", path(fragment));
+    }
+    format!("{command} --name {}", named.name)
+}
