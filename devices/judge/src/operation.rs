@@ -406,6 +406,29 @@ fn helps_apart(program: &Program, symptom: &Symptom, operation: Operation) -> bo
     })
 }
 
+/// Whether what is asked for helps once each master is told what to do: what stands before an access that
+/// nobody has told a master to make is not before it for the explorer, and nothing helps there.
+fn helps_told(program: &Program, symptom: &Symptom, operations: &Operations) -> bool {
+    let Some((told, places)) = variants::all_told_at(program) else {
+        return false;
+    };
+    let Ok(answer) = explore(&told) else {
+        return false;
+    };
+    let all = Symptom::all(&answer);
+    let original = |event| places.iter().position(|place| *place == event);
+    let same = all.iter().filter(|other| {
+        let other = other.renumbered(original);
+        other.is_some_and(|other| !symptom.left(program, &[other]).is_empty())
+    });
+    let helps = |symptom: &Symptom| {
+        let helpful = Helpful::against(&told, symptom, &all);
+        let excused = maintenance_is_right(&told, symptom);
+        operations.iter().any(|o| helpful.is(*o, excused))
+    };
+    same.into_iter().any(helps)
+}
+
 fn of_part(
     known: &Known<'_>,
     program: &Program,
@@ -473,6 +496,9 @@ fn of_part(
     }
     if operations.iter().any(|o| leads_on(program, symptom, *o)) {
         return Ok(Agreement::Known(BTreeSet::from([Class::Several])));
+    }
+    if helps_told(program, symptom, operations) {
+        return Ok(Agreement::Known(BTreeSet::from([Class::Unprompted])));
     }
     let asked: Vec<&str> = operations.iter().map(|o| o.name()).collect();
     Ok(Agreement::Differs(format!(
