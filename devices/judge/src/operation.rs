@@ -406,6 +406,39 @@ fn helps_apart(program: &Program, symptom: &Symptom, operation: Operation) -> bo
     })
 }
 
+/// The classes that cover what is asked for once each master is told what to do, if there is a master that
+/// nobody has told: what stands before its access is not before it for the explorer, and nothing helps there.
+fn once_told(
+    program: &Program,
+    symptom: &Symptom,
+    operations: &Operations,
+) -> Result<Option<BTreeSet<Class>>, Error> {
+    let Some((told, places)) = variants::all_told_at(program) else {
+        return Ok(None);
+    };
+    let Ok(answer) = explore(&told) else {
+        return Ok(None);
+    };
+    let all = Symptom::all(&answer);
+    let known = Known::new(&told, &answer, Policy::Lazy, 1);
+    let original = |event| places.iter().position(|place| *place == event);
+    for other in &all {
+        let same = other.renumbered(original);
+        if same.is_none_or(|same| symptom.left(program, &[same]).is_empty()) {
+            continue;
+        }
+        // There, everybody is told: it does not come back here.
+        let mut classes = match of_part(&known, &told, &all, other, operations)? {
+            Agreement::Agrees => BTreeSet::new(),
+            Agreement::Known(classes) => classes,
+            Agreement::Differs(_) => continue,
+        };
+        classes.insert(Class::Unprompted);
+        return Ok(Some(classes));
+    }
+    Ok(None)
+}
+
 fn of_part(
     known: &Known<'_>,
     program: &Program,
@@ -473,6 +506,9 @@ fn of_part(
     }
     if operations.iter().any(|o| leads_on(program, symptom, *o)) {
         return Ok(Agreement::Known(BTreeSet::from([Class::Several])));
+    }
+    if let Some(classes) = once_told(program, symptom, operations)? {
+        return Ok(Agreement::Known(classes));
     }
     let asked: Vec<&str> = operations.iter().map(|o| o.name()).collect();
     Ok(Agreement::Differs(format!(

@@ -219,7 +219,13 @@ pub(crate) fn apart_by_line(program: &Program) -> Option<Program> {
 /// doorbell or by a word that it polls: behind all that the CPU has done by then. None: there is no such
 /// access, or there would be too many events.
 pub(crate) fn all_told(program: &Program) -> Option<Program> {
+    all_told_at(program).map(|(other, _)| other)
+}
+
+/// The same, with the new index of each event.
+pub(crate) fn all_told_at(program: &Program) -> Option<(Program, Vec<usize>)> {
     let mut other = program.clone();
+    let mut places = Vec::new();
     other.events.clear();
     let (mut told, mut acted) = (0_u8, false);
     for event in &program.events {
@@ -239,10 +245,11 @@ pub(crate) fn all_told(program: &Program) -> Option<Program> {
             _ => {}
         }
         acted |= matches!(event.by, Observer::Cpu(_));
+        places.push(other.events.len());
         other.events.push(event.clone());
     }
     let more = other.events.len() > program.events.len();
-    (more && other.events.len() <= MAX_CHANGED).then_some(other)
+    (more && other.events.len() <= MAX_CHANGED).then_some((other, places))
 }
 
 /// Whether it is what a master fetches ahead, waiting for nothing.

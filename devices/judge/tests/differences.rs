@@ -348,6 +348,31 @@ fn a_master_that_nobody_has_told() {
 }
 
 #[test]
+fn what_is_asked_for_before_a_master_that_nobody_has_told() {
+    let init = "A+0..64 mem=m dirty=z";
+    let events = [
+        "dev0 write ns A+0..64 = v3",
+        "cpu0 wait dev0",
+        "cpu0 doorbell dev1",
+        "dev1 read ns A+0..64",
+        "cpu0 wait dev1",
+        "cpu0 store wb A+0..8 = v5",
+    ];
+    let of = |events: &[&str]| match agreement_under("alloc", init, events) {
+        Agreement::Known(classes) => classes,
+        other => panic!("{events:?}: {other:?}"),
+    };
+    let classes = of(&events);
+    assert!(classes.contains(&Class::Unprompted), "{classes:?}");
+    // Told, a clean before the doorbell is a part of what helps: the store needs an invalidate, too.
+    let told = [&["cpu0 doorbell dev0"], &events[..]].concat();
+    assert_eq!(
+        agreement_under("alloc", init, &told),
+        known([Class::Several])
+    );
+}
+
+#[test]
 fn as_many_events_as_there_may_be_and_masters_that_nobody_has_told() {
     let mut events = vec!["cpu0 store wb A+0..64 = v0"];
     for write in [

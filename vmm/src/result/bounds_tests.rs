@@ -132,7 +132,7 @@ fn what_is_in_no_sum_for_want_of_names_is_told() {
     assert!(!told.human.contains("System.map"), "{}", told.human);
     assert!(
         told.human
-            .contains("3 operations on DMA memory and 2 elsewhere"),
+            .contains("3 maintenance operations on DMA memory, 2 elsewhere"),
         "{}",
         told.human
     );

@@ -14,6 +14,9 @@ use staleline_results::KernelId;
 /// (Documentation/arch/arm64/booting.rst).
 const MAGIC: (usize, [u8; 4]) = (56, *b"ARM\x64");
 
+/// Bytes of the header that it is in.
+const HEADER_BYTES: usize = 64;
+
 /// Larger images are refused.
 const MAX_IMAGE_BYTES: u64 = 1 << 30;
 
@@ -56,9 +59,9 @@ impl Prebuilt {
         let image = image_of(path).ok_or_else(|| absent(path))?;
         let mut head = Vec::new();
         std::fs::File::open(&image)
-            .and_then(|f| f.take(64).read_to_end(&mut head))
+            .and_then(|f| f.take(HEADER_BYTES as u64).read_to_end(&mut head))
             .map_err(|e| bad(path, &format!("cannot read {}: {e}", image.display())))?;
-        if head.get(MAGIC.0..MAGIC.0 + 4) != Some(&MAGIC.1) {
+        if head.len() < HEADER_BYTES || head.get(MAGIC.0..MAGIC.0 + 4) != Some(&MAGIC.1) {
             let what = other(&head);
             return Err(bad(path, &format!("{} is {what}", image.display())));
         }
@@ -131,8 +134,11 @@ fn other(head: &[u8]) -> &'static str {
 
 /// Why there is no image: what was looked at, and what is there instead.
 fn absent(path: &Path) -> Error {
-    if !path.is_dir() {
+    if !path.exists() {
         return bad(path, "there is no such file or directory");
+    }
+    if !path.is_dir() {
+        return bad(path, "it is neither a file nor a directory");
     }
     let mut why = format!("there is no {IN_BUILD} in that directory, and no Image");
     let mut help = HELP;

@@ -8,6 +8,8 @@ use super::{SCHEMA, Scenario, Transfer, exec, guest, modules, usb};
 use crate::events::filter::LIMIT_MIB;
 use crate::exit::Error;
 
+pub use super::outside::TOTAL_BYTES;
+
 /// CPUs of the board.
 pub const CPUS: std::ops::RangeInclusive<u32> = 1..=MAX_CPUS as u32;
 /// Guest RAM in MiB.
@@ -18,8 +20,6 @@ pub const TIMEOUT_SECONDS: std::ops::RangeInclusive<u32> = 1..=3600;
 pub const BUFFERS: std::ops::RangeInclusive<u32> = 1..=64;
 /// Frames.
 pub const FRAMES: std::ops::RangeInclusive<u32> = 1..=65_536;
-/// Bytes of all frames together.
-pub const TOTAL_BYTES: u64 = 1 << 30;
 /// The guest kernel's pool of contiguous memory in bytes (CONFIG_CMA_SIZE_MBYTES).
 pub const CMA_BYTES: u64 = 16 << 20;
 /// Guest page size in bytes; DMABUFs are multiples of it.

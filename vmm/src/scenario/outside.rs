@@ -5,7 +5,8 @@
 use serde::{Deserialize, Serialize};
 use staleline_devices::usb::plan::{Step, Stream};
 
-use super::limits::TOTAL_BYTES;
+/// Bytes that one run moves, at most.
+pub const TOTAL_BYTES: u64 = 1 << 30;
 
 /// Bytes of the host's transfers unless `usb.sizes` says otherwise: whole packets at any speed.
 const TRANSFER: u32 = 16384;
@@ -44,7 +45,8 @@ impl Gadget {
             },
             ..Stream::new(bytes, TRANSFER, seed)
         };
-        let steps: [(u64, fn(Stream) -> Step); 3] = [
+        type Make = fn(Stream) -> Step;
+        let steps: [(u64, Make); 3] = [
             (self.out, Step::BulkOut),
             (self.loopback, Step::Loopback),
             (self.r#in, Step::BulkIn),
