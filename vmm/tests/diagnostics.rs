@@ -210,7 +210,7 @@ fn a_liar_destroys_what_was_written_past_the_cache() {
     let lost = all.iter().find(|d| discarded(d)).unwrap();
     assert!(lost.cause.is_some() && lost.help.contains("the DMA API invalidates"));
     let hazards = result.hazards_total;
-    let summary = format!("; {hazards} hazards of 1 cause;");
+    let summary = format!("hazards   {hazards} of 1 cause\n");
     assert!(run.stdout.contains(&summary), "{}", run.stdout);
 }
 

@@ -18,6 +18,7 @@ mod exec;
 mod exporters;
 mod gdma;
 mod given;
+mod installed;
 mod interrupts;
 mod log;
 mod memory;
