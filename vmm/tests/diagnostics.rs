@@ -128,6 +128,11 @@ macro_rules! as_blessed {
             (r"\.(rs|c|h|S):\d+", ".$1:[line]"),
             (r"(?i)pid:? \d+", "pid [n]"),
             (r"closure#\d+", "closure#[n]"),
+            // How many lines show it is the luck of the cache, and of where the agent stands in memory.
+            (
+                r"manifested: \d+ of (\d+) lines \(64 bytes each\), \d+ bytes",
+                "manifested: [n] of $1 lines (64 bytes each), [n] bytes",
+            ),
         ];
         insta::with_settings!({filters => filters, omit_expression => true}, {
             insta::assert_snapshot!($text);

@@ -89,7 +89,7 @@ fn measured(class: Class) -> u64 {
         // Loads, and stores or maintenance behind them.
         Class::Dependency => 5_700,
         // Stores that are dropped at the end.
-        Class::Unread => 2_250,
+        Class::Unread => 2_319,
         Class::SameCause => 10,
         // Dirty lines under a transfer that are invalidated.
         Class::Overwritten => 1_665,
