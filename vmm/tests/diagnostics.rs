@@ -318,7 +318,7 @@ fn a_page_is_copied_that_nobody_has_asked_for() {
     let told = blessed!(run, "stale-copy");
     assert_eq!(told.class, Class::StaleCopy);
     assert_eq!(run.code, 0);
-    assert!(run.stdout.contains("0 hazards (and 6 stale copies)"));
+    assert!(run.stdout.contains("none (and 6 stale copies)"));
 }
 
 #[test]
