@@ -14,6 +14,7 @@ use staleline_support::progress::Progress;
 use super::error::{ErrorKind, KernelError};
 use super::fragment::{self, Fragment};
 use super::kconfig::{Kconfig, unmet};
+use super::plan::Plan;
 use super::tools::Tools;
 use super::worktree::{WorkTree, remove_file};
 
@@ -35,6 +36,26 @@ pub(super) struct Job<'a> {
     pub(super) local_version: String,
     pub(super) jobs: Option<usize>,
     pub(super) blame: ErrorKind,
+}
+
+impl<'a> Job<'a> {
+    /// That of a plan, whose source and patches are in `src`.
+    pub(super) fn of(
+        plan: &'a Plan,
+        (tree, src): (&'a WorkTree, &'a Path),
+        jobs: Option<usize>,
+        blame: ErrorKind,
+    ) -> Self {
+        Job {
+            tree,
+            src,
+            config: &plan.config,
+            fragments: &plan.fragments,
+            local_version: plan.local_version(),
+            jobs,
+            blame,
+        }
+    }
 }
 
 /// A finished object directory.

@@ -243,20 +243,13 @@ impl KernelBuilder {
             return Ok(kernel);
         }
         let src = tree.prepare(&plan.source, &plan.stack, &self.tools, progress)?;
-        let job = compile::Job {
-            tree: &tree,
-            src: &src,
-            config: &plan.config,
-            fragments: &plan.fragments,
-            local_version: plan.local_version(),
-            jobs: request.jobs,
-            // Unpatched and from the distribution, it must build: the machine is at fault.
-            blame: if plan.stack.patches.is_empty() && request.source.is_none() {
-                ErrorKind::Infrastructure
-            } else {
-                ErrorKind::User
-            },
+        // Unpatched and from the distribution, it must build: the machine is at fault.
+        let blame = if plan.stack.patches.is_empty() && request.source.is_none() {
+            ErrorKind::Infrastructure
+        } else {
+            ErrorKind::User
         };
+        let job = compile::Job::of(plan, (&tree, &src), request.jobs, blame);
         let built = job.run(&self.tools, progress)?;
         let kernel = self.cache.publish(plan, &built)?;
         progress.note(&format!(

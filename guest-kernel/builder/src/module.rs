@@ -72,20 +72,17 @@ impl KernelBuilder {
                 kernel: request.name(),
             });
         }
-        let kernel = self.build(request, progress)?;
         let plan = self.plan(request, progress)?;
+        let kernel = self.build_plan(&plan, request, progress)?;
         self.tools.require_for_build(&plan.source)?;
         let tree = WorkTree::lock(&self.cache, &plan.source, progress)?;
         let src = tree.prepare(&plan.source, &plan.stack, &self.tools, progress)?;
-        let job = Job {
-            tree: &tree,
-            src: &src,
-            config: &plan.config,
-            fragments: &plan.fragments,
-            local_version: plan.local_version(),
-            jobs: request.jobs,
-            blame: ErrorKind::Infrastructure,
-        };
+        let job = Job::of(
+            &plan,
+            (&tree, &src),
+            request.jobs,
+            ErrorKind::Infrastructure,
+        );
         let build_dir = tree.build_dir(&plan.config);
         let symbols = kernel.image.with_file_name(SYMBOLS);
         if !symbols.is_file() {

@@ -2,11 +2,11 @@
 //! Building the guest agent, and examples that run beside it, once per content of their sources.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use staleline_support::cache::CacheDir;
+use staleline_support::cargo::{self, Failed};
 use staleline_support::digest::{self, FieldHasher};
 use staleline_support::files;
 use staleline_support::lock::Lock;
@@ -71,9 +71,6 @@ impl Executable<'_> {
         }
     }
 }
-
-/// Lines of the compiler's output that an error shows.
-const TAIL: usize = 30;
 
 /// Builds an executable of the workspace at `workspace`, or finds it in the cache.
 pub(super) fn build(
@@ -187,57 +184,39 @@ fn compile(
     let _used = fs::create_dir_all(target_dir)
         .and_then(|()| Lock::shared(target_dir))
         .map_err(InitramfsError::io("create", target_dir))?;
-    let mut cargo = cargo(executable, workspace, toolchain, target_dir);
+    let mut cargo = command(executable, workspace, toolchain, target_dir);
     let command = format!("{cargo:?}");
-    let mut child = cargo.spawn().map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => InitramfsError::MissingProgram {
-            program: "cargo".into(),
-            remedy: "install Rust, https://rustup.rs",
-        },
-        _ => InitramfsError::Program {
+    cargo::build(&mut cargo, progress).map_err(|why| match why {
+        Failed::Cancelled => InitramfsError::Cancelled,
+        Failed::Run(source) if source.kind() == std::io::ErrorKind::NotFound => {
+            InitramfsError::MissingProgram {
+                program: "cargo".into(),
+                remedy: "install Rust, https://rustup.rs",
+            }
+        }
+        Failed::Run(source) => InitramfsError::Program {
             program: "cargo".into(),
             source,
         },
-    })?;
-    let mut lines = Vec::new();
-    if let Some(stderr) = child.stderr.take() {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            if line.trim_start().starts_with("Compiling ") {
-                progress.detail(line.trim());
-            }
-            lines.push(line);
-            if progress.cancelled() {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(InitramfsError::Cancelled);
-            }
-        }
-    }
-    let status = child.wait().map_err(|source| InitramfsError::Program {
-        program: "cargo".into(),
-        source,
-    })?;
-    if !status.success() {
-        return Err(InitramfsError::BuildFailed {
+        Failed::Status { status, tail } => InitramfsError::BuildFailed {
             command,
-            status: status.to_string(),
-            tail: lines[lines.len().saturating_sub(TAIL)..].join("\n"),
-        });
-    }
+            status,
+            tail,
+        },
+    })?;
     Ok(target_dir
         .join(&toolchain.target)
         .join(PROFILE)
         .join(executable.name()))
 }
 
-fn cargo(
+fn command(
     executable: Executable<'_>,
     workspace: &Path,
     toolchain: &Toolchain,
     target_dir: &Path,
 ) -> Command {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut cargo = Command::new(program);
+    let mut cargo = cargo::command();
     // Static, and at a fixed address, so that its program counters need no load bias.
     let mut flags: Vec<String> = ["-Ctarget-feature=+crt-static", "-Crelocation-model=static"]
         .map(String::from)
@@ -273,10 +252,7 @@ fn cargo(
         .args(executable.options())
         .args(["--profile", PROFILE, "--target", &toolchain.target])
         .arg("--target-dir")
-        .arg(target_dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+        .arg(target_dir);
     if let Executable::Agent = executable {
         let base = toolchain.base_option();
         cargo.args(["--", &format!("-Clink-arg={base}{ADDRESS:#x}")]);
@@ -389,7 +365,7 @@ mod tests {
 
     #[test]
     fn host_settings_do_not_reach_the_guests_build() {
-        let cargo = cargo(
+        let cargo = command(
             Executable::Agent,
             Path::new("/w"),
             &toolchain("1"),

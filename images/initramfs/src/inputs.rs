@@ -14,14 +14,13 @@ use std::sync::Arc;
 use cpio::NewcBuilder;
 use staleline_support::cache::CacheDir;
 use staleline_support::digest::{self, FieldHasher};
-use staleline_support::files;
 use walkdir::WalkDir;
 
-use super::Initramfs;
 use super::contents::Contents;
 use super::error::InitramfsError;
 use super::input::Input;
 use super::programs;
+use super::{Initramfs, keep};
 
 const DIRECTORY: u32 = 0o040_755;
 const FILE: u32 = 0o100_000;
@@ -106,13 +105,7 @@ impl Inputs {
         // The kernel skips zeros between archives; each starts at a multiple of 4 bytes.
         archive.resize(archive.len().next_multiple_of(4), 0);
         archive.extend(fs::read(&agent.path).map_err(InitramfsError::io("read", &agent.path))?);
-        let hash = digest::bytes(&archive);
-        let path = cache.join("initramfs").join(format!("{hash}.cpio"));
-        if !path.is_file() {
-            files::write_atomically(&path, &archive, files::READABLE)
-                .map_err(InitramfsError::io("write", &path))?;
-        }
-        Ok((path, hash))
+        keep(&archive, cache)
     }
 
     /// With the directories above it. A directory that is there already stays as it is.

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
-use staleline_support::{digest, files, home};
+use staleline_support::{digest, home};
 
 use self::agent::Executable;
 pub use self::disk::{Disk, DiskError, disk};
@@ -43,6 +43,10 @@ pub const AGENT_ENV: &str = "STALELINE_AGENT";
 
 /// The agent of an installation.
 const PREBUILT: &str = "agent/staleline-agent";
+
+/// Where archives are in the cache, and how their names end.
+const ARCHIVES: &str = "initramfs";
+const ARCHIVE: &str = ".cpio";
 
 /// A finished initramfs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +123,7 @@ pub fn kept(cache: &CacheDir) -> Vec<(&'static str, PathBuf)> {
     [
         of("agent", "agent", ""),
         target,
-        of("initramfs", "initramfs", ".cpio"),
+        of("initramfs", ARCHIVES, ARCHIVE),
         of("disk", "disk", ".img"),
         of("hash of a disk", "disk", ".sha256"),
     ]
@@ -147,17 +151,18 @@ fn loadable(agent_elf: &Path) -> Result<Vec<u8>, InitramfsError> {
 fn pack(agent_elf: PathBuf, cache: &CacheDir) -> Result<Initramfs, InitramfsError> {
     let init = loadable(&agent_elf)?;
     let bytes = archive::pack(&init).map_err(InitramfsError::io("pack", &agent_elf))?;
-    let hash = digest::bytes(&bytes);
-    let path = cache.join("initramfs").join(format!("{hash}.cpio"));
-    if !path.is_file() {
-        files::write_atomically(&path, &bytes, files::READABLE)
-            .map_err(InitramfsError::io("write", &path))?;
-    }
+    let (path, hash) = keep(&bytes, cache)?;
     Ok(Initramfs {
         path,
         agent_elf,
         hash,
     })
+}
+
+/// An archive in the cache, and its hash.
+fn keep(archive: &[u8], cache: &CacheDir) -> Result<(PathBuf, String), InitramfsError> {
+    let kept = cache.keep(ARCHIVES, ARCHIVE, archive);
+    kept.map_err(|e| InitramfsError::io("write", &cache.join(ARCHIVES))(e))
 }
 
 #[cfg(test)]

@@ -88,8 +88,8 @@ pub fn run(prefix: Option<&Path>, deb: bool) -> Result<bool> {
         ensure!(output.status.success(), "no completion script for {shell}");
         fs::write(prefix.place(to)?, output.stdout)?;
     }
-    let pages = prefix.place("share/man/man1/.")?;
-    let man = tool.command(&["man", "--out"]).arg(&pages).status()?;
+    let pages = prefix.0.join("share/man/man1");
+    let man = tool.command(&["man", "--out"]).arg(pages).status()?;
     ensure!(man.success(), "the manual pages cannot be written");
     if deb {
         step("Packing it");

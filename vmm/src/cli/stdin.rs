@@ -9,7 +9,6 @@ use std::thread;
 use std::time::Duration;
 
 use staleline_support::cache::CacheDir;
-use staleline_support::{digest, files};
 
 use crate::exit::Error;
 
@@ -67,11 +66,8 @@ fn all(input: impl Read) -> Result<Vec<u8>, Error> {
 }
 
 fn keep(cache: &CacheDir, bytes: &[u8]) -> Result<PathBuf, Error> {
-    let path = cache.join("stdin").join(digest::bytes(bytes));
-    if !path.is_file() {
-        files::write_atomically(&path, bytes, files::READABLE)
-            .map_err(|e| Error::host("cannot keep standard input", e))?;
-    }
+    let kept = cache.keep("stdin", "", bytes);
+    let (path, _) = kept.map_err(|e| Error::host("cannot keep standard input", e))?;
     Ok(path)
 }
 

@@ -237,8 +237,9 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     if let Some(program) = program {
         summary.line("program", verdict::ended(program));
     }
-    if only_modules(r) {
-        summary.line("modules", checked(r));
+    if r.data.planned == 0 && !r.guest.modules.is_empty() {
+        let all: Vec<String> = r.guest.modules.iter().map(inserted).collect();
+        summary.line("modules", all.join(", "));
     } else if program.is_none() || r.data.planned > 0 {
         summary.line("data", checked(r));
     }
@@ -267,12 +268,8 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     layout.folded(&text) + &summary.text
 }
 
-/// What became of the data, or of modules.
+/// What became of the data.
 fn checked(r: &RunResult) -> String {
-    if only_modules(r) {
-        let all: Vec<String> = r.guest.modules.iter().map(inserted).collect();
-        return all.join(", ");
-    }
     let again = match r.data.ends.iter().map(|e| e.repeated).sum() {
         0 => String::new(),
         n => format!(", {} again", count(n, "byte")),
@@ -282,11 +279,6 @@ fn checked(r: &RunResult) -> String {
         "{} of {} bytes checked{again}, {} corrupt",
         data.bytes, data.planned, data.corrupt_bytes
     )
-}
-
-/// Whether there was nothing to do but to insert modules.
-fn only_modules(r: &RunResult) -> bool {
-    r.data.planned == 0 && !r.guest.modules.is_empty()
 }
 
 /// What became of a module, in short.

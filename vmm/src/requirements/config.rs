@@ -39,6 +39,14 @@ pub fn find(image: &Path, files: &[PathBuf]) -> io::Result<Option<Found>> {
         let place = format!("inside {}", image.display());
         return Ok(Some(Found { config, place }));
     }
+    of_files(files)
+}
+
+/// The configuration in the first of these files that has any.
+///
+/// # Errors
+/// If one that is there cannot be read.
+pub fn of_files(files: &[PathBuf]) -> io::Result<Option<Found>> {
     for file in files.iter().filter(|file| file.is_file()) {
         let mut text = Vec::new();
         File::open(file)?.take(MAX_CONFIG).read_to_end(&mut text)?;

@@ -117,7 +117,12 @@ fn outside(guest: &GuestSettings, soc: Option<&SocReport>) -> Data {
 /// The end of that name; one that nobody has heard of has checked nothing.
 fn named(found: &[End], name: &str) -> End {
     let known = found.iter().find(|end| end.name == name);
-    known.cloned().unwrap_or_else(|| End {
+    known.cloned().unwrap_or_else(|| unchecked(name))
+}
+
+/// An end that has checked nothing.
+fn unchecked(name: &str) -> End {
+    End {
         name: name.into(),
         required: false,
         planned: None,
@@ -125,7 +130,7 @@ fn named(found: &[End], name: &str) -> End {
         repeated: 0,
         corrupt: 0,
         first_corrupt: None,
-    })
+    }
 }
 
 /// What user space read from a disk.
@@ -241,15 +246,7 @@ fn tally<'a>(
     reports: impl IntoIterator<Item = &'a Report>,
     bytes_of: impl Fn(u32) -> Option<u64>,
 ) -> (End, u64) {
-    let mut end = End {
-        name: name.into(),
-        required: false,
-        planned: None,
-        checked: 0,
-        repeated: 0,
-        corrupt: 0,
-        first_corrupt: None,
-    };
+    let mut end = unchecked(name);
     let mut frames: BTreeMap<u32, u64> = BTreeMap::new();
     for report in reports {
         if let Report::Data {

@@ -22,9 +22,9 @@ use crate::spec::{KernelChoice, quote};
 pub enum Choice {
     /// Somebody else built it.
     Prebuilt(Prebuilt),
-    /// It is in the cache, under a name of the user's.
+    /// It is in the cache.
     Built(Box<Kernel>),
-    /// A stack with what goes on top, built or not.
+    /// A stack with what goes on top, which has yet to be built.
     Stack(Box<KernelRequest>),
 }
 
@@ -55,16 +55,18 @@ impl Choice {
     /// # Errors
     /// [`Error::KernelLacks`], and if something is there that cannot be read.
     pub fn suits(&self, name: &str, scenario: &Scenario) -> Result<Option<String>, Error> {
-        let (image, files) = match self {
-            Choice::Prebuilt(prebuilt) => (&prebuilt.image, prebuilt.configs.clone()),
-            Choice::Built(kernel) => (&kernel.image, vec![kernel.config.clone()]),
-            // Whatever is in the way of finding it is told when it is to be prepared.
-            Choice::Stack(request) => match kernels::cached(request).ok().flatten() {
-                Some(kernel) => return Choice::Built(Box::new(kernel)).suits(name, scenario),
-                None => return Ok(None),
-            },
+        let (image, found) = match self {
+            Choice::Prebuilt(prebuilt) => {
+                let image = &prebuilt.image;
+                (image, requirements::config::find(image, &prebuilt.configs))
+            }
+            // What it was built with is kept beside it.
+            Choice::Built(kernel) => {
+                let files = std::slice::from_ref(&kernel.config);
+                (&kernel.image, requirements::config::of_files(files))
+            }
+            Choice::Stack(_) => return Ok(None),
         };
-        let found = requirements::config::find(image, &files);
         let found =
             found.map_err(|e| Error::host(format!("cannot read {}", image.display()), e))?;
         let Some(found) = found else {
@@ -107,7 +109,11 @@ fn by_name(name: &str) -> Result<Choice, Error> {
     let builder = builder()?;
     let request = KernelRequest::named(name);
     if builder.require(&request).is_ok() {
-        return Ok(Choice::Stack(Box::new(request)));
+        // Whatever is in the way of finding it is told when it is to be prepared.
+        return Ok(match builder.cached(&request).ok().flatten() {
+            Some(kernel) => Choice::Built(Box::new(kernel)),
+            None => Choice::Stack(Box::new(request)),
+        });
     }
     match builder.named(name).map_err(|e| error(name, e))? {
         Some((_, Some(kernel))) => Ok(Choice::Built(Box::new(kernel))),

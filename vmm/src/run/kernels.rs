@@ -82,16 +82,6 @@ pub fn build(request: &KernelRequest, progress: &dyn Progress) -> Result<Kernel,
     builder.build(request, progress).map_err(told)
 }
 
-/// The same if it is built already.
-///
-/// # Errors
-/// Usage or infrastructure errors.
-pub fn cached(request: &KernelRequest) -> Result<Option<Kernel>, Error> {
-    builder()?
-        .cached(request)
-        .map_err(|e| error(&request.name(), e))
-}
-
 /// Its identity, as results have it.
 pub fn id(kernel: &Kernel) -> KernelId {
     KernelId {

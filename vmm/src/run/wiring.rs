@@ -253,11 +253,15 @@ impl Backend for Production {
                 return Ok(artifacts);
             }
             Choice::Built(kernel) => (**kernel).clone(),
-            Choice::Stack(request) => kernels::build(request, progress)?,
+            Choice::Stack(request) => {
+                let kernel = kernels::build(request, progress)?;
+                // It was not there to be looked at before.
+                let built = Choice::Built(Box::new(kernel.clone()));
+                built.suits(&spec.kernel.0, &spec.scenario)?;
+                kernel
+            }
         };
         let id = kernels::id(&kernel);
-        let built = Choice::Built(Box::new(kernel.clone()));
-        built.suits(&spec.kernel.0, &spec.scenario)?;
         let artifacts = Artifacts {
             kernel: KernelId {
                 // What a user calls it, which may not be what it is made of.

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Where things are kept that can be made again.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy as _;
+
+use super::{digest, files};
 
 /// The cache's directory, which need not exist yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +48,19 @@ impl CacheDir {
             no_link && entry.file_name().to_str().is_some_and(&is_ours)
         });
         entries.map(|entry| entry.path()).collect()
+    }
+
+    /// Keeps these bytes in one of its directories, by their SHA-256, which is given too, and `suffix`.
+    ///
+    /// # Errors
+    /// That they cannot be written.
+    pub fn keep(&self, dir: &str, suffix: &str, bytes: &[u8]) -> io::Result<(PathBuf, String)> {
+        let hash = digest::bytes(bytes);
+        let path = self.join(dir).join(format!("{hash}{suffix}"));
+        if !path.is_file() {
+            files::write_atomically(&path, bytes, files::READABLE)?;
+        }
+        Ok((path, hash))
     }
 
     /// Something in it.

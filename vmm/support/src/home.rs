@@ -9,6 +9,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::text;
+
 /// Environment variable: the directory.
 pub const HOME_ENV: &str = "STALELINE_HOME";
 
@@ -19,7 +21,7 @@ const DEPTH: usize = 4;
 
 /// Nothing of that name is in any of the places.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no {name} in {}", list(searched))]
+#[error("there is no {name} in {}", text::paths(searched))]
 pub struct NotFound {
     /// What was looked for.
     pub name: String,
@@ -79,11 +81,6 @@ fn of(named: Option<&Path>, program: Option<&Path>, built_from: &Path) -> Vec<Pa
         }
     }
     places
-}
-
-fn list(paths: &[PathBuf]) -> String {
-    let paths: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
-    paths.join(", ")
 }
 
 #[cfg(test)]

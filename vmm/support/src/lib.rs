@@ -4,6 +4,7 @@
 //! people, and a way to show that a long step is alive.
 
 pub mod cache;
+pub mod cargo;
 pub mod child;
 pub mod digest;
 pub mod files;

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 /// An error with its whole chain of causes on one line.
 pub fn chain(error: &dyn Error) -> String {
@@ -14,6 +15,12 @@ pub fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Paths, with commas between them.
+pub fn paths(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
+    paths.join(", ")
 }
 
 /// What comes from a guest, without control characters: it shall not write escape sequences to a

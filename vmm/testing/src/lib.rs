@@ -172,6 +172,15 @@ impl Run {
         out(&self.dir)
     }
 
+    /// `staleline replay` of it, with more arguments: the exit code, and what it printed.
+    pub fn replay(&self, more: &[&str]) -> (i32, String) {
+        let mut command = staleline();
+        let output = command.arg("replay").arg(self.path()).args(more).output();
+        let output = output.unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        (output.status.code().unwrap(), told)
+    }
+
     /// A file of that directory.
     #[track_caller]
     pub fn file(&self, name: &str) -> String {

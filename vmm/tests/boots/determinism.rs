@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{self, run, side_by_side};
+use crate::support::{run, side_by_side};
 
 /// Runs of one command, two at a time, so that they are in each other's way.
 const RUNS: usize = 10;
@@ -33,17 +33,8 @@ fn two_at_a_time_ten_runs_of_one_command_are_one() {
 fn a_replay_is_the_same_run() {
     let earlier = run(&["iio-capture-nosync", "--cache", "random", "--seed", "3"]);
     assert_eq!(earlier.code, 1, "{}", earlier.stderr);
-    let replay = || {
-        let output = support::staleline()
-            .arg("replay")
-            .arg(earlier.path())
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        (output.status.code(), text)
-    };
     // A run that fails is replayed all the same: the exit code is about the comparison.
-    assert_eq!(replay(), (Some(0), "replay: same\n".to_owned()));
+    assert_eq!(earlier.replay(&[]), (0, "replay: same\n".to_owned()));
 
     // Of a run without a log, the files count; whatever is not as it was, is told.
     let mut result = earlier.result();
@@ -51,7 +42,7 @@ fn a_replay_is_the_same_run() {
     result.run_hash = Some("0123456789abcdef".to_owned());
     let text = serde_json::to_string(&result).unwrap();
     std::fs::write(earlier.path().join("result.json"), text).unwrap();
-    let (code, text) = replay();
-    assert_eq!(code, Some(1), "{text}");
+    let (code, text) = earlier.replay(&[]);
+    assert_eq!(code, 1, "{text}");
     assert!(text.contains("run_hash: 0123456789abcdef before"), "{text}");
 }

@@ -103,16 +103,11 @@ fn the_same_program_is_the_same_run_and_another_is_told_apart() {
     let program = compile(&dir, "talks", TALKS, &[]);
     let run = exec(&["--", program.to_str().unwrap(), "x", "0"]);
     let first = run.ends(0, Verdict::Pass);
-    let replay = |code| {
-        let mut command = support::staleline();
-        let out = command.arg("replay").arg(run.path()).output().unwrap();
-        let text = String::from_utf8(out.stdout).unwrap();
-        assert_eq!(out.status.code(), Some(code), "{text}");
-        text
-    };
-    replay(0);
+    let (code, told) = run.replay(&[]);
+    assert_eq!(code, 0, "{told}");
     compile(&dir, "talks", &TALKS.replace("to stderr", "elsewhere"), &[]);
-    let told = replay(1);
+    let (code, told) = run.replay(&[]);
+    assert_eq!(code, 1, "{told}");
     assert!(told.contains("/root/talks"), "{told}");
     assert!(first.run_hash.is_some());
 }

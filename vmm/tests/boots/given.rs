@@ -49,9 +49,8 @@ fn standard_input_is_passed_on_and_kept() {
     assert_ne!(other.run_hash, result.run_hash);
     assert_eq!(input(&run("").ends(0, Verdict::Pass)), None);
     // Where it came from has gone on since.
-    let mut replay = support::staleline();
-    let out = replay.arg("replay").arg(first.path()).output().unwrap();
-    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    let (code, told) = first.replay(&[]);
+    assert_eq!(code, 0, "{told}");
 
     std::fs::write(&file, "named\n").unwrap();
     let file = file.to_str().unwrap();

@@ -236,20 +236,15 @@ fn a_scenario_has_modules_and_a_replay_says_which_has_changed() {
     let run = go(BASE, &["run", scenario.to_str().unwrap()], &[]);
     let result = run.ends(0, Verdict::Pass);
     assert_eq!(result.guest.modules[0].parameters, "error=0");
-    let replay = |code| {
-        let mut command = support::staleline();
-        let out = command.arg("replay").arg(run.path()).output().unwrap();
-        let text = String::from_utf8(out.stdout).unwrap();
-        assert_eq!(out.status.code(), Some(code), "{text}");
-        text
-    };
-    replay(0);
+    let (code, told) = run.replay(&[]);
+    assert_eq!(code, 0, "{told}");
     let longer = FAILS.replace(
         "return -error",
         "pr_info(\"fails: more\\n\"); return -error",
     );
     let changed = build(&dir, BASE, "fails", Some(&longer));
     std::fs::copy(&changed, &beside).unwrap();
-    let told = replay(1);
+    let (code, told) = run.replay(&[]);
+    assert_eq!(code, 1, "{told}");
     assert!(told.contains("input /root/fails.ko"), "{told}");
 }

@@ -233,7 +233,6 @@ speed = "high"
     std::fs::write(&file, text).unwrap();
     let run = support::run(&[file.to_str().unwrap()]);
     run.ends(0, Verdict::Pass);
-    let mut replay = support::staleline();
-    let out = replay.arg("replay").arg(run.path()).output().unwrap();
-    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    let (code, told) = run.replay(&[]);
+    assert_eq!(code, 0, "{told}");
 }

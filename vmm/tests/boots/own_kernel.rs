@@ -64,21 +64,9 @@ fn a_command_line_of_the_users_is_the_guests_and_the_replays() {
             "{spec}"
         );
 
-        let replay = |more: &[&str]| {
-            let mut command = support::staleline();
-            let out = tempfile::tempdir().unwrap();
-            command
-                .arg("replay")
-                .arg(run.path())
-                .arg("--out")
-                .arg(out.path().join("r"));
-            let output = command.args(more).output().unwrap();
-            let told = String::from_utf8(output.stdout).unwrap();
-            (output.status.code().unwrap(), told)
-        };
-        let (code, told) = replay(&[]);
+        let (code, told) = run.replay(&[]);
         assert_eq!(code, 0, "{told}");
-        let (code, told) = replay(&["--append", "cma=8M"]);
+        let (code, told) = run.replay(&["--append", "cma=8M"]);
         assert_eq!(code, 1, "{told}");
         assert!(told.contains("append") && told.contains("cma=8M"), "{told}");
     }

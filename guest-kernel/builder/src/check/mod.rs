@@ -148,18 +148,14 @@ impl KernelBuilder {
         fs::create_dir_all(&build_dir).map_err(KernelError::io("create", &build_dir))?;
         let path = build_dir.join("check.log");
         let mut log = Log::create(path.clone())?;
+        let blame = match request.source {
+            Some(_) => ErrorKind::User,
+            None => ErrorKind::Infrastructure,
+        };
         let job = Job {
-            tree: &tree,
-            src: &src,
-            config: &plan.config,
-            fragments: &plan.fragments,
             // Nothing that is compiled here holds it, and stacks shall share what they can.
             local_version: String::new(),
-            jobs: request.jobs,
-            blame: match request.source {
-                Some(_) => ErrorKind::User,
-                None => ErrorKind::Infrastructure,
-            },
+            ..Job::of(&plan, (&tree, &src), request.jobs, blame)
         };
         let steps = Steps {
             source: &plan.source,

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use staleline_support::text;
+
 use crate::engine::EngineError;
 use crate::engine::error::{Fault, tail};
 
@@ -40,7 +42,7 @@ pub enum QemuError {
         program: PathBuf,
     },
     /// The plugin library is not where it is looked for.
-    #[error("the QEMU plugin was not found: looked for {}", list(searched))]
+    #[error("the QEMU plugin was not found: looked for {}", text::paths(searched))]
     PluginMissing {
         /// Where it was looked for.
         searched: Vec<PathBuf>,
@@ -150,9 +152,4 @@ pub(super) fn may_be_of_another_program(error: &EngineError) -> bool {
         ),
         _ => false,
     }
-}
-
-fn list(paths: &[PathBuf]) -> String {
-    let paths: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
-    paths.join(", ")
 }

@@ -36,7 +36,7 @@ pub const DESCRIPTION: Description = Description {
     name: "tcg",
     sees: &Sight::ALL,
     discover: || Ok(Box::new(TcgEngine::discover()?)),
-    make: |progress| Ok(plugin::make(progress)?),
+    make: plugin::make,
     places: needs::places,
     needs: needs::all,
     files: host::files,

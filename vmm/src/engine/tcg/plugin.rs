@@ -2,17 +2,17 @@
 //! The plugin: where it is, and made of the sources where there is none (`cargo install` installs
 //! programs, and no libraries).
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use staleline_support::cache::CacheDir;
+use staleline_support::cargo::{self, Failed};
 use staleline_support::digest::{self, FieldHasher};
 use staleline_support::progress::Progress;
 use staleline_support::{files, home};
 
 use super::QemuError;
+use crate::engine::EngineError;
 
 /// File name of the library.
 pub const PLUGIN_FILE: &str = "libstaleline_tcg.so";
@@ -26,20 +26,23 @@ const PACKAGE: &str = "staleline-tcg";
 const MANIFEST: &str = "vmm/tcg-plugin/Cargo.toml";
 /// What it is made of, in a checkout.
 const SOURCES: [&str; 3] = ["devices/src", "vmm", "images/protocol/src"];
-/// Lines of the compiler's output that an error shows.
-const TAIL: usize = 20;
 
 /// Where it is.
 ///
 /// # Errors
 /// [`QemuError::PluginMissing`].
 pub(super) fn find() -> Result<PathBuf, QemuError> {
-    let named = std::env::var_os(PLUGIN_ENV).map(PathBuf::from);
     let exe = std::env::current_exe().ok();
-    let mut searched = places(named, exe.as_deref());
-    searched.extend(Own::of_this_program().map(|own| own.library));
+    let mut searched = places(named(), exe.as_deref());
+    if named().is_none() {
+        searched.extend(Own::of_this_program().map(|own| own.library));
+    }
     let found = searched.iter().find(|path| path.is_file()).cloned();
     found.ok_or(QemuError::PluginMissing { searched })
+}
+
+fn named() -> Option<PathBuf> {
+    std::env::var_os(PLUGIN_ENV).map(PathBuf::from)
 }
 
 /// A library that the user has named is the only candidate; else those beside the program, one up,
@@ -57,16 +60,17 @@ fn places(named: Option<PathBuf>, exe: Option<&Path>) -> Vec<PathBuf> {
     dirs.map(|dir| dir.join(PLUGIN_FILE)).collect()
 }
 
-/// Makes it if there is none, and sources are.
+/// Makes it if there is none, sources are, and the user has named no other.
 ///
 /// # Errors
-/// [`QemuError::PluginBuild`]; [`QemuError::PluginStale`] if the sources are not those of this program.
-pub(super) fn make(progress: &dyn Progress) -> Result<(), QemuError> {
-    match (find(), Own::of_this_program()) {
-        (Err(_), Some(own)) => own.build(progress),
-        // There, or nothing to make it of: whoever looks for it next is told.
-        _ => Ok(()),
+/// [`QemuError::PluginBuild`]; [`QemuError::PluginStale`] if the sources are not those of this program;
+/// [`EngineError::Interrupted`].
+pub(super) fn make(progress: &dyn Progress) -> Result<(), EngineError> {
+    if named().is_some() || find().is_ok() {
+        return Ok(());
     }
+    // With nothing to make it of, whoever looks for it next is told.
+    Own::of_this_program().map_or(Ok(()), |own| own.build(progress))
 }
 
 /// A library of this very program's: in the cache, as the program itself may stand anywhere.
@@ -103,50 +107,37 @@ impl Own {
         })
     }
 
-    fn build(&self, progress: &dyn Progress) -> Result<(), QemuError> {
-        if let Some(newer) = self.newer_source() {
+    fn build(&self, progress: &dyn Progress) -> Result<(), EngineError> {
+        if let Some(source_file) = self.newer_source() {
+            let program = self.program.clone();
             return Err(QemuError::PluginStale {
-                source_file: newer,
-                program: self.program.clone(),
-            });
+                source_file,
+                program,
+            }
+            .into());
         }
         progress.step("building the engine's plugin, once for this program");
         let failed = |why: String| QemuError::PluginBuild {
             workspace: self.workspace.clone(),
             why,
         };
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        let mut cargo = cargo::command();
         cargo
             .args(["build", "--release", "--package", PACKAGE, "--target-dir"])
             .arg(&self.target)
-            .current_dir(&self.workspace)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut child = cargo
-            .spawn()
-            .map_err(|e| failed(format!("cannot run cargo: {e}")))?;
-        let mut lines = Vec::new();
-        if let Some(stderr) = child.stderr.take() {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if line.trim_start().starts_with("Compiling ") {
-                    progress.detail(line.trim());
-                }
-                lines.push(line);
+            .current_dir(&self.workspace);
+        cargo::build(&mut cargo, progress).map_err(|why| match why {
+            Failed::Cancelled => EngineError::Interrupted,
+            Failed::Run(e) => failed(format!("cannot run cargo: {e}")).into(),
+            Failed::Status { status, tail } => {
+                failed(format!("cargo fails ({status}):\n{tail}")).into()
             }
-        }
-        let status = child
-            .wait()
-            .map_err(|e| failed(format!("cannot wait for cargo: {e}")))?;
-        if !status.success() {
-            let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
-            return Err(failed(format!("cargo fails ({status}):\n{tail}")));
-        }
+        })?;
         let built = self.target.join("release").join(PLUGIN_FILE);
         let keep = |bytes: Vec<u8>| files::write_atomically(&self.library, &bytes, files::READABLE);
         std::fs::read(&built)
             .and_then(keep)
-            .map_err(|e| failed(format!("cannot keep {}: {e}", built.display())))
+            .map_err(|e| failed(format!("cannot keep {}: {e}", built.display())).into())
     }
 
     /// A source that has changed since the program was made: a plugin of it would be another machine.
@@ -194,7 +185,11 @@ mod tests {
         file.set_modified(later).unwrap();
         assert_eq!(own.newer_source(), Some(source));
         let error = own.build(&staleline_support::progress::Quiet).unwrap_err();
-        assert!(matches!(error, QemuError::PluginStale { .. }), "{error}");
+        let EngineError::Own(fault) = &error else {
+            panic!("{error}");
+        };
+        let stale = matches!(fault.of(), Some(QemuError::PluginStale { .. }));
+        assert!(stale, "{error}");
 
         // Another program has another.
         let program = std::fs::File::options().write(true).open(&program).unwrap();
