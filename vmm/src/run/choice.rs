@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
-use staleline_kernels::{BASE_STACK, Kernel, KernelBuilder, KernelRequest, Named, OfTree};
+use staleline_kernels::{
+    BASE_STACK, Kernel, KernelBuilder, KernelRequest, Named, OfTree, is_stack,
+};
 use staleline_support::progress::Quiet;
 
 use super::kernels::{self, Ingredients, builder, error};
@@ -89,11 +91,14 @@ impl Choice {
     }
 }
 
-/// What a kernel is built of that is named, and no path.
+/// What a kernel is built of that is named: by a name, or as a directory with patches.
 ///
 /// # Errors
 /// Usage errors, and trouble with the cache.
 pub fn request(name: &str) -> Result<KernelRequest, Error> {
+    if KernelChoice(name.into()).path().is_some() {
+        return kernels::request(name, &Ingredients::default());
+    }
     let builder = builder()?;
     let request = KernelRequest::named(name);
     if builder.require(&request).is_ok() {
@@ -109,11 +114,7 @@ fn by_name(name: &str) -> Result<Choice, Error> {
     let builder = builder()?;
     let request = KernelRequest::named(name);
     if builder.require(&request).is_ok() {
-        // Whatever is in the way of finding it is told when it is to be prepared.
-        return Ok(match builder.cached(&request).ok().flatten() {
-            Some(kernel) => Choice::Built(Box::new(kernel)),
-            None => Choice::Stack(Box::new(request)),
-        });
+        return Ok(by_request(request, &builder));
     }
     match builder.named(name).map_err(|e| error(name, e))? {
         Some((_, Some(kernel))) => Ok(Choice::Built(Box::new(kernel))),
@@ -126,6 +127,14 @@ fn by_name(name: &str) -> Result<Choice, Error> {
             help: format!("build it again: {}", command(&named)),
         }),
         None => Err(unknown(name, &builder)),
+    }
+}
+
+fn by_request(request: KernelRequest, builder: &KernelBuilder) -> Choice {
+    // Whatever is in the way of finding it is told when it is to be prepared.
+    match builder.cached(&request).ok().flatten() {
+        Some(kernel) => Choice::Built(Box::new(kernel)),
+        None => Choice::Stack(Box::new(request)),
     }
 }
 
@@ -166,6 +175,10 @@ fn unknown(name: &str, builder: &KernelBuilder) -> Error {
 fn by_path(path: &Path) -> Result<Choice, Error> {
     let name = path.display().to_string();
     let in_place = prebuilt::image_of(path);
+    if is_stack(path) {
+        let request = kernels::request(&name, &Ingredients::default())?;
+        return Ok(by_request(request, &builder()?));
+    }
     if !is_source(path) {
         return Prebuilt::find(path).map(Choice::Prebuilt);
     }
@@ -219,7 +232,12 @@ fn is_source(path: &Path) -> bool {
 pub fn command(named: &Named) -> String {
     let path = |path: &PathBuf| quote(&path.display().to_string());
     let mut command = format!("staleline kernel build --src {}", path(&named.source));
-    if named.patches != BASE_STACK {
+    if let Some(dir) = &named.stack_dir {
+        command = format!("{command} --stack {}", path(dir));
+        // What its name has besides.
+        let configs = named.patches.split('+').skip(1);
+        command = configs.fold(command, |c, config| format!("{c} --config {config}"));
+    } else if named.patches != BASE_STACK {
         command = format!("{command} --stack {}", named.patches);
     }
     for fragment in &named.fragments {
