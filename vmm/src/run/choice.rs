@@ -12,7 +12,7 @@ use staleline_kernels::{
 use staleline_support::progress::Quiet;
 
 use super::kernels::{self, Ingredients, builder, error};
-use super::prebuilt::{self, Prebuilt};
+use super::prebuilt::{self, Prebuilt, is_source};
 use crate::exit::Error;
 use crate::names;
 use crate::requirements;
@@ -25,12 +25,25 @@ pub enum Choice {
     /// Somebody else built it.
     Prebuilt(Prebuilt),
     /// It is in the cache.
-    Built(Box<Kernel>),
+    Built {
+        /// It.
+        kernel: Box<Kernel>,
+        /// The tree that it was built of, if that is the user's own.
+        source: Option<PathBuf>,
+    },
     /// A stack with what goes on top, which has yet to be built.
     Stack(Box<KernelRequest>),
 }
 
 impl Choice {
+    /// One that is in the cache, and built of no source of the user's own.
+    pub fn built(kernel: Kernel) -> Self {
+        Choice::Built {
+            kernel: Box::new(kernel),
+            source: None,
+        }
+    }
+
     /// Finds out; without building anything. A source tree is looked through once for all runs of a
     /// command: it is one kernel for all of them.
     ///
@@ -63,7 +76,7 @@ impl Choice {
                 (image, requirements::config::find(image, &prebuilt.configs))
             }
             // What it was built with is kept beside it.
-            Choice::Built(kernel) => {
+            Choice::Built { kernel, .. } => {
                 let files = std::slice::from_ref(&kernel.config);
                 (&kernel.image, requirements::config::of_files(files))
             }
@@ -117,7 +130,10 @@ fn by_name(name: &str) -> Result<Choice, Error> {
         return Ok(by_request(request, &builder));
     }
     match builder.named(name).map_err(|e| error(name, e))? {
-        Some((_, Some(kernel))) => Ok(Choice::Built(Box::new(kernel))),
+        Some((named, Some(kernel))) => Ok(Choice::Built {
+            kernel: Box::new(kernel),
+            source: Some(named.source).filter(|source| is_source(source)),
+        }),
         Some((named, None)) => Err(Error::UnknownKernel {
             name: name.into(),
             why: format!(
@@ -133,7 +149,7 @@ fn by_name(name: &str) -> Result<Choice, Error> {
 fn by_request(request: KernelRequest, builder: &KernelBuilder) -> Choice {
     // Whatever is in the way of finding it is told when it is to be prepared.
     match builder.cached(&request).ok().flatten() {
-        Some(kernel) => Choice::Built(Box::new(kernel)),
+        Some(kernel) => Choice::built(kernel),
         None => Choice::Stack(Box::new(request)),
     }
 }
@@ -196,7 +212,10 @@ fn by_path(path: &Path) -> Result<Choice, Error> {
         help,
     };
     match builder.of_tree(path, &Quiet).map_err(|e| error(&name, e))? {
-        OfTree::Built(kernel) => Ok(Choice::Built(kernel)),
+        OfTree::Built(kernel) => Ok(Choice::Built {
+            kernel,
+            source: Some(path.to_owned()),
+        }),
         OfTree::NeverBuilt => Err(told(
             "it is a source tree in which no arch/arm64/boot/Image was built, nor is there a build of it \
              in the cache",
@@ -219,13 +238,6 @@ fn modified(file: &Path) -> Option<u64> {
     time.duration_since(UNIX_EPOCH)
         .ok()
         .map(|since| since.as_secs())
-}
-
-/// Whether it is the top of a kernel's sources.
-fn is_source(path: &Path) -> bool {
-    ["Makefile", "Kconfig", "arch/arm64/Kconfig"]
-        .iter()
-        .all(|file| path.join(file).is_file())
 }
 
 /// A command that builds the same again, of what its source is now.

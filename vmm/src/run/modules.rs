@@ -84,7 +84,7 @@ pub(super) fn check(scenario: &Scenario, kernel: &KernelChoice) -> Result<(), Er
     }
     let able = match Choice::find(kernel)? {
         Choice::Prebuilt(prebuilt) => has_loader(prebuilt.system_map.as_deref()),
-        Choice::Built(kernel) => has_loader(Some(&kernel.system_map)),
+        Choice::Built { kernel, .. } => has_loader(Some(&kernel.system_map)),
         Choice::Stack(request) => {
             let able = kernels::builder()?.has_modules(&request);
             able.map_err(|e| kernels::error(&kernel.0, e))?
