@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod logbook;
 pub mod modules;
 pub mod orchestrate;
+pub mod overlay;
 pub mod prebuilt;
 pub mod replay;
 pub mod stacks;

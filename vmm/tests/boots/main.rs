@@ -13,6 +13,7 @@ mod board;
 mod cost;
 mod cpus;
 mod determinism;
+mod device_tree;
 mod errors;
 mod exec;
 mod exporters;
