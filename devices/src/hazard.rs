@@ -218,6 +218,9 @@ pub struct Hazard {
     pub merged_by: Actor,
     /// In accesses since power-on; 0: none.
     pub merged_at: u64,
+    /// Bytes of the first line that were stored into that copy: bit *n* for byte *n*.
+    #[serde(default)]
+    pub merged: u64,
     /// When the device was started, if the finding is about a device that was.
     pub started_at: Option<u64>,
     /// What told it so.

@@ -113,6 +113,8 @@ pub(super) struct Rare {
     pub merged_at: u64,
     /// Which one it was.
     pub merged_by: Who,
+    /// The bytes of it, and of those that followed.
+    pub merged: u64,
     /// Who had written the bytes in `lost` at the PoC.
     pub lost_writer: Who,
     /// And when.
@@ -132,6 +134,7 @@ static NOTHING: Rare = Rare {
     words: None,
     merged_at: 0,
     merged_by: Who::UNKNOWN,
+    merged: 0,
     lost_writer: Who::UNKNOWN,
     lost_written_at: 0,
 };

@@ -296,6 +296,7 @@ fn new_hazard(
             Actor::Unknown
         },
         merged_at: if stale_store { rare.merged_at } else { 0 },
+        merged: if stale_store { rare.merged } else { 0 },
         started_at: f.started.map(|start| start.at),
         started_by: f.started.map(|start| start.by).unwrap_or_default(),
         written_at: f.written_at,

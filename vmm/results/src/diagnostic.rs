@@ -68,8 +68,11 @@ pub struct Stretch {
     pub first_pa: Hex,
     /// One past the highest line.
     pub end_pa: Hex,
-    /// Lines of all findings here; one that several are on counts for each.
+    /// Lines here that findings are on: exact if each finding is on all lines of where it is, else as many
+    /// as there may be.
     pub lines: u64,
+    /// How many findings are on them.
+    pub findings: u64,
     /// Bytes that were wrong here.
     pub wrong_bytes: u64,
     /// The DMABUF that begins here, by order of allocation, if that is known.

@@ -155,14 +155,14 @@ fn scattered(text: &mut String, d: &Diagnostic) {
     }
     for s in d.stretches.iter().take(STRETCHES) {
         let buffer = s.buffer.map(|index| format!(", DMABUF {index}"));
-        let wrong = match s.wrong_bytes {
-            0 => String::new(),
-            n => format!(", {} wrong", count(n, "byte")),
-        };
         let (from, to) = (s.first_pa, s.end_pa);
         let lines = count(s.lines, "line");
+        let findings = match s.findings {
+            1 => String::new(),
+            n => format!(", in {n} findings"),
+        };
         let buffer = buffer.unwrap_or_default();
-        let _ = writeln!(text, "  {from}..{to}{buffer}: {lines}{wrong}");
+        let _ = writeln!(text, "  {from}..{to}{buffer}: {lines}{findings}");
     }
     let beyond = d.stretches.len().saturating_sub(STRETCHES) as u64;
     if let Some(more) = d.more_stretches.checked_add(beyond).filter(|n| *n > 0) {

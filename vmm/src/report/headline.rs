@@ -18,7 +18,7 @@ pub(super) fn headline(d: &Diagnostic, f: &HazardEntry) -> String {
         (n, HazardKind::DiscardedWrite) => format!(", in {n} operations"),
         // Descriptors and events are part of no transfer.
         (n, _) if f.transfer != 0 => format!(", in {n} transfers"),
-        _ => String::new(),
+        (n, _) => format!(", in {n} findings"),
     };
     let (writer, reader) = (who(&f.writer), who(&f.reader));
     let what = match (d.kind, d.why) {

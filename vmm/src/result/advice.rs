@@ -10,7 +10,7 @@ mod stores;
 mod texts;
 mod tree;
 
-pub use facts::{Cleaned, Facts, Flight, Lie, Phase, Role, SharedLine, Sync};
+pub use facts::{Cleaned, Facts, Flight, Lie, Partial, Phase, Role, SharedLine, Sync};
 pub use rows::{EARLY, FRESH_PAGE, IMPORTER_CPU, LATE, SUPPRESSED, accuses_the_tree};
 pub use texts::missing;
 pub use tree::accused;

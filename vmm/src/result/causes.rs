@@ -97,7 +97,9 @@ fn of_no_wait(diagnostics: &mut [Diagnostic], hazards: &[Hazard], entries: &[Haz
     for (hazard, entry) in hazards.iter().zip(entries) {
         let at = entry.diagnostic;
         match hazard.kind {
-            HazardKind::MissingInvalidate if hazard.why == Why::Early => {
+            // Of the device's own lines or of those that it had not come to; advice tells the two from
+            // all others, below.
+            HazardKind::MissingInvalidate if matches!(hazard.why, Why::Early | Why::Absent) => {
                 early.extend(TooEarly::of(hazard).map(|operation| (at, operation)));
             }
             HazardKind::Ownership => {

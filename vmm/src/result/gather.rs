@@ -9,7 +9,7 @@ use staleline_devices::cpu::{Barrier, CacheOp, ChainId, SiteId};
 use staleline_devices::dma::{MasterId, StartedBy};
 
 use super::account::DMA_API;
-use super::advice::{self, Cleaned, Facts, Flight, Lie, Phase, Role, SharedLine, Sync};
+use super::advice::{self, Cleaned, Facts, Flight, Lie, Partial, Phase, Role, SharedLine, Sync};
 use super::history;
 use super::lookup::Lookup;
 use super::{Buffer, Class, Party};
@@ -93,6 +93,8 @@ impl Lookup<'_> {
             shared: self.shared(h),
             syncs: self.syncs(h, buffers),
             synced_too_early: self.synced_too_early(h, buffers),
+            invalidated_in_flight: self.invalidated_in_flight(h),
+            partial: self.partial(h),
             began: self.began(h, buffers),
             unmap_invalidates: self.unmap_invalidates(h, buffers),
             maintained_by: self.maintained_by(h),
@@ -307,9 +309,10 @@ impl Lookup<'_> {
     fn shared(&self, h: &Hazard) -> Option<SharedLine> {
         const ENDS: u64 = 2;
         let foreign = match h.kind {
+            // By the time of the finding the line may have been written back.
+            _ if h.why == Why::StaleStore => h.merged,
             HazardKind::DiscardedWrite => h.line_bytes,
             HazardKind::WritebackClobber => h.line_uncleaned,
-            _ if h.why == Why::StaleStore => h.line_uncleaned,
             _ => return None,
         };
         if foreign == 0 || h.lines > ENDS {
@@ -345,6 +348,36 @@ impl Lookup<'_> {
         let last = calls.rev().find(|s| s.covers)?;
         let starts = last.phase == Phase::Ioctl && last.op != CacheOp::Clean;
         starts.then_some(last)
+    }
+
+    /// Whether the line was invalidated while the transfer was in flight that has then written it.
+    fn invalidated_in_flight(&self, h: &Hazard) -> bool {
+        let absent = (h.kind, h.why) == (HazardKind::MissingInvalidate, Why::Absent);
+        let transfer = self.transfer_of(h.writer).filter(|_| absent);
+        transfer.zip(h.last_invalidate).is_some_and(|(t, op)| {
+            let in_flight = (t.opened_at..=h.written_at).contains(&op.at);
+            in_flight && op.range().contains(&h.line_pa)
+        })
+    }
+
+    /// An invalidate between the write and a read of the kernel's, of other lines that the transfer has
+    /// written.
+    fn partial(&self, h: &Hazard) -> Option<Partial> {
+        let absent = (h.kind, h.why) == (HazardKind::MissingInvalidate, Why::Absent);
+        let by_kernel = matches!(h.reader, Actor::Cpu { site, .. } if !site.is_user());
+        let transfer = self.transfer_of(h.writer).filter(|_| absent && by_kernel)?;
+        let start = transfer.transfer.pa;
+        let end = start.saturating_add(transfer.transfer.len);
+        let op = self.operations(h.written_at, h.at).iter().find(|op| {
+            let lines = op.range();
+            let meets = lines.start < end && start < lines.end;
+            meets && !op.dropped && op.op != CacheOp::Clean && !lines.contains(&h.line_pa)
+        })?;
+        let lines = op.range();
+        Some(Partial {
+            by: called(&self.guest.callers(op.site, op.chain)),
+            lines: (lines.start, lines.end),
+        })
     }
 
     /// What `dma_buf_begin_access()` did to the line before the transfer that wrote it, if a device

@@ -5,6 +5,9 @@ use staleline_results::{HazardEntry, Hex, Stretch};
 
 use super::Buffer;
 
+/// Bytes per cache line.
+const LINE: u64 = 64;
+
 /// Most stretches of a diagnostic that are listed; of more, the first.
 const MAX_STRETCHES: usize = 64;
 
@@ -14,6 +17,7 @@ pub(super) fn of(finding: &HazardEntry, buffers: &[Buffer]) -> Stretch {
         first_pa: finding.first_pa,
         end_pa: finding.end_pa,
         lines: finding.lines,
+        findings: 1,
         wrong_bytes: finding.wrong_bytes,
         buffer: owner(finding.first_pa, buffers),
     }
@@ -29,10 +33,15 @@ pub(super) fn joined(each: impl Iterator<Item = Stretch>) -> (Vec<Stretch>, u64)
             Some(last) if next.first_pa <= last.end_pa && next.buffer == last.buffer => {
                 last.end_pa = last.end_pa.max(next.end_pa);
                 last.lines = last.lines.saturating_add(next.lines);
+                last.findings += next.findings;
                 last.wrong_bytes = last.wrong_bytes.saturating_add(next.wrong_bytes);
             }
             _ => list.push(next),
         }
+    }
+    // Several findings may be on one line.
+    for s in &mut list {
+        s.lines = s.lines.min(s.end_pa.0.saturating_sub(s.first_pa.0) / LINE);
     }
     let more = list.len().saturating_sub(MAX_STRETCHES);
     list.truncate(MAX_STRETCHES);
@@ -57,6 +66,7 @@ mod tests {
             first_pa: Hex(first_pa),
             end_pa: Hex(first_pa + lines * 64),
             lines,
+            findings: 1,
             wrong_bytes: 10 * lines,
             buffer,
         }
@@ -75,15 +85,15 @@ mod tests {
         let (stretches, more) = joined(each.into_iter());
         let seen: Vec<_> = stretches
             .iter()
-            .map(|s| (s.first_pa.0, s.end_pa.0, s.lines, s.wrong_bytes, s.buffer))
+            .map(|s| (s.first_pa.0, s.end_pa.0, s.lines, s.findings, s.buffer))
             .collect();
         assert_eq!(more, 0);
         assert_eq!(
             seen,
             [
-                (0x1000, 0x2000, 128, 1280, Some(7)),
-                (0x2000, 0x20c0, 3, 30, Some(8)),
-                (0x3000, 0x3100, 5, 50, None),
+                (0x1000, 0x2000, 64, 2, Some(7)),
+                (0x2000, 0x20c0, 3, 2, Some(8)),
+                (0x3000, 0x3100, 4, 2, None),
             ]
         );
     }

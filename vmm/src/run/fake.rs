@@ -139,6 +139,7 @@ pub fn stale_read(id: u32, manifested: bool) -> Hazard {
         last_invalidate: None,
         merged_by: Actor::Unknown,
         merged_at: 0,
+        merged: 0,
         started_at: None,
         started_by: Default::default(),
         line_pa: 0x4500_0000,

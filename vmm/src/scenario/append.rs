@@ -23,6 +23,10 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("quiet", "the run is judged by the kernel's warnings, too"),
     (
+        "sysctl.kernel.printk",
+        "the run is judged by the kernel's warnings, too",
+    ),
+    (
         "init",
         "the agent is the guest's init; `staleline exec` runs a program of yours",
     ),
@@ -94,6 +98,8 @@ pub(super) fn check(append: &str) -> Result<(), String> {
         let (name, value) = bare.split_once('=').unwrap_or((&bare, ""));
         // To the kernel, both are one (kernel/params.c).
         let name = name.replace('-', "_");
+        // And of both forms of a sysctl's name (fs/proc/proc_sysctl.c).
+        let name = name.replace('/', ".");
         let name = if bare == "--" { "--" } else { &name };
         if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
             return wrong(&format!("`{word}` is refused: {why}"));
@@ -139,6 +145,8 @@ mod tests {
             ("\"root=/dev/vda\"", "the scenario says"),
             ("keep-bootcon", "twice"),
             ("quiet", "warnings"),
+            ("sysctl.kernel.printk=1", "warnings"),
+            ("sysctl.kernel/printk=1", "warnings"),
             ("loglevel=3", "a level of 5 at least"),
             ("loglevel=x", "a level of 5 at least"),
             ("maxcpus=1", "board.cpus"),

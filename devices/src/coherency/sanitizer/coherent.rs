@@ -165,12 +165,18 @@ impl Sanitizer {
         s.cold.settling &= !bytes;
         if s.line.unseen & !s.cold.lost != 0 {
             let (lost_writer, lost_written_at) = (s.cold.poc_writer, s.cold.poc_written_at);
+            let first = s.cold.lost == 0;
             let rare = s.cold.rare_mut();
+            if first {
+                rare.merged = 0;
+            }
             (rare.merged_by, rare.merged_at) = (writer, self.now);
             (rare.lost_writer, rare.lost_written_at) = (lost_writer, lost_written_at);
         }
+        let merges = s.cold.lost | s.line.unseen != 0;
         s.cold.lost = (s.cold.lost | s.line.unseen) & !bytes;
         if let Some(rare) = s.cold.rare_if_any() {
+            rare.merged |= if merges { bytes } else { 0 };
             rare.saved_lost.forget(bytes);
             rare.alias_fresh &= !bytes;
         }

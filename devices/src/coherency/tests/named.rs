@@ -163,6 +163,8 @@ fn whose_bytes_are_lost_is_told_though_others_have_written_the_line_since() {
         (device(MASTER, false), written_at)
     );
     assert_eq!((told.merged_by, told.merged_at), (cpu(5), merged_at));
+    // By now the line is clean.
+    assert_eq!((told.merged.count_ones(), told.line_uncleaned), (4, 0));
     assert_eq!(told.reader, cpu(6));
 }
 

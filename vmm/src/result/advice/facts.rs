@@ -138,6 +138,15 @@ pub struct Sync {
     pub at: u64,
 }
 
+/// Maintenance of a part of what should have been maintained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partial {
+    /// Who asked for it, innermost first.
+    pub by: String,
+    /// First line and one past the last line, as addresses.
+    pub lines: (u64, u64),
+}
+
 /// Maintenance for the CPU that should have invalidated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cleaned {
@@ -180,6 +189,10 @@ pub struct Facts {
     pub syncs: Vec<Sync>,
     /// User space issued `DMA_BUF_IOCTL_SYNC` before it read, but the device had not written yet.
     pub synced_too_early: Option<Sync>,
+    /// The line was invalidated while the transfer was in flight that has then written it.
+    pub invalidated_in_flight: bool,
+    /// Other lines of what a device has written were invalidated before the kernel read this one.
+    pub partial: Option<Partial>,
     /// `dma_buf_begin_access()` or `dma_buf_end_access()` did some before the transfer.
     pub began: Option<Sync>,
     /// Whether the unmapping of the buffer at the end invalidated it, as it does for a direction in
@@ -225,6 +238,8 @@ impl Facts {
             why: self.why.mistake(),
             syncs: Vec::new(),
             synced_too_early: None,
+            invalidated_in_flight: false,
+            partial: None,
             began: None,
             only_cleaned: None,
             maintained_by: None,

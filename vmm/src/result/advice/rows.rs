@@ -35,7 +35,7 @@ pub const IMPORTER_CPU: &str = "importer-cpu";
 /// The table. What the operation that was suppressed on purpose would have prevented needs no other
 /// reason; a device tree that lies explains everything else; then what is special goes before what
 /// is common.
-pub const TABLE: [(&str, Row); 21] = [
+pub const TABLE: [(&str, Row); 22] = [
     (SUPPRESSED, suppressed),
     (HALF_COHERENT, half_coherent),
     (LYING_TREE, lying_tree),
@@ -49,6 +49,7 @@ pub const TABLE: [(&str, Row); 21] = [
     ("sync-incomplete", sync_incomplete),
     ("half-a-pair", half_a_pair),
     ("begun-too-early", begun_too_early),
+    ("synced-in-part", synced_in_part),
     ("sync-without-effect", sync_without_effect),
     (FRESH_PAGE, fresh_page),
     (LATE, late),
@@ -251,6 +252,21 @@ fn half_a_pair(f: &Facts) -> Decision {
     }
 }
 
+/// A driver that syncs less than the device has written.
+fn synced_in_part(f: &Facts) -> Decision {
+    let partial = f.partial.as_ref().filter(|_| f.dmabuf.is_none())?;
+    says(
+        "call dma_sync_*_for_cpu() or dma_unmap_*() with the whole length that the device may have \
+         written, after the transfer is done and before the read",
+        [format!(
+            "{} invalidated {}..{} only, after the transfer and before the read",
+            partial.by,
+            Hex(partial.lines.0),
+            Hex(partial.lines.1)
+        )],
+    )
+}
+
 /// SYNC was issued, and the exporter has done nothing for it.
 fn sync_without_effect(f: &Facts) -> Decision {
     let kernel = [f.writer, f.reader].contains(&Role::Kernel);
@@ -346,7 +362,7 @@ fn late(f: &Facts) -> Decision {
 
 fn early(f: &Facts) -> Decision {
     let before = f.synced_too_early.as_ref();
-    if f.why != Why::Early && before.is_none() {
+    if f.why != Why::Early && before.is_none() && !f.invalidated_in_flight {
         return None;
     }
     let help = match f.reader {
@@ -358,6 +374,10 @@ fn early(f: &Facts) -> Decision {
     };
     let (chain, when) = match before {
         Some(sync) => (Some(&*sync.chain), "before the device wrote"),
+        None if f.why != Why::Early => {
+            let when = "while the transfer was in flight";
+            (f.maintained_by.as_deref(), when)
+        }
         None => (f.maintained_by.as_deref(), "while the device was writing"),
     };
     says(
@@ -394,9 +414,12 @@ fn in_flight(f: &Facts) -> Decision {
             "wait for the fences of the other devices (dma_resv_wait_timeout()) before the \
              transfer is queued"
         }
-        _ => {
+        _ if f.dmabuf.is_some() => {
             "touch the memory in the completion callback or after it, or wait for the fences of \
              the DMABUF (dma_resv_wait_timeout())"
+        }
+        _ => {
+            "touch the memory in the completion callback or after it, when it is unmapped or synced"
         }
     };
     let owner = f.transfer.iter();

@@ -26,6 +26,8 @@ fn plain() -> Facts {
         shared: None,
         syncs: Vec::new(),
         synced_too_early: None,
+        invalidated_in_flight: false,
+        partial: None,
         began: None,
         unmap_invalidates: None,
         maintained_by: None,
@@ -342,6 +344,28 @@ fn a_sync_that_did_nothing_is_the_exporters() {
         "came before the device wrote",
     ];
     assert_eq!(row(&early, &said), "early");
+    let in_flight = Facts {
+        invalidated_in_flight: true,
+        maintained_by: Some("dma_unmap_page_attrs <- probe".into()),
+        reader: Role::Kernel,
+        dmabuf: None,
+        ..plain()
+    };
+    let said = [
+        "after the completion",
+        "came while the transfer was in flight",
+    ];
+    assert_eq!(row(&in_flight, &said), "early");
+    let partial = Facts {
+        partial: Some(Partial {
+            by: "dma_sync_single_for_cpu <- probe".into(),
+            lines: (0x1000, 0x1400),
+        }),
+        invalidated_in_flight: false,
+        ..in_flight
+    };
+    let said = ["with the whole length", "invalidated 0x1000..0x1400 only"];
+    assert_eq!(row(&partial, &said), "synced-in-part");
     // The kernel's own accesses are not bracketed by user space.
     let kernel = Facts {
         reader: Role::Kernel,

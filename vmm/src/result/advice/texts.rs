@@ -94,7 +94,8 @@ fn with_a_cpu(f: &Facts) -> &'static str {
         }
         HazardKind::MissingInvalidate => {
             "call dma_sync_*_for_cpu() or dma_unmap_*() after the transfer is done and before \
-             the read"
+             the read, with DMA_FROM_DEVICE or DMA_BIDIRECTIONAL and without \
+             DMA_ATTR_SKIP_CPU_SYNC: else they do nothing"
         }
         HazardKind::MissingClean if f.writer == Role::User => {
             "bracket the write with DMA_BUF_IOCTL_SYNC (SYNC_START | SYNC_WRITE ... SYNC_END), \

@@ -66,6 +66,33 @@ fn reader(result: &RunResult) -> &staleline_results::Place {
     }
 }
 
+const ERRS: &str = include_str!("errs.c");
+
+/// One error of a driver is told once, and the advice is about what it did.
+#[test]
+fn a_driver_that_errs_is_told_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = build(&dir, BASE, "errs", Some(ERRS));
+    let file = file.to_str().unwrap();
+    insert(BASE, file).ends(0, Verdict::Pass);
+    for (how, row, said) in [
+        ("early", "early", "after the completion of the transfer"),
+        ("racing", "early", "after the completion of the transfer"),
+        ("part", "synced-in-part", "with the whole length"),
+        ("shared", "shared-line", "lines of its own"),
+    ] {
+        let run = insert(BASE, &format!("{file}:how={how}"));
+        let result = run.ends(1, Verdict::Fail);
+        let causes: Vec<_> = result.causes().collect();
+        let [cause] = causes[..] else {
+            panic!("{how}: {}", run.stdout);
+        };
+        let diagnostic = &result.diagnostics[cause];
+        assert_eq!(diagnostic.advice, row, "{how}: {}", run.stdout);
+        assert!(diagnostic.help.contains(said), "{how}: {}", diagnostic.help);
+    }
+}
+
 /// Neither kernel has a part in it: who maps a page for DMA has to unmap it.
 #[test]
 fn the_example_is_right_and_wrong_as_it_says() {
