@@ -46,6 +46,12 @@ impl Earlier {
                 spec::SCHEMA
             )));
         }
+        if spec.terminal.is_some() {
+            return Err(not_a_run(
+                "what was typed at its guest's console is not known: it cannot be done again"
+                    .into(),
+            ));
+        }
         limits::check(&spec.scenario, &from.display().to_string())?;
         let run_hash = result
             .run_hash
@@ -153,6 +159,7 @@ pub fn compare(before: &RunResult, after: &RunResult) -> Comparison {
     differs("initrd_hash", &|r| text(&r.initrd_hash));
     differs("disk_hash", &|r| text(&r.disk_hash));
     differs("append", &|r| r.append.clone());
+    differs("engine_arguments", &|r| r.engine_arguments.join(" "));
     let given = before.inputs.iter().chain(&after.inputs);
     let given: BTreeSet<&str> = given.map(|input| &*input.guest).collect();
     for guest in given {
