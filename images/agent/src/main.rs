@@ -15,6 +15,7 @@ mod modules;
 mod pages;
 mod paths;
 mod sys;
+mod terminal;
 
 use std::io::Write;
 use std::panic::PanicHookInfo;
