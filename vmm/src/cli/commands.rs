@@ -240,6 +240,14 @@ fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
     }
     let default = || directory::create_next(&beside, "replay");
     let dir = directory(args.out.as_deref(), args.force, default)?;
+    if !earlier.spec.engine_arguments.is_empty() {
+        // Whoever has written that run is trusted with them.
+        say(&format!(
+            "the {} engine is given what the earlier run gave it: {}",
+            earlier.spec.engine,
+            earlier.spec.engine_arguments.join(" ")
+        ));
+    }
     let progress = attend::shown(attendance, &interrupt);
     let runner = Runner {
         backend: &backend,
