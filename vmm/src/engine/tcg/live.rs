@@ -89,6 +89,8 @@ pub(super) enum Typed {
     End,
     /// They want to leave.
     Leave,
+    /// QEMU is gone, which is told elsewhere.
+    Gone,
 }
 
 impl Typing {
@@ -145,8 +147,7 @@ impl Typing {
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Typed::Full,
-                // QEMU is gone, which is told elsewhere.
-                Err(_) => return Typed::End,
+                Err(_) => return Typed::Gone,
             }
         }
         Typed::Taken
@@ -229,7 +230,7 @@ mod tests {
         let (guest, to) = io::pipe().unwrap();
         let mut typing = Typing::begin(to).unwrap();
         drop(guest);
-        assert_eq!(typing.take(b"x"), Typed::End);
+        assert_eq!(typing.take(b"x"), Typed::Gone);
     }
 
     #[test]

@@ -291,11 +291,11 @@ impl Session {
         }
     }
 
-    /// Goes on with what was typed; whether there may be more of it at once. If not, because the guest has no
-    /// room, that is waited for instead, and if it had none before, it has now.
-    fn typing(&mut self, ops: &mut EventOps, go_on: fn(&mut Typing) -> Typed) -> bool {
+    /// Goes on with what was typed. A guest that has no room for it is waited for, and nothing more is read
+    /// meanwhile.
+    fn typing(&mut self, ops: &mut EventOps, go_on: fn(&mut Typing) -> Typed) -> Typed {
         let Some(typing) = &mut self.terms.typing else {
-            return false;
+            return Typed::Gone;
         };
         let was_full = typing.is_full();
         let typed = go_on(typing);
@@ -308,10 +308,12 @@ impl Session {
         if let Err(e) = changed {
             self.protocol_error(format!("watching the terminal: {e}"));
         }
-        if matches!(typed, Typed::End | Typed::Leave) && self.stop.is_none() {
+        // One that ends by itself just now does that.
+        let runs = self.stop.is_none() && self.shutdown.is_none();
+        if matches!(typed, Typed::End | Typed::Leave) && runs {
             self.stop(Stop::Left);
         }
-        typed == Typed::Taken
+        typed
     }
 
     /// Reads some of what there is of stderr; whether there may be more.
@@ -403,8 +405,8 @@ impl MutEventSubscriber for Session {
                 }
                 true
             }
-            KEYS => self.typing(ops, Typing::read),
-            ROOM => !self.typing(ops, Typing::flush),
+            KEYS => self.typing(ops, Typing::read) == Typed::Taken,
+            ROOM => self.typing(ops, Typing::flush) == Typed::Full,
             // The end of the stream, too, is an event; anything else comes once it is there.
             _ => self.read_stderr() || !events.event_set().contains(EventSet::HANG_UP),
         };
