@@ -18,6 +18,8 @@ use staleline_results::{GuestEnd, RunResult, Verdict};
 use crate::support::{self, Run};
 
 const KERNEL: &str = "begin-end-access";
+/// Busybox's.
+const PROMPT: &str = "/root # ";
 
 /// `staleline shell` with that on its standard input.
 fn piped(commands: &str, arguments: &[&str]) -> Run {
@@ -175,7 +177,7 @@ fn listen(mut stderr: ChildStderr) -> Receiver<Vec<u8>> {
 #[test]
 fn a_terminal_has_a_prompt_with_all_that_belongs_to_it() {
     let mut session = Session::begin(&[]);
-    session.hears("# ");
+    session.hears(PROMPT);
     let raw = session.modes();
     assert!(!raw.intersects(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG));
     session.types("echo $((40 + 2)) $TERM; stty size; tty\r");
@@ -187,13 +189,18 @@ fn a_terminal_has_a_prompt_with_all_that_belongs_to_it() {
     session.hears("sleep 1000");
     std::thread::sleep(Duration::from_millis(500));
     session.types("\x03");
-    session.hears("# ");
+    session.hears(PROMPT);
     session.types("sleep 1000\r");
     session.hears("sleep 1000");
     std::thread::sleep(Duration::from_millis(500));
     session.types("\x1a");
     session.hears("Stopped");
-    session.types("kill %1; exit 0\r");
+    session.types("fg\r");
+    session.hears("sleep 1000");
+    std::thread::sleep(Duration::from_millis(500));
+    session.types("\x03");
+    session.hears(PROMPT);
+    session.types("exit 0\r");
     let dir = session.dir.path().join("out");
     session.hears("results in");
     // The directory must live on.
@@ -223,14 +230,14 @@ fn there_is_more_than_one_way_out() {
         ("poweroff -f\r", GuestEnd::PoweredOff),
     ] {
         let mut session = Session::begin(&[]);
-        session.hears("# ");
+        session.hears(PROMPT);
         session.types(keys);
         let (result, _) = session.ends(0);
         assert_eq!(result.guest.end, Some(end), "{keys:?}");
         assert_eq!(result.verdict, Verdict::Pass, "{:?}", result.reasons);
     }
     let mut session = Session::begin(&[]);
-    session.hears("# ");
+    session.hears(PROMPT);
     session.types("false\rexit\r");
     let (result, _) = session.ends(1);
     assert_eq!(result.reasons, ["/bin/busybox ended with exit code 1"]);
@@ -239,7 +246,7 @@ fn there_is_more_than_one_way_out() {
 #[test]
 fn a_time_limit_is_one_that_was_asked_for() {
     let mut session = Session::begin(&["--timeout", "4"]);
-    session.hears("# ");
+    session.hears(PROMPT);
     let (result, _) = session.ends(3);
     assert_eq!(result.guest.end, Some(GuestEnd::TimedOut));
 }
@@ -248,7 +255,7 @@ fn a_time_limit_is_one_that_was_asked_for() {
 fn the_terminal_is_given_back_whatever_ends_it() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
         let mut session = Session::begin(&[]);
-        session.hears("# ");
+        session.hears(PROMPT);
         let child = Pid::from_child(&session.child);
         kill_process(child, signal).unwrap();
         // Its default comes at once.
