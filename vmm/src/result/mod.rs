@@ -15,6 +15,7 @@ pub mod history;
 pub mod listing;
 mod lookup;
 mod sort;
+mod stretches;
 mod suppressed;
 pub mod verdict;
 pub(crate) mod words;
