@@ -91,8 +91,8 @@ fn attended(attended: &Attended) -> Vec<String> {
         )
     });
     let debugger = attended.debugger.then(|| {
-        "a debugger let the guest go: what it changed there, and where it went by single steps, makes this \
-         another run"
+        "a debugger let the guest go: if it stopped it anywhere, or changed anything, this is another run than \
+         without"
             .to_owned()
     });
     typed.into_iter().chain(debugger).collect()
