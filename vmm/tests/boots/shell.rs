@@ -245,7 +245,7 @@ fn there_is_more_than_one_way_out() {
 
 #[test]
 fn a_time_limit_is_one_that_was_asked_for() {
-    let mut session = Session::begin(&["--timeout", "4"]);
+    let mut session = Session::begin(&["--timeout", "20"]);
     session.hears(PROMPT);
     let (result, _) = session.ends(3);
     assert_eq!(result.guest.end, Some(GuestEnd::TimedOut));
