@@ -22,6 +22,7 @@ use staleline_protocol::report::{Report, Stream, text_of};
 
 use crate::boot::Console;
 use crate::ktap::{Ktap, Outcome};
+use crate::program::{End, find};
 use crate::sys::{self, Role, Start};
 use crate::terminal;
 
@@ -47,26 +48,6 @@ pub fn run<W: Write>(ktap: &mut Ktap<W>, exec: &Exec) -> Result<(), Error> {
     }
     ktap.test(NAME, &outcome);
     ended.map(drop)
-}
-
-/// How it ended.
-#[derive(Clone, Copy)]
-pub enum End {
-    Exited(i32),
-    Killed(Signal),
-    /// It has not: the machine was to be switched off, which a terminal allows.
-    Off,
-}
-
-impl End {
-    fn report(&self) -> Option<Report> {
-        let (code, signal) = match self {
-            End::Exited(code) => (Some(*code), None),
-            End::Killed(signal) => (None, Some(*signal as i32)),
-            End::Off => return None,
-        };
-        Some(Report::Exited { code, signal })
-    }
 }
 
 fn carry_out<W: Write>(ktap: &mut Ktap<W>, exec: &Exec) -> Result<End, Error> {
@@ -151,16 +132,6 @@ fn start(exec: &Exec) -> Result<(Pid, [PipeReader; 2]), Error> {
         role: Role::Traced,
     });
     Ok((started.file("run", path)?, [out, err]))
-}
-
-/// The file of a program: a bare name is looked for as a shell does, by the last `PATH` of `env`.
-pub fn find(program: &str, env: &[String]) -> String {
-    let path = env.iter().rev().find_map(|v| v.strip_prefix("PATH="));
-    let places = path.filter(|_| !program.contains('/')).unwrap_or_default();
-    let all = places.split(':').filter(|place| !place.is_empty());
-    let mut all = all.map(|place| format!("{place}/{program}"));
-    let found = all.find(|file| Path::new(file).is_file());
-    found.unwrap_or_else(|| program.to_owned())
 }
 
 /// Follows all traced processes until there are none. When the main one has ended, so do the others.
@@ -311,15 +282,6 @@ mod tests {
         let long = [b'x'; 2 * PIECE];
         assert_eq!(piece(&long), Some(PIECE));
         assert_eq!(piece(&long[..PIECE - 1]), None);
-    }
-
-    #[test]
-    fn a_bare_name_is_looked_for() {
-        let env = ["PATH=/nonexistent:/bin:/usr/bin".to_owned()];
-        assert_eq!(find("sh", &env), "/bin/sh");
-        assert_eq!(find("./sh", &env), "./sh");
-        assert_eq!(find("no-such-program", &env), "no-such-program");
-        assert_eq!(find("sh", &[]), "sh");
     }
 
     #[test]

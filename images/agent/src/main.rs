@@ -14,6 +14,7 @@ mod ktap;
 mod modules;
 mod pages;
 mod paths;
+mod program;
 mod sys;
 mod terminal;
 

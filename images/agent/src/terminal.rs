@@ -16,7 +16,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use staleline_guest::{Context, Error};
 use staleline_protocol::plan::{Exec, Terminal};
 
-use crate::exec::{End, find};
+use crate::program::{End, find};
 use crate::sys::{self, Role, Start};
 
 /// The terminals behind /dev/console, the one that the kernel reads from last.
