@@ -97,6 +97,11 @@ fn well_formed(text: &str, diagnostic: &Diagnostic) {
         at("missing") < at("help") && at("help") < at("history"),
         "{text}"
     );
+    for stretch in diagnostic.stretches.iter().take(6) {
+        let line = format!("\n{:14}{}..{}", "", stretch.first_pa, stretch.end_pa);
+        let scattered = diagnostic.stretches.len() > 1;
+        assert_eq!(text.contains(&line), scattered, "{line}: {text}");
+    }
     in_order(diagnostic);
 }
 
@@ -121,6 +126,11 @@ macro_rules! blessed {
 macro_rules! as_blessed {
     ($text:expr) => {{
         let filters = vec![
+            // In how many pieces memory was handed out: see `well_formed`.
+            (
+                r"\n {14}(0x[0-9a-f]+\.\.0x[0-9a-f]+(, DMABUF \d+)?: .*|and \d+ more in .*)",
+                "",
+            ),
             (r"\+0x[0-9a-f]+(/0x[0-9a-f]+)?", "+[offset]"),
             (r"0x[0-9a-f]+", "[address]"),
             (r"address [0-9a-f]{16}", "address [address]"),

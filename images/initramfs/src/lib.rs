@@ -31,8 +31,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use staleline_support::cache::CacheDir;
+use staleline_support::home;
 use staleline_support::progress::Progress;
-use staleline_support::{digest, home};
 
 use self::agent::Executable;
 pub use self::disk::{Disk, DiskError, disk};
@@ -116,8 +116,7 @@ pub fn agent_is_built(cache: &CacheDir) -> bool {
 #[must_use]
 pub fn kept(cache: &CacheDir) -> Vec<(&'static str, PathBuf)> {
     let of = |kind, dir: &str, end: &'static str| {
-        let ours = move |name: &str| name.strip_suffix(end).is_some_and(digest::is_one);
-        let entries = cache.entries(dir, ours).into_iter();
+        let entries = cache.kept(dir, end).into_iter();
         entries.map(move |path| (kind, path)).collect::<Vec<_>>()
     };
     let target = cache.entries("agent", |name| name == "target").into_iter();
@@ -198,7 +197,7 @@ mod tests {
         assert_eq!(a.hash, b.hash);
         let bytes = fs::read(&a.path).unwrap();
         assert_eq!(bytes, fs::read(&b.path).unwrap());
-        assert_eq!(a.hash, digest::bytes(&bytes));
+        assert_eq!(a.hash, staleline_support::digest::bytes(&bytes));
 
         // Symbols behind the segments change nothing in the guest.
         fs::write(&agent, [tiny_agent(), b"symbols".to_vec()].concat()).unwrap();

@@ -56,6 +56,11 @@ impl Block {
         Ok(())
     }
 
+    /// The encoding of the records, before it is compressed.
+    pub fn encoding(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
     /// How many records there are, and the payload of a frame that holds them.
     pub fn payload(&mut self) -> (u32, &[u8]) {
         let bytes = self.bytes.get(..self.len).unwrap_or_default();

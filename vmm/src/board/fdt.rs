@@ -30,6 +30,17 @@ pub struct Chosen<'a> {
     pub layout: &'a Layout,
 }
 
+/// Labels of the board's devices, by which overlays name them, each with the path of its node, in the order of
+/// [`nodes`](Board::nodes).
+pub fn labels(board: &Board) -> Vec<(String, String)> {
+    let nodes = board.nodes().iter().enumerate();
+    let label = nodes.map(|(index, node)| {
+        let path = format!("/{}", node_name(board, index, node));
+        (node.name().replace('-', "_"), path)
+    });
+    label.collect()
+}
+
 /// Writes the blob.
 ///
 /// # Errors
@@ -49,6 +60,10 @@ pub fn write(board: &Board, chosen: &Chosen<'_>) -> Result<Vec<u8>, Error> {
     }
     fdt.end_node(root)?;
     fdt.finish()
+}
+
+fn node_name(board: &Board, index: usize, node: &Node) -> String {
+    format!("{}@{:x}", node.name(), board.window(index))
 }
 
 fn write_chosen(fdt: &mut FdtWriter, chosen: &Chosen<'_>) -> Result<(), Error> {
@@ -221,7 +236,7 @@ impl NodeWriter<'_> {
 
 fn write_node(fdt: &mut FdtWriter, board: &Board, index: usize, node: &Node) -> Result<(), Error> {
     let at = board.window(index);
-    let entry = fdt.begin_node(&format!("{}@{at:x}", node.name()))?;
+    let entry = fdt.begin_node(&node_name(board, index, node))?;
     fdt.property_array_u64("reg", &[at, WINDOW])?;
     fdt.property_u32("phandle", FIRST_NODE + index as u32)?;
     if let Some(irq) = node.irq {

@@ -8,13 +8,27 @@ use std::path::{Path, PathBuf};
 use staleline_support::cache::CacheDir;
 use staleline_support::lock::Lock;
 
+use crate::engine::EngineKind;
+use crate::run::overlay;
+use crate::scenario::exec::STDIN_KEPT;
+
 use super::{Done, Fate, Item, Line, Policy, chosen, size};
 
 /// Takes away what is kept in the cache.
 pub fn in_cache(cache: &CacheDir, policy: &Policy) -> Done {
     let kernels = staleline_kernels::kept(cache).into_iter();
     let files = staleline_initramfs::kept(cache).into_iter();
-    let items = kernels.chain(files).map(|(kind, path)| Item {
+    let engines = EngineKind::ALL.iter().flat_map(|kind| kind.kept(cache));
+    let inputs = [
+        ("standard input", STDIN_KEPT, ""),
+        ("overlay", overlay::KEPT, overlay::SUFFIX),
+    ];
+    let inputs = inputs.into_iter().flat_map(|(kind, dir, suffix)| {
+        let all = cache.kept(dir, suffix).into_iter();
+        all.map(move |path| (kind, path))
+    });
+    let all = kernels.chain(files).chain(engines).chain(inputs);
+    let items = all.map(|(kind, path)| Item {
         used: fs::metadata(&path)
             .and_then(|m| m.modified())
             .unwrap_or(std::time::UNIX_EPOCH),

@@ -138,12 +138,19 @@ fn of_the_cache_only_what_nobody_uses_goes() {
     let archive = cache.join(format!("initramfs/{}.cpio", "c".repeat(64)));
     fs::write(&archive, "x").unwrap();
     fs::write(cache.join("initramfs/notes"), "x").unwrap();
+    fs::create_dir_all(cache.join("plugin/target")).unwrap();
+    let given = [
+        cache.keep("stdin", "", b"x").unwrap().0,
+        cache.keep("overlay", ".dtbo", b"x").unwrap().0,
+        cache.join("plugin/target"),
+    ];
 
     let used = Lock::shared(&kernel("a")).unwrap().unwrap();
     let building = Lock::alone(&cache.join("work/tree/lock")).unwrap().unwrap();
     let done = in_cache(&cache, &ALL);
     assert!(kernel("a").is_dir() && !kernel("b").exists(), "{done}");
     assert!(cache.join("work/tree/src").is_dir(), "{done}");
+    assert!(given.iter().all(|path| !path.exists()), "{done}");
     assert!(!archive.exists() && !cache.join("agent/target").exists());
     for stays in ["kernels/notes", "initramfs/notes", "mine"] {
         assert!(cache.join(stays).exists(), "{stays}");

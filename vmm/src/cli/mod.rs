@@ -32,7 +32,7 @@ use crate::names;
 use crate::query::Wanted;
 use crate::run::kernels::Ingredients;
 use crate::run::modules::MODULES_KERNEL;
-use crate::scenario::append;
+use crate::scenario::{append, board};
 use crate::spec::{DEFAULT_KERNEL, RunSpec};
 
 /// Finds missing cache maintenance: boots a guest kernel on an emulated board with real caches and
@@ -187,12 +187,19 @@ pub struct RunOptions {
     /// Seed of data and models [default: the scenario's].
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Keys of the scenario's [board] table, from a TOML file; --set and the like come after it.
+    #[arg(long, value_name = "FILE")]
+    pub board: Option<PathBuf>,
     /// See `SET_HELP`.
     #[arg(long, value_name = "KEY=VALUE", help = SET_HELP)]
     pub set: Vec<String>,
     /// More kernel command line, at the end: words with spaces between them, such as loglevel=8.
     #[arg(long, value_name = "STRING")]
     pub append: Option<String>,
+    /// Overlay on the board's device tree, source (.dtso) or blob; may be repeated. Labels are the names of
+    /// devices with _ for - (&axi_dmac_rx, &dwc3) [default: the scenario's].
+    #[arg(long, value_name = "FILE")]
+    pub dtb_overlay: Vec<String>,
     /// Insert a module before all else begins, with its parameters; may be repeated
     /// [default: the scenario's].
     #[arg(long, value_name = "FILE.ko[:PARAMETERS]")]
@@ -241,6 +248,9 @@ impl RunArgs {
 impl RunOptions {
     /// A run of that scenario with these settings, and those of the options.
     fn spec(&self, scenario: &str, mut settings: Vec<String>) -> Result<RunSpec, Error> {
+        if let Some(file) = &self.board {
+            settings.extend(board::settings(file)?);
+        }
         settings.extend(self.cache.map(|c| format!("cache={}", names::name(&c))));
         settings.extend(self.exporter.map(|e| format!("exporter={}", e.name())));
         settings.extend(self.seed.map(|s| format!("seed={s}")));
@@ -248,6 +258,9 @@ impl RunOptions {
         settings.extend(self.timeout.map(|s| format!("timeout={s}")));
         if !self.module.is_empty() {
             settings.push(format!("guest.modules={}", list(&self.module)));
+        }
+        if !self.dtb_overlay.is_empty() {
+            settings.push(format!("guest.dtb-overlay={}", list(&self.dtb_overlay)));
         }
         settings.extend(self.set.iter().cloned());
         settings.extend(self.append.as_deref().map(append::setting));

@@ -11,6 +11,7 @@ use std::time::Duration;
 use staleline_support::cache::CacheDir;
 
 use crate::exit::Error;
+use crate::scenario::exec::STDIN_KEPT;
 
 /// As much as is passed on.
 const MOST: u64 = 1 << 20;
@@ -78,7 +79,7 @@ fn all(input: impl Read) -> Result<Vec<u8>, Error> {
 }
 
 fn keep(cache: &CacheDir, bytes: &[u8]) -> Result<PathBuf, Error> {
-    let kept = cache.keep("stdin", "", bytes);
+    let kept = cache.keep(STDIN_KEPT, "", bytes);
     let (path, _) = kept.map_err(|e| Error::host("cannot keep standard input", e))?;
     Ok(path)
 }

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use staleline_devices::fidelity::Sight;
+use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
 
 use super::{Engine, EngineError};
@@ -21,6 +22,8 @@ pub struct Description {
     pub sees: &'static [Sight],
     /// Makes what it needs and is not there, if it can be made; may take minutes.
     pub make: fn(&dyn Progress) -> Result<(), EngineError>,
+    /// What it keeps in the cache, each with its kind.
+    pub kept: fn(&CacheDir) -> Vec<(&'static str, PathBuf)>,
     /// Finds it on this machine.
     pub discover: fn() -> Result<Box<dyn Engine>, EngineError>,
     /// The programs and files that it uses: what, where, and the variable that would name another.

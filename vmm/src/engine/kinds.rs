@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use staleline_devices::fidelity::Sight;
+use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
 
 use super::description::{Description, Requirement};
@@ -47,6 +48,11 @@ impl EngineKind {
     /// What it needs of this machine, and whether that is there.
     pub fn needs(self) -> Vec<Requirement> {
         (self.0.needs)()
+    }
+
+    /// What it keeps in the cache, each with its kind.
+    pub fn kept(self, cache: &CacheDir) -> Vec<(&'static str, PathBuf)> {
+        (self.0.kept)(cache)
     }
 
     /// Makes what it needs and is not there, if it can be made; may take minutes.

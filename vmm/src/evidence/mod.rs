@@ -44,6 +44,9 @@ pub struct Artifacts {
     pub initrd: Option<GuestFile>,
     /// The disk's image, if the board has one.
     pub disk: Option<GuestFile>,
+    /// Overlays on the board's device tree, in order.
+    #[serde(default)]
+    pub overlays: Vec<GuestFile>,
     /// The agent's ELF file with symbols, if kept.
     pub agent_elf: Option<PathBuf>,
     /// What else the guest was given, in order: of what has one name, the last counts.

@@ -278,6 +278,7 @@ impl Backend for FakeBackend {
             vmlinux: None,
             system_map: Some(map),
             source_root: None,
+            overlays: Vec::new(),
             initrd: Some(GuestFile {
                 path: "/nonexistent/initrd".into(),
                 hash: "77aa".into(),

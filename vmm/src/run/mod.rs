@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod logbook;
 pub mod modules;
 pub mod orchestrate;
+pub mod overlay;
 pub mod prebuilt;
 pub mod replay;
 pub mod stacks;

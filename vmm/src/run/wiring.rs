@@ -19,6 +19,7 @@ use super::choice::Choice;
 use super::debugger;
 use super::kernels;
 use super::modules;
+use super::overlay;
 use crate::board::config::{DiskImage, MachineConfig};
 use crate::board::{Board, fdt};
 use crate::boot::{Expected, Images, RAM_BASE};
@@ -65,6 +66,7 @@ impl Used {
     fn hold(&self, artifacts: &Artifacts, cache: &CacheDir) -> Result<(), Error> {
         let disk = artifacts.disk.as_ref().map(|file| &file.path);
         let files = artifacts.initrd.iter().map(|file| file.path.clone());
+        let files = files.chain(artifacts.overlays.iter().map(|file| file.path.clone()));
         let files = files.chain(disk.into_iter().flat_map(|path| {
             // Its hash is beside it.
             [path.clone(), path.with_extension("sha256")]
@@ -109,6 +111,7 @@ struct GuestFiles {
     initrd: Option<GuestFile>,
     disk: Option<GuestFile>,
     agent_elf: PathBuf,
+    overlays: Vec<GuestFile>,
     inputs: Vec<Input>,
 }
 
@@ -119,8 +122,18 @@ impl GuestFiles {
             initrd: None,
             disk: None,
             agent_elf: PathBuf::new(),
+            overlays: Vec::new(),
             inputs: Vec::new(),
         };
+        for (n, host) in scenario.guest.dtb_overlay.iter().enumerate() {
+            let overlay = overlay::compile(Path::new(host), cache)?;
+            files.inputs.push(Input {
+                guest: format!("device tree, overlay {}", n + 1),
+                host: host.clone(),
+                hash: overlay.hash.clone(),
+            });
+            files.overlays.push(overlay);
+        }
         if scenario.board.blk.is_some() {
             let disk = disk(cache, progress).map_err(|e| Error::Initramfs(e.into()))?;
             files.agent_elf = disk.agent_elf;
@@ -239,6 +252,7 @@ impl Backend for Production {
             source_root: None,
             initrd: files.initrd,
             disk: files.disk,
+            overlays: files.overlays,
             agent_elf: Some(files.agent_elf),
             inputs: files.inputs,
             notes: Vec::new(),
@@ -432,6 +446,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     };
     let fdt =
         fdt::write(&board, &chosen).map_err(|e| Error::host("cannot write the device tree", e))?;
+    let fdt = overlay::apply(&board, &fdt, &artifacts.overlays)?;
     let end = layout.initrd.as_ref().unwrap_or(&layout.fdt).end;
     let machine = MachineConfig {
         board: scenario.board.clone(),

@@ -20,6 +20,9 @@ pub const MAX_BYTES: usize = 32 << 10;
 /// Where a program of the host is in the guest, and where it starts.
 const HOME: &str = "/root";
 
+/// Where the cache has what was a program's standard input.
+pub const STDIN_KEPT: &str = "stdin";
+
 /// Where the guest has the program's standard input.
 const STDIN: &str = "/.staleline/stdin";
 
@@ -47,7 +50,8 @@ impl GuestSettings {
             };
         }
         let single = self.root.iter_mut().chain(&mut self.stdin);
-        for path in single.chain(&mut self.library_path) {
+        let lists = self.library_path.iter_mut().chain(&mut self.dtb_overlay);
+        for path in single.chain(lists) {
             *path = absolute(path);
         }
         self.anchor_modules(base);

@@ -12,6 +12,12 @@ pub const MAX_ALLOWED: usize = 32;
 /// Bytes of each.
 pub const ALLOWED_BYTES: std::ops::RangeInclusive<usize> = 8..=200;
 
+/// Overlays at most.
+const MAX_OVERLAYS: usize = 16;
+
+/// How they are named on the command line.
+pub const DTB_OVERLAY: &str = "--dtb-overlay";
+
 /// The `[guest]` table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -55,6 +61,9 @@ pub struct GuestSettings {
     /// `FILE.ko:PARAMETERS`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
+    /// Overlays on the board's device tree, in order: source or blobs, files of the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dtb_overlay: Vec<String>,
     /// A directory of the host with a file system for the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,
@@ -84,6 +93,12 @@ pub(super) fn check(settings: &GuestSettings, cpus: u8) -> Result<(), String> {
         ));
     }
     append::check(&settings.append)?;
+    let overlays = settings.dtb_overlay.len();
+    if overlays > MAX_OVERLAYS {
+        return Err(format!(
+            "guest.dtb-overlay has {overlays} entries, at most {MAX_OVERLAYS} may be given"
+        ));
+    }
     let allowed = &settings.allow_reports;
     if allowed.len() > MAX_ALLOWED {
         return Err(format!(

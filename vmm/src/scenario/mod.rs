@@ -2,6 +2,7 @@
 //! Scenarios: what one run is to do, as a versioned TOML file.
 
 pub mod append;
+pub mod board;
 pub mod builtin;
 pub mod exec;
 pub mod guest;

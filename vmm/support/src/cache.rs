@@ -63,6 +63,14 @@ impl CacheDir {
         Ok((path, hash))
     }
 
+    /// What of one of its directories is named by [`keep`](Self::keep).
+    #[must_use]
+    pub fn kept(&self, dir: &str, suffix: &str) -> Vec<PathBuf> {
+        self.entries(dir, |name| {
+            name.strip_suffix(suffix).is_some_and(digest::is_one)
+        })
+    }
+
     /// Something in it.
     #[must_use]
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {

@@ -180,7 +180,13 @@ fn the_examples_are_right_and_wrong_as_they_say() {
         // The user's own file and line.
         assert!(run.stdout.contains(&format!("{name}.c:")), "{}", run.stdout);
         // And what stands there.
-        let source = std::fs::read_to_string(dir.path().join(format!("{name}.c"))).unwrap();
+        let header = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images/guest/include");
+        let files = [
+            dir.path().join(format!("{name}.c")),
+            header.join("staleline.h"),
+        ];
+        let source = files.map(|file| std::fs::read_to_string(file).unwrap());
+        let source = source.concat();
         let shown = run.stdout.lines().find_map(|l| l.trim().strip_prefix("| "));
         let shown = shown.unwrap_or_else(|| panic!("{}", run.stdout));
         assert!(source.lines().any(|l| l.trim() == shown), "{shown}");

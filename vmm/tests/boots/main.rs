@@ -16,6 +16,7 @@ mod cost;
 mod cpus;
 mod debugger;
 mod determinism;
+mod device_tree;
 mod errors;
 mod exec;
 mod exporters;

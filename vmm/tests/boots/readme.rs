@@ -61,8 +61,11 @@ fn words(text: &str) -> Vec<String> {
         let word = word.trim_end_matches(',');
         word.len() == 16 && word.chars().all(|c| c.is_ascii_hexdigit())
     };
-    let words = text.split_whitespace();
-    words
+    // In how many pieces a buffer was allocated differs, too.
+    let stretch = |line: &&str| line.starts_with("              0x") && line.contains("..0x");
+    let lines = text.lines().filter(|line| !stretch(line));
+    lines
+        .flat_map(str::split_whitespace)
         .map(|word| match hash(&word) {
             true => "N,".to_owned(),
             false => plain(word),

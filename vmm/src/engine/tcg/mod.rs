@@ -44,6 +44,7 @@ pub const DESCRIPTION: Description = Description {
     sees: &Sight::ALL,
     discover: || Ok(Box::new(TcgEngine::discover()?)),
     make: plugin::make,
+    kept: plugin::kept,
     places: needs::places,
     needs: needs::all,
     files: host::files,

@@ -60,6 +60,23 @@ fn places(named: Option<PathBuf>, exe: Option<&Path>) -> Vec<PathBuf> {
     dirs.map(|dir| dir.join(PLUGIN_FILE)).collect()
 }
 
+/// Where they are in the cache, and what Cargo leaves there.
+const KEPT: &str = "plugin";
+const TARGET: &str = "target";
+
+/// What the cache has of plugins, and what was left when they were compiled.
+pub(super) fn kept(cache: &CacheDir) -> Vec<(&'static str, PathBuf)> {
+    let plugins = cache.entries(KEPT, |name| name != TARGET);
+    let plugins = plugins
+        .into_iter()
+        .filter(|dir| dir.join(PLUGIN_FILE).is_file());
+    let objects = cache.entries(KEPT, |name| name == TARGET);
+    let plugins = plugins.map(|path| ("plugin", path));
+    plugins
+        .chain(objects.into_iter().map(|path| ("objects of plugins", path)))
+        .collect()
+}
+
 /// Makes it if there is none, sources are, and the user has named no other.
 ///
 /// # Errors
@@ -97,13 +114,13 @@ impl Own {
         key.field(program.as_os_str().as_encoded_bytes());
         key.field(data.len().to_le_bytes());
         key.field(made.ok()?.as_nanos().to_le_bytes());
-        let dir = cache.join("plugin");
+        let dir = cache.join(KEPT);
         let library = dir.join(digest::short(&key.finish())).join(PLUGIN_FILE);
         Some(Own {
             program,
             workspace: workspace.to_owned(),
             library,
-            target: dir.join("target"),
+            target: dir.join(TARGET),
         })
     }
 

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Overlays of the user's on the board's device tree: compiled if they are source, kept by content, and
+//! applied by the tools of device-tree-compiler.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+
+use staleline_support::cache::CacheDir;
+use tempfile::TempDir;
+
+use crate::board::{Board, fdt};
+use crate::evidence::GuestFile;
+use crate::exit::Error;
+use crate::scenario::guest::DTB_OVERLAY;
+
+/// Where compiled ones are in the cache, and how their names end.
+pub const KEPT: &str = "overlay";
+/// See [`KEPT`].
+pub const SUFFIX: &str = ".dtbo";
+
+/// What a blob starts with (Devicetree Specification, 5.2).
+const MAGIC: [u8; 4] = 0xd00d_feed_u32.to_be_bytes();
+
+/// Most bytes of an overlay: with the tree, it has to fit into what the boot protocol allows.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// The node with paths by label.
+const SYMBOLS: &str = "/__symbols__";
+
+/// A property whose presence claims that the master's accesses are coherent.
+const COHERENT: &str = "dma-coherent";
+
+/// An overlay as a blob in the cache.
+///
+/// # Errors
+/// Usage errors, and trouble with the cache or the compiler.
+pub fn compile(path: &Path, cache: &CacheDir) -> Result<GuestFile, Error> {
+    let told = |why: String| wrong(path.display(), &why);
+    let length = std::fs::metadata(path).map_err(|e| told(e.to_string()))?;
+    if !length.is_file() || length.len() > MAX_BYTES {
+        return Err(told(format!("it is no file of at most {MAX_BYTES} bytes")));
+    }
+    let mut bytes = std::fs::read(path).map_err(|e| told(e.to_string()))?;
+    if !bytes.starts_with(&MAGIC) {
+        let place = Workplace::new()?;
+        let out = place.0.path().join("overlay.dtbo");
+        place
+            .run("dtc", |dtc| {
+                dtc.args(["-q", "-@", "-I", "dts", "-O", "dtb", "-o"])
+                    .arg(&out)
+                    .arg(path)
+            })?
+            .map_err(|said| {
+                let hint = "sources with #include go through the C preprocessor first";
+                told(format!("dtc does not compile it ({hint}):\n{said}"))
+            })?;
+        bytes = std::fs::read(&out).map_err(|e| Error::host("dtc has left nothing", e))?;
+    }
+    let kept = cache.keep(KEPT, SUFFIX, &bytes);
+    let (path, hash) = kept.map_err(|e| Error::host("cannot keep an overlay", e))?;
+    Ok(GuestFile { path, hash })
+}
+
+/// The board's device tree with these on top, in order.
+///
+/// # Errors
+/// Usage errors: an overlay does not fit, or says of a port what diagnostics would not know.
+pub fn apply(board: &Board, tree: &[u8], overlays: &[GuestFile]) -> Result<Vec<u8>, Error> {
+    if overlays.is_empty() {
+        return Ok(tree.to_vec());
+    }
+    let place = Workplace::new()?;
+    let (base, out) = (
+        place.0.path().join("board.dtb"),
+        place.0.path().join("whole.dtb"),
+    );
+    std::fs::write(&base, tree).map_err(|e| Error::host("cannot write a device tree", e))?;
+    // The writer of the tree has no such names.
+    let refused = |said| Error::host("cannot label the device tree", io::Error::other(said));
+    place
+        .run("fdtput", |put| put.arg("-c").arg(&base).arg(SYMBOLS))?
+        .map_err(refused)?;
+    for (label, path) in fdt::labels(board) {
+        place
+            .run("fdtput", |put| {
+                let put = put.args(["-t", "s"]).arg(&base);
+                put.args([SYMBOLS, &label, &path])
+            })?
+            .map_err(refused)?;
+    }
+    place
+        .run("fdtoverlay", |merge| {
+            let merge = merge.arg("-i").arg(&base).arg("-o").arg(&out);
+            merge.args(overlays.iter().map(|overlay| &overlay.path))
+        })?
+        .map_err(|said| {
+            let labels: Vec<_> = fdt::labels(board).into_iter().map(|(l, _)| l).collect();
+            let labels = labels.join(", ");
+            let why = format!("it does not fit on the board, whose labels are {labels}:\n{said}");
+            wrong("an overlay", &why)
+        })?;
+    for (node, (_, path)) in board.nodes().iter().zip(fdt::labels(board)) {
+        let Some(port) = node.port else { continue };
+        let properties = place
+            .run("fdtget", |get| get.arg("-p").arg(&out).arg(&path))?
+            .map_err(|said| wrong("an overlay", &format!("it takes {path} away: {said}")))?;
+        let claims = properties.lines().any(|name| name == COHERENT);
+        if claims != port.claims_coherent() {
+            return Err(wrong(
+                "an overlay",
+                &format!(
+                    "it has {COHERENT} for {}: say so by the board's settings (--set \
+                     board.usb.dma-coherent=true and the like), for diagnostics to know what the tree claims",
+                    node.name()
+                ),
+            ));
+        }
+    }
+    std::fs::read(&out).map_err(|e| Error::host("fdtoverlay has left nothing", e))
+}
+
+fn wrong(what: impl std::fmt::Display, why: &str) -> Error {
+    Error::Option {
+        option: format!("{DTB_OVERLAY} {what}"),
+        why: why.to_owned(),
+    }
+}
+
+/// A directory for the tools' files.
+struct Workplace(TempDir);
+
+impl Workplace {
+    fn new() -> Result<Self, Error> {
+        let dir = tempfile::tempdir();
+        let dir = dir.map_err(|e| Error::host("cannot make a temporary directory", e))?;
+        Ok(Workplace(dir))
+    }
+
+    /// What a program prints; inside, what it complains of if it fails.
+    fn run(
+        &self,
+        program: &str,
+        arguments: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Result<Result<String, String>, Error> {
+        let mut command = Command::new(program);
+        command.env("LC_ALL", OsStr::new("C"));
+        let output = arguments(&mut command).output().map_err(|e| {
+            let what = match e.kind() {
+                io::ErrorKind::NotFound => {
+                    format!("cannot run {program}; install device-tree-compiler")
+                }
+                _ => format!("cannot run {program}"),
+            };
+            Error::host(what, e)
+        })?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        Ok(match output.status.success() {
+            true => Ok(text(&output.stdout)),
+            false => {
+                let said = text(&output.stderr);
+                let here = format!("{}/", self.0.path().display());
+                Err(said.replace(&here, ""))
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::board::settings::BoardSettings;
+    use crate::boot::Layout;
+
+    struct Rig {
+        dir: TempDir,
+        board: Board,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            Rig {
+                dir: tempfile::tempdir().unwrap(),
+                board: Board::new(&BoardSettings::default()),
+            }
+        }
+
+        fn compile(&self, source: &str) -> Result<GuestFile, Error> {
+            let path = self.dir.path().join("overlay.dtso");
+            fs::write(&path, source).unwrap();
+            compile(&path, &CacheDir::at(self.dir.path().join("cache")))
+        }
+
+        fn tree(&self) -> Vec<u8> {
+            let layout = Layout {
+                entry: 0,
+                kernel: 0..1,
+                fdt: 0..1,
+                initrd: None,
+            };
+            let chosen = fdt::Chosen {
+                bootargs: "",
+                plan: "",
+                layout: &layout,
+            };
+            fdt::write(&self.board, &chosen).unwrap()
+        }
+
+        fn apply(&self, source: &str) -> Result<Vec<u8>, Error> {
+            apply(&self.board, &self.tree(), &[self.compile(source)?])
+        }
+
+        fn property(&self, tree: &[u8], node: &str, name: &str) -> String {
+            let file = self.dir.path().join("out.dtb");
+            fs::write(&file, tree).unwrap();
+            let get = Command::new("fdtget")
+                .arg(&file)
+                .args([node, name])
+                .output();
+            String::from_utf8(get.unwrap().stdout)
+                .unwrap()
+                .trim()
+                .into()
+        }
+    }
+
+    const SPEED: &str =
+        "/dts-v1/; /plugin/; &dwc3 { maximum-speed = \"high-speed\"; snps,dis_u3_susphy_quirk; };";
+
+    #[test]
+    fn an_overlay_adds_to_a_node_by_its_label() {
+        let rig = Rig::new();
+        let whole = rig.apply(SPEED).unwrap();
+        let usb = fdt::labels(&rig.board)
+            .into_iter()
+            .find(|(l, _)| l == "dwc3");
+        let (_, path) = usb.unwrap();
+        assert_eq!(rig.property(&whole, &path, "maximum-speed"), "high-speed");
+        // The same content is one file, and a blob is taken as it is.
+        let (one, other) = (rig.compile(SPEED).unwrap(), rig.compile(SPEED).unwrap());
+        assert_eq!(one.hash, other.hash);
+        let blob = compile(&one.path, &CacheDir::at(rig.dir.path())).unwrap();
+        assert_eq!(blob.hash, one.hash);
+        let none = apply(&rig.board, b"as it is", &[]).unwrap();
+        assert_eq!(none, b"as it is");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told() {
+        let rig = Rig::new();
+        for (source, said) in [
+            (
+                "/dts-v1/; /plugin/; &dwc4 { a; };",
+                "labels are axi_dmac_rx",
+            ),
+            ("/dts-v1/; /plugin/; &dwc3 { a; ", "syntax error"),
+            ("#include <x.h>\n", "preprocessor"),
+            ("", "dtc"),
+            (
+                "/dts-v1/; /plugin/; &axi_dmac_rx { dma-coherent; };",
+                "dma-coherent for axi-dmac-rx",
+            ),
+        ] {
+            let error = rig.apply(source).unwrap_err();
+            assert_eq!(error.exit_code(), crate::exit::USAGE, "{error}");
+            let error = error.to_string();
+            assert!(error.contains(said), "{source}: {error}");
+        }
+        let cache = CacheDir::at(rig.dir.path());
+        for path in ["/nonexistent", "/dev/zero", "/"] {
+            assert!(compile(Path::new(path), &cache).is_err(), "{path}");
+        }
+        let mut blob = MAGIC.to_vec();
+        blob.extend([0xff; 100]);
+        let path = rig.dir.path().join("junk.dtbo");
+        fs::write(&path, blob).unwrap();
+        let junk = compile(&path, &cache).unwrap();
+        assert!(apply(&rig.board, &rig.tree(), &[junk]).is_err());
+    }
+}
