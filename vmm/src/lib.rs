@@ -22,3 +22,4 @@ pub mod run;
 pub mod scenario;
 pub mod spec;
 pub mod symbols;
+pub mod terminal;

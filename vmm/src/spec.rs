@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use staleline_protocol::plan::{Plan, Terminal};
+
 use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
@@ -15,6 +17,10 @@ pub const SCHEMA: u32 = 1;
 
 /// Kernel a run uses if none is named: the tree as it is, no patches.
 pub const DEFAULT_KERNEL: &str = "base";
+
+/// Arguments for the engine, and bytes of them together.
+const MAX_ARGUMENTS: usize = 256;
+const MAX_ARGUMENT_BYTES: usize = 32 << 10;
 
 /// Name of a patch stack, or path of a kernel that is built already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +51,12 @@ pub struct RunSpec {
     pub kernel: KernelChoice,
     /// The engine.
     pub engine: EngineKind,
+    /// More arguments for the engine, which only it understands.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub engine_arguments: Vec<String>,
+    /// The terminal of this host that the program has for its own, if it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<Terminal>,
     /// A command line that gives the same run.
     pub invocation: String,
 }
@@ -78,6 +90,64 @@ impl RunSpec {
             named: [guest.root.as_deref(), guest.stdin.as_deref()],
             ram_mib: board.ram_mib,
         }
+    }
+
+    /// The guest's part of it.
+    pub fn plan(&self) -> Plan {
+        let mut plan = self.scenario.plan();
+        if let Some(exec) = &mut plan.exec {
+            exec.terminal = self.terminal;
+        }
+        plan
+    }
+
+    /// The same with more arguments for its engine.
+    ///
+    /// # Errors
+    /// If that is not to be given one of them.
+    pub fn with_arguments(mut self, arguments: &[String]) -> Result<Self, Error> {
+        self.engine_arguments = arguments.to_vec();
+        self.check_arguments()?;
+        let option = self.engine.arguments_option();
+        // With =, as what follows may begin with dashes; and before a program of the user's.
+        let words = arguments.iter().map(|argument| {
+            let word = format!("--{option}={argument}");
+            format!(" {}", quote(&word))
+        });
+        let words: String = words.collect();
+        self.invocation = match self.invocation.split_once(" -- ") {
+            Some((before, program)) => format!("{before}{words} -- {program}"),
+            None => format!("{}{words}", self.invocation),
+        };
+        Ok(self)
+    }
+
+    /// Whether its engine is to be given its arguments: what comes from a file may be anything.
+    ///
+    /// # Errors
+    /// [`Error::Option`].
+    pub fn check_arguments(&self) -> Result<(), Error> {
+        let option = format!("--{}", self.engine.arguments_option());
+        let bytes: usize = self.engine_arguments.iter().map(String::len).sum();
+        if self.engine_arguments.len() > MAX_ARGUMENTS || bytes > MAX_ARGUMENT_BYTES {
+            return Err(Error::Option {
+                option,
+                why: format!("at most {MAX_ARGUMENTS} of {MAX_ARGUMENT_BYTES} bytes may be given"),
+            });
+        }
+        for argument in &self.engine_arguments {
+            let why = match argument.contains('\0') {
+                true => Some("there is a NUL in it"),
+                false => self.engine.refuses(argument),
+            };
+            if let Some(why) = why {
+                return Err(Error::Option {
+                    option: format!("{option}={argument}"),
+                    why: why.into(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Resolves a scenario by name or file, and the settings of the command line.
@@ -135,6 +205,8 @@ impl RunSpec {
             origin: origin.into(),
             kernel: kernel_choice,
             engine,
+            engine_arguments: Vec::new(),
+            terminal: None,
             invocation,
         })
     }

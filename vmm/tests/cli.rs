@@ -45,6 +45,7 @@ fn command(dir: &Path, arguments: &[&str]) -> Command {
 fn help() {
     insta::assert_snapshot!("help", staleline(&["--help"]));
     insta::assert_snapshot!("help_run", staleline(&["run", "--help"]));
+    insta::assert_snapshot!("help_shell", staleline(&["shell", "--help"]));
     insta::assert_snapshot!("help_report", staleline(&["report", "--help"]));
     insta::assert_snapshot!("help_events", staleline(&["events", "--help"]));
     insta::assert_snapshot!("help_matrix", staleline(&["matrix", "--help"]));

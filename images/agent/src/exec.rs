@@ -22,7 +22,9 @@ use staleline_protocol::report::{Report, Stream, text_of};
 
 use crate::boot::Console;
 use crate::ktap::{Ktap, Outcome};
-use crate::sys::{self, Start};
+use crate::program::{End, find};
+use crate::sys::{self, Role, Start};
+use crate::terminal;
 
 /// What its test is called.
 pub const NAME: &str = "exec";
@@ -36,33 +38,16 @@ const MAPPED: usize = 256;
 pub fn run<W: Write>(ktap: &mut Ktap<W>, exec: &Exec) -> Result<(), Error> {
     let ended = carry_out(ktap, exec);
     let outcome = match &ended {
-        Ok(End::Exited(0)) => Outcome::Pass,
+        Ok(End::Exited(0) | End::Off) => Outcome::Pass,
         Ok(End::Exited(code)) => Outcome::Fail(format!("exit code {code}")),
         Ok(End::Killed(signal)) => Outcome::Fail(format!("killed by {signal}")),
         Err(e) => Outcome::Error(e.to_string()),
     };
-    if let Ok(end) = &ended {
-        ktap.report(&end.report());
+    if let Some(report) = ended.as_ref().ok().and_then(End::report) {
+        ktap.report(&report);
     }
     ktap.test(NAME, &outcome);
     ended.map(drop)
-}
-
-/// How it ended.
-#[derive(Clone, Copy)]
-enum End {
-    Exited(i32),
-    Killed(Signal),
-}
-
-impl End {
-    fn report(&self) -> Report {
-        let (code, signal) = match self {
-            End::Exited(code) => (Some(*code), None),
-            End::Killed(signal) => (None, Some(*signal as i32)),
-        };
-        Report::Exited { code, signal }
-    }
 }
 
 fn carry_out<W: Write>(ktap: &mut Ktap<W>, exec: &Exec) -> Result<End, Error> {
@@ -71,11 +56,13 @@ fn carry_out<W: Write>(ktap: &mut Ktap<W>, exec: &Exec) -> Result<End, Error> {
         true => Some(configured()?),
         false => None,
     };
-    let (main, [out, err]) = start(exec)?;
-    // Until it is started there may be no thread.
-    if let Some(gadget) = gadget {
-        serve(gadget)?;
+    // Until the program is started there may be no thread.
+    let begin = || gadget.map_or(Ok(()), serve);
+    if let Some(size) = exec.terminal {
+        return terminal::run(exec, size, begin);
     }
+    let (main, [out, err]) = start(exec)?;
+    begin()?;
     let outputs = [pass_on(out, Stream::Stdout), pass_on(err, Stream::Stderr)];
     let ended = attend(ktap, main);
     // Nobody has the other ends of its pipes any more.
@@ -136,24 +123,15 @@ fn start(exec: &Exec) -> Result<(Pid, [PipeReader; 2]), Error> {
     let stdin = File::open(stdin).file("open", stdin)?;
     let text = |text: &str| CString::new(text).call("exec", program);
     let texts = |list: &[String]| list.iter().map(|s| text(s)).collect::<Result<Vec<_>, _>>();
-    let started = sys::start_traced(&Start {
+    let started = sys::start(&Start {
         file: &text(&path)?,
         argv: &texts(&exec.argv)?,
         env: &texts(&exec.env)?,
         dir: &text(&exec.dir)?,
         stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+        role: Role::Traced,
     });
     Ok((started.file("run", path)?, [out, err]))
-}
-
-/// The file of a program: a bare name is looked for as a shell does, by the last `PATH` of `env`.
-fn find(program: &str, env: &[String]) -> String {
-    let path = env.iter().rev().find_map(|v| v.strip_prefix("PATH="));
-    let places = path.filter(|_| !program.contains('/')).unwrap_or_default();
-    let all = places.split(':').filter(|place| !place.is_empty());
-    let mut all = all.map(|place| format!("{place}/{program}"));
-    let found = all.find(|file| Path::new(file).is_file());
-    found.unwrap_or_else(|| program.to_owned())
 }
 
 /// Follows all traced processes until there are none. When the main one has ended, so do the others.
@@ -304,15 +282,6 @@ mod tests {
         let long = [b'x'; 2 * PIECE];
         assert_eq!(piece(&long), Some(PIECE));
         assert_eq!(piece(&long[..PIECE - 1]), None);
-    }
-
-    #[test]
-    fn a_bare_name_is_looked_for() {
-        let env = ["PATH=/nonexistent:/bin:/usr/bin".to_owned()];
-        assert_eq!(find("sh", &env), "/bin/sh");
-        assert_eq!(find("./sh", &env), "./sh");
-        assert_eq!(find("no-such-program", &env), "no-such-program");
-        assert_eq!(find("sh", &[]), "sh");
     }
 
     #[test]

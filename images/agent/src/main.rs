@@ -14,7 +14,9 @@ mod ktap;
 mod modules;
 mod pages;
 mod paths;
+mod program;
 mod sys;
+mod terminal;
 
 use std::io::Write;
 use std::panic::PanicHookInfo;

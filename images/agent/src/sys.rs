@@ -7,9 +7,19 @@ use std::ffi::{CStr, CString};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::BorrowedFd;
 
+use nix::sys::signal::SigSet;
 use nix::unistd::{ForkResult, Pid};
 
-/// A program to be started by [`start_traced`].
+/// What a program is to this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Stopped at its first instruction, and traced.
+    Traced,
+    /// The leader of a session of its own, whose terminal is its standard input.
+    AtTerminal,
+}
+
+/// A program to be started by [`start`].
 pub struct Start<'a> {
     /// Its file.
     pub file: &'a CStr,
@@ -21,16 +31,17 @@ pub struct Start<'a> {
     pub dir: &'a CStr,
     /// Its standard input, output and error, each above 2.
     pub stdio: [BorrowedFd<'a>; 3],
+    /// What it is to be.
+    pub role: Role,
 }
 
-/// Starts a program, stopped at its first instruction and traced by this process, which must have no
-/// other thread. (`std` cannot on a kernel without sockets: it has the child tell of trouble by one.)
-pub fn start_traced(start: &Start<'_>) -> io::Result<Pid> {
+/// Starts a program; this process must have no other thread. (`std` cannot on a kernel without sockets: it has the child tell of trouble by one.)
+pub fn start(start: &Start<'_>) -> io::Result<Pid> {
     let (mut trouble, tell) = io::pipe()?;
     // SAFETY: there is no other thread, so that the child may do what it likes.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Child => {
-            let e = become_traced(start)
+            let e = become_it(start)
                 .err()
                 .unwrap_or(nix::errno::Errno::UnknownErrno);
             let _ = (&tell).write_all(&(e as i32).to_le_bytes());
@@ -52,12 +63,21 @@ pub fn start_traced(start: &Start<'_>) -> io::Result<Pid> {
     }
 }
 
-fn become_traced(start: &Start<'_>) -> nix::Result<Infallible> {
+fn become_it(start: &Start<'_>) -> nix::Result<Infallible> {
     let [stdin, stdout, stderr] = start.stdio;
     nix::unistd::dup2_stdin(stdin)?;
     nix::unistd::dup2_stdout(stdout)?;
     nix::unistd::dup2_stderr(stderr)?;
     nix::unistd::chdir(start.dir)?;
-    nix::sys::ptrace::traceme()?;
+    match start.role {
+        Role::Traced => nix::sys::ptrace::traceme()?,
+        Role::AtTerminal => {
+            nix::unistd::setsid()?;
+            rustix::process::ioctl_tiocsctty(stdin)
+                .map_err(|e| nix::errno::Errno::from_raw(e.raw_os_error()))?;
+            // This process waits for signals that nobody else is to miss.
+            SigSet::empty().thread_set_mask()?;
+        }
+    }
     nix::unistd::execve(start.file, start.argv, start.env)
 }

@@ -12,10 +12,12 @@
 //! - `agent/<key>/staleline-agent`: finished agents, with symbols, by content of their sources.
 //! - `agent/target/`: cargo's.
 //! - `initramfs/<hash>.cpio`: archives by their own content.
+//! - `busybox/<hash>/`: file systems with a busybox, by that; `busybox/fetched`: one to be taken.
 //! - `disk/<key>.img`, `disk/<key>.sha256`: disks by what is on them, and their hashes.
 
 mod agent;
 mod archive;
+pub mod busybox;
 mod contents;
 pub mod disk;
 mod error;
@@ -119,12 +121,16 @@ pub fn kept(cache: &CacheDir) -> Vec<(&'static str, PathBuf)> {
     };
     let target = cache.entries("agent", |name| name == "target").into_iter();
     let target = target.map(|path| ("objects of the agent", path)).collect();
+    let fetched = cache.entries(busybox::DIRECTORY, |name| name == busybox::FETCHED);
+    let fetched = fetched.into_iter().map(|path| ("busybox", path)).collect();
     [
         of("agent", "agent", ""),
         target,
         of("initramfs", ARCHIVES, ARCHIVE),
         of("disk", "disk", ".img"),
         of("hash of a disk", "disk", ".sha256"),
+        of("file system with busybox", busybox::DIRECTORY, ""),
+        fetched,
     ]
     .concat()
 }

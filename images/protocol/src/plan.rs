@@ -69,6 +69,21 @@ pub struct Exec {
     /// Whether there is to be a USB gadget, bound and configured, when it starts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gadget: bool,
+    /// The console is its terminal: its input, output and error, and it may use job control there. Then
+    /// `stdin` does not count, nothing is told of what it does, and who switches the machine off from
+    /// there has come to the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<Terminal>,
+}
+
+/// A terminal's size, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terminal {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in each.
+    pub columns: u16,
 }
 
 /// Why a plan cannot be carried out as written.

@@ -124,6 +124,8 @@ pub enum GuestEnd {
     TimedOut,
     /// The user did not want it to go on.
     Interrupted,
+    /// The user has left its console, or ended it from a debugger.
+    Left,
     /// It, or what ran it, stopped in another way.
     Died {
         /// In words.
@@ -134,7 +136,29 @@ pub enum GuestEnd {
 impl GuestEnd {
     /// Whether it was stopped from outside, so that when is a matter of the host.
     pub fn was_stopped(&self) -> bool {
-        matches!(self, GuestEnd::TimedOut | GuestEnd::Interrupted)
+        matches!(
+            self,
+            GuestEnd::TimedOut | GuestEnd::Interrupted | GuestEnd::Left
+        )
+    }
+}
+
+/// What people did with a guest while it ran.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attended {
+    /// Bytes that were typed at its console, which was a terminal of the host's then. There is no such run
+    /// again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub typed: Option<u64>,
+    /// Whether it began by the hand of a debugger.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub debugger: bool,
+}
+
+impl Attended {
+    /// Whether nobody did anything.
+    pub fn is_none(&self) -> bool {
+        *self == Attended::default()
     }
 }
 

@@ -23,8 +23,8 @@ pub use data::{Buffer, Data, End, Source};
 pub use diagnostic::{Class, Diagnostic, STALE_COPY, Stretch};
 pub use finding::{Event, HazardEntry, LastMaintenance, Party, Step, TransferRef};
 pub use guest::{
-    Guest, GuestEnd, Input, KERNEL_REPORT, KernelId, KernelReport, KtapCase, Module, Program,
-    ReportClass,
+    Attended, Guest, GuestEnd, Input, KERNEL_REPORT, KernelId, KernelReport, KtapCase, Module,
+    Program, ReportClass,
 };
 pub use hex::Hex;
 pub use log::Log;
@@ -101,6 +101,9 @@ pub struct RunResult {
     pub append: String,
     /// Name of the engine.
     pub engine: String,
+    /// What it was given beyond our own arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub engine_arguments: Vec<String>,
     /// What it saw of the guest, and which rules could not be judged for want of the rest.
     pub fidelity: Fidelity,
     /// Replacement policy.
@@ -116,6 +119,9 @@ pub struct RunResult {
     /// Whether the user interrupted it, so that this is what there was by then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
+    /// What people did with the guest while it ran.
+    #[serde(default, skip_serializing_if = "Attended::is_none")]
+    pub attended: Attended,
     /// Findings grouped for people: one per rule, master and roles.
     pub diagnostics: Vec<Diagnostic>,
     /// Findings, one per rule and transfer: all, or as many as fit, with those that

@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 use staleline_support::progress::Stderr;
 use staleline_support::{files, text};
 
+use super::attend;
 use super::kernels;
 use super::litmus::{self, LitmusArgs};
+use super::shell::ShellArgs;
 use super::{
     Command, EventsArgs, KernelCommand, MatrixArgs, ModuleCommand, ReplayArgs, ReportArgs,
     ReportFormat, RunFormat, RunOptions, TextFormat, pages,
 };
+use crate::engine::Attendance;
+use crate::engine::attend::Console;
 use crate::exit::{self, Error};
 use crate::interrupt::Interrupt;
 use crate::matrix::record::Origin;
@@ -27,13 +31,21 @@ use crate::run::replay::{self, Earlier};
 use crate::run::wiring::Production;
 use crate::run::{ledger, logbook, modules};
 use crate::spec::{KernelChoice, RunSpec};
-use crate::{doctor, explain};
+use crate::{doctor, explain, terminal};
 
 /// Does what the command line says; gives the exit code.
 pub fn dispatch(command: &Command) -> Result<u8, Error> {
     match command {
-        Command::Run(args) => run(&args.spec()?, &args.options),
-        Command::Exec(args) => run(&args.spec(args.input()?)?, &args.options),
+        Command::Run(args) => run(
+            &args.spec()?,
+            &args.options,
+            args.options.attend.attendance(),
+        ),
+        Command::Exec(args) => {
+            let attendance = args.options.attend.attendance();
+            run(&args.spec(args.input()?)?, &args.options, attendance)
+        }
+        Command::Shell(args) => shell(args),
         Command::Matrix(args) => run_matrix(args),
         Command::Kernel { command } => kernel(command),
         Command::Module { command } => module(command),
@@ -78,18 +90,28 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
     }
 }
 
-fn run(spec: &RunSpec, args: &RunOptions) -> Result<u8, Error> {
+fn shell(args: &ShellArgs) -> Result<u8, Error> {
+    let live = ShellArgs::is_live();
+    let spec = args.spec(live)?;
+    if live {
+        // Before anybody else asks for signals.
+        terminal::give_back_at_signals().map_err(|e| Error::host("cannot watch for signals", e))?;
+        say("Ctrl-A x leaves the guest, `exit` there ends it");
+    }
+    let attendance = ShellArgs::attendance(live, args.options.attend.attendance());
+    run(&spec, &args.options, attendance)
+}
+
+fn run(spec: &RunSpec, args: &RunOptions, attendance: Attendance) -> Result<u8, Error> {
     let interrupt = watched()?;
-    let backend = Production {
-        self_check: args.self_check,
-        save_restore: args.save_restore,
-        interrupt: interrupt.clone(),
-        ..Production::default()
-    };
+    let mut backend = attend::production(spec, attendance, &interrupt)?;
+    backend.self_check = args.self_check;
+    backend.save_restore = args.save_restore;
+    backend.no_time_limit |= spec.terminal.is_some() && args.timeout.is_none();
     backend.check(spec)?;
     let default = || directory::create_next(Path::new(DEFAULT_ROOT), &spec.scenario.name);
     let dir = directory(args.out.as_deref(), args.force, default)?;
-    let progress = shown(&interrupt);
+    let progress = attend::shown(attendance, &interrupt);
     let result = {
         let mut reporters = logbook::files(&dir)?;
         let out = anstream::stdout();
@@ -123,8 +145,7 @@ fn watched() -> Result<Interrupt, Error> {
 
 /// Progress of what ends when the user wants no more.
 fn shown(interrupt: &Interrupt) -> Stderr {
-    let interrupt = interrupt.clone();
-    Stderr::new().until(move || interrupt.came())
+    attend::shown(Attendance::default(), interrupt)
 }
 
 /// The exit code: that the user wanted no more goes before all.
@@ -198,10 +219,14 @@ fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
         earlier.append(append)?;
     }
     let interrupt = watched()?;
-    let backend = Production {
-        interrupt: interrupt.clone(),
-        ..Production::default()
+    let attendance = Attendance {
+        console: match args.console {
+            true => Console::Shown,
+            false => Console::Kept,
+        },
+        ..Attendance::default()
     };
+    let backend = attend::production(&earlier.spec, attendance, &interrupt)?;
     backend.check(&earlier.spec)?;
     let beside = match args.run.is_dir() {
         true => args.run.clone(),
@@ -215,7 +240,15 @@ fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
     }
     let default = || directory::create_next(&beside, "replay");
     let dir = directory(args.out.as_deref(), args.force, default)?;
-    let progress = shown(&interrupt);
+    if !earlier.spec.engine_arguments.is_empty() {
+        // Whoever has written that run is trusted with them.
+        say(&format!(
+            "the {} engine is given what the earlier run gave it: {}",
+            earlier.spec.engine,
+            earlier.spec.engine_arguments.join(" ")
+        ));
+    }
+    let progress = attend::shown(attendance, &interrupt);
     let runner = Runner {
         backend: &backend,
         progress: &progress,

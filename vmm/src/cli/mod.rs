@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The command line.
 
+mod attend;
 mod clean;
 mod commands;
 mod exec;
 mod kernels;
 mod litmus;
 mod pages;
+mod shell;
 mod stdin;
 
 use std::num::NonZeroU64;
@@ -21,6 +23,7 @@ use staleline_protocol::plan::Exporter;
 use staleline_support::text;
 use toml::Value;
 
+use self::attend::AttendOptions;
 use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
 use crate::events::Filter;
@@ -55,6 +58,8 @@ pub enum Command {
     Run(RunArgs),
     /// Run a program of yours in the guest: `staleline exec [OPTIONS] -- PROGRAM [ARGUMENT]...`.
     Exec(exec::ExecArgs),
+    /// A prompt in the guest, or commands for a shell there from standard input.
+    Shell(Box<shell::ShellArgs>),
     /// Run scenarios x kernels x caches x exporters x seeds, and compare with what is expected.
     Matrix(MatrixArgs),
     /// Build and list guest kernels, and check their patches.
@@ -225,6 +230,9 @@ pub struct RunOptions {
     /// machine and go on with a new one made from that. Slow.
     #[arg(long, value_name = "N")]
     pub save_restore: Option<NonZeroU64>,
+    /// What people do with it.
+    #[command(flatten)]
+    pub attend: AttendOptions,
 }
 
 impl RunArgs {
@@ -256,7 +264,8 @@ impl RunOptions {
         }
         settings.extend(self.set.iter().cloned());
         settings.extend(self.append.as_deref().map(append::setting));
-        RunSpec::resolve(scenario, &self.kernel, self.engine, &settings)
+        let spec = RunSpec::resolve(scenario, &self.kernel, self.engine, &settings)?;
+        spec.with_arguments(&self.attend.qemu_arg)
     }
 }
 
@@ -394,6 +403,9 @@ pub struct ReplayArgs {
     /// Replace the results of an earlier run in DIR.
     #[arg(long, requires = "out")]
     pub force: bool,
+    /// Show the guest's console on standard error while it runs.
+    #[arg(long)]
+    pub console: bool,
     /// Kernel command line beyond that of the earlier run, at the end; which makes it another run.
     #[arg(long, value_name = "STRING")]
     pub append: Option<String>,

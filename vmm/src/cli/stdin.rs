@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! Standard input of `staleline exec`, for the program. The guest gets all of it at once, so that its run
+//! Standard input of `staleline exec` and `staleline shell`, for the program. The guest gets all of it at once, so that its run
 //! depends on what is in it and not on when it came; and it is kept, so that the run can be done again.
 
 use std::io::{IsTerminal as _, Read};
@@ -31,8 +31,20 @@ pub fn kept() -> Result<Option<PathBuf>, Error> {
     if bytes.is_empty() {
         return Ok(None);
     }
+    kept_in_cache(&bytes).map(Some)
+}
+
+/// The same for a program that wants some, though it be nothing, and from wherever it comes.
+///
+/// # Errors
+/// As [`kept`].
+pub fn all_kept() -> Result<PathBuf, Error> {
+    kept_in_cache(&waited_for()?)
+}
+
+fn kept_in_cache(bytes: &[u8]) -> Result<PathBuf, Error> {
     let cache = CacheDir::from_environment().map_err(|e| Error::Initramfs(e.into()))?;
-    keep(&cache, &bytes).map(Some)
+    keep(&cache, bytes)
 }
 
 fn waited_for() -> Result<Vec<u8>, Error> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use staleline_initramfs::AGENT_ENV;
+use staleline_initramfs::busybox::{self, BUSYBOX_ENV};
 use staleline_kernels::GUEST_KERNEL_ENV;
 use staleline_support::cache::CacheDir;
 use staleline_support::home::{self, HOME_ENV};
@@ -36,7 +37,12 @@ pub fn all() -> Vec<Place> {
         Some(path) if !path.is_empty() => PathBuf::from(path).display().to_string(),
         _ => otherwise(),
     };
-    let cache = match CacheDir::from_environment() {
+    let cache = CacheDir::from_environment();
+    let shell = match cache.as_ref().map(|cache| busybox::find(cache, None)) {
+        Ok(Some(busybox)) => busybox.display().to_string(),
+        _ => "none: scripts/get-busybox fetches one".into(),
+    };
+    let cache = match cache {
         Ok(cache) => cache.path().display().to_string(),
         Err(e) => e.to_string(),
     };
@@ -55,6 +61,7 @@ pub fn all() -> Vec<Place> {
             named(AGENT_ENV, &staleline_initramfs::agent_place),
             Some(AGENT_ENV),
         ),
+        place("guest shell", shell, Some(BUSYBOX_ENV)),
         place("cache", cache, Some("XDG_CACHE_HOME")),
         place(
             "kernel source",

@@ -14,6 +14,10 @@ use super::{Engine, EngineError};
 pub struct Description {
     /// Its name on the command line and in results.
     pub name: &'static str,
+    /// The command line's option for arguments that it alone understands, without dashes.
+    pub arguments: &'static str,
+    /// Which of these it is not to be given, and why.
+    pub refuses: fn(&str) -> Option<&'static str>,
     /// What it sees of the guest.
     pub sees: &'static [Sight],
     /// Makes what it needs and is not there, if it can be made; may take minutes.

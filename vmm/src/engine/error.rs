@@ -18,6 +18,20 @@ pub enum EngineError {
     /// The job itself makes no sense.
     #[error("bad job: {0}")]
     BadJob(String),
+    /// With the arguments that the user has added, the engine does not even start.
+    #[error("it does not start with these: {why}")]
+    Arguments {
+        /// Its own words.
+        why: String,
+    },
+    /// The debugger's port cannot be had.
+    #[error("port {port} of 127.0.0.1, where a debugger was to come, cannot be had")]
+    DebuggerPort {
+        /// Which.
+        port: u16,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The operating system refused something.
     #[error("cannot {what}")]
     Os {
@@ -43,6 +57,9 @@ pub enum EngineError {
     /// The user did not want it to go on.
     #[error("interrupted")]
     Interrupted,
+    /// The user has left the console before there was anything on it.
+    #[error("left before the guest had begun")]
+    Left,
     /// The emulation stopped for a reason other than the guest's own power-off or reset.
     #[error(
         "the guest did not power off: the emulation stopped, {reason}{}",
@@ -114,6 +131,8 @@ impl EngineError {
         match self {
             EngineError::Boot(error) => error.help(),
             EngineError::BadJob(_) => "check the scenario's board settings",
+            EngineError::Arguments { .. } => "see the engine's own manual for what it takes",
+            EngineError::DebuggerPort { .. } => "name another port (--gdb=PORT)",
             EngineError::Os { .. } => "check memory, file descriptor limits and free space",
             EngineError::Misunderstood(_) => {
                 "please report this with the kernel and the run's directory"
@@ -123,7 +142,7 @@ impl EngineError {
                 "look at console.log for where the guest hangs; if it is only slow, raise the \
                  timeout"
             }
-            EngineError::Interrupted => "run it again",
+            EngineError::Interrupted | EngineError::Left => "run it again",
             EngineError::NoPowerOff { .. } => {
                 "was it stopped from outside? Otherwise look at console.log"
             }

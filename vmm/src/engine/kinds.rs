@@ -25,6 +25,16 @@ impl EngineKind {
         self.0.name
     }
 
+    /// The command line's option for arguments that it alone understands, without dashes.
+    pub fn arguments_option(self) -> &'static str {
+        self.0.arguments
+    }
+
+    /// Why it is not to be given that argument, if it is not.
+    pub fn refuses(self, argument: &str) -> Option<&'static str> {
+        (self.0.refuses)(argument)
+    }
+
     /// What it sees of the guest.
     pub fn sees(self) -> &'static [Sight] {
         self.0.sees

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Engines: what runs the guest's CPU and reports its accesses to the machine.
 
+pub mod attend;
 pub mod chains;
 pub mod description;
 pub mod error;
@@ -20,6 +21,7 @@ use crate::boot::{Expected, Loaded};
 use crate::events::Recording;
 use crate::interrupt::Interrupt;
 
+pub use attend::Attendance;
 pub use chains::Observations;
 pub use error::EngineError;
 pub use guest::GuestKind;
@@ -49,8 +51,12 @@ pub struct Job {
     pub guest: GuestKind,
     /// The machine's configuration; the engine hands it through.
     pub machine: serde_json::Value,
-    /// Wall-clock time after which the guest counts as hung.
-    pub timeout: Duration,
+    /// Wall-clock time after which the guest counts as hung; none if it may take as long as it likes.
+    pub timeout: Option<Duration>,
+    /// What people do with it meanwhile.
+    pub attendance: Attendance,
+    /// More arguments for the engine, which only it understands.
+    pub arguments: Vec<String>,
     /// Whether the user wants no more of it.
     pub interrupt: Interrupt,
     /// An existing directory for `console.log` and whatever else the engine leaves.
@@ -90,6 +96,8 @@ pub struct Outcome {
     pub checked: Option<u64>,
     /// How often the machine was saved and restored, if [`Job::save_restore`] was set.
     pub restored: Option<u64>,
+    /// Bytes that were typed at the guest's console, if that was a terminal.
+    pub typed: Option<u64>,
     /// The engine's own counters, for those who know it.
     pub stats: serde_json::Value,
 }

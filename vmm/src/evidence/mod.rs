@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use staleline_devices::cpu::SiteId;
 use staleline_devices::soc::report::SocReport;
-use staleline_results::{GuestEnd, Input, KernelId};
+use staleline_results::{Attended, GuestEnd, Input, KernelId};
 
 use crate::boot::Loaded;
 use crate::engine::Observations;
@@ -84,4 +84,7 @@ pub struct Execution {
     pub self_check: Option<u64>,
     /// How often the machine was saved and restored, if that was asked for.
     pub restored: Option<u64>,
+    /// What people did with it meanwhile.
+    #[serde(default)]
+    pub attended: Attended,
 }

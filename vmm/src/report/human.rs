@@ -15,7 +15,7 @@ use crate::explain::CORRUPT_DATA;
 use crate::result::verdict;
 use staleline_protocol::report::{Stream, bytes_of};
 use staleline_results::{Class, End, RunResult, Verdict};
-use staleline_results::{KernelReport, Module};
+use staleline_results::{KernelReport, Module, Program};
 
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -234,7 +234,10 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     let head = format!("{style}{}{style:#} {}\n", r.verdict.name(), r.scenario);
     let mut summary = Body::new(head, layout);
     let program = r.guest.program.as_ref();
-    if let Some(program) = program {
+    // Of a shell that people have left there is nothing to say.
+    let is_left =
+        |p: &Program| p.code.is_none() && p.signal.is_none() && r.attended.typed.is_some();
+    if let Some(program) = program.filter(|p| !is_left(p)) {
         summary.line("program", verdict::ended(program));
     }
     if r.data.planned == 0 && !r.guest.modules.is_empty() {

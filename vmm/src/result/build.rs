@@ -22,9 +22,9 @@ use crate::engine::Observations;
 use crate::evidence::console::Console;
 use crate::evidence::{Artifacts, Execution, GuestFile};
 use crate::names;
-use crate::spec::RunSpec;
+use crate::spec::{self, RunSpec};
 use crate::symbols::{Sources, Symbols};
-use staleline_results::{Module, Program};
+use staleline_results::{Attended, Module, Program};
 
 /// A result without findings, for a run that came to nothing because of `trouble`.
 pub fn infra(spec: &RunSpec, artifacts: Option<&Artifacts>, trouble: &str) -> RunResult {
@@ -47,6 +47,8 @@ pub fn build(
     result.wall_ms = u64::try_from(execution.wall.as_millis()).unwrap_or(u64::MAX);
     result.self_check = execution.self_check;
     result.restored = execution.restored;
+    result.attended = execution.attended;
+    result.notes.extend(attended(&execution.attended));
     result.drop_maintenance = dropped;
     if let Some(loaded) = &execution.loaded {
         result.initrd_hash.clone_from(&loaded.initrd);
@@ -68,11 +70,49 @@ pub fn build(
         result.data = ends::of(&spec.scenario, &console.reports, Some(soc));
     }
     // When a guest was stopped is a matter of the host: there is nothing to compare with.
-    if execution.end.was_stopped() {
+    // And what was typed, nobody types again.
+    if execution.end.was_stopped() || execution.attended.typed.is_some() {
         result.run_hash = None;
     }
     (result.verdict, result.reasons) = verdict::judge(&result, console, None);
     result
+}
+
+/// What is to be said of a run that people had a hand in.
+fn attended(attended: &Attended) -> Vec<String> {
+    let typed = attended.typed.map(|bytes| {
+        format!(
+            "{} typed at the guest's console: this run cannot be done again",
+            match bytes {
+                0 => "nothing was".to_owned(),
+                1 => "1 byte was".to_owned(),
+                n => format!("{n} bytes were"),
+            }
+        )
+    });
+    let debugger = attended.debugger.then(|| {
+        "a debugger let the guest go: if it stopped it anywhere, or changed anything, this is another run than \
+         without"
+            .to_owned()
+    });
+    typed.into_iter().chain(debugger).collect()
+}
+
+/// The same of an engine that was given more than we give it.
+fn own_arguments(spec: &RunSpec) -> Option<String> {
+    let option = spec.engine.arguments_option();
+    let words = spec.engine_arguments.iter();
+    let words: Vec<String> = words
+        .map(|word| spec::quote(&format!("--{option}={word}")))
+        .collect();
+    (!words.is_empty()).then(|| {
+        format!(
+            "the {} engine was given {}: whether it still does the same in each run, and sees all of the \
+             guest, is up to that",
+            spec.engine,
+            words.join(" ")
+        )
+    })
 }
 
 fn file_hash(file: Option<&GuestFile>) -> Option<String> {
@@ -81,7 +121,7 @@ fn file_hash(file: Option<&GuestFile>) -> Option<String> {
 
 fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) -> RunResult {
     let scenario = &spec.scenario;
-    let plan = scenario.plan();
+    let plan = spec.plan();
     let reports = scenario.guest.marked(&console.kernel_reports);
     let allowed = reports.iter().filter(|r| r.allowed);
     let allowed = allowed.map(|r| r.headline.clone());
@@ -96,6 +136,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         inputs: artifacts.map(|a| a.inputs.clone()).unwrap_or_default(),
         append: scenario.guest.append.clone(),
         engine: spec.engine.name().into(),
+        engine_arguments: spec.engine_arguments.clone(),
         fidelity: Fidelity::of(spec.engine.sees()).word(),
         cache: names::name(&scenario.board.cache),
         exporter: scenario.transfer.as_ref().map(|t| t.exporter.name().into()),
@@ -103,13 +144,18 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         verdict: Verdict::InfraError,
         reasons: Vec::new(),
         interrupted: false,
+        attended: Attended::default(),
         diagnostics: Vec::new(),
         hazards: Vec::new(),
         hazards_total: 0,
         hazards_listed: 0,
         hazards_dropped: 0,
         saturated: Vec::new(),
-        notes: artifacts.map(|a| a.notes.clone()).unwrap_or_default(),
+        notes: artifacts
+            .iter()
+            .flat_map(|a| a.notes.iter().cloned())
+            .chain(own_arguments(spec))
+            .collect(),
         data: ends::of(scenario, &console.reports, None),
         maintenance: Maintenance::default(),
         drop_maintenance: None,

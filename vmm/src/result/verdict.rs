@@ -32,6 +32,8 @@ pub fn judge(
         // Only a guest that ran to its end is trusted to call its own tests failed; one that saw
         // the corrupt data that was found anyway tells nothing new.
         reasons.extend(match &result.guest.program {
+            // Who switches the machine off from a terminal, or leaves it, has come to the end.
+            Some(program) if is_open(program) && result.attended.typed.is_some() => None,
             Some(program) if program.code != Some(0) => Some(ended(program)),
             _ => None,
         });
@@ -139,6 +141,8 @@ fn obstacles(
              raise it with --timeout, or see console.log"
                 .into(),
         ),
+        Some(GuestEnd::Left) if result.attended.typed.is_some() => {}
+        Some(GuestEnd::Left) => found.push("it was stopped before the guest had ended".into()),
         Some(GuestEnd::Interrupted) => found.push("interrupted before the guest had ended".into()),
         Some(GuestEnd::Died { what }) => found.push(format!("the guest died: {what}")),
     }
@@ -183,6 +187,8 @@ fn obstacles(
     } else if has_no_chance(result) {
         // Nothing else was begun.
         return found;
+    } else if result.attended.typed.is_some() && result.guest.end.as_ref().is_some_and(is_over) {
+        // All that was begun there is over, wherever it was.
     } else if result.guest.program.as_ref().is_some_and(is_open)
         && result.guest.end == Some(GuestEnd::PoweredOff)
         && console.bail.is_none()
@@ -245,6 +251,11 @@ fn has_no_chance(result: &RunResult) -> bool {
 /// Whether nobody has seen the program end.
 fn is_open(program: &Program) -> bool {
     program.code.is_none() && program.signal.is_none()
+}
+
+/// Whether a session at a terminal ends so.
+fn is_over(end: &GuestEnd) -> bool {
+    matches!(end, GuestEnd::PoweredOff | GuestEnd::Left)
 }
 
 /// Whether the guest has put nothing but white space on its console.

@@ -24,6 +24,8 @@ pub struct Attempt<'a> {
     pub trace: &'a [u64],
     /// What to keep of what happens on the machine, and where.
     pub events: Option<&'a Recording>,
+    /// The run's directory, if this is the pass of it that people may attend to.
+    pub attended: Option<&'a Path>,
     /// An existing directory for `console.log` and whatever else the engine leaves.
     pub dir: &'a Path,
 }

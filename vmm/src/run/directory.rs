@@ -25,6 +25,8 @@ pub const EVENTS: &str = "events.jsonl";
 pub const CONSOLE: &str = "console.log";
 /// The result for CI systems.
 pub const JUNIT: &str = "junit.xml";
+/// For a debugger: how it comes to the guest.
+pub const DEBUGGER: &str = "staleline.gdb";
 /// Where a pilot run's files go.
 pub const PILOT: &str = "pilot";
 /// Where a tracing pass's files go while it lasts.
@@ -42,7 +44,7 @@ const MAX_BYTES: u64 = 256 << 20;
 const MAX_NUMBER: u32 = 1_000_000;
 
 /// What a run writes there.
-pub const FILES: [&str; 6] = [SPEC, RESULT, LOG, EVENTS, CONSOLE, JUNIT];
+pub const FILES: [&str; 7] = [SPEC, RESULT, LOG, EVENTS, CONSOLE, JUNIT, DEBUGGER];
 /// And where the engine works meanwhile.
 pub const DIRECTORIES: [&str; 3] = [PILOT, TRACE, ENGINE];
 

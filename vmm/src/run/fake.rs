@@ -303,6 +303,7 @@ impl Backend for FakeBackend {
             report: Some(soc_report()),
             self_check: None,
             restored: None,
+            attended: Default::default(),
         };
         if let Some(report) = &mut execution.report {
             for op in &mut report.domain.maintenance.operations {

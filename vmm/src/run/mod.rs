@@ -4,6 +4,7 @@
 
 pub mod backend;
 pub mod choice;
+mod debugger;
 pub mod directory;
 pub mod kernels;
 pub mod ledger;

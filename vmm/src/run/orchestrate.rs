@@ -170,6 +170,7 @@ impl Runner<'_> {
             drop_operation,
             trace: &[],
             events: recording.as_ref(),
+            attended: Some(dir.path()),
             dir: &engine,
         });
         if let Some(recording) = recording {
@@ -207,8 +208,10 @@ impl Runner<'_> {
         dir: &RunDir,
         reporters: &mut Reporters,
     ) -> Result<Option<Traced>, Error> {
-        // One that was stopped by the time would be so again, and somewhere else.
+        // One that was stopped by the time would be so again, and somewhere else; and what was typed,
+        // nobody types again.
         let ended = ledger.execution().filter(|e| !e.end.was_stopped());
+        let ended = ended.filter(|e| e.attended.typed.is_none());
         let report = ended.and_then(|e| e.report.as_ref());
         let Some(report) = report.filter(|_| self.trace) else {
             return Ok(None);
@@ -228,6 +231,7 @@ impl Runner<'_> {
             drop_operation,
             trace: &wanted,
             events: None,
+            attended: None,
             dir: &path,
         });
         // Nobody needs two copies of the same run.
@@ -301,6 +305,7 @@ impl Runner<'_> {
             drop_operation: None,
             trace: &[],
             events: None,
+            attended: None,
             dir: &path,
         })?;
         let why = match (&execution.end, &execution.report) {
@@ -323,7 +328,9 @@ impl Runner<'_> {
                     });
             }
             (GuestEnd::PoweredOff, None) => "the engine left no report".to_owned(),
-            (end @ (GuestEnd::TimedOut | GuestEnd::Interrupted), _) => stopped(end).to_owned(),
+            (end @ (GuestEnd::TimedOut | GuestEnd::Interrupted | GuestEnd::Left), _) => {
+                stopped(end).to_owned()
+            }
             (GuestEnd::Died { what }, _) => what.clone(),
         };
         Err(Error::Pilot { why })
@@ -338,7 +345,7 @@ impl Runner<'_> {
 /// Why a pass ended before its guest.
 fn stopped(end: &GuestEnd) -> &'static str {
     match end {
-        GuestEnd::Interrupted => "interrupted",
+        GuestEnd::Interrupted | GuestEnd::Left => "interrupted",
         _ => "the time limit was reached",
     }
 }

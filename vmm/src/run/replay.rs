@@ -46,6 +46,12 @@ impl Earlier {
                 spec::SCHEMA
             )));
         }
+        if spec.terminal.is_some() {
+            return Err(not_a_run(
+                "what was typed at its guest's console is not known: it cannot be done again"
+                    .into(),
+            ));
+        }
         limits::check(&spec.scenario, &from.display().to_string())?;
         let run_hash = result
             .run_hash
@@ -153,6 +159,7 @@ pub fn compare(before: &RunResult, after: &RunResult) -> Comparison {
     differs("initrd_hash", &|r| text(&r.initrd_hash));
     differs("disk_hash", &|r| text(&r.disk_hash));
     differs("append", &|r| r.append.clone());
+    differs("engine_arguments", &|r| r.engine_arguments.join(" "));
     let given = before.inputs.iter().chain(&after.inputs);
     let given: BTreeSet<&str> = given.map(|input| &*input.guest).collect();
     for guest in given {
@@ -291,6 +298,46 @@ mod tests {
         dir.write_json(directory::RESULT, &before).unwrap();
         dir.write_json(directory::SPEC, &resolved).unwrap();
         assert_eq!(Earlier::read(root.path()).unwrap().spec, resolved);
+    }
+
+    #[test]
+    fn what_was_typed_cannot_be_done_again() {
+        let root = tempfile::tempdir().unwrap();
+        let mut spec = RunSpec::resolve("boot", "base", EngineKind::default(), &[]).unwrap();
+        let (rows, columns) = (24, 80);
+        spec.terminal = Some(staleline_protocol::plan::Terminal { rows, columns });
+        let typed = FakeBackend::new(|_, e, _| {
+            e.attended.typed = Some(7);
+            e.end = staleline_results::GuestEnd::Left;
+        });
+        let result = run(&typed, &spec, root.path());
+        assert_eq!((result.attended.typed, &result.run_hash), (Some(7), &None));
+        let note = "7 bytes were typed at the guest's console: this run cannot be done again";
+        assert!(result.notes.iter().any(|n| n == note), "{:?}", result.notes);
+        let e = Earlier::read(root.path()).unwrap_err();
+        assert!(e.to_string().contains("cannot be done again"), "{e}");
+    }
+
+    #[test]
+    fn what_the_engine_was_given_is_given_again() {
+        let root = tempfile::tempdir().unwrap();
+        let spec = RunSpec::resolve("boot", "base", EngineKind::default(), &[]).unwrap();
+        let with = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+            spec.clone().with_arguments(&words)
+        };
+        let spec = with(&["-x", "y z"]).unwrap();
+        assert!(spec.invocation.ends_with(" --qemu-arg=-x '--qemu-arg=y z'"));
+        let before = run(&FakeBackend::good(), &spec, root.path());
+        assert_eq!(before.engine_arguments, ["-x", "y z"]);
+        assert_eq!(Earlier::read(root.path()).unwrap().spec, spec);
+        let mut after = before.clone();
+        after.engine_arguments.clear();
+        let told = compare(&before, &after).to_string();
+        assert!(told.contains("engine_arguments: -x y z before"), "{told}");
+        for bad in [&["a\0"][..], &["-daemonize"], &[""; 257]] {
+            assert!(with(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -16,20 +16,23 @@ use staleline_support::progress::Progress;
 
 use super::backend::{Attempt, Backend};
 use super::choice::Choice;
+use super::debugger;
 use super::kernels;
 use super::modules;
 use super::overlay;
 use crate::board::config::{DiskImage, MachineConfig};
 use crate::board::{Board, fdt};
 use crate::boot::{Expected, Images, RAM_BASE};
-use crate::engine::{Engine, EngineError, EngineKind, GuestKind, Job, Observations};
+use crate::engine::attend::Console;
+use crate::engine::{Attendance, Engine, EngineError, EngineKind, GuestKind, Job, Observations};
 use crate::evidence::{Artifacts, Execution, GuestFile, Sites};
 use crate::exit::Error;
 use crate::interrupt::Interrupt;
 use crate::scenario::guest::GuestSettings;
 use crate::scenario::{Scenario, usb};
 use crate::spec::RunSpec;
-use staleline_results::{GuestEnd, Input, KernelId};
+use crate::terminal::Raw;
+use staleline_results::{Attended, GuestEnd, Input, KernelId};
 
 /// The kernel source that is used if no other is named.
 pub fn kernel_source() -> &'static Path {
@@ -48,6 +51,10 @@ pub struct Production {
     /// After so many register accesses and device events, and so on: save the machine, and go on with
     /// another one made from that.
     pub save_restore: Option<NonZeroU64>,
+    /// What people do with the guest.
+    pub attendance: Attendance,
+    /// Whether it may take as long as it likes, whatever the scenario says.
+    pub no_time_limit: bool,
 }
 
 /// Parts of the cache that are in use as long as this lives.
@@ -202,6 +209,7 @@ fn inputs(scenario: &Scenario) -> Result<Arc<Inputs>, Error> {
 
 impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
+        spec.check_arguments()?;
         inputs(&spec.scenario)?;
         modules::check(&spec.scenario, &spec.kernel)?;
         let kernel = Choice::find(&spec.kernel)?;
@@ -300,10 +308,26 @@ impl Backend for Production {
     fn execute(&self, attempt: Attempt<'_>) -> Result<Execution, Error> {
         let engine = engine(attempt.spec.engine)?;
         let mut job = job(&attempt)?;
+        let attendance = attempt.attended.map(|_| self.attendance);
+        let attendance = attendance.unwrap_or_default();
+        let terminal = attendance.console == Console::Terminal;
+        if self.no_time_limit && attempt.attended.is_some() {
+            job.timeout = None;
+        }
+        job.attendance = attendance;
         job.interrupt = self.interrupt.clone();
         job.selfcheck = self.self_check;
         job.save_restore = self.save_restore;
+        if let (Some(dir), Some(port)) = (attempt.attended, attendance.debugger) {
+            debugger::invite(&attempt, dir, port)?;
+        }
+        let raw = terminal.then(Raw::begin).transpose();
+        let raw = raw.map_err(|e| Error::host("cannot have the terminal", e))?;
         let begun = Instant::now();
+        let attended = |typed| Attended {
+            typed,
+            debugger: attendance.debugger.is_some(),
+        };
         // One that had to be killed, and has left nothing.
         let killed = |end, wall| Execution {
             end,
@@ -315,8 +339,11 @@ impl Backend for Production {
             report: None,
             self_check: None,
             restored: None,
+            attended: attended(terminal.then_some(0)),
         };
-        let outcome = match engine.run(&job) {
+        let outcome = engine.run(&job);
+        drop(raw);
+        let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(EngineError::Timeout { timeout, .. }) => {
                 return Ok(killed(GuestEnd::TimedOut, timeout));
@@ -324,7 +351,8 @@ impl Backend for Production {
             Err(EngineError::Interrupted) => {
                 return Ok(killed(GuestEnd::Interrupted, begun.elapsed()));
             }
-            Err(e) => return Err(failed(attempt.spec.engine, e)),
+            Err(EngineError::Left) => return Ok(killed(GuestEnd::Left, begun.elapsed())),
+            Err(e) => return Err(refused(attempt.spec, e)),
         };
         let mut report: SocReport = outcome
             .report
@@ -342,6 +370,7 @@ impl Backend for Production {
             report: Some(report),
             self_check: outcome.checked,
             restored: outcome.restored,
+            attended: attended(outcome.typed),
         })
     }
 }
@@ -365,6 +394,29 @@ fn failed(engine: EngineKind, e: EngineError) -> Error {
     }
 }
 
+/// What an engine says of a run; that it does not take what the user wants it to have is the user's to mend.
+fn refused(spec: &RunSpec, e: EngineError) -> Error {
+    match e {
+        EngineError::Arguments { why } => {
+            let option = spec.engine.arguments_option();
+            let words = spec.engine_arguments.iter();
+            let words: Vec<String> = words.map(|word| format!("--{option}={word}")).collect();
+            Error::Option {
+                option: words.join(" "),
+                why: format!(
+                    "the {} engine does not start with that:\n{why}",
+                    spec.engine
+                ),
+            }
+        }
+        EngineError::DebuggerPort { port, source } => Error::Option {
+            option: format!("--gdb={port}"),
+            why: format!("that port of 127.0.0.1 cannot be had ({source}): name another one"),
+        },
+        other => failed(spec.engine, other),
+    }
+}
+
 /// The engine's job for an attempt.
 fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     let scenario = &attempt.spec.scenario;
@@ -385,7 +437,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     let layout = Images::open(&artifacts.image, initrd.map(|file| file.path.as_path()))
         .and_then(|images| images.layout(board.ram_bytes()))
         .map_err(boot)?;
-    let plan = serde_json::to_string(&scenario.plan())
+    let plan = serde_json::to_string(&attempt.spec.plan())
         .map_err(|e| Error::host("cannot write the guest's plan", e))?;
     let chosen = fdt::Chosen {
         bootargs: &bootargs,
@@ -422,7 +474,9 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         guest: GuestKind::Board,
         machine: serde_json::to_value(&machine)
             .map_err(|e| Error::host("cannot write the machine's configuration", e))?,
-        timeout: Duration::from_secs(scenario.timeout_seconds.into()),
+        timeout: Some(Duration::from_secs(scenario.timeout_seconds.into())),
+        attendance: Attendance::default(),
+        arguments: attempt.spec.engine_arguments.clone(),
         interrupt: Interrupt::default(),
         run_dir: attempt.dir.to_owned(),
         selfcheck: false,

@@ -108,6 +108,7 @@ impl GuestSettings {
             dir: HOME.into(),
             stdin: self.stdin.as_ref().map(|_| STDIN.into()),
             gadget: self.gadget.is_some(),
+            terminal: None,
         })
     }
 }

@@ -65,10 +65,19 @@ impl Stderr {
             bar.enable_steady_tick(Duration::from_millis(120));
             Shown::Bar(bar)
         } else {
-            Shown::Lines(Lines::new(std::io::stderr(), Duration::from_secs(10)))
+            return Self::in_lines();
         };
         Stderr {
             shown,
+            cancelled: Box::new(|| false),
+        }
+    }
+
+    /// For this process, in lines though it be at a terminal.
+    #[must_use]
+    pub fn in_lines() -> Self {
+        Stderr {
+            shown: Shown::Lines(Lines::new(std::io::stderr(), Duration::from_secs(10))),
             cancelled: Box::new(|| false),
         }
     }

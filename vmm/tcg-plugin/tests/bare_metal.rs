@@ -51,7 +51,7 @@ fn case(program: &Program, data: &[(usize, u64)]) -> Case {
     let image = program.image(data);
     let dir = tempfile::tempdir().unwrap();
     let mut job = job(image.path(), None, dir.path());
-    job.timeout = Duration::from_secs(60);
+    job.timeout = Some(Duration::from_secs(60));
     job.selfcheck = true;
     Case {
         job,
@@ -450,7 +450,7 @@ fn a_reset_is_not_a_power_off() {
 fn a_guest_that_hangs_is_stopped() {
     let program = Program::default().mov(1, 0).print_bit(1, 0).hang();
     let mut case = case(&program, &[]);
-    case.job.timeout = Duration::from_secs(2);
+    case.job.timeout = Some(Duration::from_secs(2));
     let started = Instant::now();
     // The machine is asked to stop, and leaves its report.
     let outcome = run(&case.job);
@@ -500,7 +500,7 @@ fn victim() {
         return;
     }
     let mut case = case(&Program::default().hang(), &[]);
-    case.job.timeout = Duration::from_secs(300);
+    case.job.timeout = Some(Duration::from_secs(300));
     let _ = try_run(&case.job);
 }
 

@@ -8,10 +8,13 @@
 
 use staleline_testing as support;
 
+mod arguments;
 mod blk;
 mod board;
+mod console;
 mod cost;
 mod cpus;
+mod debugger;
 mod determinism;
 mod device_tree;
 mod errors;
@@ -30,4 +33,5 @@ mod outside;
 mod own_kernel;
 mod readme;
 mod selfcheck;
+mod shell;
 mod state;

@@ -3,7 +3,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::io::PipeReader;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -12,6 +13,23 @@ use std::process::{Command, Stdio};
 
 use command_fds::CommandFdExt;
 use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+
+/// Guest time is a function of the instructions executed, and of nothing else: what waits for a timer finds
+/// it has come.
+const GUEST_TIME: &str = "shift=2,sleep=off";
+/// But people who wait for something want it to take its time, and no processor kept busy by a guest that waits
+/// for them.
+const REAL_TIME: &str = "shift=2,sleep=on";
+
+/// Why QEMU is not to be given that argument, if it is not.
+pub(super) fn refuses(argument: &str) -> Option<&'static str> {
+    // It has its options with one dash or with two.
+    let name = argument.strip_prefix('-')?;
+    match name.strip_prefix('-').unwrap_or(name) {
+        "daemonize" => Some("a QEMU in the background would stay behind"),
+        _ => None,
+    }
+}
 
 /// All that QEMU is given. It keeps the descriptors under their numbers here.
 pub(super) struct Qemu<'a> {
@@ -24,6 +42,12 @@ pub(super) struct Qemu<'a> {
     /// First instruction.
     pub entry: u64,
     pub console: &'a Path,
+    /// Where what people type comes from, if they do.
+    pub input: Option<PipeReader>,
+    /// Where a debugger is waited for.
+    pub debugger: Option<u16>,
+    /// The user's, at the end.
+    pub arguments: &'a [String],
     pub ram: File,
     pub config: File,
     pub qmp: UnixStream,
@@ -35,6 +59,10 @@ pub(super) struct Qemu<'a> {
 impl Qemu<'_> {
     /// The command, ready to be spawned once.
     pub(super) fn build(self) -> Command {
+        let time = match &self.input {
+            None => GUEST_TIME,
+            Some(_) => REAL_TIME,
+        };
         let mut command = Command::new(self.program);
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
@@ -46,10 +74,10 @@ impl Qemu<'_> {
             ])
             .args(["-cpu", "cortex-a53", "-smp"])
             .arg(self.cpus.to_string())
-            // One thread for all CPUs, which take turns; and guest time is a function of the
-            // instructions executed, and of nothing else.
+            // One thread for all CPUs, which take turns.
             .args(["-accel", "tcg,thread=single"])
-            .args(["-icount", "shift=2,sleep=off", "-seed", "1"])
+            .args(["-icount", time])
+            .args(["-seed", "1"])
             .args(["-rtc", "base=2026-01-01,clock=vm"])
             .arg("-m")
             .arg(format!("{}M", self.memory_bytes >> 20))
@@ -62,7 +90,13 @@ impl Qemu<'_> {
             .arg("-device")
             .arg(format!("loader,addr={:#x},cpu-num=0", self.entry))
             .arg("-chardev")
-            .arg(option("file,id=console,path=", self.console.as_os_str()))
+            .arg({
+                let mut console = option("file,id=console,path=", self.console.as_os_str());
+                if let Some(input) = &self.input {
+                    console.push(format!(",input-path=/proc/self/fd/{}", input.as_raw_fd()));
+                }
+                console
+            })
             .args(["-serial", "chardev:console"])
             .arg("-chardev")
             .arg(format!("socket,id=qmp,fd={}", self.qmp.as_raw_fd()))
@@ -76,19 +110,28 @@ impl Qemu<'_> {
                 plugin.push(format!(",config=/proc/self/fd/{}", self.config.as_raw_fd()));
                 plugin
             })
+            .args(self.debugger.iter().flat_map(|port| {
+                // Whoever is debugged obeys: nobody but this host's own users may do that.
+                ["-gdb".to_owned(), format!("tcp:127.0.0.1:{port}")]
+            }))
+            .args(self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             // A terminal's Ctrl-C is for the parent, which then takes QEMU along.
             .process_group(0)
-            .preserved_fds(vec![
-                self.ram.into(),
-                self.config.into(),
-                self.qmp.into(),
-                self.qtest.into(),
-                self.plugin_qtest.into(),
-                self.plugin_control.into(),
-            ]);
+            .preserved_fds({
+                let mut kept: Vec<OwnedFd> = vec![
+                    self.ram.into(),
+                    self.config.into(),
+                    self.qmp.into(),
+                    self.qtest.into(),
+                    self.plugin_qtest.into(),
+                    self.plugin_control.into(),
+                ];
+                kept.extend(self.input.map(OwnedFd::from));
+                kept
+            });
         let parent = getpid();
         let die_with_parent = move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -121,6 +164,14 @@ fn option(prefix: &str, path: &OsStr) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_sent_to_the_background() {
+        assert!(refuses("-daemonize").is_some() && refuses("--daemonize").is_some());
+        for fine in ["daemonize", "-d", "int", ""] {
+            assert_eq!(refuses(fine), None, "{fine}");
+        }
+    }
 
     #[test]
     fn commas_in_paths_are_doubled() {

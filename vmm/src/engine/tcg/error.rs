@@ -140,7 +140,7 @@ impl From<QemuError> for EngineError {
 /// Whether a program that is no QEMU, or too old a one, may end like this.
 pub(super) fn may_be_of_another_program(error: &EngineError) -> bool {
     match error {
-        EngineError::NoPowerOff { .. } => true,
+        EngineError::NoPowerOff { .. } | EngineError::Arguments { .. } => true,
         EngineError::Own(fault) => matches!(
             fault.of(),
             Some(

@@ -9,12 +9,15 @@ mod command;
 mod error;
 mod host;
 mod lines;
+mod live;
 mod needs;
 mod plugin;
+mod session;
 mod supervise;
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -23,10 +26,12 @@ use std::time::{Duration, Instant};
 use staleline_devices::fidelity::Sight;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 
+use super::attend::Console;
 use super::description::Description;
 use super::{Engine, EngineError, Handover, Job, Outcome, SiteTable, TRACE_LIMIT};
 use crate::boot::{Images, Loaded, RAM_BASE};
 use abi::{ABI_VERSION, TcgConfig};
+use live::{Follow, Typing};
 
 pub use error::QemuError;
 pub use plugin::PLUGIN_FILE;
@@ -34,6 +39,8 @@ pub use plugin::PLUGIN_FILE;
 /// What is known of it before it is looked for.
 pub const DESCRIPTION: Description = Description {
     name: "tcg",
+    arguments: "qemu-arg",
+    refuses: command::refuses,
     sees: &Sight::ALL,
     discover: || Ok(Box::new(TcgEngine::discover()?)),
     make: plugin::make,
@@ -135,6 +142,20 @@ impl Engine for TcgEngine {
         };
         let config_file = write_config(&config)?;
 
+        if let Some(port) = job.attendance.debugger {
+            free(port)?;
+        }
+        let pipe = match job.attendance.console {
+            Console::Terminal => Some(std::io::pipe().map_err(os("create a pipe"))?),
+            Console::Kept | Console::Shown => None,
+        };
+        let (input, typing) = pipe.unzip();
+        let typing = typing.map(Typing::begin).transpose();
+        let typing = typing.map_err(os("pass on what is typed"))?;
+        let follows = job.attendance.console != Console::Kept;
+        let follow = follows.then(|| Follow::begin(&console)).transpose();
+        let follow = follow.map_err(os("follow the guest's console"))?;
+
         let command = command::Qemu {
             program: &self.qemu,
             plugin: &self.plugin,
@@ -142,6 +163,9 @@ impl Engine for TcgEngine {
             memory_bytes: job.ram_bytes + job.window_bytes,
             entry,
             console: &console,
+            input,
+            debugger: job.attendance.debugger,
+            arguments: &job.arguments,
             ram,
             config: config_file,
             qmp: qemu_qmp,
@@ -158,12 +182,19 @@ impl Engine for TcgEngine {
             console: &console,
             timeout: job.timeout,
             interrupt: &job.interrupt,
+            follow,
+            typing,
+            debugger: job.attendance.debugger.is_some(),
+            arguments: !job.arguments.is_empty(),
         }
         .run(qmp, control)
         .map_err(|e| match error::may_be_of_another_program(&e) {
             // What it is explains the rest.
             true => {
-                let left = job.timeout.saturating_sub(begun.elapsed());
+                let left = job
+                    .timeout
+                    .map(|limit| limit.saturating_sub(begun.elapsed()));
+                let left = left.unwrap_or(host::PATIENCE);
                 let patience = left.clamp(LEAST_PATIENCE, host::PATIENCE);
                 let other = host::check_qemu(&self.qemu, patience).err();
                 other.map_or(e, Into::into)
@@ -188,6 +219,7 @@ impl Engine for TcgEngine {
             sites,
             seen: seen.read()?,
             report,
+            typed: ended.typed,
             checked: job.selfcheck.then_some(ended.stats.checked),
             restored: job.save_restore.map(|_| ended.restored),
             stats,
@@ -208,10 +240,18 @@ fn check(job: &Job) -> Result<(), EngineError> {
     if job.trace.len() > TRACE_LIMIT || !job.trace.is_sorted() {
         return bad("the accesses to be traced are too many or not in order");
     }
-    if job.timeout.is_zero() {
+    if job.timeout.is_some_and(|limit| limit.is_zero()) {
         return bad("the timeout is zero");
     }
     Ok(())
+}
+
+/// That a debugger can come there. QEMU would say so too, but not in a way that can be told from other
+/// trouble.
+fn free(port: u16) -> Result<(), EngineError> {
+    let tried = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let failed = |source| EngineError::DebuggerPort { port, source };
+    tried.map(drop).map_err(failed)
 }
 
 /// Loads the images; returns where the CPU starts, and what they were.

@@ -34,7 +34,9 @@ impl Bench {
             cpus: 1,
             guest: GuestKind::Probe,
             machine: serde_json::Value::Null,
-            timeout: Duration::from_secs(30),
+            timeout: Some(Duration::from_secs(30)),
+            attendance: Default::default(),
+            arguments: Vec::new(),
             interrupt: Default::default(),
             run_dir: dir.path().to_owned(),
             selfcheck: false,
@@ -134,14 +136,14 @@ fn a_qemu_that_will_not_take_the_plugin_is_told_apart() {
 #[test]
 fn silence_ends_with_the_timeout() {
     let mut bench = Bench::new();
-    bench.job.timeout = Duration::from_millis(300);
+    bench.job.timeout = Some(Duration::from_millis(300));
     let started = Instant::now();
     match qemus(&bench.error("silent")) {
         QemuError::Protocol(message) => assert!(message.contains("said nothing within 0.3 s")),
         other => panic!("{other:?}"),
     }
     let mut bench = Bench::new();
-    bench.job.timeout = Duration::from_millis(300);
+    bench.job.timeout = Some(Duration::from_millis(300));
     match bench.error("stuck") {
         EngineError::Timeout { console, .. } => assert_eq!(console, "last console line"),
         other => panic!("{other:?}"),
@@ -166,7 +168,7 @@ fn whoever_interrupts_does_not_wait_for_the_timeout() {
 #[test]
 fn a_program_that_does_not_say_what_it_is_is_not_waited_for() {
     let mut bench = Bench::new();
-    bench.job.timeout = Duration::from_secs(1);
+    bench.job.timeout = Some(Duration::from_secs(1));
     let started = Instant::now();
     match qemus(&bench.error("mute")) {
         QemuError::Unknown { output, .. } => assert!(output.contains("nothing within")),
@@ -176,9 +178,60 @@ fn a_program_that_does_not_say_what_it_is_is_not_waited_for() {
 }
 
 #[test]
+fn arguments_that_qemu_does_not_take_are_told_in_its_words() {
+    let mut bench = Bench::new();
+    bench.job.arguments = vec!["-no-such".into()];
+    for (behaviour, says) in [
+        ("crash", "the last words"),
+        ("leaves", "without having started"),
+        ("no-gic", "child<arm-gicv3>"),
+    ] {
+        match bench.error(behaviour) {
+            EngineError::Arguments { why } => assert!(why.contains(says), "{why}"),
+            other => panic!("{behaviour}: {other:?}"),
+        }
+    }
+    // What has nothing to do with them is what it was.
+    for behaviour in ["no-plugins", "stranger"] {
+        assert!(matches!(
+            qemus(&bench.error(behaviour)),
+            QemuError::PluginsUnsupported { .. } | QemuError::Unknown { .. }
+        ));
+    }
+    let e = bench.error("signalled");
+    assert!(matches!(e, EngineError::NoPowerOff { .. }), "{e:?}");
+}
+
+#[test]
+fn a_debugger_that_never_comes_is_not_waited_for_after_an_interrupt() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut bench = Bench::new();
+    bench.job.timeout = None;
+    bench.job.attendance.debugger = Some(port.local_addr().unwrap().port());
+    let e = bench.error("waits");
+    assert!(matches!(e, EngineError::DebuggerPort { .. }), "{e:?}");
+    drop(port);
+
+    let (interrupt, mut wake) = crate::interrupt::Interrupt::for_tests(2);
+    bench.job.interrupt = interrupt;
+    let started = Instant::now();
+    let waited = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(500));
+        std::io::Write::write_all(&mut wake, b"x").unwrap();
+        wake
+    });
+    std::fs::remove_file(bench.dir.path().join("waits")).unwrap();
+    let e = bench.error("waits");
+    assert!(matches!(e, EngineError::Interrupted), "{e:?}");
+    drop(waited.join().unwrap());
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(20));
+}
+
+#[test]
 fn a_script_around_qemu_does_not_outlive_the_timeout() {
     let mut bench = Bench::new();
-    bench.job.timeout = Duration::from_millis(300);
+    bench.job.timeout = Some(Duration::from_millis(300));
     let started = Instant::now();
     assert!(matches!(
         qemus(&bench.error("wrapper")),
@@ -228,7 +281,7 @@ fn senseless_jobs_are_refused() {
         |job| job.ram_bytes = MEMORY_LIMIT + MIB,
         |job| job.trace = vec![2, 1],
         |job| job.trace = vec![0; TRACE_LIMIT + 1],
-        |job| job.timeout = Duration::ZERO,
+        |job| job.timeout = Some(Duration::ZERO),
         |job| job.run_dir = "/nonexistent".into(),
     ];
     for (n, spoil) in spoils.into_iter().enumerate() {

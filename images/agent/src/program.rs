@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What a program of the user's is, however it is run.
+
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use staleline_protocol::report::Report;
+
+/// How one ended.
+#[derive(Clone, Copy)]
+pub enum End {
+    /// With that exit code.
+    Exited(i32),
+    /// By a signal.
+    Killed(Signal),
+    /// It has not: the machine was to be switched off, which a terminal allows.
+    Off,
+}
+
+impl End {
+    /// What is told of it.
+    pub fn report(&self) -> Option<Report> {
+        let (code, signal) = match self {
+            End::Exited(code) => (Some(*code), None),
+            End::Killed(signal) => (None, Some(*signal as i32)),
+            End::Off => return None,
+        };
+        Some(Report::Exited { code, signal })
+    }
+}
+
+/// The file of a program: a bare name is looked for as a shell does, by the last `PATH` of `env`.
+pub fn find(program: &str, env: &[String]) -> String {
+    let path = env.iter().rev().find_map(|v| v.strip_prefix("PATH="));
+    let places = path.filter(|_| !program.contains('/')).unwrap_or_default();
+    let all = places.split(':').filter(|place| !place.is_empty());
+    let mut all = all.map(|place| format!("{place}/{program}"));
+    let found = all.find(|file| Path::new(file).is_file());
+    found.unwrap_or_else(|| program.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_looked_for() {
+        let env = ["PATH=/nonexistent:/bin:/usr/bin".to_owned()];
+        assert_eq!(find("sh", &env), "/bin/sh");
+        assert_eq!(find("./sh", &env), "./sh");
+        assert_eq!(find("no-such-program", &env), "no-such-program");
+        assert_eq!(find("sh", &[]), "sh");
+    }
+}
