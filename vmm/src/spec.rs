@@ -56,9 +56,9 @@ pub struct GuestKey<'a> {
     /// Whether the board has a disk, and whether the guest boots from it.
     disk: (bool, bool),
     /// The user's program, and modules, and what goes with them, within that much memory.
-    program: [&'a [String]; 4],
+    program: [&'a [String]; 5],
     /// Single files and directories.
-    named: [Option<&'a str>; 2],
+    named: [Option<&'a str>; 3],
     ram_mib: u32,
 }
 
@@ -74,8 +74,9 @@ impl RunSpec {
                 &guest.files,
                 &guest.library_path,
                 &guest.modules,
+                &guest.packages,
             ],
-            named: [guest.root.as_deref(), guest.stdin.as_deref()],
+            named: [&guest.root, &guest.stdin, &guest.selftest].map(Option::as_deref),
             ram_mib: board.ram_mib,
         }
     }
@@ -144,7 +145,7 @@ impl RunSpec {
 const OPTIONS: [&str; 3] = ["cache", "exporter", "seed"];
 
 /// Keys of the `[guest]` table that `staleline exec` has options for.
-const PROGRAM: [&str; 8] = [
+const PROGRAM: [&str; 11] = [
     "exec",
     "files",
     "env",
@@ -153,6 +154,9 @@ const PROGRAM: [&str; 8] = [
     "stdin",
     "gadget",
     "iio",
+    "packages",
+    "selftest",
+    "check-output",
 ];
 
 /// The key of modules, for which all runs have an option.
@@ -168,7 +172,7 @@ fn invocation(
     // A program is shown as people give it.
     let guest = &scenario.guest;
     let exec =
-        origin == scenario::exec::SCENARIO && !(guest.exec.is_empty() && guest.modules.is_empty());
+        origin == scenario::exec::SCENARIO && (guest.has_program() || !guest.modules.is_empty());
     let mut words = match exec {
         true => vec!["staleline".to_owned(), "exec".into()],
         false => vec!["staleline".to_owned(), "run".into(), origin.into()],
@@ -212,6 +216,7 @@ fn invocation(
             ("file", &guest.files),
             ("env", &guest.env),
             ("library-path", &guest.library_path),
+            ("package", &guest.packages),
         ];
         for (name, value) in lists
             .iter()
@@ -219,7 +224,11 @@ fn invocation(
         {
             option(name, value.clone());
         }
-        for (name, value) in [("root", &guest.root), ("stdin", &guest.stdin)] {
+        for (name, value) in [
+            ("root", &guest.root),
+            ("stdin", &guest.stdin),
+            ("selftest", &guest.selftest),
+        ] {
             if let Some(value) = value {
                 option(name, value.clone());
             }
@@ -231,6 +240,9 @@ fn invocation(
             if let Some(value) = value {
                 option(name, value);
             }
+        }
+        if guest.check_output {
+            words.push("--check-output".into());
         }
         if !guest.exec.is_empty() {
             words.push("--".into());

@@ -69,6 +69,10 @@ pub struct Exec {
     /// Whether there is to be a USB gadget, bound and configured, when it starts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gadget: bool,
+    /// Whether its standard output is to be the pattern, from its start, as the ADC brings it. It is
+    /// compared, told as frame 0, and not passed on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub check_output: bool,
 }
 
 /// Why a plan cannot be carried out as written.

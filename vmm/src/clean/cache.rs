@@ -14,7 +14,8 @@ use super::{Done, Fate, Item, Line, Policy, chosen, size};
 pub fn in_cache(cache: &CacheDir, policy: &Policy) -> Done {
     let kernels = staleline_kernels::kept(cache).into_iter();
     let files = staleline_initramfs::kept(cache).into_iter();
-    let items = kernels.chain(files).map(|(kind, path)| Item {
+    let roots = staleline_packages::kept(cache).into_iter();
+    let items = kernels.chain(files).chain(roots).map(|(kind, path)| Item {
         used: fs::metadata(&path)
             .and_then(|m| m.modified())
             .unwrap_or(std::time::UNIX_EPOCH),

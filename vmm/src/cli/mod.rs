@@ -7,6 +7,7 @@ mod exec;
 mod kernels;
 mod litmus;
 mod pages;
+mod root;
 mod stdin;
 
 use std::num::NonZeroU64;
@@ -69,6 +70,9 @@ pub enum Command {
         #[command(subcommand)]
         command: ModuleCommand,
     },
+    /// Make a file system for the guest of Debian's packages for arm64 and all that they depend on, and print
+    /// where it is.
+    Root(root::RootArgs),
     /// Do an earlier run again and compare its hash.
     Replay(ReplayArgs),
     /// Judge an earlier run once more, by the evidence in its log, and report it: what `run` printed, in

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use staleline_initramfs::AGENT_ENV;
 use staleline_kernels::GUEST_KERNEL_ENV;
+use staleline_packages::SOURCES_ENV;
 use staleline_support::cache::CacheDir;
 use staleline_support::home::{self, HOME_ENV};
 use staleline_support::text;
@@ -54,6 +55,11 @@ pub fn all() -> Vec<Place> {
             "guest agent",
             named(AGENT_ENV, &staleline_initramfs::agent_place),
             Some(AGENT_ENV),
+        ),
+        place(
+            "apt's sources",
+            named(SOURCES_ENV, &|| "this machine's own".into()),
+            Some(SOURCES_ENV),
         ),
         place("cache", cache, Some("XDG_CACHE_HOME")),
         place(

@@ -64,18 +64,23 @@ pub fn of(scenario: &Scenario, reports: &[Report], soc: Option<&SocReport>) -> D
     match (&plan.dmatest, &plan.disk) {
         (Some(test), _) => copies(test, reports),
         (None, Some(test)) => files(test, reports),
-        (None, None) if !guest.exec.is_empty() => outside(guest, soc),
+        (None, None) if guest.has_program() => outside(guest, reports, soc),
         (None, None) => collect(plan.transfer.as_ref(), reports, soc),
     }
 }
 
-/// What a program of the user's was to move, by those outside of the guest. What it checks itself, it
-/// tells by its exit code.
-fn outside(guest: &GuestSettings, soc: Option<&SocReport>) -> Data {
+/// What a program of the user's was to move, by those outside of the guest; and by the agent, if its output
+/// is to be what the ADC brings. What it checks itself, it tells by its exit code.
+fn outside(guest: &GuestSettings, reports: &[Report], soc: Option<&SocReport>) -> Data {
     let gadget = guest.gadget.unwrap_or_default();
     let iio = guest.iio.unwrap_or_default();
-    let found = found(soc);
-    let planned = [(DAC, iio.tx), (USB_HOST, gadget.checked())];
+    let mut found = found(soc);
+    let output = match guest.check_output {
+        true => iio.rx,
+        false => 0,
+    };
+    found.push(tally(USER, reports, |frame| (frame == 0).then_some(output)).0);
+    let planned = [(USER, output), (DAC, iio.tx), (USB_HOST, gadget.checked())];
     let planned = planned.into_iter().filter(|(_, bytes)| *bytes > 0);
     let ends: Vec<End> = planned
         .map(|(name, bytes)| {

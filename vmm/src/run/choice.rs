@@ -209,7 +209,7 @@ fn modified(file: &Path) -> Option<u64> {
 }
 
 /// Whether it is the top of a kernel's sources.
-fn is_source(path: &Path) -> bool {
+pub(super) fn is_source(path: &Path) -> bool {
     ["Makefile", "Kconfig", "arch/arm64/Kconfig"]
         .iter()
         .all(|file| path.join(file).is_file())

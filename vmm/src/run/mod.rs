@@ -11,6 +11,7 @@ pub mod logbook;
 pub mod modules;
 pub mod orchestrate;
 pub mod prebuilt;
+pub mod provided;
 pub mod replay;
 pub mod stacks;
 pub mod wiring;

@@ -83,8 +83,7 @@ fn find(s: &Scenario) -> Result<(), String> {
                 .into(),
         );
     }
-    if !s.guest.exec.is_empty() && (s.transfer.is_some() || s.dmatest.is_some() || s.disk.is_some())
-    {
+    if s.guest.has_program() && (s.transfer.is_some() || s.dmatest.is_some() || s.disk.is_some()) {
         return Err(
             "there is guest.exec beside [transfer], [dmatest] or [disk]: leave one of them out"
                 .into(),
