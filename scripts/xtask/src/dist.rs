@@ -17,6 +17,7 @@ const FOR_DEB: &str = "target/dist";
 
 /// What of the source tree goes to `share/staleline`. The agent's sources do not: it comes built.
 const SHARED: [&str; 7] = [
+    "ci/clients",
     "ci/matrix",
     "ci/litmus",
     "ci/scenarios",

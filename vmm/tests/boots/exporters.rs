@@ -23,7 +23,7 @@ struct Row {
 }
 
 /// Runs a matrix that comes with the tree, two guests at a time.
-fn matrix(file: &str, kernels: &[&str]) -> Vec<RunResult> {
+pub fn matrix(file: &str, kernels: &[&str]) -> Vec<RunResult> {
     for kernel in kernels {
         support::need_kernel(kernel);
     }

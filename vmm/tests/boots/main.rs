@@ -10,6 +10,7 @@ use staleline_testing as support;
 
 mod blk;
 mod board;
+mod clients;
 mod cost;
 mod cpus;
 mod determinism;
