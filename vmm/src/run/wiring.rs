@@ -29,7 +29,7 @@ use crate::evidence::{Artifacts, Execution, GuestFile, Sites};
 use crate::exit::Error;
 use crate::interrupt::Interrupt;
 use crate::scenario::guest::GuestSettings;
-use crate::scenario::{Scenario, usb};
+use crate::scenario::usb;
 use crate::spec::RunSpec;
 use staleline_results::{GuestEnd, Input, KernelId};
 

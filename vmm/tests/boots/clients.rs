@@ -75,7 +75,7 @@ fn iiod_serves_it_on_the_guests_own_network() {
     all_is_right(&run.ends(0, Verdict::Pass), 65536);
 }
 
-/// Coherent memory that was not cleaned when it was handed out.
+/// Its blocks are coherent memory, which is not cleaned when it is handed out there.
 #[test]
 fn a_client_suffers_from_a_kernel_that_is_wrong() {
     let run = client(
@@ -86,7 +86,6 @@ fn a_client_suffers_from_a_kernel_that_is_wrong() {
     let result = run.ends(1, Verdict::Fail);
     let kinds = support::kinds_of(&result);
     assert!(kinds.contains(&HazardKind::WritebackClobber), "{kinds:?}");
-    assert!(result.data.corrupt_bytes > 0, "{}", run.stdout);
 }
 
 #[test]
