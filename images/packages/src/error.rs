@@ -10,6 +10,14 @@ pub enum PackagesError {
     /// What cannot be asked for.
     #[error("{0}")]
     BadName(String),
+    /// The file that names other sources cannot be read.
+    #[error("cannot read {}, which {} names", path.display(), super::SOURCES_ENV)]
+    Sources {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A package that the sources do not have, or that cannot be had together with the others.
     #[error("apt cannot do that: {said}")]
     Unknown {
@@ -56,7 +64,9 @@ impl PackagesError {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            PackagesError::BadName(_) | PackagesError::Unknown { .. }
+            PackagesError::BadName(_)
+                | PackagesError::Sources { .. }
+                | PackagesError::Unknown { .. }
         )
     }
 
@@ -67,8 +77,8 @@ impl PackagesError {
             root file system for arm64, of any distribution and by any means, and name it with --root DIR";
         Some(match self {
             PackagesError::BadName(_) | PackagesError::Unknown { .. } => {
-                "packages are Debian's, for arm64: https://packages.debian.org; `staleline root --update` \
-                 looks for what is new"
+                "packages are named as Debian does, and have to be there for arm64; NAME=VERSION is one of \
+                 the versions that the sources have"
                     .into()
             }
             PackagesError::Missing { .. } => format!(
@@ -82,6 +92,9 @@ impl PackagesError {
                  {ELSEWHERE}",
                 super::SOURCES_ENV
             ),
+            PackagesError::Sources { .. } => {
+                "name a file of apt's, .list or .sources, or none for the machine's own sources".into()
+            }
             PackagesError::Nothing => "write copy: for file: in the sources".into(),
             PackagesError::Failed { .. } | PackagesError::Io { .. } => {
                 "check free space and permissions there; XDG_CACHE_HOME names another place for the cache"

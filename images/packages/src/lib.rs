@@ -183,7 +183,10 @@ impl Sources {
             });
         };
         let path = std::path::absolute(&path).map_err(PackagesError::io("read", &path))?;
-        let text = fs::read(&path).map_err(PackagesError::io("read", &path))?;
+        let text = fs::read(&path).map_err(|source| PackagesError::Sources {
+            path: path.clone(),
+            source,
+        })?;
         Ok(Sources {
             file: Some(path),
             text,

@@ -415,6 +415,21 @@ mod tests {
     }
 
     #[test]
+    fn output_that_is_to_be_the_adcs_counts_as_far_as_it_was_compared() {
+        let mut scenario = Scenario::load("exec").unwrap();
+        scenario.guest.exec = vec!["prog".into()];
+        scenario.guest.iio = Some(Iio { rx: 64, tx: 0 });
+        let of = |scenario: &Scenario, bytes| {
+            let data = of(scenario, &[data(0, bytes)], Some(&fake::soc_report()));
+            (data.planned, data.bytes)
+        };
+        assert_eq!(of(&scenario, 64), (0, 0), "nobody was to compare it");
+        scenario.guest.check_output = true;
+        assert_eq!(of(&scenario, 40), (64, 40));
+        assert_eq!(of(&scenario, 80), (64, 64));
+    }
+
+    #[test]
     fn a_program_is_held_to_what_it_was_to_move() {
         let mut scenario = Scenario::load("exec").unwrap();
         let none = of(&scenario, &[], Some(&fake::soc_report()));
