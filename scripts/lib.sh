@@ -15,6 +15,17 @@ load_cargo() {
     fi
 }
 
+# Where cargo builds: beside the sources, or in the cache if the tree cannot be written.
+target_dir() {
+    if [ -n "${CARGO_TARGET_DIR-}" ]; then
+        echo "$CARGO_TARGET_DIR"
+    elif [ -w . ]; then
+        echo "$PWD/target"
+    else
+        echo "${XDG_CACHE_HOME:-$HOME/.cache}/staleline-target"
+    fi
+}
+
 # The patch stacks that come with the tree.
 stacks() {
     local dir

@@ -61,7 +61,7 @@ pub use self::mutant::{About, Mutant, Several, Show};
 pub use self::named::{Named, OfTree};
 pub use self::plan::BUILDER_VERSION;
 pub use self::selftest::Selftest;
-pub use self::stack::{BASE_STACK, Patch, Stack};
+pub use self::stack::{BASE_STACK, Patch, Stack, is_stack};
 pub use self::version::Versions;
 
 use staleline_support::cache::CacheDir;
@@ -97,8 +97,11 @@ const BASE_CONFIG: &str = "staleline";
 /// What to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelRequest {
-    /// Name of a patch stack: a directory in `guest-kernel/stacks`.
+    /// Name of a patch stack: a directory in `guest-kernel/stacks`, unless
+    /// [`stack_dir`](Self::stack_dir) says which.
     pub stack: String,
+    /// The stack's directory, if it is one of the user's own.
+    pub stack_dir: Option<PathBuf>,
     /// Name of a mutant that goes on top of it: a directory in `guest-kernel/mutants`.
     pub mutant: Option<String>,
     /// A kernel source tree, or an archive of one; `None` for the distribution's
@@ -117,6 +120,7 @@ impl Default for KernelRequest {
     fn default() -> Self {
         Self {
             stack: BASE_STACK.to_owned(),
+            stack_dir: None,
             mutant: None,
             source: None,
             configs: Vec::new(),
@@ -142,6 +146,17 @@ impl KernelRequest {
             stack: stack.to_owned(),
             mutant,
             configs: parts.map(str::to_owned).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// The kernel of a patch stack of the user's own, which is a directory with a `series`. It has that
+    /// directory's name, with `-` for what cannot be part of a kernel's release.
+    #[must_use]
+    pub fn of_stack(dir: &Path) -> Self {
+        Self {
+            stack: stack::name_of(dir),
+            stack_dir: Some(dir.to_owned()),
             ..Self::default()
         }
     }
@@ -322,7 +337,10 @@ impl KernelBuilder {
 
     /// The request's stack, with its mutant's patches on top.
     fn patches(&self, request: &KernelRequest) -> Result<Stack, KernelError> {
-        let mut stack = Stack::load(&self.guest_kernel.join("stacks"), &request.stack)?;
+        let mut stack = match &request.stack_dir {
+            Some(dir) => Stack::read(dir, &request.stack)?,
+            None => Stack::load(&self.guest_kernel.join("stacks"), &request.stack)?,
+        };
         if let Some(name) = &request.mutant {
             Mutant::load(&self.mutants_dir(), name)?.apply_to(&mut stack)?;
         }

@@ -36,6 +36,9 @@ pub struct Named {
     pub digest: String,
     /// Patches and configurations: `STACK[~MUTANT][+CONFIG...]`.
     pub patches: String,
+    /// The stack's directory, if it is one of the user's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack_dir: Option<PathBuf>,
     /// The user's fragments on top.
     pub fragments: Vec<PathBuf>,
     /// When it was built, in seconds since 1970.
@@ -50,6 +53,7 @@ impl Named {
     pub fn request(&self) -> KernelRequest {
         KernelRequest {
             source: Some(self.source.clone()),
+            stack_dir: self.stack_dir.clone(),
             fragments: self.fragments.clone(),
             ..KernelRequest::named(&self.patches)
         }
@@ -200,14 +204,15 @@ impl KernelBuilder {
         let Some((other, Some(_))) = self.named(name).ok().flatten() else {
             return Ok(());
         };
-        let source = self.source_of(request);
-        let source = fs::canonicalize(source).unwrap_or_else(|_| source.to_owned());
-        if given || other.source == source {
+        let source = absolute(self.source_of(request));
+        let stack_dir = request.stack_dir.as_deref().map(absolute);
+        if given || (&other.source, &other.stack_dir) == (&source, &stack_dir) {
             return Ok(());
         }
+        let of = other.stack_dir.unwrap_or(other.source);
         Err(KernelError::NameTaken {
             name: name.to_owned(),
-            by: format!("it stands for a build of {}", other.source.display()),
+            by: format!("it stands for a build of {}", of.display()),
         })
     }
 
@@ -224,6 +229,7 @@ impl KernelBuilder {
             source: plan.source.path().to_owned(),
             digest: plan.source.digest().to_owned(),
             patches: request.name(),
+            stack_dir: request.stack_dir.as_deref().map(absolute),
             fragments: plan.fragments.iter().map(|f| f.path.clone()).collect(),
             built: now.map_or(0, |since| since.as_secs()),
             hash: kernel.hash.clone(),
@@ -250,14 +256,19 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(plain)
 }
 
+/// The path from the root on; as it is, if it leads nowhere.
+fn absolute(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// The name that a build gets if the user has none for it.
 fn default_name(request: &KernelRequest) -> Option<String> {
     let mut name = match &request.source {
-        None if request.fragments.is_empty() => return None,
+        None if request.fragments.is_empty() && request.stack_dir.is_none() => return None,
         None => request.name(),
         Some(source) => {
             // `.` and `..` have a name, too.
-            let source = fs::canonicalize(source).unwrap_or_else(|_| source.clone());
+            let source = absolute(source);
             let name = source.file_name().unwrap_or_default().to_string_lossy();
             let name = match name.split_once(".tar") {
                 Some((stem, _)) if source.is_file() => stem,

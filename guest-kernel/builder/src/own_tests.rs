@@ -32,6 +32,35 @@ impl Fixture {
 type Built = Result<(Kernel, Option<String>), KernelError>;
 
 #[test]
+fn a_stack_may_be_anywhere() {
+    let fixture = Fixture::new();
+    let dir = fixture.path("my stack");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("series"), "one.patch\n").unwrap();
+    fs::write(dir.join("one.patch"), PATCH).unwrap();
+    let request = KernelRequest {
+        source: Some(fixture.path("tree")),
+        ..KernelRequest::of_stack(&dir)
+    };
+    assert_eq!(request.name(), "my-stack");
+    let (kernel, name) = fixture.builder.build_named(&request, None, &Quiet).unwrap();
+    assert_eq!(name.as_deref(), Some("tree-my-stack"));
+    assert_eq!(kernel.name, "my-stack");
+    assert_eq!(kernel.stack, ["one.patch"]);
+    assert_eq!(fixture.builder.cached(&request).unwrap(), Some(kernel));
+    // What builds it again knows where it is.
+    let (named, _) = fixture.builder.named("tree-my-stack").unwrap().unwrap();
+    let dir = fs::canonicalize(dir).unwrap();
+    assert_eq!(named.request().stack_dir.as_deref(), Some(&*dir));
+    // A patch that changes makes another kernel, of the same name.
+    fs::write(dir.join("one.patch"), PATCH.to_owned() + "\n").unwrap();
+    assert_eq!(fixture.builder.cached(&request).unwrap(), None);
+    fs::remove_file(dir.join("one.patch")).unwrap();
+    let error = fixture.builder.cached(&request).unwrap_err();
+    assert!(error.to_string().contains("one.patch"), "{error}");
+}
+
+#[test]
 fn a_build_of_a_tree_is_found_by_name_and_by_the_tree() {
     let fixture = Fixture::new();
     assert_eq!(fixture.of_tree(), OfTree::NeverBuilt);

@@ -11,6 +11,12 @@ use super::version::Versions;
 /// The stack without patches, and what a request asks for that names none.
 pub const BASE_STACK: &str = "base";
 
+/// The file that lists a stack's patches.
+const SERIES: &str = "series";
+
+/// Bytes of a stack's name.
+const MAX_NAME: usize = 40;
+
 /// An ordered set of patches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stack {
@@ -38,14 +44,20 @@ impl Stack {
     pub(super) fn load(stacks: &Path, name: &str) -> Result<Self, KernelError> {
         check_name("stack", name)?;
         let dir = stacks.join(name);
-        let path = dir.join("series");
-        if !path.is_file() {
+        if !is_stack(&dir) {
             return Err(KernelError::UnknownStack {
                 name: name.to_owned(),
                 dir: stacks.to_owned(),
                 known: names(stacks)?.join(", "),
             });
         }
+        Self::read(&dir, name)
+    }
+
+    /// Reads the stack in `dir`, and calls it `name`.
+    pub(super) fn read(dir: &Path, name: &str) -> Result<Self, KernelError> {
+        check_name("stack", name)?;
+        let path = dir.join(SERIES);
         let series = fs::read_to_string(&path).map_err(KernelError::io("read", &path))?;
         let mut patches: Vec<Patch> = Vec::new();
         for (index, entry, comment) in parse_series(&series) {
@@ -100,11 +112,34 @@ impl Stack {
     }
 }
 
+/// Whether the directory is a patch stack.
+#[must_use]
+pub fn is_stack(dir: &Path) -> bool {
+    dir.join(SERIES).is_file()
+}
+
+/// What a stack in a directory of the user's own is called.
+pub(super) fn name_of(dir: &Path) -> String {
+    // `.` and `..` have a name, too.
+    let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let plain = |c: char| match c {
+        c if c.is_ascii_alphanumeric() => c,
+        '_' | '.' => c,
+        _ => '-',
+    };
+    let name: String = name.chars().take(MAX_NAME).map(plain).collect();
+    match name.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()) {
+        "" => "stack".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
 /// Names become path components and part of the kernel's release (at most 64 bytes with
 /// the version, `__NEW_UTS_LEN`).
 pub(super) fn check_name(what: &'static str, name: &str) -> Result<(), KernelError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.len() <= 40
+    if name.len() <= MAX_NAME
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(plain)
     {
@@ -121,7 +156,7 @@ fn names(stacks: &Path) -> Result<Vec<String>, KernelError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(stacks).map_err(KernelError::io("read", stacks))? {
         let entry = entry.map_err(KernelError::io("read", stacks))?;
-        if entry.path().join("series").is_file() {
+        if is_stack(&entry.path()) {
             names.extend(entry.file_name().into_string().ok());
         }
     }

@@ -167,18 +167,15 @@ fn beside_plain_boots(tool: &Tool, pairs: u32, cache_plugin: Option<&Path>) -> R
 
 fn the_model(tool: &Tool) -> Result<Vec<Line>> {
     step("The coherency model alone: time per CPU access; DMA beside memcpy of the same size");
+    // Nothing of an earlier run is there.
+    let left = tool.work().join("criterion");
     let mut bench = tool.cargo();
-    bench.args([
-        "bench",
-        "-p",
-        "staleline-devices",
-        "--bench",
-        "domain",
-        "--",
-    ]);
-    let status = bench.arg("--discard-baseline").status()?;
+    let status = bench
+        .args(["bench", "-p", "staleline-devices", "--bench", "domain"])
+        .env("CRITERION_HOME", &left)
+        .status()?;
     ensure!(status.success(), "the model cannot be measured: see above");
-    let all = model::estimates(&tool.root().join("target/criterion"))?;
+    let all = model::estimates(&left)?;
     let beside = model::beside_memcpy(&all);
     ensure!(beside.len() == 4, "four kinds of DMA are due: {beside:?}");
     let dma = beside.into_iter().map(|(name, share)| {

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Records of one frame, close together.
 
+use lz4_flex::block::{
+    CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::LogError;
 
-/// Most bytes of a block of records: 32 KiB.
+/// Most bytes of a block of records before it is compressed: 32 KiB.
 pub const BLOCK: usize = 32 << 10;
 
 /// There is no room in the block for a record.
@@ -16,6 +19,9 @@ pub struct Full;
 /// Records on their way to a frame. Its memory is allocated once.
 pub struct Block {
     bytes: Box<[u8]>,
+    /// Room for them when they are compressed, and what the compression needs.
+    packed: Box<[u8]>,
+    table: CompressTable,
     len: usize,
     records: u32,
     /// The time of the last record; the first one's is relative to 0.
@@ -26,6 +32,8 @@ impl Default for Block {
     fn default() -> Self {
         Block {
             bytes: vec![0; BLOCK].into_boxed_slice(),
+            packed: vec![0; most_packed()].into_boxed_slice(),
+            table: CompressTable::small(),
             len: 0,
             records: 0,
             at: 0,
@@ -48,10 +56,13 @@ impl Block {
         Ok(())
     }
 
-    /// How many records there are, and their encoding.
-    pub fn payload(&self) -> (u32, &[u8]) {
+    /// How many records there are, and the payload of a frame that holds them.
+    pub fn payload(&mut self) -> (u32, &[u8]) {
         let bytes = self.bytes.get(..self.len).unwrap_or_default();
-        (self.records, bytes)
+        let len = compress_into_with_table(bytes, &mut self.packed, &mut self.table);
+        let packed = len.ok().and_then(|len| self.packed.get(..len));
+        // There is room for whatever it makes of a block.
+        (self.records, packed.unwrap_or_default())
     }
 
     /// Whether there are none.
@@ -65,19 +76,35 @@ impl Block {
     }
 }
 
+/// Most bytes of the payload of a frame with records.
+pub(crate) fn most_packed() -> usize {
+    get_maximum_output_size(BLOCK)
+}
+
 /// The records of a block of `count`, each with its time. Ends after the first error.
 pub fn records<T: DeserializeOwned>(
     count: u32,
     payload: &[u8],
-) -> impl Iterator<Item = Result<(u64, T), LogError>> {
-    let mut left = payload;
+) -> impl Iterator<Item = Result<(u64, T), LogError>> + use<T> {
+    let mut block = vec![0; BLOCK];
+    let mut trouble = None;
+    match decompress_into(payload, &mut block) {
+        Ok(len) => block.truncate(len),
+        Err(e) => trouble = Some(e.to_string()),
+    }
+    let mut from = 0;
     let mut remaining = count;
     let mut now = 0_u64;
     std::iter::from_fn(move || {
         let bad = |why: String| Some(Err(LogError::Record(why)));
+        if let Some(why) = trouble.take() {
+            (remaining, from) = (0, block.len());
+            return bad(why);
+        }
+        let left = block.get(from..).unwrap_or_default();
         if remaining == 0 {
-            let rest = std::mem::take(&mut left);
-            return match rest.len() {
+            from = block.len();
+            return match left.len() {
                 0 => None,
                 n => bad(format!("{n} bytes follow the last record of a block")),
             };
@@ -85,12 +112,12 @@ pub fn records<T: DeserializeOwned>(
         remaining -= 1;
         match postcard::take_from_bytes::<(u64, T)>(left) {
             Ok(((since, record), rest)) => {
-                left = rest;
+                from = block.len() - rest.len();
                 now = now.saturating_add(since);
                 Some(Ok((now, record)))
             }
             Err(e) => {
-                (remaining, left) = (0, &[]);
+                (remaining, from) = (0, block.len());
                 bad(e.to_string())
             }
         }

@@ -16,10 +16,10 @@
 //! away, so that another writer can go on.
 //!
 //! What happens on the machine is in frames of [`Tag::RECORDS`]: each is a [`Block`] of records in the
-//! encoding of `postcard`, with times relative to the record before, and can be read alone. A check for
-//! many records costs less than one for each; what a crash can take is what the writer still held, at
-//! most one block. The other frames hold one JSON document each, but for [`Tag::PART`]: what is longer is
-//! compressed (LZ4), and goes over several.
+//! encoding of `postcard`, with times relative to the record before, compressed (an LZ4 block), and can
+//! be read alone. A check for many records costs less than one for each; what a crash can take is what
+//! the writer still held, at most one block. The other frames hold one JSON document each, but for
+//! [`Tag::PART`]: what is longer is compressed (gzip: nothing waits for it), and goes over several.
 //!
 //! Frames with an unknown tag are passed over: new ones do not change [`VERSION`].
 #![forbid(unsafe_code)]
@@ -42,7 +42,7 @@ pub use settle::{Found, settle};
 pub const MAGIC: [u8; 8] = *b"STALELOG";
 
 /// Version of the framing and of the records. A reader knows one.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]

@@ -3,13 +3,18 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use lz4_flex::frame::{FrameDecoder, FrameEncoder};
+use flate2::Compression;
+use flate2::bufread::GzDecoder;
+use flate2::write::GzEncoder;
 
 use crate::frame::{Tag, append};
 use crate::{Frame, LogError};
 
 /// Most bytes of a document, and of its frames: 1 GiB.
 pub const MAX_LONG: u64 = 1 << 30;
+
+/// How hard to try: much beyond this takes longer and saves little.
+const LEVEL: Compression = Compression::new(3);
 
 /// Bytes of a frame that is not the last one.
 const PART: usize = 1 << 20;
@@ -27,11 +32,11 @@ pub fn append_long<W: Write>(
         held: Vec::with_capacity(PART),
     };
     let mut document = Bounded {
-        to: FrameEncoder::new(parts),
+        to: GzEncoder::new(parts, LEVEL),
         left: MAX_LONG,
     };
     write(&mut document)?;
-    let parts = document.to.finish().map_err(io::Error::other)?;
+    let parts = document.to.finish()?;
     append(parts.out, Tag::LAST_PART, 0, &parts.held)
 }
 
@@ -101,7 +106,7 @@ impl Assembly {
             return Ok(None);
         }
         let whole = io::Cursor::new(std::mem::take(&mut self.0));
-        Ok(Some(FrameDecoder::new(whole).take(MAX_LONG)))
+        Ok(Some(GzDecoder::new(whole).take(MAX_LONG)))
     }
 
     /// Whether a document has begun whose last frame has not come.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::block::{BLOCK, Block};
+use crate::block::{Block, most_packed};
 use crate::frame::{HEAD, Tag, append};
 
 /// Of the limit, one part in so many may be used beyond it, for what is most important.
@@ -89,7 +89,7 @@ impl<W: Write> Recorder<W> {
             true => self.limit.saturating_add(self.limit / RESERVE),
             false => self.limit,
         };
-        let block = (HEAD + BLOCK) as u64;
+        let block = (HEAD + most_packed()) as u64;
         self.ended.bytes.saturating_add(block) <= limit
             && (important || self.ended.full_at.is_none())
     }

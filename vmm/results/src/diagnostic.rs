@@ -26,6 +26,12 @@ pub struct Diagnostic {
     pub first_pa: Hex,
     /// One past the highest line.
     pub end_pa: Hex,
+    /// Stretches of memory that they are in, ascending: at most 64 of them.
+    #[serde(default)]
+    pub stretches: Vec<Stretch>,
+    /// How many there are beyond these.
+    #[serde(default)]
+    pub more_stretches: u64,
     /// DMABUFs concerned: indices into `buffers`.
     pub buffers: Vec<usize>,
     /// Index into `hazards` of the finding shown: the first that manifested, else the first.
@@ -53,6 +59,21 @@ pub struct Diagnostic {
     /// another: reports tell this one with it. That one has none.
     #[serde(default)]
     pub cause: Option<usize>,
+}
+
+/// Where lines of a diagnostic are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// Lowest line.
+    pub first_pa: Hex,
+    /// One past the highest line.
+    pub end_pa: Hex,
+    /// Lines of all findings here; one that several are on counts for each.
+    pub lines: u64,
+    /// Bytes that were wrong here.
+    pub wrong_bytes: u64,
+    /// The DMABUF that begins here, by order of allocation, if that is known.
+    pub buffer: Option<u32>,
 }
 
 impl Diagnostic {

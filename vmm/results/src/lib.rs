@@ -20,7 +20,7 @@ mod words;
 use serde::{Deserialize, Serialize};
 
 pub use data::{Buffer, Data, End, Source};
-pub use diagnostic::{Class, Diagnostic, STALE_COPY};
+pub use diagnostic::{Class, Diagnostic, STALE_COPY, Stretch};
 pub use finding::{Event, HazardEntry, LastMaintenance, Party, Step, TransferRef};
 pub use guest::{
     Guest, GuestEnd, Input, KERNEL_REPORT, KernelId, KernelReport, KtapCase, Module, Package,

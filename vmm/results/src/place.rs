@@ -16,6 +16,9 @@ pub struct Frame {
     pub file: Option<String>,
     /// Line.
     pub line: Option<u32>,
+    /// What stands in that line, if it is the user's own source, and has not changed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// A place in guest code.
@@ -84,6 +87,8 @@ pub struct Shown<'a> {
     pub file: Option<&'a str>,
     /// Line.
     pub line: Option<u32>,
+    /// What stands there.
+    pub text: Option<&'a str>,
 }
 
 impl Shown<'_> {
@@ -139,6 +144,7 @@ impl Place {
                 module: self.module.as_deref(),
                 file: frame.file.as_deref(),
                 line: frame.line,
+                text: frame.text.as_deref(),
             })
             .collect()
     }
@@ -164,6 +170,7 @@ impl Place {
                     module: place.module.as_deref(),
                     file: None,
                     line: None,
+                    text: None,
                 });
             }
             all.extend(functions);
@@ -248,6 +255,7 @@ mod tests {
             function: function.into(),
             file: Some(file.into()),
             line: Some(7),
+            text: None,
         }
     }
 

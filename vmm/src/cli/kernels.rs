@@ -90,6 +90,7 @@ mod tests {
                 source: "/src/my linux".into(),
                 digest: "77".into(),
                 patches: "base+lockdep".into(),
+                stack_dir: None,
                 fragments: vec!["/etc/x.config".into()],
                 built: 1_764_275_400,
                 hash: "5f".into(),

@@ -170,7 +170,8 @@ pub struct RunArgs {
 pub struct RunOptions {
     /// Patch stack, with ~MUTANT for a mutant on top of it and +CONFIG for each additional
     /// configuration; a build of your own (`staleline kernel list` shows all); or the path of an Image,
-    /// of a kernel's build directory, or of a source tree that was built.
+    /// of a kernel's build directory, of a source tree that was built, or of a directory with patches and
+    /// a `series`.
     #[arg(long, default_value = DEFAULT_KERNEL, value_name = "NAME|PATH")]
     pub kernel: String,
     /// What runs the guest.
@@ -319,8 +320,9 @@ pub enum KernelCommand {
     /// Build a kernel, or find it built: prints name, release, hash, and where its Image is.
     Build {
         /// Patch stack, or STACK~MUTANT for one with a mutant on top (guest-kernel/mutants);
-        /// STACK+CONFIG is short for --stack STACK --config CONFIG.
-        #[arg(long, value_name = "NAME", default_value = DEFAULT_KERNEL)]
+        /// STACK+CONFIG is short for --stack STACK --config CONFIG. With a `/` in it: the directory of a
+        /// stack of your own.
+        #[arg(long, value_name = "NAME|DIR", default_value = DEFAULT_KERNEL)]
         stack: String,
         /// Configuration and source.
         #[command(flatten)]
@@ -336,8 +338,8 @@ pub enum KernelCommand {
     /// Check patches as a maintainer would: each applies, checkpatch.pl --strict is content, and at
     /// each step the touched files compile with W=1, without a warning that was not there before.
     Check {
-        /// Patch stack [default: each that has patches].
-        #[arg(long, value_name = "NAME")]
+        /// Patch stack, or the directory of one [default: each that has patches].
+        #[arg(long, value_name = "NAME|DIR")]
         stack: Option<String>,
         /// Configuration and source.
         #[command(flatten)]

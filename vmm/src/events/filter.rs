@@ -109,8 +109,11 @@ pub struct LogSettings {
     pub limit_mib: u32,
 }
 
+/// [`LogSettings::limit_mib`] unless set: some millions of events.
+const DEFAULT_LIMIT_MIB: u32 = 16;
+
 fn default_limit_mib() -> u32 {
-    32
+    DEFAULT_LIMIT_MIB
 }
 
 impl Default for LogSettings {

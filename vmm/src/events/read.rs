@@ -7,7 +7,7 @@ use std::io::Read;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use staleline_devices::cpu::SiteId;
 use staleline_devices::events::Event;
-use staleline_events::{BLOCK, Ended, Frame, LogError, Reader, Tag, records};
+use staleline_events::{Ended, Frame, LogError, Reader, Tag, records};
 
 use super::Head;
 
@@ -120,10 +120,6 @@ impl<R: Read> EventReader<R> {
                 return Ok(None);
             }
             Tag::RECORDS => {
-                // Before anything is made of it: a few bytes are an event.
-                if frame.payload.len() > BLOCK {
-                    return Err(LogError::Record("a block of records is too long".into()));
-                }
                 let events: Result<Vec<_>, _> = records(frame.records, &frame.payload).collect();
                 self.block = events?.into_iter();
                 return Ok(None);

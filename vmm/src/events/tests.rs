@@ -328,16 +328,3 @@ proptest! {
         prop_assert!(entries.len() <= 300 * frames.len());
     }
 }
-
-#[test]
-fn a_block_that_no_machine_has_made_is_refused_unread() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("events.bin");
-    let mut file = File::create(&path).unwrap();
-    begin(&mut file).unwrap();
-    // Half a million events in a megabyte.
-    append(&mut file, Tag::RECORDS, 1 << 19, &vec![0; 1 << 20]).unwrap();
-    let (entries, error) = read(&path);
-    assert!(entries.is_empty());
-    assert!(error.unwrap().to_string().contains("too long"));
-}

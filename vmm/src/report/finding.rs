@@ -125,6 +125,7 @@ fn extent(d: &Diagnostic, buffers: &[Buffer]) -> String {
         );
     }
     let _ = writeln!(text, "pa {}..{}", d.first_pa, d.end_pa);
+    scattered(&mut text, d);
     let _ = if d.manifested {
         write!(
             text,
@@ -142,6 +143,31 @@ fn extent(d: &Diagnostic, buffers: &[Buffer]) -> String {
         write!(text, "latent: no byte was wrong this time, for {luck}")
     };
     text
+}
+
+/// Stretches of memory that are shown.
+const STRETCHES: usize = 6;
+
+/// Where lines are that are not all in one stretch.
+fn scattered(text: &mut String, d: &Diagnostic) {
+    if d.stretches.len() < 2 {
+        return;
+    }
+    for s in d.stretches.iter().take(STRETCHES) {
+        let buffer = s.buffer.map(|index| format!(", DMABUF {index}"));
+        let wrong = match s.wrong_bytes {
+            0 => String::new(),
+            n => format!(", {} wrong", count(n, "byte")),
+        };
+        let (from, to) = (s.first_pa, s.end_pa);
+        let lines = count(s.lines, "line");
+        let buffer = buffer.unwrap_or_default();
+        let _ = writeln!(text, "  {from}..{to}{buffer}: {lines}{wrong}");
+    }
+    let beyond = d.stretches.len().saturating_sub(STRETCHES) as u64;
+    if let Some(more) = d.more_stretches.checked_add(beyond).filter(|n| *n > 0) {
+        let _ = writeln!(text, "  and {more} more in result.json");
+    }
 }
 
 /// `first` for 0.
@@ -202,6 +228,7 @@ fn chain(body: &mut Body, place: &Place) {
                 name,
                 place,
                 driver,
+                text,
             } => {
                 let mark = match driver {
                     true => format!("{:width$}{MARK}>{MARK:#} ", "", width = FRAME - 2),
@@ -214,7 +241,12 @@ fn chain(body: &mut Body, place: &Place) {
                     (false, true) => "  ".into(),
                     (false, false) => format!("\n{:width$}", "", width = FRAME + 2),
                 };
-                writeln!(body.text, "{mark}{name}{gap}{DIM}{place}{DIM:#}")
+                let source = text.map_or(String::new(), |text| {
+                    let text = body.layout.wrapped(&text, FRAME + 4);
+                    let text = text.replace('\n', &format!("\n{:width$}", "", width = FRAME + 4));
+                    format!("\n{:FRAME$}{DIM}  | {DIM:#}{text}", "")
+                });
+                writeln!(body.text, "{mark}{name}{gap}{DIM}{place}{DIM:#}{source}")
             }
         };
     }

@@ -15,6 +15,8 @@ pub enum ChainLine {
         place: Option<String>,
         /// It is a driver's: an exporter's, an importer's or another.
         driver: bool,
+        /// What stands in that line, if that is known.
+        text: Option<String>,
     },
     /// Functions left out.
     Folded {
@@ -133,6 +135,7 @@ pub fn chain(place: &Place) -> Vec<ChainLine> {
                 None => file.to_owned(),
             }),
             driver: *layer == Layer::Driver,
+            text: function.text.map(str::to_owned),
         });
     }
     // What led to the outermost function shown is not worth a line.
@@ -168,6 +171,7 @@ mod tests {
             frames: vec![Frame {
                 function: function.into(),
                 file: Some(file.into()),
+                text: None,
                 line: Some(7),
             }],
             stack: None,

@@ -235,6 +235,7 @@ fn sarif_has_a_finding_once_beside_the_drivers_line() {
             ("my_read", "drivers/my/read.c", 7),
         ]
         .map(|(function, file, line)| Frame {
+            text: None,
             function: function.into(),
             file: Some(file.into()),
             line: Some(line),

@@ -12,6 +12,7 @@ use staleline_devices::dma::{Direction, MasterId};
 
 use super::frames::Frames;
 use super::sort::Sort;
+use super::stretches;
 use super::words::Word as _;
 use super::{Buffer, Class, Diagnostic, HazardEntry, Party};
 use staleline_results::Hex;
@@ -248,6 +249,9 @@ pub(super) fn group(
         group.shown = shown;
         group.why = hazards.get(shown).map_or(group.why, |h| h.why.word());
         group.other_readers = other_readers(at, group.shown, entries);
+        let findings = entries.iter().filter(|e| e.diagnostic == at);
+        let each = findings.map(|e| stretches::of(e, buffers.known));
+        (group.stretches, group.more_stretches) = stretches::joined(each);
     }
     groups
 }
@@ -303,6 +307,8 @@ fn empty(hazard: &Hazard, class: Class) -> Diagnostic {
         wrong_bytes: 0,
         first_pa: Hex(hazard.first_pa),
         end_pa: Hex(hazard.end_pa),
+        stretches: Vec::new(),
+        more_stretches: 0,
         buffers: Vec::new(),
         shown: 0,
         other_readers: 0,

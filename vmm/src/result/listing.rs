@@ -77,6 +77,8 @@ mod tests {
             wrong_bytes: 0,
             first_pa: Hex(0),
             end_pa: Hex(64),
+            stretches: Vec::new(),
+            more_stretches: 0,
             buffers: Vec::new(),
             shown,
             other_readers: 0,

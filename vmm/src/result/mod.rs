@@ -16,6 +16,7 @@ pub mod listing;
 mod lookup;
 pub mod program;
 mod sort;
+mod stretches;
 mod suppressed;
 pub mod verdict;
 pub(crate) mod words;

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
-use staleline_kernels::{BASE_STACK, Kernel, KernelBuilder, KernelRequest, Named, OfTree};
+use staleline_kernels::{
+    BASE_STACK, Kernel, KernelBuilder, KernelRequest, Named, OfTree, is_stack,
+};
 use staleline_support::progress::Quiet;
 
 use super::kernels::{self, Ingredients, builder, error};
-use super::prebuilt::{self, Prebuilt};
+use super::prebuilt::{self, Prebuilt, is_source};
 use crate::exit::Error;
 use crate::names;
 use crate::requirements;
@@ -23,12 +25,25 @@ pub enum Choice {
     /// Somebody else built it.
     Prebuilt(Prebuilt),
     /// It is in the cache.
-    Built(Box<Kernel>),
+    Built {
+        /// It.
+        kernel: Box<Kernel>,
+        /// The tree that it was built of, if that is the user's own.
+        source: Option<PathBuf>,
+    },
     /// A stack with what goes on top, which has yet to be built.
     Stack(Box<KernelRequest>),
 }
 
 impl Choice {
+    /// One that is in the cache, and built of no source of the user's own.
+    pub fn built(kernel: Kernel) -> Self {
+        Choice::Built {
+            kernel: Box::new(kernel),
+            source: None,
+        }
+    }
+
     /// Finds out; without building anything. A source tree is looked through once for all runs of a
     /// command: it is one kernel for all of them.
     ///
@@ -61,7 +76,7 @@ impl Choice {
                 (image, requirements::config::find(image, &prebuilt.configs))
             }
             // What it was built with is kept beside it.
-            Choice::Built(kernel) => {
+            Choice::Built { kernel, .. } => {
                 let files = std::slice::from_ref(&kernel.config);
                 (&kernel.image, requirements::config::of_files(files))
             }
@@ -89,11 +104,14 @@ impl Choice {
     }
 }
 
-/// What a kernel is built of that is named, and no path.
+/// What a kernel is built of that is named: by a name, or as a directory with patches.
 ///
 /// # Errors
 /// Usage errors, and trouble with the cache.
 pub fn request(name: &str) -> Result<KernelRequest, Error> {
+    if KernelChoice(name.into()).path().is_some() {
+        return kernels::request(name, &Ingredients::default());
+    }
     let builder = builder()?;
     let request = KernelRequest::named(name);
     if builder.require(&request).is_ok() {
@@ -109,14 +127,13 @@ fn by_name(name: &str) -> Result<Choice, Error> {
     let builder = builder()?;
     let request = KernelRequest::named(name);
     if builder.require(&request).is_ok() {
-        // Whatever is in the way of finding it is told when it is to be prepared.
-        return Ok(match builder.cached(&request).ok().flatten() {
-            Some(kernel) => Choice::Built(Box::new(kernel)),
-            None => Choice::Stack(Box::new(request)),
-        });
+        return Ok(by_request(request, &builder));
     }
     match builder.named(name).map_err(|e| error(name, e))? {
-        Some((_, Some(kernel))) => Ok(Choice::Built(Box::new(kernel))),
+        Some((named, Some(kernel))) => Ok(Choice::Built {
+            kernel: Box::new(kernel),
+            source: Some(named.source).filter(|source| is_source(source)),
+        }),
         Some((named, None)) => Err(Error::UnknownKernel {
             name: name.into(),
             why: format!(
@@ -126,6 +143,14 @@ fn by_name(name: &str) -> Result<Choice, Error> {
             help: format!("build it again: {}", command(&named)),
         }),
         None => Err(unknown(name, &builder)),
+    }
+}
+
+fn by_request(request: KernelRequest, builder: &KernelBuilder) -> Choice {
+    // Whatever is in the way of finding it is told when it is to be prepared.
+    match builder.cached(&request).ok().flatten() {
+        Some(kernel) => Choice::built(kernel),
+        None => Choice::Stack(Box::new(request)),
     }
 }
 
@@ -166,6 +191,10 @@ fn unknown(name: &str, builder: &KernelBuilder) -> Error {
 fn by_path(path: &Path) -> Result<Choice, Error> {
     let name = path.display().to_string();
     let in_place = prebuilt::image_of(path);
+    if is_stack(path) {
+        let request = kernels::request(&name, &Ingredients::default())?;
+        return Ok(by_request(request, &builder()?));
+    }
     if !is_source(path) {
         return Prebuilt::find(path).map(Choice::Prebuilt);
     }
@@ -183,7 +212,10 @@ fn by_path(path: &Path) -> Result<Choice, Error> {
         help,
     };
     match builder.of_tree(path, &Quiet).map_err(|e| error(&name, e))? {
-        OfTree::Built(kernel) => Ok(Choice::Built(kernel)),
+        OfTree::Built(kernel) => Ok(Choice::Built {
+            kernel,
+            source: Some(path.to_owned()),
+        }),
         OfTree::NeverBuilt => Err(told(
             "it is a source tree in which no arch/arm64/boot/Image was built, nor is there a build of it \
              in the cache",
@@ -208,18 +240,16 @@ fn modified(file: &Path) -> Option<u64> {
         .map(|since| since.as_secs())
 }
 
-/// Whether it is the top of a kernel's sources.
-pub(super) fn is_source(path: &Path) -> bool {
-    ["Makefile", "Kconfig", "arch/arm64/Kconfig"]
-        .iter()
-        .all(|file| path.join(file).is_file())
-}
-
 /// A command that builds the same again, of what its source is now.
 pub fn command(named: &Named) -> String {
     let path = |path: &PathBuf| quote(&path.display().to_string());
     let mut command = format!("staleline kernel build --src {}", path(&named.source));
-    if named.patches != BASE_STACK {
+    if let Some(dir) = &named.stack_dir {
+        command = format!("{command} --stack {}", path(dir));
+        // What its name has besides.
+        let configs = named.patches.split('+').skip(1);
+        command = configs.fold(command, |c, config| format!("{c} --config {config}"));
+    } else if named.patches != BASE_STACK {
         command = format!("{command} --stack {}", named.patches);
     }
     for fragment in &named.fragments {

@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use staleline_kernels::{ErrorKind, Kernel, KernelBuilder, KernelError, KernelRequest};
+use staleline_kernels::{ErrorKind, Kernel, KernelBuilder, KernelError, KernelRequest, is_stack};
 use staleline_support::progress::Progress;
 use staleline_support::text;
 
 use crate::exit::Error;
 use crate::names;
+use crate::spec::KernelChoice;
 use staleline_results::KernelId;
 
 /// What is said in place of a kernel's name where the trouble is about none in particular.
@@ -25,13 +26,23 @@ pub struct Ingredients<'a> {
     pub src: Option<&'a Path>,
 }
 
-/// What a name and what else goes into a kernel come to; quick.
+/// What the name or the directory of a patch stack, and what else goes into a kernel, come to; quick.
 ///
 /// # Errors
 /// Usage errors.
 pub fn request(name: &str, more: &Ingredients<'_>) -> Result<KernelRequest, Error> {
     let builder = builder()?;
-    let mut request = KernelRequest::named(name);
+    let mut request = match KernelChoice(name.into()).path() {
+        Some(dir) if is_stack(dir) => KernelRequest::of_stack(dir),
+        Some(dir) => {
+            return Err(Error::UnknownKernel {
+                name: name.into(),
+                why: format!("{} is no patch stack", dir.display()),
+                help: "name a directory with patches and a file `series` that lists them".into(),
+            });
+        }
+        None => KernelRequest::named(name),
+    };
     request.configs.extend(more.configs.iter().cloned());
     request.source = more.src.map(Path::to_owned);
     request.fragments = more.fragments.to_vec();
@@ -117,9 +128,8 @@ pub(super) fn error(name: &str, e: KernelError) -> Error {
             "give --src the top of a kernel's sources, or an archive of them"
         }
         KernelError::PatchRejected { .. } => {
-            "the stack is for another version of the source: copy it to a directory of its own below \
-             guest-kernel/stacks, mend that patch there, and look at the outcome with `staleline kernel \
-             check --stack NAME --src DIR`"
+            "the stack is for another version of the source: copy its directory, mend that patch there, and \
+             look at the outcome with `staleline kernel check --stack ./COPY --src DIR`"
         }
         KernelError::OtherBase { .. } => "a mutant's mutant.toml says which stack it is for",
         KernelError::BuildFailed { .. } => "the kernel's source or the patches do not compile",

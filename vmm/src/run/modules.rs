@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use object::{Architecture, Object as _, ObjectKind, ObjectSection as _};
 use serde::Serialize;
-use staleline_kernels::KernelError;
+use staleline_kernels::{KernelError, is_stack};
 use staleline_support::progress::Progress;
 use staleline_support::text;
 
@@ -41,8 +41,8 @@ pub struct Built {
 pub fn build(dir: &Path, kernel: &KernelChoice, progress: &dyn Progress) -> Result<Built, Error> {
     let builder = kernels::builder()?;
     let files = match kernel.path() {
-        Some(path) => builder.build_modules_in(path, dir, progress),
-        None => {
+        Some(path) if !is_stack(path) => builder.build_modules_in(path, dir, progress),
+        _ => {
             let request = choice::request(&kernel.0)?;
             let built = builder.build_modules(&request, dir, progress);
             built.map(|built| built.files)
@@ -84,7 +84,7 @@ pub(super) fn check(scenario: &Scenario, kernel: &KernelChoice) -> Result<(), Er
     }
     let able = match Choice::find(kernel)? {
         Choice::Prebuilt(prebuilt) => has_loader(prebuilt.system_map.as_deref()),
-        Choice::Built(kernel) => has_loader(Some(&kernel.system_map)),
+        Choice::Built { kernel, .. } => has_loader(Some(&kernel.system_map)),
         Choice::Stack(request) => {
             let able = kernels::builder()?.has_modules(&request);
             able.map_err(|e| kernels::error(&kernel.0, e))?

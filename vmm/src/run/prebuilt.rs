@@ -48,6 +48,15 @@ pub struct Prebuilt {
     pub system_map: Option<PathBuf>,
     /// Where its configuration may lie.
     pub configs: Vec<PathBuf>,
+    /// Top of its sources, if they are where kbuild says.
+    pub source: Option<PathBuf>,
+}
+
+/// Whether it is the top of a kernel's sources.
+pub fn is_source(path: &Path) -> bool {
+    ["Makefile", "Kconfig", "arch/arm64/Kconfig"]
+        .iter()
+        .all(|file| path.join(file).is_file())
 }
 
 impl Prebuilt {
@@ -70,7 +79,13 @@ impl Prebuilt {
         let tops = [dir, dir.and_then(|dir| dir.ancestors().nth(3))];
         let tops = || tops.into_iter().flatten();
         let beside = |name: &str| tops().map(|d| d.join(name)).find(|p| p.is_file());
+        let source = tops()
+            // Kbuild leaves a link in a build directory of its own.
+            .flat_map(|top| [top.to_owned(), top.join("source")])
+            .find(|top| is_source(top))
+            .and_then(|top| top.canonicalize().ok());
         Ok(Prebuilt {
+            source,
             vmlinux: beside("vmlinux"),
             system_map: beside("System.map"),
             configs: [".config", "config"]

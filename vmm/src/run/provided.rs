@@ -12,6 +12,7 @@ use staleline_support::text;
 
 use super::choice;
 use super::kernels;
+use super::prebuilt::is_source;
 use crate::exit::Error;
 use crate::scenario::guest::GuestSettings;
 use crate::spec::{KernelChoice, RunSpec};
@@ -84,7 +85,7 @@ fn selftest(name: &str, kernel: &KernelChoice, progress: &dyn Progress) -> Resul
     })?;
     let request = match kernel.path() {
         None => choice::request(&kernel.0)?,
-        Some(path) if choice::is_source(path) => KernelRequest {
+        Some(path) if is_source(path) => KernelRequest {
             source: Some(path.to_owned()),
             ..KernelRequest::default()
         },

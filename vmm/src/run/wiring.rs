@@ -253,6 +253,7 @@ impl Backend for Production {
             notes: Vec::new(),
         };
         let made = files.made;
+        let mut source_root = None;
         let kernel = match &choice {
             Choice::Prebuilt(prebuilt) => {
                 let prebuilt = prebuilt.clone();
@@ -265,16 +266,20 @@ impl Backend for Production {
                     image: prebuilt.image,
                     vmlinux: prebuilt.vmlinux,
                     system_map: prebuilt.system_map,
+                    source_root: prebuilt.source,
                     ..artifacts
                 };
                 self.used.hold(&artifacts, &made, &cache)?;
                 return Ok(artifacts);
             }
-            Choice::Built(kernel) => (**kernel).clone(),
+            Choice::Built { kernel, source } => {
+                source_root = source.clone();
+                (**kernel).clone()
+            }
             Choice::Stack(request) => {
                 let kernel = kernels::build(request, progress)?;
                 // It was not there to be looked at before.
-                let built = Choice::Built(Box::new(kernel.clone()));
+                let built = Choice::built(kernel.clone());
                 built.suits(&spec.kernel.0, &spec.scenario)?;
                 kernel
             }
@@ -289,6 +294,7 @@ impl Backend for Production {
             image: kernel.image,
             vmlinux: Some(kernel.vmlinux),
             system_map: Some(kernel.system_map),
+            source_root,
             ..artifacts
         };
         self.used.hold(&artifacts, &made, &cache)?;

@@ -8,6 +8,7 @@ use addr2line::{FrameIter, Loader};
 use object::{Object as _, ObjectSymbol as _, SymbolKind};
 
 use super::Frame;
+use super::excerpt::Excerpts;
 
 /// Inlined callers shown.
 const MAX_FRAMES: usize = 8;
@@ -31,7 +32,7 @@ impl Elf {
     }
 
     /// The function at an address and those it was inlined into, innermost first.
-    pub fn frames(&self, va: u64, root: Option<&Path>) -> Vec<Frame> {
+    pub fn frames(&self, va: u64, root: Option<&Path>, excerpts: Option<&Excerpts>) -> Vec<Frame> {
         // No code is at the last address, and what looks for it adds 1.
         if va == u64::MAX {
             return Vec::new();
@@ -39,7 +40,7 @@ impl Elf {
         let Ok(found) = self.0.find_frames(va) else {
             return Vec::new();
         };
-        frames(found, root, || {
+        frames(found, root, excerpts, || {
             let symbol = self.0.find_symbol(va)?;
             Some(addr2line::demangle_auto(symbol.into(), None).into_owned())
         })
@@ -57,6 +58,7 @@ impl Elf {
 pub fn frames<R: gimli::Reader>(
     mut found: FrameIter<'_, R>,
     root: Option<&Path>,
+    excerpts: Option<&Excerpts>,
     symbol: impl Fn() -> Option<String>,
 ) -> Vec<Frame> {
     let mut frames = Vec::new();
@@ -72,10 +74,18 @@ pub fn frames<R: gimli::Reader>(
             },
             (None, false) => break,
         };
+        let path = location.and_then(|l| l.file);
+        let file = path.map(|f| relative(f, root));
+        let line = location.and_then(|l| l.line).filter(|line| *line > 0);
+        let text = excerpts.zip(line).and_then(|(excerpts, line)| {
+            let moved = || excerpts.line(file.as_deref()?, line);
+            excerpts.line(path?, line).or_else(moved)
+        });
         frames.push(Frame {
             function,
-            file: location.and_then(|l| l.file).map(|f| relative(f, root)),
-            line: location.and_then(|l| l.line).filter(|line| *line > 0),
+            file,
+            line,
+            text,
         });
         if frames.len() == MAX_FRAMES {
             break;
@@ -242,7 +252,7 @@ mod tests {
     fn addresses_that_are_none_have_no_frames() {
         let elf = Elf::load(&std::env::current_exe().unwrap()).unwrap();
         for va in [u64::MAX, u64::MAX - 1] {
-            assert!(elf.frames(va, None).is_empty(), "{va:#x}");
+            assert!(elf.frames(va, None, None).is_empty(), "{va:#x}");
             assert_eq!(elf.symbol(va), None, "{va:#x}");
         }
     }

@@ -6,6 +6,7 @@
 //! and may be missing: what cannot be told is left out.
 
 mod elf;
+mod excerpt;
 mod module;
 mod system_map;
 mod user;
@@ -20,6 +21,7 @@ use staleline_protocol::report::Report;
 use crate::engine::chains::Chain;
 use crate::evidence::{Artifacts, Sites};
 use elf::Elf;
+use excerpt::Excerpts;
 use module::Modules;
 pub use module::{Loaded, loaded};
 use system_map::SystemMap;
@@ -37,7 +39,7 @@ pub struct Sources {
     pub system_map: Option<PathBuf>,
     /// Physical address of the kernel's first byte, if known.
     pub kernel_at: Option<u64>,
-    /// Top of the kernel's sources.
+    /// Top of the kernel's sources, if they are the user's own.
     pub source_root: Option<PathBuf>,
     /// The agent's ELF file.
     pub agent_elf: Option<PathBuf>,
@@ -80,6 +82,8 @@ pub struct Symbols {
     sites: Sites,
     map: OnceCell<Option<SystemMap>>,
     kernel: OnceCell<Option<Elf>>,
+    /// The user's own sources of the kernel.
+    excerpts: Option<Excerpts>,
     user: User,
     modules: Modules,
     known: RefCell<HashMap<u64, Place>>,
@@ -97,6 +101,10 @@ impl Symbols {
         );
         Symbols {
             modules: Modules::new(&sources.modules),
+            excerpts: sources.vmlinux.as_deref().and_then(|vmlinux| {
+                let root = sources.source_root.as_deref()?;
+                Some(Excerpts::new(vmlinux, Some(root)))
+            }),
             sources,
             sites,
             map: OnceCell::new(),
@@ -162,7 +170,10 @@ impl Symbols {
         let root = self.sources.source_root.as_deref();
         let frames = match (is_kernel(va), module) {
             (true, Some(module)) => module.frames(va, &self.troubles),
-            (true, None) => self.kernel().map(|elf| elf.frames(va, root)),
+            (true, None) => {
+                let excerpts = self.excerpts.as_ref();
+                self.kernel().map(|elf| elf.frames(va, root, excerpts))
+            }
             (false, _) => self.user.frames(va, &self.troubles),
         };
         let place = Place {

@@ -14,6 +14,7 @@ use staleline_protocol::report::Report;
 use staleline_results::{Frame, Input};
 
 use super::elf::{Names, Symbol, frames};
+use super::excerpt::Excerpts;
 use super::user::{on_host, told};
 
 /// A module with more is not opened.
@@ -72,6 +73,7 @@ pub(super) struct Code {
     loaded: Loaded,
     opened: OnceCell<Option<Opened>>,
     lines: OnceCell<Option<Context<Bytes>>>,
+    excerpts: OnceCell<Excerpts>,
 }
 
 /// What names an address.
@@ -88,6 +90,7 @@ impl Modules {
             loaded: module.clone(),
             opened: OnceCell::new(),
             lines: OnceCell::new(),
+            excerpts: OnceCell::new(),
         });
         Modules(code.collect())
     }
@@ -135,7 +138,10 @@ impl Code {
         let lines = self.lines.get_or_init(load).as_ref()?;
         let found = lines.find_frames(va).skip_all_loads().ok()?;
         let symbol = || opened.names.function(va);
-        Some(frames(found, self.loaded.host.parent(), symbol))
+        let top = self.loaded.host.parent();
+        let excerpts = || Excerpts::new(&self.loaded.host, top);
+        let excerpts = self.excerpts.get_or_init(excerpts);
+        Some(frames(found, top, Some(excerpts), symbol))
     }
 
     fn has(&self, va: u64, troubles: &RefCell<Vec<String>>) -> bool {

@@ -10,6 +10,7 @@ use object::{Endianness, elf::FileHeader64, elf::PT_LOAD};
 use staleline_protocol::report::Report;
 
 use super::elf::{Elf, Names};
+use super::excerpt::Excerpts;
 use staleline_results::{Frame, Input};
 
 /// A file whose code user processes have run, and where they had it.
@@ -68,6 +69,7 @@ pub(super) struct Code {
     elf: OnceCell<Option<Elf>>,
     names: OnceCell<Option<Names>>,
     segments: OnceCell<Vec<Segment>>,
+    excerpts: OnceCell<Excerpts>,
 }
 
 /// A part of an ELF file that is loaded: where it is in the file, how long, and its address.
@@ -126,7 +128,7 @@ impl User {
     /// The functions at an address, innermost first, with files and lines.
     pub fn frames(&self, va: u64, troubles: &RefCell<Vec<String>>) -> Option<Vec<Frame>> {
         let (code, va) = self.at(va)?;
-        Some(code.elf(troubles)?.frames(va, None))
+        Some(code.elf(troubles)?.frames(va, None, code.excerpts()))
     }
 }
 
@@ -139,7 +141,14 @@ impl Code {
             elf: OnceCell::new(),
             names: OnceCell::new(),
             segments: OnceCell::new(),
+            excerpts: OnceCell::new(),
         }
+    }
+
+    /// Its sources. The agent is no business of the user's.
+    fn excerpts(&self) -> Option<&Excerpts> {
+        let excerpts = || Excerpts::new(&self.path, None);
+        self.is_mapped.then(|| self.excerpts.get_or_init(excerpts))
     }
 
     /// Whether it is the user's to compile. Distributions' libraries come without lines.

@@ -179,5 +179,10 @@ fn the_examples_are_right_and_wrong_as_they_say() {
         assert_eq!(support::kinds_of(&result), [kind]);
         // The user's own file and line.
         assert!(run.stdout.contains(&format!("{name}.c:")), "{}", run.stdout);
+        // And what stands there.
+        let source = std::fs::read_to_string(dir.path().join(format!("{name}.c"))).unwrap();
+        let shown = run.stdout.lines().find_map(|l| l.trim().strip_prefix("| "));
+        let shown = shown.unwrap_or_else(|| panic!("{}", run.stdout));
+        assert!(source.lines().any(|l| l.trim() == shown), "{shown}");
     }
 }

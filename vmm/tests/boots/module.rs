@@ -113,6 +113,8 @@ fn the_example_is_right_and_wrong_as_it_says() {
             run.stdout
         );
         assert!(!run.stdout.contains("user space"), "{}", run.stdout);
+        let text = "| wrong += READ_ONCE(copy[at]) != pattern(at);";
+        assert!(run.stdout.contains(text), "{}", run.stdout);
         // It was the module that asked for what was done.
         let callers = result.maintenance.callers.iter();
         let callers: Vec<_> = callers.map(|c| c.function.as_str()).collect();
