@@ -8,7 +8,6 @@ use staleline_kernels::{KernelError, KernelRequest, Selftest};
 use staleline_packages::{Package, Root};
 use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
-use staleline_support::text;
 
 use super::choice;
 use super::kernels;
@@ -101,8 +100,8 @@ fn selftest(name: &str, kernel: &KernelChoice, progress: &dyn Progress) -> Resul
     };
     let built = kernels::builder()?.selftest(&request, &selftest, progress);
     built.map_err(|e| match &e {
-        KernelError::NoSelftest { .. } => told(
-            text::chain(&e),
+        KernelError::NoSelftest { why, .. } => told(
+            why.clone(),
             "tests are named COLLECTION:TEST: a directory below tools/testing/selftests of the kernel's \
              sources, and a program that its Makefile builds",
         ),

@@ -116,7 +116,12 @@ fn the_kernels_test_of_its_heaps_passes() {
 /// All but the last of its tests, for which it wants 2 GiB of huge pages: then it gives up.
 #[test]
 fn the_kernels_test_of_udmabuf_passes_as_far_as_it_gets() {
-    let little = ["--set", "board.ram-mib=128", "--set", "guest.append=quiet"];
+    let little = [
+        "--set",
+        "board.ram-mib=128",
+        "--set",
+        "guest.append=hugepages=0",
+    ];
     let run = client("udmabuf", "begin-end-access+userland", &little);
     let result = run.ends(1, Verdict::Fail);
     assert_eq!(told(&result), (5, 0, 0));
