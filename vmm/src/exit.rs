@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use staleline_events::LogError;
 use staleline_initramfs::{DiskError, InitramfsError};
 use staleline_kernels::KernelError;
+use staleline_packages::PackagesError;
 use staleline_results::Verdict;
 use staleline_support::text;
 
@@ -226,6 +227,9 @@ pub enum Error {
     /// The user's program, or what is to go with it, is none that the guest can be given.
     #[error("the guest cannot be given what it is to run")]
     Program(#[source] Cause),
+    /// No file system of Debian's packages could be made.
+    #[error("the guest's file system of packages could not be made")]
+    Packages(#[source] PackagesError),
     /// A module of the user's that cannot be built, or that this kernel cannot be given.
     #[error("{what}: {why}")]
     Module {
@@ -288,6 +292,7 @@ impl Error {
             | Error::Program(_)
             | Error::Module { .. }
             | Error::DropOutOfRange { .. } => USAGE,
+            Error::Packages(e) if e.is_usage() => USAGE,
             Error::Log {
                 source: LogError::NotALog | LogError::Version { .. },
                 ..
@@ -295,6 +300,7 @@ impl Error {
             Error::Kernel(_)
             | Error::Log { .. }
             | Error::Initramfs(_)
+            | Error::Packages(_)
             | Error::Engine { .. }
             | Error::Pilot { .. }
             | Error::Host { .. } => INFRA,
@@ -367,6 +373,7 @@ impl Error {
                     .into()
             }
             Error::Kernel(source) | Error::Initramfs(source) => advice(source)?.into(),
+            Error::Packages(e) => e.help()?,
             Error::Engine { .. } => return None,
             Error::NoBuffer { .. } => {
                 "without --buffer, all are shown; --line PA asks for one cache line".into()

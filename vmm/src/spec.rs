@@ -68,9 +68,9 @@ pub struct GuestKey<'a> {
     /// Whether the board has a disk, and whether the guest boots from it.
     disk: (bool, bool),
     /// The user's program, and modules, and what goes with them, within that much memory.
-    program: [&'a [String]; 4],
+    program: [&'a [String]; 5],
     /// Single files and directories.
-    named: [Option<&'a str>; 2],
+    named: [Option<&'a str>; 3],
     ram_mib: u32,
 }
 
@@ -86,8 +86,9 @@ impl RunSpec {
                 &guest.files,
                 &guest.library_path,
                 &guest.modules,
+                &guest.packages,
             ],
-            named: [guest.root.as_deref(), guest.stdin.as_deref()],
+            named: [&guest.root, &guest.stdin, &guest.selftest].map(Option::as_deref),
             ram_mib: board.ram_mib,
         }
     }
@@ -216,7 +217,7 @@ impl RunSpec {
 const OPTIONS: [&str; 3] = ["cache", "exporter", "seed"];
 
 /// Keys of the `[guest]` table that `staleline exec` has options for.
-const PROGRAM: [&str; 8] = [
+const PROGRAM: [&str; 11] = [
     "exec",
     "files",
     "env",
@@ -225,6 +226,9 @@ const PROGRAM: [&str; 8] = [
     "stdin",
     "gadget",
     "iio",
+    "packages",
+    "selftest",
+    "check-output",
 ];
 
 /// The key of modules, for which all runs have an option.
@@ -240,7 +244,7 @@ fn invocation(
     // A program is shown as people give it.
     let guest = &scenario.guest;
     let exec =
-        origin == scenario::exec::SCENARIO && !(guest.exec.is_empty() && guest.modules.is_empty());
+        origin == scenario::exec::SCENARIO && (guest.has_program() || !guest.modules.is_empty());
     let mut words = match exec {
         true => vec!["staleline".to_owned(), "exec".into()],
         false => vec!["staleline".to_owned(), "run".into(), origin.into()],
@@ -284,6 +288,7 @@ fn invocation(
             ("file", &guest.files),
             ("env", &guest.env),
             ("library-path", &guest.library_path),
+            ("package", &guest.packages),
         ];
         for (name, value) in lists
             .iter()
@@ -291,7 +296,11 @@ fn invocation(
         {
             option(name, value.clone());
         }
-        for (name, value) in [("root", &guest.root), ("stdin", &guest.stdin)] {
+        for (name, value) in [
+            ("root", &guest.root),
+            ("stdin", &guest.stdin),
+            ("selftest", &guest.selftest),
+        ] {
             if let Some(value) = value {
                 option(name, value.clone());
             }
@@ -303,6 +312,9 @@ fn invocation(
             if let Some(value) = value {
                 option(name, value);
             }
+        }
+        if guest.check_output {
+            words.push("--check-output".into());
         }
         if !guest.exec.is_empty() {
             words.push("--".into());

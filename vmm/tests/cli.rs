@@ -52,6 +52,8 @@ fn help() {
     insta::assert_snapshot!("help_kernel", staleline(&["kernel", "--help"]));
     insta::assert_snapshot!("help_kernel_build", staleline(&["kernel", "build", "-h"]));
     insta::assert_snapshot!("help_kernel_check", staleline(&["kernel", "check", "-h"]));
+    insta::assert_snapshot!("help_exec", staleline(&["exec", "--help"]));
+    insta::assert_snapshot!("help_root", staleline(&["root", "--help"]));
     insta::assert_snapshot!("help_doctor", staleline(&["doctor", "--help"]));
 }
 
@@ -200,4 +202,40 @@ fn a_run_without_qemu_is_an_infrastructure_error() {
             .unwrap()
             .contains("\"event\":\"finished\"")
     );
+}
+
+/// A package that nobody has is the user's mistake; sources that cannot be reached are nobody's.
+#[test]
+fn packages_that_cannot_be_had_say_the_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let sources = dir.path().join("own.list");
+    let root = |line: &str, name: &str| {
+        std::fs::write(&sources, line).unwrap();
+        let output = command(dir.path(), &["root", name])
+            .env("XDG_CACHE_HOME", dir.path().join("cache"))
+            .env("STALELINE_APT_SOURCES", &sources)
+            .output()
+            .unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), told)
+    };
+    let (code, told) = root("", "-y");
+    assert_eq!(code, Some(2), "{told}");
+    let (code, told) = root("", "Iiod");
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("`Iiod` is no name"), "{told}");
+    let (code, told) = root("", "iiod");
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("Unable to locate package iiod"), "{told}");
+    let (code, told) = root("deb [trusted=yes] copy:/nonexistent ./\n", "iiod");
+    assert_eq!(code, Some(3), "{told}");
+    assert!(
+        told.contains("/nonexistent") && told.contains("--root DIR"),
+        "{told}"
+    );
+    let none = command(dir.path(), &["root", "iiod"])
+        .env("STALELINE_APT_SOURCES", "/nonexistent")
+        .output()
+        .unwrap();
+    assert_eq!(none.status.code(), Some(2));
 }

@@ -133,6 +133,14 @@ pub enum KernelError {
         /// What is missing.
         file: &'static str,
     },
+    /// No such test among the kernel's own.
+    #[error("no selftest {name}: {why}")]
+    NoSelftest {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        why: String,
+    },
     /// A configuration fragment cannot be read.
     #[error("configuration `{name}`: cannot read {path}")]
     Config {
@@ -276,6 +284,7 @@ impl KernelError {
             | Self::BadModule { .. }
             | Self::NoModule { .. }
             | Self::NotPrepared { .. }
+            | Self::NoSelftest { .. }
             | Self::Config { .. }
             | Self::Fragment { .. }
             | Self::UnmetFragment { .. }

@@ -17,6 +17,7 @@
 //!   one stack to the next compiles only what differs; another (`check-*`) for checking
 //!   patches. A lock keeps builders apart.
 //! - `names/<name>.json`: what the name of a build of the user's own stands for.
+//! - `selftests/<key>/`: programs of one collection of the kernel's own tests.
 //! - `sources.json`: content hashes of source archives by path, size and time.
 //! - `tools.json`: versions of compilers, likewise.
 //!
@@ -37,6 +38,7 @@ mod named;
 #[cfg(test)]
 mod own_tests;
 mod plan;
+mod selftest;
 mod source;
 mod stack;
 mod suited;
@@ -58,6 +60,7 @@ pub use self::module::Modules;
 pub use self::mutant::{About, Mutant, Several, Show};
 pub use self::named::{Named, OfTree};
 pub use self::plan::BUILDER_VERSION;
+pub use self::selftest::Selftest;
 pub use self::stack::{BASE_STACK, Patch, Stack, is_stack};
 pub use self::version::Versions;
 
@@ -81,9 +84,11 @@ pub fn kept(cache: &CacheDir) -> Vec<(&'static str, PathBuf)> {
     let kernels = cache.entries("kernels", digest::is_one).into_iter();
     let trees = cache.entries("work", |_| true).into_iter();
     let trees = trees.filter(|tree| tree.join("lock").is_file());
+    let tests = cache.entries(selftest::KEPT, digest::is_one).into_iter();
     let kernels = kernels.map(|path| ("kernel", path));
     kernels
         .chain(trees.map(|path| ("kernel tree", path)))
+        .chain(tests.map(|path| ("kernel's own tests", path)))
         .collect()
 }
 

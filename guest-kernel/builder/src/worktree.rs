@@ -87,6 +87,11 @@ impl WorkTree {
             .join(format!("check-{}", short(&digest::bytes(config))))
     }
 
+    /// The object directory for the kernel's own tests, whatever its configuration.
+    pub(super) fn selftests_dir(&self) -> PathBuf {
+        self.dir.join("selftests")
+    }
+
     /// An input for child processes that holds the lock: should this process be killed,
     /// the next builder still waits until make has ended.
     pub(super) fn lock_as_stdin(&self) -> Result<Stdio, KernelError> {
@@ -436,7 +441,7 @@ pub(super) fn remove_file(path: &Path) -> Result<(), KernelError> {
     }
 }
 
-fn remove_tree(path: &Path) -> Result<(), KernelError> {
+pub(super) fn remove_tree(path: &Path) -> Result<(), KernelError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(KernelError::io("remove", path)(error))

@@ -2,6 +2,7 @@
 //! A program of the user's: started with what it may expect of a small system, its output passed on,
 //! its exit code told. It and all that it starts are traced, for one thing: at the end of each process,
 //! what it had mapped, so that the host can name its code. Its own calls go through untouched.
+//! What it writes to standard output may be data, to be compared with the pattern instead.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -16,7 +17,7 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use staleline_guest::{Context, Ep0, Error, Mount, mount};
+use staleline_guest::{Context, Ep0, Error, Mismatch, Mount, Pattern, mount};
 use staleline_protocol::plan::Exec;
 use staleline_protocol::report::{Report, Stream, text_of};
 
@@ -35,8 +36,8 @@ const PIECE: usize = 512;
 const MAPPED: usize = 256;
 
 /// Runs it as the next test of `ktap`.
-pub fn run<W: Write>(ktap: &mut Ktap<W>, exec: &Exec) -> Result<(), Error> {
-    let ended = carry_out(ktap, exec);
+pub fn run<W: Write>(ktap: &mut Ktap<W>, seed: u64, exec: &Exec) -> Result<(), Error> {
+    let ended = carry_out(ktap, seed, exec);
     let outcome = match &ended {
         Ok(End::Exited(0) | End::Off) => Outcome::Pass,
         Ok(End::Exited(code)) => Outcome::Fail(format!("exit code {code}")),
@@ -50,7 +51,7 @@ pub fn run<W: Write>(ktap: &mut Ktap<W>, exec: &Exec) -> Result<(), Error> {
     ended.map(drop)
 }
 
-fn carry_out<W: Write>(ktap: &mut Ktap<W>, exec: &Exec) -> Result<End, Error> {
+fn carry_out<W: Write>(ktap: &mut Ktap<W>, seed: u64, exec: &Exec) -> Result<End, Error> {
     prepare()?;
     let gadget = match exec.gadget {
         true => Some(configured()?),
@@ -63,7 +64,11 @@ fn carry_out<W: Write>(ktap: &mut Ktap<W>, exec: &Exec) -> Result<End, Error> {
     }
     let (main, [out, err]) = start(exec)?;
     begin()?;
-    let outputs = [pass_on(out, Stream::Stdout), pass_on(err, Stream::Stderr)];
+    let out = match exec.check_output {
+        true => compare(out, Pattern::new(seed)),
+        false => pass_on(out, Stream::Stdout),
+    };
+    let outputs = [out, pass_on(err, Stream::Stderr)];
     let ended = attend(ktap, main);
     // Nobody has the other ends of its pipes any more.
     for output in outputs {
@@ -80,6 +85,7 @@ fn prepare() -> Result<(), Error> {
     for place in ["/tmp", "/dev/shm", "/run"] {
         mount("tmpfs", "tmpfs", Path::new(place))?;
     }
+    sys::loopback_up().call("ioctl", "the network's loopback")?;
     for (link, target) in [
         ("/dev/fd", "/proc/self/fd"),
         ("/dev/stdin", "/proc/self/fd/0"),
@@ -256,6 +262,35 @@ fn pass_on(mut pipe: PipeReader, stream: Stream) -> thread::JoinHandle<()> {
     })
 }
 
+/// Compares what comes out of a pipe with the pattern, and tells the outcome when nothing more comes.
+fn compare(mut pipe: PipeReader, pattern: Pattern) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        let report = compared(&mut pipe, pattern);
+        let _ = Console.write_all(format!("{}\n", report.to_line()).as_bytes());
+    })
+}
+
+fn compared(from: &mut impl Read, pattern: Pattern) -> Report {
+    let mut found = Mismatch::default();
+    let mut buf = [0; 1 << 16];
+    loop {
+        match from.read(&mut buf) {
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => break,
+            Ok(count) => {
+                found.merge(pattern.check(found.bytes, buf.get(..count).unwrap_or_default()))
+            }
+        }
+    }
+    Report::Data {
+        frame: 0,
+        buffer: 0,
+        bytes: found.bytes,
+        corrupt: found.corrupt,
+        first_corrupt: found.first,
+    }
+}
+
 /// How much of it makes a report: whole lines if there are some that fit.
 fn piece(held: &[u8]) -> Option<usize> {
     let head = held.get(..PIECE.min(held.len())).unwrap_or_default();
@@ -282,6 +317,36 @@ mod tests {
         let long = [b'x'; 2 * PIECE];
         assert_eq!(piece(&long), Some(PIECE));
         assert_eq!(piece(&long[..PIECE - 1]), None);
+    }
+
+    #[test]
+    fn output_that_is_data_is_compared_whatever_its_pieces() {
+        /// Gives a few bytes at a time.
+        struct Pieces<'a>(&'a [u8]);
+        impl Read for Pieces<'_> {
+            fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+                let len = self.0.len().min(13);
+                let (now, later) = self.0.split_at(len);
+                buf[..len].copy_from_slice(now);
+                self.0 = later;
+                Ok(len)
+            }
+        }
+        let mut data = [0; 1000];
+        Pattern::new(7).fill(0, &mut data);
+        let told = |data: &[u8]| match compared(&mut Pieces(data), Pattern::new(7)) {
+            Report::Data {
+                bytes,
+                corrupt,
+                first_corrupt,
+                ..
+            } => (bytes, corrupt, first_corrupt),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told(&data), (1000, 0, None));
+        data[700] ^= 1;
+        assert_eq!(told(&data), (1000, 1, Some(700)));
+        assert_eq!(told(&[]), (0, 0, None));
     }
 
     #[test]

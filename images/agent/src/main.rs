@@ -149,7 +149,7 @@ impl<'a> Work<'a> {
             Work::Transfer(transfer) => paths::run(ktap, seed, transfer),
             Work::DmaTest(test) => dmatest::run(ktap, test),
             Work::Disk(test) => disk::run(ktap, seed, test),
-            Work::Exec(program) => exec::run(ktap, program),
+            Work::Exec(program) => exec::run(ktap, seed, program),
         }
     }
 }

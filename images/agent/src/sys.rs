@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! A process that starts another.
+//! A process that starts another, and the machine's own network.
 #![allow(unsafe_code)]
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use nix::sys::signal::SigSet;
 use nix::unistd::{ForkResult, Pid};
@@ -61,6 +61,33 @@ pub fn start(start: &Start<'_>) -> io::Result<Pid> {
             }
         }
     }
+}
+
+/// Switches the loopback interface on, as every init does: programs expect 127.0.0.1 to be there. A
+/// kernel without a network has none, and that is all right.
+pub fn loopback_up() -> io::Result<()> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let none = SockFlag::SOCK_CLOEXEC;
+    let any = match socket(AddressFamily::Inet, SockType::Datagram, none, None) {
+        Err(nix::errno::Errno::EAFNOSUPPORT | nix::errno::Errno::ENOSYS) => return Ok(()),
+        other => other?,
+    };
+    let mut name = [0; libc::IFNAMSIZ];
+    for (to, from) in name.iter_mut().zip(*b"lo") {
+        #[allow(clippy::cast_possible_wrap, reason = "ASCII")]
+        let from = from as libc::c_char;
+        *to = from;
+    }
+    let request = libc::ifreq {
+        ifr_name: name,
+        ifr_ifru: libc::__c_anonymous_ifr_ifru {
+            ifru_flags: (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short,
+        },
+    };
+    // SAFETY: SIOCSIFFLAGS reads name and flags of an ifreq, and this is one.
+    let done = unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    nix::errno::Errno::result(done)?;
+    Ok(())
 }
 
 fn become_it(start: &Start<'_>) -> nix::Result<Infallible> {

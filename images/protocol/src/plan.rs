@@ -74,6 +74,10 @@ pub struct Exec {
     /// there has come to the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminal: Option<Terminal>,
+    /// Whether its standard output is to be the pattern, from its start, as the ADC brings it. It is
+    /// compared, told as frame 0, and not passed on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub check_output: bool,
 }
 
 /// A terminal's size, in characters.

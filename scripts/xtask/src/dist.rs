@@ -16,7 +16,8 @@ use crate::tool::{Tool, step};
 const FOR_DEB: &str = "target/dist";
 
 /// What of the source tree goes to `share/staleline`. The agent's sources do not: it comes built.
-const SHARED: [&str; 7] = [
+const SHARED: [&str; 8] = [
+    "ci/clients",
     "ci/matrix",
     "ci/litmus",
     "ci/scenarios",

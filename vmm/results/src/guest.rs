@@ -31,6 +31,17 @@ pub struct Input {
     pub hash: String,
 }
 
+/// A package of Debian's in the guest's file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of the `.deb` file, in hexadecimal.
+    pub hash: String,
+}
+
 /// The user's program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
@@ -40,6 +51,40 @@ pub struct Program {
     pub code: Option<i32>,
     /// The signal that ended it, if one did.
     pub signal: Option<i32>,
+    /// If it is one of the kernel's own tests, the results that it has told itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selftest: Option<Selftest>,
+}
+
+/// What one of the kernel's own tests says of itself, in the words of TAP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selftest {
+    /// Its name, as kselftest has it.
+    pub name: String,
+    /// Results that it announced, if it did.
+    pub planned: Option<u32>,
+    /// Those that are good, expected failures among them.
+    pub passed: u32,
+    /// Those that are not.
+    pub failed: u32,
+    /// Those that it left out.
+    pub skipped: u32,
+    /// What it says of the first that have failed.
+    pub failures: Vec<String>,
+    /// And of the first that it left out, or why it left out all.
+    pub skips: Vec<String>,
+}
+
+impl Selftest {
+    /// The exit code by which such a test says that it cannot test anything here.
+    pub const SKIP: i32 = 4;
+
+    /// Results that it has told.
+    pub fn told(&self) -> u32 {
+        self.passed
+            .saturating_add(self.failed)
+            .saturating_add(self.skipped)
+    }
 }
 
 /// A module of the user's.

@@ -24,7 +24,7 @@ pub use diagnostic::{Class, Diagnostic, STALE_COPY, Stretch};
 pub use finding::{Event, HazardEntry, LastMaintenance, Party, Step, TransferRef};
 pub use guest::{
     Attended, Guest, GuestEnd, Input, KERNEL_REPORT, KernelId, KernelReport, KtapCase, Module,
-    Program, ReportClass,
+    Package, Program, ReportClass, Selftest,
 };
 pub use hex::Hex;
 pub use log::Log;
@@ -96,6 +96,9 @@ pub struct RunResult {
     /// What else the guest was given: the user's program and all that it needs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Input>,
+    /// The packages of Debian's that its file system was made of, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<Package>,
     /// What the guest's kernel command line had beyond our own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub append: String,

@@ -9,7 +9,7 @@ pub use staleline_devices::dma::Port;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BoardSettings {
-    /// Guest RAM in MiB, 64 to 2048.
+    /// Guest RAM in MiB, 64 to 2816.
     pub ram_mib: u32,
     /// CPUs, 1 to 4. They share one cache, as those of a cluster share their second level.
     pub cpus: u8,

@@ -18,6 +18,7 @@ use super::{Done, Fate, Item, Line, Policy, chosen, size};
 pub fn in_cache(cache: &CacheDir, policy: &Policy) -> Done {
     let kernels = staleline_kernels::kept(cache).into_iter();
     let files = staleline_initramfs::kept(cache).into_iter();
+    let roots = staleline_packages::kept(cache).into_iter();
     let engines = EngineKind::ALL.iter().flat_map(|kind| kind.kept(cache));
     let inputs = [
         ("standard input", STDIN_KEPT, ""),
@@ -27,7 +28,11 @@ pub fn in_cache(cache: &CacheDir, policy: &Policy) -> Done {
         let all = cache.kept(dir, suffix).into_iter();
         all.map(move |path| (kind, path))
     });
-    let all = kernels.chain(files).chain(engines).chain(inputs);
+    let all = kernels
+        .chain(files)
+        .chain(roots)
+        .chain(engines)
+        .chain(inputs);
     let items = all.map(|(kind, path)| Item {
         used: fs::metadata(&path)
             .and_then(|m| m.modified())

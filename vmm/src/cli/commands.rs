@@ -5,12 +5,14 @@ use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use staleline_support::cache::CacheDir;
 use staleline_support::progress::Stderr;
 use staleline_support::{files, text};
 
 use super::attend;
 use super::kernels;
 use super::litmus::{self, LitmusArgs};
+use super::root::RootArgs;
 use super::shell::ShellArgs;
 use super::{
     Command, EventsArgs, KernelCommand, MatrixArgs, ModuleCommand, ReplayArgs, ReportArgs,
@@ -29,7 +31,7 @@ use crate::run::directory::{self, DEFAULT_ROOT, RunDir};
 use crate::run::orchestrate::Runner;
 use crate::run::replay::{self, Earlier};
 use crate::run::wiring::Production;
-use crate::run::{ledger, logbook, modules};
+use crate::run::{ledger, logbook, modules, provided};
 use crate::spec::{KernelChoice, RunSpec};
 use crate::{doctor, explain, terminal};
 
@@ -49,6 +51,7 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
         Command::Matrix(args) => run_matrix(args),
         Command::Kernel { command } => kernel(command),
         Command::Module { command } => module(command),
+        Command::Root(args) => root(args),
         Command::Replay(args) => run_replay(args),
         Command::Report(args) => report(args),
         Command::Events(args) => run_events(args),
@@ -426,6 +429,25 @@ fn module(command: &ModuleCommand) -> Result<u8, Error> {
             let files = built.files.iter();
             let files = files.map(|f| format!("{}\n", f.display()));
             print(&files.collect::<String>())?;
+        }
+    }
+    Ok(exit::PASS)
+}
+
+fn root(args: &RootArgs) -> Result<u8, Error> {
+    let interrupt = watched()?;
+    let progress = shown(&interrupt);
+    let cache = CacheDir::from_environment().map_err(|e| Error::host("no cache", e))?;
+    let made = provided::root(&args.packages, args.update, &cache, &progress);
+    progress.clear();
+    let made = made?;
+    match args.format {
+        TextFormat::Json => print_json(&made)?,
+        TextFormat::Human => {
+            for package in &made.packages {
+                say(&format!("{} {}", package.name, package.version));
+            }
+            print(&format!("{}\n", made.path.display()))?;
         }
     }
     Ok(exit::PASS)

@@ -17,7 +17,8 @@ use crate::spec::RunSpec;
 #[command(
     after_help = "The guest is what `staleline run` boots. The program, for arm64 and static or \
     dynamic, becomes /root/NAME there, and its libraries come with it. Its output is passed on, and \
-    standard input, up to 1 MiB, unless that is a terminal. With --module, modules are inserted first; \
+    standard input, up to 1 MiB, unless that is a terminal. With --root or --package, PROGRAM is one of \
+    that file system. With --module, modules are inserted first; \
     without a program, it passes if the init of each succeeds and nothing was found. Exit codes are those of `staleline run`: 0 if the program ended with 0 and \
     nothing was found, 1 if something was found or it ended otherwise."
 )]
@@ -48,10 +49,22 @@ pub struct ExecArgs {
     /// Give the guest this file system; PROGRAM is then one of it.
     #[arg(long, value_name = "DIR")]
     pub root: Option<String>,
+    /// Give the guest a file system made of this package of Debian's for arm64 and what it depends on, which
+    /// is kept in the cache (`staleline root` makes and renews it); may be repeated.
+    #[arg(long, value_name = "NAME[=VERSION]", conflicts_with = "root")]
+    pub package: Vec<String>,
+    /// Run one of the kernel's own tests, as kselftest names it (drivers/dma-buf:udmabuf), built of the
+    /// sources of the kernel that is run.
+    #[arg(long, value_name = "COLLECTION:TEST", conflicts_with_all = ["root", "package", "command"])]
+    pub selftest: Option<String>,
+    /// What the program writes to its standard output is to be what the ADC brings: the guest compares RX
+    /// bytes of it with the pattern, and does not pass it on.
+    #[arg(long, requires = "iio")]
+    pub check_output: bool,
     /// The program and its arguments; none if all there is to run is the init of a module.
     #[arg(
         last = true,
-        required_unless_present = "module",
+        required_unless_present_any = ["module", "selftest"],
         value_name = "PROGRAM"
     )]
     pub command: Vec<String>,
@@ -65,7 +78,7 @@ impl ExecArgs {
     pub fn input(&self) -> Result<Option<PathBuf>, Error> {
         match &self.stdin {
             Some(file) => Ok(Some(file.into())),
-            // Modules read none.
+            // Modules and the kernel's tests read none.
             None if self.command.is_empty() => Ok(None),
             None => stdin::kept(),
         }
@@ -86,6 +99,7 @@ impl ExecArgs {
             ("files", &self.file),
             ("env", &self.env),
             ("library-path", &self.library_path),
+            ("packages", &self.package),
         ];
         let lists = lists.into_iter().filter(|(_, words)| !words.is_empty());
         if !self.command.is_empty() {
@@ -93,6 +107,15 @@ impl ExecArgs {
         }
         settings.extend(lists.map(|(key, words)| format!("guest.{key}={}", list(words))));
         settings.extend(root);
+        let word = |word: &String| Value::String(word.clone());
+        settings.extend(
+            self.selftest
+                .iter()
+                .map(|w| format!("guest.selftest={}", word(w))),
+        );
+        if self.check_output {
+            settings.push("guest.check-output=true".into());
+        }
         settings.extend(stdin.iter().map(|path| file("stdin", path)));
         for (key, words) in [("gadget", &self.gadget), ("iio", &self.iio)] {
             let Some(words) = words else {

@@ -8,6 +8,7 @@ mod exec;
 mod kernels;
 mod litmus;
 mod pages;
+mod root;
 mod shell;
 mod stdin;
 
@@ -57,7 +58,7 @@ pub enum Command {
     /// Run one scenario.
     Run(RunArgs),
     /// Run a program of yours in the guest: `staleline exec [OPTIONS] -- PROGRAM [ARGUMENT]...`.
-    Exec(exec::ExecArgs),
+    Exec(Box<exec::ExecArgs>),
     /// A prompt in the guest, or commands for a shell there from standard input.
     Shell(Box<shell::ShellArgs>),
     /// Run scenarios x kernels x caches x exporters x seeds, and compare with what is expected.
@@ -74,6 +75,9 @@ pub enum Command {
         #[command(subcommand)]
         command: ModuleCommand,
     },
+    /// Make a file system for the guest of Debian's packages for arm64 and all that they depend on, and print
+    /// where it is.
+    Root(root::RootArgs),
     /// Do an earlier run again and compare its hash.
     Replay(ReplayArgs),
     /// Judge an earlier run once more, by the evidence in its log, and report it: what `run` printed, in

@@ -7,6 +7,7 @@ use serde::Serialize;
 use staleline_initramfs::AGENT_ENV;
 use staleline_initramfs::busybox::{self, BUSYBOX_ENV};
 use staleline_kernels::GUEST_KERNEL_ENV;
+use staleline_packages::SOURCES_ENV;
 use staleline_support::cache::CacheDir;
 use staleline_support::home::{self, HOME_ENV};
 use staleline_support::text;
@@ -62,6 +63,11 @@ pub fn all() -> Vec<Place> {
             Some(AGENT_ENV),
         ),
         place("guest shell", shell, Some(BUSYBOX_ENV)),
+        place(
+            "apt's sources",
+            named(SOURCES_ENV, &|| "this machine's own".into()),
+            Some(SOURCES_ENV),
+        ),
         place("cache", cache, Some("XDG_CACHE_HOME")),
         place(
             "kernel source",

@@ -5,6 +5,7 @@ pub mod console;
 pub mod kernel_log;
 pub mod record;
 mod sites;
+pub mod tap;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use staleline_devices::cpu::SiteId;
 use staleline_devices::soc::report::SocReport;
-use staleline_results::{Attended, GuestEnd, Input, KernelId};
+use staleline_results::{Attended, GuestEnd, Input, KernelId, Package};
 
 use crate::boot::Loaded;
 use crate::engine::Observations;
@@ -52,6 +53,9 @@ pub struct Artifacts {
     /// What else the guest was given, in order: of what has one name, the last counts.
     #[serde(default)]
     pub inputs: Vec<Input>,
+    /// The packages of Debian's that its file system was made of, by name.
+    #[serde(default)]
+    pub packages: Vec<Package>,
     /// What was found out on the way that is worth telling, a sentence each.
     #[serde(default)]
     pub notes: Vec<String>,

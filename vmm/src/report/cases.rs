@@ -3,7 +3,7 @@
 
 use super::Explained;
 use crate::names;
-use crate::result::verdict;
+use crate::result::{program, verdict};
 use staleline_results::{Class, GuestEnd, KERNEL_REPORT, Module, Program, RunResult, Verdict};
 
 /// How a test case ended.
@@ -157,8 +157,11 @@ fn boot(result: &RunResult) -> Case {
 
 /// The user's program.
 fn exec(result: &RunResult, program: &Program) -> Case {
-    let ended = vec![verdict::ended(program)];
+    let mut ended = vec![program::ended(program)];
+    ended.extend(program.selftest.as_ref().map(program::results));
     let status = match (program.code, program.signal) {
+        _ if program::failure(program).is_some() && program.code.is_some() => Status::Failed,
+        _ if program::left_out(program) => Status::Skipped,
         (Some(0), _) => Status::Passed,
         (None, None) if result.verdict == Verdict::InfraError => Status::Error,
         (None, None) => Status::Skipped,

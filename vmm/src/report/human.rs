@@ -12,7 +12,7 @@ use super::layout::{Body, Layout};
 use super::phrases::count;
 use super::{Explained, Reporter, RunEvent};
 use crate::explain::CORRUPT_DATA;
-use crate::result::verdict;
+use crate::result::{program, verdict};
 use staleline_protocol::report::{Stream, bytes_of};
 use staleline_results::{Class, End, RunResult, Verdict};
 use staleline_results::{KernelReport, Module, Program};
@@ -238,7 +238,10 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     let is_left =
         |p: &Program| p.code.is_none() && p.signal.is_none() && r.attended.typed.is_some();
     if let Some(program) = program.filter(|p| !is_left(p)) {
-        summary.line("program", verdict::ended(program));
+        summary.line("program", program::ended(program));
+        if let Some(test) = &program.selftest {
+            summary.line("selftest", program::results(test));
+        }
     }
     if r.data.planned == 0 && !r.guest.modules.is_empty() {
         let all: Vec<String> = r.guest.modules.iter().map(inserted).collect();

@@ -166,7 +166,7 @@ fn exports(scenario: &Scenario, exporter: Exporter) -> bool {
 }
 
 fn execs(scenario: &Scenario) -> bool {
-    !scenario.guest.exec.is_empty()
+    scenario.guest.has_program()
 }
 
 fn loads(scenario: &Scenario) -> bool {

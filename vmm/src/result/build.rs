@@ -20,6 +20,7 @@ use super::words::Word;
 use super::*;
 use crate::engine::Observations;
 use crate::evidence::console::Console;
+use crate::evidence::tap;
 use crate::evidence::{Artifacts, Execution, GuestFile};
 use crate::names;
 use crate::spec::{self, RunSpec};
@@ -134,6 +135,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         initrd_hash: file_hash(artifacts.and_then(|a| a.initrd.as_ref())),
         disk_hash: file_hash(artifacts.and_then(|a| a.disk.as_ref())),
         inputs: artifacts.map(|a| a.inputs.clone()).unwrap_or_default(),
+        packages: artifacts.map(|a| a.packages.clone()).unwrap_or_default(),
         append: scenario.guest.append.clone(),
         engine: spec.engine.name().into(),
         engine_arguments: spec.engine_arguments.clone(),
@@ -169,7 +171,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
             warnings,
             console_tail: console.tail.clone(),
             modules: modules(&plan, &console.reports),
-            program: program(&plan, &console.reports),
+            program: program(&plan, scenario.guest.selftest.as_deref(), &console.reports),
         },
         buffers: buffers(&console.reports, &Observations::default()),
         machine: None,
@@ -205,14 +207,19 @@ fn modules(plan: &Plan, reports: &[Report]) -> Vec<Module> {
 }
 
 /// The user's program, and what became of it.
-fn program(plan: &Plan, reports: &[Report]) -> Option<Program> {
+fn program(plan: &Plan, selftest: Option<&str>, reports: &[Report]) -> Option<Program> {
     let argv = plan.exec.as_ref()?.argv.clone();
     let ended = reports.iter().find_map(|r| match r {
         Report::Exited { code, signal } => Some((*code, *signal)),
         _ => None,
     });
     let (code, signal) = ended.unwrap_or_default();
-    Some(Program { argv, code, signal })
+    Some(Program {
+        argv,
+        code,
+        signal,
+        selftest: selftest.map(|name| tap::read(name, reports)),
+    })
 }
 
 /// The DMABUFs that the agent reported, where they are, and what they were attached to.

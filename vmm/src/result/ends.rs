@@ -64,18 +64,23 @@ pub fn of(scenario: &Scenario, reports: &[Report], soc: Option<&SocReport>) -> D
     match (&plan.dmatest, &plan.disk) {
         (Some(test), _) => copies(test, reports),
         (None, Some(test)) => files(test, reports),
-        (None, None) if !guest.exec.is_empty() => outside(guest, soc),
+        (None, None) if guest.has_program() => outside(guest, reports, soc),
         (None, None) => collect(plan.transfer.as_ref(), reports, soc),
     }
 }
 
-/// What a program of the user's was to move, by those outside of the guest. What it checks itself, it
-/// tells by its exit code.
-fn outside(guest: &GuestSettings, soc: Option<&SocReport>) -> Data {
+/// What a program of the user's was to move, by those outside of the guest; and by the agent, if its output
+/// is to be what the ADC brings. What it checks itself, it tells by its exit code.
+fn outside(guest: &GuestSettings, reports: &[Report], soc: Option<&SocReport>) -> Data {
     let gadget = guest.gadget.unwrap_or_default();
     let iio = guest.iio.unwrap_or_default();
-    let found = found(soc);
-    let planned = [(DAC, iio.tx), (USB_HOST, gadget.checked())];
+    let mut found = found(soc);
+    let output = match guest.check_output {
+        true => iio.rx,
+        false => 0,
+    };
+    found.push(tally(USER, reports, |frame| (frame == 0).then_some(output)).0);
+    let planned = [(USER, output), (DAC, iio.tx), (USB_HOST, gadget.checked())];
     let planned = planned.into_iter().filter(|(_, bytes)| *bytes > 0);
     let ends: Vec<End> = planned
         .map(|(name, bytes)| {
@@ -407,6 +412,21 @@ mod tests {
             collect(plan.transfer.as_ref(), &[], Some(&soc)).bytes,
             61_000
         );
+    }
+
+    #[test]
+    fn output_that_is_to_be_the_adcs_counts_as_far_as_it_was_compared() {
+        let mut scenario = Scenario::load("exec").unwrap();
+        scenario.guest.exec = vec!["prog".into()];
+        scenario.guest.iio = Some(Iio { rx: 64, tx: 0 });
+        let of = |scenario: &Scenario, bytes| {
+            let data = of(scenario, &[data(0, bytes)], Some(&fake::soc_report()));
+            (data.planned, data.bytes)
+        };
+        assert_eq!(of(&scenario, 64), (0, 0), "nobody was to compare it");
+        scenario.guest.check_output = true;
+        assert_eq!(of(&scenario, 40), (64, 40));
+        assert_eq!(of(&scenario, 80), (64, 64));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod gather;
 pub mod history;
 pub mod listing;
 mod lookup;
+pub mod program;
 mod sort;
 mod stretches;
 mod suppressed;

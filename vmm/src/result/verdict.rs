@@ -10,7 +10,7 @@ use staleline_devices::usb::report::UsbHostReport;
 use staleline_protocol::report::Report;
 use staleline_support::text;
 
-use super::{Class, Diagnostic, RunResult, Verdict, ends};
+use super::{Class, Diagnostic, RunResult, Verdict, ends, program};
 use crate::evidence::console::Console;
 use staleline_results::{GuestEnd, Module, Program};
 use staleline_results::{KERNEL_REPORT, KernelReport};
@@ -34,8 +34,8 @@ pub fn judge(
         reasons.extend(match &result.guest.program {
             // Who switches the machine off from a terminal, or leaves it, has come to the end.
             Some(program) if is_open(program) && result.attended.typed.is_some() => None,
-            Some(program) if program.code != Some(0) => Some(ended(program)),
-            _ => None,
+            Some(program) => program::failure(program),
+            None => None,
         });
         // What is wrong with a module was said before.
         let cases = console.failures().filter(|case| case.name != EXEC);
@@ -53,16 +53,6 @@ pub fn judge(
 
 /// The agent's test of that name is the user's program.
 pub const EXEC: &str = "exec";
-
-/// How the user's program ended, in words.
-pub fn ended(program: &Program) -> String {
-    let name = program.argv.first().map_or("", String::as_str);
-    match (program.code, program.signal) {
-        (Some(code), _) => format!("{name} ended with exit code {code}"),
-        (None, Some(signal)) => format!("{name} was ended by signal {signal}"),
-        (None, None) => format!("{name} did not run to its end"),
-    }
-}
 
 /// What proves that the software under test is wrong, a sentence each; the first of a failure's
 /// reasons.
@@ -294,6 +284,9 @@ fn missing(result: &RunResult) -> Vec<String> {
             source.name, source.moved, source.planned
         )
     }));
+    // Unless it has failed: then it may have stopped in the middle, as any program.
+    let program = result.guest.program.as_ref();
+    found.extend(program.and_then(program::missing));
     // The host may know why.
     let Some(host) = host(result).filter(|_| !found.is_empty()) else {
         return found;

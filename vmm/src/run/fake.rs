@@ -287,6 +287,7 @@ impl Backend for FakeBackend {
             disk: None,
             agent_elf: None,
             inputs: Vec::new(),
+            packages: Vec::new(),
             notes: Vec::new(),
         })
     }

@@ -13,6 +13,7 @@ pub mod modules;
 pub mod orchestrate;
 pub mod overlay;
 pub mod prebuilt;
+pub mod provided;
 pub mod replay;
 pub mod stacks;
 pub mod wiring;

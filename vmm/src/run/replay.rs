@@ -168,6 +168,14 @@ pub fn compare(before: &RunResult, after: &RunResult) -> Comparison {
             text(&input.map(|input| input.hash.clone()))
         });
     }
+    let packages = before.packages.iter().chain(&after.packages);
+    let packages: BTreeSet<&str> = packages.map(|package| &*package.name).collect();
+    for name in packages {
+        differs(&format!("package {name}"), &|r| {
+            let package = r.packages.iter().find(|package| package.name == name);
+            text(&package.map(|p| format!("{} ({})", p.version, p.hash)))
+        });
+    }
     Comparison {
         same: differences.is_empty() && after.run_hash.is_some(),
         differences,

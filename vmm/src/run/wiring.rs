@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use staleline_devices::soc::report::SocReport;
 use staleline_initramfs::{Initramfs, InitramfsError, Inputs, disk, initramfs};
+use staleline_packages::Package;
 use staleline_support::cache::CacheDir;
 use staleline_support::digest::{self, FieldHasher};
 use staleline_support::lock::Lock;
@@ -20,7 +21,9 @@ use super::debugger;
 use super::kernels;
 use super::modules;
 use super::overlay;
+use super::provided::{self, Provided};
 use crate::board::config::{DiskImage, MachineConfig};
+use crate::board::settings::BoardSettings;
 use crate::board::{Board, fdt};
 use crate::boot::{Expected, Images, RAM_BASE};
 use crate::engine::attend::Console;
@@ -29,7 +32,7 @@ use crate::evidence::{Artifacts, Execution, GuestFile, Sites};
 use crate::exit::Error;
 use crate::interrupt::Interrupt;
 use crate::scenario::guest::GuestSettings;
-use crate::scenario::{Scenario, usb};
+use crate::scenario::usb;
 use crate::spec::RunSpec;
 use crate::terminal::Raw;
 use staleline_results::{Attended, GuestEnd, Input, KernelId};
@@ -63,7 +66,7 @@ pub struct Used(Arc<Mutex<Vec<(PathBuf, Lock)>>>);
 
 impl Used {
     /// Holds what of these artifacts lies in the cache.
-    fn hold(&self, artifacts: &Artifacts, cache: &CacheDir) -> Result<(), Error> {
+    fn hold(&self, artifacts: &Artifacts, made: &[PathBuf], cache: &CacheDir) -> Result<(), Error> {
         let disk = artifacts.disk.as_ref().map(|file| &file.path);
         let files = artifacts.initrd.iter().map(|file| file.path.clone());
         let files = files.chain(artifacts.overlays.iter().map(|file| file.path.clone()));
@@ -75,7 +78,8 @@ impl Used {
         let agent = artifacts.agent_elf.as_deref().and_then(Path::parent);
         let directories = [kernel, agent].into_iter().flatten().map(Path::to_owned);
         let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for path in files.chain(directories) {
+        let made = made.iter().cloned();
+        for path in files.chain(directories).chain(made) {
             if !path.starts_with(cache.path()) || used.iter().any(|(known, _)| *known == path) {
                 continue;
             }
@@ -113,17 +117,23 @@ struct GuestFiles {
     agent_elf: PathBuf,
     overlays: Vec<GuestFile>,
     inputs: Vec<Input>,
+    packages: Vec<Package>,
+    /// Other parts of the cache that they were made of.
+    made: Vec<PathBuf>,
 }
 
 impl GuestFiles {
     /// A disk if the board has one; an initramfs unless the guest boots from that.
-    fn make(scenario: &Scenario, cache: &CacheDir, progress: &dyn Progress) -> Result<Self, Error> {
+    fn make(spec: &RunSpec, cache: &CacheDir, progress: &dyn Progress) -> Result<Self, Error> {
+        let scenario = &spec.scenario;
         let mut files = GuestFiles {
             initrd: None,
             disk: None,
             agent_elf: PathBuf::new(),
             overlays: Vec::new(),
             inputs: Vec::new(),
+            packages: Vec::new(),
+            made: Vec::new(),
         };
         for (n, host) in scenario.guest.dtb_overlay.iter().enumerate() {
             let overlay = overlay::compile(Path::new(host), cache)?;
@@ -146,9 +156,12 @@ impl GuestFiles {
             let initramfs = initramfs(cache, progress).map_err(|e| Error::Initramfs(e.into()))?;
             files.agent_elf.clone_from(&initramfs.agent_elf);
             let guest = &scenario.guest;
-            let (path, hash) = match guest.exec.is_empty() && guest.modules.is_empty() {
-                true => (initramfs.path, initramfs.hash),
-                false => files.add_program(scenario, &initramfs, cache)?,
+            let (path, hash) = match guest.has_program() || !guest.modules.is_empty() {
+                false => (initramfs.path, initramfs.hash),
+                true => {
+                    let provided = provided::provide(spec, cache, progress)?;
+                    files.add_program(provided, &scenario.board, &initramfs, cache)?
+                }
             };
             files.initrd = Some(GuestFile { path, hash });
         }
@@ -158,11 +171,14 @@ impl GuestFiles {
     /// An initramfs with the user's program and what it needs, and modules.
     fn add_program(
         &mut self,
-        scenario: &Scenario,
+        provided: Provided,
+        board: &BoardSettings,
         agent: &Initramfs,
         cache: &CacheDir,
     ) -> Result<(PathBuf, String), Error> {
-        let read = inputs(scenario)?;
+        let read = inputs(&provided.guest, board)?;
+        self.packages = provided.packages;
+        self.made = provided.used;
         let record = |(input, hash): &(staleline_initramfs::Input, String)| Input {
             guest: input.guest.clone(),
             host: input.host.display().to_string(),
@@ -176,13 +192,12 @@ impl GuestFiles {
 
 /// What the guest is given for the user's program, and modules, read once: what was looked at before the first run is
 /// what all runs get, though somebody may be compiling meanwhile.
-fn inputs(scenario: &Scenario) -> Result<Arc<Inputs>, Error> {
+fn inputs(guest: &GuestSettings, board: &BoardSettings) -> Result<Arc<Inputs>, Error> {
     type Read = (Key, Arc<Inputs>);
     type Key = (GuestSettings, u64);
     static READ: Mutex<Vec<Read>> = Mutex::new(Vec::new());
-    let guest = &scenario.guest;
     // The kernel holds archive and files at once.
-    let most = Board::new(&scenario.board).ram_bytes() / 4;
+    let most = Board::new(board).ram_bytes() / 4;
     // Only what names files.
     let key = GuestSettings {
         exec: guest.exec.get(..1).unwrap_or_default().to_vec(),
@@ -210,7 +225,8 @@ fn inputs(scenario: &Scenario) -> Result<Arc<Inputs>, Error> {
 impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
         spec.check_arguments()?;
-        inputs(&spec.scenario)?;
+        // What has yet to be made is looked at then.
+        inputs(&spec.scenario.guest, &spec.scenario.board)?;
         modules::check(&spec.scenario, &spec.kernel)?;
         let kernel = Choice::find(&spec.kernel)?;
         kernel.suits(&spec.kernel.0, &spec.scenario).map(drop)
@@ -237,7 +253,7 @@ impl Backend for Production {
         engine(spec.engine)?;
         let choice = Choice::find(&spec.kernel)?;
         let cache = CacheDir::from_environment().map_err(|e| Error::Initramfs(e.into()))?;
-        let files = GuestFiles::make(&spec.scenario, &cache, progress)?;
+        let files = GuestFiles::make(spec, &cache, progress)?;
         let artifacts = Artifacts {
             kernel: KernelId {
                 name: String::new(),
@@ -255,8 +271,10 @@ impl Backend for Production {
             overlays: files.overlays,
             agent_elf: Some(files.agent_elf),
             inputs: files.inputs,
+            packages: files.packages.into_iter().map(told).collect(),
             notes: Vec::new(),
         };
+        let made = files.made;
         let mut source_root = None;
         let kernel = match &choice {
             Choice::Prebuilt(prebuilt) => {
@@ -273,7 +291,7 @@ impl Backend for Production {
                     source_root: prebuilt.source,
                     ..artifacts
                 };
-                self.used.hold(&artifacts, &cache)?;
+                self.used.hold(&artifacts, &made, &cache)?;
                 return Ok(artifacts);
             }
             Choice::Built { kernel, source } => {
@@ -301,7 +319,7 @@ impl Backend for Production {
             source_root,
             ..artifacts
         };
-        self.used.hold(&artifacts, &cache)?;
+        self.used.hold(&artifacts, &made, &cache)?;
         Ok(artifacts)
     }
 
@@ -372,6 +390,20 @@ impl Backend for Production {
             restored: outcome.restored,
             attended: attended(outcome.typed),
         })
+    }
+}
+
+/// A package, as results have it.
+fn told(package: Package) -> staleline_results::Package {
+    let Package {
+        name,
+        version,
+        hash,
+    } = package;
+    staleline_results::Package {
+        name,
+        version,
+        hash,
     }
 }
 

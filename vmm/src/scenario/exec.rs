@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! The part of the `[guest]` table that is about a program of the user's.
+//! The part of the `[guest]` table that is about a program of the user's, or a test of the kernel's.
 
 use std::path::{Path, PathBuf};
 
 use staleline_initramfs::Input;
+use staleline_kernels::Selftest;
 use staleline_protocol::plan::Exec;
 
 use super::guest::GuestSettings;
@@ -59,7 +60,12 @@ impl GuestSettings {
 
     /// Whether the program is a file of the host, and not of `root`.
     fn program_is_hosts(&self) -> bool {
-        !self.exec.is_empty() && self.root.is_none()
+        !self.exec.is_empty() && self.root.is_none() && self.packages.is_empty()
+    }
+
+    /// Whether there is a program to be run.
+    pub fn has_program(&self) -> bool {
+        !self.exec.is_empty() || self.selftest.is_some()
     }
 
     /// The program, if it is a file of the host.
@@ -95,6 +101,10 @@ impl GuestSettings {
     /// The agent's part of it, in a run with that seed.
     pub fn plan(&self, seed: u64) -> Option<Exec> {
         let mut argv = self.exec.clone();
+        if let Some(test) = self.selftest.as_ref().and_then(|name| name.parse().ok()) {
+            let Selftest { test, .. } = test;
+            argv = vec![below_home(Path::new(&test))];
+        }
         let first = argv.first_mut()?;
         if let Some(program) = self.program() {
             *first = program.guest;
@@ -109,6 +119,7 @@ impl GuestSettings {
             stdin: self.stdin.as_ref().map(|_| STDIN.into()),
             gadget: self.gadget.is_some(),
             terminal: None,
+            check_output: self.check_output,
         })
     }
 }
@@ -154,6 +165,9 @@ pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
         gadget,
         iio,
         root,
+        packages,
+        selftest,
+        check_output,
         ..
     } = settings;
     let lists = [
@@ -161,6 +175,7 @@ pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
         ("files", files),
         ("env", env),
         ("library-path", library_path),
+        ("packages", packages),
     ];
     for (key, entries) in lists {
         if entries.len() > MAX_ENTRIES {
@@ -209,11 +224,40 @@ pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
         gadget.is_some(),
         iio.is_some(),
         root.is_some(),
+        !packages.is_empty(),
     ];
-    if exec.is_empty() && beside.contains(&true) {
+    if !settings.has_program() && beside.contains(&true) {
         return Err(
-            "guest.files, env, library-path, stdin, gadget, iio and root are for the program that \
-             guest.exec names, and there is none"
+            "guest.files, env, library-path, stdin, gadget, iio, root and packages are for the program \
+             that guest.exec names, and there is none"
+                .into(),
+        );
+    }
+    for package in packages {
+        staleline_packages::check_name(package).map_err(|why| format!("guest.packages: {why}"))?;
+    }
+    if !packages.is_empty() && root.is_some() {
+        return Err(
+            "guest.root and guest.packages both give the guest its file system: leave one of \
+                    them out"
+                .into(),
+        );
+    }
+    if let Some(name) = selftest {
+        name.parse::<Selftest>()
+            .map_err(|why| format!("guest.selftest: {why}"))?;
+        if !exec.is_empty() || root.is_some() || !packages.is_empty() {
+            return Err(
+                "guest.selftest is a program of its own, which needs no other file system: leave \
+                        exec, root and packages out"
+                    .into(),
+            );
+        }
+    }
+    if *check_output && iio.is_none_or(|iio| iio.rx == 0) {
+        return Err(
+            "guest.check-output compares with what the ADC brings: say how much that is, with \
+                    iio.rx"
                 .into(),
         );
     }
@@ -282,6 +326,26 @@ mod tests {
     }
 
     #[test]
+    fn a_test_of_the_kernels_is_a_program_though_none_is_named() {
+        let settings = GuestSettings {
+            selftest: Some("drivers/dma-buf:udmabuf".into()),
+            ..GuestSettings::default()
+        };
+        check(&settings).unwrap();
+        assert!(settings.has_program());
+        assert_eq!(settings.program(), None, "it has yet to be built");
+        assert_eq!(settings.plan(7).unwrap().argv, ["/root/udmabuf"]);
+        let packaged = GuestSettings {
+            exec: words(&["iio_info"]),
+            packages: words(&["libiio-utils"]),
+            ..GuestSettings::default()
+        };
+        check(&packaged).unwrap();
+        assert_eq!(packaged.program(), None, "it is one of the packages'");
+        assert_eq!(packaged.plan(7).unwrap().argv, ["iio_info"]);
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         let with = |change: fn(&mut GuestSettings)| {
             let mut settings = GuestSettings {
@@ -304,5 +368,18 @@ mod tests {
             s.root = Some("r".into());
         });
         assert!(why.contains("there is none"), "{why}");
+        assert!(with(|s| s.packages = words(&["--x"])).contains("guest.packages"));
+        let why = with(|s| {
+            s.packages = words(&["iiod"]);
+            s.root = Some("r".into());
+        });
+        assert!(why.contains("leave one of them out"), "{why}");
+        assert!(with(|s| s.selftest = Some("a:b".into())).contains("program of its own"));
+        assert!(with(|s| s.check_output = true).contains("iio.rx"));
+        let why = with(|s| {
+            s.exec.clear();
+            s.selftest = Some("dmabuf-heaps".into());
+        });
+        assert!(why.contains("COLLECTION:TEST"), "{why}");
     }
 }

@@ -67,6 +67,17 @@ pub struct GuestSettings {
     /// A directory of the host with a file system for the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,
+    /// Debian's packages of which such a file system is made, with what they depend on: `NAME` or
+    /// `NAME=VERSION`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<String>,
+    /// One of the kernel's own tests, `COLLECTION:TEST`, in place of `exec`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selftest: Option<String>,
+    /// Whether what the program writes to its standard output is to be what the ADC has brought. It is
+    /// compared with the pattern in the guest, and not passed on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub check_output: bool,
 }
 
 impl GuestSettings {

@@ -11,6 +11,8 @@ pub enum Kind {
     Program,
     /// One that building a kernel takes.
     Kernel,
+    /// One that making a file system of Debian's packages takes, which only who asks for one needs.
+    Packages,
     /// A program that may be where only root looks.
     Sbin,
     /// A module of Perl.
@@ -44,6 +46,7 @@ impl Need {
         let kind = match kind {
             "program" => Kind::Program,
             "kernel" => Kind::Kernel,
+            "packages" => Kind::Packages,
             "sbin" => Kind::Sbin,
             "perl" => Kind::Perl,
             "header" => Kind::Header,

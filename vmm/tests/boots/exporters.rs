@@ -23,14 +23,20 @@ struct Row {
 }
 
 /// Runs a matrix that comes with the tree, two guests at a time.
-fn matrix(file: &str, kernels: &[&str]) -> Vec<RunResult> {
+pub fn matrix(file: &str, kernels: &[&str]) -> Vec<RunResult> {
+    matrix_with(file, kernels, 2)
+}
+
+/// The same, so many guests at a time.
+pub fn matrix_with(file: &str, kernels: &[&str], jobs: usize) -> Vec<RunResult> {
     for kernel in kernels {
         support::need_kernel(kernel);
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../ci/matrix")
         .join(file);
-    let arguments = ["--jobs", "2", "--format", "json", file.to_str().unwrap()];
+    let jobs = jobs.to_string();
+    let arguments = ["--jobs", &jobs, "--format", "json", file.to_str().unwrap()];
     let mut command = support::staleline();
     command.arg("matrix").args(arguments).arg("--out");
     let run = support::finish(command, &arguments, tempfile::tempdir().unwrap());

@@ -11,6 +11,7 @@ use staleline_testing as support;
 mod arguments;
 mod blk;
 mod board;
+mod clients;
 mod console;
 mod cost;
 mod cpus;
