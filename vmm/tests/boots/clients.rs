@@ -161,8 +161,10 @@ fn a_test_that_skips_itself_has_not_passed() {
         ("sync:no-such-test", "sync_test"),
         ("no-such-collection:x", "no-such-collection"),
     ] {
+        let dir = tempfile::tempdir().unwrap();
         let mut command = support::staleline();
-        let out = command.args(["exec", "--selftest", none]).output().unwrap();
+        let command = command.args(["exec", "--selftest", none]);
+        let out = command.current_dir(&dir).output().unwrap();
         let said = String::from_utf8(out.stderr).unwrap();
         assert_eq!(out.status.code(), Some(2), "{said}");
         assert!(said.contains(why), "{said}");
