@@ -204,6 +204,14 @@ pub enum KernelError {
         /// What patch(1) said.
         output: String,
     },
+    /// The kernel's own build cannot be done in the cache.
+    #[error(
+        "kernels cannot be built in {path}: make takes no path with spaces or with one of : $ # % \\ ' \""
+    )]
+    BadCache {
+        /// Where it would be.
+        path: PathBuf,
+    },
     /// The given source is no kernel source.
     #[error("{path} is no kernel source: {reason}")]
     BadSource {
@@ -292,6 +300,7 @@ impl KernelError {
             | Self::NameTaken { .. }
             | Self::Malformed { .. }
             | Self::PatchRejected { .. }
+            | Self::BadCache { .. }
             | Self::BadSource { .. } => ErrorKind::User,
             Self::BuildFailed { blame, .. } => *blame,
             Self::NoDefaultSource { .. }

@@ -184,9 +184,7 @@ fn described(dir: &Path) -> Result<PathBuf, KernelError> {
     if !found.is_dir() {
         return Err(bad("it is no directory"));
     }
-    // make has no way to quote it.
-    let plain = |c: char| !c.is_whitespace() && !":$#%\\'\"".contains(c);
-    if !found.to_str().is_some_and(|path| path.chars().all(plain)) {
+    if !super::worktree::is_for_make(&found) {
         return Err(bad(
             "make cannot build in a path with spaces or with one of : $ # % \\ ' \"",
         ));

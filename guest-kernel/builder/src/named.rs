@@ -17,7 +17,7 @@ use super::fragment::Fragment;
 use super::kernel::Kernel;
 use super::plan::Plan;
 use super::source::Source;
-use super::stack::BASE_STACK;
+use super::stack::{self, BASE_STACK};
 use super::{KernelBuilder, KernelRequest};
 
 /// Bytes of a name: with its suffix it is a file's.
@@ -274,6 +274,7 @@ fn default_name(request: &KernelRequest) -> Option<String> {
                 Some((stem, _)) if source.is_file() => stem,
                 _ => &name,
             };
+            let name = &stack::plain(name);
             match request.name() {
                 patches if patches == BASE_STACK => name.to_owned(),
                 patches => match patches.strip_prefix(&format!("{BASE_STACK}+")) {
@@ -300,6 +301,8 @@ mod tests {
         fs::create_dir(&tree).unwrap();
         let archive = dir.path().join("linux-6.16.tar.xz");
         fs::write(&archive, "").unwrap();
+        let spaced = dir.path().join("my linux");
+        fs::create_dir(&spaced).unwrap();
         let of = |source: Option<&PathBuf>, patches: &str, fragments: &[&str]| {
             default_name(&KernelRequest {
                 source: source.cloned(),
@@ -318,6 +321,7 @@ mod tests {
             (Some(&tree), "base~oops", &[], "linux-base~oops"),
             (Some(&tree), "mine", &[], "linux-mine"),
             (Some(&archive), "base", &[], "linux-6.16"),
+            (Some(&spaced), "base", &[], "my-linux"),
             (None, "mine", &["dbg"], "mine+dbg"),
         ] {
             assert_eq!(of(source, patches, fragments).as_deref(), Some(name));

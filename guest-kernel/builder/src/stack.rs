@@ -122,17 +122,21 @@ pub fn is_stack(dir: &Path) -> bool {
 pub(super) fn name_of(dir: &Path) -> String {
     // `.` and `..` have a name, too.
     let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let name = plain(&dir.file_name().unwrap_or_default().to_string_lossy());
+    match name.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()) {
+        "" => "stack".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// A name with `-` for what cannot be in one.
+pub(super) fn plain(name: &str) -> String {
     let plain = |c: char| match c {
         c if c.is_ascii_alphanumeric() => c,
         '_' | '.' => c,
         _ => '-',
     };
-    let name: String = name.chars().take(MAX_NAME).map(plain).collect();
-    match name.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()) {
-        "" => "stack".to_owned(),
-        name => name.to_owned(),
-    }
+    name.chars().take(MAX_NAME).map(plain).collect()
 }
 
 /// Names become path components and part of the kernel's release (at most 64 bytes with

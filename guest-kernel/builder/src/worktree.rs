@@ -41,6 +41,12 @@ pub(super) struct WorkTree {
     lock: File,
 }
 
+/// Whether make can build there: it has no way to quote a path.
+pub(super) fn is_for_make(path: &Path) -> bool {
+    let plain = |c: char| !c.is_whitespace() && !":$#%\\'\"".contains(c);
+    path.to_str().is_some_and(|path| path.chars().all(plain))
+}
+
 impl WorkTree {
     /// Waits until no other builder uses the work directory of `source`.
     pub(super) fn lock(
@@ -49,6 +55,9 @@ impl WorkTree {
         progress: &dyn Progress,
     ) -> Result<Self, KernelError> {
         let dir = cache.work_dir(&source.work_name());
+        if !is_for_make(&dir) {
+            return Err(KernelError::BadCache { path: dir });
+        }
         fs::create_dir_all(&dir).map_err(KernelError::io("create", &dir))?;
         let path = dir.join("lock");
         let mut lock = File::create(&path).map_err(KernelError::io("create", &path))?;

@@ -131,6 +131,7 @@ pub(super) fn error(name: &str, e: KernelError) -> Error {
             "the stack is for another version of the source: copy its directory, mend that patch there, and \
              look at the outcome with `staleline kernel check --stack ./COPY --src DIR`"
         }
+        KernelError::BadCache { .. } => "name a cache elsewhere with XDG_CACHE_HOME",
         KernelError::OtherBase { .. } => "a mutant's mutant.toml says which stack it is for",
         KernelError::BuildFailed { .. } => "the kernel's source or the patches do not compile",
         KernelError::Config { .. } => "make the file readable",
