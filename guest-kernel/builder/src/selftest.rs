@@ -156,7 +156,10 @@ fn key(plan: &Plan, selftest: &Selftest) -> String {
 fn publish(out: &Path, kept: &Path) -> Result<(), KernelError> {
     let parent = kept.parent().unwrap_or(kept);
     fs::create_dir_all(parent).map_err(KernelError::io("create", parent))?;
-    let staged = tempfile::tempdir_in(parent).map_err(KernelError::io("create", parent))?;
+    let staged = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir_in(parent)
+        .map_err(KernelError::io("create", parent))?;
     for name in programs(out)? {
         let from = out.join(&name);
         let bytes = fs::read(&from).map_err(KernelError::io("read", &from))?;
@@ -164,9 +167,10 @@ fn publish(out: &Path, kept: &Path) -> Result<(), KernelError> {
         files::write_whole(&to, &bytes, files::EXECUTABLE)
             .map_err(KernelError::io("write", &to))?;
     }
-    let readable = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(staged.path(), readable).map_err(KernelError::io("write", kept))?;
-    fs::rename(staged.keep(), kept).map_err(KernelError::io("create", kept))
+    fs::rename(staged.path(), kept).map_err(KernelError::io("create", kept))?;
+    // It is gone from there: nothing is left to clean up.
+    let _ = staged.keep();
+    Ok(())
 }
 
 /// Names of the programs in a directory, in order.

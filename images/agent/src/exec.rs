@@ -5,7 +5,6 @@
 //! What it writes to standard output may be data, to be compared with the pattern instead.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{PipeReader, Read, Write};
 use std::os::fd::AsFd as _;
@@ -23,8 +22,8 @@ use staleline_protocol::report::{Report, Stream, text_of};
 
 use crate::boot::Console;
 use crate::ktap::{Ktap, Outcome};
-use crate::program::{End, find};
-use crate::sys::{self, Role, Start};
+use crate::program::{self, End};
+use crate::sys::{self, Role};
 use crate::terminal;
 
 /// What its test is called.
@@ -120,24 +119,14 @@ fn serve(gadget: Ep0) -> Result<(), Error> {
 
 /// Starts it, stopped at its first instruction; what it writes to output and error comes out of the pipes.
 fn start(exec: &Exec) -> Result<(Pid, [PipeReader; 2]), Error> {
-    fs::create_dir_all(&exec.dir).file("create", &exec.dir)?;
     let program = exec.argv.first().map_or("", String::as_str);
-    let path = find(program, &exec.env);
     let pipes = || std::io::pipe().call("pipe", program);
     let ((out, stdout), (err, stderr)) = (pipes()?, pipes()?);
     let stdin = exec.stdin.as_deref().unwrap_or("/dev/null");
     let stdin = File::open(stdin).file("open", stdin)?;
-    let text = |text: &str| CString::new(text).call("exec", program);
-    let texts = |list: &[String]| list.iter().map(|s| text(s)).collect::<Result<Vec<_>, _>>();
-    let started = sys::start(&Start {
-        file: &text(&path)?,
-        argv: &texts(&exec.argv)?,
-        env: &texts(&exec.env)?,
-        dir: &text(&exec.dir)?,
-        stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
-        role: Role::Traced,
-    });
-    Ok((started.file("run", path)?, [out, err]))
+    let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let started = program::start(exec, stdio, Role::Traced)?;
+    Ok((started, [out, err]))
 }
 
 /// Follows all traced processes until there are none. When the main one has ended, so do the others.

@@ -35,7 +35,8 @@ pub struct Start<'a> {
     pub role: Role,
 }
 
-/// Starts a program; this process must have no other thread. (`std` cannot on a kernel without sockets: it has the child tell of trouble by one.)
+/// Starts a program; this process must have no other thread. (`std` cannot on a kernel without sockets: it
+/// has the child tell of trouble by one.)
 pub fn start(start: &Start<'_>) -> io::Result<Pid> {
     let (mut trouble, tell) = io::pipe()?;
     // SAFETY: there is no other thread, so that the child may do what it likes.

@@ -3,10 +3,9 @@
 //! business. Nothing is traced, so that debuggers and `strace` work, and nothing is told meanwhile, so that
 //! the console is theirs.
 
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -16,8 +15,8 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use staleline_guest::{Context, Error};
 use staleline_protocol::plan::{Exec, Terminal};
 
-use crate::program::{End, find};
-use crate::sys::{self, Role, Start};
+use crate::program::{self, End};
+use crate::sys::Role;
 
 /// The terminals behind /dev/console, the one that the kernel reads from last.
 const CONSOLES: &str = "/sys/class/tty/console/active";
@@ -49,7 +48,7 @@ pub fn run(
         .thread_block()
         .map_err(failed)
         .call("sigprocmask", "the agent")?;
-    let shell = start(exec, terminal.as_fd())?;
+    let shell = program::start(exec, [terminal.as_fd(); 3], Role::AtTerminal)?;
     begin()?;
     let ended = loop {
         if let Some(end) = reap(shell) {
@@ -99,23 +98,6 @@ fn winsize(size: Terminal) -> Winsize {
         ws_xpixel: 0,
         ws_ypixel: 0,
     }
-}
-
-fn start(exec: &Exec, terminal: BorrowedFd<'_>) -> Result<Pid, Error> {
-    fs::create_dir_all(&exec.dir).file("create", &exec.dir)?;
-    let program = exec.argv.first().map_or("", String::as_str);
-    let path = find(program, &exec.env);
-    let text = |text: &str| CString::new(text).call("exec", program);
-    let texts = |list: &[String]| list.iter().map(|s| text(s)).collect::<Result<Vec<_>, _>>();
-    let started = sys::start(&Start {
-        file: &text(&path)?,
-        argv: &texts(&exec.argv)?,
-        env: &texts(&exec.env)?,
-        dir: &text(&exec.dir)?,
-        stdio: [terminal; 3],
-        role: Role::AtTerminal,
-    });
-    started.file("run", path)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use staleline_support::cache::CacheDir;
 use staleline_support::{digest, files};
 
-use super::executable::{header, is_for_the_guest, is_linked};
+use super::executable;
 
 /// Environment variable: which busybox.
 pub const BUSYBOX_ENV: &str = "STALELINE_BUSYBOX";
@@ -89,38 +89,14 @@ pub fn root(cache: &CacheDir, named: Option<&Path>) -> Result<PathBuf, BusyboxEr
         return Err(unfit(format!("it is no file of at most {MOST} bytes")));
     }
     let elf = std::fs::read(&path).map_err(failed("read", &path))?;
-    check(&elf).map_err(unfit)?;
+    executable::check(&elf).map_err(unfit)?;
     let root = cache.join(DIRECTORY).join(digest::bytes(&elf));
     let program = root.join(PROGRAM);
     if !program.is_file() {
-        files::write_atomically(&program, &elf, 0o755).map_err(failed("write", &program))?;
+        files::write_atomically(&program, &elf, files::EXECUTABLE)
+            .map_err(failed("write", &program))?;
     }
     Ok(root)
-}
-
-/// What keeps the guest from running it, with nothing else there.
-fn check(elf: &[u8]) -> Result<(), String> {
-    use object::read::elf::{FileHeader as _, ProgramHeader as _};
-    let (header, endian) = header(elf)?;
-    if !is_for_the_guest(header, endian) {
-        return Err("it is not for little-endian arm64".into());
-    }
-    if !is_linked(header, endian) {
-        return Err("it is an object file, and not linked".into());
-    }
-    let segments = header
-        .program_headers(endian, elf)
-        .map_err(|e| e.to_string())?;
-    for segment in segments {
-        if segment
-            .interpreter(endian, elf)
-            .map_err(|e| e.to_string())?
-            .is_some()
-        {
-            return Err("it is not linked statically".into());
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

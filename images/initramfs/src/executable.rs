@@ -31,7 +31,7 @@ pub(super) fn is_linked(header: &Header, endian: Endianness) -> bool {
     [ET_EXEC, ET_DYN].contains(&header.e_type(endian))
 }
 
-/// Checks that an executable can be the /init of an arm64 guest without a file system.
+/// Checks that an executable can run in an arm64 guest with nothing else there, as its /init or its shell.
 ///
 /// # Errors
 /// What is wrong, as the end of a sentence.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use staleline_support::child::{self, Said};
 
-use super::error::PackagesError;
+use super::error::{PackagesError, program};
 
 const GET: &str = "apt-get";
 const CACHE: &str = "apt-cache";
@@ -39,7 +39,6 @@ pub(super) struct Apt {
 impl Apt {
     /// With its lists in that directory, and another file of sources than the machine's.
     pub fn new(lists: &Path, sources: Option<&Path>) -> Result<Self, PackagesError> {
-        let find = |program| which::which(program).map_err(|_| PackagesError::Missing { program });
         let status = lists.join("status");
         for dir in [lists.join("lists/partial"), lists.join("cache")] {
             fs::create_dir_all(&dir).map_err(PackagesError::io("create", &dir))?;
@@ -76,8 +75,8 @@ impl Apt {
             set(key, value.as_ref());
         }
         Ok(Apt {
-            get: find(GET)?,
-            cache: find(CACHE)?,
+            get: program(GET)?,
+            cache: program(CACHE)?,
             options,
         })
     }

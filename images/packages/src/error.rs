@@ -58,6 +58,11 @@ pub enum PackagesError {
     Cancelled,
 }
 
+/// A program of this machine's.
+pub(super) fn program(program: &'static str) -> Result<PathBuf, PackagesError> {
+    which::which(program).map_err(|_| PackagesError::Missing { program })
+}
+
 impl PackagesError {
     /// Whether it is a mistake of the user's, and not trouble with the machine or the network.
     #[must_use]

@@ -279,7 +279,10 @@ fn make(
     archives: &[(Package, PathBuf)],
     progress: &dyn Progress,
 ) -> Result<(), PackagesError> {
-    let staged = tempfile::tempdir_in(roots).map_err(PackagesError::io("create", roots))?;
+    let staged = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir_in(roots)
+        .map_err(PackagesError::io("create", roots))?;
     let root = staged.path().join("root");
     unpack::skeleton(&root)?;
     for (package, archive) in archives {
@@ -291,8 +294,6 @@ fn make(
     }
     let packages: Vec<&Package> = archives.iter().map(|(package, _)| package).collect();
     write_json(&staged.path().join("packages.json"), &packages)?;
-    let readable = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(staged.path(), readable).map_err(PackagesError::io("write", kept))?;
     // What is half there is of an interrupted removal.
     match fs::remove_dir_all(kept) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -300,7 +301,10 @@ fn make(
         }
         _ => {}
     }
-    fs::rename(staged.keep(), kept).map_err(PackagesError::io("create", kept))
+    fs::rename(staged.path(), kept).map_err(PackagesError::io("create", kept))?;
+    // It is gone from there: nothing is left to clean up.
+    let _ = staged.keep();
+    Ok(())
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), PackagesError> {

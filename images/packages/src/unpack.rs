@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use staleline_support::child;
 
-use super::error::PackagesError;
+use super::error::{PackagesError, program};
 
 const DPKG: &str = "dpkg-deb";
 const TAR: &str = "tar";
@@ -29,7 +29,7 @@ pub(super) fn skeleton(root: &Path) -> Result<(), PackagesError> {
 
 /// Unpacks a `.deb` file. Owners are left out: in the guest, all is root's.
 pub(super) fn archive(deb: &Path, root: &Path) -> Result<(), PackagesError> {
-    let (dpkg, tar) = (find(DPKG)?, find(TAR)?);
+    let (dpkg, tar) = (program(DPKG)?, program(TAR)?);
     let cannot = |program| {
         move |e: std::io::Error| PackagesError::Failed {
             program,
@@ -78,8 +78,4 @@ pub(super) fn archive(deb: &Path, root: &Path) -> Result<(), PackagesError> {
         }
     }
     Ok(())
-}
-
-fn find(program: &'static str) -> Result<PathBuf, PackagesError> {
-    which::which(program).map_err(|_| PackagesError::Missing { program })
 }

@@ -43,12 +43,20 @@ impl AttendOptions {
     /// What they come to.
     pub fn attendance(&self) -> Attendance {
         Attendance {
-            console: match self.console {
-                true => Console::Shown,
-                false => Console::Kept,
-            },
             debugger: self.gdb.map(NonZeroU16::get),
+            ..looked_at(self.console)
         }
+    }
+}
+
+/// That of a guest whose console is shown, or not even that.
+pub fn looked_at(console: bool) -> Attendance {
+    Attendance {
+        console: match console {
+            true => Console::Shown,
+            false => Console::Kept,
+        },
+        debugger: None,
     }
 }
 

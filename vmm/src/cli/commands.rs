@@ -19,7 +19,6 @@ use super::{
     ReportFormat, RunFormat, RunOptions, TextFormat, pages,
 };
 use crate::engine::Attendance;
-use crate::engine::attend::Console;
 use crate::exit::{self, Error};
 use crate::interrupt::Interrupt;
 use crate::matrix::record::Origin;
@@ -222,13 +221,7 @@ fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
         earlier.append(append)?;
     }
     let interrupt = watched()?;
-    let attendance = Attendance {
-        console: match args.console {
-            true => Console::Shown,
-            false => Console::Kept,
-        },
-        ..Attendance::default()
-    };
+    let attendance = attend::looked_at(args.console);
     let backend = attend::production(&earlier.spec, attendance, &interrupt)?;
     backend.check(&earlier.spec)?;
     let beside = match args.run.is_dir() {

@@ -142,10 +142,9 @@ impl Lookup<'_> {
     /// The operation of that call, and the call. What user space or others clean on purpose later, as
     /// the end of a SYNC does, is not it.
     pub(super) fn cleaned_for_a_cpu(&self, h: &Hazard) -> Option<(&MaintenanceOp, String)> {
-        let absent = (h.kind, h.why) == (HazardKind::MissingInvalidate, Why::Absent);
         let (from, until) = self
             .span(h)
-            .filter(|_| absent || h.why == Why::StaleStore)?;
+            .filter(|_| never_invalidated(h) || h.why == Why::StaleStore)?;
         let mut window = self.operations(from, until).iter().rev();
         window.find_map(|op| {
             let covers = op.range().contains(&h.line_pa);
@@ -339,9 +338,8 @@ impl Lookup<'_> {
     /// The start of user space's part of a frame that came before the device's, where it should have
     /// come after it. The end of that part cleans: if it had come too, this were not its start.
     fn synced_too_early(&self, h: &Hazard, buffers: &[&Buffer]) -> Option<Sync> {
-        let absent = (h.kind, h.why) == (HazardKind::MissingInvalidate, Why::Absent);
         let by_user = matches!(h.reader, Actor::Cpu { site, .. } if site.is_user());
-        if !self.synced || !absent || !by_user {
+        if !self.synced || !never_invalidated(h) || !by_user {
             return None;
         }
         let calls = self.calls(h, buffers, 0, h.written_at).into_iter();
@@ -352,8 +350,7 @@ impl Lookup<'_> {
 
     /// Whether the line was invalidated while the transfer was in flight that has then written it.
     fn invalidated_in_flight(&self, h: &Hazard) -> bool {
-        let absent = (h.kind, h.why) == (HazardKind::MissingInvalidate, Why::Absent);
-        let transfer = self.transfer_of(h.writer).filter(|_| absent);
+        let transfer = self.transfer_of(h.writer).filter(|_| never_invalidated(h));
         transfer.zip(h.last_invalidate).is_some_and(|(t, op)| {
             let in_flight = (t.opened_at..=h.written_at).contains(&op.at);
             in_flight && op.range().contains(&h.line_pa)
@@ -363,9 +360,9 @@ impl Lookup<'_> {
     /// An invalidate between the write and a read of the kernel's, of other lines that the transfer has
     /// written.
     fn partial(&self, h: &Hazard) -> Option<Partial> {
-        let absent = (h.kind, h.why) == (HazardKind::MissingInvalidate, Why::Absent);
         let by_kernel = matches!(h.reader, Actor::Cpu { site, .. } if !site.is_user());
-        let transfer = self.transfer_of(h.writer).filter(|_| absent && by_kernel)?;
+        let transfer = self.transfer_of(h.writer);
+        let transfer = transfer.filter(|_| never_invalidated(h) && by_kernel)?;
         let start = transfer.transfer.pa;
         let end = start.saturating_add(transfer.transfer.len);
         let op = self.operations(h.written_at, h.at).iter().find(|op| {
@@ -451,6 +448,11 @@ impl Lookup<'_> {
         }
         found
     }
+}
+
+/// Whether nothing has invalidated the line since it was written.
+fn never_invalidated(h: &Hazard) -> bool {
+    (h.kind, h.why) == (HazardKind::MissingInvalidate, Why::Absent)
 }
 
 /// Which call on a DMABUF a chain goes through.

@@ -176,7 +176,9 @@ impl Sanitizer {
         let merges = s.cold.lost | s.line.unseen != 0;
         s.cold.lost = (s.cold.lost | s.line.unseen) & !bytes;
         if let Some(rare) = s.cold.rare_if_any() {
-            rare.merged |= if merges { bytes } else { 0 };
+            if merges {
+                rare.merged |= bytes;
+            }
             rare.saved_lost.forget(bytes);
             rare.alias_fresh &= !bytes;
         }

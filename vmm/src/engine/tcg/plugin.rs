@@ -66,15 +66,12 @@ const TARGET: &str = "target";
 
 /// What the cache has of plugins, and what was left when they were compiled.
 pub(super) fn kept(cache: &CacheDir) -> Vec<(&'static str, PathBuf)> {
-    let plugins = cache.entries(KEPT, |name| name != TARGET);
-    let plugins = plugins
-        .into_iter()
-        .filter(|dir| dir.join(PLUGIN_FILE).is_file());
-    let objects = cache.entries(KEPT, |name| name == TARGET);
-    let plugins = plugins.map(|path| ("plugin", path));
-    plugins
-        .chain(objects.into_iter().map(|path| ("objects of plugins", path)))
-        .collect()
+    let all = cache.entries(KEPT, |_| true).into_iter();
+    let ours = all.filter_map(|dir| match dir.ends_with(TARGET) {
+        true => Some(("objects of plugins", dir)),
+        false => dir.join(PLUGIN_FILE).is_file().then_some(("plugin", dir)),
+    });
+    ours.collect()
 }
 
 /// Makes it if there is none, sources are, and the user has named no other.
