@@ -13,7 +13,7 @@ use walkdir::WalkDir;
 pub struct Estimate {
     /// Group and name.
     pub name: String,
-    /// Nanoseconds of one iteration, the mean.
+    /// Nanoseconds of one iteration, the median.
     pub ns: f64,
 }
 
@@ -24,11 +24,11 @@ struct Benchmark {
 
 #[derive(Deserialize)]
 struct Estimates {
-    mean: Mean,
+    median: Point,
 }
 
 #[derive(Deserialize)]
-struct Mean {
+struct Point {
     point_estimate: f64,
 }
 
@@ -48,7 +48,7 @@ pub fn estimates(dir: &Path) -> Result<Vec<Estimate>> {
         let estimates: Estimates = read(&entry.path().join("new/estimates.json"))?;
         found.push(Estimate {
             name: benchmark.full_id,
-            ns: estimates.mean.point_estimate,
+            ns: estimates.median.point_estimate,
         });
     }
     Ok(found)
@@ -83,9 +83,9 @@ mod tests {
         let dir = dir.join(id.replace('/', "_")).join("new");
         fs::create_dir_all(&dir).unwrap();
         let benchmark = serde_json::json!({ "full_id": id, "group_id": "g" });
-        let mean = serde_json::json!({ "point_estimate": ns });
+        let median = serde_json::json!({ "point_estimate": ns });
         fs::write(dir.join("benchmark.json"), benchmark.to_string()).unwrap();
-        let estimates = serde_json::json!({ "mean": mean });
+        let estimates = serde_json::json!({ "median": median });
         fs::write(dir.join("estimates.json"), estimates.to_string()).unwrap();
     }
 
