@@ -31,6 +31,7 @@ fn plain() -> Facts {
         began: None,
         unmap_invalidates: None,
         maintained_by: None,
+        signalled_by: None,
         transfer: None,
         toucher: None,
         started_by: StartedBy::Doorbell,
