@@ -8,7 +8,7 @@ use crate::coherency::fences::MAX_OPEN;
 use crate::coherency::hazard::{Hazard, HazardKind};
 use crate::coherency::{Domain, Policy, SnoopWrite};
 use crate::cpu::{BufferCall, CacheOp, Called, ChainId, CpuId, LINE, MemoryType, SiteId};
-use crate::dma::{Access, Direction, DmaMemory, MasterId, Transfer, TransferId};
+use crate::dma::{Access, Direction, DmaMemory, MasterId, Order, Transfer, TransferId};
 use crate::state::Stateful;
 
 const BLIND: MasterId = MasterId(1);
@@ -41,10 +41,10 @@ fn transfer(d: &mut Domain) {
         channel: 0,
         snoop: true,
     };
-    let id = d.open(BLIND, transfer);
+    let id = d.transfer_open(BLIND, transfer, Order::Unprompted);
     d.dma_write(BLIND, Access::data(id), BASE, &[7; LINE as usize])
         .unwrap();
-    d.close(BLIND, id);
+    d.transfer_close(BLIND, id);
 }
 
 /// `dma_buf_end_access()`, in whatever the interrupt has interrupted.

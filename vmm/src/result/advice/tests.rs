@@ -447,6 +447,21 @@ fn whose_memory_it_was_and_until_when_is_told() {
 }
 
 #[test]
+fn who_signals_too_early_and_who_comes_too_late_is_told() {
+    let facts = Facts {
+        kind: HazardKind::SignalledEarly,
+        signalled_by: Some("done <- irq".into()),
+        maintained_by: Some("dma_buf_end_access <- work".into()),
+        ..plain()
+    };
+    let said = [
+        "signal the fence after dma_buf_end_access()",
+        "signalled, by done <- irq, before dma_buf_end_access() came, by dma_buf_end_access <- work, with",
+    ];
+    assert_eq!(row(&facts, &said), "signalled-early");
+}
+
+#[test]
 fn a_sync_that_did_too_little_is_named() {
     let with = |syncs: &[Sync]| Facts {
         syncs: syncs.to_vec(),
