@@ -496,13 +496,21 @@ fn a_call_of_the_dma_api_only_cleans() {
 #[ignore = "builds a kernel"]
 fn an_access_ends_after_its_fence_has_signalled() {
     let run = mutant("begin-end-access~iio-end-after-signal", &["iio-to-usb"]);
-    let told = blessed!(run, "signalled-early");
+    let (text, told) = told(&run, "signalled-early", |_| true);
     assert!(told.help.contains("after dma_buf_end_access()"));
+    let places = [
+        "vchan_complete",
+        "fence of the transfer signalled",
+        "made visible only now",
+    ];
+    assert!(places.iter().all(|place| text.contains(place)), "{text}");
+    assert_eq!(run.result().causes().count(), 1, "{text}");
 }
 
 #[test]
 #[ignore = "builds a kernel"]
 fn an_access_ends_in_deferred_work() {
     let run = mutant("begin-end-access~iio-end-in-work", &["iio-capture"]);
-    blessed!(run, "signalled-early");
+    let (text, _) = told(&run, "signalled-early", |_| true);
+    assert!(text.contains("iio_buffer_cleanup"), "{text}");
 }
