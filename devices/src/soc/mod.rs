@@ -65,6 +65,8 @@ pub struct Soc {
     queue: EventQueue,
     streams: Streams,
     stream_names: Vec<String>,
+    /// As in [`Parts`].
+    identity: u64,
     slots: Vec<Slot>,
     masters: Vec<MasterInfo>,
     windows_start: u64,
@@ -93,6 +95,8 @@ pub struct Parts {
     pub streams: Streams,
     /// Names of the streams, by ID.
     pub stream_names: Vec<String>,
+    /// A hash over all that decides what the chip does: the states of one with another are refused.
+    pub identity: u64,
 }
 
 /// Why a chip cannot be put together.
@@ -160,6 +164,7 @@ impl Soc {
             queue: EventQueue::new(),
             streams: parts.streams,
             stream_names: parts.stream_names,
+            identity: parts.identity,
             slots,
             masters,
             windows_start,
