@@ -233,6 +233,47 @@ pub trait Machine {
     fn accesses(&self) -> u64;
 }
 
+/// A function of the kernel for buffers that devices share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BufferCall {
+    /// `dma_buf_begin_access()`: a device is about to access a buffer.
+    BeginAccess,
+    /// `dma_buf_end_access()`: it is done, and what it has written is to be made visible.
+    EndAccess,
+    /// `dma_resv_add_fence()`: from now on others wait for a fence before they use the buffer.
+    AddFence,
+    /// `dma_fence_signal()` and its relatives: nobody waits for the fence any more.
+    Signal,
+}
+
+/// A CPU has come to the first instruction of such a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Called {
+    /// Which CPU.
+    pub cpu: CpuId,
+    /// Which function.
+    pub call: BufferCall,
+    /// Which attachment, or which fence: its address in the kernel, or whatever the guest says it is.
+    pub object: u64,
+    /// For which task of the kernel: a number that tells them apart.
+    pub task: u64,
+    /// Who calls.
+    pub chain: ChainId,
+}
+
+/// The kernel's calls for buffers that devices share, for engines that see them
+/// ([`Sight::Fences`](crate::fidelity::Sight::Fences)). Neither is an access, or anything that is in time
+/// or run hash.
+pub trait Calls {
+    /// A CPU calls such a function.
+    fn called(&mut self, called: Called);
+
+    /// The maintenance operation that `cpu` is about to begin is done by `dma_buf_end_access()` of this
+    /// attachment.
+    fn maintains_for(&mut self, cpu: CpuId, attachment: u64);
+}
+
 /// The CPUs' loads and stores of memory, for engines that see them ([`Fidelity`]): each **after** it
 /// has taken effect in guest RAM. Those of device windows are not among them.
 pub trait Accesses {

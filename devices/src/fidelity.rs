@@ -19,16 +19,19 @@ pub enum Sight {
     Barriers,
     /// Translation table entries that make memory non-cacheable.
     Tables,
+    /// The kernel's calls that announce accesses of devices to shared buffers, and signal DMA fences.
+    Fences,
 }
 
 impl Sight {
     /// All there is to see.
-    pub const ALL: [Sight; 5] = [
+    pub const ALL: [Sight; 6] = [
         Sight::Loads,
         Sight::Stores,
         Sight::Maintenance,
         Sight::Barriers,
         Sight::Tables,
+        Sight::Fences,
     ];
 }
 
@@ -47,6 +50,7 @@ impl HazardKind {
                 Sight::Barriers,
             ],
             HazardKind::MismatchedAlias => &[Sight::Loads, Sight::Stores, Sight::Tables],
+            HazardKind::SignalledEarly => &[Sight::Maintenance, Sight::Fences],
             HazardKind::Ownership => &[Sight::Loads, Sight::Stores, Sight::Maintenance],
         }
     }
@@ -72,6 +76,12 @@ impl Fidelity {
         }
     }
 
+    /// The same without one sight.
+    pub fn without(&self, sight: Sight) -> Self {
+        let sees = self.sees.iter().copied().filter(|s| *s != sight);
+        Fidelity::of(&sees.collect::<Vec<_>>())
+    }
+
     /// Of an engine that sees everything.
     pub fn exact() -> Self {
         Fidelity::of(&Sight::ALL)
@@ -90,10 +100,8 @@ mod tests {
 
     #[test]
     fn what_is_not_seen_is_not_judged() {
-        let without = |sight| {
-            let sees: Vec<_> = Sight::ALL.into_iter().filter(|s| *s != sight).collect();
-            Fidelity::of(&sees).not_judged
-        };
+        let without = |sight| Fidelity::exact().without(sight).not_judged;
+        assert_eq!(without(Sight::Fences), [HazardKind::SignalledEarly]);
         assert_eq!(without(Sight::Tables), [HazardKind::MismatchedAlias]);
         assert_eq!(without(Sight::Barriers), [HazardKind::MissingBarrier]);
         let loads = without(Sight::Loads);

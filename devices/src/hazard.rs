@@ -29,11 +29,13 @@ pub enum HazardKind {
     MismatchedAlias,
     /// A CPU or a snooping master touches a line while a non-snooping transfer on it is in flight.
     Ownership,
+    /// What a device wrote is made visible only after the fence of its transfer has signalled.
+    SignalledEarly,
 }
 
 impl HazardKind {
     /// All kinds.
-    pub const ALL: [HazardKind; 7] = [
+    pub const ALL: [HazardKind; 8] = [
         HazardKind::MissingClean,
         HazardKind::MissingInvalidate,
         HazardKind::WritebackClobber,
@@ -41,6 +43,7 @@ impl HazardKind {
         HazardKind::MissingBarrier,
         HazardKind::MismatchedAlias,
         HazardKind::Ownership,
+        HazardKind::SignalledEarly,
     ];
 
     /// The name used in results and on the command line.
@@ -53,6 +56,7 @@ impl HazardKind {
             HazardKind::MissingBarrier => "missing-barrier",
             HazardKind::MismatchedAlias => "mismatched-alias",
             HazardKind::Ownership => "ownership",
+            HazardKind::SignalledEarly => "signalled-early",
         }
     }
 }
@@ -169,6 +173,17 @@ pub(crate) fn line_range(first_pa: u64, lines: u64) -> Range<u64> {
     first_pa..first_pa.saturating_add(lines.saturating_mul(LINE))
 }
 
+/// A DMA fence signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signalled {
+    /// On which CPU.
+    pub cpu: CpuId,
+    /// How it came to that: who calls `dma_fence_signal()`.
+    pub chain: ChainId,
+    /// When, in accesses since power-on.
+    pub at: u64,
+}
+
 /// One finding: the same rule broken by the same transfer, over any number of lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hazard {
@@ -233,6 +248,9 @@ pub struct Hazard {
     /// For a missing barrier between loads, one that stood there and is too weak.
     #[serde(default)]
     pub stood: Option<Barrier>,
+    /// For data that was made visible too late, the signal of the fence.
+    #[serde(default)]
+    pub signalled: Option<Signalled>,
     /// When it was first found, in accesses since power-on.
     pub at: u64,
 }

@@ -491,3 +491,18 @@ fn a_call_of_the_dma_api_only_cleans() {
     let run = mutant("base~inval-by-clean", &arguments);
     blessed!(run, "only-cleaned");
 }
+
+#[test]
+#[ignore = "builds a kernel"]
+fn an_access_ends_after_its_fence_has_signalled() {
+    let run = mutant("begin-end-access~iio-end-after-signal", &["iio-to-usb"]);
+    let told = blessed!(run, "signalled-early");
+    assert!(told.help.contains("after dma_buf_end_access()"));
+}
+
+#[test]
+#[ignore = "builds a kernel"]
+fn an_access_ends_in_deferred_work() {
+    let run = mutant("begin-end-access~iio-end-in-work", &["iio-capture"]);
+    blessed!(run, "signalled-early");
+}

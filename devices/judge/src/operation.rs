@@ -48,7 +48,8 @@ impl Operation {
         let coherent = event.and_then(Event::read).is_some_and(View::coherent);
         match (found.kind, found.why) {
             (HazardKind::MissingBarrier, _) => Operation::Barrier,
-            (HazardKind::Ownership, _) => Operation::Order,
+            // Litmus cases know no fences that signal.
+            (HazardKind::Ownership | HazardKind::SignalledEarly, _) => Operation::Order,
             // That invalidate has to go somewhere else.
             (HazardKind::DiscardedWrite, Why::Late) => Operation::Order,
             // As the product's advice has it: no maintenance helps while a line is shared.

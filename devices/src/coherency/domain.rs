@@ -8,6 +8,7 @@ use super::cache::Cache;
 use super::cleans::Room;
 use super::completion::Completion;
 use super::config::{DomainConfig, PowerOn, SnoopWrite};
+use super::fences::Fences;
 use super::findings::Findings;
 use super::hash::{Item, RunHash};
 use super::images::{ImageError, Images};
@@ -60,6 +61,7 @@ pub struct Domain {
     pub(super) sanitizer: Sanitizer,
     pub(super) transfers: Transfers,
     pub(super) aliases: Aliases,
+    pub(super) fences: Fences,
     /// By master.
     pub(super) completions: Vec<Completion>,
     /// Writes of all masters so far.
@@ -107,6 +109,7 @@ impl Domain {
             },
             transfers: Transfers::default(),
             aliases: Aliases::default(),
+            fences: Fences::default(),
             completions: vec![Completion::default(); config.ports.len()],
             dma_writes: 0,
             hash: RunHash::new(),
@@ -430,6 +433,7 @@ impl Domain {
             self.clean_line(number);
             s = Subject::new(&mut self.lines, &self.images, number);
         }
+        let signal = self.fences.signalled_before(cpu, operation);
         let maintenance = Maintenance {
             op,
             operation,
@@ -437,7 +441,15 @@ impl Domain {
             in_flight,
         };
         // Judged before an invalidate takes the evidence away.
-        self.sanitizer.maintain(&mut s, maintenance);
+        match signal {
+            None => self.sanitizer.maintain(&mut s, maintenance),
+            Some(signal) => {
+                let transfers = &self.transfers;
+                let opened = |id| transfers.release(id).map(|(_, at)| at);
+                self.sanitizer
+                    .maintain_late(&mut s, maintenance, signal, opened);
+            }
+        }
         if op != CacheOp::Clean && s.line.cached() {
             self.drop_line(number);
         }

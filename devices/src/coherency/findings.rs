@@ -16,7 +16,7 @@ use super::maintenance::Operations;
 use super::who::Who;
 use crate::cpu::{Barrier, LINE};
 use crate::dma::{Doorbell, MasterId, TransferId};
-use crate::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
+use crate::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Signalled, Why};
 
 /// What broke a rule on one line.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +38,8 @@ pub(super) struct Finding {
     pub started: Option<Doorbell>,
     /// A barrier that stood where a stronger one is missing.
     pub stood: Option<Barrier>,
+    /// The signal of the fence that came too early.
+    pub signalled: Option<Signalled>,
 }
 
 /// All findings of a run.
@@ -302,6 +304,7 @@ fn new_hazard(
         written_at: f.written_at,
         written_past: past && f.writer.device_master().is_none(),
         stood: f.stood,
+        signalled: f.signalled,
         at: now,
     }
 }

@@ -21,6 +21,7 @@ mod completion;
 mod config;
 mod dma;
 mod domain;
+mod fences;
 mod fetch;
 mod fetched;
 mod findings;

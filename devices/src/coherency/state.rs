@@ -9,6 +9,7 @@ use super::cache::CacheState;
 use super::completion::Completion;
 use super::config::SnoopWrite;
 use super::domain::Domain;
+use super::fences::Fences;
 use super::fetched::FetchedState;
 use super::hash::RunHash;
 use super::images::DramPage;
@@ -41,6 +42,7 @@ pub struct DomainState {
     sanitizer: Saved,
     transfers: TransfersState,
     aliases: AliasesState,
+    fences: Fences,
     completions: Vec<Completion>,
     dma_writes: u32,
     hash: RunHash,
@@ -48,7 +50,7 @@ pub struct DomainState {
 
 impl State for DomainState {
     const COMPONENT: &'static str = "coherency-domain";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
 }
 
 impl Domain {
@@ -78,6 +80,7 @@ impl Stateful for Domain {
             sanitizer,
             transfers,
             aliases,
+            fences,
             completions,
             dma_writes,
             hash,
@@ -92,6 +95,7 @@ impl Stateful for Domain {
             sanitizer: Saved::new(&sanitizer.to_state())?,
             transfers: transfers.state(),
             aliases: aliases.state(),
+            fences: fences.clone(),
             completions: completions.clone(),
             dma_writes: *dma_writes,
             hash: *hash,
@@ -115,6 +119,8 @@ impl Stateful for Domain {
         set.map_err(|why| why.of::<SanitizerState>())?;
         self.transfers = Transfers::from_state(state.transfers, self.len)?;
         self.aliases = Aliases::from_state(state.aliases, self.len)?;
+        state.fences.check()?;
+        self.fences = state.fences;
         self.completions = state.completions;
         self.dma_writes = state.dma_writes;
         self.hash = state.hash;

@@ -3,6 +3,7 @@
 
 use super::alias::{MAX_BLOCK, MAX_ENTRIES};
 use super::domain::Domain;
+use super::fences::MAX_OPEN;
 use super::limits::{
     MAX_CAUSES, MAX_CLEANS, MAX_EXTENTS, MAX_HAZARDS, MAX_LINES, MAX_OCCURRENCES, MAX_OPERATIONS,
     MAX_OVERTAKEN, MAX_TRANSFERS,
@@ -93,6 +94,11 @@ impl Domain {
                 self.aliases.cut,
                 "bytes that one translation table entry maps as non-cacheable",
                 MAX_BLOCK as usize,
+            ),
+            (
+                self.fences.misses_ends(),
+                "accesses of devices to shared buffers that were not ended",
+                MAX_OPEN,
             ),
             (
                 self.sanitizer.findings.log_full,

@@ -6,6 +6,7 @@ mod cpus;
 mod determinism;
 mod driver;
 mod events;
+mod fences;
 mod fetches;
 mod hostile;
 mod in_flight;

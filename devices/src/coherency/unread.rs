@@ -92,6 +92,7 @@ impl Domain {
                 written_at: s.line.written_at.max(s.cold.poc_written_at),
                 started: None,
                 stood: stood.map(|(_, barrier)| barrier),
+                signalled: None,
             };
             self.sanitizer.record(&mut s, f);
             s.cold.unread &= !bytes;

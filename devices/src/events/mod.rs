@@ -13,7 +13,7 @@ pub(crate) use tap::{Maintained, Tap};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, SiteId};
+use crate::cpu::{Barrier, BufferCall, CacheOp, ChainId, CpuId, SiteId};
 use crate::dma::{Content, Direction, MasterId, StartedBy, TransferId};
 use crate::hazard::{Actor, HazardKind, Why};
 
@@ -46,11 +46,14 @@ pub enum Kind {
     Access,
     /// All CPUs wait, and device time goes on.
     Wait,
+    /// The kernel announces that a device's access to a shared buffer begins or ends, or adds or signals
+    /// a DMA fence.
+    Signal,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Transfer,
         Kind::Dma,
         Kind::Maintenance,
@@ -63,6 +66,7 @@ impl Kind {
         Kind::Cache,
         Kind::Access,
         Kind::Wait,
+        Kind::Signal,
     ];
 
     fn bit(self) -> u32 {
@@ -308,6 +312,17 @@ pub enum Event {
         /// By so many ticks.
         ticks: u64,
     },
+    /// The kernel calls a function for buffers that devices share.
+    Called {
+        /// On which CPU.
+        cpu: CpuId,
+        /// Which one.
+        call: BufferCall,
+        /// Of which attachment or fence: its address in the kernel.
+        object: u64,
+        /// Who calls.
+        chain: ChainId,
+    },
 }
 
 impl Event {
@@ -331,7 +346,8 @@ impl Event {
             | Event::Barrier { .. }
             | Event::Interrupt { .. }
             | Event::Evicted { .. }
-            | Event::Waited { .. } => [None, None],
+            | Event::Waited { .. }
+            | Event::Called { .. } => [None, None],
         };
         sites.into_iter().flatten()
     }
@@ -351,6 +367,7 @@ impl Event {
             Event::Filled { .. } | Event::Evicted { .. } | Event::UnderDma { .. } => Kind::Cache,
             Event::Accessed { .. } => Kind::Access,
             Event::Waited { .. } => Kind::Wait,
+            Event::Called { .. } => Kind::Signal,
         }
     }
 }

@@ -15,7 +15,9 @@ use std::collections::BTreeMap;
 use crate::bus::{Context, Device};
 use crate::clock::{Clock, DeviceId, EventQueue, Ticks};
 use crate::coherency::{Domain, DomainConfig, ImageError};
-use crate::cpu::{Accesses, Barrier, CacheOp, ChainId, CpuId, Machine, MemoryType, SiteId};
+use crate::cpu::{
+    Accesses, Barrier, CacheOp, Called, Calls, ChainId, CpuId, Machine, MemoryType, SiteId,
+};
 use crate::dma::{DmaPort, MasterId, Port};
 use crate::events::{Event, Kind, Kinds, Witness};
 use crate::stream::Streams;
@@ -319,6 +321,16 @@ impl Soc {
             device_errors,
             extra,
         }
+    }
+}
+
+impl Calls for Soc {
+    fn called(&mut self, called: Called) {
+        self.domain.called(called);
+    }
+
+    fn maintains_for(&mut self, cpu: CpuId, attachment: u64) {
+        self.domain.maintains_for(cpu, attachment);
     }
 }
 

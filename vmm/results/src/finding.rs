@@ -161,6 +161,8 @@ pub enum Event {
     Opened,
     /// It was closed.
     Closed,
+    /// The fence of the access signalled.
+    Signalled,
     /// Stored into a copy that was out of date.
     StoredStale,
     /// The finding: read.
@@ -171,6 +173,8 @@ pub enum Event {
     WrittenOver,
     /// The finding: invalidated, and with it uncleaned data.
     Discarded,
+    /// The finding: maintained, and thereby made visible after the fence had signalled.
+    MadeVisible,
     /// The finding: accessed past the cache.
     ReadPast,
     /// The finding: touched while a transfer was in flight.

@@ -26,11 +26,13 @@ pub enum HazardKind {
     MismatchedAlias,
     /// A CPU or a snooping master touches a line while a non-snooping transfer on it is in flight.
     Ownership,
+    /// What a device wrote is made visible only after the fence of its transfer has signalled.
+    SignalledEarly,
 }
 
 impl HazardKind {
     /// All kinds.
-    pub const ALL: [HazardKind; 7] = [
+    pub const ALL: [HazardKind; 8] = [
         HazardKind::MissingClean,
         HazardKind::MissingInvalidate,
         HazardKind::WritebackClobber,
@@ -38,6 +40,7 @@ impl HazardKind {
         HazardKind::MissingBarrier,
         HazardKind::MismatchedAlias,
         HazardKind::Ownership,
+        HazardKind::SignalledEarly,
     ];
 
     /// The name used in results and on the command line.
@@ -50,6 +53,7 @@ impl HazardKind {
             HazardKind::MissingBarrier => "missing-barrier",
             HazardKind::MismatchedAlias => "mismatched-alias",
             HazardKind::Ownership => "ownership",
+            HazardKind::SignalledEarly => "signalled-early",
         }
     }
 }
@@ -197,6 +201,8 @@ pub enum Sight {
     Barriers,
     /// Translation table entries that make memory non-cacheable.
     Tables,
+    /// The kernel's calls that announce accesses of devices to shared buffers, and signal DMA fences.
+    Fences,
 }
 
 /// How much of a run was seen.

@@ -440,7 +440,7 @@ pub struct EventsArgs {
     #[arg(long, value_name = "N")]
     pub buffer: Option<u32>,
     /// Only these kinds; a list with commas: transfer, dma, maintenance, barrier, fence, handover,
-    /// interrupt, register, finding, cache, access, wait; and run, for the runner's own steps.
+    /// interrupt, register, finding, cache, access, wait, signal; and run, for the runner's own steps.
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     pub kind: Vec<Wanted>,
     /// Not before this time, in CPU accesses since power-on (the @ of diagnostics).

@@ -72,6 +72,9 @@ pub struct Observations {
     pub accesses: Vec<TracedAccess>,
     /// Pages that a process has pointed at, with `dc cvau`, in order.
     pub pages: Vec<UserPage>,
+    /// The engine has looked for the kernel's calls for shared buffers.
+    #[serde(default)]
+    pub fences: bool,
     /// Tables that were full.
     #[serde(default)]
     pub forgotten: Vec<Forgotten>,

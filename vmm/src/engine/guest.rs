@@ -2,7 +2,7 @@
 //! The machine that an engine hosts, wherever it hosts it.
 
 use serde::{Deserialize, Serialize};
-use staleline_devices::cpu::{Accesses, Machine};
+use staleline_devices::cpu::{Accesses, Calls, Machine};
 use staleline_devices::events::{Kinds, Witness};
 use staleline_devices::soc::report::Names;
 use staleline_devices::state::{RestoreError, SaveError, Saved};
@@ -39,8 +39,8 @@ impl GuestContext {
 }
 
 /// A machine that an engine can host. An engine that does not see all accesses leaves out
-/// [`Accesses`].
-pub trait Guest: Machine + Accesses + Sized + 'static {
+/// [`Accesses`], and one that does not see the kernel's calls [`Calls`].
+pub trait Guest: Machine + Accesses + Calls + Sized + 'static {
     /// What it leaves behind.
     type Report: Serialize;
 

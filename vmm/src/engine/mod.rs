@@ -2,6 +2,7 @@
 //! Engines: what runs the guest's CPU and reports its accesses to the machine.
 
 pub mod attend;
+pub mod calls;
 pub mod chains;
 pub mod description;
 pub mod error;
@@ -22,6 +23,7 @@ use crate::events::Recording;
 use crate::interrupt::Interrupt;
 
 pub use attend::Attendance;
+pub use calls::BufferCode;
 pub use chains::Observations;
 pub use error::EngineError;
 pub use guest::GuestKind;
@@ -71,6 +73,8 @@ pub struct Job {
     /// Numbers of the loads and stores, from 1, whose call chains are wanted; ascending, at most
     /// [`TRACE_LIMIT`]. Slow if there are any; changes nothing that the guest can see.
     pub trace: Vec<u64>,
+    /// The kernel's functions for shared buffers, if it has them and is known.
+    pub calls: Option<BufferCode>,
     /// What to keep of what happens on the machine, and where.
     pub events: Option<Recording>,
 }

@@ -24,6 +24,7 @@ fn of_hazard(kind: HazardKind) -> Explanation {
         HazardKind::MissingBarrier => MISSING_BARRIER,
         HazardKind::MismatchedAlias => MISMATCHED_ALIAS,
         HazardKind::Ownership => OWNERSHIP,
+        HazardKind::SignalledEarly => SIGNALLED_EARLY,
     }
 }
 
@@ -165,6 +166,25 @@ data. What a snooping device does in between goes through the cache just the sam
     fix: "
 Wait for the end of the transfer: dma_fence_wait(), DMA_BUF_IOCTL_EXPORT_SYNC_FILE and poll(), or the
 driver's completion. Then sync for the CPU, then touch.",
+    reproduce: None,
+};
+
+const SIGNALLED_EARLY: Explanation = Explanation {
+    summary: "what a device wrote is made visible only after the fence of its transfer has signalled",
+    mechanism: "
+A DMA fence says that a transfer is over and that whoever waits for it may use the data. Here the fence
+signalled first, and dma_buf_end_access() came afterwards and still had lines to maintain that the device
+had written. In between, another CPU, or whoever is woken quickly, reads stale lines. On one CPU the
+interrupt handler mostly wins, and all data is right: the finding does not depend on who wins. Lines that
+needed nothing do not count. A kernel without dma_buf_begin_access() and dma_buf_end_access(), or whose
+System.map is not known, is not judged by this rule.",
+    cause: "
+- dma_fence_signal() stands before dma_buf_end_access() in the completion handler.
+- The access is ended in a work item or another deferred cleanup, the fence signalled in the interrupt.
+- A fence is signalled when the transfer is queued, or by somebody else than its completion.",
+    fix: "
+Call dma_buf_end_access() in the completion handler, and dma_fence_signal() after it, with the error of
+the former in fence->error. The call may be made in atomic context for just that.",
     reproduce: None,
 };
 

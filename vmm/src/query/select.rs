@@ -117,7 +117,8 @@ pub fn range(event: &Event) -> Option<(u64, u64)> {
         | Event::Started { .. }
         | Event::Interrupt { .. }
         | Event::Register { .. }
-        | Event::Waited { .. } => return None,
+        | Event::Waited { .. }
+        | Event::Called { .. } => return None,
     })
 }
 

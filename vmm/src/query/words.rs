@@ -2,7 +2,7 @@
 //! Events in words.
 
 use staleline_devices::coherency::hazard::Actor;
-use staleline_devices::cpu::{CacheOp, SiteId};
+use staleline_devices::cpu::{BufferCall, CacheOp, SiteId};
 use staleline_devices::dma::{Content, Direction, StartedBy};
 use staleline_devices::events::{Cached, Event};
 
@@ -20,6 +20,7 @@ pub fn who(event: &Event, context: &Context<'_>) -> String {
         | Event::Barrier { cpu, .. }
         | Event::Started { cpu, .. }
         | Event::Register { cpu, .. }
+        | Event::Called { cpu, .. }
         | Event::Accessed { cpu, .. } => cpu_name(cpu.0),
         Event::Interrupt { irq, .. } => context.head.interrupt(*irq),
         Event::Found { reader, .. } => context.actor(reader),
@@ -238,6 +239,15 @@ pub fn what(event: &Event, context: &Context<'_>) -> String {
                 op => format!(", cleaned by operation @{op}"),
             };
             format!("is about to be under DMA: {state}{since}{uncleaned}{cleaned}")
+        }
+        Event::Called { call, object, .. } => {
+            let does = match call {
+                BufferCall::BeginAccess => "begins an access: attachment",
+                BufferCall::EndAccess => "ends an access: attachment",
+                BufferCall::AddFence => "adds fence",
+                BufferCall::Signal => "signals fence",
+            };
+            format!("{does} {object:#x}")
         }
         Event::Waited { ticks } => format!("wait: {}", count(ticks, "tick")),
     }

@@ -137,6 +137,7 @@ fn extent(d: &Diagnostic, buffers: &[Buffer]) -> String {
     } else {
         let luck = match d.kind {
             HazardKind::Ownership => "the two happened not to meet",
+            HazardKind::SignalledEarly => "whoever waited happened not to be that quick",
             HazardKind::MissingBarrier => "the accesses happened to come in the right order",
             _ => "the cache happened to hold, or to have written back, the right ones",
         };
@@ -313,6 +314,8 @@ pub(super) fn in_words(step: &Step) -> String {
         Event::WrittenOver => {
             format!("written in memory, below uncleaned data in the cache, by {who}")
         }
+        Event::Signalled => format!("fence of the transfer signalled by {who}"),
+        Event::MadeVisible => format!("made visible only now, by {who}"),
         Event::Discarded => format!("invalidated, and the write with it, by {who}"),
         Event::ReadPast => format!("accessed past the cache by {who}"),
         Event::Touched => format!("touched by {who}"),

@@ -83,6 +83,9 @@ pub(super) fn headline(d: &Diagnostic, f: &HazardEntry) -> String {
             ),
             _ => format!("cacheable and non-cacheable views of {lines} disagree"),
         },
+        (HazardKind::SignalledEarly, _) => {
+            format!("a fence signalled before {lines} that {writer} had written were made visible")
+        }
         (HazardKind::Ownership, _) => format!(
             "{reader} touched {lines} while a transfer of {} was in flight",
             f.master

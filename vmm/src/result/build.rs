@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use staleline_devices::coherency::hazard::{Actor, Hazard};
-use staleline_devices::fidelity::Fidelity;
+use staleline_devices::fidelity::{Fidelity, Sight};
 use staleline_devices::soc::report::SocReport;
 use staleline_protocol::plan::{self, Plan};
 use staleline_protocol::report::Report;
@@ -329,6 +329,11 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
     result.saturated = domain.saturated.iter().map(Word::word).collect();
     result.maintenance = account::of(&domain.maintenance, guest, listing::OPERATIONS);
     let blind = not_judged(&result.engine, &result.fidelity);
+    if !guest.seen.fences {
+        // A kernel without such calls has nothing to judge.
+        let fidelity = Fidelity::of(spec.engine.sees());
+        result.fidelity = fidelity.without(Sight::Fences).word();
+    }
     let others = notes(guest, result.maintenance.unaccounted);
     result.notes.extend(blind.into_iter().chain(others));
     if let Some(dropped) = &mut result.drop_maintenance {

@@ -98,6 +98,7 @@ impl Lookup<'_> {
             began: self.began(h, buffers),
             unmap_invalidates: self.unmap_invalidates(h, buffers),
             maintained_by: self.maintained_by(h),
+            signalled_by: self.signalled_by(h),
             transfer: self.flight(h),
             toucher: match h.kind {
                 // Of those, the reader is who invalidates.
@@ -228,6 +229,13 @@ impl Lookup<'_> {
     fn maintained_by(&self, h: &Hazard) -> Option<String> {
         let last = h.last_maintenance?;
         let names = called(&self.guest.callers(last.site, last.chain));
+        (!names.is_empty()).then_some(names)
+    }
+
+    /// Who has signalled the fence that came too early.
+    fn signalled_by(&self, h: &Hazard) -> Option<String> {
+        let chain = self.guest.seen.chain(h.signalled?.chain)?;
+        let names = called(&self.guest.symbols.chain_names(chain));
         (!names.is_empty()).then_some(names)
     }
 

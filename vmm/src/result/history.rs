@@ -24,12 +24,14 @@ fn rank(step: &Step, why: Why) -> u8 {
         Event::Opened => 6,
         Event::Stored | Event::Written | Event::StoredStale => 7,
         Event::Closed => 8,
+        Event::Signalled => 9,
         Event::Read
         | Event::Accessed
         | Event::WrittenOver
         | Event::Discarded
+        | Event::MadeVisible
         | Event::ReadPast
-        | Event::Touched => 9,
+        | Event::Touched => 10,
     }
 }
 
@@ -70,6 +72,13 @@ impl Shape {
             HazardKind::Ownership => Shape {
                 written: None,
                 found: (Event::Touched, h.reader),
+            },
+            HazardKind::SignalledEarly => Shape {
+                written: match h.writer {
+                    Actor::Device { snoops: true, .. } => stored,
+                    _ => written,
+                },
+                found: (Event::MadeVisible, h.reader),
             },
             // The device writes over what `reader` had stored.
             HazardKind::WritebackClobber => Shape {
@@ -200,6 +209,9 @@ pub(super) fn of(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Step> {
         let who = lookup.party_at(h.merged_by, h, &[h.merged_at]);
         add(h.merged_at, Event::StoredStale, who);
     }
+    if let Some(signal) = h.signalled {
+        add(signal.at, Event::Signalled, lookup.signaller(&signal));
+    }
     // What came at the very moment of a device's access, as the end of its transfer, came after it.
     let ends = |s: &Step| s.what == Event::Closed && s.at == h.at && is_device(shape.found.1);
     steps.retain(|s| s.at <= h.at && !ends(s));
@@ -256,8 +268,9 @@ fn operations(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Operation> {
     let known = [h.last_clean, h.last_invalidate, h.last_maintenance];
     let mut all: Vec<Operation> = Vec::new();
     for last in known.into_iter().flatten() {
-        // The invalidate that the finding is about is its last step.
-        let found = h.kind == HazardKind::DiscardedWrite && last.at == h.at;
+        // The operation that the finding is about is its last step.
+        let last_step = [HazardKind::DiscardedWrite, HazardKind::SignalledEarly];
+        let found = last_step.contains(&h.kind) && last.at == h.at;
         if !found && all.iter().all(|o| o.last.operation != last.operation) {
             all.push(Operation {
                 last,

@@ -69,6 +69,18 @@ impl GuestCode<'_> {
         Some(self.named(site, va, self.seen.chain(chain)))
     }
 
+    /// The place of a call, and the way there.
+    fn caller(&self, chain: &Chain) -> Option<Place> {
+        Some(self.with_task(self.symbols.caller(chain)?))
+    }
+
+    fn with_task(&self, mut place: Place) -> Place {
+        if let Some(stack) = place.stack.as_mut() {
+            stack.task = stack.pid.and_then(|pid| self.tasks.get(&pid).cloned());
+        }
+        place
+    }
+
     fn named(&self, site: SiteId, va: u64, chain: Option<&Chain>) -> Place {
         if let Some(place) = self.symbols.boot_code(site, va) {
             return place;
@@ -76,11 +88,7 @@ impl GuestCode<'_> {
         let Some(chain) = chain else {
             return self.symbols.place(va);
         };
-        let mut place = self.symbols.called(va, chain);
-        if let Some(stack) = place.stack.as_mut() {
-            stack.task = stack.pid.and_then(|pid| self.tasks.get(&pid).cloned());
-        }
-        place
+        self.with_task(self.symbols.called(va, chain))
     }
 
     /// Functions that led to a maintenance instruction.
@@ -126,7 +134,7 @@ impl Lookup<'_> {
         })
     }
 
-    /// A CPU as the reader of a `discarded-write` did maintenance, in an operation that began no
+    /// A CPU as the reader of a `discarded-write` or `signalled-early` did maintenance, in an operation that began no
     /// later than the finding.
     fn discarder(&self, site: SiteId, hazard: &Hazard) -> Option<Place> {
         let chain = self.discarding(site, hazard)?;
@@ -140,8 +148,11 @@ impl Lookup<'_> {
         let until = operations.partition_point(|o| o.at <= hazard.at);
         let operation = operations.get(until.checked_sub(1)?)?;
         let routine = |site| self.guest.symbols.site(site).map(|p| p.function());
-        let same = hazard.kind == hazard::HazardKind::DiscardedWrite
-            && routine(site) == routine(operation.site);
+        let kinds = [
+            hazard::HazardKind::DiscardedWrite,
+            hazard::HazardKind::SignalledEarly,
+        ];
+        let same = kinds.contains(&hazard.kind) && routine(site) == routine(operation.site);
         same.then_some(operation.chain)
     }
 
@@ -193,6 +204,18 @@ impl Lookup<'_> {
     /// A CPU, where it has to be said which.
     fn which(&self, cpu: CpuId) -> Option<u8> {
         (self.cpus > 1).then_some(cpu.0)
+    }
+
+    /// Who has signalled a fence.
+    pub fn signaller(&self, signal: &hazard::Signalled) -> Party {
+        let chain = self.guest.seen.chain(signal.chain);
+        match chain.and_then(|chain| self.guest.caller(chain)) {
+            Some(place) => Party::Cpu {
+                cpu: self.which(signal.cpu),
+                place,
+            },
+            None => Party::Unknown,
+        }
     }
 
     /// Who did a maintenance operation.

@@ -137,7 +137,7 @@ impl Lookup<'_> {
             }
             HazardKind::WritebackClobber => of(h.reader),
             HazardKind::MissingClean | HazardKind::DiscardedWrite => of(h.writer),
-            HazardKind::MismatchedAlias => Vec::new(),
+            HazardKind::MismatchedAlias | HazardKind::SignalledEarly => Vec::new(),
         };
         let mut names: Vec<String> = sites.into_iter().filter_map(|s| self.routine(s)).collect();
         names.sort_unstable();

@@ -28,7 +28,7 @@ impl Lookup<'_> {
     pub(super) fn span(&self, h: &Hazard) -> Option<(u64, u64)> {
         let started = h.started_at.unwrap_or(h.at);
         match h.kind {
-            HazardKind::MissingBarrier | HazardKind::Ownership => None,
+            HazardKind::MissingBarrier | HazardKind::Ownership | HazardKind::SignalledEarly => None,
             _ if h.why == Why::StaleStore => Some((self.written(h)?, h.merged_at)),
             HazardKind::MissingInvalidate => Some((self.written(h)?, started)),
             HazardKind::MissingClean | HazardKind::WritebackClobber => {
@@ -53,7 +53,7 @@ fn would_do(h: &Hazard, op: CacheOp) -> bool {
     let cleans = op != CacheOp::Invalidate;
     let invalidates = op != CacheOp::Clean;
     match h.kind {
-        HazardKind::MissingBarrier | HazardKind::Ownership => false,
+        HazardKind::MissingBarrier | HazardKind::Ownership | HazardKind::SignalledEarly => false,
         _ if h.why == Why::StaleStore => invalidates,
         HazardKind::MissingClean | HazardKind::DiscardedWrite => cleans,
         HazardKind::MissingInvalidate => invalidates,

@@ -35,7 +35,7 @@ macro_rules! words {
 
 words! {
     HazardKind: MissingClean, MissingInvalidate, WritebackClobber, DiscardedWrite, MissingBarrier,
-        MismatchedAlias, Ownership;
+        MismatchedAlias, Ownership, SignalledEarly;
     Why: Absent, Late, Early, Incomplete, Unordered, StaleStore, PowerOn;
     CacheOp: Clean, Invalidate, CleanInvalidate;
     BarrierKind: Dmb, Dsb;
@@ -43,7 +43,7 @@ words! {
     BarrierScope: NonShareable, Inner, Outer, System;
     Direction: FromMemory, ToMemory;
     StartedBy: Itself, Doorbell, Word;
-    Sight: Loads, Stores, Maintenance, Barriers, Tables;
+    Sight: Loads, Stores, Maintenance, Barriers, Tables, Fences;
 }
 
 impl Word for Barrier {

@@ -148,6 +148,7 @@ pub fn stale_read(id: u32, manifested: bool) -> Hazard {
         readers: vec![USER_SITE],
         written_past: false,
         stood: None,
+        signalled: None,
         written_at: 1000 * u64::from(id),
         at: 1000 * u64::from(id) + 700,
     }

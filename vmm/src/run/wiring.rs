@@ -34,6 +34,7 @@ use crate::interrupt::Interrupt;
 use crate::scenario::guest::GuestSettings;
 use crate::scenario::usb;
 use crate::spec::RunSpec;
+use crate::symbols;
 use crate::terminal::Raw;
 use staleline_results::{Attended, GuestEnd, Input, KernelId};
 
@@ -514,6 +515,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         selfcheck: false,
         save_restore: None,
         trace: attempt.trace.to_vec(),
+        calls: symbols::buffer_code(artifacts),
         events: attempt.events.cloned(),
     })
 }

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use staleline_devices::cpu::SiteId;
 use staleline_protocol::report::Report;
 
+use crate::engine::BufferCode;
 use crate::engine::chains::Chain;
 use crate::evidence::{Artifacts, Sites};
 use elf::Elf;
@@ -74,6 +75,13 @@ pub fn agent_bias(reports: &[Report]) -> u64 {
         _ => None,
     });
     bias.unwrap_or(0)
+}
+
+/// The kernel's functions for buffers that devices share; none if it lacks some that are needed, or has no
+/// `System.map`.
+pub fn buffer_code(artifacts: &Artifacts) -> Option<BufferCode> {
+    let map = SystemMap::load(artifacts.system_map.as_deref()?).ok()?;
+    BufferCode::of(|function| map.code(function).filter(|code| is_kernel(code.start)))
 }
 
 /// Resolves places.
@@ -204,11 +212,30 @@ impl Symbols {
         }
     }
 
+    /// The place of the call at the end of a chain; none if nothing is known of it.
+    pub fn caller(&self, chain: &Chain) -> Option<Place> {
+        let mut calls = chain.link.into_iter().chain(chain.callers.iter().copied());
+        let call = calls.next()?;
+        let callers = Chain {
+            link: None,
+            callers: calls.collect(),
+            ..chain.clone()
+        };
+        Some(self.called(call, &callers))
+    }
+
     /// Functions and offsets that led to a place, innermost first, without opening debug
     /// information where possible.
     pub fn caller_names(&self, va: u64, chain: &Chain) -> Vec<String> {
         let name = |call: u64| self.symbol(call).unwrap_or_else(|| Hex(call).to_string());
         self.callers(va, chain).into_iter().map(name).collect()
+    }
+
+    /// The same for all of a chain.
+    pub fn chain_names(&self, chain: &Chain) -> Vec<String> {
+        let calls = chain.link.into_iter().chain(chain.callers.iter().copied());
+        let name = |call: u64| self.symbol(call).unwrap_or_else(|| Hex(call).to_string());
+        calls.map(name).collect()
     }
 
     /// The calls that led to a place. The link register tells the first one only if the place is

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! `System.map`: `address type name` lines, as `nm` writes them.
 
+use std::ops::Range;
 use std::path::Path;
 
 /// Functions by address.
@@ -39,6 +40,14 @@ impl SystemMap {
     /// Whether there is a function of that name.
     pub fn has(&self, function: &str) -> bool {
         self.symbols.iter().any(|(_, name)| name == function)
+    }
+
+    /// All of a function.
+    pub fn code(&self, function: &str) -> Option<Range<u64>> {
+        let at = self.symbols.iter().position(|(_, name)| name == function)?;
+        let (start, _) = self.symbols.get(at)?;
+        let end = self.symbols.get(at + 1).map_or(u64::MAX, |(next, _)| *next);
+        Some(*start..end)
     }
 
     /// `function+0xoffset`.

@@ -8,6 +8,7 @@
 mod state;
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use staleline::engine::chains::{Chain, Forgotten, TracedAccess, UserPage};
 use staleline_devices::cpu::ChainId;
@@ -67,6 +68,27 @@ pub fn walk(memory: &mut impl VirtualMemory, frame: Frame) -> Chain {
         link,
         callers,
     }
+}
+
+/// The frame record of the function with this `code`, if it is among those that have led to a frame.
+pub fn frame_of(memory: &mut impl VirtualMemory, frame: Frame, code: &Range<u64>) -> Option<u64> {
+    let mut fp = frame.fp;
+    for _ in 0..MAX_CALLERS {
+        if fp == 0 || !fp.is_multiple_of(8) {
+            break;
+        }
+        let next = memory.read_u64(fp)?;
+        let ra = memory.read_u64(fp.wrapping_add(8))?;
+        let call = call_before(memory, ra).filter(|call| (call ^ fp) & UPPER == 0)?;
+        if code.contains(&call) {
+            return Some(next);
+        }
+        if next == fp {
+            break;
+        }
+        fp = next;
+    }
+    None
 }
 
 /// The address of the call that returns to `ra`, if there is one.

@@ -9,9 +9,12 @@ use staleline::engine::Observations;
 use staleline::engine::chains::{Chain, UserPage};
 use staleline::engine::guest::Guest;
 use staleline::engine::tcg::abi::{Mismatch, TcgStats};
-use staleline_devices::cpu::{CacheOp, ChainId, CpuId, MAX_CPUS, MemoryType, SiteId};
+use staleline_devices::cpu::{
+    BufferCall, CacheOp, Called, ChainId, CpuId, MAX_CPUS, MemoryType, SiteId,
+};
 use vm_memory::GuestMemoryMmap;
 
+use crate::calls::Calls;
 use crate::chain::{self, Chains, Frame, Pages, Trace};
 use crate::decode::{Entries, Insn, Op, Reach, SysReg, Tlbi};
 use crate::leaves::{ENTRY, Leaves};
@@ -54,6 +57,19 @@ impl State {
     fn is_user(self) -> bool {
         self.pstate >> 2 & 3 == 0
     }
+}
+
+/// What the kernel calls one of its functions for shared buffers with.
+#[derive(Debug, Clone, Copy)]
+pub struct Arguments {
+    /// The attachment, or the fence.
+    pub object: u64,
+    /// The current task: SP_EL0, in the kernel.
+    pub task: u64,
+    /// The stack pointer.
+    pub sp: u64,
+    /// Where the call chain starts.
+    pub frame: Frame,
 }
 
 /// Where an instruction is executed.
@@ -111,6 +127,8 @@ pub struct Core<M, S> {
     qtest: Qtest<S>,
     chains: Chains,
     trace: Trace,
+    /// The kernel's calls for shared buffers.
+    pub calls: Calls,
     pages: Pages,
     /// Counters.
     pub stats: TcgStats,
@@ -132,6 +150,8 @@ pub struct Parts<M, S> {
     pub qtest: Qtest<S>,
     /// Loads and stores whose call chains are wanted.
     pub trace: Trace,
+    /// The kernel's calls for shared buffers.
+    pub calls: Calls,
 }
 
 impl<M: Guest, S: Read + Write> Core<M, S> {
@@ -150,6 +170,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             qtest: parts.qtest,
             chains: Chains::default(),
             trace: parts.trace,
+            calls: parts.calls,
             pages: Pages::default(),
             stats: TcgStats::default(),
         }
@@ -428,6 +449,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             accesses: self.trace.found().to_vec(),
             pages: self.pages.all().to_vec(),
             forgotten: forgotten.chain(sites.forgotten()).collect(),
+            fences: self.calls.are_seen(),
         }
     }
 
@@ -492,6 +514,23 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         self.sync_lines()
     }
 
+    /// The first instruction of one of the kernel's functions for shared buffers is about to execute.
+    pub fn called(&mut self, cpu: CpuId, call: BufferCall, with: Arguments) {
+        self.goes_on(cpu);
+        let chain = self.walk(cpu, with.frame);
+        let called = Called {
+            cpu,
+            call,
+            object: with.object,
+            task: with.task,
+            chain: self.chains.intern(chain),
+        };
+        if call == BufferCall::EndAccess {
+            self.calls.ends(with.object, with.sp);
+        }
+        self.machine.called(called);
+    }
+
     /// QEMU is about to translate `len` bytes of code at `pc`, all in one page.
     pub fn fetched(&mut self, cpu: CpuId, pc: u64, len: u64, site: &mut dyn FnMut() -> SiteId) {
         if let Some(hit) = self.hit(cpu, pc) {
@@ -554,6 +593,10 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             if !self.machine.continues(cpu) {
                 let chain = self.walk(cpu, state.frame);
                 self.side_mut(cpu).chain = self.chains.intern(chain);
+                let mut memory = Virtual::new(&self.side(cpu).registers, &self.ram);
+                if let Some(attachment) = self.calls.ended_by(&mut memory, state.frame) {
+                    self.machine.maintains_for(cpu, attachment);
+                }
             }
             let chain = self.side(cpu).chain;
             self.machine

@@ -45,6 +45,8 @@ enum Seen {
     MapNonCacheable(u64, u64, u64),
     Fetched(u64, u64),
     Idle,
+    Called(BufferCall, u64, u64),
+    MaintainsFor(u64),
 }
 
 /// Writes everything down. Any access to the window raises line 3; idling lowers it.
@@ -78,6 +80,18 @@ impl Accesses for Recorder {
         assert_eq!(site, SITE);
         self.accesses += 1;
         self.seen.push(Seen::Store(pa, size, memory));
+    }
+}
+
+impl staleline_devices::cpu::Calls for Recorder {
+    fn called(&mut self, called: Called) {
+        self.tell(called.cpu);
+        self.seen
+            .push(Seen::Called(called.call, called.object, called.task));
+    }
+    fn maintains_for(&mut self, cpu: CpuId, attachment: u64) {
+        self.tell(cpu);
+        self.seen.push(Seen::MaintainsFor(attachment));
     }
 }
 
@@ -216,6 +230,7 @@ impl Bench {
             memory: BASE..WINDOW + 0x1000,
             qtest: Qtest::new(Server::default(), "/gic".into()),
             trace: Trace::new(&[2, 3]),
+            calls: Calls::default(),
         });
         Bench {
             core,

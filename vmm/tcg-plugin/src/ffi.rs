@@ -35,11 +35,11 @@ use staleline::engine::handover;
 use staleline::engine::tcg::abi::{
     ABI_VERSION, FATAL_EXIT_CODE, FromPlugin, LOG_PREFIX, TcgConfig,
 };
-use staleline_devices::cpu::{CpuId, SiteId};
+use staleline_devices::cpu::{BufferCall, CpuId, SiteId};
 use staleline_devices::soc::Soc;
 
 use crate::chain::Frame;
-use crate::core::{Core, Place, State};
+use crate::core::{Arguments, Core, Place, State};
 use crate::decode::{self, Insn, Op};
 use crate::probe::Probe;
 use crate::qtest::Qtest;
@@ -331,6 +331,17 @@ unsafe extern "C" fn on_translate<M: Guest, const EXTRAS: bool>(
                 );
             }
         }
+        if kernel && let Some(call) = plugin.core.calls.at(pc) {
+            // SAFETY: as above.
+            unsafe {
+                qemu_plugin_register_vcpu_insn_exec_cb(
+                    insn,
+                    Some(on_call::<M>),
+                    QEMU_PLUGIN_CB_R_REGS,
+                    std::ptr::without_provenance_mut(call as usize),
+                );
+            }
+        }
         let Some(decoded) = decode::decode(word).filter(|_| whole) else {
             continue;
         };
@@ -528,6 +539,42 @@ unsafe extern "C" fn on_instruction<M: Guest, const EXTRAS: bool>(vcpu: c_uint, 
         let plugin = PLUGIN.swap(std::ptr::null_mut(), Ordering::Relaxed);
         ENDED.store(plugin, Ordering::Relaxed);
     }
+}
+
+/// Which call a callback is about.
+const CALLS: [BufferCall; 4] = [
+    BufferCall::BeginAccess,
+    BufferCall::EndAccess,
+    BufferCall::AddFence,
+    BufferCall::Signal,
+];
+
+// The number of each is its place.
+const _: () = assert!(BufferCall::Signal as usize == 3);
+
+/// The first instruction of one of the kernel's functions for shared buffers.
+unsafe extern "C" fn on_call<M: Guest>(vcpu: c_uint, data: *mut c_void) {
+    // SAFETY: the only reference in this callback.
+    let Some(plugin) = (unsafe { plugin::<M>() }) else {
+        return;
+    };
+    let Some(call) = CALLS.get(data.addr()) else {
+        return;
+    };
+    let registers = registers();
+    let object = match call {
+        // The first is the reservation object.
+        BufferCall::AddFence => registers.x(1),
+        _ => registers.x(0),
+    };
+    let arguments = Arguments {
+        object,
+        task: registers.read(registers.task),
+        sp: registers.read(registers.sp),
+        frame: registers.frame(),
+    };
+    let cpu = plugin.current.cpu(vcpu);
+    plugin.core.called(cpu, *call, arguments);
 }
 
 unsafe extern "C" fn on_exit<M: Guest>(_id: qemu_plugin_id_t, _data: *mut c_void) {

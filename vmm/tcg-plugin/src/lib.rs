@@ -5,6 +5,7 @@
 //! [`ffi`] alone touches QEMU. What it is told goes to [`core`], which translates addresses
 //! ([`mmu`], [`tlb`]) and calls the machine.
 
+pub mod calls;
 pub mod chain;
 pub mod control;
 pub mod core;

@@ -12,6 +12,7 @@ use staleline::engine::guest::{Guest, GuestContext};
 use staleline_devices::cpu::{
     Accesses, Barrier, BarrierKind, CacheOp, ChainId, CpuId, Machine, MemoryType, SiteId,
 };
+use staleline_devices::cpu::{Called, Calls};
 use staleline_devices::events::{Kinds, Witness};
 use staleline_devices::soc::report::Names;
 use staleline_devices::state::{RestoreError, SaveError, Saved, State};
@@ -130,6 +131,12 @@ impl Accesses for Probe {
         self.seen.stores[index(memory)] += 1;
         self.count(1, pa, size);
     }
+}
+
+impl Calls for Probe {
+    fn called(&mut self, _: Called) {}
+
+    fn maintains_for(&mut self, _: CpuId, _: u64) {}
 }
 
 impl Machine for Probe {

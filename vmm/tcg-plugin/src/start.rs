@@ -9,6 +9,7 @@ use staleline::engine::tcg::abi::TcgConfig;
 use staleline::events::{EventLog, Head};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, MmapRegion};
 
+use crate::calls::Calls;
 use crate::chain::Trace;
 use crate::core::{Core, Parts};
 use crate::qtest::Qtest;
@@ -53,6 +54,7 @@ pub fn core<M: Guest>(
         selfcheck: config.selfcheck,
         qtest,
         trace: Trace::new(&config.trace),
+        calls: Calls::new(config.calls.as_ref()),
     }))
 }
 

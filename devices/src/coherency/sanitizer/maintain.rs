@@ -8,7 +8,8 @@ use crate::coherency::maintenance::Operations;
 use crate::coherency::mutate::{Rule, keep, off};
 use crate::coherency::who::Who;
 use crate::cpu::CacheOp;
-use crate::hazard::{HazardKind, Why};
+use crate::dma::TransferId;
+use crate::hazard::{Actor, HazardKind, Signalled, Why};
 
 /// A `dc` instruction on one line.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +22,57 @@ pub(in super::super) struct Maintenance {
 }
 
 impl Sanitizer {
+    /// Maintenance of `dma_buf_end_access()` on a line, after the `signal` of the transfer's fence: what it
+    /// makes visible of what a device wrote should have been so by then. Others' later data it owes nobody.
+    /// `opened` tells when a transfer was.
+    #[cold]
+    #[inline(never)]
+    pub fn maintain_late(
+        &mut self,
+        s: &mut Subject<'_>,
+        m: Maintenance,
+        signal: Signalled,
+        opened: impl Fn(TransferId) -> Option<u64>,
+    ) {
+        let by_then = |who: Who, written_at| match who.actor() {
+            Actor::Device { transfer, .. } => {
+                let opened = opened(transfer).is_some_and(|at| at <= signal.at);
+                written_at <= signal.at || opened
+            }
+            _ => false,
+        };
+        let stale = (s.cold.poc_writer, s.cold.poc_written_at);
+        let dirty = (s.line.writer, s.line.written_at);
+        let (invalidates, cleans) = (m.op != CacheOp::Clean, m.op != CacheOp::Invalidate);
+        let due = [
+            (invalidates, s.line.unseen & !m.in_flight, stale),
+            (cleans, s.line.uncleaned, dirty),
+        ];
+        self.maintain(s, m);
+        for (does, bytes, (writer, written_at)) in due {
+            if !does || bytes == 0 || !by_then(writer, written_at) {
+                continue;
+            }
+            let f = Finding {
+                kind: HazardKind::SignalledEarly,
+                why: Why::Absent,
+                // One for each transfer and way.
+                cause: u64::from(writer.bits()) | u64::from(m.op == CacheOp::Clean) << 32,
+                bytes,
+                // Who reads too early is told as such.
+                wrong: 0,
+                writer,
+                reader: m.site,
+                device: writer,
+                written_at,
+                started: None,
+                stood: None,
+                signalled: Some(signal),
+            };
+            self.record(s, f);
+        }
+    }
+
     /// Maintenance on a line; before an invalidate takes effect on the data.
     #[inline]
     pub fn maintain(&mut self, s: &mut Subject<'_>, m: Maintenance) {
@@ -135,6 +187,7 @@ impl Sanitizer {
             written_at: s.line.written_at,
             started: None,
             stood: None,
+            signalled: None,
         };
         self.record(s, f);
     }

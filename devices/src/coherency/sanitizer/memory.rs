@@ -79,6 +79,7 @@ impl ByMaster {
             written_at: 0,
             started: Some(self.release),
             stood: None,
+            signalled: None,
         }
     }
 }
@@ -341,6 +342,7 @@ impl Sanitizer {
             written_at,
             started: None,
             stood: None,
+            signalled: None,
         };
         self.record(s, f);
     }
@@ -375,6 +377,7 @@ impl Sanitizer {
             written_at: s.cold.poc_written_at,
             started: None,
             stood: None,
+            signalled: None,
         };
         self.record(s, f);
     }

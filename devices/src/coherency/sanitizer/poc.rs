@@ -267,6 +267,7 @@ impl Sanitizer {
             written_at: s.line.written_at,
             started: None,
             stood: None,
+            signalled: None,
         };
         self.record(s, f);
     }

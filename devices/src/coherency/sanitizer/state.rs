@@ -27,7 +27,7 @@ pub(in crate::coherency) struct SanitizerState {
 
 impl State for SanitizerState {
     const COMPONENT: &'static str = "sanitizer";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
 }
 
 impl Sanitizer {

@@ -14,11 +14,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use staleline_devices::cpu::SiteId;
 
-use crate::engine::{GuestKind, SiteTable};
+use crate::engine::{BufferCode, GuestKind, SiteTable};
 use crate::events::Recording;
 
 /// Version of everything in this module; both halves must agree.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Exit status of a QEMU whose plugin has given up, after it has said why: see
 /// [`FromPlugin::Fatal`]. QEMU itself uses 0 and 1.
@@ -57,6 +57,8 @@ pub struct TcgConfig {
     pub save_restore: Option<NonZeroU64>,
     /// Numbers of the loads and stores whose call chains are wanted, ascending.
     pub trace: Vec<u64>,
+    /// The kernel's functions for shared buffers.
+    pub calls: Option<BufferCode>,
     /// What to record of what happens on the machine.
     pub events: Option<Recording>,
     /// Which machine.

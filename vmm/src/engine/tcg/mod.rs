@@ -136,6 +136,7 @@ impl Engine for TcgEngine {
             selfcheck: job.selfcheck,
             save_restore: job.save_restore,
             trace: job.trace.clone(),
+            calls: job.calls.clone(),
             events: job.events.clone(),
             guest: job.guest,
             machine: job.machine.clone(),

@@ -43,6 +43,7 @@ impl Bench {
             save_restore: None,
             events: None,
             trace: Vec::new(),
+            calls: None,
         };
         Bench { dir, job }
     }

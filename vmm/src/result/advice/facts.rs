@@ -203,6 +203,8 @@ pub struct Facts {
     pub only_cleaned: Option<Cleaned>,
     /// The last maintenance of the line: who asked for it, innermost first.
     pub maintained_by: Option<String>,
+    /// The fence that has signalled too early: who signals it, innermost first.
+    pub signalled_by: Option<String>,
     /// The transfer concerned.
     pub transfer: Option<Flight>,
     /// The kernel's function that made the access, if the kernel did: the reader of what a device

@@ -35,7 +35,7 @@ pub const IMPORTER_CPU: &str = "importer-cpu";
 /// The table. What the operation that was suppressed on purpose would have prevented needs no other
 /// reason; a device tree that lies explains everything else; then what is special goes before what
 /// is common.
-pub const TABLE: [(&str, Row); 22] = [
+pub const TABLE: [(&str, Row); 23] = [
     (SUPPRESSED, suppressed),
     (HALF_COHERENT, half_coherent),
     (LYING_TREE, lying_tree),
@@ -55,6 +55,7 @@ pub const TABLE: [(&str, Row); 22] = [
     (LATE, late),
     (EARLY, early),
     ("in-flight", in_flight),
+    ("signalled-early", signalled_early),
     (IMPORTER_CPU, importer_cpu),
     (FOR_NOBODY, for_nobody),
     ("discarded", discarded),
@@ -426,6 +427,23 @@ fn in_flight(f: &Facts) -> Decision {
     says(
         help,
         owner.map(|t| format!("the memory was {}'s: {}", f.master, t.end())),
+    )
+}
+
+/// An importer that ends its access when others have been told that it is over.
+fn signalled_early(f: &Facts) -> Decision {
+    if f.kind != HazardKind::SignalledEarly {
+        return None;
+    }
+    says(
+        "signal the fence after dma_buf_end_access(), with nothing deferred in between: that call may be \
+         made in atomic context, for just this",
+        [format!(
+            "the fence signalled{} before dma_buf_end_access() came{} with lines left to maintain: whoever \
+             waits for the fence may have read by then, as on another CPU",
+            by(f.signalled_by.as_deref()),
+            by(f.maintained_by.as_deref())
+        )],
     )
 }
 

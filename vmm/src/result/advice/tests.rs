@@ -31,6 +31,7 @@ fn plain() -> Facts {
         began: None,
         unmap_invalidates: None,
         maintained_by: None,
+        signalled_by: None,
         transfer: None,
         toucher: None,
         started_by: StartedBy::Doorbell,
@@ -443,6 +444,21 @@ fn whose_memory_it_was_and_until_when_is_told() {
     assert_eq!(row(&facts(Role::Kernel, None), &said), "in-flight");
     let said = ["dma_resv_wait_timeout()", "before the transfer is queued"];
     assert_eq!(row(&facts(SNOOPS, None), &said), "in-flight");
+}
+
+#[test]
+fn who_signals_too_early_and_who_comes_too_late_is_told() {
+    let facts = Facts {
+        kind: HazardKind::SignalledEarly,
+        signalled_by: Some("done <- irq".into()),
+        maintained_by: Some("dma_buf_end_access <- work".into()),
+        ..plain()
+    };
+    let said = [
+        "signal the fence after dma_buf_end_access()",
+        "signalled, by done <- irq, before dma_buf_end_access() came, by dma_buf_end_access <- work, with",
+    ];
+    assert_eq!(row(&facts, &said), "signalled-early");
 }
 
 #[test]

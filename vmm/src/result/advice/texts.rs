@@ -72,6 +72,10 @@ pub fn missing(kind: HazardKind, why: Why, by_device: bool, past: bool) -> &'sta
         (HazardKind::MismatchedAlias, _) => {
             "clean and invalidate (dc civac) between the uses of the two views"
         }
+        (HazardKind::SignalledEarly, _) => {
+            "maintenance of what the device wrote before the fence of its transfer signals: it came \
+             after that"
+        }
         (HazardKind::Ownership, _) => "wait for the end of the transfer before the access",
     }
 }
@@ -116,6 +120,7 @@ fn with_a_cpu(f: &Facts) -> &'static str {
         HazardKind::MismatchedAlias => {
             "use one view only, or clean and invalidate when changing from one to the other"
         }
+        HazardKind::SignalledEarly => "signal the fence after dma_buf_end_access()",
         HazardKind::Ownership => {
             "wait for the completion or the dma_fence of the transfer before the access"
         }

@@ -12,6 +12,7 @@ use staleline_devices::cpu::{ChainId, MAX_CPUS};
 use staleline_devices::state::{Invalid, RestoreError, SaveError, Saved, State, same};
 
 use super::{Core, CpuSide};
+use crate::calls::Ending;
 use crate::chain::{Chains, ChainsState, Pages, PagesState, TraceState};
 use crate::mmu::Registers;
 use crate::sites::Sites;
@@ -43,6 +44,7 @@ struct CoreState {
     over: bool,
     qemu_lines: u64,
     chains: ChainsState,
+    calls: Vec<Ending>,
     trace: TraceState,
     pages: PagesState,
     stats: TcgStats,
@@ -50,7 +52,7 @@ struct CoreState {
 
 impl State for CoreState {
     const COMPONENT: &'static str = "tcg-engine";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 }
 
 impl CpuSide {
@@ -115,6 +117,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             selfcheck: _,
             qtest: _,
             chains,
+            calls,
             trace,
             pages,
             stats,
@@ -126,6 +129,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             over: *over,
             qemu_lines: *qemu_lines,
             chains: chains.state(),
+            calls: calls.state(),
             trace: trace.state(),
             pages: pages.state(),
             stats: stats.clone(),
@@ -148,6 +152,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             self.over = state.over;
             self.qemu_lines = state.qemu_lines;
             self.chains = Chains::from_state(state.chains)?;
+            self.calls.set_state(state.calls)?;
             self.trace.set_state(state.trace)?;
             self.pages = Pages::from_state(state.pages)?;
             self.stats = state.stats;

@@ -23,6 +23,10 @@ pub(super) struct Registers {
     x: [Handle; 31],
     /// PSTATE as in SPSR.
     pub pstate: Handle,
+    /// The stack pointer.
+    pub sp: Handle,
+    /// SP_EL0, in which Linux keeps the current task while it is in the kernel.
+    pub task: Handle,
     /// CONTEXTIDR_EL1.
     context: Option<Handle>,
     /// Reused by every read.
@@ -65,6 +69,8 @@ impl Registers {
             *handle = found(&format!("x{n}"))?;
         }
         let pstate = found("cpsr")?;
+        let sp = found("sp")?;
+        let task = found("SP_EL0")?;
         let context = found("CONTEXTIDR_EL1").ok();
         // SAFETY: the array is ours, and nothing refers to it any more.
         unsafe { g_array_free(list, 1) };
@@ -73,6 +79,8 @@ impl Registers {
         Ok(Registers {
             x,
             pstate,
+            sp,
+            task,
             context,
             buffer: Handle(buffer.cast()),
         })

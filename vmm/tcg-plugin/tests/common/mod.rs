@@ -60,6 +60,7 @@ pub fn job(kernel: &Path, initrd: Option<&Path>, run_dir: &Path) -> Job {
         save_restore: None,
         events: None,
         trace: Vec::new(),
+        calls: None,
     }
 }
 
