@@ -198,6 +198,7 @@ fn pass_on(d: &mut Domain, pa: u64) {
     let transfer = |direction| Transfer {
         direction,
         pa,
+        bus: None,
         len: FRAME,
         descriptor: 0,
         channel: 0,
@@ -273,6 +274,7 @@ fn buffers(d: &mut Domain, direction: Direction, n: u64) -> Duration {
         let transfer = Transfer {
             direction,
             pa,
+            bus: None,
             len: PAGE,
             descriptor: 0,
             channel: 0,

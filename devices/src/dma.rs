@@ -30,8 +30,11 @@ pub enum Direction {
 pub struct Transfer {
     /// Which way.
     pub direction: Direction,
-    /// First byte in memory.
+    /// First byte in memory; as a device tells it, on its bus.
     pub pa: u64,
+    /// What its bus calls it, if that is another address. A device leaves that to the gate.
+    #[serde(default)]
+    pub bus: Option<u64>,
     /// Length in bytes.
     pub len: u64,
     /// Where the descriptor or TRB stands, or 0 if the transfer was programmed by registers.
@@ -243,6 +246,14 @@ pub enum DmaError {
     Injected {
         /// First byte of the access.
         pa: u64,
+    },
+    /// Not, or not wholly, within one of the ranges that the device's bus has for memory.
+    #[error("{len} bytes at {at:#x} of its bus are in none of its ranges for memory")]
+    OutsideRanges {
+        /// First byte of the access, on the bus.
+        at: u64,
+        /// Its length.
+        len: usize,
     },
     /// The board gives the device no port.
     #[error("no port to memory, access to {pa:#x}")]

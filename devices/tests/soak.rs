@@ -161,6 +161,7 @@ impl Machine {
         let transfer = Transfer {
             direction,
             pa: pa(range.start),
+            bus: None,
             len: range.len() as u64,
             descriptor: 0,
             channel: 0,

@@ -303,6 +303,7 @@ impl Play<'_> {
         let transfer = Transfer {
             direction,
             pa,
+            bus: None,
             len: last + u64::from(len) - pa,
             descriptor: 0,
             channel: 0,

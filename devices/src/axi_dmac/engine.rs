@@ -301,6 +301,7 @@ impl Engine {
         let transfer = Transfer {
             direction: self.config.direction(),
             pa: address,
+            bus: None,
             len,
             descriptor,
             channel: self.config.channel,

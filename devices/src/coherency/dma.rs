@@ -333,19 +333,46 @@ impl Domain {
 
     /// Marks the lines that a non-snooping transfer owns. The marks only say where to look for an
     /// owner; the CPU's next access after the end of the transfer takes them away.
-    fn own(&mut self, t: &Transfer, id: TransferId) {
+    fn own(&mut self, direction: Direction, memory: &Range<u64>, id: TransferId) {
         // The part within RAM.
-        let end = t.pa.saturating_add(t.len).saturating_sub(self.base);
-        let bytes = t.pa.saturating_sub(self.base)..end.min(self.len);
+        let end = memory.end.saturating_sub(self.base);
+        let bytes = memory.start.saturating_sub(self.base)..end.min(self.len);
         let lines = bytes.start / LINE..bytes.end.div_ceil(LINE);
         if !self.transfers.own(id, bytes) {
             return;
         }
-        let flag = match t.direction {
+        let flag = match direction {
             Direction::ToMemory => IN_FLIGHT_WRITE,
             Direction::FromMemory => IN_FLIGHT_READ,
         };
         self.lines.own(lines, flag);
+    }
+
+    /// Opens a transfer whose bytes are in `memory`, in pieces of physical addresses; see
+    /// [`DmaMemory::transfer_open`].
+    pub(crate) fn open_in(
+        &mut self,
+        master: MasterId,
+        transfer: Transfer,
+        order: Order,
+        memory: &[Range<u64>],
+    ) -> TransferId {
+        let snoops = self.port(master).snoops_reads();
+        let (release, _) = self.resolve(order, snoops);
+        let now = self.sanitizer.now;
+        let id = self.transfers.open(master, transfer, release, now);
+        self.note_open(master, &transfer, id);
+        let port = self.port(master);
+        let snoops = match transfer.direction {
+            Direction::FromMemory => port.snoops_reads(),
+            Direction::ToMemory => port.snoops_writes(),
+        };
+        if !(snoops && transfer.snoop) {
+            for piece in memory {
+                self.own(transfer.direction, piece, id);
+            }
+        }
+        id
     }
 }
 
@@ -428,20 +455,9 @@ impl DmaMemory for Domain {
     }
 
     fn transfer_open(&mut self, master: MasterId, transfer: Transfer, order: Order) -> TransferId {
-        let snoops = self.port(master).snoops_reads();
-        let (release, _) = self.resolve(order, snoops);
-        let now = self.sanitizer.now;
-        let id = self.transfers.open(master, transfer, release, now);
-        self.note_open(master, &transfer, id);
-        let port = self.port(master);
-        let snoops = match transfer.direction {
-            Direction::FromMemory => port.snoops_reads(),
-            Direction::ToMemory => port.snoops_writes(),
-        };
-        if !(snoops && transfer.snoop) {
-            self.own(&transfer, id);
-        }
-        id
+        let end = transfer.pa.saturating_add(transfer.len);
+        let memory = transfer.pa..end;
+        self.open_in(master, transfer, order, &[memory])
     }
 
     fn transfer_close(&mut self, master: MasterId, id: TransferId) {

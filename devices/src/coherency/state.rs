@@ -48,7 +48,7 @@ pub struct DomainState {
 
 impl State for DomainState {
     const COMPONENT: &'static str = "coherency-domain";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
 }
 
 impl Domain {

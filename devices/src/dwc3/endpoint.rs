@@ -351,6 +351,7 @@ impl Endpoint {
                 Direction::ToMemory
             },
             pa: trb.buffer,
+            bus: None,
             len: u64::from(trb.len()),
             descriptor: at,
             channel: self.number,

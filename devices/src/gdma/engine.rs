@@ -358,6 +358,7 @@ impl Engine {
                 Side::Destination => Direction::ToMemory,
             },
             pa: descriptor.address,
+            bus: None,
             len: descriptor.size.into(),
             descriptor: self.list(side).at,
             channel: self.channel,

@@ -3,6 +3,7 @@
 //! device time. An engine drives it through [`Machine`] and, if it sees them, [`Accesses`].
 
 mod access;
+mod gate;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ mod window;
 pub mod report;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::bus::{Context, Device};
 use crate::clock::{Clock, DeviceId, EventQueue, Ticks};
@@ -19,6 +21,8 @@ use crate::cpu::{Accesses, Barrier, CacheOp, ChainId, CpuId, Machine, MemoryType
 use crate::dma::{DmaPort, MasterId, Port};
 use crate::events::{Event, Kind, Kinds, Witness};
 use crate::stream::Streams;
+pub use gate::DmaRange;
+use gate::{Gate, Map};
 use report::{DeviceError, MasterInfo, Names, SocReport, StreamReport};
 use vm_memory::MmapRegion;
 use window::Windows;
@@ -47,6 +51,8 @@ pub struct Attachment {
     pub port: Option<Port>,
     /// Whether the device tree says that it is coherent.
     pub claims_coherent: bool,
+    /// What its bus has for memory; none: all of it, at its physical addresses.
+    pub ranges: Vec<DmaRange>,
     /// The model.
     pub device: Box<dyn Device>,
 }
@@ -62,6 +68,7 @@ struct Slot {
 /// The chip.
 pub struct Soc {
     domain: Domain,
+    map: Map,
     queue: EventQueue,
     streams: Streams,
     stream_names: Vec<String>,
@@ -87,6 +94,8 @@ pub struct Soc {
 pub struct Parts {
     /// The domain's configuration; `ports` is filled in from the attachments.
     pub domain: DomainConfig,
+    /// RAM, by physical addresses, if it is not all that the domain has.
+    pub ram: Vec<Range<u64>>,
     /// Devices in order of their windows.
     pub devices: Vec<Attachment>,
     /// Streams of the fabric, with their names.
@@ -131,11 +140,13 @@ impl Soc {
             }
             None => None,
         };
+        let mut map = Map::new(&parts.domain, parts.ram);
         let mut masters = Vec::new();
         let mut slots = Vec::new();
         for a in parts.devices {
             let master = a.port.map(|port| {
                 let id = MasterId(masters.len() as u8);
+                map.ranges.push(a.ranges);
                 masters.push(MasterInfo {
                     id,
                     name: a.name.clone(),
@@ -157,6 +168,7 @@ impl Soc {
         config.ports = masters.iter().map(|m| m.port).collect();
         let mut soc = Soc {
             domain: Domain::new(&config, ram)?,
+            map,
             queue: EventQueue::new(),
             streams: parts.streams,
             stream_names: parts.stream_names,
@@ -189,8 +201,12 @@ impl Soc {
         let Some(slot) = self.slots.get_mut(index) else {
             return;
         };
+        let mut gate = Gate {
+            domain: &mut self.domain,
+            map: &self.map,
+        };
         let dma = match slot.master {
-            Some(master) => DmaPort::new(&mut self.domain, master),
+            Some(master) => DmaPort::new(&mut gate, master),
             None => DmaPort::none(),
         };
         let mut ctx = Context {

@@ -34,6 +34,7 @@ impl Stateful for Soc {
     fn state(&self) -> Result<SocState, SaveError> {
         let Soc {
             domain,
+            map: _,
             queue,
             streams,
             stream_names: _,

@@ -155,6 +155,7 @@ impl Rig {
                 irq: Some(n),
                 port: *port,
                 claims_coherent: false,
+                ranges: Vec::new(),
                 device: Box::new(Probe {
                     regs: RegisterFile::new(&TABLE[..]),
                     line: false,
@@ -164,6 +165,7 @@ impl Rig {
             .collect();
         let parts = Parts {
             domain: config(),
+            ram: Vec::new(),
             devices,
             streams: Streams::default(),
             stream_names: Vec::new(),
@@ -253,6 +255,7 @@ fn windows_need_room() {
     let mut rig = Rig::new(&[None]);
     let parts = |devices| Parts {
         domain: config(),
+        ram: Vec::new(),
         devices,
         streams: Streams::default(),
         stream_names: Vec::new(),
@@ -263,6 +266,7 @@ fn windows_need_room() {
         irq: None,
         port: None,
         claims_coherent: false,
+        ranges: Vec::new(),
         device: slot.device,
     };
     let ram = MmapRegion::new(RAM as usize).unwrap();

@@ -93,6 +93,7 @@ impl Segments {
             let transfer = Transfer {
                 direction,
                 pa: segment.pa,
+                bus: None,
                 len: segment.len,
                 descriptor: segment.descriptor,
                 channel: 0,

@@ -44,13 +44,20 @@ pub fn build(
         .nodes()
         .iter()
         .map(|node| {
-            let mut site = Site::new(config, node.port, &mut streams, &mut stream_names);
+            let mut site = Site::new(config, node.port.as_ref(), &mut streams, &mut stream_names);
             let device = node.model.build(&mut site);
             Ok(Attachment {
                 name: node.name().into(),
                 irq: node.irq,
-                port: node.port.map(|p| p.port),
-                claims_coherent: node.port.is_some_and(PortSettings::claims_coherent),
+                port: node.port.as_ref().map(|p| p.port),
+                claims_coherent: node
+                    .port
+                    .as_ref()
+                    .is_some_and(PortSettings::claims_coherent),
+                ranges: node
+                    .port
+                    .as_ref()
+                    .map_or(Vec::new(), |p| p.dma_ranges.clone()),
                 device: device.map_err(|why| MachineError::Device {
                     name: node.name(),
                     why,
@@ -61,7 +68,7 @@ pub fn build(
     let parts = Parts {
         domain: DomainConfig {
             base: RAM_BASE,
-            ram_bytes: board.ram_bytes(),
+            ram_bytes: board.memory_bytes(),
             policy: config.board.cache,
             snoop_write: config.board.snoop_write,
             seed: config.seed,
@@ -70,6 +77,7 @@ pub fn build(
             power_on: config.board.power_on,
             occurrences: false,
         },
+        ram: board.ram(),
         devices,
         streams,
         stream_names,

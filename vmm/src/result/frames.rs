@@ -83,6 +83,7 @@ mod tests {
             transfer: Transfer {
                 direction: Direction::ToMemory,
                 pa: 0,
+                bus: None,
                 len: bytes,
                 descriptor: 0,
                 channel: 0,

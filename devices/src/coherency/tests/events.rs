@@ -227,6 +227,7 @@ impl Pair {
         let transfer = Transfer {
             direction,
             pa: BASE + at as u64,
+            bus: None,
             len: len as u64,
             descriptor: 0,
             channel: 0,

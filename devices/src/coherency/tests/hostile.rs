@@ -19,6 +19,7 @@ fn transfer(pa: u64, len: u64) -> Transfer {
     Transfer {
         direction: Direction::ToMemory,
         pa,
+        bus: None,
         len,
         descriptor: 0,
         channel: 0,

@@ -53,6 +53,7 @@ impl Trace {
         let transfer = Transfer {
             direction: Direction::ToMemory,
             pa: BASE,
+            bus: None,
             len: FRAME as u64,
             descriptor: 0,
             channel: 0,

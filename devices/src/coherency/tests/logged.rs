@@ -217,6 +217,7 @@ fn the_life_of_two_lines() {
     let transfer = Transfer {
         direction: Direction::ToMemory,
         pa: BASE,
+        bus: None,
         len: 128,
         descriptor: 0,
         channel: 2,

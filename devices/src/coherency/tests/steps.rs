@@ -208,6 +208,7 @@ impl Run {
                 let transfer = Transfer {
                     direction,
                     pa: BASE + at,
+                    bus: None,
                     len,
                     descriptor: 0,
                     channel: 0,

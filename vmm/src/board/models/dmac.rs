@@ -43,7 +43,7 @@ impl Model for Dmac {
     }
 
     fn port(&self, settings: &BoardSettings) -> Option<PortSettings> {
-        Some(settings.dmac)
+        Some(settings.dmac.clone())
     }
 
     fn interrupts(&self) -> bool {

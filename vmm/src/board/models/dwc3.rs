@@ -19,7 +19,7 @@ impl Model for Dwc3 {
     }
 
     fn port(&self, settings: &BoardSettings) -> Option<PortSettings> {
-        Some(settings.usb)
+        Some(settings.usb.clone())
     }
 
     fn interrupts(&self) -> bool {

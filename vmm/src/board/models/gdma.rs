@@ -27,7 +27,7 @@ impl Model for Gdma {
     }
 
     fn port(&self, settings: &BoardSettings) -> Option<PortSettings> {
-        settings.gdma
+        settings.gdma.clone()
     }
 
     fn interrupts(&self) -> bool {

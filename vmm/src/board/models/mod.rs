@@ -74,7 +74,7 @@ pub struct Site<'a> {
     /// The machine's configuration.
     pub config: &'a MachineConfig,
     /// The device's port, as the board has it.
-    pub port: Option<PortSettings>,
+    pub port: Option<&'a PortSettings>,
     streams: &'a mut Streams,
     names: &'a mut Vec<String>,
 }
@@ -83,7 +83,7 @@ impl<'a> Site<'a> {
     /// For a device on `port`.
     pub(super) fn new(
         config: &'a MachineConfig,
-        port: Option<PortSettings>,
+        port: Option<&'a PortSettings>,
         streams: &'a mut Streams,
         names: &'a mut Vec<String>,
     ) -> Self {

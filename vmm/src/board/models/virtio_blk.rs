@@ -31,7 +31,7 @@ impl Model for VirtioBlk {
     }
 
     fn port(&self, settings: &BoardSettings) -> Option<PortSettings> {
-        settings.blk.map(BlkSettings::attachment)
+        settings.blk.as_ref().map(BlkSettings::attachment)
     }
 
     fn interrupts(&self) -> bool {
@@ -51,7 +51,7 @@ impl Model for VirtioBlk {
             Some(image) => read(image)?,
             None => Vec::new(),
         };
-        let settings = site.config.board.blk;
+        let settings = site.config.board.blk.as_ref();
         Ok(Box::new(virtio_blk::VirtioBlk::new(virtio_blk::Config {
             disk: Box::new(MemoryDisk::new(disk)),
             order_platform: settings.is_none_or(|s| s.order_platform),
