@@ -16,5 +16,6 @@ mod named;
 mod ranges;
 mod releases;
 mod rig;
+mod sizes;
 mod state;
 mod steps;

@@ -27,6 +27,7 @@ mod installed;
 mod interrupts;
 mod log;
 mod memory;
+mod memory_map;
 mod module;
 mod mutation;
 mod output;
