@@ -162,6 +162,7 @@ impl Machine {
             direction,
             pa: pa(range.start),
             bus: None,
+            scattered: false,
             len: range.len() as u64,
             descriptor: 0,
             channel: 0,

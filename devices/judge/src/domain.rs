@@ -304,6 +304,7 @@ impl Play<'_> {
             direction,
             pa,
             bus: None,
+            scattered: false,
             len: last + u64::from(len) - pa,
             descriptor: 0,
             channel: 0,

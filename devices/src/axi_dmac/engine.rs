@@ -302,6 +302,7 @@ impl Engine {
             direction: self.config.direction(),
             pa: address,
             bus: None,
+            scattered: false,
             len,
             descriptor,
             channel: self.config.channel,

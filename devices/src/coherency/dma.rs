@@ -57,7 +57,7 @@ impl Domain {
     /// When a master was told to make an access, if software did that.
     fn resolve(&mut self, order: Order, snoops: bool) -> (Doorbell, Option<u64>) {
         match order {
-            Order::Unprompted => (self.sanitizer.unprompted(), None),
+            Order::Unprompted | Order::Word { .. } => (self.sanitizer.unprompted(), None),
             Order::Doorbell(doorbell) => (doorbell, None),
             Order::Handover {
                 word, idle_until, ..
@@ -103,13 +103,14 @@ impl Domain {
     /// but for a clean that nobody did before the doorbell. Before that, software may still be at work
     /// there, and the master takes no notice.
     fn takes_over(&mut self, order: Order, snoops: bool) -> bool {
-        let Order::Handover {
-            word,
-            shows,
-            idle_until,
-        } = order
-        else {
-            return true;
+        let (word, shows, idle_until) = match order {
+            Order::Handover {
+                word,
+                shows,
+                idle_until,
+            } => (word, shows, idle_until),
+            Order::Word { word, counts } => return snoops || self.is_ambiguous(word, counts),
+            _ => return true,
         };
         let Some(offset) = self.offset(word, 4) else {
             return true;
@@ -122,6 +123,21 @@ impl Domain {
             return true;
         }
         says_so(ram) && self.lines.line(offset / LINE).written_at <= idle_until.at
+    }
+
+    /// Whether a word may be read as two that differ in what counts of it; also where no store to it is
+    /// uncleaned, so that the access is judged for all else.
+    fn is_ambiguous(&mut self, word: u64, counts: u64) -> bool {
+        let Some(offset) = self.offset(word, 8).filter(|offset| offset % 8 == 0) else {
+            return true;
+        };
+        if self.lines.line(offset / LINE).uncleaned >> (offset % LINE) & 0xff == 0 {
+            return true;
+        }
+        let (mut ram, mut dram) = ([0; 8], [0; 8]);
+        self.images.read_ram(offset, &mut ram);
+        self.images.read_dram(offset, &mut dram);
+        (u64::from_le_bytes(ram) ^ u64::from_le_bytes(dram)) & counts != 0
     }
 
     /// What there is to know of an access before it is looked at line by line.
@@ -346,6 +362,11 @@ impl Domain {
             Direction::FromMemory => IN_FLIGHT_READ,
         };
         self.lines.own(lines, flag);
+    }
+
+    /// The memory of a transfer is not all known beforehand, and not watched.
+    pub(crate) fn not_all_is_watched(&mut self) {
+        self.transfers.in_flight_overflow = true;
     }
 
     /// Opens a transfer whose bytes are in `memory`, in pieces of physical addresses; see

@@ -352,6 +352,7 @@ impl Endpoint {
             },
             pa: trb.buffer,
             bus: None,
+            scattered: false,
             len: u64::from(trb.len()),
             descriptor: at,
             channel: self.number,

@@ -359,6 +359,7 @@ impl Engine {
             },
             pa: descriptor.address,
             bus: None,
+            scattered: false,
             len: descriptor.size.into(),
             descriptor: self.list(side).at,
             channel: self.channel,

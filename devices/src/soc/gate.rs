@@ -7,7 +7,10 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::coherency::{Domain, DomainConfig};
-use crate::dma::{Access, DmaError, DmaMemory, Doorbell, MasterId, Order, Transfer, TransferId};
+use crate::dma::{
+    Access, DmaError, DmaMemory, DmaPort, Doorbell, MasterId, Order, TRANSLATED_PAGE, Transfer,
+    TransferId, Translated, Translator,
+};
 
 /// A piece of memory as a master's bus has it: one triple of `dma-ranges`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,23 +80,84 @@ impl Map {
     }
 }
 
+/// Pages of a transfer of which it is found out beforehand where they are, and the pieces that they make.
+const FORESEEN: u64 = 4096;
+const PIECES: usize = 64;
+
+/// What stands in front of a master that is translated.
+pub(super) struct Behind<'a> {
+    pub translator: &'a mut dyn Translator,
+    /// Who the translator is on the bus.
+    pub walker: MasterId,
+    /// Who the master is to the translator.
+    pub stream: u32,
+}
+
 /// The way of one call from a device to the domain.
 pub(super) struct Gate<'a> {
     pub domain: &'a mut Domain,
     pub map: &'a Map,
+    /// None: addresses go by the map.
+    pub behind: Option<Behind<'a>>,
 }
 
+/// A part of an access: where it is, its bytes of all, and whether the memory may be snooped.
+type Part = (u64, Range<usize>, bool);
+
 impl Gate<'_> {
+    /// What an SMMU makes of one address; for an access, if it is one.
+    fn translate(&mut self, at: u64, access: Option<bool>) -> Option<Translated> {
+        let now = self.domain.now();
+        let Behind {
+            translator,
+            walker,
+            stream,
+        } = self.behind.as_mut()?;
+        let mut physical = Gate {
+            domain: &mut *self.domain,
+            map: self.map,
+            behind: None,
+        };
+        let mut port = DmaPort::new(&mut physical, *walker);
+        match access {
+            Some(write) => translator.translate(*stream, at, write, now, &mut port),
+            None => translator.foresee(*stream, at, &mut port),
+        }
+    }
+
+    /// Where the parts of an access are, page by page.
+    fn parts(
+        &mut self,
+        master: MasterId,
+        at: u64,
+        len: usize,
+        write: bool,
+    ) -> Result<Vec<Part>, DmaError> {
+        let mut parts = Vec::new();
+        let mut done = 0;
+        while done < len {
+            let outside = DmaError::Untranslated { at, len };
+            let here = at.checked_add(done as u64).ok_or(outside)?;
+            let left = TRANSLATED_PAGE - here % TRANSLATED_PAGE;
+            let n = (len - done).min(left as usize);
+            let to = self.translate(here, Some(write)).ok_or(outside)?;
+            let pa = self.map.translate(master, to.at, n as u64)?;
+            parts.push((pa, done..done + n, to.cacheable));
+            done += n;
+        }
+        Ok(parts)
+    }
+
     /// The access with the address of the word that hands memory over as the domain knows it. A word that is
     /// nowhere hands nothing over.
-    fn resolve(&self, master: MasterId, order: Order) -> Order {
+    fn resolve(&mut self, master: MasterId, order: Order) -> Order {
         match order {
             Order::Handover {
                 word,
                 shows,
                 idle_until,
             } => Order::Handover {
-                word: self.map.translate(master, word, 4).unwrap_or(u64::MAX),
+                word: self.foresee(master, word, 4).unwrap_or(u64::MAX),
                 shows,
                 idle_until,
             },
@@ -101,11 +165,52 @@ impl Gate<'_> {
         }
     }
 
-    fn resolved(&self, master: MasterId, access: Access) -> Access {
+    /// Where something within a page is, if it is anywhere.
+    fn foresee(&mut self, master: MasterId, at: u64, len: u64) -> Option<u64> {
+        let at = match &self.behind {
+            Some(_) => self.translate(at, None)?.at,
+            None => at,
+        };
+        self.map.translate(master, at, len).ok()
+    }
+
+    fn resolved(&mut self, master: MasterId, access: Access) -> Access {
         Access {
             order: self.resolve(master, access.order),
             ..access
         }
+    }
+
+    /// The memory of a transfer behind an SMMU, as far as it is mapped and as that is found out; whether it
+    /// may be snooped; and whether that is all.
+    fn memory(&mut self, master: MasterId, at: u64, len: u64) -> (Vec<Range<u64>>, bool, bool) {
+        let mut pieces: Vec<Range<u64>> = Vec::new();
+        let (mut done, mut snoop) = (0, true);
+        for _ in 0..FORESEEN {
+            let here = at.checked_add(done).filter(|_| done < len);
+            let Some(here) = here else {
+                return (pieces, snoop, true);
+            };
+            let n = (len - done).min(TRANSLATED_PAGE - here % TRANSLATED_PAGE);
+            done += n;
+            let Some(to) = self.translate(here, None) else {
+                continue;
+            };
+            let Ok(pa) = self.map.translate(master, to.at, n) else {
+                continue;
+            };
+            snoop &= to.cacheable;
+            if let Some(last) = pieces.last_mut()
+                && last.end == pa
+            {
+                last.end += n;
+            } else if pieces.len() == PIECES {
+                return (pieces, snoop, false);
+            } else {
+                pieces.push(pa..pa + n);
+            }
+        }
+        (pieces, snoop, done >= len)
     }
 }
 
@@ -117,9 +222,21 @@ impl DmaMemory for Gate<'_> {
         pa: u64,
         buf: &mut [u8],
     ) -> Result<(), DmaError> {
-        let pa = self.map.translate(master, pa, buf.len() as u64)?;
+        if self.behind.is_none() {
+            let pa = self.map.translate(master, pa, buf.len() as u64)?;
+            let access = self.resolved(master, access);
+            return self.domain.dma_read(master, access, pa, buf);
+        }
+        let parts = self.parts(master, pa, buf.len(), false)?;
         let access = self.resolved(master, access);
-        self.domain.dma_read(master, access, pa, buf)
+        for (pa, range, cacheable) in parts {
+            let access = Access {
+                snoop: access.snoop && cacheable,
+                ..access
+            };
+            self.domain.dma_read(master, access, pa, &mut buf[range])?;
+        }
+        Ok(())
     }
 
     fn dma_write(
@@ -129,9 +246,21 @@ impl DmaMemory for Gate<'_> {
         pa: u64,
         data: &[u8],
     ) -> Result<(), DmaError> {
-        let pa = self.map.translate(master, pa, data.len() as u64)?;
+        if self.behind.is_none() {
+            let pa = self.map.translate(master, pa, data.len() as u64)?;
+            let access = self.resolved(master, access);
+            return self.domain.dma_write(master, access, pa, data);
+        }
+        let parts = self.parts(master, pa, data.len(), true)?;
         let access = self.resolved(master, access);
-        self.domain.dma_write(master, access, pa, data)
+        for (pa, range, cacheable) in parts {
+            let access = Access {
+                snoop: access.snoop && cacheable,
+                ..access
+            };
+            self.domain.dma_write(master, access, pa, &data[range])?;
+        }
+        Ok(())
     }
 
     fn doorbell(&mut self, master: MasterId) -> Doorbell {
@@ -140,24 +269,37 @@ impl DmaMemory for Gate<'_> {
 
     fn transfer_open(&mut self, master: MasterId, transfer: Transfer, order: Order) -> TransferId {
         let order = self.resolve(master, order);
-        if self.map.ranges(master).is_empty() {
+        let (at, len) = (transfer.pa, transfer.len);
+        if self.behind.is_none() && self.map.ranges(master).is_empty() {
             return self.domain.transfer_open(master, transfer, order);
         }
-        let at = transfer.pa;
-        let descriptor = self.map.translate(master, transfer.descriptor, 1);
+        let descriptor = match transfer.descriptor {
+            0 => None,
+            at => self.foresee(master, at, 1),
+        };
         let placed = Transfer {
             bus: Some(at),
             descriptor: descriptor.unwrap_or(transfer.descriptor),
             ..transfer
         };
-        match self.map.translate(master, at, transfer.len) {
-            Ok(pa) => {
-                let placed = Transfer { pa, ..placed };
-                self.domain.transfer_open(master, placed, order)
-            }
-            // It has no memory, and will fail at its first access beyond what there is.
-            Err(_) => self.domain.open_in(master, placed, order, &[]),
+        // What has no memory, or not all, fails at its first access beyond what there is.
+        let (pieces, snoop, all) = match &self.behind {
+            None => match self.map.translate(master, at, len) {
+                Ok(pa) => (vec![pa..pa + len], true, true),
+                Err(_) => (Vec::new(), true, true),
+            },
+            Some(_) => self.memory(master, at, len),
+        };
+        if !all {
+            self.domain.not_all_is_watched();
         }
+        let placed = Transfer {
+            pa: pieces.first().map_or(at, |piece| piece.start),
+            snoop: transfer.snoop && snoop,
+            scattered: pieces.len() > 1,
+            ..placed
+        };
+        self.domain.open_in(master, placed, order, &pieces)
     }
 
     fn transfer_close(&mut self, master: MasterId, id: TransferId) {

@@ -22,7 +22,7 @@ use crate::dma::{DmaPort, MasterId, Port};
 use crate::events::{Event, Kind, Kinds, Witness};
 use crate::stream::Streams;
 pub use gate::DmaRange;
-use gate::{Gate, Map};
+use gate::{Behind, Gate, Map};
 use report::{DeviceError, MasterInfo, Names, SocReport, StreamReport};
 use vm_memory::MmapRegion;
 use window::Windows;
@@ -53,6 +53,8 @@ pub struct Attachment {
     pub claims_coherent: bool,
     /// What its bus has for memory; none: all of it, at its physical addresses.
     pub ranges: Vec<DmaRange>,
+    /// Its stream, if the chip's translator stands in front of it.
+    pub stream: Option<u32>,
     /// The model.
     pub device: Box<dyn Device>,
 }
@@ -62,6 +64,7 @@ struct Slot {
     irq: Option<u8>,
     /// Who it is on the bus, if it is a master.
     master: Option<MasterId>,
+    stream: Option<u32>,
     device: Box<dyn Device>,
 }
 
@@ -74,6 +77,10 @@ pub struct Soc {
     stream_names: Vec<String>,
     slots: Vec<Slot>,
     masters: Vec<MasterInfo>,
+    /// The device that translates others' addresses, if there is one.
+    translator: Option<usize>,
+    /// The last device has two windows.
+    wide: bool,
     windows_start: u64,
     /// Where the engine's CPUs read and write windows by themselves.
     windows: Option<Windows>,
@@ -98,6 +105,8 @@ pub struct Parts {
     pub ram: Vec<Range<u64>>,
     /// Devices in order of their windows.
     pub devices: Vec<Attachment>,
+    /// Whether the last of them has two windows.
+    pub wide: bool,
     /// Streams of the fabric, with their names.
     pub streams: Streams,
     /// Names of the streams, by ID.
@@ -120,6 +129,26 @@ pub enum SocError {
     },
 }
 
+/// The device at `index`, and what translates its addresses.
+fn device(
+    slots: &mut [Slot],
+    index: usize,
+    translator: Option<usize>,
+) -> Option<(&mut Slot, Option<Behind<'_>>)> {
+    let stream = slots.get(index)?.stream;
+    let (Some(stream), Some(at)) = (stream, translator.filter(|at| *at != index)) else {
+        return Some((slots.get_mut(index)?, None));
+    };
+    let [slot, other] = slots.get_disjoint_mut([index, at]).ok()?;
+    let (walker, translator) = (other.master, other.device.translator());
+    let behind = walker.zip(translator).map(|(walker, translator)| Behind {
+        translator,
+        walker,
+        stream,
+    });
+    Some((slot, behind))
+}
+
 impl Soc {
     /// Puts the chip together over guest RAM. Where the engine's CPUs read and write device windows
     /// as memory, `windows` is that memory, [`WINDOW`] bytes for each device.
@@ -136,7 +165,11 @@ impl Soc {
         let windows = match windows {
             Some(memory) => {
                 let bytes = memory.size() as u64;
-                Some(Windows::new(memory, devices).ok_or(SocError::Windows { bytes, devices })?)
+                let wide = parts.wide.into();
+                Some(
+                    Windows::new(memory, devices, wide)
+                        .ok_or(SocError::Windows { bytes, devices })?,
+                )
             }
             None => None,
         };
@@ -161,9 +194,12 @@ impl Soc {
                 name: a.name,
                 irq: a.irq,
                 master,
+                stream: a.stream,
                 device: a.device,
             });
         }
+        let translates = |s: &mut Slot| s.device.translator().is_some();
+        let translator = slots.iter_mut().position(translates);
         let mut config = parts.domain;
         config.ports = masters.iter().map(|m| m.port).collect();
         let mut soc = Soc {
@@ -174,6 +210,8 @@ impl Soc {
             stream_names: parts.stream_names,
             slots,
             masters,
+            translator,
+            wide: parts.wide,
             windows_start,
             windows,
             skipped: 0,
@@ -198,12 +236,14 @@ impl Soc {
     /// Runs `f` on a device with its context, then brings its window and its line up to date.
     fn with(&mut self, index: usize, f: impl FnOnce(&mut dyn Device, &mut Context<'_>)) {
         self.queue.advance(self.domain.now() + self.skipped);
-        let Some(slot) = self.slots.get_mut(index) else {
+        let Some((slot, behind)) = device(&mut self.slots, index, self.translator) else {
             return;
         };
+        let is_translated = behind.is_some();
         let mut gate = Gate {
             domain: &mut self.domain,
             map: &self.map,
+            behind,
         };
         let dma = match slot.master {
             Some(master) => DmaPort::new(&mut gate, master),
@@ -216,6 +256,9 @@ impl Soc {
         };
         f(slot.device.as_mut(), &mut ctx);
         self.settle(index);
+        if let Some(translator) = self.translator.filter(|_| is_translated) {
+            self.settle(translator);
+        }
     }
 
     fn settle(&mut self, index: usize) {

@@ -40,6 +40,8 @@ impl Stateful for Soc {
             stream_names: _,
             slots,
             masters: _,
+            translator: _,
+            wide: _,
             windows_start: _,
             windows: _,
             skipped,

@@ -156,6 +156,7 @@ impl Rig {
                 port: *port,
                 claims_coherent: false,
                 ranges: Vec::new(),
+                stream: None,
                 device: Box::new(Probe {
                     regs: RegisterFile::new(&TABLE[..]),
                     line: false,
@@ -166,6 +167,7 @@ impl Rig {
         let parts = Parts {
             domain: config(),
             ram: Vec::new(),
+            wide: false,
             devices,
             streams: Streams::default(),
             stream_names: Vec::new(),
@@ -256,6 +258,7 @@ fn windows_need_room() {
     let parts = |devices| Parts {
         domain: config(),
         ram: Vec::new(),
+        wide: false,
         devices,
         streams: Streams::default(),
         stream_names: Vec::new(),
@@ -267,6 +270,7 @@ fn windows_need_room() {
         port: None,
         claims_coherent: false,
         ranges: Vec::new(),
+        stream: None,
         device: slot.device,
     };
     let ram = MmapRegion::new(RAM as usize).unwrap();

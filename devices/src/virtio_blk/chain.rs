@@ -94,6 +94,7 @@ impl Segments {
                 direction,
                 pa: segment.pa,
                 bus: None,
+                scattered: false,
                 len: segment.len,
                 descriptor: segment.descriptor,
                 channel: 0,

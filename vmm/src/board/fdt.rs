@@ -253,7 +253,7 @@ fn write_node(fdt: &mut FdtWriter, board: &Board, index: usize, node: &Node) -> 
     };
     let at = board.window(index);
     let entry = fdt.begin_node(&node_name(board, index, node))?;
-    fdt.property_array_u64("reg", &[at, WINDOW])?;
+    fdt.property_array_u64("reg", &[at, node.model.windows() * WINDOW])?;
     fdt.property_u32("phandle", FIRST_NODE + index as u32)?;
     if let Some(irq) = node.irq {
         // Shared, level, active high.
@@ -265,6 +265,9 @@ fn write_node(fdt: &mut FdtWriter, board: &Board, index: usize, node: &Node) -> 
         .is_some_and(PortSettings::claims_coherent)
     {
         fdt.property_null("dma-coherent")?;
+    }
+    if let Some((smmu, stream)) = board.stream(index) {
+        fdt.property_array_u32("iommus", &[FIRST_NODE + smmu as u32, stream])?;
     }
     node.model.describe(&mut NodeWriter { fdt, board })?;
     fdt.end_node(entry)?;

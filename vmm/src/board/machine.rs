@@ -43,7 +43,8 @@ pub fn build(
     let devices = board
         .nodes()
         .iter()
-        .map(|node| {
+        .enumerate()
+        .map(|(index, node)| {
             let mut site = Site::new(config, node.port.as_ref(), &mut streams, &mut stream_names);
             let device = node.model.build(&mut site);
             Ok(Attachment {
@@ -58,6 +59,7 @@ pub fn build(
                     .port
                     .as_ref()
                     .map_or(Vec::new(), |p| p.dma_ranges.clone()),
+                stream: board.stream(index).map(|(_, stream)| stream),
                 device: device.map_err(|why| MachineError::Device {
                     name: node.name(),
                     why,
@@ -78,6 +80,7 @@ pub fn build(
             occurrences: false,
         },
         ram: board.ram(),
+        wide: board.is_wide(),
         devices,
         streams,
         stream_names,

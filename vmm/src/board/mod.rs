@@ -134,7 +134,27 @@ impl Board {
 
     /// Bytes of all register windows, right above RAM; a multiple of 1 MiB.
     pub fn window_bytes(&self) -> u64 {
-        (self.nodes.len() as u64 * WINDOW).next_multiple_of(1 << 20)
+        let windows: u64 = self.nodes.iter().map(|node| node.model.windows()).sum();
+        (windows * WINDOW).next_multiple_of(1 << 20)
+    }
+
+    /// Whether the last device has two windows.
+    pub fn is_wide(&self) -> bool {
+        self.nodes
+            .last()
+            .is_some_and(|node| node.model.windows() > 1)
+    }
+
+    /// The node of the SMMU, and the stream of a node's master, if the one stands in front of the other.
+    pub fn stream(&self, index: usize) -> Option<(usize, u32)> {
+        let smmu = self.settings.smmu.as_ref()?;
+        let master = self.nodes.get(index)?.model.translated_as()?;
+        let translator = self
+            .nodes
+            .iter()
+            .position(|node| node.model.windows() > 1)?;
+        smmu.translates(master)
+            .then_some((translator, index as u32))
     }
 
     /// Physical address of a node's window.
@@ -174,6 +194,11 @@ mod tests {
     fn full() -> Board {
         Board::new(&BoardSettings {
             gdma: Some(PortSettings::new(settings::Port::Hp)),
+            smmu: Some(settings::SmmuSettings {
+                port: settings::Port::Hp,
+                dma_coherent: None,
+                masters: None,
+            }),
             blk: Some(settings::BlkSettings {
                 port: settings::Port::Hp,
                 dma_coherent: None,

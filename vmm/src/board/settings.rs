@@ -37,6 +37,53 @@ pub struct BoardSettings {
     /// The disk; without it, there is none on the board.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blk: Option<BlkSettings>,
+    /// The SMMU; without it, no master's addresses are translated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub smmu: Option<SmmuSettings>,
+}
+
+/// How the SMMU reads its tables, and whom it stands in front of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SmmuSettings {
+    /// The port of its table walks and queues.
+    pub port: Port,
+    /// As for other devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dma_coherent: Option<bool>,
+    /// The masters that it translates; by default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masters: Option<Vec<Translated>>,
+}
+
+/// Masters that an SMMU may translate, as a board's settings call them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Translated {
+    /// Both AXI-DMACs.
+    Dmac,
+    /// The USB controller.
+    Usb,
+    /// The general purpose DMA.
+    Gdma,
+    /// The disk.
+    Blk,
+}
+
+impl SmmuSettings {
+    /// What it has in common with other devices.
+    pub fn attachment(&self) -> PortSettings {
+        PortSettings {
+            dma_coherent: self.dma_coherent,
+            ..PortSettings::new(self.port)
+        }
+    }
+
+    /// Whether it stands in front of these.
+    pub fn translates(&self, master: Translated) -> bool {
+        let masters = self.masters.as_ref();
+        masters.is_none_or(|masters| masters.contains(&master))
+    }
 }
 
 impl Default for BoardSettings {
@@ -53,6 +100,7 @@ impl Default for BoardSettings {
             usb: PortSettings::new(Port::Hpc),
             gdma: None,
             blk: None,
+            smmu: None,
         }
     }
 }

@@ -135,7 +135,11 @@ static ROWS: &[Row] = &[
 
 /// Options that our usual configuration lacks, and the one of ours that has them
 /// (`guest-kernel/config`).
-static ELSEWHERE: &[(&str, &str)] = &[("CONFIG_MODULES", "userland"), ("CONFIG_ZONE_DMA", "zones")];
+static ELSEWHERE: &[(&str, &str)] = &[
+    ("CONFIG_MODULES", "userland"),
+    ("CONFIG_ZONE_DMA", "zones"),
+    ("CONFIG_ARM_SMMU_V3", "iommu"),
+];
 
 /// The configuration of ours that has one of them.
 fn elsewhere(options: OneOf) -> Option<&'static str> {
@@ -169,6 +173,7 @@ const USB: &[&str] = &["dwc3"];
 const IIO: &[&str] = &["axi-adc", "axi-dac"];
 const GDMA: &[&str] = &["gdma"];
 const DISK: &[&str] = &["virtio-blk"];
+const SMMU: &[&str] = &["smmu"];
 
 /// The devices that a run drives, whatever else its board has. What a program of the user's is up to,
 /// nobody knows but for what is asked for on its behalf.
@@ -187,6 +192,7 @@ fn driven(scenario: &Scenario) -> Vec<&'static [&'static str]> {
     driven.extend(guest.iio.filter(|iio| iio.tx > 0).map(|_| DAC));
     driven.extend(scenario.dmatest.as_ref().map(|_| GDMA));
     driven.extend(scenario.disk.as_ref().map(|_| DISK));
+    driven.extend(scenario.board.smmu.as_ref().map(|_| SMMU));
     driven
 }
 
@@ -332,7 +338,7 @@ mod tests {
             assert!(lacks.is_empty(), "{}: {lacks:?}", scenario.name);
             used.extend(requirements(&scenario).into_iter().map(|r| r.options));
         }
-        for scenario in [with_modules(), with_high_ram()] {
+        for scenario in [with_modules(), with_high_ram(), with_smmu()] {
             let more = requirements(&scenario).into_iter();
             used.extend(more.map(|r| r.options));
         }
@@ -398,6 +404,11 @@ mod tests {
         set::apply(&scenario, &["board.ram-high-mib=64".into()]).unwrap()
     }
 
+    fn with_smmu() -> Scenario {
+        let scenario = Scenario::load("iio-capture").unwrap();
+        set::apply(&scenario, &["board.smmu.port=hp".into()]).unwrap()
+    }
+
     #[test]
     fn a_configuration_of_ours_has_what_the_usual_one_lacks() {
         for (option, config) in ELSEWHERE {
@@ -443,7 +454,7 @@ mod tests {
 
     #[test]
     fn driven_devices_are_on_the_board() {
-        for name in [ADC, DAC, USB, IIO, GDMA, DISK].concat() {
+        for name in [ADC, DAC, USB, IIO, GDMA, DISK, SMMU].concat() {
             assert!(MODELS.iter().any(|model| model.name() == name), "{name}");
         }
     }

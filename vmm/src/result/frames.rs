@@ -84,6 +84,7 @@ mod tests {
                 direction: Direction::ToMemory,
                 pa: 0,
                 bus: None,
+                scattered: false,
                 len: bytes,
                 descriptor: 0,
                 channel: 0,

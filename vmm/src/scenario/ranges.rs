@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::board::Board;
-use crate::board::settings::{BlkSettings, BoardSettings, DmaRange};
+use crate::board::settings::{BlkSettings, BoardSettings, DmaRange, Translated};
 
 /// Ranges begin and end with pages.
 const PAGE: u64 = 4096;
@@ -15,18 +15,24 @@ const MOST: usize = 4;
 pub(super) fn check(board: &BoardSettings) -> Result<(), String> {
     let blk = board.blk.as_ref().map(BlkSettings::attachment);
     let ports = [
-        ("dmac", Some(&board.dmac)),
-        ("usb", Some(&board.usb)),
-        ("gdma", board.gdma.as_ref()),
-        ("blk", blk.as_ref()),
+        ("dmac", Translated::Dmac, Some(&board.dmac)),
+        ("usb", Translated::Usb, Some(&board.usb)),
+        ("gdma", Translated::Gdma, board.gdma.as_ref()),
+        ("blk", Translated::Blk, blk.as_ref()),
     ];
     let ram = Board::bare(board).ram();
-    for (name, port) in ports {
+    for (name, master, port) in ports {
         let Some(port) = port else { continue };
         let key = format!("board.{name}.dma-ranges");
         if port.dma_ranges.is_empty() && !port.tell_dma_ranges {
             return Err(format!(
                 "board.{name}.tell-dma-ranges = false, and there is no {key} to be silent about"
+            ));
+        }
+        let smmu = board.smmu.as_ref();
+        if smmu.is_some_and(|smmu| smmu.translates(master)) && !port.dma_ranges.is_empty() {
+            return Err(format!(
+                "{key} is set, and the master is behind the SMMU: leave it out of board.smmu.masters"
             ));
         }
         of_port(&port.dma_ranges, &ram).map_err(|why| format!("{key} {why}"))?;

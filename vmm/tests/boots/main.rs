@@ -36,4 +36,5 @@ mod own_kernel;
 mod readme;
 mod selfcheck;
 mod shell;
+mod smmu;
 mod state;

@@ -320,6 +320,7 @@ impl Driver {
             },
             pa: BASE + range.start as u64,
             bus: None,
+            scattered: false,
             len: range.len() as u64,
             descriptor: 0,
             channel: 0,

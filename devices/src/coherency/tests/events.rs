@@ -228,6 +228,7 @@ impl Pair {
             direction,
             pa: BASE + at as u64,
             bus: None,
+            scattered: false,
             len: len as u64,
             descriptor: 0,
             channel: 0,

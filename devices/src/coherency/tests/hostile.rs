@@ -20,6 +20,7 @@ fn transfer(pa: u64, len: u64) -> Transfer {
         direction: Direction::ToMemory,
         pa,
         bus: None,
+        scattered: false,
         len,
         descriptor: 0,
         channel: 0,

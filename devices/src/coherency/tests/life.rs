@@ -54,6 +54,7 @@ impl Trace {
             direction: Direction::ToMemory,
             pa: BASE,
             bus: None,
+            scattered: false,
             len: FRAME as u64,
             descriptor: 0,
             channel: 0,

@@ -218,6 +218,7 @@ fn the_life_of_two_lines() {
         direction: Direction::ToMemory,
         pa: BASE,
         bus: None,
+        scattered: false,
         len: 128,
         descriptor: 0,
         channel: 2,

@@ -209,6 +209,7 @@ impl Run {
                     direction,
                     pa: BASE + at,
                     bus: None,
+                    scattered: false,
                     len,
                     descriptor: 0,
                     channel: 0,

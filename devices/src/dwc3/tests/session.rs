@@ -169,6 +169,7 @@ fn buffers_are_open_from_doorbell_to_completion() {
             direction,
             pa: DATA,
             bus: None,
+            scattered: false,
             len: 40 << 10,
             descriptor: transfer.descriptor,
             channel: endpoint as u8,

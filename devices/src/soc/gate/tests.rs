@@ -82,6 +82,7 @@ fn data_comes_from_where_the_bus_has_it() {
     let mut gate = Gate {
         domain: &mut domain,
         map: &map,
+        behind: None,
     };
     let access = Access::descriptor(Order::Unprompted);
     gate.dma_write(MASTER, access, LOW + 64, &[7; 64]).unwrap();
@@ -95,6 +96,7 @@ fn data_comes_from_where_the_bus_has_it() {
     let mut gate = Gate {
         domain: &mut domain,
         map: &map,
+        behind: None,
     };
     // Over the border of two ranges, and where there is none: an error, and nothing is written.
     for at in [LOW - 32, 2 * LOW, BASE, u64::MAX] {
@@ -120,6 +122,7 @@ fn a_transfer_owns_the_memory_and_not_its_address_on_the_bus() {
         direction: Direction::ToMemory,
         pa,
         bus: None,
+        scattered: false,
         len,
         descriptor: BASE + 0x100,
         channel: 0,
@@ -128,6 +131,7 @@ fn a_transfer_owns_the_memory_and_not_its_address_on_the_bus() {
     let mut gate = Gate {
         domain: &mut domain,
         map: &map,
+        behind: None,
     };
     let id = gate.transfer_open(MASTER, transfer(BASE, 64), Order::Unprompted);
     // One that lies in no range owns nothing.

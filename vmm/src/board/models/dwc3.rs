@@ -8,7 +8,7 @@ use staleline_devices::usb::host::PlanHost;
 
 use super::{Model, OneOf, Site};
 use crate::board::fdt::NodeWriter;
-use crate::board::settings::{BoardSettings, PortSettings};
+use crate::board::settings::{BoardSettings, PortSettings, Translated};
 
 /// The controller.
 pub struct Dwc3;
@@ -24,6 +24,10 @@ impl Model for Dwc3 {
 
     fn interrupts(&self) -> bool {
         true
+    }
+
+    fn translated_as(&self) -> Option<Translated> {
+        Some(Translated::Usb)
     }
 
     fn options(&self) -> &'static [OneOf] {

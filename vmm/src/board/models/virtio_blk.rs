@@ -13,7 +13,7 @@ use staleline_support::digest;
 use super::{Model, OneOf, Site};
 use crate::board::config::DiskImage;
 use crate::board::fdt::NodeWriter;
-use crate::board::settings::{BlkSettings, BoardSettings, PortSettings};
+use crate::board::settings::{BlkSettings, BoardSettings, PortSettings, Translated};
 
 /// Larger images are refused: they are kept in memory.
 const MAX_BYTES: u64 = 256 << 20;
@@ -36,6 +36,10 @@ impl Model for VirtioBlk {
 
     fn interrupts(&self) -> bool {
         true
+    }
+
+    fn translated_as(&self) -> Option<Translated> {
+        Some(Translated::Blk)
     }
 
     fn options(&self) -> &'static [OneOf] {
