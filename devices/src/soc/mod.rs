@@ -75,6 +75,8 @@ pub struct Soc {
     queue: EventQueue,
     streams: Streams,
     stream_names: Vec<String>,
+    /// As in [`Parts`].
+    identity: u64,
     slots: Vec<Slot>,
     masters: Vec<MasterInfo>,
     /// The device that translates others' addresses, if there is one.
@@ -111,6 +113,8 @@ pub struct Parts {
     pub streams: Streams,
     /// Names of the streams, by ID.
     pub stream_names: Vec<String>,
+    /// A hash over all that decides what the chip does: the states of one with another are refused.
+    pub identity: u64,
 }
 
 /// Why a chip cannot be put together.
@@ -208,6 +212,7 @@ impl Soc {
             queue: EventQueue::new(),
             streams: parts.streams,
             stream_names: parts.stream_names,
+            identity: parts.identity,
             slots,
             masters,
             translator,

@@ -84,6 +84,7 @@ pub fn build(
         devices,
         streams,
         stream_names,
+        identity: config.identity(),
     };
     let mut soc = Soc::new(parts, ram, windows)?;
     for (pa, len) in &config.loaded {

@@ -33,6 +33,7 @@ mod mutation;
 mod output;
 mod outside;
 mod own_kernel;
+mod own_matrix;
 mod readme;
 mod selfcheck;
 mod shell;
