@@ -18,6 +18,7 @@ pub mod fidelity;
 pub mod gdma;
 pub mod hazard;
 pub mod registers;
+pub mod smmu;
 pub mod soc;
 pub mod spi;
 pub mod state;

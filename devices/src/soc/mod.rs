@@ -3,6 +3,7 @@
 //! device time. An engine drives it through [`Machine`] and, if it sees them, [`Accesses`].
 
 mod access;
+mod gate;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ mod window;
 pub mod report;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::bus::{Context, Device};
 use crate::clock::{Clock, DeviceId, EventQueue, Ticks};
@@ -21,6 +23,8 @@ use crate::cpu::{
 use crate::dma::{DmaPort, MasterId, Port};
 use crate::events::{Event, Kind, Kinds, Witness};
 use crate::stream::Streams;
+pub use gate::DmaRange;
+use gate::{Behind, Gate, Map};
 use report::{DeviceError, MasterInfo, Names, SocReport, StreamReport};
 use vm_memory::MmapRegion;
 use window::Windows;
@@ -49,6 +53,10 @@ pub struct Attachment {
     pub port: Option<Port>,
     /// Whether the device tree says that it is coherent.
     pub claims_coherent: bool,
+    /// What its bus has for memory; none: all of it, at its physical addresses.
+    pub ranges: Vec<DmaRange>,
+    /// Its stream, if the chip's translator stands in front of it.
+    pub stream: Option<u32>,
     /// The model.
     pub device: Box<dyn Device>,
 }
@@ -58,12 +66,14 @@ struct Slot {
     irq: Option<u8>,
     /// Who it is on the bus, if it is a master.
     master: Option<MasterId>,
+    stream: Option<u32>,
     device: Box<dyn Device>,
 }
 
 /// The chip.
 pub struct Soc {
     domain: Domain,
+    map: Map,
     queue: EventQueue,
     streams: Streams,
     stream_names: Vec<String>,
@@ -71,6 +81,10 @@ pub struct Soc {
     identity: u64,
     slots: Vec<Slot>,
     masters: Vec<MasterInfo>,
+    /// The device that translates others' addresses, if there is one.
+    translator: Option<usize>,
+    /// The last device has two windows.
+    wide: bool,
     windows_start: u64,
     /// Where the engine's CPUs read and write windows by themselves.
     windows: Option<Windows>,
@@ -91,8 +105,12 @@ pub struct Soc {
 pub struct Parts {
     /// The domain's configuration; `ports` is filled in from the attachments.
     pub domain: DomainConfig,
+    /// RAM, by physical addresses, if it is not all that the domain has.
+    pub ram: Vec<Range<u64>>,
     /// Devices in order of their windows.
     pub devices: Vec<Attachment>,
+    /// Whether the last of them has two windows.
+    pub wide: bool,
     /// Streams of the fabric, with their names.
     pub streams: Streams,
     /// Names of the streams, by ID.
@@ -117,6 +135,26 @@ pub enum SocError {
     },
 }
 
+/// The device at `index`, and what translates its addresses.
+fn device(
+    slots: &mut [Slot],
+    index: usize,
+    translator: Option<usize>,
+) -> Option<(&mut Slot, Option<Behind<'_>>)> {
+    let stream = slots.get(index)?.stream;
+    let (Some(stream), Some(at)) = (stream, translator.filter(|at| *at != index)) else {
+        return Some((slots.get_mut(index)?, None));
+    };
+    let [slot, other] = slots.get_disjoint_mut([index, at]).ok()?;
+    let (walker, translator) = (other.master, other.device.translator());
+    let behind = walker.zip(translator).map(|(walker, translator)| Behind {
+        translator,
+        walker,
+        stream,
+    });
+    Some((slot, behind))
+}
+
 impl Soc {
     /// Puts the chip together over guest RAM. Where the engine's CPUs read and write device windows
     /// as memory, `windows` is that memory, [`WINDOW`] bytes for each device.
@@ -133,15 +171,21 @@ impl Soc {
         let windows = match windows {
             Some(memory) => {
                 let bytes = memory.size() as u64;
-                Some(Windows::new(memory, devices).ok_or(SocError::Windows { bytes, devices })?)
+                let wide = parts.wide.into();
+                Some(
+                    Windows::new(memory, devices, wide)
+                        .ok_or(SocError::Windows { bytes, devices })?,
+                )
             }
             None => None,
         };
+        let mut map = Map::new(&parts.domain, parts.ram);
         let mut masters = Vec::new();
         let mut slots = Vec::new();
         for a in parts.devices {
             let master = a.port.map(|port| {
                 let id = MasterId(masters.len() as u8);
+                map.ranges.push(a.ranges);
                 masters.push(MasterInfo {
                     id,
                     name: a.name.clone(),
@@ -156,19 +200,25 @@ impl Soc {
                 name: a.name,
                 irq: a.irq,
                 master,
+                stream: a.stream,
                 device: a.device,
             });
         }
+        let translates = |s: &mut Slot| s.device.translator().is_some();
+        let translator = slots.iter_mut().position(translates);
         let mut config = parts.domain;
         config.ports = masters.iter().map(|m| m.port).collect();
         let mut soc = Soc {
             domain: Domain::new(&config, ram)?,
+            map,
             queue: EventQueue::new(),
             streams: parts.streams,
             stream_names: parts.stream_names,
             identity: parts.identity,
             slots,
             masters,
+            translator,
+            wide: parts.wide,
             windows_start,
             windows,
             skipped: 0,
@@ -193,11 +243,17 @@ impl Soc {
     /// Runs `f` on a device with its context, then brings its window and its line up to date.
     fn with(&mut self, index: usize, f: impl FnOnce(&mut dyn Device, &mut Context<'_>)) {
         self.queue.advance(self.domain.now() + self.skipped);
-        let Some(slot) = self.slots.get_mut(index) else {
+        let Some((slot, behind)) = device(&mut self.slots, index, self.translator) else {
             return;
         };
+        let is_translated = behind.is_some();
+        let mut gate = Gate {
+            domain: &mut self.domain,
+            map: &self.map,
+            behind,
+        };
         let dma = match slot.master {
-            Some(master) => DmaPort::new(&mut self.domain, master),
+            Some(master) => DmaPort::new(&mut gate, master),
             None => DmaPort::none(),
         };
         let mut ctx = Context {
@@ -207,6 +263,9 @@ impl Soc {
         };
         f(slot.device.as_mut(), &mut ctx);
         self.settle(index);
+        if let Some(translator) = self.translator.filter(|_| is_translated) {
+            self.settle(translator);
+        }
     }
 
     fn settle(&mut self, index: usize) {

@@ -36,12 +36,15 @@ impl Stateful for Soc {
     fn state(&self) -> Result<SocState, SaveError> {
         let Soc {
             domain,
+            map: _,
             queue,
             streams,
             stream_names: _,
             identity,
             slots,
             masters: _,
+            translator: _,
+            wide: _,
             windows_start: _,
             windows: _,
             skipped,

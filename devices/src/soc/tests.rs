@@ -155,6 +155,8 @@ impl Rig {
                 irq: Some(n),
                 port: *port,
                 claims_coherent: false,
+                ranges: Vec::new(),
+                stream: None,
                 device: Box::new(Probe {
                     regs: RegisterFile::new(&TABLE[..]),
                     line: false,
@@ -164,6 +166,8 @@ impl Rig {
             .collect();
         let parts = Parts {
             domain: config(),
+            ram: Vec::new(),
+            wide: false,
             devices,
             streams: Streams::default(),
             stream_names: Vec::new(),
@@ -254,6 +258,8 @@ fn windows_need_room() {
     let mut rig = Rig::new(&[None]);
     let parts = |devices| Parts {
         domain: config(),
+        ram: Vec::new(),
+        wide: false,
         devices,
         streams: Streams::default(),
         stream_names: Vec::new(),
@@ -265,6 +271,8 @@ fn windows_need_room() {
         irq: None,
         port: None,
         claims_coherent: false,
+        ranges: Vec::new(),
+        stream: None,
         device: slot.device,
     };
     let ram = MmapRegion::new(RAM as usize).unwrap();

@@ -370,8 +370,11 @@ fn transfer(party: &Party) -> String {
         0 => String::new(),
         _ => format!(", descriptor at {}", t.descriptor),
     };
+    let bus = t
+        .bus
+        .map_or(String::new(), |bus| format!(", {bus} on its bus"));
     format!(
-        "transfer #{}{} of {master} ({} bytes {way} {}, channel {}{descriptor})",
+        "transfer #{}{} of {master} ({} bytes {way} {}{bus}, channel {}{descriptor})",
         t.id,
         frame(t),
         t.len,

@@ -255,6 +255,7 @@ impl Lookup<'_> {
             direction: record.transfer.direction.word(),
             pa: Hex(record.transfer.pa),
             len: record.transfer.len,
+            bus: record.transfer.bus.map(Hex),
             descriptor: Hex(record.transfer.descriptor),
             channel: record.transfer.channel,
             frame: self.frames.of(id.0),

@@ -80,7 +80,19 @@ impl Choice {
                 let files = std::slice::from_ref(&kernel.config);
                 (&kernel.image, requirements::config::of_files(files))
             }
-            Choice::Stack(_) => return Ok(None),
+            Choice::Stack(request) if !request.fragments.is_empty() => return Ok(None),
+            Choice::Stack(request) => {
+                let lacks = requirements::lacks_of_ours(&request.configs, scenario);
+                return match lacks.is_empty() {
+                    true => Ok(None),
+                    false => Err(Error::KernelLacks {
+                        name: name.into(),
+                        scenario: scenario.name.clone(),
+                        lacks,
+                        place: "by its name".into(),
+                    }),
+                };
+            }
         };
         let found =
             found.map_err(|e| Error::host(format!("cannot read {}", image.display()), e))?;

@@ -35,6 +35,8 @@ pub fn soc_report() -> SocReport {
         transfer: Transfer {
             direction: Direction::ToMemory,
             pa: 0x4500_0000,
+            bus: None,
+            scattered: false,
             len: 12040,
             descriptor: 0x4431_c040,
             channel: 0,

@@ -9,6 +9,7 @@ pub mod guest;
 pub mod limits;
 pub mod modules;
 pub mod outside;
+mod ranges;
 pub mod seed;
 pub mod set;
 pub mod usb;
