@@ -4,7 +4,7 @@
 use staleline_devices::cpu::MAX_CPUS;
 use staleline_protocol::plan::{DataPath, DiskTest, DmaTest, Exporter};
 
-use super::{SCHEMA, Scenario, Transfer, exec, guest, modules, usb};
+use super::{SCHEMA, Scenario, Transfer, exec, guest, modules, parts, usb};
 use crate::events::filter::LIMIT_MIB;
 use crate::exit::Error;
 
@@ -88,6 +88,9 @@ fn find(s: &Scenario) -> Result<(), String> {
             "there is guest.exec beside [transfer], [dmatest] or [disk]: leave one of them out"
                 .into(),
         );
+    }
+    if let Some(t) = &s.transfer {
+        parts::check_cuts(t, s.usb.cuts())?;
     }
     usb::check(s)
 }
@@ -188,6 +191,7 @@ fn transfer(t: &Transfer, ram_mib: u32) -> Result<(), String> {
     if let Some(last) = t.last_frame_bytes {
         frame("transfer.last-frame-bytes", last, t.buffer_bytes)?;
     }
+    parts::check(t, ram / 4)?;
     let two = [DataPath::IioToUsb, DataPath::UsbToIio].contains(&t.path);
     if t.usb_first && !two {
         return Err(

@@ -32,6 +32,7 @@ mod mutation;
 mod output;
 mod outside;
 mod own_kernel;
+mod parts;
 mod readme;
 mod selfcheck;
 mod shell;
