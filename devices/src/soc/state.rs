@@ -17,6 +17,7 @@ pub struct SocState {
     devices: Vec<(String, Saved)>,
     skipped: Ticks,
     lines: u64,
+    late: u64,
     offered: u64,
     interrupts: u64,
     register_accesses: u64,
@@ -25,7 +26,7 @@ pub struct SocState {
 
 impl State for SocState {
     const COMPONENT: &'static str = "chip";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 }
 
 impl Stateful for Soc {
@@ -44,6 +45,7 @@ impl Stateful for Soc {
             skipped,
             due: _,
             lines,
+            late,
             offered,
             interrupts,
             register_accesses,
@@ -57,6 +59,7 @@ impl Stateful for Soc {
             devices: slots.iter().map(device).collect::<Result<_, _>>()?,
             skipped: *skipped,
             lines: *lines,
+            late: *late,
             offered: *offered,
             interrupts: *interrupts,
             register_accesses: *register_accesses,
@@ -75,9 +78,10 @@ impl Stateful for Soc {
         times("steps", &[state.register_accesses, state.events])?;
         let irqs = self.slots.iter().filter_map(|slot| slot.irq);
         let irqs = irqs.fold(0, |irqs, irq| irqs | 1u64 << (irq & 63));
-        for lines in [state.lines, state.offered] {
+        for lines in [state.lines, state.late, state.offered] {
             at_most("interrupt lines of no device", lines & !irqs, 0)?;
         }
+        at_most("lines that are late and there", state.late & state.lines, 0)?;
         self.domain.restore_state(&state.domain)?;
         self.queue.restore_state(&state.clock)?;
         self.streams.restore_state(&state.streams)?;
@@ -86,6 +90,7 @@ impl Stateful for Soc {
         }
         self.skipped = state.skipped;
         self.lines = state.lines;
+        self.late = state.late;
         self.offered = state.offered;
         self.interrupts = state.interrupts;
         self.register_accesses = state.register_accesses;

@@ -2,6 +2,7 @@
 //! Bounds on what a scenario may ask for, so that a file cannot exhaust host or guest.
 
 use staleline_devices::cpu::MAX_CPUS;
+use staleline_devices::jitter::MAX_TICKS;
 use staleline_protocol::plan::{DataPath, DiskTest, DmaTest, Exporter};
 
 use super::{SCHEMA, Scenario, Transfer, exec, guest, modules, parts, usb};
@@ -65,6 +66,7 @@ fn find(s: &Scenario) -> Result<(), String> {
     within("board.ram-mib", s.board.ram_mib, RAM_MIB)?;
     within("log.limit-mib", s.log.limit_mib, LIMIT_MIB)?;
     within("board.cpus", s.board.cpus.into(), CPUS)?;
+    within("board.jitter-ticks", s.board.jitter_ticks, 0..=MAX_TICKS)?;
     if let Some(t) = &s.transfer {
         transfer(t, s.board.ram_mib)?;
     }

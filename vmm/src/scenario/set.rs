@@ -25,6 +25,7 @@ pub const SHORT: &[(&str, &str)] = &[
     ("power-on", "board.power-on"),
     ("snoop-write", "board.snoop-write"),
     ("ram-mib", "board.ram-mib"),
+    ("jitter-ticks", "board.jitter-ticks"),
     ("timeout", "timeout-seconds"),
     ("drop-maintenance", "faults.drop-maintenance"),
 ];

@@ -37,3 +37,5 @@ mod readme;
 mod selfcheck;
 mod shell;
 mod state;
+mod system_calls;
+mod wake_ups;

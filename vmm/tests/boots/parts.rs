@@ -10,11 +10,11 @@ const PATCHED: [&str; 2] = ["--kernel", "begin-end-access"];
 
 /// Runs a scenario with these settings.
 fn with(scenario: &str, options: &[&str], settings: &[&str]) -> RunResult {
-    let mut arguments = options.to_vec();
+    let mut arguments = [&[scenario], options].concat();
     for setting in settings {
         arguments.extend(["--set", setting]);
     }
-    run(scenario, &arguments).result()
+    run(&arguments).result()
 }
 
 #[test]
