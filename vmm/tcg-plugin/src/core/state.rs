@@ -50,7 +50,7 @@ struct CoreState {
 
 impl State for CoreState {
     const COMPONENT: &'static str = "tcg-engine";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 }
 
 impl CpuSide {
