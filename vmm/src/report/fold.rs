@@ -109,8 +109,8 @@ impl Layer {
     }
 }
 
-/// How the CPU came to a place, innermost first: through the kernel, and behind that the program whose
-/// system call it was.
+/// How the CPU came to a place, innermost first: through the kernel, and behind that the user's program
+/// whose system call it was.
 pub fn chain(place: &Place) -> Vec<ChainLine> {
     let mut va = Vec::new();
     let all = place.all_shown(&mut va);
@@ -120,7 +120,10 @@ pub fn chain(place: &Place) -> Vec<ChainLine> {
     let main = user.iter().position(|f| f.program && f.function == "main");
     let user = main.map_or(user, |main| &user[..=main]);
     let mut lines = lines(kernel);
-    lines.extend(self::lines(user));
+    // Why the agent asks the kernel for something is no business of the user's.
+    if kernel.is_empty() || user.iter().any(|function| function.program) {
+        lines.extend(self::lines(user));
+    }
     lines
 }
 
@@ -196,7 +199,7 @@ mod tests {
             kernel,
             symbol: Some(format!("{function}+0x8")),
             module: None,
-            program: None,
+            program: (!kernel).then(|| "prog".to_owned()),
             frames: vec![Frame {
                 function: function.into(),
                 file: Some(file.into()),
