@@ -6,9 +6,13 @@
 //! of the two.
 
 mod changed;
+mod difference;
+mod order;
 mod rules;
 
-pub use rules::{ASSUMED, Assumed, Difference, Known, bytes, wrong};
+pub use difference::{Difference, bytes, wrong};
+pub use order::{ASSUMED, Assumed};
+pub use rules::Known;
 
 /// A class of differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

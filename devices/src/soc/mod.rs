@@ -69,6 +69,8 @@ pub struct Soc {
     queue: EventQueue,
     streams: Streams,
     stream_names: Vec<String>,
+    /// As in [`Parts`].
+    identity: u64,
     slots: Vec<Slot>,
     masters: Vec<MasterInfo>,
     windows_start: u64,
@@ -101,6 +103,8 @@ pub struct Parts {
     pub stream_names: Vec<String>,
     /// How much later than they would, devices act and interrupts come.
     pub jitter: Jitter,
+    /// A hash over all that decides what the chip does: the states of one with another are refused.
+    pub identity: u64,
 }
 
 /// Why a chip cannot be put together.
@@ -168,6 +172,7 @@ impl Soc {
             queue: EventQueue::with_jitter(parts.jitter),
             streams: parts.streams,
             stream_names: parts.stream_names,
+            identity: parts.identity,
             slots,
             masters,
             windows_start,

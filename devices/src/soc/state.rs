@@ -10,6 +10,8 @@ use crate::state::{Refused, SaveError, Saved, State, Stateful, at_most, same, ti
 /// All parts. Register windows and the time of the next event follow.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SocState {
+    /// What the chip was made of.
+    identity: u64,
     domain: Saved,
     clock: Saved,
     streams: Saved,
@@ -38,6 +40,7 @@ impl Stateful for Soc {
             queue,
             streams,
             stream_names: _,
+            identity,
             slots,
             masters: _,
             windows_start: _,
@@ -53,6 +56,7 @@ impl Stateful for Soc {
         } = self;
         let device = |slot: &super::Slot| Ok((slot.name.clone(), slot.device.save()?));
         Ok(SocState {
+            identity: *identity,
             domain: domain.save_state()?,
             clock: queue.save_state()?,
             streams: streams.save_state()?,
@@ -70,6 +74,7 @@ impl Stateful for Soc {
     /// The chip has just been built. Where CPUs read and write register windows as memory, those show
     /// afterwards what they showed when the state was saved.
     fn set_state(&mut self, state: SocState) -> Result<(), Refused> {
+        same("hash of the board", &state.identity, &self.identity)?;
         let names = state.devices.iter().map(|(name, _)| name);
         let here = self.slots.iter().map(|slot| &slot.name);
         same("devices", &names.collect::<Vec<_>>(), &here.collect())?;

@@ -172,6 +172,7 @@ impl Rig {
             streams: Streams::default(),
             stream_names: Vec::new(),
             jitter,
+            identity: 0,
         };
         let ram = MmapRegion::new(RAM as usize).unwrap();
         let windows = MmapRegion::new(ports.len() * WINDOW as usize).unwrap();
@@ -262,6 +263,7 @@ fn windows_need_room() {
         streams: Streams::default(),
         stream_names: Vec::new(),
         jitter: Jitter::default(),
+        identity: 0,
     };
     let slot = rig.soc.slots.remove(0);
     let attachment = Attachment {
@@ -461,6 +463,11 @@ fn a_state_of_another_chip_is_refused() {
     let mut other = Rig::new(&[None]);
     let error = other.soc.restore_state(&saved).unwrap_err().to_string();
     assert!(error.contains("chip has devices ="), "{error}");
+    // The same devices, of which one has another stream to send, say.
+    let mut other = Rig::new(&[None, None]);
+    other.soc.identity = 1;
+    let error = other.soc.restore_state(&saved).unwrap_err().to_string();
+    assert!(error.contains("chip has hash of the board ="), "{error}");
     let mut damaged = Rig::new(&[None]);
     damaged.write(0, RAISE, 1);
     let mut saved = damaged.soc.save_state().unwrap();

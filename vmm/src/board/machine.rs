@@ -75,6 +75,7 @@ pub fn build(
         streams,
         stream_names,
         jitter: Jitter::new(config.seed, config.board.jitter_ticks),
+        identity: config.identity(),
     };
     let mut soc = Soc::new(parts, ram, windows)?;
     for (pa, len) in &config.loaded {

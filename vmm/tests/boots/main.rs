@@ -32,6 +32,7 @@ mod mutation;
 mod output;
 mod outside;
 mod own_kernel;
+mod own_matrix;
 mod parts;
 mod readme;
 mod selfcheck;

@@ -3,10 +3,30 @@
 //! one directory. Numbers differ from compiler to compiler and from run to run; words and order do not.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::support::{need_kernel, staleline};
 
 const README: &str = include_str!("../../../README.md");
+
+/// The directory in which the README's programs are.
+const HOME: &str = "/home/me";
+
+const COMPILER: &str = "aarch64-linux-gnu-gcc ";
+
+/// Compiles a program as the README does, from a checkout.
+fn compile(options: &str, dir: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let headers = format!("-I{}/images", root.canonicalize().unwrap().display());
+    let options = options.replace("-Iimages", &headers);
+    let compiler = match cfg!(target_arch = "aarch64") {
+        true => "gcc",
+        false => COMPILER.trim_end(),
+    };
+    let mut gcc = Command::new(compiler);
+    gcc.args(options.split(' ')).current_dir(dir);
+    assert!(gcc.status().unwrap().success(), "{gcc:?}");
+}
 
 /// A command, and what stands below it.
 #[derive(Debug)]
@@ -129,6 +149,10 @@ fn the_transcripts_of_the_readme_are_what_is_printed() {
             std::fs::write(dir.path().join(file), output).unwrap();
             continue;
         }
+        if let Some(options) = command.strip_prefix(COMPILER) {
+            compile(options, dir.path());
+            continue;
+        }
         let arguments = command.strip_prefix("staleline ").unwrap_or_else(|| {
             panic!("`{command}` is no command that a test could run");
         });
@@ -140,6 +164,9 @@ fn the_transcripts_of_the_readme_are_what_is_printed() {
         staleline.args(&arguments).current_dir(dir.path());
         let printed = staleline.output().unwrap();
         let printed = String::from_utf8(printed.stdout).unwrap();
+        // Where somebody would be at home.
+        let home = dir.path().canonicalize().unwrap();
+        let printed = printed.replace(home.to_str().unwrap(), HOME);
         if let Some(difference) = differs(output, &printed) {
             panic!(
                 "`{command}` prints something else than the README shows\n{difference}\n\n{printed}"

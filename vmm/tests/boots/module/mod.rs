@@ -14,7 +14,7 @@ const GDMA: [&str; 2] = ["--set", "board.gdma.port=hp"];
 
 /// Builds the module of that source, or the example, for a kernel.
 #[track_caller]
-fn build(dir: &TempDir, kernel: &str, name: &str, source: Option<&str>) -> PathBuf {
+pub fn build(dir: &TempDir, kernel: &str, name: &str, source: Option<&str>) -> PathBuf {
     support::need_kernel(kernel);
     let own = dir.path().join(name);
     std::fs::create_dir_all(&own).unwrap();
