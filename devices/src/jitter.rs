@@ -6,8 +6,6 @@ use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Ticks;
-
 /// The seed serves other choices as well, which are to be others.
 const APART: u64 = 0x6a69_7474_6572;
 
@@ -46,8 +44,8 @@ impl Jitter {
         self.bound
     }
 
-    /// The next delay, from 0 to the bound.
-    pub fn ticks(&mut self) -> Ticks {
+    /// The next delay in ticks, from 0 to the bound.
+    pub fn ticks(&mut self) -> u64 {
         if !self.is_on() {
             return 0;
         }

@@ -10,6 +10,7 @@ use crate::events::filter::LIMIT_MIB;
 use crate::exit::Error;
 
 pub use super::outside::TOTAL_BYTES;
+pub use super::parts::PAGE;
 
 /// CPUs of the board.
 pub const CPUS: std::ops::RangeInclusive<u32> = 1..=MAX_CPUS as u32;
@@ -23,8 +24,6 @@ pub const BUFFERS: std::ops::RangeInclusive<u32> = 1..=64;
 pub const FRAMES: std::ops::RangeInclusive<u32> = 1..=65_536;
 /// The guest kernel's pool of contiguous memory in bytes (CONFIG_CMA_SIZE_MBYTES).
 pub const CMA_BYTES: u64 = 16 << 20;
-/// Guest page size in bytes; DMABUFs are multiples of it.
-pub const PAGE: u64 = 4096;
 /// Frames are multiples of this many bytes: the converters' bus width.
 pub const FRAME_ALIGN: u64 = 8;
 

@@ -5,7 +5,9 @@
 use staleline_protocol::plan::{DataPath, Exporter, When};
 
 use super::Transfer;
-use super::limits::PAGE;
+
+/// Guest page size in bytes; DMABUFs are multiples of it.
+pub const PAGE: u64 = 4096;
 
 /// Bytes of the largest alignment of a trailer.
 pub const ALIGN: u64 = PAGE;
