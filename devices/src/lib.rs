@@ -17,6 +17,7 @@ pub mod events;
 pub mod fidelity;
 pub mod gdma;
 pub mod hazard;
+pub mod jitter;
 pub mod registers;
 pub mod smmu;
 pub mod soc;

@@ -134,7 +134,7 @@ fn before_it_is_enabled_all_goes_through_or_nothing() {
 fn a_page_is_where_the_tables_say_and_as_they_say() {
     let mut rig = Rig::new();
     rig.map(1, MAPPED);
-    rig.map(2, MAPPED + PAGE | CACHEABLE | READ_ONLY);
+    rig.map(2, (MAPPED + PAGE) | CACHEABLE | READ_ONLY);
     let there = rig.go(PAGE + 0x123, true).unwrap();
     assert_eq!((there.at, there.cacheable), (FRAME + 0x123, false));
     let there = rig.go(2 * PAGE + 8, false).unwrap();
@@ -156,7 +156,9 @@ fn a_page_is_where_the_tables_say_and_as_they_say() {
 
 #[test]
 fn what_is_wrong_is_told_by_its_number() {
-    let cases: [(fn(&mut Rig), u64, u32); 9] = [
+    /// What is done to the rig, what a master then asks for, and the number.
+    type Case = (fn(&mut Rig), u64, u32);
+    let cases: [Case; 9] = [
         (|rig| rig.put(STREAMS_AT + 192, &[0]), PAGE, 0x04),
         (
             |rig| rig.put(STREAMS_AT + 192, &[VALID | 5 << 1 | 0x40]),

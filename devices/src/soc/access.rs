@@ -49,7 +49,7 @@ impl Soc {
             REGISTER_WRITE
         };
         self.domain
-            .hash_external(kind | ((slot as u64) << 16) + offset);
+            .hash_external(kind | (((slot as u64) << 16) + offset));
         self.domain
             .hash_external(u64::from(lanes & 0x0808_0808) << 32 | u64::from(value));
     }

@@ -285,7 +285,7 @@ impl DmaMemory for Gate<'_> {
         // What has no memory, or not all, fails at its first access beyond what there is.
         let (pieces, snoop, all) = match &self.behind {
             None => match self.map.translate(master, at, len) {
-                Ok(pa) => (vec![pa..pa + len], true, true),
+                Ok(pa) => (std::iter::once(pa..pa + len).collect(), true, true),
                 Err(_) => (Vec::new(), true, true),
             },
             Some(_) => self.memory(master, at, len),

@@ -22,6 +22,7 @@ use crate::cpu::{
 };
 use crate::dma::{DmaPort, MasterId, Port};
 use crate::events::{Event, Kind, Kinds, Witness};
+use crate::jitter::Jitter;
 use crate::stream::Streams;
 pub use gate::DmaRange;
 use gate::{Behind, Gate, Map};
@@ -42,6 +43,9 @@ const MAX_DEVICE_ERRORS: usize = 64;
 /// In the run hash, above everything else in an item: a line has changed. Register accesses have 1
 /// and 2 there.
 const LINE_CHANGE: u64 = 3 << 58;
+
+/// Who is woken, in the event queue, when a device's interrupt that is late comes; the token is the slot.
+const LATE_LINE: DeviceId = DeviceId(u16::MAX);
 
 /// A device as the board attaches it.
 pub struct Attachment {
@@ -93,6 +97,8 @@ pub struct Soc {
     /// The number of accesses at which the next event is due.
     due: u64,
     lines: u64,
+    /// Lines that devices have raised and that are on their way.
+    late: u64,
     /// Lines that have been high ever since the CPUs last began or stopped to wait.
     offered: u64,
     interrupts: u64,
@@ -115,6 +121,8 @@ pub struct Parts {
     pub streams: Streams,
     /// Names of the streams, by ID.
     pub stream_names: Vec<String>,
+    /// How much later than they would, devices act and interrupts come.
+    pub jitter: Jitter,
     /// A hash over all that decides what the chip does: the states of one with another are refused.
     pub identity: u64,
 }
@@ -211,7 +219,7 @@ impl Soc {
         let mut soc = Soc {
             domain: Domain::new(&config, ram)?,
             map,
-            queue: EventQueue::new(),
+            queue: EventQueue::with_jitter(parts.jitter),
             streams: parts.streams,
             stream_names: parts.stream_names,
             identity: parts.identity,
@@ -224,6 +232,7 @@ impl Soc {
             skipped: 0,
             due: Ticks::MAX,
             lines: 0,
+            late: 0,
             offered: 0,
             interrupts: 0,
             register_accesses: 0,
@@ -275,19 +284,51 @@ impl Soc {
         if let Some(windows) = &mut self.windows {
             windows.refresh(index, slot.device.as_ref());
         }
-        self.due = self.queue.next_due().saturating_sub(self.skipped);
-        let Some(irq) = slot.irq else { return };
-        let bit = 1u64 << (irq & 63);
-        let level = slot.device.irq();
-        if level != (self.lines & bit != 0) {
-            self.lines ^= bit;
-            self.offered &= !bit;
-            self.interrupts += u64::from(level);
-            self.domain
-                .note(Kind::Interrupt, || Event::Interrupt { irq, high: level });
-            self.domain
-                .hash_external(LINE_CHANGE | u64::from(irq) << 1 | u64::from(level));
+        if let Some(irq) = slot.irq {
+            let level = slot.device.irq();
+            self.line(index, irq, level);
         }
+        self.due = self.queue.next_due().saturating_sub(self.skipped);
+    }
+
+    /// A device's line has this level. One that rises may come later; one that falls does at once.
+    fn line(&mut self, index: usize, irq: u8, level: bool) {
+        let bit = 1u64 << (irq & 63);
+        if !level {
+            self.late &= !bit;
+        }
+        if level == (self.lines & bit != 0) || self.late & bit != 0 {
+            return;
+        }
+        if level && let Some(ticks) = self.queue.late() {
+            self.late |= bit;
+            self.queue.schedule(LATE_LINE, ticks, index as u32);
+            return;
+        }
+        self.turn(irq, level);
+    }
+
+    /// An interrupt that was late is there, if its device has not taken it back.
+    fn late_line(&mut self, index: usize) {
+        let Some(irq) = self.slots.get(index).and_then(|slot| slot.irq) else {
+            return;
+        };
+        let bit = 1u64 << (irq & 63);
+        if self.late & bit != 0 {
+            self.late &= !bit;
+            self.turn(irq, true);
+        }
+    }
+
+    fn turn(&mut self, irq: u8, level: bool) {
+        let bit = 1u64 << (irq & 63);
+        self.lines ^= bit;
+        self.offered &= !bit;
+        self.interrupts += u64::from(level);
+        self.domain
+            .note(Kind::Interrupt, || Event::Interrupt { irq, high: level });
+        self.domain
+            .hash_external(LINE_CHANGE | u64::from(irq) << 1 | u64::from(level));
     }
 
     /// From now on, `witness` is told of events of these kinds.
@@ -337,7 +378,10 @@ impl Soc {
         self.queue.advance(self.domain.now() + self.skipped);
         while let Some((device, token)) = self.queue.pop_due() {
             self.events += 1;
-            self.with(usize::from(device.0), |d, ctx| d.wake(token, ctx));
+            match device {
+                LATE_LINE => self.late_line(token as usize),
+                _ => self.with(usize::from(device.0), |d, ctx| d.wake(token, ctx)),
+            }
         }
         self.due = self.queue.next_due().saturating_sub(self.skipped);
     }

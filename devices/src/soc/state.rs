@@ -19,6 +19,7 @@ pub struct SocState {
     devices: Vec<(String, Saved)>,
     skipped: Ticks,
     lines: u64,
+    late: u64,
     offered: u64,
     interrupts: u64,
     register_accesses: u64,
@@ -50,6 +51,7 @@ impl Stateful for Soc {
             skipped,
             due: _,
             lines,
+            late,
             offered,
             interrupts,
             register_accesses,
@@ -64,6 +66,7 @@ impl Stateful for Soc {
             devices: slots.iter().map(device).collect::<Result<_, _>>()?,
             skipped: *skipped,
             lines: *lines,
+            late: *late,
             offered: *offered,
             interrupts: *interrupts,
             register_accesses: *register_accesses,
@@ -83,9 +86,10 @@ impl Stateful for Soc {
         times("steps", &[state.register_accesses, state.events])?;
         let irqs = self.slots.iter().filter_map(|slot| slot.irq);
         let irqs = irqs.fold(0, |irqs, irq| irqs | 1u64 << (irq & 63));
-        for lines in [state.lines, state.offered] {
+        for lines in [state.lines, state.late, state.offered] {
             at_most("interrupt lines of no device", lines & !irqs, 0)?;
         }
+        at_most("lines that are late and there", state.late & state.lines, 0)?;
         self.domain.restore_state(&state.domain)?;
         self.queue.restore_state(&state.clock)?;
         self.streams.restore_state(&state.streams)?;
@@ -94,6 +98,7 @@ impl Stateful for Soc {
         }
         self.skipped = state.skipped;
         self.lines = state.lines;
+        self.late = state.late;
         self.offered = state.offered;
         self.interrupts = state.interrupts;
         self.register_accesses = state.register_accesses;

@@ -2,6 +2,7 @@
 //! The chip, built from the board's description.
 
 use staleline_devices::coherency::DomainConfig;
+use staleline_devices::jitter::Jitter;
 use staleline_devices::soc::{Attachment, Parts, Soc, SocError};
 use staleline_devices::stream::Streams;
 use vm_memory::MmapRegion;
@@ -84,6 +85,7 @@ pub fn build(
         devices,
         streams,
         stream_names,
+        jitter: Jitter::new(config.seed, config.board.jitter_ticks),
         identity: config.identity(),
     };
     let mut soc = Soc::new(parts, ram, windows)?;

@@ -98,11 +98,12 @@ impl Board {
     pub fn ram(&self) -> Vec<Range<u64>> {
         let low = RAM_BASE..RAM_BASE + (u64::from(self.settings.ram_mib) << 20);
         let high = RAM_HIGH..RAM_HIGH + (u64::from(self.settings.ram_high_mib) << 20);
-        match (high.is_empty(), low.end == high.start) {
-            (true, _) => vec![low],
-            (false, true) => vec![low.start..high.end],
-            (false, false) => vec![low, high],
-        }
+        let low = match low.end == high.start {
+            true => low.start..high.end,
+            false => low,
+        };
+        let apart = !high.is_empty() && low.end < high.start;
+        std::iter::once(low).chain(apart.then_some(high)).collect()
     }
 
     /// Bytes of guest RAM.

@@ -27,6 +27,9 @@ pub struct BoardSettings {
     /// ADI's core does, or hold the next one back. The driver in 6.12 takes one for one: it waits for
     /// ever for a transfer whose end was merged. That is about interrupts, not about caches.
     pub merge_ends: bool,
+    /// How many ticks later than they would, at most, devices act and interrupts come, by the seed; 0: none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub jitter_ticks: u32,
     /// The AXI-DMACs' ports.
     pub dmac: PortSettings,
     /// The USB controller's port.
@@ -96,6 +99,7 @@ impl Default for BoardSettings {
             snoop_write: SnoopWrite::WriteThrough,
             power_on: PowerOn::Dirty,
             merge_ends: false,
+            jitter_ticks: 0,
             dmac: PortSettings::new(Port::Hp),
             usb: PortSettings::new(Port::Hpc),
             gdma: None,

@@ -230,6 +230,7 @@ fn chain(body: &mut Body, place: &Place) {
                 place,
                 driver,
                 text,
+                ..
             } => {
                 let mark = match driver {
                     true => format!("{:width$}{MARK}>{MARK:#} ", "", width = FRAME - 2),

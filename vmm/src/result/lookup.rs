@@ -184,6 +184,7 @@ impl Lookup<'_> {
                         kernel: true,
                         symbol: Some(UNKNOWN.into()),
                         module: None,
+                        program: None,
                         frames: Vec::new(),
                         stack: None,
                     },

@@ -135,6 +135,33 @@ pub fn request(name: &str) -> Result<KernelRequest, Error> {
     }
 }
 
+/// The build of the user's own that a name or the path of a source tree stands for, as [`Choice::find`] has
+/// it; none of a stack, or of what was built somewhere else.
+///
+/// # Errors
+/// As [`Choice::find`].
+pub fn own_build(kernel: &KernelChoice) -> Result<Option<Named>, Error> {
+    let builder = builder()?;
+    let failed = |e| error(&kernel.0, e);
+    let Some(path) = kernel.path() else {
+        if builder.require(&KernelRequest::named(&kernel.0)).is_ok() {
+            return Ok(None);
+        }
+        return match builder.named(&kernel.0).map_err(failed)? {
+            Some((named, _)) => Ok(Some(named)),
+            None => Err(unknown(&kernel.0, &builder)),
+        };
+    };
+    if is_stack(path) || !is_source(path) {
+        return Ok(None);
+    }
+    let Choice::Built { kernel: built, .. } = by_path(path)? else {
+        return Ok(None);
+    };
+    let mut all = builder.all_named().map_err(failed)?.into_iter();
+    Ok(all.find_map(|(named, _)| (named.hash == built.hash).then_some(named)))
+}
+
 fn by_name(name: &str) -> Result<Choice, Error> {
     let builder = builder()?;
     let request = KernelRequest::named(name);

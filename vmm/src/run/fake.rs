@@ -172,6 +172,7 @@ pub fn seen() -> Observations {
             pid: Some(1),
             link: None,
             callers: vec![0xffff_8000_8001_2040],
+            user: None,
         }],
         ..Observations::default()
     }

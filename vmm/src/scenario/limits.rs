@@ -2,15 +2,17 @@
 //! Bounds on what a scenario may ask for, so that a file cannot exhaust host or guest.
 
 use staleline_devices::cpu::MAX_CPUS;
+use staleline_devices::jitter::MAX_TICKS;
 use staleline_protocol::plan::{DataPath, DiskTest, DmaTest, Exporter};
 
-use super::{SCHEMA, Scenario, Transfer, exec, guest, modules, ranges, usb};
+use super::{SCHEMA, Scenario, Transfer, exec, guest, modules, parts, ranges, usb};
 use crate::board::Board;
 use crate::board::settings::BoardSettings;
 use crate::events::filter::LIMIT_MIB;
 use crate::exit::Error;
 
 pub use super::outside::TOTAL_BYTES;
+pub use super::parts::PAGE;
 
 /// CPUs of the board.
 pub const CPUS: std::ops::RangeInclusive<u32> = 1..=MAX_CPUS as u32;
@@ -26,8 +28,6 @@ pub const BUFFERS: std::ops::RangeInclusive<u32> = 1..=64;
 pub const FRAMES: std::ops::RangeInclusive<u32> = 1..=65_536;
 /// The guest kernel's pool of contiguous memory in bytes (CONFIG_CMA_SIZE_MBYTES).
 pub const CMA_BYTES: u64 = 16 << 20;
-/// Guest page size in bytes; DMABUFs are multiples of it.
-pub const PAGE: u64 = 4096;
 /// Frames are multiples of this many bytes: the converters' bus width.
 pub const FRAME_ALIGN: u64 = 8;
 
@@ -71,6 +71,7 @@ fn find(s: &Scenario) -> Result<(), String> {
     within("log.limit-mib", s.log.limit_mib, LIMIT_MIB)?;
     within("board.cpus", s.board.cpus.into(), CPUS)?;
     ranges::check(&s.board)?;
+    within("board.jitter-ticks", s.board.jitter_ticks, 0..=MAX_TICKS)?;
     if let Some(t) = &s.transfer {
         transfer(t, &s.board)?;
     }
@@ -94,6 +95,9 @@ fn find(s: &Scenario) -> Result<(), String> {
             "there is guest.exec beside [transfer], [dmatest] or [disk]: leave one of them out"
                 .into(),
         );
+    }
+    if let Some(t) = &s.transfer {
+        parts::check_cuts(t, s.usb.cuts())?;
     }
     usb::check(s)
 }
@@ -195,6 +199,7 @@ fn transfer(t: &Transfer, board: &BoardSettings) -> Result<(), String> {
     if let Some(last) = t.last_frame_bytes {
         frame("transfer.last-frame-bytes", last, t.buffer_bytes)?;
     }
+    parts::check(t, ram / 4)?;
     let two = [DataPath::IioToUsb, DataPath::UsbToIio].contains(&t.path);
     if t.usb_first && !two {
         return Err(
