@@ -198,6 +198,8 @@ fn pass_on(d: &mut Domain, pa: u64) {
     let transfer = |direction| Transfer {
         direction,
         pa,
+        bus: None,
+        scattered: false,
         len: FRAME,
         descriptor: 0,
         channel: 0,
@@ -273,6 +275,8 @@ fn buffers(d: &mut Domain, direction: Direction, n: u64) -> Duration {
         let transfer = Transfer {
             direction,
             pa,
+            bus: None,
+            scattered: false,
             len: PAGE,
             descriptor: 0,
             channel: 0,

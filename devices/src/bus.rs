@@ -2,7 +2,7 @@
 //! What a register-programmed device is to the bus.
 
 use crate::clock::{Clock, Token};
-use crate::dma::DmaPort;
+use crate::dma::{DmaPort, Translator};
 use crate::registers::Register;
 use crate::state::{RestoreError, SaveError, Saved};
 use crate::stream::{StreamId, Streams};
@@ -85,6 +85,11 @@ pub trait Device {
     /// # Errors
     /// [`RestoreError`]: the device is then of no more use.
     fn restore(&mut self, saved: &Saved) -> Result<(), RestoreError>;
+
+    /// Itself as what translates addresses of masters, if it does.
+    fn translator(&mut self) -> Option<&mut dyn Translator> {
+        None
+    }
 
     /// What else there is to say at the end of a run, and who says it, if not the device itself.
     fn report(&self) -> Option<(Option<&'static str>, serde_json::Value)> {

@@ -6,7 +6,8 @@ use std::collections::BinaryHeap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::state::{Refused, SaveError, State, Stateful, at_most, no_longer, times};
+use crate::jitter::Jitter;
+use crate::state::{Refused, SaveError, State, Stateful, at_most, no_longer, same, times};
 
 /// Device time in ticks. One tick is one guest memory access; idle time is skipped to the next
 /// event, so a tick has no fixed length in seconds.
@@ -29,6 +30,8 @@ pub struct EventQueue {
     sequence: u64,
     // Ordered by time, then by order of scheduling.
     heap: BinaryHeap<Reverse<(Ticks, u64, DeviceId, Token)>>,
+    /// How much later devices are woken than they ask for.
+    jitter: Jitter,
 }
 
 impl EventQueue {
@@ -40,9 +43,22 @@ impl EventQueue {
         }
     }
 
+    /// An empty queue that wakes devices later than they ask for.
+    pub fn with_jitter(jitter: Jitter) -> Self {
+        EventQueue {
+            jitter,
+            ..Self::new()
+        }
+    }
+
     /// The present.
     pub fn now(&self) -> Ticks {
         self.now
+    }
+
+    /// A delay by chance, if there are any.
+    pub fn late(&mut self) -> Option<Ticks> {
+        self.jitter.is_on().then(|| self.jitter.ticks())
     }
 
     /// When the next event is due; `Ticks::MAX` if none waits.
@@ -96,13 +112,14 @@ impl EventQueue {
 pub struct ClockState {
     now: Ticks,
     sequence: u64,
+    jitter: Jitter,
     /// In the order in which they come.
     events: Vec<(Ticks, u64, DeviceId, Token)>,
 }
 
 impl State for ClockState {
     const COMPONENT: &'static str = "clock";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 }
 
 impl Stateful for EventQueue {
@@ -113,12 +130,14 @@ impl Stateful for EventQueue {
             now,
             sequence,
             heap,
+            jitter,
         } = self;
         let mut events: Vec<_> = heap.iter().map(|Reverse(event)| *event).collect();
         events.sort_unstable();
         Ok(ClockState {
             now: *now,
             sequence: *sequence,
+            jitter: jitter.clone(),
             events,
         })
     }
@@ -126,6 +145,11 @@ impl Stateful for EventQueue {
     /// An event of a device that does not exist comes to nothing when it is due.
     fn set_state(&mut self, state: ClockState) -> Result<(), Refused> {
         times("time", &[state.now, state.sequence])?;
+        same(
+            "most ticks of a delay",
+            &state.jitter.bound(),
+            &self.jitter.bound(),
+        )?;
         no_longer("events", state.events.len(), LIMIT)?;
         for (at, sequence, ..) in &state.events {
             times("time of an event", &[*at])?;
@@ -133,6 +157,7 @@ impl Stateful for EventQueue {
         }
         self.now = state.now;
         self.sequence = state.sequence;
+        self.jitter = state.jitter;
         self.heap = state.events.into_iter().map(Reverse).collect();
         Ok(())
     }
@@ -169,7 +194,9 @@ impl<'a> Clock<'a> {
     /// cancelled: a device that has changed its mind ignores the event (by a generation in its
     /// token, or by its state).
     pub fn schedule(&mut self, delay: Ticks, token: Token) {
-        self.queue.schedule(self.device, delay, token);
+        let late = self.queue.late().unwrap_or(0);
+        self.queue
+            .schedule(self.device, delay.saturating_add(late), token);
     }
 }
 
@@ -188,6 +215,39 @@ mod tests {
         let order: Vec<_> = std::iter::from_fn(|| q.pop_due()).map(|(_, t)| t).collect();
         assert_eq!(order, [3, 1, 2]);
         assert_eq!(q.next_due(), Ticks::MAX);
+    }
+
+    #[test]
+    fn devices_are_woken_later_by_chance_but_not_by_more_than_the_bound() {
+        let wakes = |seed| {
+            let mut q = EventQueue::with_jitter(Jitter::new(seed, 50));
+            for token in 0..100 {
+                Clock::new(&mut q, DeviceId(0)).schedule(10, token);
+            }
+            let mut at = vec![0; 100];
+            for now in 10..=60 {
+                q.advance(now);
+                while let Some((_, token)) = q.pop_due() {
+                    at[token as usize] = now;
+                }
+            }
+            assert!(q.is_empty() && at.iter().all(|at| *at >= 10));
+            at
+        };
+        assert_eq!(wakes(3), wakes(3));
+        assert_ne!(wakes(3), wakes(4));
+    }
+
+    #[test]
+    fn delays_go_on_from_a_saved_state_and_not_with_another_bound() {
+        let new = |bound| EventQueue::with_jitter(Jitter::new(5, bound));
+        let mut q = new(9);
+        q.late();
+        let saved = q.save_state().unwrap();
+        let mut other = new(9);
+        other.restore_state(&saved).unwrap();
+        assert_eq!([q.late(), q.late()], [other.late(), other.late()]);
+        assert!(new(8).restore_state(&saved).is_err());
     }
 
     #[test]

@@ -30,8 +30,14 @@ pub enum Direction {
 pub struct Transfer {
     /// Which way.
     pub direction: Direction,
-    /// First byte in memory.
+    /// First byte in memory; as a device tells it, on its bus.
     pub pa: u64,
+    /// What its bus calls it, if that is another address. A device leaves that to the gate.
+    #[serde(default)]
+    pub bus: Option<u64>,
+    /// It goes on elsewhere before `len` bytes: an SMMU has it in several pieces. As `bus`.
+    #[serde(default)]
+    pub scattered: bool,
     /// Length in bytes.
     pub len: u64,
     /// Where the descriptor or TRB stands, or 0 if the transfer was programmed by registers.
@@ -159,13 +165,21 @@ pub enum Order {
         /// The device was idle until then, so a word stored before was not seen before.
         idle_until: Doorbell,
     },
+    /// Nothing software did: the device looks when it needs to know, at one word, of which it takes notice in
+    /// part. Whether the rest of it is old or new makes no difference.
+    Word {
+        /// Address of the word, 8 bytes, which the access is of.
+        word: u64,
+        /// Bits of it that count.
+        counts: u64,
+    },
 }
 
 impl Order {
     /// For a state that comes from outside.
     pub(crate) fn check(&self) -> Result<(), Invalid> {
         match self {
-            Order::Unprompted => Ok(()),
+            Order::Unprompted | Order::Word { .. } => Ok(()),
             Order::Doorbell(doorbell) => doorbell.check(),
             Order::Handover { idle_until, .. } => idle_until.check(),
         }
@@ -244,6 +258,22 @@ pub enum DmaError {
         /// First byte of the access.
         pa: u64,
     },
+    /// Not, or not wholly, within one of the ranges that the device's bus has for memory.
+    #[error("{len} bytes at {at:#x} of its bus are in none of its ranges for memory")]
+    OutsideRanges {
+        /// First byte of the access, on the bus.
+        at: u64,
+        /// Its length.
+        len: usize,
+    },
+    /// The SMMU in front of the device does not let it through.
+    #[error("the SMMU does not translate the access of {len} bytes at {at:#x}")]
+    Untranslated {
+        /// First byte of the access, as the device has it.
+        at: u64,
+        /// Its length.
+        len: usize,
+    },
     /// The board gives the device no port.
     #[error("no port to memory, access to {pa:#x}")]
     NoPort {
@@ -287,6 +317,36 @@ pub trait DmaMemory {
     /// The transfer no longer owns it. Unknown IDs are ignored.
     fn transfer_close(&mut self, master: MasterId, id: TransferId);
 }
+
+/// What an SMMU makes of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Translated {
+    /// The physical address.
+    pub at: u64,
+    /// Whether the memory's attributes let the access be snooped.
+    pub cacheable: bool,
+}
+
+/// What translates addresses of masters, page by page ([`TRANSLATED_PAGE`]). What it reads of tables, it
+/// reads through a port of its own.
+pub trait Translator {
+    /// The address of one byte, for an access of a stream at a time. What is wrong with it is told to the
+    /// guest in the translator's way.
+    fn translate(
+        &mut self,
+        stream: u32,
+        at: u64,
+        write: bool,
+        now: u64,
+        port: &mut DmaPort<'_>,
+    ) -> Option<Translated>;
+
+    /// Where an access would go. If it would go nowhere, nobody is told.
+    fn foresee(&mut self, stream: u32, at: u64, port: &mut DmaPort<'_>) -> Option<Translated>;
+}
+
+/// Bytes within which a [`Translator`] changes only the upper part of an address.
+pub const TRANSLATED_PAGE: u64 = 4096;
 
 /// A device's way to memory for the time of one call.
 pub struct DmaPort<'a> {

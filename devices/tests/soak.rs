@@ -161,6 +161,8 @@ impl Machine {
         let transfer = Transfer {
             direction,
             pa: pa(range.start),
+            bus: None,
+            scattered: false,
             len: range.len() as u64,
             descriptor: 0,
             channel: 0,

@@ -71,7 +71,7 @@ pub struct GuestKey<'a> {
     program: [&'a [String]; 5],
     /// Single files and directories.
     named: [Option<&'a str>; 3],
-    ram_mib: u32,
+    ram_mib: [u32; 2],
 }
 
 impl RunSpec {
@@ -89,7 +89,7 @@ impl RunSpec {
                 &guest.packages,
             ],
             named: [&guest.root, &guest.stdin, &guest.selftest].map(Option::as_deref),
-            ram_mib: board.ram_mib,
+            ram_mib: [board.ram_mib, board.ram_high_mib],
         }
     }
 

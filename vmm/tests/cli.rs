@@ -15,7 +15,11 @@ fn staleline(arguments: &[&str]) -> String {
     let big = "schema = 1\nname = \"x\"\ndescription = \"d\"\n[board]\nram-mib = 9999\n";
     std::fs::write(dir.path().join("big.toml"), big).unwrap();
     std::fs::create_dir(dir.path().join("empty")).unwrap();
-    let output = command(dir.path(), arguments).output().unwrap();
+    // What kernels a user has built is told, too.
+    let cache = tempfile::tempdir().unwrap();
+    let mut command = command(dir.path(), arguments);
+    command.env("XDG_CACHE_HOME", cache.path());
+    let output = command.output().unwrap();
     let left = std::fs::read_dir(dir.path()).unwrap().count();
     assert_eq!(
         left, 4,

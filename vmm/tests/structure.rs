@@ -33,10 +33,15 @@ fn is_test(attributes: &[Attribute]) -> bool {
     })
 }
 
+/// What `use` brings in: by what name, none for all that is there, and from where.
+type Import = (Option<String>, Vec<String>);
+
 /// The modules of a crate that are compiled without tests, each with the file that it stands in.
 struct Crate {
     modules: BTreeMap<Module, PathBuf>,
     parsed: Vec<(Module, PathBuf, syn::File)>,
+    /// What `use` brings into each module.
+    imports: BTreeMap<Module, Vec<Import>>,
 }
 
 impl Crate {
@@ -44,8 +49,16 @@ impl Crate {
         let mut found = Crate {
             modules: BTreeMap::new(),
             parsed: Vec::new(),
+            imports: BTreeMap::new(),
         };
         found.file(files, Path::new(root), Path::new(""), Vec::new());
+        for (module, _, syntax) in &found.parsed {
+            let mut names = Names::of(module);
+            names.visit_file(syntax);
+            for (module, import) in names.imports {
+                found.imports.entry(module).or_default().push(import);
+            }
+        }
         found
     }
 
@@ -84,33 +97,120 @@ impl Crate {
         }
     }
 
-    /// The file that a path leads to which is written in module `from`; none if it leads out of the
-    /// crate.
-    fn resolve(&self, from: &Module, path: &[String]) -> Option<&PathBuf> {
-        let first = path.first()?.as_str();
-        let (mut at, rest) = match first {
+    /// The files that a path leads to which is written in module `from`, by way of whatever `use` has
+    /// brought into modules on the way; none if it leads out of the crate.
+    fn resolve(&self, from: &Module, path: &[String]) -> Vec<&PathBuf> {
+        let mut found = BTreeSet::new();
+        self.follow(from, path, &mut BTreeSet::new(), &mut found);
+        let files = found.iter().filter_map(|module| self.modules.get(module));
+        files.collect()
+    }
+
+    fn follow(
+        &self,
+        from: &Module,
+        path: &[String],
+        seen: &mut BTreeSet<(Module, usize)>,
+        found: &mut BTreeSet<Module>,
+    ) {
+        let Some(first) = path.first() else { return };
+        let (mut at, rest) = match first.as_str() {
             "crate" => (Module::new(), &path[1..]),
             "self" => (from.clone(), &path[1..]),
             "super" => {
                 let ups = path.iter().take_while(|name| *name == "super").count();
-                let left = from.len().checked_sub(ups)?;
+                let Some(left) = from.len().checked_sub(ups) else {
+                    return;
+                };
                 (from[..left].to_vec(), &path[ups..])
             }
             _ => {
                 let mut child = from.clone();
                 child.push(first.to_owned());
-                self.modules.get(&child)?;
+                if !self.modules.contains_key(&child) {
+                    return self.follow_imports(from, path, seen, found);
+                }
                 (child, &path[1..])
             }
         };
-        for name in rest {
+        for (n, name) in rest.iter().enumerate() {
             at.push(name.clone());
             if !self.modules.contains_key(&at) {
                 at.pop();
+                self.follow_imports(&at, &rest[n..], seen, found);
                 break;
             }
         }
-        self.modules.get(&at)
+        found.insert(at);
+    }
+
+    /// The same for a path that begins with what was brought into a module.
+    fn follow_imports(
+        &self,
+        from: &Module,
+        path: &[String],
+        seen: &mut BTreeSet<(Module, usize)>,
+        found: &mut BTreeSet<Module>,
+    ) {
+        let imports = self.imports.get(from).into_iter().flatten();
+        for (n, (name, import)) in imports.enumerate() {
+            if name.as_ref().is_some_and(|name| *name != path[0]) {
+                continue;
+            }
+            // What is brought in may be named by something that is brought in, but not by itself.
+            if !seen.insert((from.clone(), n)) {
+                continue;
+            }
+            let rest = match name {
+                Some(_) => &path[1..],
+                None if self.defines(from, import, &path[0], seen) => path,
+                None => &[],
+            };
+            if name.is_some() || !rest.is_empty() {
+                self.follow(from, &[import, rest].concat(), seen, found);
+            }
+            seen.remove(&(from.clone(), n));
+        }
+    }
+
+    /// Whether the module at `import`, seen from `from`, defines or hands on `name`.
+    fn defines(
+        &self,
+        from: &Module,
+        import: &[String],
+        name: &str,
+        seen: &mut BTreeSet<(Module, usize)>,
+    ) -> bool {
+        let mut found = BTreeSet::new();
+        self.follow(from, import, seen, &mut found);
+        found.iter().any(|module| {
+            let child = [&module[..], &[name.to_owned()]].concat();
+            let handed_on = self.imports.get(module).into_iter().flatten();
+            let mut handed_on = handed_on.filter_map(|(name, _)| name.as_deref());
+            self.modules.contains_key(&child)
+                || handed_on.any(|n| n == name)
+                || self.items_of(module).any(|n| n == name)
+        })
+    }
+
+    /// Names of what stands in a module.
+    fn items_of(&self, module: &Module) -> impl Iterator<Item = String> {
+        let file = self.parsed.iter().find(|(m, ..)| m == module);
+        let items = file.into_iter().flat_map(|(.., syntax)| &syntax.items);
+        items.filter_map(|item| {
+            let name = match item {
+                Item::Const(i) => &i.ident,
+                Item::Enum(i) => &i.ident,
+                Item::Fn(i) => &i.sig.ident,
+                Item::Static(i) => &i.ident,
+                Item::Struct(i) => &i.ident,
+                Item::Trait(i) => &i.ident,
+                Item::Type(i) => &i.ident,
+                Item::Union(i) => &i.ident,
+                _ => return None,
+            };
+            Some(name.to_string())
+        })
     }
 
     fn graph(&self) -> Graph {
@@ -120,13 +220,10 @@ impl Crate {
             .map(|file| (file.clone(), BTreeSet::new()));
         let mut graph: Graph = files.collect();
         for (module, file, syntax) in &self.parsed {
-            let mut names = Names {
-                module: module.clone(),
-                found: Vec::new(),
-            };
+            let mut names = Names::of(module);
             names.visit_file(syntax);
             let used = names.found.iter();
-            let used = used.filter_map(|(from, path)| self.resolve(from, path));
+            let used = used.flat_map(|(from, path)| self.resolve(from, path));
             let used = used.filter(|used| *used != file).cloned();
             graph.entry(file.clone()).or_default().extend(used);
         }
@@ -138,9 +235,25 @@ impl Crate {
 struct Names {
     module: Module,
     found: Vec<(Module, Vec<String>)>,
+    /// Of these, what `use` brings in.
+    imports: Vec<(Module, Import)>,
 }
 
 impl Names {
+    fn of(module: &Module) -> Self {
+        Names {
+            module: module.clone(),
+            found: Vec::new(),
+            imports: Vec::new(),
+        }
+    }
+
+    fn import(&mut self, name: Option<String>, path: Vec<String>) {
+        let module = self.module.clone();
+        self.imports.push((module, (name, path.clone())));
+        self.add(path);
+    }
+
     fn add(&mut self, path: Vec<String>) {
         self.found.push((self.module.clone(), path));
     }
@@ -149,10 +262,13 @@ impl Names {
         let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
         match tree {
             UseTree::Path(p) => self.tree(&with(&p.ident), &p.tree),
-            UseTree::Name(n) => self.add(with(&n.ident)),
-            UseTree::Rename(r) => self.add(with(&r.ident)),
+            UseTree::Name(n) if n.ident == "self" => {
+                self.import(before.last().cloned(), before.to_vec());
+            }
+            UseTree::Name(n) => self.import(Some(n.ident.to_string()), with(&n.ident)),
+            UseTree::Rename(r) => self.import(Some(r.rename.to_string()), with(&r.ident)),
             UseTree::Group(g) => g.items.iter().for_each(|t| self.tree(before, t)),
-            UseTree::Glob(_) => self.add(before.to_vec()),
+            UseTree::Glob(_) => self.import(None, before.to_vec()),
         }
     }
 
@@ -397,12 +513,52 @@ fn no_way_to_write_a_path_hides_a_circle() {
         "use super::super::{b};",
         "mod inner { use super::super::super::b::B; }",
         "use crate::b::*;",
+        "use crate::b; fn f() { let _ = b::B; }",
+        "use crate::b::{self as other}; fn f() { let _ = other::B; }",
         "fn f() -> u8 { matches!(1, crate::b::B).into() }",
         "#[derive(E)] #[error(\"{}\", super::super::b::B)] struct S;",
     ] {
         let found = circles(&[lib, a, b, ("a/deep.rs", deep)]);
         assert_eq!(found, ["a/deep.rs", "b.rs"], "{deep}");
     }
+}
+
+/// What a path means is what it leads to, whoever hands that on.
+#[test]
+fn no_one_who_hands_on_hides_a_circle() {
+    let a = ("a.rs", "use crate::b;");
+    for (lib, b) in [
+        ("mod a; mod b; pub use a::A;", "use crate::A;"),
+        ("mod a; mod b; pub use a::*;", "use crate::A;"),
+        (
+            "mod a; mod b; pub use a as other;",
+            "fn f() { crate::other::A; }",
+        ),
+        (
+            "mod a; mod b; mod c { pub use super::d::A; } mod d { pub use crate::a::*; }",
+            "use crate::c::A;",
+        ),
+    ] {
+        let a = (a.0, format!("{} pub struct A;", a.1));
+        let files = [("lib.rs", lib), (a.0, &*a.1), ("b.rs", b)];
+        let files = files.map(|(name, text)| (name.into(), text.to_owned()));
+        let all = Crate::read(&Files::from(files), "lib.rs");
+        let left = in_circles(&without_parents(&all.graph(), &all));
+        assert!(
+            left.keys().eq([Path::new("a.rs"), Path::new("b.rs")]),
+            "{lib}: {left:?}"
+        );
+    }
+    // Nor does it find one where there is none, or go on for ever.
+    let lib = (
+        "lib.rs",
+        "mod a; mod b; pub use a::A; pub use other::other;",
+    );
+    let a = ("a.rs", "use crate::other; pub struct A;");
+    assert_eq!(
+        circles(&[lib, a, ("b.rs", "use crate::A;")]),
+        ["a.rs", "lib.rs"]
+    );
 }
 
 #[test]

@@ -3,44 +3,17 @@
 //! if findings are on exactly the bytes on which something is wrong, and each asks for an operation that
 //! helps.
 
-use std::collections::BTreeSet;
-
 use staleline_devices::coherency::Policy;
 use staleline_litmus::explore::Answer;
 use staleline_litmus::program::{self, Program, View};
 
+use crate::agreement::Agreement;
 use crate::domain::{Error, Found, findings};
-use crate::known::{Class, Difference, Known};
+use crate::known::{Difference, Known};
 use crate::{operation, ownership};
 
 /// Seed of the replacement policies.
 const SEED: u64 = 1;
-
-/// Whether domain and explorer agree on a program.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Agreement {
-    /// Under all policies.
-    Agrees,
-    /// They differ as it is known, for these reasons.
-    Known(BTreeSet<Class>),
-    /// They differ: under which policy, and how.
-    Differs(String),
-}
-
-impl Agreement {
-    /// This one and another, of the same program.
-    #[must_use]
-    pub fn and(self, other: Agreement) -> Self {
-        match (self, other) {
-            (Agreement::Differs(how), _) | (_, Agreement::Differs(how)) => Agreement::Differs(how),
-            (Agreement::Known(mut all), Agreement::Known(more)) => {
-                all.extend(more);
-                Agreement::Known(all)
-            }
-            (known @ Agreement::Known(_), _) | (_, known) => known,
-        }
-    }
-}
 
 /// The judgement of the domain.
 #[derive(Debug, Clone, PartialEq, Eq)]

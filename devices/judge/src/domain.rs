@@ -303,6 +303,8 @@ impl Play<'_> {
         let transfer = Transfer {
             direction,
             pa,
+            bus: None,
+            scattered: false,
             len: last + u64::from(len) - pa,
             descriptor: 0,
             channel: 0,

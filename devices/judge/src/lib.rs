@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agree;
+pub mod agreement;
 pub mod domain;
 pub mod known;
 pub mod operation;
@@ -21,5 +22,6 @@ pub mod sample;
 mod translate;
 mod variants;
 
-pub use agree::{Agreement, Judgement, judge};
+pub use agree::{Judgement, judge};
+pub use agreement::Agreement;
 pub use domain::{Error, Found, findings};

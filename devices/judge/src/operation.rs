@@ -12,9 +12,10 @@ use staleline_litmus::program::{self, Dc, Event, Granules, Observer, Op, Program
 use staleline_litmus::repair::{self, Repair};
 use staleline_litmus::symptom::Symptom;
 
+use crate::agreement::Agreement;
 use crate::domain::{Error, Found, findings};
 use crate::known::{self, Class, Known};
-use crate::{Agreement, variants};
+use crate::variants;
 
 /// What has to be put in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,7 +8,8 @@ use staleline_litmus::generate::{Shape, program};
 use staleline_litmus::order::Parts;
 use staleline_litmus::program::Program;
 
-use crate::agree::{Agreement, on_bytes};
+use crate::agree::on_bytes;
+use crate::agreement::Agreement;
 use crate::domain::{Error, Found};
 use crate::known::Known;
 use crate::operation::compare;

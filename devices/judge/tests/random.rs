@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use staleline_judge::agree::Agreement;
+use staleline_judge::Agreement;
 use staleline_judge::known::Class;
 use staleline_judge::operation::Operation;
 use staleline_judge::sample::Sample;

@@ -301,6 +301,8 @@ impl Engine {
         let transfer = Transfer {
             direction: self.config.direction(),
             pa: address,
+            bus: None,
+            scattered: false,
             len,
             descriptor,
             channel: self.config.channel,

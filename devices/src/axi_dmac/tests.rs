@@ -218,6 +218,8 @@ fn a_chain_is_captured_segment_by_segment_and_its_descriptors_reused() {
             let want = Transfer {
                 direction: Direction::ToMemory,
                 pa: RAM + pa,
+                bus: None,
+                scattered: false,
                 len: len.into(),
                 descriptor: d(n),
                 channel: 0,

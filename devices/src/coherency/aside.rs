@@ -80,14 +80,12 @@ impl Aside {
 
 /// All that are set aside, by number of the page.
 #[derive(Debug)]
-pub(super) struct Asides(Vec<Option<Box<Aside>>>);
+pub(super) struct Asides(Box<[Option<Box<Aside>>]>);
 
 impl Asides {
     /// None, of so many pages.
     pub fn new(pages: usize) -> Self {
-        let mut all = Vec::new();
-        all.resize_with(pages, || None);
-        Asides(all)
+        Asides(bytemuck::zeroed_slice_box(pages))
     }
 
     /// Sets a page aside.

@@ -57,7 +57,7 @@ impl Domain {
     /// When a master was told to make an access, if software did that.
     fn resolve(&mut self, order: Order, snoops: bool) -> (Doorbell, Option<u64>) {
         match order {
-            Order::Unprompted => (self.sanitizer.unprompted(), None),
+            Order::Unprompted | Order::Word { .. } => (self.sanitizer.unprompted(), None),
             Order::Doorbell(doorbell) => (doorbell, None),
             Order::Handover {
                 word, idle_until, ..
@@ -103,13 +103,14 @@ impl Domain {
     /// but for a clean that nobody did before the doorbell. Before that, software may still be at work
     /// there, and the master takes no notice.
     fn takes_over(&mut self, order: Order, snoops: bool) -> bool {
-        let Order::Handover {
-            word,
-            shows,
-            idle_until,
-        } = order
-        else {
-            return true;
+        let (word, shows, idle_until) = match order {
+            Order::Handover {
+                word,
+                shows,
+                idle_until,
+            } => (word, shows, idle_until),
+            Order::Word { word, counts } => return snoops || self.is_ambiguous(word, counts),
+            _ => return true,
         };
         let Some(offset) = self.offset(word, 4) else {
             return true;
@@ -122,6 +123,21 @@ impl Domain {
             return true;
         }
         says_so(ram) && self.lines.line(offset / LINE).written_at <= idle_until.at
+    }
+
+    /// Whether a word may be read as two that differ in what counts of it; also where no store to it is
+    /// uncleaned, so that the access is judged for all else.
+    fn is_ambiguous(&mut self, word: u64, counts: u64) -> bool {
+        let Some(offset) = self.offset(word, 8).filter(|offset| offset % 8 == 0) else {
+            return true;
+        };
+        if self.lines.line(offset / LINE).uncleaned >> (offset % LINE) & 0xff == 0 {
+            return true;
+        }
+        let (mut ram, mut dram) = ([0; 8], [0; 8]);
+        self.images.read_ram(offset, &mut ram);
+        self.images.read_dram(offset, &mut dram);
+        (u64::from_le_bytes(ram) ^ u64::from_le_bytes(dram)) & counts != 0
     }
 
     /// What there is to know of an access before it is looked at line by line.
@@ -333,19 +349,51 @@ impl Domain {
 
     /// Marks the lines that a non-snooping transfer owns. The marks only say where to look for an
     /// owner; the CPU's next access after the end of the transfer takes them away.
-    fn own(&mut self, t: &Transfer, id: TransferId) {
+    fn own(&mut self, direction: Direction, memory: &Range<u64>, id: TransferId) {
         // The part within RAM.
-        let end = t.pa.saturating_add(t.len).saturating_sub(self.base);
-        let bytes = t.pa.saturating_sub(self.base)..end.min(self.len);
+        let end = memory.end.saturating_sub(self.base);
+        let bytes = memory.start.saturating_sub(self.base)..end.min(self.len);
         let lines = bytes.start / LINE..bytes.end.div_ceil(LINE);
         if !self.transfers.own(id, bytes) {
             return;
         }
-        let flag = match t.direction {
+        let flag = match direction {
             Direction::ToMemory => IN_FLIGHT_WRITE,
             Direction::FromMemory => IN_FLIGHT_READ,
         };
         self.lines.own(lines, flag);
+    }
+
+    /// The memory of a transfer is not all known beforehand, and not watched.
+    pub(crate) fn not_all_is_watched(&mut self) {
+        self.transfers.in_flight_overflow = true;
+    }
+
+    /// Opens a transfer whose bytes are in `memory`, in pieces of physical addresses; see
+    /// [`DmaMemory::transfer_open`].
+    pub(crate) fn open_in(
+        &mut self,
+        master: MasterId,
+        transfer: Transfer,
+        order: Order,
+        memory: &[Range<u64>],
+    ) -> TransferId {
+        let snoops = self.port(master).snoops_reads();
+        let (release, _) = self.resolve(order, snoops);
+        let now = self.sanitizer.now;
+        let id = self.transfers.open(master, transfer, release, now);
+        self.note_open(master, &transfer, id);
+        let port = self.port(master);
+        let snoops = match transfer.direction {
+            Direction::FromMemory => port.snoops_reads(),
+            Direction::ToMemory => port.snoops_writes(),
+        };
+        if !(snoops && transfer.snoop) {
+            for piece in memory {
+                self.own(transfer.direction, piece, id);
+            }
+        }
+        id
     }
 }
 
@@ -428,20 +476,9 @@ impl DmaMemory for Domain {
     }
 
     fn transfer_open(&mut self, master: MasterId, transfer: Transfer, order: Order) -> TransferId {
-        let snoops = self.port(master).snoops_reads();
-        let (release, _) = self.resolve(order, snoops);
-        let now = self.sanitizer.now;
-        let id = self.transfers.open(master, transfer, release, now);
-        self.note_open(master, &transfer, id);
-        let port = self.port(master);
-        let snoops = match transfer.direction {
-            Direction::FromMemory => port.snoops_reads(),
-            Direction::ToMemory => port.snoops_writes(),
-        };
-        if !(snoops && transfer.snoop) {
-            self.own(&transfer, id);
-        }
-        id
+        let end = transfer.pa.saturating_add(transfer.len);
+        let memory = transfer.pa..end;
+        self.open_in(master, transfer, order, &[memory])
     }
 
     fn transfer_close(&mut self, master: MasterId, id: TransferId) {

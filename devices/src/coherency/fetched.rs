@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::line::PAGE;
-use crate::state::{Invalid, at_most, no_longer, same};
+use crate::state::{Invalid, at_most, no_longer};
 
 /// Pages of which code has been fetched, until their bytes change.
 #[derive(Debug)]
@@ -50,25 +50,32 @@ impl Fetched {
     }
 }
 
-/// The same, of pages by number.
+/// The same: of the words of the bitmap, those that are not 0, by number; of pages, their offsets.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct FetchedState {
-    pages: Vec<u64>,
+    pages: Vec<(usize, u64)>,
     changed: Vec<u64>,
 }
 
 impl Fetched {
     pub fn state(&self) -> FetchedState {
         let Fetched { pages, changed } = self;
+        let some = pages.iter().copied().enumerate();
         FetchedState {
-            pages: pages.clone(),
+            pages: some.filter(|(_, word)| *word != 0).collect(),
             changed: changed.clone(),
         }
     }
 
     /// Of `len` bytes of RAM.
     pub fn set_state(&mut self, state: FetchedState, len: u64) -> Result<(), Invalid> {
-        same("pages with code", &state.pages.len(), &self.pages.len())?;
+        for (number, word) in &state.pages {
+            let Some(here) = self.pages.get_mut(*number) else {
+                let last = self.pages.len().saturating_sub(1);
+                return at_most("pages with code", *number as u64, last as u64);
+            };
+            *here = *word;
+        }
         no_longer(
             "pages with new code",
             state.changed.len(),
@@ -77,7 +84,6 @@ impl Fetched {
         for page in &state.changed {
             at_most("page with new code", *page, len - PAGE)?;
         }
-        self.pages = state.pages;
         self.changed = state.changed;
         Ok(())
     }

@@ -30,7 +30,7 @@ pub(super) enum AtPowerOn {
 /// Metadata of all RAM, by line number.
 #[derive(Debug)]
 pub(super) struct Lines {
-    pages: Vec<Option<Box<PageMeta>>>,
+    pages: Box<[Option<Box<PageMeta>>]>,
     /// Pages at rest, which are missing in `pages`.
     aside: Asides,
     /// Accesses that pages may be set aside for.
@@ -43,8 +43,8 @@ pub(super) struct Lines {
 impl Lines {
     /// For `bytes` of RAM, a multiple of the page size. Pages may be set aside for accesses of `kinds`.
     pub fn new(bytes: u64, power_on: AtPowerOn, kinds: Kinds) -> Self {
-        let mut pages = Vec::new();
-        pages.resize_with((bytes / PAGE) as usize, || None);
+        // Zeros of the host's that are not touched yet: RAM that the guest leaves alone costs nothing.
+        let pages = bytemuck::zeroed_slice_box((bytes / PAGE) as usize);
         Lines {
             aside: Asides::new(pages.len()),
             kinds,

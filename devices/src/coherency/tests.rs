@@ -17,5 +17,6 @@ mod named;
 mod ranges;
 mod releases;
 mod rig;
+mod sizes;
 mod state;
 mod steps;

@@ -176,11 +176,12 @@ impl Transfers {
     }
 
     /// The memory of a transfer, address and length, if it was not over at some time (in accesses since
-    /// power-on).
+    /// power-on), and is in one piece.
     pub fn open_since(&self, id: TransferId, at: u64) -> Option<(u64, u64)> {
         let record = self.get(id)?;
         let open = record.closed_at.is_none_or(|closed| closed >= at);
-        open.then_some((record.transfer.pa, record.transfer.len))
+        let together = !record.transfer.scattered;
+        (open && together).then_some((record.transfer.pa, record.transfer.len))
     }
 
     /// From now on the transfer owns `bytes` of RAM. Returns whether that is watched.

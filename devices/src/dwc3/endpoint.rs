@@ -351,6 +351,8 @@ impl Endpoint {
                 Direction::ToMemory
             },
             pa: trb.buffer,
+            bus: None,
+            scattered: false,
             len: u64::from(trb.len()),
             descriptor: at,
             channel: self.number,

@@ -358,6 +358,8 @@ impl Engine {
                 Side::Destination => Direction::ToMemory,
             },
             pa: descriptor.address,
+            bus: None,
+            scattered: false,
             len: descriptor.size.into(),
             descriptor: self.list(side).at,
             channel: self.channel,

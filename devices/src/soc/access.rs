@@ -26,9 +26,12 @@ impl Soc {
     fn words(&self, pa: u64, size: usize) -> Option<(usize, Range<u64>)> {
         let offset = pa.checked_sub(self.windows_start)?;
         let slot = (offset / WINDOW) as usize;
-        let first = offset % WINDOW / 4 * 4;
-        let end = (offset % WINDOW + size as u64).min(WINDOW);
-        (slot < self.slots.len()).then_some((slot, first..end))
+        // The last device may have two.
+        let second = slot == self.slots.len() && self.wide && slot > 0;
+        let slot = if second { slot - 1 } else { slot };
+        let at = offset - slot as u64 * WINDOW;
+        let end = (at + size as u64).min(at / WINDOW * WINDOW + WINDOW);
+        (slot < self.slots.len()).then_some((slot, at / 4 * 4..end))
     }
 
     /// The register at `offset` of a device, if it is declared.
@@ -46,7 +49,7 @@ impl Soc {
             REGISTER_WRITE
         };
         self.domain
-            .hash_external(kind | (slot as u64) << 16 | offset);
+            .hash_external(kind | (((slot as u64) << 16) + offset));
         self.domain
             .hash_external(u64::from(lanes & 0x0808_0808) << 32 | u64::from(value));
     }
@@ -102,7 +105,7 @@ impl Soc {
         let Some((slot, words)) = self.words(pa, data.len()) else {
             return;
         };
-        let start = (pa - self.windows_start) % WINDOW;
+        let start = pa - self.windows_start - slot as u64 * WINDOW;
         let written = start..start + data.len() as u64;
         let mut bytes = [0; 4 * MAX_WORDS];
         let first = (start % 4) as usize;

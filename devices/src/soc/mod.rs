@@ -3,6 +3,7 @@
 //! device time. An engine drives it through [`Machine`] and, if it sees them, [`Accesses`].
 
 mod access;
+mod gate;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ mod window;
 pub mod report;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::bus::{Context, Device};
 use crate::clock::{Clock, DeviceId, EventQueue, Ticks};
@@ -20,7 +22,10 @@ use crate::cpu::{
 };
 use crate::dma::{DmaPort, MasterId, Port};
 use crate::events::{Event, Kind, Kinds, Witness};
+use crate::jitter::Jitter;
 use crate::stream::Streams;
+pub use gate::DmaRange;
+use gate::{Behind, Gate, Map};
 use report::{DeviceError, MasterInfo, Names, SocReport, StreamReport};
 use vm_memory::MmapRegion;
 use window::Windows;
@@ -39,6 +44,9 @@ const MAX_DEVICE_ERRORS: usize = 64;
 /// and 2 there.
 const LINE_CHANGE: u64 = 3 << 58;
 
+/// Who is woken, in the event queue, when a device's interrupt that is late comes; the token is the slot.
+const LATE_LINE: DeviceId = DeviceId(u16::MAX);
+
 /// A device as the board attaches it.
 pub struct Attachment {
     /// Name on the board, for example `axi-dmac-rx`.
@@ -49,6 +57,10 @@ pub struct Attachment {
     pub port: Option<Port>,
     /// Whether the device tree says that it is coherent.
     pub claims_coherent: bool,
+    /// What its bus has for memory; none: all of it, at its physical addresses.
+    pub ranges: Vec<DmaRange>,
+    /// Its stream, if the chip's translator stands in front of it.
+    pub stream: Option<u32>,
     /// The model.
     pub device: Box<dyn Device>,
 }
@@ -58,17 +70,25 @@ struct Slot {
     irq: Option<u8>,
     /// Who it is on the bus, if it is a master.
     master: Option<MasterId>,
+    stream: Option<u32>,
     device: Box<dyn Device>,
 }
 
 /// The chip.
 pub struct Soc {
     domain: Domain,
+    map: Map,
     queue: EventQueue,
     streams: Streams,
     stream_names: Vec<String>,
+    /// As in [`Parts`].
+    identity: u64,
     slots: Vec<Slot>,
     masters: Vec<MasterInfo>,
+    /// The device that translates others' addresses, if there is one.
+    translator: Option<usize>,
+    /// The last device has two windows.
+    wide: bool,
     windows_start: u64,
     /// Where the engine's CPUs read and write windows by themselves.
     windows: Option<Windows>,
@@ -77,6 +97,8 @@ pub struct Soc {
     /// The number of accesses at which the next event is due.
     due: u64,
     lines: u64,
+    /// Lines that devices have raised and that are on their way.
+    late: u64,
     /// Lines that have been high ever since the CPUs last began or stopped to wait.
     offered: u64,
     interrupts: u64,
@@ -89,12 +111,20 @@ pub struct Soc {
 pub struct Parts {
     /// The domain's configuration; `ports` is filled in from the attachments.
     pub domain: DomainConfig,
+    /// RAM, by physical addresses, if it is not all that the domain has.
+    pub ram: Vec<Range<u64>>,
     /// Devices in order of their windows.
     pub devices: Vec<Attachment>,
+    /// Whether the last of them has two windows.
+    pub wide: bool,
     /// Streams of the fabric, with their names.
     pub streams: Streams,
     /// Names of the streams, by ID.
     pub stream_names: Vec<String>,
+    /// How much later than they would, devices act and interrupts come.
+    pub jitter: Jitter,
+    /// A hash over all that decides what the chip does: the states of one with another are refused.
+    pub identity: u64,
 }
 
 /// Why a chip cannot be put together.
@@ -113,6 +143,26 @@ pub enum SocError {
     },
 }
 
+/// The device at `index`, and what translates its addresses.
+fn device(
+    slots: &mut [Slot],
+    index: usize,
+    translator: Option<usize>,
+) -> Option<(&mut Slot, Option<Behind<'_>>)> {
+    let stream = slots.get(index)?.stream;
+    let (Some(stream), Some(at)) = (stream, translator.filter(|at| *at != index)) else {
+        return Some((slots.get_mut(index)?, None));
+    };
+    let [slot, other] = slots.get_disjoint_mut([index, at]).ok()?;
+    let (walker, translator) = (other.master, other.device.translator());
+    let behind = walker.zip(translator).map(|(walker, translator)| Behind {
+        translator,
+        walker,
+        stream,
+    });
+    Some((slot, behind))
+}
+
 impl Soc {
     /// Puts the chip together over guest RAM. Where the engine's CPUs read and write device windows
     /// as memory, `windows` is that memory, [`WINDOW`] bytes for each device.
@@ -129,15 +179,21 @@ impl Soc {
         let windows = match windows {
             Some(memory) => {
                 let bytes = memory.size() as u64;
-                Some(Windows::new(memory, devices).ok_or(SocError::Windows { bytes, devices })?)
+                let wide = parts.wide.into();
+                Some(
+                    Windows::new(memory, devices, wide)
+                        .ok_or(SocError::Windows { bytes, devices })?,
+                )
             }
             None => None,
         };
+        let mut map = Map::new(&parts.domain, parts.ram);
         let mut masters = Vec::new();
         let mut slots = Vec::new();
         for a in parts.devices {
             let master = a.port.map(|port| {
                 let id = MasterId(masters.len() as u8);
+                map.ranges.push(a.ranges);
                 masters.push(MasterInfo {
                     id,
                     name: a.name.clone(),
@@ -152,23 +208,31 @@ impl Soc {
                 name: a.name,
                 irq: a.irq,
                 master,
+                stream: a.stream,
                 device: a.device,
             });
         }
+        let translates = |s: &mut Slot| s.device.translator().is_some();
+        let translator = slots.iter_mut().position(translates);
         let mut config = parts.domain;
         config.ports = masters.iter().map(|m| m.port).collect();
         let mut soc = Soc {
             domain: Domain::new(&config, ram)?,
-            queue: EventQueue::new(),
+            map,
+            queue: EventQueue::with_jitter(parts.jitter),
             streams: parts.streams,
             stream_names: parts.stream_names,
+            identity: parts.identity,
             slots,
             masters,
+            translator,
+            wide: parts.wide,
             windows_start,
             windows,
             skipped: 0,
             due: Ticks::MAX,
             lines: 0,
+            late: 0,
             offered: 0,
             interrupts: 0,
             register_accesses: 0,
@@ -188,11 +252,17 @@ impl Soc {
     /// Runs `f` on a device with its context, then brings its window and its line up to date.
     fn with(&mut self, index: usize, f: impl FnOnce(&mut dyn Device, &mut Context<'_>)) {
         self.queue.advance(self.domain.now() + self.skipped);
-        let Some(slot) = self.slots.get_mut(index) else {
+        let Some((slot, behind)) = device(&mut self.slots, index, self.translator) else {
             return;
         };
+        let is_translated = behind.is_some();
+        let mut gate = Gate {
+            domain: &mut self.domain,
+            map: &self.map,
+            behind,
+        };
         let dma = match slot.master {
-            Some(master) => DmaPort::new(&mut self.domain, master),
+            Some(master) => DmaPort::new(&mut gate, master),
             None => DmaPort::none(),
         };
         let mut ctx = Context {
@@ -202,6 +272,9 @@ impl Soc {
         };
         f(slot.device.as_mut(), &mut ctx);
         self.settle(index);
+        if let Some(translator) = self.translator.filter(|_| is_translated) {
+            self.settle(translator);
+        }
     }
 
     fn settle(&mut self, index: usize) {
@@ -211,19 +284,51 @@ impl Soc {
         if let Some(windows) = &mut self.windows {
             windows.refresh(index, slot.device.as_ref());
         }
-        self.due = self.queue.next_due().saturating_sub(self.skipped);
-        let Some(irq) = slot.irq else { return };
-        let bit = 1u64 << (irq & 63);
-        let level = slot.device.irq();
-        if level != (self.lines & bit != 0) {
-            self.lines ^= bit;
-            self.offered &= !bit;
-            self.interrupts += u64::from(level);
-            self.domain
-                .note(Kind::Interrupt, || Event::Interrupt { irq, high: level });
-            self.domain
-                .hash_external(LINE_CHANGE | u64::from(irq) << 1 | u64::from(level));
+        if let Some(irq) = slot.irq {
+            let level = slot.device.irq();
+            self.line(index, irq, level);
         }
+        self.due = self.queue.next_due().saturating_sub(self.skipped);
+    }
+
+    /// A device's line has this level. One that rises may come later; one that falls does at once.
+    fn line(&mut self, index: usize, irq: u8, level: bool) {
+        let bit = 1u64 << (irq & 63);
+        if !level {
+            self.late &= !bit;
+        }
+        if level == (self.lines & bit != 0) || self.late & bit != 0 {
+            return;
+        }
+        if level && let Some(ticks) = self.queue.late() {
+            self.late |= bit;
+            self.queue.schedule(LATE_LINE, ticks, index as u32);
+            return;
+        }
+        self.turn(irq, level);
+    }
+
+    /// An interrupt that was late is there, if its device has not taken it back.
+    fn late_line(&mut self, index: usize) {
+        let Some(irq) = self.slots.get(index).and_then(|slot| slot.irq) else {
+            return;
+        };
+        let bit = 1u64 << (irq & 63);
+        if self.late & bit != 0 {
+            self.late &= !bit;
+            self.turn(irq, true);
+        }
+    }
+
+    fn turn(&mut self, irq: u8, level: bool) {
+        let bit = 1u64 << (irq & 63);
+        self.lines ^= bit;
+        self.offered &= !bit;
+        self.interrupts += u64::from(level);
+        self.domain
+            .note(Kind::Interrupt, || Event::Interrupt { irq, high: level });
+        self.domain
+            .hash_external(LINE_CHANGE | u64::from(irq) << 1 | u64::from(level));
     }
 
     /// From now on, `witness` is told of events of these kinds.
@@ -273,7 +378,10 @@ impl Soc {
         self.queue.advance(self.domain.now() + self.skipped);
         while let Some((device, token)) = self.queue.pop_due() {
             self.events += 1;
-            self.with(usize::from(device.0), |d, ctx| d.wake(token, ctx));
+            match device {
+                LATE_LINE => self.late_line(token as usize),
+                _ => self.with(usize::from(device.0), |d, ctx| d.wake(token, ctx)),
+            }
         }
         self.due = self.queue.next_due().saturating_sub(self.skipped);
     }

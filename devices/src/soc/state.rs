@@ -10,6 +10,8 @@ use crate::state::{Refused, SaveError, Saved, State, Stateful, at_most, same, ti
 /// All parts. Register windows and the time of the next event follow.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SocState {
+    /// What the chip was made of.
+    identity: u64,
     domain: Saved,
     clock: Saved,
     streams: Saved,
@@ -17,6 +19,7 @@ pub struct SocState {
     devices: Vec<(String, Saved)>,
     skipped: Ticks,
     lines: u64,
+    late: u64,
     offered: u64,
     interrupts: u64,
     register_accesses: u64,
@@ -25,7 +28,7 @@ pub struct SocState {
 
 impl State for SocState {
     const COMPONENT: &'static str = "chip";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 }
 
 impl Stateful for Soc {
@@ -34,16 +37,21 @@ impl Stateful for Soc {
     fn state(&self) -> Result<SocState, SaveError> {
         let Soc {
             domain,
+            map: _,
             queue,
             streams,
             stream_names: _,
+            identity,
             slots,
             masters: _,
+            translator: _,
+            wide: _,
             windows_start: _,
             windows: _,
             skipped,
             due: _,
             lines,
+            late,
             offered,
             interrupts,
             register_accesses,
@@ -51,12 +59,14 @@ impl Stateful for Soc {
         } = self;
         let device = |slot: &super::Slot| Ok((slot.name.clone(), slot.device.save()?));
         Ok(SocState {
+            identity: *identity,
             domain: domain.save_state()?,
             clock: queue.save_state()?,
             streams: streams.save_state()?,
             devices: slots.iter().map(device).collect::<Result<_, _>>()?,
             skipped: *skipped,
             lines: *lines,
+            late: *late,
             offered: *offered,
             interrupts: *interrupts,
             register_accesses: *register_accesses,
@@ -67,6 +77,7 @@ impl Stateful for Soc {
     /// The chip has just been built. Where CPUs read and write register windows as memory, those show
     /// afterwards what they showed when the state was saved.
     fn set_state(&mut self, state: SocState) -> Result<(), Refused> {
+        same("hash of the board", &state.identity, &self.identity)?;
         let names = state.devices.iter().map(|(name, _)| name);
         let here = self.slots.iter().map(|slot| &slot.name);
         same("devices", &names.collect::<Vec<_>>(), &here.collect())?;
@@ -75,9 +86,10 @@ impl Stateful for Soc {
         times("steps", &[state.register_accesses, state.events])?;
         let irqs = self.slots.iter().filter_map(|slot| slot.irq);
         let irqs = irqs.fold(0, |irqs, irq| irqs | 1u64 << (irq & 63));
-        for lines in [state.lines, state.offered] {
+        for lines in [state.lines, state.late, state.offered] {
             at_most("interrupt lines of no device", lines & !irqs, 0)?;
         }
+        at_most("lines that are late and there", state.late & state.lines, 0)?;
         self.domain.restore_state(&state.domain)?;
         self.queue.restore_state(&state.clock)?;
         self.streams.restore_state(&state.streams)?;
@@ -86,6 +98,7 @@ impl Stateful for Soc {
         }
         self.skipped = state.skipped;
         self.lines = state.lines;
+        self.late = state.late;
         self.offered = state.offered;
         self.interrupts = state.interrupts;
         self.register_accesses = state.register_accesses;

@@ -147,6 +147,10 @@ struct Rig {
 
 impl Rig {
     fn new(ports: &[Option<Port>]) -> Self {
+        Rig::with_jitter(ports, Jitter::default())
+    }
+
+    fn with_jitter(ports: &[Option<Port>], jitter: Jitter) -> Self {
         let writes: Vec<Writes> = ports.iter().map(|_| Writes::default()).collect();
         let devices = (0u8..)
             .zip(ports.iter().zip(&writes))
@@ -155,6 +159,8 @@ impl Rig {
                 irq: Some(n),
                 port: *port,
                 claims_coherent: false,
+                ranges: Vec::new(),
+                stream: None,
                 device: Box::new(Probe {
                     regs: RegisterFile::new(&TABLE[..]),
                     line: false,
@@ -164,9 +170,13 @@ impl Rig {
             .collect();
         let parts = Parts {
             domain: config(),
+            ram: Vec::new(),
+            wide: false,
             devices,
             streams: Streams::default(),
             stream_names: Vec::new(),
+            jitter,
+            identity: 0,
         };
         let ram = MmapRegion::new(RAM as usize).unwrap();
         let windows = MmapRegion::new(ports.len() * WINDOW as usize).unwrap();
@@ -253,9 +263,13 @@ fn windows_need_room() {
     let mut rig = Rig::new(&[None]);
     let parts = |devices| Parts {
         domain: config(),
+        ram: Vec::new(),
+        wide: false,
         devices,
         streams: Streams::default(),
         stream_names: Vec::new(),
+        jitter: Jitter::default(),
+        identity: 0,
     };
     let slot = rig.soc.slots.remove(0);
     let attachment = Attachment {
@@ -263,6 +277,8 @@ fn windows_need_room() {
         irq: None,
         port: None,
         claims_coherent: false,
+        ranges: Vec::new(),
+        stream: None,
         device: slot.device,
     };
     let ram = MmapRegion::new(RAM as usize).unwrap();
@@ -455,6 +471,11 @@ fn a_state_of_another_chip_is_refused() {
     let mut other = Rig::new(&[None]);
     let error = other.soc.restore_state(&saved).unwrap_err().to_string();
     assert!(error.contains("chip has devices ="), "{error}");
+    // The same devices, of which one has another stream to send, say.
+    let mut other = Rig::new(&[None, None]);
+    other.soc.identity = 1;
+    let error = other.soc.restore_state(&saved).unwrap_err().to_string();
+    assert!(error.contains("chip has hash of the board ="), "{error}");
     let mut damaged = Rig::new(&[None]);
     damaged.write(0, RAISE, 1);
     let mut saved = damaged.soc.save_state().unwrap();
@@ -490,4 +511,51 @@ fn a_damaged_state_is_refused_or_does_no_harm() {
     });
     let accepted = accepted.count();
     assert!(0 < accepted && accepted < bits, "{accepted} of {bits}");
+}
+
+/// Accesses until the line is up; `None` if it does not come.
+fn until_up(rig: &mut Rig) -> Option<usize> {
+    (0..200).find(|_| {
+        let up = rig.soc.irq_lines() != 0;
+        rig.read(0, EVENTS);
+        up
+    })
+}
+
+#[test]
+fn an_interrupt_comes_late_by_chance_and_falls_at_once() {
+    let late = |seed| {
+        let mut rig = Rig::with_jitter(&[None], Jitter::new(seed, 40));
+        let mut all = Vec::new();
+        for _ in 0..10 {
+            rig.write(0, RAISE, 10);
+            let at = until_up(&mut rig).unwrap();
+            assert!((9..=95).contains(&at), "{at}");
+            rig.write(0, LOWER, 0);
+            assert_eq!(rig.soc.irq_lines(), 0);
+            all.push(at);
+        }
+        (all, rig.hash())
+    };
+    assert_eq!(late(1), late(1));
+    assert_ne!(late(1).0, late(2).0);
+}
+
+#[test]
+fn an_interrupt_that_the_device_takes_back_does_not_come() {
+    let mut rig = Rig::with_jitter(&[None], Jitter::new(1, 1000));
+    rig.write(0, RAISE, 0);
+    // The device has raised its line, which is on its way.
+    while rig.read(0, EVENTS) == 0 {}
+    if rig.soc.irq_lines() == 0 {
+        let saved = rig.soc.save_state().unwrap();
+        let mut other = Rig::with_jitter(&[None], Jitter::new(1, 1000));
+        other.soc.restore_state(&saved).unwrap();
+        assert_eq!(other.soc.late, 1);
+        rig.write(0, LOWER, 0);
+    }
+    for _ in 0..2000 {
+        rig.read(0, EVENTS);
+    }
+    assert_eq!(rig.soc.irq_lines(), 0);
 }

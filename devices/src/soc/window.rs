@@ -17,9 +17,10 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// For as many devices; `None` if the memory is too small for them.
-    pub fn new(memory: MmapRegion, devices: usize) -> Option<Self> {
-        let bytes = devices as u64 * WINDOW;
+    /// For as many devices, of which the last may have more windows than one; `None` if the memory is too
+    /// small for them.
+    pub fn new(memory: MmapRegion, devices: usize, more: usize) -> Option<Self> {
+        let bytes = (devices + more) as u64 * WINDOW;
         (bytes <= memory.size() as u64).then(|| Windows {
             memory,
             shown: vec![Vec::new(); devices],

@@ -93,6 +93,8 @@ impl Segments {
             let transfer = Transfer {
                 direction,
                 pa: segment.pa,
+                bus: None,
+                scattered: false,
                 len: segment.len,
                 descriptor: segment.descriptor,
                 channel: 0,

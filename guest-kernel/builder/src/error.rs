@@ -107,6 +107,19 @@ pub enum KernelError {
         /// Its name.
         kernel: String,
     },
+    /// Modules for a build with a name whose ingredients are not what they were.
+    #[error(
+        "{}, so that modules for what it is now would not be for the kernel that is run as `{name}`",
+        changed(.of, *.tree)
+    )]
+    BuildChanged {
+        /// Its name.
+        name: String,
+        /// Its source.
+        of: PathBuf,
+        /// Whether that is what has changed.
+        tree: bool,
+    },
     /// A directory in which no module can be built.
     #[error("no module can be built in {dir}: {reason}")]
     BadModule {
@@ -289,6 +302,7 @@ impl KernelError {
             | Self::RepeatedConfig { .. }
             | Self::NoPatches { .. }
             | Self::NoModules { .. }
+            | Self::BuildChanged { .. }
             | Self::BadModule { .. }
             | Self::NoModule { .. }
             | Self::NotPrepared { .. }
@@ -339,4 +353,14 @@ fn missing_tools(tools: &[Tool]) -> String {
         names.join(", "),
         packages.join(" ")
     )
+}
+
+/// What is not what it was when a kernel was built.
+fn changed(of: &Path, tree: bool) -> String {
+    match tree {
+        true => format!("{} has changed since it was built", of.display()),
+        false => {
+            "patches, configuration, fragments or compiler have changed since it was built".into()
+        }
+    }
 }

@@ -16,7 +16,10 @@ use walkdir::WalkDir;
 
 use super::compile::{Job, Log, STAMP, unprepare};
 use super::error::{ErrorKind, KernelError};
+use super::fragment::Fragment;
+use super::kconfig;
 use super::kernel::Kernel;
+use super::named::Named;
 use super::worktree::WorkTree;
 use super::{KernelBuilder, KernelRequest};
 
@@ -46,13 +49,31 @@ pub struct Modules {
 }
 
 impl KernelBuilder {
-    /// Whether the kernel of a request can load modules, by its configuration; quick.
+    /// Whether the kernel of a request can load modules, by its configuration, the user's fragments
+    /// included; quick.
     ///
     /// # Errors
-    /// If there is no such configuration.
+    /// If there is no such configuration, or a fragment cannot be read.
     pub fn has_modules(&self, request: &KernelRequest) -> Result<bool, KernelError> {
-        let config = self.load_config(&request.configs)?;
+        let mut config = self.load_config(&request.configs)?;
+        for fragment in &request.fragments {
+            kconfig::override_with(&mut config, &Fragment::read(fragment)?.text);
+        }
         Ok(config.lines().any(|line| line.trim() == MODULES))
+    }
+
+    /// Builds the modules in `dir` for a build that has a name: for the kernel that is run under it, and so
+    /// not if its source, or what goes on top, is not any more what it was built of.
+    ///
+    /// # Errors
+    /// As [`build_modules`](Self::build_modules), and [`KernelError::BuildChanged`].
+    pub fn build_modules_of(
+        &self,
+        named: &Named,
+        dir: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Modules, KernelError> {
+        self.build_for(&named.request(), Some(named), dir, progress)
     }
 
     /// Builds the modules whose sources are in `dir` for the kernel of `request`, in `dir`, as kbuild
@@ -66,13 +87,30 @@ impl KernelBuilder {
         dir: &Path,
         progress: &dyn Progress,
     ) -> Result<Modules, KernelError> {
+        self.build_for(request, None, dir, progress)
+    }
+
+    fn build_for(
+        &self,
+        request: &KernelRequest,
+        named: Option<&Named>,
+        dir: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Modules, KernelError> {
         let dir = described(dir)?;
         if !self.has_modules(request)? {
             return Err(KernelError::NoModules {
-                kernel: request.name(),
+                kernel: named.map_or_else(|| request.name(), |named| named.name.clone()),
             });
         }
         let plan = self.plan(request, progress)?;
+        if let Some(named) = named.filter(|named| named.hash != plan.hash) {
+            return Err(KernelError::BuildChanged {
+                name: named.name.clone(),
+                of: named.source.clone(),
+                tree: named.digest != plan.source.digest(),
+            });
+        }
         let kernel = self.build_plan(&plan, request, progress)?;
         self.tools.require_for_build(&plan.source)?;
         let tree = WorkTree::lock(&self.cache, &plan.source, progress)?;

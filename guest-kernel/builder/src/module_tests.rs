@@ -94,3 +94,56 @@ fn what_cannot_be_built_is_told() {
     fs::write(fixture.path("own/Kbuild"), "# obj-m\nobj-y := x\n").unwrap();
     assert!(fails("base+userland", "own").contains("no .ko file"));
 }
+
+#[test]
+fn modules_of_a_build_with_a_name_are_for_what_is_run_under_it() {
+    let fixture = fixture();
+    let own = fixture.path("own");
+    let fragment = fixture.path("mine.config");
+    fs::write(&fragment, "CONFIG_MODULES=y\n").unwrap();
+    let request = KernelRequest {
+        source: Some(fixture.path("tree")),
+        fragments: vec![fragment.clone()],
+        ..KernelRequest::default()
+    };
+    // A fragment is enough; and one can take away what a configuration has.
+    assert!(fixture.builder.has_modules(&request).unwrap());
+    let built = fixture.builder.build_named(&request, Some("mine"), &Quiet);
+    let kernel = built.unwrap().0;
+    let build = || {
+        let (named, _) = fixture.builder.named("mine").unwrap().unwrap();
+        fixture.builder.build_modules_of(&named, &own, &Quiet)
+    };
+    assert_eq!(build().unwrap().kernel, kernel);
+    let off = "# CONFIG_MODULES is not set\n";
+    fs::write(&fragment, off).unwrap();
+    let without = KernelRequest {
+        fragments: vec![fragment.clone()],
+        ..userland("base")
+    };
+    assert!(!fixture.builder.has_modules(&without).unwrap());
+    assert!(
+        build()
+            .unwrap_err()
+            .to_string()
+            .contains("`mine` has no CONFIG_MODULES")
+    );
+    // Another kernel, and nobody's module is built for that by mistake.
+    fs::write(&fragment, "CONFIG_MODULES=y\nCONFIG_X=y\n").unwrap();
+    let told = build().unwrap_err();
+    assert_eq!(told.kind(), ErrorKind::User);
+    assert!(
+        told.to_string()
+            .starts_with("patches, configuration, fragments"),
+        "{told}"
+    );
+    fs::write(&fragment, "CONFIG_MODULES=y\n").unwrap();
+    assert_eq!(build().unwrap().kernel, kernel);
+    fs::write(fixture.path("tree/driver.c"), "int other;\n").unwrap();
+    let told = build().unwrap_err().to_string();
+    assert!(
+        told.contains("/tree has changed since it was built"),
+        "{told}"
+    );
+    assert!(told.contains("run as `mine`"), "{told}");
+}

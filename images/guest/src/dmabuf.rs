@@ -27,6 +27,8 @@ pub enum Access {
     Read,
     /// Stores only.
     Write,
+    /// Loads and stores; also stores to a part of a cache line whose rest somebody else has written.
+    ReadWrite,
 }
 
 impl Access {
@@ -34,6 +36,7 @@ impl Access {
         match self {
             Access::Read => uapi::DMA_BUF_SYNC_READ,
             Access::Write => uapi::DMA_BUF_SYNC_WRITE,
+            Access::ReadWrite => uapi::DMA_BUF_SYNC_READ | uapi::DMA_BUF_SYNC_WRITE,
         }
     }
 }
@@ -73,15 +76,21 @@ impl DmaBuf {
     /// pointed out to the engine: at once where the heap maps all pages at once (system), else
     /// at the end, when all that were used are there (cma).
     pub fn allocate(exporter: Exporter, index: u32, bytes: u64) -> Result<Self, Error> {
-        let len = usize::try_from(bytes).map_err(|_| Error::Missing {
-            what: format!("room for a buffer of {bytes} bytes"),
-            hint: "ask for less",
-        })?;
-        let (fd, extents) = match exporter {
-            Exporter::Udmabuf => udmabuf(bytes, len)?,
-            Exporter::System => (heap(&Path::new(HEAPS).join("system"), bytes)?, Vec::new()),
-            Exporter::Cma => (heap(&cma_heap()?, bytes)?, Vec::new()),
+        let fd = match exporter {
+            Exporter::Udmabuf => return Memory::new(bytes)?.udmabuf(index, 0, bytes),
+            Exporter::System => heap(&Path::new(HEAPS).join("system"), bytes)?,
+            Exporter::Cma => heap(&cma_heap()?, bytes)?,
         };
+        DmaBuf::of(fd, exporter, index, size(bytes)?, Vec::new())
+    }
+
+    fn of(
+        fd: OwnedFd,
+        exporter: Exporter,
+        index: u32,
+        len: usize,
+        extents: Vec<(u64, u64)>,
+    ) -> Result<Self, Error> {
         let mapping = Mapping::new(&fd, len, Mode::ReadWrite).call("mmap", "DMABUF")?;
         let buffer = DmaBuf {
             fd,
@@ -188,12 +197,17 @@ impl CpuAccess<'_> {
     /// Compares the first `bytes` with the stream from byte `position` on. Both are multiples of
     /// [`WORD`]. Each word is loaded once.
     pub fn check(&self, pattern: Pattern, position: u64, bytes: u64) -> Mismatch {
+        self.check_at(0, pattern, position, bytes)
+    }
+
+    /// The same from byte `place` of the buffer on, a multiple of [`WORD`], too.
+    pub fn check_at(&self, place: u64, pattern: Pattern, position: u64, bytes: u64) -> Mismatch {
         let mapping = &self.buffer.mapping;
         let mut result = Mismatch {
             bytes,
             ..Mismatch::default()
         };
-        for (at, index) in words(position, bytes) {
+        for (at, index) in words(place, position, bytes) {
             let got = mapping.load(at);
             if got != pattern.word(index) {
                 let wrong = pattern.check(index * WORD as u64, &got.to_le_bytes());
@@ -206,7 +220,12 @@ impl CpuAccess<'_> {
     /// Stores the stream from byte `position` on into the first `bytes`. Both are multiples of
     /// [`WORD`].
     pub fn fill(&mut self, pattern: Pattern, position: u64, bytes: u64) {
-        for (at, index) in words(position, bytes) {
+        self.fill_at(0, pattern, position, bytes);
+    }
+
+    /// The same from byte `place` of the buffer on, a multiple of [`WORD`], too.
+    pub fn fill_at(&mut self, place: u64, pattern: Pattern, position: u64, bytes: u64) {
+        for (at, index) in words(place, position, bytes) {
             self.buffer.mapping.store(at, pattern.word(index));
         }
     }
@@ -224,24 +243,59 @@ impl CpuAccess<'_> {
     }
 }
 
-/// Byte offset in the buffer and index in the stream of each word.
-fn words(position: u64, bytes: u64) -> impl Iterator<Item = (usize, u64)> {
+/// Byte offset in the buffer and index in the stream of each word, from byte `place` on.
+fn words(place: u64, position: u64, bytes: u64) -> impl Iterator<Item = (usize, u64)> {
     let first = position / WORD as u64;
+    let place = usize::try_from(place).unwrap_or(usize::MAX);
     let count = usize::try_from(bytes / WORD as u64).unwrap_or(usize::MAX);
-    (0..count).map(move |i| (i * WORD, first + i as u64))
+    (0..count).map(move |i| (place.saturating_add(i * WORD), first + i as u64))
 }
 
-fn udmabuf(bytes: u64, len: usize) -> Result<(OwnedFd, Vec<(u64, u64)>), Error> {
-    let memfd =
-        rustix::fs::memfd_create("staleline", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+/// A memfd, parts of which become udmabufs. Neither IIO nor FunctionFS can be told of a DMABUF where in it
+/// to begin (`bytes_used` of `struct iio_dmabuf`, `length` of `struct usb_ffs_dmabuf_transfer_req`): a
+/// transfer that begins in the middle of memory is one of a DMABUF that does.
+#[derive(Debug)]
+pub struct Memory {
+    memfd: OwnedFd,
+}
+
+impl Memory {
+    /// So many bytes; a multiple of the page size.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn new(bytes: u64) -> Result<Self, Error> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memfd = rustix::fs::memfd_create("staleline", flags)
             .call("memfd_create", "a udmabuf's memory")?;
-    rustix::fs::ftruncate(&memfd, bytes).call("ftruncate", "memfd")?;
-    rustix::fs::fcntl_add_seals(&memfd, SealFlags::SHRINK).call("F_ADD_SEALS", "memfd")?;
-    let device = open(Path::new(UDMABUF), "enable CONFIG_UDMABUF")?;
-    let fd = sys::udmabuf_create(&device, memfd.as_fd(), bytes).call("UDMABUF_CREATE", UDMABUF)?;
-    // Only now, so that the driver is the one that makes the kernel allocate the pages.
-    let pages = Mapping::new(&memfd, len, Mode::Populated).call("mmap", "memfd")?;
-    Ok((fd, pagemap::extents(&pages)?))
+        rustix::fs::ftruncate(&memfd, bytes).call("ftruncate", "memfd")?;
+        rustix::fs::fcntl_add_seals(&memfd, SealFlags::SHRINK).call("F_ADD_SEALS", "memfd")?;
+        Ok(Memory { memfd })
+    }
+
+    /// A udmabuf of the `bytes` from byte `offset` on, both multiples of the page size. Others may have
+    /// the same.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn udmabuf(&self, index: u32, offset: u64, bytes: u64) -> Result<DmaBuf, Error> {
+        let len = size(bytes)?;
+        let device = open(Path::new(UDMABUF), "enable CONFIG_UDMABUF")?;
+        let fd = sys::udmabuf_create(&device, self.memfd.as_fd(), offset, bytes)
+            .call("UDMABUF_CREATE", UDMABUF)?;
+        // Only now, so that the driver is the one that makes the kernel allocate the pages.
+        let pages =
+            Mapping::part(&self.memfd, offset, len, Mode::Populated).call("mmap", "memfd")?;
+        let extents = pagemap::extents(&pages)?;
+        DmaBuf::of(fd, Exporter::Udmabuf, index, len, extents)
+    }
+}
+
+fn size(bytes: u64) -> Result<usize, Error> {
+    usize::try_from(bytes).map_err(|_| Error::Missing {
+        what: format!("room for a buffer of {bytes} bytes"),
+        hint: "ask for less",
+    })
 }
 
 fn heap(path: &Path, bytes: u64) -> Result<OwnedFd, Error> {
@@ -314,6 +368,18 @@ mod tests {
             prop_assert_eq!(access.check(pattern, position, bytes), pattern.check(position, &copy));
             access.end().unwrap();
         }
+    }
+
+    #[test]
+    fn a_part_is_filled_and_checked_where_it_is() {
+        let buffer = ordinary_memory(4096);
+        let pattern = Pattern::new(9);
+        let mut access = buffer.cpu_access(Access::ReadWrite, false).unwrap();
+        access.fill_at(64, pattern, 1 << 40, 16);
+        assert_eq!([56, 80].map(|at| buffer.mapping.load(at)), [0, 0]);
+        assert_eq!(access.check_at(64, pattern, 1 << 40, 16).corrupt, 0);
+        assert_ne!(access.check_at(72, pattern, 1 << 40, 16).corrupt, 0);
+        access.end().unwrap();
     }
 
     #[test]

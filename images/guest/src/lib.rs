@@ -44,7 +44,7 @@ mod wait;
 pub use staleline_protocol::pattern::{Mismatch, Pattern};
 pub use staleline_protocol::plan::Exporter;
 
-pub use self::dmabuf::{Access, CpuAccess, DmaBuf, Fences};
+pub use self::dmabuf::{Access, CpuAccess, DmaBuf, Fences, Memory};
 pub use self::error::{Context, Error};
 pub use self::fence::{End, Fence};
 pub use self::iio::{Direction, IioBuffer};

@@ -182,12 +182,17 @@ pub fn heap_alloc(heap: impl AsFd, bytes: u64) -> io::Result<OwnedFd> {
     }
 }
 
-/// `UDMABUF_CREATE` over the first `bytes` of a sealed memfd.
-pub fn udmabuf_create(device: impl AsFd, memfd: BorrowedFd<'_>, bytes: u64) -> io::Result<OwnedFd> {
+/// `UDMABUF_CREATE` over `bytes` of a sealed memfd, from byte `offset` on.
+pub fn udmabuf_create(
+    device: impl AsFd,
+    memfd: BorrowedFd<'_>,
+    offset: u64,
+    bytes: u64,
+) -> io::Result<OwnedFd> {
     let mut request = uapi::UdmabufCreate {
         memfd: number(memfd),
         flags: uapi::UDMABUF_FLAGS_CLOEXEC,
-        offset: 0,
+        offset,
         size: bytes,
     };
     // SAFETY: takes a pointer to this structure and returns a new descriptor.
@@ -219,7 +224,7 @@ fn schedule(policy: c_int, priority: c_int) -> io::Result<()> {
     }
 }
 
-/// A shared mapping of a file's first bytes. Devices may change what it shows at any time, so
+/// A shared mapping of a part of a file. Devices may change what it shows at any time, so
 /// there is never a reference into it: every access is one volatile load or store.
 #[derive(Debug)]
 pub struct Mapping {
@@ -239,12 +244,17 @@ pub enum Mode {
 impl Mapping {
     /// Maps the first `len` bytes.
     pub fn new(fd: impl AsFd, len: usize, mode: Mode) -> io::Result<Self> {
+        Mapping::part(fd, 0, len, mode)
+    }
+
+    /// Maps `len` bytes from byte `offset` on, a multiple of the page size.
+    pub fn part(fd: impl AsFd, offset: u64, len: usize, mode: Mode) -> io::Result<Self> {
         let (prot, flags) = match mode {
             Mode::ReadWrite => (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED),
             Mode::Populated => (ProtFlags::READ, MapFlags::SHARED | MapFlags::POPULATE),
         };
         // SAFETY: a fresh mapping at an address of the kernel's choice disturbs nobody.
-        let base = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, prot, flags, fd, 0) }?;
+        let base = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, prot, flags, fd, offset) }?;
         let base = NonNull::new(base).ok_or_else(|| io::Error::other("mapped at address 0"))?;
         Ok(Mapping { base, len })
     }

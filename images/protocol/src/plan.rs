@@ -4,6 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod parts;
+
+pub use parts::{Parts, Trailer, TrailerSync, When};
+
 /// Property of `/chosen` that holds the plan as JSON text.
 pub const FDT_PROPERTY: &str = "staleline,plan";
 
@@ -250,6 +254,9 @@ pub struct Transfer {
     /// Whether a DMABUF is detached before user space reads a frame, and attached again.
     #[serde(default)]
     pub read_detached: bool,
+    /// Which parts of memory DMABUFs are, and which of them are the CPU's.
+    #[serde(default, skip_serializing_if = "Parts::is_default")]
+    pub parts: Parts,
 }
 
 impl Transfer {
@@ -281,7 +288,7 @@ impl Transfer {
                 "must be a multiple of 8 from 8 to buffer_bytes",
             )?;
         }
-        Ok(())
+        self.parts.check(self, page)
     }
 
     /// Bytes of frame `n`.
@@ -384,6 +391,7 @@ mod tests {
                 resume: false,
                 usb_first: false,
                 read_detached: false,
+                parts: Parts::default(),
             }),
         }
     }

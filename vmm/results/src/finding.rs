@@ -84,6 +84,9 @@ pub struct TransferRef {
     pub direction: Direction,
     /// First byte.
     pub pa: Hex,
+    /// What the device's bus calls it, if that is another address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bus: Option<Hex>,
     /// Bytes.
     pub len: u64,
     /// Where its descriptor stands; 0 if it was programmed by registers.

@@ -33,6 +33,9 @@ pub struct Place {
     /// The kernel's module that it is part of, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
+    /// The user's program that it is part of, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
     /// The function and those it was inlined into, innermost first; empty without debug
     /// information.
     pub frames: Vec<Frame>,
@@ -44,8 +47,9 @@ pub struct Place {
 /// How a CPU came to a place.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stack {
-    /// The calls that led there, innermost first; each place is that of a call instruction. Ends
-    /// where the kernel was entered.
+    /// The calls that led there, innermost first; each place is that of a call instruction. Behind
+    /// where the kernel was entered, it goes on with the program that has made the system call, from the
+    /// `svc` instruction on.
     pub callers: Vec<Place>,
     /// ID of the thread, as the kernel keeps it in CONTEXTIDR_EL1.
     pub pid: Option<u32>,
@@ -89,6 +93,10 @@ pub struct Shown<'a> {
     pub line: Option<u32>,
     /// What stands there.
     pub text: Option<&'a str>,
+    /// Whether it is the kernel's.
+    pub kernel: bool,
+    /// Whether it is of a program of the user's.
+    pub program: bool,
 }
 
 impl Shown<'_> {
@@ -145,6 +153,8 @@ impl Place {
                 file: frame.file.as_deref(),
                 line: frame.line,
                 text: frame.text.as_deref(),
+                kernel: self.kernel,
+                program: self.program.is_some(),
             })
             .collect()
     }
@@ -171,6 +181,8 @@ impl Place {
                     file: None,
                     line: None,
                     text: None,
+                    kernel: place.kernel,
+                    program: place.program.is_some(),
                 });
             }
             all.extend(functions);
@@ -179,8 +191,11 @@ impl Place {
         if all.iter().any(|s| !s.is_in(&["library/"])) {
             all.retain(|s| !s.is_in(&["library/"]));
         }
-        let inner = all.iter().rposition(|s| !s.is_in(&ENTRY)).unwrap_or(0);
-        all.truncate(inner + 1);
+        // The way from the exception to the code that handles it is at the end, before the program.
+        let user = all.iter().position(|s| !s.kernel).unwrap_or(all.len());
+        let inner = all[..user].iter().rposition(|s| !s.is_in(&ENTRY));
+        let entered = inner.map_or(user.min(1), |inner| inner + 1);
+        all.drain(entered..user);
         all
     }
 }
@@ -265,6 +280,7 @@ mod tests {
             kernel: false,
             symbol: Some(symbol.into()),
             module: None,
+            program: None,
             frames,
             stack: None,
         }

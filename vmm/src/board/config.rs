@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use staleline_devices::usb::plan::UsbHostPlan;
 
+use staleline_support::digest;
+
 use super::settings::BoardSettings;
 
 /// All that the machine has to know; travels to wherever the engine hosts it.
@@ -27,6 +29,21 @@ pub struct MachineConfig {
     pub disk: Option<DiskImage>,
 }
 
+impl MachineConfig {
+    /// A hash over all of it, but for where a disk's image is: two machines that have the same do the same
+    /// with the same guest.
+    pub fn identity(&self) -> u64 {
+        let mut all = self.clone();
+        if let Some(disk) = &mut all.disk {
+            disk.path = PathBuf::new();
+        }
+        // All that is in it can be written as JSON, and is the same each time.
+        let text = serde_json::to_vec(&all).unwrap_or_default();
+        let digest = digest::bytes(&text);
+        u64::from_str_radix(digest::short(&digest), 16).unwrap_or_default()
+    }
+}
+
 /// A file with a disk's contents. It is only read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,4 +52,38 @@ pub struct DiskImage {
     pub path: PathBuf,
     /// SHA-256 that it must have, in hexadecimal.
     pub hash: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_of_all_but_the_place_of_a_disk() {
+        let one = MachineConfig {
+            board: BoardSettings::default(),
+            seed: 1,
+            usb_host: UsbHostPlan::default(),
+            drop_operation: None,
+            loaded: Vec::new(),
+            disk: Some(DiskImage {
+                path: "/a/disk".into(),
+                hash: "00".into(),
+            }),
+        };
+        let with = |change: &dyn Fn(&mut MachineConfig)| {
+            let mut other = one.clone();
+            change(&mut other);
+            other.identity()
+        };
+        let elsewhere = |c: &mut MachineConfig| {
+            if let Some(disk) = &mut c.disk {
+                disk.path = "/b/disk".into();
+            }
+        };
+        assert_eq!(with(&elsewhere), one.identity());
+        assert_ne!(with(&|c| c.seed = 2), one.identity());
+        assert_ne!(with(&|c| c.drop_operation = Some(1)), one.identity());
+        assert_ne!(with(&|c| c.disk = None), one.identity());
+    }
 }

@@ -6,8 +6,9 @@
 //! master's node says `dma-coherent` itself, or not.
 
 use staleline_devices::soc::WINDOW;
-use vm_fdt::{Error, FdtWriter};
+use vm_fdt::{Error, FdtWriter, FdtWriterNode};
 
+use super::settings::{DmaRange, PortSettings};
 use super::{Board, Node};
 use crate::boot::{Layout, RAM_BASE};
 
@@ -35,7 +36,10 @@ pub struct Chosen<'a> {
 pub fn labels(board: &Board) -> Vec<(String, String)> {
     let nodes = board.nodes().iter().enumerate();
     let label = nodes.map(|(index, node)| {
-        let path = format!("/{}", node_name(board, index, node));
+        let path = match bus_name(node) {
+            Some(bus) => format!("/{bus}/{}", node_name(board, index, node)),
+            None => format!("/{}", node_name(board, index, node)),
+        };
         (node.name().replace('-', "_"), path)
     });
     label.collect()
@@ -62,6 +66,12 @@ pub fn write(board: &Board, chosen: &Chosen<'_>) -> Result<Vec<u8>, Error> {
     fdt.finish()
 }
 
+/// Of a device on a bus of its own, as one is needed to say which memory it has, the bus.
+fn bus_name(node: &Node) -> Option<String> {
+    let ranges = node.port.as_ref()?.told_ranges();
+    (!ranges.is_empty()).then(|| format!("{}-bus", node.name()))
+}
+
 fn node_name(board: &Board, index: usize, node: &Node) -> String {
     format!("{}@{:x}", node.name(), board.window(index))
 }
@@ -82,7 +92,9 @@ fn write_chosen(fdt: &mut FdtWriter, chosen: &Chosen<'_>) -> Result<(), Error> {
 fn write_cpu_side(fdt: &mut FdtWriter, board: &Board) -> Result<(), Error> {
     let memory = fdt.begin_node(&format!("memory@{RAM_BASE:x}"))?;
     fdt.property_string("device_type", "memory")?;
-    fdt.property_array_u64("reg", &[RAM_BASE, board.ram_bytes()])?;
+    let ram = board.ram().into_iter();
+    let ram: Vec<u64> = ram.flat_map(|r| [r.start, r.end - r.start]).collect();
+    fdt.property_array_u64("reg", &ram)?;
     fdt.end_node(memory)?;
 
     let cpus = fdt.begin_node("cpus")?;
@@ -235,17 +247,41 @@ impl NodeWriter<'_> {
 }
 
 fn write_node(fdt: &mut FdtWriter, board: &Board, index: usize, node: &Node) -> Result<(), Error> {
+    let bus = match (bus_name(node), &node.port) {
+        (Some(name), Some(port)) => Some(begin_bus(fdt, &name, port.told_ranges())?),
+        _ => None,
+    };
     let at = board.window(index);
     let entry = fdt.begin_node(&node_name(board, index, node))?;
-    fdt.property_array_u64("reg", &[at, WINDOW])?;
+    fdt.property_array_u64("reg", &[at, node.model.windows() * WINDOW])?;
     fdt.property_u32("phandle", FIRST_NODE + index as u32)?;
     if let Some(irq) = node.irq {
         // Shared, level, active high.
         fdt.property_array_u32("interrupts", &[0, u32::from(irq), 4])?;
     }
-    if node.port.is_some_and(|p| p.claims_coherent()) {
+    if node
+        .port
+        .as_ref()
+        .is_some_and(PortSettings::claims_coherent)
+    {
         fdt.property_null("dma-coherent")?;
     }
+    if let Some((smmu, stream)) = board.stream(index) {
+        fdt.property_array_u32("iommus", &[FIRST_NODE + smmu as u32, stream])?;
+    }
     node.model.describe(&mut NodeWriter { fdt, board })?;
-    fdt.end_node(entry)
+    fdt.end_node(entry)?;
+    bus.map_or(Ok(()), |bus| fdt.end_node(bus))
+}
+
+/// A bus with these ranges for memory, and addresses of registers as everywhere.
+fn begin_bus(fdt: &mut FdtWriter, name: &str, memory: &[DmaRange]) -> Result<FdtWriterNode, Error> {
+    let bus = fdt.begin_node(name)?;
+    fdt.property_string("compatible", "simple-bus")?;
+    fdt.property_u32("#address-cells", 2)?;
+    fdt.property_u32("#size-cells", 2)?;
+    fdt.property_null("ranges")?;
+    let memory: Vec<u64> = memory.iter().flat_map(|r| [r.bus, r.pa, r.bytes]).collect();
+    fdt.property_array_u64("dma-ranges", &memory)?;
+    Ok(bus)
 }

@@ -2,6 +2,7 @@
 //! The chip, built from the board's description.
 
 use staleline_devices::coherency::DomainConfig;
+use staleline_devices::jitter::Jitter;
 use staleline_devices::soc::{Attachment, Parts, Soc, SocError};
 use staleline_devices::stream::Streams;
 use vm_memory::MmapRegion;
@@ -43,14 +44,23 @@ pub fn build(
     let devices = board
         .nodes()
         .iter()
-        .map(|node| {
-            let mut site = Site::new(config, node.port, &mut streams, &mut stream_names);
+        .enumerate()
+        .map(|(index, node)| {
+            let mut site = Site::new(config, node.port.as_ref(), &mut streams, &mut stream_names);
             let device = node.model.build(&mut site);
             Ok(Attachment {
                 name: node.name().into(),
                 irq: node.irq,
-                port: node.port.map(|p| p.port),
-                claims_coherent: node.port.is_some_and(PortSettings::claims_coherent),
+                port: node.port.as_ref().map(|p| p.port),
+                claims_coherent: node
+                    .port
+                    .as_ref()
+                    .is_some_and(PortSettings::claims_coherent),
+                ranges: node
+                    .port
+                    .as_ref()
+                    .map_or(Vec::new(), |p| p.dma_ranges.clone()),
+                stream: board.stream(index).map(|(_, stream)| stream),
                 device: device.map_err(|why| MachineError::Device {
                     name: node.name(),
                     why,
@@ -61,7 +71,7 @@ pub fn build(
     let parts = Parts {
         domain: DomainConfig {
             base: RAM_BASE,
-            ram_bytes: board.ram_bytes(),
+            ram_bytes: board.memory_bytes(),
             policy: config.board.cache,
             snoop_write: config.board.snoop_write,
             seed: config.seed,
@@ -70,9 +80,13 @@ pub fn build(
             power_on: config.board.power_on,
             occurrences: false,
         },
+        ram: board.ram(),
+        wide: board.is_wide(),
         devices,
         streams,
         stream_names,
+        jitter: Jitter::new(config.seed, config.board.jitter_ticks),
+        identity: config.identity(),
     };
     let mut soc = Soc::new(parts, ram, windows)?;
     for (pa, len) in &config.loaded {

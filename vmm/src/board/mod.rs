@@ -13,15 +13,16 @@ pub mod models;
 pub mod settings;
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use staleline_devices::soc::WINDOW;
 
 use crate::boot::RAM_BASE;
 use models::{MODELS, Model};
-use settings::{BoardSettings, PortSettings};
+use settings::{BoardSettings, DmaRange, PortSettings};
 
 /// One device on the board.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Node {
     /// What it is.
     pub model: &'static dyn Model,
@@ -37,6 +38,9 @@ impl Node {
         self.model.name()
     }
 }
+
+/// Where the upper part of RAM starts: what takes more than 32 bits to name.
+const RAM_HIGH: u64 = 1 << 32;
 
 /// The first interrupt of our devices; QEMU's `virt` has none of its own from here to 73.
 const FIRST_IRQ: u8 = 48;
@@ -90,19 +94,73 @@ impl Board {
         self.settings.cpus
     }
 
+    /// Guest RAM, by physical addresses: one range, or two with nothing between them.
+    pub fn ram(&self) -> Vec<Range<u64>> {
+        let low = RAM_BASE..RAM_BASE + (u64::from(self.settings.ram_mib) << 20);
+        let high = RAM_HIGH..RAM_HIGH + (u64::from(self.settings.ram_high_mib) << 20);
+        let low = match low.end == high.start {
+            true => low.start..high.end,
+            false => low,
+        };
+        let apart = !high.is_empty() && low.end < high.start;
+        std::iter::once(low).chain(apart.then_some(high)).collect()
+    }
+
     /// Bytes of guest RAM.
     pub fn ram_bytes(&self) -> u64 {
-        u64::from(self.settings.ram_mib) << 20
+        self.ram().iter().map(|ram| ram.end - ram.start).sum()
+    }
+
+    /// Bytes from the start of RAM to its end, with what lies between: what an engine has to provide. The
+    /// guest is told of RAM only.
+    pub fn memory_bytes(&self) -> u64 {
+        self.ram().last().map_or(0, |ram| ram.end - RAM_BASE)
+    }
+
+    /// Whether every master reaches all RAM, with the 32 bits of address that some have.
+    pub fn masters_reach_all(&self) -> bool {
+        let ram = self.ram();
+        let reaches = |ranges: &[DmaRange], ram: &Range<u64>| {
+            // Of what lies above 4 GiB, those with few bits reach nothing.
+            ram.end <= RAM_HIGH
+                && (ranges.is_empty()
+                    || ranges
+                        .iter()
+                        .any(|r| r.pa <= ram.start && ram.end <= r.pa.saturating_add(r.bytes)))
+        };
+        let ports = self.nodes.iter().filter_map(|node| node.port.as_ref());
+        let mut ports = ports.map(|port| port.dma_ranges.as_slice());
+        ports.all(|ranges| ram.iter().all(|ram| reaches(ranges, ram)))
     }
 
     /// Bytes of all register windows, right above RAM; a multiple of 1 MiB.
     pub fn window_bytes(&self) -> u64 {
-        (self.nodes.len() as u64 * WINDOW).next_multiple_of(1 << 20)
+        let windows: u64 = self.nodes.iter().map(|node| node.model.windows()).sum();
+        (windows * WINDOW).next_multiple_of(1 << 20)
+    }
+
+    /// Whether the last device has two windows.
+    pub fn is_wide(&self) -> bool {
+        self.nodes
+            .last()
+            .is_some_and(|node| node.model.windows() > 1)
+    }
+
+    /// The node of the SMMU, and the stream of a node's master, if the one stands in front of the other.
+    pub fn stream(&self, index: usize) -> Option<(usize, u32)> {
+        let smmu = self.settings.smmu.as_ref()?;
+        let master = self.nodes.get(index)?.model.translated_as()?;
+        let translator = self
+            .nodes
+            .iter()
+            .position(|node| node.model.windows() > 1)?;
+        smmu.translates(master)
+            .then_some((translator, index as u32))
     }
 
     /// Physical address of a node's window.
     pub fn window(&self, index: usize) -> u64 {
-        RAM_BASE + self.ram_bytes() + index as u64 * WINDOW
+        RAM_BASE + self.memory_bytes() + index as u64 * WINDOW
     }
 
     /// The board as a table for people.
@@ -110,7 +168,7 @@ impl Board {
         let mut out = String::from("device         registers    IRQ  port       dma-coherent\n");
         for (i, n) in self.nodes.iter().enumerate() {
             let irq = n.irq.map_or("-".into(), |s| s.to_string());
-            let (port, claims) = match n.port {
+            let (port, claims) = match &n.port {
                 None => ("-", "-"),
                 Some(p) => (
                     p.port.name(),
@@ -136,13 +194,17 @@ mod tests {
     /// With all that a board can have.
     fn full() -> Board {
         Board::new(&BoardSettings {
-            gdma: Some(PortSettings {
+            gdma: Some(PortSettings::new(settings::Port::Hp)),
+            smmu: Some(settings::SmmuSettings {
                 port: settings::Port::Hp,
                 dma_coherent: None,
+                masters: None,
             }),
             blk: Some(settings::BlkSettings {
                 port: settings::Port::Hp,
                 dma_coherent: None,
+                dma_ranges: Vec::new(),
+                tell_dma_ranges: true,
                 order_platform: true,
             }),
             ..BoardSettings::default()
@@ -173,6 +235,28 @@ mod tests {
     }
 
     #[test]
+    fn ram_is_in_one_piece_or_in_two() {
+        let board = |ram_mib, ram_high_mib| {
+            let board = Board::new(&BoardSettings {
+                ram_mib,
+                ram_high_mib,
+                ..BoardSettings::default()
+            });
+            let pieces = board.ram();
+            let pieces: Vec<_> = pieces
+                .iter()
+                .map(|r| (r.start >> 20, r.end >> 20))
+                .collect();
+            (pieces, board.ram_bytes() >> 20, board.window(0) >> 20)
+        };
+        assert_eq!(board(128, 0), (vec![(1024, 1152)], 128, 1152));
+        let two = vec![(1024, 1152), (4096, 4160)];
+        assert_eq!(board(128, 64), (two, 192, 4160));
+        assert_eq!(board(3072, 64), (vec![(1024, 4160)], 3136, 4160));
+        assert_eq!(board(3072, 0), (vec![(1024, 4096)], 3072, 4096));
+    }
+
+    #[test]
     fn windows_and_interrupts_are_distinct() {
         let board = full();
         let mut irqs: Vec<_> = board.nodes().iter().filter_map(|n| n.irq).collect();
@@ -183,7 +267,7 @@ mod tests {
         assert!(irqs.iter().all(|s| *s < 64), "the chip has lines 0 to 63");
         assert!(
             board.window(board.nodes().len())
-                <= RAM_BASE + board.ram_bytes() + board.window_bytes()
+                <= RAM_BASE + board.memory_bytes() + board.window_bytes()
         );
     }
 }

@@ -4,13 +4,17 @@
 use serde::{Deserialize, Serialize};
 pub use staleline_devices::coherency::{Policy as CachePolicy, PowerOn, SnoopWrite};
 pub use staleline_devices::dma::Port;
+pub use staleline_devices::soc::DmaRange;
 
 /// Settings of the board; everything has a default, the ZynqMP-like board of the project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BoardSettings {
-    /// Guest RAM in MiB, 64 to 2816.
+    /// Guest RAM in MiB from 1 GiB on, 64 to 3072: below 4 GiB, where every master reaches it.
     pub ram_mib: u32,
+    /// More of it from 4 GiB on, up to 16384 MiB. What lies between the two is empty.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub ram_high_mib: u32,
     /// CPUs, 1 to 4. They share one cache, as those of a cluster share their second level.
     pub cpus: u8,
     /// Replacement policy of the CPU cluster's cache.
@@ -23,6 +27,9 @@ pub struct BoardSettings {
     /// ADI's core does, or hold the next one back. The driver in 6.12 takes one for one: it waits for
     /// ever for a transfer whose end was merged. That is about interrupts, not about caches.
     pub merge_ends: bool,
+    /// How many ticks later than they would, at most, devices act and interrupts come, by the seed; 0: none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub jitter_ticks: u32,
     /// The AXI-DMACs' ports.
     pub dmac: PortSettings,
     /// The USB controller's port.
@@ -33,33 +40,77 @@ pub struct BoardSettings {
     /// The disk; without it, there is none on the board.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blk: Option<BlkSettings>,
+    /// The SMMU; without it, no master's addresses are translated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub smmu: Option<SmmuSettings>,
+}
+
+/// How the SMMU reads its tables, and whom it stands in front of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SmmuSettings {
+    /// The port of its table walks and queues.
+    pub port: Port,
+    /// As for other devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dma_coherent: Option<bool>,
+    /// The masters that it translates; by default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masters: Option<Vec<Translated>>,
+}
+
+/// Masters that an SMMU may translate, as a board's settings call them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Translated {
+    /// Both AXI-DMACs.
+    Dmac,
+    /// The USB controller.
+    Usb,
+    /// The general purpose DMA.
+    Gdma,
+    /// The disk.
+    Blk,
+}
+
+impl SmmuSettings {
+    /// What it has in common with other devices.
+    pub fn attachment(&self) -> PortSettings {
+        PortSettings {
+            dma_coherent: self.dma_coherent,
+            ..PortSettings::new(self.port)
+        }
+    }
+
+    /// Whether it stands in front of these.
+    pub fn translates(&self, master: Translated) -> bool {
+        let masters = self.masters.as_ref();
+        masters.is_none_or(|masters| masters.contains(&master))
+    }
 }
 
 impl Default for BoardSettings {
     fn default() -> Self {
         BoardSettings {
             ram_mib: 128,
+            ram_high_mib: 0,
             cpus: 1,
             cache: CachePolicy::Zynqmp,
             snoop_write: SnoopWrite::WriteThrough,
             power_on: PowerOn::Dirty,
             merge_ends: false,
-            dmac: PortSettings {
-                port: Port::Hp,
-                dma_coherent: None,
-            },
-            usb: PortSettings {
-                port: Port::Hpc,
-                dma_coherent: None,
-            },
+            jitter_ticks: 0,
+            dmac: PortSettings::new(Port::Hp),
+            usb: PortSettings::new(Port::Hpc),
             gdma: None,
             blk: None,
+            smmu: None,
         }
     }
 }
 
 /// How a device is attached, and what the guest's device tree says about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PortSettings {
     /// The port it really is on.
@@ -67,10 +118,16 @@ pub struct PortSettings {
     /// Whether its node has `dma-coherent`; by default the truth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dma_coherent: Option<bool>,
+    /// What its bus has for memory, and at which addresses; none: all of it, at its physical addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dma_ranges: Vec<DmaRange>,
+    /// Whether the tree says so.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub tell_dma_ranges: bool,
 }
 
 /// How the disk is attached, and what is said about that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BlkSettings {
     /// As for other devices.
@@ -78,10 +135,27 @@ pub struct BlkSettings {
     /// As for other devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dma_coherent: Option<bool>,
+    /// As for other devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dma_ranges: Vec<DmaRange>,
+    /// As for other devices.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub tell_dma_ranges: bool,
     /// Whether it says that its accesses have to be ordered as a bus master's (VIRTIO_F_ORDER_PLATFORM),
     /// and not as a CPU's.
     #[serde(default = "yes")]
     pub order_platform: bool,
+}
+
+// serde hands over a reference.
+#[expect(clippy::trivially_copy_pass_by_ref)]
+fn is_true(told: &bool) -> bool {
+    *told
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 fn yes() -> bool {
@@ -90,22 +164,42 @@ fn yes() -> bool {
 
 impl BlkSettings {
     /// What it has in common with other devices.
-    pub fn attachment(self) -> PortSettings {
+    pub fn attachment(&self) -> PortSettings {
         PortSettings {
-            port: self.port,
             dma_coherent: self.dma_coherent,
+            dma_ranges: self.dma_ranges.clone(),
+            tell_dma_ranges: self.tell_dma_ranges,
+            ..PortSettings::new(self.port)
         }
     }
 }
 
 impl PortSettings {
+    /// On a port of which the tree tells the truth.
+    pub fn new(port: Port) -> Self {
+        PortSettings {
+            port,
+            dma_coherent: None,
+            dma_ranges: Vec::new(),
+            tell_dma_ranges: true,
+        }
+    }
+
+    /// The ranges that the device tree has for it.
+    pub fn told_ranges(&self) -> &[DmaRange] {
+        match self.tell_dma_ranges {
+            true => &self.dma_ranges,
+            false => &[],
+        }
+    }
+
     /// What the device tree says.
-    pub fn claims_coherent(self) -> bool {
+    pub fn claims_coherent(&self) -> bool {
         self.dma_coherent.unwrap_or(self.port.is_coherent())
     }
 
     /// Whether the device tree says other than what is.
-    pub fn lies(self) -> bool {
+    pub fn lies(&self) -> bool {
         self.claims_coherent() != self.port.is_coherent()
     }
 }

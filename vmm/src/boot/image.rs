@@ -10,7 +10,8 @@ use std::path::Path;
 
 use super::BootError;
 
-const HEADER_BYTES: usize = 64;
+/// Bytes of the header.
+pub const HEADER_BYTES: usize = 64;
 /// "ARM\x64", at offset 56.
 const MAGIC: u32 = 0x644d_5241;
 /// Where the offset of the PE header stands (`e_lfanew`).
@@ -26,9 +27,15 @@ const PE_SECTIONS: u16 = 16;
 /// The image stands within 2 MiB from an aligned base.
 const MOST_OFFSET: u64 = 2 << 20;
 /// More memory than any kernel needs for itself.
-const MOST_BYTES: u64 = 1 << 30;
+pub const MOST_BYTES: u64 = 1 << 30;
 /// In `flags`: the kernel is big-endian.
 const FLAG_BIG_ENDIAN: u64 = 1;
+
+/// Whether a file that begins with `head` is an `Image`, as far as it says so.
+#[must_use]
+pub fn is_image(head: &[u8; HEADER_BYTES]) -> bool {
+    word(head, 56) & 0xffff_ffff == u64::from(MAGIC)
+}
 
 /// What loading needs to know of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,7 +155,7 @@ fn word(header: &[u8; HEADER_BYTES], at: usize) -> u64 {
 }
 
 fn parse(header: &[u8; HEADER_BYTES], file_bytes: u64) -> Result<ImageHeader, String> {
-    if word(header, 56) & 0xffff_ffff != u64::from(MAGIC) {
+    if !is_image(header) {
         return Err(match header {
             [0x1f, 0x8b, ..] => "it is gzip-compressed",
             [0x7f, b'E', b'L', b'F', ..] => "it is an ELF file (vmlinux?)",

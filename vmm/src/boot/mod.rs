@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use staleline_support::digest;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
-pub use image::ImageHeader;
+pub use image::{HEADER_BYTES, ImageHeader, MOST_BYTES, is_image};
 
 /// Guest RAM starts here on every board, as on QEMU's `virt`.
 pub const RAM_BASE: u64 = 0x4000_0000;

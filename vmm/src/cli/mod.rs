@@ -155,8 +155,8 @@ where
 
 const SET_HELP: &str = "Change a setting; may be repeated. KEY is a dotted key of the scenario \
     file (transfer.frames=8, board.dmac.dma-coherent=true) or a short form: frames, buffers, \
-    buffer-bytes, frame-bytes, last-frame-bytes, cpu-sync, usb-first, read-detached, exporter, cache, \
-    snoop-write, ram-mib, \
+    buffer-bytes, frame-bytes, last-frame-bytes, cpu-sync, usb-first, read-detached, offset-bytes, \
+    stride-bytes, order, trailer, exporter, cache, power-on, snoop-write, ram-mib, jitter-ticks, \
     timeout, drop-maintenance. drop-maintenance=K suppresses the K-th maintenance operation on \
     memory used for DMA (found by a pilot run), =@N operation N since power-on";
 

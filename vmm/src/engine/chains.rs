@@ -18,6 +18,20 @@ pub struct Chain {
     /// The calls before the return addresses in the frame records, innermost first. Ends where the
     /// kernel was entered.
     pub callers: Vec<u64>,
+    /// Where it was entered, if that was by a system call.
+    #[serde(default)]
+    pub user: Option<SystemCall>,
+}
+
+/// How user space came to a system call. Addresses as in [`Chain`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SystemCall {
+    /// Address of the `svc` instruction.
+    pub pc: u64,
+    /// As in [`Chain`]: the caller, if the function around the `svc` has no frame of its own.
+    pub link: Option<u64>,
+    /// The calls before the return addresses in the frame records, innermost first.
+    pub callers: Vec<u64>,
 }
 
 /// How the CPU came to a load or store.

@@ -11,7 +11,7 @@ use staleline_events::LogError;
 use staleline_protocol::report::Report;
 use staleline_results::{Buffer, RunResult};
 
-use crate::boot::RAM_BASE;
+use crate::board::Board;
 use crate::events::{EventReader, Filter};
 use crate::exit::Error;
 use crate::result::fold::Fold;
@@ -75,8 +75,8 @@ impl Run {
     }
 
     /// The guest's RAM.
-    pub fn ram(&self) -> Option<Range<u64>> {
+    pub fn ram(&self) -> Option<Vec<Range<u64>>> {
         let board = &self.evidence.as_ref()?.spec().scenario.board;
-        Some(RAM_BASE..RAM_BASE + (u64::from(board.ram_mib) << 20))
+        Some(Board::bare(board).ram())
     }
 }

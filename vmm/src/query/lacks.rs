@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What a log does not hold of what is asked for: silence would say that it did not happen.
 
+use std::ops::Range;
+
 use staleline_devices::events::{Kind, Kinds};
 use staleline_events::Ended;
 
@@ -33,11 +35,13 @@ pub fn of(query: &Query, run: &Run, survey: &Survey) -> Vec<String> {
 /// Where there is nothing to tell of.
 fn address(query: &Query, run: &Run, survey: &Survey) -> Option<String> {
     let line = query.line?;
-    if let Some(ram) = run.ram().filter(|ram| !ram.contains(&line)) {
+    let elsewhere = |ram: &Vec<Range<u64>>| !ram.iter().any(|ram| ram.contains(&line));
+    if let Some(ram) = run.ram().filter(elsewhere) {
+        let ram = ram.iter();
+        let ram = ram.map(|ram| format!("from {:#x} to {:#x}", ram.start, ram.end - 1));
+        let ram = ram.collect::<Vec<_>>().join(" and ");
         return Some(format!(
-            "--line {line:#x}: there is no RAM at that address; RAM is from {:#x} to {:#x}",
-            ram.start,
-            ram.end - 1
+            "--line {line:#x}: there is no RAM at that address; RAM is {ram}"
         ));
     }
     let index = query.buffer.filter(|_| survey.selection.is_nowhere())?;

@@ -230,6 +230,7 @@ fn chain(body: &mut Body, place: &Place) {
                 place,
                 driver,
                 text,
+                ..
             } => {
                 let mark = match driver {
                     true => format!("{:width$}{MARK}>{MARK:#} ", "", width = FRAME - 2),
@@ -370,8 +371,11 @@ fn transfer(party: &Party) -> String {
         0 => String::new(),
         _ => format!(", descriptor at {}", t.descriptor),
     };
+    let bus = t
+        .bus
+        .map_or(String::new(), |bus| format!(", {bus} on its bus"));
     format!(
-        "transfer #{}{} of {master} ({} bytes {way} {}, channel {}{descriptor})",
+        "transfer #{}{} of {master} ({} bytes {way} {}{bus}, channel {}{descriptor})",
         t.id,
         frame(t),
         t.len,

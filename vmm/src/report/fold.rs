@@ -15,6 +15,10 @@ pub enum ChainLine {
         place: Option<String>,
         /// It is a driver's: an exporter's, an importer's or another.
         driver: bool,
+        /// It is of a program of the user's.
+        program: bool,
+        /// It is of a module.
+        module: bool,
         /// What stands in that line, if that is known.
         text: Option<String>,
     },
@@ -79,6 +83,10 @@ const LAYERS: [(&str, Layer); 25] = [
 ];
 
 fn layer(function: &Shown<'_>) -> Layer {
+    // Sources of a program may be called as the kernel's are.
+    if !function.kernel {
+        return Layer::Other;
+    }
     let file = function.file.unwrap_or_default();
     // A module's own sources are named from where it is; headers of the kernel's, from its top.
     let foreign = ["include/", "arch/"]
@@ -101,10 +109,26 @@ impl Layer {
     }
 }
 
-/// How the CPU came to a place, innermost first.
+/// How the CPU came to a place, innermost first: through the kernel, and behind that the user's program
+/// whose system call it was.
 pub fn chain(place: &Place) -> Vec<ChainLine> {
     let mut va = Vec::new();
     let all = place.all_shown(&mut va);
+    let user = all.iter().position(|function| !function.kernel);
+    let (kernel, user) = all.split_at(user.unwrap_or(all.len()));
+    // What calls main() is the same in all programs.
+    let main = user.iter().position(|f| f.program && f.function == "main");
+    let user = main.map_or(user, |main| &user[..=main]);
+    let mut lines = lines(kernel);
+    // Why the agent asks the kernel for something is no business of the user's.
+    if kernel.is_empty() || user.iter().any(|function| function.program) {
+        lines.extend(self::lines(user));
+    }
+    lines
+}
+
+/// Those of one side.
+fn lines(all: &[Shown<'_>]) -> Vec<ChainLine> {
     let layers: Vec<Layer> = all.iter().map(layer).collect();
     // Beyond the outermost driver, the function that called it is enough.
     let outermost = layers.iter().rposition(|l| *l == Layer::Driver);
@@ -135,6 +159,8 @@ pub fn chain(place: &Place) -> Vec<ChainLine> {
                 None => file.to_owned(),
             }),
             driver: *layer == Layer::Driver,
+            program: function.program,
+            module: function.module.is_some(),
             text: function.text.map(str::to_owned),
         });
     }
@@ -162,12 +188,18 @@ mod tests {
     use super::*;
     use staleline_results::{Frame, Hex, Stack};
 
+    /// `user:` before the file: of a process.
     fn place(function: &str, file: &str) -> Place {
+        let (kernel, file) = match file.strip_prefix("user:") {
+            Some(file) => (false, file),
+            None => (true, file),
+        };
         Place {
             va: Hex(0xffff_8000_0000_0000),
-            kernel: true,
+            kernel,
             symbol: Some(format!("{function}+0x8")),
             module: None,
+            program: (!kernel).then(|| "prog".to_owned()),
             frames: vec![Frame {
                 function: function.into(),
                 file: Some(file.into()),
@@ -221,6 +253,25 @@ mod tests {
                 "> system_heap_allocate+0x8",
                 "dma_heap_ioctl+0x8",
             ]
+        );
+    }
+
+    #[test]
+    fn a_chain_goes_on_in_the_program_whose_system_call_it_was() {
+        let mut chain = vec![
+            ("clean", "arch/arm64/mm/cache.S"),
+            ("system_heap_map", "drivers/dma-buf/heaps/system_heap.c"),
+            ("dma_buf_ioctl", "drivers/dma-buf/dma-buf.c"),
+            ("__arm64_sys_ioctl", "fs/ioctl.c"),
+            ("el0_svc", "arch/arm64/kernel/entry-common.c"),
+        ];
+        let kernel = ["clean+0x8", "> system_heap_map+0x8", "dma_buf_ioctl+0x8"];
+        assert_eq!(lines(&chain), kernel);
+        // Whatever its sources are called.
+        chain.extend([("ioctl", "user:misc/ioctl.c"), ("main", "user:drivers/x.c")]);
+        assert_eq!(
+            lines(&chain),
+            [&kernel[..], &["ioctl+0x8", "main+0x8"]].concat()
         );
     }
 

@@ -147,21 +147,43 @@ fn uri(path: &str) -> String {
     scheme.to_owned() + &path.collect::<String>()
 }
 
-/// Where a person would look at a place first: a driver's function, else one of a program.
+/// Where a person would look at a place first: in a driver of the user's own, a module or one whose source is
+/// there; else in the user's program, if it went through one; else in a driver of the kernel's.
 fn spot(place: &Place) -> Option<Spot> {
-    let mut first = None;
+    let (mut own, mut of_program, mut of_driver, mut first) = (None, None, None, None);
     for line in fold::chain(place) {
-        let ChainLine::Function { place, driver, .. } = line else {
+        let ChainLine::Function {
+            place,
+            driver,
+            program,
+            module,
+            text,
+            ..
+        } = line
+        else {
             continue;
         };
-        let spot = place.as_deref().and_then(Spot::parse);
-        if driver && spot.is_some() {
-            return spot;
+        let Some(spot) = place.as_deref().and_then(Spot::parse) else {
+            continue;
+        };
+        let known = [
+            (driver && (module || text.is_some()), &mut own),
+            (program && !is_ours(&spot.file), &mut of_program),
+            (driver, &mut of_driver),
+            (true, &mut first),
+        ];
+        for (_, slot) in known.into_iter().filter(|(fits, _)| *fits) {
+            slot.get_or_insert_with(|| spot.clone());
         }
-        first = first.or(spot);
     }
     // Of kernel code without a driver, no line is anybody's.
-    first.filter(|_| !place.kernel)
+    let first = first.filter(|_| !place.kernel);
+    own.or(of_program).or(of_driver).or(first)
+}
+
+/// What programs are written with, and not by the user: who looks for a mistake looks where it is used.
+fn is_ours(file: &str) -> bool {
+    file.ends_with("/staleline.h") || file.contains("images/guest/src/")
 }
 
 fn of(result: &RunResult) -> Vec<Found> {
@@ -235,5 +257,57 @@ mod tests {
         assert_eq!(Spot::parse("lib/memcpy.S"), None);
         assert_eq!(Spot::parse("x.c:0"), None);
         assert_eq!(uri("/home/me/x.c"), "file:///home/me/x.c");
+    }
+
+    fn place(function: &str, file: &str, line: u32) -> Place {
+        Place {
+            va: staleline_results::Hex(0x40_0000),
+            kernel: !file.contains("/home/"),
+            symbol: Some(format!("{function}+0x8")),
+            module: None,
+            program: file.contains("/home/").then(|| "prog".to_owned()),
+            frames: vec![staleline_results::Frame {
+                function: function.into(),
+                file: Some(file.into()),
+                line: Some(line),
+                text: None,
+            }],
+            stack: None,
+        }
+    }
+
+    #[test]
+    fn who_made_the_system_call_is_where_people_look_unless_a_driver_is_theirs() {
+        let ioctl = [
+            place("clean", "arch/arm64/mm/cache.S", 1),
+            place("heap", "drivers/dma-buf/heaps/system_heap.c", 2),
+            place("dma_buf_ioctl", "drivers/dma-buf/dma-buf.c", 3),
+            place("el0_svc", "arch/arm64/kernel/entry-common.c", 4),
+            place("stl_sync_start", "/home/me/include/staleline.h", 5),
+            place("main", "/home/me/prog.c", 6),
+        ];
+        let spot_of = |mut places: Vec<Place>| {
+            let mut first = places.remove(0);
+            first.stack = Some(staleline_results::Stack {
+                callers: places,
+                ..staleline_results::Stack::default()
+            });
+            spot(&first).map(|spot| (spot.file, spot.line))
+        };
+        let at = |file: &str, line| Some((file.to_owned(), line));
+        assert_eq!(spot_of(ioctl.to_vec()), at("/home/me/prog.c", 6));
+        let in_kernel = ioctl[..4].to_vec();
+        assert_eq!(
+            spot_of(in_kernel),
+            at("drivers/dma-buf/heaps/system_heap.c", 2)
+        );
+        let mut module = ioctl.to_vec();
+        module[2].module = Some("mine".into());
+        module[2].frames[0].file = Some("mine.c".into());
+        assert_eq!(spot_of(module), at("mine.c", 3));
+        // The tree is the user's: its lines can be shown.
+        let mut tree = ioctl.to_vec();
+        tree[1].frames[0].text = Some("sync();".into());
+        assert_eq!(spot_of(tree), at("drivers/dma-buf/heaps/system_heap.c", 2));
     }
 }

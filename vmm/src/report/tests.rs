@@ -229,6 +229,7 @@ fn sarif_has_a_finding_once_beside_the_drivers_line() {
         va: Hex(0xffff_0000),
         kernel: true,
         module: None,
+        program: None,
         symbol: Some("copy+0x4".into()),
         frames: [
             ("copy", "lib/copy.c", 3),

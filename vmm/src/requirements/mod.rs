@@ -7,6 +7,7 @@ pub mod config;
 use staleline_kernels::{Kconfig, Setting};
 use staleline_protocol::plan::{DataPath, Exporter};
 
+use crate::board::Board;
 use crate::board::models::{MODELS, OneOf};
 use crate::scenario::Scenario;
 
@@ -122,7 +123,48 @@ static ROWS: &[Row] = &[
         what_for: "modules",
         options: &[&["CONFIG_MODULES"]],
     },
+    Row {
+        when: |s| !Board::new(&s.board).masters_reach_all(),
+        what_for: "masters that do not reach all RAM",
+        options: &[
+            &["CONFIG_ZONE_DMA", "CONFIG_ZONE_DMA32"],
+            &["CONFIG_SWIOTLB"],
+        ],
+    },
 ];
+
+/// Options that our usual configuration lacks, and the one of ours that has them
+/// (`guest-kernel/config`).
+static ELSEWHERE: &[(&str, &str)] = &[
+    ("CONFIG_MODULES", "userland"),
+    ("CONFIG_ZONE_DMA", "zones"),
+    ("CONFIG_ARM_SMMU_V3", "iommu"),
+];
+
+/// The configuration of ours that has one of them.
+fn elsewhere(options: OneOf) -> Option<&'static str> {
+    let has = |option: &&str| ELSEWHERE.iter().find(|(known, _)| known == option);
+    options.iter().find_map(has).map(|(_, config)| *config)
+}
+
+/// What a kernel of ours with these configurations on top lacks for a run, a line each, in words.
+pub fn lacks_of_ours(configs: &[String], scenario: &Scenario) -> Vec<String> {
+    let all = requirements(scenario).into_iter();
+    let lacking = all.filter(|r| {
+        let config = elsewhere(r.options);
+        config.is_some_and(|config| !configs.iter().any(|c| c == config))
+    });
+    lacking.map(|r| told(r.options, "", &r.what_for)).collect()
+}
+
+/// A line for people.
+fn told(options: OneOf, is: &str, what_for: &str) -> String {
+    let asked: Vec<_> = options.iter().map(|option| format!("{option}=y")).collect();
+    let ours = elsewhere(options).map_or(String::new(), |config| {
+        format!("; of ours, STACK+{config} has it")
+    });
+    format!("{}{is}, for {what_for}{ours}", asked.join(" or "))
+}
 
 /// Devices of the board that make up one end of a path.
 const ADC: &[&str] = &["axi-dmac-rx", "axi-adc", "axi-quad-spi"];
@@ -131,6 +173,7 @@ const USB: &[&str] = &["dwc3"];
 const IIO: &[&str] = &["axi-adc", "axi-dac"];
 const GDMA: &[&str] = &["gdma"];
 const DISK: &[&str] = &["virtio-blk"];
+const SMMU: &[&str] = &["smmu"];
 
 /// The devices that a run drives, whatever else its board has. What a program of the user's is up to,
 /// nobody knows but for what is asked for on its behalf.
@@ -149,6 +192,7 @@ fn driven(scenario: &Scenario) -> Vec<&'static [&'static str]> {
     driven.extend(guest.iio.filter(|iio| iio.tx > 0).map(|_| DAC));
     driven.extend(scenario.dmatest.as_ref().map(|_| GDMA));
     driven.extend(scenario.disk.as_ref().map(|_| DISK));
+    driven.extend(scenario.board.smmu.as_ref().map(|_| SMMU));
     driven
 }
 
@@ -225,7 +269,6 @@ pub fn lacks(config: &Kconfig, scenario: &Scenario) -> Vec<String> {
         if options.iter().any(there) {
             continue;
         }
-        let asked: Vec<_> = options.iter().map(|option| format!("{option}=y")).collect();
         let module = options
             .iter()
             .find(|o| config.setting(o) == Setting::Module);
@@ -233,7 +276,7 @@ pub fn lacks(config: &Kconfig, scenario: &Scenario) -> Vec<String> {
             Some(_) => " (it is a module, and the run loads none)",
             None => "",
         };
-        let line = format!("{}{is}, for {what_for}", asked.join(" or "));
+        let line = self::told(options, is, &what_for);
         // Devices may share a driver.
         let option = |line: &str| line.split(['=', ' ']).next().map(str::to_owned);
         if !told.iter().any(|known| option(known) == option(&line)) {
@@ -295,8 +338,10 @@ mod tests {
             assert!(lacks.is_empty(), "{}: {lacks:?}", scenario.name);
             used.extend(requirements(&scenario).into_iter().map(|r| r.options));
         }
-        let modules = requirements(&with_modules()).into_iter();
-        used.extend(modules.map(|r| r.options));
+        for scenario in [with_modules(), with_high_ram(), with_smmu()] {
+            let more = requirements(&scenario).into_iter();
+            used.extend(more.map(|r| r.options));
+        }
         // No row and no model's option is left that nothing here has asked for.
         let rows = ROWS.iter().flat_map(|row| row.options);
         let models = MODELS.iter().flat_map(|model| model.options());
@@ -342,13 +387,46 @@ mod tests {
     #[test]
     fn a_run_with_modules_needs_a_kernel_that_loads_them() {
         let told = lacks(&base(), &with_modules());
-        assert_eq!(told, ["CONFIG_MODULES=y, for modules"]);
+        assert_eq!(
+            told,
+            ["CONFIG_MODULES=y, for modules; of ours, STACK+userland has it"]
+        );
         let config = Kconfig::parse("CONFIG_MODULES=y\nCONFIG_AD9467=m\n");
         let told = lacks(&config, &with_modules());
         assert!(
             !told.iter().any(|line| line.contains("AD9467")),
             "{told:#?}"
         );
+    }
+
+    fn with_high_ram() -> Scenario {
+        let scenario = Scenario::load("iio-capture").unwrap();
+        set::apply(&scenario, &["board.ram-high-mib=64".into()]).unwrap()
+    }
+
+    fn with_smmu() -> Scenario {
+        let scenario = Scenario::load("iio-capture").unwrap();
+        set::apply(&scenario, &["board.smmu.port=hp".into()]).unwrap()
+    }
+
+    #[test]
+    fn a_configuration_of_ours_has_what_the_usual_one_lacks() {
+        for (option, config) in ELSEWHERE {
+            let root = env!("CARGO_MANIFEST_DIR");
+            let file = format!("{root}/../guest-kernel/config/{config}.config");
+            let config = Kconfig::parse(&std::fs::read_to_string(file).unwrap());
+            assert_eq!(config.setting(option), Setting::BuiltIn, "{option}");
+            assert_ne!(base().setting(option), Setting::BuiltIn, "{option}");
+        }
+        let told = lacks_of_ours(&[], &with_high_ram());
+        let [told] = &told[..] else {
+            panic!("{told:?}");
+        };
+        assert!(told.ends_with("STACK+zones has it"), "{told}");
+        let zones = ["lockdep".into(), "zones".into()];
+        assert_eq!(lacks_of_ours(&zones, &with_high_ram()), [""; 0]);
+        let usual = Scenario::load("iio-capture").unwrap();
+        assert_eq!(lacks_of_ours(&[], &usual), [""; 0]);
     }
 
     #[test]
@@ -376,7 +454,7 @@ mod tests {
 
     #[test]
     fn driven_devices_are_on_the_board() {
-        for name in [ADC, DAC, USB, IIO, GDMA, DISK].concat() {
+        for name in [ADC, DAC, USB, IIO, GDMA, DISK, SMMU].concat() {
             assert!(MODELS.iter().any(|model| model.name() == name), "{name}");
         }
     }

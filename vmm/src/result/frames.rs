@@ -83,6 +83,8 @@ mod tests {
             transfer: Transfer {
                 direction: Direction::ToMemory,
                 pa: 0,
+                bus: None,
+                scattered: false,
                 len: bytes,
                 descriptor: 0,
                 channel: 0,

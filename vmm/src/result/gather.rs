@@ -513,6 +513,9 @@ fn role(party: &Party) -> Role {
 
 /// Which bytes of a line a transfer covers.
 fn owned(t: &TransferRecord, line: u64) -> u64 {
+    if t.transfer.scattered {
+        return 0;
+    }
     let (start, end) = (t.transfer.pa, t.transfer.pa.saturating_add(t.transfer.len));
     let (from, to) = (start.max(line), end.min(line.saturating_add(LINE)));
     match to.checked_sub(from) {

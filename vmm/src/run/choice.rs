@@ -80,7 +80,19 @@ impl Choice {
                 let files = std::slice::from_ref(&kernel.config);
                 (&kernel.image, requirements::config::of_files(files))
             }
-            Choice::Stack(_) => return Ok(None),
+            Choice::Stack(request) if !request.fragments.is_empty() => return Ok(None),
+            Choice::Stack(request) => {
+                let lacks = requirements::lacks_of_ours(&request.configs, scenario);
+                return match lacks.is_empty() {
+                    true => Ok(None),
+                    false => Err(Error::KernelLacks {
+                        name: name.into(),
+                        scenario: scenario.name.clone(),
+                        lacks,
+                        place: "by its name".into(),
+                    }),
+                };
+            }
         };
         let found =
             found.map_err(|e| Error::host(format!("cannot read {}", image.display()), e))?;
@@ -121,6 +133,33 @@ pub fn request(name: &str) -> Result<KernelRequest, Error> {
         Some((named, _)) => Ok(named.request()),
         None => Err(unknown(name, &builder)),
     }
+}
+
+/// The build of the user's own that a name or the path of a source tree stands for, as [`Choice::find`] has
+/// it; none of a stack, or of what was built somewhere else.
+///
+/// # Errors
+/// As [`Choice::find`].
+pub fn own_build(kernel: &KernelChoice) -> Result<Option<Named>, Error> {
+    let builder = builder()?;
+    let failed = |e| error(&kernel.0, e);
+    let Some(path) = kernel.path() else {
+        if builder.require(&KernelRequest::named(&kernel.0)).is_ok() {
+            return Ok(None);
+        }
+        return match builder.named(&kernel.0).map_err(failed)? {
+            Some((named, _)) => Ok(Some(named)),
+            None => Err(unknown(&kernel.0, &builder)),
+        };
+    };
+    if is_stack(path) || !is_source(path) {
+        return Ok(None);
+    }
+    let Choice::Built { kernel: built, .. } = by_path(path)? else {
+        return Ok(None);
+    };
+    let mut all = builder.all_named().map_err(failed)?.into_iter();
+    Ok(all.find_map(|(named, _)| (named.hash == built.hash).then_some(named)))
 }
 
 fn by_name(name: &str) -> Result<Choice, Error> {

@@ -35,6 +35,8 @@ pub fn soc_report() -> SocReport {
         transfer: Transfer {
             direction: Direction::ToMemory,
             pa: 0x4500_0000,
+            bus: None,
+            scattered: false,
             len: 12040,
             descriptor: 0x4431_c040,
             channel: 0,
@@ -170,6 +172,7 @@ pub fn seen() -> Observations {
             pid: Some(1),
             link: None,
             callers: vec![0xffff_8000_8001_2040],
+            user: None,
         }],
         ..Observations::default()
     }

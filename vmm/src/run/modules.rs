@@ -40,8 +40,12 @@ pub struct Built {
 /// Usage or infrastructure errors.
 pub fn build(dir: &Path, kernel: &KernelChoice, progress: &dyn Progress) -> Result<Built, Error> {
     let builder = kernels::builder()?;
-    let files = match kernel.path() {
-        Some(path) if !is_stack(path) => builder.build_modules_in(path, dir, progress),
+    let files = match (choice::own_build(kernel)?, kernel.path()) {
+        (Some(named), _) => {
+            let built = builder.build_modules_of(&named, dir, progress);
+            built.map(|built| built.files)
+        }
+        (None, Some(path)) if !is_stack(path) => builder.build_modules_in(path, dir, progress),
         _ => {
             let request = choice::request(&kernel.0)?;
             let built = builder.build_modules(&request, dir, progress);
@@ -51,6 +55,7 @@ pub fn build(dir: &Path, kernel: &KernelChoice, progress: &dyn Progress) -> Resu
     let failed = |e: KernelError| {
         let help = match &e {
             KernelError::NoModules { .. } => with_modules(&kernel.0),
+            KernelError::BuildChanged { name, .. } => rebuild(name),
             KernelError::NotPrepared { .. } => {
                 "build that kernel, and `make modules` there once, or name one of Staleline's"
                     .into()
@@ -118,6 +123,17 @@ fn has_loader(map: Option<&Path>) -> bool {
     }
 }
 
+/// What builds a kernel of the user's again, of what its source is now.
+fn rebuild(name: &str) -> String {
+    let builder = kernels::builder().ok();
+    let named = builder.and_then(|builder| builder.named(name).ok().flatten());
+    let command = named.map_or_else(
+        || format!("staleline kernel build --src TREE --name {name}"),
+        |(named, _)| choice::command(&named),
+    );
+    format!("build the kernel again: {command}")
+}
+
 fn with_modules(kernel: &str) -> String {
     if KernelChoice(kernel.into()).path().is_some() {
         return "set CONFIG_MODULES=y and build it again, or name base+userland".into();
@@ -126,7 +142,9 @@ fn with_modules(kernel: &str) -> String {
     match kernels::request(&stack, &Ingredients::default()) {
         Ok(_) => format!("name {stack}, which has modules"),
         // A build of the user's own.
-        Err(_) => format!("build it again with --config {CONFIG}, which has modules"),
+        Err(_) => format!(
+            "build it again with --config {CONFIG}, or with CONFIG_MODULES=y in a --fragment"
+        ),
     }
 }
 

@@ -102,7 +102,7 @@ pub fn apply(board: &Board, tree: &[u8], overlays: &[GuestFile]) -> Result<Vec<u
             wrong("an overlay", &why)
         })?;
     for (node, (_, path)) in board.nodes().iter().zip(fdt::labels(board)) {
-        let Some(port) = node.port else { continue };
+        let Some(port) = &node.port else { continue };
         let properties = place
             .run("fdtget", |get| get.arg("-p").arg(&out).arg(&path))?
             .map_err(|said| wrong("an overlay", &format!("it takes {path} away: {said}")))?;

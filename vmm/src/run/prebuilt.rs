@@ -7,18 +7,9 @@ use std::path::{Path, PathBuf};
 use memchr::memmem;
 use staleline_support::digest;
 
+use crate::boot::{self, HEADER_BYTES};
 use crate::exit::Error;
 use staleline_results::KernelId;
-
-/// Offset and value of the magic number of an arm64 `Image`
-/// (Documentation/arch/arm64/booting.rst).
-const MAGIC: (usize, [u8; 4]) = (56, *b"ARM\x64");
-
-/// Bytes of the header that it is in.
-const HEADER_BYTES: usize = 64;
-
-/// Larger images are refused.
-const MAX_IMAGE_BYTES: u64 = 1 << 30;
 
 /// No symbol table is longer.
 const MAX_MAP_BYTES: u64 = 1 << 28;
@@ -70,7 +61,8 @@ impl Prebuilt {
         std::fs::File::open(&image)
             .and_then(|f| f.take(HEADER_BYTES as u64).read_to_end(&mut head))
             .map_err(|e| bad(path, &format!("cannot read {}: {e}", image.display())))?;
-        if head.len() < HEADER_BYTES || head.get(MAGIC.0..MAGIC.0 + 4) != Some(&MAGIC.1) {
+        let header = head.first_chunk::<HEADER_BYTES>();
+        if !header.is_some_and(boot::is_image) {
             let what = other(&head);
             return Err(bad(path, &format!("{} is {what}", image.display())));
         }
@@ -102,7 +94,7 @@ impl Prebuilt {
     /// [`Error::Kernel`], and [`Error::UnknownKernel`] if part of it is missing.
     pub fn identify(&self, name: &str) -> Result<KernelId, Error> {
         let size = std::fs::metadata(&self.image).map_err(|e| Error::Kernel(e.into()))?;
-        if size.len() > MAX_IMAGE_BYTES {
+        if size.len() > boot::MOST_BYTES {
             return Err(Error::Kernel("the image is larger than 1 GiB".into()));
         }
         let bytes = std::fs::read(&self.image).map_err(|e| Error::Kernel(e.into()))?;

@@ -468,7 +468,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         bootargs = format!("{bootargs} {}", scenario.guest.append);
     }
     let layout = Images::open(&artifacts.image, initrd.map(|file| file.path.as_path()))
-        .and_then(|images| images.layout(board.ram_bytes()))
+        .and_then(|images| images.layout(u64::from(scenario.board.ram_mib) << 20))
         .map_err(boot)?;
     let plan = serde_json::to_string(&attempt.spec.plan())
         .map_err(|e| Error::host("cannot write the guest's plan", e))?;
@@ -501,7 +501,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
             initrd: initrd.map(|file| file.hash.clone()),
         },
         fdt,
-        ram_bytes: board.ram_bytes(),
+        ram_bytes: board.memory_bytes(),
         cpus: scenario.board.cpus,
         window_bytes: board.window_bytes(),
         guest: GuestKind::Board,

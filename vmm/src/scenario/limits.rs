@@ -2,18 +2,24 @@
 //! Bounds on what a scenario may ask for, so that a file cannot exhaust host or guest.
 
 use staleline_devices::cpu::MAX_CPUS;
+use staleline_devices::jitter::MAX_TICKS;
 use staleline_protocol::plan::{DataPath, DiskTest, DmaTest, Exporter};
 
-use super::{SCHEMA, Scenario, Transfer, exec, guest, modules, usb};
+use super::{SCHEMA, Scenario, Transfer, exec, guest, modules, parts, ranges, usb};
+use crate::board::Board;
+use crate::board::settings::BoardSettings;
 use crate::events::filter::LIMIT_MIB;
 use crate::exit::Error;
 
 pub use super::outside::TOTAL_BYTES;
+pub use super::parts::PAGE;
 
 /// CPUs of the board.
 pub const CPUS: std::ops::RangeInclusive<u32> = 1..=MAX_CPUS as u32;
-/// Guest RAM in MiB: with the register windows above it, all within 4 GiB, as 32-bit masters can see it.
-pub const RAM_MIB: std::ops::RangeInclusive<u32> = 64..=2816;
+/// Guest RAM in MiB below 4 GiB, from 1 GiB on.
+pub const RAM_MIB: std::ops::RangeInclusive<u32> = 64..=3072;
+/// More of it in MiB, from 4 GiB on. The guest's kernel needs a 64th of it to describe its pages.
+pub const RAM_HIGH_MIB: std::ops::RangeInclusive<u32> = 0..=16384;
 /// Host seconds.
 pub const TIMEOUT_SECONDS: std::ops::RangeInclusive<u32> = 1..=3600;
 /// DMABUFs.
@@ -22,8 +28,6 @@ pub const BUFFERS: std::ops::RangeInclusive<u32> = 1..=64;
 pub const FRAMES: std::ops::RangeInclusive<u32> = 1..=65_536;
 /// The guest kernel's pool of contiguous memory in bytes (CONFIG_CMA_SIZE_MBYTES).
 pub const CMA_BYTES: u64 = 16 << 20;
-/// Guest page size in bytes; DMABUFs are multiples of it.
-pub const PAGE: u64 = 4096;
 /// Frames are multiples of this many bytes: the converters' bus width.
 pub const FRAME_ALIGN: u64 = 8;
 
@@ -63,10 +67,13 @@ fn find(s: &Scenario) -> Result<(), String> {
     }
     within("timeout-seconds", s.timeout_seconds, TIMEOUT_SECONDS)?;
     within("board.ram-mib", s.board.ram_mib, RAM_MIB)?;
+    within("board.ram-high-mib", s.board.ram_high_mib, RAM_HIGH_MIB)?;
     within("log.limit-mib", s.log.limit_mib, LIMIT_MIB)?;
     within("board.cpus", s.board.cpus.into(), CPUS)?;
+    ranges::check(&s.board)?;
+    within("board.jitter-ticks", s.board.jitter_ticks, 0..=MAX_TICKS)?;
     if let Some(t) = &s.transfer {
-        transfer(t, s.board.ram_mib)?;
+        transfer(t, &s.board)?;
     }
     if let Some(test) = &s.dmatest {
         dmatest(test, s)?;
@@ -88,6 +95,9 @@ fn find(s: &Scenario) -> Result<(), String> {
             "there is guest.exec beside [transfer], [dmatest] or [disk]: leave one of them out"
                 .into(),
         );
+    }
+    if let Some(t) = &s.transfer {
+        parts::check_cuts(t, s.usb.cuts())?;
     }
     usb::check(s)
 }
@@ -165,10 +175,10 @@ fn disk(test: &DiskTest, s: &Scenario) -> Result<(), String> {
     Ok(())
 }
 
-fn transfer(t: &Transfer, ram_mib: u32) -> Result<(), String> {
+fn transfer(t: &Transfer, board: &BoardSettings) -> Result<(), String> {
     within("transfer.buffers", t.buffers, BUFFERS)?;
     within("transfer.frames", t.frames, FRAMES)?;
-    let ram = u64::from(ram_mib) << 20;
+    let ram = Board::bare(board).ram_bytes();
     if t.buffer_bytes == 0 || !t.buffer_bytes.is_multiple_of(PAGE) || t.buffer_bytes > ram {
         return Err(format!(
             "transfer.buffer-bytes = {} must be a multiple of {PAGE}, at least {PAGE}, and fit \
@@ -181,13 +191,15 @@ fn transfer(t: &Transfer, ram_mib: u32) -> Result<(), String> {
     if all > ram / 4 {
         return Err(format!(
             "transfer.buffers * transfer.buffer-bytes = {all} is more than a quarter of the \
-             guest's RAM ({ram_mib} MiB): reduce one, or raise board.ram-mib"
+             guest's RAM ({} MiB): reduce one, or raise board.ram-mib",
+            ram >> 20
         ));
     }
     frame("transfer.frame-bytes", t.frame_bytes, t.buffer_bytes)?;
     if let Some(last) = t.last_frame_bytes {
         frame("transfer.last-frame-bytes", last, t.buffer_bytes)?;
     }
+    parts::check(t, ram / 4)?;
     let two = [DataPath::IioToUsb, DataPath::UsbToIio].contains(&t.path);
     if t.usb_first && !two {
         return Err(

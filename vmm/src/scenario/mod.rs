@@ -9,6 +9,8 @@ pub mod guest;
 pub mod limits;
 pub mod modules;
 pub mod outside;
+mod parts;
+mod ranges;
 pub mod seed;
 pub mod set;
 pub mod usb;
@@ -16,7 +18,7 @@ pub mod usb;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use staleline_protocol::plan::{self, DataPath, DiskTest, DmaTest, Exporter, Plan};
+use staleline_protocol::plan::{self, DataPath, DiskTest, DmaTest, Exporter, Plan, Trailer};
 
 use crate::board::settings::BoardSettings;
 use crate::events::LogSettings;
@@ -110,6 +112,22 @@ pub struct Transfer {
     /// Whether a DMABUF is detached before user space reads a frame, and attached again.
     #[serde(default, skip_serializing_if = "is_false")]
     pub read_detached: bool,
+    /// Bytes of the memfd before the first DMABUF on it (udmabuf).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub offset_bytes: u64,
+    /// All DMABUFs are on one memfd, each so many bytes behind the one before (udmabuf).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride_bytes: Option<u64>,
+    /// In which order frames go to DMABUFs; empty: that of allocation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub order: Vec<u32>,
+    /// What the CPU writes behind each frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trailer: Option<Trailer>,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 fn is_false(value: &bool) -> bool {
@@ -267,6 +285,12 @@ impl Transfer {
             resume: usb.cuts(),
             usb_first: self.usb_first,
             read_detached: self.read_detached,
+            parts: plan::Parts {
+                offset_bytes: self.offset_bytes,
+                stride_bytes: self.stride_bytes,
+                order: self.order.clone(),
+                trailer: self.trailer.clone(),
+            },
         }
     }
 }

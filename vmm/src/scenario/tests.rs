@@ -116,7 +116,7 @@ fn limits_name_the_key() {
 #[test]
 fn dmatest_has_bounds_and_needs_its_device() {
     let base = Scenario::load("gdma-memcpy").unwrap();
-    assert_eq!(base.board.gdma.unwrap().port, Port::Hp);
+    assert_eq!(base.board.gdma.as_ref().unwrap().port, Port::Hp);
     let set = |settings: &[&str]| {
         let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
         set::apply(&base, &settings)
@@ -151,7 +151,7 @@ fn dmatest_has_bounds_and_needs_its_device() {
 #[test]
 fn a_disk_has_bounds_and_needs_its_device() {
     let base = Scenario::load("blk-root").unwrap();
-    assert_eq!(base.board.blk.unwrap().port, Port::Hp);
+    assert_eq!(base.board.blk.as_ref().unwrap().port, Port::Hp);
     let set = |settings: &[&str]| {
         let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
         set::apply(&base, &settings)

@@ -142,6 +142,7 @@ impl Symbols {
                 kernel: true,
                 symbol: Some(boot_code_at(va)),
                 module: None,
+                program: None,
                 frames: Vec::new(),
                 stack: None,
             },
@@ -189,6 +190,7 @@ impl Symbols {
             kernel: is_kernel(va),
             symbol: self.symbol(va),
             module: module.map(|module| module.name().to_owned()),
+            program: self.user.program(va).filter(|_| !is_kernel(va)),
             frames: frames.unwrap_or_default(),
             stack: None,
         };
@@ -198,9 +200,13 @@ impl Symbols {
 
     /// A place and the way there.
     pub fn called(&self, va: u64, chain: &Chain) -> Place {
-        let callers = self.callers(va, chain);
+        let mut callers = self.callers(va, chain);
         let name = |call: &u64| self.symbol(*call).unwrap_or_default();
         let interrupt = callers.iter().any(|call| is_interrupt_entry(&name(call)));
+        if let Some(user) = &chain.user {
+            callers.push(user.pc);
+            callers.extend(self.calls(user.pc, user.link, &user.callers));
+        }
         Place {
             stack: Some(Stack {
                 callers: callers.iter().map(|call| self.place(*call)).collect(),
@@ -225,7 +231,8 @@ impl Symbols {
     }
 
     /// Functions and offsets that led to a place, innermost first, without opening debug
-    /// information where possible.
+    /// information where possible. Of a system call, those of the kernel only: what a process calls its
+    /// functions says nothing about the kernel.
     pub fn caller_names(&self, va: u64, chain: &Chain) -> Vec<String> {
         let name = |call: u64| self.symbol(call).unwrap_or_else(|| Hex(call).to_string());
         self.callers(va, chain).into_iter().map(name).collect()
@@ -238,19 +245,22 @@ impl Symbols {
         calls.map(name).collect()
     }
 
+    /// The calls that led to a place, up to where the kernel was entered.
+    fn callers(&self, va: u64, chain: &Chain) -> Vec<u64> {
+        self.calls(va, chain.link, &chain.callers)
+    }
+
     /// The calls that led to a place. The link register tells the first one only if the place is
     /// in a function that has no frame record (yet) and so has called nobody; else it is what
     /// the function's own last call left there.
-    fn callers(&self, va: u64, chain: &Chain) -> Vec<u64> {
+    fn calls(&self, va: u64, link: Option<u64>, callers: &[u64]) -> Vec<u64> {
         let function = |va| self.symbol_start(va);
         let foreign = |link: &u64| match (function(*link), function(va)) {
             (Some(link), Some(own)) => link != own,
             _ => false,
         };
-        let link = chain.link.filter(foreign);
-        link.into_iter()
-            .chain(chain.callers.iter().copied())
-            .collect()
+        let link = link.filter(foreign);
+        link.into_iter().chain(callers.iter().copied()).collect()
     }
 
     /// Where the function around an address starts.
@@ -460,6 +470,7 @@ mod tests {
             pid: Some(1),
             link: Some(TEXT + 0x110),
             callers: vec![TEXT + 0x210],
+            user: None,
         };
         let names = |chain: &Chain, va| symbols.caller_names(TEXT + va, chain);
         assert_eq!(names(&chain, 0x20), ["map+0x10", "heap+0x10"]);

@@ -125,6 +125,12 @@ impl User {
         known.or_else(|| code.is_mapped.then(|| format!("{}+{va:#x}", code.who)))
     }
 
+    /// The user's program that has the code at an address.
+    pub fn program(&self, va: u64) -> Option<String> {
+        let (code, _) = self.at(va)?;
+        code.is_program().then(|| code.who.clone())
+    }
+
     /// The functions at an address, innermost first, with files and lines.
     pub fn frames(&self, va: u64, troubles: &RefCell<Vec<String>>) -> Option<Vec<Frame>> {
         let (code, va) = self.at(va)?;

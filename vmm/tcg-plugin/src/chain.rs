@@ -4,7 +4,11 @@
 //! A frame record is two 64-bit words: the caller's record, and the address to return to; x29
 //! points to the current one (Procedure Call Standard for the Arm 64-bit Architecture, "The frame
 //! pointer"). Any of it may be garbage: code without frame pointers uses x29 as it likes.
+//!
+//! Where the kernel was entered, its last record is in the registers that it has saved, and a chain goes on
+//! from these into the process that has made the system call ([`entry`]).
 
+mod entry;
 mod state;
 
 use std::collections::HashMap;
@@ -44,8 +48,24 @@ pub trait VirtualMemory {
 
 /// Follows the records from a frame on.
 pub fn walk(memory: &mut impl VirtualMemory, frame: Frame) -> Chain {
+    let (callers, last) = calls(memory, frame.fp);
+    Chain {
+        // Linux keeps a non-negative int there.
+        pid: frame.context.and_then(|c| u32::try_from(c).ok()),
+        link: link(memory, frame.lr, &callers),
+        user: entry::system_call(memory, last),
+        callers,
+    }
+}
+
+/// The call that the link register tells of, if the records don't.
+fn link(memory: &mut impl VirtualMemory, lr: u64, callers: &[u64]) -> Option<u64> {
+    call_before(memory, lr).filter(|call| callers.first() != Some(call))
+}
+
+/// The calls that the records from `fp` on tell of, and the record at which that ends.
+fn calls(memory: &mut impl VirtualMemory, mut fp: u64) -> (Vec<u64>, u64) {
     let mut callers = Vec::new();
-    let mut fp = frame.fp;
     while callers.len() < MAX_CALLERS && fp != 0 && fp.is_multiple_of(8) {
         let (Some(next), Some(ra)) = (memory.read_u64(fp), memory.read_u64(fp.wrapping_add(8)))
         else {
@@ -61,13 +81,7 @@ pub fn walk(memory: &mut impl VirtualMemory, frame: Frame) -> Chain {
         }
         fp = next;
     }
-    let link = call_before(memory, frame.lr).filter(|call| callers.first() != Some(call));
-    Chain {
-        // Linux keeps a non-negative int there.
-        pid: frame.context.and_then(|c| u32::try_from(c).ok()),
-        link,
-        callers,
-    }
+    (callers, fp)
 }
 
 /// The frame record of the function with this `code`, if it is among those that have led to a frame.
@@ -123,7 +137,8 @@ impl Chains {
             self.lost += 1;
             return ChainId(0);
         }
-        self.cut += u64::from(chain.callers.len() >= MAX_CALLERS);
+        let user = chain.user.as_ref().map_or(0, |user| user.callers.len());
+        self.cut += u64::from(chain.callers.len().max(user) >= MAX_CALLERS);
         self.chains.push(chain.clone());
         // Below the limit, so no truncation.
         let id = ChainId(self.chains.len() as u32);

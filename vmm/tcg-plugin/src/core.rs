@@ -117,7 +117,8 @@ pub struct Core<M, S> {
     pub over: bool,
     /// The machine itself.
     pub machine: M,
-    told_lines: u64,
+    /// Interrupt lines as QEMU has them.
+    qemu_lines: u64,
     /// Addresses that are the machine's business.
     memory: std::ops::Range<u64>,
     ram: Ram,
@@ -161,7 +162,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             cpus: std::array::from_fn(|_| CpuSide::new(&ram)),
             over: false,
             machine: parts.machine,
-            told_lines: 0,
+            qemu_lines: 0,
             memory: parts.memory,
             ram,
             windows: Windows::new(parts.windows),
@@ -461,7 +462,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
     #[inline(always)]
     fn sync_lines(&mut self) -> io::Result<()> {
         let lines = self.machine.irq_lines();
-        if lines == self.told_lines {
+        if lines == self.qemu_lines {
             return Ok(());
         }
         self.tell_lines(lines)
@@ -470,12 +471,12 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
     #[cold]
     #[inline(never)]
     fn tell_lines(&mut self, lines: u64) -> io::Result<()> {
-        let changed = lines ^ self.told_lines;
+        let changed = lines ^ self.qemu_lines;
         for irq in (0..u64::BITS).filter(|irq| changed >> irq & 1 != 0) {
             self.qtest.set_irq(irq, lines >> irq & 1 != 0)?;
             self.stats.irq_changes += 1;
         }
-        self.told_lines = lines;
+        self.qemu_lines = lines;
         Ok(())
     }
 

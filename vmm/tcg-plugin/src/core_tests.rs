@@ -555,6 +555,7 @@ fn the_chain() -> Chain {
         pid: Some(42),
         link: Some(UP + 0x304),
         callers: vec![UP + 0x200],
+        user: None,
     }
 }
 

@@ -17,6 +17,7 @@ fn beside(b: &Bench) -> Bench {
             memory: BASE..WINDOW + 0x1000,
             qtest: Qtest::new(Server::default(), "/gic".into()),
             trace: Trace::new(&[2, 3]),
+            calls: Calls::default(),
         }),
         ram: b.ram.clone(),
         windows: b.windows.clone(),

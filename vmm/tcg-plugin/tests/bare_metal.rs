@@ -227,6 +227,7 @@ fn call_chains_are_those_of_the_cpu_and_looking_changes_nothing() {
         pid: Some(42),
         link,
         callers: vec![IMAGE + 0x1_0100],
+        user: None,
     };
     assert_eq!(
         traced.seen.access(4, load_pc),

@@ -40,7 +40,7 @@ fn differences(a: &Value, b: &Value, at: &str, found: &mut Vec<String>) {
 
 /// Runs `arguments` as they are, and for each of `every` with so many steps between saved states.
 #[track_caller]
-fn goes_on(arguments: &[&str], every: &[u32]) {
+pub fn goes_on(arguments: &[&str], every: &[u32]) {
     let plain = run(arguments);
     assert_eq!(plain.result().restored, None, "{arguments:?}");
     for every in every {

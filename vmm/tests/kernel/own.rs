@@ -283,3 +283,68 @@ fn what_would_break_the_run_is_not_appended() {
         0
     );
 }
+
+/// Those of the kernel that is run under that name.
+#[test]
+fn modules_are_built_for_trees_by_name_and_by_path() {
+    let place = Place::new();
+    place.configure_as_base();
+    place.write("own/Kbuild", "obj-m += a.o\n");
+    place.write("own/a.c", "int own;\n");
+    place.write("modules.config", "CONFIG_MODULES=y\n");
+    let fails = |kernel: &str, says: &[&str]| {
+        let (code, _, error) = place.told(&["module", "build", "own", "--kernel", kernel]);
+        assert_eq!(code, 2, "{error}");
+        for says in says {
+            assert!(error.contains(says), "{says}: {error}");
+        }
+    };
+    fails(
+        "./tree",
+        &[
+            "nor is there a build of it",
+            "staleline kernel build --src ./tree",
+        ],
+    );
+    fails("tree", &["tree"]);
+    assert_eq!(place.told(BUILD).0, 0);
+    for kernel in ["tree", "./tree"] {
+        fails(
+            kernel,
+            &[
+                "no CONFIG_MODULES",
+                "--config userland, or with CONFIG_MODULES=y in a --fragment",
+            ],
+        );
+    }
+    let again = [BUILD, &["--fragment", "modules.config", "--name", "tree"]].concat();
+    let (code, _, error) = place.told(&again);
+    assert_eq!(code, 0, "{error}");
+    for kernel in ["tree", "./tree"] {
+        let (code, told, error) = place.told(&["module", "build", "own", "--kernel", kernel]);
+        assert_eq!(code, 0, "{error}");
+        assert!(told.ends_with("/own/a.ko\n"), "{told}");
+    }
+    place.write("tree/driver.c", "int other;\n");
+    let build = "staleline kernel build --src ";
+    fails(
+        "tree",
+        &[
+            "/tree has changed since it was built",
+            "run as `tree`",
+            build,
+            "--name tree",
+        ],
+    );
+    fails(
+        "./tree",
+        &["it has changed since it was built as `tree`", build],
+    );
+    assert_eq!(place.told(&again).0, 0);
+    assert_eq!(
+        place
+            .told(&["module", "build", "own", "--kernel", "tree"])
+            .0,
+        0
+    );
+}

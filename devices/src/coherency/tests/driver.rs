@@ -319,6 +319,8 @@ impl Driver {
                 _ => Direction::ToMemory,
             },
             pa: BASE + range.start as u64,
+            bus: None,
+            scattered: false,
             len: range.len() as u64,
             descriptor: 0,
             channel: 0,

@@ -227,6 +227,8 @@ impl Pair {
         let transfer = Transfer {
             direction,
             pa: BASE + at as u64,
+            bus: None,
+            scattered: false,
             len: len as u64,
             descriptor: 0,
             channel: 0,

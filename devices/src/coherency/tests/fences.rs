@@ -38,6 +38,8 @@ fn transfer(d: &mut Domain) {
         pa: BASE,
         len: LINE,
         descriptor: 0,
+        bus: None,
+        scattered: false,
         channel: 0,
         snoop: true,
     };

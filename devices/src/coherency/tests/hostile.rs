@@ -19,6 +19,8 @@ fn transfer(pa: u64, len: u64) -> Transfer {
     Transfer {
         direction: Direction::ToMemory,
         pa,
+        bus: None,
+        scattered: false,
         len,
         descriptor: 0,
         channel: 0,

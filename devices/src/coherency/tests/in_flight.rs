@@ -45,6 +45,8 @@ impl Rig {
         let transfer = Transfer {
             direction,
             pa: BASE,
+            bus: None,
+            scattered: false,
             len: 2 * LINE as u64,
             descriptor: 0,
             channel: 0,
@@ -251,6 +253,8 @@ fn a_transfer_that_does_not_ask_to_be_snooped_owns_its_lines_on_any_port() {
         let transfer = Transfer {
             direction: Direction::ToMemory,
             pa: BASE,
+            bus: None,
+            scattered: false,
             len: LINE as u64,
             descriptor: 0,
             channel: 0,

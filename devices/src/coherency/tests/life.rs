@@ -53,6 +53,8 @@ impl Trace {
         let transfer = Transfer {
             direction: Direction::ToMemory,
             pa: BASE,
+            bus: None,
+            scattered: false,
             len: FRAME as u64,
             descriptor: 0,
             channel: 0,

@@ -217,6 +217,8 @@ fn the_life_of_two_lines() {
     let transfer = Transfer {
         direction: Direction::ToMemory,
         pa: BASE,
+        bus: None,
+        scattered: false,
         len: 128,
         descriptor: 0,
         channel: 2,

@@ -208,6 +208,8 @@ impl Run {
                 let transfer = Transfer {
                     direction,
                     pa: BASE + at,
+                    bus: None,
+                    scattered: false,
                     len,
                     descriptor: 0,
                     channel: 0,

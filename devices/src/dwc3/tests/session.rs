@@ -168,6 +168,8 @@ fn buffers_are_open_from_doorbell_to_completion() {
         let want = Transfer {
             direction,
             pa: DATA,
+            bus: None,
+            scattered: false,
             len: 40 << 10,
             descriptor: transfer.descriptor,
             channel: endpoint as u8,

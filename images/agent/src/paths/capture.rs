@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use staleline_guest::{Access, Direction, DmaBuf, Error, Fences, IioBuffer};
 use staleline_protocol::pattern::Mismatch;
+use staleline_protocol::plan::When;
 use staleline_protocol::report::Report;
 
+use super::trailer::Trailers;
 use super::under_way::UnderWay;
 use super::{Job, attached, data_outcome};
 use crate::ktap::Subtests;
@@ -28,6 +30,7 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
         }
         Ok(buffers)
     })?;
+    let trailers = Trailers::of(job);
     let detached = |buffer| match t.read_detached {
         true => detach(&iio, buffer),
         false => Ok(()),
@@ -37,6 +40,7 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
         let mut under_way = UnderWay::new(iio.name());
         let enqueue = |n: u32, under_way: &mut UnderWay<'_>| {
             let buffer = &buffers[job.slot(n)];
+            trailers.write(When::Before, n, buffer)?;
             iio.enqueue(buffer, t.bytes_of_frame(n))?;
             under_way.queued(n, buffer)
         };
@@ -44,6 +48,9 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
             enqueue(n, &mut under_way)?;
         }
         iio.enable()?;
+        for n in 0..t.buffers.min(t.frames) {
+            trailers.write(When::During, n, &buffers[job.slot(n)])?;
+        }
         let mut seen = Mismatch::default();
         for frame in job.frames() {
             let buffer = &buffers[job.slot(frame.number)];
@@ -52,6 +59,7 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
             detached(buffer)?;
             let access = buffer.cpu_access(Access::Read, t.cpu_sync)?;
             let found = access.check(job.pattern, frame.position, frame.bytes);
+            let written = trailers.check(frame.number, buffer, &access);
             access.end()?;
             p.report(&Report::Data {
                 frame: frame.number,
@@ -61,6 +69,10 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
                 first_corrupt: found.first,
             });
             seen.merge(found);
+            if let Some((report, found)) = written {
+                p.report(&report);
+                seen.merge(found);
+            }
             if let Some(next) = frame.number.checked_add(t.buffers)
                 && next < t.frames
             {
@@ -68,6 +80,7 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
                     iio.attach(buffer)?;
                 }
                 enqueue(next, &mut under_way)?;
+                trailers.write(When::During, next, buffer)?;
             }
         }
         Ok(seen)

@@ -4,7 +4,7 @@
 
 use std::io::Write;
 
-use staleline_guest::{DmaBuf, Error, Mount};
+use staleline_guest::{DmaBuf, Error, Memory, Mount};
 use staleline_protocol::pattern::{Mismatch, Pattern};
 use staleline_protocol::plan::{DataPath, Transfer};
 use staleline_protocol::report::Report;
@@ -16,6 +16,7 @@ mod loopback;
 mod playback;
 mod relay;
 mod resume;
+mod trailer;
 mod under_way;
 
 /// What every path needs to know.
@@ -43,15 +44,29 @@ impl Job<'_> {
 
     /// Index of the buffer that holds frame `n`.
     fn slot(&self, n: u32) -> usize {
-        (n % self.transfer.buffers) as usize
+        self.transfer.parts.slot(n, self.transfer.buffers) as usize
     }
 
     /// Allocates and reports the buffers.
     fn allocate<W: Write>(&self, phases: &mut Subtests<'_, W>) -> Result<Vec<DmaBuf>, Error> {
-        (0..self.transfer.buffers)
+        let t = self.transfer;
+        let (offset, bytes) = (t.parts.offset_bytes, t.buffer_bytes);
+        let behind = |index: u32, stride: u64| offset + u64::from(index) * stride;
+        let shared = match t.parts.stride_bytes {
+            Some(stride) => Some((Memory::new(behind(t.buffers - 1, stride) + bytes)?, stride)),
+            None => None,
+        };
+        (0..t.buffers)
             .map(|index| {
-                let t = self.transfer;
-                let buffer = DmaBuf::allocate(t.exporter, index, t.buffer_bytes)?;
+                let buffer = match &shared {
+                    Some((memory, stride)) => {
+                        memory.udmabuf(index, behind(index, *stride), bytes)?
+                    }
+                    None if offset > 0 => {
+                        Memory::new(offset + bytes)?.udmabuf(index, offset, bytes)?
+                    }
+                    None => DmaBuf::allocate(t.exporter, index, bytes)?,
+                };
                 phases.report(&allocated(&buffer));
                 Ok(buffer)
             })
@@ -138,7 +153,7 @@ pub fn run<W: Write>(ktap: &mut Ktap<W>, seed: u64, transfer: &Transfer) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use staleline_protocol::plan::Exporter;
+    use staleline_protocol::plan::{Exporter, Parts};
 
     use super::*;
 
@@ -156,6 +171,7 @@ mod tests {
             resume: false,
             usb_first: false,
             read_detached: false,
+            parts: Parts::default(),
         };
         let job = Job {
             transfer: &transfer,

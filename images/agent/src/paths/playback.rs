@@ -6,7 +6,9 @@ use std::io::Write;
 
 use staleline_guest::{Access, Direction, Error, Fences, IioBuffer};
 use staleline_protocol::pattern::Mismatch;
+use staleline_protocol::plan::When;
 
+use super::trailer::Trailers;
 use super::under_way::UnderWay;
 use super::{Job, attached};
 use crate::ktap::Subtests;
@@ -25,7 +27,8 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
         Ok(buffers)
     })?;
 
-    phases.phase(|_| {
+    let trailers = Trailers::of(job);
+    let seen = phases.phase(|p| {
         // The converter starts when all buffers, or all frames, are queued.
         let start = t.buffers.min(t.frames) - 1;
         let mut under_way = UnderWay::new(iio.name());
@@ -38,21 +41,34 @@ pub fn run<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Result<Misma
             let mut access = buffer.cpu_access(Access::Write, t.cpu_sync)?;
             access.fill(job.pattern, frame.position, frame.bytes);
             access.end()?;
+            trailers.write(When::Before, frame.number, buffer)?;
             iio.enqueue(buffer, frame.bytes)?;
             under_way.queued(frame.number, buffer)?;
             if frame.number == start {
                 iio.enable()?;
             }
+            // Those that were queued before the converter was started come with the one that starts it.
+            let first = if frame.number == start {
+                0
+            } else {
+                frame.number
+            };
+            for n in first..=frame.number {
+                if frame.number >= start {
+                    trailers.write(When::During, n, &buffers[job.slot(n)])?;
+                }
+            }
         }
         buffers
             .iter()
             .try_for_each(|buffer| buffer.wait(Fences::All))?;
-        under_way.look()
+        under_way.look()?;
+        trailers.check_last(p, &buffers)
     })?;
 
     phases.phase(|_| {
         iio.disable()?;
         buffers.iter().try_for_each(|buffer| iio.detach(buffer))
     })?;
-    Ok(Mismatch::default())
+    Ok(seen)
 }

@@ -15,7 +15,9 @@ use std::io::Write;
 
 use staleline_guest::{Access, Direction, DmaBuf, Endpoint, Error, Fences, Gadget, IioBuffer};
 use staleline_protocol::pattern::Mismatch;
+use staleline_protocol::plan::When;
 
+use super::trailer::Trailers;
 use super::under_way::UnderWay;
 use super::{Job, attached, resume};
 use crate::ktap::Subtests;
@@ -55,21 +57,36 @@ fn relay(
     start: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Error> {
     let t = job.transfer;
+    let trailers = Trailers::of(job);
+    let buffer_of = |n| &buffers[job.slot(n)];
     for n in 0..t.buffers.min(t.frames) {
+        trailers.write(When::Before, n, buffer_of(n))?;
         first.take(job, buffers, n)?;
     }
     start()?;
+    for n in 0..t.buffers.min(t.frames) {
+        trailers.write(When::During, n, buffer_of(n))?;
+    }
     for n in 0..t.frames {
+        if trailers.are(When::Between) {
+            buffer_of(n).wait(Fences::Writers)?;
+            trailers.write(When::Between, n, buffer_of(n))?;
+        }
         if t.cpu_sync {
-            let buffer = &buffers[job.slot(n)];
-            buffer.wait(Fences::Writers)?;
-            buffer.pretend(between)?;
+            buffer_of(n).wait(Fences::Writers)?;
+            buffer_of(n).pretend(between)?;
         }
         first.under_way.look()?;
         second.take(job, buffers, n)?;
         first.under_way.look()?;
         if let Some(next) = refill(n, t.buffers).filter(|&next| next < t.frames) {
+            if trailers.are(When::Before) {
+                // The second device may still have it.
+                buffer_of(next).wait(Fences::All)?;
+                trailers.write(When::Before, next, buffer_of(next))?;
+            }
             first.take(job, buffers, next)?;
+            trailers.write(When::During, next, buffer_of(next))?;
         }
         second.under_way.look()?;
     }
@@ -131,10 +148,11 @@ pub fn iio_to_usb<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Resul
         }
         Ok(buffers)
     })?;
-    phases.phase(|_| {
+    let seen = phases.phase(|p| {
         if job.transfer.resume {
             resume::to_usb(job, &buffers, &iio, &gadget)?;
-            return finish(&buffers);
+            finish(&buffers)?;
+            return Ok(Mismatch::default());
         }
         relay(
             job,
@@ -146,7 +164,8 @@ pub fn iio_to_usb<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Resul
             // The start of a read access invalidates what the snooping device would hit.
             Access::Read,
             || iio.enable(),
-        )
+        )?;
+        Trailers::of(job).check_last(p, &buffers)
     })?;
     phases.phase(|_| {
         iio.disable()?;
@@ -155,7 +174,7 @@ pub fn iio_to_usb<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Resul
             gadget.bulk_in.detach(buffer)
         })
     })?;
-    Ok(Mismatch::default())
+    Ok(seen)
 }
 
 /// USB host to DAC.
@@ -169,10 +188,11 @@ pub fn usb_to_iio<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Resul
         }
         Ok(buffers)
     })?;
-    phases.phase(|_| {
+    let seen = phases.phase(|p| {
         if job.transfer.resume {
             resume::from_usb(job, &buffers, &iio, &gadget)?;
-            return finish(&buffers);
+            finish(&buffers)?;
+            return Ok(Mismatch::default());
         }
         relay(
             job,
@@ -185,7 +205,8 @@ pub fn usb_to_iio<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Resul
             // access would start with an invalidate and lose it.
             Access::Write,
             || iio.enable(),
-        )
+        )?;
+        Trailers::of(job).check_last(p, &buffers)
     })?;
     phases.phase(|_| {
         iio.disable()?;
@@ -194,7 +215,7 @@ pub fn usb_to_iio<W: Write>(job: Job<'_>, phases: &mut Subtests<'_, W>) -> Resul
             gadget.bulk_out.detach(buffer)
         })
     })?;
-    Ok(Mismatch::default())
+    Ok(seen)
 }
 
 #[cfg(test)]

@@ -194,7 +194,7 @@ fn expected(t: &Transfer, arrived: u32, under_way: usize) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use staleline_protocol::plan::{DataPath, Exporter};
+    use staleline_protocol::plan::{DataPath, Exporter, Parts};
 
     use super::*;
 
@@ -212,6 +212,7 @@ mod tests {
             resume: true,
             usb_first: false,
             read_detached: false,
+            parts: Parts::default(),
         };
         assert_eq!(expected(&t, 0, 1), Some(4096));
         assert_eq!(expected(&t, 1, 1), None);

@@ -9,7 +9,7 @@ use staleline_devices::stream::StreamId;
 
 use super::{Model, OneOf, Site};
 use crate::board::fdt::{Clock, NodeWriter};
-use crate::board::settings::{BoardSettings, PortSettings};
+use crate::board::settings::{BoardSettings, PortSettings, Translated};
 
 /// The ADC's samples.
 pub(super) const ADC_STREAM: &str = "adc";
@@ -43,11 +43,15 @@ impl Model for Dmac {
     }
 
     fn port(&self, settings: &BoardSettings) -> Option<PortSettings> {
-        Some(settings.dmac)
+        Some(settings.dmac.clone())
     }
 
     fn interrupts(&self) -> bool {
         true
+    }
+
+    fn translated_as(&self) -> Option<Translated> {
+        Some(Translated::Dmac)
     }
 
     fn options(&self) -> &'static [OneOf] {

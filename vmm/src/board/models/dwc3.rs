@@ -8,7 +8,7 @@ use staleline_devices::usb::host::PlanHost;
 
 use super::{Model, OneOf, Site};
 use crate::board::fdt::NodeWriter;
-use crate::board::settings::{BoardSettings, PortSettings};
+use crate::board::settings::{BoardSettings, PortSettings, Translated};
 
 /// The controller.
 pub struct Dwc3;
@@ -19,11 +19,15 @@ impl Model for Dwc3 {
     }
 
     fn port(&self, settings: &BoardSettings) -> Option<PortSettings> {
-        Some(settings.usb)
+        Some(settings.usb.clone())
     }
 
     fn interrupts(&self) -> bool {
         true
+    }
+
+    fn translated_as(&self) -> Option<Translated> {
+        Some(Translated::Usb)
     }
 
     fn options(&self) -> &'static [OneOf] {

@@ -10,7 +10,7 @@ use staleline_devices::gdma::{BusWidth, Config};
 
 use super::{Model, OneOf, Site};
 use crate::board::fdt::{Clock, NodeWriter};
-use crate::board::settings::{BoardSettings, PortSettings};
+use crate::board::settings::{BoardSettings, PortSettings, Translated};
 
 const WIDTH: BusWidth = BusWidth::Bits128;
 
@@ -27,11 +27,15 @@ impl Model for Gdma {
     }
 
     fn port(&self, settings: &BoardSettings) -> Option<PortSettings> {
-        settings.gdma
+        settings.gdma.clone()
     }
 
     fn interrupts(&self) -> bool {
         true
+    }
+
+    fn translated_as(&self) -> Option<Translated> {
+        Some(Translated::Gdma)
     }
 
     fn options(&self) -> &'static [OneOf] {

@@ -7,6 +7,7 @@ mod dmac;
 mod dwc3;
 mod gdma;
 mod quad_spi;
+mod smmu;
 mod virtio_blk;
 
 use staleline_devices::bus::Device;
@@ -15,10 +16,11 @@ use staleline_protocol::pattern::Pattern;
 
 use super::config::MachineConfig;
 use super::fdt::NodeWriter;
-use super::settings::{BoardSettings, PortSettings};
+use super::settings::{BoardSettings, PortSettings, Translated};
 
-/// All of them, in the order of their windows: those that a board may lack come last.
-pub static MODELS: [&dyn Model; 8] = [
+/// All of them, in the order of their windows: those that a board may lack come last, and at the end the one
+/// with more than one.
+pub static MODELS: [&dyn Model; 9] = [
     &dmac::CAPTURE,
     &dmac::PLAYBACK,
     &dwc3::Dwc3,
@@ -27,6 +29,7 @@ pub static MODELS: [&dyn Model; 8] = [
     &quad_spi::QuadSpi,
     &gdma::Gdma,
     &virtio_blk::VirtioBlk,
+    &smmu::Smmu,
 ];
 
 /// Options of the kernel of which one has to be built in.
@@ -52,6 +55,16 @@ pub trait Model: Sync {
         false
     }
 
+    /// Register windows that it takes.
+    fn windows(&self) -> u64 {
+        1
+    }
+
+    /// What it is called among a board's settings, if they may put it behind an SMMU.
+    fn translated_as(&self) -> Option<Translated> {
+        None
+    }
+
     /// Options of the kernel that give it its driver, each or one of each group. What others select needs
     /// no mention.
     fn options(&self) -> &'static [OneOf];
@@ -74,7 +87,7 @@ pub struct Site<'a> {
     /// The machine's configuration.
     pub config: &'a MachineConfig,
     /// The device's port, as the board has it.
-    pub port: Option<PortSettings>,
+    pub port: Option<&'a PortSettings>,
     streams: &'a mut Streams,
     names: &'a mut Vec<String>,
 }
@@ -83,7 +96,7 @@ impl<'a> Site<'a> {
     /// For a device on `port`.
     pub(super) fn new(
         config: &'a MachineConfig,
-        port: Option<PortSettings>,
+        port: Option<&'a PortSettings>,
         streams: &'a mut Streams,
         names: &'a mut Vec<String>,
     ) -> Self {

@@ -13,7 +13,7 @@ use staleline_support::digest;
 use super::{Model, OneOf, Site};
 use crate::board::config::DiskImage;
 use crate::board::fdt::NodeWriter;
-use crate::board::settings::{BlkSettings, BoardSettings, PortSettings};
+use crate::board::settings::{BlkSettings, BoardSettings, PortSettings, Translated};
 
 /// Larger images are refused: they are kept in memory.
 const MAX_BYTES: u64 = 256 << 20;
@@ -31,11 +31,15 @@ impl Model for VirtioBlk {
     }
 
     fn port(&self, settings: &BoardSettings) -> Option<PortSettings> {
-        settings.blk.map(BlkSettings::attachment)
+        settings.blk.as_ref().map(BlkSettings::attachment)
     }
 
     fn interrupts(&self) -> bool {
         true
+    }
+
+    fn translated_as(&self) -> Option<Translated> {
+        Some(Translated::Blk)
     }
 
     fn options(&self) -> &'static [OneOf] {
@@ -51,7 +55,7 @@ impl Model for VirtioBlk {
             Some(image) => read(image)?,
             None => Vec::new(),
         };
-        let settings = site.config.board.blk;
+        let settings = site.config.board.blk.as_ref();
         Ok(Box::new(virtio_blk::VirtioBlk::new(virtio_blk::Config {
             disk: Box::new(MemoryDisk::new(disk)),
             order_platform: settings.is_none_or(|s| s.order_platform),

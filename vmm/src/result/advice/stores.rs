@@ -50,11 +50,23 @@ pub(super) fn stale_store(f: &Facts) -> Decision {
 pub(super) fn shared_line(f: &Facts) -> Decision {
     let shared = f.shared?;
     let end = shared.pa.saturating_add(shared.len);
+    // A program's own part of a DMABUF, of which a device has another.
+    let user = [f.writer, f.reader].contains(&Role::User);
+    let help = match f.dmabuf.is_some() && user {
+        true => {
+            "let what user space writes begin in a cache line of its own (64 bytes), or write it while no \
+             device has the buffer, between SYNC for reading and writing (DMA_BUF_SYNC_RW). Maintenance \
+             cannot help as long as the line is shared"
+        }
+        false => {
+            "give the buffer lines of its own: allocate it with kmalloc(), or align it and its size to \
+             ARCH_DMA_MINALIGN; inside a structure, put it between __dma_from_device_group_begin() \
+             and __dma_from_device_group_end(). Maintenance cannot help as long as the line is \
+             shared"
+        }
+    };
     says(
-        "give the buffer lines of its own: allocate it with kmalloc(), or align it and its size to \
-         ARCH_DMA_MINALIGN; inside a structure, put it between __dma_from_device_group_begin() \
-         and __dma_from_device_group_end(). Maintenance cannot help as long as the line is \
-         shared",
+        help,
         [format!(
             "the line at {} is only in part the buffer's, which is {}..{}; the CPU has written \
              other bytes of it",

@@ -554,6 +554,7 @@ fn a_shared_line_wants_a_line_of_its_own() {
             pa: 0x1008,
             len: 16,
         }),
+        reader: Role::Kernel,
         ..plain()
     };
     let said = [
@@ -572,6 +573,13 @@ fn a_shared_line_wants_a_line_of_its_own() {
     assert_eq!(row(&stored, &said), "shared-line");
     let missing = of(&stored).missing.unwrap();
     assert!(missing.contains("cache line"), "{missing}");
+    // A program does not allocate the buffer, but it has its part of it.
+    let user = Facts {
+        reader: Role::User,
+        ..stored
+    };
+    let said = ["what user space writes", "64 bytes", "DMA_BUF_SYNC_RW"];
+    assert_eq!(row(&user, &said), "shared-line");
 }
 
 #[test]

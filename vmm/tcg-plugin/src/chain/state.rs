@@ -51,7 +51,7 @@ impl Chains {
         no_longer("call chains", state.chains.len(), MAX_CHAINS)?;
         times("call chains lost", &[state.lost, state.cut])?;
         for chain in &state.chains {
-            no_longer("callers in a call chain", chain.callers.len(), MAX_CALLERS)?;
+            check(chain)?;
         }
         let numbers = (1..).map(ChainId);
         Ok(Chains {
@@ -78,15 +78,17 @@ impl Trace {
         for access in &state.0 {
             let wanted = self.wanted.pop().unwrap_or_default();
             same("access traced", &access.at, &wanted)?;
-            no_longer(
-                "callers in a call chain",
-                access.chain.callers.len(),
-                MAX_CALLERS,
-            )?;
+            check(&access.chain)?;
         }
         self.found = state.0;
         Ok(())
     }
+}
+
+fn check(chain: &Chain) -> Result<(), Invalid> {
+    let user = chain.user.as_ref().map_or(0, |user| user.callers.len());
+    let most = chain.callers.len().max(user);
+    no_longer("callers in a call chain", most, MAX_CALLERS)
 }
 
 impl Pages {

@@ -42,7 +42,7 @@ struct CoreState {
     sites: SitesState,
     cpus: Vec<CpuState>,
     over: bool,
-    told_lines: u64,
+    qemu_lines: u64,
     chains: ChainsState,
     calls: Vec<Ending>,
     trace: TraceState,
@@ -110,7 +110,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             cpus,
             over,
             machine,
-            told_lines,
+            qemu_lines,
             memory: _,
             ram: _,
             windows: _,
@@ -127,7 +127,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
             sites: SitesState::of(sites),
             cpus: cpus.iter().map(CpuSide::state).collect(),
             over: *over,
-            told_lines: *told_lines,
+            qemu_lines: *qemu_lines,
             chains: chains.state(),
             calls: calls.state(),
             trace: trace.state(),
@@ -150,7 +150,7 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
                 side.set_state(state)?;
             }
             self.over = state.over;
-            self.told_lines = state.told_lines;
+            self.qemu_lines = state.qemu_lines;
             self.chains = Chains::from_state(state.chains)?;
             self.calls.set_state(state.calls)?;
             self.trace.set_state(state.trace)?;
