@@ -27,7 +27,7 @@ pub(in crate::coherency) struct SanitizerState {
 
 impl State for SanitizerState {
     const COMPONENT: &'static str = "sanitizer";
-    const VERSION: u16 = 3;
+    const VERSION: u16 = 4;
 }
 
 impl Sanitizer {

@@ -18,7 +18,7 @@ use crate::engine::{BufferCode, GuestKind, SiteTable};
 use crate::events::Recording;
 
 /// Version of everything in this module; both halves must agree.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Exit status of a QEMU whose plugin has given up, after it has said why: see
 /// [`FromPlugin::Fatal`]. QEMU itself uses 0 and 1.

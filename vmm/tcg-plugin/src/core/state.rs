@@ -52,7 +52,7 @@ struct CoreState {
 
 impl State for CoreState {
     const COMPONENT: &'static str = "tcg-engine";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
 }
 
 impl CpuSide {
