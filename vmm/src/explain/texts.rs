@@ -170,7 +170,7 @@ driver's completion. Then sync for the CPU, then touch.",
 };
 
 const SIGNALLED_EARLY: Explanation = Explanation {
-    summary: "what a device wrote is made visible only after the fence of its transfer has signalled",
+    summary: "what a device wrote is visible only after the fence of its transfer has signalled",
     mechanism: "
 A DMA fence says that a transfer is over and that whoever waits for it may use the data. Here the fence
 signalled first, and dma_buf_end_access() came afterwards and still had lines to maintain that the device

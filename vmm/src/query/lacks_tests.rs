@@ -107,8 +107,8 @@ fn a_line_is_told_by_all_kinds_that_are_of_memory() {
     };
     assert_eq!(
         told,
-        "the run did not keep events of these kinds: barrier, handover; do it again with --log \
-         transfer,dma,maintenance,finding,cache,access,default, or --log all"
+        "the run did not keep events of these kinds: barrier, handover, signal; do it again with \
+         --log transfer,dma,maintenance,finding,cache,access,default, or --log all"
     );
     assert_eq!(lacking(&path, &Query::default()).0, [""; 0]);
 }
