@@ -72,7 +72,9 @@ mod tests {
         assert!(code.entries.is_sorted_by_key(|(at, _)| *at));
         assert_eq!(code.ends_access, 0xf00..0xf80);
         // One of those that signal is enough.
-        let one = |name: &str| at(name).filter(|_| name == "dma_fence_signal" || !name.contains("signal"));
+        let one = |name: &str| {
+            at(name).filter(|_| name == "dma_fence_signal" || !name.contains("signal"))
+        };
         assert_eq!(BufferCode::of(one).unwrap().entries.len(), 4);
         for (missing, call) in FUNCTIONS {
             let other = |name: &str| at(name).filter(|_| name != missing);

@@ -11,6 +11,7 @@ use staleline_support::text;
 
 use super::choice::{self, Choice};
 use super::kernels::{self, Ingredients};
+use super::prebuilt;
 use crate::exit::Error;
 use crate::scenario::Scenario;
 use crate::scenario::modules::name_of;
@@ -135,16 +136,20 @@ fn rebuild(name: &str) -> String {
 }
 
 fn with_modules(kernel: &str) -> String {
-    if KernelChoice(kernel.into()).path().is_some() {
-        return "set CONFIG_MODULES=y and build it again, or name base+userland".into();
+    let again = || {
+        format!("build it again with --config {CONFIG}, or with CONFIG_MODULES=y in a --fragment")
+    };
+    match KernelChoice(kernel.into()).path() {
+        // What it is run as is a build of ours.
+        Some(path) if prebuilt::is_source(path) => return again(),
+        Some(_) => return "set CONFIG_MODULES=y and build it again, or name base+userland".into(),
+        None => {}
     }
     let stack = format!("{kernel}+{CONFIG}");
     match kernels::request(&stack, &Ingredients::default()) {
         Ok(_) => format!("name {stack}, which has modules"),
         // A build of the user's own.
-        Err(_) => format!(
-            "build it again with --config {CONFIG}, or with CONFIG_MODULES=y in a --fragment"
-        ),
+        Err(_) => again(),
     }
 }
 
