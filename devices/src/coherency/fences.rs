@@ -10,9 +10,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::domain::Domain;
 use crate::cpu::{BufferCall, Called, CpuId, MAX_CPUS};
-use crate::events::{Event, Kind};
 use crate::hazard::Signalled;
 use crate::state::{Invalid, no_longer, times};
 
@@ -62,7 +60,7 @@ pub(super) struct Fences {
 
 impl Fences {
     /// The kernel has called a function.
-    fn called(&mut self, c: &Called, now: u64) {
+    pub fn called(&mut self, c: &Called, now: u64) {
         match c.call {
             BufferCall::BeginAccess => self.begin(c.object, c.task),
             BufferCall::AddFence => self.add(c.object, c.task),
@@ -131,6 +129,15 @@ impl Fences {
         }
     }
 
+    /// The next maintenance operation of `cpu` is done by `dma_buf_end_access()` of this attachment.
+    pub fn maintains_for(&mut self, cpu: CpuId, attachment: u64) {
+        let mut late = self.late.iter().rev().filter(|(of, _)| *of == attachment);
+        self.doing[cpu.index()] = late.next().map(|(_, signal)| Late {
+            signal: *signal,
+            operation: 0,
+        });
+    }
+
     /// The signal that came before the end of the access for which `cpu` does maintenance operation
     /// `operation`, if one did.
     #[inline]
@@ -169,35 +176,4 @@ fn keep<T>(all: &mut VecDeque<T>, one: T) {
         all.pop_front();
     }
     all.push_back(one);
-}
-
-impl Domain {
-    /// The kernel has called a function for buffers that devices share.
-    pub fn called(&mut self, called: Called) {
-        let Called {
-            cpu,
-            call,
-            object,
-            chain,
-            ..
-        } = called;
-        self.note(Kind::Signal, || Event::Called {
-            cpu,
-            call,
-            object,
-            chain,
-        });
-        let now = self.now();
-        self.fences.called(&called, now);
-    }
-
-    /// The next maintenance operation of `cpu` is done by `dma_buf_end_access()` of this attachment.
-    pub fn maintains_for(&mut self, cpu: CpuId, attachment: u64) {
-        let late = self.fences.late.iter().rev();
-        let mut late = late.filter(|(of, _)| *of == attachment);
-        self.fences.doing[cpu.index()] = late.next().map(|(_, signal)| Late {
-            signal: *signal,
-            operation: 0,
-        });
-    }
 }

@@ -15,6 +15,7 @@
 mod alias;
 mod aside;
 mod cache;
+mod called;
 mod cleans;
 mod cold;
 mod completion;

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+mod check;
 mod parts;
 
 pub use parts::{Parts, Trailer, TrailerSync, When};
