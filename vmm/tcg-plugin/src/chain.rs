@@ -76,7 +76,8 @@ fn calls(memory: &mut impl VirtualMemory, mut fp: u64) -> (Vec<u64>, u64) {
             break;
         };
         callers.push(call);
-        if next == fp {
+        // A process has no business in the kernel's half, nor the other way round.
+        if next == fp || (next ^ fp) & UPPER != 0 {
             break;
         }
         fp = next;
