@@ -2,7 +2,7 @@
 //! What the README shows is what the tool prints: each of its transcripts is made again, in order, in
 //! one directory. Numbers differ from compiler to compiler and from run to run; words and order do not.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::{need_kernel, staleline};
@@ -14,10 +14,15 @@ const HOME: &str = "/home/me";
 
 const COMPILER: &str = "aarch64-linux-gnu-gcc ";
 
+/// Where the sources are.
+fn checkout() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    root.canonicalize().unwrap()
+}
+
 /// Compiles a program as the README does, from a checkout.
 fn compile(options: &str, dir: &Path) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let headers = format!("-I{}/images", root.canonicalize().unwrap().display());
+    let headers = format!("-I{}/images", checkout().display());
     let options = options.replace("-Iimages", &headers);
     let compiler = match cfg!(target_arch = "aarch64") {
         true => "gcc",
@@ -167,6 +172,7 @@ fn the_transcripts_of_the_readme_are_what_is_printed() {
         // Where somebody would be at home.
         let home = dir.path().canonicalize().unwrap();
         let printed = printed.replace(home.to_str().unwrap(), HOME);
+        let printed = printed.replace(checkout().to_str().unwrap(), &format!("{HOME}/staleline"));
         if let Some(difference) = differs(output, &printed) {
             panic!(
                 "`{command}` prints something else than the README shows\n{difference}\n\n{printed}"
