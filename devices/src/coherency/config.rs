@@ -51,3 +51,21 @@ pub struct DomainConfig {
     #[serde(default)]
     pub occurrences: bool,
 }
+
+#[cfg(test)]
+impl DomainConfig {
+    /// Of a cache without bounds that holds nothing, for tests that are not about it.
+    pub fn plain(base: u64, ram_bytes: u64, ports: Vec<Port>) -> Self {
+        DomainConfig {
+            base,
+            ram_bytes,
+            policy: Policy::Lazy,
+            snoop_write: SnoopWrite::WriteThrough,
+            seed: 1,
+            ports,
+            drop_operation: None,
+            power_on: PowerOn::Clean,
+            occurrences: false,
+        }
+    }
+}

@@ -285,22 +285,12 @@ fn it_goes_on_from_a_saved_state() {
 /// Over a domain: an entry for a table that was cleaned, and then marked in a bit that no walk looks at.
 #[test]
 fn notes_of_softwares_own_need_no_clean() {
-    use crate::coherency::{Domain, DomainConfig, Policy, PowerOn, SnoopWrite};
+    use crate::coherency::{Domain, DomainConfig};
     use crate::cpu::{CpuId, MemoryType, SiteId};
     use crate::dma::Port;
     use vm_memory::{Bytes as _, VolatileMemory as _};
     let ram = vm_memory::MmapRegion::new(BYTES_OF_MEMORY).unwrap();
-    let config = DomainConfig {
-        base: BASE,
-        ram_bytes: BYTES_OF_MEMORY as u64,
-        policy: Policy::Lazy,
-        snoop_write: SnoopWrite::WriteThrough,
-        seed: 1,
-        ports: vec![Port::Hp],
-        drop_operation: None,
-        power_on: PowerOn::Clean,
-        occurrences: false,
-    };
+    let config = DomainConfig::plain(BASE, BYTES_OF_MEMORY as u64, vec![Port::Hp]);
     let mut rig = Rig::new();
     rig.map(1, MAPPED);
     // Loaded before power-on, as if the driver had written and cleaned all of it.

@@ -101,8 +101,8 @@ pub(super) struct Gate<'a> {
     pub behind: Option<Behind<'a>>,
 }
 
-/// A part of an access: where it is, its bytes of all, and whether the memory may be snooped.
-type Part = (u64, Range<usize>, bool);
+/// A part of an access: where it is, its bytes of all, and what it is there.
+type Part = (u64, Range<usize>, Access);
 
 impl Gate<'_> {
     /// What an SMMU makes of one address; for an access, if it is one.
@@ -125,10 +125,11 @@ impl Gate<'_> {
         }
     }
 
-    /// Where the parts of an access are, page by page.
+    /// Where the parts of an access are, page by page. All are found before the first is made.
     fn parts(
         &mut self,
         master: MasterId,
+        access: Access,
         at: u64,
         len: usize,
         write: bool,
@@ -142,8 +143,16 @@ impl Gate<'_> {
             let n = (len - done).min(left as usize);
             let to = self.translate(here, Some(write)).ok_or(outside)?;
             let pa = self.map.translate(master, to.at, n as u64)?;
-            parts.push((pa, done..done + n, to.cacheable));
+            let access = Access {
+                snoop: access.snoop && to.cacheable,
+                ..access
+            };
+            parts.push((pa, done..done + n, access));
             done += n;
+        }
+        let order = self.resolve(master, access.order);
+        for (.., access) in &mut parts {
+            access.order = order;
         }
         Ok(parts)
     }
@@ -227,13 +236,7 @@ impl DmaMemory for Gate<'_> {
             let access = self.resolved(master, access);
             return self.domain.dma_read(master, access, pa, buf);
         }
-        let parts = self.parts(master, pa, buf.len(), false)?;
-        let access = self.resolved(master, access);
-        for (pa, range, cacheable) in parts {
-            let access = Access {
-                snoop: access.snoop && cacheable,
-                ..access
-            };
+        for (pa, range, access) in self.parts(master, access, pa, buf.len(), false)? {
             self.domain.dma_read(master, access, pa, &mut buf[range])?;
         }
         Ok(())
@@ -251,13 +254,7 @@ impl DmaMemory for Gate<'_> {
             let access = self.resolved(master, access);
             return self.domain.dma_write(master, access, pa, data);
         }
-        let parts = self.parts(master, pa, data.len(), true)?;
-        let access = self.resolved(master, access);
-        for (pa, range, cacheable) in parts {
-            let access = Access {
-                snoop: access.snoop && cacheable,
-                ..access
-            };
+        for (pa, range, access) in self.parts(master, access, pa, data.len(), true)? {
             self.domain.dma_write(master, access, pa, &data[range])?;
         }
         Ok(())

@@ -8,7 +8,7 @@ use vm_memory::{Bytes, VolatileMemory};
 
 use super::*;
 use crate::clock::Token;
-use crate::coherency::{Policy, PowerOn, SnoopWrite};
+use crate::coherency::Policy;
 use crate::dma::{Access, DmaError};
 use crate::registers::{Register, RegisterFile};
 use crate::state::{Invalid, RestoreError, SaveError, Saved, State, Stateful as _};
@@ -127,15 +127,8 @@ impl State for ProbeState {
 
 fn config() -> DomainConfig {
     DomainConfig {
-        base: BASE,
-        ram_bytes: RAM,
         policy: Policy::Eager,
-        snoop_write: SnoopWrite::WriteThrough,
-        seed: 1,
-        ports: Vec::new(),
-        drop_operation: None,
-        power_on: PowerOn::Clean,
-        occurrences: false,
+        ..DomainConfig::plain(BASE, RAM, Vec::new())
     }
 }
 

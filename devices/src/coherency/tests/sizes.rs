@@ -3,7 +3,7 @@
 
 use vm_memory::MmapRegion;
 
-use crate::coherency::{Domain, DomainConfig, Policy, PowerOn, SnoopWrite};
+use crate::coherency::{Domain, DomainConfig, Policy, PowerOn};
 use crate::cpu::{CpuId, MemoryType, SiteId};
 use crate::dma::Port;
 use crate::state::Stateful as _;
@@ -21,15 +21,9 @@ fn resident() -> u64 {
 #[test]
 fn ram_that_nobody_uses_costs_nothing() {
     let config = DomainConfig {
-        base: BASE,
-        ram_bytes: RAM,
         policy: Policy::Eager,
-        snoop_write: SnoopWrite::WriteThrough,
-        seed: 1,
-        ports: vec![Port::Hp],
-        drop_operation: None,
         power_on: PowerOn::Dirty,
-        occurrences: false,
+        ..DomainConfig::plain(BASE, RAM, vec![Port::Hp])
     };
     let before = resident();
     let mut domain = Domain::new(&config, MmapRegion::new(RAM as usize).unwrap()).unwrap();

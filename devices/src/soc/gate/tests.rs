@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use vm_memory::MmapRegion;
 
 use super::*;
-use crate::coherency::{Policy, PowerOn, SnoopWrite};
 use crate::cpu::{CpuId, MemoryType, SiteId};
 use crate::dma::{Direction, Port};
 use crate::hazard::HazardKind;
@@ -17,17 +16,7 @@ const HIGH: u64 = BASE + 2 * LOW;
 const MASTER: MasterId = MasterId(0);
 
 fn config() -> DomainConfig {
-    DomainConfig {
-        base: BASE,
-        ram_bytes: 3 * LOW,
-        policy: Policy::Lazy,
-        snoop_write: SnoopWrite::WriteThrough,
-        seed: 1,
-        ports: vec![Port::Hp],
-        drop_operation: None,
-        power_on: PowerOn::Clean,
-        occurrences: false,
-    }
+    DomainConfig::plain(BASE, 3 * LOW, vec![Port::Hp])
 }
 
 fn map(ranges: &[DmaRange]) -> Map {

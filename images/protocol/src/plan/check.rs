@@ -57,7 +57,8 @@ impl Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{DataPath, Exporter, Trailer, TrailerSync, When};
+    use crate::plan::parts::trailer;
+    use crate::plan::{DataPath, Exporter};
 
     fn transfer(parts: Parts) -> Transfer {
         Transfer {
@@ -73,18 +74,6 @@ mod tests {
             usb_first: false,
             read_detached: false,
             parts,
-        }
-    }
-
-    fn trailer(bytes: u64, align: u64) -> Parts {
-        Parts {
-            trailer: Some(Trailer {
-                bytes,
-                align,
-                when: When::During,
-                sync: TrailerSync::None,
-            }),
-            ..Parts::default()
         }
     }
 

@@ -101,21 +101,23 @@ impl Parts {
     }
 }
 
+/// With a trailer, and nothing else.
+#[cfg(test)]
+pub(super) fn trailer(bytes: u64, align: u64) -> Parts {
+    Parts {
+        trailer: Some(Trailer {
+            bytes,
+            align,
+            when: When::During,
+            sync: TrailerSync::None,
+        }),
+        ..Parts::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn trailer(bytes: u64, align: u64) -> Parts {
-        Parts {
-            trailer: Some(Trailer {
-                bytes,
-                align,
-                when: When::During,
-                sync: TrailerSync::None,
-            }),
-            ..Parts::default()
-        }
-    }
 
     #[test]
     fn trailers_are_behind_their_frames() {
