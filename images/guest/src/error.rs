@@ -6,6 +6,9 @@ use std::io;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
+use staleline_protocol::report::refusal;
+
+use crate::dmabuf::DmaBuf;
 
 /// The step that failed, on what, and why.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,16 @@ pub enum Error {
         call: &'static str,
         /// On what.
         target: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel does not let a device share a DMABUF ([`staleline_protocol::report::refusal`]).
+    #[error("the kernel refuses to attach DMABUF {buffer} to {to}: {source}")]
+    Refused {
+        /// The buffer, by order of allocation.
+        buffer: u32,
+        /// The device.
+        to: String,
         /// What the kernel said.
         source: io::Error,
     },
@@ -88,6 +101,23 @@ impl Error {
             Error::File { source, .. } | Error::Call { source, .. } => is_cancelled(source),
             _ => false,
         }
+    }
+}
+
+/// What came of an attempt to attach a DMABUF.
+pub(crate) fn attached(
+    result: io::Result<()>,
+    ioctl: &'static str,
+    to: &str,
+    dmabuf: &DmaBuf,
+) -> Result<(), Error> {
+    match result {
+        Err(source) if source.raw_os_error().and_then(refusal).is_some() => Err(Error::Refused {
+            buffer: dmabuf.index,
+            to: to.to_owned(),
+            source,
+        }),
+        other => other.call(ioctl, format_args!("{to} with {}", dmabuf.name())),
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::dmabuf::DmaBuf;
-use crate::error::{Context, Error};
+use crate::error::{Context, Error, attached};
 use crate::sys::{self, Importer};
 use crate::wait::wait_for;
 
@@ -85,8 +85,8 @@ impl IioBuffer {
     /// Attaches a DMABUF. Before the buffer is enabled: else it is in file I/O mode and refuses
     /// (iio_dma_buffer_attach_dmabuf in industrialio-buffer-dma.c).
     pub fn attach(&self, dmabuf: &DmaBuf) -> Result<(), Error> {
-        sys::attach(Importer::Iio, &self.fd, dmabuf.as_fd())
-            .call("IIO_BUFFER_DMABUF_ATTACH_IOCTL", self.with(dmabuf))
+        let done = sys::attach(Importer::Iio, &self.fd, dmabuf.as_fd());
+        attached(done, "IIO_BUFFER_DMABUF_ATTACH_IOCTL", &self.name, dmabuf)
     }
 
     /// Detaches a DMABUF.

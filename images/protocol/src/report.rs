@@ -31,6 +31,16 @@ pub enum Report {
         /// Where the device is attached to user space, for example `iio:device0 buffer 0`.
         to: String,
     },
+    /// The kernel would not attach a DMABUF to a device, for the sake of what they are ([`refusal`]). The
+    /// transfer was given up before any data was moved.
+    Refused {
+        /// Order of allocation, from 0.
+        buffer: u32,
+        /// What the device is called, as in [`Report::Attached`].
+        to: String,
+        /// The error, a number of errno.
+        error: i32,
+    },
     /// User space checked data against the pattern; or dmatest a copy against its own, of which there
     /// is one a frame, and no byte if it failed otherwise.
     Data {
@@ -105,6 +115,24 @@ pub enum Report {
     },
 }
 
+/// Errors with which kernels say that a device cannot share a DMABUF with those that have it already, or
+/// cannot reach it: no shortage, and no mistake in the call. `EIO` is what the DMA API has for a mapping that
+/// it does not make.
+pub const REFUSALS: [(i32, &str); 4] = [
+    (5, "EIO"),
+    (18, "EXDEV"),
+    (95, "EOPNOTSUPP"),
+    (121, "EREMOTEIO"),
+];
+
+/// The name of an error, a number of errno, if an attachment that fails with it was refused.
+pub fn refusal(error: i32) -> Option<&'static str> {
+    let mut known = REFUSALS.iter();
+    known
+        .find(|(code, _)| *code == error)
+        .map(|(_, name)| *name)
+}
+
 /// An output of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -171,6 +199,7 @@ mod tests {
         assert_eq!(back, output);
         assert_eq!(bytes_of(&text_of(&all)), Some(all));
         assert_eq!(bytes_of("\u{100}"), None);
+        assert_eq!((refusal(95), refusal(12)), (Some("EOPNOTSUPP"), None));
         assert!(Report::from_line("ok 1 capture").is_none());
         assert!(Report::from_line("# staleline: {").unwrap().is_err());
     }

@@ -54,6 +54,13 @@ impl Data {
         self.moved.is_none_or(|moved| end.covered() <= moved)
     }
 
+    /// Whether any data has got anywhere.
+    pub fn has_moved(&self) -> bool {
+        self.moved.is_some_and(|moved| moved > 0)
+            || self.ends.iter().any(|end| end.checked > 0)
+            || self.sources.iter().any(|source| source.moved > 0)
+    }
+
     /// Ends that found wrong bytes which say something.
     pub fn corrupt_ends(&self) -> impl Iterator<Item = &End> {
         let corrupt = self.ends.iter().filter(|e| e.corrupt > 0);

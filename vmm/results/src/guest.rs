@@ -150,6 +150,30 @@ pub struct Guest {
     /// The user's program, if one was to be run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<Program>,
+    /// The kernel would not attach a DMABUF to a device, so that no data was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refusal>,
+}
+
+/// A DMABUF that a device may not share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The buffer, by order of allocation.
+    pub buffer: u32,
+    /// The device, as the guest calls it.
+    pub to: String,
+    /// The error: `EOPNOTSUPP`.
+    pub error: String,
+}
+
+impl Refusal {
+    /// In words.
+    pub fn sentence(&self) -> String {
+        format!(
+            "the kernel refused to attach DMABUF {} to {}: {}",
+            self.buffer, self.to, self.error
+        )
+    }
 }
 
 impl Guest {

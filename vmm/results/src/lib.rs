@@ -24,7 +24,7 @@ pub use diagnostic::{Class, Diagnostic, STALE_COPY, Stretch};
 pub use finding::{Event, HazardEntry, LastMaintenance, Party, Step, TransferRef};
 pub use guest::{
     Attended, Guest, GuestEnd, Input, KERNEL_REPORT, KernelId, KernelReport, KtapCase, Module,
-    Package, Program, ReportClass, Selftest,
+    Package, Program, Refusal, ReportClass, Selftest,
 };
 pub use hex::Hex;
 pub use log::Log;

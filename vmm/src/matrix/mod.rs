@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use staleline_protocol::plan::Exporter;
+use staleline_protocol::report::REFUSALS;
 use staleline_results::HazardKind;
 
 use crate::board::settings::CachePolicy;
@@ -67,6 +68,9 @@ pub struct Group {
     /// Hazards of which each cell that is expected to fail must show every one.
     #[serde(default)]
     pub hazards: Vec<HazardKind>,
+    /// With which error the kernel must refuse, if it is expected to: `EOPNOTSUPP`. Any if not given.
+    #[serde(default)]
+    pub errno: Option<String>,
     /// From where files in `set` are named; none for the working directory.
     #[serde(skip)]
     base: Option<PathBuf>,
@@ -81,6 +85,8 @@ pub enum Expect {
     Pass,
     /// Something found.
     Fail,
+    /// The kernel does not let the devices share a buffer: no data moved, and nothing found.
+    Refused,
     /// Either; for surveys.
     Any,
 }
@@ -98,16 +104,26 @@ pub struct Cell {
     pub expect: Expect,
     /// Hazards it must show.
     pub hazards: Vec<HazardKind>,
+    /// The error with which the kernel must refuse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<String>,
 }
 
 impl Cell {
     /// Why the result is not as expected; none if it is.
     pub fn unexpected(&self, result: &RunResult) -> Option<String> {
         let want = match self.expect {
+            Expect::Refused => return self.not_refused(result),
             Expect::Pass => Some(Verdict::Pass),
             Expect::Fail => Some(Verdict::Fail),
             Expect::Any => None,
         };
+        // Who expects a failure does not expect that nothing was tried.
+        if let Some(refused) = result.guest.refused.as_ref()
+            && self.expect == Expect::Fail
+        {
+            return Some(format!("expected fail, and {}", refused.sentence()));
+        }
         if result.verdict == Verdict::InfraError || want.is_some_and(|w| w != result.verdict) {
             let want = want.map_or("pass or fail", Verdict::name);
             let why = result.reasons.join("; ");
@@ -128,6 +144,31 @@ impl Cell {
         (!absent.is_empty() && result.verdict == Verdict::Fail).then(|| {
             let absent: Vec<_> = absent.iter().map(|k| k.name()).collect();
             format!("expected {} and did not see it", absent.join(", "))
+        })
+    }
+
+    /// Why that is no refusal, or not the one that was expected.
+    fn not_refused(&self, result: &RunResult) -> Option<String> {
+        let Some(refused) = &result.guest.refused else {
+            let (got, why) = (result.verdict.name(), result.reasons.join("; "));
+            let colon = if why.is_empty() { "" } else { ": " };
+            return Some(format!(
+                "expected the kernel to refuse, got {got}{colon}{why}"
+            ));
+        };
+        if let Some(errno) = self.errno.as_ref().filter(|e| **e != refused.error) {
+            return Some(format!("expected {errno}, and {}", refused.sentence()));
+        }
+        // The refusal is the first of the reasons that are left then, and the only one.
+        let others = result.reasons.iter().filter(|r| **r != refused.sentence());
+        let others: Vec<&str> = others.map(String::as_str).collect();
+        (result.verdict != Verdict::Fail || !others.is_empty()).then(|| {
+            format!(
+                "expected nothing but that {}, got {}: {}",
+                refused.sentence(),
+                result.verdict.name(),
+                others.join("; ")
+            )
         })
     }
 }
@@ -172,6 +213,17 @@ impl Matrix {
         for group in &matrix.group {
             if !group.hazards.is_empty() && group.expect != Expect::Fail {
                 return limit("`hazards` needs expect = \"fail\"".into());
+            }
+            let Some(errno) = &group.errno else { continue };
+            if group.expect != Expect::Refused {
+                return limit("`errno` needs expect = \"refused\"".into());
+            }
+            if !REFUSALS.iter().any(|(_, name)| name == errno) {
+                let known: Vec<&str> = REFUSALS.iter().map(|(_, name)| *name).collect();
+                return limit(format!(
+                    "errno = {errno:?} is no error by which a refusal is known; these are: {}",
+                    known.join(", ")
+                ));
             }
         }
         match matrix.size() {
@@ -268,6 +320,7 @@ impl Group {
                             set: self.set.clone(),
                             expect: self.expect,
                             hazards: self.hazards.clone(),
+                            errno: self.errno.clone(),
                         });
                     }
                 }
@@ -312,5 +365,7 @@ fn cell_name(spec: &RunSpec, set: &[String]) -> String {
     parts.join(".")
 }
 
+#[cfg(test)]
+mod refusal_tests;
 #[cfg(test)]
 mod tests;

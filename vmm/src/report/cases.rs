@@ -4,7 +4,9 @@
 use super::Explained;
 use crate::names;
 use crate::result::{program, verdict};
-use staleline_results::{Class, GuestEnd, KERNEL_REPORT, Module, Program, RunResult, Verdict};
+use staleline_results::{
+    Class, GuestEnd, KERNEL_REPORT, Module, Program, Refusal, RunResult, Verdict,
+};
 
 /// How a test case ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,6 +147,7 @@ fn boot(result: &RunResult) -> Case {
         .filter(|t| !t.ok && !t.skipped && t.name != verdict::EXEC)
         .map(|t| format!("guest test {} failed: {}", t.number, t.name))
         .chain(result.guest.modules.iter().filter_map(Module::failure))
+        .chain(result.guest.refused.as_ref().map(Refusal::sentence))
         .collect();
     // A guest test that fails because of what was found is explained there.
     let explained = !verdict::evidence(result).is_empty();

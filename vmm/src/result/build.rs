@@ -7,7 +7,7 @@ use staleline_devices::coherency::hazard::{Actor, Hazard};
 use staleline_devices::fidelity::{Fidelity, Sight};
 use staleline_devices::soc::report::SocReport;
 use staleline_protocol::plan::{self, Plan};
-use staleline_protocol::report::Report;
+use staleline_protocol::report::{self, Report};
 use staleline_support::text;
 
 use super::advice;
@@ -25,7 +25,7 @@ use crate::evidence::{Artifacts, Execution, GuestFile};
 use crate::names;
 use crate::spec::{self, RunSpec};
 use crate::symbols::{Sources, Symbols};
-use staleline_results::{Attended, Module, Program};
+use staleline_results::{Attended, Module, Program, Refusal};
 
 /// A result without findings, for a run that came to nothing because of `trouble`.
 pub fn infra(spec: &RunSpec, artifacts: Option<&Artifacts>, trouble: &str) -> RunResult {
@@ -172,6 +172,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
             console_tail: console.tail.clone(),
             modules: modules(&plan, &console.reports),
             program: program(&plan, scenario.guest.selftest.as_deref(), &console.reports),
+            refused: refused(&console.reports),
         },
         buffers: buffers(&console.reports, &Observations::default()),
         machine: None,
@@ -219,6 +220,18 @@ fn program(plan: &Plan, selftest: Option<&str>, reports: &[Report]) -> Option<Pr
         code,
         signal,
         selftest: selftest.map(|name| tap::read(name, reports)),
+    })
+}
+
+/// The attachment that the kernel did not allow. What it is called comes from the guest.
+fn refused(reports: &[Report]) -> Option<Refusal> {
+    reports.iter().find_map(|r| match r {
+        Report::Refused { buffer, to, error } => Some(Refusal {
+            buffer: *buffer,
+            to: text::plain(to),
+            error: report::refusal(*error)?.to_owned(),
+        }),
+        _ => None,
     })
 }
 

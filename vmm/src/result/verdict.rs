@@ -12,7 +12,7 @@ use staleline_support::text;
 
 use super::{Class, Diagnostic, RunResult, Verdict, ends, program};
 use crate::evidence::console::Console;
-use staleline_results::{GuestEnd, Module, Program};
+use staleline_results::{GuestEnd, Module, Program, Refusal};
 use staleline_results::{KERNEL_REPORT, KernelReport};
 
 /// Judges a result whose other fields are complete; sentences say why.
@@ -26,6 +26,7 @@ pub fn judge(
     let mut reasons = evidence(result);
     let modules = result.guest.modules.iter();
     reasons.extend(modules.filter_map(Module::failure));
+    reasons.extend(result.guest.refused.as_ref().map(Refusal::sentence));
     // A program that has failed may have stopped in the middle.
     let stopped = result.guest.program.is_some() && broken.len() == missing.len();
     if reasons.is_empty() && (broken.is_empty() || stopped) {
@@ -232,10 +233,13 @@ fn obstacles(
     found
 }
 
-/// Whether a module has failed, for which the rest had to wait.
+/// Whether a module has failed, for which the rest had to wait, or the kernel has refused a buffer before
+/// any data moved.
 fn has_no_chance(result: &RunResult) -> bool {
     let mut modules = result.guest.modules.iter();
-    modules.any(|module| module.error.is_some()) && result.guest.end == Some(GuestEnd::PoweredOff)
+    let refused = result.guest.refused.is_some() && !result.data.has_moved();
+    (refused || modules.any(|module| module.error.is_some()))
+        && result.guest.end == Some(GuestEnd::PoweredOff)
 }
 
 /// Whether nobody has seen the program end.

@@ -112,6 +112,23 @@ fn data_outcome(seen: &Mismatch) -> Outcome {
     }
 }
 
+/// What has come of a path. That the kernel refuses a buffer is an answer to the test, and nothing that kept
+/// it from being carried out.
+fn ended(result: &Result<Mismatch, Error>) -> (Outcome, Option<Report>) {
+    match result {
+        Ok(seen) => (data_outcome(seen), None),
+        Err(e @ Error::Refused { buffer, to, source }) => {
+            let report = Report::Refused {
+                buffer: *buffer,
+                to: to.clone(),
+                error: source.raw_os_error().unwrap_or_default(),
+            };
+            (Outcome::Fail(e.to_string()), Some(report))
+        }
+        Err(e) => (Outcome::Error(e.to_string()), None),
+    }
+}
+
 fn phases_of(path: DataPath) -> (&'static str, &'static [&'static str]) {
     match path {
         DataPath::IioCapture => ("iio-capture", &capture::PHASES),
@@ -143,12 +160,15 @@ pub fn run<W: Write>(ktap: &mut Ktap<W>, seed: u64, transfer: &Transfer) -> Resu
         DataPath::UsbToIio => relay::usb_to_iio(job, &mut phases),
     });
     phases.finish();
-    let outcome = match &result {
-        Ok(seen) => data_outcome(seen),
-        Err(e) => Outcome::Error(e.to_string()),
-    };
+    let (outcome, refused) = ended(&result);
+    if let Some(report) = &refused {
+        ktap.report(report);
+    }
     ktap.test(name, &outcome);
-    result.map(drop)
+    match refused {
+        Some(_) => Ok(()),
+        None => result.map(drop),
+    }
 }
 
 #[cfg(test)]
@@ -191,6 +211,25 @@ mod tests {
             let json = serde_json::to_string(&path).unwrap();
             assert_eq!(json, format!("{:?}", phases_of(path).0));
         }
+    }
+
+    #[test]
+    fn a_refusal_is_an_answer() {
+        let error = Error::Refused {
+            buffer: 1,
+            to: "/dev/ffs/ep1".into(),
+            source: std::io::Error::from_raw_os_error(95),
+        };
+        let (outcome, report) = ended(&Err(error));
+        assert!(matches!(outcome, Outcome::Fail(why) if why.contains("DMABUF 1 to /dev/ffs/ep1")));
+        let refused = Report::Refused {
+            buffer: 1,
+            to: "/dev/ffs/ep1".into(),
+            error: 95,
+        };
+        assert_eq!(report, Some(refused));
+        let untold = Error::Untold { what: "x".into() };
+        assert!(matches!(ended(&Err(untold)), (Outcome::Error(_), None)));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::dmabuf::DmaBuf;
-use crate::error::{Context, Error};
+use crate::error::{Context, Error, attached};
 use crate::mounts::{self, Mount};
 use crate::sys::{self, Importer};
 use crate::wait::wait_for;
@@ -97,8 +97,8 @@ impl Endpoint {
 
     /// Attaches a DMABUF.
     pub fn attach(&self, dmabuf: &DmaBuf) -> Result<(), Error> {
-        sys::attach(Importer::FunctionFs, &*self.file, dmabuf.as_fd())
-            .call("FUNCTIONFS_DMABUF_ATTACH", self.with(dmabuf))
+        let done = sys::attach(Importer::FunctionFs, &*self.file, dmabuf.as_fd());
+        attached(done, "FUNCTIONFS_DMABUF_ATTACH", &self.path(), dmabuf)
     }
 
     /// Detaches a DMABUF.
