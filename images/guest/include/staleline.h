@@ -210,16 +210,18 @@ static inline int stl_poll_(int fd, short events, int timeout_ms)
  * @STL_SYSTEM:		/dev/dma_heap/system: pages from anywhere, cached mappings
  * @STL_CMA:		the heap of the default CMA area, whatever its name: contiguous
  * @STL_UDMABUF:	/dev/udmabuf, of a memfd
+ * @STL_IIO:		/dev/dma_heap/iio, of kernels in which IIO exports
  */
 enum stl_exporter {
 	STL_SYSTEM,
 	STL_CMA,
 	STL_UDMABUF,
+	STL_IIO,
 };
 
 /**
  * stl_exporter_named() - the exporter of a name, as an option of a program may give it
- * @name:	"system", "cma" or "udmabuf"
+ * @name:	"system", "cma", "udmabuf" or "iio"
  *
  * Return: an enum stl_exporter, or -EINVAL.
  */
@@ -231,6 +233,8 @@ static inline int stl_exporter_named(const char *name)
 		return STL_CMA;
 	if (!strcmp(name, "udmabuf"))
 		return STL_UDMABUF;
+	if (!strcmp(name, "iio"))
+		return STL_IIO;
 	return -EINVAL;
 }
 
@@ -291,7 +295,8 @@ static inline int stl_cma_alloc_(size_t size)
 	if (!dir)
 		return -errno;
 	while ((entry = readdir(dir))) {
-		if (entry->d_name[0] == '.' || !strcmp(entry->d_name, "system"))
+		if (entry->d_name[0] == '.' || !strcmp(entry->d_name, "system") ||
+		    !strcmp(entry->d_name, "iio"))
 			continue;
 		if (!name[0] || strcmp(entry->d_name, name) < 0)
 			memcpy(name, entry->d_name, strlen(entry->d_name) + 1);
@@ -382,6 +387,9 @@ static inline int stl_buf_alloc(struct stl_buf *buf, enum stl_exporter exporter,
 		break;
 	case STL_CMA:
 		fd = stl_cma_alloc_(size);
+		break;
+	case STL_IIO:
+		fd = stl_heap_alloc_("/dev/dma_heap/iio", size);
 		break;
 	case STL_UDMABUF:
 		fd = stl_udmabuf_alloc_(size);

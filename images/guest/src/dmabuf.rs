@@ -79,7 +79,8 @@ impl DmaBuf {
         let fd = match exporter {
             Exporter::Udmabuf => return Memory::new(bytes)?.udmabuf(index, 0, bytes),
             Exporter::System => heap(&Path::new(HEAPS).join("system"), bytes)?,
-            Exporter::Cma => heap(&cma_heap()?, bytes)?,
+            Exporter::Cma => heap(&cma_heap(Path::new(HEAPS))?, bytes)?,
+            Exporter::Iio => heap(&Path::new(HEAPS).join("iio"), bytes)?,
         };
         DmaBuf::of(fd, exporter, index, size(bytes)?, Vec::new())
     }
@@ -304,16 +305,16 @@ fn heap(path: &Path, bytes: u64) -> Result<OwnedFd, Error> {
 }
 
 /// The default CMA heap is named after its area, which differs between boards: "reserved" or the
-/// device-tree node. There are no others besides "system" in 6.12.
-fn cma_heap() -> Result<PathBuf, Error> {
-    let mut heaps: Vec<_> = std::fs::read_dir(HEAPS)
-        .file("list", HEAPS)?
+/// device-tree node. There are no others besides "system" in 6.12, and "iio" where that exports.
+fn cma_heap(all: &Path) -> Result<PathBuf, Error> {
+    let mut heaps: Vec<_> = std::fs::read_dir(all)
+        .file("list", all)?
         .filter_map(|e| e.ok().map(|e| e.path()))
-        .filter(|p| !p.ends_with("system"))
+        .filter(|p| !p.ends_with("system") && !p.ends_with("iio"))
         .collect();
     heaps.sort();
     heaps.into_iter().next().ok_or_else(|| Error::Missing {
-        what: format!("CMA heap in {HEAPS}"),
+        what: format!("CMA heap in {}", all.display()),
         hint: "enable CONFIG_DMABUF_HEAPS_CMA and reserve memory for CMA",
     })
 }
@@ -333,6 +334,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_cma_heap_is_the_one_that_is_none_of_the_others() {
+        let heaps = tempfile::tempdir().unwrap();
+        for name in ["system", "iio"] {
+            std::fs::write(heaps.path().join(name), "").unwrap();
+        }
+        assert!(cma_heap(heaps.path()).is_err());
+        std::fs::write(heaps.path().join("reserved"), "").unwrap();
+        let found = cma_heap(heaps.path()).unwrap();
+        assert_eq!(found, heaps.path().join("reserved"));
+    }
 
     fn ordinary_memory(len: usize) -> DmaBuf {
         let fd = rustix::fs::memfd_create("test", MemfdFlags::CLOEXEC).unwrap();

@@ -351,11 +351,22 @@ pub enum Exporter {
     System,
     /// The default CMA heap.
     Cma,
+    /// `/dev/dma_heap/iio`: no kernel has it as it is, but those in which IIO exports buffers and
+    /// synchronises them itself.
+    Iio,
 }
 
 impl Exporter {
     /// All exporters.
-    pub const ALL: [Exporter; 3] = [Exporter::Udmabuf, Exporter::System, Exporter::Cma];
+    pub const ALL: [Exporter; 4] = [
+        Exporter::Udmabuf,
+        Exporter::System,
+        Exporter::Cma,
+        Exporter::Iio,
+    ];
+
+    /// Those of kernels as they are.
+    pub const MAINLINE: [Exporter; 3] = [Exporter::Udmabuf, Exporter::System, Exporter::Cma];
 
     /// The name users give on the command line.
     pub fn name(self) -> &'static str {
@@ -363,6 +374,7 @@ impl Exporter {
             Exporter::Udmabuf => "udmabuf",
             Exporter::System => "system",
             Exporter::Cma => "cma",
+            Exporter::Iio => "iio",
         }
     }
 }

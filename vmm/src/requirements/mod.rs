@@ -94,6 +94,11 @@ static ROWS: &[Row] = &[
         ],
     },
     Row {
+        when: |s| exports(s, Exporter::Iio),
+        what_for: "the exporter iio, as in the stack exporter-syncs",
+        options: &[&["CONFIG_DMABUF_HEAPS"], &["CONFIG_IIO_BUFFER_DMA_HEAP"]],
+    },
+    Row {
         when: |s| drives(s, IIO),
         what_for: "IIO buffers of DMABUFs",
         options: &[&["CONFIG_IIO"], &["CONFIG_IIO_BUFFER"]],
@@ -317,7 +322,7 @@ mod tests {
         for name in builtin::names() {
             let scenario = Scenario::load(name).unwrap();
             if scenario.transfer.is_some() {
-                for exporter in Exporter::ALL {
+                for exporter in Exporter::MAINLINE {
                     let setting = format!("exporter={}", exporter.name());
                     all.push(set::apply(&scenario, &[setting]).unwrap());
                 }
@@ -338,7 +343,12 @@ mod tests {
             assert!(lacks.is_empty(), "{}: {lacks:?}", scenario.name);
             used.extend(requirements(&scenario).into_iter().map(|r| r.options));
         }
-        for scenario in [with_modules(), with_high_ram(), with_smmu()] {
+        for scenario in [
+            with_modules(),
+            with_high_ram(),
+            with_smmu(),
+            with_heap_of_iio(),
+        ] {
             let more = requirements(&scenario).into_iter();
             used.extend(more.map(|r| r.options));
         }
@@ -347,6 +357,20 @@ mod tests {
         let models = MODELS.iter().flat_map(|model| model.options());
         for options in rows.chain(models) {
             assert!(used.contains(options), "{options:?}");
+        }
+    }
+
+    fn with_heap_of_iio() -> Scenario {
+        let scenario = Scenario::load("iio-to-usb").unwrap();
+        set::apply(&scenario, &["exporter=iio".to_owned()]).unwrap()
+    }
+
+    #[test]
+    fn a_heap_that_no_kernel_has_as_it_is_is_told_with_its_stack() {
+        let told = lacks(&base(), &with_heap_of_iio());
+        assert_eq!(told.len(), 1, "{told:?}");
+        for part in ["CONFIG_IIO_BUFFER_DMA_HEAP", "exporter-syncs"] {
+            assert!(told[0].contains(part), "{told:?}");
         }
     }
 
