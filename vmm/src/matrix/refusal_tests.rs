@@ -7,6 +7,7 @@ use staleline_support::progress::Quiet;
 
 use super::Matrix;
 use crate::engine::EngineKind;
+use crate::report::cases::{self, Status};
 use crate::run::directory::RunDir;
 use crate::run::fake::FakeBackend;
 use crate::run::logbook;
@@ -59,6 +60,14 @@ fn a_refusal_is_a_failure_and_nothing_else_counts() {
         (result.verdict, &result.reasons[..]),
         (Verdict::Fail, &[why.to_owned()][..])
     );
+    let cases = cases::of(&result).into_iter();
+    let cases: Vec<_> = cases.map(|c| (c.name, c.status)).collect();
+    let told = [
+        ("boot", Status::Passed),
+        ("data", Status::Failed),
+        ("coherency", Status::Skipped),
+    ];
+    assert_eq!(cases, told.map(|(name, status)| (name.to_owned(), status)));
     assert_eq!(unexpected("\"refused\"", &result), None);
     assert_eq!(
         unexpected("\"refused\"\nerrno = \"EOPNOTSUPP\"", &result),

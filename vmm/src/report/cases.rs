@@ -55,6 +55,7 @@ pub fn of(result: &RunResult) -> Vec<Case> {
         let case = match result.verdict {
             Verdict::InfraError => Err("the run does not say anything"),
             Verdict::Fail if !ran_to_its_end(result) => Err("the guest did not run to its end"),
+            Verdict::Fail if was_refused(result) => Err("no data was moved"),
             Verdict::Pass | Verdict::Fail => Ok(()),
         };
         let (status, why) = match case {
@@ -128,6 +129,11 @@ fn ran_to_its_end(result: &RunResult) -> bool {
     result.guest.end == Some(GuestEnd::PoweredOff)
 }
 
+/// Whether there was nothing to look at, as the kernel would not let devices share a buffer.
+fn was_refused(result: &RunResult) -> bool {
+    result.guest.refused.is_some() && !result.data.has_moved()
+}
+
 /// Whether an infrastructure error belongs to the boot, not to the data path.
 fn broke_at_boot(result: &RunResult) -> bool {
     !result.guest.booted || result.data.planned == 0
@@ -147,10 +153,9 @@ fn boot(result: &RunResult) -> Case {
         .filter(|t| !t.ok && !t.skipped && t.name != verdict::EXEC)
         .map(|t| format!("guest test {} failed: {}", t.number, t.name))
         .chain(result.guest.modules.iter().filter_map(Module::failure))
-        .chain(result.guest.refused.as_ref().map(Refusal::sentence))
         .collect();
     // A guest test that fails because of what was found is explained there.
-    let explained = !verdict::evidence(result).is_empty();
+    let explained = !verdict::evidence(result).is_empty() || result.guest.refused.is_some();
     if failed.is_empty() || explained || result.verdict == Verdict::InfraError {
         Case::new("boot", Status::Passed, Vec::new())
     } else {
@@ -197,8 +202,10 @@ fn data(result: &RunResult) -> Case {
             source.name, source.moved, source.planned
         )
     });
-    let details = details.chain(sources).collect();
-    let status = if data.corrupt_bytes > 0 {
+    let refused = result.guest.refused.as_ref().map(Refusal::sentence);
+    let is_refused = refused.is_some();
+    let details = refused.into_iter().chain(details).chain(sources).collect();
+    let status = if data.corrupt_bytes > 0 || is_refused {
         Status::Failed
     } else if data.planned == 0 || data.bytes < data.planned {
         Status::Skipped
