@@ -14,6 +14,7 @@ mod layout;
 mod phrases;
 pub mod sarif;
 pub mod steps;
+mod uri;
 
 pub use layout::Layout;
 
