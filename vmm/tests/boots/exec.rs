@@ -156,7 +156,10 @@ fn what_the_guest_cannot_run_is_a_mistake_of_the_user() {
     let there = root.join("usr/bin/there");
     std::fs::copy(program, &there).unwrap();
     std::fs::set_permissions(&there, std::fs::Permissions::from_mode(0o644)).unwrap();
-    fails(&["--root", "root", "--", "nothing"], "it is in none of /usr/local/sbin:");
+    fails(
+        &["--root", "root", "--", "nothing"],
+        "it is in none of /usr/local/sbin:",
+    );
     fails(&["--root", "root", "--", "/opt/there"], "no such file in");
     fails(&["--root", "root", "--", "there"], "chmod +x");
     std::fs::set_permissions(&there, std::fs::Permissions::from_mode(0o755)).unwrap();

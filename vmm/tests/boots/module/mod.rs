@@ -65,7 +65,10 @@ fn insert(kernel: &str, module: &str) -> Run {
 /// The file of the first finding, as code hosts get it that have `top`.
 fn sarif(top: &Path, run: &Run) -> String {
     let mut command = support::staleline();
-    command.arg("report").arg(run.path()).args(["--format", "sarif"]);
+    command
+        .arg("report")
+        .arg(run.path())
+        .args(["--format", "sarif"]);
     let out = command.current_dir(top).output().unwrap();
     let document: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     let at = &document["runs"][0]["results"][0]["locations"][0]["physicalLocation"];
@@ -236,11 +239,7 @@ fn what_the_kernel_says_of_a_module_is_told() {
     assert!(result.reasons[0].starts_with(why), "{:?}", result.reasons);
 
     // What the kernel finds wrong before it calls the init, and nobody could see before it booted.
-    let run = go(
-        BASE,
-        &["exec"],
-        &["--module", &format!("{fails}:count=8")],
-    );
+    let run = go(BASE, &["exec"], &["--module", &format!("{fails}:count=8")]);
     let result = run.ends(3, Verdict::InfraError);
     assert!(
         result.reasons[0].contains("invalid for parameter `count'"),

@@ -36,8 +36,14 @@ fn parameters_that_a_module_does_not_have_are_told() {
         refused(dir.path(), BASE, &[&module], told);
     };
     let has = "it has error (int), names (charp, at most 3), quiet (bool), count (of its own type)";
-    refused("eror=0", &["no parameter `eror`", "did you mean `error`?", has]);
-    refused("error=x", &["`error` is of type int, which `x` is not", has]);
+    refused(
+        "eror=0",
+        &["no parameter `eror`", "did you mean `error`?", has],
+    );
+    refused(
+        "error=x",
+        &["`error` is of type int, which `x` is not", has],
+    );
     refused("error=0 names=a,b,c,d", &["at most 3 values, and 4"]);
     refused("quiet=perhaps error=0", &["`quiet` takes a bool"]);
     let example = build(&dir, BASE, "dma_copy", None);
@@ -46,7 +52,11 @@ fn parameters_that_a_module_does_not_have_are_told() {
     // What only the module can judge, it does.
     let all = "error=0 names=a,b quiet count=7 async_probe";
     let module = dir.path().join("fails/fails.ko");
-    let run = go(BASE, &["exec"], &["--module", &format!("{}:{all}", module.display())]);
+    let run = go(
+        BASE,
+        &["exec"],
+        &["--module", &format!("{}:{all}", module.display())],
+    );
     run.ends(0, Verdict::Pass);
 }
 

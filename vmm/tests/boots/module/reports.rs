@@ -14,29 +14,32 @@ const OOPSES: &str = r#"
 #include <linux/module.h>
 static bool warns;
 module_param(warns, bool, 0444);
-static int *nowhere;
-static noinline int reads(int *from)
+static int *volatile nowhere;
+static volatile int seen;
+static noinline int reads(const int *from)
 {
 	return READ_ONCE(*from) + 1; /* the oops */
 }
-static noinline int looks(int *from)
+static noinline int looks(const int *from)
 {
-	int found;
 	WARN_ON(warns); /* the WARN */
-	found = warns ? 0 : reads(from); /* the call */
-	return found + (from != nowhere);
+	if (!warns)
+		seen += reads(from); /* the call */
+	return seen;
 }
 static int __init oopses_init(void)
 {
-	int found = looks(nowhere); /* the init */
-	return found ? -EIO : 0;
+	seen += looks(nowhere); /* the init */
+	return seen ? -EIO : 0;
 }
 module_init(oopses_init);
 MODULE_LICENSE("GPL");
 "#;
 
 fn line(what: &str) -> u32 {
-    let at = OOPSES.lines().position(|l| l.contains(&format!("/* {what} */")));
+    let at = OOPSES
+        .lines()
+        .position(|l| l.contains(&format!("/* {what} */")));
     u32::try_from(at.unwrap()).unwrap() + 1
 }
 
@@ -72,7 +75,10 @@ fn the_kernels_reports_have_the_lines_of_modules_and_its_own() {
         let run = go(BASE, &["exec"], &["--module", &format!("{file}:{words}")]);
         let result = run.ends(1, Verdict::Fail);
         let place = place(&result);
-        let mut known = vec![("looks", line("the WARN")), ("oopses_init", line("the init"))];
+        let mut known = vec![
+            ("looks", line("the WARN")),
+            ("oopses_init", line("the init")),
+        ];
         if words == "warns=0" {
             known[0].1 = line("the call");
             known.insert(0, ("reads", line("the oops")));
@@ -88,9 +94,17 @@ fn the_kernels_reports_have_the_lines_of_modules_and_its_own() {
 
         let function = known[0].0;
         let shown = format!("[oopses]  oopses.c:{}", line(first));
-        assert!(run.stdout.contains(&format!("> {function}+0x")), "{}", run.stdout);
+        assert!(
+            run.stdout.contains(&format!("> {function}+0x")),
+            "{}",
+            run.stdout
+        );
         assert!(run.stdout.contains(&shown), "{}", run.stdout);
-        assert!(run.stdout.contains(&format!("/* {first} */")), "{}", run.stdout);
+        assert!(
+            run.stdout.contains(&format!("/* {first} */")),
+            "{}",
+            run.stdout
+        );
         in_a_checkout(dir.path(), &run.path(), line(first));
     }
 }
@@ -106,9 +120,12 @@ fn in_a_checkout(top: &Path, run: &Path, line: u32) {
         let found = &sarif["runs"][0]["results"][0];
         assert_eq!(found["ruleId"], "kernel-report");
         let at = &found["locations"][0]["physicalLocation"];
-        assert_eq!(at["artifactLocation"]["uri"], "oopses/oopses.c", "{found:#}");
+        assert_eq!(
+            at["artifactLocation"]["uri"], "oopses/oopses.c",
+            "{found:#}"
+        );
         assert_eq!(at["region"]["startLine"], line, "{found:#}");
         let way = found["relatedLocations"].as_array().unwrap();
-        assert!(way.len() > 2, "{found:#}");
+        assert!(way.len() >= 2, "{found:#}");
     }
 }
