@@ -133,7 +133,10 @@ fn parameters(file: &object::File<'_>, types: &BTreeMap<String, String>) -> Opti
             kind,
         })
     };
-    starts.map(one).collect()
+    let mut all: Vec<Parameter> = starts.map(one).collect::<Option<_>>()?;
+    // Compilers turn them round.
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Some(all)
 }
 
 /// What an array takes, by its description at a place of the file.

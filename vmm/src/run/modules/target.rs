@@ -89,7 +89,8 @@ impl Target {
         };
         (!lacks.is_empty()).then(|| {
             format!(
-                "it needs symbols that kernel `{kernel}` does not export, nor a module before it: {}{more}",
+                "it needs symbols that kernel `{kernel}` does not export: {}{more}; a module that has them \
+                 has to be named before it (--module)",
                 lacks[..lacks.len().min(TOLD)].join(", ")
             )
         })
@@ -184,7 +185,7 @@ mod tests {
         assert_eq!(why(&["kmalloc", "foo"], &["foo"]), None);
         let told = why(&["a", "b", "c", "d", "e", "foo", "kmalloc"], &[]).unwrap();
         assert!(
-            told.ends_with("before it: a, b, c, d, e and 1 more"),
+            told.contains("not export: a, b, c, d, e and 1 more;"),
             "{told}"
         );
         let other = ModuleFile {

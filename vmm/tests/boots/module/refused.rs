@@ -35,7 +35,7 @@ fn parameters_that_a_module_does_not_have_are_told() {
         let module = format!("fails/fails.ko:{parameters}");
         refused(dir.path(), BASE, &[&module], told);
     };
-    let has = "it has error (int), names (charp, at most 3), quiet (bool), count (of its own type)";
+    let has = "it has count (of its own type), error (int), names (charp, at most 3), quiet (bool)";
     refused(
         "eror=0",
         &["no parameter `eror`", "did you mean `error`?", has],
