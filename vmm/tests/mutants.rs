@@ -158,6 +158,7 @@ fn a_diagnostic_names_an_error_by_kind_and_missing_operation_and_place() {
     let show = |finding: &str, missing: Option<&str>, place: &str| Show {
         scenario: String::new(),
         set: Vec::new(),
+        config: Vec::new(),
         finding: finding.into(),
         missing: missing.map(Into::into),
         place: place.into(),
