@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Place;
+
 /// Identity of a guest kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelId {
@@ -232,7 +234,7 @@ pub struct KernelReport {
     pub headline: String,
     /// The rest of its text, without registers and call trace.
     pub text: Vec<String>,
-    /// The call trace, innermost function first: `name+offset`.
+    /// The call trace, innermost function first: `name+offset`, and `[module]` behind it.
     pub chain: Vec<String>,
     /// Whether the kernel did not go on.
     pub fatal: bool,
@@ -240,6 +242,11 @@ pub struct KernelReport {
     pub count: u64,
     /// Whether the scenario allows it (`guest.allow-reports`).
     pub allowed: bool,
+    /// Where its call trace begins, with the rest of it as callers, if there is debug information. Symbols
+    /// are as the kernel has them, which names where a caller goes on; addresses are those of calls, and 0
+    /// of what has no debug information.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
 }
 
 impl KernelReport {

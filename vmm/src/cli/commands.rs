@@ -9,6 +9,7 @@ use staleline_support::progress::Stderr;
 use staleline_support::text;
 
 use super::attend;
+use super::common::{code, print, print_json, say, shown, unless_interrupted, watched, written};
 use super::kernels;
 use super::litmus::{self, LitmusArgs};
 use super::matrix;
@@ -20,7 +21,6 @@ use super::{
 };
 use crate::engine::Attendance;
 use crate::exit::{self, Error};
-use crate::interrupt::Interrupt;
 use crate::query::{self, Query, Shape};
 use crate::report::output::Output;
 use crate::report::{Layout, Reporters, human, json, junit, ktap, sarif};
@@ -139,33 +139,6 @@ fn run(spec: &RunSpec, args: &RunOptions, attendance: Attendance) -> Result<u8, 
     let result = result?;
     say(&format!("results in {}", dir.path().display()));
     Ok(code(&interrupt, exit::of(result.verdict)))
-}
-
-/// Signals are asked for from now on.
-pub(super) fn watched() -> Result<Interrupt, Error> {
-    Interrupt::of_this_process(exit::interrupted)
-        .map_err(|e| Error::host("cannot watch for signals", e))
-}
-
-/// Progress of what ends when the user wants no more.
-pub(super) fn shown(interrupt: &Interrupt) -> Stderr {
-    attend::shown(Attendance::default(), interrupt)
-}
-
-/// The exit code: that the user wanted no more goes before all.
-pub(super) fn code(interrupt: &Interrupt, otherwise: u8) -> u8 {
-    interrupt.signal().map_or(otherwise, exit::interrupted)
-}
-
-/// An outcome of what may have failed because the user wanted no more.
-fn unless_interrupted(interrupt: &Interrupt, outcome: Result<u8, Error>) -> Result<u8, Error> {
-    match (interrupt.signal(), outcome) {
-        (Some(signal), Err(e)) => {
-            say(&format!("interrupted: {}", e.chain()));
-            Ok(exit::interrupted(signal))
-        }
-        (_, outcome) => outcome.map(|otherwise| code(interrupt, otherwise)),
-    }
 }
 
 fn report(args: &ReportArgs) -> Result<u8, Error> {
@@ -394,31 +367,4 @@ fn directory(
         Some(path) => RunDir::create(path),
         None => RunDir::create(&default()?),
     }
-}
-
-pub(super) fn print(text: &str) -> Result<(), Error> {
-    written("stdout", anstream::stdout().write_all(text.as_bytes()))
-}
-
-fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(value);
-    print(&format!(
-        "{}\n",
-        text.map_err(|e| Error::host("cannot write JSON", e))?
-    ))
-}
-
-pub(super) fn written(what: &str, result: io::Result<()>) -> Result<(), Error> {
-    match result {
-        // Who reads our output may stop to.
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::host(format!("cannot write to {what}"), e))
-        }
-        _ => Ok(()),
-    }
-}
-
-pub(super) fn say(text: &str) {
-    // A closed stderr is no reason to fail.
-    let _ = writeln!(io::stderr(), "staleline: {}", text::visible(text));
 }

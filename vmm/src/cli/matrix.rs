@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use staleline_support::files;
 
-use super::commands::{code, print, say, shown, watched, written};
+use super::common::{code, print, say, shown, watched, written};
 use super::{RunFormat, one_of};
 use crate::engine::EngineKind;
 use crate::exit::{self, Error};

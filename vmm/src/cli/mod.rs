@@ -4,6 +4,7 @@
 mod attend;
 mod clean;
 mod commands;
+mod common;
 mod exec;
 mod kernels;
 mod litmus;

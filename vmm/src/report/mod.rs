@@ -15,6 +15,7 @@ pub mod output;
 mod phrases;
 pub mod sarif;
 pub mod steps;
+mod uri;
 
 pub use layout::Layout;
 

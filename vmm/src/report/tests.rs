@@ -237,6 +237,7 @@ fn sarif_has_a_finding_once_beside_the_drivers_line() {
         ]
         .map(|(function, file, line)| Frame {
             text: None,
+            path: None,
             function: function.into(),
             file: Some(file.into()),
             line: Some(line),

@@ -57,11 +57,15 @@ pub fn build(
             kernel.image_hash = Some(loaded.kernel.clone());
         }
     }
+    let mut sources = Sources::of(artifacts, &console.reports);
+    sources.kernel_at = execution.loaded.as_ref().map(|l| l.kernel_at);
+    let symbols = Symbols::new(sources, execution.sites.clone());
+    for (report, read) in result.guest.reports.iter_mut().zip(&console.kernel_reports) {
+        report.place = symbols.traced(&read.trace);
+    }
     if let Some(soc) = &execution.report {
-        let mut sources = Sources::of(artifacts, &console.reports);
-        sources.kernel_at = execution.loaded.as_ref().map(|l| l.kernel_at);
         let guest = GuestCode {
-            symbols: Symbols::new(sources, execution.sites.clone()),
+            symbols,
             sites: &execution.sites,
             seen: &execution.seen,
             tasks: tasks(&console.reports),
@@ -123,7 +127,8 @@ fn file_hash(file: Option<&GuestFile>) -> Option<String> {
 fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) -> RunResult {
     let scenario = &spec.scenario;
     let plan = spec.plan();
-    let reports = scenario.guest.marked(&console.kernel_reports);
+    let reports = console.kernel_reports.iter().map(|read| &read.report);
+    let reports = scenario.guest.marked(reports);
     let allowed = reports.iter().filter(|r| r.allowed);
     let allowed = allowed.map(|r| r.headline.clone());
     let warnings = console.warnings.iter().cloned().chain(allowed).collect();

@@ -82,13 +82,13 @@ pub struct GuestSettings {
 
 impl GuestSettings {
     /// The reports, each marked as allowed or not.
-    pub fn marked(&self, reports: &[KernelReport]) -> Vec<KernelReport> {
+    pub fn marked<'a>(&self, reports: impl Iterator<Item = &'a KernelReport>) -> Vec<KernelReport> {
         let allowed = |headline: &str| {
             self.allow_reports
                 .iter()
                 .any(|part| headline.contains(part))
         };
-        let marked = reports.iter().map(|report| KernelReport {
+        let marked = reports.map(|report| KernelReport {
             allowed: allowed(&report.headline),
             ..report.clone()
         });

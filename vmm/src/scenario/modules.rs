@@ -28,6 +28,11 @@ fn parts(module: &str) -> (&str, &str) {
     }
 }
 
+/// What a module is given, by the word that names it.
+pub fn parameters_of(module: &str) -> &str {
+    parts(module).1
+}
+
 /// What the kernel calls the module of a file, which kbuild names after it.
 pub fn name_of(file: &Path) -> String {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Programs of the user's in the guest.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -186,6 +187,21 @@ fn what_the_guest_cannot_run_is_a_mistake_of_the_user() {
         },
     );
     fails(&["--set", "transfer.path=iio-capture", "--", program], "");
+    // Of a file system that the guest is given, it is one that is there and can be executed.
+    let root = dir.path().join("root");
+    std::fs::create_dir_all(root.join("usr/bin")).unwrap();
+    std::os::unix::fs::symlink("usr/bin", root.join("bin")).unwrap();
+    let there = root.join("usr/bin/there");
+    std::fs::copy(program, &there).unwrap();
+    std::fs::set_permissions(&there, std::fs::Permissions::from_mode(0o644)).unwrap();
+    fails(
+        &["--root", "root", "--", "nothing"],
+        "it is in none of /usr/local/sbin:",
+    );
+    fails(&["--root", "root", "--", "/opt/there"], "no such file in");
+    fails(&["--root", "root", "--", "there"], "chmod +x");
+    std::fs::set_permissions(&there, std::fs::Permissions::from_mode(0o755)).unwrap();
+    exec(&["--root", root.to_str().unwrap(), "--", "there", "x", "0"]).ends(0, Verdict::Pass);
 }
 
 pub fn example(dir: &TempDir, name: &str) -> PathBuf {
