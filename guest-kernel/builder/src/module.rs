@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use staleline_support::files;
-use staleline_support::progress::Progress;
+use staleline_support::progress::{Counted, Progress};
 use walkdir::WalkDir;
 
 use super::compile::{Job, Log, STAMP, unprepare};
@@ -147,7 +147,7 @@ impl KernelBuilder {
             blame: ErrorKind::User,
             ..job
         };
-        progress.begin("compiling modules", None);
+        progress.begin("compiling modules", Counted::of("steps of make", None));
         let mut log = Log::create(build_dir.join("module.log"))?;
         let mut command = job.make_with(&build_dir, &self.tools, Some(&dir));
         command
@@ -223,9 +223,7 @@ fn described(dir: &Path) -> Result<PathBuf, KernelError> {
         return Err(bad("it is no directory"));
     }
     if !super::worktree::is_for_make(&found) {
-        return Err(bad(
-            "make cannot build in a path with spaces or with one of : $ # % \\ ' \"",
-        ));
+        return Err(KernelError::ModulePath { dir: found });
     }
     let text = DESCRIPTIONS
         .iter()

@@ -26,6 +26,9 @@ pub struct Human<W> {
     out: W,
     /// For what the user's program writes to its standard error; else all goes to `out`.
     errors: Option<Box<dyn Write + Send>>,
+    /// Whether the program has left the last line without an end: there, and on its standard error, if that is
+    /// elsewhere.
+    open: [bool; 2],
     replay: String,
     layout: Layout,
 }
@@ -41,9 +44,37 @@ impl<W: Write> Human<W> {
         Human {
             out,
             errors: None,
+            open: [false; 2],
             replay: String::new(),
             layout,
         }
+    }
+
+    /// Output of the user's program.
+    fn pass_on(&mut self, stream: Stream, text: &str) -> io::Result<()> {
+        let to: (&mut dyn Write, _) =
+            match self.errors.as_mut().filter(|_| stream == Stream::Stderr) {
+                Some(errors) => (errors, 1),
+                None => (&mut self.out, 0),
+            };
+        let (to, which) = to;
+        if let Some(last) = text.chars().next_back() {
+            self.open[which] = last != '\n';
+        }
+        to.write_all(text.as_bytes())
+    }
+
+    /// Ends what lines the program has left open, before anything else is said there: a report on one, and on
+    /// the other where the results are.
+    fn end_lines(&mut self) -> io::Result<()> {
+        let [out, errors] = std::mem::take(&mut self.open);
+        if out {
+            self.out.write_all(b"\n")?;
+        }
+        if let Some(to) = self.errors.as_mut().filter(|_| errors) {
+            to.write_all(b"\n")?;
+        }
+        Ok(())
     }
 }
 
@@ -60,17 +91,16 @@ impl<W> Human<W> {
 
 impl<W: Write> Reporter for Human<W> {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
+        if !matches!(event, RunEvent::Output { .. }) {
+            self.end_lines()?;
+        }
         match event {
             RunEvent::RunStarted { replay, .. } => self.replay.clone_from(replay),
             RunEvent::GuestPrepared { .. }
             | RunEvent::Step { .. }
             | RunEvent::GuestEnded { .. } => {}
             RunEvent::Output { stream, text } => {
-                let text = printable(text);
-                match self.errors.as_mut().filter(|_| *stream == Stream::Stderr) {
-                    Some(errors) => errors.write_all(text.as_bytes())?,
-                    None => self.out.write_all(text.as_bytes())?,
-                }
+                self.pass_on(*stream, &printable(text))?;
             }
             RunEvent::Hazard {
                 explained,
@@ -235,8 +265,7 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     let mut summary = Body::new(head, layout);
     let program = r.guest.program.as_ref();
     // Of a shell that people have left there is nothing to say.
-    let is_left =
-        |p: &Program| p.code.is_none() && p.signal.is_none() && r.attended.typed.is_some();
+    let is_left = |p: &Program| p.is_open() && r.attended.typed.is_some();
     if let Some(program) = program.filter(|p| !is_left(p)) {
         summary.line("program", program::ended(program));
         if let Some(test) = &program.selftest {

@@ -9,64 +9,16 @@ use staleline_support::files;
 
 use super::backend::Attempt;
 use super::directory;
+use super::kernels;
 use crate::exit::Error;
 use crate::spec::quote;
 
 /// Debuggers that know arm64 on any host, the best first.
 const DEBUGGERS: [&str; 2] = ["gdb-multiarch", "aarch64-linux-gnu-gdb"];
 
-/// A command of gdb's that finds modules by what the agent has told of them on the console.
-const MODULES: &str = r#"python
-import gdb, json, re
-
-class StalelineModules(gdb.Command):
-    """Load symbols of the modules that the guest has been given with --module, as far as it has told
-where they are: the agent looks as soon as a module's init waits for something, or has ended."""
-
-    def __init__(self):
-        super().__init__("staleline-modules", gdb.COMMAND_FILES)
-        self.loaded = {}
-
-    def invoke(self, argument, from_tty):
-        for name, sections in self.told().items():
-            if self.loaded.get(name) == sections:
-                continue
-            self.loaded[name] = sections
-            rest = dict(sections)
-            text = rest.pop(".text", None)
-            if text is None:
-                continue
-            more = "".join(" -s %s %#x" % section for section in rest.items())
-            gdb.execute("add-symbol-file %s %#x%s" % (STALELINE_MODULES[name], text, more))
-        if not self.loaded:
-            print("the guest has not told of any yet")
-
-    def told(self):
-        found = {}
-        for log in STALELINE_CONSOLES:
-            try:
-                with open(log, errors="replace") as lines:
-                    for line in lines:
-                        self.take(line, found)
-            except OSError:
-                pass
-        return found
-
-    def take(self, line, found):
-        # The guest may have said anything.
-        try:
-            report = json.loads(line.partition(STALELINE_MARK)[2])
-            if report["report"] != "module" or report["name"] not in STALELINE_MODULES:
-                return
-            sections = {name: at for name, at in report["sections"]
-                        if re.fullmatch(r"[.\w]+", name) and isinstance(at, int) and at >= 0}
-            found[report["name"]] = sections
-        except (KeyError, TypeError, ValueError):
-            pass
-
-StalelineModules()
-end
-"#;
+/// A command of gdb's that finds modules: by the kernel's own list, on which one is before its init begins, and
+/// by what the agent has told of them on the console.
+const MODULES: &str = include_str!("debugger.gdb");
 
 /// Leaves gdb's commands in the run's directory, and says how they are used.
 ///
@@ -111,10 +63,10 @@ fn commands(attempt: &Attempt<'_>, path: &Path, port: u16) -> String {
         quote(&path.display().to_string())
     );
     let artifacts = attempt.artifacts;
-    for (command, file) in [
-        ("file", &artifacts.vmlinux),
-        ("directory", &artifacts.source_root),
-    ] {
+    let own = artifacts.source_root.clone();
+    // The names of files in our kernels are relative to their source.
+    let sources = own.or_else(|| kernels::unpacked(&artifacts.kernel));
+    for (command, file) in [("file", &artifacts.vmlinux), ("directory", &sources)] {
         if let Some(file) = file.as_deref().and_then(quoted) {
             let _ = writeln!(text, "{command} {file}");
         }
@@ -211,9 +163,11 @@ mod tests {
             "file \"/k/vmlinux\"",
             "target remote 127.0.0.1:1234",
             "STALELINE_MODULES = {\"dma_copy\":\"\\\"/x/dma_copy.ko\\\"\"}",
+            "        super().__init__(\"staleline-modules\", gdb.COMMAND_FILES)",
             "STALELINE_CONSOLES = [\"/r/engine/console.log\",\"/r/console.log\"]",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }
+        assert!(text.contains("`hbreak do_init_module`"), "{text}");
     }
 }

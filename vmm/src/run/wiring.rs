@@ -218,7 +218,7 @@ fn inputs(guest: &GuestSettings, board: &BoardSettings) -> Result<Arc<Inputs>, E
     let mut given = guest.inputs();
     given.extend(guest.module_files());
     let read = Inputs::read(guest.program().as_ref(), &given, &places, most);
-    let read = Arc::new(read.map_err(|e| Error::Program(e.into()))?);
+    let read = Arc::new(read.map_err(|e| provided::unreadable(guest, e))?);
     all.push((key, Arc::clone(&read)));
     Ok(read)
 }
