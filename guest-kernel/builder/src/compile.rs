@@ -73,7 +73,7 @@ impl Job<'_> {
         unprepare(&build_dir)?;
         let mut log = Log::create(build_dir.join("build.log"))?;
 
-        progress.step("configuring the kernel");
+        progress.begin("configuring the kernel", Counted::of("steps of make", None));
         self.configure(&build_dir, tools, &mut log, progress, &mut |_| {})?;
         let unmet_options = self.configured(&build_dir)?;
         if !unmet_options.is_empty() {

@@ -134,7 +134,10 @@ impl KernelBuilder {
             unprepare(&build_dir)?;
             fs::create_dir_all(&build_dir).map_err(KernelError::io("create", &build_dir))?;
             let mut log = Log::create(build_dir.join("modules.log"))?;
-            progress.step("preparing the kernel's headers for modules");
+            progress.begin(
+                "preparing the kernel's headers for modules",
+                Counted::of("steps of make", None),
+            );
             job.configure(&build_dir, &self.tools, &mut log, progress, &mut |_| {})?;
             let mut command = job.make(&build_dir, &self.tools);
             command.arg(job.parallel()).arg("modules_prepare");
@@ -182,7 +185,7 @@ impl KernelBuilder {
         let top = log.parent().unwrap_or(&log);
         fs::create_dir_all(top).map_err(KernelError::io("create", top))?;
         let mut log = Log::create(log)?;
-        progress.step("compiling modules");
+        progress.begin("compiling modules", Counted::of("steps of make", None));
         let output = self
             .tools
             .command("make")

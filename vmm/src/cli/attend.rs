@@ -25,7 +25,7 @@ pub struct AttendOptions {
     pub console: bool,
     /// Have the guest wait for gdb before its first instruction, at that port of 127.0.0.1, and print the
     /// command that connects it. There is no time limit then. In the init of a module of --module: `hbreak
-    /// do_init_module`, `continue`, `staleline-modules` (which gives its symbols), then `break`.
+    /// do_init_module`, `continue`, `staleline-modules` (which gives its symbols), then `hbreak`.
     #[arg(
         long,
         value_name = "PORT",

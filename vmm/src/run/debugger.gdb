@@ -31,22 +31,26 @@ them: from before their init begins (hbreak do_init_module) on."""
         """By the kernel's own list of modules."""
         found = {}
         try:
-            head = gdb.parse_and_eval("&modules")
+            # Not by the name alone: where the guest stands, that may be something else.
+            head = int(gdb.lookup_global_symbol("modules").value().address)
             module = gdb.lookup_type("struct module")
             offset = [f.bitpos // 8 for f in module.fields() if f.name == "list"][0]
-            at = head["next"]
+            at = self.word(head)
             for _ in range(self.MODULES):
                 if at == head:
                     break
-                entry = (at.cast(gdb.lookup_type("unsigned long")) - offset).cast(module.pointer())
+                entry = gdb.Value(at - offset).cast(module.pointer())
                 name = entry["name"].string(errors="replace")
                 if name in STALELINE_MODULES:
                     found[name] = self.sections(entry["sect_attrs"])
-                at = at["next"]
-        except (gdb.error, IndexError, ValueError):
+                at = self.word(at)
+        except (gdb.error, AttributeError, IndexError, OverflowError, ValueError):
             # Before there is memory, or in a kernel that has it otherwise.
             pass
         return found
+
+    def word(self, address):
+        return int(gdb.parse_and_eval("*(unsigned long *)%d" % address))
 
     def sections(self, attributes):
         found = {}
@@ -68,6 +72,9 @@ them: from before their init begins (hbreak do_init_module) on."""
         return any(field.name == name for field in kind.strip_typedefs().fields())
 
     def keep(self, found, name, address):
+        # Tables of symbols are the kernel's, and in no section of the file that gdb loads.
+        if name in (".symtab", ".strtab"):
+            return
         if re.fullmatch(r"[.\w]+", name) and isinstance(address, int) and address >= 0:
             found[name] = address
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A debugger's way to a guest: a file of gdb's commands in the run's directory, and the command that uses it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -77,6 +78,10 @@ fn commands(attempt: &Attempt<'_>, path: &Path, port: u16) -> String {
         "target remote 127.0.0.1:{port}\n\
          echo The guest stands before its first instruction: `hbreak FUNCTION`, then `continue`.\\n"
     );
+    if !attempt.spec.plan().modules.is_empty() {
+        text += "echo A module is there before its init: `hbreak do_init_module`, `continue`, \
+                 `staleline-modules`, then `hbreak` in it.\\n\n";
+    }
     text
 }
 
@@ -93,6 +98,12 @@ fn modules(attempt: &Attempt<'_>, path: &Path) -> String {
     if known.is_empty() {
         return String::new();
     }
+    // Where `staleline module build` leaves a module, its source is, too.
+    let files = plan.modules.iter().filter_map(|m| host_file(&m.file));
+    let sources: BTreeSet<_> = files
+        .filter_map(|input| quoted(Path::new(&input.host).parent()?))
+        .collect();
+    let sources: String = sources.iter().map(|d| format!("directory {d}\n")).collect();
     let dir = path.parent().unwrap_or(path);
     // The second is where it is in the end.
     let consoles = [
@@ -101,7 +112,7 @@ fn modules(attempt: &Attempt<'_>, path: &Path) -> String {
     ];
     // What JSON writes of texts, Python reads.
     format!(
-        "python\nSTALELINE_MODULES = {}\nSTALELINE_CONSOLES = {}\nSTALELINE_MARK = {}\nend\n{MODULES}",
+        "{sources}python\nSTALELINE_MODULES = {}\nSTALELINE_CONSOLES = {}\nSTALELINE_MARK = {}\nend\n{MODULES}",
         serde_json::Value::Object(known),
         serde_json::json!(consoles.map(|c| c.display().to_string())),
         serde_json::json!(PREFIX),
@@ -161,6 +172,7 @@ mod tests {
         let text = commands(&attempt, Path::new("/r/staleline.gdb"), 1234);
         for line in [
             "file \"/k/vmlinux\"",
+            "directory \"/x\"",
             "target remote 127.0.0.1:1234",
             "STALELINE_MODULES = {\"dma_copy\":\"\\\"/x/dma_copy.ko\\\"\"}",
             "        super().__init__(\"staleline-modules\", gdb.COMMAND_FILES)",
