@@ -24,6 +24,7 @@ use crate::interrupt::Interrupt;
 use crate::matrix::record::Origin;
 use crate::matrix::{self, record};
 use crate::query::{self, Query, Shape};
+use crate::report::output::Output;
 use crate::report::{Layout, Reporters, human, json, junit, ktap, sarif};
 use crate::run::backend::Backend as _;
 use crate::run::directory::{self, DEFAULT_ROOT, RunDir};
@@ -117,10 +118,11 @@ fn run(spec: &RunSpec, args: &RunOptions, attendance: Attendance) -> Result<u8, 
     let result = {
         let mut reporters = logbook::files(&dir)?;
         let out = anstream::stdout();
+        let output = Output::of_this_process(args.format == RunFormat::Human);
+        reporters.add("the program's output", output);
         match args.format {
             RunFormat::Human => {
-                let human = human::Human::laid_out(out, Layout::of_stdout());
-                reporters.add("stdout", human.errors_to(anstream::stderr()));
+                reporters.add("stdout", human::Human::laid_out(out, Layout::of_stdout()))
             }
             RunFormat::Json => reporters.add("stdout", json::Final(out)),
             RunFormat::Ktap => reporters.add("stdout", ktap::Ktap(out)),
@@ -171,6 +173,8 @@ fn report(args: &ReportArgs) -> Result<u8, Error> {
     let result = fold.result();
     let mut reporters = Reporters::default();
     let out = anstream::stdout();
+    let output = Output::of_this_process(args.format == ReportFormat::Human);
+    reporters.add("the program's output", output);
     match args.format {
         ReportFormat::Human => {
             reporters.add("stdout", human::Human::laid_out(out, Layout::of_stdout()))

@@ -142,8 +142,13 @@ impl Matrix {
             return Matrix::parse(DEFAULT, "built-in matrix");
         };
         let mut matrix = Matrix::parse(&read_config(path)?, &path.display().to_string())?;
+        // From wherever it is gone on with, its cells are the same.
+        let file = std::path::absolute(path).map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         for group in &mut matrix.group {
-            group.anchor(path.parent().unwrap_or(Path::new("")));
+            group.anchor(file.parent().unwrap_or(Path::new("/")));
         }
         Ok(matrix)
     }
@@ -224,14 +229,14 @@ impl Matrix {
 }
 
 impl Group {
-    /// Makes relative paths those below `base`. Names of built-in scenarios and of patch stacks are none.
+    /// Makes relative paths those below `base`, which is absolute. Names of built-in scenarios and of patch stacks are none.
     fn anchor(&mut self, base: &Path) {
         let below = |name: &mut String| *name = base.join(&*name).display().to_string();
         let scenarios = self.scenarios.iter_mut();
         scenarios.filter(|s| Scenario::is_path(s)).for_each(below);
         let is_path = |name: &&mut String| KernelChoice((**name).clone()).path().is_some();
         self.kernels.iter_mut().filter(is_path).for_each(below);
-        self.base = std::path::absolute(base).ok();
+        self.base = Some(base.to_owned());
     }
 
     fn expand(

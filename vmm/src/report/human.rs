@@ -13,7 +13,6 @@ use super::phrases::count;
 use super::{Explained, Reporter, RunEvent};
 use crate::explain::CORRUPT_DATA;
 use crate::result::{program, verdict};
-use staleline_protocol::report::{Stream, bytes_of};
 use staleline_results::{Class, End, RunResult, Verdict};
 use staleline_results::{KernelReport, Module, Program};
 
@@ -24,11 +23,6 @@ const GOOD: Style = AnsiColor::Green.on_default().bold();
 /// they do not belong ([`anstream`]).
 pub struct Human<W> {
     out: W,
-    /// For what the user's program writes to its standard error; else all goes to `out`.
-    errors: Option<Box<dyn Write + Send>>,
-    /// Whether the program has left the last line without an end: there, and on its standard error, if that is
-    /// elsewhere.
-    open: [bool; 2],
     replay: String,
     layout: Layout,
 }
@@ -43,65 +37,20 @@ impl<W: Write> Human<W> {
     pub fn laid_out(out: W, layout: Layout) -> Self {
         Human {
             out,
-            errors: None,
-            open: [false; 2],
             replay: String::new(),
             layout,
-        }
-    }
-
-    /// Output of the user's program.
-    fn pass_on(&mut self, stream: Stream, text: &str) -> io::Result<()> {
-        let to: (&mut dyn Write, _) =
-            match self.errors.as_mut().filter(|_| stream == Stream::Stderr) {
-                Some(errors) => (errors, 1),
-                None => (&mut self.out, 0),
-            };
-        let (to, which) = to;
-        if let Some(last) = text.chars().next_back() {
-            self.open[which] = last != '\n';
-        }
-        to.write_all(text.as_bytes())
-    }
-
-    /// Ends what lines the program has left open, before anything else is said there: a report on one, and on
-    /// the other where the results are.
-    fn end_lines(&mut self) -> io::Result<()> {
-        let [out, errors] = std::mem::take(&mut self.open);
-        if out {
-            self.out.write_all(b"\n")?;
-        }
-        if let Some(to) = self.errors.as_mut().filter(|_| errors) {
-            to.write_all(b"\n")?;
-        }
-        Ok(())
-    }
-}
-
-impl<W> Human<W> {
-    /// What the user's program writes to its standard error goes there.
-    #[must_use]
-    pub fn errors_to(self, errors: impl Write + Send + 'static) -> Self {
-        Human {
-            errors: Some(Box::new(errors)),
-            ..self
         }
     }
 }
 
 impl<W: Write> Reporter for Human<W> {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
-        if !matches!(event, RunEvent::Output { .. }) {
-            self.end_lines()?;
-        }
         match event {
             RunEvent::RunStarted { replay, .. } => self.replay.clone_from(replay),
             RunEvent::GuestPrepared { .. }
             | RunEvent::Step { .. }
-            | RunEvent::GuestEnded { .. } => {}
-            RunEvent::Output { stream, text } => {
-                self.pass_on(*stream, &printable(text))?;
-            }
+            | RunEvent::GuestEnded { .. }
+            | RunEvent::Output { .. } => {}
             RunEvent::Hazard {
                 explained,
                 consequences,
@@ -124,14 +73,6 @@ impl<W: Write> Reporter for Human<W> {
         }
         self.out.flush()
     }
-}
-
-/// Output of the user's program, for a terminal: text with its lines, and nothing that moves a cursor.
-fn printable(text: &str) -> String {
-    let bytes = bytes_of(text).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let plain = |c: &char| !c.is_control() || ['\n', '\t'].contains(c);
-    text.chars().filter(plain).collect()
 }
 
 /// A diagnostic, and what follows from its cause, without styles.

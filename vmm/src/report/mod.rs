@@ -11,6 +11,7 @@ pub mod junit;
 mod kernel_report;
 pub mod ktap;
 mod layout;
+pub mod output;
 mod phrases;
 pub mod sarif;
 pub mod steps;

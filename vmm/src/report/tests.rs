@@ -348,39 +348,3 @@ fn a_closed_pipe_is_no_error() {
         .event(&RunEvent::Step { what: "x".into() })
         .unwrap();
 }
-
-#[test]
-fn what_the_program_leaves_open_is_ended_before_anything_else_is_said() {
-    use staleline_protocol::report::Stream::{self, Stderr, Stdout};
-
-    /// A place that many write to.
-    #[derive(Clone, Default)]
-    struct Shared(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-    impl io::Write for Shared {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let tell = |outputs: &[(Stream, &str)]| {
-        let errors = Shared::default();
-        let mut out = Vec::new();
-        let mut human = human::Human::new(&mut out).errors_to(errors.clone());
-        for (stream, text) in outputs {
-            let (stream, text) = (*stream, (*text).to_owned());
-            human.event(&RunEvent::Output { stream, text }).unwrap();
-        }
-        let what = "analysing".to_owned();
-        human.event(&RunEvent::Step { what: what.clone() }).unwrap();
-        human.event(&RunEvent::Step { what }).unwrap();
-        let errors = errors.0.lock().unwrap().clone();
-        [out, errors].map(|text| String::from_utf8(text).unwrap())
-    };
-    assert_eq!(tell(&[(Stdout, "a\nb")]), ["a\nb\n", ""]);
-    assert_eq!(tell(&[(Stdout, "a"), (Stdout, "b\n")]), ["ab\n", ""]);
-    assert_eq!(tell(&[(Stderr, "e"), (Stdout, "o")]), ["o\n", "e\n"]);
-    assert_eq!(tell(&[(Stderr, "e\n")]), ["", "e\n"]);
-    assert_eq!(tell(&[]), ["", ""]);
-}
