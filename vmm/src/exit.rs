@@ -174,6 +174,14 @@ pub enum Error {
         /// What is not as it was.
         why: String,
     },
+    /// Shares of a matrix that do not belong together.
+    #[error("{} cannot be merged: {why}", path.display())]
+    CannotMerge {
+        /// The directory of one.
+        path: PathBuf,
+        /// What does not fit.
+        why: String,
+    },
     /// No such kind of finding.
     #[error("there is no kind of finding `{name}`")]
     UnknownHazard {
@@ -296,6 +304,7 @@ impl Error {
             | Error::OutputExists { .. }
             | Error::OutputBusy { .. }
             | Error::CannotResume { .. }
+            | Error::CannotMerge { .. }
             | Error::UnknownHazard { .. }
             | Error::NotARun { .. }
             | Error::NoBuffer { .. }
@@ -358,6 +367,11 @@ impl Error {
             Error::OutputBusy { .. } => "choose another directory, or wait for it to end".into(),
             Error::CannotResume { .. } => {
                 "cells of different making do not go into one table: run the matrix anew".into()
+            }
+            Error::CannotMerge { .. } => {
+                "shares go together that one staleline has run of one matrix, each cell once: run \
+                 what differs anew, or leave it out and go on with `staleline matrix --resume`"
+                    .into()
             }
             Error::DropOutOfRange { available: 0, .. } => {
                 "nothing to drop: choose a scenario whose board is not coherent".into()

@@ -2,27 +2,25 @@
 //! What each command does.
 
 use std::io::{self, Write};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use staleline_support::cache::CacheDir;
 use staleline_support::progress::Stderr;
-use staleline_support::{files, text};
+use staleline_support::text;
 
 use super::attend;
 use super::kernels;
 use super::litmus::{self, LitmusArgs};
+use super::matrix;
 use super::root::RootArgs;
 use super::shell::ShellArgs;
 use super::{
-    Command, EventsArgs, KernelCommand, MatrixArgs, ModuleCommand, ReplayArgs, ReportArgs,
-    ReportFormat, RunFormat, RunOptions, TextFormat, pages,
+    Command, EventsArgs, KernelCommand, ModuleCommand, ReplayArgs, ReportArgs, ReportFormat,
+    RunFormat, RunOptions, TextFormat, pages,
 };
 use crate::engine::Attendance;
 use crate::exit::{self, Error};
 use crate::interrupt::Interrupt;
-use crate::matrix::record::Origin;
-use crate::matrix::{self, record};
 use crate::query::{self, Query, Shape};
 use crate::report::output::Output;
 use crate::report::{Layout, Reporters, human, json, junit, ktap, sarif};
@@ -48,7 +46,9 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
             run(&args.spec(args.input()?)?, &args.options, attendance)
         }
         Command::Shell(args) => shell(args),
-        Command::Matrix(args) => run_matrix(args),
+        Command::Matrix(args) => matrix::run(args),
+        Command::Mutants(args) => matrix::mutants(args),
+        Command::Merge(args) => matrix::merge(args),
         Command::Kernel { command } => kernel(command),
         Command::Module { command } => module(command),
         Command::Root(args) => root(args),
@@ -142,18 +142,18 @@ fn run(spec: &RunSpec, args: &RunOptions, attendance: Attendance) -> Result<u8, 
 }
 
 /// Signals are asked for from now on.
-fn watched() -> Result<Interrupt, Error> {
+pub(super) fn watched() -> Result<Interrupt, Error> {
     Interrupt::of_this_process(exit::interrupted)
         .map_err(|e| Error::host("cannot watch for signals", e))
 }
 
 /// Progress of what ends when the user wants no more.
-fn shown(interrupt: &Interrupt) -> Stderr {
+pub(super) fn shown(interrupt: &Interrupt) -> Stderr {
     attend::shown(Attendance::default(), interrupt)
 }
 
 /// The exit code: that the user wanted no more goes before all.
-fn code(interrupt: &Interrupt, otherwise: u8) -> u8 {
+pub(super) fn code(interrupt: &Interrupt, otherwise: u8) -> u8 {
     interrupt.signal().map_or(otherwise, exit::interrupted)
 }
 
@@ -273,73 +273,6 @@ fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
         false => exit::FAIL,
     };
     Ok(code(&interrupt, otherwise))
-}
-
-fn run_matrix(args: &MatrixArgs) -> Result<u8, Error> {
-    let origin = Origin {
-        file: args.file.clone(),
-        engine: args.engine,
-        append: args.append.clone(),
-    };
-    let cells = match &args.resume {
-        Some(_) => Vec::new(),
-        None => origin.cells()?,
-    };
-    if args.list {
-        let names: String = cells.iter().map(|c| format!("{}\n", c.name)).collect();
-        print(&names)?;
-        return Ok(exit::PASS);
-    }
-    let jobs = match args.jobs {
-        Some(jobs) => usize::from(jobs),
-        None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-    };
-    let interrupt = watched()?;
-    let backend = Production {
-        interrupt: interrupt.clone(),
-        ..Production::default()
-    };
-    for cell in &cells {
-        backend.check(&cell.spec)?;
-    }
-    let program = backend.identity()?;
-    let begun = match &args.resume {
-        Some(dir) => record::resume(dir, &program)?,
-        None => {
-            let out = match &args.out {
-                Some(path) => path.clone(),
-                None => directory::create_next(Path::new(DEFAULT_ROOT), "matrix")?,
-            };
-            record::begin(origin, cells, program, (&out, args.force))?
-        }
-    };
-    let progress = shown(&interrupt);
-    let outcome = matrix::runner::run(&begun, jobs, &backend, &progress);
-    progress.clear();
-    let outcome = outcome?;
-    let out = &begun.out;
-    let mut junit = Vec::new();
-    matrix::report::write_junit(&mut junit, &outcome.results, &outcome.left)
-        .and_then(|()| files::write_whole(&out.join(directory::JUNIT), &junit, files::READABLE))
-        .map_err(|e| Error::host("cannot write junit.xml", e))?;
-    let results = &outcome.results;
-    let stdout = &mut anstream::stdout();
-    match args.format {
-        RunFormat::Human => print(&matrix::report::table(results))?,
-        RunFormat::Json => written("stdout", matrix::report::write_json(stdout, results))?,
-        RunFormat::Ktap => written("stdout", matrix::report::write_ktap(stdout, results))?,
-        RunFormat::Sarif => written("stdout", matrix::report::write_sarif(stdout, results))?,
-    }
-    if !outcome.left.is_empty() {
-        say(&format!(
-            "interrupted, {} of {} cells are left: `staleline matrix --resume {}` goes on",
-            outcome.left.len(),
-            begun.cells.len(),
-            out.display()
-        ));
-    }
-    say(&format!("results in {}", out.display()));
-    Ok(code(&interrupt, matrix::report::exit_code(results)))
 }
 
 fn kernel(command: &KernelCommand) -> Result<u8, Error> {
@@ -463,7 +396,7 @@ fn directory(
     }
 }
 
-fn print(text: &str) -> Result<(), Error> {
+pub(super) fn print(text: &str) -> Result<(), Error> {
     written("stdout", anstream::stdout().write_all(text.as_bytes()))
 }
 
@@ -475,7 +408,7 @@ fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Error> {
     ))
 }
 
-fn written(what: &str, result: io::Result<()>) -> Result<(), Error> {
+pub(super) fn written(what: &str, result: io::Result<()>) -> Result<(), Error> {
     match result {
         // Who reads our output may stop to.
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
@@ -485,7 +418,7 @@ fn written(what: &str, result: io::Result<()>) -> Result<(), Error> {
     }
 }
 
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     // A closed stderr is no reason to fail.
     let _ = writeln!(io::stderr(), "staleline: {}", text::visible(text));
 }

@@ -8,6 +8,7 @@ mod exec;
 mod given;
 mod kernels;
 mod litmus;
+mod matrix;
 mod pages;
 mod root;
 mod shell;
@@ -64,7 +65,11 @@ pub enum Command {
     /// A prompt in the guest, or commands for a shell there from standard input.
     Shell(Box<shell::ShellArgs>),
     /// Run scenarios x kernels x caches x exporters x seeds, and compare with what is expected.
-    Matrix(MatrixArgs),
+    Matrix(matrix::MatrixArgs),
+    /// Build kernels with a known error in each, from guest-kernel/mutants, and say which check finds it.
+    Mutants(matrix::MutantsArgs),
+    /// Put together what several machines have run of one matrix, or of all mutants, each a share.
+    Merge(matrix::MergeArgs),
     /// Build and list guest kernels, and check their patches.
     Kernel {
         /// What to do with them.
@@ -286,38 +291,6 @@ impl RunOptions {
 fn list(words: &[String]) -> String {
     let words = words.iter().cloned().map(Value::String);
     Value::Array(words.collect()).to_string()
-}
-
-/// `staleline matrix`.
-#[derive(Debug, Args)]
-pub struct MatrixArgs {
-    /// TOML file; the built-in matrix without.
-    pub file: Option<PathBuf>,
-    /// Guests run at a time [default: one for each processor].
-    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub jobs: Option<u16>,
-    /// What runs the guests.
-    #[arg(long, default_value_t, value_parser = one_of(&EngineKind::ALL))]
-    pub engine: EngineKind,
-    /// More kernel command line for all runs, at the end.
-    #[arg(long, value_name = "STRING")]
-    pub append: Option<String>,
-    /// Form of the output.
-    #[arg(long, value_enum, default_value_t = RunFormat::Human)]
-    pub format: RunFormat,
-    /// Directory for the runs' files and junit.xml [default: the next free runs/matrix/NNNN].
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Replace the results of an earlier matrix in DIR.
-    #[arg(long, requires = "out")]
-    pub force: bool,
-    /// Go on with the matrix in DIR that was interrupted: run what is left. Refused if its file, a kernel or
-    /// staleline is not what it was.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["file", "out", "list", "engine"])]
-    pub resume: Option<PathBuf>,
-    /// List the cells, run nothing.
-    #[arg(long)]
-    pub list: bool,
 }
 
 /// What goes into a kernel besides its patches.

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Matrices: scenarios x kernels x caches x exporters x seeds, each with what is expected.
 
+pub mod baseline;
+pub mod merge;
+pub mod outcome;
+pub mod partition;
 pub mod record;
 pub mod report;
 pub mod runner;
@@ -101,6 +105,17 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// A run with settings that are in `spec` too, named by what tells it apart from others.
+    pub fn new(spec: RunSpec, set: Vec<String>, expect: Expect, hazards: Vec<HazardKind>) -> Self {
+        Cell {
+            name: cell_name(&spec, &set),
+            spec,
+            set,
+            expect,
+            hazards,
+        }
+    }
+
     /// Why the result is not as expected; none if it is.
     pub fn unexpected(&self, result: &RunResult) -> Option<String> {
         let want = match self.expect {
@@ -267,13 +282,8 @@ impl Group {
                             engine,
                             &settings,
                         )?;
-                        cells.push(Cell {
-                            name: cell_name(&spec, &self.set),
-                            spec,
-                            set: self.set.clone(),
-                            expect: self.expect,
-                            hazards: self.hazards.clone(),
-                        });
+                        let (set, hazards) = (self.set.clone(), self.hazards.clone());
+                        cells.push(Cell::new(spec, set, self.expect, hazards));
                     }
                 }
             }

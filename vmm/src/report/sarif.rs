@@ -24,19 +24,22 @@ pub struct Sarif<W>(pub W);
 impl<W: Write> Reporter for Sarif<W> {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
         if let RunEvent::Finished { result, .. } = event {
-            write(&mut self.0, &[result])?;
+            let mut document = Document::default();
+            document.add(result);
+            document.write(&mut self.0)?;
         }
         self.0.flush()
     }
 }
 
-/// Writes runs as one document; what several found alike stands there once.
-///
-/// # Errors
-/// Those of the output.
-pub fn write(out: &mut dyn Write, results: &[&RunResult]) -> io::Result<()> {
-    let mut found: Vec<Found> = Vec::new();
-    for result in results {
+/// Runs as one document; what several found alike stands there once.
+#[derive(Default)]
+pub struct Document(Vec<Found>);
+
+impl Document {
+    /// One more run.
+    pub fn add(&mut self, result: &RunResult) {
+        let Document(found) = self;
         for new in of(result) {
             match found.iter().position(|known| known.is_like(&new)) {
                 Some(known) => found[known].replays.extend(new.replays),
@@ -45,28 +48,36 @@ pub fn write(out: &mut dyn Write, results: &[&RunResult]) -> io::Result<()> {
             }
         }
     }
-    let rules = Kind::all().map(|kind| {
-        json!({
-            "id": kind.name(),
-            "shortDescription": { "text": explain::summary(kind) },
-            "help": { "text": explain::text(kind) },
-        })
-    });
-    let document = json!({
-        "$schema": SCHEMA,
-        "version": "2.1.0",
-        "runs": [{
-            "tool": { "driver": {
-                "name": "staleline",
-                "version": env!("CARGO_PKG_VERSION"),
-                "rules": rules.collect::<Vec<_>>(),
-            } },
-            "columnKind": "utf16CodeUnits",
-            "results": found.iter().map(Found::json).collect::<Vec<_>>(),
-        }],
-    });
-    serde_json::to_writer_pretty(&mut *out, &document)?;
-    out.write_all(b"\n")
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Those of the output.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Document(found) = self;
+        let rules = Kind::all().map(|kind| {
+            json!({
+                "id": kind.name(),
+                "shortDescription": { "text": explain::summary(kind) },
+                "help": { "text": explain::text(kind) },
+            })
+        });
+        let document = json!({
+            "$schema": SCHEMA,
+            "version": "2.1.0",
+            "runs": [{
+                "tool": { "driver": {
+                    "name": "staleline",
+                    "version": env!("CARGO_PKG_VERSION"),
+                    "rules": rules.collect::<Vec<_>>(),
+                } },
+                "columnKind": "utf16CodeUnits",
+                "results": found.iter().map(Found::json).collect::<Vec<_>>(),
+            }],
+        });
+        serde_json::to_writer_pretty(&mut *out, &document)?;
+        out.write_all(b"\n")
+    }
 }
 
 /// One finding.

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use staleline_kernels::{ErrorKind, Kernel, KernelBuilder, KernelError, KernelRequest, is_stack};
+use staleline_kernels::{
+    ErrorKind, Kernel, KernelBuilder, KernelError, KernelRequest, Mutant, is_stack,
+};
 use staleline_support::progress::Progress;
 use staleline_support::text;
 
@@ -107,6 +109,14 @@ pub fn id(kernel: &Kernel) -> KernelId {
         hash: kernel.hash.clone(),
         image_hash: kernel.image_hash.clone(),
     }
+}
+
+/// All mutants, by name.
+///
+/// # Errors
+/// What is wrong with one.
+pub fn mutants() -> Result<Vec<Mutant>, Error> {
+    builder()?.mutants().map_err(|e| error(GUEST_KERNEL, e))
 }
 
 /// The builder of this user and machine.

@@ -97,6 +97,44 @@ fn a_program_runs_as_it_would_at_home() {
 }
 
 /// The device is not even started: only what the program does counts.
+const ALL_BYTES: &str = r#"
+#include <stdio.h>
+int main(void)
+{
+	for (int byte = 0; byte < 256; byte++)
+		putchar(byte);
+	fputs("and no new line", stdout);
+	return 0;
+}
+"#;
+
+#[test]
+fn what_a_program_writes_comes_byte_for_byte() {
+    support::need_kernel("base");
+    let dir = tempfile::tempdir().unwrap();
+    let program = compile(&dir, "all", ALL_BYTES, &["-static"]);
+    let run = |format: &str| {
+        let mut command = support::staleline();
+        command.args(["exec", "--format", format, "--out"]);
+        command.arg(dir.path().join(format)).arg("--").arg(&program);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        output
+    };
+    let written: Vec<u8> = (0..=255).chain(*b"and no new line\n").collect();
+    // A line of the report begins behind it.
+    let output = run("human");
+    assert!(output.stdout.starts_with(&written), "{output:?}");
+    // And no other format is broken by it.
+    let output = run("json");
+    assert!(
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok(),
+        "{output:?}"
+    );
+    let told = output.stderr.windows(written.len()).any(|w| w == written);
+    assert!(told, "{output:?}");
+}
+
 #[test]
 fn the_same_program_is_the_same_run_and_another_is_told_apart() {
     let dir = tempfile::tempdir().unwrap();
