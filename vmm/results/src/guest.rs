@@ -53,9 +53,19 @@ pub struct Program {
     pub code: Option<i32>,
     /// The signal that ended it, if one did.
     pub signal: Option<i32>,
+    /// Whether it has switched the machine off instead of ending, and was free to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub powered_off: bool,
     /// If it is one of the kernel's own tests, the results that it has told itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selftest: Option<Selftest>,
+}
+
+impl Program {
+    /// Whether nobody has seen it come to an end of any kind.
+    pub fn is_open(&self) -> bool {
+        self.code.is_none() && self.signal.is_none() && !self.powered_off
+    }
 }
 
 /// What one of the kernel's own tests says of itself, in the words of TAP.

@@ -6,6 +6,7 @@ mod clean;
 mod commands;
 mod common;
 mod exec;
+mod given;
 mod kernels;
 mod litmus;
 mod matrix;
@@ -27,6 +28,7 @@ use staleline_support::text;
 use toml::Value;
 
 use self::attend::AttendOptions;
+use self::given::Given;
 use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
 use crate::events::Filter;
@@ -35,7 +37,7 @@ use crate::names;
 use crate::query::Wanted;
 use crate::run::kernels::Ingredients;
 use crate::run::modules::MODULES_KERNEL;
-use crate::scenario::{append, board};
+use crate::scenario::{append, board, guest};
 use crate::spec::{DEFAULT_KERNEL, RunSpec};
 
 /// Finds missing cache maintenance: boots a guest kernel on an emulated board with real caches and
@@ -251,30 +253,37 @@ impl RunArgs {
     /// # Errors
     /// Usage errors.
     pub fn spec(&self) -> Result<RunSpec, Error> {
-        self.options.spec(&self.scenario, Vec::new())
+        self.options.spec(&self.scenario, Given::default())
     }
 }
 
 impl RunOptions {
     /// A run of that scenario with these settings, and those of the options.
-    fn spec(&self, scenario: &str, mut settings: Vec<String>) -> Result<RunSpec, Error> {
+    fn spec(&self, scenario: &str, mut given: Given) -> Result<RunSpec, Error> {
         if let Some(file) = &self.board {
-            settings.extend(board::settings(file)?);
+            given.board(file, board::settings(file)?);
         }
-        settings.extend(self.cache.map(|c| format!("cache={}", names::name(&c))));
-        settings.extend(self.exporter.map(|e| format!("exporter={}", e.name())));
-        settings.extend(self.seed.map(|s| format!("seed={s}")));
-        settings.extend(self.log.map(|f| format!("log.filter={f}")));
-        settings.extend(self.timeout.map(|s| format!("timeout={s}")));
-        if !self.module.is_empty() {
-            settings.push(format!("guest.modules={}", list(&self.module)));
-        }
-        if !self.dtb_overlay.is_empty() {
-            settings.push(format!("guest.dtb-overlay={}", list(&self.dtb_overlay)));
-        }
-        settings.extend(self.set.iter().cloned());
-        settings.extend(self.append.as_deref().map(append::setting));
-        let spec = RunSpec::resolve(scenario, &self.kernel, self.engine, &settings)?;
+        let pair = |key: &str, value: String| {
+            let setting = format!("{key}={value}");
+            (value, setting)
+        };
+        let cache = self.cache.map(|c| pair("cache", names::name(&c)));
+        given.value("--cache", cache);
+        let exporter = self.exporter.map(|e| pair("exporter", e.name().into()));
+        given.value("--exporter", exporter);
+        given.value("--seed", self.seed.map(|s| pair("seed", s.to_string())));
+        let log = self.log.map(|f| pair("log.filter", f.to_string()));
+        given.value("--log", log);
+        let timeout = self.timeout.map(|s| pair("timeout", s.to_string()));
+        given.value("--timeout", timeout);
+        given.list("--module", "guest.modules", &self.module);
+        given.list(guest::DTB_OVERLAY, "guest.dtb-overlay", &self.dtb_overlay);
+        given.set(&self.set);
+        let append = self.append.clone();
+        given.value("--append", append.map(|a| (a.clone(), append::setting(&a))));
+        let settings = given.settings();
+        let spec = RunSpec::resolve(scenario, &self.kernel, self.engine, &settings);
+        let spec = spec.map_err(|e| given.retold(e))?;
         spec.with_arguments(&self.attend.qemu_arg)
     }
 }

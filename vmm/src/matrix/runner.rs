@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use staleline_support::progress::Progress;
+use staleline_support::progress::{Counted, Progress};
 
 use super::Cell;
 use super::outcome::{MadeOf, Outcome};
@@ -165,7 +165,7 @@ fn done(
 struct Within<'a>(&'a dyn Progress);
 
 impl Progress for Within<'_> {
-    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn begin(&self, _: &str, _: Counted) {}
     fn advance(&self, _: &str) {}
     fn detail(&self, _: &str) {}
     fn note(&self, _: &str) {}

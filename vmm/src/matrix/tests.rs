@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-use staleline_support::progress::Quiet;
+use staleline_support::progress::{Counted, Quiet};
 
 use super::partition::Partition;
 use super::record::{Asked, Cells};
@@ -331,7 +331,7 @@ set = ["guest.exec=[\"prog\"]"]
 struct After(usize, std::sync::atomic::AtomicUsize);
 
 impl staleline_support::progress::Progress for After {
-    fn begin(&self, what: &str, _: Option<u64>) {
+    fn begin(&self, what: &str, _: Counted) {
         let done = usize::from(what.contains(": "));
         self.1.fetch_add(done, std::sync::atomic::Ordering::Relaxed);
     }

@@ -87,6 +87,12 @@ pub fn plain_report(report: &KernelReport, may_follow: bool, replay: &str) -> St
     anstream::adapter::strip_str(&text).to_string()
 }
 
+/// What was wrong at an end, without styles.
+pub fn plain_corrupt(end: &End) -> String {
+    let text = corrupt(end, Layout::default());
+    anstream::adapter::strip_str(&text).to_string()
+}
+
 fn corrupt(end: &End, layout: Layout) -> String {
     let at = match end.first_corrupt {
         Some(at) => format!(", the first at stream offset {at}"),
@@ -206,8 +212,7 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     let mut summary = Body::new(head, layout);
     let program = r.guest.program.as_ref();
     // Of a shell that people have left there is nothing to say.
-    let is_left =
-        |p: &Program| p.code.is_none() && p.signal.is_none() && r.attended.typed.is_some();
+    let is_left = |p: &Program| p.is_open() && r.attended.typed.is_some();
     if let Some(program) = program.filter(|p| !is_left(p)) {
         summary.line("program", program::ended(program));
         if let Some(test) = &program.selftest {

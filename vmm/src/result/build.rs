@@ -79,6 +79,11 @@ pub fn build(
     if execution.end.was_stopped() || execution.attended.typed.is_some() {
         result.run_hash = None;
     }
+    // An agent that gives up switches it off, too, and says so.
+    let off = result.guest.end == Some(GuestEnd::PoweredOff) && console.bail.is_none();
+    if let Some(program) = result.guest.program.as_mut().filter(|p| p.is_open()) {
+        program.powered_off = off && spec.scenario.guest.may_power_off;
+    }
     (result.verdict, result.reasons) = verdict::judge(&result, console, None);
     result
 }
@@ -223,6 +228,7 @@ fn program(plan: &Plan, selftest: Option<&str>, reports: &[Report]) -> Option<Pr
         argv,
         code,
         signal,
+        powered_off: false,
         selftest: selftest.map(|name| tap::read(name, reports)),
     })
 }

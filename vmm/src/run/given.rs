@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use staleline_initramfs::Inputs;
 
+use super::provided;
 use crate::board::Board;
 use crate::board::settings::BoardSettings;
 use crate::exit::Error;
@@ -38,7 +39,7 @@ pub(super) fn inputs(guest: &GuestSettings, board: &BoardSettings) -> Result<Arc
     let mut given = guest.inputs();
     given.extend(guest.module_files());
     let read = Inputs::read(guest.program().as_ref(), &given, &places, most);
-    let read = Arc::new(read.map_err(|e| Error::Program(e.into()))?);
+    let read = Arc::new(read.map_err(|e| provided::unreadable(guest, e))?);
     all.push((key, Arc::clone(&read)));
     Ok(read)
 }

@@ -28,6 +28,11 @@ pub struct Ingredients<'a> {
     pub src: Option<&'a Path>,
 }
 
+/// Where the source of a kernel of the cache lies unpacked, as long as it does.
+pub(super) fn unpacked(kernel: &KernelId) -> Option<PathBuf> {
+    builder().ok()?.unpacked(&kernel.hash)
+}
+
 /// What the name or the directory of a patch stack, and what else goes into a kernel, come to; quick.
 ///
 /// # Errors

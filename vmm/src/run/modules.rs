@@ -67,10 +67,14 @@ pub fn build(dir: &Path, kernel: &KernelChoice, progress: &dyn Progress) -> Resu
                 "build that kernel, and `make modules` there once, or name one of Staleline's"
                     .into()
             }
+            KernelError::ModulePath { dir } => format!(
+                "move it, or build a copy: cp -r {} /tmp/module && staleline module build /tmp/module",
+                quote(&dir.display().to_string())
+            ),
             KernelError::BadModule { .. } | KernelError::NoModule { .. } => {
                 "name a directory as Documentation/kbuild/modules.rst describes it".into()
             }
-            KernelError::BuildFailed { .. } => "the compiler's messages say what to mend".into(),
+            KernelError::BuildFailed { .. } => "the messages say what to mend".into(),
             _ => return kernels::error(&kernel.0, e),
         };
         Error::Module {

@@ -78,6 +78,9 @@ pub struct GuestSettings {
     /// compared with the pattern in the guest, and not passed on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub check_output: bool,
+    /// Whether the program may switch the machine off instead of ending, as people do at a prompt.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_power_off: bool,
 }
 
 impl GuestSettings {
