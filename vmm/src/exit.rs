@@ -174,6 +174,14 @@ pub enum Error {
         /// What is not as it was.
         why: String,
     },
+    /// Shares of a matrix that do not belong together.
+    #[error("{} cannot be merged: {why}", path.display())]
+    CannotMerge {
+        /// The directory of one.
+        path: PathBuf,
+        /// What does not fit.
+        why: String,
+    },
     /// No such kind of finding.
     #[error("there is no kind of finding `{name}`")]
     UnknownHazard {
@@ -227,6 +235,16 @@ pub enum Error {
     /// The user's program, or what is to go with it, is none that the guest can be given.
     #[error("the guest cannot be given what it is to run")]
     Program(#[source] Cause),
+    /// A file or directory of the user's that the guest is to be given, and that cannot be read.
+    #[error("cannot read {}", path.display())]
+    Input {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+        /// What names it.
+        help: &'static str,
+    },
     /// No file system of Debian's packages could be made.
     #[error("the guest's file system of packages could not be made")]
     Packages(#[source] PackagesError),
@@ -286,17 +304,17 @@ impl Error {
             | Error::OutputExists { .. }
             | Error::OutputBusy { .. }
             | Error::CannotResume { .. }
+            | Error::CannotMerge { .. }
             | Error::UnknownHazard { .. }
             | Error::NotARun { .. }
             | Error::NoBuffer { .. }
             | Error::Program(_)
+            | Error::Input { .. }
             | Error::Module { .. }
             | Error::DropOutOfRange { .. } => USAGE,
             Error::Packages(e) if e.is_usage() => USAGE,
-            Error::Log {
-                source: LogError::NotALog | LogError::Version { .. },
-                ..
-            } => USAGE,
+            // What is in it is not what was written, or by nobody; only to read it is the machine's.
+            Error::Log { source, .. } if !matches!(source, LogError::Io(_)) => USAGE,
             Error::Kernel(_)
             | Error::Log { .. }
             | Error::Initramfs(_)
@@ -350,6 +368,11 @@ impl Error {
             Error::CannotResume { .. } => {
                 "cells of different making do not go into one table: run the matrix anew".into()
             }
+            Error::CannotMerge { .. } => {
+                "shares go together that one staleline has run of one matrix, each cell once: run \
+                 what differs anew, or leave it out and go on with `staleline matrix --resume`"
+                    .into()
+            }
             Error::DropOutOfRange { available: 0, .. } => {
                 "nothing to drop: choose a scenario whose board is not coherent".into()
             }
@@ -385,9 +408,8 @@ impl Error {
                 }
                 _ => "do the run again; `staleline events` shows what comes before".into(),
             },
-            Error::Setting { .. } => "`staleline run --help` lists the short forms; any dotted \
-                                      key of the scenario file works"
-                .into(),
+            Error::Input { help, .. } => (*help).into(),
+            Error::Setting { setting, why } => for_setting(setting, why).into(),
             Error::Read { .. }
             | Error::Syntax { .. }
             | Error::Limit { .. }
@@ -417,6 +439,20 @@ impl Error {
             let _ = write!(text, "\n  help: {help}");
         }
         text
+    }
+}
+
+/// What helps with a setting, by what is wrong with it.
+fn for_setting(setting: &str, why: &str) -> &'static str {
+    let key = setting.split_once('=').map_or(setting, |(key, _)| key);
+    match (why.starts_with("unknown field"), key.contains('.')) {
+        (true, true) => {
+            "a dotted key names the tables on its way, as board.dmac.port=hpc; above are the keys that its \
+             table has, and README.md says what each means"
+        }
+        _ => {
+            "`staleline run --help` lists the short forms; any dotted key of the scenario file works"
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod exit;
 pub mod explain;
 pub mod interrupt;
 pub mod matrix;
+pub mod mutants;
 pub mod names;
 pub mod query;
 pub mod report;

@@ -9,8 +9,9 @@ use std::process::{Command, ExitStatus};
 
 use rustix::process::{Pid, Signal, kill_process};
 use staleline_support::files;
-use staleline_support::progress::Progress;
+use staleline_support::progress::{Counted, Progress};
 
+use super::complaints::Complaints;
 use super::error::{ErrorKind, KernelError};
 use super::fragment::{self, Fragment};
 use super::kconfig::{Kconfig, unmet};
@@ -72,7 +73,7 @@ impl Job<'_> {
         unprepare(&build_dir)?;
         let mut log = Log::create(build_dir.join("build.log"))?;
 
-        progress.step("configuring the kernel");
+        progress.begin("configuring the kernel", Counted::of("steps of make", None));
         self.configure(&build_dir, tools, &mut log, progress, &mut |_| {})?;
         let unmet_options = self.configured(&build_dir)?;
         if !unmet_options.is_empty() {
@@ -84,7 +85,7 @@ impl Job<'_> {
 
         let fresh = !build_dir.join("vmlinux.o").exists();
         let total = fresh.then_some(TYPICAL_STEPS);
-        progress.begin("compiling the kernel", total);
+        progress.begin("compiling the kernel", Counted::of("steps of make", total));
         let mut command = self.make(&build_dir, tools);
         command.arg(self.parallel()).arg("Image");
         self.follow("make Image", command, &mut log, progress)?;
@@ -210,6 +211,7 @@ impl Job<'_> {
         // It holds our copies of the pipe's end: without it, reading ends with the child.
         drop(command);
         log.tail.clear();
+        log.complaints.clear();
         // What ends it before its time. It is waited for all the same: it holds the lock.
         let mut over = None;
         for line in BufReader::new(output).split(b'\n') {
@@ -247,6 +249,7 @@ pub(super) struct Log {
     file: File,
     path: PathBuf,
     tail: VecDeque<String>,
+    complaints: Complaints,
 }
 
 impl Log {
@@ -256,6 +259,7 @@ impl Log {
             file: File::create(&path).map_err(KernelError::io("create", &path))?,
             path,
             tail: VecDeque::new(),
+            complaints: Complaints::default(),
         })
     }
 
@@ -265,10 +269,11 @@ impl Log {
             self.tail.pop_front();
         }
         self.tail.push_back(line.to_owned());
+        self.complaints.line(line);
         Ok(())
     }
 
-    /// An error, with the end of the log, unless `status` is success.
+    /// An error, with the first complaints or the end of the log, unless `status` is success.
     pub(super) fn expect(
         &self,
         step: &'static str,
@@ -282,6 +287,7 @@ impl Log {
             step,
             status: status.to_string(),
             log: self.path.clone(),
+            errors: self.complaints.text(),
             tail: self.tail.iter().map(|line| format!("  {line}\n")).collect(),
             blame,
         })

@@ -121,17 +121,23 @@ pub enum KernelError {
         tree: bool,
     },
     /// A directory in which no module can be built.
-    #[error("no module can be built in {dir}: {reason}")]
+    #[error("no module can be built there: {reason}")]
     BadModule {
         /// The directory.
         dir: PathBuf,
         /// Why not.
         reason: String,
     },
-    /// A build of modules that has made none.
+    /// A directory whose path Kbuild cannot take.
     #[error(
-        "the build in {dir} has made no .ko file: its Kbuild or Makefile lists none with obj-m"
+        "Kbuild cannot build there: to make, spaces and : $ # % \\ ' \" in a path are its own syntax"
     )]
+    ModulePath {
+        /// The directory, without links.
+        dir: PathBuf,
+    },
+    /// A build of modules that has made none.
+    #[error("the build has made no .ko file: the Kbuild or Makefile there lists none with obj-m")]
     NoModule {
         /// The directory.
         dir: PathBuf,
@@ -248,7 +254,7 @@ pub enum KernelError {
         tools: Vec<Tool>,
     },
     /// A step of the build failed.
-    #[error("{step} failed ({status}); the whole log is {log}, its end:\n{tail}")]
+    #[error("{step} failed ({status}){}", said(errors.as_deref(), tail, log))]
     BuildFailed {
         /// Which step.
         step: &'static str,
@@ -256,6 +262,8 @@ pub enum KernelError {
         status: String,
         /// The complete log.
         log: PathBuf,
+        /// The first errors in it, if there is anything that looks like one.
+        errors: Option<String>,
         /// Its last lines.
         tail: String,
         /// Whether the user's patches or source may be to blame.
@@ -304,6 +312,7 @@ impl KernelError {
             | Self::NoModules { .. }
             | Self::BuildChanged { .. }
             | Self::BadModule { .. }
+            | Self::ModulePath { .. }
             | Self::NoModule { .. }
             | Self::NotPrepared { .. }
             | Self::NoSelftest { .. }
@@ -353,6 +362,15 @@ fn missing_tools(tools: &[Tool]) -> String {
         names.join(", "),
         packages.join(" ")
     )
+}
+
+/// What was said in a build that failed: errors before all, as what comes last follows from them.
+fn said(errors: Option<&str>, tail: &str, log: &Path) -> String {
+    let log = log.display();
+    match errors {
+        Some(errors) => format!(":\n{errors}  the whole log is {log}"),
+        None => format!("; the whole log is {log}, its end:\n{tail}"),
+    }
 }
 
 /// What is not what it was when a kernel was built.

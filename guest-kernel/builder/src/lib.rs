@@ -26,6 +26,7 @@
 mod cache;
 mod check;
 mod compile;
+mod complaints;
 mod error;
 mod fragment;
 mod kconfig;
@@ -286,6 +287,16 @@ impl KernelBuilder {
     pub fn cached(&self, request: &KernelRequest) -> Result<Option<Kernel>, KernelError> {
         let plan = self.plan(request, &Quiet)?;
         Ok(self.cache.find(&plan.hash))
+    }
+
+    /// Where the source of a finished kernel lies unpacked, by the kernel's hash, as long as it is there. It has
+    /// the patches of whichever kernel was built of it last.
+    #[must_use]
+    pub fn unpacked(&self, hash: &str) -> Option<PathBuf> {
+        let kernel = self.cache.find(hash)?;
+        let name = source::unpacked_work_name(&kernel.source)?;
+        let tree = self.cache.work_dir(&name).join(worktree::SRC);
+        tree.join("Makefile").is_file().then_some(tree)
     }
 
     /// All finished kernels in the cache, ordered by name.

@@ -11,7 +11,7 @@ use std::time::UNIX_EPOCH;
 
 use staleline_support::digest::{self, FieldHasher};
 use staleline_support::files;
-use staleline_support::progress::Progress;
+use staleline_support::progress::{Counted, Progress};
 use walkdir::{DirEntry, WalkDir};
 
 use super::error::KernelError;
@@ -53,7 +53,7 @@ impl Manifest {
     ) -> Result<Self, KernelError> {
         let known = Self::load(memo).unwrap_or_default();
         if known.0.is_empty() {
-            progress.step("reading the source tree");
+            progress.begin("reading the source tree", Counted::of("files", None));
         }
         let mut manifest = Self::default();
         let walk = WalkDir::new(root)

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use staleline_support::files;
-use staleline_support::progress::Progress;
+use staleline_support::progress::{Counted, Progress};
 use walkdir::WalkDir;
 
 use super::compile::{Job, Log, STAMP, unprepare};
@@ -134,7 +134,10 @@ impl KernelBuilder {
             unprepare(&build_dir)?;
             fs::create_dir_all(&build_dir).map_err(KernelError::io("create", &build_dir))?;
             let mut log = Log::create(build_dir.join("modules.log"))?;
-            progress.step("preparing the kernel's headers for modules");
+            progress.begin(
+                "preparing the kernel's headers for modules",
+                Counted::of("steps of make", None),
+            );
             job.configure(&build_dir, &self.tools, &mut log, progress, &mut |_| {})?;
             let mut command = job.make(&build_dir, &self.tools);
             command.arg(job.parallel()).arg("modules_prepare");
@@ -147,7 +150,7 @@ impl KernelBuilder {
             blame: ErrorKind::User,
             ..job
         };
-        progress.begin("compiling modules", None);
+        progress.begin("compiling modules", Counted::of("steps of make", None));
         let mut log = Log::create(build_dir.join("module.log"))?;
         let mut command = job.make_with(&build_dir, &self.tools, Some(&dir));
         command
@@ -182,7 +185,7 @@ impl KernelBuilder {
         let top = log.parent().unwrap_or(&log);
         fs::create_dir_all(top).map_err(KernelError::io("create", top))?;
         let mut log = Log::create(log)?;
-        progress.step("compiling modules");
+        progress.begin("compiling modules", Counted::of("steps of make", None));
         let output = self
             .tools
             .command("make")
@@ -223,9 +226,7 @@ fn described(dir: &Path) -> Result<PathBuf, KernelError> {
         return Err(bad("it is no directory"));
     }
     if !super::worktree::is_for_make(&found) {
-        return Err(bad(
-            "make cannot build in a path with spaces or with one of : $ # % \\ ' \"",
-        ));
+        return Err(KernelError::ModulePath { dir: found });
     }
     let text = DESCRIPTIONS
         .iter()

@@ -90,7 +90,12 @@ fn what_cannot_be_built_is_told() {
     fs::write(fixture.path("empty/Makefile"), "all:\n").unwrap();
     assert!(fails("base+userland", "empty").contains("obj-m"));
     fs::write(fixture.path("own/a.c"), "#error no\n").unwrap();
-    assert!(fails("base+userland", "own").contains("make M=... modules failed"));
+    let told = fails("base+userland", "own");
+    assert!(told.contains("make M=... modules failed"), "{told}");
+    let (first, log) = told.split_once("the whole log is").unwrap();
+    assert!(first.contains("a.c:1:2: error: #error no"), "{told}");
+    assert!(!first.contains("***"), "{told}");
+    assert!(log.trim().ends_with("module.log"), "{told}");
     fs::write(fixture.path("own/Kbuild"), "# obj-m\nobj-y := x\n").unwrap();
     assert!(fails("base+userland", "own").contains("no .ko file"));
 }

@@ -57,6 +57,9 @@ pub struct Show {
     /// Its settings, as on the command line.
     #[serde(default)]
     pub set: Vec<String>,
+    /// Configurations without which the kernel does not show it.
+    #[serde(default)]
+    pub config: Vec<String>,
     /// The kind of finding due.
     pub finding: String,
     /// What its diagnostic must call missing, or a part of that; none for what misses nothing, as a

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use staleline_support::digest::{self, FieldHasher};
 use staleline_support::files;
-use staleline_support::progress::Progress;
+use staleline_support::progress::{Counted, Progress};
 
 use super::compile::{Job, Log};
 use super::error::{ErrorKind, KernelError};
@@ -109,12 +109,18 @@ impl KernelBuilder {
         remove_tree(&out)?;
         fs::create_dir_all(&out).map_err(KernelError::io("create", &out))?;
         let mut log = Log::create(dir.join("selftest.log"))?;
-        progress.begin("making the kernel's headers for its tests", None);
+        progress.begin(
+            "making the kernel's headers for its tests",
+            Counted::of("steps of make", None),
+        );
         let mut headers = job.make(&dir, &self.tools);
         headers.arg(job.parallel()).arg("headers");
         job.follow("make headers", headers, &mut log, progress)?;
 
-        progress.begin("compiling the kernel's own tests", None);
+        progress.begin(
+            "compiling the kernel's own tests",
+            Counted::of("steps of make", None),
+        );
         let mut make = self.tools.command("make");
         make.arg("-C")
             .arg(&from)

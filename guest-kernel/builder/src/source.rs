@@ -97,7 +97,7 @@ impl Source {
     /// that only what changed is compiled again.
     pub(super) fn work_name(&self) -> String {
         match self {
-            Self::Archive { digest, .. } => format!("archive-{}", short(digest)),
+            Self::Archive { digest, .. } => archive_work_name(digest),
             Self::Tree { path, .. } => {
                 format!(
                     "tree-{}",
@@ -120,4 +120,16 @@ impl Source {
             },
         }
     }
+}
+
+/// The name of the work directory of an archive's source.
+fn archive_work_name(digest: &str) -> String {
+    format!("archive-{}", short(digest))
+}
+
+/// The name of the work directory where the archive was unpacked that has this [`Source::id`]; of a tree, its
+/// own name.
+pub(super) fn unpacked_work_name(id: &str) -> Option<String> {
+    let (_, digest) = id.rsplit_once(" sha256:")?;
+    digest::is_one(digest).then(|| archive_work_name(digest))
 }

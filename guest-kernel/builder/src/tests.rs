@@ -215,6 +215,18 @@ fn a_failed_build_is_reported_and_not_kept() {
 }
 
 #[test]
+fn the_source_of_a_finished_kernel_is_where_it_was_unpacked() {
+    let fixture = Fixture::new();
+    let kernel = fixture.build("base").unwrap();
+    let tree = fixture.builder.unpacked(&kernel.hash).unwrap();
+    assert_eq!(std::slice::from_ref(&tree), &fixture.cached("src")[..]);
+    assert!(tree.join("driver.c").is_file());
+    assert_eq!(fixture.builder.unpacked("none"), None);
+    fs::remove_dir_all(&tree).unwrap();
+    assert_eq!(fixture.builder.unpacked(&kernel.hash), None);
+}
+
+#[test]
 fn a_patch_that_does_not_apply_harms_nothing() {
     let fixture = Fixture::new();
     let wrong = PATCH.replace("-int b;", "-int other;");
@@ -487,7 +499,7 @@ fn an_archive_that_cannot_be_unpacked_is_told_and_lets_go_of_the_lock() {
 struct Enough(std::sync::atomic::AtomicBool);
 
 impl Progress for Enough {
-    fn begin(&self, what: &str, _: Option<u64>) {
+    fn begin(&self, what: &str, _: staleline_support::progress::Counted) {
         let compiles = what.starts_with("compiling");
         self.0.store(compiles, std::sync::atomic::Ordering::Relaxed);
     }

@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use staleline_support::child;
 use staleline_support::digest::{self, short};
 use staleline_support::files;
-use staleline_support::progress::Progress;
+use staleline_support::progress::{Counted, Progress};
 
 use super::cache::Cache;
 use super::error::KernelError;
@@ -33,6 +33,9 @@ use super::tools::Tools;
 
 /// How often it is looked whether another builder has ended.
 const TURN: Duration = Duration::from_millis(100);
+
+/// Where the source is in it.
+pub(super) const SRC: &str = "src";
 
 /// A work directory, locked for this builder and its child processes.
 #[derive(Debug)]
@@ -131,7 +134,7 @@ impl WorkTree {
     }
 
     fn src(&self) -> PathBuf {
-        self.dir.join("src")
+        self.dir.join(SRC)
     }
 
     fn unpack(
@@ -144,7 +147,7 @@ impl WorkTree {
         if src.is_dir() {
             return Ok(());
         }
-        progress.step("unpacking the source");
+        progress.begin("unpacking the source", Counted::of("files", None));
         let partial = self.dir.join("src.partial");
         remove_tree(&partial)?;
         fs::create_dir_all(&partial).map_err(KernelError::io("create", &partial))?;
@@ -243,7 +246,8 @@ impl WorkTree {
                     .is_some_and(|old| old.same_content(entry))
             })
             .collect();
-        progress.begin("copying the source", Some(changed.len() as u64));
+        let files = Counted::of("files", changed.len() as u64);
+        progress.begin("copying the source", files);
         for name in copied.0.keys().filter(|name| !wanted.0.contains_key(*name)) {
             remove_file(&src.join(name))?;
         }

@@ -406,7 +406,7 @@ mod tests {
     struct Steps(Mutex<Vec<String>>);
 
     impl Progress for Steps {
-        fn begin(&self, what: &str, _: Option<u64>) {
+        fn begin(&self, what: &str, _: staleline_support::progress::Counted) {
             self.detail(what);
         }
         fn advance(&self, detail: &str) {

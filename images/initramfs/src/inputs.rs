@@ -31,12 +31,12 @@ const LINK: u32 = 0o120_777;
 pub struct Inputs {
     hashed: Vec<(Input, String)>,
     /// By its name from the top, without the slash.
-    entries: BTreeMap<Vec<u8>, Entry>,
+    pub(super) entries: BTreeMap<Vec<u8>, Entry>,
 }
 
 /// One entry of the archive.
 #[derive(Debug, Clone)]
-enum Entry {
+pub(super) enum Entry {
     Directory,
     File { mode: u32, bytes: Arc<[u8]> },
     Link(Vec<u8>),

@@ -22,6 +22,7 @@ mod contents;
 pub mod disk;
 mod error;
 mod executable;
+mod found;
 mod input;
 mod inputs;
 mod programs;

@@ -32,8 +32,8 @@ const GUEST_LIBRARIES: &str = "/lib";
 
 /// What an ELF file asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Asks {
-    interpreter: Option<String>,
+pub(super) struct Asks {
+    pub interpreter: Option<String>,
     libraries: Vec<String>,
     /// Where to look for them first.
     places: Vec<String>,
@@ -141,7 +141,7 @@ fn first_that_fits(
 }
 
 /// Reads it; what is wrong with it, as the end of a sentence.
-fn asks(elf: &[u8]) -> Result<Asks, String> {
+pub(super) fn asks(elf: &[u8]) -> Result<Asks, String> {
     let (header, endian) = header(elf)?;
     if !is_for_the_guest(header, endian) {
         return Err(

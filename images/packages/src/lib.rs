@@ -30,7 +30,7 @@ use staleline_support::cache::CacheDir;
 use staleline_support::digest::{self, FieldHasher};
 use staleline_support::files;
 use staleline_support::lock::Lock;
-use staleline_support::progress::Progress;
+use staleline_support::progress::{Counted, Progress};
 
 use self::apt::Apt;
 pub use self::error::PackagesError;
@@ -156,7 +156,8 @@ pub fn root(
     let hash = hash(&packages);
     let kept = roots.join(&hash);
     if !kept.join("root").is_dir() {
-        progress.begin("unpacking packages", Some(archives.len() as u64));
+        let all = Counted::of("packages", archives.len() as u64);
+        progress.begin("unpacking packages", all);
         make(&kept, &roots, &archives, progress)?;
     }
     let note = Request { names, root: hash };

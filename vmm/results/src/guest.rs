@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Place;
+
 /// Identity of a guest kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelId {
@@ -51,9 +53,19 @@ pub struct Program {
     pub code: Option<i32>,
     /// The signal that ended it, if one did.
     pub signal: Option<i32>,
+    /// Whether it has switched the machine off instead of ending, and was free to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub powered_off: bool,
     /// If it is one of the kernel's own tests, the results that it has told itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selftest: Option<Selftest>,
+}
+
+impl Program {
+    /// Whether nobody has seen it come to an end of any kind.
+    pub fn is_open(&self) -> bool {
+        self.code.is_none() && self.signal.is_none() && !self.powered_off
+    }
 }
 
 /// What one of the kernel's own tests says of itself, in the words of TAP.
@@ -256,7 +268,7 @@ pub struct KernelReport {
     pub headline: String,
     /// The rest of its text, without registers and call trace.
     pub text: Vec<String>,
-    /// The call trace, innermost function first: `name+offset`.
+    /// The call trace, innermost function first: `name+offset`, and `[module]` behind it.
     pub chain: Vec<String>,
     /// Whether the kernel did not go on.
     pub fatal: bool,
@@ -264,6 +276,11 @@ pub struct KernelReport {
     pub count: u64,
     /// Whether the scenario allows it (`guest.allow-reports`).
     pub allowed: bool,
+    /// Where its call trace begins, with the rest of it as callers, if there is debug information. Symbols
+    /// are as the kernel has them, which names where a caller goes on; addresses are those of calls, and 0
+    /// of what has no debug information.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
 }
 
 impl KernelReport {

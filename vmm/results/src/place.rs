@@ -19,6 +19,9 @@ pub struct Frame {
     /// What stands in that line, if it is the user's own source, and has not changed since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// Where on the host the file is, if it is the user's own and named from somewhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
 }
 
 /// A place in guest code.
@@ -93,6 +96,8 @@ pub struct Shown<'a> {
     pub line: Option<u32>,
     /// What stands there.
     pub text: Option<&'a str>,
+    /// Where on the host the file is, if it is named from somewhere else.
+    pub path: Option<&'a str>,
     /// Whether it is the kernel's.
     pub kernel: bool,
     /// Whether it is of a program of the user's.
@@ -153,6 +158,7 @@ impl Place {
                 file: frame.file.as_deref(),
                 line: frame.line,
                 text: frame.text.as_deref(),
+                path: frame.path.as_deref(),
                 kernel: self.kernel,
                 program: self.program.is_some(),
             })
@@ -181,6 +187,7 @@ impl Place {
                     file: None,
                     line: None,
                     text: None,
+                    path: None,
                     kernel: place.kernel,
                     program: place.program.is_some(),
                 });
@@ -271,6 +278,7 @@ mod tests {
             file: Some(file.into()),
             line: Some(7),
             text: None,
+            path: None,
         }
     }
 

@@ -24,10 +24,12 @@ pub struct AttendOptions {
     #[arg(long)]
     pub console: bool,
     /// Have the guest wait for gdb before its first instruction, at that port of 127.0.0.1, and print the
-    /// command that connects it. There is no time limit then.
+    /// command that connects it. There is no time limit then. In the init of a module of --module: `hbreak
+    /// do_init_module`, `continue`, `staleline-modules` (which gives its symbols), then `hbreak`.
     #[arg(
         long,
         value_name = "PORT",
+        value_parser = port,
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = GDB_PORT
@@ -47,6 +49,12 @@ impl AttendOptions {
             ..looked_at(self.console)
         }
     }
+}
+
+/// A number of a port.
+fn port(text: &str) -> Result<NonZeroU16, String> {
+    let port = text.parse::<NonZeroU16>();
+    port.map_err(|_| format!("it is no port: write a number from 1 to {}", u16::MAX))
 }
 
 /// That of a guest whose console is shown, or not even that.

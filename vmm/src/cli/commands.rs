@@ -2,28 +2,27 @@
 //! What each command does.
 
 use std::io::{self, Write};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use staleline_support::cache::CacheDir;
 use staleline_support::progress::Stderr;
-use staleline_support::{files, text};
+use staleline_support::text;
 
 use super::attend;
+use super::common::{code, print, print_json, say, shown, unless_interrupted, watched, written};
 use super::kernels;
 use super::litmus::{self, LitmusArgs};
+use super::matrix;
 use super::root::RootArgs;
 use super::shell::ShellArgs;
 use super::{
-    Command, EventsArgs, KernelCommand, MatrixArgs, ModuleCommand, ReplayArgs, ReportArgs,
-    ReportFormat, RunFormat, RunOptions, TextFormat, pages,
+    Command, EventsArgs, KernelCommand, ModuleCommand, ReplayArgs, ReportArgs, ReportFormat,
+    RunFormat, RunOptions, TextFormat, pages,
 };
 use crate::engine::Attendance;
 use crate::exit::{self, Error};
-use crate::interrupt::Interrupt;
-use crate::matrix::record::Origin;
-use crate::matrix::{self, record};
 use crate::query::{self, Query, Shape};
+use crate::report::output::Output;
 use crate::report::{Layout, Reporters, human, json, junit, ktap, sarif};
 use crate::run::backend::Backend as _;
 use crate::run::directory::{self, DEFAULT_ROOT, RunDir};
@@ -47,7 +46,9 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
             run(&args.spec(args.input()?)?, &args.options, attendance)
         }
         Command::Shell(args) => shell(args),
-        Command::Matrix(args) => run_matrix(args),
+        Command::Matrix(args) => matrix::run(args),
+        Command::Mutants(args) => matrix::mutants(args),
+        Command::Merge(args) => matrix::merge(args),
         Command::Kernel { command } => kernel(command),
         Command::Module { command } => module(command),
         Command::Root(args) => root(args),
@@ -117,10 +118,11 @@ fn run(spec: &RunSpec, args: &RunOptions, attendance: Attendance) -> Result<u8, 
     let result = {
         let mut reporters = logbook::files(&dir)?;
         let out = anstream::stdout();
+        let output = Output::of_this_process(args.format == RunFormat::Human);
+        reporters.add("the program's output", output);
         match args.format {
             RunFormat::Human => {
-                let human = human::Human::laid_out(out, Layout::of_stdout());
-                reporters.add("stdout", human.errors_to(anstream::stderr()));
+                reporters.add("stdout", human::Human::laid_out(out, Layout::of_stdout()))
             }
             RunFormat::Json => reporters.add("stdout", json::Final(out)),
             RunFormat::Ktap => reporters.add("stdout", ktap::Ktap(out)),
@@ -139,38 +141,13 @@ fn run(spec: &RunSpec, args: &RunOptions, attendance: Attendance) -> Result<u8, 
     Ok(code(&interrupt, exit::of(result.verdict)))
 }
 
-/// Signals are asked for from now on.
-fn watched() -> Result<Interrupt, Error> {
-    Interrupt::of_this_process(exit::interrupted)
-        .map_err(|e| Error::host("cannot watch for signals", e))
-}
-
-/// Progress of what ends when the user wants no more.
-fn shown(interrupt: &Interrupt) -> Stderr {
-    attend::shown(Attendance::default(), interrupt)
-}
-
-/// The exit code: that the user wanted no more goes before all.
-fn code(interrupt: &Interrupt, otherwise: u8) -> u8 {
-    interrupt.signal().map_or(otherwise, exit::interrupted)
-}
-
-/// An outcome of what may have failed because the user wanted no more.
-fn unless_interrupted(interrupt: &Interrupt, outcome: Result<u8, Error>) -> Result<u8, Error> {
-    match (interrupt.signal(), outcome) {
-        (Some(signal), Err(e)) => {
-            say(&format!("interrupted: {}", e.chain()));
-            Ok(exit::interrupted(signal))
-        }
-        (_, outcome) => outcome.map(|otherwise| code(interrupt, otherwise)),
-    }
-}
-
 fn report(args: &ReportArgs) -> Result<u8, Error> {
     let fold = ledger::of(&args.run)?;
     let result = fold.result();
     let mut reporters = Reporters::default();
     let out = anstream::stdout();
+    let output = Output::of_this_process(args.format == ReportFormat::Human);
+    reporters.add("the program's output", output);
     match args.format {
         ReportFormat::Human => {
             reporters.add("stdout", human::Human::laid_out(out, Layout::of_stdout()))
@@ -269,73 +246,6 @@ fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
         false => exit::FAIL,
     };
     Ok(code(&interrupt, otherwise))
-}
-
-fn run_matrix(args: &MatrixArgs) -> Result<u8, Error> {
-    let origin = Origin {
-        file: args.file.clone(),
-        engine: args.engine,
-        append: args.append.clone(),
-    };
-    let cells = match &args.resume {
-        Some(_) => Vec::new(),
-        None => origin.cells()?,
-    };
-    if args.list {
-        let names: String = cells.iter().map(|c| format!("{}\n", c.name)).collect();
-        print(&names)?;
-        return Ok(exit::PASS);
-    }
-    let jobs = match args.jobs {
-        Some(jobs) => usize::from(jobs),
-        None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-    };
-    let interrupt = watched()?;
-    let backend = Production {
-        interrupt: interrupt.clone(),
-        ..Production::default()
-    };
-    for cell in &cells {
-        backend.check(&cell.spec)?;
-    }
-    let program = backend.identity()?;
-    let begun = match &args.resume {
-        Some(dir) => record::resume(dir, &program)?,
-        None => {
-            let out = match &args.out {
-                Some(path) => path.clone(),
-                None => directory::create_next(Path::new(DEFAULT_ROOT), "matrix")?,
-            };
-            record::begin(origin, cells, program, (&out, args.force))?
-        }
-    };
-    let progress = shown(&interrupt);
-    let outcome = matrix::runner::run(&begun, jobs, &backend, &progress);
-    progress.clear();
-    let outcome = outcome?;
-    let out = &begun.out;
-    let mut junit = Vec::new();
-    matrix::report::write_junit(&mut junit, &outcome.results, &outcome.left)
-        .and_then(|()| files::write_whole(&out.join(directory::JUNIT), &junit, files::READABLE))
-        .map_err(|e| Error::host("cannot write junit.xml", e))?;
-    let results = &outcome.results;
-    let stdout = &mut anstream::stdout();
-    match args.format {
-        RunFormat::Human => print(&matrix::report::table(results))?,
-        RunFormat::Json => written("stdout", matrix::report::write_json(stdout, results))?,
-        RunFormat::Ktap => written("stdout", matrix::report::write_ktap(stdout, results))?,
-        RunFormat::Sarif => written("stdout", matrix::report::write_sarif(stdout, results))?,
-    }
-    if !outcome.left.is_empty() {
-        say(&format!(
-            "interrupted, {} of {} cells are left: `staleline matrix --resume {}` goes on",
-            outcome.left.len(),
-            begun.cells.len(),
-            out.display()
-        ));
-    }
-    say(&format!("results in {}", out.display()));
-    Ok(code(&interrupt, matrix::report::exit_code(results)))
 }
 
 fn kernel(command: &KernelCommand) -> Result<u8, Error> {
@@ -457,31 +367,4 @@ fn directory(
         Some(path) => RunDir::create(path),
         None => RunDir::create(&default()?),
     }
-}
-
-fn print(text: &str) -> Result<(), Error> {
-    written("stdout", anstream::stdout().write_all(text.as_bytes()))
-}
-
-fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(value);
-    print(&format!(
-        "{}\n",
-        text.map_err(|e| Error::host("cannot write JSON", e))?
-    ))
-}
-
-fn written(what: &str, result: io::Result<()>) -> Result<(), Error> {
-    match result {
-        // Who reads our output may stop to.
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::host(format!("cannot write to {what}"), e))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn say(text: &str) {
-    // A closed stderr is no reason to fail.
-    let _ = writeln!(io::stderr(), "staleline: {}", text::visible(text));
 }

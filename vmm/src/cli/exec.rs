@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use toml::Value;
 
-use super::{RunOptions, list, stdin};
+use super::given::Given;
+use super::{RunOptions, stdin};
 use crate::exit::Error;
 use crate::scenario::exec::SCENARIO;
 use crate::scenario::outside;
@@ -89,34 +90,28 @@ impl ExecArgs {
     /// # Errors
     /// Usage errors.
     pub fn spec(&self, stdin: Option<PathBuf>) -> Result<RunSpec, Error> {
-        let mut settings = vec![];
+        let mut given = Given::default();
         let file = |key: &str, path: &Path| {
-            let path = Value::String(path.display().to_string());
-            format!("guest.{key}={path}")
+            let path = path.display().to_string();
+            let setting = format!("guest.{key}={}", Value::String(path.clone()));
+            (path, setting)
         };
-        let root = self.root.iter().map(|root| file("root", root.as_ref()));
-        let lists = [
-            ("files", &self.file),
-            ("env", &self.env),
-            ("library-path", &self.library_path),
-            ("packages", &self.package),
-        ];
-        let lists = lists.into_iter().filter(|(_, words)| !words.is_empty());
-        if !self.command.is_empty() {
-            settings.push(format!("guest.exec={}", list(&self.command)));
-        }
-        settings.extend(lists.map(|(key, words)| format!("guest.{key}={}", list(words))));
-        settings.extend(root);
-        let word = |word: &String| Value::String(word.clone());
-        settings.extend(
-            self.selftest
-                .iter()
-                .map(|w| format!("guest.selftest={}", word(w))),
+        given.list("PROGRAM", "guest.exec", &self.command);
+        given.list("--file", "guest.files", &self.file);
+        given.list("--env", "guest.env", &self.env);
+        given.list("--library-path", "guest.library-path", &self.library_path);
+        given.list("--package", "guest.packages", &self.package);
+        let root = self.root.as_deref();
+        given.value("--root", root.map(|root| file("root", root.as_ref())));
+        let test = self.selftest.as_deref();
+        given.value(
+            "--selftest",
+            test.map(|test| file("selftest", test.as_ref())),
         );
         if self.check_output {
-            settings.push("guest.check-output=true".into());
+            given.flag("--check-output", "guest.check-output=true".into());
         }
-        settings.extend(stdin.iter().map(|path| file("stdin", path)));
+        given.value("--stdin", stdin.map(|path| file("stdin", &path)));
         for (key, words) in [("gadget", &self.gadget), ("iio", &self.iio)] {
             let Some(words) = words else {
                 continue;
@@ -125,14 +120,17 @@ impl ExecArgs {
                 "gadget" => Some("speed"),
                 _ => None,
             };
+            let option = format!("--{key}");
             let (table, speed) = outside::table(words, apart).map_err(|why| Error::Option {
-                option: format!("--{key} {words}"),
+                option: format!("{option} {words}"),
                 why,
             })?;
-            settings.push(format!("guest.{key}={table}"));
-            settings.extend(speed.map(|speed| format!("usb.speed={speed}")));
+            let typed = |setting| Some((words.clone(), setting));
+            given.value(&option, typed(format!("guest.{key}={table}")));
+            let speed = speed.map(|speed| format!("usb.speed={speed}"));
+            given.value(&option, speed.and_then(typed));
         }
-        self.options.spec(SCENARIO, settings)
+        self.options.spec(SCENARIO, given)
     }
 }
 
@@ -158,7 +156,7 @@ mod tests {
         assert!(alone.scenario.guest.exec.is_empty());
         assert!(alone.invocation.ends_with(&module), "{}", alone.invocation);
         let with = spec("staleline exec --module a.ko:x=1 -- ./prog");
-        let end = format!("{module} -- {}/./prog", here.display());
+        let end = format!("{module} -- {}/prog", here.display());
         assert!(with.invocation.ends_with(&end), "{}", with.invocation);
         let run = spec("staleline run iio-capture --module a.ko:x=1");
         assert!(run.invocation.ends_with(&module), "{}", run.invocation);
@@ -177,14 +175,14 @@ mod tests {
         let spec = args.spec(Some("in".into())).unwrap();
         let guest = &spec.scenario.guest;
         let here = std::env::current_dir().unwrap();
-        assert_eq!(guest.exec[0], here.join("./prog").to_str().unwrap());
+        assert_eq!(guest.exec[0], here.join("prog").to_str().unwrap());
         assert_eq!(guest.exec[1..], ["-v", "it's"]);
         assert_eq!(guest.files, [format!("{}:/y", here.join("x").display())]);
         assert_eq!((spec.scenario.seed, &*guest.env[0]), (3, "A=1"));
         let (here, replay) = (here.display(), &spec.invocation);
         let end = format!(
             "--set usb.speed=high --file {here}/x:/y --env A=1 --stdin {here}/in --gadget in=9,out=7 \
-             --iio tx=8 -- {here}/./prog -v 'it'\\''s'"
+             --iio tx=8 -- {here}/prog -v 'it'\\''s'"
         );
         assert!(
             replay.starts_with("staleline exec --kernel base "),

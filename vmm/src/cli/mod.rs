@@ -4,9 +4,12 @@
 mod attend;
 mod clean;
 mod commands;
+mod common;
 mod exec;
+mod given;
 mod kernels;
 mod litmus;
+mod matrix;
 mod pages;
 mod root;
 mod shell;
@@ -25,6 +28,7 @@ use staleline_support::text;
 use toml::Value;
 
 use self::attend::AttendOptions;
+use self::given::Given;
 use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
 use crate::events::Filter;
@@ -33,7 +37,7 @@ use crate::names;
 use crate::query::Wanted;
 use crate::run::kernels::Ingredients;
 use crate::run::modules::MODULES_KERNEL;
-use crate::scenario::{append, board};
+use crate::scenario::{append, board, guest};
 use crate::spec::{DEFAULT_KERNEL, RunSpec};
 
 /// Finds missing cache maintenance: boots a guest kernel on an emulated board with real caches and
@@ -62,7 +66,11 @@ pub enum Command {
     /// A prompt in the guest, or commands for a shell there from standard input.
     Shell(Box<shell::ShellArgs>),
     /// Run scenarios x kernels x caches x exporters x seeds, and compare with what is expected.
-    Matrix(MatrixArgs),
+    Matrix(matrix::MatrixArgs),
+    /// Build kernels with a known error in each, from guest-kernel/mutants, and say which check finds it.
+    Mutants(matrix::MutantsArgs),
+    /// Put together what several machines have run of one matrix, or of all mutants, each a share.
+    Merge(matrix::MergeArgs),
     /// Build and list guest kernels, and check their patches.
     Kernel {
         /// What to do with them.
@@ -245,30 +253,37 @@ impl RunArgs {
     /// # Errors
     /// Usage errors.
     pub fn spec(&self) -> Result<RunSpec, Error> {
-        self.options.spec(&self.scenario, Vec::new())
+        self.options.spec(&self.scenario, Given::default())
     }
 }
 
 impl RunOptions {
     /// A run of that scenario with these settings, and those of the options.
-    fn spec(&self, scenario: &str, mut settings: Vec<String>) -> Result<RunSpec, Error> {
+    fn spec(&self, scenario: &str, mut given: Given) -> Result<RunSpec, Error> {
         if let Some(file) = &self.board {
-            settings.extend(board::settings(file)?);
+            given.board(file, board::settings(file)?);
         }
-        settings.extend(self.cache.map(|c| format!("cache={}", names::name(&c))));
-        settings.extend(self.exporter.map(|e| format!("exporter={}", e.name())));
-        settings.extend(self.seed.map(|s| format!("seed={s}")));
-        settings.extend(self.log.map(|f| format!("log.filter={f}")));
-        settings.extend(self.timeout.map(|s| format!("timeout={s}")));
-        if !self.module.is_empty() {
-            settings.push(format!("guest.modules={}", list(&self.module)));
-        }
-        if !self.dtb_overlay.is_empty() {
-            settings.push(format!("guest.dtb-overlay={}", list(&self.dtb_overlay)));
-        }
-        settings.extend(self.set.iter().cloned());
-        settings.extend(self.append.as_deref().map(append::setting));
-        let spec = RunSpec::resolve(scenario, &self.kernel, self.engine, &settings)?;
+        let pair = |key: &str, value: String| {
+            let setting = format!("{key}={value}");
+            (value, setting)
+        };
+        let cache = self.cache.map(|c| pair("cache", names::name(&c)));
+        given.value("--cache", cache);
+        let exporter = self.exporter.map(|e| pair("exporter", e.name().into()));
+        given.value("--exporter", exporter);
+        given.value("--seed", self.seed.map(|s| pair("seed", s.to_string())));
+        let log = self.log.map(|f| pair("log.filter", f.to_string()));
+        given.value("--log", log);
+        let timeout = self.timeout.map(|s| pair("timeout", s.to_string()));
+        given.value("--timeout", timeout);
+        given.list("--module", "guest.modules", &self.module);
+        given.list(guest::DTB_OVERLAY, "guest.dtb-overlay", &self.dtb_overlay);
+        given.set(&self.set);
+        let append = self.append.clone();
+        given.value("--append", append.map(|a| (a.clone(), append::setting(&a))));
+        let settings = given.settings();
+        let spec = RunSpec::resolve(scenario, &self.kernel, self.engine, &settings);
+        let spec = spec.map_err(|e| given.retold(e))?;
         spec.with_arguments(&self.attend.qemu_arg)
     }
 }
@@ -277,38 +292,6 @@ impl RunOptions {
 fn list(words: &[String]) -> String {
     let words = words.iter().cloned().map(Value::String);
     Value::Array(words.collect()).to_string()
-}
-
-/// `staleline matrix`.
-#[derive(Debug, Args)]
-pub struct MatrixArgs {
-    /// TOML file; the built-in matrix without.
-    pub file: Option<PathBuf>,
-    /// Guests run at a time [default: one for each processor].
-    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub jobs: Option<u16>,
-    /// What runs the guests.
-    #[arg(long, default_value_t, value_parser = one_of(&EngineKind::ALL))]
-    pub engine: EngineKind,
-    /// More kernel command line for all runs, at the end.
-    #[arg(long, value_name = "STRING")]
-    pub append: Option<String>,
-    /// Form of the output.
-    #[arg(long, value_enum, default_value_t = RunFormat::Human)]
-    pub format: RunFormat,
-    /// Directory for the runs' files and junit.xml [default: the next free runs/matrix/NNNN].
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Replace the results of an earlier matrix in DIR.
-    #[arg(long, requires = "out")]
-    pub force: bool,
-    /// Go on with the matrix in DIR that was interrupted: run what is left. Refused if its file, a kernel or
-    /// staleline is not what it was.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["file", "out", "list", "engine"])]
-    pub resume: Option<PathBuf>,
-    /// List the cells, run nothing.
-    #[arg(long)]
-    pub list: bool,
 }
 
 /// What goes into a kernel besides its patches.

@@ -50,6 +50,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_option_is_in_the_readme() {
+        let readme = include_str!("../../../README.md");
+        let mut missing = Vec::new();
+        let mut left = vec![Cli::command()];
+        while let Some(command) = left.pop() {
+            left.extend(command.get_subcommands().cloned());
+            for option in command.get_arguments().filter_map(|a| a.get_long()) {
+                let option = format!("--{option}");
+                // That, and not one that begins like it.
+                let more = |c: char| c.is_ascii_alphanumeric() || c == '-';
+                let is_there = readme.match_indices(&option).any(|(at, found)| {
+                    let after = readme.get(at + found.len()..).unwrap_or_default();
+                    !after.starts_with(more)
+                });
+                if !is_there {
+                    missing.push(format!("{} {option}", command.get_name()));
+                }
+            }
+        }
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
     fn every_command_has_a_page_and_is_completed() {
         let dir = tempfile::tempdir().unwrap();
         manual(dir.path()).unwrap();

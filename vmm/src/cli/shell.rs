@@ -10,7 +10,8 @@ use staleline_protocol::plan::Terminal;
 use staleline_support::cache::CacheDir;
 use toml::Value;
 
-use super::{RunOptions, list, stdin};
+use super::given::Given;
+use super::{RunOptions, stdin};
 use crate::engine::Attendance;
 use crate::engine::attend::Console;
 use crate::exit::Error;
@@ -106,17 +107,17 @@ impl ShellArgs {
 
     fn with(&self, root: &Path, input: Option<&Path>, env: &[String]) -> Result<RunSpec, Error> {
         let file = |path: &Path| Value::String(path.display().to_string());
-        let mut settings = vec![
-            format!("guest.exec={}", list(&shell_of(root)?)),
-            format!("guest.root={}", file(root)),
-        ];
-        for (key, words) in [("files", &self.file[..]), ("env", env)] {
-            if !words.is_empty() {
-                settings.push(format!("guest.{key}={}", list(words)));
-            }
+        let mut given = Given::default();
+        given.list("--root", "guest.exec", &shell_of(root)?);
+        given.flag("--root", format!("guest.root={}", file(root)));
+        given.list("--file", "guest.files", &self.file);
+        given.list("--env", "guest.env", env);
+        if let Some(input) = input {
+            given.flag("standard input", format!("guest.stdin={}", file(input)));
+            // What is run may end so, as at a terminal.
+            given.flag("standard input", "guest.may-power-off=true".into());
         }
-        settings.extend(input.map(|input| format!("guest.stdin={}", file(input))));
-        let mut spec = self.options.spec(SCENARIO, settings)?;
+        let mut spec = self.options.spec(SCENARIO, given)?;
         spec.scenario.name = NAME.into();
         if input.is_none() {
             spec.terminal = Some(size());

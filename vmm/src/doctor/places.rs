@@ -15,6 +15,9 @@ use staleline_support::text;
 use crate::engine::EngineKind;
 use crate::run::wiring;
 
+/// What programs in the guest include.
+const HEADER: &str = "staleline.h";
+
 /// A file or directory, or what it is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Place {
@@ -63,6 +66,7 @@ pub fn all() -> Vec<Place> {
             Some(AGENT_ENV),
         ),
         place("guest shell", shell, Some(BUSYBOX_ENV)),
+        place("C header", header(&home::places()), None),
         place(
             "apt's sources",
             named(SOURCES_ENV, &|| "this machine's own".into()),
@@ -85,6 +89,21 @@ pub fn all() -> Vec<Place> {
     places
 }
 
+/// The directory of the header for programs in the guest, as a compiler's `-I` takes it.
+fn header(places: &[PathBuf]) -> String {
+    // As it stands in a checkout, and beside `share` in an installation.
+    let all = places
+        .iter()
+        .flat_map(|own| [own.join("images/guest/include"), own.join("../../include")]);
+    let mut all = all.filter(|dir| dir.join(HEADER).is_file());
+    let found = all.next();
+    let found = found.map(|dir| dir.canonicalize().unwrap_or(dir));
+    found.map_or_else(
+        || format!("none: {HEADER} comes with the sources"),
+        |dir| dir.display().to_string(),
+    )
+}
+
 fn place(name: &'static str, at: String, variable: Option<&'static str>) -> Place {
     let set = |variable| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
     Place {
@@ -92,5 +111,25 @@ fn place(name: &'static str, at: String, variable: Option<&'static str>) -> Plac
         at,
         variable,
         set: variable.is_some_and(set),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_is_found_in_a_checkout_and_in_an_installation() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let share = root.join("share/staleline");
+        std::fs::create_dir_all(&share).unwrap();
+        let places = [share, root.join("checkout")];
+        assert!(header(&places).starts_with("none"));
+        for place in ["checkout/images/guest/include", "include"] {
+            std::fs::create_dir_all(root.join(place)).unwrap();
+            std::fs::write(root.join(place).join(HEADER), "").unwrap();
+            assert_eq!(header(&places), root.join(place).display().to_string());
+        }
     }
 }

@@ -9,9 +9,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use staleline_protocol::report::Report;
-use staleline_results::{KernelReport, KtapCase};
+use staleline_results::KtapCase;
 
-use super::kernel_log::KernelLog;
+use super::kernel_log::{KernelLog, Reported};
 
 /// Bytes of console output that are read; a guest that says more is cut off.
 pub const MAX_BYTES: u64 = 16 << 20;
@@ -63,7 +63,7 @@ pub struct Console {
     /// Report lines that could not be read.
     pub damaged: u64,
     /// The kernel's reports on itself, in order.
-    pub kernel_reports: Vec<KernelReport>,
+    pub kernel_reports: Vec<Reported>,
     /// Such reports beyond those.
     pub kernel_reports_dropped: u64,
     /// The first line of a panic that says nothing about the kernel under test.
@@ -238,7 +238,7 @@ mod tests {
              Bail out! no /dev\n# staleline: {oops\nnot ok 1 a\n",
         );
         assert_eq!(
-            c.kernel_reports.last().map(|r| &*r.headline),
+            c.kernel_reports.last().map(|r| &*r.report.headline),
             Some("Kernel panic - not syncing: [31mno")
         );
         assert_eq!(c.kernel_reports.len(), 2);
@@ -263,7 +263,7 @@ mod tests {
             let text = lines.map(|line| format!("{stamp}{line}\r\n")).concat();
             let c = Console::parse(&text);
             assert_eq!(c.kernel_reports.len(), 1, "{stamp:?}");
-            assert_eq!(c.kernel_reports[0].chain, ["f+0x1"], "{stamp:?}");
+            assert_eq!(c.kernel_reports[0].report.chain, ["f+0x1"], "{stamp:?}");
         }
     }
 

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Matrices: scenarios x kernels x caches x exporters x seeds, each with what is expected.
 
+pub mod baseline;
+pub mod merge;
+pub mod outcome;
+pub mod partition;
 pub mod record;
 pub mod report;
 pub mod runner;
@@ -110,6 +114,18 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// A run with settings that are in `spec` too, named by what tells it apart from others.
+    pub fn new(spec: RunSpec, set: Vec<String>, expect: Expect, hazards: Vec<HazardKind>) -> Self {
+        Cell {
+            name: cell_name(&spec, &set),
+            spec,
+            set,
+            expect,
+            hazards,
+            errno: None,
+        }
+    }
+
     /// Why the result is not as expected; none if it is.
     pub fn unexpected(&self, result: &RunResult) -> Option<String> {
         let want = match self.expect {
@@ -183,8 +199,13 @@ impl Matrix {
             return Matrix::parse(DEFAULT, "built-in matrix");
         };
         let mut matrix = Matrix::parse(&read_config(path)?, &path.display().to_string())?;
+        // From wherever it is gone on with, its cells are the same.
+        let file = std::path::absolute(path).map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         for group in &mut matrix.group {
-            group.anchor(path.parent().unwrap_or(Path::new("")));
+            group.anchor(file.parent().unwrap_or(Path::new("/")));
         }
         Ok(matrix)
     }
@@ -276,14 +297,14 @@ impl Matrix {
 }
 
 impl Group {
-    /// Makes relative paths those below `base`. Names of built-in scenarios and of patch stacks are none.
+    /// Makes relative paths those below `base`, which is absolute. Names of built-in scenarios and of patch stacks are none.
     fn anchor(&mut self, base: &Path) {
         let below = |name: &mut String| *name = base.join(&*name).display().to_string();
         let scenarios = self.scenarios.iter_mut();
         scenarios.filter(|s| Scenario::is_path(s)).for_each(below);
         let is_path = |name: &&mut String| KernelChoice((**name).clone()).path().is_some();
         self.kernels.iter_mut().filter(is_path).for_each(below);
-        self.base = std::path::absolute(base).ok();
+        self.base = Some(base.to_owned());
     }
 
     fn expand(
@@ -314,14 +335,10 @@ impl Group {
                             engine,
                             &settings,
                         )?;
-                        cells.push(Cell {
-                            name: cell_name(&spec, &self.set),
-                            spec,
-                            set: self.set.clone(),
-                            expect: self.expect,
-                            hazards: self.hazards.clone(),
-                            errno: self.errno.clone(),
-                        });
+                        let (set, hazards) = (self.set.clone(), self.hazards.clone());
+                        let mut cell = Cell::new(spec, set, self.expect, hazards);
+                        cell.errno.clone_from(&self.errno);
+                        cells.push(cell);
                     }
                 }
             }

@@ -3,38 +3,78 @@
 //! gone on with: the same cells, run by the same program.
 
 use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
-use staleline_results::{RunResult, Verdict};
-use staleline_support::files;
+use staleline_results::Verdict;
 use staleline_support::lock::Lock;
+use staleline_support::{digest, files};
 
+use super::outcome::Outcome;
+use super::partition::Partition;
 use super::{Cell, Matrix};
 use crate::engine::EngineKind;
-use crate::evidence::{Artifacts, GuestFile};
 use crate::exit::Error;
+use crate::mutants;
 use crate::run::directory::{self, RunDir};
 
 /// Its name.
 pub const FILE: &str = "matrix.json";
 
+/// What came of the cells: one JSON object a line, in the order in which they ended.
+pub const CELLS: &str = "cells.jsonl";
+
 /// Version of its format.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// A larger one is none of ours.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// What says which cells a matrix has.
+/// What says which cells there are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Asked {
+    /// A matrix file; none for the built-in one.
+    Matrix(Option<PathBuf>),
+    /// Mutants by name, or all of the stacks of these names; all without.
+    Mutants(Vec<String>),
+}
+
+impl Asked {
+    /// The command that runs it.
+    pub fn command(&self) -> &'static str {
+        match self {
+            Asked::Matrix(_) => "matrix",
+            Asked::Mutants(_) => "mutants",
+        }
+    }
+}
+
+/// What says which cells are run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// The matrix file; none for the built-in one.
-    pub file: Option<PathBuf>,
+    /// Where they come from.
+    pub asked: Asked,
     /// What runs the guests.
     pub engine: EngineKind,
     /// More kernel command line, for all.
     #[serde(default)]
     pub append: Option<String>,
+    /// The share that is run here.
+    #[serde(default)]
+    pub partition: Option<Partition>,
+}
+
+/// The cells of an origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cells {
+    /// Those of the share that is run here.
+    pub here: Vec<Cell>,
+    /// Hash over those of all shares.
+    pub all: String,
 }
 
 impl Origin {
@@ -42,8 +82,23 @@ impl Origin {
     ///
     /// # Errors
     /// What is wrong with the file or what it names.
-    pub fn cells(&self) -> Result<Vec<Cell>, Error> {
-        Matrix::load(self.file.as_deref())?.cells(self.engine, self.append.as_deref())
+    pub fn cells(&self) -> Result<Cells, Error> {
+        let mut cells = match &self.asked {
+            Asked::Matrix(file) => {
+                Matrix::load(file.as_deref())?.cells(self.engine, self.append.as_deref())?
+            }
+            Asked::Mutants(names) => {
+                mutants::plan(names, self.engine, self.append.as_deref())?.cells
+            }
+        };
+        let json = serde_json::to_vec(&cells).map_err(|e| Error::host("cannot write JSON", e))?;
+        if let Some(partition) = self.partition {
+            cells.retain(|cell| partition.has(&cell.name));
+        }
+        Ok(Cells {
+            here: cells,
+            all: digest::bytes(json),
+        })
     }
 }
 
@@ -51,23 +106,48 @@ impl Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     schema: u32,
+    /// Where its cells come from.
     #[serde(flatten)]
-    origin: Origin,
+    pub origin: Origin,
     /// What runs it all.
-    program: String,
-    cells: Vec<Cell>,
+    pub program: String,
+    /// Hash over the cells of all shares.
+    pub all: String,
+    /// Those of this share.
+    pub cells: Vec<Cell>,
 }
 
 /// A matrix that can be run: where, and what of it is done.
 #[derive(Debug)]
 pub struct Begun {
+    /// Where its cells come from.
+    pub origin: Origin,
     /// All cells.
     pub cells: Vec<Cell>,
     /// Its directory.
     pub out: PathBuf,
-    /// The results there are, by the cell's name.
-    pub done: BTreeMap<String, RunResult>,
+    /// What has come of those that are done, by name.
+    pub done: BTreeMap<String, Outcome>,
+    outcomes: Mutex<File>,
     _lock: Lock,
+}
+
+impl Begun {
+    /// Writes down what came of a cell.
+    ///
+    /// # Errors
+    /// [`Error::Output`].
+    pub fn enter(&self, outcome: &Outcome) -> Result<(), Error> {
+        let path = || self.out.join(CELLS);
+        let output = |source| Error::Output {
+            path: path(),
+            source,
+        };
+        let mut line = serde_json::to_vec(outcome).map_err(|e| output(e.into()))?;
+        line.push(b'\n');
+        let mut file = self.outcomes.lock().unwrap_or_else(|e| e.into_inner());
+        file.write_all(&line).map_err(output)
+    }
 }
 
 /// Begins a matrix in `out`, which must be new or empty, or with `force` an earlier matrix's. `program` says
@@ -77,7 +157,7 @@ pub struct Begun {
 /// If the directory holds something else, or is in use.
 pub fn begin(
     origin: Origin,
-    cells: Vec<Cell>,
+    cells: Cells,
     program: String,
     (out, force): (&Path, bool),
 ) -> Result<Begun, Error> {
@@ -99,41 +179,53 @@ pub fn begin(
             path: out.to_owned(),
         });
     }
-    let absolute = |path| std::path::absolute(path).map_err(output);
+    let asked = match origin.asked {
+        Asked::Matrix(Some(file)) => {
+            Asked::Matrix(Some(std::path::absolute(file).map_err(output)?))
+        }
+        other => other,
+    };
     let record = Record {
         schema: SCHEMA,
-        origin: Origin {
-            file: origin.file.map(absolute).transpose()?,
-            ..origin
-        },
+        origin: Origin { asked, ..origin },
         program,
-        cells,
+        all: cells.all,
+        cells: cells.here,
     };
     let json = serde_json::to_vec(&record).map_err(|e| output(e.into()))?;
     files::write_whole(&out.join(FILE), &json, files::READABLE).map_err(output)?;
+    let outcomes = File::create_new(out.join(CELLS)).map_err(output)?;
     Ok(Begun {
+        origin: record.origin,
         cells: record.cells,
         out: out.to_owned(),
         done: BTreeMap::new(),
+        outcomes: Mutex::new(outcomes),
         _lock: lock,
     })
 }
 
-/// Goes on with a matrix.
+/// Goes on with what was begun of that sort: cells of a matrix, or of mutants.
 ///
 /// # Errors
 /// [`Error::CannotResume`] if its file, what that names, or the program is not what it was.
-pub fn resume(out: &Path, program: &str) -> Result<Begun, Error> {
+pub fn resume(out: &Path, sort: &Asked, program: &str) -> Result<Begun, Error> {
     let record = read(out)?;
     let lock = directory::lock(out)?;
     let refused = |why: String| Error::CannotResume {
         path: out.to_owned(),
         why,
     };
+    if std::mem::discriminant(&record.origin.asked) != std::mem::discriminant(sort) {
+        let command = record.origin.asked.command();
+        return Err(refused(format!(
+            "`staleline {command} --resume` goes on with it"
+        )));
+    }
     if record.program != program {
         return Err(refused("staleline or its plugin is another one now".into()));
     }
-    let cells = record.origin.cells()?;
+    let cells = record.origin.cells()?.here;
     if cells.len() != record.cells.len() {
         let (now, then) = (cells.len(), record.cells.len());
         return Err(refused(format!(
@@ -150,42 +242,76 @@ pub fn resume(out: &Path, program: &str) -> Result<Begun, Error> {
             now.name
         )));
     }
-    let done = cells.iter().filter_map(|cell| {
-        let result = directory::read_json(&out.join(&cell.name), directory::RESULT);
-        // What says nothing is done again.
-        let result: RunResult = result.ok()?;
-        let says = !result.interrupted && result.verdict != Verdict::InfraError;
-        says.then(|| (cell.name.clone(), result))
-    });
-    let done = done.collect();
+    let (outcomes, done) = outcomes(out)?;
     Ok(Begun {
+        origin: record.origin,
         cells,
         out: out.to_owned(),
         done,
+        outcomes: Mutex::new(outcomes),
         _lock: lock,
     })
 }
 
-/// What of a guest's making is not as it was when that result came of it.
-pub fn differs(before: &RunResult, now: &Artifacts) -> Option<&'static str> {
-    let kernel = before.kernel.as_ref();
-    let hash = |file: &Option<GuestFile>| file.as_ref().map(|file| file.hash.clone());
-    let image = &now.kernel.image_hash;
-    let same_image = image.is_none() || kernel.is_some_and(|k| k.image_hash == *image);
-    if kernel.is_none_or(|k| k.hash != now.kernel.hash) || !same_image {
-        Some("the kernel")
-    } else if before.initrd_hash != hash(&now.initrd) {
-        Some("the guest's initramfs")
-    } else if before.disk_hash != hash(&now.disk) {
-        Some("the guest's disk")
-    } else if before.inputs != now.inputs {
-        Some("what the guest is given")
-    } else {
-        None
+/// What has come of the cells of a matrix, and the file to which more is appended.
+///
+/// # Errors
+/// [`Error::NotARun`], [`Error::Output`].
+fn outcomes(out: &Path) -> Result<(File, BTreeMap<String, Outcome>), Error> {
+    let path = out.join(CELLS);
+    let done = read_outcomes(out)?;
+    let append = || {
+        let mut file = OpenOptions::new().append(true).open(&path)?;
+        // What broke off in a line is done again, and the next begins one.
+        if !ends_whole(out)? {
+            file.write_all(b"\n")?;
+        }
+        Ok(file)
+    };
+    match append() {
+        Ok(file) => Ok((file, done)),
+        Err(source) => Err(Error::Output { path, source }),
     }
 }
 
-fn read(out: &Path) -> Result<Record, Error> {
+fn ends_whole(out: &Path) -> std::io::Result<bool> {
+    let bytes = directory::read_bounded(&out.join(CELLS), MAX_BYTES)?;
+    Ok(bytes.last().is_none_or(|last| *last == b'\n'))
+}
+
+/// What has come of the cells of a matrix, by name, as far as it says something and its files are there.
+///
+/// # Errors
+/// [`Error::NotARun`].
+pub fn read_outcomes(out: &Path) -> Result<BTreeMap<String, Outcome>, Error> {
+    let bytes =
+        directory::read_bounded(&out.join(CELLS), MAX_BYTES).map_err(|e| Error::NotARun {
+            path: out.to_owned(),
+            why: format!("cannot read {CELLS}: {e}"),
+        })?;
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let outcomes = lines.filter_map(|line| serde_json::from_slice::<Outcome>(line).ok());
+    let says = |o: &Outcome| o.verdict != Verdict::InfraError;
+    let is_there =
+        |o: &Outcome| is_name(&o.cell) && out.join(&o.cell).join(directory::RESULT).is_file();
+    let outcomes = outcomes.filter(|o| says(o) && is_there(o));
+    Ok(outcomes.map(|o| (o.cell.clone(), o)).collect())
+}
+
+/// Whether that is the name of a file, and no way to elsewhere.
+pub fn is_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!(
+        (parts.next(), parts.next()),
+        (Some(Component::Normal(_)), None)
+    )
+}
+
+/// What a matrix was begun with.
+///
+/// # Errors
+/// [`Error::NotARun`].
+pub fn read(out: &Path) -> Result<Record, Error> {
     let not_ours = |why: String| Error::NotARun {
         path: out.to_owned(),
         why,
@@ -207,19 +333,16 @@ fn read(out: &Path) -> Result<Record, Error> {
 fn remove(out: &Path) -> Result<(), Error> {
     let record = read(out)?;
     for cell in &record.cells {
-        let mut parts = Path::new(&cell.name).components();
-        let plain = matches!(
-            (parts.next(), parts.next()),
-            (Some(Component::Normal(_)), None)
-        );
         let dir = out.join(&cell.name);
-        if plain && dir.is_dir() {
+        if is_name(&cell.name) && dir.is_dir() {
             let dir = RunDir::replace(&dir)?;
             let _ = std::fs::remove_file(dir.file(directory::EVENTS));
             let _ = std::fs::remove_dir(dir.path());
         }
     }
-    let _ = std::fs::remove_file(out.join(directory::JUNIT));
+    for file in [directory::JUNIT, CELLS] {
+        let _ = std::fs::remove_file(out.join(file));
+    }
     std::fs::remove_file(out.join(FILE)).map_err(|source| Error::Output {
         path: out.join(FILE),
         source,

@@ -2,25 +2,27 @@
 //! What came of a matrix: a table, KTAP, JUnit, JSON, SARIF.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
+use super::Expect;
+use super::outcome::Outcome;
 use super::runner::CellResult;
-use super::{Cell, Expect};
 use crate::exit;
 use crate::names;
 use crate::report::cases::{Case, Status};
 use crate::report::{junit, ktap, sarif};
-use staleline_results::KERNEL_REPORT;
+use crate::run::directory;
 use staleline_results::{RunResult, Verdict};
 
 /// The exit code of a matrix: infrastructure trouble anywhere, else anything unexpected.
 pub fn exit_code(results: &[CellResult]) -> u8 {
-    let infra = |r: &&CellResult| r.result.verdict == Verdict::InfraError;
-    if results.is_empty() || results.iter().any(|r| infra(&r)) {
+    let infra = |r: &CellResult| r.outcome.verdict == Verdict::InfraError;
+    if results.is_empty() || results.iter().any(infra) {
         exit::INFRA
-    } else if results.iter().any(|r| r.unexpected.is_some()) {
+    } else if results.iter().any(|r| r.unexpected().is_some()) {
         exit::FAIL
     } else {
         exit::PASS
@@ -55,16 +57,13 @@ pub fn table(results: &[CellResult]) -> String {
         cells
     };
     table.set_header(columns(HEADER.map(str::to_owned).to_vec(), "set".into()));
-    for CellResult {
-        cell,
-        result,
-        unexpected,
-    } in results
-    {
-        let (s, r) = (&cell.spec.scenario, result);
-        let verdict = match unexpected {
-            None => r.verdict.name().to_owned(),
-            Some(_) => format!("{} !", r.verdict.name()),
+    for r in results {
+        let CellResult { cell, outcome, .. } = r;
+        let s = &cell.spec.scenario;
+        let mark = match (&outcome.unexpected, r.known) {
+            (None, _) => "",
+            (Some(_), true) => " (known)",
+            (Some(_), false) => " !",
         };
         let row = vec![
             s.name.clone(),
@@ -74,12 +73,12 @@ pub fn table(results: &[CellResult]) -> String {
                 .map_or("-".into(), |t| t.exporter.name().to_owned()),
             names::name(&s.board.cache),
             s.seed.to_string(),
-            verdict,
+            format!("{}{mark}", outcome.verdict.name()),
             names::name(&cell.expect),
-            hazards(r),
-            r.data.corrupt_bytes.to_string(),
-            r.maintenance.needed.to_string(),
-            r.maintenance.redundant.to_string(),
+            findings(outcome),
+            outcome.corrupt_bytes.to_string(),
+            outcome.maintenance.needed.to_string(),
+            outcome.maintenance.redundant.to_string(),
         ];
         let set = match cell.set.is_empty() {
             true => "-".into(),
@@ -90,95 +89,160 @@ pub fn table(results: &[CellResult]) -> String {
     let mut text = table.trim_fmt();
     text.push('\n');
     for r in results {
-        if let Some(why) = &r.unexpected {
+        let (name, replay) = (&r.cell.name, &r.outcome.replay);
+        if let Some(why) = r.unexpected() {
+            text.push_str(&format!("\n{name}: {why}\n  {replay}\n"));
+        }
+        if let Some(why) = &r.outcome.second_attempt {
             text.push_str(&format!(
-                "\n{}: {why}\n  {}\n",
-                r.cell.name, r.result.replay
+                "\n{name}: its first attempt said nothing: {why}\n"
             ));
         }
     }
-    let bad = results.iter().filter(|r| r.unexpected.is_some()).count();
-    text.push_str(&format!(
-        "\n{} cells, {} as expected, {bad} not\n",
-        results.len(),
-        results.len() - bad
-    ));
+    text.push_str(&format!("\n{}\n", sum(results)));
     text
 }
 
-fn hazards(result: &RunResult) -> String {
-    let mut kinds: Vec<_> = result.errors().map(|d| d.kind.name()).collect();
-    kinds.extend(result.guest.complaints().map(|_| KERNEL_REPORT));
-    kinds.sort_unstable();
-    kinds.dedup();
-    match kinds.is_empty() {
+/// How many cells are as expected.
+fn sum(results: &[CellResult]) -> String {
+    let number = |what: &dyn Fn(&CellResult) -> bool| results.iter().filter(|r| what(r)).count();
+    let known = number(&|r| r.known);
+    let bad = number(&|r| r.unexpected().is_some());
+    let again = number(&|r| r.outcome.second_attempt.is_some());
+    let good = results.len() - bad - known;
+    let mut text = format!("{} cells, {good} as expected, {bad} not", results.len());
+    if known > 0 {
+        text.push_str(&format!(", {known} not, which is known"));
+    }
+    if again > 0 {
+        text.push_str(&format!("; {again} at the second attempt"));
+    }
+    text
+}
+
+fn findings(outcome: &Outcome) -> String {
+    match outcome.findings.is_empty() {
         true => "-".into(),
-        false => kinds.join(" "),
+        false => outcome.findings.join(" "),
+    }
+}
+
+/// The results of a matrix, whole ones on demand.
+#[derive(Debug, Clone, Copy)]
+pub struct Report<'a> {
+    /// The matrix's directory.
+    pub out: &'a Path,
+    /// What came of the cells that were run.
+    pub results: &'a [CellResult],
+    /// Names of those that were not.
+    pub left: &'a [String],
+}
+
+impl Report<'_> {
+    fn whole(&self, r: &CellResult) -> io::Result<RunResult> {
+        let dir = self.out.join(&r.cell.name);
+        directory::read_json(&dir, directory::RESULT).map_err(|e| io::Error::other(e.chain()))
+    }
+
+    /// Writes KTAP.
+    ///
+    /// # Errors
+    /// Those of the output.
+    pub fn write_ktap(&self, out: &mut dyn Write) -> io::Result<()> {
+        ktap::write(out, &self.results.iter().map(case).collect::<Vec<_>>(), "")
+    }
+
+    /// Writes JUnit XML.
+    ///
+    /// # Errors
+    /// Those of the output; a result that cannot be read.
+    pub fn write_junit(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut suite = quick_junit::TestSuite::new("matrix");
+        for r in self.results {
+            let mut test = junit::test_case(&r.cell.spec.scenario.name, &case(r));
+            test.set_time(std::time::Duration::from_millis(r.outcome.wall_ms));
+            if r.unexpected().is_some() {
+                let console = self.whole(r)?.guest.console_tail;
+                test.set_system_out(console.join("\n"));
+            } else if let Some(why) = &r.outcome.second_attempt {
+                test.set_system_out(format!("The first attempt said nothing: {why}"));
+            }
+            suite.add_test_case(test);
+        }
+        for name in self.left {
+            let case = Case {
+                name: name.clone(),
+                status: Status::Skipped,
+                kind: String::new(),
+                details: vec!["interrupted before it was run".into()],
+            };
+            suite.add_test_case(junit::test_case("matrix", &case));
+        }
+        let mut report = quick_junit::Report::new("staleline");
+        report.add_test_suite(suite);
+        junit::write(out, &report)
+    }
+
+    /// Writes SARIF: what was found in cells that are not as expected.
+    ///
+    /// # Errors
+    /// Those of the output; a result that cannot be read.
+    pub fn write_sarif(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut document = sarif::Document::default();
+        for r in self.results.iter().filter(|r| r.unexpected().is_some()) {
+            document.add(&self.whole(r)?);
+        }
+        document.write(out)
+    }
+
+    /// Writes JSON: a list with one object for each cell.
+    ///
+    /// # Errors
+    /// Those of the output; a result that cannot be read.
+    pub fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut before = "[\n";
+        for r in self.results {
+            out.write_all(before.as_bytes())?;
+            before = ",\n";
+            let row = Row {
+                cell: &r.cell.name,
+                expect: r.cell.expect,
+                unexpected: r.outcome.unexpected.as_deref(),
+                known: r.known,
+                second_attempt: r.outcome.second_attempt.as_deref(),
+                result: self.whole(r)?,
+            };
+            serde_json::to_writer_pretty(&mut *out, &row)?;
+        }
+        out.write_all(if self.results.is_empty() {
+            b"[]\n"
+        } else {
+            b"\n]\n"
+        })
     }
 }
 
 /// One test case for a cell: whether it is as expected.
 fn case(r: &CellResult) -> Case {
+    let unexpected = r.outcome.unexpected.as_ref();
+    let details = unexpected.into_iter().flat_map(|why| {
+        let known = if r.known { "known: " } else { "" };
+        [
+            format!("{known}{why}"),
+            format!("replay: {}", r.outcome.replay),
+        ]
+    });
     Case {
         name: r.cell.name.clone(),
-        status: match (&r.unexpected, r.result.verdict) {
+        status: match (unexpected, r.outcome.verdict) {
             (None, _) => Status::Passed,
+            (Some(_), _) if r.known => Status::Skipped,
             (Some(_), Verdict::InfraError) => Status::Error,
             (Some(_), Verdict::Pass | Verdict::Fail) => Status::Failed,
         },
-        kind: r.result.verdict.name().into(),
-        details: r
-            .unexpected
-            .iter()
-            .flat_map(|why| [why.clone(), format!("replay: {}", r.result.replay)])
-            .collect(),
+        kind: r.outcome.verdict.name().into(),
+        details: details.collect(),
     }
-}
-
-/// Writes KTAP.
-///
-/// # Errors
-/// Those of the output.
-pub fn write_ktap(out: &mut dyn Write, results: &[CellResult]) -> io::Result<()> {
-    ktap::write(out, &results.iter().map(case).collect::<Vec<_>>(), "")
-}
-
-/// Writes JUnit XML.
-///
-/// # Errors
-/// Those of the output.
-pub fn write_junit(out: &mut dyn Write, results: &[CellResult], left: &[String]) -> io::Result<()> {
-    let mut suite = quick_junit::TestSuite::new("matrix");
-    for r in results {
-        let mut test = junit::test_case(&r.cell.spec.scenario.name, &case(r));
-        test.set_time(std::time::Duration::from_millis(r.result.wall_ms));
-        if r.unexpected.is_some() {
-            test.set_system_out(r.result.guest.console_tail.join("\n"));
-        }
-        suite.add_test_case(test);
-    }
-    for name in left {
-        let case = Case {
-            name: name.clone(),
-            status: Status::Skipped,
-            kind: String::new(),
-            details: vec!["interrupted before it was run".into()],
-        };
-        suite.add_test_case(junit::test_case("matrix", &case));
-    }
-    let mut report = quick_junit::Report::new("staleline");
-    report.add_test_suite(suite);
-    junit::write(out, &report)
-}
-
-/// Writes SARIF: what was found in cells that are not as expected.
-///
-/// # Errors
-/// Those of the output.
-pub fn write_sarif(out: &mut dyn Write, results: &[CellResult]) -> io::Result<()> {
-    let unexpected = results.iter().filter(|r| r.unexpected.is_some());
-    let results: Vec<_> = unexpected.map(|r| &r.result).collect();
-    sarif::write(out, &results)
 }
 
 #[derive(Serialize)]
@@ -186,25 +250,9 @@ struct Row<'a> {
     cell: &'a str,
     expect: Expect,
     unexpected: Option<&'a str>,
-    result: &'a RunResult,
-}
-
-/// Writes JSON: a list with one object for each cell.
-///
-/// # Errors
-/// Those of the output.
-pub fn write_json(out: &mut dyn Write, results: &[CellResult]) -> io::Result<()> {
-    let rows: Vec<Row<'_>> = results.iter().map(row).collect();
-    serde_json::to_writer_pretty(&mut *out, &rows)?;
-    out.write_all(b"\n")
-}
-
-fn row(r: &CellResult) -> Row<'_> {
-    let Cell { name, expect, .. } = &r.cell;
-    Row {
-        cell: name,
-        expect: *expect,
-        unexpected: r.unexpected.as_deref(),
-        result: &r.result,
-    }
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    known: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    second_attempt: Option<&'a str>,
+    result: RunResult,
 }

@@ -2,23 +2,23 @@
 //! Runs the cells of a matrix, several at a time.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use staleline_support::progress::Progress;
+use staleline_support::progress::{Counted, Progress};
 
 use super::Cell;
-use super::record::{self, Begun};
+use super::outcome::{MadeOf, Outcome};
+use super::record::Begun;
 use crate::evidence::Artifacts;
 use crate::exit::{Error, USAGE};
 use crate::result::build;
 use crate::run::backend::Backend;
-use crate::run::directory::RunDir;
+use crate::run::directory::{self, RunDir};
 use crate::run::logbook;
 use crate::run::orchestrate::Runner;
 use crate::spec::GuestKey;
-use staleline_results::RunResult;
+use staleline_results::{RunResult, Verdict};
 
 /// A cell and what came of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,9 +26,17 @@ pub struct CellResult {
     /// The cell.
     pub cell: Cell,
     /// What came of it.
-    pub result: RunResult,
-    /// Why that is not as expected; none if it is.
-    pub unexpected: Option<String>,
+    pub outcome: Outcome,
+    /// That it is not as expected is known.
+    pub known: bool,
+}
+
+impl CellResult {
+    /// Why it is not as expected, if that is not known.
+    pub fn unexpected(&self) -> Option<&str> {
+        let unexpected = self.outcome.unexpected.as_deref();
+        unexpected.filter(|_| !self.known)
+    }
 }
 
 /// A guest that is ready, or why it is not.
@@ -36,35 +44,51 @@ type Prepared = Result<Artifacts, String>;
 
 /// What came of all cells.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct Ran {
     /// Of those that were run, in order.
     pub results: Vec<CellResult>,
     /// Names of those that are left because the user wanted no more.
     pub left: Vec<String>,
 }
 
-/// Runs all cells that are not done, at most `jobs` guests at a time, each in its own directory.
+/// How cells are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manner {
+    /// Guests at a time, at most.
+    pub jobs: usize,
+    /// Whether a run with findings is done twice, for call chains of loads and stores.
+    pub trace: bool,
+}
+
+/// Runs all cells that are not done, each in its own directory. A run that says nothing is done once more.
 /// Kernels are prepared first, one after the other: each build uses all processors itself.
 ///
 /// # Errors
 /// The first usage error, before any guest runs; or trouble with writing results.
 pub fn run(
     begun: &Begun,
-    jobs: usize,
+    manner: Manner,
     backend: &dyn Backend,
     progress: &dyn Progress,
-) -> Result<Outcome, Error> {
-    let Begun { cells, out, .. } = begun;
+) -> Result<Ran, Error> {
+    let cells = &begun.cells;
     for cell in cells {
         backend.check(&cell.spec)?;
     }
     let prepared = prepare(cells, backend, progress)?;
     let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<(usize, CellResult)>> = Mutex::new(done(begun, &prepared)?);
+    let results: Mutex<Vec<(usize, Outcome)>> = Mutex::new(done(begun, &prepared)?);
     let failure: Mutex<Option<Error>> = Mutex::default();
     let known: Vec<usize> = lock(&results).iter().map(|(index, _)| *index).collect();
+    let one = One {
+        begun,
+        prepared: &prepared,
+        backend,
+        progress,
+        trace: manner.trace,
+    };
     std::thread::scope(|scope| {
-        for _ in 0..jobs.clamp(1, cells.len().max(1)) {
+        for _ in 0..manner.jobs.clamp(1, cells.len().max(1)) {
             scope.spawn(|| {
                 while lock(&failure).is_none() && !progress.cancelled() {
                     let index = next.fetch_add(1, Ordering::Relaxed);
@@ -72,14 +96,13 @@ pub fn run(
                     if known.binary_search(&index).is_ok() {
                         continue;
                     }
-                    match run_cell(cell, &prepared, out, backend, progress) {
-                        Ok(result) if result.interrupted => break,
-                        Ok(result) => {
-                            let result = judge(cell, result);
+                    match one.outcome(cell) {
+                        Ok(None) => break,
+                        Ok(Some(outcome)) => {
                             let mut results = lock(&results);
-                            results.push((index, result));
+                            results.push((index, outcome));
                             let (done, all) = (results.len(), cells.len());
-                            progress.step(&format!("{done} of {all}: {}", cell.name));
+                            progress.step(&format!("{done} of {all} cells: {}", cell.name));
                         }
                         Err(e) => {
                             lock(&failure).get_or_insert(e);
@@ -97,8 +120,16 @@ pub fn run(
     let has = |index: usize| results.binary_search_by_key(&index, |(i, _)| *i).is_ok();
     let left = cells.iter().enumerate().filter(|(index, _)| !has(*index));
     let left = left.map(|(_, cell)| cell.name.clone()).collect();
-    Ok(Outcome {
-        results: results.into_iter().map(|(_, result)| result).collect(),
+    let results = results.into_iter().filter_map(|(index, outcome)| {
+        let cell = cells.get(index)?.clone();
+        Some(CellResult {
+            cell,
+            outcome,
+            known: false,
+        })
+    });
+    Ok(Ran {
+        results: results.collect(),
         left,
     })
 }
@@ -107,15 +138,15 @@ pub fn run(
 fn done(
     begun: &Begun,
     prepared: &HashMap<GuestKey<'_>, Prepared>,
-) -> Result<Vec<(usize, CellResult)>, Error> {
+) -> Result<Vec<(usize, Outcome)>, Error> {
     let mut found = Vec::new();
     for (index, cell) in begun.cells.iter().enumerate() {
-        let Some(result) = begun.done.get(&cell.name) else {
+        let Some(outcome) = begun.done.get(&cell.name) else {
             continue;
         };
         let now = prepared.get(&cell.spec.guest());
         let what = match now {
-            Some(Ok(artifacts)) => record::differs(result, artifacts),
+            Some(Ok(artifacts)) => outcome.guest.differs(&MadeOf::of_artifacts(artifacts)),
             // It cannot be told.
             Some(Err(_)) | None => None,
         };
@@ -125,7 +156,7 @@ fn done(
                 why: format!("{what} of cell {} has changed", cell.name),
             });
         }
-        found.push((index, judge(cell, result.clone())));
+        found.push((index, outcome.clone()));
     }
     Ok(found)
 }
@@ -134,7 +165,7 @@ fn done(
 struct Within<'a>(&'a dyn Progress);
 
 impl Progress for Within<'_> {
-    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn begin(&self, _: &str, _: Counted) {}
     fn advance(&self, _: &str) {}
     fn detail(&self, _: &str) {}
     fn note(&self, _: &str) {}
@@ -173,45 +204,72 @@ fn prepare<'a>(
     Ok(prepared)
 }
 
-fn run_cell(
-    cell: &Cell,
-    prepared: &HashMap<GuestKey<'_>, Prepared>,
-    out: &Path,
-    backend: &dyn Backend,
-    progress: &dyn Progress,
-) -> Result<RunResult, Error> {
-    let artifacts = match prepared.get(&cell.spec.guest()) {
-        Some(Ok(artifacts)) => artifacts,
-        Some(Err(why)) => return Ok(build::infra(&cell.spec, None, why)),
-        None => {
-            return Ok(build::infra(
-                &cell.spec,
-                None,
-                "the kernel was not prepared",
-            ));
-        }
-    };
-    let dir = RunDir::replace(&out.join(&cell.name))?;
-    let mut reporters = logbook::files(&dir)?;
-    let runner = Runner {
-        backend,
-        progress: &Within(progress),
-        // Its cells are many, and who wants to know more about one can run it alone.
-        trace: false,
-    };
-    match runner.run_prepared(&cell.spec, artifacts, &dir, &mut reporters) {
-        // One cell that asks for what its run has not got shall not stop the others.
-        Err(e @ Error::DropOutOfRange { .. }) => {
-            Ok(build::infra(&cell.spec, Some(artifacts), &e.chain()))
-        }
-        other => other,
-    }
+/// What it takes to run one cell.
+struct One<'a> {
+    begun: &'a Begun,
+    prepared: &'a HashMap<GuestKey<'a>, Prepared>,
+    backend: &'a dyn Backend,
+    progress: &'a dyn Progress,
+    trace: bool,
 }
 
-fn judge(cell: &Cell, result: RunResult) -> CellResult {
-    CellResult {
-        unexpected: cell.unexpected(&result),
-        cell: cell.clone(),
-        result,
+impl One<'_> {
+    /// What comes of a cell, written down; none if the user wants no more.
+    fn outcome(&self, cell: &Cell) -> Result<Option<Outcome>, Error> {
+        let artifacts = match self.prepared.get(&cell.spec.guest()) {
+            Some(Ok(artifacts)) => artifacts,
+            Some(Err(why)) => return self.without_guest(cell, why).map(Some),
+            None => {
+                let why = "the kernel was not prepared";
+                return self.without_guest(cell, why).map(Some);
+            }
+        };
+        let mut result = self.run(cell, artifacts)?;
+        let mut earlier = None;
+        if result.verdict == Verdict::InfraError && !result.interrupted {
+            let why = result.reasons.join("; ");
+            let name = &cell.name;
+            self.progress
+                .note(&format!("{name} is run again, it said nothing: {why}"));
+            earlier = Some(why);
+            result = self.run(cell, artifacts)?;
+        }
+        if result.interrupted {
+            return Ok(None);
+        }
+        let outcome = Outcome {
+            second_attempt: earlier,
+            ..Outcome::of(cell, &result)
+        };
+        self.begun.enter(&outcome)?;
+        Ok(Some(outcome))
+    }
+
+    fn run(&self, cell: &Cell, artifacts: &Artifacts) -> Result<RunResult, Error> {
+        let dir = RunDir::replace(&self.begun.out.join(&cell.name))?;
+        let mut reporters = logbook::files(&dir)?;
+        let runner = Runner {
+            backend: self.backend,
+            progress: &Within(self.progress),
+            trace: self.trace,
+        };
+        match runner.run_prepared(&cell.spec, artifacts, &dir, &mut reporters) {
+            // One cell that asks for what its run has not got shall not stop the others.
+            Err(e @ Error::DropOutOfRange { .. }) => {
+                let result = build::infra(&cell.spec, Some(artifacts), &e.chain());
+                dir.write_json(directory::RESULT, &result)?;
+                Ok(result)
+            }
+            other => other,
+        }
+    }
+
+    fn without_guest(&self, cell: &Cell, why: &str) -> Result<Outcome, Error> {
+        let dir = RunDir::replace(&self.begun.out.join(&cell.name))?;
+        let result = build::infra(&cell.spec, None, why);
+        dir.write_json(directory::RESULT, &result)?;
+        let outcome = Outcome::of(cell, &result);
+        self.begun.enter(&outcome)?;
+        Ok(outcome)
     }
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-use staleline_support::progress::Quiet;
+use staleline_support::progress::{Counted, Quiet};
 
-use super::runner::CellResult;
+use super::partition::Partition;
+use super::record::{Asked, Cells};
+use super::report::Report;
+use super::runner::{CellResult, Ran};
 use super::*;
 use crate::exit::{FAIL, INFRA, PASS};
 use crate::run::fake::{self, FakeBackend};
@@ -20,27 +23,67 @@ expect = "fail"
 hazards = ["missing-invalidate"]
 "#;
 
-fn run(text: &str, backend: &FakeBackend, jobs: usize) -> Vec<CellResult> {
+/// A matrix that was run, with its files.
+struct Done {
+    out: tempfile::TempDir,
+    results: Vec<CellResult>,
+}
+
+impl std::ops::Deref for Done {
+    type Target = [CellResult];
+
+    fn deref(&self) -> &[CellResult] {
+        &self.results
+    }
+}
+
+impl Done {
+    fn report(&self) -> Report<'_> {
+        Report {
+            out: self.out.path(),
+            results: &self.results,
+            left: &[],
+        }
+    }
+}
+
+fn run(text: &str, backend: &FakeBackend, jobs: usize) -> Done {
     let cells = Matrix::parse(text, "test")
         .unwrap()
         .cells(EngineKind::default(), None)
         .unwrap();
     let out = tempfile::tempdir().unwrap();
+    let cells = Cells {
+        here: cells,
+        all: String::new(),
+    };
     let begun = begin(cells, out.path(), false).unwrap();
-    let outcome = runner::run(&begun, jobs, backend, &Quiet).unwrap();
-    assert_eq!(outcome.left, [""; 0]);
-    outcome.results
+    let ran = runner::run(&begun, with(jobs), backend, &Quiet).unwrap();
+    assert_eq!(ran.left, [""; 0]);
+    Done {
+        out,
+        results: ran.results,
+    }
 }
 
-fn begin(cells: Vec<Cell>, out: &Path, force: bool) -> Result<record::Begun, Error> {
+fn begin(cells: Cells, out: &Path, force: bool) -> Result<record::Begun, Error> {
     record::begin(origin(None), cells, "fake".into(), (out, force))
+}
+
+fn resume(out: &Path, program: &str) -> Result<record::Begun, Error> {
+    record::resume(out, &Asked::Matrix(None), program)
+}
+
+fn with(jobs: usize) -> runner::Manner {
+    runner::Manner { jobs, trace: false }
 }
 
 fn origin(file: Option<&Path>) -> record::Origin {
     record::Origin {
-        file: file.map(Path::to_owned),
+        asked: Asked::Matrix(file.map(Path::to_owned)),
         engine: EngineKind::default(),
         append: None,
+        partition: None,
     }
 }
 
@@ -132,17 +175,17 @@ fn what_is_not_expected_is_a_failure() {
     let results = run(TWO_GROUPS, &FakeBackend::good(), 2);
     assert_eq!(report::exit_code(&results), FAIL);
     let mut ktap = Vec::new();
-    report::write_ktap(&mut ktap, &results).unwrap();
+    results.report().write_ktap(&mut ktap).unwrap();
     insta::assert_snapshot!("unexpected_ktap", String::from_utf8(ktap).unwrap());
     let mut junit = Vec::new();
-    report::write_junit(&mut junit, &results, &[]).unwrap();
+    results.report().write_junit(&mut junit).unwrap();
     let junit = String::from_utf8(junit).unwrap();
     assert!(
         junit.contains("tests=\"8\"") && junit.contains("failures=\"2\""),
         "{junit}"
     );
     let mut json = Vec::new();
-    report::write_json(&mut json, &results).unwrap();
+    results.report().write_json(&mut json).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(json[7]["result"]["verdict"], "pass");
 }
@@ -152,13 +195,7 @@ fn the_wrong_hazard_is_not_what_was_expected() {
     let text = TWO_GROUPS.replace("missing-invalidate", "missing-clean");
     let results = run(&text, &plausible(), 2);
     assert_eq!(report::exit_code(&results), FAIL);
-    assert!(
-        results[7]
-            .unexpected
-            .as_ref()
-            .unwrap()
-            .contains("missing-clean")
-    );
+    assert!(results[7].unexpected().unwrap().contains("missing-clean"));
 }
 
 #[test]
@@ -172,7 +209,7 @@ fn a_crash_is_not_the_hazard_that_was_expected() {
     });
     let results = run(TWO_GROUPS, &backend, 2);
     assert_eq!(report::exit_code(&results), FAIL);
-    let why = results[7].unexpected.as_ref().unwrap();
+    let why = results[7].unexpected().unwrap();
     assert!(why.contains("kernel-report: BUG: Bad page state"), "{why}");
     let table = report::table(&results);
     assert!(
@@ -274,7 +311,7 @@ set = ["guest.exec=[\"prog\"]"]
 "#;
     let file = sub.join("m.toml");
     std::fs::write(&file, matrix).unwrap();
-    let cells = origin(Some(&file)).cells().unwrap();
+    let cells = origin(Some(&file)).cells().unwrap().here;
     let scenarios: Vec<_> = cells.iter().map(|c| &*c.spec.scenario.name).collect();
     assert_eq!(
         scenarios,
@@ -294,7 +331,7 @@ set = ["guest.exec=[\"prog\"]"]
 struct After(usize, std::sync::atomic::AtomicUsize);
 
 impl staleline_support::progress::Progress for After {
-    fn begin(&self, what: &str, _: Option<u64>) {
+    fn begin(&self, what: &str, _: Counted) {
         let done = usize::from(what.contains(": "));
         self.1.fetch_add(done, std::sync::atomic::Ordering::Relaxed);
     }
@@ -315,7 +352,7 @@ fn half_done(root: &Path) -> (PathBuf, PathBuf) {
     let cells = from.cells().unwrap();
     let begun = record::begin(from, cells, "fake".into(), (&out, false)).unwrap();
     let enough = After(2, 0.into());
-    let outcome = runner::run(&begun, 1, &FakeBackend::good(), &enough).unwrap();
+    let outcome = runner::run(&begun, with(1), &FakeBackend::good(), &enough).unwrap();
     assert_eq!((outcome.results.len(), outcome.left.len()), (2, 2));
     (file, out)
 }
@@ -324,7 +361,7 @@ fn half_done(root: &Path) -> (PathBuf, PathBuf) {
 fn a_matrix_goes_on_with_what_is_left() {
     let root = tempfile::tempdir().unwrap();
     let (file, out) = half_done(root.path());
-    let refused = |program: &str| match record::resume(&out, program) {
+    let refused = |program: &str| match resume(&out, program) {
         Err(e @ Error::CannotResume { .. }) => e.to_string(),
         other => panic!("{other:?}"),
     };
@@ -336,12 +373,12 @@ fn a_matrix_goes_on_with_what_is_left() {
     assert!(refused("fake").contains("has 3 cells now, it had 4"));
     std::fs::write(&file, &text).unwrap();
 
-    let begun = record::resume(&out, "fake").unwrap();
+    let begun = resume(&out, "fake").unwrap();
     assert_eq!(begun.done.len(), 2);
-    let busy = record::resume(&out, "fake");
+    let busy = resume(&out, "fake");
     assert!(matches!(busy, Err(Error::OutputBusy { .. })), "{busy:?}");
     let backend = FakeBackend::good();
-    let outcome = runner::run(&begun, 1, &backend, &Quiet).unwrap();
+    let outcome = runner::run(&begun, with(1), &backend, &Quiet).unwrap();
     assert_eq!((outcome.results.len(), outcome.left.len()), (4, 0));
     assert_eq!(backend.attempts.lock().unwrap().len(), 2);
     let names: Vec<_> = outcome.results.iter().map(|r| &*r.cell.name).collect();
@@ -355,13 +392,15 @@ fn a_matrix_goes_on_with_what_is_left() {
 fn not_with_another_kernel() {
     let root = tempfile::tempdir().unwrap();
     let (_, out) = half_done(root.path());
-    let path = out.join("boot.base.zynqmp.s1/result.json");
+    let path = out.join(record::CELLS);
     let text = std::fs::read_to_string(&path).unwrap();
-    let mut result: RunResult = serde_json::from_str(&text).unwrap();
-    result.kernel.as_mut().unwrap().hash = "other".into();
-    std::fs::write(&path, serde_json::to_string(&result).unwrap()).unwrap();
-    let begun = record::resume(&out, "fake").unwrap();
-    let e = runner::run(&begun, 1, &FakeBackend::good(), &Quiet).unwrap_err();
+    let (first, rest) = text.split_once('\n').unwrap();
+    let mut outcome: outcome::Outcome = serde_json::from_str(first).unwrap();
+    outcome.guest.kernel = Some("other".into());
+    let first = serde_json::to_string(&outcome).unwrap();
+    std::fs::write(&path, format!("{first}\n{rest}")).unwrap();
+    let begun = resume(&out, "fake").unwrap();
+    let e = runner::run(&begun, with(1), &FakeBackend::good(), &Quiet).unwrap_err();
     assert!(
         e.to_string()
             .contains("the kernel of cell boot.base.zynqmp.s1"),
@@ -384,4 +423,155 @@ fn an_earlier_matrix_is_replaced_if_that_is_meant() {
     let begun = begin(cells().unwrap(), &out, true).unwrap();
     assert!(begun.done.is_empty());
     assert!(!out.join("boot.base.zynqmp.s1").exists());
+}
+
+#[test]
+fn what_broke_off_in_the_middle_of_a_line_is_done_again() {
+    let root = tempfile::tempdir().unwrap();
+    let (_, out) = half_done(root.path());
+    let path = out.join(record::CELLS);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, &text[..text.len() - 9]).unwrap();
+    let begun = resume(&out, "fake").unwrap();
+    assert_eq!(begun.done.len(), 1);
+    let ran = runner::run(&begun, with(2), &FakeBackend::good(), &Quiet).unwrap();
+    assert_eq!(ran.results.len(), 4);
+    drop(begun);
+    assert_eq!(record::read_outcomes(&out).unwrap().len(), 4);
+}
+
+#[test]
+fn a_run_that_says_nothing_is_done_once_more_and_that_is_told() {
+    let text = "schema = 1\n[[group]]\nscenarios = [\"boot\"]\nseeds = [1, 2, 3]";
+    // Only the first run on the machine.
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let backend = FakeBackend::new(move |_, e, _| {
+        if first.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            e.end = GuestEnd::TimedOut;
+        }
+    });
+    let done = run(text, &backend, 1);
+    assert_eq!(report::exit_code(&done), PASS);
+    let table = report::table(&done);
+    assert!(
+        table.contains("its first attempt said nothing: "),
+        "{table}"
+    );
+    assert!(
+        table.ends_with("3 cells, 3 as expected, 0 not; 1 at the second attempt\n"),
+        "{table}"
+    );
+    let mut junit = Vec::new();
+    done.report().write_junit(&mut junit).unwrap();
+    let junit = String::from_utf8(junit).unwrap();
+    assert!(junit.contains("The first attempt said nothing"), "{junit}");
+    assert_eq!(backend.attempts.lock().unwrap().len(), 4);
+}
+
+#[test]
+fn what_is_known_to_be_bad_fails_only_if_it_gets_worse() {
+    let expects_too_much =
+        TWO_GROUPS.replace("expect = \"fail\"\nhazards = [\"missing-invalidate\"]", "");
+    let mut done = run(&expects_too_much, &plausible(), 2);
+    assert_eq!(report::exit_code(&done), FAIL);
+    let file = done.out.path().join("known.toml");
+    let of_now = baseline::Baseline::of(&done);
+    of_now.write(&file).unwrap();
+    let known = baseline::Baseline::load(&file).unwrap();
+    assert_eq!(known, of_now);
+    assert_eq!(known.apply(&mut done.results), [""; 0]);
+    assert_eq!(report::exit_code(&done), PASS);
+    let table = report::table(&done);
+    assert!(table.contains("fail (known)"), "{table}");
+    assert!(
+        table.ends_with("8 cells, 6 as expected, 0 not, 2 not, which is known\n"),
+        "{table}"
+    );
+    // It has become better.
+    let mut better = run(&expects_too_much, &FakeBackend::good(), 2);
+    let names = known.apply(&mut better.results);
+    assert_eq!(names.len(), 2, "{names:?}");
+    // And worse.
+    let backend = FakeBackend::new(|a, e, text| {
+        if a.spec.scenario.name.ends_with("nosync") {
+            let domain = &mut e.report.as_mut().unwrap().domain;
+            domain.hazards.push(fake::stale_read(1, true));
+            text.push_str("[    1.5] BUG: Bad page state in process agent\n");
+        }
+    });
+    let mut worse = run(&expects_too_much, &backend, 2);
+    known.apply(&mut worse.results);
+    assert_eq!(report::exit_code(&worse), FAIL);
+    let nothing = "schema = 1\n[[known]]\ncell = \"a\"\nverdict = \"infra-error\"\n";
+    std::fs::write(&file, nothing).unwrap();
+    let e = baseline::Baseline::load(&file).unwrap_err().render();
+    assert!(e.contains("no result that could be known"), "{e}");
+}
+
+/// Runs a share of the cells of a file.
+fn share(file: &Path, share: &str, out: &Path, backend: &FakeBackend) -> Ran {
+    let partition: Partition = share.parse().unwrap();
+    let from = record::Origin {
+        partition: Some(partition),
+        ..origin(Some(file))
+    };
+    let cells = from.cells().unwrap();
+    let begun = record::begin(from, cells, "fake".into(), (out, false)).unwrap();
+    runner::run(&begun, with(2), backend, &Quiet).unwrap()
+}
+
+#[test]
+fn shares_put_together_are_the_whole() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("m.toml");
+    std::fs::write(&file, TWO_GROUPS).unwrap();
+    let whole = report::table(&run(TWO_GROUPS, &plausible(), 2));
+    let dirs: Vec<PathBuf> = (1..=3).map(|n| root.path().join(n.to_string())).collect();
+    let mut cells = 0;
+    for (n, dir) in dirs.iter().enumerate() {
+        let ran = share(&file, &format!("hash:{}/3", n + 1), dir, &plausible());
+        cells += ran.results.len();
+    }
+    assert_eq!(cells, 8);
+    let merge =
+        |parts: &[PathBuf], name: &str| merge::merge(parts, (&root.path().join(name), false));
+    let (begun, ran) = merge(&dirs, "all").unwrap();
+    assert_eq!(ran.left, [""; 0]);
+    assert_eq!(report::table(&ran.results), whole);
+    // It is a matrix as any other.
+    drop(begun);
+    let begun = resume(&root.path().join("all"), "fake").unwrap();
+    let backend = FakeBackend::good();
+    let again = runner::run(&begun, with(1), &backend, &Quiet).unwrap();
+    assert_eq!(report::table(&again.results), whole);
+    assert!(backend.attempts.lock().unwrap().is_empty());
+}
+
+#[test]
+fn what_does_not_belong_together_is_not_put_together() {
+    let root = tempfile::tempdir().unwrap();
+    let (file, other) = (root.path().join("m.toml"), root.path().join("n.toml"));
+    std::fs::write(&file, TWO_GROUPS).unwrap();
+    std::fs::write(&other, TWO_GROUPS.replace("[1, 2]", "[1, 3]")).unwrap();
+    let dir = |name: &str| root.path().join(name);
+    share(&file, "hash:1/2", &dir("a"), &plausible());
+    share(&other, "hash:2/2", &dir("b"), &plausible());
+    share(&file, "hash:1/2", &dir("c"), &plausible());
+    let merge = |parts: &[PathBuf]| merge::merge(parts, (&dir("all"), false));
+    let refused = |parts: &[PathBuf]| match merge(parts) {
+        Err(e @ Error::CannotMerge { .. }) => e.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let e = refused(&[dir("a"), dir("b")]);
+    assert!(e.contains("is of another matrix"), "{e}");
+    let e = refused(&[dir("a"), dir("c")]);
+    assert!(e.contains("has cell boot."), "{e}");
+    assert!(matches!(
+        merge(&[dir("a"), dir("none")]),
+        Err(Error::NotARun { .. })
+    ));
+    // A share alone leaves the others' cells.
+    let (_, ran) = merge(&[dir("a")]).unwrap();
+    assert!(!ran.left.is_empty() && !ran.results.is_empty());
+    assert_eq!(ran.left.len() + ran.results.len(), 8);
 }

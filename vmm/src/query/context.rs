@@ -30,6 +30,7 @@ impl<'a> Context<'a> {
             agent_bias: agent_bias(reports),
             mapped: mapped(reports, &code.inputs),
             modules: loaded(reports, &code.inputs),
+            inputs: code.inputs.clone(),
         };
         Context {
             run,

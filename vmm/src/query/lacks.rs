@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What a log does not hold of what is asked for: silence would say that it did not happen.
 
-use std::ops::Range;
-
 use staleline_devices::events::{Kind, Kinds};
 use staleline_events::Ended;
 
@@ -10,6 +8,7 @@ use super::files::Run;
 use super::survey::Survey;
 use super::{Query, Wanted};
 use crate::events::Filter;
+use crate::exit::Error;
 use crate::names;
 
 /// Kinds that tell of no memory.
@@ -18,7 +17,7 @@ const OF_NO_MEMORY: [Kind; 2] = [Kind::Interrupt, Kind::Wait];
 /// All of it, a sentence each.
 pub fn of(query: &Query, run: &Run, survey: &Survey) -> Vec<String> {
     let mut lacks = Vec::new();
-    lacks.extend(address(query, run, survey));
+    lacks.extend(address(query, survey));
     lacks.extend(kinds(query, run, survey));
     lacks.extend(survey.ended.as_ref().and_then(end));
     let stopped = match (survey.has_machine && survey.ended.is_none(), survey.is_over) {
@@ -32,18 +31,31 @@ pub fn of(query: &Query, run: &Run, survey: &Survey) -> Vec<String> {
     lacks
 }
 
-/// Where there is nothing to tell of.
-fn address(query: &Query, run: &Run, survey: &Survey) -> Option<String> {
-    let line = query.line?;
-    let elsewhere = |ram: &Vec<Range<u64>>| !ram.iter().any(|ram| ram.contains(&line));
-    if let Some(ram) = run.ram().filter(elsewhere) {
-        let ram = ram.iter();
-        let ram = ram.map(|ram| format!("from {:#x} to {:#x}", ram.start, ram.end - 1));
-        let ram = ram.collect::<Vec<_>>().join(" and ");
-        return Some(format!(
-            "--line {line:#x}: there is no RAM at that address; RAM is {ram}"
-        ));
+/// Refuses a line where there is no memory: nothing can have happened to it.
+///
+/// # Errors
+/// [`Error::Option`].
+pub fn check_line(query: &Query, run: &Run) -> Result<(), Error> {
+    let (Some(line), Some(ram)) = (query.line, run.ram()) else {
+        return Ok(());
+    };
+    if ram.iter().any(|ram| ram.contains(&line)) {
+        return Ok(());
     }
+    let ram = ram.iter();
+    let ram = ram.map(|ram| format!("from {:#x} to {:#x}", ram.start, ram.end - 1));
+    Err(Error::Option {
+        option: format!("--line {line:#x}"),
+        why: format!(
+            "there is no RAM at that address; RAM is {}",
+            ram.collect::<Vec<_>>().join(" and ")
+        ),
+    })
+}
+
+/// Where there is nothing to tell of.
+fn address(query: &Query, survey: &Survey) -> Option<String> {
+    let line = query.line?;
     let index = query.buffer.filter(|_| survey.selection.is_nowhere())?;
     Some(format!(
         "--line {line:#x}: this line is not part of DMABUF {index}"

@@ -127,7 +127,10 @@ fn where_there_is_no_ram_there_are_no_lines() {
             "--line {line:#x}: there is no RAM at that address; RAM is from 0x40000000 to {:#x}",
             end - 1
         );
-        assert_eq!(lacking(&path, &of_line(line)), (vec![told], false));
+        let mut out = Vec::new();
+        let e = write(&path, &of_line(line), Shape::Table, &mut out).unwrap_err();
+        assert_eq!((e.to_string(), e.exit_code()), (told, crate::exit::USAGE));
+        assert!(out.is_empty());
     }
     for line in [0x4000_0000, end - 1] {
         assert_eq!(lacking(&path, &of_line(line)), (vec![], false));

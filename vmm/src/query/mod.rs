@@ -131,8 +131,9 @@ pub enum Shape {
 /// what it lacks, a sentence each.
 ///
 /// # Errors
-/// [`Error::Limit`] for a range of times that is none, [`Error::NotARun`] if it is no run, [`Error::Log`]
-/// if it cannot be read, or not to its end: what comes before that has been written then.
+/// [`Error::Limit`] for a range of times that is none, [`Error::Option`] for a line where there is no RAM,
+/// [`Error::NotARun`] if it is no run, [`Error::Log`] if it is no log or a damaged one: what comes before
+/// the damage has been written then. One that was cut, as its run was stopped, is told like any other.
 /// [`Error::Host`] for the output; a reader that stops reading is no error.
 pub fn write(
     path: &Path,
@@ -149,6 +150,7 @@ pub fn write(
         });
     }
     let run = files::Run::open(path)?;
+    lacks::check_line(query, &run)?;
     let selection = Selection::of(query, &run)?;
     let survey = survey::of(&run, selection)?;
     let context = Context::new(&run, &survey);
@@ -175,6 +177,13 @@ pub fn write(
     };
     match written() {
         Ok(Ok(())) => Ok(lacks::of(query, &run, &survey)),
+        Ok(Err(cut @ LogError::CutShort { .. })) => {
+            out.flush()
+                .map_err(|e| Error::host("cannot write to stdout", e))?;
+            let mut lacks = vec![format!("the log has no end: {cut}")];
+            lacks.extend(lacks::of(query, &run, &survey));
+            Ok(lacks)
+        }
         Ok(Err(source)) => Err(run.unreadable(source)),
         // Who reads our output may stop to.
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(Vec::new()),

@@ -214,7 +214,7 @@ fn step_line(body: &mut Body, number: usize, text: &str) {
     let _ = writeln!(body.text, "  {LABEL}{number:>3}.{LABEL:#} {text}");
 }
 
-fn chain(body: &mut Body, place: &Place) {
+pub(super) fn chain(body: &mut Body, place: &Place) {
     for line in fold::chain(place) {
         let _ = match line {
             ChainLine::Folded { count: n, of } => {

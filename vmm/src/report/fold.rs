@@ -21,6 +21,8 @@ pub enum ChainLine {
         module: bool,
         /// What stands in that line, if that is known.
         text: Option<String>,
+        /// Where on the host the file is, if it is named from somewhere else.
+        path: Option<String>,
     },
     /// Functions left out.
     Folded {
@@ -162,6 +164,7 @@ fn lines(all: &[Shown<'_>]) -> Vec<ChainLine> {
             program: function.program,
             module: function.module.is_some(),
             text: function.text.map(str::to_owned),
+            path: function.path.map(str::to_owned),
         });
     }
     // What led to the outermost function shown is not worth a line.
@@ -204,6 +207,7 @@ mod tests {
                 function: function.into(),
                 file: Some(file.into()),
                 text: None,
+                path: None,
                 line: Some(7),
             }],
             stack: None,

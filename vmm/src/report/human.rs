@@ -13,7 +13,6 @@ use super::phrases::count;
 use super::{Explained, Reporter, RunEvent};
 use crate::explain::CORRUPT_DATA;
 use crate::result::{program, verdict};
-use staleline_protocol::report::{Stream, bytes_of};
 use staleline_results::{Class, End, RunResult, Verdict};
 use staleline_results::{KernelReport, Module, Program};
 
@@ -24,8 +23,6 @@ const GOOD: Style = AnsiColor::Green.on_default().bold();
 /// they do not belong ([`anstream`]).
 pub struct Human<W> {
     out: W,
-    /// For what the user's program writes to its standard error; else all goes to `out`.
-    errors: Option<Box<dyn Write + Send>>,
     replay: String,
     layout: Layout,
 }
@@ -40,20 +37,8 @@ impl<W: Write> Human<W> {
     pub fn laid_out(out: W, layout: Layout) -> Self {
         Human {
             out,
-            errors: None,
             replay: String::new(),
             layout,
-        }
-    }
-}
-
-impl<W> Human<W> {
-    /// What the user's program writes to its standard error goes there.
-    #[must_use]
-    pub fn errors_to(self, errors: impl Write + Send + 'static) -> Self {
-        Human {
-            errors: Some(Box::new(errors)),
-            ..self
         }
     }
 }
@@ -64,14 +49,8 @@ impl<W: Write> Reporter for Human<W> {
             RunEvent::RunStarted { replay, .. } => self.replay.clone_from(replay),
             RunEvent::GuestPrepared { .. }
             | RunEvent::Step { .. }
-            | RunEvent::GuestEnded { .. } => {}
-            RunEvent::Output { stream, text } => {
-                let text = printable(text);
-                match self.errors.as_mut().filter(|_| *stream == Stream::Stderr) {
-                    Some(errors) => errors.write_all(text.as_bytes())?,
-                    None => self.out.write_all(text.as_bytes())?,
-                }
-            }
+            | RunEvent::GuestEnded { .. }
+            | RunEvent::Output { .. } => {}
             RunEvent::Hazard {
                 explained,
                 consequences,
@@ -96,14 +75,6 @@ impl<W: Write> Reporter for Human<W> {
     }
 }
 
-/// Output of the user's program, for a terminal: text with its lines, and nothing that moves a cursor.
-fn printable(text: &str) -> String {
-    let bytes = bytes_of(text).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let plain = |c: &char| !c.is_control() || ['\n', '\t'].contains(c);
-    text.chars().filter(plain).collect()
-}
-
 /// A diagnostic, and what follows from its cause, without styles.
 pub fn plain(explained: &Explained, consequences: &[Explained], replay: &str) -> String {
     let text = styled(explained, consequences, replay, Layout::default());
@@ -113,6 +84,12 @@ pub fn plain(explained: &Explained, consequences: &[Explained], replay: &str) ->
 /// A report of the guest's kernel, without styles. `may_follow`: incoherency was found too.
 pub fn plain_report(report: &KernelReport, may_follow: bool, replay: &str) -> String {
     let text = styled_report(report, may_follow, replay, Layout::default());
+    anstream::adapter::strip_str(&text).to_string()
+}
+
+/// What was wrong at an end, without styles.
+pub fn plain_corrupt(end: &End) -> String {
+    let text = corrupt(end, Layout::default());
     anstream::adapter::strip_str(&text).to_string()
 }
 
@@ -235,8 +212,7 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     let mut summary = Body::new(head, layout);
     let program = r.guest.program.as_ref();
     // Of a shell that people have left there is nothing to say.
-    let is_left =
-        |p: &Program| p.code.is_none() && p.signal.is_none() && r.attended.typed.is_some();
+    let is_left = |p: &Program| p.is_open() && r.attended.typed.is_some();
     if let Some(program) = program.filter(|p| !is_left(p)) {
         summary.line("program", program::ended(program));
         if let Some(test) = &program.selftest {

@@ -3,13 +3,13 @@
 
 use std::fmt::Write as _;
 
-use super::finding::{BOLD, ERROR};
+use super::finding::{BOLD, ERROR, chain};
 use super::layout::{Body, Layout, REPLAY};
 use staleline_results::{KERNEL_REPORT, KernelReport};
 
 /// Lines of the kernel's own text that are shown; the result has all.
 const SHOWN_TEXT: usize = 12;
-/// Functions of its call trace that are shown.
+/// Functions of its call trace that are shown of one without files and lines.
 const SHOWN_CHAIN: usize = 12;
 
 /// `may_follow`: incoherency was found too, which may have led to this.
@@ -37,7 +37,10 @@ pub(super) fn styled_report(
     if !report.text.is_empty() {
         body.line("said", shown(&report.text, SHOWN_TEXT));
     }
-    if !report.chain.is_empty() {
+    if let Some(place) = &report.place {
+        body.line("in", "innermost function first (>: driver)");
+        chain(&mut body, place);
+    } else if !report.chain.is_empty() {
         body.line("in", shown(&report.chain, SHOWN_CHAIN));
     }
     let mend =
@@ -93,6 +96,7 @@ mod tests {
             fatal: true,
             count: 1,
             allowed: false,
+            place: None,
         };
         let told = |may_follow| {
             let text = styled_report(&report, may_follow, "replay", Layout::default());

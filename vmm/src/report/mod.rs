@@ -11,9 +11,11 @@ pub mod junit;
 mod kernel_report;
 pub mod ktap;
 mod layout;
+pub mod output;
 mod phrases;
 pub mod sarif;
 pub mod steps;
+mod uri;
 
 pub use layout::Layout;
 

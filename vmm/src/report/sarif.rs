@@ -6,11 +6,11 @@
 
 use std::io::{self, Write};
 
-use serde::Serialize;
 use serde_json::{Value, json};
 use staleline_results::{Class, Diagnostic, KERNEL_REPORT, Party, Place, RunResult};
 
 use super::fold::{self, ChainLine};
+use super::uri::{self, Base};
 use super::{Explained, Reporter, RunEvent, finding};
 use crate::explain::{self, Kind};
 
@@ -24,19 +24,22 @@ pub struct Sarif<W>(pub W);
 impl<W: Write> Reporter for Sarif<W> {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
         if let RunEvent::Finished { result, .. } = event {
-            write(&mut self.0, &[result])?;
+            let mut document = Document::default();
+            document.add(result);
+            document.write(&mut self.0)?;
         }
         self.0.flush()
     }
 }
 
-/// Writes runs as one document; what several found alike stands there once.
-///
-/// # Errors
-/// Those of the output.
-pub fn write(out: &mut dyn Write, results: &[&RunResult]) -> io::Result<()> {
-    let mut found: Vec<Found> = Vec::new();
-    for result in results {
+/// Runs as one document; what several found alike stands there once.
+#[derive(Default)]
+pub struct Document(Vec<Found>);
+
+impl Document {
+    /// One more run.
+    pub fn add(&mut self, result: &RunResult) {
+        let Document(found) = self;
         for new in of(result) {
             match found.iter().position(|known| known.is_like(&new)) {
                 Some(known) => found[known].replays.extend(new.replays),
@@ -45,28 +48,37 @@ pub fn write(out: &mut dyn Write, results: &[&RunResult]) -> io::Result<()> {
             }
         }
     }
-    let rules = Kind::all().map(|kind| {
-        json!({
-            "id": kind.name(),
-            "shortDescription": { "text": explain::summary(kind) },
-            "help": { "text": explain::text(kind) },
-        })
-    });
-    let document = json!({
-        "$schema": SCHEMA,
-        "version": "2.1.0",
-        "runs": [{
-            "tool": { "driver": {
-                "name": "staleline",
-                "version": env!("CARGO_PKG_VERSION"),
-                "rules": rules.collect::<Vec<_>>(),
-            } },
-            "columnKind": "utf16CodeUnits",
-            "results": found.iter().map(Found::json).collect::<Vec<_>>(),
-        }],
-    });
-    serde_json::to_writer_pretty(&mut *out, &document)?;
-    out.write_all(b"\n")
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Those of the output.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Document(found) = self;
+        let base = Base::here();
+        let rules = Kind::all().map(|kind| {
+            json!({
+                "id": kind.name(),
+                "shortDescription": { "text": explain::summary(kind) },
+                "help": { "text": explain::text(kind) },
+            })
+        });
+        let document = json!({
+            "$schema": SCHEMA,
+            "version": "2.1.0",
+            "runs": [{
+                "tool": { "driver": {
+                    "name": "staleline",
+                    "version": env!("CARGO_PKG_VERSION"),
+                    "rules": rules.collect::<Vec<_>>(),
+                } },
+                "columnKind": "utf16CodeUnits",
+                "results": found.iter().map(|found| found.json(&base)).collect::<Vec<_>>(),
+            }],
+        });
+        serde_json::to_writer_pretty(&mut *out, &document)?;
+        out.write_all(b"\n")
+    }
 }
 
 /// One finding.
@@ -82,11 +94,14 @@ struct Found {
     replays: Vec<String>,
 }
 
-/// A line of a source, relative to the top of its tree where that is known.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A line of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Spot {
+    /// The file, from the top of its tree where that is known.
     file: String,
     line: u32,
+    /// Where on the host it is, if that is known, and it is the user's.
+    path: Option<String>,
 }
 
 impl Found {
@@ -94,7 +109,7 @@ impl Found {
         (self.rule, &self.at, &self.print) == (other.rule, &other.at, &other.print)
     }
 
-    fn json(&self) -> Value {
+    fn json(&self, base: &Base) -> Value {
         let replays = self.replays.join("\n  ");
         let mut json = json!({
             "ruleId": self.rule,
@@ -104,11 +119,11 @@ impl Found {
             "properties": { "replay": self.replays },
         });
         if let Some(at) = &self.at {
-            json["locations"] = json!([at.json()]);
+            json["locations"] = json!([at.json(base)]);
         }
         if !self.way.is_empty() {
             let way = self.way.iter().map(|(text, spot)| {
-                let mut location = spot.json();
+                let mut location = spot.json(base);
                 location["message"] = json!({ "text": text });
                 location
             });
@@ -119,66 +134,80 @@ impl Found {
 }
 
 impl Spot {
-    /// `file:line`.
-    fn parse(place: &str) -> Option<Self> {
+    /// Of `file:line`, which is `path` on the host.
+    fn new(place: &str, path: Option<String>) -> Option<Self> {
         let (file, line) = place.rsplit_once(':')?;
+        let whole = || file.starts_with('/').then(|| file.to_owned());
         Some(Spot {
             file: file.to_owned(),
             line: line.parse().ok().filter(|line| *line > 0)?,
+            path: path.or_else(whole),
         })
     }
 
-    fn json(&self) -> Value {
+    fn json(&self, base: &Base) -> Value {
+        let below = self.path.as_deref().and_then(|path| base.relative(path));
+        let file = below.as_ref().unwrap_or(&self.file);
         json!({ "physicalLocation": {
-            "artifactLocation": { "uri": uri(&self.file) },
+            "artifactLocation": { "uri": uri::of(file) },
             "region": { "startLine": self.line },
         } })
     }
 }
 
-/// A path as a reference (RFC 3986): what may not stand there is written as `%XX`.
-fn uri(path: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~+,=@".contains(&b);
-    let scheme = if path.starts_with('/') { "file://" } else { "" };
-    let path = path.bytes().map(|b| match plain(b) {
-        true => char::from(b).to_string(),
-        false => format!("%{b:02X}"),
-    });
-    scheme.to_owned() + &path.collect::<String>()
+/// A function that has a place in a source.
+struct Stop {
+    name: String,
+    spot: Spot,
+    /// It is a driver's; of the user's own, a module's or one whose source is there.
+    driver: bool,
+    own: bool,
+    /// It is of the user's program.
+    program: bool,
 }
 
-/// Where a person would look at a place first: in a driver of the user's own, a module or one whose source is
-/// there; else in the user's program, if it went through one; else in a driver of the kernel's.
-fn spot(place: &Place) -> Option<Spot> {
-    let (mut own, mut of_program, mut of_driver, mut first) = (None, None, None, None);
-    for line in fold::chain(place) {
-        let ChainLine::Function {
+/// The way to a place, innermost function first.
+fn stops(place: &Place) -> Vec<Stop> {
+    let lines = fold::chain(place).into_iter();
+    let stop = |line| match line {
+        ChainLine::Folded { .. } => None,
+        ChainLine::Function {
+            name,
             place,
             driver,
             program,
             module,
             text,
-            ..
-        } = line
-        else {
-            continue;
-        };
-        let Some(spot) = place.as_deref().and_then(Spot::parse) else {
-            continue;
-        };
-        let known = [
-            (driver && (module || text.is_some()), &mut own),
-            (program && !is_ours(&spot.file), &mut of_program),
-            (driver, &mut of_driver),
-            (true, &mut first),
-        ];
-        for (_, slot) in known.into_iter().filter(|(fits, _)| *fits) {
-            slot.get_or_insert_with(|| spot.clone());
+            path,
+        } => {
+            let mut spot = Spot::new(&place?, path)?;
+            // Nobody knows where its own tree is but who has it.
+            if module && let Some(path) = &spot.path {
+                spot.file.clone_from(path);
+            }
+            Some(Stop {
+                own: driver && (module || text.is_some()),
+                program: program && !is_ours(&spot.file),
+                name,
+                spot,
+                driver,
+            })
         }
-    }
+    };
+    lines.filter_map(stop).collect()
+}
+
+/// Where a person would look at a place first: in a driver of the user's own, a module or one whose source is
+/// there; else in the user's program, if it went through one; else in a driver of the kernel's.
+fn spot(place: &Place) -> Option<Spot> {
+    let stops = stops(place);
+    let first = |fits: fn(&&Stop) -> bool| Some(stops.iter().find(fits)?.spot.clone());
     // Of kernel code without a driver, no line is anybody's.
-    let first = first.filter(|_| !place.kernel);
-    own.or(of_program).or(of_driver).or(first)
+    let any = || stops.first().filter(|_| !place.kernel);
+    first(|stop| stop.own)
+        .or_else(|| first(|stop| stop.program))
+        .or_else(|| first(|stop| stop.driver))
+        .or_else(|| Some(any()?.spot.clone()))
 }
 
 /// What programs are written with, and not by the user: who looks for a mistake looks where it is used.
@@ -193,14 +222,19 @@ fn of(result: &RunResult) -> Vec<Found> {
         let consequences = Explained::consequences(result, cause);
         Some(one(result, diagnostic, &explained, &consequences))
     });
-    let reports = result.guest.complaints().map(|report| Found {
-        rule: KERNEL_REPORT,
-        level: "error",
-        text: super::human::plain_report(report, result.has_errors(), &result.replay),
-        print: report.headline.clone(),
-        at: None,
-        way: Vec::new(),
-        replays: vec![result.replay.clone()],
+    let reports = result.guest.complaints().map(|report| {
+        let stops = report.place.as_ref().map(stops).unwrap_or_default();
+        // The kernel itself says that it is this line, whosever it is.
+        let first = || Some(stops.first()?.spot.clone());
+        Found {
+            rule: KERNEL_REPORT,
+            level: "error",
+            text: super::human::plain_report(report, result.has_errors(), &result.replay),
+            print: report.headline.clone(),
+            at: report.place.as_ref().and_then(spot).or_else(first),
+            way: stops.into_iter().map(|s| (s.name, s.spot)).collect(),
+            replays: vec![result.replay.clone()],
+        }
     });
     causes.chain(reports).collect()
 }
@@ -248,29 +282,62 @@ mod tests {
 
     #[test]
     fn places_are_told_by_file_and_line() {
-        let spot = Spot::parse("drivers/iio/a b.c:12").unwrap();
+        let spot = Spot::new("drivers/iio/a b.c:12", None).unwrap();
         assert_eq!((spot.file.as_str(), spot.line), ("drivers/iio/a b.c", 12));
         assert_eq!(
-            spot.json()["physicalLocation"]["artifactLocation"]["uri"],
+            spot.json(&Base::here())["physicalLocation"]["artifactLocation"]["uri"],
             "drivers/iio/a%20b.c"
         );
-        assert_eq!(Spot::parse("lib/memcpy.S"), None);
-        assert_eq!(Spot::parse("x.c:0"), None);
-        assert_eq!(uri("/home/me/x.c"), "file:///home/me/x.c");
+        assert_eq!(Spot::new("lib/memcpy.S", None), None);
+        assert_eq!(Spot::new("x.c:0", None), None);
+    }
+
+    fn uri_of(spot: &Spot) -> String {
+        let json = spot.json(&Base::here());
+        let uri = &json["physicalLocation"]["artifactLocation"]["uri"];
+        uri.as_str().unwrap().to_owned()
+    }
+
+    /// A code host can do nothing with the bare name of a file.
+    #[test]
+    fn a_modules_own_file_is_named_from_the_checkout() {
+        let here = std::env::current_dir().unwrap();
+        let mut of_module = place("copy", "own.c", 3);
+        of_module.module = Some("own".into());
+        for (path, uri) in [
+            (here.join("src/own.c"), "vmm/src/own.c".to_owned()),
+            (
+                "/elsewhere/own.c".into(),
+                "file:///elsewhere/own.c".to_owned(),
+            ),
+        ] {
+            of_module.frames[0].path = Some(path.display().to_string());
+            let found = uri_of(&spot(&of_module).unwrap());
+            // A copy of the sources without git knows only where it is.
+            assert!(found == uri || found == "src/own.c", "{found}");
+        }
+        // A tree is its own top, wherever it is.
+        let mut of_tree = place("read", "drivers/my/read.c", 7);
+        of_tree.frames[0].path = Some("/elsewhere/linux/drivers/my/read.c".into());
+        assert_eq!(uri_of(&spot(&of_tree).unwrap()), "drivers/my/read.c");
+        let of_program = place("main", &format!("{}/src/main.c", here.display()), 9);
+        let found = uri_of(&spot(&of_program).unwrap());
+        assert!(!found.contains(':'), "{found}");
     }
 
     fn place(function: &str, file: &str, line: u32) -> Place {
         Place {
             va: staleline_results::Hex(0x40_0000),
-            kernel: !file.contains("/home/"),
+            kernel: !file.starts_with('/'),
             symbol: Some(format!("{function}+0x8")),
             module: None,
-            program: file.contains("/home/").then(|| "prog".to_owned()),
+            program: file.starts_with('/').then(|| "prog".to_owned()),
             frames: vec![staleline_results::Frame {
                 function: function.into(),
                 file: Some(file.into()),
                 line: Some(line),
                 text: None,
+                path: None,
             }],
             stack: None,
         }

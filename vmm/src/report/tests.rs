@@ -237,6 +237,7 @@ fn sarif_has_a_finding_once_beside_the_drivers_line() {
         ]
         .map(|(function, file, line)| Frame {
             text: None,
+            path: None,
             function: function.into(),
             file: Some(file.into()),
             line: Some(line),
@@ -253,7 +254,10 @@ fn sarif_has_a_finding_once_beside_the_drivers_line() {
     let mut second = result.clone();
     second.replay = "second".into();
     let mut text = Vec::new();
-    sarif::write(&mut text, &[&result, &second]).unwrap();
+    let mut document = sarif::Document::default();
+    document.add(&result);
+    document.add(&second);
+    document.write(&mut text).unwrap();
     let document: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let run = &document["runs"][0];
     let results = run["results"].as_array().unwrap();
@@ -327,6 +331,7 @@ fn events_come_in_order() {
         "guest-prepared",
         "step",
         "guest-ended",
+        "step",
         "hazard",
         "data",
         "finished",

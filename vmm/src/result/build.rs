@@ -57,11 +57,15 @@ pub fn build(
             kernel.image_hash = Some(loaded.kernel.clone());
         }
     }
+    let mut sources = Sources::of(artifacts, &console.reports);
+    sources.kernel_at = execution.loaded.as_ref().map(|l| l.kernel_at);
+    let symbols = Symbols::new(sources, execution.sites.clone());
+    for (report, read) in result.guest.reports.iter_mut().zip(&console.kernel_reports) {
+        report.place = symbols.traced(&read.trace);
+    }
     if let Some(soc) = &execution.report {
-        let mut sources = Sources::of(artifacts, &console.reports);
-        sources.kernel_at = execution.loaded.as_ref().map(|l| l.kernel_at);
         let guest = GuestCode {
-            symbols: Symbols::new(sources, execution.sites.clone()),
+            symbols,
             sites: &execution.sites,
             seen: &execution.seen,
             tasks: tasks(&console.reports),
@@ -74,6 +78,11 @@ pub fn build(
     // And what was typed, nobody types again.
     if execution.end.was_stopped() || execution.attended.typed.is_some() {
         result.run_hash = None;
+    }
+    // An agent that gives up switches it off, too, and says so.
+    let off = result.guest.end == Some(GuestEnd::PoweredOff) && console.bail.is_none();
+    if let Some(program) = result.guest.program.as_mut().filter(|p| p.is_open()) {
+        program.powered_off = off && spec.scenario.guest.may_power_off;
     }
     (result.verdict, result.reasons) = verdict::judge(&result, console, None);
     result
@@ -123,7 +132,8 @@ fn file_hash(file: Option<&GuestFile>) -> Option<String> {
 fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) -> RunResult {
     let scenario = &spec.scenario;
     let plan = spec.plan();
-    let reports = scenario.guest.marked(&console.kernel_reports);
+    let reports = console.kernel_reports.iter().map(|read| &read.report);
+    let reports = scenario.guest.marked(reports);
     let allowed = reports.iter().filter(|r| r.allowed);
     let allowed = allowed.map(|r| r.headline.clone());
     let warnings = console.warnings.iter().cloned().chain(allowed).collect();
@@ -219,6 +229,7 @@ fn program(plan: &Plan, selftest: Option<&str>, reports: &[Report]) -> Option<Pr
         argv,
         code,
         signal,
+        powered_off: false,
         selftest: selftest.map(|name| tap::read(name, reports)),
     })
 }

@@ -8,6 +8,7 @@ use staleline_results::{Program, Selftest};
 pub fn ended(program: &Program) -> String {
     let name = program.argv.first().map_or("", String::as_str);
     match (program.code, program.signal) {
+        _ if program.powered_off => format!("{name} switched the machine off, as it may"),
         (Some(code), _) => format!("{name} ended with exit code {code}"),
         (None, Some(signal)) => format!("{name} was ended by signal {signal}"),
         (None, None) => format!("{name} did not run to its end"),
@@ -36,7 +37,8 @@ pub fn failure(program: &Program) -> Option<String> {
             test.failures.join("; ")
         ));
     }
-    (program.code != Some(0) && !left_out(program)).then(|| ended(program))
+    let is_good = program.code == Some(0) || program.powered_off;
+    (!is_good && !left_out(program)).then(|| ended(program))
 }
 
 /// What it has not tested, though it was to, in words.
@@ -81,8 +83,19 @@ mod tests {
             argv: vec!["/root/x".into()],
             code: Some(code),
             signal: None,
+            powered_off: false,
             selftest: test,
         }
+    }
+
+    #[test]
+    fn to_switch_the_machine_off_is_an_end_for_who_may() {
+        let mut open = program(0, None);
+        open.code = None;
+        assert_eq!(failure(&open).unwrap(), "/root/x did not run to its end");
+        open.powered_off = true;
+        assert_eq!(failure(&open), None);
+        assert!(!open.is_open() && ended(&open).contains("switched the machine off"));
     }
 
     fn test(passed: u32, failed: u32, skipped: u32) -> Option<Selftest> {

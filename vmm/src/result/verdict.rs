@@ -34,7 +34,7 @@ pub fn judge(
         // the corrupt data that was found anyway tells nothing new.
         reasons.extend(match &result.guest.program {
             // Who switches the machine off from a terminal, or leaves it, has come to the end.
-            Some(program) if is_open(program) && result.attended.typed.is_some() => None,
+            Some(program) if program.is_open() && result.attended.typed.is_some() => None,
             Some(program) => program::failure(program),
             None => None,
         });
@@ -152,6 +152,8 @@ fn obstacles(
     if let Some(reason) = console.bail.as_ref().filter(|_| !told) {
         found.push(format!("the agent gave up: {reason}"));
     }
+    // What has failed for good leaves the rest untold, and has been told itself.
+    let explained = !found.is_empty() || result.guest.complaints().any(|report| report.fatal);
     for bound in &result.saturated {
         found.push(format!(
             "checked less than planned: the model has room for {} {}, and there were more",
@@ -180,12 +182,18 @@ fn obstacles(
         return found;
     } else if result.attended.typed.is_some() && result.guest.end.as_ref().is_some_and(is_over) {
         // All that was begun there is over, wherever it was.
-    } else if result.guest.program.as_ref().is_some_and(is_open)
+    } else if result.guest.program.as_ref().is_some_and(|p| p.powered_off) {
+        // So is what the program began.
+    } else if result.guest.program.as_ref().is_some_and(Program::is_open)
         && result.guest.end == Some(GuestEnd::PoweredOff)
         && console.bail.is_none()
     {
-        found.push("the program switched the machine off before it had ended".into());
-    } else if !console.complete() {
+        found.push(
+            "the program switched the machine off before it had ended: where it may, say so with --set \
+             guest.may-power-off=true"
+                .into(),
+        );
+    } else if !console.complete() && !explained {
         found.push(format!(
             "the agent's KTAP output is incomplete: {} results of {} announced",
             console.cases.len(),
@@ -240,11 +248,6 @@ fn has_no_chance(result: &RunResult) -> bool {
     let refused = result.guest.refused.is_some() && !result.data.has_moved();
     (refused || modules.any(|module| module.error.is_some()))
         && result.guest.end == Some(GuestEnd::PoweredOff)
-}
-
-/// Whether nobody has seen the program end.
-fn is_open(program: &Program) -> bool {
-    program.code.is_none() && program.signal.is_none()
 }
 
 /// Whether a session at a terminal ends so.

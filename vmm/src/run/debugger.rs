@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A debugger's way to a guest: a file of gdb's commands in the run's directory, and the command that uses it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -9,64 +10,16 @@ use staleline_support::files;
 
 use super::backend::Attempt;
 use super::directory;
+use super::kernels;
 use crate::exit::Error;
 use crate::spec::quote;
 
 /// Debuggers that know arm64 on any host, the best first.
 const DEBUGGERS: [&str; 2] = ["gdb-multiarch", "aarch64-linux-gnu-gdb"];
 
-/// A command of gdb's that finds modules by what the agent has told of them on the console.
-const MODULES: &str = r#"python
-import gdb, json, re
-
-class StalelineModules(gdb.Command):
-    """Load symbols of the modules that the guest has been given with --module, as far as it has told
-where they are: the agent looks as soon as a module's init waits for something, or has ended."""
-
-    def __init__(self):
-        super().__init__("staleline-modules", gdb.COMMAND_FILES)
-        self.loaded = {}
-
-    def invoke(self, argument, from_tty):
-        for name, sections in self.told().items():
-            if self.loaded.get(name) == sections:
-                continue
-            self.loaded[name] = sections
-            rest = dict(sections)
-            text = rest.pop(".text", None)
-            if text is None:
-                continue
-            more = "".join(" -s %s %#x" % section for section in rest.items())
-            gdb.execute("add-symbol-file %s %#x%s" % (STALELINE_MODULES[name], text, more))
-        if not self.loaded:
-            print("the guest has not told of any yet")
-
-    def told(self):
-        found = {}
-        for log in STALELINE_CONSOLES:
-            try:
-                with open(log, errors="replace") as lines:
-                    for line in lines:
-                        self.take(line, found)
-            except OSError:
-                pass
-        return found
-
-    def take(self, line, found):
-        # The guest may have said anything.
-        try:
-            report = json.loads(line.partition(STALELINE_MARK)[2])
-            if report["report"] != "module" or report["name"] not in STALELINE_MODULES:
-                return
-            sections = {name: at for name, at in report["sections"]
-                        if re.fullmatch(r"[.\w]+", name) and isinstance(at, int) and at >= 0}
-            found[report["name"]] = sections
-        except (KeyError, TypeError, ValueError):
-            pass
-
-StalelineModules()
-end
-"#;
+/// A command of gdb's that finds modules: by the kernel's own list, on which one is before its init begins, and
+/// by what the agent has told of them on the console.
+const MODULES: &str = include_str!("debugger.gdb");
 
 /// Leaves gdb's commands in the run's directory, and says how they are used.
 ///
@@ -111,10 +64,10 @@ fn commands(attempt: &Attempt<'_>, path: &Path, port: u16) -> String {
         quote(&path.display().to_string())
     );
     let artifacts = attempt.artifacts;
-    for (command, file) in [
-        ("file", &artifacts.vmlinux),
-        ("directory", &artifacts.source_root),
-    ] {
+    let own = artifacts.source_root.clone();
+    // The names of files in our kernels are relative to their source.
+    let sources = own.or_else(|| kernels::unpacked(&artifacts.kernel));
+    for (command, file) in [("file", &artifacts.vmlinux), ("directory", &sources)] {
         if let Some(file) = file.as_deref().and_then(quoted) {
             let _ = writeln!(text, "{command} {file}");
         }
@@ -125,6 +78,10 @@ fn commands(attempt: &Attempt<'_>, path: &Path, port: u16) -> String {
         "target remote 127.0.0.1:{port}\n\
          echo The guest stands before its first instruction: `hbreak FUNCTION`, then `continue`.\\n"
     );
+    if !attempt.spec.plan().modules.is_empty() {
+        text += "echo A module is there before its init: `hbreak do_init_module`, `continue`, \
+                 `staleline-modules`, then `hbreak` in it.\\n\n";
+    }
     text
 }
 
@@ -141,6 +98,12 @@ fn modules(attempt: &Attempt<'_>, path: &Path) -> String {
     if known.is_empty() {
         return String::new();
     }
+    // Where `staleline module build` leaves a module, its source is, too.
+    let files = plan.modules.iter().filter_map(|m| host_file(&m.file));
+    let sources: BTreeSet<_> = files
+        .filter_map(|input| quoted(Path::new(&input.host).parent()?))
+        .collect();
+    let sources: String = sources.iter().map(|d| format!("directory {d}\n")).collect();
     let dir = path.parent().unwrap_or(path);
     // The second is where it is in the end.
     let consoles = [
@@ -149,7 +112,7 @@ fn modules(attempt: &Attempt<'_>, path: &Path) -> String {
     ];
     // What JSON writes of texts, Python reads.
     format!(
-        "python\nSTALELINE_MODULES = {}\nSTALELINE_CONSOLES = {}\nSTALELINE_MARK = {}\nend\n{MODULES}",
+        "{sources}python\nSTALELINE_MODULES = {}\nSTALELINE_CONSOLES = {}\nSTALELINE_MARK = {}\nend\n{MODULES}",
         serde_json::Value::Object(known),
         serde_json::json!(consoles.map(|c| c.display().to_string())),
         serde_json::json!(PREFIX),
@@ -209,11 +172,14 @@ mod tests {
         let text = commands(&attempt, Path::new("/r/staleline.gdb"), 1234);
         for line in [
             "file \"/k/vmlinux\"",
+            "directory \"/x\"",
             "target remote 127.0.0.1:1234",
             "STALELINE_MODULES = {\"dma_copy\":\"\\\"/x/dma_copy.ko\\\"\"}",
+            "        super().__init__(\"staleline-modules\", gdb.COMMAND_FILES)",
             "STALELINE_CONSOLES = [\"/r/engine/console.log\",\"/r/console.log\"]",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }
+        assert!(text.contains("`hbreak do_init_module`"), "{text}");
     }
 }

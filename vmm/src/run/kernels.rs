@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use staleline_kernels::{ErrorKind, Kernel, KernelBuilder, KernelError, KernelRequest, is_stack};
+use staleline_kernels::{
+    ErrorKind, Kernel, KernelBuilder, KernelError, KernelRequest, Mutant, is_stack,
+};
 use staleline_support::progress::Progress;
 use staleline_support::text;
 
@@ -24,6 +26,11 @@ pub struct Ingredients<'a> {
     pub fragments: &'a [PathBuf],
     /// The source, if it is not the usual one.
     pub src: Option<&'a Path>,
+}
+
+/// Where the source of a kernel of the cache lies unpacked, as long as it does.
+pub(super) fn unpacked(kernel: &KernelId) -> Option<PathBuf> {
+    builder().ok()?.unpacked(&kernel.hash)
 }
 
 /// What the name or the directory of a patch stack, and what else goes into a kernel, come to; quick.
@@ -102,6 +109,14 @@ pub fn id(kernel: &Kernel) -> KernelId {
         hash: kernel.hash.clone(),
         image_hash: kernel.image_hash.clone(),
     }
+}
+
+/// All mutants, by name.
+///
+/// # Errors
+/// What is wrong with one.
+pub fn mutants() -> Result<Vec<Mutant>, Error> {
+    builder()?.mutants().map_err(|e| error(GUEST_KERNEL, e))
 }
 
 /// The builder of this user and machine.

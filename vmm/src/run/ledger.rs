@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use staleline_events::LogError;
 use staleline_protocol::report::Report;
 use staleline_results::RunResult;
 
@@ -77,7 +78,11 @@ impl Ledger {
 /// [`Error::NotARun`] and [`Error::Log`].
 pub fn of(run: &Path) -> Result<Fold, Error> {
     let path = directory::log_of(run)?;
-    let fold = Fold::of(&path).map_err(|source| Error::Log { path, source })?;
+    let fold = match Fold::so_far(&path) {
+        // Whoever wrote it was stopped there, as any run may be.
+        (fold, Ok(()) | Err(LogError::CutShort { .. })) => fold,
+        (_, Err(source)) => return Err(Error::Log { path, source }),
+    };
     fold.ok_or_else(|| Error::NotARun {
         path: run.to_owned(),
         why: "its log holds no evidence: its run is too old, or was not begun".into(),

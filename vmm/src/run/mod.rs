@@ -6,6 +6,7 @@ pub mod backend;
 pub mod choice;
 mod debugger;
 pub mod directory;
+mod given;
 pub mod kernels;
 pub mod ledger;
 pub mod logbook;

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Modules of the user's: built for a kernel, and looked at before it gets them.
 
+mod file;
+mod parameters;
+mod target;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use object::{Architecture, Object as _, ObjectKind, ObjectSection as _};
 use serde::Serialize;
 use staleline_kernels::{KernelError, is_stack};
 use staleline_support::progress::Progress;
@@ -14,8 +18,10 @@ use super::kernels::{self, Ingredients};
 use super::prebuilt;
 use crate::exit::Error;
 use crate::scenario::Scenario;
-use crate::scenario::modules::name_of;
-use crate::spec::KernelChoice;
+use crate::scenario::modules::{name_of, parameters_of};
+use crate::spec::{KernelChoice, quote};
+use file::ModuleFile;
+use target::Target;
 
 /// The kernel that modules are built for if none is named.
 pub const MODULES_KERNEL: &str = "base+userland";
@@ -61,10 +67,14 @@ pub fn build(dir: &Path, kernel: &KernelChoice, progress: &dyn Progress) -> Resu
                 "build that kernel, and `make modules` there once, or name one of Staleline's"
                     .into()
             }
+            KernelError::ModulePath { dir } => format!(
+                "move it, or build a copy: cp -r {} /tmp/module && staleline module build /tmp/module",
+                quote(&dir.display().to_string())
+            ),
             KernelError::BadModule { .. } | KernelError::NoModule { .. } => {
                 "name a directory as Documentation/kbuild/modules.rst describes it".into()
             }
-            KernelError::BuildFailed { .. } => "the compiler's messages say what to mend".into(),
+            KernelError::BuildFailed { .. } => "the messages say what to mend".into(),
             _ => return kernels::error(&kernel.0, e),
         };
         Error::Module {
@@ -79,20 +89,21 @@ pub fn build(dir: &Path, kernel: &KernelChoice, progress: &dyn Progress) -> Resu
     })
 }
 
-/// Whether a scenario's modules, if it has any, are such for this kernel; quick.
+/// Whether a scenario's modules, if it has any, are such for this kernel, as far as their files and its own
+/// tell; quick.
 ///
 /// # Errors
 /// Usage errors.
 pub(super) fn check(scenario: &Scenario, kernel: &KernelChoice) -> Result<(), Error> {
-    let mut files = scenario.guest.module_files().peekable();
-    if files.peek().is_none() {
+    if scenario.guest.modules.is_empty() {
         return Ok(());
     }
-    let able = match Choice::find(kernel)? {
+    let choice = Choice::find(kernel)?;
+    let able = match &choice {
         Choice::Prebuilt(prebuilt) => has_loader(prebuilt.system_map.as_deref()),
         Choice::Built { kernel, .. } => has_loader(Some(&kernel.system_map)),
         Choice::Stack(request) => {
-            let able = kernels::builder()?.has_modules(&request);
+            let able = kernels::builder()?.has_modules(request);
             able.map_err(|e| kernels::error(&kernel.0, e))?
         }
     };
@@ -103,16 +114,56 @@ pub(super) fn check(scenario: &Scenario, kernel: &KernelChoice) -> Result<(), Er
             help: with_modules(&kernel.0),
         });
     }
-    files.try_for_each(|file| {
-        look_at(&file.host).map_err(|why| Error::Module {
-            what: file.host.display().to_string(),
+    suit(scenario, kernel, &choice)
+}
+
+/// Whether a kernel takes a scenario's modules, with the parameters that they are given, as far as the files
+/// of both tell.
+///
+/// # Errors
+/// Usage errors.
+pub(super) fn suit(
+    scenario: &Scenario,
+    kernel: &KernelChoice,
+    choice: &Choice,
+) -> Result<(), Error> {
+    let given = scenario.guest.modules.iter();
+    let mut given = given.zip(scenario.guest.module_files()).peekable();
+    if given.peek().is_none() {
+        return Ok(());
+    }
+    let target = Target::of(choice);
+    let mut earlier = BTreeSet::new();
+    for (words, file) in given {
+        let path = &file.host;
+        let told = |why: String, help: String| Error::Module {
+            what: path.display().to_string(),
             why,
-            help: format!(
-                "build it for this kernel: `staleline module build DIR --kernel {}`",
-                kernel.0
-            ),
-        })
-    })
+            help,
+        };
+        let build = || rebuilt(path, &kernel.0);
+        let module = look_at(path).map_err(|why| told(why, build()))?;
+        if let Some(why) = target.refuses(&kernel.0, &module, &earlier) {
+            return Err(told(why, build()));
+        }
+        if let Some(has) = &module.parameters {
+            parameters::check(has, parameters_of(words)).map_err(|(why, help)| told(why, help))?;
+        }
+        earlier.extend(module.defines);
+    }
+    Ok(())
+}
+
+/// What builds a module for a kernel.
+fn rebuilt(module: &Path, kernel: &str) -> String {
+    // Kbuild leaves modules beside their sources.
+    let is_source = |dir: &&Path| ["Kbuild", "Makefile"].iter().any(|f| dir.join(f).is_file());
+    let dir = module.parent().filter(is_source);
+    let dir = dir.map_or("DIR".to_owned(), |dir| quote(&dir.display().to_string()));
+    format!(
+        "build it for this kernel: `staleline module build {dir} --kernel {}`",
+        quote(kernel)
+    )
 }
 
 /// Whether a kernel that somebody built can load modules, as far as anybody can tell: it says so itself
@@ -153,27 +204,15 @@ fn with_modules(kernel: &str) -> String {
     }
 }
 
-/// What is wrong with a module's file, for people.
-fn look_at(path: &Path) -> Result<(), String> {
+/// What a module's file says of itself; or what is wrong with it, for people.
+fn look_at(path: &Path) -> Result<ModuleFile, String> {
     let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
-    let file = object::File::parse(&*bytes).map_err(|e| format!("it is no ELF file: {e}"))?;
-    if file.architecture() != Architecture::Aarch64 || !file.is_little_endian() {
-        return Err("it is not for arm64".into());
-    }
-    let info = file.section_by_name(".modinfo");
-    let info = info.filter(|_| file.kind() == ObjectKind::Relocatable);
-    let info =
-        info.ok_or("it is no kernel module: it has no .modinfo, or was linked as a program")?;
-    let info = info.data().map_err(|e| e.to_string())?;
-    let own = info
-        .split(|b| *b == 0)
-        .find_map(|word| word.strip_prefix(b"name="));
-    let own = own.map(String::from_utf8_lossy);
-    match own {
-        Some(own) if own != name_of(path) => Err(format!(
+    let module = ModuleFile::read(&bytes)?;
+    match &module.name {
+        Some(own) if *own != name_of(path) => Err(format!(
             "it calls itself {own}: name the file {own}.ko, by which the kernel's messages go"
         )),
-        _ => Ok(()),
+        _ => Ok(module),
     }
 }
 

@@ -122,7 +122,7 @@ impl Runner<'_> {
                 {
                     ledger.enter(Evidence::Traced(traced))?;
                 }
-                self.progress.step("analysing");
+                self.step(reporters, "analysing")?;
             }
             Err(e) => ledger.enter(Evidence::Trouble(self.trouble(e)?))?,
         }
@@ -337,8 +337,9 @@ impl Runner<'_> {
     }
 
     fn step(&self, reporters: &mut Reporters, what: &str) -> Result<(), Error> {
+        reporters.event(&RunEvent::Step { what: what.into() })?;
         self.progress.step(what);
-        reporters.event(&RunEvent::Step { what: what.into() })
+        Ok(())
     }
 }
 

@@ -187,7 +187,8 @@ fn file_bytes(system_map: &Path) -> Option<u64> {
     address("_edata")?.checked_sub(address("_text")?)
 }
 
-fn version(image: &[u8]) -> Option<String> {
+/// The release that an image calls itself.
+pub fn version(image: &[u8]) -> Option<String> {
     // The first match may be a format string ("Linux version %s"); a release starts with a digit.
     memmem::find_iter(image, BANNER).find_map(|at| {
         let rest = image.get(at + BANNER.len()..)?;

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use staleline_initramfs::InitramfsError;
 use staleline_kernels::{KernelError, KernelRequest, Selftest};
 use staleline_packages::{Package, Root};
 use staleline_support::cache::CacheDir;
@@ -67,6 +68,40 @@ pub fn root(
     progress: &dyn Progress,
 ) -> Result<Root, Error> {
     staleline_packages::root(names, renewed, cache, progress).map_err(Error::Packages)
+}
+
+/// What is wrong with what the guest is to be given: with a file that the user has named, by what.
+pub(super) fn unreadable(guest: &GuestSettings, e: InitramfsError) -> Error {
+    let InitramfsError::Io {
+        action: "read",
+        path,
+        source,
+    } = e
+    else {
+        return Error::Program(e.into());
+    };
+    let is = |named: &Option<String>| {
+        named
+            .as_deref()
+            .is_some_and(|named| path == Path::new(named))
+    };
+    let help = if guest.module_files().any(|module| module.host == path) {
+        "--module FILE.ko[:PARAMETERS] (guest.modules) names a module that was built; `staleline module \
+         build DIR` builds those in DIR, and prints where they are"
+    } else if is(&guest.stdin) {
+        "--stdin FILE (guest.stdin) names the file that the program reads as its standard input"
+    } else if is(&guest.root) {
+        "--root DIR (guest.root) names a directory with a file system for the guest"
+    } else if guest.program().is_some_and(|program| program.host == path) {
+        "name a program for arm64 behind `--`: a file of this machine, unless --root or --package gives \
+         the guest a file system that has it"
+    } else if guest.inputs().iter().any(|i| path.starts_with(&i.host)) {
+        "--file SOURCE[:DESTINATION] (guest.files) names a file or directory of this machine, and where it \
+         is to be in the guest, which starts with /"
+    } else {
+        return Error::Program(InitramfsError::io("read", &path)(source).into());
+    };
+    Error::Input { path, source, help }
 }
 
 /// The program of one of the kernel's own tests, of the sources of that kernel.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use staleline_devices::soc::report::SocReport;
-use staleline_initramfs::{Initramfs, InitramfsError, Inputs, disk, initramfs};
+use staleline_initramfs::{Initramfs, InitramfsError, disk, initramfs};
 use staleline_packages::Package;
 use staleline_support::cache::CacheDir;
 use staleline_support::digest::{self, FieldHasher};
@@ -18,6 +18,7 @@ use staleline_support::progress::Progress;
 use super::backend::{Attempt, Backend};
 use super::choice::Choice;
 use super::debugger;
+use super::given;
 use super::kernels;
 use super::modules;
 use super::overlay;
@@ -31,7 +32,6 @@ use crate::engine::{Attendance, Engine, EngineError, EngineKind, GuestKind, Job,
 use crate::evidence::{Artifacts, Execution, GuestFile, Sites};
 use crate::exit::Error;
 use crate::interrupt::Interrupt;
-use crate::scenario::guest::GuestSettings;
 use crate::scenario::usb;
 use crate::spec::RunSpec;
 use crate::symbols;
@@ -177,7 +177,8 @@ impl GuestFiles {
         agent: &Initramfs,
         cache: &CacheDir,
     ) -> Result<(PathBuf, String), Error> {
-        let read = inputs(&provided.guest, board)?;
+        let read = given::inputs(&provided.guest, board)?;
+        given::can_start(&provided.guest, &read)?;
         self.packages = provided.packages;
         self.made = provided.used;
         let record = |(input, hash): &(staleline_initramfs::Input, String)| Input {
@@ -191,43 +192,13 @@ impl GuestFiles {
     }
 }
 
-/// What the guest is given for the user's program, and modules, read once: what was looked at before the first run is
-/// what all runs get, though somebody may be compiling meanwhile.
-fn inputs(guest: &GuestSettings, board: &BoardSettings) -> Result<Arc<Inputs>, Error> {
-    type Read = (Key, Arc<Inputs>);
-    type Key = (GuestSettings, u64);
-    static READ: Mutex<Vec<Read>> = Mutex::new(Vec::new());
-    // The kernel holds archive and files at once.
-    let most = Board::new(board).ram_bytes() / 4;
-    // Only what names files.
-    let key = GuestSettings {
-        exec: guest.exec.get(..1).unwrap_or_default().to_vec(),
-        files: guest.files.clone(),
-        library_path: guest.library_path.clone(),
-        stdin: guest.stdin.clone(),
-        root: guest.root.clone(),
-        modules: guest.modules.clone(),
-        ..GuestSettings::default()
-    };
-    let key = (key, most);
-    let mut all = READ.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, read)) = all.iter().find(|(known, _)| *known == key) {
-        return Ok(Arc::clone(read));
-    }
-    let places: Vec<PathBuf> = guest.library_path.iter().map(PathBuf::from).collect();
-    let mut given = guest.inputs();
-    given.extend(guest.module_files());
-    let read = Inputs::read(guest.program().as_ref(), &given, &places, most);
-    let read = Arc::new(read.map_err(|e| Error::Program(e.into()))?);
-    all.push((key, Arc::clone(&read)));
-    Ok(read)
-}
-
 impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
         spec.check_arguments()?;
         // What has yet to be made is looked at then.
-        inputs(&spec.scenario.guest, &spec.scenario.board)?;
+        let guest = &spec.scenario.guest;
+        let given = given::inputs(guest, &spec.scenario.board)?;
+        given::can_start(guest, &given)?;
         modules::check(&spec.scenario, &spec.kernel)?;
         let kernel = Choice::find(&spec.kernel)?;
         kernel.suits(&spec.kernel.0, &spec.scenario).map(drop)
@@ -304,6 +275,7 @@ impl Backend for Production {
                 // It was not there to be looked at before.
                 let built = Choice::built(kernel.clone());
                 built.suits(&spec.kernel.0, &spec.scenario)?;
+                modules::suit(&spec.scenario, &spec.kernel, &built)?;
                 kernel
             }
         };

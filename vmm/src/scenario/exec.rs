@@ -37,7 +37,7 @@ const ENVIRONMENT: [&str; 3] = [
 impl GuestSettings {
     /// Makes its relative paths those below `base`.
     pub fn anchor(&mut self, base: &Path) {
-        let absolute = |path: &str| base.join(path).display().to_string();
+        let absolute = |path: &str| absolute(base, path);
         if self.program_is_hosts()
             && let Some(program) = self.exec.first_mut()
         {
@@ -122,6 +122,14 @@ impl GuestSettings {
             check_output: self.check_output,
         })
     }
+}
+
+/// A path below `base`, written in one way only: a run and its replay name the same file, however it was named
+/// first.
+pub(super) fn absolute(base: &Path, path: &str) -> String {
+    let path = base.join(path);
+    // Without what leads nowhere (`./`, `//`); what `..` leads to, only the file system knows.
+    path.components().collect::<PathBuf>().display().to_string()
 }
 
 /// Variables, of each name the last, in the order in which they first came.
@@ -275,8 +283,8 @@ mod tests {
     #[test]
     fn a_program_of_the_host_is_found_below_root_in_the_guest() {
         let mut settings = GuestSettings {
-            exec: words(&["build/prog", "-v"]),
-            files: words(&["data.bin", "conf:/etc/", "x:y:/z"]),
+            exec: words(&["./build/.//prog", "-v"]),
+            files: words(&["./data.bin", "conf:/etc/", "x:y:/z"]),
             env: words(&["A=b=c"]),
             ..GuestSettings::default()
         };

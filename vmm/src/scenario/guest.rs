@@ -78,17 +78,20 @@ pub struct GuestSettings {
     /// compared with the pattern in the guest, and not passed on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub check_output: bool,
+    /// Whether the program may switch the machine off instead of ending, as people do at a prompt.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_power_off: bool,
 }
 
 impl GuestSettings {
     /// The reports, each marked as allowed or not.
-    pub fn marked(&self, reports: &[KernelReport]) -> Vec<KernelReport> {
+    pub fn marked<'a>(&self, reports: impl Iterator<Item = &'a KernelReport>) -> Vec<KernelReport> {
         let allowed = |headline: &str| {
             self.allow_reports
                 .iter()
                 .any(|part| headline.contains(part))
         };
-        let marked = reports.iter().map(|report| KernelReport {
+        let marked = reports.map(|report| KernelReport {
             allowed: allowed(&report.headline),
             ..report.clone()
         });

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use staleline_initramfs::Input;
 use staleline_protocol::plan::Module;
 
-use super::exec::{MAX_BYTES, below_home};
+use super::exec::{MAX_BYTES, absolute, below_home};
 use super::guest::GuestSettings;
 
 /// Modules of a run.
@@ -28,6 +28,11 @@ fn parts(module: &str) -> (&str, &str) {
     }
 }
 
+/// What a module is given, by the word that names it.
+pub fn parameters_of(module: &str) -> &str {
+    parts(module).1
+}
+
 /// What the kernel calls the module of a file, which kbuild names after it.
 pub fn name_of(file: &Path) -> String {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
@@ -39,7 +44,7 @@ impl GuestSettings {
     pub(super) fn anchor_modules(&mut self, base: &Path) {
         for module in &mut self.modules {
             let (file, parameters) = parts(module);
-            let file = base.join(file).display().to_string();
+            let file = absolute(base, file);
             *module = match parameters {
                 "" => file,
                 parameters => format!("{file}:{parameters}"),
@@ -90,10 +95,15 @@ pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
         }
         let (file, _) = parts(module);
         let name = name_of(Path::new(file));
-        if !file.ends_with(SUFFIX) || name.is_empty() || name.len() > NAME_BYTES {
+        if !file.ends_with(SUFFIX) || name.is_empty() {
             return Err(format!(
-                "guest.modules: {module:?} must be FILE.ko or FILE.ko:PARAMETERS, where FILE has at most \
-                 {NAME_BYTES} bytes"
+                "guest.modules: {module:?} must be FILE.ko or FILE.ko:PARAMETERS"
+            ));
+        }
+        if name.len() > NAME_BYTES {
+            return Err(format!(
+                "guest.modules: the kernel has room for {NAME_BYTES} bytes of a module's name, and {name} has {}",
+                name.len()
             ));
         }
         if names.contains(&name) {
@@ -124,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_module_has_a_file_a_name_and_parameters() {
-        let mut settings = settings(&["b/my-dma.ko", "/a:b/x.ko:size=4 name=a:b.ko:c"]);
+        let mut settings = settings(&["./b/my-dma.ko", "/a:b/x.ko:size=4 name=a:b.ko:c"]);
         check(&settings).unwrap();
         settings.anchor(Path::new("/home/me"));
         let files: Vec<_> = settings.module_files().map(|f| f.host).collect();

@@ -30,6 +30,14 @@ pub const SHORT: &[(&str, &str)] = &[
     ("drop-maintenance", "faults.drop-maintenance"),
 ];
 
+/// The key of a setting, long, as the scenario's file has it.
+pub fn full_key(setting: &str) -> &str {
+    let key = setting.split_once('=').map_or(setting, |(key, _)| key);
+    let key = key.trim().trim_end_matches('+');
+    let full = SHORT.iter().find(|(short, _)| *short == key);
+    full.map_or(key, |(_, full)| full)
+}
+
 /// Levels of tables in the longest sensible key, and some more.
 const MAX_DEPTH: usize = 8;
 
@@ -37,10 +45,10 @@ const MAX_DEPTH: usize = 8;
 fn apply_one(scenario: &Scenario, setting: &str) -> Result<Scenario, String> {
     let (key, text) = setting.split_once('=').ok_or("expected key=value")?;
     let key = key.trim();
-    let full = SHORT
-        .iter()
-        .find(|(short, _)| *short == key)
-        .map_or(key, |(_, full)| full);
+    let full = match key {
+        append::KEY => key,
+        _ => full_key(setting),
+    };
     // Start from the complete scenario, defaults and all, so that one key of a table can be set.
     let mut root = Table::try_from(scenario).map_err(|e| e.to_string())?;
     if key == append::KEY {

@@ -86,6 +86,7 @@ pub fn frames<R: gimli::Reader>(
             file,
             line,
             text,
+            path: path.and_then(|path| own(path, root)),
         });
         if frames.len() == MAX_FRAMES {
             break;
@@ -143,6 +144,26 @@ impl Names {
         Some(self.at(va)?.name.clone())
     }
 
+    /// Where the only function of that name starts; of several, the one that is so far away from the next.
+    pub fn start(&self, function: &str, size: u64) -> Option<u64> {
+        let all = self
+            .0
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| s.name == function);
+        let all: Vec<(usize, u64)> = all.map(|(i, s)| (i, s.start)).collect();
+        if let [(_, only)] = all[..] {
+            return Some(only);
+        }
+        let so_far = |(i, start): &(usize, u64)| {
+            let next = self.0.get(i + 1).map(|s| s.start - start);
+            next == Some(size)
+        };
+        let mut all = all.into_iter().filter(so_far);
+        let (_, start) = all.next()?;
+        all.next().is_none().then_some(start)
+    }
+
     fn at(&self, va: u64) -> Option<&Symbol> {
         let after = self.0.partition_point(|s| s.start <= va);
         let symbol = self.0.get(after.checked_sub(1)?)?;
@@ -172,6 +193,16 @@ fn without_hash(name: &str) -> String {
         }
         _ => name.to_owned(),
     }
+}
+
+/// Where a file is, if it is below the top of the user's sources. Compilers name files from where they were
+/// started, which is part of what is given here if they say where that was.
+fn own(file: &str, root: Option<&Path>) -> Option<String> {
+    let root = normalise(root?);
+    let path = normalise(&root.join(file));
+    let relative = !Path::new(file).is_absolute();
+    let is_own = path.starts_with(&root) && (!relative || path.is_file());
+    is_own.then(|| path.display().to_string())
 }
 
 /// The path as seen from the top of the sources.
@@ -245,6 +276,25 @@ mod tests {
             relative("./include/linux/gfp.h", root),
             "include/linux/gfp.h"
         );
+    }
+
+    #[test]
+    fn the_users_own_files_are_told_with_their_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path();
+        std::fs::write(top.join("own.c"), "").unwrap();
+        let place = |file: &str| own(file, Some(top));
+        let whole = top.join("own.c").display().to_string();
+        assert_eq!(place(&whole), Some(whole.clone()));
+        assert_eq!(
+            place(&format!("{}/x/../own.c", top.display())),
+            Some(whole.clone())
+        );
+        // Where it was compiled is not told: it may be there, or a header of the kernel's.
+        assert_eq!(place("./own.c"), Some(whole));
+        assert_eq!(place("include/linux/gfp.h"), None);
+        assert_eq!(place("/elsewhere/own.c"), None);
+        assert_eq!(own("/elsewhere/own.c", None), None);
     }
 
     /// Call chains hold whatever a guest had in its registers.

@@ -9,6 +9,7 @@ mod elf;
 mod excerpt;
 mod module;
 mod system_map;
+mod trace;
 mod user;
 
 use std::cell::{OnceCell, RefCell};
@@ -23,13 +24,13 @@ use crate::engine::chains::Chain;
 use crate::evidence::{Artifacts, Sites};
 use elf::Elf;
 use excerpt::Excerpts;
-use module::Modules;
 pub use module::{Loaded, loaded};
+use module::{Modules, Somewhere};
 use system_map::SystemMap;
 use user::User;
 pub use user::{Mapped, mapped};
 
-use staleline_results::{Frame, Hex, Place, Stack};
+use staleline_results::{Frame, Hex, Input, Place, Stack};
 
 /// Where symbols come from.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +51,8 @@ pub struct Sources {
     pub mapped: Vec<Mapped>,
     /// Modules of the kernel.
     pub modules: Vec<Loaded>,
+    /// Files that the guest was given.
+    pub inputs: Vec<Input>,
 }
 
 impl Sources {
@@ -64,6 +67,7 @@ impl Sources {
             agent_bias: agent_bias(reports),
             mapped: mapped(reports, &artifacts.inputs),
             modules: loaded(reports, &artifacts.inputs),
+            inputs: artifacts.inputs.clone(),
         }
     }
 }
@@ -94,6 +98,7 @@ pub struct Symbols {
     excerpts: Option<Excerpts>,
     user: User,
     modules: Modules,
+    somewhere: RefCell<Somewhere>,
     known: RefCell<HashMap<u64, Place>>,
     /// What could not be read, a sentence each.
     troubles: RefCell<Vec<String>>,
@@ -118,6 +123,7 @@ impl Symbols {
             map: OnceCell::new(),
             kernel: OnceCell::new(),
             user,
+            somewhere: RefCell::default(),
             known: RefCell::default(),
             troubles: RefCell::default(),
         }

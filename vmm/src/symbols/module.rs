@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use addr2line::Context;
 use object::{
     Object as _, ObjectSection as _, ObjectSymbol as _, RelocationKind, RelocationTarget,
-    SectionIndex, SymbolKind,
+    SectionIndex, SectionKind, SymbolKind,
 };
 use staleline_protocol::report::Report;
 use staleline_results::{Frame, Input};
@@ -19,6 +19,10 @@ use super::user::{on_host, told};
 
 /// A module with more is not opened.
 const MAX_BYTES: u64 = 256 << 20;
+
+/// Where sections are that are somewhere, and how far apart they start: what has no address of the kernel's.
+const SOMEWHERE: u64 = 0xff80_0000_0000_0000;
+const APART: u64 = 0x1000;
 
 type Bytes = gimli::EndianArcSlice<gimli::LittleEndian>;
 
@@ -54,6 +58,28 @@ pub fn loaded(reports: &[Report], inputs: &[Input]) -> Vec<Loaded> {
     told.collect()
 }
 
+/// A module that is one of the files that the guest was given, by a call trace alone: nobody has told where the
+/// kernel had it, and so its sections are somewhere.
+pub(super) fn somewhere(name: &str, inputs: &[Input]) -> Option<Code> {
+    let host = named(name, inputs)?;
+    let sections = read(&host).ok().and_then(|bytes| {
+        let file = object::File::parse(&*bytes).ok()?;
+        let mut next = SOMEWHERE;
+        let code = file.sections().filter(|s| s.kind() == SectionKind::Text);
+        let places = code.filter_map(|s| {
+            let at = next;
+            next = at.checked_add(s.size())?.checked_next_multiple_of(APART)?;
+            Some((s.name().ok()?.to_owned(), at))
+        });
+        Some(places.collect())
+    });
+    Some(Code::new(Loaded {
+        name: name.to_owned(),
+        host,
+        sections: sections.unwrap_or_default(),
+    }))
+}
+
 /// The file that the guest was given and that kbuild would have named so.
 fn named(name: &str, inputs: &[Input]) -> Option<PathBuf> {
     let is_it = |guest: &str| {
@@ -84,15 +110,17 @@ struct Opened {
     names: Names,
 }
 
+/// Modules by name, of which nobody has told where the kernel had them.
+pub(super) type Somewhere = HashMap<String, Option<Code>>;
+
 impl Modules {
     pub fn new(loaded: &[Loaded]) -> Self {
-        let code = loaded.iter().map(|module| Code {
-            loaded: module.clone(),
-            opened: OnceCell::new(),
-            lines: OnceCell::new(),
-            excerpts: OnceCell::new(),
-        });
-        Modules(code.collect())
+        Modules(loaded.iter().cloned().map(Code::new).collect())
+    }
+
+    /// Those of that name.
+    pub fn named(&self, name: &str) -> impl Iterator<Item = &Code> {
+        self.0.iter().filter(move |code| code.name() == name)
     }
 
     /// The module that has the code at an address.
@@ -116,6 +144,20 @@ impl Modules {
 }
 
 impl Code {
+    fn new(loaded: Loaded) -> Self {
+        Code {
+            loaded,
+            opened: OnceCell::new(),
+            lines: OnceCell::new(),
+            excerpts: OnceCell::new(),
+        }
+    }
+
+    /// Where a function starts, which is so far away from the next.
+    pub fn start(&self, function: &str, size: u64, troubles: &RefCell<Vec<String>>) -> Option<u64> {
+        self.opened(troubles)?.names.start(function, size)
+    }
+
     /// What the kernel calls it.
     pub fn name(&self) -> &str {
         &self.loaded.name
@@ -167,13 +209,17 @@ fn places(file: &object::File<'_>, sections: &[(String, u64)]) -> HashMap<Sectio
     all.collect()
 }
 
-fn open(path: &Path, sections: &[(String, u64)]) -> Result<Opened, String> {
+fn read(path: &Path) -> Result<Vec<u8>, String> {
     let found = std::fs::metadata(path).map_err(|e| e.to_string())?;
     // A log that comes from elsewhere may name anything.
     if !found.is_file() || found.len() > MAX_BYTES {
         return Err(format!("it is no file of at most {MAX_BYTES} bytes"));
     }
-    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    std::fs::read(path).map_err(|e| e.to_string())
+}
+
+fn open(path: &Path, sections: &[(String, u64)]) -> Result<Opened, String> {
+    let bytes = read(path)?;
     let file = object::File::parse(&*bytes).map_err(|e| e.to_string())?;
     if file.kind() != object::ObjectKind::Relocatable || !file.is_little_endian() {
         return Err("it is no relocatable file of a machine like ours".into());

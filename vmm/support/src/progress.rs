@@ -9,13 +9,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Where a step tells what it is doing.
 pub trait Progress: Sync {
-    /// A new step begins, and ends the one before. `total` is the expected number of
-    /// [`advance`](Self::advance) calls, an estimate, or `None` if nobody knows.
-    fn begin(&self, what: &str, total: Option<u64>);
+    /// A new step begins, and ends the one before. `counted` are its [`advance`](Self::advance) calls.
+    fn begin(&self, what: &str, counted: Counted);
 
     /// As [`begin`](Self::begin), for a step that is not counted.
     fn step(&self, what: &str) {
-        self.begin(what, None);
+        self.begin(what, Counted::default());
     }
 
     /// One more thing of the current step is done; `detail` says which.
@@ -33,12 +32,41 @@ pub trait Progress: Sync {
     }
 }
 
+/// What is counted in a step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// How many there will be, an estimate, or `None` if nobody knows.
+    total: Option<u64>,
+    /// What they are, for people: `files`.
+    things: &'static str,
+}
+
+impl Counted {
+    /// So many things, about.
+    #[must_use]
+    pub fn of(things: &'static str, total: impl Into<Option<u64>>) -> Self {
+        Counted {
+            total: total.into(),
+            things,
+        }
+    }
+
+    /// How far it is.
+    fn told(self, done: u64) -> String {
+        let about = self
+            .total
+            .map_or_else(String::new, |n| format!(" of about {n}"));
+        let apart = if self.things.is_empty() { "" } else { " " };
+        format!("{done}{about}{apart}{}", self.things)
+    }
+}
+
 /// Shows nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Quiet;
 
 impl Progress for Quiet {
-    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn begin(&self, _: &str, _: Counted) {}
     fn advance(&self, _: &str) {}
     fn detail(&self, _: &str) {}
     fn note(&self, _: &str) {}
@@ -106,26 +134,29 @@ impl Default for Stderr {
 }
 
 impl Progress for Stderr {
-    fn begin(&self, what: &str, total: Option<u64>) {
+    fn begin(&self, what: &str, counted: Counted) {
         match &self.shown {
             Shown::Bar(bar) => {
-                let template = match total {
-                    Some(_) => "{prefix} [{bar:30}] {percent}% {elapsed} {wide_msg:.dim}",
-                    None => "{spinner} {prefix} {elapsed:.dim} {wide_msg:.dim}",
+                let things = counted.things;
+                let template = match counted.total {
+                    Some(_) => format!(
+                        "{{prefix}} [{{bar:30}}] {{pos}} of about {{len}} {things} {{elapsed}} {{wide_msg:.dim}}"
+                    ),
+                    None => "{spinner} {prefix} {elapsed:.dim} {wide_msg:.dim}".into(),
                 };
                 bar.set_style(
-                    ProgressStyle::with_template(template)
+                    ProgressStyle::with_template(&template)
                         .unwrap_or_else(|_| ProgressStyle::default_spinner()),
                 );
                 bar.reset();
-                match total {
+                match counted.total {
                     Some(total) => bar.set_length(total),
                     None => bar.unset_length(),
                 }
                 bar.set_prefix(what.to_owned());
                 bar.set_message(String::new());
             }
-            Shown::Lines(lines) => lines.begin(what, total),
+            Shown::Lines(lines) => lines.begin(what, counted),
         }
     }
 
@@ -165,7 +196,7 @@ struct State<W> {
     out: W,
     interval: Duration,
     step: String,
-    total: Option<u64>,
+    counted: Counted,
     done: u64,
     last: Instant,
 }
@@ -176,7 +207,7 @@ impl<W: Write> Lines<W> {
             out,
             interval,
             step: String::new(),
-            total: None,
+            counted: Counted::default(),
             done: 0,
             last: Instant::now(),
         }))
@@ -187,10 +218,10 @@ impl<W: Write> Lines<W> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, what: &str, total: Option<u64>) {
+    fn begin(&self, what: &str, counted: Counted) {
         let mut state = self.state();
         what.clone_into(&mut state.step);
-        (state.total, state.done, state.last) = (total, 0, Instant::now());
+        (state.counted, state.done, state.last) = (counted, 0, Instant::now());
         state.line(what);
     }
 
@@ -199,11 +230,7 @@ impl<W: Write> Lines<W> {
         state.done += 1;
         if state.last.elapsed() >= state.interval {
             state.last = Instant::now();
-            let (step, done) = (&state.step, state.done);
-            let line = match state.total {
-                Some(total) => format!("{step}: {done} of about {total}"),
-                None => format!("{step}: {done}"),
-            };
+            let line = format!("{}: {}", state.step, state.counted.told(state.done));
             state.line(&line);
         }
     }
@@ -229,15 +256,18 @@ mod tests {
     fn lines_are_periodic() {
         let mut out = Vec::new();
         let lines = Lines::new(&mut out, Duration::from_secs(3600));
-        lines.begin("compiling", Some(10));
+        lines.begin("compiling", Counted::of("files", 10));
         lines.advance();
         lines.state().interval = Duration::ZERO;
+        lines.advance();
+        lines.begin("unpacking", Counted::of("files", None));
         lines.advance();
         lines.note("ready");
         drop(lines);
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "staleline: compiling\nstaleline: compiling: 2 of about 10\nstaleline: ready\n"
+            "staleline: compiling\nstaleline: compiling: 2 of about 10 files\nstaleline: unpacking\n\
+             staleline: unpacking: 1 files\nstaleline: ready\n"
         );
     }
 }

@@ -215,3 +215,37 @@ fn a_port_that_is_taken_is_told() {
     assert_eq!(output.status.code(), Some(2), "{told}");
     assert!(told.contains("name another one"), "{told}");
 }
+
+/// gdb's own part, with all that the script gives it: symbols of a module before its init has begun.
+#[test]
+#[ignore = "needs gdb-multiarch"]
+fn gdb_stops_in_the_init_of_a_module() {
+    let dir = tempfile::tempdir().unwrap();
+    let module = crate::module::build(&dir, "base+userland", "dma_copy", None);
+    let mut words = vec!["boot", "--kernel", "base+userland"];
+    words.extend(["--set", "board.gdma.port=hp", "--module"]);
+    words.push(module.to_str().unwrap());
+    let waiting = begin(&words);
+    let mut gdb = std::process::Command::new("gdb-multiarch");
+    gdb.args(["-nx", "-batch", "-x"])
+        .arg(waiting.out().join("staleline.gdb"));
+    for command in [
+        "hbreak do_init_module",
+        "continue",
+        "staleline-modules",
+        "hbreak copy_once",
+        "continue",
+        "backtrace 2",
+        "list start_kernel",
+        "delete",
+        "continue",
+    ] {
+        gdb.args(["-ex", command]);
+    }
+    let output = gdb.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    for part in ["copy_once", "dma_copy_init", "void start_kernel(void)"] {
+        assert!(told.contains(part), "{part} in\n{told}");
+    }
+    waiting.ends(0);
+}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Programs of the user's in the guest.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -97,6 +98,44 @@ fn a_program_runs_as_it_would_at_home() {
 }
 
 /// The device is not even started: only what the program does counts.
+const ALL_BYTES: &str = r#"
+#include <stdio.h>
+int main(void)
+{
+	for (int byte = 0; byte < 256; byte++)
+		putchar(byte);
+	fputs("and no new line", stdout);
+	return 0;
+}
+"#;
+
+#[test]
+fn what_a_program_writes_comes_byte_for_byte() {
+    support::need_kernel("base");
+    let dir = tempfile::tempdir().unwrap();
+    let program = compile(&dir, "all", ALL_BYTES, &["-static"]);
+    let run = |format: &str| {
+        let mut command = support::staleline();
+        command.args(["exec", "--format", format, "--out"]);
+        command.arg(dir.path().join(format)).arg("--").arg(&program);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        output
+    };
+    let written: Vec<u8> = (0..=255).chain(*b"and no new line\n").collect();
+    // A line of the report begins behind it.
+    let output = run("human");
+    assert!(output.stdout.starts_with(&written), "{output:?}");
+    // And no other format is broken by it.
+    let output = run("json");
+    assert!(
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok(),
+        "{output:?}"
+    );
+    let told = output.stderr.windows(written.len()).any(|w| w == written);
+    assert!(told, "{output:?}");
+}
+
 #[test]
 fn the_same_program_is_the_same_run_and_another_is_told_apart() {
     let dir = tempfile::tempdir().unwrap();
@@ -148,6 +187,21 @@ fn what_the_guest_cannot_run_is_a_mistake_of_the_user() {
         },
     );
     fails(&["--set", "transfer.path=iio-capture", "--", program], "");
+    // Of a file system that the guest is given, it is one that is there and can be executed.
+    let root = dir.path().join("root");
+    std::fs::create_dir_all(root.join("usr/bin")).unwrap();
+    std::os::unix::fs::symlink("usr/bin", root.join("bin")).unwrap();
+    let there = root.join("usr/bin/there");
+    std::fs::copy(program, &there).unwrap();
+    std::fs::set_permissions(&there, std::fs::Permissions::from_mode(0o644)).unwrap();
+    fails(
+        &["--root", "root", "--", "nothing"],
+        "it is in none of /usr/local/sbin:",
+    );
+    fails(&["--root", "root", "--", "/opt/there"], "no such file in");
+    fails(&["--root", "root", "--", "there"], "chmod +x");
+    std::fs::set_permissions(&there, std::fs::Permissions::from_mode(0o755)).unwrap();
+    exec(&["--root", root.to_str().unwrap(), "--", "there", "x", "0"]).ends(0, Verdict::Pass);
 }
 
 pub fn example(dir: &TempDir, name: &str) -> PathBuf {

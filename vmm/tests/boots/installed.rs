@@ -53,6 +53,9 @@ fn an_installation_needs_no_checkout_and_may_stand_anywhere() {
     let share = prefix.join("share/staleline");
     let agent = build_agent(&cache, &Quiet).unwrap();
     copy(&agent, share.join("agent/staleline-agent"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let header = "include/staleline.h";
+    copy(&root.join("images/guest").join(header), prefix.join(header));
     for tree in ["config", "stacks", "mutants"] {
         copy_tree(&format!("guest-kernel/{tree}"), &share);
     }
@@ -74,7 +77,14 @@ fn an_installation_needs_no_checkout_and_may_stand_anywhere() {
     let doctor = command(&["doctor", "--format", "json"]);
     let found: Value = serde_json::from_slice(&doctor.stdout).unwrap();
     let places = found["places"].as_array().unwrap();
-    for name in ["own files", "kernel stacks", "guest agent", "QEMU plugin"] {
+    let names = [
+        "own files",
+        "kernel stacks",
+        "guest agent",
+        "QEMU plugin",
+        "C header",
+    ];
+    for name in names {
         let place = places.iter().find(|p| p["name"] == name).unwrap();
         let at = Path::new(place["at"].as_str().unwrap());
         assert!(at.starts_with(&prefix), "{place}");

@@ -124,11 +124,17 @@ fn a_matrix_that_is_interrupted_goes_on_where_it_was() {
     need_kernel("base");
     let root = tempfile::tempdir().unwrap();
     let file = root.path().join("m.toml");
-    let text = "schema = 1\n[[group]]\nscenarios = [\"boot\"]\nseeds = [1, 2, 3, 4, 5, 6, 7, 8]\n";
+    let text =
+        "schema = 1\n[[group]]\nscenarios = [\"boot.toml\"]\nseeds = [1, 2, 3, 4, 5, 6, 7, 8]\n";
     std::fs::write(&file, text).unwrap();
+    let boot = concat!(env!("CARGO_MANIFEST_DIR"), "/../ci/scenarios/boot.toml");
+    let scenario = std::fs::read_to_string(boot).unwrap();
+    std::fs::write(root.path().join("boot.toml"), scenario).unwrap();
     let dir = root.path().join("out");
     let mut command = staleline();
-    command.args(["matrix", "--jobs", "1"]).arg(&file);
+    // Named from one directory, gone on with from another.
+    command.args(["matrix", "--jobs", "1", "m.toml"]);
+    command.current_dir(root.path());
     let child = begin(command.arg("--out").arg(&dir));
     wait_for("result", || {
         dir.join("boot.base.zynqmp.s1/result.json").is_file()

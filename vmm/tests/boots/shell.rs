@@ -268,3 +268,19 @@ fn the_terminal_is_given_back_whatever_ends_it() {
         assert_eq!(session.modes(), session.before.local_modes, "{signal:?}");
     }
 }
+
+#[test]
+fn commands_may_end_with_the_machine_switched_off() {
+    let run = piped("echo first; sleep 1; poweroff -f\n", &[]);
+    let result = run.ends(0, Verdict::Pass);
+    assert_eq!(result.guest.end, Some(GuestEnd::PoweredOff));
+    assert!(result.guest.program.unwrap().powered_off);
+    assert!(run.stdout.starts_with("first\n"), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("switched the machine off"),
+        "{}",
+        run.stdout
+    );
+    let (code, told) = run.replay(&[]);
+    assert_eq!(code, 0, "{told}");
+}

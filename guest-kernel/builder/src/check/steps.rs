@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use staleline_support::progress::Progress;
+use staleline_support::progress::{Counted, Progress};
 
 use super::super::compile::{Job, Log};
 use super::super::error::KernelError;
@@ -31,18 +31,15 @@ impl Steps<'_> {
         progress: &dyn Progress,
     ) -> Result<Vec<PatchCheck>, KernelError> {
         let patches = &self.stack.patches;
-        progress.step("compiling with W=1, unpatched");
+        progress.begin("compiling with W=1, unpatched", counted());
         log.line("== unpatched")?;
         let mut before = self.unpatched(log, progress)?;
         let mut checks = Vec::new();
         let mut configurable = true;
         for (index, patch) in patches.iter().enumerate() {
             let count = index + 1;
-            progress.step(&format!(
-                "checking {} ({count} of {})",
-                patch.name,
-                patches.len()
-            ));
+            let what = format!("checking {} ({count} of {})", patch.name, patches.len());
+            progress.begin(&what, counted());
             log.line(&format!("== {}", patch.name))?;
             let stack = self.stack.first(count);
             let applied = self
@@ -95,7 +92,7 @@ impl Steps<'_> {
         if !checks.iter().any(|check| check.applies) {
             return Ok(());
         }
-        progress.step("compiling what is around");
+        progress.begin("compiling what is around", counted());
         log.line("== which objects are linked")?;
         let linked = self.objects.linked(state, log, progress)?;
         for (patch, check) in self.stack.patches.iter().zip(checks.iter_mut()) {
@@ -217,4 +214,9 @@ impl Complaint {
             kind: None,
         }
     }
+}
+
+/// What make tells of while it compiles.
+fn counted() -> Counted {
+    Counted::of("steps of make", None)
 }

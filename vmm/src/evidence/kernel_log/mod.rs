@@ -7,8 +7,10 @@
 mod headline;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use staleline_results::{KernelReport, ReportClass};
+pub use trace::Called;
 
 /// Different reports kept.
 const MAX_REPORTS: usize = 256;
@@ -25,6 +27,8 @@ const CUT: &str = "------------[ cut here ]";
 const END: [&str; 2] = ["---[ end trace", "---[ end Kernel panic"];
 const PANIC: &str = "Kernel panic - ";
 const NOT_SYNCING: &str = "not syncing: ";
+/// Before the instruction that a report is about (arch/arm64/kernel/process.c).
+const PC: &str = "pc : ";
 
 /// Innermost functions of call traces that only print it.
 const PRINTERS: [&str; 6] = [
@@ -61,11 +65,20 @@ const NOISE: [&str; 20] = [
     "Memory Limit:",
 ];
 
+/// A report as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reported {
+    /// It.
+    pub report: KernelReport,
+    /// Its call trace, innermost function first, as the report's `chain` has it.
+    pub trace: Vec<Called>,
+}
+
 /// The kernel's messages, read line by line.
 #[derive(Debug, Clone, Default)]
 pub struct KernelLog {
     /// Reports, in order.
-    pub reports: Vec<KernelReport>,
+    pub reports: Vec<Reported>,
     /// Reports beyond [`MAX_REPORTS`].
     pub reports_dropped: u64,
     /// First lines of what is worth telling and no report.
@@ -83,6 +96,9 @@ pub struct KernelLog {
 #[derive(Debug, Clone)]
 struct Open {
     report: KernelReport,
+    trace: Vec<Called>,
+    /// Where the registers say that the CPU was.
+    pc: Option<Called>,
     phase: Phase,
     /// Whether a mark will tell its end; if not, it ends with its call trace.
     marked: bool,
@@ -157,7 +173,10 @@ impl KernelLog {
                 fatal: false,
                 count: 1,
                 allowed: false,
+                place: None,
             },
+            trace: Vec::new(),
+            pc: None,
             phase: Phase::Text,
             marked,
         });
@@ -167,8 +186,11 @@ impl KernelLog {
     fn panic(&mut self, line: &str, message: &str) {
         // What has been read last is what led here.
         self.open = self.open.take().or_else(|| {
+            let Reported { report, trace } = self.reports.pop()?;
             Some(Open {
-                report: self.reports.pop()?,
+                report,
+                trace,
+                pc: None,
                 phase: Phase::Rest,
                 marked: true,
             })
@@ -234,12 +256,13 @@ impl KernelLog {
         let Some(open) = self.open.take() else {
             return;
         };
-        let report = open.report;
-        if let Some(same) = self.reports.iter_mut().find(|known| known.is_like(&report)) {
+        let Open { report, trace, .. } = open;
+        let mut known = self.reports.iter_mut().map(|known| &mut known.report);
+        if let Some(same) = known.find(|known| known.is_like(&report)) {
             same.count = same.count.saturating_add(report.count);
             same.fatal |= report.fatal;
         } else if self.reports.len() < MAX_REPORTS {
-            self.reports.push(report);
+            self.reports.push(Reported { report, trace });
         } else {
             self.reports_dropped += 1;
         }
@@ -264,12 +287,8 @@ impl Open {
             return self.marked;
         }
         if self.phase == Phase::Trace {
-            if let Some(function) = frame(line) {
-                let chain = &mut self.report.chain;
-                let name = function.split('+').next().unwrap_or(function);
-                if chain.len() < MAX_CHAIN && !(chain.is_empty() && PRINTERS.contains(&name)) {
-                    chain.push(function.to_owned());
-                }
+            if let Some(called) = Called::of_line(line) {
+                self.called(called);
                 return true;
             }
             self.phase = Phase::Rest;
@@ -283,8 +302,26 @@ impl Open {
                 return false;
             }
         }
+        if let Some(pc) = line.strip_prefix(PC) {
+            self.pc = Called::of_words(pc);
+        }
         self.text(line);
         true
+    }
+
+    /// One more function of the call trace.
+    fn called(&mut self, mut called: Called) {
+        let first = self.trace.is_empty();
+        let prints = first && PRINTERS.contains(&called.function.as_str());
+        if prints || self.trace.len() == MAX_CHAIN {
+            return;
+        }
+        called.exact |= match self.trace.last() {
+            None => self.pc.as_ref().is_some_and(|pc| pc.is_at(&called)),
+            Some(last) => last.is_vector(),
+        };
+        self.report.chain.push(called.text());
+        self.trace.push(called);
     }
 
     fn text(&mut self, line: &str) {
@@ -293,15 +330,6 @@ impl Open {
             text.push(line.trim_end().to_owned());
         }
     }
-}
-
-/// `name+offset` of a line of a call trace: ` name+0x1c/0x80 [module]`.
-fn frame(line: &str) -> Option<&str> {
-    let word = line.strip_prefix(' ')?.split_whitespace().next()?;
-    let (function, size) = word.split_once('/')?;
-    let (name, offset) = function.split_once('+')?;
-    let hex = |n: &str| n.starts_with("0x");
-    (!name.is_empty() && hex(offset) && hex(size)).then_some(function)
 }
 
 /// Whether a line says nothing to who reads a report: rules, registers, code bytes.

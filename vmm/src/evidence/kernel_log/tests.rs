@@ -18,7 +18,7 @@ fn one(text: &str) -> KernelReport {
     let [report] = &log.reports[..] else {
         panic!("{:#?}\nof\n{text}", log.reports);
     };
-    report.clone()
+    report.report.clone()
 }
 
 /// The rest of a report.
@@ -74,6 +74,36 @@ fn an_oops_has_text_and_chain_and_the_panic_it_leads_to() {
     }
 }
 
+/// What was executed, and where it goes on once a call is over, are two places in the source.
+#[test]
+fn a_trace_tells_what_is_a_call_and_what_is_not() {
+    let exact = |text: &str| {
+        let log = read(text);
+        let trace = log.reports[0].trace.iter();
+        trace.map(|c| (c.text(), c.exact)).collect::<Vec<_>>()
+    };
+    let oops = "Unable to handle kernel paging request at virtual address 0010\n\
+                Internal error: Oops: 1 [#1] SMP\npc : frob+0x40/0x90 [own]\nlr : do_frob+0x10/0x20\n\
+                Call trace:\n frob+0x40/0x90 [own]\n do_frob+0x10/0x20\n el1h_64_irq_handler+0x1/0x8\n \
+                el1h_64_irq+0x6c/0x70\n idle+0x8/0x20\n main+0x4/0x20\n marked+0x4/0x20 (P)\n";
+    let told = |name: &str, exact| (name.to_owned(), exact);
+    assert_eq!(
+        exact(oops),
+        [
+            told("frob+0x40 [own]", true),
+            told("do_frob+0x10", false),
+            told("el1h_64_irq_handler+0x1", false),
+            told("el1h_64_irq+0x6c", false),
+            told("idle+0x8", true),
+            told("main+0x4", false),
+            told("marked+0x4", true),
+        ]
+    );
+    // A stack that is dumped begins with a call, whatever the registers were before.
+    let dumped = format!("BUG: sleeping function called from invalid context at a.c:1\n{TRACE}");
+    assert_eq!(exact(&dumped)[0], told("frob+0x40", false));
+}
+
 #[test]
 fn a_bug_is_one_report_not_two() {
     let report = one(&format!(
@@ -94,18 +124,11 @@ fn warn_tells_its_message_and_repeats_are_counted() {
          ------------[ cut here ]------------\nrefcount_t: underflow\n{bare}\n{REGISTERS}"
     );
     let log = read(&format!("{text}{text}all is well\n"));
-    let headlines: Vec<_> = log
-        .reports
-        .iter()
-        .map(|r| (&*r.headline, r.count))
-        .collect();
+    let reports = || log.reports.iter().map(|r| &r.report);
+    let headlines: Vec<_> = reports().map(|r| (&*r.headline, r.count)).collect();
     let told = format!("{bare}: refcount_t: underflow");
     assert_eq!(headlines, [(bare, 2), (&*told, 2)]);
-    assert!(
-        log.reports
-            .iter()
-            .all(|r| r.class == ReportClass::Warn && r.chain.len() == 2)
-    );
+    assert!(reports().all(|r| r.class == ReportClass::Warn && r.chain.len() == 2));
     // Whether it is fatal is the kernel's choice.
     let report = one(&format!(
         "------------[ cut here ]------------\n{bare}\n{REGISTERS}\
@@ -237,7 +260,7 @@ fn what_comes_after_a_report_is_not_part_of_it() {
     let log = read(&format!(
         "WARNING: inconsistent lock state\n{TRACE}dwc3 a.usb: request was not queued to ep0out\n"
     ));
-    let text = log.reports[0].text.join("\n");
+    let text = log.reports[0].report.text.join("\n");
     assert!(!text.contains("ep0out"), "{text}");
     // An error of a driver is no report on the kernel.
     assert_eq!(
@@ -264,7 +287,7 @@ fn panics_about_the_run_itself_are_no_reports() {
         "WARNING: inconsistent lock state\n{TRACE}\
          Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100\n"
     ));
-    assert!(log.crash.is_some() && log.reports.len() == 1 && !log.reports[0].fatal);
+    assert!(log.crash.is_some() && log.reports.len() == 1 && !log.reports[0].report.fatal);
 
     let report = one(&format!(
         "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: f\n{TRACE}"
@@ -296,8 +319,8 @@ fn a_guest_that_reports_for_ever_is_bounded() {
     log.finish();
     assert_eq!(log.reports.len(), MAX_REPORTS);
     assert_eq!(log.reports_dropped, MAX_REPORTS as u64);
-    assert_eq!(log.reports[0].text.len(), MAX_TEXT);
-    assert_eq!(log.reports[0].chain.len(), MAX_CHAIN);
+    assert_eq!(log.reports[0].report.text.len(), MAX_TEXT);
+    assert_eq!(log.reports[0].report.chain.len(), MAX_CHAIN);
 }
 
 proptest! {
@@ -321,9 +344,9 @@ proptest! {
     ) {
         let log = read(&lines.join("\n"));
         // Each begins with a line of its own.
-        let told: u64 = log.reports.iter().map(|r| r.count).sum();
+        let told: u64 = log.reports.iter().map(|r| r.report.count).sum();
         prop_assert!(told as usize <= lines.len());
-        let text: usize = log.reports.iter().map(|r| r.text.len() + r.chain.len()).sum();
+        let text: usize = log.reports.iter().map(|r| r.report.text.len() + r.report.chain.len()).sum();
         prop_assert!(text <= lines.len());
     }
 }

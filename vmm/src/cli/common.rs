@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What commands have in common: signals, progress, and what they say.
+
+use std::io::{self, Write};
+
+use staleline_support::progress::Stderr;
+use staleline_support::text;
+
+use super::attend;
+use crate::engine::Attendance;
+use crate::exit::{self, Error};
+use crate::interrupt::Interrupt;
+
+/// Signals are asked for from now on.
+pub(super) fn watched() -> Result<Interrupt, Error> {
+    Interrupt::of_this_process(exit::interrupted)
+        .map_err(|e| Error::host("cannot watch for signals", e))
+}
+
+/// Progress of what ends when the user wants no more.
+pub(super) fn shown(interrupt: &Interrupt) -> Stderr {
+    attend::shown(Attendance::default(), interrupt)
+}
+
+/// The exit code: that the user wanted no more goes before all.
+pub(super) fn code(interrupt: &Interrupt, otherwise: u8) -> u8 {
+    interrupt.signal().map_or(otherwise, exit::interrupted)
+}
+
+/// An outcome of what may have failed because the user wanted no more.
+pub(super) fn unless_interrupted(
+    interrupt: &Interrupt,
+    outcome: Result<u8, Error>,
+) -> Result<u8, Error> {
+    match (interrupt.signal(), outcome) {
+        (Some(signal), Err(e)) => {
+            say(&format!("interrupted: {}", e.chain()));
+            Ok(exit::interrupted(signal))
+        }
+        (_, outcome) => outcome.map(|otherwise| code(interrupt, otherwise)),
+    }
+}
+
+pub(super) fn print(text: &str) -> Result<(), Error> {
+    written("stdout", anstream::stdout().write_all(text.as_bytes()))
+}
+
+pub(super) fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value);
+    print(&format!(
+        "{}\n",
+        text.map_err(|e| Error::host("cannot write JSON", e))?
+    ))
+}
+
+pub(super) fn written(what: &str, result: io::Result<()>) -> Result<(), Error> {
+    match result {
+        // Who reads our output may stop to.
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::host(format!("cannot write to {what}"), e))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn say(text: &str) {
+    // A closed stderr is no reason to fail.
+    let _ = writeln!(io::stderr(), "staleline: {}", text::visible(text));
+}

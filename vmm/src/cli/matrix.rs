@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! `staleline matrix`, `mutants` and `merge`: many runs, and what came of all of them.
+
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use staleline_support::files;
+
+use super::common::{code, print, say, shown, watched, written};
+use super::{RunFormat, one_of};
+use crate::engine::EngineKind;
+use crate::exit::{self, Error};
+use crate::matrix::baseline::Baseline;
+use crate::matrix::merge;
+use crate::matrix::partition::Partition;
+use crate::matrix::record::{self, Asked, Begun, Origin};
+use crate::matrix::report::{self, Report};
+use crate::matrix::runner::{self, Manner, Ran};
+use crate::mutants;
+use crate::mutants::report::Score;
+use crate::run::backend::Backend as _;
+use crate::run::directory::{self, DEFAULT_ROOT};
+use crate::run::wiring::Production;
+
+/// Options of `staleline matrix`.
+#[derive(Debug, Args)]
+pub struct MatrixArgs {
+    /// TOML file; the built-in matrix without.
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    runs: RunsArgs,
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t = RunFormat::Human)]
+    format: RunFormat,
+    #[command(flatten)]
+    baseline: BaselineArgs,
+    /// Go on with the matrix in DIR that was interrupted: run what is left. Refused if its file, a kernel or
+    /// staleline is not what it was.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["file", "out", "list", "engine", "append", "partition"])]
+    resume: Option<PathBuf>,
+}
+
+/// Options of `staleline mutants`.
+#[derive(Debug, Args)]
+pub struct MutantsArgs {
+    /// Mutants, or stacks, all of whose mutants are meant; all mutants without.
+    #[arg(value_name = "STACK")]
+    names: Vec<String>,
+    #[command(flatten)]
+    runs: RunsArgs,
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t = MutantsFormat::Human)]
+    format: MutantsFormat,
+    /// Go on with what was interrupted in DIR: run what is left. Refused if a mutant, a kernel or staleline is
+    /// not what it was.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["names", "out", "list", "engine", "append", "partition"])]
+    resume: Option<PathBuf>,
+}
+
+/// Options of `staleline merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// Directories of shares (--partition) of one matrix.
+    #[arg(required = true, value_name = "SHARE")]
+    shares: Vec<PathBuf>,
+    /// Directory for all runs' files and junit.xml.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Replace the results of an earlier matrix in DIR.
+    #[arg(long)]
+    force: bool,
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t = RunFormat::Human)]
+    format: RunFormat,
+    #[command(flatten)]
+    baseline: BaselineArgs,
+}
+
+/// What is run, and how.
+#[derive(Debug, Args)]
+struct RunsArgs {
+    /// Guests run at a time [default: one for each processor].
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+    /// What runs the guests.
+    #[arg(long, default_value_t, value_parser = one_of(&EngineKind::ALL))]
+    engine: EngineKind,
+    /// More kernel command line for all runs, at the end.
+    #[arg(long, value_name = "STRING")]
+    append: Option<String>,
+    /// Run a share of the cells: hash:M/N is the Mth of N. `staleline merge` puts shares together.
+    #[arg(long, value_name = "SHARE")]
+    partition: Option<Partition>,
+    /// Directory for the runs' files and junit.xml [default: the next free runs/matrix/NNNN, or
+    /// runs/mutants/NNNN].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Replace the results of an earlier matrix in DIR.
+    #[arg(long, requires = "out")]
+    force: bool,
+    /// List the cells, run nothing.
+    #[arg(long)]
+    list: bool,
+}
+
+/// What is known to be bad.
+#[derive(Debug, Args)]
+struct BaselineArgs {
+    /// Cells that are known not to come out as expected: they do not fail the matrix as long as they come out
+    /// as FILE says, or with less.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Write FILE: a baseline of the cells that do not come out as expected now.
+    #[arg(long, value_name = "FILE")]
+    write_baseline: Option<PathBuf>,
+}
+
+/// Form of what comes of mutants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MutantsFormat {
+    /// Text.
+    Human,
+    /// A list with one object for each run.
+    Json,
+    /// KTAP version 1.
+    Ktap,
+}
+
+/// Runs a matrix.
+pub(super) fn run(args: &MatrixArgs) -> Result<u8, Error> {
+    let asked = Asked::Matrix(args.file.clone());
+    let known = args.baseline.read()?;
+    let Some(mut done) = args
+        .runs
+        .carry_out(asked, args.resume.as_deref(), "matrix", false)?
+    else {
+        return Ok(exit::PASS);
+    };
+    let otherwise = tell(
+        &done.begun,
+        &mut done.ran,
+        args.format,
+        &args.baseline,
+        known,
+    )?;
+    Ok(done.told(otherwise))
+}
+
+/// Runs mutants.
+pub(super) fn mutants(args: &MutantsArgs) -> Result<u8, Error> {
+    let asked = Asked::Mutants(args.names.clone());
+    let Some(done) = args
+        .runs
+        .carry_out(asked, args.resume.as_deref(), "mutants", true)?
+    else {
+        return Ok(exit::PASS);
+    };
+    let origin = &done.begun.origin;
+    let names = match &origin.asked {
+        Asked::Mutants(names) => &names[..],
+        Asked::Matrix(_) => &[],
+    };
+    let plan = mutants::plan(names, origin.engine, origin.append.as_deref())?;
+    let score = Score::of(&plan, &done.ran, &done.begun.out)?;
+    junit(&done.begun.out, |out| score.write_junit(out))?;
+    let stdout = &mut anstream::stdout();
+    match args.format {
+        MutantsFormat::Human => print(&score.table())?,
+        MutantsFormat::Json => written("stdout", score.write_json(stdout))?,
+        MutantsFormat::Ktap => written("stdout", score.write_ktap(stdout))?,
+    }
+    let otherwise = score.exit_code();
+    Ok(done.told(otherwise))
+}
+
+/// Puts shares together.
+pub(super) fn merge(args: &MergeArgs) -> Result<u8, Error> {
+    let known = args.baseline.read()?;
+    let (begun, mut ran) = merge::merge(&args.shares, (&args.out, args.force))?;
+    let otherwise = tell(&begun, &mut ran, args.format, &args.baseline, known)?;
+    if !ran.left.is_empty() {
+        say(&format!(
+            "no share has run {} of {} cells: `staleline matrix --resume {}` runs them",
+            ran.left.len(),
+            begun.cells.len(),
+            begun.out.display()
+        ));
+    }
+    say(&format!("results in {}", begun.out.display()));
+    match ran.left.is_empty() {
+        true => Ok(otherwise),
+        false => Ok(exit::INFRA),
+    }
+}
+
+/// Runs that were made.
+struct Done {
+    begun: Begun,
+    ran: Ran,
+    interrupt: crate::interrupt::Interrupt,
+    resume: &'static str,
+}
+
+impl Done {
+    /// Says where the results are; gives the exit code.
+    fn told(&self, otherwise: u8) -> u8 {
+        let (begun, left) = (&self.begun, &self.ran.left);
+        if !left.is_empty() {
+            say(&format!(
+                "interrupted, {} of {} cells are left: `staleline {} --resume {}` goes on",
+                left.len(),
+                begun.cells.len(),
+                self.resume,
+                begun.out.display()
+            ));
+        }
+        say(&format!("results in {}", begun.out.display()));
+        code(&self.interrupt, otherwise)
+    }
+}
+
+/// What is to be done.
+enum Todo<'a> {
+    /// These.
+    All(record::Cells),
+    /// What is left in this directory.
+    Rest(&'a Path),
+}
+
+impl RunsArgs {
+    /// Runs what is asked for; none if it was to be listed only.
+    fn carry_out(
+        &self,
+        asked: Asked,
+        resume: Option<&Path>,
+        command: &'static str,
+        trace: bool,
+    ) -> Result<Option<Done>, Error> {
+        let origin = Origin {
+            asked,
+            engine: self.engine,
+            append: self.append.clone(),
+            partition: self.partition,
+        };
+        let todo = match resume {
+            Some(dir) => Todo::Rest(dir),
+            None => Todo::All(origin.cells()?),
+        };
+        let here = match &todo {
+            Todo::Rest(_) => &[][..],
+            Todo::All(cells) => &cells.here,
+        };
+        if self.list {
+            let names: String = here.iter().map(|c| format!("{}\n", c.name)).collect();
+            print(&names)?;
+            return Ok(None);
+        }
+        let jobs = match self.jobs {
+            Some(jobs) => usize::from(jobs),
+            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        };
+        let interrupt = watched()?;
+        let backend = Production {
+            interrupt: interrupt.clone(),
+            ..Production::default()
+        };
+        for cell in here {
+            backend.check(&cell.spec)?;
+        }
+        let program = backend.identity()?;
+        let begun = match todo {
+            Todo::All(cells) => {
+                let out = match &self.out {
+                    Some(path) => path.clone(),
+                    None => directory::create_next(Path::new(DEFAULT_ROOT), command)?,
+                };
+                record::begin(origin, cells, program, (&out, self.force))?
+            }
+            Todo::Rest(dir) => record::resume(dir, &origin.asked, &program)?,
+        };
+        let progress = shown(&interrupt);
+        let manner = Manner { jobs, trace };
+        let ran = runner::run(&begun, manner, &backend, &progress);
+        progress.clear();
+        Ok(Some(Done {
+            begun,
+            ran: ran?,
+            interrupt,
+            resume: command,
+        }))
+    }
+}
+
+impl BaselineArgs {
+    /// Before anything is run.
+    fn read(&self) -> Result<Option<Baseline>, Error> {
+        self.baseline.as_deref().map(Baseline::load).transpose()
+    }
+}
+
+fn junit(out: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+    let mut text = Vec::new();
+    write(&mut text)
+        .and_then(|()| files::write_whole(&out.join(directory::JUNIT), &text, files::READABLE))
+        .map_err(|e| Error::host("cannot write junit.xml", e))
+}
+
+/// Tells what came of a matrix; gives the exit code.
+fn tell(
+    begun: &Begun,
+    ran: &mut Ran,
+    format: RunFormat,
+    baseline: &BaselineArgs,
+    known: Option<Baseline>,
+) -> Result<u8, Error> {
+    if let Some(known) = known {
+        for name in known.apply(&mut ran.results) {
+            say(&format!(
+                "{name} is as expected now: the baseline need not know it any more"
+            ));
+        }
+    }
+    let report = Report {
+        out: &begun.out,
+        results: &ran.results,
+        left: &ran.left,
+    };
+    junit(&begun.out, |out| report.write_junit(out))?;
+    let stdout = &mut anstream::stdout();
+    match format {
+        RunFormat::Human => print(&report::table(&ran.results))?,
+        RunFormat::Json => written("stdout", report.write_json(stdout))?,
+        RunFormat::Ktap => written("stdout", report.write_ktap(stdout))?,
+        RunFormat::Sarif => written("stdout", report.write_sarif(stdout))?,
+    }
+    if let Some(path) = &baseline.write_baseline {
+        Baseline::of(&ran.results).write(path)?;
+        say(&format!("wrote {}", path.display()));
+    }
+    Ok(report::exit_code(&ran.results))
+}

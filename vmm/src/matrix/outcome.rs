@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What is kept of a cell's result. A whole result has up to 64 MiB and stays in the cell's directory;
+//! a matrix has thousands of cells.
+
+use serde::{Deserialize, Serialize};
+use staleline_results::{Input, KERNEL_REPORT, KernelId, RunResult, Verdict};
+use staleline_support::{digest, text};
+
+use super::Cell;
+use crate::evidence::{Artifacts, GuestFile};
+
+/// Reasons kept of a result, and bytes of each.
+const REASONS: usize = 8;
+const REASON: usize = 500;
+
+/// What came of a cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Outcome {
+    /// The cell's name.
+    pub cell: String,
+    /// What its run says.
+    pub verdict: Verdict,
+    /// Why; the first few.
+    pub reasons: Vec<String>,
+    /// Kinds of findings that fail it, in order, each once.
+    pub findings: Vec<String>,
+    /// Why that is not as expected; none if it is.
+    pub unexpected: Option<String>,
+    /// Why an earlier attempt said nothing, if this is the second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_attempt: Option<String>,
+    /// What the guest was made of.
+    pub guest: MadeOf,
+    /// Bytes that were wrong at an end.
+    pub corrupt_bytes: u64,
+    /// Maintenance, in lines.
+    pub maintenance: Lines,
+    /// Hash over everything that happened.
+    pub run_hash: Option<String>,
+    /// Host time.
+    pub wall_ms: u64,
+    /// A command that does the same run.
+    pub replay: String,
+}
+
+/// Line operations: see [`staleline_results::Maintenance`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lines {
+    /// Cleaned, on the whole machine.
+    pub cleaned: u64,
+    /// Invalidated, on the whole machine.
+    pub invalidated: u64,
+    /// On memory that DMA touched: their loss would have been a hazard.
+    pub needed: u64,
+    /// Their loss would not have mattered.
+    pub redundant: u64,
+    /// Of the DMA API, on lines that no DMA touched.
+    pub untouched: u64,
+}
+
+impl Outcome {
+    /// Of the cell's result.
+    pub fn of(cell: &Cell, result: &RunResult) -> Self {
+        let mut findings: Vec<String> = result.errors().map(|d| d.kind.name().to_owned()).collect();
+        findings.extend(result.guest.complaints().map(|_| KERNEL_REPORT.to_owned()));
+        findings.sort_unstable();
+        findings.dedup();
+        let m = &result.maintenance;
+        let reasons = result.reasons.iter().take(REASONS);
+        Outcome {
+            cell: cell.name.clone(),
+            verdict: result.verdict,
+            reasons: reasons.map(|r| text::elide(r, REASON)).collect(),
+            findings,
+            unexpected: cell
+                .unexpected(result)
+                .map(|why| text::elide(&why, 2 * REASON)),
+            second_attempt: None,
+            guest: MadeOf::of_result(result),
+            corrupt_bytes: result.data.corrupt_bytes,
+            maintenance: Lines {
+                cleaned: m.cleaned,
+                invalidated: m.invalidated,
+                needed: m.needed,
+                redundant: m.redundant,
+                untouched: m.untouched,
+            },
+            run_hash: result.run_hash.clone(),
+            wall_ms: result.wall_ms,
+            replay: result.replay.clone(),
+        }
+    }
+}
+
+/// Hashes of what a guest was made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeOf {
+    /// Of what the kernel was made of.
+    pub kernel: Option<String>,
+    /// Of its image.
+    pub image: Option<String>,
+    /// Of the initramfs.
+    pub initramfs: Option<String>,
+    /// Of the disk.
+    pub disk: Option<String>,
+    /// Of the list of all else.
+    pub inputs: Option<String>,
+}
+
+impl MadeOf {
+    fn new(kernel: Option<&KernelId>, files: [Option<String>; 2], inputs: &[Input]) -> Self {
+        let [initramfs, disk] = files;
+        MadeOf {
+            kernel: kernel.map(|k| k.hash.clone()),
+            image: kernel.and_then(|k| k.image_hash.clone()),
+            initramfs,
+            disk,
+            inputs: (!inputs.is_empty()).then(|| {
+                let mut hasher = digest::FieldHasher::default();
+                for input in inputs {
+                    hasher.named(&input.guest, &input.hash);
+                }
+                hasher.finish()
+            }),
+        }
+    }
+
+    fn of_result(result: &RunResult) -> Self {
+        let files = [result.initrd_hash.clone(), result.disk_hash.clone()];
+        MadeOf::new(result.kernel.as_ref(), files, &result.inputs)
+    }
+
+    /// Of what is there now.
+    pub fn of_artifacts(now: &Artifacts) -> Self {
+        let hash = |file: &Option<GuestFile>| file.as_ref().map(|file| file.hash.clone());
+        let files = [hash(&now.initrd), hash(&now.disk)];
+        MadeOf::new(Some(&now.kernel), files, &now.inputs)
+    }
+
+    /// What of a guest's making is not the same.
+    pub fn differs(&self, now: &Self) -> Option<&'static str> {
+        if self.kernel != now.kernel || (now.image.is_some() && self.image != now.image) {
+            Some("the kernel")
+        } else if self.initramfs != now.initramfs {
+            Some("the guest's initramfs")
+        } else if self.disk != now.disk {
+            Some("the guest's disk")
+        } else if self.inputs != now.inputs {
+            Some("what the guest is given")
+        } else {
+            None
+        }
+    }
+}

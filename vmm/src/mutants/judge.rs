@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Whether a mutant's run has found it, and by which check.
+
+use std::fmt;
+
+use serde::Serialize;
+use staleline_kernels::Show;
+use staleline_results::{Class, KERNEL_REPORT, RunResult, Verdict};
+
+use super::Trial;
+use crate::explain::STALE_COPY;
+use crate::report::{RunEvent, human};
+
+/// What failed a mutant's run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// A rule of the sanitizer, by its name.
+    Hazard(String),
+    /// The guest's kernel reports an error of its own.
+    KernelReport,
+    /// Bytes were wrong at an end.
+    Data,
+    /// Something else, in words.
+    Other(String),
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Check::Hazard(kind) => kind,
+            Check::KernelReport => KERNEL_REPORT,
+            Check::Data => "data",
+            Check::Other(why) => why,
+        })
+    }
+}
+
+/// What became of a mutant in one trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// Found, by the check that should, which names the place.
+    Killed,
+    /// Its run fails, but not, or not only, by what should: found by accident.
+    Otherwise,
+    /// Its run passes.
+    Survived,
+    /// Its run, or the one without it, says nothing.
+    Unknown,
+}
+
+/// A trial, judged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Judged {
+    /// What became of the mutant.
+    pub fate: Fate,
+    /// Checks that failed its run, in order.
+    pub by: Vec<Check>,
+    /// What is not as it should be; none if all is.
+    pub wrong: Option<String>,
+}
+
+/// Judges a trial by the run with the mutant and the one without.
+pub fn judge(trial: &Trial, with: &RunResult, without: &RunResult) -> Judged {
+    let show = &trial.show;
+    let mut by = checks(with);
+    let unknown = |r: &RunResult| r.verdict == Verdict::InfraError;
+    if unknown(with) || unknown(without) {
+        let which = if unknown(with) { with } else { without };
+        return Judged {
+            fate: Fate::Unknown,
+            by,
+            wrong: Some(format!(
+                "the run says nothing: {}",
+                which.reasons.join("; ")
+            )),
+        };
+    }
+    // What the kernel merely copies is a note: its run passes.
+    let due = match show.finding == STALE_COPY {
+        true => Verdict::Pass,
+        false => Verdict::Fail,
+    };
+    let named = names_it(with, show);
+    if named && by.is_empty() {
+        by.push(Check::Hazard(show.finding.clone()));
+    }
+    let fate = match (named && with.verdict == due, with.verdict) {
+        (true, _) => Fate::Killed,
+        (false, Verdict::Fail) => Fate::Otherwise,
+        (false, _) => Fate::Survived,
+    };
+    let wrong = if names_it(without, show) {
+        Some(format!("{} is found without it, too", show.finding))
+    } else {
+        match (&trial.survives, fate) {
+            (None, Fate::Killed) => wrong_causes(with, show),
+            (None, Fate::Otherwise) => Some(format!("{} is due, and not found", due_of(show))),
+            (None, _) => Some(format!("it survives, and {} is due", due_of(show))),
+            (Some(_), Fate::Survived) => None,
+            (Some(why), _) => Some(format!("it is found, though mutant.toml says that {why}")),
+        }
+    };
+    Judged { fate, by, wrong }
+}
+
+/// What should be found, and where.
+fn due_of(show: &Show) -> String {
+    match &show.missing {
+        Some(missing) => format!("{} ({missing}) at {}", show.finding, show.place),
+        None => format!("{} at {}", show.finding, show.place),
+    }
+}
+
+fn checks(result: &RunResult) -> Vec<Check> {
+    let kinds = result.errors().map(|d| Check::Hazard(d.kind.name().into()));
+    let mut by: Vec<Check> = kinds.collect();
+    by.extend(result.guest.complaints().map(|_| Check::KernelReport));
+    by.extend((result.data.corrupt_bytes > 0).then_some(Check::Data));
+    by.sort();
+    by.dedup();
+    if by.is_empty() && result.verdict == Verdict::Fail {
+        by.extend(result.reasons.first().cloned().map(Check::Other));
+    }
+    by
+}
+
+/// Whether a diagnostic of the run is of the kind that is due, misses what is due, and prints the place.
+fn names_it(result: &RunResult, show: &Show) -> bool {
+    let texts = RunEvent::of_result(result)
+        .into_iter()
+        .filter_map(|event| match event {
+            RunEvent::Hazard {
+                explained,
+                consequences,
+            } => Some(human::plain(&explained, &consequences, "")),
+            RunEvent::KernelReport { report, may_follow } => {
+                Some(human::plain_report(&report, may_follow, ""))
+            }
+            _ => None,
+        });
+    texts.map(|text| flat(&text)).any(|text| names(&text, show))
+}
+
+/// A diagnostic in one line, however it was wrapped, without the command that does it again: that names the
+/// kernel.
+fn flat(diagnostic: &str) -> String {
+    let lines = diagnostic.lines();
+    let lines = lines.filter(|l| !l.trim_start().starts_with("replay"));
+    let words = lines.flat_map(str::split_whitespace);
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn names(diagnostic: &str, show: &Show) -> bool {
+    let of_kind = ["error", "note"].iter().any(|level| {
+        let head = format!("{level}[{}]", show.finding);
+        diagnostic.starts_with(&head)
+    });
+    let missing = diagnostic
+        .split_once(" missing ")
+        .and_then(|(_, rest)| rest.split_once(" help "))
+        .map_or("", |(missing, _)| missing);
+    let misses = show.missing.as_deref().is_none_or(|m| missing.contains(m));
+    of_kind && misses && diagnostic.contains(&show.place)
+}
+
+/// Whether the run tells as many causes as are due, each once. What was corrupt is told besides.
+fn wrong_causes(result: &RunResult, show: &Show) -> Option<String> {
+    let causes = result.causes().filter_map(|i| result.diagnostics.get(i));
+    let causes = causes.filter(|d| d.class == Class::Error).count();
+    let told = causes + result.guest.complaints().count();
+    let due = match &show.causes {
+        Some(several) => several.count,
+        None if show.finding == STALE_COPY => 0,
+        None => 1,
+    };
+    (told != due).then(|| format!("{told} causes are told, and {due} are due"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diagnostic_names_an_error_by_kind_and_missing_operation_and_place() {
+        let text = "error[missing-clean]: dmac read 1 line\n  missing   clean (dc cvac)\n            \
+                    between\n  help      call f()\n     > g+0x10  a.c:7\n  replay    run base~h\n";
+        let text = flat(text);
+        let show = |finding: &str, missing: Option<&str>, place: &str| Show {
+            scenario: String::new(),
+            set: Vec::new(),
+            config: Vec::new(),
+            finding: finding.into(),
+            missing: missing.map(Into::into),
+            place: place.into(),
+            causes: None,
+        };
+        let good = show("missing-clean", Some("clean (dc cvac) between"), "g+0x10");
+        assert!(names(&text, &good));
+        for bad in [
+            show("missing-barrier", None, "g+"),
+            show("missing-clean", Some("invalidate"), "g+"),
+            // Neither is what the help says missing, nor the kernel's name a place.
+            show("missing-clean", Some("call"), "g+"),
+            show("missing-clean", Some("clean"), "base~h"),
+        ] {
+            assert!(!names(&text, &bad), "{bad:?}");
+        }
+    }
+}
