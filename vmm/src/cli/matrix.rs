@@ -13,11 +13,11 @@ use super::{RunFormat, one_of};
 use crate::engine::EngineKind;
 use crate::exit::{self, Error};
 use crate::matrix::baseline::Baseline;
-use crate::matrix::merge;
 use crate::matrix::partition::Partition;
-use crate::matrix::record::{self, Asked, Begun, Origin};
+use crate::matrix::record::{self, Asked, Begun, Cells, Origin};
 use crate::matrix::report::{self, Report};
 use crate::matrix::runner::{self, Manner, Ran};
+use crate::matrix::{Matrix, merge};
 use crate::mutants;
 use crate::mutants::report::Score;
 use crate::run::backend::Backend as _;
@@ -178,7 +178,7 @@ pub(super) fn mutants(args: &MutantsArgs) -> Result<u8, Error> {
 /// Puts shares together.
 pub(super) fn merge(args: &MergeArgs) -> Result<u8, Error> {
     let known = args.baseline.read()?;
-    let (begun, mut ran) = merge::merge(&args.shares, (&args.out, args.force))?;
+    let (begun, mut ran) = merge::merge(&args.shares, (&args.out, args.force), &cells)?;
     let otherwise = tell(&begun, &mut ran, args.format, &args.baseline, known)?;
     if !ran.left.is_empty() {
         say(&format!(
@@ -193,6 +193,16 @@ pub(super) fn merge(args: &MergeArgs) -> Result<u8, Error> {
         true => Ok(otherwise),
         false => Ok(exit::INFRA),
     }
+}
+
+/// The cells that are asked for, as files are now.
+fn cells(origin: &Origin) -> Result<Cells, Error> {
+    let append = origin.append.as_deref();
+    let all = match &origin.asked {
+        Asked::Matrix(file) => Matrix::load(file.as_deref())?.cells(origin.engine, append)?,
+        Asked::Mutants(names) => mutants::plan(names, origin.engine, append)?.cells,
+    };
+    Cells::of(all, origin.partition)
 }
 
 /// Runs that were made.
@@ -224,7 +234,7 @@ impl Done {
 /// What is to be done.
 enum Todo<'a> {
     /// These.
-    All(record::Cells),
+    All(Cells),
     /// What is left in this directory.
     Rest(&'a Path),
 }
@@ -246,7 +256,7 @@ impl RunsArgs {
         };
         let todo = match resume {
             Some(dir) => Todo::Rest(dir),
-            None => Todo::All(origin.cells()?),
+            None => Todo::All(cells(&origin)?),
         };
         let here = match &todo {
             Todo::Rest(_) => &[][..],
@@ -278,7 +288,7 @@ impl RunsArgs {
                 };
                 record::begin(origin, cells, program, (&out, self.force))?
             }
-            Todo::Rest(dir) => record::resume(dir, &origin.asked, &program)?,
+            Todo::Rest(dir) => record::resume(dir, &origin.asked, &program, &cells)?,
         };
         let progress = shown(&interrupt);
         let manner = Manner { jobs, trace };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 use super::outcome::{MadeOf, Outcome};
-use super::record::{self, Begun, Cells, Origin, Record};
+use super::record::{self, Begun, Cells, Origin, Record, Resolve};
 use super::runner::{CellResult, Ran};
 use crate::exit::Error;
 use crate::run::directory;
@@ -19,7 +19,11 @@ use crate::spec::GuestKey;
 /// # Errors
 /// [`Error::CannotMerge`] if they are not shares of one matrix, run by the same program on the same guests,
 /// each cell by one of them.
-pub fn merge(parts: &[PathBuf], out: (&Path, bool)) -> Result<(Begun, Ran), Error> {
+pub fn merge(
+    parts: &[PathBuf],
+    out: (&Path, bool),
+    resolve: Resolve<'_>,
+) -> Result<(Begun, Ran), Error> {
     let parts: Vec<Part> = parts
         .iter()
         .map(|path| Part::read(path))
@@ -52,7 +56,7 @@ pub fn merge(parts: &[PathBuf], out: (&Path, bool)) -> Result<(Begun, Ran), Erro
         .iter()
         .flat_map(|p| p.record.cells.iter().cloned())
         .collect();
-    if let Ok(now) = origin.cells()
+    if let Ok(now) = resolve(&origin)
         && now.all == first.record.all
     {
         cells = now.here;

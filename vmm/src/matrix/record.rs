@@ -13,12 +13,11 @@ use staleline_results::Verdict;
 use staleline_support::lock::Lock;
 use staleline_support::{digest, files};
 
+use super::Cell;
 use super::outcome::Outcome;
 use super::partition::Partition;
-use super::{Cell, Matrix};
 use crate::engine::EngineKind;
 use crate::exit::Error;
-use crate::mutants;
 use crate::run::directory::{self, RunDir};
 
 /// Its name.
@@ -77,30 +76,25 @@ pub struct Cells {
     pub all: String,
 }
 
-impl Origin {
-    /// The cells, as its file is now.
+impl Cells {
+    /// Of all cells, those of a share.
     ///
     /// # Errors
-    /// What is wrong with the file or what it names.
-    pub fn cells(&self) -> Result<Cells, Error> {
-        let mut cells = match &self.asked {
-            Asked::Matrix(file) => {
-                Matrix::load(file.as_deref())?.cells(self.engine, self.append.as_deref())?
-            }
-            Asked::Mutants(names) => {
-                mutants::plan(names, self.engine, self.append.as_deref())?.cells
-            }
-        };
-        let json = serde_json::to_vec(&cells).map_err(|e| Error::host("cannot write JSON", e))?;
-        if let Some(partition) = self.partition {
-            cells.retain(|cell| partition.has(&cell.name));
+    /// [`Error::Host`].
+    pub fn of(mut all: Vec<Cell>, partition: Option<Partition>) -> Result<Self, Error> {
+        let json = serde_json::to_vec(&all).map_err(|e| Error::host("cannot write JSON", e))?;
+        if let Some(partition) = partition {
+            all.retain(|cell| partition.has(&cell.name));
         }
         Ok(Cells {
-            here: cells,
+            here: all,
             all: digest::bytes(json),
         })
     }
 }
+
+/// Says which cells an origin has now.
+pub type Resolve<'a> = &'a dyn Fn(&Origin) -> Result<Cells, Error>;
 
 /// What a matrix was begun with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,7 +203,12 @@ pub fn begin(
 ///
 /// # Errors
 /// [`Error::CannotResume`] if its file, what that names, or the program is not what it was.
-pub fn resume(out: &Path, sort: &Asked, program: &str) -> Result<Begun, Error> {
+pub fn resume(
+    out: &Path,
+    sort: &Asked,
+    program: &str,
+    resolve: Resolve<'_>,
+) -> Result<Begun, Error> {
     let record = read(out)?;
     let lock = directory::lock(out)?;
     let refused = |why: String| Error::CannotResume {
@@ -225,7 +224,7 @@ pub fn resume(out: &Path, sort: &Asked, program: &str) -> Result<Begun, Error> {
     if record.program != program {
         return Err(refused("staleline or its plugin is another one now".into()));
     }
-    let cells = record.origin.cells()?.here;
+    let cells = resolve(&record.origin)?.here;
     if cells.len() != record.cells.len() {
         let (now, then) = (cells.len(), record.cells.len());
         return Err(refused(format!(

@@ -70,8 +70,16 @@ fn begin(cells: Cells, out: &Path, force: bool) -> Result<record::Begun, Error> 
     record::begin(origin(None), cells, "fake".into(), (out, force))
 }
 
+fn resolve(origin: &record::Origin) -> Result<Cells, Error> {
+    let Asked::Matrix(file) = &origin.asked else {
+        panic!("{origin:?}");
+    };
+    let all = Matrix::load(file.as_deref())?.cells(origin.engine, origin.append.as_deref())?;
+    Cells::of(all, origin.partition)
+}
+
 fn resume(out: &Path, program: &str) -> Result<record::Begun, Error> {
-    record::resume(out, &Asked::Matrix(None), program)
+    record::resume(out, &Asked::Matrix(None), program, &resolve)
 }
 
 fn with(jobs: usize) -> runner::Manner {
@@ -311,7 +319,7 @@ set = ["guest.exec=[\"prog\"]"]
 "#;
     let file = sub.join("m.toml");
     std::fs::write(&file, matrix).unwrap();
-    let cells = origin(Some(&file)).cells().unwrap().here;
+    let cells = resolve(&origin(Some(&file))).unwrap().here;
     let scenarios: Vec<_> = cells.iter().map(|c| &*c.spec.scenario.name).collect();
     assert_eq!(
         scenarios,
@@ -349,7 +357,7 @@ fn half_done(root: &Path) -> (PathBuf, PathBuf) {
     let text = "schema = 1\n[[group]]\nscenarios = [\"boot\"]\nseeds = [1, 2, 3, 4]\n";
     std::fs::write(&file, text).unwrap();
     let from = origin(Some(&file));
-    let cells = from.cells().unwrap();
+    let cells = resolve(&from).unwrap();
     let begun = record::begin(from, cells, "fake".into(), (&out, false)).unwrap();
     let enough = After(2, 0.into());
     let outcome = runner::run(&begun, with(1), &FakeBackend::good(), &enough).unwrap();
@@ -412,7 +420,7 @@ fn not_with_another_kernel() {
 fn an_earlier_matrix_is_replaced_if_that_is_meant() {
     let root = tempfile::tempdir().unwrap();
     let (file, out) = half_done(root.path());
-    let cells = || origin(Some(&file)).cells();
+    let cells = || resolve(&origin(Some(&file)));
     let refused = begin(cells().unwrap(), &out, false);
     assert!(matches!(refused, Err(Error::OutputExists { .. })));
     // What is not ours keeps it from being a matrix's.
@@ -515,7 +523,7 @@ fn share(file: &Path, share: &str, out: &Path, backend: &FakeBackend) -> Ran {
         partition: Some(partition),
         ..origin(Some(file))
     };
-    let cells = from.cells().unwrap();
+    let cells = resolve(&from).unwrap();
     let begun = record::begin(from, cells, "fake".into(), (out, false)).unwrap();
     runner::run(&begun, with(2), backend, &Quiet).unwrap()
 }
@@ -533,8 +541,9 @@ fn shares_put_together_are_the_whole() {
         cells += ran.results.len();
     }
     assert_eq!(cells, 8);
-    let merge =
-        |parts: &[PathBuf], name: &str| merge::merge(parts, (&root.path().join(name), false));
+    let merge = |parts: &[PathBuf], name: &str| {
+        merge::merge(parts, (&root.path().join(name), false), &resolve)
+    };
     let (begun, ran) = merge(&dirs, "all").unwrap();
     assert_eq!(ran.left, [""; 0]);
     assert_eq!(report::table(&ran.results), whole);
@@ -557,7 +566,7 @@ fn what_does_not_belong_together_is_not_put_together() {
     share(&file, "hash:1/2", &dir("a"), &plausible());
     share(&other, "hash:2/2", &dir("b"), &plausible());
     share(&file, "hash:1/2", &dir("c"), &plausible());
-    let merge = |parts: &[PathBuf]| merge::merge(parts, (&dir("all"), false));
+    let merge = |parts: &[PathBuf]| merge::merge(parts, (&dir("all"), false), &resolve);
     let refused = |parts: &[PathBuf]| match merge(parts) {
         Err(e @ Error::CannotMerge { .. }) => e.to_string(),
         other => panic!("{other:?}"),
