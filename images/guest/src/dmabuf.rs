@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, SealFlags};
 use staleline_protocol::pattern::{Mismatch, Pattern, WORD};
 use staleline_protocol::plan::Exporter;
+use staleline_protocol::report::refusal;
 
 use crate::error::{Context, Error};
 use crate::sys::{self, Mapping, Mode};
@@ -171,6 +172,25 @@ impl DmaBuf {
     /// nothing between one device and the next.
     pub fn pretend(&self, access: Access) -> Result<(), Error> {
         self.cpu_access(access, true)?.end()
+    }
+
+    /// What came of an attempt to attach it.
+    pub(crate) fn attached(
+        &self,
+        result: std::io::Result<()>,
+        ioctl: &'static str,
+        to: &str,
+    ) -> Result<(), Error> {
+        match result {
+            Err(source) if source.raw_os_error().and_then(refusal).is_some() => {
+                Err(Error::Refused {
+                    buffer: self.index,
+                    to: to.to_owned(),
+                    source,
+                })
+            }
+            other => other.call(ioctl, format_args!("{to} with {}", self.name())),
+        }
     }
 
     /// How messages call it.

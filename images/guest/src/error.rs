@@ -6,9 +6,6 @@ use std::io;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
-use staleline_protocol::report::refusal;
-
-use crate::dmabuf::DmaBuf;
 
 /// The step that failed, on what, and why.
 #[derive(Debug, thiserror::Error)]
@@ -101,23 +98,6 @@ impl Error {
             Error::File { source, .. } | Error::Call { source, .. } => is_cancelled(source),
             _ => false,
         }
-    }
-}
-
-/// What came of an attempt to attach a DMABUF.
-pub(crate) fn attached(
-    result: io::Result<()>,
-    ioctl: &'static str,
-    to: &str,
-    dmabuf: &DmaBuf,
-) -> Result<(), Error> {
-    match result {
-        Err(source) if source.raw_os_error().and_then(refusal).is_some() => Err(Error::Refused {
-            buffer: dmabuf.index,
-            to: to.to_owned(),
-            source,
-        }),
-        other => other.call(ioctl, format_args!("{to} with {}", dmabuf.name())),
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::dmabuf::DmaBuf;
-use crate::error::{Context, Error, attached};
+use crate::error::{Context, Error};
 use crate::sys::{self, Importer};
 use crate::wait::wait_for;
 
@@ -86,7 +86,7 @@ impl IioBuffer {
     /// (iio_dma_buffer_attach_dmabuf in industrialio-buffer-dma.c).
     pub fn attach(&self, dmabuf: &DmaBuf) -> Result<(), Error> {
         let done = sys::attach(Importer::Iio, &self.fd, dmabuf.as_fd());
-        attached(done, "IIO_BUFFER_DMABUF_ATTACH_IOCTL", &self.name, dmabuf)
+        dmabuf.attached(done, "IIO_BUFFER_DMABUF_ATTACH_IOCTL", &self.name)
     }
 
     /// Detaches a DMABUF.

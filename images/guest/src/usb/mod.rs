@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::dmabuf::DmaBuf;
-use crate::error::{Context, Error, attached};
+use crate::error::{Context, Error};
 use crate::mounts::{self, Mount};
 use crate::sys::{self, Importer};
 use crate::wait::wait_for;
@@ -98,7 +98,7 @@ impl Endpoint {
     /// Attaches a DMABUF.
     pub fn attach(&self, dmabuf: &DmaBuf) -> Result<(), Error> {
         let done = sys::attach(Importer::FunctionFs, &*self.file, dmabuf.as_fd());
-        attached(done, "FUNCTIONFS_DMABUF_ATTACH", &self.path(), dmabuf)
+        dmabuf.attached(done, "FUNCTIONFS_DMABUF_ATTACH", &self.path())
     }
 
     /// Detaches a DMABUF.
