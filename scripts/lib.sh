@@ -25,11 +25,3 @@ target_dir() {
         echo "${XDG_CACHE_HOME:-$HOME/.cache}/staleline-target"
     fi
 }
-
-# The patch stacks that come with the tree.
-stacks() {
-    local dir
-    for dir in guest-kernel/stacks/*/; do
-        basename "$dir"
-    done
-}
