@@ -106,8 +106,8 @@ fn a_log_alone_gives_all_forms_of_its_run_again() {
     let output = command.arg("report").arg(elsewhere.path()).output();
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(3));
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("cut short"), "{stderr}");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(stdout.contains("stopped before its guest had ended"), "{stdout}");
 }
 
 #[test]
