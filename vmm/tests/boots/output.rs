@@ -107,7 +107,10 @@ fn a_log_alone_gives_all_forms_of_its_run_again() {
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(3));
     let stdout = String::from_utf8(output.stdout).unwrap();
-    assert!(stdout.contains("stopped before its guest had ended"), "{stdout}");
+    assert!(
+        stdout.contains("stopped before its guest had ended"),
+        "{stdout}"
+    );
 }
 
 #[test]
