@@ -14,7 +14,6 @@ use std::thread;
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use staleline_guest::{Context, Ep0, Error, Mismatch, Mount, Pattern, mount};
 use staleline_protocol::plan::Exec;
@@ -23,13 +22,17 @@ use staleline_protocol::report::{Report, Stream, text_of};
 use crate::boot::Console;
 use crate::ktap::{Ktap, Outcome};
 use crate::program::{self, End};
-use crate::sys::{self, Role};
+use crate::sys::{self, Change, Role};
 use crate::terminal;
 
 /// What its test is called.
 pub const NAME: &str = "exec";
 /// Bytes of output in one report: as a line, still well within what a terminal takes at once.
 const PIECE: usize = 512;
+
+/// Stops by these mean something else to who traces.
+const SIGTRAP: i32 = Signal::SIGTRAP as i32;
+const SIGSTOP: i32 = Signal::SIGSTOP as i32;
 
 /// Mapped files told of a process.
 const MAPPED: usize = 256;
@@ -40,7 +43,7 @@ pub fn run<W: Write>(ktap: &mut Ktap<W>, seed: u64, exec: &Exec) -> Result<(), E
     let outcome = match &ended {
         Ok(End::Exited(0) | End::Off) => Outcome::Pass,
         Ok(End::Exited(code)) => Outcome::Fail(format!("exit code {code}")),
-        Ok(End::Killed(signal)) => Outcome::Fail(format!("killed by {signal}")),
+        Ok(End::Killed(signal)) => Outcome::Fail(format!("killed by {}", name_of(*signal))),
         Err(e) => Outcome::Error(e.to_string()),
     };
     if let Some(report) = ended.as_ref().ok().and_then(End::report) {
@@ -48,6 +51,14 @@ pub fn run<W: Write>(ktap: &mut Ktap<W>, seed: u64, exec: &Exec) -> Result<(), E
     }
     ktap.test(NAME, &outcome);
     ended.map(drop)
+}
+
+/// A signal as people call it, if it has a name.
+fn name_of(signal: i32) -> String {
+    match Signal::try_from(signal) {
+        Ok(signal) => signal.to_string(),
+        Err(_) => format!("signal {signal}"),
+    }
 }
 
 fn carry_out<W: Write>(ktap: &mut Ktap<W>, seed: u64, exec: &Exec) -> Result<End, Error> {
@@ -69,6 +80,10 @@ fn carry_out<W: Write>(ktap: &mut Ktap<W>, seed: u64, exec: &Exec) -> Result<End
     };
     let outputs = [out, pass_on(err, Stream::Stderr)];
     let ended = attend(ktap, main);
+    if ended.is_err() {
+        // Whoever is left holds the other ends.
+        let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    }
     // Nobody has the other ends of its pipes any more.
     for output in outputs {
         let _ = output.join();
@@ -134,20 +149,18 @@ fn attend<W: Write>(ktap: &mut Ktap<W>, main: Pid) -> Result<End, Error> {
     let mut begun = false;
     let mut ended = None;
     loop {
-        let status = match (waitpid(None, Some(WaitPidFlag::__WALL)), ended) {
-            (Err(Errno::EINTR), _) => continue,
-            (Err(Errno::ECHILD), Some(end)) => return Ok(end),
-            (other, _) => other
-                .map_err(std::io::Error::from)
-                .call("waitpid", "the program")?,
-        };
-        match status {
-            WaitStatus::Exited(pid, code) if pid == main => ended = Some(End::Exited(code)),
-            WaitStatus::Signaled(pid, signal, _) if pid == main => {
-                ended = Some(End::Killed(signal));
+        let (pid, change) = match (sys::wait_for_any(), ended) {
+            (Err(e), _) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            (Err(e), Some(end)) if e.raw_os_error() == Some(Errno::ECHILD as i32) => {
+                return Ok(end);
             }
+            (other, _) => other.call("waitpid", "the program")?,
+        };
+        match change {
+            Change::Exited(code) if pid == main => ended = Some(End::Exited(code)),
+            Change::Killed(signal) if pid == main => ended = Some(End::Killed(signal)),
             // The stop at its first instruction.
-            WaitStatus::Stopped(pid, Signal::SIGTRAP) if pid == main && !begun => {
+            Change::Stopped(signal) if signal == SIGTRAP && pid == main && !begun => {
                 begun = true;
                 let follow = Options::PTRACE_O_TRACEEXIT
                     | Options::PTRACE_O_TRACEEXEC
@@ -158,33 +171,27 @@ fn attend<W: Write>(ktap: &mut Ktap<W>, main: Pid) -> Result<End, Error> {
                 ptrace::setoptions(pid, follow)
                     .map_err(std::io::Error::from)
                     .call("ptrace", "the program")?;
-                go_on(pid, None);
+                sys::go_on(pid, 0);
             }
-            WaitStatus::PtraceEvent(pid, _, event) => {
+            Change::Event(event) => {
                 // An exec leaves nothing of what was mapped before.
                 if event == ptrace::Event::PTRACE_EVENT_EXIT as i32 {
                     for report in mapped(pid) {
                         ktap.report(&report);
                     }
                 }
-                go_on(pid, None);
+                sys::go_on(pid, 0);
             }
             // A new process or thread stops by itself first.
-            WaitStatus::Stopped(pid, Signal::SIGSTOP) => go_on(pid, None),
-            WaitStatus::Stopped(pid, signal) => go_on(pid, Some(signal)),
-            _ => {}
+            Change::Stopped(signal) if signal == SIGSTOP => sys::go_on(pid, 0),
+            Change::Stopped(signal) => sys::go_on(pid, signal),
+            Change::Exited(_) | Change::Killed(_) | Change::Other => {}
         }
         if ended.is_some() {
             // All that is left. Whoever is stopped on its way out is let go above.
             let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
         }
     }
-}
-
-/// Lets a traced process go on, with the signal that it is due. One that has been killed meanwhile
-/// needs no more.
-fn go_on(pid: Pid, signal: Option<Signal>) {
-    let _ = ptrace::cont(pid, signal);
 }
 
 /// What a process has mapped of files, to be executed.

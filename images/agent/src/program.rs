@@ -6,7 +6,6 @@ use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use staleline_guest::{Context, Error};
 use staleline_protocol::plan::Exec;
@@ -20,7 +19,7 @@ pub enum End {
     /// With that exit code.
     Exited(i32),
     /// By a signal.
-    Killed(Signal),
+    Killed(i32),
     /// It has not: the machine was to be switched off, which a terminal allows.
     Off,
 }
@@ -30,7 +29,7 @@ impl End {
     pub fn report(&self) -> Option<Report> {
         let (code, signal) = match self {
             End::Exited(code) => (Some(*code), None),
-            End::Killed(signal) => (None, Some(*signal as i32)),
+            End::Killed(signal) => (None, Some(*signal)),
             End::Off => return None,
         };
         Some(Report::Exited { code, signal })

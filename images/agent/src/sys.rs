@@ -91,6 +91,63 @@ pub fn loopback_up() -> io::Result<()> {
     Ok(())
 }
 
+/// What has become of a traced process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It ended with that exit code.
+    Exited(i32),
+    /// That signal ended it.
+    Killed(i32),
+    /// It is stopped, and that signal is due.
+    Stopped(i32),
+    /// It is stopped at that event (`PTRACE_EVENT_*`).
+    Event(i32),
+    /// None of these.
+    Other,
+}
+
+impl Change {
+    /// What a status of wait(2) says. Signals are numbers: those for real time have no names of their own.
+    fn of(status: i32) -> Self {
+        if libc::WIFEXITED(status) {
+            Change::Exited(libc::WEXITSTATUS(status))
+        } else if libc::WIFSIGNALED(status) {
+            Change::Killed(libc::WTERMSIG(status))
+        } else if libc::WIFSTOPPED(status) {
+            match status >> 16 {
+                0 => Change::Stopped(libc::WSTOPSIG(status)),
+                event => Change::Event(event),
+            }
+        } else {
+            Change::Other
+        }
+    }
+}
+
+/// Waits for any child, thread or traced process.
+pub fn wait_for_any() -> io::Result<(Pid, Change)> {
+    let mut status = 0;
+    // SAFETY: the kernel writes an int, to one that is ours.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
+    let pid = nix::errno::Errno::result(pid)?;
+    Ok((Pid::from_raw(pid), Change::of(status)))
+}
+
+/// Lets a traced process that is stopped go on, with the signal that it is due; 0 for none. One that has been
+/// killed meanwhile needs no more.
+pub fn go_on(pid: Pid, signal: i32) {
+    let none = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: PTRACE_CONT takes no address, and for data a number; it changes nothing of this process.
+    let _ = unsafe {
+        libc::ptrace(
+            libc::PTRACE_CONT,
+            pid.as_raw(),
+            none,
+            libc::c_long::from(signal),
+        )
+    };
+}
+
 fn become_it(start: &Start<'_>) -> nix::Result<Infallible> {
     let [stdin, stdout, stderr] = start.stdio;
     nix::unistd::dup2_stdin(stdin)?;
@@ -108,4 +165,21 @@ fn become_it(start: &Start<'_>) -> nix::Result<Infallible> {
         }
     }
     nix::unistd::execve(start.file, start.argv, start.env)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_whatever_the_signal() {
+        // As wait(2) has them: an exit code, a signal for real time that ends, one that is due, and the end of
+        // a process.
+        assert_eq!(Change::of(7 << 8), Change::Exited(7));
+        assert_eq!(Change::of(36), Change::Killed(36));
+        assert_eq!(Change::of((34 << 8) | 0x7f), Change::Stopped(34));
+        let exit = (libc::PTRACE_EVENT_EXIT << 16) | (libc::SIGTRAP << 8) | 0x7f;
+        assert_eq!(Change::of(exit), Change::Event(libc::PTRACE_EVENT_EXIT));
+        assert_eq!(Change::of(0xffff), Change::Other);
+    }
 }

@@ -70,7 +70,7 @@ fn reap(main: Pid) -> Option<End> {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) if pid == main => return Some(End::Exited(code)),
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == main => {
-                return Some(End::Killed(signal));
+                return Some(End::Killed(signal as i32));
             }
             Ok(WaitStatus::StillAlive) | Err(_) => return None,
             Ok(_) => {}

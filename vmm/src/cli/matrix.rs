@@ -23,6 +23,7 @@ use crate::mutants::report::Score;
 use crate::run::backend::Backend as _;
 use crate::run::directory::{self, DEFAULT_ROOT};
 use crate::run::wiring::Production;
+use crate::spec::quote;
 
 /// Options of `staleline matrix`.
 #[derive(Debug, Args)]
@@ -185,7 +186,7 @@ pub(super) fn merge(args: &MergeArgs) -> Result<u8, Error> {
             "no share has run {} of {} cells: `staleline matrix --resume {}` runs them",
             ran.left.len(),
             begun.cells.len(),
-            begun.out.display()
+            quote(&begun.out.display().to_string())
         ));
     }
     say(&format!("results in {}", begun.out.display()));
@@ -223,7 +224,7 @@ impl Done {
                 left.len(),
                 begun.cells.len(),
                 self.resume,
-                begun.out.display()
+                quote(&begun.out.display().to_string())
             ));
         }
         say(&format!("results in {}", begun.out.display()));

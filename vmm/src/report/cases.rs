@@ -136,7 +136,8 @@ fn was_refused(result: &RunResult) -> bool {
 
 /// Whether an infrastructure error belongs to the boot, not to the data path.
 fn broke_at_boot(result: &RunResult) -> bool {
-    !result.guest.booted || result.data.planned == 0
+    let plans_nothing = result.data.planned == 0 && result.guest.program.is_none();
+    !result.guest.booted || plans_nothing
 }
 
 fn boot(result: &RunResult) -> Case {

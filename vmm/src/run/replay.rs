@@ -33,7 +33,7 @@ impl Earlier {
         let (from, spec, result) = match of_log(run) {
             Ok(Some(known)) => known,
             Ok(None) => of_files(run)?,
-            Err(damaged) => of_files(run).map_err(|_| damaged)?,
+            Err(damaged) => return Err(damaged),
         };
         let not_a_run = |why: String| Error::NotARun {
             path: run.to_owned(),
