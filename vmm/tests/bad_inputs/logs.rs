@@ -70,6 +70,11 @@ fn logs_cut_and_flipped() {
             let codes = codes(command, log.starts_with(bytes), has_start);
             troubles.extend(ends(&bench, &[command, "events.bin"], codes, what));
         }
+        // Nor is it made good by what lies beside it.
+        let run = bench.path().join("run");
+        run_directory(&run);
+        fs::write(run.join("events.bin"), bytes).unwrap();
+        troubles.extend(ends(&bench, &["replay", "run"], &[2], what));
     };
     let places: Vec<usize> = (0..24)
         .chain((24..log.len()).step_by(log.len() / 24))

@@ -98,6 +98,55 @@ fn a_program_runs_as_it_would_at_home() {
 }
 
 /// The device is not even started: only what the program does counts.
+const SIGNALS: &str = r#"
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+static void *wait_on(void *data)
+{
+	for (;;)
+		pause();
+	return data;
+}
+int main(int argc, char **argv)
+{
+	pthread_t thread;
+	if (!strcmp(argv[1], "die"))
+		raise(SIGRTMIN + 2);
+	pthread_create(&thread, NULL, wait_on, NULL);
+	usleep(1000);
+	pthread_cancel(thread);
+	pthread_join(thread, NULL);
+	puts("joined");
+	return 0;
+}
+"#;
+
+/// glibc cancels threads by a signal that has no name.
+#[test]
+fn signals_for_real_time_are_signals() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ["-static", "-pthread"];
+    let program = compile(&dir, "signals", SIGNALS, &options);
+    let program = program.to_str().unwrap();
+    let run = exec(&["--timeout", "30", "--", program, "cancel"]);
+    assert_eq!(
+        (run.code, run.stdout.starts_with("joined\n")),
+        (0, true),
+        "{}",
+        run.stdout
+    );
+    let run = exec(&["--timeout", "30", "--", program, "die"]);
+    assert_eq!(run.code, 1, "{}", run.stdout);
+    assert!(
+        run.stdout.contains("was ended by signal 36"),
+        "{}",
+        run.stdout
+    );
+}
+
 const ALL_BYTES: &str = r#"
 #include <stdio.h>
 int main(void)
