@@ -31,6 +31,7 @@ const SYMBOLS: &str = "/__symbols__";
 
 /// A property whose presence claims that the master's accesses are coherent.
 const COHERENT: &str = "dma-coherent";
+const NONCOHERENT: &str = "dma-noncoherent";
 
 /// An overlay as a blob in the cache.
 ///
@@ -103,15 +104,11 @@ pub fn apply(board: &Board, tree: &[u8], overlays: &[GuestFile]) -> Result<Vec<u
         })?;
     for (node, (_, path)) in board.nodes().iter().zip(fdt::labels(board)) {
         let Some(port) = &node.port else { continue };
-        let properties = place
-            .run("fdtget", |get| get.arg("-p").arg(&out).arg(&path))?
-            .map_err(|said| wrong("an overlay", &format!("it takes {path} away: {said}")))?;
-        let claims = properties.lines().any(|name| name == COHERENT);
-        if claims != port.claims_coherent() {
+        if claims(&place, &out, &path)? != port.claims_coherent() {
             return Err(wrong(
                 "an overlay",
                 &format!(
-                    "it has {COHERENT} for {}: say so by the board's settings (--set \
+                    "it changes {COHERENT} for {}, or above it: say so by the board's settings (--set \
                      board.usb.dma-coherent=true and the like), for diagnostics to know what the tree claims",
                     node.name()
                 ),
@@ -119,6 +116,24 @@ pub fn apply(board: &Board, tree: &[u8], overlays: &[GuestFile]) -> Result<Vec<u
         }
     }
     std::fs::read(&out).map_err(|e| Error::host("fdtoverlay has left nothing", e))
+}
+
+/// Whether a tree claims that a node snoops: what stands nearest to it counts, there or above
+/// (of_dma_is_coherent() in drivers/of/address.c).
+fn claims(place: &Workplace, tree: &Path, node: &str) -> Result<bool, Error> {
+    for above in Path::new(node).ancestors() {
+        let properties = place
+            .run("fdtget", |get| get.arg("-p").arg(tree).arg(above))?
+            .map_err(|said| wrong("an overlay", &format!("it takes {node} away: {said}")))?;
+        let has = |name| properties.lines().any(|property| property == name);
+        if has(COHERENT) {
+            return Ok(true);
+        }
+        if has(NONCOHERENT) {
+            break;
+        }
+    }
+    Ok(false)
 }
 
 fn wrong(what: impl std::fmt::Display, why: &str) -> Error {
@@ -262,6 +277,12 @@ mod tests {
             (
                 "/dts-v1/; /plugin/; &axi_dmac_rx { dma-coherent; };",
                 "dma-coherent for axi-dmac-rx",
+            ),
+            // What stands above a master is said of it, too.
+            (
+                "/dts-v1/; /plugin/; / { fragment@0 { target-path = \"/\"; \
+                 __overlay__ { dma-coherent; }; }; };",
+                "dma-coherent for axi-dmac-rx, or above it",
             ),
         ] {
             let error = rig.apply(source).unwrap_err();
