@@ -126,9 +126,19 @@ impl Change {
 
 /// Waits for any child, thread or traced process.
 pub fn wait_for_any() -> io::Result<(Pid, Change)> {
+    wait(libc::__WALL)
+}
+
+/// The next child that has ended; none if there is no such child now.
+pub fn reap() -> Option<(Pid, Change)> {
+    // Without one, the process 0 is said to have changed.
+    wait(libc::WNOHANG).ok().filter(|(pid, _)| pid.as_raw() > 0)
+}
+
+fn wait(options: libc::c_int) -> io::Result<(Pid, Change)> {
     let mut status = 0;
     // SAFETY: the kernel writes an int, to one that is ours.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, options) };
     let pid = nix::errno::Errno::result(pid)?;
     Ok((Pid::from_raw(pid), Change::of(status)))
 }

@@ -9,14 +9,13 @@ use std::os::fd::AsFd as _;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::termios::{Winsize, tcsetwinsize};
 use staleline_guest::{Context, Error};
 use staleline_protocol::plan::{Exec, Terminal};
 
 use crate::program::{self, End};
-use crate::sys::Role;
+use crate::sys::{self, Change, Role};
 
 /// The terminals behind /dev/console, the one that the kernel reads from last.
 const CONSOLES: &str = "/sys/class/tty/console/active";
@@ -67,13 +66,10 @@ pub fn run(
 /// Takes all processes that have ended; how that one did, if it is among them.
 fn reap(main: Pid) -> Option<End> {
     loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == main => return Some(End::Exited(code)),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == main => {
-                return Some(End::Killed(signal as i32));
-            }
-            Ok(WaitStatus::StillAlive) | Err(_) => return None,
-            Ok(_) => {}
+        match sys::reap()? {
+            (pid, Change::Exited(code)) if pid == main => return Some(End::Exited(code)),
+            (pid, Change::Killed(signal)) if pid == main => return Some(End::Killed(signal)),
+            _ => {}
         }
     }
 }
