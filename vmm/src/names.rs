@@ -35,6 +35,14 @@ pub fn did_you_mean<'a>(
         .map(|(_, c)| c)
 }
 
+/// The question whether that was meant, before what else helps: empty, or with a space at its end.
+pub fn suggestion<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    match did_you_mean(wrong, candidates) {
+        Some(near) => format!("did you mean `{near}`? "),
+        None => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use staleline_protocol::plan::Exporter;

@@ -27,6 +27,11 @@ const TAIL_LINES: usize = 25;
 /// anything else is built there.
 pub(super) const STAMP: &str = "staleline.kernel";
 
+/// What make tells of while it compiles: so many lines, about, if that is known.
+pub(super) fn make_steps(total: Option<u64>) -> Counted {
+    Counted::of("steps of make", total)
+}
+
 /// One configuration of one prepared source tree.
 pub(super) struct Job<'a> {
     pub(super) tree: &'a WorkTree,
@@ -73,7 +78,7 @@ impl Job<'_> {
         unprepare(&build_dir)?;
         let mut log = Log::create(build_dir.join("build.log"))?;
 
-        progress.begin("configuring the kernel", Counted::of("steps of make", None));
+        progress.begin("configuring the kernel", make_steps(None));
         self.configure(&build_dir, tools, &mut log, progress, &mut |_| {})?;
         let unmet_options = self.configured(&build_dir)?;
         if !unmet_options.is_empty() {
@@ -85,7 +90,7 @@ impl Job<'_> {
 
         let fresh = !build_dir.join("vmlinux.o").exists();
         let total = fresh.then_some(TYPICAL_STEPS);
-        progress.begin("compiling the kernel", Counted::of("steps of make", total));
+        progress.begin("compiling the kernel", make_steps(total));
         let mut command = self.make(&build_dir, tools);
         command.arg(self.parallel()).arg("Image");
         self.follow("make Image", command, &mut log, progress)?;

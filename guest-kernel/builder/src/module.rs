@@ -11,10 +11,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use staleline_support::files;
-use staleline_support::progress::{Counted, Progress};
+use staleline_support::progress::Progress;
 use walkdir::WalkDir;
 
-use super::compile::{Job, Log, STAMP, unprepare};
+use super::compile::{Job, Log, STAMP, make_steps, unprepare};
 use super::error::{ErrorKind, KernelError};
 use super::fragment::Fragment;
 use super::kconfig;
@@ -136,7 +136,7 @@ impl KernelBuilder {
             let mut log = Log::create(build_dir.join("modules.log"))?;
             progress.begin(
                 "preparing the kernel's headers for modules",
-                Counted::of("steps of make", None),
+                make_steps(None),
             );
             job.configure(&build_dir, &self.tools, &mut log, progress, &mut |_| {})?;
             let mut command = job.make(&build_dir, &self.tools);
@@ -150,7 +150,7 @@ impl KernelBuilder {
             blame: ErrorKind::User,
             ..job
         };
-        progress.begin("compiling modules", Counted::of("steps of make", None));
+        progress.begin("compiling modules", make_steps(None));
         let mut log = Log::create(build_dir.join("module.log"))?;
         let mut command = job.make_with(&build_dir, &self.tools, Some(&dir));
         command
@@ -185,7 +185,7 @@ impl KernelBuilder {
         let top = log.parent().unwrap_or(&log);
         fs::create_dir_all(top).map_err(KernelError::io("create", top))?;
         let mut log = Log::create(log)?;
-        progress.begin("compiling modules", Counted::of("steps of make", None));
+        progress.begin("compiling modules", make_steps(None));
         let output = self
             .tools
             .command("make")

@@ -11,9 +11,9 @@ use std::str::FromStr;
 
 use staleline_support::digest::{self, FieldHasher};
 use staleline_support::files;
-use staleline_support::progress::{Counted, Progress};
+use staleline_support::progress::Progress;
 
-use super::compile::{Job, Log};
+use super::compile::{Job, Log, make_steps};
 use super::error::{ErrorKind, KernelError};
 use super::plan::Plan;
 use super::worktree::{WorkTree, remove_tree};
@@ -111,16 +111,13 @@ impl KernelBuilder {
         let mut log = Log::create(dir.join("selftest.log"))?;
         progress.begin(
             "making the kernel's headers for its tests",
-            Counted::of("steps of make", None),
+            make_steps(None),
         );
         let mut headers = job.make(&dir, &self.tools);
         headers.arg(job.parallel()).arg("headers");
         job.follow("make headers", headers, &mut log, progress)?;
 
-        progress.begin(
-            "compiling the kernel's own tests",
-            Counted::of("steps of make", None),
-        );
+        progress.begin("compiling the kernel's own tests", make_steps(None));
         let mut make = self.tools.command("make");
         make.arg("-C")
             .arg(&from)

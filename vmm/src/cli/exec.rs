@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! `staleline exec`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use toml::Value;
@@ -91,27 +91,25 @@ impl ExecArgs {
     /// Usage errors.
     pub fn spec(&self, stdin: Option<PathBuf>) -> Result<RunSpec, Error> {
         let mut given = Given::default();
-        let file = |key: &str, path: &Path| {
-            let path = path.display().to_string();
-            let setting = format!("guest.{key}={}", Value::String(path.clone()));
-            (path, setting)
+        let value = |key: &str, value: String| {
+            let setting = format!("guest.{key}={}", Value::String(value.clone()));
+            (value, setting)
         };
         given.list("PROGRAM", "guest.exec", &self.command);
         given.list("--file", "guest.files", &self.file);
         given.list("--env", "guest.env", &self.env);
         given.list("--library-path", "guest.library-path", &self.library_path);
         given.list("--package", "guest.packages", &self.package);
-        let root = self.root.as_deref();
-        given.value("--root", root.map(|root| file("root", root.as_ref())));
-        let test = self.selftest.as_deref();
-        given.value(
-            "--selftest",
-            test.map(|test| file("selftest", test.as_ref())),
-        );
+        given.value("--root", self.root.clone().map(|root| value("root", root)));
+        let test = self.selftest.clone();
+        given.value("--selftest", test.map(|test| value("selftest", test)));
         if self.check_output {
             given.flag("--check-output", "guest.check-output=true".into());
         }
-        given.value("--stdin", stdin.map(|path| file("stdin", &path)));
+        given.value(
+            "--stdin",
+            stdin.map(|path| value("stdin", path.display().to_string())),
+        );
         for (key, words) in [("gadget", &self.gadget), ("iio", &self.iio)] {
             let Some(words) = words else {
                 continue;

@@ -9,6 +9,7 @@ pub mod record;
 pub mod report;
 pub mod runner;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -93,6 +94,22 @@ pub enum Expect {
     Refused,
     /// Either; for surveys.
     Any,
+}
+
+/// Names of cells that are taken.
+#[derive(Debug, Default)]
+pub struct Names(HashSet<String>);
+
+impl Names {
+    /// Gives a cell a name of its own: it may be the same run from another group, or have settings that a name
+    /// cannot hold.
+    pub fn take(&mut self, cell: &mut Cell) {
+        let (mut n, base) = (1, cell.name.clone());
+        while !self.0.insert(cell.name.clone()) {
+            n += 1;
+            cell.name = format!("{base}.{n}");
+        }
+    }
 }
 
 /// One run of a matrix.
@@ -283,14 +300,9 @@ impl Matrix {
                 group.expand(scenario, engine, append, &mut cells)?;
             }
         }
-        let mut names = std::collections::HashSet::new();
+        let mut names = Names::default();
         for cell in &mut cells {
-            // The same run from another group, or settings that a name cannot hold.
-            let (mut n, base) = (1, cell.name.clone());
-            while !names.insert(cell.name.clone()) {
-                n += 1;
-                cell.name = format!("{base}.{n}");
-            }
+            names.take(cell);
         }
         Ok(cells)
     }

@@ -258,24 +258,19 @@ pub fn resume(
 /// [`Error::NotARun`], [`Error::Output`].
 fn outcomes(out: &Path) -> Result<(File, BTreeMap<String, Outcome>), Error> {
     let path = out.join(CELLS);
-    let done = read_outcomes(out)?;
+    let bytes = read_cells(out)?;
     let append = || {
         let mut file = OpenOptions::new().append(true).open(&path)?;
         // What broke off in a line is done again, and the next begins one.
-        if !ends_whole(out)? {
+        if bytes.last().is_some_and(|last| *last != b'\n') {
             file.write_all(b"\n")?;
         }
         Ok(file)
     };
     match append() {
-        Ok(file) => Ok((file, done)),
+        Ok(file) => Ok((file, saying(out, &bytes))),
         Err(source) => Err(Error::Output { path, source }),
     }
-}
-
-fn ends_whole(out: &Path) -> std::io::Result<bool> {
-    let bytes = directory::read_bounded(&out.join(CELLS), MAX_BYTES)?;
-    Ok(bytes.last().is_none_or(|last| *last == b'\n'))
 }
 
 /// What has come of the cells of a matrix, by name, as far as it says something and its files are there.
@@ -283,18 +278,25 @@ fn ends_whole(out: &Path) -> std::io::Result<bool> {
 /// # Errors
 /// [`Error::NotARun`].
 pub fn read_outcomes(out: &Path) -> Result<BTreeMap<String, Outcome>, Error> {
-    let bytes =
-        directory::read_bounded(&out.join(CELLS), MAX_BYTES).map_err(|e| Error::NotARun {
-            path: out.to_owned(),
-            why: format!("cannot read {CELLS}: {e}"),
-        })?;
+    Ok(saying(out, &read_cells(out)?))
+}
+
+fn read_cells(out: &Path) -> Result<Vec<u8>, Error> {
+    directory::read_bounded(&out.join(CELLS), MAX_BYTES).map_err(|e| Error::NotARun {
+        path: out.to_owned(),
+        why: format!("cannot read {CELLS}: {e}"),
+    })
+}
+
+/// Those in the text of [`CELLS`] that say something and whose files are there.
+fn saying(out: &Path, bytes: &[u8]) -> BTreeMap<String, Outcome> {
     let lines = bytes.split(|byte| *byte == b'\n');
     let outcomes = lines.filter_map(|line| serde_json::from_slice::<Outcome>(line).ok());
     let says = |o: &Outcome| o.verdict != Verdict::InfraError;
     let is_there =
         |o: &Outcome| is_name(&o.cell) && out.join(&o.cell).join(directory::RESULT).is_file();
     let outcomes = outcomes.filter(|o| says(o) && is_there(o));
-    Ok(outcomes.map(|o| (o.cell.clone(), o)).collect())
+    outcomes.map(|o| (o.cell.clone(), o)).collect()
 }
 
 /// Whether that is the name of a file, and no way to elsewhere.

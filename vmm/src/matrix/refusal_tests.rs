@@ -3,15 +3,11 @@
 
 use staleline_protocol::report::Report;
 use staleline_results::{RunResult, Verdict};
-use staleline_support::progress::Quiet;
 
 use super::Matrix;
 use crate::engine::EngineKind;
 use crate::report::cases::{self, Status};
-use crate::run::directory::RunDir;
 use crate::run::fake::FakeBackend;
-use crate::run::logbook;
-use crate::run::orchestrate::Runner;
 use crate::spec::RunSpec;
 
 /// A run whose ADC has moved so many bytes before the agent was told no.
@@ -32,16 +28,7 @@ fn run(error: i32, moved: u64) -> RunResult {
         }
     });
     let spec = RunSpec::resolve("iio-to-usb", "base", EngineKind::default(), &[]).unwrap();
-    let root = tempfile::tempdir().unwrap();
-    let dir = RunDir::create(root.path()).unwrap();
-    let runner = Runner {
-        backend: &backend,
-        progress: &Quiet,
-        trace: false,
-    };
-    runner
-        .run(&spec, &dir, &mut logbook::files(&dir).unwrap())
-        .unwrap()
+    backend.run(&spec)
 }
 
 /// What a matrix finds unexpected in it.

@@ -178,9 +178,7 @@ impl Report<'_> {
             };
             suite.add_test_case(junit::test_case("matrix", &case));
         }
-        let mut report = quick_junit::Report::new("staleline");
-        report.add_test_suite(suite);
-        junit::write(out, &report)
+        junit::write(out, suite)
     }
 
     /// Writes SARIF: what was found in cells that are not as expected.

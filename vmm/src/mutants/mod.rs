@@ -14,7 +14,7 @@ use staleline_kernels::{Mutant, Show};
 
 use crate::engine::EngineKind;
 use crate::exit::Error;
-use crate::matrix::{Cell, Expect};
+use crate::matrix::{Cell, Expect, Names};
 use crate::names;
 use crate::run::kernels;
 use crate::scenario::append;
@@ -59,6 +59,7 @@ pub fn plan(names: &[String], engine: EngineKind, append: Option<&str>) -> Resul
         append,
         plan: Plan::default(),
         known: BTreeMap::new(),
+        names: Names::default(),
     };
     for mutant in chosen {
         plan.mutant(mutant)?;
@@ -73,8 +74,7 @@ fn choose<'a>(names: &[String], all: &'a [Mutant]) -> Result<Vec<&'a Mutant>, Er
         .collect();
     for name in names {
         if !known.contains(&**name) {
-            let near = names::did_you_mean(name, known.iter().copied());
-            let near = near.map_or(String::new(), |near| format!("did you mean `{near}`? "));
+            let near = names::suggestion(name, known.iter().copied());
             let known: Vec<_> = known.iter().copied().collect();
             return Err(Error::UnknownKernel {
                 name: name.clone(),
@@ -94,6 +94,7 @@ struct Planner<'a> {
     plan: Plan,
     /// Cells by the command lines of their runs, which tell them apart.
     known: BTreeMap<String, String>,
+    names: Names,
 }
 
 impl Planner<'_> {
@@ -125,13 +126,7 @@ impl Planner<'_> {
         }
         let invocation = spec.invocation.clone();
         let mut cell = Cell::new(spec, show.set.clone(), Expect::Any, Vec::new());
-        let base = cell.name.clone();
-        for n in 2.. {
-            if self.plan.cells.iter().all(|other| other.name != cell.name) {
-                break;
-            }
-            cell.name = format!("{base}.{n}");
-        }
+        self.names.take(&mut cell);
         self.known.insert(invocation, cell.name.clone());
         let name = cell.name.clone();
         self.plan.cells.push(cell);

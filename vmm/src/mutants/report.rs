@@ -165,9 +165,7 @@ impl Score {
         for case in self.cases() {
             suite.add_test_case(junit::test_case("mutants", &case));
         }
-        let mut report = quick_junit::Report::new("staleline");
-        report.add_test_suite(suite);
-        junit::write(out, &report)
+        junit::write(out, suite)
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -16,19 +16,19 @@ pub struct Junit<W>(pub W);
 impl<W: Write> Reporter for Junit<W> {
     fn event(&mut self, event: &RunEvent) -> io::Result<()> {
         if let RunEvent::Finished { result, .. } = event {
-            let mut report = Report::new("staleline");
-            report.add_test_suite(suite(&result.scenario, result));
-            write(&mut self.0, &report)?;
+            write(&mut self.0, suite(&result.scenario, result))?;
         }
         self.0.flush()
     }
 }
 
-/// Writes a report.
+/// Writes a report of one suite.
 ///
 /// # Errors
 /// Those of the output.
-pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, suite: TestSuite) -> io::Result<()> {
+    let mut report = Report::new("staleline");
+    report.add_test_suite(suite);
     let text = report.to_string().map_err(io::Error::other)?;
     out.write_all(text.as_bytes())
 }

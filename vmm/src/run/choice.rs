@@ -215,9 +215,7 @@ fn unknown(name: &str, builder: &KernelBuilder) -> Error {
     };
     let builds = builder.all_named().unwrap_or_default();
     let builds: Vec<_> = builds.into_iter().map(|(named, _)| named.name).collect();
-    if let Some(near) = names::did_you_mean(&name, builds.iter().map(String::as_str)) {
-        help = format!("did you mean `{near}`? {help}");
-    }
+    help = names::suggestion(&name, builds.iter().map(String::as_str)) + &help;
     if !builds.is_empty() {
         help = format!("{help}; builds of your own: {}", builds.join(", "));
     }

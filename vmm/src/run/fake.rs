@@ -13,11 +13,14 @@ use staleline_devices::dma::{Direction, MasterId, Port, Transfer, TransferId};
 use staleline_devices::soc::report::{MasterInfo, SocReport, StreamReport};
 use staleline_protocol::plan::Plan;
 use staleline_protocol::report::Report;
-use staleline_support::progress::Progress;
+use staleline_support::progress::{Progress, Quiet};
 
-use staleline_results::{GuestEnd, KernelId};
+use staleline_results::{GuestEnd, KernelId, RunResult};
 
 use super::backend::{Attempt, Backend};
+use super::directory::RunDir;
+use super::logbook;
+use super::orchestrate::Runner;
 use crate::engine::Observations;
 use crate::engine::chains::Chain;
 use crate::evidence::{Artifacts, Execution, GuestFile, Sites};
@@ -223,6 +226,19 @@ pub struct FakeBackend {
 }
 
 impl FakeBackend {
+    /// What a run of that spec says, in a directory that is gone then.
+    pub fn run(&self, spec: &RunSpec) -> RunResult {
+        let root = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(root.path()).unwrap();
+        let runner = Runner {
+            backend: self,
+            progress: &Quiet,
+            trace: false,
+        };
+        let files = &mut logbook::files(&dir).unwrap();
+        runner.run(spec, &dir, files).unwrap()
+    }
+
     /// All goes well, but for what `change` does to each attempt's outcome and console.
     pub fn new(
         change: impl Fn(Attempt<'_>, &mut Execution, &mut String) + Sync + Send + 'static,

@@ -54,8 +54,7 @@ pub fn request(name: &str, more: &Ingredients<'_>) -> Result<KernelRequest, Erro
     request.source = more.src.map(Path::to_owned);
     request.fragments = more.fragments.to_vec();
     let unknown = |what: &str, wrong: &str, known: &[String]| {
-        let near = names::did_you_mean(wrong, known.iter().map(String::as_str));
-        let near = near.map_or(String::new(), |near| format!("did you mean `{near}`? "));
+        let near = names::suggestion(wrong, known.iter().map(String::as_str));
         Error::UnknownKernel {
             name: request.name(),
             why: format!("there is no such {what}: `{wrong}`"),

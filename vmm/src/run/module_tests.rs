@@ -3,29 +3,16 @@
 
 use staleline_protocol::report::Report;
 use staleline_results::{RunResult, Verdict};
-use staleline_support::progress::Quiet;
 
 use crate::engine::EngineKind;
-use crate::run::directory::RunDir;
 use crate::run::fake::FakeBackend;
-use crate::run::logbook;
-use crate::run::orchestrate::Runner;
 use crate::spec::RunSpec;
 
 fn run(scenario: &str, console: String) -> RunResult {
     let backend = FakeBackend::new(move |_, _, text| text.clone_from(&console));
     let settings = ["guest.modules=[\"own.ko:p=1\"]".to_owned()];
     let spec = RunSpec::resolve(scenario, "base", EngineKind::default(), &settings).unwrap();
-    let root = tempfile::tempdir().unwrap();
-    let dir = RunDir::create(root.path()).unwrap();
-    let runner = Runner {
-        backend: &backend,
-        progress: &Quiet,
-        trace: false,
-    };
-    runner
-        .run(&spec, &dir, &mut logbook::files(&dir).unwrap())
-        .unwrap()
+    backend.run(&spec)
 }
 
 fn console(error: Option<i32>, rest: &str) -> String {

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use staleline_support::progress::{Counted, Progress};
+use staleline_support::progress::Progress;
 
-use super::super::compile::{Job, Log};
+use super::super::compile::{Job, Log, make_steps};
 use super::super::error::KernelError;
 use super::super::source::Source;
 use super::super::stack::{Patch, Stack};
@@ -31,7 +31,7 @@ impl Steps<'_> {
         progress: &dyn Progress,
     ) -> Result<Vec<PatchCheck>, KernelError> {
         let patches = &self.stack.patches;
-        progress.begin("compiling with W=1, unpatched", counted());
+        progress.begin("compiling with W=1, unpatched", make_steps(None));
         log.line("== unpatched")?;
         let mut before = self.unpatched(log, progress)?;
         let mut checks = Vec::new();
@@ -39,7 +39,7 @@ impl Steps<'_> {
         for (index, patch) in patches.iter().enumerate() {
             let count = index + 1;
             let what = format!("checking {} ({count} of {})", patch.name, patches.len());
-            progress.begin(&what, counted());
+            progress.begin(&what, make_steps(None));
             log.line(&format!("== {}", patch.name))?;
             let stack = self.stack.first(count);
             let applied = self
@@ -92,7 +92,7 @@ impl Steps<'_> {
         if !checks.iter().any(|check| check.applies) {
             return Ok(());
         }
-        progress.begin("compiling what is around", counted());
+        progress.begin("compiling what is around", make_steps(None));
         log.line("== which objects are linked")?;
         let linked = self.objects.linked(state, log, progress)?;
         for (patch, check) in self.stack.patches.iter().zip(checks.iter_mut()) {
@@ -214,9 +214,4 @@ impl Complaint {
             kind: None,
         }
     }
-}
-
-/// What make tells of while it compiles.
-fn counted() -> Counted {
-    Counted::of("steps of make", None)
 }

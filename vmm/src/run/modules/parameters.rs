@@ -200,11 +200,9 @@ pub(super) fn check(has: &[Parameter], given: &str) -> Result<(), (String, Strin
             if OF_ALL.iter().any(|known| same(known)) {
                 continue;
             }
-            let near = names::did_you_mean(&name, has.iter().map(|p| p.name.as_str()));
-            let near = near.map(|near| format!("did you mean `{near}`? "));
             return Err((
                 format!("it has no parameter `{name}`, which the kernel would pass over"),
-                near.unwrap_or_default() + &list(),
+                names::suggestion(&name, has.iter().map(|p| p.name.as_str())) + &list(),
             ));
         };
         if let Some(why) = known.kind.refuses(value.as_deref()) {
