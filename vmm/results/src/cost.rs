@@ -142,6 +142,19 @@ pub struct Cost {
     pub path: Option<PathCost>,
 }
 
+impl Cost {
+    /// Of the operations on memory that a device's transfer has touched, before or after: without what the
+    /// kernel does once for itself and its drivers.
+    pub fn transferred(&self) -> LineCost {
+        let mut sum = LineCost::default();
+        let transferred = |pair: &&PairCost| pair.before.is_some() || pair.after.is_some();
+        for pair in self.pairs.iter().filter(transferred) {
+            sum.add(&pair.cost);
+        }
+        sum
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +170,29 @@ mod tests {
             barriers: u64::MAX,
         };
         assert_eq!(PathCost::new(9, 0, most).share_ppm, 1_000_000);
+    }
+
+    #[test]
+    fn what_no_device_transfers_is_told_apart() {
+        let pair = |before: Option<&str>, after: Option<&str>, lines| PairCost {
+            before: before.map(str::to_owned),
+            after: after.map(str::to_owned),
+            cost: LineCost {
+                lines,
+                ..LineCost::default()
+            },
+        };
+        let (a, b) = (Some("a"), Some("b"));
+        let cost = Cost {
+            pairs: vec![
+                pair(None, None, 1),
+                pair(None, a, 10),
+                pair(a, b, 100),
+                pair(b, None, 1000),
+            ],
+            ..Cost::default()
+        };
+        assert_eq!(cost.transferred().lines, 1110);
     }
 
     #[test]

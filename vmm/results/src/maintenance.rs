@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CacheOp, Cost, Hex};
+use crate::{CacheOp, Cost, Hex, LINE, LineCost};
 
 /// Cache maintenance by virtual address to the PoC. `cleaned` and `invalidated` are of the whole machine, all
 /// else is of the operations that are accounted.
@@ -72,6 +72,22 @@ pub struct MaintenanceCaller {
     /// Of these, those on lines that no DMA has touched.
     #[serde(default)]
     pub untouched: u64,
+}
+
+impl MaintenanceCaller {
+    /// The same as other costs are told.
+    pub fn cost(&self) -> LineCost {
+        LineCost {
+            operations: self.operations,
+            lines: self.lines,
+            bytes: self.lines.saturating_mul(LINE),
+            cleaned: self.cleaned,
+            invalidated: self.invalidated,
+            needed: self.needed,
+            redundant: self.redundant,
+            untouched: self.untouched,
+        }
+    }
 }
 
 /// One maintenance operation.

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! A comparison for people. Names may come from anybody's files; whoever prints this makes them visible.
+
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use super::divergence::{Divergence, Parting};
+use super::matrices::{Matrices, Pair};
+use super::numbers::{Both, Lines};
+use super::runs::{Findings, Runs, Side};
+use crate::query::Told;
+use crate::report::Layout;
+
+/// Rows told of each list, at most.
+const ROWS: usize = 40;
+
+/// Text that is put together line by line. Writing to a string cannot fail.
+struct Page {
+    text: String,
+    layout: Layout,
+}
+
+impl Page {
+    fn new(layout: Layout) -> Self {
+        Page {
+            text: String::new(),
+            layout,
+        }
+    }
+
+    /// A paragraph, indented behind its first line.
+    fn says(&mut self, text: &str) {
+        let wrapped = self.layout.wrapped(text, 2);
+        let _ = writeln!(self.text, "{}", wrapped.replace('\n', "\n  "));
+    }
+
+    fn gap(&mut self) {
+        self.text.push('\n');
+    }
+
+    /// A table whose columns from that one on are numbers.
+    fn table(&mut self, header: &[&str], rows: &[Vec<String>], numbers: usize) {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_width(u16::try_from(self.layout.width()).unwrap_or(u16::MAX));
+        table.set_header(header);
+        for row in rows.iter().take(ROWS) {
+            table.add_row(row);
+        }
+        for column in table.column_iter_mut().skip(numbers) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        let _ = writeln!(self.text, "{}", table.trim_fmt());
+        if rows.len() > ROWS {
+            let more = rows.len() - ROWS;
+            let _ = writeln!(self.text, " ... and {more} more (--format json has all)");
+        }
+    }
+}
+
+/// Two runs.
+pub fn runs(r: &Runs, layout: Layout) -> String {
+    let mut page = Page::new(layout);
+    page.says(&side("A", &r.a));
+    page.says(&side("B", &r.b));
+    for (name, side) in [("A", &r.a), ("B", &r.b)] {
+        for reason in &side.reasons {
+            page.says(&format!("   {name}: {reason}"));
+        }
+    }
+    page.gap();
+    page.says(&format!(
+        "verdict   {}",
+        both_words(r.a.verdict.name(), r.b.verdict.name())
+    ));
+    page.says(&format!(
+        "data      {} bytes checked, {} corrupt",
+        both_numbers(r.bytes),
+        both_numbers(r.corrupt_bytes)
+    ));
+    if r.findings.is_empty() {
+        page.says("findings  none in either");
+    } else {
+        page.says("findings");
+        let rows: Vec<_> = r.findings.iter().map(finding).collect();
+        let header = [
+            "kind",
+            "written -> read",
+            "missing",
+            "A",
+            "B",
+            "lines A",
+            "lines B",
+        ];
+        page.table(&header, &rows, 3);
+    }
+    page.gap();
+    costs(&mut page, r);
+    page.gap();
+    match &r.log {
+        Some(log) => divergence(&mut page, log),
+        None => page.says("log       one of them has none: where they part is not known"),
+    }
+    page.gap();
+    page.says(match r.differs {
+        true => "They differ.",
+        false => "Nothing differs that counts.",
+    });
+    page.text
+}
+
+fn side(name: &str, s: &Side) -> String {
+    let exporter = s.exporter.as_ref().map(|e| format!(", exporter {e}"));
+    format!(
+        "{name}  {}: {} on {}{}, cache {}, seed {}: {}",
+        s.path,
+        s.scenario,
+        s.kernel,
+        exporter.unwrap_or_default(),
+        s.cache,
+        s.seed,
+        s.verdict.name()
+    )
+}
+
+fn both_words(a: &str, b: &str) -> String {
+    match a == b {
+        true => format!("{a} in both"),
+        false => format!("A {a}, B {b}"),
+    }
+}
+
+fn both_numbers(both: Both) -> String {
+    match both.differs() {
+        false => both.a.to_string(),
+        true => format!("{} and {}", both.a, both.b),
+    }
+}
+
+fn finding(f: &Findings) -> Vec<String> {
+    vec![
+        f.kind.clone(),
+        f.place.clone(),
+        f.missing.clone(),
+        f.findings.a.to_string(),
+        f.findings.b.to_string(),
+        f.lines.a.to_string(),
+        f.lines.b.to_string(),
+    ]
+}
+
+fn costs(page: &mut Page, r: &Runs) {
+    let row = |what: String, both: Both| {
+        vec![
+            what,
+            both.a.to_string(),
+            both.b.to_string(),
+            both.ratio_text(),
+        ]
+    };
+    let c = &r.costs;
+    page.says("cost of maintenance on memory that devices transfer");
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for (what, both) in c.transferred.named() {
+        rows.push(row(what.to_owned(), both));
+    }
+    rows.push(row(
+        "instructions on the data path".into(),
+        c.path_instructions,
+    ));
+    rows.push(row("loads and stores there".into(), c.path_accesses));
+    rows.push(row("share of the path, ppm".into(), c.path_share_ppm));
+    rows.push(row("lines, all that is accounted".into(), c.total.lines));
+    page.table(&["", "A", "B", "B/A"], &rows, 1);
+    let lines = |lines: &Lines| lines.lines;
+    let pair = |p: &super::runs::Pair| {
+        let name = |device: &Option<String>| device.clone().unwrap_or_else(|| "-".into());
+        match (&p.before, &p.after) {
+            (None, None) => "no transfer".into(),
+            (before, after) => format!("{} -> {}", name(before), name(after)),
+        }
+    };
+    let pairs = c.pairs.iter().map(|p| row(pair(p), lines(&p.lines)));
+    let pairs: Vec<_> = pairs.collect();
+    if !pairs.is_empty() {
+        page.gap();
+        page.table(&["lines between devices", "A", "B", "B/A"], &pairs, 1);
+    }
+    let callers = c.callers.iter();
+    let callers: Vec<_> = callers
+        .map(|f| row(f.function.clone(), lines(&f.lines)))
+        .collect();
+    if !callers.is_empty() {
+        page.gap();
+        page.table(&["lines by caller", "A", "B", "B/A"], &callers, 1);
+    }
+}
+
+fn divergence(page: &mut Page, log: &Divergence) {
+    match &log.first {
+        None => page.says("log       the same from begin to end"),
+        Some(parting) => {
+            page.says(&format!(
+                "log       the first {} events are the very same, then:",
+                parting.alike
+            ));
+            told(page, parting);
+        }
+    }
+    if let Some(parting) = &log.done {
+        page.says(&format!(
+            "          whenever, and in whichever memory, {} transfers, accesses of devices, \
+             operations, starts, interrupts and findings are alike, then:",
+            parting.alike
+        ));
+        told(page, parting);
+    } else if log.first.is_some() {
+        page.says("          whenever, and in whichever memory: the same is done");
+    }
+    for lack in &log.lacks {
+        page.says(&format!("          {lack}"));
+    }
+}
+
+fn told(page: &mut Page, parting: &Parting) {
+    for (name, told) in [("A", &parting.a), ("B", &parting.b)] {
+        let text = match told {
+            None => format!("  {name}  has come to its end"),
+            Some(told) => format!("  {name}  {}", event(told)),
+        };
+        page.says(&text);
+    }
+}
+
+fn event(t: &Told) -> String {
+    let address = t.address.as_ref().map(|a| format!(" {a}"));
+    let place = t.place.as_ref().map(|p| format!("; {p}"));
+    format!(
+        "#{} @{} {}{}: {}{}",
+        t.record,
+        t.at,
+        t.who,
+        address.unwrap_or_default(),
+        t.what,
+        place.unwrap_or_default()
+    )
+}
+
+/// Two matrices.
+pub fn matrices(m: &Matrices, layout: Layout) -> String {
+    let mut page = Page::new(layout);
+    page.says(&format!("A  {}", m.a));
+    page.says(&format!("B  {}", m.b));
+    page.gap();
+    if !m.cells.is_empty() {
+        let header = [
+            "cell",
+            "verdict",
+            "findings",
+            "lines A",
+            "lines B",
+            "B/A",
+            "needed",
+            "redundant",
+        ];
+        let rows: Vec<_> = m.cells.iter().map(cell).collect();
+        page.table(&header, &rows, 3);
+        page.gap();
+    }
+    for (what, cells) in [
+        ("only in A", &m.only_a),
+        ("only in B", &m.only_b),
+        ("not run, or without a verdict, in one of them", &m.silent),
+    ] {
+        for cell in cells.iter().take(ROWS) {
+            page.says(&format!("{what}: {cell}"));
+        }
+        if let Some(more) = cells.len().checked_sub(ROWS).filter(|n| *n > 0) {
+            page.says(&format!("{what}: {more} more"));
+        }
+    }
+    page.says(&sum(m));
+    page.text
+}
+
+fn cell(p: &Pair) -> Vec<String> {
+    let findings = match (&p.findings.0, &p.findings.1) {
+        (a, b) if a == b && a.is_empty() => "-".into(),
+        (a, b) if a == b => a.join(" "),
+        (a, b) => format!("A {}; B {}", list(a), list(b)),
+    };
+    let verdict = match p.verdict {
+        (a, b) if a == b => a.name().to_owned(),
+        (a, b) => format!("{} -> {}", a.name(), b.name()),
+    };
+    let pair = |both: Both| match both.differs() {
+        false => both.a.to_string(),
+        true => format!("{} -> {}", both.a, both.b),
+    };
+    vec![
+        p.cell.clone(),
+        verdict,
+        findings,
+        p.lines.lines.a.to_string(),
+        p.lines.lines.b.to_string(),
+        p.lines.lines.ratio_text(),
+        pair(p.lines.needed),
+        pair(p.lines.redundant),
+    ]
+}
+
+fn list(findings: &[String]) -> String {
+    match findings.is_empty() {
+        true => "-".into(),
+        false => findings.join(" "),
+    }
+}
+
+fn sum(m: &Matrices) -> String {
+    let count = |what: &dyn Fn(&Pair) -> bool| m.cells.iter().filter(|p| what(p)).count();
+    let lines = |p: &Pair| p.lines.lines.b.cmp(&p.lines.lines.a);
+    let cells = m.cells.len();
+    let verdicts = count(&|p| p.verdict.0 == p.verdict.1);
+    let mut text = format!(
+        "{cells} cells in both: the verdict is the same in {verdicts}; B maintains fewer lines in {}, \
+         more in {}, as many in {}; in {} nothing differs that counts",
+        count(&|p| lines(p).is_lt()),
+        count(&|p| lines(p).is_gt()),
+        count(&|p| lines(p).is_eq()),
+        count(&|p| !p.differs),
+    );
+    let alone = (m.only_a.len(), m.only_b.len());
+    if alone != (0, 0) {
+        let _ = write!(text, "; {} only in A, {} only in B", alone.0, alone.1);
+    }
+    text
+}
