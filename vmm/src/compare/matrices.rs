@@ -58,7 +58,7 @@ impl Axis {
                 None => "-".into(),
             },
             Axis::Cache => names::name(&s.board.cache),
-            Axis::Seed => format!("s{}", s.seed),
+            Axis::Seed => s.seed.to_string(),
             Axis::Set => match cell.set.is_empty() {
                 true => "-".into(),
                 false => cell.set.join(" "),
@@ -224,7 +224,11 @@ fn key(cell: &Cell, without: Option<Axis>) -> String {
         return cell.name.clone();
     };
     let others = Axis::ALL.into_iter().filter(|axis| *axis != without);
-    let parts: Vec<String> = others.map(|axis| axis.of(cell)).collect();
+    let part = |axis: Axis| match axis {
+        Axis::Seed => format!("s{}", axis.of(cell)),
+        _ => axis.of(cell),
+    };
+    let parts: Vec<String> = others.map(part).collect();
     parts.join(" ")
 }
 

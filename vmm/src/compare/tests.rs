@@ -288,7 +288,7 @@ fn cells_pair_by_name_or_by_all_but_one_thing() {
     assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
 
     // Without values, there is more than one cell of each.
-    for by in ["kernel", "kernel=base,x", "seed=s1,s2"] {
+    for by in ["kernel", "kernel=base,x", "seed=1,2"] {
         let e = matrices(&a, &a, by).unwrap_err();
         assert_eq!(e.exit_code(), exit::USAGE, "{by}: {e}");
     }

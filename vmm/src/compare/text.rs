@@ -63,8 +63,10 @@ impl Page {
 /// Two runs.
 pub fn runs(r: &Runs, layout: Layout) -> String {
     let mut page = Page::new(layout);
-    page.says(&side("A", &r.a));
-    page.says(&side("B", &r.b));
+    for (name, side) in [("A", &r.a), ("B", &r.b)] {
+        page.says(&format!("{name}  {}", side.path));
+        page.says(&format!("   {}", made_of(side)));
+    }
     for (name, side) in [("A", &r.a), ("B", &r.b)] {
         for reason in &side.reasons {
             page.says(&format!("   {name}: {reason}"));
@@ -84,17 +86,12 @@ pub fn runs(r: &Runs, layout: Layout) -> String {
         page.says("findings  none in either");
     } else {
         page.says("findings");
-        let rows: Vec<_> = r.findings.iter().map(finding).collect();
-        let header = [
-            "kind",
-            "written -> read",
-            "missing",
-            "A",
-            "B",
-            "lines A",
-            "lines B",
-        ];
-        page.table(&header, &rows, 3);
+        for f in r.findings.iter().take(ROWS) {
+            finding(&mut page, f);
+        }
+        if let Some(more) = r.findings.len().checked_sub(ROWS).filter(|n| *n > 0) {
+            page.says(&format!("  ... and {more} more (--format json has all)"));
+        }
     }
     page.gap();
     costs(&mut page, r);
@@ -111,11 +108,10 @@ pub fn runs(r: &Runs, layout: Layout) -> String {
     page.text
 }
 
-fn side(name: &str, s: &Side) -> String {
+fn made_of(s: &Side) -> String {
     let exporter = s.exporter.as_ref().map(|e| format!(", exporter {e}"));
     format!(
-        "{name}  {}: {} on {}{}, cache {}, seed {}: {}",
-        s.path,
+        "{} on {}{}, cache {}, seed {}: {}",
         s.scenario,
         s.kernel,
         exporter.unwrap_or_default(),
@@ -139,16 +135,25 @@ fn both_numbers(both: Both) -> String {
     }
 }
 
-fn finding(f: &Findings) -> Vec<String> {
-    vec![
-        f.kind.clone(),
-        f.place.clone(),
-        f.missing.clone(),
-        f.findings.a.to_string(),
-        f.findings.b.to_string(),
-        f.lines.a.to_string(),
-        f.lines.b.to_string(),
-    ]
+fn finding(page: &mut Page, f: &Findings) {
+    let missing = match f.missing.is_empty() {
+        true => String::new(),
+        false => format!("; missing: {}", f.missing),
+    };
+    let told = match f.fails {
+        true => "",
+        false => " (told, fails no run)",
+    };
+    page.says(&format!("  {}{told}: {}{missing}", f.kind, f.place));
+    let side = |name: &str, findings: u64, lines: u64, wrong: u64| match findings {
+        0 => format!("{name} none"),
+        n => format!("{name} {n} on {lines} lines, {wrong} bytes wrong"),
+    };
+    page.says(&format!(
+        "    {}; {}",
+        side("A", f.findings.a, f.lines.a, f.wrong_bytes.a),
+        side("B", f.findings.b, f.lines.b, f.wrong_bytes.b)
+    ));
 }
 
 fn costs(page: &mut Page, r: &Runs) {

@@ -13,10 +13,10 @@ const HEADER: [&str; 10] = [
     "kernel",
     "exporter",
     "cleaned",
-    "invalid.",
+    "invalidated",
     "needed",
-    "redund.",
-    "never tr.",
+    "redundant",
+    "untouched",
     "per byte",
     "share",
 ];
@@ -24,10 +24,12 @@ const SET_COLUMN: usize = 3;
 
 /// What the columns are.
 const LEGEND: &str = "\
-Lines of maintenance on memory that devices transfer: cleaned and invalidated (some are both); needed, \n\
-redundant, and never transferred, which are all of them. per byte: bytes maintained for each byte that \n\
-came to the end of the path. share: dc instructions and the barriers that complete them, of these and \n\
-all loads and stores between the begin of the first transfer of data and the end of the last.\n";
+Lines of maintenance on memory that devices transfer: needed, redundant and untouched (never
+transferred) are all of them; of these, some were cleaned, some invalidated, some both. per byte: bytes
+maintained for each byte that came to the end of the path. share: dc instructions and the barriers that
+complete them, of these and all loads and stores between the begin of the first transfer of the data and
+the end of the last.
+";
 
 /// A table for people.
 pub fn table(results: &[CellResult]) -> String {
