@@ -12,6 +12,12 @@ use super::runs::{Findings, Runs, Side};
 use crate::query::Told;
 use crate::report::Layout;
 
+/// Where the text behind a label begins, at least.
+const LABELS: usize = 3;
+
+/// Labels of what is compared are padded to this.
+const PARTS: [&str; 4] = ["verdict ", "data    ", "findings", "log     "];
+
 /// Rows told of each list, at most.
 const ROWS: usize = 40;
 
@@ -29,10 +35,23 @@ impl Page {
         }
     }
 
-    /// A paragraph, indented behind its first line.
+    /// A paragraph.
     fn says(&mut self, text: &str) {
-        let wrapped = self.layout.wrapped(text, 2);
-        let _ = writeln!(self.text, "{}", wrapped.replace('\n', "\n  "));
+        self.labelled("", "", text);
+    }
+
+    /// A paragraph with a label before it, in a column of its own below `indent`.
+    fn labelled(&mut self, indent: &str, label: &str, text: &str) {
+        let column = match label.is_empty() {
+            true => indent.len(),
+            false => (indent.len() + label.len() + 2).max(LABELS),
+        };
+        let wrapped = self.layout.wrapped(text, column);
+        let before = format!("{indent}{label}");
+        for (n, line) in wrapped.lines().enumerate() {
+            let before = if n == 0 { &*before } else { "" };
+            let _ = writeln!(self.text, "{before:column$}{line}");
+        }
     }
 
     fn gap(&mut self) {
@@ -64,33 +83,35 @@ impl Page {
 pub fn runs(r: &Runs, layout: Layout) -> String {
     let mut page = Page::new(layout);
     for (name, side) in [("A", &r.a), ("B", &r.b)] {
-        page.says(&format!("{name}  {}", side.path));
-        page.says(&format!("   {}", made_of(side)));
-    }
-    for (name, side) in [("A", &r.a), ("B", &r.b)] {
+        page.labelled("", name, &side.path);
+        page.labelled("   ", "", &made_of(side));
         for reason in &side.reasons {
-            page.says(&format!("   {name}: {reason}"));
+            page.labelled("   ", "", reason);
         }
     }
     page.gap();
-    page.says(&format!(
-        "verdict   {}",
-        both_words(r.a.verdict.name(), r.b.verdict.name())
-    ));
-    page.says(&format!(
-        "data      {} bytes checked, {} corrupt",
+    let [verdict, data, findings, log] = PARTS;
+    let said = both_words(r.a.verdict.name(), r.b.verdict.name());
+    page.labelled("", verdict, &said);
+    let checked = format!(
+        "{} bytes checked, {} corrupt",
         both_numbers(r.bytes),
         both_numbers(r.corrupt_bytes)
-    ));
+    );
+    page.labelled("", data, &checked);
     if r.findings.is_empty() {
-        page.says("findings  none in either");
+        page.labelled("", findings, "none in either");
     } else {
-        page.says("findings");
+        page.says(findings);
         for f in r.findings.iter().take(ROWS) {
             finding(&mut page, f);
         }
         if let Some(more) = r.findings.len().checked_sub(ROWS).filter(|n| *n > 0) {
-            page.says(&format!("  ... and {more} more (--format json has all)"));
+            page.labelled(
+                "  ",
+                "",
+                &format!("... and {more} more (--format json has all)"),
+            );
         }
     }
     page.gap();
@@ -98,7 +119,10 @@ pub fn runs(r: &Runs, layout: Layout) -> String {
     page.gap();
     match &r.log {
         Some(log) => divergence(&mut page, log),
-        None => page.says("log       one of them has none: where they part is not known"),
+        None => {
+            let unknown = "one of them has none: where they part is not known";
+            page.labelled("", log, unknown);
+        }
     }
     page.gap();
     page.says(match r.differs {
@@ -144,16 +168,18 @@ fn finding(page: &mut Page, f: &Findings) {
         true => "",
         false => " (told, fails no run)",
     };
-    page.says(&format!("  {}{told}: {}{missing}", f.kind, f.place));
+    let what = format!("{}{told}: {}{missing}", f.kind, f.place);
+    page.labelled("  ", "", &what);
     let side = |name: &str, findings: u64, lines: u64, wrong: u64| match findings {
         0 => format!("{name} none"),
         n => format!("{name} {n} on {lines} lines, {wrong} bytes wrong"),
     };
-    page.says(&format!(
-        "    {}; {}",
+    let sides = format!(
+        "{}; {}",
         side("A", f.findings.a, f.lines.a, f.wrong_bytes.a),
         side("B", f.findings.b, f.lines.b, f.wrong_bytes.b)
-    ));
+    );
+    page.labelled("    ", "", &sides);
 }
 
 fn costs(page: &mut Page, r: &Runs) {
@@ -181,7 +207,7 @@ fn costs(page: &mut Page, r: &Runs) {
     page.table(&["", "A", "B", "B/A"], &rows, 1);
     let lines = |lines: &Lines| lines.lines;
     let pair = |p: &super::runs::Pair| {
-        let name = |device: &Option<String>| device.clone().unwrap_or_else(|| "-".into());
+        let name = |device: &Option<String>| device.clone().unwrap_or_else(|| "none".into());
         match (&p.before, &p.after) {
             (None, None) => "no transfer".into(),
             (before, after) => format!("{} -> {}", name(before), name(after)),
@@ -204,38 +230,46 @@ fn costs(page: &mut Page, r: &Runs) {
 }
 
 fn divergence(page: &mut Page, log: &Divergence) {
+    let [.., label] = PARTS;
     match &log.first {
-        None => page.says("log       the same from begin to end"),
+        None => page.labelled("", label, "the same from begin to end"),
         Some(parting) => {
-            page.says(&format!(
-                "log       the first {} events are the very same, then:",
-                parting.alike
-            ));
+            let alike = match parting.alike {
+                0 => "no event is the very same:".into(),
+                n => format!("the first {n} events are the very same, then:"),
+            };
+            page.labelled("", label, &alike);
             told(page, parting);
         }
     }
-    if let Some(parting) = &log.done {
-        page.says(&format!(
-            "          whenever, and in whichever memory, {} transfers, accesses of devices, \
-             operations, starts, interrupts and findings are alike, then:",
-            parting.alike
-        ));
-        told(page, parting);
-    } else if log.first.is_some() {
-        page.says("          whenever, and in whichever memory: the same is done");
+    match &log.done {
+        Some(parting) => {
+            let alike = format!(
+                "whenever, and in whichever memory: {} transfers, accesses of devices, operations, starts, \
+                 interrupts, calls and findings are alike, then:",
+                parting.alike
+            );
+            page.labelled("", &" ".repeat(label.len()), &alike);
+            told(page, parting);
+        }
+        None if log.first.is_some() => {
+            let alike = "whenever, and in whichever memory: the same is done";
+            page.labelled("", &" ".repeat(label.len()), alike);
+        }
+        None => {}
     }
     for lack in &log.lacks {
-        page.says(&format!("          {lack}"));
+        page.labelled("", &" ".repeat(label.len()), lack);
     }
 }
 
 fn told(page: &mut Page, parting: &Parting) {
     for (name, told) in [("A", &parting.a), ("B", &parting.b)] {
         let text = match told {
-            None => format!("  {name}  has come to its end"),
-            Some(told) => format!("  {name}  {}", event(told)),
+            None => "has come to its end".into(),
+            Some(told) => event(told),
         };
-        page.says(&text);
+        page.labelled("  ", name, &text);
     }
 }
 
@@ -256,22 +290,29 @@ fn event(t: &Told) -> String {
 /// Two matrices.
 pub fn matrices(m: &Matrices, layout: Layout) -> String {
     let mut page = Page::new(layout);
-    page.says(&format!("A  {}", m.a));
-    page.says(&format!("B  {}", m.b));
+    page.labelled("", "A", &m.a);
+    page.labelled("", "B", &m.b);
     page.gap();
     if !m.cells.is_empty() {
-        let header = [
-            "cell",
-            "verdict",
-            "findings",
-            "lines A",
-            "lines B",
-            "B/A",
-            "needed",
-            "redundant",
-        ];
-        let rows: Vec<_> = m.cells.iter().map(cell).collect();
-        page.table(&header, &rows, 3);
+        let shared = shared(&m.cells);
+        if !shared.is_empty() {
+            page.says(&format!("all cells: {}", shared.join(" ")));
+            page.gap();
+        }
+        let with_findings = m
+            .cells
+            .iter()
+            .any(|p| p.findings != (Vec::new(), Vec::new()));
+        let mut header = vec!["cell", "verdict"];
+        header.extend(with_findings.then_some("findings"));
+        let numbers = header.len();
+        header.extend(["lines A", "lines B", "B/A", "needed", "redundant"]);
+        let rows: Vec<_> = m
+            .cells
+            .iter()
+            .map(|p| cell(p, &shared, with_findings))
+            .collect();
+        page.table(&header, &rows, numbers);
         page.gap();
     }
     for (what, cells) in [
@@ -280,7 +321,7 @@ pub fn matrices(m: &Matrices, layout: Layout) -> String {
         ("not run, or without a verdict, in one of them", &m.silent),
     ] {
         for cell in cells.iter().take(ROWS) {
-            page.says(&format!("{what}: {cell}"));
+            page.labelled("", &format!("{what}:"), cell);
         }
         if let Some(more) = cells.len().checked_sub(ROWS).filter(|n| *n > 0) {
             page.says(&format!("{what}: {more} more"));
@@ -290,10 +331,21 @@ pub fn matrices(m: &Matrices, layout: Layout) -> String {
     page.text
 }
 
-fn cell(p: &Pair) -> Vec<String> {
+/// Words that all cells have in common, where there are several.
+fn shared(cells: &[Pair]) -> Vec<&str> {
+    let [first, _, ..] = cells else {
+        return Vec::new();
+    };
+    let words = first.cell.split(' ').filter(|word| *word != "-");
+    let everywhere = |word: &&str| cells.iter().all(|p| p.cell.split(' ').any(|w| w == *word));
+    words.filter(everywhere).collect()
+}
+
+fn cell(p: &Pair, shared: &[&str], with_findings: bool) -> Vec<String> {
+    let own = p.cell.split(' ').filter(|word| !shared.contains(word));
+    let own: Vec<&str> = own.collect();
     let findings = match (&p.findings.0, &p.findings.1) {
-        (a, b) if a == b && a.is_empty() => "-".into(),
-        (a, b) if a == b => a.join(" "),
+        (a, b) if a == b => list(a),
         (a, b) => format!("A {}; B {}", list(a), list(b)),
     };
     let verdict = match p.verdict {
@@ -304,16 +356,16 @@ fn cell(p: &Pair) -> Vec<String> {
         false => both.a.to_string(),
         true => format!("{} -> {}", both.a, both.b),
     };
-    vec![
-        p.cell.clone(),
-        verdict,
-        findings,
+    let mut row = vec![own.join(" "), verdict];
+    row.extend(with_findings.then_some(findings));
+    row.extend([
         p.lines.lines.a.to_string(),
         p.lines.lines.b.to_string(),
         p.lines.lines.ratio_text(),
         pair(p.lines.needed),
         pair(p.lines.redundant),
-    ]
+    ]);
+    row
 }
 
 fn list(findings: &[String]) -> String {
