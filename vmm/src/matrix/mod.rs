@@ -265,10 +265,20 @@ impl Matrix {
             }
         }
         match matrix.size() {
-            0 => limit("it has no cells: a matrix that runs nothing proves nothing".into()),
-            n if n > MAX_CELLS => limit(format!("it has {n} cells, at most {MAX_CELLS} are run")),
-            _ => Ok(matrix),
+            0 => return limit("it has no cells: a matrix that runs nothing proves nothing".into()),
+            n if n > MAX_CELLS => {
+                return limit(format!("it has {n} cells, at most {MAX_CELLS} are run"));
+            }
+            _ => {}
         }
+        for group in &matrix.group {
+            if let Some(twice) = group.named_twice() {
+                return limit(format!(
+                    "{twice} twice in one group, and is the same run: leave one out"
+                ));
+            }
+        }
+        Ok(matrix)
     }
 
     /// Cells at most: scenarios without transfer have fewer.
@@ -309,6 +319,21 @@ impl Matrix {
 }
 
 impl Group {
+    /// What one of its lists names twice, if one does.
+    fn named_twice(&self) -> Option<String> {
+        fn twice<T: PartialEq>(list: &[T]) -> Option<&T> {
+            let mut all = list.iter().enumerate();
+            all.find(|(n, one)| list[..*n].contains(one))
+                .map(|(_, one)| one)
+        }
+        twice(&self.scenarios)
+            .map(|s| format!("scenario {s} stands"))
+            .or_else(|| twice(&self.kernels).map(|k| format!("kernel {k} stands")))
+            .or_else(|| twice(&self.caches).map(|c| format!("cache {} stands", names::name(c))))
+            .or_else(|| twice(&self.exporters).map(|e| format!("exporter {} stands", e.name())))
+            .or_else(|| twice(&self.seeds).map(|s| format!("seed {} stands", s.0)))
+    }
+
     /// Makes relative paths those below `base`, which is absolute. Names of built-in scenarios and of patch stacks are none.
     fn anchor(&mut self, base: &Path) {
         let below = |name: &mut String| *name = base.join(&*name).display().to_string();

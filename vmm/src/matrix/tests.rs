@@ -132,7 +132,7 @@ fn cells_are_the_product() {
 
 #[test]
 fn names_are_unique() {
-    let text = "schema = 1\n[[group]]\nscenarios = [\"boot\", \"boot\"]\n";
+    let text = "schema = 1\n[[group]]\nscenarios = [\"boot\"]\n[[group]]\nscenarios = [\"boot\"]\n";
     assert_eq!(names(text)[1], "boot.base.zynqmp.s1.2");
 }
 
