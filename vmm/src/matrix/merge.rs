@@ -73,6 +73,7 @@ pub fn merge(
     let all = Cells {
         here: cells,
         all: first.record.all.clone(),
+        rows: first.record.rows.clone(),
     };
     let begun = record::begin(origin, all, first.record.program.clone(), out)?;
     let mut ran = Ran::default();
