@@ -10,7 +10,7 @@ use super::*;
 use crate::engine::EngineKind;
 use crate::events::tests::write_log;
 use crate::matrix::record::{Asked, CELLS, Cells, Origin};
-use crate::matrix::{Matrix, runner};
+use crate::matrix::{Extent, Matrix, runner};
 use crate::run::directory::{self, RunDir};
 use crate::run::fake::{self, FakeBackend};
 use crate::run::logbook;
@@ -230,9 +230,11 @@ fn matrix(dir: &Path, text: &str, kernel: &'static str) {
         engine: EngineKind::default(),
         append: None,
         partition: None,
+        extent: Extent::default(),
     };
     let cells = Cells {
         here: cells,
+        rows: Vec::new(),
         all: String::new(),
     };
     let begun = record::begin(origin, cells, "fake".into(), (dir, false)).unwrap();
