@@ -27,8 +27,11 @@ pub fn did_you_mean<'a>(
     wrong: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    // What begins alike and is much longer is no slip of the fingers.
+    let near = |c: &&str| c.len() <= wrong.len().saturating_mul(3);
     candidates
         .into_iter()
+        .filter(near)
         .map(|c| (strsim::jaro_winkler(wrong, c), c))
         .filter(|(likeness, _)| *likeness > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
@@ -65,5 +68,7 @@ mod tests {
         let known = ["iio-capture", "iio-playback", "boot"];
         assert_eq!(did_you_mean("iio-captrue", known), Some("iio-capture"));
         assert_eq!(did_you_mean("zzz", known), None);
+        let long = ["nonsnooping-writer-snooping-reader"];
+        assert_eq!(did_you_mean("nope", long), None);
     }
 }

@@ -69,6 +69,8 @@ pub struct GuestKey<'a> {
     disk: (bool, bool),
     /// The user's program, and modules, and what goes with them, within that much memory.
     program: [&'a [String]; 5],
+    /// What is laid over the board's device tree.
+    overlays: &'a [String],
     /// Single files and directories.
     named: [Option<&'a str>; 3],
     ram_mib: [u32; 2],
@@ -88,6 +90,7 @@ impl RunSpec {
                 &guest.modules,
                 &guest.packages,
             ],
+            overlays: &guest.dtb_overlay,
             named: [&guest.root, &guest.stdin, &guest.selftest].map(Option::as_deref),
             ram_mib: [board.ram_mib, board.ram_high_mib],
         }
@@ -193,6 +196,15 @@ impl RunSpec {
             Some(from) => from,
             None => std::env::current_dir().map_err(|e| Error::host("no working directory", e))?,
         };
+        let guest = &scenario.guest;
+        if origin == scenario::exec::SCENARIO && !guest.has_program() && guest.modules.is_empty() {
+            return Err(Error::Limit {
+                origin: origin.into(),
+                what: "it is there to run a program of yours, and none is named: `staleline exec -- PROGRAM`, \
+                       or guest.exec, guest.selftest or guest.modules in settings"
+                    .into(),
+            });
+        }
         scenario.guest.anchor(&here);
         let kernel_choice = KernelChoice(kernel.into());
         if kernel_choice.path().is_none() {
@@ -231,8 +243,9 @@ const PROGRAM: [&str; 11] = [
     "check-output",
 ];
 
-/// The key of modules, for which all runs have an option.
-const MODULES: &str = "guest.modules";
+/// Keys of lists for which all runs have an option, and that.
+const MODULES: (&str, &str) = ("guest.modules", "module");
+const OVERLAYS: (&str, &str) = ("guest.dtb-overlay", "dtb-overlay");
 
 fn invocation(
     origin: &str,
@@ -272,14 +285,16 @@ fn invocation(
             && key
                 .strip_prefix("guest.")
                 .is_some_and(|k| PROGRAM.contains(&k));
-        if !OPTIONS.contains(&key) && !own && key != MODULES {
+        if !OPTIONS.contains(&key) && !own && ![MODULES.0, OVERLAYS.0].contains(&key) {
             option("set", setting.clone());
         }
     }
     // Those of a scenario's file come by themselves, unless others were asked for.
-    if settings.iter().any(|s| s.starts_with(MODULES)) {
-        for module in &guest.modules {
-            option("module", module.clone());
+    for ((key, name), list) in [(MODULES, &guest.modules), (OVERLAYS, &guest.dtb_overlay)] {
+        if settings.iter().any(|s| s.starts_with(key)) {
+            for word in list {
+                option(name, word.clone());
+            }
         }
     }
     if exec {
@@ -383,6 +398,7 @@ mod tests {
             of("exec", &["guest.exec=[\"a\"]"]),
             of("exec", &["guest.exec=[\"b\", \"x\"]"]),
             of("exec", &["guest.exec=[\"b\"]", "guest.files=[\"c\"]"]),
+            of("boot", &["guest.dtb-overlay=[\"o\"]"]),
         ];
         for (n, other) in others.iter().enumerate() {
             assert_ne!(other.guest(), boot.guest());

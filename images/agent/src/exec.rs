@@ -12,10 +12,11 @@ use std::path::Path;
 use std::thread;
 
 use nix::errno::Errno;
-use nix::sys::ptrace::{self, Options};
+use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use staleline_guest::{Context, Ep0, Error, Mismatch, Mount, Pattern, mount};
+use staleline_protocol::places;
 use staleline_protocol::plan::Exec;
 use staleline_protocol::report::{Report, Stream, text_of};
 
@@ -29,10 +30,6 @@ use crate::terminal;
 pub const NAME: &str = "exec";
 /// Bytes of output in one report: as a line, still well within what a terminal takes at once.
 const PIECE: usize = 512;
-
-/// Stops by these mean something else to who traces.
-const SIGTRAP: i32 = Signal::SIGTRAP as i32;
-const SIGSTOP: i32 = Signal::SIGSTOP as i32;
 
 /// Mapped files told of a process.
 const MAPPED: usize = 256;
@@ -96,7 +93,7 @@ fn prepare() -> Result<(), Error> {
     Mount::Dev.mount()?;
     // A kernel may lack it.
     let _ = Mount::Config.mount();
-    for place in ["/tmp", "/dev/shm", "/run"] {
+    for place in places::EMPTY {
         mount("tmpfs", "tmpfs", Path::new(place))?;
     }
     sys::loopback_up().call("ioctl", "the network's loopback")?;
@@ -146,7 +143,6 @@ fn start(exec: &Exec) -> Result<(Pid, [PipeReader; 2]), Error> {
 
 /// Follows all traced processes until there are none. When the main one has ended, so do the others.
 fn attend<W: Write>(ktap: &mut Ktap<W>, main: Pid) -> Result<End, Error> {
-    let mut begun = false;
     let mut ended = None;
     loop {
         let (pid, change) = match (sys::wait_for_any(), ended) {
@@ -159,20 +155,6 @@ fn attend<W: Write>(ktap: &mut Ktap<W>, main: Pid) -> Result<End, Error> {
         match change {
             Change::Exited(code) if pid == main => ended = Some(End::Exited(code)),
             Change::Killed(signal) if pid == main => ended = Some(End::Killed(signal)),
-            // The stop at its first instruction.
-            Change::Stopped(signal) if signal == SIGTRAP && pid == main && !begun => {
-                begun = true;
-                let follow = Options::PTRACE_O_TRACEEXIT
-                    | Options::PTRACE_O_TRACEEXEC
-                    | Options::PTRACE_O_TRACEFORK
-                    | Options::PTRACE_O_TRACEVFORK
-                    | Options::PTRACE_O_TRACECLONE
-                    | Options::PTRACE_O_EXITKILL;
-                ptrace::setoptions(pid, follow)
-                    .map_err(std::io::Error::from)
-                    .call("ptrace", "the program")?;
-                sys::go_on(pid, 0);
-            }
             Change::Event(event) => {
                 // An exec leaves nothing of what was mapped before.
                 if event == ptrace::Event::PTRACE_EVENT_EXIT as i32 {
@@ -182,9 +164,8 @@ fn attend<W: Write>(ktap: &mut Ktap<W>, main: Pid) -> Result<End, Error> {
                 }
                 sys::go_on(pid, 0);
             }
-            // A new process or thread stops by itself first.
-            Change::Stopped(signal) if signal == SIGSTOP => sys::go_on(pid, 0),
             Change::Stopped(signal) => sys::go_on(pid, signal),
+            Change::Halted => sys::leave_halted(pid),
             Change::Exited(_) | Change::Killed(_) | Change::Other => {}
         }
         if ended.is_some() {

@@ -127,7 +127,9 @@ fn insert_one<W: Write>(ktap: &mut Ktap<W>, module: &Module) -> Result<Option<io
 fn said(log: &mut Log) -> Result<Vec<String>, Error> {
     let mut said = Vec::new();
     while let Some(message) = log.try_next()? {
-        if said.len() < SAID {
+        // That it is not the kernel's own, nobody has to be told.
+        let taint = message.contains("taints kernel") || message.contains("tainting kernel");
+        if said.len() < SAID && !taint {
             said.push(message.chars().take(SAID_CHARS).collect());
         }
     }

@@ -13,7 +13,7 @@ use nix::unistd::{ForkResult, Pid};
 /// What a program is to this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Stopped at its first instruction, and traced.
+    /// Stopped at its first instruction, and traced, with all that it starts.
     Traced,
     /// The leader of a session of its own, whose terminal is its standard input.
     AtTerminal,
@@ -39,10 +39,12 @@ pub struct Start<'a> {
 /// has the child tell of trouble by one.)
 pub fn start(start: &Start<'_>) -> io::Result<Pid> {
     let (mut trouble, tell) = io::pipe()?;
+    let (held, release) = io::pipe()?;
     // SAFETY: there is no other thread, so that the child may do what it likes.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Child => {
-            let e = become_it(start)
+            drop(release);
+            let e = become_it(start, held)
                 .err()
                 .unwrap_or(nix::errno::Errno::UnknownErrno);
             let _ = (&tell).write_all(&(e as i32).to_le_bytes());
@@ -51,11 +53,25 @@ pub fn start(start: &Start<'_>) -> io::Result<Pid> {
         }
         ForkResult::Parent { child } => {
             drop(tell);
+            drop(held);
+            if start.role == Role::Traced
+                && let Err(e) = nix::sys::ptrace::seize(child, follow())
+            {
+                let _ = nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL);
+                return Err(e.into());
+            }
+            drop(release);
             let mut code = [0; 4];
             // Nothing comes if all is well: the child's end is closed when the program starts.
             match trouble.read_exact(&mut code) {
                 Ok(()) => {
-                    let _ = nix::sys::wait::waitpid(child, None);
+                    // A traced one stops once more on its way out.
+                    while let Ok((_, change)) = wait_for(child) {
+                        match change {
+                            Change::Exited(_) | Change::Killed(_) => break,
+                            _ => go_on(child, 0),
+                        }
+                    }
                     Err(io::Error::from_raw_os_error(i32::from_le_bytes(code)))
                 }
                 Err(_) => Ok(child),
@@ -102,6 +118,8 @@ pub enum Change {
     Stopped(i32),
     /// It is stopped at that event (`PTRACE_EVENT_*`).
     Event(i32),
+    /// It is stopped as its tracer found it: by a signal that stops all of a process.
+    Halted,
     /// None of these.
     Other,
 }
@@ -116,6 +134,10 @@ impl Change {
         } else if libc::WIFSTOPPED(status) {
             match status >> 16 {
                 0 => Change::Stopped(libc::WSTOPSIG(status)),
+                // A new process or thread, or one that goes on, stops with SIGTRAP.
+                libc::PTRACE_EVENT_STOP if libc::WSTOPSIG(status) != libc::SIGTRAP => {
+                    Change::Halted
+                }
                 event => Change::Event(event),
             }
         } else {
@@ -124,21 +146,38 @@ impl Change {
     }
 }
 
+/// What is followed of a traced process: all that it starts, its programs, its end.
+fn follow() -> nix::sys::ptrace::Options {
+    use nix::sys::ptrace::Options;
+    Options::PTRACE_O_TRACEEXIT
+        | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_TRACEFORK
+        | Options::PTRACE_O_TRACEVFORK
+        | Options::PTRACE_O_TRACECLONE
+        | Options::PTRACE_O_EXITKILL
+}
+
 /// Waits for any child, thread or traced process.
 pub fn wait_for_any() -> io::Result<(Pid, Change)> {
-    wait(libc::__WALL)
+    wait(-1, libc::__WALL)
+}
+
+fn wait_for(child: Pid) -> io::Result<(Pid, Change)> {
+    wait(child.as_raw(), libc::__WALL)
 }
 
 /// The next child that has ended; none if there is no such child now.
 pub fn reap() -> Option<(Pid, Change)> {
     // Without one, the process 0 is said to have changed.
-    wait(libc::WNOHANG).ok().filter(|(pid, _)| pid.as_raw() > 0)
+    wait(-1, libc::WNOHANG)
+        .ok()
+        .filter(|(pid, _)| pid.as_raw() > 0)
 }
 
-fn wait(options: libc::c_int) -> io::Result<(Pid, Change)> {
+fn wait(whom: libc::pid_t, options: libc::c_int) -> io::Result<(Pid, Change)> {
     let mut status = 0;
     // SAFETY: the kernel writes an int, to one that is ours.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, options) };
+    let pid = unsafe { libc::waitpid(whom, &raw mut status, options) };
     let pid = nix::errno::Errno::result(pid)?;
     Ok((Pid::from_raw(pid), Change::of(status)))
 }
@@ -146,26 +185,37 @@ fn wait(options: libc::c_int) -> io::Result<(Pid, Change)> {
 /// Lets a traced process that is stopped go on, with the signal that it is due; 0 for none. One that has been
 /// killed meanwhile needs no more.
 pub fn go_on(pid: Pid, signal: i32) {
-    let none = std::ptr::null_mut::<libc::c_void>();
-    // SAFETY: PTRACE_CONT takes no address, and for data a number; it changes nothing of this process.
-    let _ = unsafe {
-        libc::ptrace(
-            libc::PTRACE_CONT,
-            pid.as_raw(),
-            none,
-            libc::c_long::from(signal),
-        )
-    };
+    request(libc::PTRACE_CONT, pid, signal);
 }
 
-fn become_it(start: &Start<'_>) -> nix::Result<Infallible> {
+/// Leaves a process that is [`Change::Halted`] as it is, until something else happens to it.
+pub fn leave_halted(pid: Pid) {
+    request(libc::PTRACE_LISTEN, pid, 0);
+}
+
+#[cfg(target_env = "musl")]
+type Request = libc::c_int;
+#[cfg(not(target_env = "musl"))]
+type Request = libc::c_uint;
+
+fn request(request: Request, pid: Pid, data: i32) {
+    let none = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: neither request takes an address, and for data a number or nothing; they change nothing of
+    // this process.
+    let _ = unsafe { libc::ptrace(request, pid.as_raw(), none, libc::c_long::from(data)) };
+}
+
+fn become_it(start: &Start<'_>, held: io::PipeReader) -> nix::Result<Infallible> {
     let [stdin, stdout, stderr] = start.stdio;
     nix::unistd::dup2_stdin(stdin)?;
     nix::unistd::dup2_stdout(stdout)?;
     nix::unistd::dup2_stderr(stderr)?;
     nix::unistd::chdir(start.dir)?;
     match start.role {
-        Role::Traced => nix::sys::ptrace::traceme()?,
+        // Until it is traced: the other end is closed then.
+        Role::Traced => {
+            let _ = (&held).read(&mut [0]);
+        }
         Role::AtTerminal => {
             nix::unistd::setsid()?;
             rustix::process::ioctl_tiocsctty(stdin)
@@ -191,5 +241,9 @@ mod tests {
         let exit = (libc::PTRACE_EVENT_EXIT << 16) | (libc::SIGTRAP << 8) | 0x7f;
         assert_eq!(Change::of(exit), Change::Event(libc::PTRACE_EVENT_EXIT));
         assert_eq!(Change::of(0xffff), Change::Other);
+        let stop = |signal| (libc::PTRACE_EVENT_STOP << 16) | (signal << 8) | 0x7f;
+        assert_eq!(Change::of(stop(libc::SIGSTOP)), Change::Halted);
+        let new = Change::Event(libc::PTRACE_EVENT_STOP);
+        assert_eq!(Change::of(stop(libc::SIGTRAP)), new);
     }
 }

@@ -68,6 +68,17 @@ pub enum InitramfsError {
         /// What is wrong with it.
         why: String,
     },
+    /// Two things of one name.
+    #[error(
+        "{guest} cannot be both a directory and a file or link in the guest, and {} would make it so: give \
+         one of them another place", path.display()
+    )]
+    Clash {
+        /// What came second.
+        path: PathBuf,
+        /// The name in the guest.
+        guest: String,
+    },
     /// The guest's files take too much of its memory.
     #[error(
         "the guest's files have more than {most} bytes, a quarter of its memory: leave some out, or raise \

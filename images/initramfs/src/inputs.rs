@@ -25,6 +25,8 @@ use super::{Initramfs, keep};
 const DIRECTORY: u32 = 0o040_755;
 const FILE: u32 = 0o100_000;
 const LINK: u32 = 0o120_777;
+/// The agent's name, without the slash.
+const INIT: &[u8] = b"init";
 
 /// All that a guest is given, read.
 #[derive(Debug)]
@@ -78,7 +80,11 @@ impl Inputs {
         };
         for (input, hash, entries) in all {
             for (name, entry) in entries {
-                inputs.insert(name, entry);
+                let clash = |name: &[u8]| InitramfsError::Clash {
+                    path: input.host.clone(),
+                    guest: format!("/{}", String::from_utf8_lossy(name)),
+                };
+                inputs.insert(name, entry).map_err(|name| clash(&name))?;
             }
             inputs.hashed.push((input, hash));
         }
@@ -108,13 +114,33 @@ impl Inputs {
         keep(&archive, cache)
     }
 
-    /// With the directories above it. A directory that is there already stays as it is.
-    fn insert(&mut self, name: Vec<u8>, entry: Entry) {
+    /// With the directories above it. A directory that is there already stays as it is, and so does a link,
+    /// which may lead to one.
+    ///
+    /// # Errors
+    /// A name that would be both a directory and something else.
+    fn insert(&mut self, name: Vec<u8>, entry: Entry) -> Result<(), Vec<u8>> {
         for (at, _) in name.iter().enumerate().filter(|(_, b)| **b == b'/') {
             let above = name.get(..at).unwrap_or_default().to_vec();
-            self.entries.entry(above).or_insert(Entry::Directory);
+            if let Entry::File { .. } = self
+                .entries
+                .entry(above.clone())
+                .or_insert(Entry::Directory)
+            {
+                return Err(above);
+            }
+        }
+        let there = self.entries.get(&name);
+        match (there, &entry) {
+            (Some(Entry::File { .. }), Entry::Directory)
+            | (Some(Entry::Directory), Entry::File { .. } | Entry::Link(_)) => return Err(name),
+            (Some(Entry::Link(_)), Entry::Directory) => return Ok(()),
+            // The agent comes in its place.
+            (_, Entry::Directory) if name == INIT => return Err(name),
+            _ => {}
         }
         self.entries.insert(name, entry);
+        Ok(())
     }
 
     /// Writes the archive. Times and owners are zero, inode numbers count from 1.
@@ -294,6 +320,42 @@ mod tests {
         assert_eq!(archive, again);
         assert_eq!(inputs.hashed(), twin.hashed());
         assert_eq!(inputs.hashed()[1].1, digest::bytes(b"own"));
+    }
+
+    #[test]
+    fn a_name_that_would_be_two_things_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir_all(path("root/root/sub")).unwrap();
+        fs::create_dir_all(path("bad/init")).unwrap();
+        fs::create_dir_all(path("links/to")).unwrap();
+        std::os::unix::fs::symlink("/elsewhere", path("links/to/root")).unwrap();
+        std::os::unix::fs::symlink("usr/lib", path("root/lib")).unwrap();
+        fs::write(path("file"), "x").unwrap();
+        let clash = |given: &[(&str, &str)]| {
+            let given: Vec<_> = given
+                .iter()
+                .map(|(host, guest)| Input {
+                    host: path(host),
+                    guest: (*guest).into(),
+                })
+                .collect();
+            match Inputs::read(None, &given, &[], 99) {
+                Err(InitramfsError::Clash { guest, .. }) => Some(guest),
+                other => other.map(|_| None).unwrap(),
+            }
+        };
+        let told = |guest: &str| Some(guest.to_owned());
+        assert_eq!(clash(&[("file", "/a"), ("file", "/a/b")]), told("/a"));
+        assert_eq!(clash(&[("file", "/a/b"), ("file", "/a")]), told("/a"));
+        assert_eq!(clash(&[("root", "/"), ("file", "/root")]), told("/root"));
+        assert_eq!(clash(&[("file", "/root"), ("root", "/")]), told("/root"));
+        assert_eq!(clash(&[("root", "/"), ("links/to", "/")]), told("/root"));
+        assert_eq!(clash(&[("bad", "/")]), told("/init"));
+        // What a link leads to is not known here.
+        assert_eq!(clash(&[("root", "/"), ("file", "/lib/x")]), None);
+        assert_eq!(clash(&[("links/to", "/"), ("root", "/")]), None);
+        assert_eq!(clash(&[("file", "/a"), ("file", "/a")]), None);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! driver waits for one. Nothing is inherited that could make a device coherent by accident: each
 //! master's node says `dma-coherent` itself, or not.
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng as _, SeedableRng as _};
 use staleline_devices::soc::WINDOW;
 use vm_fdt::{Error, FdtWriter, FdtWriterNode};
 
@@ -27,6 +29,9 @@ pub struct Chosen<'a> {
     pub bootargs: &'a str,
     /// The run's plan for the guest agent, as JSON; see [`staleline_protocol::plan`].
     pub plan: &'a str,
+    /// What the kernel's random numbers start from. Without, it waits for noise of its own, seconds long on
+    /// a machine as even as this.
+    pub seed: u64,
     /// Where the images stand.
     pub layout: &'a Layout,
 }
@@ -81,11 +86,21 @@ fn write_chosen(fdt: &mut FdtWriter, chosen: &Chosen<'_>) -> Result<(), Error> {
     fdt.property_string("bootargs", chosen.bootargs)?;
     fdt.property_string("stdout-path", "/pl011@9000000")?;
     fdt.property_string(staleline_protocol::plan::FDT_PROPERTY, chosen.plan)?;
+    fdt.property_array_u64("rng-seed", &entropy(chosen.seed))?;
     if let Some(initrd) = &chosen.layout.initrd {
         fdt.property_u64("linux,initrd-start", initrd.start)?;
         fdt.property_u64("linux,initrd-end", initrd.end)?;
     }
     fdt.end_node(node)
+}
+
+/// As many bits as the kernel wants before it calls its random numbers good (POOL_READY_BITS in
+/// drivers/char/random.c: 256), and as random as a run may be that can be done again.
+fn entropy(seed: u64) -> [u64; 4] {
+    /// Keeps them apart from whatever else begins with the run's seed.
+    const APART: u64 = 0x726e_672d_7365_6564;
+    let mut rng = SplitMix64::seed_from_u64(seed ^ APART);
+    std::array::from_fn(|_| rng.next_u64())
 }
 
 /// What QEMU's `virt` machine provides (hw/arm/virt.c): CPU, interrupt controller, timer, UART.

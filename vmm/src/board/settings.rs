@@ -6,6 +6,10 @@ pub use staleline_devices::coherency::{Policy as CachePolicy, PowerOn, SnoopWrit
 pub use staleline_devices::dma::Port;
 pub use staleline_devices::soc::DmaRange;
 
+/// Where devices are that are on each board, unless its settings say otherwise.
+const DMAC_PORT: Port = Port::Hp;
+const USB_PORT: Port = Port::Hpc;
+
 /// Settings of the board; everything has a default, the ZynqMP-like board of the project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -31,8 +35,10 @@ pub struct BoardSettings {
     #[serde(skip_serializing_if = "is_zero")]
     pub jitter_ticks: u32,
     /// The AXI-DMACs' ports.
+    #[serde(deserialize_with = "partial::dmac")]
     pub dmac: PortSettings,
     /// The USB controller's port.
+    #[serde(deserialize_with = "partial::usb")]
     pub usb: PortSettings,
     /// The general purpose DMA's port; without it, there is none on the board.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,8 +106,8 @@ impl Default for BoardSettings {
             power_on: PowerOn::Dirty,
             merge_ends: false,
             jitter_ticks: 0,
-            dmac: PortSettings::new(Port::Hp),
-            usb: PortSettings::new(Port::Hpc),
+            dmac: PortSettings::new(DMAC_PORT),
+            usb: PortSettings::new(USB_PORT),
             gdma: None,
             blk: None,
             smmu: None,
@@ -124,6 +130,47 @@ pub struct PortSettings {
     /// Whether the tree says so.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub tell_dma_ranges: bool,
+}
+
+/// Tables of devices that are on each board: what they leave out is as by default, the port too.
+mod partial {
+    use serde::{Deserialize, Deserializer};
+
+    use super::{DMAC_PORT, DmaRange, Port, PortSettings, USB_PORT, yes};
+
+    #[derive(Deserialize)]
+    #[serde(
+        deny_unknown_fields,
+        rename_all = "kebab-case",
+        expecting = "a table, as { port = \"hp\" }"
+    )]
+    struct Partial {
+        port: Option<Port>,
+        dma_coherent: Option<bool>,
+        #[serde(default)]
+        dma_ranges: Vec<DmaRange>,
+        #[serde(default = "yes")]
+        tell_dma_ranges: bool,
+    }
+
+    pub fn dmac<'de, D: Deserializer<'de>>(from: D) -> Result<PortSettings, D::Error> {
+        Partial::deserialize(from).map(|partial| partial.unless_said(DMAC_PORT))
+    }
+
+    pub fn usb<'de, D: Deserializer<'de>>(from: D) -> Result<PortSettings, D::Error> {
+        Partial::deserialize(from).map(|partial| partial.unless_said(USB_PORT))
+    }
+
+    impl Partial {
+        fn unless_said(self, port: Port) -> PortSettings {
+            PortSettings {
+                port: self.port.unwrap_or(port),
+                dma_coherent: self.dma_coherent,
+                dma_ranges: self.dma_ranges,
+                tell_dma_ranges: self.tell_dma_ranges,
+            }
+        }
+    }
 }
 
 /// How the disk is attached, and what is said about that.
@@ -201,5 +248,25 @@ impl PortSettings {
     /// Whether the device tree says other than what is.
     pub fn lies(&self) -> bool {
         self.claims_coherent() != self.port.is_coherent()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_table_leaves_out_is_as_by_default() {
+        let text = "[dmac]\ndma-coherent = true\n[usb]\ntell-dma-ranges = false\n";
+        let board: BoardSettings = toml::from_str(text).unwrap();
+        assert_eq!(board.dmac.port, Port::Hp);
+        assert!(board.dmac.lies());
+        assert_eq!(board.usb.port, Port::Hpc);
+        assert!(!board.usb.tell_dma_ranges);
+        let written = toml::to_string(&board).unwrap();
+        assert_eq!(toml::from_str::<BoardSettings>(&written).unwrap(), board);
+        // Whether it is there at all is said by its table, and that has to say where.
+        assert!(toml::from_str::<BoardSettings>("[gdma]\ndma-coherent = true").is_err());
+        assert!(toml::from_str::<BoardSettings>("[usb]\nprt = 'hp'").is_err());
     }
 }

@@ -64,7 +64,7 @@ pub struct ExecArgs {
     pub check_output: bool,
     /// The program and its arguments; none if all there is to run is the init of a module.
     #[arg(
-        last = true,
+        trailing_var_arg = true,
         required_unless_present_any = ["module", "selftest"],
         value_name = "PROGRAM"
     )]

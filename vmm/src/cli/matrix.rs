@@ -17,7 +17,7 @@ use crate::matrix::partition::Partition;
 use crate::matrix::record::{self, Asked, Begun, Cells, Origin};
 use crate::matrix::report::{self, Report};
 use crate::matrix::runner::{self, Manner, Ran};
-use crate::matrix::{Matrix, merge};
+use crate::matrix::{Extent, Matrix, merge, rows};
 use crate::mutants;
 use crate::mutants::report::Score;
 use crate::run::backend::Backend as _;
@@ -32,6 +32,10 @@ pub struct MatrixArgs {
     pub file: Option<PathBuf>,
     #[command(flatten)]
     runs: RunsArgs,
+    /// Run a few cells of each group only: of each scenario the first kernel, cache, exporter and seed, and
+    /// none of groups that say `brief = false`.
+    #[arg(long)]
+    brief: bool,
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = RunFormat::Human)]
     format: RunFormat,
@@ -39,7 +43,7 @@ pub struct MatrixArgs {
     baseline: BaselineArgs,
     /// Go on with the matrix in DIR that was interrupted: run what is left. Refused if its file, a kernel or
     /// staleline is not what it was.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["file", "out", "list", "engine", "append", "partition"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["file", "out", "list", "engine", "append", "partition", "brief"])]
     resume: Option<PathBuf>,
 }
 
@@ -133,9 +137,10 @@ enum MutantsFormat {
 pub(super) fn run(args: &MatrixArgs) -> Result<u8, Error> {
     let asked = Asked::Matrix(args.file.clone());
     let known = args.baseline.read()?;
-    let Some(mut done) = args
-        .runs
-        .carry_out(asked, args.resume.as_deref(), "matrix", false)?
+    let extent = Extent { brief: args.brief };
+    let Some(mut done) =
+        args.runs
+            .carry_out(asked, args.resume.as_deref(), ("matrix", false, extent))?
     else {
         return Ok(exit::PASS);
     };
@@ -152,9 +157,11 @@ pub(super) fn run(args: &MatrixArgs) -> Result<u8, Error> {
 /// Runs mutants.
 pub(super) fn mutants(args: &MutantsArgs) -> Result<u8, Error> {
     let asked = Asked::Mutants(args.names.clone());
-    let Some(done) = args
-        .runs
-        .carry_out(asked, args.resume.as_deref(), "mutants", true)?
+    let Some(done) = args.runs.carry_out(
+        asked,
+        args.resume.as_deref(),
+        ("mutants", true, Extent::default()),
+    )?
     else {
         return Ok(exit::PASS);
     };
@@ -199,11 +206,17 @@ pub(super) fn merge(args: &MergeArgs) -> Result<u8, Error> {
 /// The cells that are asked for, as files are now.
 fn cells(origin: &Origin) -> Result<Cells, Error> {
     let append = origin.append.as_deref();
-    let all = match &origin.asked {
-        Asked::Matrix(file) => Matrix::load(file.as_deref())?.cells(origin.engine, append)?,
-        Asked::Mutants(names) => mutants::plan(names, origin.engine, append)?.cells,
+    let (all, rows) = match &origin.asked {
+        Asked::Matrix(file) => {
+            let matrix = Matrix::load(file.as_deref())?.of_extent(origin.extent);
+            (matrix.cells(origin.engine, append)?, matrix.row)
+        }
+        Asked::Mutants(names) => {
+            let plan = mutants::plan(names, origin.engine, append)?;
+            (plan.cells, Vec::new())
+        }
     };
-    Cells::of(all, origin.partition)
+    Cells::of(all, rows, origin.partition)
 }
 
 /// Runs that were made.
@@ -246,14 +259,14 @@ impl RunsArgs {
         &self,
         asked: Asked,
         resume: Option<&Path>,
-        command: &'static str,
-        trace: bool,
+        (command, trace, extent): (&'static str, bool, Extent),
     ) -> Result<Option<Done>, Error> {
         let origin = Origin {
             asked,
             engine: self.engine,
             append: self.append.clone(),
             partition: self.partition,
+            extent,
         };
         let todo = match resume {
             Some(dir) => Todo::Rest(dir),
@@ -341,7 +354,13 @@ fn tell(
     junit(&begun.out, |out| report.write_junit(out))?;
     let stdout = &mut anstream::stdout();
     match format {
-        RunFormat::Human => print(&report::table(&ran.results))?,
+        RunFormat::Human => {
+            print(&report::table(&ran.results))?;
+            let rows = rows::table(&begun.rows, &ran.results);
+            if !rows.is_empty() {
+                print(&format!("\n{rows}"))?;
+            }
+        }
         RunFormat::Json => written("stdout", report.write_json(stdout))?,
         RunFormat::Ktap => written("stdout", report.write_ktap(stdout))?,
         RunFormat::Sarif => written("stdout", report.write_sarif(stdout))?,

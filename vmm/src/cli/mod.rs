@@ -226,7 +226,7 @@ pub struct RunOptions {
     #[arg(long, requires = "out")]
     pub force: bool,
     /// Host seconds after which the guest is stopped [default: the scenario's].
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub timeout: Option<u32>,
     /// Events to keep: default, all, off, or kinds (see `staleline events --help`) with commas between
     /// them, of which default may be one [default: the scenario's].

@@ -9,7 +9,7 @@ use staleline_results::HazardKind;
 
 use crate::exit::Error;
 use crate::names;
-use staleline_results::KERNEL_REPORT;
+use staleline_results::{KERNEL_REPORT, Verdict};
 
 /// A kind of finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,13 +22,31 @@ pub enum Kind {
     CorruptData,
     /// [`STALE_COPY`].
     StaleCopy,
+    /// [`FAILED`].
+    Failed,
+    /// [`LATENT`]: no kind of its own, but a word for findings of any.
+    Latent,
+    /// A run that says nothing of the software under test.
+    InfraError,
 }
 
 impl Kind {
     /// All.
     pub fn all() -> impl Iterator<Item = Kind> {
         let hazards = HazardKind::ALL.into_iter().map(Kind::Hazard);
-        hazards.chain([Kind::KernelReport, Kind::CorruptData, Kind::StaleCopy])
+        hazards.chain([
+            Kind::KernelReport,
+            Kind::CorruptData,
+            Kind::StaleCopy,
+            Kind::Failed,
+            Kind::Latent,
+            Kind::InfraError,
+        ])
+    }
+
+    /// Those that something can be found to be.
+    pub fn rules() -> impl Iterator<Item = Kind> {
+        Kind::all().filter(|kind| !matches!(kind, Kind::Latent | Kind::InfraError))
     }
 
     /// Its name in results.
@@ -38,6 +56,9 @@ impl Kind {
             Kind::KernelReport => KERNEL_REPORT,
             Kind::CorruptData => CORRUPT_DATA,
             Kind::StaleCopy => STALE_COPY,
+            Kind::Failed => FAILED,
+            Kind::Latent => LATENT,
+            Kind::InfraError => Verdict::InfraError.name(),
         }
     }
 }
@@ -62,6 +83,12 @@ pub const CORRUPT_DATA: &str = "corrupt-data";
 
 /// Stale bytes that only copies of whole pages read, likewise.
 pub const STALE_COPY: &str = "stale-copy";
+
+/// A program, or a test of the guest's, that says itself that it has failed, likewise.
+pub const FAILED: &str = "failed";
+
+/// What findings are that nobody has been harmed by, likewise.
+pub const LATENT: &str = "latent";
 
 /// The kind of that name.
 ///

@@ -12,6 +12,9 @@ pub fn of(kind: Kind) -> Explanation {
         Kind::KernelReport => KERNEL_REPORT,
         Kind::CorruptData => CORRUPT_DATA,
         Kind::StaleCopy => STALE_COPY,
+        Kind::Failed => FAILED,
+        Kind::Latent => LATENT,
+        Kind::InfraError => INFRA_ERROR,
     }
 }
 
@@ -240,5 +243,58 @@ A report that is known and harmless can be allowed by a part of its headline:
 - in the scenario: [guest] allow-reports = [\"drivers/foo/bar.c\"];
 - on the command line: --set 'guest.allow-reports=[\"drivers/foo/bar.c\"]'.
 It is then told as a warning. Other kernels than ours may need that; ours are silent.",
+    reproduce: None,
+};
+
+const FAILED: Explanation = Explanation {
+    summary: "the program, or a test in the guest, says itself that it has failed",
+    mechanism: "
+The program under test ended with an exit code other than 0, or by a signal, or one of the tests in the
+guest failed. No cache operation was found to be missing for it: if one had been, that would be told
+first. The run fails, with exit code 1.",
+    cause: "
+- The program has checked something of its own, and found it wrong.
+- It ended early, because something that it needs is not in the guest: a file, a device, a system call.
+- A signal ended it: SIGSEGV by a mistake of its own, SIGBUS by a mapping that is shorter than it thinks.",
+    fix: "
+Read what it wrote to standard error, which is printed as it came, and is in console.log of the run's
+directory. `--file` and `--root` give it files, `--gadget` and `--iio` devices; `staleline shell` with the
+same options lets you try by hand.",
+    reproduce: None,
+};
+
+const LATENT: Explanation = Explanation {
+    summary: "said of a finding: an operation was due and missing, and by luck no wrong byte was read",
+    mechanism: "
+The model knows of each line whether what a reader gets is right by the rules, or only because the cache
+happened to write it back, or drop it, in time. The latter is latent: another replacement, another cache
+or a little more work on the CPU, and the same code reads stale bytes. What is not latent is manifested:
+wrong bytes were read.",
+    cause: "
+- The same mistakes as for findings that manifested.
+- The cache was small, or the time long: the line had left it when the device read.",
+    fix: "
+Treat it as any other finding: it fails the run with exit code 1, as an operation is missing. To see it
+manifest, try other policies and seeds: --cache lazy keeps lines as long as it can, --cache eager drops
+them at once, --cache random with --seed N does either.",
+    reproduce: Some("staleline run iio-to-usb --cache eager"),
+};
+
+const INFRA_ERROR: Explanation = Explanation {
+    summary: "said of a run: it did not come to check what it was to check, so it says nothing",
+    mechanism: "
+The guest did not boot, did not end within its time, or could not set up what the scenario needs; or the
+emulator, the disk or the network failed. If there is evidence of incoherency all the same, the run
+fails, and is no infrastructure error. Exit code 3.",
+    cause: "
+- The kernel does not suit the board, or lacks an option: `staleline kernel list` names those that are
+  known to.
+- The time limit is too short for what the guest does on this machine.
+- A full disk, a missing program, no network where something has to be fetched.",
+    fix: "
+The reason that is printed names the step. `staleline doctor` says what is missing on this machine,
+--timeout gives the guest more time, and console.log in the run's directory has all that the guest said.
+Do not count such runs as passed or failed: run them again. `staleline matrix` does so once, and says
+so.",
     reproduce: None,
 };

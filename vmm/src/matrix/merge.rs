@@ -24,6 +24,15 @@ pub fn merge(
     out: (&Path, bool),
     resolve: Resolve<'_>,
 ) -> Result<(Begun, Ran), Error> {
+    for (n, path) in parts.iter().enumerate() {
+        let real = |path: &Path| path.canonicalize().ok();
+        if parts[..n]
+            .iter()
+            .any(|other| real(other).is_some_and(|other| Some(other) == real(path)))
+        {
+            return Err(refused(path, "it is named twice"));
+        }
+    }
     let parts: Vec<Part> = parts
         .iter()
         .map(|path| Part::read(path))
@@ -64,6 +73,7 @@ pub fn merge(
     let all = Cells {
         here: cells,
         all: first.record.all.clone(),
+        rows: first.record.rows.clone(),
     };
     let begun = record::begin(origin, all, first.record.program.clone(), out)?;
     let mut ran = Ran::default();

@@ -7,6 +7,7 @@ pub mod outcome;
 pub mod partition;
 pub mod record;
 pub mod report;
+pub mod rows;
 pub mod runner;
 
 use std::collections::HashSet;
@@ -24,8 +25,9 @@ use crate::names;
 use crate::scenario::seed::Seed;
 use crate::scenario::{Scenario, append, read_config};
 use crate::spec::{DEFAULT_KERNEL, KernelChoice, RunSpec};
+use rows::Row;
 use staleline_results::KERNEL_REPORT;
-use staleline_results::{RunResult, Verdict};
+use staleline_results::{ReportClass, RunResult, Verdict};
 
 /// Version of the matrix format.
 pub const SCHEMA: u32 = 1;
@@ -42,6 +44,9 @@ pub const DEFAULT: &str = include_str!("../../../ci/matrix/default.toml");
 pub struct Matrix {
     /// Version of the format: [`SCHEMA`].
     pub schema: u32,
+    /// What groups are about, in the order in which it is told.
+    #[serde(default)]
+    pub row: Vec<Row>,
     /// Groups of cells.
     pub group: Vec<Group>,
 }
@@ -50,6 +55,13 @@ pub struct Matrix {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Group {
+    /// The row that it is of.
+    #[serde(default)]
+    pub row: Option<String>,
+    /// Whether some of its cells are run where time is short: `--brief` takes the first of each list but of
+    /// scenarios.
+    #[serde(default = "yes")]
+    pub brief: bool,
     /// Names or files.
     pub scenarios: Vec<String>,
     /// Stacks or paths; `base` if empty.
@@ -76,6 +88,10 @@ pub struct Group {
     /// With which error the kernel must refuse, if it is expected to: `EOPNOTSUPP`. Any if not given.
     #[serde(default)]
     pub errno: Option<String>,
+    /// Reports of the kernel on itself of which each cell that is expected to fail must show one of each
+    /// class, and no other.
+    #[serde(default)]
+    pub reports: Vec<ReportClass>,
     /// From where files in `set` are named; none for the working directory.
     #[serde(skip)]
     base: Option<PathBuf>,
@@ -112,6 +128,17 @@ impl Names {
     }
 }
 
+/// Which cells of a matrix are meant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// Not all, but some of each group that is there for it.
+    pub brief: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
 /// One run of a matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
@@ -128,6 +155,12 @@ pub struct Cell {
     /// The error with which the kernel must refuse.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno: Option<String>,
+    /// The classes of the kernel's reports that it must show.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reports: Vec<ReportClass>,
+    /// The row that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<String>,
 }
 
 impl Cell {
@@ -140,6 +173,8 @@ impl Cell {
             expect,
             hazards,
             errno: None,
+            reports: Vec::new(),
+            row: None,
         }
     }
 
@@ -167,10 +202,19 @@ impl Cell {
             ));
         }
         // Who expects hazards does not expect the kernel to crash over them.
-        if let Some(report) = result.guest.complaints().next()
-            && !self.hazards.is_empty()
+        let named = !self.hazards.is_empty() || !self.reports.is_empty();
+        let mut complaints = result.guest.complaints();
+        if let Some(report) = complaints.find(|c| !self.reports.contains(&c.class))
+            && named
         {
             return Some(format!("unexpected {KERNEL_REPORT}: {}", report.headline));
+        }
+        let told = |class: &&ReportClass| result.guest.complaints().any(|c| c.class == **class);
+        if let Some(absent) = self.reports.iter().find(|class| !told(class)) {
+            return Some(format!(
+                "expected the kernel to report a breach of {}, which it did not",
+                absent.what()
+            ));
         }
         let shown = |kind: &&HazardKind| result.errors().any(|d| d.kind == **kind);
         let absent: Vec<_> = self.hazards.iter().filter(|k| !shown(k)).collect();
@@ -248,9 +292,18 @@ impl Matrix {
                 matrix.schema
             ));
         }
+        if let Err(what) = rows::check(&matrix.row, &matrix.group) {
+            return limit(what);
+        }
         for group in &matrix.group {
-            if !group.hazards.is_empty() && group.expect != Expect::Fail {
-                return limit("`hazards` needs expect = \"fail\"".into());
+            let named = [
+                ("hazards", group.hazards.is_empty()),
+                ("reports", group.reports.is_empty()),
+            ];
+            if let Some((key, _)) = named.iter().find(|(_, empty)| !empty)
+                && group.expect != Expect::Fail
+            {
+                return limit(format!("`{key}` needs expect = \"fail\""));
             }
             let Some(errno) = &group.errno else { continue };
             if group.expect != Expect::Refused {
@@ -265,10 +318,20 @@ impl Matrix {
             }
         }
         match matrix.size() {
-            0 => limit("it has no cells: a matrix that runs nothing proves nothing".into()),
-            n if n > MAX_CELLS => limit(format!("it has {n} cells, at most {MAX_CELLS} are run")),
-            _ => Ok(matrix),
+            0 => return limit("it has no cells: a matrix that runs nothing proves nothing".into()),
+            n if n > MAX_CELLS => {
+                return limit(format!("it has {n} cells, at most {MAX_CELLS} are run"));
+            }
+            _ => {}
         }
+        for group in &matrix.group {
+            if let Some(twice) = group.named_twice() {
+                return limit(format!(
+                    "{twice} twice in one group, and is the same run: leave one out"
+                ));
+            }
+        }
+        Ok(matrix)
     }
 
     /// Cells at most: scenarios without transfer have fewer.
@@ -287,6 +350,21 @@ impl Matrix {
             .iter()
             .map(cells)
             .fold(0, |a: usize, b| a.saturating_add(b))
+    }
+
+    /// The part of it that is run where time is short.
+    #[must_use]
+    pub fn of_extent(mut self, extent: Extent) -> Self {
+        if extent.brief {
+            self.group.retain(|group| group.brief);
+            for group in &mut self.group {
+                group.kernels.truncate(1);
+                group.caches.truncate(1);
+                group.exporters.truncate(1);
+                group.seeds.truncate(1);
+            }
+        }
+        self
     }
 
     /// All cells, in the order of the file, each with that much more of a kernel command line.
@@ -309,6 +387,21 @@ impl Matrix {
 }
 
 impl Group {
+    /// What one of its lists names twice, if one does.
+    fn named_twice(&self) -> Option<String> {
+        fn twice<T: PartialEq>(list: &[T]) -> Option<&T> {
+            let mut all = list.iter().enumerate();
+            all.find(|(n, one)| list[..*n].contains(one))
+                .map(|(_, one)| one)
+        }
+        twice(&self.scenarios)
+            .map(|s| format!("scenario {s} stands"))
+            .or_else(|| twice(&self.kernels).map(|k| format!("kernel {k} stands")))
+            .or_else(|| twice(&self.caches).map(|c| format!("cache {} stands", names::name(c))))
+            .or_else(|| twice(&self.exporters).map(|e| format!("exporter {} stands", e.name())))
+            .or_else(|| twice(&self.seeds).map(|s| format!("seed {} stands", s.0)))
+    }
+
     /// Makes relative paths those below `base`, which is absolute. Names of built-in scenarios and of patch stacks are none.
     fn anchor(&mut self, base: &Path) {
         let below = |name: &mut String| *name = base.join(&*name).display().to_string();
@@ -350,6 +443,8 @@ impl Group {
                         let (set, hazards) = (self.set.clone(), self.hazards.clone());
                         let mut cell = Cell::new(spec, set, self.expect, hazards);
                         cell.errno.clone_from(&self.errno);
+                        cell.reports.clone_from(&self.reports);
+                        cell.row.clone_from(&self.row);
                         cells.push(cell);
                     }
                 }

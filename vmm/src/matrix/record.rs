@@ -14,8 +14,10 @@ use staleline_support::lock::Lock;
 use staleline_support::{digest, files};
 
 use super::Cell;
+use super::Extent;
 use super::outcome::Outcome;
 use super::partition::Partition;
+use super::rows::Row;
 use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::run::directory::{self, RunDir};
@@ -65,6 +67,9 @@ pub struct Origin {
     /// The share that is run here.
     #[serde(default)]
     pub partition: Option<Partition>,
+    /// How much of a matrix.
+    #[serde(default)]
+    pub extent: Extent,
 }
 
 /// The cells of an origin.
@@ -74,14 +79,20 @@ pub struct Cells {
     pub here: Vec<Cell>,
     /// Hash over those of all shares.
     pub all: String,
+    /// What they are about.
+    pub rows: Vec<Row>,
 }
 
 impl Cells {
-    /// Of all cells, those of a share.
+    /// Of all cells, which are about these rows, those of a share.
     ///
     /// # Errors
     /// [`Error::Host`].
-    pub fn of(mut all: Vec<Cell>, partition: Option<Partition>) -> Result<Self, Error> {
+    pub fn of(
+        mut all: Vec<Cell>,
+        rows: Vec<Row>,
+        partition: Option<Partition>,
+    ) -> Result<Self, Error> {
         let json = serde_json::to_vec(&all).map_err(|e| Error::host("cannot write JSON", e))?;
         if let Some(partition) = partition {
             all.retain(|cell| partition.has(&cell.name));
@@ -89,6 +100,7 @@ impl Cells {
         Ok(Cells {
             here: all,
             all: digest::bytes(json),
+            rows,
         })
     }
 }
@@ -109,6 +121,9 @@ pub struct Record {
     pub all: String,
     /// Those of this share.
     pub cells: Vec<Cell>,
+    /// What they are about.
+    #[serde(default)]
+    pub rows: Vec<Row>,
 }
 
 /// A matrix that can be run: where, and what of it is done.
@@ -118,6 +133,8 @@ pub struct Begun {
     pub origin: Origin,
     /// All cells.
     pub cells: Vec<Cell>,
+    /// What they are about.
+    pub rows: Vec<Row>,
     /// Its directory.
     pub out: PathBuf,
     /// What has come of those that are done, by name.
@@ -185,6 +202,7 @@ pub fn begin(
         program,
         all: cells.all,
         cells: cells.here,
+        rows: cells.rows,
     };
     let json = serde_json::to_vec(&record).map_err(|e| output(e.into()))?;
     files::write_whole(&out.join(FILE), &json, files::READABLE).map_err(output)?;
@@ -192,6 +210,7 @@ pub fn begin(
     Ok(Begun {
         origin: record.origin,
         cells: record.cells,
+        rows: record.rows,
         out: out.to_owned(),
         done: BTreeMap::new(),
         outcomes: Mutex::new(outcomes),
@@ -245,6 +264,7 @@ pub fn resume(
     Ok(Begun {
         origin: record.origin,
         cells,
+        rows: record.rows,
         out: out.to_owned(),
         done,
         outcomes: Mutex::new(outcomes),

@@ -56,6 +56,7 @@ fn run(text: &str, backend: &FakeBackend, jobs: usize) -> Done {
     let cells = Cells {
         here: cells,
         all: String::new(),
+        rows: Vec::new(),
     };
     let begun = begin(cells, out.path(), false).unwrap();
     let ran = runner::run(&begun, with(jobs), backend, &Quiet).unwrap();
@@ -75,7 +76,7 @@ fn resolve(origin: &record::Origin) -> Result<Cells, Error> {
         panic!("{origin:?}");
     };
     let all = Matrix::load(file.as_deref())?.cells(origin.engine, origin.append.as_deref())?;
-    Cells::of(all, origin.partition)
+    Cells::of(all, Vec::new(), origin.partition)
 }
 
 fn resume(out: &Path, program: &str) -> Result<record::Begun, Error> {
@@ -92,6 +93,7 @@ fn origin(file: Option<&Path>) -> record::Origin {
         engine: EngineKind::default(),
         append: None,
         partition: None,
+        extent: Extent::default(),
     }
 }
 
@@ -132,7 +134,7 @@ fn cells_are_the_product() {
 
 #[test]
 fn names_are_unique() {
-    let text = "schema = 1\n[[group]]\nscenarios = [\"boot\", \"boot\"]\n";
+    let text = "schema = 1\n[[group]]\nscenarios = [\"boot\"]\n[[group]]\nscenarios = [\"boot\"]\n";
     assert_eq!(names(text)[1], "boot.base.zynqmp.s1.2");
 }
 

@@ -7,7 +7,7 @@
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
-use staleline_results::{Class, Diagnostic, KERNEL_REPORT, Party, Place, RunResult};
+use staleline_results::{Class, Diagnostic, KERNEL_REPORT, Party, Place, RunResult, Verdict};
 
 use super::fold::{self, ChainLine};
 use super::uri::{self, Base};
@@ -34,12 +34,19 @@ impl<W: Write> Reporter for Sarif<W> {
 
 /// Runs as one document; what several found alike stands there once.
 #[derive(Default)]
-pub struct Document(Vec<Found>);
+pub struct Document {
+    found: Vec<Found>,
+    /// What kept runs from checking what they were to check.
+    troubles: Vec<String>,
+}
 
 impl Document {
     /// One more run.
     pub fn add(&mut self, result: &RunResult) {
-        let Document(found) = self;
+        let Document { found, troubles } = self;
+        if result.verdict == Verdict::InfraError && troubles.len() < MOST {
+            troubles.push(format!("{}\n{}", result.reasons.join("\n"), result.replay));
+        }
         for new in of(result) {
             match found.iter().position(|known| known.is_like(&new)) {
                 Some(known) => found[known].replays.extend(new.replays),
@@ -54,9 +61,13 @@ impl Document {
     /// # Errors
     /// Those of the output.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let Document(found) = self;
+        let Document { found, troubles } = self;
         let base = Base::here();
-        let rules = Kind::all().map(|kind| {
+        let troubles = troubles
+            .iter()
+            .map(|text| json!({ "level": "error", "message": { "text": text } }));
+        let troubles: Vec<_> = troubles.collect();
+        let rules = Kind::rules().map(|kind| {
             json!({
                 "id": kind.name(),
                 "shortDescription": { "text": explain::summary(kind) },
@@ -72,6 +83,10 @@ impl Document {
                     "version": env!("CARGO_PKG_VERSION"),
                     "rules": rules.collect::<Vec<_>>(),
                 } },
+                "invocations": [{
+                    "executionSuccessful": troubles.is_empty(),
+                    "toolExecutionNotifications": troubles,
+                }],
                 "columnKind": "utf16CodeUnits",
                 "results": found.iter().map(|found| found.json(&base)).collect::<Vec<_>>(),
             }],
@@ -229,14 +244,37 @@ fn of(result: &RunResult) -> Vec<Found> {
         Found {
             rule: KERNEL_REPORT,
             level: "error",
-            text: super::human::plain_report(report, result.has_errors(), &result.replay),
+            text: super::human::plain_report(report, result.has_errors(), ""),
             print: report.headline.clone(),
             at: report.place.as_ref().and_then(spot).or_else(first),
             way: stops.into_iter().map(|s| (s.name, s.spot)).collect(),
             replays: vec![result.replay.clone()],
         }
     });
-    causes.chain(reports).collect()
+    let found: Vec<_> = causes.chain(reports).collect();
+    if found.is_empty() && result.verdict == Verdict::Fail {
+        return vec![failed(result)];
+    }
+    found
+}
+
+/// A failure of which nothing was found that has a place.
+fn failed(result: &RunResult) -> Found {
+    let reasons = result.reasons.join("\n");
+    let corrupt = result.data.corrupt_ends().next().is_some();
+    Found {
+        rule: if corrupt {
+            explain::CORRUPT_DATA
+        } else {
+            explain::FAILED
+        },
+        level: "error",
+        print: format!("{} {reasons}", result.scenario),
+        text: reasons,
+        at: None,
+        way: Vec::new(),
+        replays: vec![result.replay.clone()],
+    }
 }
 
 fn one(
@@ -262,7 +300,7 @@ fn one(
             Class::Error => "error",
             Class::StaleCopy => "note",
         },
-        text: super::human::plain(explained, consequences, &result.replay),
+        text: super::human::plain(explained, consequences, ""),
         // Neither addresses nor counts, which differ from run to run.
         print: format!(
             "{} {} {}",

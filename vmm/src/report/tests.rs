@@ -275,6 +275,39 @@ fn sarif_has_a_finding_once_beside_the_drivers_line() {
     assert!(rules.iter().any(known), "{rules:?}");
 }
 
+/// Who uploads SARIF of a run that came to nothing must not read that nothing was found.
+#[test]
+fn sarif_says_of_a_run_without_findings_whether_it_is_clean() {
+    let written = |verdict: Verdict, reason: &str| {
+        let mut result: RunResult = serde_json::from_str(&tell(&stale(), &[]).json).unwrap();
+        result.diagnostics.clear();
+        result.guest.reports.clear();
+        result.data = staleline_results::Data::default();
+        result.verdict = verdict;
+        result.reasons = vec![reason.into()];
+        let mut text = Vec::new();
+        let mut document = sarif::Document::default();
+        document.add(&result);
+        document.write(&mut text).unwrap();
+        let mut document: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        document["runs"][0].take()
+    };
+    let clean = written(Verdict::Pass, "");
+    assert_eq!(clean["results"], serde_json::json!([]));
+    assert_eq!(clean["invocations"][0]["executionSuccessful"], true);
+
+    let broken = written(Verdict::InfraError, "no guest");
+    let invocation = &broken["invocations"][0];
+    assert_eq!(invocation["executionSuccessful"], false);
+    let told = &invocation["toolExecutionNotifications"][0]["message"]["text"];
+    assert!(told.as_str().unwrap().starts_with("no guest\n"), "{told}");
+
+    let failed = written(Verdict::Fail, "exit code 3");
+    assert_eq!(failed["results"][0]["ruleId"], "failed");
+    let told = failed["results"][0]["message"]["text"].as_str().unwrap();
+    assert_eq!(told.matches("replay").count(), 1, "{told}");
+}
+
 #[test]
 fn what_comes_of_one_cause_is_one_case_and_one_event() {
     let backend = FakeBackend::new(|_, e, _| {

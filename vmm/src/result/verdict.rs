@@ -127,11 +127,16 @@ fn obstacles(
             "the guest did not finish within the time limit, which may follow from what was found"
                 .into(),
         ),
-        Some(GuestEnd::TimedOut) => found.push(
-            "the guest did not finish within the time limit; \
-             raise it with --timeout, or see console.log"
-                .into(),
-        ),
+        Some(GuestEnd::TimedOut) => found.push(format!(
+            "{} within the time limit; raise it with --timeout, or see console.log",
+            match result.guest.program.as_ref().filter(|p| p.is_open()) {
+                Some(Program { argv, .. }) if result.guest.booted => format!(
+                    "{} had not ended",
+                    argv.first().map_or("the program", String::as_str)
+                ),
+                _ => "the guest did not finish".into(),
+            }
+        )),
         Some(GuestEnd::Left) if result.attended.typed.is_some() => {}
         Some(GuestEnd::Left) => found.push("it was stopped before the guest had ended".into()),
         Some(GuestEnd::Interrupted) => found.push("interrupted before the guest had ended".into()),

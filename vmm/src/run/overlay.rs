@@ -59,16 +59,33 @@ pub fn compile(path: &Path, cache: &CacheDir) -> Result<GuestFile, Error> {
             })?;
         bytes = std::fs::read(&out).map_err(|e| Error::host("dtc has left nothing", e))?;
     }
+    well_formed(path, &bytes)?;
     let kept = cache.keep(KEPT, SUFFIX, &bytes);
     let (path, hash) = kept.map_err(|e| Error::host("cannot keep an overlay", e))?;
     Ok(GuestFile { path, hash })
 }
 
-/// The board's device tree with these on top, in order.
+/// Whether the tools can read a blob, wherever it may fit.
+fn well_formed(path: &Path, blob: &[u8]) -> Result<(), Error> {
+    let place = Workplace::new()?;
+    let copy = place.0.path().join("overlay.dtbo");
+    std::fs::write(&copy, blob).map_err(|e| Error::host("cannot write a device tree", e))?;
+    let read = place.run("fdtget", |get| get.arg("-p").arg(&copy).arg("/"))?;
+    read.map(drop).map_err(|said| {
+        let why = format!("it begins as a device tree blob, and is none, or damaged:\n{said}");
+        wrong(path.display(), &why)
+    })
+}
+
+/// The board's device tree with these on top, in order, each with the name that it was given.
 ///
 /// # Errors
 /// Usage errors: an overlay does not fit, or says of a port what diagnostics would not know.
-pub fn apply(board: &Board, tree: &[u8], overlays: &[GuestFile]) -> Result<Vec<u8>, Error> {
+pub fn apply(
+    board: &Board,
+    tree: &[u8],
+    overlays: &[(&str, &GuestFile)],
+) -> Result<Vec<u8>, Error> {
     if overlays.is_empty() {
         return Ok(tree.to_vec());
     }
@@ -91,22 +108,39 @@ pub fn apply(board: &Board, tree: &[u8], overlays: &[GuestFile]) -> Result<Vec<u
             })?
             .map_err(refused)?;
     }
-    place
-        .run("fdtoverlay", |merge| {
-            let merge = merge.arg("-i").arg(&base).arg("-o").arg(&out);
-            merge.args(overlays.iter().map(|overlay| &overlay.path))
-        })?
-        .map_err(|said| {
-            let labels: Vec<_> = fdt::labels(board).into_iter().map(|(l, _)| l).collect();
-            let labels = labels.join(", ");
-            let why = format!("it does not fit on the board, whose labels are {labels}:\n{said}");
-            wrong("an overlay", &why)
-        })?;
+    for (name, overlay) in overlays {
+        place
+            .run("fdtoverlay", |merge| {
+                let merge = merge.arg("-i").arg(&base).arg("-o").arg(&out);
+                merge.arg(&overlay.path)
+            })?
+            .map_err(|said| {
+                let labels: Vec<_> = fdt::labels(board).into_iter().map(|(l, _)| l).collect();
+                let labels = labels.join(", ");
+                wrong(
+                    name,
+                    &format!(
+                        "it does not fit on the board, whose labels are {labels}{}:\n{said}",
+                        match overlays.len() {
+                            1 => "",
+                            _ => ", with the overlays before it",
+                        }
+                    ),
+                )
+            })?;
+        keeps_claims(board, &place, &out, name)?;
+        std::fs::rename(&out, &base).map_err(|e| Error::host("fdtoverlay has left nothing", e))?;
+    }
+    std::fs::read(&base).map_err(|e| Error::host("cannot read a device tree", e))
+}
+
+/// Whether the tree claims of each port what the board's settings say that it does.
+fn keeps_claims(board: &Board, place: &Workplace, tree: &Path, overlay: &str) -> Result<(), Error> {
     for (node, (_, path)) in board.nodes().iter().zip(fdt::labels(board)) {
         let Some(port) = &node.port else { continue };
-        if claims(&place, &out, &path)? != port.claims_coherent() {
+        if claims(place, tree, &path, overlay)? != port.claims_coherent() {
             return Err(wrong(
-                "an overlay",
+                overlay,
                 &format!(
                     "it changes {COHERENT} for {}, or above it: say so by the board's settings (--set \
                      board.usb.dma-coherent=true and the like), for diagnostics to know what the tree claims",
@@ -115,16 +149,16 @@ pub fn apply(board: &Board, tree: &[u8], overlays: &[GuestFile]) -> Result<Vec<u
             ));
         }
     }
-    std::fs::read(&out).map_err(|e| Error::host("fdtoverlay has left nothing", e))
+    Ok(())
 }
 
 /// Whether a tree claims that a node snoops: what stands nearest to it counts, there or above
 /// (of_dma_is_coherent() in drivers/of/address.c).
-fn claims(place: &Workplace, tree: &Path, node: &str) -> Result<bool, Error> {
+fn claims(place: &Workplace, tree: &Path, node: &str, overlay: &str) -> Result<bool, Error> {
     for above in Path::new(node).ancestors() {
         let properties = place
             .run("fdtget", |get| get.arg("-p").arg(tree).arg(above))?
-            .map_err(|said| wrong("an overlay", &format!("it takes {node} away: {said}")))?;
+            .map_err(|said| wrong(overlay, &format!("it takes {node} away: {said}")))?;
         let has = |name| properties.lines().any(|property| property == name);
         if has(COHERENT) {
             return Ok(true);
@@ -219,13 +253,18 @@ mod tests {
             let chosen = fdt::Chosen {
                 bootargs: "",
                 plan: "",
+                seed: 0,
                 layout: &layout,
             };
             fdt::write(&self.board, &chosen).unwrap()
         }
 
         fn apply(&self, source: &str) -> Result<Vec<u8>, Error> {
-            apply(&self.board, &self.tree(), &[self.compile(source)?])
+            apply(
+                &self.board,
+                &self.tree(),
+                &[("my.dts", &self.compile(source)?)],
+            )
         }
 
         fn property(&self, tree: &[u8], node: &str, name: &str) -> String {
@@ -289,6 +328,10 @@ mod tests {
             assert_eq!(error.exit_code(), crate::exit::USAGE, "{error}");
             let error = error.to_string();
             assert!(error.contains(said), "{source}: {error}");
+            let named = ["my.dts", "overlay.dtso"]
+                .iter()
+                .any(|name| error.contains(name));
+            assert!(named, "{error}");
         }
         let cache = CacheDir::at(rig.dir.path());
         for path in ["/nonexistent", "/dev/zero", "/"] {
@@ -298,7 +341,7 @@ mod tests {
         blob.extend([0xff; 100]);
         let path = rig.dir.path().join("junk.dtbo");
         fs::write(&path, blob).unwrap();
-        let junk = compile(&path, &cache).unwrap();
-        assert!(apply(&rig.board, &rig.tree(), &[junk]).is_err());
+        let error = compile(&path, &cache).unwrap_err();
+        assert!(error.to_string().contains("damaged"), "{error}");
     }
 }

@@ -447,11 +447,14 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
     let chosen = fdt::Chosen {
         bootargs: &bootargs,
         plan: &plan,
+        seed: scenario.seed,
         layout: &layout,
     };
     let fdt =
         fdt::write(&board, &chosen).map_err(|e| Error::host("cannot write the device tree", e))?;
-    let fdt = overlay::apply(&board, &fdt, &artifacts.overlays)?;
+    let overlays = scenario.guest.dtb_overlay.iter().map(String::as_str);
+    let overlays: Vec<_> = overlays.zip(&artifacts.overlays).collect();
+    let fdt = overlay::apply(&board, &fdt, &overlays)?;
     let end = layout.initrd.as_ref().unwrap_or(&layout.fdt).end;
     let machine = MachineConfig {
         board: scenario.board.clone(),

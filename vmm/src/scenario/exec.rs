@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use staleline_initramfs::Input;
 use staleline_kernels::Selftest;
+use staleline_protocol::places::{HOME, INIT};
 use staleline_protocol::plan::Exec;
 
 use super::guest::GuestSettings;
-use super::outside;
+use super::{destination, outside};
 
 /// The scenario of `staleline exec`.
 pub const SCENARIO: &str = "exec";
@@ -17,9 +18,6 @@ pub const SCENARIO: &str = "exec";
 pub const MAX_ENTRIES: usize = 256;
 /// Bytes of `exec` and `env` together: they go into the device tree.
 pub const MAX_BYTES: usize = 32 << 10;
-
-/// Where a program of the host is in the guest, and where it starts.
-const HOME: &str = "/root";
 
 /// Where the cache has what was a program's standard input.
 pub const STDIN_KEPT: &str = "stdin";
@@ -81,7 +79,16 @@ impl GuestSettings {
             host: root.into(),
             guest: "/".into(),
         });
-        let files = self.files.iter().map(|file| {
+        let stdin = self.stdin.iter().map(|file| Input {
+            host: file.into(),
+            guest: STDIN.into(),
+        });
+        root.chain(self.files_given()).chain(stdin).collect()
+    }
+
+    /// What `files` names.
+    pub(super) fn files_given(&self) -> impl Iterator<Item = Input> {
+        self.files.iter().map(|file| {
             let (from, to) = parts(file);
             let host = PathBuf::from(from);
             let guest = match to {
@@ -90,12 +97,7 @@ impl GuestSettings {
                 Some(to) => to.to_owned(),
             };
             Input { host, guest }
-        });
-        let stdin = self.stdin.iter().map(|file| Input {
-            host: file.into(),
-            guest: STDIN.into(),
-        });
-        root.chain(files).chain(stdin).collect()
+        })
     }
 
     /// The agent's part of it, in a run with that seed.
@@ -206,18 +208,13 @@ pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
     if exec.first().is_some_and(String::is_empty) {
         return Err("guest.exec: the program has no name".into());
     }
-    let own = settings.program().map(|p| p.guest);
-    for input in settings.inputs() {
-        let guest = input.guest.trim_end_matches('/');
-        if guest == "/init" {
-            return Err("guest.files: /init is Staleline's own".into());
-        }
-        if Some(guest) == own.as_deref() {
-            return Err(format!(
-                "guest.files: {guest} is the program that guest.exec names"
-            ));
-        }
+    if exec.first().is_some_and(|program| program == INIT) && settings.program().is_none() {
+        return Err(format!(
+            "guest.exec: {INIT} is Staleline's own in each guest, whatever its file system has there: give \
+             the program another name"
+        ));
     }
+    destination::check(settings)?;
     let named = |v: &&String| !v.starts_with('=') && v.contains('=');
     if let Some(bad) = env.iter().find(|v| !named(v)) {
         return Err(format!("guest.env: {bad:?} must be NAME=VALUE"));

@@ -4,6 +4,7 @@
 pub mod append;
 pub mod board;
 pub mod builtin;
+mod destination;
 pub mod exec;
 pub mod guest;
 pub mod limits;

@@ -147,6 +147,48 @@ fn signals_for_real_time_are_signals() {
     );
 }
 
+const STOPS: &str = r#"
+#include <signal.h>
+#include <stdio.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(void)
+{
+	unsigned char bytes[16];
+	int status = 0;
+	pid_t child;
+
+	if (getrandom(bytes, sizeof(bytes), GRND_NONBLOCK) != sizeof(bytes))
+		return 1;
+	child = fork();
+	if (!child) {
+		raise(SIGSTOP);
+		_exit(3);
+	}
+	if (waitpid(child, &status, WUNTRACED) != child || !WIFSTOPPED(status))
+		return 2;
+	kill(child, SIGCONT);
+	if (waitpid(child, &status, WCONTINUED) != child || !WIFCONTINUED(status))
+		return 3;
+	waitpid(child, &status, 0);
+	puts("went on");
+	return WEXITSTATUS(status);
+}
+"#;
+
+/// A debugger of its own, or a shell with jobs, sees the same of its children as at home; and nobody has to
+/// wait for random numbers.
+#[test]
+fn a_process_that_stops_is_stopped_until_it_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = compile(&dir, "stops", STOPS, &["-static"]);
+    let run = exec(&["--timeout", "30", "--", program.to_str().unwrap()]);
+    let result = run.ends(1, Verdict::Fail);
+    assert!(run.stdout.starts_with("went on\n"), "{}", run.stdout);
+    assert_eq!(result.reasons, ["/root/stops ended with exit code 3"]);
+}
+
 const ALL_BYTES: &str = r#"
 #include <stdio.h>
 int main(void)

@@ -136,7 +136,7 @@ impl Supervision<'_> {
             Some("guest-shutdown") => GuestEnd::PoweredOff,
             // With panic=-1, that is how a panic ends.
             Some("guest-reset") => GuestEnd::Died {
-                what: "it reset itself, as a kernel that panics does".into(),
+                what: "it was restarted, as a kernel that panics does, or by reboot(2)".into(),
             },
             Some(QUIT) if session.stop == Some(Stop::TimedOut) => GuestEnd::TimedOut,
             Some(QUIT) if session.stop == Some(Stop::Left) => GuestEnd::Left,

@@ -65,6 +65,13 @@ const NOISE: [&str; 20] = [
     "Memory Limit:",
 ];
 
+/// What is worth telling, though no report: kernel/dma/debug.c, kernel/module/main.c, mm/oom_kill.c.
+const TOLD: [&str; 3] = [
+    "DMA-API:",
+    "->init suspiciously returned ",
+    "Out of memory: Killed process ",
+];
+
 /// A report as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reported {
@@ -247,7 +254,7 @@ impl KernelLog {
             if cut.len() < MAX_MESSAGE && !is_noise(line) {
                 cut.push(line.to_owned());
             }
-        } else if line.starts_with("DMA-API:") {
+        } else if TOLD.iter().any(|part| line.contains(part)) {
             self.warn(line.to_owned());
         }
     }

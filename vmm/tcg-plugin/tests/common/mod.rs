@@ -39,6 +39,7 @@ pub fn job(kernel: &Path, initrd: Option<&Path>, run_dir: &Path) -> Job {
     let chosen = Chosen {
         bootargs: "earlycon console=ttyAMA0 panic=-1",
         plan: "",
+        seed: 0,
         layout: &layout,
     };
     Job {
