@@ -204,6 +204,7 @@ impl Report<'_> {
             before = ",\n";
             let row = Row {
                 cell: &r.cell.name,
+                row: r.cell.row.as_deref(),
                 expect: r.cell.expect,
                 unexpected: r.outcome.unexpected.as_deref(),
                 known: r.known,
@@ -246,6 +247,8 @@ fn case(r: &CellResult) -> Case {
 #[derive(Serialize)]
 struct Row<'a> {
     cell: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    row: Option<&'a str>,
     expect: Expect,
     unexpected: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]

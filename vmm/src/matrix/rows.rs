@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use serde::{Deserialize, Serialize};
 
 use super::runner::CellResult;
@@ -13,6 +13,8 @@ use crate::names;
 
 /// Rows of a matrix, at most.
 const MOST: usize = 200;
+/// Columns of the table: it is in documents, too.
+const WIDTH: u16 = 100;
 /// Bytes of each of its texts.
 const TEXT: usize = 400;
 
@@ -76,19 +78,24 @@ pub(super) fn check(rows: &[Row], groups: &[Group]) -> Result<(), String> {
     Ok(())
 }
 
-/// What came of each row; nothing if there are none.
+/// What came of each row of which cells were run, or that cannot have any; nothing if there are no rows.
 pub fn table(rows: &[Row], results: &[CellResult]) -> String {
     if rows.is_empty() {
         return String::new();
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(WIDTH);
     table.set_header(["row", "what", "cells", "came to"]);
     for row in rows {
         let of_it: Vec<_> = results
             .iter()
             .filter(|r| r.cell.row.as_ref() == Some(&row.id))
             .collect();
+        if of_it.is_empty() && row.unbuilt.is_none() {
+            continue;
+        }
         let (cells, came_to) = match &row.unbuilt {
             Some(why) => ("-".to_owned(), format!("not built: {why}")),
             None => (of_it.len().to_string(), in_words(&of_it)),
@@ -100,9 +107,6 @@ pub fn table(rows: &[Row], results: &[CellResult]) -> String {
 
 /// Verdicts, and of failures what was found, each with how often; what is not as expected last.
 fn in_words(results: &[&CellResult]) -> String {
-    if results.is_empty() {
-        return "not run".into();
-    }
     let mut found: BTreeMap<(u8, String), usize> = BTreeMap::new();
     let mut bad = 0;
     for r in results {

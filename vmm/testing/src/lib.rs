@@ -25,7 +25,7 @@ const PLUGIN: &str = "libstaleline_tcg.so";
 const AT_A_TIME: usize = 2;
 
 /// The command that Cargo has built for the test that runs: tests stand in `deps/`, it one up.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let dir = test.ancestors().nth(2).unwrap();
     dir.join("staleline")
