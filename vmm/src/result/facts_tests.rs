@@ -170,6 +170,8 @@ fn a_sync_of_another_part(change: fn(&mut String)) {
         let domain = &mut e.report.as_mut().unwrap().domain;
         let op = domain.maintenance.operations.first_mut().unwrap();
         (op.chain, op.op, op.lines, op.at) = (chain, CacheOp::Invalidate, 64, 1600);
+        // So that all frames are there, which tells to which DMABUF a transfer goes.
+        domain.transfers.last_mut().unwrap().bytes = 1000;
         domain.hazards.push(Hazard {
             first_pa: 0x4500_1000,
             line_pa: 0x4500_1000,
@@ -187,8 +189,9 @@ fn a_sync_of_another_part(change: fn(&mut String)) {
 
 #[test]
 fn a_sync_of_another_buffer_says_nothing() {
-    // The second DMABUF is synchronised while the first one's frame is overdue, and is overdue later.
+    // Of the second DMABUF, a part is synchronised while the first one is overdue; the rest is, later.
     const SECOND: u64 = 0x4500_4000;
+    const REST: u64 = SECOND + 4096;
     let (result, text) = run(|e| {
         e.seen.chains.push(Chain {
             callers: vec![IOCTL],
@@ -197,11 +200,12 @@ fn a_sync_of_another_buffer_says_nothing() {
         let chain = ChainId(u32::try_from(e.seen.chains.len()).unwrap());
         let domain = &mut e.report.as_mut().unwrap().domain;
         let op = domain.maintenance.operations.first_mut().unwrap();
-        (op.chain, op.op, op.first_pa, op.at) = (chain, CacheOp::Invalidate, SECOND, 1600);
+        (op.chain, op.op, op.at) = (chain, CacheOp::Invalidate, 1600);
+        (op.first_pa, op.lines) = (SECOND, 64);
         let second = Hazard {
-            first_pa: SECOND,
-            line_pa: SECOND,
-            end_pa: SECOND + 64,
+            first_pa: REST,
+            line_pa: REST,
+            end_pa: REST + 64,
             lines: 1,
             ..fake::stale_read(2, true)
         };
