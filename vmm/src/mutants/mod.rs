@@ -92,13 +92,8 @@ fn choose<'a>(names: &[String], all: &'a [Mutant]) -> Result<Vec<&'a Mutant>, Er
 
 /// The stack and the configurations of a cell's kernel: `STACK~MUTANT+CONFIG` without the mutant.
 fn without_mutant(cell: &Cell) -> String {
-    let (kernel, configs) = cell.spec.kernel.0.split_at(
-        cell.spec
-            .kernel
-            .0
-            .find('+')
-            .unwrap_or(cell.spec.kernel.0.len()),
-    );
+    let kernel = &*cell.spec.kernel.0;
+    let (kernel, configs) = kernel.split_once('+').unwrap_or((kernel, ""));
     let stack = kernel.split('~').next().unwrap_or(kernel);
     format!("{configs} {stack}")
 }
