@@ -5,6 +5,7 @@ pub mod board;
 pub mod boot;
 pub mod clean;
 pub mod cli;
+pub mod compare;
 pub mod doctor;
 pub mod engine;
 pub mod events;

@@ -52,6 +52,7 @@ fn help() {
     insta::assert_snapshot!("help_shell", staleline(&["shell", "--help"]));
     insta::assert_snapshot!("help_report", staleline(&["report", "--help"]));
     insta::assert_snapshot!("help_events", staleline(&["events", "--help"]));
+    insta::assert_snapshot!("help_compare", staleline(&["compare", "--help"]));
     insta::assert_snapshot!("help_matrix", staleline(&["matrix", "--help"]));
     insta::assert_snapshot!("help_kernel", staleline(&["kernel", "--help"]));
     insta::assert_snapshot!("help_kernel_build", staleline(&["kernel", "build", "-h"]));

@@ -16,7 +16,7 @@ pub const MAX_OCCURRENCES: usize = 1 << 16;
 /// Transfers recorded per run. A line's metadata has room for IDs below 2^24; this many take 200 MiB.
 pub const MAX_TRANSFERS: usize = 1 << 21;
 
-/// Maintenance operations told apart per run; what comes after counts as one. So many take 300 MiB.
+/// Maintenance operations told apart per run; what comes after counts as one. So many take 350 MiB.
 pub const MAX_OPERATIONS: usize = 1 << 22;
 
 /// Runs of adjacent lines that they were on, likewise.

@@ -10,6 +10,8 @@
 //! [`super::cold`]), and it is exact for programs that are correct with the operation.
 
 pub(super) mod state;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,9 @@ struct Op {
     /// The lowest.
     first_line: u64,
     lines: u64,
+    /// Of these, what was done to them; both are both. Nothing is done by one that is dropped.
+    cleaned: u32,
+    invalidated: u32,
     /// Lines under DMA by then, of those without an extent.
     dma_lines: u64,
     needed: u64,
@@ -108,8 +113,20 @@ pub(super) struct Operations {
     /// under DMA already count as such.
     pub extents_overflow: bool,
     suppress: Option<u32>,
-    cleaned: u64,
-    invalidated: u64,
+}
+
+impl Op {
+    /// One more line, to which that is done.
+    #[inline]
+    fn count(&mut self, op: CacheOp, effective: bool) {
+        self.lines += 1;
+        if effective {
+            let cleans = u32::from(op != CacheOp::Invalidate);
+            let invalidates = u32::from(op != CacheOp::Clean);
+            self.cleaned = self.cleaned.saturating_add(cleans);
+            self.invalidated = self.invalidated.saturating_add(invalidates);
+        }
+    }
 }
 
 impl Operations {
@@ -123,8 +140,6 @@ impl Operations {
             overflow: false,
             extents_overflow: false,
             suppress,
-            cleaned: 0,
-            invalidated: 0,
         }
     }
 
@@ -147,17 +162,9 @@ impl Operations {
         }
         let current = index(number).and_then(|n| self.ops.get_mut(n))?;
         extent.count += 1;
-        current.lines += 1;
         let effective = !current.dropped;
-        self.count(i.op, effective);
+        current.count(i.op, effective);
         Some((number, effective))
-    }
-
-    fn count(&mut self, op: CacheOp, effective: bool) {
-        if effective {
-            self.cleaned += u64::from(op != CacheOp::Invalidate);
-            self.invalidated += u64::from(op != CacheOp::Clean);
-        }
     }
 
     #[inline(never)]
@@ -181,6 +188,8 @@ impl Operations {
                 chain: i.chain,
                 first_line: i.line,
                 lines: 0,
+                cleaned: 0,
+                invalidated: 0,
                 dma_lines: 0,
                 needed: 0,
                 at: i.at,
@@ -198,7 +207,8 @@ impl Operations {
         let Some(current) = index(number).and_then(|n| self.ops.get_mut(n)) else {
             return (0, true);
         };
-        current.lines += 1;
+        let effective = !current.dropped || beyond;
+        current.count(i.op, effective);
         if !beyond {
             // A range that ends within a line is often begun there.
             current.first_line = current.first_line.min(i.line);
@@ -216,8 +226,6 @@ impl Operations {
                 current.dma_lines += u64::from(i.dma);
             }
         }
-        let effective = !current.dropped || beyond;
-        self.count(i.op, effective);
         (number, effective)
     }
 
@@ -372,6 +380,9 @@ impl Operations {
                 chain: op.chain,
                 first_pa: op.first_line * LINE,
                 lines: op.lines,
+                cleaned: op.cleaned.into(),
+                invalidated: op.invalidated.into(),
+                completed_by: op.completed_by,
                 dma_lines,
                 // A line can be done twice.
                 needed_lines: op.needed.min(op.lines),
@@ -383,8 +394,8 @@ impl Operations {
         let unneeded = |op: &MaintenanceOp| op.dma_lines.saturating_sub(op.needed_lines);
         let redundant = operations.iter().map(unneeded).sum();
         MaintenanceReport {
-            cleaned: self.cleaned,
-            invalidated: self.invalidated,
+            cleaned: operations.iter().map(|op| op.cleaned).sum(),
+            invalidated: operations.iter().map(|op| op.invalidated).sum(),
             needed,
             redundant,
             operations,
@@ -395,94 +406,4 @@ impl Operations {
 /// Where an operation stands; 0 is none.
 fn index(number: u32) -> Option<usize> {
     (number as usize).checked_sub(1)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "these are tests")]
-mod tests {
-    use super::*;
-    use crate::cpu::{BarrierKind, BarrierScope};
-
-    const ONE: CpuId = CpuId(0);
-    const TWO: CpuId = CpuId(1);
-
-    fn clean(ops: &mut Operations, cpu: CpuId, line: u64, last_access: u64) -> u32 {
-        let instruction = Instruction {
-            cpu,
-            op: CacheOp::Clean,
-            line,
-            dma: false,
-            site: SiteId(1),
-            chain: ChainId(0),
-            at: last_access,
-            last_access,
-        };
-        ops.line(&instruction).0
-    }
-
-    fn start(ops: &Operations) -> Doorbell {
-        Doorbell {
-            issued: ops.issued(),
-            completed: ops.completions(),
-            ..Doorbell::default()
-        }
-    }
-
-    #[test]
-    fn timing_is_by_the_moment_of_release() {
-        let mut ops = Operations::new(None);
-        assert_eq!(clean(&mut ops, ONE, 1, 5), 1);
-        assert_eq!(clean(&mut ops, ONE, 2, 5), 1, "the same operation");
-        ops.barrier(ONE, Barrier::DSB_SY, 5);
-        assert_eq!(clean(&mut ops, ONE, 3, 5), 2);
-        let release = start(&ops);
-        ops.barrier(ONE, Barrier::DSB_SY, 5);
-        assert_eq!(clean(&mut ops, ONE, 3, 6), 3);
-        ops.barrier(ONE, Barrier::DSB_SY, 6);
-        let timings: Vec<_> = (0..=3).map(|op| ops.timing(op, &release)).collect();
-        use Timing::{InTime, Incomplete, Late};
-        assert_eq!(timings, [InTime, InTime, Incomplete, Late]);
-        assert!(ops.is_complete(3));
-    }
-
-    #[test]
-    fn a_range_that_is_begun_at_its_end_is_told_from_its_start() {
-        let mut ops = Operations::new(None);
-        // As dcache_inval_poc() does it: the line in which the range ends comes first.
-        let all = [13, 10, 11, 12].map(|line| clean(&mut ops, ONE, line, 1));
-        assert_eq!(all, [1; 4]);
-        let last = ops.last(1).unwrap();
-        assert_eq!((last.first_pa / LINE, last.lines), (10, 4));
-    }
-
-    #[test]
-    fn a_barrier_is_for_the_maintenance_of_its_own_cpu() {
-        let mut ops = Operations::new(None);
-        let one = clean(&mut ops, ONE, 1, 1);
-        let two = clean(&mut ops, TWO, 2, 2);
-        assert_eq!(clean(&mut ops, ONE, 3, 1), one, "it goes on");
-        ops.barrier(TWO, Barrier::DSB_SY, 2);
-        assert_eq!(ops.timing(one, &start(&ops)), Timing::Incomplete);
-        assert_eq!(ops.timing(two, &start(&ops)), Timing::InTime);
-        assert!(!ops.is_ordered(one) && ops.is_ordered(two));
-        assert!(ops.continues(ONE, 1) && !ops.continues(TWO, 2));
-        ops.barrier(ONE, Barrier::DSB_SY, 2);
-        assert_eq!(ops.timing(one, &start(&ops)), Timing::InTime);
-    }
-
-    #[test]
-    fn a_barrier_inside_the_cluster_orders_and_does_not_complete() {
-        let mut ops = Operations::new(None);
-        let one = clean(&mut ops, ONE, 1, 1);
-        let ish = Barrier {
-            kind: BarrierKind::Dsb,
-            access: BarrierAccess::Full,
-            scope: BarrierScope::Inner,
-        };
-        ops.barrier(ONE, ish, 1);
-        assert!(ops.is_ordered(one) && !ops.is_complete(one));
-        ops.barrier(ONE, Barrier::DSB_SY, 1);
-        assert!(ops.is_complete(one));
-        assert_eq!(ops.last(one).unwrap().barrier, Some(ish), "the first");
-    }
 }

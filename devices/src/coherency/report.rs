@@ -92,6 +92,16 @@ pub struct MaintenanceOp {
     pub first_pa: u64,
     /// Lines, all together: those that follow, where it is one range.
     pub lines: u64,
+    /// Of these, lines cleaned (`cvac`, `civac`): none by one that was suppressed.
+    #[serde(default)]
+    pub cleaned: u64,
+    /// Of these, lines invalidated (`ivac`, `civac`): none by one that was suppressed.
+    #[serde(default)]
+    pub invalidated: u64,
+    /// The barrier that completed it for bus masters, by number among those that completed any; 0:
+    /// none did.
+    #[serde(default)]
+    pub completed_by: u32,
     /// Lines that were the target of DMA at any time of the run.
     pub dma_lines: u64,
     /// Of these, lines on which the operation was needed.

@@ -50,7 +50,7 @@ pub struct DomainState {
 
 impl State for DomainState {
     const COMPONENT: &'static str = "coherency-domain";
-    const VERSION: u16 = 4;
+    const VERSION: u16 = 5;
 }
 
 impl Domain {

@@ -6,6 +6,7 @@
 //! are milliseconds of the host or accesses of the guest's CPUs, as named. Additions do not change
 //! [`SCHEMA`].
 
+mod cost;
 mod data;
 mod diagnostic;
 mod finding;
@@ -19,6 +20,7 @@ mod words;
 
 use serde::{Deserialize, Serialize};
 
+pub use cost::{Cost, Instructions, LINE, LineCost, PairCost, PathCost};
 pub use data::{Buffer, Data, End, Source};
 pub use diagnostic::{Class, Diagnostic, STALE_COPY, Stretch};
 pub use finding::{Event, HazardEntry, LastMaintenance, Party, Step, TransferRef};

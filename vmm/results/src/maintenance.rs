@@ -3,9 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CacheOp, Hex};
+use crate::{CacheOp, Cost, Hex, LINE, LineCost};
 
-/// Cache maintenance by virtual address to the PoC.
+/// Cache maintenance by virtual address to the PoC. `cleaned` and `invalidated` are of the whole machine, all
+/// else is of the operations that are accounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Maintenance {
     /// Lines cleaned.
@@ -43,6 +44,9 @@ pub struct Maintenance {
     /// them: they are in none of the sums. Without the kernel's `System.map`, that is known of none.
     #[serde(default)]
     pub unaccounted: u64,
+    /// What all that is accounted cost, and between which devices.
+    #[serde(default)]
+    pub cost: Cost,
 }
 
 /// Maintenance of DMA memory by one function.
@@ -54,11 +58,36 @@ pub struct MaintenanceCaller {
     pub operations: u64,
     /// Line operations.
     pub lines: u64,
+    /// Of these, lines cleaned, and lines invalidated; some are both.
+    #[serde(default)]
+    pub cleaned: u64,
+    /// See `cleaned`.
+    #[serde(default)]
+    pub invalidated: u64,
     /// Of these, needed ones.
     pub needed: u64,
+    /// Of these, those on lines that DMA has touched, and which were not needed.
+    #[serde(default)]
+    pub redundant: u64,
     /// Of these, those on lines that no DMA has touched.
     #[serde(default)]
     pub untouched: u64,
+}
+
+impl MaintenanceCaller {
+    /// The same as other costs are told.
+    pub fn cost(&self) -> LineCost {
+        LineCost {
+            operations: self.operations,
+            lines: self.lines,
+            bytes: self.lines.saturating_mul(LINE),
+            cleaned: self.cleaned,
+            invalidated: self.invalidated,
+            needed: self.needed,
+            redundant: self.redundant,
+            untouched: self.untouched,
+        }
+    }
 }
 
 /// One maintenance operation.

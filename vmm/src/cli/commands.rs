@@ -10,6 +10,7 @@ use staleline_support::text;
 
 use super::attend;
 use super::common::{code, print, print_json, say, shown, unless_interrupted, watched, written};
+use super::compare;
 use super::kernels;
 use super::litmus::{self, LitmusArgs};
 use super::matrix;
@@ -54,6 +55,7 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
         Command::Root(args) => root(args),
         Command::Replay(args) => run_replay(args),
         Command::Report(args) => report(args),
+        Command::Compare(args) => compare::run(args),
         Command::Events(args) => run_events(args),
         Command::Explain { hazard } => {
             let text = match hazard {

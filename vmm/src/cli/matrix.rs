@@ -13,6 +13,7 @@ use super::{RunFormat, one_of};
 use crate::engine::EngineKind;
 use crate::exit::{self, Error};
 use crate::matrix::baseline::Baseline;
+use crate::matrix::cost;
 use crate::matrix::partition::Partition;
 use crate::matrix::record::{self, Asked, Begun, Cells, Origin};
 use crate::matrix::report::{self, Report};
@@ -39,6 +40,10 @@ pub struct MatrixArgs {
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = RunFormat::Human)]
     format: RunFormat,
+    /// Show what cache maintenance cost in each cell, by lines, bytes and share of the path, instead of what was
+    /// found.
+    #[arg(long, conflicts_with = "format")]
+    cost: bool,
     #[command(flatten)]
     baseline: BaselineArgs,
     /// Go on with the matrix in DIR that was interrupted: run what is left. Refused if its file, a kernel or
@@ -147,7 +152,10 @@ pub(super) fn run(args: &MatrixArgs) -> Result<u8, Error> {
     let otherwise = tell(
         &done.begun,
         &mut done.ran,
-        args.format,
+        match args.cost {
+            true => Form::Cost,
+            false => Form::Of(args.format),
+        },
         &args.baseline,
         known,
     )?;
@@ -187,7 +195,13 @@ pub(super) fn mutants(args: &MutantsArgs) -> Result<u8, Error> {
 pub(super) fn merge(args: &MergeArgs) -> Result<u8, Error> {
     let known = args.baseline.read()?;
     let (begun, mut ran) = merge::merge(&args.shares, (&args.out, args.force), &cells)?;
-    let otherwise = tell(&begun, &mut ran, args.format, &args.baseline, known)?;
+    let otherwise = tell(
+        &begun,
+        &mut ran,
+        Form::Of(args.format),
+        &args.baseline,
+        known,
+    )?;
     if !ran.left.is_empty() {
         say(&format!(
             "no share has run {} of {} cells: `staleline matrix --resume {}` runs them",
@@ -331,11 +345,19 @@ fn junit(out: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Re
         .map_err(|e| Error::host("cannot write junit.xml", e))
 }
 
+/// Form of what comes of a matrix.
+enum Form {
+    /// What was found.
+    Of(RunFormat),
+    /// What maintenance cost, for people.
+    Cost,
+}
+
 /// Tells what came of a matrix; gives the exit code.
 fn tell(
     begun: &Begun,
     ran: &mut Ran,
-    format: RunFormat,
+    form: Form,
     baseline: &BaselineArgs,
     known: Option<Baseline>,
 ) -> Result<u8, Error> {
@@ -353,17 +375,18 @@ fn tell(
     };
     junit(&begun.out, |out| report.write_junit(out))?;
     let stdout = &mut anstream::stdout();
-    match format {
-        RunFormat::Human => {
+    match form {
+        Form::Cost => print(&cost::table(&ran.results))?,
+        Form::Of(RunFormat::Human) => {
             print(&report::table(&ran.results))?;
             let rows = rows::table(&begun.rows, &ran.results);
             if !rows.is_empty() {
                 print(&format!("\n{rows}"))?;
             }
         }
-        RunFormat::Json => written("stdout", report.write_json(stdout))?,
-        RunFormat::Ktap => written("stdout", report.write_ktap(stdout))?,
-        RunFormat::Sarif => written("stdout", report.write_sarif(stdout))?,
+        Form::Of(RunFormat::Json) => written("stdout", report.write_json(stdout))?,
+        Form::Of(RunFormat::Ktap) => written("stdout", report.write_ktap(stdout))?,
+        Form::Of(RunFormat::Sarif) => written("stdout", report.write_sarif(stdout))?,
     }
     if let Some(path) = &baseline.write_baseline {
         Baseline::of(&ran.results).write(path)?;

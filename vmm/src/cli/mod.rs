@@ -5,6 +5,7 @@ mod attend;
 mod clean;
 mod commands;
 mod common;
+mod compare;
 mod exec;
 mod given;
 mod kernels;
@@ -91,6 +92,9 @@ pub enum Command {
     /// Judge an earlier run once more, by the evidence in its log, and report it: what `run` printed, in
     /// any form.
     Report(ReportArgs),
+    /// Say in what two runs, or two matrices, differ: verdicts, findings, what maintenance cost, and where the
+    /// logs part.
+    Compare(compare::CompareArgs),
     /// Say what happened in a run, by its log: one line for each event.
     Events(EventsArgs),
     /// Say what a kind of finding means and how to fix it.

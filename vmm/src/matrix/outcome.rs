@@ -3,7 +3,7 @@
 //! a matrix has thousands of cells.
 
 use serde::{Deserialize, Serialize};
-use staleline_results::{Input, KERNEL_REPORT, KernelId, RunResult, Verdict};
+use staleline_results::{Input, KERNEL_REPORT, KernelId, LineCost, RunResult, Verdict};
 use staleline_support::{digest, text};
 
 use super::Cell;
@@ -36,6 +36,9 @@ pub struct Outcome {
     pub corrupt_bytes: u64,
     /// Maintenance, in lines.
     pub maintenance: Lines,
+    /// What that cost the data path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<PathLines>,
     /// Hash over everything that happened.
     pub run_hash: Option<String>,
     /// Host time.
@@ -57,6 +60,17 @@ pub struct Lines {
     pub redundant: u64,
     /// Of the DMA API, on lines that no DMA touched.
     pub untouched: u64,
+}
+
+/// What maintenance costs a path: see [`staleline_results::Cost`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathLines {
+    /// On memory that devices transfer.
+    pub transferred: LineCost,
+    /// Bytes that came to the end of the path and were checked there.
+    pub data_bytes: u64,
+    /// Share of the path, in parts per million; none if there was none.
+    pub share_ppm: Option<u64>,
 }
 
 impl Outcome {
@@ -86,6 +100,11 @@ impl Outcome {
                 redundant: m.redundant,
                 untouched: m.untouched,
             },
+            cost: Some(PathLines {
+                transferred: m.cost.transferred(),
+                data_bytes: result.data.bytes,
+                share_ppm: m.cost.path.map(|path| path.share_ppm),
+            }),
             run_hash: result.run_hash.clone(),
             wall_ms: result.wall_ms,
             replay: result.replay.clone(),

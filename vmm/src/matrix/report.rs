@@ -88,6 +88,12 @@ pub fn table(results: &[CellResult]) -> String {
     }
     let mut text = table.trim_fmt();
     text.push('\n');
+    text + &remarks(results)
+}
+
+/// What stands below a table: cells that are not as expected, and how many are.
+pub(super) fn remarks(results: &[CellResult]) -> String {
+    let mut text = String::new();
     for r in results {
         let (name, replay) = (&r.cell.name, &r.outcome.replay);
         if let Some(why) = r.unexpected() {

@@ -12,6 +12,7 @@ mod lines;
 mod select;
 mod survey;
 mod table;
+mod telling;
 mod words;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crate::events::{Entry, Item};
 use crate::exit::Error;
 use context::Context;
 use select::Selection;
+pub use telling::{Names, Telling, Told};
 
 /// What is asked for.
 #[derive(Debug, Clone, Default)]

@@ -7,6 +7,7 @@ use super::words::Word as _;
 use staleline_devices::coherency::report::MaintenanceReport;
 use staleline_devices::cpu::{ChainId, SiteId};
 
+use super::cost::Costs;
 use super::lookup::{GuestCode, UNKNOWN};
 use super::{Maintenance, MaintenanceCaller, MaintenanceOp};
 use staleline_results::Hex;
@@ -60,7 +61,12 @@ impl Asked {
 /// Sums over all operations on DMA memory, which masters have touched, and over those elsewhere that
 /// the kernel's DMA API did, or that were needed. Of each sort, the first `limit` and the suppressed
 /// one are listed.
-pub(super) fn of(report: &MaintenanceReport, guest: &GuestCode<'_>, limit: usize) -> Maintenance {
+pub(super) fn of(
+    report: &MaintenanceReport,
+    guest: &GuestCode<'_>,
+    mut costs: Costs<'_>,
+    limit: usize,
+) -> Maintenance {
     let mut callers: HashMap<String, MaintenanceCaller> = HashMap::new();
     let mut account = Maintenance {
         cleaned: report.cleaned,
@@ -73,16 +79,12 @@ pub(super) fn of(report: &MaintenanceReport, guest: &GuestCode<'_>, limit: usize
         let place = places
             .entry((op.site, op.chain))
             .or_insert_with(|| Asked::of(guest, op.site, op.chain));
-        let touched = op.touched_lines();
         let on_dma_memory = op.touched_dma() || op.dropped;
         if !on_dma_memory && !place.api && op.needed_lines == 0 {
             account.unaccounted += 1;
             continue;
         }
-        let untouched = op.lines.saturating_sub(touched);
-        account.needed += op.needed_lines;
-        account.redundant += touched - op.needed_lines;
-        account.untouched += untouched;
+        let cost = costs.add(op);
         let function = place.function();
         if !callers.contains_key(function) {
             let caller = MaintenanceCaller {
@@ -93,9 +95,12 @@ pub(super) fn of(report: &MaintenanceReport, guest: &GuestCode<'_>, limit: usize
         }
         if let Some(entry) = callers.get_mut(function) {
             entry.operations += 1;
-            entry.lines += touched + untouched;
-            entry.needed += op.needed_lines;
-            entry.untouched += untouched;
+            entry.lines += cost.lines;
+            entry.cleaned += cost.cleaned;
+            entry.invalidated += cost.invalidated;
+            entry.needed += cost.needed;
+            entry.redundant += cost.redundant;
+            entry.untouched += cost.untouched;
         }
         let (list, total) = if on_dma_memory {
             (&mut account.operations, &mut account.operations_total)
@@ -129,5 +134,9 @@ pub(super) fn of(report: &MaintenanceReport, guest: &GuestCode<'_>, limit: usize
     });
     account.callers = callers;
     account.operations_listed = account.operations.len() as u64;
+    let cost = costs.cost();
+    (account.needed, account.redundant) = (cost.total.needed, cost.total.redundant);
+    account.untouched = cost.total.untouched;
+    account.cost = cost;
     account
 }

@@ -12,6 +12,7 @@ use staleline_support::text;
 
 use super::advice;
 use super::causes;
+use super::cost::Costs;
 use super::diagnostic::{self, Buffers};
 use super::frames::Frames;
 use super::history;
@@ -353,14 +354,16 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
     result.hazards_listed = result.hazards.len() as u64;
     result.hazards_dropped = domain.hazards_dropped;
     result.saturated = domain.saturated.iter().map(Word::word).collect();
-    result.maintenance = account::of(&domain.maintenance, guest, listing::OPERATIONS);
+    let costs = Costs::new(soc, &frames);
+    let operations = listing::OPERATIONS;
+    result.maintenance = account::of(&domain.maintenance, guest, costs, operations);
     let blind = not_judged(&result.engine, &result.fidelity);
     if !guest.seen.fences {
         // A kernel without such calls has nothing to judge.
         let fidelity = Fidelity::of(spec.engine.sees());
         result.fidelity = fidelity.without(Sight::Fences).word();
     }
-    let others = notes(guest, result.maintenance.unaccounted);
+    let others = notes(guest, &result.maintenance);
     result.notes.extend(blind.into_iter().chain(others));
     if let Some(dropped) = &mut result.drop_maintenance {
         let ops = &domain.maintenance.operations;
@@ -391,9 +394,9 @@ fn not_judged(engine: &str, fidelity: &staleline_results::Fidelity) -> Option<St
     ))
 }
 
-/// What the engine had no room for, and what nobody could tell, in words. `unaccounted`:
-/// maintenance operations that are in no sum.
-fn notes(guest: &GuestCode<'_>, unaccounted: u64) -> Vec<String> {
+/// What the engine had no room for, and what nobody could tell, in words.
+fn notes(guest: &GuestCode<'_>, account: &Maintenance) -> Vec<String> {
+    let unaccounted = account.unaccounted;
     let told = guest.seen.forgotten.iter().map(|f| {
         format!(
             "the engine has room for {} {}: {} times there was none, and diagnostics may lack names",
@@ -407,6 +410,13 @@ fn notes(guest: &GuestCode<'_>, unaccounted: u64) -> Vec<String> {
              device touched: without the kernel's System.map nobody can tell whether the DMA API \
              did them. Give --kernel a build directory, or put System.map beside the Image"
         ));
+    }
+    if account.cost.pairs.is_empty() && account.cost.total.operations > 0 {
+        told.push(
+            "there were too many transfers and operations to tell between which devices maintenance \
+             was done: `maintenance.cost.pairs` is empty"
+                .into(),
+        );
     }
     told
 }

@@ -4,8 +4,10 @@
 
 mod account;
 pub mod advice;
+mod between;
 pub mod build;
 mod causes;
+mod cost;
 pub mod diagnostic;
 pub mod ends;
 pub mod fold;

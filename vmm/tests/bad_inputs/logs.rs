@@ -70,6 +70,10 @@ fn logs_cut_and_flipped() {
             let codes = codes(command, log.starts_with(bytes), has_start);
             troubles.extend(ends(&bench, &[command, "events.bin"], codes, what));
         }
+        // Two that are damaged are as bad as one.
+        let codes = codes("report", log.starts_with(bytes), has_start);
+        let args = ["compare", "events.bin", "events.bin"];
+        troubles.extend(ends(&bench, &args, codes, what));
         // Nor is it made good by what lies beside it.
         let run = bench.path().join("run");
         run_directory(&run);

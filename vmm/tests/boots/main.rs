@@ -12,6 +12,7 @@ mod arguments;
 mod blk;
 mod board;
 mod clients;
+mod compare;
 mod console;
 mod cost;
 mod cpus;

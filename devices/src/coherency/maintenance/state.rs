@@ -17,8 +17,6 @@ pub(in crate::coherency) struct OperationsState {
     completions: u32,
     overflow: bool,
     extents_overflow: bool,
-    cleaned: u64,
-    invalidated: u64,
 }
 
 impl Op {
@@ -65,8 +63,6 @@ impl Operations {
             overflow,
             extents_overflow,
             suppress: _,
-            cleaned,
-            invalidated,
         } = self;
         OperationsState {
             ops: ops.clone(),
@@ -75,8 +71,6 @@ impl Operations {
             completions: *completions,
             overflow: *overflow,
             extents_overflow: *extents_overflow,
-            cleaned: *cleaned,
-            invalidated: *invalidated,
         }
     }
 
@@ -99,15 +93,12 @@ impl Operations {
             state.completions.into(),
             completions.into(),
         )?;
-        times("lines maintained", &[state.cleaned, state.invalidated])?;
         self.ops = state.ops;
         self.extents = state.extents;
         self.cpus = state.cpus;
         self.completions = state.completions;
         self.overflow = state.overflow;
         self.extents_overflow = state.extents_overflow;
-        self.cleaned = state.cleaned;
-        self.invalidated = state.invalidated;
         Ok(())
     }
 }
