@@ -60,14 +60,15 @@ pub struct Show {
     /// Configurations without which the kernel does not show it.
     #[serde(default)]
     pub config: Vec<String>,
-    /// The kind of finding due.
+    /// The kind of finding due; `corrupt-data` for bytes that are wrong and no finding.
     pub finding: String,
     /// What its diagnostic must call missing, or a part of that; none for what misses nothing, as a
     /// report of the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
-    /// What its diagnostic must print of where the error is: a function, a file, or what is advised
-    /// for whom. The same run without the mutant must print no such diagnostic.
+    /// What its diagnostic must print of where the error is: a function, a file, what is advised
+    /// for whom, or the end at which bytes were wrong. The same run without the mutant must print no
+    /// such diagnostic.
     pub place: String,
     /// Causes that the run tells, if that is more than one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,7 +8,7 @@ use staleline_kernels::Show;
 use staleline_results::{Class, KERNEL_REPORT, RunResult, Verdict};
 
 use super::Trial;
-use crate::explain::STALE_COPY;
+use crate::explain::{CORRUPT_DATA, STALE_COPY};
 use crate::report::{RunEvent, human};
 
 /// What failed a mutant's run.
@@ -126,19 +126,24 @@ fn checks(result: &RunResult) -> Vec<Check> {
     by
 }
 
-/// Whether a diagnostic of the run is of the kind that is due, misses what is due, and prints the place.
+/// Whether a diagnostic of the run is of the kind that is due, misses what is due, and prints the place:
+/// for bytes that are wrong without any finding, the end where they were.
 fn names_it(result: &RunResult, show: &Show) -> bool {
     let texts = RunEvent::of_result(result)
         .into_iter()
-        .filter_map(|event| match event {
+        .flat_map(|event| match event {
             RunEvent::Hazard {
                 explained,
                 consequences,
-            } => Some(human::plain(&explained, &consequences, "")),
+            } => vec![human::plain(&explained, &consequences, "")],
             RunEvent::KernelReport { report, may_follow } => {
-                Some(human::plain_report(&report, may_follow, ""))
+                vec![human::plain_report(&report, may_follow, "")]
             }
-            _ => None,
+            RunEvent::Data { data } => {
+                let wrong = data.ends.iter().filter(|end| end.corrupt > 0);
+                wrong.map(human::plain_corrupt).collect()
+            }
+            _ => Vec::new(),
         });
     texts.map(|text| flat(&text)).any(|text| names(&text, show))
 }
@@ -172,7 +177,8 @@ fn wrong_causes(result: &RunResult, show: &Show) -> Option<String> {
     let told = causes + result.guest.complaints().count();
     let due = match &show.causes {
         Some(several) => several.count,
-        None if show.finding == STALE_COPY => 0,
+        // Of bytes alone that are wrong, nobody knows a cause.
+        None if [STALE_COPY, CORRUPT_DATA].contains(&&*show.finding) => 0,
         None => 1,
     };
     (told != due).then(|| format!("{told} causes are told, and {due} are due"))
@@ -181,6 +187,39 @@ fn wrong_causes(result: &RunResult, show: &Show) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::EngineKind;
+    use crate::run::fake::FakeBackend;
+    use crate::spec::RunSpec;
+
+    #[test]
+    fn bytes_that_are_wrong_without_a_finding_are_named_by_their_end() {
+        let spec = RunSpec::resolve("iio-capture", "base", EngineKind::default(), &[]).unwrap();
+        let wrong = FakeBackend::new(|_, _, console| {
+            *console = console.replace("\"corrupt\":0", "\"corrupt\":8");
+        });
+        let (with, without) = (wrong.run(&spec), FakeBackend::good().run(&spec));
+        let trial = |place: &str| Trial {
+            mutant: "m".into(),
+            mechanism: String::new(),
+            survives: None,
+            show: Show {
+                scenario: "iio-capture".into(),
+                set: Vec::new(),
+                config: Vec::new(),
+                finding: CORRUPT_DATA.into(),
+                missing: None,
+                place: place.into(),
+                causes: None,
+            },
+            with: String::new(),
+            without: String::new(),
+        };
+        let killed = judge(&trial("checked at user"), &with, &without);
+        assert_eq!((killed.fate, killed.wrong), (Fate::Killed, None));
+        assert_eq!(killed.by, [Check::Data]);
+        let elsewhere = judge(&trial("checked at dac"), &with, &without);
+        assert_eq!(elsewhere.fate, Fate::Otherwise);
+    }
 
     #[test]
     fn a_diagnostic_names_an_error_by_kind_and_missing_operation_and_place() {

@@ -64,6 +64,8 @@ pub fn plan(names: &[String], engine: EngineKind, append: Option<&str>) -> Resul
     for mutant in chosen {
         plan.mutant(mutant)?;
     }
+    // Kernels are built in this order in one tree: what stacks differ in is compiled once for each.
+    plan.plan.cells.sort_by_key(|cell| without_mutant(cell));
     Ok(plan.plan)
 }
 
@@ -86,6 +88,14 @@ fn choose<'a>(names: &[String], all: &'a [Mutant]) -> Result<Vec<&'a Mutant>, Er
     let is_meant =
         |m: &&Mutant| names.is_empty() || names.iter().any(|n| *n == m.name || *n == m.about.stack);
     Ok(all.iter().filter(is_meant).collect())
+}
+
+/// The stack and the configurations of a cell's kernel: `STACK~MUTANT+CONFIG` without the mutant.
+fn without_mutant(cell: &Cell) -> String {
+    let kernel = &*cell.spec.kernel.0;
+    let (kernel, configs) = kernel.split_once('+').unwrap_or((kernel, ""));
+    let stack = kernel.split('~').next().unwrap_or(kernel);
+    format!("{configs} {stack}")
 }
 
 struct Planner<'a> {

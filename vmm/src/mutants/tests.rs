@@ -25,6 +25,11 @@ fn each_run_is_made_once_and_each_mutant_beside_its_stack() {
         assert_eq!(with.spec.scenario, without.spec.scenario);
         assert_eq!(with.set, trial.show.set);
     }
+    // In one tree, and what stacks differ in is compiled once for each.
+    let mut stacks: Vec<String> = plan.cells.iter().map(without_mutant).collect();
+    stacks.dedup();
+    let (in_turn, all) = (stacks.len(), BTreeSet::from_iter(stacks).len());
+    assert_eq!(in_turn, all);
     // Runs without are shared.
     assert!(plan.cells.len() < 2 * plan.trials.len());
 }

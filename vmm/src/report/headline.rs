@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The first sentence of a diagnostic: who did what to whose data.
 
-use staleline_results::{Class, Diagnostic, Event, HazardEntry, HazardKind, Why};
+use staleline_results::{Class, Diagnostic, Event, HazardEntry, HazardKind, Party, Why};
 
 use super::phrases::{count, who};
 
@@ -67,10 +67,14 @@ pub(super) fn headline(d: &Diagnostic, f: &HazardEntry) -> String {
         (HazardKind::MissingBarrier, _) if ends_past(d) => format!(
             "{reader} accessed {lines} past the cache before their maintenance had completed"
         ),
-        (HazardKind::MissingBarrier, _) => format!(
-            "{} was started before maintenance of {lines} had completed",
-            f.master
-        ),
+        (HazardKind::MissingBarrier, _) => {
+            // Between two devices, it is the second one that comes too early.
+            let started = match &f.reader {
+                Party::Device { master, .. } => master,
+                _ => &f.master,
+            };
+            format!("{started} was started before maintenance of {lines} had completed")
+        }
         (HazardKind::MismatchedAlias, why) => match d.history.last().map(|s| &s.what) {
             Some(Event::Read) => {
                 format!("{reader} read {lines} through the cache that {writer} had written past it")

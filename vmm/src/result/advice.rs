@@ -10,6 +10,7 @@ mod stores;
 mod texts;
 mod tree;
 
+pub use barriers::shortcoming;
 pub use facts::{Cleaned, Facts, Flight, Lie, Partial, Phase, Role, SharedLine, Sync};
 pub use rows::{
     EARLY, FRESH_PAGE, IMPORTER_CPU, LATE, SUPPRESSED, accuses_the_tree, copies_for_user,

@@ -326,8 +326,10 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
         let Some(hazard) = domain.hazards.get(diagnostic.shown) else {
             continue;
         };
-        let concerned = diagnostic.buffers.iter();
-        let concerned: Vec<&Buffer> = concerned.filter_map(|i| result.buffers.get(*i)).collect();
+        // Those of the finding that is shown: what was done to others of the diagnostic's says nothing
+        // about it.
+        let concerned = buffers.concerned(hazard).into_iter();
+        let concerned: Vec<&Buffer> = concerned.filter_map(|i| result.buffers.get(i)).collect();
         let advice = advice::of(&lookup.facts(hazard, &concerned));
         if let Some(missing) = advice.missing
             && let Some(shown) = result.hazards.get_mut(diagnostic.shown)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, LastMaintenance, Why};
-use staleline_devices::cpu::{Barrier, CacheOp, ChainId, CpuId, SiteId};
+use staleline_devices::cpu::{Barrier, BarrierKind, CacheOp, ChainId, CpuId, SiteId};
 use staleline_devices::dma::{MasterId, Port, TransferId};
 use staleline_devices::soc::report::MasterInfo;
 
@@ -392,7 +392,18 @@ fn a_routine_that_does_not_wait_is_one_cause_for_all_that_call_it() {
     let said = "the kernel accessed 189 cache lines past the cache before their maintenance had";
     assert!(flat.join(" ").contains(said), "{text}");
     assert!(!text.contains("no device"), "{text}");
-    // Another routine, or another barrier, is another cause.
+    // What comes next by chance: for loads, or for stores, and neither completes it.
+    let followed_by = |barrier| {
+        let mut hazard = incomplete(cpu(1), device);
+        let last = hazard.last_maintenance.as_mut().unwrap();
+        (last.barrier, last.barrier_at) = (Some(barrier), last.at + 1);
+        hazard
+    };
+    let of_crm = |kind, crm| Barrier::from_crm(kind, crm).unwrap();
+    let (stores, loads) = (of_crm(BarrierKind::Dsb, 10), of_crm(BarrierKind::Dmb, 1));
+    let (result, text) = with(vec![followed_by(stores), followed_by(loads)]);
+    assert_eq!(causes(&result), [None], "{text}");
+    // Another routine, or a barrier that falls short in another way, is another cause.
     let other = |change: fn(&mut LastMaintenance)| {
         let mut hazard = incomplete(cpu(1), cpu(1));
         hazard.last_maintenance.as_mut().map(change);
@@ -408,6 +419,17 @@ fn a_routine_that_does_not_wait_is_one_cause_for_all_that_call_it() {
     };
     let (result, _) = with(vec![unknown, incomplete(cpu(1), device)]);
     assert_eq!(causes(&result), [None, None]);
+}
+
+#[test]
+fn between_two_devices_it_is_the_second_that_was_started_too_early() {
+    let (_, text) = with(vec![incomplete(stale_read(1, true).writer, usb())]);
+    assert!(
+        text.contains(": latent: master 1 was started before maintenance of"),
+        "{text}"
+    );
+    assert!(text.contains("written in memory by"), "{text}");
+    assert!(!text.contains("through the cache"), "{text}");
 }
 
 /// A store into a stale copy of what the first transfer wrote.

@@ -69,7 +69,7 @@ impl<'a> Buffers<'a> {
     }
 
     /// Indices of the buffers that the finding is about, ascending.
-    fn concerned(&self, hazard: &Hazard) -> Vec<usize> {
+    pub(super) fn concerned(&self, hazard: &Hazard) -> Vec<usize> {
         let before = self.extents.partition_point(|e| e.start < hazard.end_pa);
         let before = self.extents.get(..before).unwrap_or_default().iter().rev();
         let near = before.take_while(|e| e.until > hazard.first_pa);

@@ -23,9 +23,16 @@ const IOCTL: u64 = 0xffff_8000_8001_4010;
 
 /// The result of a run that `change` has changed, and what people see of it.
 pub(super) fn run(change: impl Fn(&mut Execution) + Sync + Send + 'static) -> (RunResult, String) {
-    let backend = FakeBackend::new(move |_, e, _| {
+    run_with(move |e, _| change(e))
+}
+
+/// The same; the second is what the guest's console has.
+fn run_with(
+    change: impl Fn(&mut Execution, &mut String) + Sync + Send + 'static,
+) -> (RunResult, String) {
+    let backend = FakeBackend::new(move |_, e, console| {
         e.sites.insert(COPY.0, COPY.1);
-        change(e);
+        change(e, console);
     });
     let spec = RunSpec::resolve("iio-capture", "base", EngineKind::default(), &[]).unwrap();
     let root = tempfile::tempdir().unwrap();
@@ -136,9 +143,25 @@ fn findings_of_one_cause_are_one_and_those_of_two_are_two() {
     assert_eq!(result.diagnostics.len(), 3);
 }
 
+/// The agent does not know where its DMABUFs are, as it has not mapped them.
+fn nowhere(console: &mut String) {
+    let known = |index: u64| format!("[[{},16384]]", 0x4500_0000 + index * 16384);
+    for index in 0..2 {
+        assert!(console.contains(&known(index)), "{console}");
+        *console = console.replace(&known(index), "[]");
+    }
+}
+
 #[test]
 fn a_sync_of_another_part_of_the_buffer_is_told_with_what_it_covered() {
-    let (result, text) = run(|e| {
+    a_sync_of_another_part(|_| {});
+    // What its transfer has written is the buffer's, too.
+    a_sync_of_another_part(nowhere);
+}
+
+fn a_sync_of_another_part(change: fn(&mut String)) {
+    let (result, text) = run_with(move |e, console| {
+        change(console);
         e.seen.chains.push(Chain {
             callers: vec![IOCTL],
             ..Chain::default()
@@ -147,6 +170,8 @@ fn a_sync_of_another_part_of_the_buffer_is_told_with_what_it_covered() {
         let domain = &mut e.report.as_mut().unwrap().domain;
         let op = domain.maintenance.operations.first_mut().unwrap();
         (op.chain, op.op, op.lines, op.at) = (chain, CacheOp::Invalidate, 64, 1600);
+        // So that all frames are there, which tells to which DMABUF a transfer goes.
+        domain.transfers.last_mut().unwrap().bytes = 1000;
         domain.hazards.push(Hazard {
             first_pa: 0x4500_1000,
             line_pa: 0x4500_1000,
@@ -160,6 +185,34 @@ fn a_sync_of_another_part_of_the_buffer_is_told_with_what_it_covered() {
         note.ends_with("covered 0x45000000..0x45001000 only"),
         "{note}"
     );
+}
+
+#[test]
+fn a_sync_of_another_buffer_says_nothing() {
+    // Of the second DMABUF, a part is synchronised while the first one is overdue; the rest is, later.
+    const SECOND: u64 = 0x4500_4000;
+    const REST: u64 = SECOND + 4096;
+    let (result, text) = run(|e| {
+        e.seen.chains.push(Chain {
+            callers: vec![IOCTL],
+            ..Chain::default()
+        });
+        let chain = ChainId(u32::try_from(e.seen.chains.len()).unwrap());
+        let domain = &mut e.report.as_mut().unwrap().domain;
+        let op = domain.maintenance.operations.first_mut().unwrap();
+        (op.chain, op.op, op.at) = (chain, CacheOp::Invalidate, 1600);
+        (op.first_pa, op.lines) = (SECOND, 64);
+        let second = Hazard {
+            first_pa: REST,
+            line_pa: REST,
+            end_pa: REST + 64,
+            lines: 1,
+            ..fake::stale_read(2, true)
+        };
+        domain.hazards.extend([fake::stale_read(1, true), second]);
+    });
+    assert_eq!(only(&result).buffers, [0, 1], "{text}");
+    assert_eq!(only(&result).advice, "sync-without-effect", "{text}");
 }
 
 #[test]

@@ -15,7 +15,6 @@ use super::advice::{
 use super::history;
 use super::lookup::Lookup;
 use super::{Buffer, Class, Party};
-use staleline_results::Hex;
 
 /// Routines that copy whole pages, as the kernel does to move or share them.
 const COPIES: [&str; 6] = [
@@ -273,9 +272,11 @@ impl Lookup<'_> {
             let info = self.soc.masters.iter().find(|m| m.id == id);
             info.is_none_or(|m| !m.claims_coherent)
         };
-        let extents = || buffers.iter().flat_map(|b| &b.extents);
+        let parts = self.parts(h, buffers);
         let met = |first: u64, end: u64| {
-            extents().any(|(pa, len)| first < pa.0.saturating_add(*len) && pa.0 < end)
+            parts
+                .iter()
+                .any(|part| first < part.end && part.start < end)
         };
         let transfers = &self.soc.domain.transfers;
         let others = transfers.iter().any(|t| {
@@ -337,6 +338,18 @@ impl Lookup<'_> {
             pa: transfer.transfer.pa,
             len: transfer.transfer.len,
         })
+    }
+
+    /// Memory that is the finding's DMABUF for certain. Where that lies is not always known, but its lines
+    /// do, and what the transfer that wrote it has covered.
+    fn parts(&self, h: &Hazard, buffers: &[&Buffer]) -> Vec<Range<u64>> {
+        let known = buffers.iter().flat_map(|b| &b.extents);
+        let known = known.map(|(pa, len)| (pa.0, *len));
+        let transfer = self.transfer_of(h.writer).map(|t| &t.transfer);
+        let written = transfer.filter(|t| !buffers.is_empty() && !t.scattered);
+        let all = known.chain(written.map(|t| (t.pa, t.len)));
+        let all = all.map(|(pa, len)| pa..pa.saturating_add(len));
+        all.chain([h.first_pa..h.end_pa]).collect()
     }
 
     /// Maintenance that calls on the finding's DMABUF did between the write and the finding.
@@ -422,6 +435,7 @@ impl Lookup<'_> {
     }
 
     fn calls(&self, h: &Hazard, buffers: &[&Buffer], from: u64, until: u64) -> Vec<Sync> {
+        let parts = self.parts(h, buffers);
         let mut found: Vec<Sync> = Vec::new();
         for op in self.operations(from, until) {
             let Range {
@@ -434,10 +448,10 @@ impl Lookup<'_> {
             let Some((phase, chain)) = self.call(op.site, op.chain) else {
                 continue;
             };
-            let within = |(pa, len): &(Hex, u64)| first < pa.0.saturating_add(*len) && pa.0 < last;
-            let mut extents = buffers.iter().flat_map(|b| &b.extents);
-            let meets = first < h.end_pa && h.first_pa < last;
-            if !(meets || extents.any(within)) {
+            if !parts
+                .iter()
+                .any(|part| first < part.end && part.start < last)
+            {
                 continue;
             }
             let covers = (first..last).contains(&h.line_pa);

@@ -47,11 +47,12 @@ struct Shape {
 impl Shape {
     fn of(h: &Hazard) -> Self {
         let device = |actor| matches!(actor, Actor::Device { .. });
-        let stored = match h.written_past {
+        let written = Some((Event::Written, h.writer));
+        let past = h.written_past || matches!(h.writer, Actor::Device { snoops: false, .. });
+        let stored = match past {
             true => Some((Event::Written, h.writer)),
             false => Some((Event::Stored, h.writer)),
         };
-        let written = Some((Event::Written, h.writer));
         match h.kind {
             HazardKind::MissingClean => Shape {
                 written: stored,

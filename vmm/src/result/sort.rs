@@ -10,7 +10,6 @@ use super::advice;
 use super::gather::bare;
 use super::history;
 use super::lookup::Lookup;
-use super::words::Word as _;
 use super::{Buffer, Class};
 
 /// Findings of the same rule and roles that differ in one of these are not of one cause, or nobody
@@ -83,8 +82,9 @@ impl Lookup<'_> {
     }
 
     /// The routine that is at fault itself, whoever calls it, and how: it does not wait for its
-    /// maintenance, with the barrier that came instead, or does the wrong one. Of views that disagree,
-    /// if it is at fault.
+    /// maintenance, with what the barrier that came instead falls short in, or does the wrong one. Of
+    /// views that disagree, if it is at fault. A routine without a barrier of its own meets whatever comes
+    /// next, such as those for loads or stores only: none of these is another mistake.
     pub(super) fn fault(&self, h: &Hazard) -> Option<(String, String)> {
         const ONLY_CLEANS: &str = "only cleans";
         if let Some((op, _)) = self.cleaned_for_a_cpu(h) {
@@ -92,8 +92,8 @@ impl Lookup<'_> {
         }
         let last = h.last_maintenance.or(h.last_clean)?;
         let how = if (h.kind, h.why) == (HazardKind::MissingBarrier, Why::Incomplete) {
-            let barrier = self.barrier_after(h).map(|b| b.word().to_string());
-            barrier.unwrap_or_default()
+            let barrier = self.barrier_after(h).map(advice::shortcoming);
+            barrier.unwrap_or_default().to_owned()
         } else if self.cleaned_between(h) {
             ONLY_CLEANS.to_owned()
         } else {

@@ -114,7 +114,8 @@ pub(super) fn incomplete(f: &Facts) -> Decision {
     says(help, [followed])
 }
 
-fn shortcoming(b: Barrier) -> &'static str {
+/// Why a barrier does not complete the maintenance before it.
+pub fn shortcoming(b: Barrier) -> &'static str {
     match (b.access, b.reaches_masters()) {
         (BarrierAccess::Load | BarrierAccess::Store, _) => {
             "is for some accesses only and does not order cache maintenance"

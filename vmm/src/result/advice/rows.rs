@@ -225,13 +225,18 @@ fn half_a_pair(f: &Facts) -> Decision {
         "dma_buf_begin_access() did maintenance before the transfer, by {}",
         began.chain
     );
+    let exporter = f.dmabuf.as_deref().unwrap_or("the exporter");
     match f.unmap_invalidates {
         Some(true) => says(
-            "call dma_buf_end_access() when the transfer is done, with the direction that \
-             dma_buf_begin_access() and the attachment have",
+            format!(
+                "call dma_buf_end_access() when the transfer is done, with the direction that \
+                 dma_buf_begin_access() and the attachment have. If it was called so, {exporter}'s \
+                 end_access has to invalidate the buffer"
+            ),
             [format!(
                 "{before}; after it none was done, though the attachment is for a direction in which \
-                 the device writes: dma_buf_end_access() was not called"
+                 the device writes: dma_buf_end_access() was not called, or for the wrong direction, or \
+                 did nothing"
             )],
         ),
         Some(false) => says(

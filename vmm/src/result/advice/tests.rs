@@ -504,6 +504,14 @@ fn half_of_begin_and_end_access_is_told() {
     };
     let said = ["dma_buf_begin_access() did maintenance", "DMA_TO_DEVICE"];
     assert_eq!(row(&facts, &said), "half-a-pair");
+    // The attachment is right: the importer is wrong, or the exporter is.
+    facts.unmap_invalidates = Some(true);
+    let said = [
+        "call dma_buf_end_access() when",
+        "system's end_access has to invalidate",
+        "not called, or for the wrong direction, or did nothing",
+    ];
+    assert_eq!(row(&facts, &said), "half-a-pair");
     facts.syncs = vec![sync(Phase::EndAccess, CacheOp::CleanInvalidate, false)];
     assert_eq!(row(&facts, &["covered"]), "sync-incomplete");
 }
