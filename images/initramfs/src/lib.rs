@@ -28,7 +28,6 @@ mod inputs;
 mod programs;
 mod toolchain;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use staleline_support::cache::CacheDir;
@@ -174,6 +173,8 @@ fn keep(archive: &[u8], cache: &CacheDir) -> Result<(PathBuf, String), Initramfs
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// The smallest file that passes for an agent: an ELF header for arm64 without segments.
