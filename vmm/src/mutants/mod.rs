@@ -65,7 +65,7 @@ pub fn plan(names: &[String], engine: EngineKind, append: Option<&str>) -> Resul
         plan.mutant(mutant)?;
     }
     // Kernels are built in this order in one tree: what stacks differ in is compiled once for each.
-    plan.plan.cells.sort_by_key(|cell| without_mutant(cell));
+    plan.plan.cells.sort_by_key(without_mutant);
     Ok(plan.plan)
 }
 

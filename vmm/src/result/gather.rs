@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Facts about a finding, from what the run left behind.
 
+use std::iter;
 use std::ops::Range;
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, MAX_READERS, Why};
@@ -347,7 +348,7 @@ impl Lookup<'_> {
         let written = transfer.filter(|t| !buffers.is_empty() && !t.scattered);
         let all = known.chain(written.map(|t| (t.pa, t.len)));
         let all = all.map(|(pa, len)| pa..pa.saturating_add(len));
-        all.chain([h.first_pa..h.end_pa]).collect()
+        all.chain(iter::once(h.first_pa..h.end_pa)).collect()
     }
 
     /// Maintenance that calls on the finding's DMABUF did between the write and the finding.
