@@ -2,9 +2,11 @@
 //! Fragments of configuration that the user brings along.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+
+use staleline_support::files;
 
 use super::error::KernelError;
 use super::kconfig::{Kconfig, Setting, setting, unmet};
@@ -25,7 +27,7 @@ impl Fragment {
     pub(super) fn read(path: &Path) -> Result<Self, KernelError> {
         let path = fs::canonicalize(path).map_err(KernelError::fragment(path))?;
         let mut text = String::new();
-        File::open(&path)
+        files::open(&path)
             .and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text))
             .map_err(KernelError::fragment(&path))?;
         let malformed = |line, reason: &str| KernelError::Malformed {

@@ -38,12 +38,13 @@ const MAPPED: usize = 256;
 pub fn run<W: Write>(ktap: &mut Ktap<W>, seed: u64, exec: &Exec) -> Result<(), Error> {
     let ended = carry_out(ktap, seed, exec);
     let outcome = match &ended {
-        Ok(End::Exited(0) | End::Off) => Outcome::Pass,
-        Ok(End::Exited(code)) => Outcome::Fail(format!("exit code {code}")),
-        Ok(End::Killed(signal)) => Outcome::Fail(format!("killed by {}", name_of(*signal))),
+        Ok((End::Exited(0) | End::Off, _)) => Outcome::Pass,
+        Ok((End::Exited(code), _)) => Outcome::Fail(format!("exit code {code}")),
+        Ok((End::Killed(signal), _)) => Outcome::Fail(format!("killed by {}", name_of(*signal))),
         Err(e) => Outcome::Error(e.to_string()),
     };
-    if let Some(report) = ended.as_ref().ok().and_then(End::report) {
+    let report = |(end, left): &(End, u32)| end.report(*left);
+    if let Some(report) = ended.as_ref().ok().and_then(report) {
         ktap.report(&report);
     }
     ktap.test(NAME, &outcome);
@@ -58,7 +59,8 @@ fn name_of(signal: i32) -> String {
     }
 }
 
-fn carry_out<W: Write>(ktap: &mut Ktap<W>, seed: u64, exec: &Exec) -> Result<End, Error> {
+/// How it ended, and how many processes it has left behind.
+fn carry_out<W: Write>(ktap: &mut Ktap<W>, seed: u64, exec: &Exec) -> Result<(End, u32), Error> {
     prepare()?;
     let gadget = match exec.gadget {
         true => Some(configured()?),
@@ -67,7 +69,8 @@ fn carry_out<W: Write>(ktap: &mut Ktap<W>, seed: u64, exec: &Exec) -> Result<End
     // Until the program is started there may be no thread.
     let begin = || gadget.map_or(Ok(()), serve);
     if let Some(size) = exec.terminal {
-        return terminal::run(exec, size, begin);
+        // Whoever leaves a terminal leaves it to nobody.
+        return terminal::run(exec, size, begin).map(|end| (end, 0));
     }
     let (main, [out, err]) = start(exec)?;
     begin()?;
@@ -142,13 +145,13 @@ fn start(exec: &Exec) -> Result<(Pid, [PipeReader; 2]), Error> {
 }
 
 /// Follows all traced processes until there are none. When the main one has ended, so do the others.
-fn attend<W: Write>(ktap: &mut Ktap<W>, main: Pid) -> Result<End, Error> {
-    let mut ended = None;
+fn attend<W: Write>(ktap: &mut Ktap<W>, main: Pid) -> Result<(End, u32), Error> {
+    let (mut ended, mut left) = (None, None);
     loop {
         let (pid, change) = match (sys::wait_for_any(), ended) {
             (Err(e), _) if e.kind() == std::io::ErrorKind::Interrupted => continue,
             (Err(e), Some(end)) if e.raw_os_error() == Some(Errno::ECHILD as i32) => {
-                return Ok(end);
+                return Ok((end, left.unwrap_or_default()));
             }
             (other, _) => other.call("waitpid", "the program")?,
         };
@@ -169,10 +172,38 @@ fn attend<W: Write>(ktap: &mut Ktap<W>, main: Pid) -> Result<End, Error> {
             Change::Exited(_) | Change::Killed(_) | Change::Other => {}
         }
         if ended.is_some() {
+            left.get_or_insert_with(alive);
             // All that is left. Whoever is stopped on its way out is let go above.
             let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
         }
     }
+}
+
+/// Processes of programs, beside this one.
+fn alive() -> u32 {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let own = std::process::id();
+    let is_one = |name: &str| {
+        let pid = name.parse::<u32>().ok().filter(|pid| *pid != own);
+        pid.is_some() && fs::read_to_string(format!("/proc/{name}/stat")).is_ok_and(|s| lives(&s))
+    };
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let count = names.filter(|name| is_one(name)).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Whether a process is a program's, and not over, by the text of its /proc/PID/stat. The kernel's own are
+/// children of its thread 2, and that of nobody.
+fn lives(stat: &str) -> bool {
+    // The name before it may have anything in it.
+    let mut fields = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .skip(1);
+    let (state, parent) = (fields.next(), fields.next());
+    !matches!(state, Some("Z" | "X") | None) && !matches!(parent, Some("0" | "2") | None)
 }
 
 /// What a process has mapped of files, to be executed.
@@ -285,6 +316,16 @@ fn tell(stream: Stream, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processes_that_live_are_told_from_others() {
+        assert!(lives("31 (a (b) c) S 1 31 31 0 -1\n"));
+        assert!(lives("31 (x) T 30 31 31 0 -1\n"));
+        assert!(!lives("31 (x) Z 1 31 31 0 -1\n"));
+        assert!(!lives("2 (kthreadd) S 0 0 0 0 -1\n"));
+        assert!(!lives("9 (kworker/0:0) I 2 0 0 0 -1\n"));
+        assert!(!lives(""));
+    }
 
     #[test]
     fn output_is_told_in_lines_that_are_not_too_long() {

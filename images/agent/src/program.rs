@@ -25,14 +25,14 @@ pub enum End {
 }
 
 impl End {
-    /// What is told of it.
-    pub fn report(&self) -> Option<Report> {
+    /// What is told of it, and of so many processes that it has left behind.
+    pub fn report(&self, left: u32) -> Option<Report> {
         let (code, signal) = match self {
             End::Exited(code) => (Some(*code), None),
             End::Killed(signal) => (None, Some(*signal)),
             End::Off => return None,
         };
-        Some(Report::Exited { code, signal })
+        Some(Report::Exited { code, signal, left })
     }
 }
 

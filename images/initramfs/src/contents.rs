@@ -2,10 +2,11 @@
 //! Contents of files, each read once, and no more of them than there is room for.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use staleline_support::files;
 
 use super::error::InitramfsError;
 
@@ -33,7 +34,7 @@ impl Contents {
             return Ok(Arc::clone(known));
         }
         let mut bytes = Vec::new();
-        File::open(path)
+        files::open(path)
             .and_then(|file| {
                 file.take(self.left.saturating_add(1))
                     .read_to_end(&mut bytes)
@@ -51,7 +52,7 @@ impl Contents {
         if let Some(known) = self.read.get(path) {
             return Ok(fits(known));
         }
-        match fs::read(path) {
+        match files::read(path) {
             Ok(bytes) if fits(&bytes) => self.keep(path, bytes).map(|_| true),
             _ => Ok(false),
         }
@@ -68,6 +69,8 @@ impl Contents {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

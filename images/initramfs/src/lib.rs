@@ -28,10 +28,10 @@ mod inputs;
 mod programs;
 mod toolchain;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use staleline_support::cache::CacheDir;
+use staleline_support::files;
 use staleline_support::home;
 use staleline_support::progress::Progress;
 
@@ -145,7 +145,7 @@ fn workspace() -> Result<PathBuf, InitramfsError> {
 
 /// What a guest needs of the agent.
 fn loadable(agent_elf: &Path) -> Result<Vec<u8>, InitramfsError> {
-    let elf = fs::read(agent_elf).map_err(InitramfsError::io("read", agent_elf))?;
+    let elf = files::read(agent_elf).map_err(InitramfsError::io("read", agent_elf))?;
     let bad = |why| InitramfsError::BadAgent {
         path: agent_elf.to_owned(),
         why,
@@ -173,6 +173,8 @@ fn keep(archive: &[u8], cache: &CacheDir) -> Result<(PathBuf, String), Initramfs
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// The smallest file that passes for an agent: an ELF header for arm64 without segments.

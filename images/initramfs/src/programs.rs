@@ -102,6 +102,9 @@ fn executable(path: &Path, bytes: &[u8]) -> Result<(), String> {
         return Err(why.into());
     }
     let (header, endian) = header(bytes)?;
+    if header.e_entry(endian) == 0 {
+        return Err("it has no entry point: it is a library, and not a program".into());
+    }
     if !is_linked(header, endian) {
         return Err("it is an object file, and not linked".into());
     }

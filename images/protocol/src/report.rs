@@ -86,6 +86,9 @@ pub enum Report {
         code: Option<i32>,
         /// That signal.
         signal: Option<i32>,
+        /// Processes that it has started and that were still there: they are ended with it.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        left: u32,
     },
     /// Where the kernel has put the code of a module, told once that is known: while its init runs, or
     /// after it.
@@ -124,6 +127,12 @@ pub const REFUSALS: [(i32, &str); 4] = [
     (95, "EOPNOTSUPP"),
     (121, "EREMOTEIO"),
 ];
+
+// serde hands over a reference.
+#[expect(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
 
 /// The name of an error, a number of errno, if an attachment that fails with it was refused.
 pub fn refusal(error: i32) -> Option<&'static str> {

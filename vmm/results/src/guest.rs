@@ -56,9 +56,18 @@ pub struct Program {
     /// Whether it has switched the machine off instead of ending, and was free to.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub powered_off: bool,
+    /// Processes that it had started and that were still there when it ended. They were ended then.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left: u32,
     /// If it is one of the kernel's own tests, the results that it has told itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selftest: Option<Selftest>,
+}
+
+// serde hands over a reference.
+#[expect(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 impl Program {

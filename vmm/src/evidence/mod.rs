@@ -19,6 +19,9 @@ use staleline_results::{Attended, GuestEnd, Input, KernelId, Package};
 use crate::boot::Loaded;
 use crate::engine::Observations;
 
+/// What an overlay of the device tree is called among a run's inputs, before its number.
+pub const OVERLAY: &str = "device tree, overlay ";
+
 /// A file that a guest gets to see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestFile {

@@ -90,14 +90,22 @@ pub const FAILED: &str = "failed";
 /// What findings are that nobody has been harmed by, likewise.
 pub const LATENT: &str = "latent";
 
+/// Other words that are printed, and the kind whose text has them.
+const ALSO: [(&str, Kind); 2] = [
+    ("manifested", Kind::Latent),
+    ("saturated", Kind::InfraError),
+];
+
 /// The kind of that name.
 ///
 /// # Errors
 /// [`Error::UnknownHazard`].
 pub fn find(name: &str) -> Result<Kind, Error> {
     let known = || Kind::all().map(Kind::name);
+    let also = ALSO.iter().find(|(word, _)| *word == name);
     Kind::all()
         .find(|k| k.name() == name)
+        .or(also.map(|(_, kind)| *kind))
         .ok_or_else(|| Error::UnknownHazard {
             name: name.into(),
             suggestion: names::did_you_mean(name, known()).map(str::to_owned),

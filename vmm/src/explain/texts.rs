@@ -290,6 +290,7 @@ fails, and is no infrastructure error. Exit code 3.",
 - The kernel does not suit the board, or lacks an option: `staleline kernel list` names those that are
   known to.
 - The time limit is too short for what the guest does on this machine.
+- A bound of the model was reached (`saturated`): from there on it could not judge all.
 - A full disk, a missing program, no network where something has to be fetched.",
     fix: "
 The reason that is printed names the step. `staleline doctor` says what is missing on this machine,

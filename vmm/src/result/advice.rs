@@ -12,7 +12,9 @@ mod tree;
 
 pub use barriers::shortcoming;
 pub use facts::{Cleaned, Facts, Flight, Lie, Partial, Phase, Role, SharedLine, Sync};
-pub use rows::{EARLY, FRESH_PAGE, IMPORTER_CPU, LATE, SUPPRESSED, accuses_the_tree};
+pub use rows::{
+    EARLY, FRESH_PAGE, IMPORTER_CPU, LATE, SUPPRESSED, accuses_the_tree, copies_for_user,
+};
 pub use texts::missing;
 pub use tree::accused;
 

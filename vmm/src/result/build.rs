@@ -51,6 +51,8 @@ pub fn build(
     result.restored = execution.restored;
     result.attended = execution.attended;
     result.notes.extend(attended(&execution.attended));
+    let left = result.guest.program.as_ref().and_then(program::left_behind);
+    result.notes.extend(left);
     result.drop_maintenance = dropped;
     if let Some(loaded) = &execution.loaded {
         result.initrd_hash.clone_from(&loaded.initrd);
@@ -222,15 +224,16 @@ fn modules(plan: &Plan, reports: &[Report]) -> Vec<Module> {
 fn program(plan: &Plan, selftest: Option<&str>, reports: &[Report]) -> Option<Program> {
     let argv = plan.exec.as_ref()?.argv.clone();
     let ended = reports.iter().find_map(|r| match r {
-        Report::Exited { code, signal } => Some((*code, *signal)),
+        Report::Exited { code, signal, left } => Some((*code, *signal, *left)),
         _ => None,
     });
-    let (code, signal) = ended.unwrap_or_default();
+    let (code, signal, left) = ended.unwrap_or_default();
     Some(Program {
         argv,
         code,
         signal,
         powered_off: false,
+        left,
         selftest: selftest.map(|name| tap::read(name, reports)),
     })
 }

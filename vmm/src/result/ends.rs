@@ -107,7 +107,8 @@ fn outside(guest: &GuestSettings, reports: &[Report], soc: Option<&SocReport>) -
             .sum(),
         corrupt_bytes: ends.iter().map(|e| e.corrupt).max().unwrap_or(0),
         first_corrupt: ends.iter().find_map(|e| e.first_corrupt),
-        moved: None,
+        // Of what the program's output is compared with. What others check is theirs.
+        moved: (guest.check_output && ends.len() == 1).then(|| adc.map_or(0, |s| s.bytes)),
         ends,
         sources: sources
             .map(|(name, planned, moved)| Source {

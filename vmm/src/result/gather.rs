@@ -10,7 +10,9 @@ use staleline_devices::cpu::{Barrier, CacheOp, ChainId, SiteId};
 use staleline_devices::dma::{MasterId, StartedBy};
 
 use super::account::DMA_API;
-use super::advice::{self, Cleaned, Facts, Flight, Lie, Partial, Phase, Role, SharedLine, Sync};
+use super::advice::{
+    self, Cleaned, Facts, Flight, Lie, Partial, Phase, Role, SharedLine, Sync, copies_for_user,
+};
 use super::history;
 use super::lookup::Lookup;
 use super::{Buffer, Class, Party};
@@ -520,6 +522,10 @@ fn touches(party: &Party) -> Option<String> {
 fn role(party: &Party) -> Role {
     match party {
         Party::Unknown => Role::Unknown,
+        // By the program's own address, and because it has asked for it.
+        Party::Cpu { place, .. } if place.kernel && copies_for_user(&place.function()) => {
+            Role::User
+        }
         Party::Cpu { place, .. } if place.kernel => Role::Kernel,
         Party::Cpu { .. } => Role::User,
         Party::Device { snoops, .. } => Role::Device { snoops: *snoops },

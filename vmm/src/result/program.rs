@@ -15,6 +15,18 @@ pub fn ended(program: &Program) -> String {
     }
 }
 
+/// Of processes that were ended because it had, in words.
+pub fn left_behind(program: &Program) -> Option<String> {
+    let name = program.argv.first().map_or("", String::as_str);
+    (program.left > 0).then(|| {
+        format!(
+            "processes that {name} had started and not waited for: {}; they were ended with it, and what they \
+             would have done is not judged",
+            program.left
+        )
+    })
+}
+
 /// Whether it is a test that says that it could not test anything: no failure, and no pass either.
 pub fn left_out(program: &Program) -> bool {
     let selftest = program.selftest.as_ref();
@@ -84,6 +96,7 @@ mod tests {
             code: Some(code),
             signal: None,
             powered_off: false,
+            left: 0,
             selftest: test,
         }
     }

@@ -11,6 +11,7 @@ use staleline_protocol::report::Report;
 use staleline_support::text;
 
 use super::{Class, Diagnostic, RunResult, Verdict, ends, program};
+use crate::evidence::OVERLAY;
 use crate::evidence::console::Console;
 use staleline_results::{GuestEnd, Module, Program, Refusal};
 use staleline_results::{KERNEL_REPORT, KernelReport};
@@ -119,9 +120,14 @@ fn obstacles(
         None | Some(GuestEnd::PoweredOff) => {}
         // A guest that has not said a word is not slow.
         Some(GuestEnd::TimedOut) if silent(console) => found.push(
-            "nothing at all reached the console within the time limit: the kernel's Image may be cut \
-             short, or not be for this board; see whether another kernel boots"
-                .into(),
+            match result.inputs.iter().any(|input| input.guest.starts_with(OVERLAY)) {
+                true => "nothing at all reached the console within the time limit: see whether the guest \
+                         boots without the device tree overlay"
+                    .into(),
+                false => "nothing at all reached the console within the time limit: the kernel's Image may \
+                          be cut short, or not be for this board; see whether another kernel boots"
+                    .to_owned(),
+            },
         ),
         Some(GuestEnd::TimedOut) if result.has_errors() => found.push(
             "the guest did not finish within the time limit, which may follow from what was found"
@@ -205,9 +211,14 @@ fn obstacles(
             console.planned.map_or("none".into(), |n| n.to_string()),
         ));
     }
-    if console.damaged > 0 {
+    // Who stops a guest may cut a line.
+    let stopped = matches!(
+        result.guest.end,
+        Some(GuestEnd::TimedOut | GuestEnd::Left | GuestEnd::Interrupted)
+    );
+    if console.damaged > u64::from(stopped) {
         found.push(format!(
-            "{} of the agent's reports were unreadable",
+            "reports of the agent's that were unreadable: {}",
             console.damaged
         ));
     }

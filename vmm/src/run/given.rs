@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use staleline_initramfs::Inputs;
+use staleline_initramfs::{InitramfsError, Inputs};
 
 use super::provided;
 use crate::board::Board;
@@ -34,6 +34,26 @@ pub(super) fn inputs(guest: &GuestSettings, board: &BoardSettings) -> Result<Arc
     let mut all = READ.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, read)) = all.iter().find(|(known, _)| *known == key) {
         return Ok(Arc::clone(read));
+    }
+    let folder = guest.stdin.as_ref().map(PathBuf::from);
+    if let Some(path) = folder.filter(|path| path.is_dir()) {
+        let source = std::io::ErrorKind::IsADirectory.into();
+        return Err(provided::unreadable(
+            guest,
+            InitramfsError::io("read", &path)(source),
+        ));
+    }
+    if let Some(path) = guest
+        .library_path
+        .iter()
+        .map(PathBuf::from)
+        .find(|p| !p.is_dir())
+    {
+        return Err(Error::Input {
+            path,
+            source: std::io::ErrorKind::NotADirectory.into(),
+            help: "--library-path DIR (guest.library-path) names a directory with libraries for arm64",
+        });
     }
     let places: Vec<PathBuf> = guest.library_path.iter().map(PathBuf::from).collect();
     let mut given = guest.inputs();

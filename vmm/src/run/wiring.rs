@@ -29,7 +29,7 @@ use crate::board::{Board, fdt};
 use crate::boot::{Expected, Images, RAM_BASE};
 use crate::engine::attend::Console;
 use crate::engine::{Attendance, Engine, EngineError, EngineKind, GuestKind, Job, Observations};
-use crate::evidence::{Artifacts, Execution, GuestFile, Sites};
+use crate::evidence::{Artifacts, Execution, GuestFile, OVERLAY, Sites};
 use crate::exit::Error;
 use crate::interrupt::Interrupt;
 use crate::scenario::usb;
@@ -139,7 +139,7 @@ impl GuestFiles {
         for (n, host) in scenario.guest.dtb_overlay.iter().enumerate() {
             let overlay = overlay::compile(Path::new(host), cache)?;
             files.inputs.push(Input {
-                guest: format!("device tree, overlay {}", n + 1),
+                guest: format!("{OVERLAY}{}", n + 1),
                 host: host.clone(),
                 hash: overlay.hash.clone(),
             });

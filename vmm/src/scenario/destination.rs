@@ -8,6 +8,10 @@ use staleline_protocol::places::{INIT, OWN, hidden_by, is_at_or_below};
 
 use super::guest::GuestSettings;
 
+/// The kernel's NAME_MAX, and its PATH_MAX without the NUL (include/uapi/linux/limits.h).
+const NAME_BYTES: usize = 255;
+const PATH_BYTES: usize = 4095;
+
 /// What is wrong with one of them, for people.
 pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
     let program = settings.program().map(|p| p.guest);
@@ -19,6 +23,13 @@ pub(super) fn check(settings: &GuestSettings) -> Result<(), String> {
         let wrong = |why: &str| Err(format!("guest.files: {guest}: {why}"));
         if !is_plain(guest) {
             return wrong("write the place in the guest without `.`, `..` and double slashes");
+        }
+        let long = |part: &str| part.len() > NAME_BYTES;
+        if guest.len() > PATH_BYTES || guest.split('/').any(long) {
+            return Err(format!(
+                "guest.files: a place in the guest has at most {PATH_BYTES} bytes, and each name in it \
+                 {NAME_BYTES}"
+            ));
         }
         if is_at_or_below(guest, INIT) {
             return wrong("/init is Staleline's own, and a file");
@@ -93,6 +104,9 @@ mod tests {
                 None => assert_eq!(word, "", "{destination}"),
             }
         }
+        let long = format!("/a/{}", "n".repeat(256));
+        assert!(said(&long).unwrap().contains("255"));
+        assert!(said(&"/d".repeat(2100)).unwrap().contains("4095"));
         for free in [
             "/",
             "/etc/x",

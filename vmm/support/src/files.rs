@@ -2,8 +2,8 @@
 //! Files that appear whole or not at all.
 
 use std::fs::{self, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use tempfile::NamedTempFile;
@@ -13,6 +13,33 @@ pub const READABLE: u32 = 0o644;
 
 /// Permissions of a program; the umask applies.
 pub const EXECUTABLE: u32 = 0o755;
+
+/// Opens a file to be read that somebody has named: a device or a pipe in its place may never end, or not
+/// even begin.
+///
+/// # Errors
+/// What the file system says; that it is no file.
+pub fn open(path: &Path) -> io::Result<fs::File> {
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = fs::File::options()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is not a regular file")),
+    }
+}
+
+/// All of such a file.
+///
+/// # Errors
+/// As [`open`].
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// Replaces a file, creating its directory, such that a reader or a crash finds the old content or
 /// the new one. The file is created with the permissions `mode` less the umask.
@@ -66,6 +93,19 @@ fn staged(path: &Path, content: &[u8], mode: u32) -> io::Result<NamedTempFile> {
 #[allow(clippy::unwrap_used, reason = "these are tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        for path in [pipe.as_path(), dir.path(), Path::new("/dev/zero")] {
+            let said = read(path).unwrap_err().to_string();
+            assert!(said.contains("not a regular file"), "{said}");
+        }
+        fs::write(dir.path().join("file"), "x").unwrap();
+        assert_eq!(read(&dir.path().join("file")).unwrap(), b"x");
+    }
 
     #[test]
     fn a_file_is_replaced_whole_and_nothing_else_is_left() {

@@ -10,6 +10,7 @@ use staleline_devices::dma::StartedBy;
 use super::barriers::{incomplete, unordered};
 use super::decision::{Decision, says};
 use super::stores::{asked_by, discarded, for_nobody, fresh_page, shared_line, stale_store};
+use super::texts::with_a_cpu;
 use super::tree::{HALF_COHERENT, LYING_TREE, denies, half_coherent, lying_tree};
 use super::{Cleaned, Facts, Phase, Role, Sync};
 use staleline_results::Hex;
@@ -35,7 +36,7 @@ pub const IMPORTER_CPU: &str = "importer-cpu";
 /// The table. What the operation that was suppressed on purpose would have prevented needs no other
 /// reason; a device tree that lies explains everything else; then what is special goes before what
 /// is common.
-pub const TABLE: [(&str, Row); 23] = [
+pub const TABLE: [(&str, Row); 24] = [
     (SUPPRESSED, suppressed),
     (HALF_COHERENT, half_coherent),
     (LYING_TREE, lying_tree),
@@ -56,6 +57,7 @@ pub const TABLE: [(&str, Row); 23] = [
     (EARLY, early),
     ("in-flight", in_flight),
     ("signalled-early", signalled_early),
+    ("through-mapping", through_mapping),
     (IMPORTER_CPU, importer_cpu),
     (FOR_NOBODY, for_nobody),
     ("discarded", discarded),
@@ -448,6 +450,38 @@ fn signalled_early(f: &Facts) -> Decision {
              waits for the fence may have read by then, as on another CPU",
             by(f.signalled_by.as_deref()),
             by(f.maintained_by.as_deref())
+        )],
+    )
+}
+
+/// The kernel's routines that access memory of a program by the program's address, for a system call
+/// (arch/arm64/lib/, mm/gup.c).
+const USER_COPIES: [&str; 6] = [
+    "__arch_copy_from_user",
+    "__arch_copy_to_user",
+    "__arch_clear_user",
+    "fault_in_readable",
+    "fault_in_writeable",
+    "fault_in_safe_writeable",
+];
+
+/// Whether a function of the kernel is one of those.
+pub fn copies_for_user(function: &str) -> bool {
+    USER_COPIES.contains(&function)
+}
+
+/// A program has the kernel read or write a mapping of its own: write(fd, map, ...) and the like.
+fn through_mapping(f: &Facts) -> Decision {
+    let who = f.toucher.as_deref()?;
+    let kinds = [HazardKind::MissingInvalidate, HazardKind::MissingClean];
+    if !copies_for_user(who.trim_end_matches("()")) || !kinds.contains(&f.kind) {
+        return None;
+    }
+    says(
+        with_a_cpu(f),
+        [format!(
+            "{who} accessed the program's mapping for a system call that the program made: to the cache, that \
+             is an access of the program's own"
         )],
     )
 }

@@ -373,6 +373,13 @@ fn a_sync_that_did_nothing_is_the_exporters() {
         ..facts.clone()
     };
     assert_eq!(row(&kernel, &[]), "importer-cpu");
+    // Nor are those that it makes for a system call, by the program's address: these are the program's.
+    let written = Facts {
+        toucher: Some("__arch_copy_from_user()".into()),
+        ..facts.clone()
+    };
+    let said = ["SYNC_START | SYNC_READ", "for a system call"];
+    assert_eq!(row(&written, &said), "through-mapping");
     let part = Facts {
         syncs: vec![sync(Phase::Ioctl, CacheOp::Invalidate, false)],
         ..facts.clone()

@@ -90,7 +90,7 @@ pub fn help(f: &Facts) -> String {
 }
 
 /// A CPU takes part.
-fn with_a_cpu(f: &Facts) -> &'static str {
+pub(super) fn with_a_cpu(f: &Facts) -> &'static str {
     match f.kind {
         HazardKind::MissingInvalidate if f.reader == Role::User => {
             "bracket the read with DMA_BUF_IOCTL_SYNC (SYNC_START | SYNC_READ ... SYNC_END), \
