@@ -4,9 +4,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+use staleline_results::Verdict;
+use staleline_testing as support;
 
 #[test]
 fn patches_of_the_series_are_fit_for_review() {
@@ -40,5 +44,58 @@ fn are_fit(stacks: &[&str]) {
     for patch in stacks.iter().flat_map(|s| s["patches"].as_array().unwrap()) {
         let compiled = patch["compiled"].as_array().unwrap();
         assert!(!compiled.is_empty(), "nothing was compiled: {patch:#}");
+    }
+}
+
+/// The series that is to be posted.
+const SERIES: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../guest-kernel/stacks/begin-end-access"
+);
+
+/// Who bisects stops anywhere: what works without the series works at each step, and what it is for works
+/// from the step on that completes it, for its exporter.
+#[test]
+#[ignore = "builds a kernel for each patch of the series"]
+fn each_step_of_the_series_boots_and_passes_what_it_should() {
+    let series = fs::read_to_string(Path::new(SERIES).join("series")).unwrap();
+    let of_this_kernel = |line: &&str| line.starts_with("000") && !line.contains("# since");
+    let patches: Vec<&str> = series
+        .lines()
+        .filter(of_this_kernel)
+        .map(|line| line.split(" #").next().unwrap().trim())
+        .collect();
+    assert_eq!(patches.len(), 6, "{series}");
+    let dir = tempfile::tempdir().unwrap();
+    for steps in 1..=patches.len() {
+        let stack = dir.path().join(format!("step-{steps}"));
+        fs::create_dir(&stack).unwrap();
+        let first = &patches[..steps];
+        for patch in first {
+            fs::copy(Path::new(SERIES).join(patch), stack.join(patch)).unwrap();
+        }
+        fs::write(stack.join("series"), first.join("\n") + "\n").unwrap();
+        let kernel = stack.to_str().unwrap();
+        let run = |scenario, exporter| {
+            let settings = ["--kernel", kernel, "--exporter", exporter, "--set"];
+            support::run(&[&[scenario][..], &settings, &["snoop-write=allocate"]].concat())
+        };
+        for exporter in ["system", "cma"] {
+            for scenario in ["iio-capture", "iio-playback", "iio-to-usb-sync"] {
+                assert_eq!(
+                    run(scenario, exporter).result().verdict,
+                    Verdict::Pass,
+                    "{steps}"
+                );
+            }
+        }
+        // The exporters first, then FunctionFS, then IIO, which is what does not snoop here.
+        let whole = steps == patches.len();
+        for exporter in ["system", "cma", "udmabuf"] {
+            for scenario in ["iio-to-usb", "usb-to-iio"] {
+                let passed = run(scenario, exporter).result().verdict == Verdict::Pass;
+                assert_eq!(passed, whole, "{scenario} {exporter} at step {steps}");
+            }
+        }
     }
 }

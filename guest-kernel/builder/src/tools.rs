@@ -14,6 +14,9 @@ use super::error::KernelError;
 use super::source::Source;
 use super::tool::Tool;
 
+/// What looks at C for kernel developers, as `make C=1` does.
+const SPARSE: &str = "sparse";
+
 const TARGET_PREFIX: &str = "aarch64-linux-gnu-";
 
 /// What the kernel's scripts `use`. Debian has perl everywhere, but not all of its modules.
@@ -138,7 +141,7 @@ impl Tools {
         perl.args(modules.iter().map(|module| format!("-M{module}")))
             .args(["-e", "1"]);
         match perl.output() {
-            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) if output.status.success() => self.require_sparse(),
             Ok(_) => Err(KernelError::MissingTools {
                 tools: vec![Tool {
                     program: format!("perl's modules {}", modules.join(", ")),
@@ -148,6 +151,18 @@ impl Tools {
             Err(error) => Err(KernelError::Program {
                 program: "perl".to_owned(),
                 reason: error.to_string(),
+            }),
+        }
+    }
+
+    fn require_sparse(&self) -> Result<(), KernelError> {
+        match self.find(OsStr::new(SPARSE)) {
+            Some(_) => Ok(()),
+            None => Err(KernelError::MissingTools {
+                tools: vec![Tool {
+                    program: SPARSE.to_owned(),
+                    package: SPARSE,
+                }],
             }),
         }
     }

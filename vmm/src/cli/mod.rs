@@ -345,7 +345,8 @@ pub enum KernelCommand {
         format: TextFormat,
     },
     /// Check patches as a maintainer would: each applies, checkpatch.pl --strict is content, and at
-    /// each step the touched files compile with W=1, without a warning that was not there before.
+    /// each step the touched files compile with W=1, and sparse reads them, without a warning that was not
+    /// there before.
     Check {
         /// Patch stack, or the directory of one [default: each that has patches].
         #[arg(long, value_name = "NAME|DIR")]

@@ -109,13 +109,17 @@ impl Scanner {
     }
 }
 
+/// What kbuild calls running sparse.
+const CHECK: &str = "CHECK";
+
 /// `  CC      drivers/dma-buf/dma-buf.o`, `  CC [M]  x.o`: what kbuild makes now.
 fn made(line: &str) -> Option<&str> {
     let action = line.strip_prefix("  ")?;
     let mut words = action.split_ascii_whitespace();
     let verb = words.next()?;
     let tells = action.starts_with(verb) && verb.chars().all(|c| c.is_ascii_uppercase());
-    words.last().filter(|_| tells)
+    // sparse looks at the source of what is being made.
+    words.last().filter(|_| tells && verb != CHECK)
 }
 
 /// Level words of compilers and of Kconfig, which leaves out the space.

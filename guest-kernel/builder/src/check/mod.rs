@@ -4,8 +4,8 @@
 //!
 //! A patch must apply; `scripts/checkpatch.pl --strict` of the tree that it is for must have
 //! nothing to say; with it, all C files that the stack touches must compile with `W=1`
-//! without a warning (among them kernel-doc's about these files), and `scripts/kernel-doc`
-//! must have nothing to say about the stack's headers.
+//! without a warning (among them kernel-doc's about these files), sparse must have nothing to say about
+//! them, and `scripts/kernel-doc` must have nothing to say about the stack's headers.
 //!
 //! Messages that were there before a patch are not the patch's. The same files are compiled
 //! before the first patch and after each one; a message is the same as an earlier one if
@@ -84,7 +84,7 @@ pub enum Checker {
     Checkpatch,
     /// Kconfig.
     Kconfig,
-    /// The compiler; or kernel-doc on a C file, which kbuild runs along with it.
+    /// The compiler; or sparse, or kernel-doc, on a C file, which kbuild runs along with it.
     Compiler,
     /// kernel-doc on a header.
     KernelDoc,

@@ -169,7 +169,9 @@ impl<'a> Objects<'a> {
             // What is up to date says nothing.
             remove_file(&self.build_dir.join(object))?;
         }
-        let mut found = self.make_all(&objects, log, progress)?;
+        // sparse looks at each file that is compiled, behind the compiler.
+        let targets = objects.iter().map(String::as_str).chain(["C=1"]);
+        let mut found = self.make_all(targets, log, progress)?;
         // What else was made on the way is not judged, as long as it can be made.
         found.retain(|d| d.level == Level::Error || objects.contains(&d.object));
         state.compiler = found;
@@ -219,7 +221,7 @@ impl<'a> Objects<'a> {
         })
     }
 
-    /// Makes what can be made of `targets`: what was said about it.
+    /// Makes what can be made of `targets`, among which may be variables: what was said about it.
     fn make_all(
         &self,
         targets: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -248,7 +250,9 @@ impl<'a> Objects<'a> {
         for variable in VARIABLES {
             command.env_remove(variable);
         }
-        command.args(["W=1", "V=0"]).arg(self.job.parallel());
+        command
+            .args(["W=1", "V=0", "CHECK=sparse"])
+            .arg(self.job.parallel());
         command
     }
 }

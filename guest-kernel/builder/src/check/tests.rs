@@ -55,9 +55,9 @@ fn a_good_stack_has_nothing_against_it() {
     let checked = check(&fixture, &[PATCH, &header]);
     // No Kbuild lists extra.c.
     insta::assert_snapshot!(told(&checked), @r"
-    ok    0000.patch: applies, checkpatch.pl, 2 files with W=1
+    ok    0000.patch: applies, checkpatch.pl, 2 files with W=1 and sparse
       note: sub/extra.c: compiled, but this configuration does not link it into the kernel, and may leave out parts of it
-    ok    0001.patch: applies, checkpatch.pl, 2 files with W=1, kernel-doc of 1 header
+    ok    0001.patch: applies, checkpatch.pl, 2 files with W=1 and sparse, kernel-doc of 1 header
     checked: 2 patches, 0 complaints
     ");
     assert_eq!(checked.complaints(), 0);
@@ -83,23 +83,23 @@ fn every_kind_of_complaint_names_its_patch() {
     ];
     let patches = patches.each_ref().map(String::as_str);
     insta::assert_snapshot!(told(&check(&fixture, &patches)), @r"
-    wrong 0000.patch: applies, checkpatch.pl, 1 file with W=1, kernel-doc of 1 header
+    wrong 0000.patch: applies, checkpatch.pl, 1 file with W=1 and sparse, kernel-doc of 1 header
       driver.h:1: warning: a member is not described [kernel-doc]
-    ok    0001.patch: applies, checkpatch.pl, 1 file with W=1
-    wrong 0002.patch: applies, checkpatch.pl, 1 file with W=1
+    ok    0001.patch: applies, checkpatch.pl, 1 file with W=1 and sparse
+    wrong 0002.patch: applies, checkpatch.pl, 1 file with W=1 and sparse
       driver.c:3: warning: b is missing
-    wrong 0003.patch: applies, checkpatch.pl, 1 file with W=1
+    wrong 0003.patch: applies, checkpatch.pl, 1 file with W=1 and sparse
       0003.patch:7: check: a long, long line [checkpatch LONG_LINE]
-    wrong 0004.patch: applies, checkpatch.pl, 1 file with W=1
+    wrong 0004.patch: applies, checkpatch.pl, 1 file with W=1 and sparse
       Kconfig:1: warning: it complains
-    wrong 0005.patch: applies, checkpatch.pl, 0 files with W=1, kernel-doc of 1 header
+    wrong 0005.patch: applies, checkpatch.pl, 0 files with W=1 and sparse, kernel-doc of 1 header
       driver.h:1: error: c
-    ok    0006.patch: applies, checkpatch.pl, 1 file with W=1
+    ok    0006.patch: applies, checkpatch.pl, 1 file with W=1 and sparse
       note: driver.c: not checked: it does not compile without this patch either
-    wrong 0007.patch: applies, checkpatch.pl, 0 files with W=1
+    wrong 0007.patch: applies, checkpatch.pl, 0 files with W=1 and sparse
       0007.patch: error: make allnoconfig fails:
           1:nonsense
-    ok    0008.patch: applies, checkpatch.pl, 0 files with W=1
+    ok    0008.patch: applies, checkpatch.pl, 0 files with W=1 and sparse
       note: tools/x.c: only scripts/checkpatch.pl looked at it
       note: nothing compiled: make allnoconfig fails without this patch, too
     checked: 9 patches, 6 complaints
@@ -134,13 +134,13 @@ fn what_is_wrong_without_patches_is_nobodys_fault() {
     };
     let checked = fixture.builder.check(&request, &Quiet).unwrap();
     insta::assert_snapshot!(told(&checked), @r"
-    ok    0000.patch: applies, checkpatch.pl, 1 file with W=1
+    ok    0000.patch: applies, checkpatch.pl, 1 file with W=1 and sparse
       note: broken.c: not checked: it does not compile without this patch either
-    ok    0001.patch: applies, checkpatch.pl, 1 file with W=1, kernel-doc of 1 header
+    ok    0001.patch: applies, checkpatch.pl, 1 file with W=1 and sparse, kernel-doc of 1 header
       note: broken.c: not checked: it does not compile without this patch either
-    ok    0002.patch: applies, checkpatch.pl, 1 file with W=1
+    ok    0002.patch: applies, checkpatch.pl, 1 file with W=1 and sparse
       note: broken.c: not checked: it does not compile without this patch either
-    wrong 0003.patch: applies, checkpatch.pl, 1 file with W=1
+    wrong 0003.patch: applies, checkpatch.pl, 1 file with W=1 and sparse
       driver.c:5: warning: old
       note: broken.c: not checked: it does not compile without this patch either
     checked: 4 patches, 1 complaint
@@ -156,7 +156,7 @@ fn a_patch_that_does_not_apply_ends_it() {
     let new = change("new.c", "", "int n;\n");
     let checked = check(&fixture, &[&new, &stale, PATCH]);
     insta::assert_snapshot!(told(&checked), @r"
-    ok    0000.patch: applies, checkpatch.pl, 2 files with W=1
+    ok    0000.patch: applies, checkpatch.pl, 2 files with W=1 and sparse
       note: new.c: compiled, but this configuration does not link it into the kernel, and may leave out parts of it
     wrong 0001.patch
       0001.patch: error: does not apply:
@@ -188,8 +188,8 @@ fn a_neighbour_that_no_longer_compiles_is_found() {
     };
     let checked = fixture.builder.check(&request, &Quiet).unwrap();
     insta::assert_snapshot!(told(&checked), @r"
-    ok    0000.patch: applies, checkpatch.pl, 2 files with W=1
-    wrong 0001.patch: applies, checkpatch.pl, 2 files with W=1, kernel-doc of 1 header
+    ok    0000.patch: applies, checkpatch.pl, 2 files with W=1 and sparse
+    wrong 0001.patch: applies, checkpatch.pl, 2 files with W=1 and sparse, kernel-doc of 1 header
       driver.h:1: error: a
     checked: 2 patches, 1 complaint
     ");

@@ -38,7 +38,7 @@ impl Display for PatchCheck {
         if self.applies {
             write!(
                 f,
-                ": applies, checkpatch.pl, {} with W=1",
+                ": applies, checkpatch.pl, {} with W=1 and sparse",
                 counted(self.compiled.len(), "file", "files")
             )?;
             if !self.documented.is_empty() {
