@@ -392,5 +392,5 @@ fn tell(
         Baseline::of(&ran.results).write(path)?;
         say(&format!("wrote {}", path.display()));
     }
-    Ok(report::exit_code(&ran.results))
+    Ok(report::exit_code(&ran.results, begun.cells.len()))
 }

@@ -155,8 +155,11 @@ mod tests {
         let cells = matrix.cells(crate::engine::EngineKind::default(), None);
         assert_eq!(cells.unwrap()[0].row.as_deref(), Some("A"));
         for (rest, said) in [
-            (group("C"), "there is no such row"),
-            (group("B"), "\"A\": no group is of it"),
+            (group("A") + &group("C"), "there is no such row"),
+            (
+                String::from("[[group]]\nscenarios = [\"boot\"]\n"),
+                "\"A\": no group is of it",
+            ),
             (group("A") + &group("B"), "`unbuilt` and has groups"),
             (
                 group("A") + "[[row]]\nid = \"A\"\nwhat = \"x\"\n",

@@ -172,13 +172,24 @@ fn a_test_that_skips_itself_has_not_passed() {
 }
 
 const WRITES: &str = r#"
+#include <staleline.h>
 #include <stdlib.h>
 #include <unistd.h>
 int main(int argc, char **argv)
 {
 	static char zeros[64];
 	long left = atol(argv[1]);
+	struct stl_buf buf;
+	struct stl_iio adc;
 
+	if (argc > 2) {
+		stl_must(stl_iio_open(&adc, STL_IN));
+		stl_must(stl_buf_alloc(&buf, STL_SYSTEM, 4096));
+		stl_must(stl_iio_attach(&adc, &buf));
+		stl_must(stl_iio_enqueue(&adc, &buf, 4096));
+		stl_must(stl_iio_enable(&adc));
+		stl_must(stl_wait(&buf, STL_READ, 1000));
+	}
 	for (; left > 0; left -= sizeof(zeros))
 		if (write(1, zeros, sizeof(zeros)) < 0)
 			return 1;
@@ -189,16 +200,24 @@ int main(int argc, char **argv)
 #[test]
 fn output_that_is_not_what_the_adc_brings_is_corrupt_data() {
     let dir = tempfile::tempdir().unwrap();
-    let program = compile(&dir, "writes", WRITES, &["-static"]);
+    let headers = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/../images/guest/include");
+    let program = compile(&dir, "writes", WRITES, &["-static", headers]);
     let program = program.to_str().unwrap();
-    let run = |bytes: &str| {
-        let words = ["--iio", "rx=4096", "--check-output", "--", program, bytes];
-        exec(&words)
+    let run = |words: &[&str]| {
+        let options = ["--iio", "rx=4096", "--check-output", "--", program];
+        exec(&[&options[..], words].concat())
     };
-    let result = run("4096").ends(1, Verdict::Fail);
+    let result = run(&["4096", "captured"]).ends(1, Verdict::Fail);
     assert!(result.data.corrupt_bytes > 4000, "{:?}", result.data);
+    // What the ADC has not brought, nobody can have got wrong.
+    let result = run(&["4096"]).ends(3, Verdict::InfraError);
+    let why = &result.reasons;
+    let told = why
+        .iter()
+        .any(|r| r.contains("data that was not moved is not judged"));
+    assert!(told, "{why:?}");
     // Nothing that was not written is judged.
-    let result = run("0").ends(3, Verdict::InfraError);
+    let result = run(&["0"]).ends(3, Verdict::InfraError);
     assert!(
         result
             .reasons

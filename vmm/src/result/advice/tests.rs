@@ -376,6 +376,7 @@ fn a_sync_that_did_nothing_is_the_exporters() {
     // Nor are those that it makes for a system call, by the program's address: these are the program's.
     let written = Facts {
         toucher: Some("__arch_copy_from_user()".into()),
+        synced: false,
         ..facts.clone()
     };
     let said = ["SYNC_START | SYNC_READ", "for a system call"];
