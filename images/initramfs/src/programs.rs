@@ -102,11 +102,11 @@ fn executable(path: &Path, bytes: &[u8]) -> Result<(), String> {
         return Err(why.into());
     }
     let (header, endian) = header(bytes)?;
-    if header.e_entry(endian) == 0 {
-        return Err("it has no entry point: it is a library, and not a program".into());
-    }
     if !is_linked(header, endian) {
         return Err("it is an object file, and not linked".into());
+    }
+    if header.e_entry(endian) == 0 {
+        return Err("it has no entry point: it is a library, and not a program".into());
     }
     match fs::metadata(path) {
         Ok(found) if found.permissions().mode() & 0o111 == 0 => {
@@ -217,6 +217,8 @@ mod tests {
         elf[52] = 64;
         assert!(why(&elf).contains("not linked"));
         elf[16] = 2;
+        assert!(why(&elf).contains("it is a library"));
+        elf[24] = 1;
         assert!(why(&elf).contains("chmod +x"));
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         let all = of(&file).unwrap();

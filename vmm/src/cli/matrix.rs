@@ -18,7 +18,7 @@ use crate::matrix::partition::Partition;
 use crate::matrix::record::{self, Asked, Begun, Cells, Origin};
 use crate::matrix::report::{self, Report};
 use crate::matrix::runner::{self, Manner, Ran};
-use crate::matrix::{Extent, Matrix, merge, rows};
+use crate::matrix::{Extent, Matrix, came_to, merge};
 use crate::mutants;
 use crate::mutants::report::Score;
 use crate::run::backend::Backend as _;
@@ -379,7 +379,7 @@ fn tell(
         Form::Cost => print(&cost::table(&ran.results))?,
         Form::Of(RunFormat::Human) => {
             print(&report::table(&ran.results))?;
-            let rows = rows::table(&begun.rows, &ran.results);
+            let rows = came_to::table(&begun.rows, &ran.results);
             if !rows.is_empty() {
                 print(&format!("\n{rows}"))?;
             }

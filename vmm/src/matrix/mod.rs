@@ -2,6 +2,7 @@
 //! Matrices: scenarios x kernels x caches x exporters x seeds, each with what is expected.
 
 pub mod baseline;
+pub mod came_to;
 pub mod cost;
 pub mod merge;
 pub mod outcome;

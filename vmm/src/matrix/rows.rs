@@ -1,20 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! Rows of a matrix: what groups of cells are about, in words, and a table of what came of each. A row may
-//! have no cells, and then it says why.
+//! Rows of a matrix: what groups of cells are about, in words. A row may have no cells, and then it says why.
 
-use std::collections::BTreeMap;
-
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::{Deserialize, Serialize};
 
-use super::runner::CellResult;
-use super::{Expect, Group};
-use crate::names;
+use super::Group;
 
 /// Rows of a matrix, at most.
 const MOST: usize = 200;
-/// Columns of the table: it is in documents, too.
-const WIDTH: u16 = 100;
 /// Bytes of each of its texts.
 const TEXT: usize = 400;
 
@@ -76,64 +68,6 @@ pub(super) fn check(rows: &[Row], groups: &[Group]) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// What came of each row of which cells were run, or that cannot have any; nothing if there are no rows.
-pub fn table(rows: &[Row], results: &[CellResult]) -> String {
-    if rows.is_empty() {
-        return String::new();
-    }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(WIDTH);
-    table.set_header(["row", "what", "cells", "came to"]);
-    for row in rows {
-        let of_it: Vec<_> = results
-            .iter()
-            .filter(|r| r.cell.row.as_ref() == Some(&row.id))
-            .collect();
-        if of_it.is_empty() && row.unbuilt.is_none() {
-            continue;
-        }
-        let (cells, came_to) = match &row.unbuilt {
-            Some(why) => ("-".to_owned(), format!("not built: {why}")),
-            None => (of_it.len().to_string(), in_words(&of_it)),
-        };
-        table.add_row([&row.id, &row.what, &cells, &came_to]);
-    }
-    format!("{}\n", table.trim_fmt())
-}
-
-/// Verdicts, and of failures what was found, each with how often; what is not as expected last.
-fn in_words(results: &[&CellResult]) -> String {
-    let mut found: BTreeMap<(u8, String), usize> = BTreeMap::new();
-    let mut bad = 0;
-    for r in results {
-        bad += usize::from(r.outcome.unexpected.is_some());
-        *found.entry(sort(r)).or_default() += 1;
-    }
-    let found = found
-        .into_iter()
-        .map(|((_, what), n)| format!("{n} {what}"));
-    let mut text = found.collect::<Vec<_>>().join("; ");
-    if bad > 0 {
-        text.push_str(&format!("; {bad} NOT AS EXPECTED"));
-    }
-    text
-}
-
-fn sort(r: &CellResult) -> (u8, String) {
-    let verdict = r.outcome.verdict.name();
-    if r.cell.expect == Expect::Refused && r.outcome.unexpected.is_none() {
-        let errno = r.cell.errno.clone().unwrap_or_default();
-        let what = format!("{} {errno}", names::name(&Expect::Refused));
-        return (2, what.trim_end().to_owned());
-    }
-    match &r.outcome.findings[..] {
-        [] => (u8::from(verdict != "pass"), verdict.to_owned()),
-        some => (1, format!("{verdict} ({})", some.join(", "))),
-    }
 }
 
 #[cfg(test)]
