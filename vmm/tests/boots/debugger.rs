@@ -244,7 +244,12 @@ fn gdb_stops_in_the_init_of_a_module() {
     }
     let output = gdb.output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
-    for part in ["copy_once", "dma_copy_init", "void start_kernel(void)"] {
+    // Compilers put the one function into the other: what is certain is the place.
+    for part in [
+        "breakpoint 2 at",
+        "dma_copy_init () at ./dma_copy.c:",
+        "void start_kernel(void)",
+    ] {
         assert!(told.contains(part), "{part} in\n{told}");
     }
     waiting.ends(0);
