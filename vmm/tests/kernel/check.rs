@@ -14,7 +14,7 @@ fn a_good_stack_passes() {
     let (patch, rest) = told.split_once('\n').unwrap();
     assert_eq!(
         patch,
-        "ok    good.patch: applies, checkpatch.pl, 1 file with W=1"
+        "ok    good.patch: applies, checkpatch.pl, 1 file with W=1 and sparse"
     );
     assert!(
         rest.starts_with("good: 1 patch, 0 complaints, on tree sha256:"),
@@ -35,7 +35,7 @@ fn a_complaint_fails() {
     // All stacks with patches, of which one is ugly.
     let (code, told, error) = place.checks(&[]);
     assert_eq!(code, 1, "{error}");
-    let complaint = "wrong ugly.patch: applies, checkpatch.pl, 1 file with W=1\n  \
+    let complaint = "wrong ugly.patch: applies, checkpatch.pl, 1 file with W=1 and sparse\n  \
                      ugly.patch:5: check: a long, long line [checkpatch LONG_LINE]\n\
                      ugly: 1 patch, 1 complaint, on tree";
     assert!(told.contains(complaint), "{told}");
