@@ -53,16 +53,10 @@ impl Axis {
         match self {
             Axis::Scenario => s.name.clone(),
             Axis::Kernel => cell.spec.kernel.0.clone(),
-            Axis::Exporter => match &s.transfer {
-                Some(transfer) => transfer.exporter.name().to_owned(),
-                None => "-".into(),
-            },
+            Axis::Exporter => cell.exporter().to_owned(),
             Axis::Cache => names::name(&s.board.cache),
             Axis::Seed => s.seed.to_string(),
-            Axis::Set => match cell.set.is_empty() {
-                true => "-".into(),
-                false => cell.set.join(" "),
-            },
+            Axis::Set => Cell::settings(&cell.set),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::Cell;
 use super::outcome::PathLines;
 use super::report;
 use super::runner::CellResult;
@@ -35,12 +36,7 @@ the end of the last.
 pub fn table(results: &[CellResult]) -> String {
     let shared = shared(results);
     let set = |r: &CellResult| -> String {
-        let own = r.cell.set.iter().filter(|s| !shared.contains(s));
-        let own: Vec<&str> = own.map(String::as_str).collect();
-        match own.is_empty() {
-            true => "-".into(),
-            false => own.join(" "),
-        }
+        Cell::settings(r.cell.set.iter().filter(|s| !shared.contains(s)))
     };
     let with_set = results.iter().any(|r| set(r) != "-");
     let columns = |mut cells: Vec<String>, set: String| {
@@ -53,11 +49,10 @@ pub fn table(results: &[CellResult]) -> String {
     table.load_style(presets::NOTHING);
     table.set_header(columns(HEADER.map(str::to_owned).to_vec(), "set".into()));
     for r in results {
-        let transfer = r.cell.spec.scenario.transfer.as_ref();
         let mut row = vec![
             r.cell.spec.scenario.name.clone(),
             r.cell.spec.kernel.0.clone(),
-            transfer.map_or("-".into(), |t| t.exporter.name().to_owned()),
+            r.cell.exporter().to_owned(),
         ];
         row.extend(r.outcome.cost.as_ref().map_or_else(unknown, numbers));
         table.add_row(columns(row, set(r)));

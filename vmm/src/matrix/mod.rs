@@ -180,6 +180,21 @@ impl Cell {
         }
     }
 
+    /// Its exporter, as tables have it: `-` where no data is moved.
+    pub fn exporter(&self) -> &'static str {
+        let transfer = self.spec.scenario.transfer.as_ref();
+        transfer.map_or("-", |transfer| transfer.exporter.name())
+    }
+
+    /// Settings as tables have them: `-` for none.
+    pub fn settings<'a>(set: impl IntoIterator<Item = &'a String>) -> String {
+        let set: Vec<&str> = set.into_iter().map(String::as_str).collect();
+        match set.is_empty() {
+            true => "-".into(),
+            false => set.join(" "),
+        }
+    }
+
     /// Why the result is not as expected; none if it is.
     pub fn unexpected(&self, result: &RunResult) -> Option<String> {
         let want = match self.expect {

@@ -7,9 +7,9 @@ use std::path::Path;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use super::Expect;
 use super::outcome::Outcome;
 use super::runner::CellResult;
+use super::{Cell, Expect};
 use crate::exit;
 use crate::names;
 use crate::report::cases::{Case, Status};
@@ -69,9 +69,7 @@ pub fn table(results: &[CellResult]) -> String {
         let row = vec![
             s.name.clone(),
             cell.spec.kernel.0.clone(),
-            s.transfer
-                .as_ref()
-                .map_or("-".into(), |t| t.exporter.name().to_owned()),
+            cell.exporter().to_owned(),
             names::name(&s.board.cache),
             s.seed.to_string(),
             format!("{}{mark}", outcome.verdict.name()),
@@ -81,11 +79,7 @@ pub fn table(results: &[CellResult]) -> String {
             outcome.maintenance.needed.to_string(),
             outcome.maintenance.redundant.to_string(),
         ];
-        let set = match cell.set.is_empty() {
-            true => "-".into(),
-            false => cell.set.join(" "),
-        };
-        table.add_row(columns(row, set));
+        table.add_row(columns(row, Cell::settings(&cell.set)));
     }
     let mut text = table.trim_fmt();
     text.push('\n');
