@@ -23,6 +23,7 @@ use super::{
 use crate::engine::Attendance;
 use crate::exit::{self, Error};
 use crate::query::{self, Query, Shape};
+use crate::report::html::{Html, page};
 use crate::report::output::Output;
 use crate::report::{Layout, Reporters, human, json, junit, ktap, sarif};
 use crate::run::backend::Backend as _;
@@ -114,6 +115,9 @@ fn run(spec: &RunSpec, args: &RunOptions, attendance: Attendance) -> Result<u8, 
     backend.save_restore = args.save_restore;
     backend.no_time_limit |= spec.terminal.is_some() && args.timeout.is_none();
     backend.check(spec)?;
+    if let Some(file) = &args.html {
+        page::check(file)?;
+    }
     let default = || directory::create_next(Path::new(DEFAULT_ROOT), &spec.scenario.name);
     let dir = directory(args.out.as_deref(), args.force, default)?;
     let progress = attend::shown(attendance, &interrupt);
@@ -130,6 +134,10 @@ fn run(spec: &RunSpec, args: &RunOptions, attendance: Attendance) -> Result<u8, 
             RunFormat::Ktap => reporters.add("stdout", ktap::Ktap(out)),
             RunFormat::Sarif => reporters.add("stdout", sarif::Sarif(out)),
         }
+        if let Some(file) = &args.html {
+            let log = dir.file(directory::LOG);
+            reporters.add(file.display().to_string(), html(file, log, spec));
+        }
         let runner = Runner {
             backend: &backend,
             progress: &progress,
@@ -143,7 +151,15 @@ fn run(spec: &RunSpec, args: &RunOptions, attendance: Attendance) -> Result<u8, 
     Ok(code(&interrupt, exit::of(result.verdict)))
 }
 
+/// A page of a run with that log.
+fn html(file: &Path, log: PathBuf, spec: &RunSpec) -> Html {
+    Html::new(file.to_owned(), log, spec.scenario.board.snoop_write)
+}
+
 fn report(args: &ReportArgs) -> Result<u8, Error> {
+    if let Some(file) = &args.html {
+        page::check(file)?;
+    }
     let fold = ledger::of(&args.run)?;
     let result = fold.result();
     let mut reporters = Reporters::default();
@@ -158,6 +174,10 @@ fn report(args: &ReportArgs) -> Result<u8, Error> {
         ReportFormat::Ktap => reporters.add("stdout", ktap::Ktap(out)),
         ReportFormat::Junit => reporters.add("stdout", junit::Junit(out)),
         ReportFormat::Sarif => reporters.add("stdout", sarif::Sarif(out)),
+    }
+    if let Some(file) = &args.html {
+        let log = directory::log_of(&args.run)?;
+        reporters.add(file.display().to_string(), html(file, log, fold.spec()));
     }
     for event in ledger::events(&fold, &result) {
         reporters.event(&event)?;

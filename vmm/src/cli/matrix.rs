@@ -18,9 +18,10 @@ use crate::matrix::partition::Partition;
 use crate::matrix::record::{self, Asked, Begun, Cells, Origin};
 use crate::matrix::report::{self, Report};
 use crate::matrix::runner::{self, Manner, Ran};
-use crate::matrix::{Extent, Matrix, came_to, merge};
+use crate::matrix::{Extent, Matrix, came_to, html, merge};
 use crate::mutants;
 use crate::mutants::report::Score;
+use crate::report::html::page;
 use crate::run::backend::Backend as _;
 use crate::run::directory::{self, DEFAULT_ROOT};
 use crate::run::wiring::Production;
@@ -44,6 +45,8 @@ pub struct MatrixArgs {
     /// found.
     #[arg(long, conflicts_with = "format")]
     cost: bool,
+    #[command(flatten)]
+    page: PageArgs,
     #[command(flatten)]
     baseline: BaselineArgs,
     /// Go on with the matrix in DIR that was interrupted: run what is left. Refused if its file, a kernel or
@@ -85,7 +88,18 @@ pub struct MergeArgs {
     #[arg(long, value_enum, default_value_t = RunFormat::Human)]
     format: RunFormat,
     #[command(flatten)]
+    page: PageArgs,
+    #[command(flatten)]
     baseline: BaselineArgs,
+}
+
+/// A page.
+#[derive(Debug, Args)]
+struct PageArgs {
+    /// Write a page for browsers, too, in place of what FILE may be: all cells, each cause once with the timeline of
+    /// its lines and its history, and what maintenance cost.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// What is run, and how.
@@ -142,6 +156,7 @@ enum MutantsFormat {
 pub(super) fn run(args: &MatrixArgs) -> Result<u8, Error> {
     let asked = Asked::Matrix(args.file.clone());
     let known = args.baseline.read()?;
+    let html = args.page.file()?;
     let extent = Extent { brief: args.brief };
     let Some(mut done) =
         args.runs
@@ -156,8 +171,8 @@ pub(super) fn run(args: &MatrixArgs) -> Result<u8, Error> {
             true => Form::Cost,
             false => Form::Of(args.format),
         },
-        &args.baseline,
-        known,
+        (&args.baseline, known),
+        html,
     )?;
     Ok(done.told(otherwise))
 }
@@ -194,13 +209,14 @@ pub(super) fn mutants(args: &MutantsArgs) -> Result<u8, Error> {
 /// Puts shares together.
 pub(super) fn merge(args: &MergeArgs) -> Result<u8, Error> {
     let known = args.baseline.read()?;
+    let html = args.page.file()?;
     let (begun, mut ran) = merge::merge(&args.shares, (&args.out, args.force), &cells)?;
     let otherwise = tell(
         &begun,
         &mut ran,
         Form::Of(args.format),
-        &args.baseline,
-        known,
+        (&args.baseline, known),
+        html,
     )?;
     if !ran.left.is_empty() {
         say(&format!(
@@ -331,6 +347,16 @@ impl RunsArgs {
     }
 }
 
+impl PageArgs {
+    /// Before anything is run.
+    fn file(&self) -> Result<Option<&Path>, Error> {
+        if let Some(file) = &self.html {
+            page::check(file)?;
+        }
+        Ok(self.html.as_deref())
+    }
+}
+
 impl BaselineArgs {
     /// Before anything is run.
     fn read(&self) -> Result<Option<Baseline>, Error> {
@@ -358,8 +384,8 @@ fn tell(
     begun: &Begun,
     ran: &mut Ran,
     form: Form,
-    baseline: &BaselineArgs,
-    known: Option<Baseline>,
+    (baseline, known): (&BaselineArgs, Option<Baseline>),
+    page: Option<&Path>,
 ) -> Result<u8, Error> {
     if let Some(known) = known {
         for name in known.apply(&mut ran.results) {
@@ -369,6 +395,7 @@ fn tell(
         }
     }
     let report = Report {
+        rows: &begun.rows,
         out: &begun.out,
         results: &ran.results,
         left: &ran.left,
@@ -379,7 +406,7 @@ fn tell(
         Form::Cost => print(&cost::table(&ran.results))?,
         Form::Of(RunFormat::Human) => {
             print(&report::table(&ran.results))?;
-            let rows = came_to::table(&begun.rows, &ran.results);
+            let rows = came_to::table(report.rows, &ran.results);
             if !rows.is_empty() {
                 print(&format!("\n{rows}"))?;
             }
@@ -387,6 +414,12 @@ fn tell(
         Form::Of(RunFormat::Json) => written("stdout", report.write_json(stdout))?,
         Form::Of(RunFormat::Ktap) => written("stdout", report.write_ktap(stdout))?,
         Form::Of(RunFormat::Sarif) => written("stdout", report.write_sarif(stdout))?,
+    }
+    if let Some(file) = page {
+        html::write(file, &report).map_err(|source| Error::Output {
+            path: file.to_owned(),
+            source,
+        })?;
     }
     if let Some(path) = &baseline.write_baseline {
         Baseline::of(&ran.results).write(path)?;

@@ -223,6 +223,10 @@ pub struct RunOptions {
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = RunFormat::Human)]
     pub format: RunFormat,
+    /// Write a page for browsers, too, in place of what FILE may be: findings with the timeline of their lines,
+    /// history, and what maintenance cost.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Directory for the run's files [default: the next free runs/SCENARIO/NNNN].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -414,6 +418,9 @@ pub struct ReportArgs {
     /// Form of the output.
     #[arg(long, value_enum, default_value_t = ReportFormat::Human)]
     pub format: ReportFormat,
+    /// Write a page for browsers, too, in place of what FILE may be.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// `staleline events`.

@@ -13,16 +13,10 @@ use crate::names;
 /// Columns of the table: it is in documents, too.
 const WIDTH: u16 = 100;
 
-/// What came of each row of which cells were run, or that cannot have any; nothing if there are no rows.
-pub fn table(rows: &[Row], results: &[CellResult]) -> String {
-    if rows.is_empty() {
-        return String::new();
-    }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(WIDTH);
-    table.set_header(["row", "what", "cells", "came to"]);
+/// What came of each row of which cells were run, or that cannot have any: its name, what it is, how many cells,
+/// and what came of them.
+pub fn rows(rows: &[Row], results: &[CellResult]) -> Vec<[String; 4]> {
+    let mut all = Vec::new();
     for row in rows {
         let of_it: Vec<_> = results
             .iter()
@@ -35,8 +29,22 @@ pub fn table(rows: &[Row], results: &[CellResult]) -> String {
             Some(why) => ("-".to_owned(), format!("not built: {why}")),
             None => (of_it.len().to_string(), in_words(&of_it)),
         };
-        table.add_row([&row.id, &row.what, &cells, &came_to]);
+        all.push([row.id.clone(), row.what.clone(), cells, came_to]);
     }
+    all
+}
+
+/// The same as a table; nothing if there are no rows.
+pub fn table(rows: &[Row], results: &[CellResult]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(WIDTH);
+    table.set_header(["row", "what", "cells", "came to"]);
+    table.add_rows(self::rows(rows, results));
     format!("{}\n", table.trim_fmt())
 }
 

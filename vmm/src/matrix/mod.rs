@@ -4,6 +4,7 @@
 pub mod baseline;
 pub mod came_to;
 pub mod cost;
+pub mod html;
 pub mod merge;
 pub mod outcome;
 pub mod partition;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::outcome::Outcome;
 use super::runner::CellResult;
-use super::{Cell, Expect};
+use super::{Cell, Expect, rows};
 use crate::exit;
 use crate::names;
 use crate::report::cases::{Case, Status};
@@ -105,7 +105,7 @@ pub(super) fn remarks(results: &[CellResult]) -> String {
 }
 
 /// How many cells are as expected.
-fn sum(results: &[CellResult]) -> String {
+pub(super) fn sum(results: &[CellResult]) -> String {
     let number = |what: &dyn Fn(&CellResult) -> bool| results.iter().filter(|r| what(r)).count();
     let known = number(&|r| r.known);
     let bad = number(&|r| r.unexpected().is_some());
@@ -131,6 +131,8 @@ fn findings(outcome: &Outcome) -> String {
 /// The results of a matrix, whole ones on demand.
 #[derive(Debug, Clone, Copy)]
 pub struct Report<'a> {
+    /// The matrix's rows.
+    pub rows: &'a [rows::Row],
     /// The matrix's directory.
     pub out: &'a Path,
     /// What came of the cells that were run.
@@ -140,7 +142,7 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn whole(&self, r: &CellResult) -> io::Result<RunResult> {
+    pub(super) fn whole(&self, r: &CellResult) -> io::Result<RunResult> {
         let dir = self.out.join(&r.cell.name);
         directory::read_json(&dir, directory::RESULT).map_err(|e| io::Error::other(e.chain()))
     }

@@ -40,6 +40,7 @@ impl std::ops::Deref for Done {
 impl Done {
     fn report(&self) -> Report<'_> {
         Report {
+            rows: &[],
             out: self.out.path(),
             results: &self.results,
             left: &[],

@@ -75,7 +75,7 @@ fn because(body: &mut Body, d: &Diagnostic) {
 }
 
 /// A consequence of what is told in full: what, where, and how much was wrong.
-fn in_short(explained: &Explained) -> String {
+pub(in crate::report) fn in_short(explained: &Explained) -> String {
     let d = &explained.diagnostic;
     let buffers = numbers(&explained.buffers);
     let buffers = match buffers.is_empty() {
@@ -101,7 +101,7 @@ fn numbers(buffers: &[Buffer]) -> String {
     }
 }
 
-fn extent(d: &Diagnostic, buffers: &[Buffer]) -> String {
+pub(in crate::report) fn extent(d: &Diagnostic, buffers: &[Buffer]) -> String {
     let mut text = String::new();
     if let Some(first) = buffers.first() {
         let (each, order) = match buffers {
@@ -255,7 +255,7 @@ pub(super) fn chain(body: &mut Body, place: &Place) {
 }
 
 /// A step in words.
-pub(super) fn in_words(step: &Step) -> String {
+pub(in crate::report) fn in_words(step: &Step) -> String {
     let who = whom(&step.who);
     match &step.what {
         Event::PowerOn => "power-on: firmware may have left the line dirty in the cache".into(),
@@ -384,7 +384,7 @@ fn transfer(party: &Party) -> String {
     )
 }
 
-pub(super) fn op_name(op: CacheOp) -> &'static str {
+pub(in crate::report) fn op_name(op: CacheOp) -> &'static str {
     match op {
         CacheOp::Clean => "clean",
         CacheOp::Invalidate => "invalidate",

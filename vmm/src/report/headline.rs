@@ -11,7 +11,7 @@ fn ends_past(d: &Diagnostic) -> bool {
     matches!(last, Some(Event::ReadPast))
 }
 
-pub(super) fn headline(d: &Diagnostic, f: &HazardEntry) -> String {
+pub(in crate::report) fn headline(d: &Diagnostic, f: &HazardEntry) -> String {
     let lines = count(d.lines, "cache line");
     let transfers = match (d.findings, d.kind) {
         (0 | 1, _) => String::new(),

@@ -251,7 +251,7 @@ fn finish(r: &RunResult, layout: Layout) -> String {
 }
 
 /// What became of the data.
-fn checked(r: &RunResult) -> String {
+pub(in crate::report) fn checked(r: &RunResult) -> String {
     let again = match r.data.ends.iter().map(|e| e.repeated).sum() {
         0 => String::new(),
         n => format!(", {} again", count(n, "byte")),
@@ -274,7 +274,7 @@ fn inserted(module: &Module) -> String {
 }
 
 /// How many findings fail the run, of how many causes, and how many are only told.
-fn hazards(r: &RunResult) -> String {
+pub(in crate::report) fn hazards(r: &RunResult) -> String {
     let copies = r.diagnostics.iter().filter(|d| d.class == Class::StaleCopy);
     let copies = copies.map(|d| d.findings).sum::<u64>();
     let hazards = r.hazards_total.saturating_sub(copies);

@@ -5,6 +5,7 @@ pub mod cases;
 mod finding;
 mod fold;
 mod headline;
+pub mod html;
 pub mod human;
 pub mod json;
 pub mod junit;

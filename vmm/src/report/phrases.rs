@@ -3,7 +3,7 @@
 
 use staleline_results::Party;
 
-pub(super) fn who(party: &Party) -> String {
+pub(in crate::report) fn who(party: &Party) -> String {
     match party {
         Party::Unknown => "somebody unknown".into(),
         Party::Cpu { place, .. } if place.kernel => "the kernel".into(),
@@ -15,7 +15,7 @@ pub(super) fn who(party: &Party) -> String {
     }
 }
 
-pub(super) fn count(n: u64, what: &str) -> String {
+pub(in crate::report) fn count(n: u64, what: &str) -> String {
     match n {
         1 => format!("1 {what}"),
         _ => format!("{n} {what}s"),

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! A matrix as a page for browsers: its cells in a table, and each cause once, however many cells have it.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+
+use staleline_results::{KERNEL_REPORT, LineCost, Verdict};
+
+use super::Cell;
+use super::came_to;
+use super::report::{Report, sum};
+use super::runner::CellResult;
+use crate::names;
+use crate::report::html::article;
+use crate::report::html::costs::Bar;
+use crate::report::html::page::{CellRow, Cells, Page};
+use crate::report::html::source::Source;
+use crate::report::human::plain_report;
+use crate::run::directory;
+
+/// Writes the page. Results are read one after the other, and logs only of what was not told before.
+///
+/// # Errors
+/// Those of writing; a result that cannot be read.
+pub fn write(file: &Path, report: &Report<'_>) -> io::Result<()> {
+    page(report)?.write(file)
+}
+
+fn page(report: &Report<'_>) -> io::Result<Page> {
+    let results = report.results;
+    let mut page = Page::new(title(report), verdict(results));
+    let mut told = Told::default();
+    let lines = results.iter().map(|r| path(r).lines);
+    let most = lines.max().unwrap_or(0);
+    let with_set = results.iter().any(|r| !r.cell.set.is_empty());
+    let mut rows = Vec::with_capacity(results.len());
+    for (r, number) in results.iter().zip(1..) {
+        let findings = told.findings(&mut page, report, r, number)?;
+        rows.push(row(r, findings, most, with_set));
+    }
+    let mut columns = vec!["scenario", "kernel", "exporter", "cache", "seed"];
+    if with_set {
+        columns.push("set");
+    }
+    page.matrix = Some(Cells {
+        columns,
+        rows,
+        named: came_to::rows(report.rows, results),
+        sum: sum(results),
+        left: report.left.to_vec(),
+    });
+    Ok(page)
+}
+
+fn title(report: &Report<'_>) -> String {
+    let cells = report.results.len() + report.left.len();
+    format!("Matrix of {cells} cells")
+}
+
+fn verdict(results: &[CellResult]) -> Verdict {
+    let infra = |r: &CellResult| r.outcome.verdict == Verdict::InfraError;
+    if results.iter().any(infra) {
+        Verdict::InfraError
+    } else if results.iter().any(|r| r.unexpected().is_some()) {
+        Verdict::Fail
+    } else {
+        Verdict::Pass
+    }
+}
+
+fn path(r: &CellResult) -> LineCost {
+    r.outcome
+        .cost
+        .map_or_else(LineCost::default, |c| c.transferred)
+}
+
+fn row(r: &CellResult, findings: Vec<(String, String)>, most: u64, with_set: bool) -> CellRow {
+    let (cell, outcome) = (&r.cell, &r.outcome);
+    let s = &cell.spec.scenario;
+    let mut key = vec![
+        s.name.clone(),
+        cell.spec.kernel.0.clone(),
+        cell.exporter().to_owned(),
+        names::name(&s.board.cache),
+        s.seed.to_string(),
+    ];
+    if with_set {
+        key.push(Cell::settings(&cell.set));
+    }
+    CellRow {
+        key,
+        verdict: outcome.verdict.name(),
+        expected: names::name(&cell.expect),
+        is_bad: r.unexpected().is_some(),
+        known: r.known,
+        why: outcome.unexpected.clone().unwrap_or_default(),
+        replay: outcome.replay.clone(),
+        findings,
+        corrupt: outcome.corrupt_bytes,
+        bar: Bar::of(String::new(), path(r), most),
+    }
+}
+
+/// What is on the page already, by what makes it the same.
+#[derive(Default)]
+struct Told {
+    articles: HashMap<String, usize>,
+    reports: HashMap<String, usize>,
+}
+
+impl Told {
+    /// What was found in a cell, and where on the page it is told.
+    fn findings(
+        &mut self,
+        page: &mut Page,
+        report: &Report<'_>,
+        r: &CellResult,
+        number: usize,
+    ) -> io::Result<Vec<(String, String)>> {
+        if r.outcome.findings.is_empty() {
+            return Ok(Vec::new());
+        }
+        let result = report.whole(r)?;
+        let log = report.out.join(&r.cell.name).join(directory::LOG);
+        let source = Source::of(&log, r.cell.spec.scenario.board.snoop_write);
+        let known = |identity: &str| self.articles.contains_key(identity);
+        let mut findings = Vec::new();
+        for mut article in article::of(&result, &source, &known) {
+            let topic = article.topic.to_owned();
+            let identity = std::mem::take(&mut article.identity);
+            let add = || page.add(article);
+            let index = *self.articles.entry(identity).or_insert_with(add);
+            if let Some(article) = page.article(index) {
+                article.cells.push((r.cell.name.clone(), number));
+            }
+            findings.push((topic, place("f", index)));
+        }
+        for complaint in result.guest.complaints() {
+            let add =
+                || page.add_report(plain_report(complaint, result.has_errors(), &result.replay));
+            let index = self.reports.entry(complaint.headline.clone());
+            let index = *index.or_insert_with(add);
+            findings.push((KERNEL_REPORT.to_owned(), place("r", index)));
+        }
+        Ok(findings)
+    }
+}
+
+/// Where on the page something is, if it is there.
+fn place(kind: &str, number: usize) -> String {
+    match number {
+        0 => String::new(),
+        n => format!("{kind}{n}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EngineKind;
+    use crate::matrix::Matrix;
+    use crate::matrix::outcome::Outcome;
+    use crate::run::fake::{FakeBackend, stale_read};
+
+    const CELLS: usize = 1000;
+
+    /// A thousand cells, every other one with the same finding, as they are on disk.
+    fn results(out: &Path) -> Vec<CellResult> {
+        let text = "schema = 1\n[[group]]\nscenarios = [\"iio-capture\", \"iio-capture-nosync\"]\n";
+        let cells = Matrix::parse(text, "t")
+            .unwrap()
+            .cells(EngineKind::default(), None)
+            .unwrap();
+        let runs: Vec<_> = cells
+            .iter()
+            .map(|cell| {
+                let backend = FakeBackend::new(|a, e, _| {
+                    if a.spec.scenario.name.ends_with("nosync") {
+                        let domain = &mut e.report.as_mut().unwrap().domain;
+                        domain.hazards.push(stale_read(1, true));
+                    }
+                });
+                backend.run(&cell.spec)
+            })
+            .collect();
+        let both = cells.iter().zip(&runs).cycle().zip(0..CELLS);
+        both.map(|((cell, result), n)| {
+            let mut cell = cell.clone();
+            cell.name = format!("cell-{n}");
+            let dir = out.join(&cell.name);
+            std::fs::create_dir(&dir).unwrap();
+            let json = serde_json::to_vec(result).unwrap();
+            std::fs::write(dir.join(directory::RESULT), json).unwrap();
+            let outcome = Outcome::of(&cell, result);
+            CellResult {
+                cell,
+                outcome,
+                known: false,
+            }
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_thousand_cells_are_a_row_each_and_their_cause_is_told_once() {
+        use askama::Template as _;
+        let out = tempfile::tempdir().unwrap();
+        let results = results(out.path());
+        let left = ["never-run".to_owned()];
+        let report = Report {
+            rows: &[],
+            out: out.path(),
+            results: &results,
+            left: &left,
+        };
+        let html = page(&report).unwrap().render().unwrap();
+        assert_eq!(html.matches("<tr id=\"c").count(), CELLS);
+        assert_eq!(html.matches("<article ").count(), 1);
+        assert_eq!(
+            html.matches("<a href=\"#f1\">missing-invalidate</a>")
+                .count(),
+            CELLS / 2
+        );
+        // Each of these cells is named there, and leads back to its row.
+        assert!(html.contains("found in 500 cells"));
+        assert!(html.contains("<a href=\"#c1000\">cell-999</a>"));
+        assert!(html.contains("<li>never-run</li>"));
+        // Expected to pass: a row that fails is marked, with the reason and the way to do it again.
+        let bad = html.matches("class=\"bad\"").count();
+        assert_eq!(
+            bad,
+            results.iter().filter(|r| r.unexpected().is_some()).count()
+        );
+        assert!(bad > 0);
+        assert!(html.len() < 2_000_000, "{} bytes", html.len());
+    }
+
+    #[test]
+    fn a_result_that_is_gone_is_an_error() {
+        let out = tempfile::tempdir().unwrap();
+        let results = results(out.path());
+        std::fs::remove_file(out.path().join("cell-1").join(directory::RESULT)).unwrap();
+        let report = Report {
+            rows: &[],
+            out: out.path(),
+            results: &results,
+            left: &[],
+        };
+        let error = page(&report).unwrap_err().to_string();
+        assert!(error.contains("cell-1"), "{error}");
+    }
+}
