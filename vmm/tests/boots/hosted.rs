@@ -192,6 +192,11 @@ fn a_matrix_is_shared_by_machines_and_put_together() {
     assert_eq!(done.status.code(), Some(0), "{done:?}");
     assert!(table.contains("4 cells, 4 as expected, 0 not"), "{table}");
     assert!(machine.path("whole/junit.xml").is_file());
+    let uploads = all.steps.iter().filter_map(|step| step.with.get("path"));
+    let last = uploads.last().unwrap();
+    assert!(last.lines().all(|path| machine.path(path).exists()), "{last}");
+    let page = fs::read_to_string(machine.path("whole.html")).unwrap();
+    assert_eq!(page.matches("<tr id=\"c").count(), 4);
 
     // What is not as expected fails the whole, and no share.
     let matrix = group("pass");
@@ -228,7 +233,8 @@ fn a_series_is_judged_beside_its_lines() {
             let path = ["sarif_file", "path"]
                 .iter()
                 .find_map(|key| step.with.get(*key));
-            if let Some(path) = path.filter(|p| !p.starts_with('.')) {
+            let paths = path.iter().flat_map(|p| p.lines());
+            for path in paths.filter(|p| !p.starts_with('.')) {
                 assert!(machine.path(path).exists(), "{path}");
             }
         }

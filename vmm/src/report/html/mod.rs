@@ -5,8 +5,8 @@
 pub mod article;
 mod axis;
 pub mod costs;
-mod figure;
-mod lanes;
+pub mod figure;
+pub mod lanes;
 pub mod page;
 pub mod source;
 
