@@ -30,10 +30,10 @@ pub fn all() -> Vec<Check> {
     checks
 }
 
-/// One line of the table; QEMU and Perl's modules have checks of their own.
+/// One line of the table; QEMU and Perl's modules have checks of their own, and no run needs what tests do.
 fn need(need: Need) -> Option<Check> {
     Some(match need.kind {
-        Kind::Qemu | Kind::Perl => return None,
+        Kind::Qemu | Kind::Perl | Kind::Test => return None,
         Kind::Program | Kind::Kernel => program(&need, which::which(need.name).ok()),
         Kind::Packages => {
             let check = program(&need, which::which(need.name).ok());

@@ -21,6 +21,8 @@ pub enum Kind {
     Header,
     /// Any other file.
     File,
+    /// A program that only tests take.
+    Test,
     /// QEMU; the name is its least version.
     Qemu,
 }
@@ -51,6 +53,7 @@ impl Need {
             "perl" => Kind::Perl,
             "header" => Kind::Header,
             "file" => Kind::File,
+            "test" => Kind::Test,
             "qemu" => Kind::Qemu,
             _ => return None,
         };
