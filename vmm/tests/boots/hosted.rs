@@ -194,7 +194,10 @@ fn a_matrix_is_shared_by_machines_and_put_together() {
     assert!(machine.path("whole/junit.xml").is_file());
     let uploads = all.steps.iter().filter_map(|step| step.with.get("path"));
     let last = uploads.last().unwrap();
-    assert!(last.lines().all(|path| machine.path(path).exists()), "{last}");
+    assert!(
+        last.lines().all(|path| machine.path(path).exists()),
+        "{last}"
+    );
     let page = fs::read_to_string(machine.path("whole.html")).unwrap();
     assert_eq!(page.matches("<tr id=\"c").count(), 4);
 

@@ -49,20 +49,44 @@ pub struct State {
 /// What happens to a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mark {
-    /// A CPU stores, past the cache or through it.
-    Stored { past: bool },
+    /// A CPU stores.
+    Stored {
+        /// Past the cache.
+        past: bool,
+    },
     /// A CPU loads.
-    Loaded { past: bool },
+    Loaded {
+        /// Past the cache.
+        past: bool,
+    },
     /// Maintenance.
-    Maintained { op: CacheOp, suppressed: bool },
+    Maintained {
+        /// What it does.
+        op: CacheOp,
+        /// It was suppressed on purpose, and does nothing.
+        suppressed: bool,
+    },
     /// A master writes.
-    Written { master: u8, snoops: bool },
+    Written {
+        /// Its number.
+        master: u8,
+        /// It snoops.
+        snoops: bool,
+    },
     /// A master reads.
-    Read { master: u8, snoops: bool },
+    Read {
+        /// Its number.
+        master: u8,
+        /// It snoops.
+        snoops: bool,
+    },
     /// It comes into the cache.
     Filled,
     /// It leaves the cache.
-    Evicted { written_back: bool },
+    Evicted {
+        /// It was dirty, and memory has it now.
+        written_back: bool,
+    },
     /// A finding.
     Found(HazardKind),
 }

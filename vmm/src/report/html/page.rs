@@ -15,7 +15,7 @@ use crate::exit::Error;
 use crate::report::human::{self, plain_corrupt, plain_report};
 
 /// Findings that are told, at most.
-const ARTICLES: usize = 400;
+const ARTICLES: usize = 200;
 
 /// A page.
 #[derive(Debug, Template)]

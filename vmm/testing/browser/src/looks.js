@@ -71,6 +71,8 @@
       const style = getComputedStyle(e);
       if (svg && e === svg.ownerSVGElement) {
         for (const [fill, opacity] of shapes(svg, x, y)) {
+          // What is hidden behind something opaque is no ground.
+          if (ground[3] === 1) break;
           if (fill.startsWith("url(")) return null;
           behind(faded(color(fill), opacity));
         }
