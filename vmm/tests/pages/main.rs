@@ -224,6 +224,8 @@ fn the_screenshot() {
             ..DESK
         },
     );
+    let rest = "main > section:not(#findings), nav, .facts, footer";
+    page.evaluate(&format!("document.querySelectorAll({rest:?}).forEach(e => e.remove())"));
     let whole = page.screenshot();
     let to = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/screenshot.png");
     fs::write(to, whole).unwrap();

@@ -64,7 +64,7 @@ pub fn charts(m: &Maintenance) -> Vec<Chart> {
 }
 
 fn pair(pair: &PairCost) -> String {
-    let name = |device: &Option<String>| device.clone().unwrap_or_else(|| "CPU alone".into());
+    let name = |device: &Option<String>| device.clone().unwrap_or_else(|| "no device".into());
     format!("{} \u{2192} {}", name(&pair.before), name(&pair.after))
 }
 
