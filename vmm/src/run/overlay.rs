@@ -23,6 +23,9 @@ pub const SUFFIX: &str = ".dtbo";
 /// What a blob starts with (Devicetree Specification, 5.2).
 const MAGIC: [u8; 4] = 0xd00d_feed_u32.to_be_bytes();
 
+/// How the part of a fragment begins that is laid over a tree: the token of a node (5.4 there), and its name.
+const FRAGMENT: &[u8] = b"\0\0\0\x01__overlay__\0";
+
 /// Most bytes of an overlay: with the tree, it has to fit into what the boot protocol allows.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -32,6 +35,9 @@ const SYMBOLS: &str = "/__symbols__";
 /// A property whose presence claims that the master's accesses are coherent.
 const COHERENT: &str = "dma-coherent";
 const NONCOHERENT: &str = "dma-noncoherent";
+
+/// The node that says how the guest boots.
+const CHOSEN: &str = "/chosen";
 
 /// An overlay as a blob in the cache.
 ///
@@ -61,6 +67,13 @@ pub fn compile(path: &Path, cache: &CacheDir) -> Result<GuestFile, Error> {
                 told(format!("dtc does not compile it ({hint}):\n{said}"))
             })?;
         bytes = std::fs::read(&out).map_err(|e| Error::host("dtc has left nothing", e))?;
+    }
+    if !bytes.windows(FRAGMENT.len()).any(|part| part == FRAGMENT) {
+        return Err(told(
+            "it has no fragment, so that there is nothing to be laid over the board's device tree: an overlay \
+             says `/plugin/;`, and `&LABEL { ... };` for each node that it changes"
+                .into(),
+        ));
     }
     let kept = cache.keep(KEPT, SUFFIX, &bytes);
     let (path, hash) = kept.map_err(|e| Error::host("cannot keep an overlay", e))?;
@@ -130,10 +143,51 @@ pub fn apply(
                     ),
                 )
             })?;
+        keeps_own(&place, (&base, &out), name)?;
         keeps_claims(board, &place, &out, name)?;
         std::fs::rename(&out, &base).map_err(|e| Error::host("fdtoverlay has left nothing", e))?;
     }
     std::fs::read(&base).map_err(|e| Error::host("cannot read a device tree", e))
+}
+
+/// Whether what the run itself has written into the tree, by which the guest boots, is still as it was before.
+fn keeps_own(
+    place: &Workplace,
+    (before, after): (&Path, &Path),
+    overlay: &str,
+) -> Result<(), Error> {
+    let own = [
+        (
+            CHOSEN.to_owned(),
+            "--append adds to the kernel's command line",
+        ),
+        (fdt::memory(), "board.ram-mib says how much memory there is"),
+    ];
+    for (node, instead) in own {
+        let lost = |said| wrong(overlay, &format!("it leaves no {node}: {said}"));
+        let names = place
+            .run("fdtget", |get| get.arg("-p").arg(before).arg(&node))?
+            .map_err(lost)?;
+        // A line for each.
+        let values = |tree: &Path| {
+            let get = place.run("fdtget", |get| {
+                let get = get.args(["-t", "bx"]).arg(tree);
+                names
+                    .lines()
+                    .fold(get, |get, name| get.args([node.as_str(), name]))
+            })?;
+            get.map_err(lost)
+        };
+        let (was, is) = (values(before)?, values(after)?);
+        if was != is {
+            let mut lines = names.lines().zip(was.lines().zip(is.lines()));
+            let what = lines.find(|(_, (was, is))| was != is);
+            let what = what.map(|(name, _)| format!("/{name}")).unwrap_or_default();
+            let why = format!("it changes {node}{what}, which the run sets itself: {instead}");
+            return Err(wrong(overlay, &why));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the tree claims of each port what the board's settings say that it does.
@@ -325,6 +379,20 @@ mod tests {
                  __overlay__ { dma-coherent; }; }; };",
                 "dma-coherent for axi-dmac-rx, or above it",
             ),
+            ("/dts-v1/; /plugin/; / { };", "it has no fragment"),
+            (
+                "/dts-v1/; / { chosen { bootargs = \"x\"; }; };",
+                "it has no fragment",
+            ),
+            // What the run says of itself.
+            (
+                "/dts-v1/; /plugin/; &{/chosen} { more; bootargs = \"quiet\"; };",
+                "it changes /chosen/bootargs, which the run sets itself: --append adds",
+            ),
+            (
+                "/dts-v1/; /plugin/; &{/} { memory@40000000 { reg = <0 0 0 0>; }; };",
+                "it changes /memory@40000000/reg, which the run sets itself: board.ram-mib says",
+            ),
         ] {
             let error = rig.apply(source).unwrap_err();
             assert_eq!(error.exit_code(), crate::exit::USAGE, "{error}");
@@ -345,5 +413,13 @@ mod tests {
         fs::write(&path, blob).unwrap();
         let error = compile(&path, &cache).unwrap_err();
         assert!(error.to_string().contains("damaged"), "{error}");
+    }
+
+    #[test]
+    fn what_the_run_does_not_set_is_free() {
+        let rig = Rig::new();
+        let whole = rig.apply("/dts-v1/; /plugin/; &{/chosen} { more = \"x\"; };");
+        let whole = whole.unwrap();
+        assert_eq!(rig.property(&whole, CHOSEN, "more"), "x");
     }
 }
