@@ -26,6 +26,9 @@ const MAGIC: [u8; 4] = 0xd00d_feed_u32.to_be_bytes();
 /// How the part of a fragment begins that is laid over a tree: the token of a node (5.4 there), and its name.
 const FRAGMENT: &[u8] = b"\0\0\0\x01__overlay__\0";
 
+/// How the names of files end that are no source.
+const BLOBS: [&str; 2] = ["dtbo", "dtb"];
+
 /// Most bytes of an overlay: with the tree, it has to fit into what the boot protocol allows.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -53,6 +56,12 @@ pub fn compile(path: &Path, cache: &CacheDir) -> Result<GuestFile, Error> {
     if bytes.starts_with(&MAGIC) {
         // What dtc makes needs no second look.
         well_formed(path, &bytes)?;
+    } else if is_no_source(path, &bytes) {
+        return Err(told(
+            "it is no device tree blob, or a damaged one, as it does not begin with d00dfeed; nor is it \
+             source, which is text in a file that is named .dtso or .dts"
+                .into(),
+        ));
     } else {
         let place = Workplace::new()?;
         let out = place.0.path().join("overlay.dtbo");
@@ -80,12 +89,26 @@ pub fn compile(path: &Path, cache: &CacheDir) -> Result<GuestFile, Error> {
     Ok(GuestFile { path, hash })
 }
 
+/// Whether name or content say that a file which is no blob was never meant to be source.
+fn is_no_source(path: &Path, bytes: &[u8]) -> bool {
+    let is_blob = |ending: &OsStr| BLOBS.iter().any(|blob| ending == *blob);
+    let is_text = |b: &u8| !b.is_ascii_control() || b.is_ascii_whitespace();
+    path.extension().is_some_and(is_blob) || !bytes.iter().all(is_text)
+}
+
 /// Whether the tools can read a blob, wherever it may fit.
 fn well_formed(path: &Path, blob: &[u8]) -> Result<(), Error> {
+    let length = blob.get(MAGIC.len()..).and_then(|rest| rest.first_chunk());
+    let length = length.map_or(u32::MAX, |length| u32::from_be_bytes(*length));
+    if u64::from(length) > blob.len() as u64 {
+        let why = "it is a device tree blob that was cut short";
+        return Err(wrong(path.display(), why));
+    }
     let place = Workplace::new()?;
     let copy = place.0.path().join("overlay.dtbo");
     std::fs::write(&copy, blob).map_err(|e| Error::host("cannot write a device tree", e))?;
-    let read = place.run("fdtget", |get| get.arg("-p").arg(&copy).arg("/"))?;
+    // It goes through all nodes.
+    let read = place.run("fdtget", |get| get.arg("-l").arg(&copy).arg("/"))?;
     read.map(drop).map_err(|said| {
         let why = format!("it begins as a device tree blob, and is none, or damaged:\n{said}");
         wrong(path.display(), &why)
@@ -407,12 +430,41 @@ mod tests {
         for path in ["/nonexistent", "/dev/zero", "/"] {
             assert!(compile(Path::new(path), &cache).is_err(), "{path}");
         }
-        let mut blob = MAGIC.to_vec();
-        blob.extend([0xff; 100]);
-        let path = rig.dir.path().join("junk.dtbo");
-        fs::write(&path, blob).unwrap();
-        let error = compile(&path, &cache).unwrap_err();
-        assert!(error.to_string().contains("damaged"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_blob_is_told() {
+        let rig = Rig::new();
+        let good = fs::read(rig.compile(SPEED).unwrap().path).unwrap();
+        let is = |name: &str, bytes: &[u8]| {
+            let path = rig.dir.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            let cache = CacheDir::at(rig.dir.path().join("cache"));
+            compile(&path, &cache).map_or_else(|e| e.to_string(), |_| "good".into())
+        };
+        assert_eq!(is("o.dtbo", &good), "good");
+        let none = "it is no device tree blob, or a damaged one";
+        for (name, bytes) in [
+            ("o.dtbo", &good[1..]),
+            ("o", &good[1..]),
+            ("o.dtbo", b"<html>"),
+            ("o.dtb", b""),
+        ] {
+            let told = is(name, bytes);
+            assert!(told.contains(none), "{name}: {told}");
+        }
+        for cut in [4, 6, 60, good.len() - 1] {
+            let told = is("o.dtbo", &good[..cut]);
+            assert!(told.contains("was cut short"), "{cut}: {told}");
+        }
+        let node = good.windows(FRAGMENT.len()).position(|p| p == FRAGMENT);
+        let mut damaged = good.clone();
+        damaged[node.unwrap()..][..4].fill(0xff);
+        let junk = [&MAGIC[..], &[0, 0, 0, 100], &[0xff; 100]].concat();
+        for bytes in [damaged, junk] {
+            let told = is("o.dtbo", &bytes);
+            assert!(told.contains("is none, or damaged"), "{told}");
+        }
     }
 
     #[test]
