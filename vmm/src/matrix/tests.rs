@@ -139,6 +139,22 @@ fn names_are_unique() {
 }
 
 #[test]
+fn no_name_leads_elsewhere() {
+    let text = "schema = 1\n[[group]]\nscenarios = [\"boot\"]\n\
+                kernels = [\"..\", \"../mx\", \"../mx/..\", \".\"]\nset = [\"ram-mib=64\"]\n";
+    let names = names(text);
+    let end = "zynqmp.s1.ram-mib=64";
+    let kernels = ["kernel", "mx", "kernel", "kernel"];
+    let suffixes = ["", "", ".2", ".3"];
+    let expected = kernels.iter().zip(suffixes);
+    let expected: Vec<_> = expected
+        .map(|(kernel, n)| format!("boot.{kernel}.{end}{n}"))
+        .collect();
+    assert_eq!(names, expected);
+    assert!(names.iter().all(|name| record::is_name(name)));
+}
+
+#[test]
 fn settings_tell_cells_apart() {
     let text = r#"
         schema = 1
