@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A run as it is to be carried out, with nothing left to defaults: `run.json`.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use staleline_protocol::plan::{Plan, Terminal};
 use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
+use crate::scenario::set::full_key;
 use crate::scenario::{self, Scenario, append, limits};
 
 /// Version of `run.json`.
@@ -225,8 +227,21 @@ impl RunSpec {
     }
 }
 
-/// Settings that have an option of their own on the command line, shown by it.
-const OPTIONS: [&str; 3] = ["cache", "exporter", "seed"];
+/// Settings that have an option of their own on the command line, shown by it: always, or if they were set.
+const ALWAYS: [&str; 3] = ["board.cache", "transfer.exporter", "seed"];
+const TIMEOUT: &str = "timeout-seconds";
+const LOG: &str = "log.filter";
+
+/// The settings among these that an option can stand for. Options come before `--set`: one behind a whole
+/// table is shown as it was given.
+fn with_option(settings: &[String]) -> impl Iterator<Item = &str> {
+    let is_whole = |table: &str| settings.iter().any(|s| full_key(s) == table);
+    let keys = settings.iter().map(|setting| full_key(setting));
+    keys.filter(move |key| {
+        let table = key.split_once('.').map(|(table, _)| table);
+        (ALWAYS.contains(key) || [TIMEOUT, LOG].contains(key)) && !table.is_some_and(is_whole)
+    })
+}
 
 /// Keys of the `[guest]` table that `staleline exec` has options for.
 const PROGRAM: [&str; 11] = [
@@ -275,17 +290,24 @@ fn invocation(
     }
     option("cache", names::name(&scenario.board.cache));
     option("seed", scenario.seed.to_string());
+    let by_option: HashSet<&str> = with_option(settings).collect();
+    if by_option.contains(LOG) {
+        option("log", scenario.log.filter.to_string());
+    }
+    if by_option.contains(TIMEOUT) {
+        option("timeout", scenario.timeout_seconds.to_string());
+    }
     for setting in settings {
         if let Some(words) = append::added(setting) {
             option("append", words);
             continue;
         }
-        let key = setting.split_once('=').map_or("", |(key, _)| key.trim());
+        let key = full_key(setting);
         let own = exec
             && key
                 .strip_prefix("guest.")
                 .is_some_and(|k| PROGRAM.contains(&k));
-        if !OPTIONS.contains(&key) && !own && ![MODULES.0, OVERLAYS.0].contains(&key) {
+        if !by_option.contains(key) && !own && ![MODULES.0, OVERLAYS.0].contains(&key) {
             option("set", setting.clone());
         }
     }
@@ -365,6 +387,33 @@ mod tests {
             spec.invocation,
             "staleline run iio-capture --kernel base --exporter system --cache lazy --seed 7 \
              --set frames=9 --set drop-maintenance=@4"
+        );
+    }
+
+    #[test]
+    fn what_has_an_option_is_shown_by_it() {
+        let shown = |settings: &[&str]| {
+            let shown = resolve(settings).unwrap().invocation;
+            let (_, options) = shown.split_once(" --exporter ").unwrap();
+            options.to_owned()
+        };
+        let set = [
+            "timeout=5",
+            "board.cache=lazy",
+            "log.filter=off",
+            "timeout=7",
+        ];
+        assert_eq!(
+            shown(&set),
+            "system --cache lazy --seed 1 --log off --timeout 7"
+        );
+        let set = ["timeout-seconds=7", "transfer.exporter=cma"];
+        assert_eq!(shown(&set), "cma --cache zynqmp --seed 1 --timeout 7");
+        // The option would come before the table.
+        let set = ["log={limit-mib=2}", "log.filter=off"];
+        assert_eq!(
+            shown(&set),
+            "system --cache zynqmp --seed 1 --set 'log={limit-mib=2}' --set log.filter=off"
         );
     }
 

@@ -22,6 +22,17 @@ pub enum InitramfsError {
         agent = super::AGENT_ENV, home = home::HOME_ENV
     )]
     Nowhere(#[from] home::NotFound),
+    /// What the user has named is no agent.
+    #[error(
+        "{agent} is {}, and {why}: set it to a staleline-agent executable for arm64, or unset it for the \
+         agent that comes with this program", path.display(), agent = super::AGENT_ENV
+    )]
+    BadNamed {
+        /// What the variable has.
+        path: PathBuf,
+        /// What is wrong with it, as the end of a sentence.
+        why: String,
+    },
     /// No compiler for the guest.
     #[error(
         "building the guest agent needs Rust's standard library for {target}: run \

@@ -77,11 +77,20 @@ pub fn initramfs(cache: &CacheDir, progress: &dyn Progress) -> Result<Initramfs,
 /// As [`initramfs`].
 pub fn build_agent(cache: &CacheDir, progress: &dyn Progress) -> Result<PathBuf, InitramfsError> {
     match std::env::var_os(AGENT_ENV) {
-        Some(path) if !path.is_empty() => Ok(path.into()),
+        Some(path) if !path.is_empty() => named(path.into()),
         _ => match home::find(PREBUILT) {
             Ok(agent) => Ok(agent),
             Err(_) => agent::build(Executable::Agent, &workspace()?, cache, progress),
         },
+    }
+}
+
+/// The agent that the user has named.
+fn named(path: PathBuf) -> Result<PathBuf, InitramfsError> {
+    let elf = files::read(&path).map_err(|e| format!("it cannot be read: {e}"));
+    match elf.and_then(|elf| executable::check(&elf)) {
+        Ok(()) => Ok(path),
+        Err(why) => Err(InitramfsError::BadNamed { path, why }),
     }
 }
 
@@ -220,6 +229,28 @@ mod tests {
             matches!(e, InitramfsError::Io { action: "read", .. }),
             "{e}"
         );
+    }
+
+    #[test]
+    fn what_the_variable_names_is_told_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = dir.path().join("agent");
+        fs::write(&agent, tiny_agent()).unwrap();
+        assert_eq!(named(agent.clone()).unwrap(), agent);
+        fs::write(&agent, "#!/bin/sh\n").unwrap();
+        for (path, why) in [
+            (agent, "it is no 64-bit ELF file"),
+            (dir.path().join("none"), "it cannot be read: No such file"),
+            (dir.path().to_owned(), "it is not a regular file"),
+        ] {
+            let told = named(path.clone()).unwrap_err().to_string();
+            let start = format!("STALELINE_AGENT is {}, and ", path.display());
+            assert!(told.starts_with(&start) && told.contains(why), "{told}");
+            assert!(
+                told.contains("staleline-agent executable for arm64"),
+                "{told}"
+            );
+        }
     }
 
     #[test]

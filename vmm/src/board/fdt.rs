@@ -50,6 +50,11 @@ pub fn labels(board: &Board) -> Vec<(String, String)> {
     label.collect()
 }
 
+/// The path of the node that says where RAM is.
+pub fn memory() -> String {
+    format!("/memory@{RAM_BASE:x}")
+}
+
 /// Writes the blob.
 ///
 /// # Errors
@@ -105,7 +110,7 @@ fn entropy(seed: u64) -> [u64; 4] {
 
 /// What QEMU's `virt` machine provides (hw/arm/virt.c): CPU, interrupt controller, timer, UART.
 fn write_cpu_side(fdt: &mut FdtWriter, board: &Board) -> Result<(), Error> {
-    let memory = fdt.begin_node(&format!("memory@{RAM_BASE:x}"))?;
+    let memory = fdt.begin_node(memory().trim_start_matches('/'))?;
     fdt.property_string("device_type", "memory")?;
     let ram = board.ram().into_iter();
     let ram: Vec<u64> = ram.flat_map(|r| [r.start, r.end - r.start]).collect();

@@ -19,6 +19,9 @@ pub const MAX_BYTES: u64 = 16 << 20;
 /// Reports and results kept, each.
 const MAX_ITEMS: usize = 1 << 17;
 
+/// How the agent says that a step of a test is over.
+const STEP: &str = "  ok ";
+
 /// Lines of the end kept for reports.
 const TAIL_LINES: usize = 40;
 
@@ -52,6 +55,8 @@ impl ConsoleText {
 pub struct Console {
     /// Whether the agent's KTAP header was seen.
     pub started: bool,
+    /// The last of the agent's tests, or of the steps of one, of which the result was seen.
+    pub last_step: Option<String>,
     /// Number of tests the agent announced.
     pub planned: Option<u32>,
     /// Their results.
@@ -142,6 +147,8 @@ impl Console {
             self.case(rest, true);
         } else if let Some(rest) = line.strip_prefix("not ok ") {
             self.case(rest, false);
+        } else if let Some(rest) = line.strip_prefix(STEP) {
+            self.last_step = rest.split_once(' ').map(|(_, name)| clean(name));
         } else {
             kernel.line(&clean(message(line)));
         }
@@ -155,9 +162,11 @@ impl Console {
         }
         let (name, directive) = text.split_once('#').unwrap_or((text, ""));
         let directive = directive.trim_start().to_ascii_uppercase();
+        let name = clean(name.trim().trim_start_matches("- "));
+        self.last_step = Some(name.clone());
         self.cases.push(KtapCase {
             number,
-            name: clean(name.trim().trim_start_matches("- ")),
+            name,
             ok: ok || directive.starts_with("TODO") || directive.starts_with("XFAIL"),
             skipped: directive.starts_with("SKIP"),
         });
@@ -213,6 +222,22 @@ mod tests {
                 load_bias: 0
             }]
         );
+    }
+
+    #[test]
+    fn the_last_step_is_known() {
+        let mut text = "KTAP version 1\r\n1..2\r\n".to_owned();
+        assert_eq!(Console::parse(&text).last_step, None);
+        for (line, last) in [
+            ("ok 1 boot", "boot"),
+            ("  1..5", "boot"),
+            ("  ok 1 devices", "devices"),
+            ("  # staleline: {", "devices"),
+            ("[    1.0]   ok 2 other", "devices"),
+        ] {
+            text += &format!("{line}\r\n");
+            assert_eq!(Console::parse(&text).last_step.as_deref(), Some(last));
+        }
     }
 
     #[test]

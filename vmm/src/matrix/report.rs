@@ -17,11 +17,11 @@ use crate::report::{junit, ktap, sarif};
 use crate::run::directory;
 use staleline_results::{RunResult, Verdict};
 
-/// The exit code of a matrix of which so many cells were to be run: infrastructure trouble anywhere, else
-/// anything unexpected. A share may be empty.
+/// The exit code of a matrix of which so many cells were to be run: that some were not, or infrastructure
+/// trouble anywhere, else anything unexpected. A share may be empty.
 pub fn exit_code(results: &[CellResult], due: usize) -> u8 {
     let infra = |r: &CellResult| r.outcome.verdict == Verdict::InfraError;
-    if results.is_empty() && due > 0 || results.iter().any(infra) {
+    if results.len() < due || results.iter().any(infra) {
         exit::INFRA
     } else if results.iter().any(|r| r.unexpected().is_some()) {
         exit::FAIL

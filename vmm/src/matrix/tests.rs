@@ -140,6 +140,22 @@ fn names_are_unique() {
 }
 
 #[test]
+fn no_name_leads_elsewhere() {
+    let text = "schema = 1\n[[group]]\nscenarios = [\"boot\"]\n\
+                kernels = [\"..\", \"../mx\", \"../mx/..\", \".\"]\nset = [\"ram-mib=64\"]\n";
+    let names = names(text);
+    let end = "zynqmp.s1.ram-mib=64";
+    let kernels = ["kernel", "mx", "kernel", "kernel"];
+    let suffixes = ["", "", ".2", ".3"];
+    let expected = kernels.iter().zip(suffixes);
+    let expected: Vec<_> = expected
+        .map(|(kernel, n)| format!("boot.{kernel}.{end}{n}"))
+        .collect();
+    assert_eq!(names, expected);
+    assert!(names.iter().all(|name| record::is_name(name)));
+}
+
+#[test]
 fn settings_tell_cells_apart() {
     let text = r#"
         schema = 1
@@ -562,6 +578,30 @@ fn shares_put_together_are_the_whole() {
 }
 
 #[test]
+fn what_nobody_has_run_is_told_before_what_has_failed() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("m.toml");
+    std::fs::write(&file, TWO_GROUPS).unwrap();
+    let dirs: Vec<PathBuf> = (1..=2).map(|n| root.path().join(n.to_string())).collect();
+    let bad = || {
+        FakeBackend::new(|_, e, _| {
+            let domain = &mut e.report.as_mut().unwrap().domain;
+            domain.hazards.push(fake::stale_read(1, true));
+        })
+    };
+    for (n, dir) in dirs.iter().enumerate() {
+        share(&file, &format!("hash:{}/2", n + 1), dir, &bad());
+    }
+    let merged = |parts: &[PathBuf], name: &str| {
+        let (begun, ran) = merge::merge(parts, (&root.path().join(name), false), &resolve).unwrap();
+        assert!(ran.results.iter().any(|r| r.unexpected().is_some()));
+        report::exit_code(&ran.results, begun.cells.len())
+    };
+    assert_eq!(merged(&dirs, "all"), FAIL);
+    assert_eq!(merged(&dirs[..1], "some"), INFRA);
+}
+
+#[test]
 fn what_does_not_belong_together_is_not_put_together() {
     let root = tempfile::tempdir().unwrap();
     let (file, other) = (root.path().join("m.toml"), root.path().join("n.toml"));
@@ -585,7 +625,8 @@ fn what_does_not_belong_together_is_not_put_together() {
         Err(Error::NotARun { .. })
     ));
     // A share alone leaves the others' cells.
-    let (_, ran) = merge(&[dir("a")]).unwrap();
+    let (begun, ran) = merge(&[dir("a")]).unwrap();
     assert!(!ran.left.is_empty() && !ran.results.is_empty());
     assert_eq!(ran.left.len() + ran.results.len(), 8);
+    assert_eq!(report::exit_code(&ran.results, begun.cells.len()), INFRA);
 }

@@ -129,18 +129,12 @@ fn obstacles(
                     .to_owned(),
             },
         ),
-        Some(GuestEnd::TimedOut) if result.has_errors() => found.push(
-            "the guest did not finish within the time limit, which may follow from what was found"
-                .into(),
-        ),
         Some(GuestEnd::TimedOut) => found.push(format!(
-            "{} within the time limit; raise it with --timeout, or see console.log",
-            match result.guest.program.as_ref().filter(|p| p.is_open()) {
-                Some(Program { argv, .. }) if result.guest.booted => format!(
-                    "{} had not ended",
-                    argv.first().map_or("the program", String::as_str)
-                ),
-                _ => "the guest did not finish".into(),
+            "{} within the time limit{}",
+            unfinished(result, console),
+            match result.has_errors() {
+                true => ", which may follow from what was found",
+                false => "; raise it with --timeout, or see console.log",
             }
         )),
         Some(GuestEnd::Left) if result.attended.typed.is_some() => {}
@@ -255,6 +249,26 @@ fn obstacles(
         ));
     }
     found
+}
+
+/// What a guest was at that was stopped, as far as its agent has told.
+fn unfinished(result: &RunResult, console: &Console) -> String {
+    let guest = &result.guest;
+    // They go in one after the other, before all else.
+    let module = guest.modules.iter().find(|module| !module.ended);
+    let program = guest.program.as_ref().filter(|program| program.is_open());
+    match (module, program, &console.last_step) {
+        _ if !guest.booted => "the guest did not finish".into(),
+        (Some(module), ..) => format!("the init of module {} had not ended", module.name),
+        (None, Some(Program { argv, .. }), _) => format!(
+            "{} had not ended",
+            argv.first().map_or("the program", String::as_str)
+        ),
+        (None, None, Some(step)) => {
+            format!("the guest came no further than to the end of `{step}`")
+        }
+        (None, None, None) => "the guest did not finish".into(),
+    }
 }
 
 /// Whether a module has failed, for which the rest had to wait, or the kernel has refused a buffer before

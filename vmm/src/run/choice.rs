@@ -219,9 +219,6 @@ fn unknown(name: &str, builder: &KernelBuilder) -> Error {
     if !builds.is_empty() {
         help = format!("{help}; builds of your own: {}", builds.join(", "));
     }
-    if Path::new(&name).exists() {
-        help = format!("what is here under that name is `./{name}`; {help}");
-    }
     Error::UnknownKernel { name, why, help }
 }
 

@@ -64,7 +64,7 @@ pub fn request(name: &str, more: &Ingredients<'_>) -> Result<KernelRequest, Erro
             ),
         }
     };
-    builder.require(&request).map_err(|e| match &e {
+    let told = |e| match &e {
         KernelError::UnknownStack { name, .. } => {
             let stacks = builder.stacks().unwrap_or_default();
             let stacks: Vec<_> = stacks.into_iter().map(|s| s.name).collect();
@@ -81,8 +81,28 @@ pub fn request(name: &str, more: &Ingredients<'_>) -> Result<KernelRequest, Erro
             &builder.configs().unwrap_or_default(),
         ),
         _ => error(&request.name(), e),
-    })?;
-    Ok(request)
+    };
+    match builder.require(&request) {
+        Ok(()) => Ok(request),
+        Err(e @ (KernelError::UnknownStack { .. } | KernelError::BadName { .. })) => {
+            let here = [name, &request.stack];
+            let here = here.into_iter().find(|name| Path::new(name).exists());
+            Err(with_path(told(e), here))
+        }
+        Err(e) => Err(told(e)),
+    }
+}
+
+/// The error about a name, of which there is something in the working directory, which has another one.
+fn with_path(e: Error, here: Option<&str>) -> Error {
+    match (e, here) {
+        (Error::UnknownKernel { name, why, help }, Some(here)) => Error::UnknownKernel {
+            name,
+            why,
+            help: format!("what is here under that name is `./{here}`, with a `/`; {help}"),
+        },
+        (e, _) => e,
+    }
 }
 
 /// Builds it, or finds it built. The builder draws its own progress bar; ours must not stand in
@@ -156,5 +176,23 @@ pub(super) fn error(name: &str, e: KernelError) -> Error {
         name: name.into(),
         why: text::chain(&e),
         help: help.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_named_with_a_slash() {
+        // Tests run in the directory of the crate.
+        for name in ["src", "src+lockdep"] {
+            let told = request(name, &Ingredients::default()).unwrap_err().render();
+            let stack = "there is no such patch stack: `src`";
+            let path = "what is here under that name is `./src`, with a `/`; ";
+            assert!(told.contains(stack) && told.contains(path), "{told}");
+        }
+        let told = request("base+src", &Ingredients::default()).unwrap_err();
+        assert!(!told.render().contains("./src"), "{told}");
     }
 }

@@ -2,7 +2,7 @@
 //! What a run with modules says.
 
 use staleline_protocol::report::Report;
-use staleline_results::{RunResult, Verdict};
+use staleline_results::{GuestEnd, RunResult, Verdict};
 
 use crate::engine::EngineKind;
 use crate::run::fake::FakeBackend;
@@ -50,6 +50,20 @@ fn an_init_that_succeeds_is_all_that_is_asked_for() {
         (&*module.file, &*module.parameters),
         ("/root/own.ko", "p=1")
     );
+}
+
+#[test]
+fn an_init_that_does_not_end_is_what_the_guest_was_at() {
+    let backend = FakeBackend::new(|_, e, text| {
+        e.end = GuestEnd::TimedOut;
+        *text = "KTAP version 1\r\n1..3\r\nok 1 boot\r\n".into();
+    });
+    let settings = ["guest.modules=[\"own.ko\"]", "guest.exec=[\"prog\"]"].map(str::to_owned);
+    let spec = RunSpec::resolve("exec", "base", EngineKind::default(), &settings).unwrap();
+    let result = backend.run(&spec);
+    assert_eq!(result.verdict, Verdict::InfraError);
+    let why = "the init of module own had not ended within the time limit; raise it";
+    assert!(result.reasons[0].starts_with(why), "{:?}", result.reasons);
 }
 
 /// The kernel refused it, or took the machine with it.

@@ -143,6 +143,9 @@ pub(super) fn suit(
         };
         let build = || rebuilt(path, &kernel.0);
         let module = look_at(path).map_err(|why| told(why, build()))?;
+        if let Some((why, help)) = renamed(&module, path) {
+            return Err(told(why, help));
+        }
         if let Some(why) = target.refuses(&kernel.0, &module, &earlier) {
             return Err(told(why, build()));
         }
@@ -207,13 +210,17 @@ fn with_modules(kernel: &str) -> String {
 /// What a module's file says of itself; or what is wrong with it, for people.
 fn look_at(path: &Path) -> Result<ModuleFile, String> {
     let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
-    let module = ModuleFile::read(&bytes)?;
-    match &module.name {
-        Some(own) if *own != name_of(path) => Err(format!(
-            "it calls itself {own}: name the file {own}.ko, by which the kernel's messages go"
-        )),
-        _ => Ok(module),
-    }
+    ModuleFile::read(&bytes)
+}
+
+/// What is wrong with a module whose file has not the name that it was built with, and the way out.
+fn renamed(module: &ModuleFile, path: &Path) -> Option<(String, String)> {
+    let own = module.name.as_ref().filter(|own| **own != name_of(path))?;
+    let why = format!(
+        "it is module {own}, by its .modinfo, and its file was renamed: the kernel calls it {own} all the \
+         same, and so it would not be known in what the kernel says"
+    );
+    Some((why, format!("name the file {own}.ko")))
 }
 
 #[cfg(test)]
@@ -234,6 +241,22 @@ mod tests {
         // This program is none, either.
         let why = look_at(&std::env::current_exe().unwrap()).unwrap_err();
         assert!(why.contains("arm64") || why.contains(".modinfo"), "{why}");
+    }
+
+    #[test]
+    fn a_module_that_was_renamed_is_to_be_renamed_back() {
+        let module = ModuleFile {
+            name: Some("my_dma".into()),
+            ..ModuleFile::default()
+        };
+        assert_eq!(renamed(&module, Path::new("/x/my-dma.ko")), None);
+        assert_eq!(
+            renamed(&ModuleFile::default(), Path::new("/x/bar.ko")),
+            None
+        );
+        let (why, help) = renamed(&module, Path::new("/x/bar.ko")).unwrap();
+        assert!(why.contains("it is module my_dma"), "{why}");
+        assert_eq!(help, "name the file my_dma.ko");
     }
 
     #[test]

@@ -273,6 +273,18 @@ fn a_guest_that_never_said_a_word_is_not_given_more_time() {
 }
 
 #[test]
+fn how_far_a_guest_came_is_told() {
+    let (_, why) = verdict(|_, e, text| {
+        e.end = GuestEnd::TimedOut;
+        text.truncate(text.find("ok 2 transfer").unwrap());
+        text.push_str("  1..5\r\n  ok 1 devices\r\n");
+    });
+    let told =
+        "the guest came no further than to the end of `devices` within the time limit; raise";
+    assert!(why.contains(told), "{why}");
+}
+
+#[test]
 fn trouble_before_the_run_has_a_result_too() {
     let backend = FakeBackend::without_kernel(|| Error::Kernel("make failed".into()));
     let r = run(&backend, "iio-capture", &[]).unwrap();

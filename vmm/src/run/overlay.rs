@@ -23,6 +23,12 @@ pub const SUFFIX: &str = ".dtbo";
 /// What a blob starts with (Devicetree Specification, 5.2).
 const MAGIC: [u8; 4] = 0xd00d_feed_u32.to_be_bytes();
 
+/// How the part of a fragment begins that is laid over a tree: the token of a node (5.4 there), and its name.
+const FRAGMENT: &[u8] = b"\0\0\0\x01__overlay__\0";
+
+/// How the names of files end that are no source.
+const BLOBS: [&str; 2] = ["dtbo", "dtb"];
+
 /// Most bytes of an overlay: with the tree, it has to fit into what the boot protocol allows.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -32,6 +38,9 @@ const SYMBOLS: &str = "/__symbols__";
 /// A property whose presence claims that the master's accesses are coherent.
 const COHERENT: &str = "dma-coherent";
 const NONCOHERENT: &str = "dma-noncoherent";
+
+/// The node that says how the guest boots.
+const CHOSEN: &str = "/chosen";
 
 /// An overlay as a blob in the cache.
 ///
@@ -47,6 +56,12 @@ pub fn compile(path: &Path, cache: &CacheDir) -> Result<GuestFile, Error> {
     if bytes.starts_with(&MAGIC) {
         // What dtc makes needs no second look.
         well_formed(path, &bytes)?;
+    } else if is_no_source(path, &bytes) {
+        return Err(told(
+            "it is no device tree blob, or a damaged one, as it does not begin with d00dfeed; nor is it \
+             source, which is text in a file that is named .dtso or .dts"
+                .into(),
+        ));
     } else {
         let place = Workplace::new()?;
         let out = place.0.path().join("overlay.dtbo");
@@ -62,17 +77,38 @@ pub fn compile(path: &Path, cache: &CacheDir) -> Result<GuestFile, Error> {
             })?;
         bytes = std::fs::read(&out).map_err(|e| Error::host("dtc has left nothing", e))?;
     }
+    if !bytes.windows(FRAGMENT.len()).any(|part| part == FRAGMENT) {
+        return Err(told(
+            "it has no fragment, so that there is nothing to be laid over the board's device tree: an overlay \
+             says `/plugin/;`, and `&LABEL { ... };` for each node that it changes"
+                .into(),
+        ));
+    }
     let kept = cache.keep(KEPT, SUFFIX, &bytes);
     let (path, hash) = kept.map_err(|e| Error::host("cannot keep an overlay", e))?;
     Ok(GuestFile { path, hash })
 }
 
+/// Whether name or content say that a file which is no blob was never meant to be source.
+fn is_no_source(path: &Path, bytes: &[u8]) -> bool {
+    let is_blob = |ending: &OsStr| BLOBS.iter().any(|blob| ending == *blob);
+    let is_text = |b: &u8| !b.is_ascii_control() || b.is_ascii_whitespace();
+    path.extension().is_some_and(is_blob) || !bytes.iter().all(is_text)
+}
+
 /// Whether the tools can read a blob, wherever it may fit.
 fn well_formed(path: &Path, blob: &[u8]) -> Result<(), Error> {
+    let length = blob.get(MAGIC.len()..).and_then(|rest| rest.first_chunk());
+    let length = length.map_or(u32::MAX, |length| u32::from_be_bytes(*length));
+    if u64::from(length) > blob.len() as u64 {
+        let why = "it is a device tree blob that was cut short";
+        return Err(wrong(path.display(), why));
+    }
     let place = Workplace::new()?;
     let copy = place.0.path().join("overlay.dtbo");
     std::fs::write(&copy, blob).map_err(|e| Error::host("cannot write a device tree", e))?;
-    let read = place.run("fdtget", |get| get.arg("-p").arg(&copy).arg("/"))?;
+    // It goes through all nodes.
+    let read = place.run("fdtget", |get| get.arg("-l").arg(&copy).arg("/"))?;
     read.map(drop).map_err(|said| {
         let why = format!("it begins as a device tree blob, and is none, or damaged:\n{said}");
         wrong(path.display(), &why)
@@ -130,10 +166,51 @@ pub fn apply(
                     ),
                 )
             })?;
+        keeps_own(&place, (&base, &out), name)?;
         keeps_claims(board, &place, &out, name)?;
         std::fs::rename(&out, &base).map_err(|e| Error::host("fdtoverlay has left nothing", e))?;
     }
     std::fs::read(&base).map_err(|e| Error::host("cannot read a device tree", e))
+}
+
+/// Whether what the run itself has written into the tree, by which the guest boots, is still as it was before.
+fn keeps_own(
+    place: &Workplace,
+    (before, after): (&Path, &Path),
+    overlay: &str,
+) -> Result<(), Error> {
+    let own = [
+        (
+            CHOSEN.to_owned(),
+            "--append adds to the kernel's command line",
+        ),
+        (fdt::memory(), "board.ram-mib says how much memory there is"),
+    ];
+    for (node, instead) in own {
+        let lost = |said| wrong(overlay, &format!("it leaves no {node}: {said}"));
+        let names = place
+            .run("fdtget", |get| get.arg("-p").arg(before).arg(&node))?
+            .map_err(lost)?;
+        // A line for each.
+        let values = |tree: &Path| {
+            let get = place.run("fdtget", |get| {
+                let get = get.args(["-t", "bx"]).arg(tree);
+                names
+                    .lines()
+                    .fold(get, |get, name| get.args([node.as_str(), name]))
+            })?;
+            get.map_err(lost)
+        };
+        let (was, is) = (values(before)?, values(after)?);
+        if was != is {
+            let mut lines = names.lines().zip(was.lines().zip(is.lines()));
+            let what = lines.find(|(_, (was, is))| was != is);
+            let what = what.map(|(name, _)| format!("/{name}")).unwrap_or_default();
+            let why = format!("it changes {node}{what}, which the run sets itself: {instead}");
+            return Err(wrong(overlay, &why));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the tree claims of each port what the board's settings say that it does.
@@ -325,6 +402,20 @@ mod tests {
                  __overlay__ { dma-coherent; }; }; };",
                 "dma-coherent for axi-dmac-rx, or above it",
             ),
+            ("/dts-v1/; /plugin/; / { };", "it has no fragment"),
+            (
+                "/dts-v1/; / { chosen { bootargs = \"x\"; }; };",
+                "it has no fragment",
+            ),
+            // What the run says of itself.
+            (
+                "/dts-v1/; /plugin/; &{/chosen} { more; bootargs = \"quiet\"; };",
+                "it changes /chosen/bootargs, which the run sets itself: --append adds",
+            ),
+            (
+                "/dts-v1/; /plugin/; &{/} { memory@40000000 { reg = <0 0 0 0>; }; };",
+                "it changes /memory@40000000/reg, which the run sets itself: board.ram-mib says",
+            ),
         ] {
             let error = rig.apply(source).unwrap_err();
             assert_eq!(error.exit_code(), crate::exit::USAGE, "{error}");
@@ -339,11 +430,48 @@ mod tests {
         for path in ["/nonexistent", "/dev/zero", "/"] {
             assert!(compile(Path::new(path), &cache).is_err(), "{path}");
         }
-        let mut blob = MAGIC.to_vec();
-        blob.extend([0xff; 100]);
-        let path = rig.dir.path().join("junk.dtbo");
-        fs::write(&path, blob).unwrap();
-        let error = compile(&path, &cache).unwrap_err();
-        assert!(error.to_string().contains("damaged"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_blob_is_told() {
+        let rig = Rig::new();
+        let good = fs::read(rig.compile(SPEED).unwrap().path).unwrap();
+        let is = |name: &str, bytes: &[u8]| {
+            let path = rig.dir.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            let cache = CacheDir::at(rig.dir.path().join("cache"));
+            compile(&path, &cache).map_or_else(|e| e.to_string(), |_| "good".into())
+        };
+        assert_eq!(is("o.dtbo", &good), "good");
+        let none = "it is no device tree blob, or a damaged one";
+        for (name, bytes) in [
+            ("o.dtbo", &good[1..]),
+            ("o", &good[1..]),
+            ("o.dtbo", b"<html>"),
+            ("o.dtb", b""),
+        ] {
+            let told = is(name, bytes);
+            assert!(told.contains(none), "{name}: {told}");
+        }
+        for cut in [4, 6, 60, good.len() - 1] {
+            let told = is("o.dtbo", &good[..cut]);
+            assert!(told.contains("was cut short"), "{cut}: {told}");
+        }
+        let node = good.windows(FRAGMENT.len()).position(|p| p == FRAGMENT);
+        let mut damaged = good.clone();
+        damaged[node.unwrap()..][..4].fill(0xff);
+        let junk = [&MAGIC[..], &[0, 0, 0, 100], &[0xff; 100]].concat();
+        for bytes in [damaged, junk] {
+            let told = is("o.dtbo", &bytes);
+            assert!(told.contains("is none, or damaged"), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_the_run_does_not_set_is_free() {
+        let rig = Rig::new();
+        let whole = rig.apply("/dts-v1/; /plugin/; &{/chosen} { more = \"x\"; };");
+        let whole = whole.unwrap();
+        assert_eq!(rig.property(&whole, CHOSEN, "more"), "x");
     }
 }

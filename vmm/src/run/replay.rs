@@ -149,17 +149,7 @@ pub fn compare(before: &RunResult, after: &RunResult) -> Comparison {
     let mut differs = |what: &str, get: &dyn Fn(&RunResult) -> String| {
         note(&mut inputs, what, get, before, after);
     };
-    differs("staleline", &|r| r.staleline.clone());
-    differs("kernel.hash", &|r| {
-        text(&r.kernel.as_ref().map(|k| k.hash.clone()))
-    });
-    differs("kernel.image_hash", &|r| {
-        text(&r.kernel.as_ref().and_then(|k| k.image_hash.clone()))
-    });
-    differs("initrd_hash", &|r| text(&r.initrd_hash));
-    differs("disk_hash", &|r| text(&r.disk_hash));
-    differs("append", &|r| r.append.clone());
-    differs("engine_arguments", &|r| r.engine_arguments.join(" "));
+    // First what the user can have changed.
     let given = before.inputs.iter().chain(&after.inputs);
     let given: BTreeSet<&str> = given.map(|input| &*input.guest).collect();
     for guest in given {
@@ -176,6 +166,18 @@ pub fn compare(before: &RunResult, after: &RunResult) -> Comparison {
             text(&package.map(|p| format!("{} ({})", p.version, p.hash)))
         });
     }
+    differs("append", &|r| r.append.clone());
+    differs("engine_arguments", &|r| r.engine_arguments.join(" "));
+    differs("staleline", &|r| r.staleline.clone());
+    differs("kernel.hash", &|r| {
+        text(&r.kernel.as_ref().map(|k| k.hash.clone()))
+    });
+    differs("kernel.image_hash", &|r| {
+        text(&r.kernel.as_ref().and_then(|k| k.image_hash.clone()))
+    });
+    // What is made of all that.
+    differs("initrd_hash", &|r| text(&r.initrd_hash));
+    differs("disk_hash", &|r| text(&r.disk_hash));
     Comparison {
         same: differences.is_empty() && after.run_hash.is_some(),
         differences,
@@ -223,6 +225,7 @@ impl std::fmt::Display for Comparison {
 
 #[cfg(test)]
 mod tests {
+    use staleline_results::Input;
     use staleline_support::progress::Quiet;
 
     use super::super::directory::RunDir;
@@ -262,9 +265,15 @@ mod tests {
         let other = FakeBackend::new(|_, e, _| e.report.as_mut().unwrap().domain.run_hash = 1);
         let mut after = run(&other, &earlier.spec, &root.path().join("replay"));
         after.initrd_hash = Some("new".into());
+        after.inputs.push(Input {
+            guest: "/root/prog".into(),
+            host: "/home/me/prog".into(),
+            hash: "88bb".into(),
+        });
         insta::assert_snapshot!(compare(&before, &after), @r"
         replay: different
           run_hash: 0123456789abcdef before, 0000000000000001 now
+          input /root/prog: none before, 88bb now
           input initrd_hash: 77aa before, new now
         ");
     }
