@@ -192,8 +192,8 @@ fn a_matrix_is_shared_by_machines_and_put_together() {
     assert_eq!(done.status.code(), Some(0), "{done:?}");
     assert!(table.contains("4 cells, 4 as expected, 0 not"), "{table}");
     assert!(machine.path("whole/junit.xml").is_file());
-    let uploads = all.steps.iter().filter_map(|step| step.with.get("path"));
-    let last = uploads.last().unwrap();
+    let mut uploads = all.steps.iter().filter_map(|step| step.with.get("path"));
+    let last = uploads.next_back().unwrap();
     assert!(
         last.lines().all(|path| machine.path(path).exists()),
         "{last}"

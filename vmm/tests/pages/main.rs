@@ -225,7 +225,9 @@ fn the_screenshot() {
         },
     );
     let rest = "main > section:not(#findings), nav, .facts, footer";
-    page.evaluate(&format!("document.querySelectorAll({rest:?}).forEach(e => e.remove())"));
+    page.evaluate(&format!(
+        "document.querySelectorAll({rest:?}).forEach(e => e.remove())"
+    ));
     let whole = page.screenshot();
     let to = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/screenshot.png");
     fs::write(to, whole).unwrap();
