@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use staleline::run::ledger;
 use staleline::run::wiring::Production;
+use staleline::scenario::builtin;
 use staleline_results::HazardKind;
 use staleline_results::{MaintenanceOp, RunResult, Verdict};
 use tempfile::TempDir;
@@ -94,6 +95,11 @@ pub struct Run {
     pub stderr: String,
     arguments: String,
     dir: TempDir,
+}
+
+/// The scenarios that come with the program and can be run as they are: `exec` is there to be given a program.
+pub fn scenarios() -> impl Iterator<Item = &'static str> {
+    builtin::names().filter(|name| *name != "exec")
 }
 
 /// `staleline run` with these arguments.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use staleline_results::{Party, RunResult};
 
-use crate::support::{kinds_of, need_kernel, run, side_by_side};
+use crate::support::{kinds_of, need_kernel, run, scenarios, side_by_side};
 
 const PATCHED: &str = "begin-end-access";
 
@@ -125,6 +125,6 @@ fn under_load_a_run_is_the_same_each_time() {
 #[test]
 #[ignore = "a boot for each scenario, board and repetition"]
 fn all_scenarios_run_with_several_cpus() {
-    let names: Vec<&str> = staleline::scenario::builtin::names().collect();
+    let names: Vec<&str> = scenarios().collect();
     side_by_side(&names, |name| on_all_boards(&[*name], |_, _, _| {}));
 }

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Run, run, side_by_side};
+use crate::support::{Run, run, scenarios, side_by_side};
 
 /// All of a result but what time it took and how often the machine was restored.
 fn comparable(run: &Run) -> Value {
@@ -90,8 +90,7 @@ fn so_does_one_of_a_disk_and_chance() {
 #[test]
 #[ignore = "two boots for each scenario and number of CPUs, one of them slow"]
 fn two_at_a_time_all_scenarios_go_on_from_saved_states() {
-    let names = staleline::scenario::builtin::names();
-    let all: Vec<_> = names
+    let all: Vec<_> = scenarios()
         .flat_map(|name| ["1", "2"].map(|cpus| (name, cpus)))
         .collect();
     side_by_side(&all, |(name, cpus)| {
