@@ -22,13 +22,13 @@
     form.addEventListener("submit", (event) => event.preventDefault());
     apply();
     // A link to a cell that is filtered away shows it.
-    addEventListener("hashchange", () => {
-      const target = document.getElementById(location.hash.slice(1));
+    addEventListener("click", (event) => {
+      const link = event.target.closest('a[href^="#c"]');
+      const target = link && document.getElementById(link.getAttribute("href").slice(1));
       if (target && target.hidden) {
         text.value = "";
         bad.checked = false;
         apply();
-        target.scrollIntoView();
       }
     });
   }

@@ -391,7 +391,9 @@ fn tell(
             ));
         }
     }
+    let about = begun.origin.to_string();
     let report = Report {
+        about: &about,
         rows: &begun.rows,
         out: &begun.out,
         results: &ran.results,

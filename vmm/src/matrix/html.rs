@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
-use staleline_results::{KERNEL_REPORT, LineCost, Verdict};
+use staleline_results::{KERNEL_REPORT, KernelReport, LineCost, Place, Verdict};
 
 use super::Cell;
 use super::came_to;
 use super::report::{Report, sum};
 use super::runner::CellResult;
 use crate::names;
-use crate::report::html::article;
+use crate::report::html::article::{self, Where};
 use crate::report::html::costs::Bar;
 use crate::report::html::page::{CellRow, Cells, Page};
 use crate::report::html::source::Source;
@@ -29,22 +29,22 @@ pub fn write(file: &Path, report: &Report<'_>) -> io::Result<()> {
 
 fn page(report: &Report<'_>) -> io::Result<Page> {
     let results = report.results;
-    let mut page = Page::new(title(report), verdict(results));
+    let mut page = Page::new(title(report), verdict(report));
+    report.about.clone_into(&mut page.lead);
     let mut told = Told::default();
     let lines = results.iter().map(|r| path(r).lines);
     let most = lines.max().unwrap_or(0);
-    let with_set = results.iter().any(|r| !r.cell.set.is_empty());
+    let shape = Shape {
+        with_row: results.iter().any(|r| r.cell.row.is_some()),
+        with_set: results.iter().any(|r| !r.cell.set.is_empty()),
+    };
     let mut rows = Vec::with_capacity(results.len());
     for (r, number) in results.iter().zip(1..) {
         let findings = told.findings(&mut page, report, r, number)?;
-        rows.push(row(r, findings, most, with_set));
-    }
-    let mut columns = vec!["scenario", "kernel", "exporter", "cache", "seed"];
-    if with_set {
-        columns.push("set");
+        rows.push(row(r, findings, most, shape));
     }
     page.matrix = Some(Cells {
-        columns,
+        columns: shape.columns(),
         rows,
         named: came_to::rows(report.rows, results),
         sum: sum(results),
@@ -54,18 +54,40 @@ fn page(report: &Report<'_>) -> io::Result<Page> {
 }
 
 fn title(report: &Report<'_>) -> String {
-    let cells = report.results.len() + report.left.len();
-    format!("Matrix of {cells} cells")
+    let (run, left) = (report.results.len(), report.left.len());
+    match left {
+        0 => format!("Matrix of {run} cells"),
+        _ => format!("Matrix of {} cells, of which {run} were run", run + left),
+    }
 }
 
-fn verdict(results: &[CellResult]) -> Verdict {
+/// What came of it in a word.
+fn verdict(report: &Report<'_>) -> &'static str {
     let infra = |r: &CellResult| r.outcome.verdict == Verdict::InfraError;
-    if results.iter().any(infra) {
-        Verdict::InfraError
-    } else if results.iter().any(|r| r.unexpected().is_some()) {
-        Verdict::Fail
+    if report.results.iter().any(infra) {
+        Verdict::InfraError.name()
+    } else if report.results.iter().any(|r| r.unexpected().is_some()) {
+        Verdict::Fail.name()
+    } else if !report.left.is_empty() {
+        "interrupted"
     } else {
-        Verdict::Pass
+        Verdict::Pass.name()
+    }
+}
+
+/// What tells cells apart.
+#[derive(Clone, Copy)]
+struct Shape {
+    with_row: bool,
+    with_set: bool,
+}
+
+impl Shape {
+    fn columns(self) -> Vec<&'static str> {
+        let row = self.with_row.then_some("row");
+        let set = self.with_set.then_some("set");
+        let all = ["scenario", "kernel", "exporter", "cache", "seed"];
+        row.into_iter().chain(all).chain(set).collect()
     }
 }
 
@@ -75,17 +97,21 @@ fn path(r: &CellResult) -> LineCost {
         .map_or_else(LineCost::default, |c| c.transferred)
 }
 
-fn row(r: &CellResult, findings: Vec<(String, String)>, most: u64, with_set: bool) -> CellRow {
+fn row(r: &CellResult, findings: Vec<(String, String)>, most: u64, shape: Shape) -> CellRow {
     let (cell, outcome) = (&r.cell, &r.outcome);
     let s = &cell.spec.scenario;
-    let mut key = vec![
+    let mut key: Vec<String> = Vec::new();
+    if shape.with_row {
+        key.push(cell.row.clone().unwrap_or_default());
+    }
+    key.extend([
         s.name.clone(),
         cell.spec.kernel.0.clone(),
         cell.exporter().to_owned(),
         names::name(&s.board.cache),
         s.seed.to_string(),
-    ];
-    if with_set {
+    ]);
+    if shape.with_set {
         key.push(Cell::settings(&cell.set));
     }
     CellRow {
@@ -125,6 +151,11 @@ impl Told {
         let log = report.out.join(&r.cell.name).join(directory::LOG);
         let source = Source::of(&log, r.cell.spec.scenario.board.snoop_write);
         let known = |identity: &str| self.articles.contains_key(identity);
+        let here = Here(Where {
+            name: r.cell.name.clone(),
+            row: number,
+            is_bad: r.unexpected().is_some(),
+        });
         let mut findings = Vec::new();
         for mut article in article::of(&result, &source, &known) {
             let topic = article.topic.to_owned();
@@ -132,19 +163,47 @@ impl Told {
             let add = || page.add(article);
             let index = *self.articles.entry(identity).or_insert_with(add);
             if let Some(article) = page.article(index) {
-                article.cells.push((r.cell.name.clone(), number));
+                here.add_to(&mut article.cells);
             }
             findings.push((topic, place("f", index)));
         }
         for complaint in result.guest.complaints() {
-            let add =
-                || page.add_report(plain_report(complaint, result.has_errors(), &result.replay));
-            let index = self.reports.entry(complaint.headline.clone());
-            let index = *index.or_insert_with(add);
+            let may_follow = result.has_errors();
+            let add = || page.add_report(plain_report(complaint, may_follow, &result.replay));
+            let index = *self.reports.entry(identity(complaint)).or_insert_with(add);
+            if let Some(report) = page.report(index) {
+                here.add_to(&mut report.cells);
+            }
             findings.push((KERNEL_REPORT.to_owned(), place("r", index)));
         }
+        findings.dedup();
         Ok(findings)
     }
+}
+
+/// A cell that is gone through.
+struct Here(Where);
+
+impl Here {
+    /// Once, however often it has the same.
+    fn add_to(&self, cells: &mut Vec<Where>) {
+        if cells.last() != Some(&self.0) {
+            cells.push(self.0.clone());
+        }
+    }
+}
+
+/// Two with the same are of one bug: class, text without numbers, and the way there.
+fn identity(report: &KernelReport) -> String {
+    let no_digit = |c: char| !c.is_ascii_hexdigit();
+    let headline: String = report.headline.chars().filter(|c| no_digit(*c)).collect();
+    let place = report.place.as_ref().map(Place::function);
+    let way = report.chain.iter().take(3).map(|call| {
+        // Without offset and addresses.
+        call.split('+').next().unwrap_or_default().trim().to_owned()
+    });
+    let way: Vec<String> = place.into_iter().chain(way).collect();
+    format!("{:?} {headline} {}", report.class, way.join(" "))
 }
 
 /// Where on the page something is, if it is there.
@@ -209,6 +268,7 @@ mod tests {
         let results = results(out.path());
         let left = ["never-run".to_owned()];
         let report = Report {
+            about: "m.toml",
             rows: &[],
             out: out.path(),
             results: &results,
@@ -223,7 +283,10 @@ mod tests {
             CELLS / 2
         );
         // Each of these cells is named there, and leads back to its row.
-        assert!(html.contains("found in 500 cells"));
+        assert!(html.contains("found in 500 cells, not as expected in 500"));
+        // It was interrupted, which is not what a failure says.
+        assert!(html.contains("Matrix of 1001 cells, of which 1000 were run"));
+        assert!(html.contains(">fail</span> Matrix"));
         assert!(html.contains("<a href=\"#c1000\">cell-999</a>"));
         assert!(html.contains("<li>never-run</li>"));
         // Expected to pass: a row that fails is marked, with the reason and the way to do it again.
@@ -242,6 +305,7 @@ mod tests {
         let results = results(out.path());
         std::fs::remove_file(out.path().join("cell-1").join(directory::RESULT)).unwrap();
         let report = Report {
+            about: "m.toml",
             rows: &[],
             out: out.path(),
             results: &results,

@@ -31,6 +31,7 @@ use crate::spec::{DEFAULT_KERNEL, KernelChoice, RunSpec};
 use rows::Row;
 use staleline_results::KERNEL_REPORT;
 use staleline_results::{ReportClass, RunResult, Verdict};
+use staleline_support::digest;
 
 /// Version of the matrix format.
 pub const SCHEMA: u32 = 1;
@@ -482,6 +483,10 @@ fn options<T: Copy>(list: &[T]) -> Vec<Option<T>> {
 
 /// Bytes of a cell's name for each of its settings at most: file names have limits.
 const SETTING_IN_NAME: usize = 40;
+/// Settings in it, at most.
+const SETTINGS_IN_NAME: usize = 3;
+/// Hexadecimal digits for what it does not hold.
+const HASH_IN_NAME: usize = 8;
 
 fn cell_name(spec: &RunSpec, set: &[String]) -> String {
     let s = &spec.scenario;
@@ -501,9 +506,18 @@ fn cell_name(spec: &RunSpec, set: &[String]) -> String {
     };
     parts.extend(
         set.iter()
-            .take(3)
+            .take(SETTINGS_IN_NAME)
             .map(|setting| setting.chars().take(SETTING_IN_NAME).map(plain).collect()),
     );
+    // Two cells that differ in what is cut off have names of their own, and the same in any matrix.
+    let is_cut = |setting: &String| setting.chars().count() > SETTING_IN_NAME;
+    if set.len() > SETTINGS_IN_NAME || set.iter().any(is_cut) {
+        let mut hasher = digest::FieldHasher::default();
+        for setting in set {
+            hasher.named("set", setting);
+        }
+        parts.push(hasher.finish().chars().take(HASH_IN_NAME).collect());
+    }
     parts.join(".")
 }
 

@@ -3,6 +3,7 @@
 //! gone on with: the same cells, run by the same program.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Component, Path, PathBuf};
@@ -70,6 +71,23 @@ pub struct Origin {
     /// How much of a matrix.
     #[serde(default)]
     pub extent: Extent,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.asked {
+            Asked::Matrix(Some(file)) => write!(f, "{}", file.display())?,
+            Asked::Matrix(None) => f.write_str("the matrix that is built in")?,
+            Asked::Mutants(_) => f.write_str("mutants")?,
+        }
+        if self.extent.brief {
+            f.write_str(", in brief")?;
+        }
+        match self.partition {
+            Some(share) => write!(f, ", of which this is share {share}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The cells of an origin.

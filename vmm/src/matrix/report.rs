@@ -131,6 +131,8 @@ fn findings(outcome: &Outcome) -> String {
 /// The results of a matrix, whole ones on demand.
 #[derive(Debug, Clone, Copy)]
 pub struct Report<'a> {
+    /// What matrix it is.
+    pub about: &'a str,
     /// The matrix's rows.
     pub rows: &'a [rows::Row],
     /// The matrix's directory.

@@ -40,6 +40,7 @@ impl std::ops::Deref for Done {
 impl Done {
     fn report(&self) -> Report<'_> {
         Report {
+            about: "",
             rows: &[],
             out: self.out.path(),
             results: &self.results,
@@ -173,7 +174,7 @@ fn settings_tell_cells_apart() {
         names(text),
         [
             "iio-capture.base.system.zynqmp.s1.snoop-write=allocate.board_dmac_port=hpc",
-            "iio-to-usb.base.system.zynqmp.s1.usb_incidents=__after-bytes=1_action=_ha",
+            "iio-to-usb.base.system.zynqmp.s1.usb_incidents=__after-bytes=1_action=_ha.8ff665bd",
             "boot.base.zynqmp.s1",
         ]
     );

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use askama::Template as _;
 use serde_json::json;
-use staleline::report::html::article::{Article, Timeline};
+use staleline::report::html::article::{Article, Timeline, Where};
 use staleline::report::html::figure::{Figure, Subject};
 use staleline::report::html::lanes::{Lanes, Watch};
 use staleline::report::html::page::{CellRow, Cells, Page as Html};
@@ -13,7 +13,6 @@ use staleline_browser::Page;
 use staleline_devices::coherency::SnoopWrite;
 use staleline_devices::dma::{Content, MasterId, TransferId};
 use staleline_devices::events::Event;
-use staleline_results::Verdict;
 
 use crate::DESK;
 
@@ -28,8 +27,9 @@ fn timeline() -> Timeline {
         end: 0x4000_0000 + LINES * 64,
         from: 0,
         to: 8 * LINES,
+        finding: None,
     };
-    let mut lanes = Lanes::of(watch, SnoopWrite::WriteThrough);
+    let mut lanes = Lanes::of(watch, SnoopWrite::WriteThrough, LINES);
     for at in 0..8 * LINES {
         let event = Event::Moved {
             master: MasterId(0),
@@ -58,7 +58,7 @@ fn timeline() -> Timeline {
 
 #[test]
 fn a_page_of_a_thousand_cells_and_ten_thousand_lines_is_usable() {
-    let mut html = Html::new("Large".into(), Verdict::Fail);
+    let mut html = Html::new("Large".into(), "fail");
     let timeline = timeline();
     for n in 0..2 * FINDINGS {
         let mut article = Article {
@@ -70,7 +70,11 @@ fn a_page_of_a_thousand_cells_and_ten_thousand_lines_is_usable() {
         };
         article.cells = (1..=CELLS)
             .step_by(100)
-            .map(|c| (format!("cell {c}"), c))
+            .map(|row| Where {
+                name: format!("cell {row}"),
+                row,
+                is_bad: true,
+            })
             .collect();
         let number = html.add(article);
         // What is too much is told, and leads nowhere.

@@ -72,13 +72,17 @@ fn a_run_that_fails_shows_its_lines() {
     // One cause: the finding that the history tells, and the lines of all.
     assert_eq!(count(&page, "article"), json!(1));
     assert_eq!(count(&page, "svg.timeline"), json!(2));
-    // What the log says of it: cleaned, written, read, and that is the finding. From the write on, stale.
+    // What the log says of it: cleaned, the ADC's DMA started and written, USB started and read, and that is the
+    // finding. Nobody knows of the time before the clean; from the write on it is stale.
     let marks = "[...document.querySelector('svg.timeline').querySelectorAll('g[class^=m-] text')]\
                  .map(t => t.textContent).join(' ')";
-    assert_eq!(page.evaluate(marks), json!("C W R !"));
+    assert_eq!(page.evaluate(marks), json!("C \u{25b8} W \u{25b8} R !"));
     let states = "[...document.querySelector('svg.timeline').querySelectorAll('polygon')]\
                   .map(p => p.getAttribute('class')).join(' ')";
-    assert_eq!(page.evaluate(states), json!("s-uncleaned s-agree s-unseen"));
+    assert_eq!(
+        page.evaluate(states),
+        json!("s-unknown s-nothing s-nothing s-unseen s-unseen")
+    );
     // Its history is that of the result, with the lines of code.
     let result = run.result();
     let history = &result.diagnostics[0].history;
@@ -98,7 +102,7 @@ fn a_run_that_fails_shows_its_lines() {
     for (role, name) in [
         (
             "image",
-            "Timeline of the 64 lines of the finding at 0x40e12000",
+            "Timeline: The 64 lines of the finding at 0x40e12000",
         ),
         ("region", "Timeline 1 of finding 1"),
         ("heading", "error[missing-invalidate] dwc3 (snooping) read"),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A finding on the page: what the terminal says of it, and the timeline of its lines.
 
-use staleline_results::{Class, Event, HazardEntry, LINE, Party, RunResult};
+use staleline_devices::hazard;
+use staleline_results::{Class, Event, HazardEntry, HazardKind, LINE, Party, RunResult};
 
 use super::figure::{Figure, Subject};
 use super::lanes::{Lanes, Rows, Watch};
@@ -44,8 +45,26 @@ pub struct Article {
     pub also: Vec<String>,
     /// A command that shows it again.
     pub replay: String,
-    /// Cells in which it was found, the one that is told first: name, and where on the page.
-    pub cells: Vec<(String, usize)>,
+    /// Cells in which it was found, the one that is told first.
+    pub cells: Vec<Where>,
+}
+
+/// A cell in which something was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Where {
+    /// Its name.
+    pub name: String,
+    /// Its row on the page, from 1.
+    pub row: usize,
+    /// It did not come out as expected.
+    pub is_bad: bool,
+}
+
+impl Article {
+    /// Cells that did not come out as expected.
+    pub fn bad_cells(&self) -> usize {
+        self.cells.iter().filter(|cell| cell.is_bad).count()
+    }
 }
 
 /// A timeline.
@@ -148,6 +167,7 @@ impl Shown {
             end: f.end_pa.0,
             from: begin(&self.explained),
             to: end(f),
+            finding: as_logged(d.kind).map(|kind| (kind, f.at)),
         };
         let stretches = d.stretches.iter().filter(|_| d.findings > 1);
         let all = stretches.take(STRETCHES).map(|s| Watch {
@@ -155,6 +175,7 @@ impl Shown {
             end: s.end_pa.0,
             from: self.all.0,
             to: self.all.1,
+            finding: None,
         });
         std::iter::once(one).chain(all)
     }
@@ -190,13 +211,19 @@ fn draw(article: &mut Article, shown: &Shown, lanes: &[Lanes], source: &Source<'
     let (d, f) = (&shown.explained.diagnostic, &shown.explained.finding);
     let history: Vec<u64> = d.history.iter().map(|s| s.at).collect();
     let mut add = |about: String, rows: &Rows, (from, to), history: &[u64]| {
-        let figure = Figure::of(&Subject {
+        let mut figure = Figure::of(&Subject {
             from,
             to,
             rows,
             history,
             master: &|id| source.master(id),
         });
+        if let (Some(figure), Some(cut)) = (&mut figure, source.cut_at()) {
+            let lack = format!(
+                "The log was full, or was cut off, at @{cut}: what came then is not shown."
+            );
+            figure.lacks.extend((cut <= to).then_some(lack));
+        }
         let timeline = figure.map(|figure| Timeline { about, figure });
         article.timelines.extend(timeline);
     };
@@ -212,29 +239,41 @@ fn draw(article: &mut Article, shown: &Shown, lanes: &[Lanes], source: &Source<'
             0 => String::new(),
             n => format!(", but for {n} more stretches"),
         };
-        let about = format!("all lines of the {} findings{but}", d.findings);
+        let about = format!("All lines of the {} findings{but}", d.findings);
         add(about, &rows, shown.all, &[]);
     }
     if article.timelines.is_empty() {
-        article.no_timeline = "the log has no event of these lines".into();
+        article.no_timeline = match source.cut_at() {
+            Some(at) if at < watch.from => format!("the log was full, or was cut off, at @{at}"),
+            _ => "the log has no event of these lines at that time".into(),
+        };
     }
 }
 
 fn about(finding: &HazardEntry, watch: Watch, findings: u64) -> String {
-    let all = finding.end_pa.0.saturating_sub(finding.first_pa.0);
-    let lines = match watch.lines() {
-        n if n < all.div_ceil(LINE) => format!("the first {n} lines"),
-        1 => "the line".to_owned(),
-        n => format!("the {n} lines"),
+    let (first, end) = (finding.first_pa, finding.end_pa);
+    let span = end.0.saturating_sub(first.0).div_ceil(LINE);
+    let lines = match (finding.lines, span) {
+        (1, 1) => "The line".to_owned(),
+        (n, span) if n == span => format!("The {n} lines"),
+        (1, span) => format!("{span} lines, 1 of them that"),
+        (n, span) => format!("{span} lines, {n} of them those"),
+    };
+    let but = match watch.lines() {
+        n if n < span => format!("; the first {n} are followed"),
+        _ => String::new(),
     };
     let which = match findings {
         0 | 1 => String::new(),
         n => format!(", the one of {n} findings that the history tells"),
     };
-    format!(
-        "{lines} of the finding at {}..{}{which}",
-        finding.first_pa, finding.end_pa
-    )
+    format!("{lines} of the finding at {first}..{end}{which}{but}")
+}
+
+/// The rule, as the log names it.
+fn as_logged(kind: HazardKind) -> Option<hazard::HazardKind> {
+    let mut all = hazard::HazardKind::ALL.into_iter();
+    all.find(|logged| logged.name() == kind.name())
 }
 
 fn text(shown: &Shown, replay: &str) -> Article {

@@ -62,12 +62,18 @@ impl Axis {
     }
 }
 
-/// Moves labels of some width to the right where they would lie on each other; their order stays.
-pub fn spread(places: &mut [f64], width: f64) {
+/// Moves labels of some width to the right where they would lie on each other, and back to the left where they would
+/// be beyond `end`; their order stays.
+pub fn spread(places: &mut [f64], width: f64, end: f64) {
     let mut free = f64::NEG_INFINITY;
-    for place in places {
+    for place in &mut *places {
         *place = place.max(free);
         free = *place + width;
+    }
+    let mut free = end;
+    for place in places.iter_mut().rev() {
+        *place = place.min(free);
+        free = *place - width;
     }
 }
 
@@ -105,7 +111,10 @@ mod tests {
     #[test]
     fn labels_do_not_lie_on_each_other() {
         let mut places = [0.0, 1.0, 2.0, 50.0];
-        spread(&mut places, 10.0);
+        spread(&mut places, 10.0, 99.0);
         assert_eq!(places, [0.0, 10.0, 20.0, 50.0]);
+        let mut places = [0.0, 49.0, 50.0];
+        spread(&mut places, 10.0, 50.0);
+        assert_eq!(places, [0.0, 40.0, 50.0]);
     }
 }

@@ -197,7 +197,7 @@ impl Figure {
             })
             .collect();
         let mut labels: Vec<f64> = figure.numbers.iter().map(|n| n.label).collect();
-        spread(&mut labels, NUMBER);
+        spread(&mut labels, NUMBER, figure.width);
         for (number, label) in figure.numbers.iter_mut().zip(labels) {
             number.label = label;
         }
@@ -223,6 +223,10 @@ fn lacks(rows: &Rows) -> Vec<String> {
             count(rows.more_rows as u64, "more group"),
             rows.more_lines
         ));
+    }
+    if rows.silent > 0 {
+        let lines = count(rows.silent, "line");
+        lacks.push(format!("Of {lines} the log has nothing at that time."));
     }
     if rows.rows.iter().any(|row| row.is_cut) {
         lacks.push("Of some lines only the first steps are shown.".into());
@@ -251,7 +255,7 @@ fn drawn(row: &Row, subject: &Subject<'_>, axis: &Axis, (top, height): (f64, f64
                 class: class(state),
                 title: in_words(state),
             });
-            if state.cached == Some(true) {
+            if state.cached {
                 strips.push(Strip {
                     x: b.min(d),
                     y: bottom - STRIP,
@@ -267,7 +271,7 @@ fn drawn(row: &Row, subject: &Subject<'_>, axis: &Axis, (top, height): (f64, f64
         .iter()
         .map(|s| f64::midpoint(x(s.first_at), x(s.last_at)))
         .collect();
-    spread(&mut places, MARK);
+    spread(&mut places, MARK, LEFT + axis.width() + RIGHT / 3.0);
     let y = f64::midpoint(top, bottom - STRIP);
     let worded: Vec<Worded> = row.steps.iter().map(|s| worded(s, subject)).collect();
     let marks = row.steps.iter().zip(&places).zip(&worded);
@@ -293,22 +297,24 @@ fn drawn(row: &Row, subject: &Subject<'_>, axis: &Axis, (top, height): (f64, f64
 }
 
 fn class(state: State) -> &'static str {
-    match (state.uncleaned, state.unseen, state.cached) {
-        (true, true, _) => "s-both",
-        (true, false, _) => "s-uncleaned",
-        (false, true, _) => "s-unseen",
-        (false, false, None) => "s-unknown",
-        (false, false, Some(_)) => "s-agree",
+    match (state.known, state.uncleaned, state.unseen) {
+        (_, _, true) if !state.known || !state.uncleaned => "s-unseen",
+        (false, ..) => "s-unknown",
+        (true, true, true) => "s-both",
+        (true, true, false) => "s-uncleaned",
+        (true, false, _) if state.pending => "s-pending",
+        (true, false, _) => "s-nothing",
     }
 }
 
 fn in_words(state: State) -> &'static str {
-    match (state.uncleaned, state.unseen, state.cached) {
-        (true, true, _) => "caches and memory each have something newer",
-        (true, false, _) => "newer in the cache than in memory, not cleaned",
-        (false, true, _) => "newer in memory than a copy in the cache may be, not invalidated",
-        (false, false, None) => "not known",
-        (false, false, Some(_)) => "all observers agree",
+    match class(state) {
+        "s-both" => "written through the cache and in memory, and neither cleaned nor invalidated",
+        "s-uncleaned" => "written through the cache, and not cleaned: memory may be stale",
+        "s-unseen" => "written in memory, and not invalidated: a copy in the cache may be stale",
+        "s-pending" => "maintained, and no barrier has completed that",
+        "s-unknown" => "not in the log: no device had touched the line yet",
+        _ => "nothing is left to clean or to invalidate",
     }
 }
 
@@ -325,6 +331,8 @@ fn letter(mark: Mark) -> (&'static str, &'static str) {
             CacheOp::Invalidate => ("I", "m-op"),
             CacheOp::CleanInvalidate => ("CI", "m-op"),
         },
+        Mark::Completed => ("D", "m-op"),
+        Mark::Started { .. } => ("\u{25b8}", "m-dev"),
         Mark::Written { .. } => ("W", "m-dev"),
         Mark::Read { .. } => ("R", "m-dev"),
         Mark::Filled => ("F", "m-cache"),
@@ -347,6 +355,8 @@ fn worded(span: &Span, subject: &Subject<'_>) -> Worded {
             };
             format!("{}{not}", op_name(op.word()))
         }
+        Mark::Completed => "a barrier completes the maintenance".into(),
+        Mark::Started { master } => format!("{} is started", (subject.master)(master)),
         Mark::Written { master, snoops } => {
             format!("{} writes, {}", (subject.master)(master), how(snoops))
         }
@@ -354,7 +364,9 @@ fn worded(span: &Span, subject: &Subject<'_>) -> Worded {
             format!("{} reads, {}", (subject.master)(master), how(snoops))
         }
         Mark::Filled => "brought into the cache".into(),
-        Mark::Evicted { written_back: true } => "evicted from the cache, written to memory".into(),
+        Mark::Evicted { written_back: true } => {
+            "evicted from the cache, and memory happens to have it now".into()
+        }
         Mark::Evicted { .. } => "evicted from the cache".into(),
         Mark::Found(kind) => format!("finding: {}", kind.name()),
     };
@@ -389,9 +401,10 @@ mod tests {
             last_at,
             numbers: (5, 6),
             state: State {
-                cached: Some(true),
-                uncleaned: false,
+                known: true,
+                cached: true,
                 unseen,
+                ..State::default()
             },
         }
     }
@@ -416,6 +429,7 @@ mod tests {
             without_cache: true,
             more_rows: 2,
             more_lines: 9,
+            silent: 1,
         }
     }
 
@@ -455,7 +469,7 @@ mod tests {
         assert!(figure.numbers[1].label - figure.numbers[0].label >= NUMBER);
         // Cached while states say so, and not while nobody knows.
         assert_eq!(row.strips.len(), 2);
-        assert_eq!(figure.lacks.len(), 2);
+        assert_eq!(figure.lacks.len(), 3);
         assert!(figure.lacks[1].starts_with("2 more groups of lines, 9 together"));
     }
 

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What happened to the lines of a finding, by the events of the log: of each line its steps, and the state that
 //! each leaves it in. Lines with which the same happened, one after the other in memory, are one row.
+//!
+//! The log tells of loads and stores to a line only from the time on when a device touches it, and then what is
+//! known of it. What follows from that for the time before is said; all else is not known.
+
+use std::collections::BTreeSet;
 
 use staleline_devices::coherency::{LINE, SnoopWrite};
-use staleline_devices::cpu::CacheOp;
-use staleline_devices::dma::Content;
+use staleline_devices::cpu::{CacheOp, CpuId};
 use staleline_devices::events::{Cached, Event};
 use staleline_devices::hazard::HazardKind;
 
-/// Lines that are followed of one finding, at most.
+/// Lines that are followed for one timeline, at most.
 pub const MAX_LINES: u64 = 1 << 14;
 
 /// Steps that are kept of one line, at most. Those of the finding come to a dozen.
@@ -25,6 +29,9 @@ pub struct Watch {
     pub from: u64,
     /// Likewise: steps behind are not shown.
     pub to: u64,
+    /// The finding that it is about, by its rule and when it began: all its lines are shown, however long that
+    /// takes.
+    pub finding: Option<(HazardKind, u64)>,
 }
 
 impl Watch {
@@ -34,16 +41,19 @@ impl Watch {
     }
 }
 
-/// What is known of a line's content: what software has to do before the next observer, not what the cache
-/// happens to hold.
+/// What software has left to do on a line before the next observer, not what the cache happens to hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct State {
-    /// Whether it is in the cache; none as long as that is not known.
-    pub cached: Option<bool>,
+    /// Whether the rest is known.
+    pub known: bool,
+    /// It is in the cache.
+    pub cached: bool,
     /// A coherent observer has written it, and nobody cleaned it since: memory may be old.
     pub uncleaned: bool,
     /// It was written in memory, and nobody has invalidated it since: a copy in the cache may be old.
     pub unseen: bool,
+    /// Maintenance has been done, and no barrier has completed it.
+    pub pending: bool,
 }
 
 /// What happens to a line.
@@ -65,6 +75,13 @@ pub enum Mark {
         op: CacheOp,
         /// It was suppressed on purpose, and does nothing.
         suppressed: bool,
+    },
+    /// A barrier completes maintenance, and something has happened in between.
+    Completed,
+    /// The device is started that goes on with a transfer to or from here.
+    Started {
+        /// Its number.
+        master: u8,
     },
     /// A master writes.
     Written {
@@ -114,8 +131,12 @@ struct Step {
 struct Life {
     /// Its state now.
     now: State,
+    /// The maintenance that no barrier has completed.
+    pending: Option<(CpuId, u32)>,
     /// At the begin of what is shown.
     begin: State,
+    /// The last clean, and when it was.
+    cleaned: (u32, u64),
     steps: Vec<Step>,
     /// There were more steps.
     is_cut: bool,
@@ -152,11 +173,6 @@ pub struct Row {
 }
 
 impl Row {
-    /// One past its last byte.
-    pub fn end(&self) -> u64 {
-        self.first.saturating_add(self.lines.saturating_mul(LINE))
-    }
-
     /// Whether a finding is on it.
     pub fn has_finding(&self) -> bool {
         let mut marks = self.steps.iter().map(|span| span.mark);
@@ -175,6 +191,8 @@ pub struct Rows {
     pub more_rows: usize,
     /// Lines on these.
     pub more_lines: u64,
+    /// Lines of which the log has nothing at that time.
+    pub silent: u64,
 }
 
 impl Rows {
@@ -184,6 +202,7 @@ impl Rows {
         self.without_cache |= more.without_cache;
         self.more_rows += more.more_rows;
         self.more_lines += more.more_lines;
+        self.silent += more.silent;
     }
 }
 
@@ -193,14 +212,20 @@ pub struct Lanes {
     watch: Watch,
     /// A write that snoops stays in the cache, instead of going to memory.
     allocates: bool,
+    /// The finding's number, once it has been met.
+    finding: Option<u32>,
+    /// Maintenance of these lines that no barrier has completed.
+    pending: BTreeSet<(CpuId, u32)>,
     lives: Vec<Life>,
 }
 
 impl Lanes {
-    /// Of those lines; of no more than [`MAX_LINES`]. `snoop_write`: what a write that snoops does.
-    pub fn of(watch: Watch, snoop_write: SnoopWrite) -> Self {
+    /// Of those lines; of no more than [`MAX_LINES`], nor than `room`. `snoop_write`: what a write that snoops
+    /// does.
+    pub fn of(watch: Watch, snoop_write: SnoopWrite, room: u64) -> Self {
         let first = watch.first & !(LINE - 1);
-        let end = watch.end.min(first.saturating_add(MAX_LINES * LINE));
+        let most = room.min(MAX_LINES) * LINE;
+        let end = watch.end.min(first.saturating_add(most));
         let watch = Watch {
             first,
             end,
@@ -211,13 +236,20 @@ impl Lanes {
         Lanes {
             watch,
             allocates: snoop_write == SnoopWrite::Allocate,
+            finding: None,
+            pending: BTreeSet::new(),
             lives: vec![Life::default(); lines],
         }
     }
 
-    /// What is followed.
+    /// What is followed; once the log has been read, until when.
     pub fn watch(&self) -> Watch {
         self.watch
+    }
+
+    /// Nothing is told from that time on.
+    pub fn end_at(&mut self, at: u64) {
+        self.watch.to = self.watch.to.min(at);
     }
 
     /// Takes the next event of the log.
@@ -227,12 +259,18 @@ impl Lanes {
             Event::UnderDma {
                 pa,
                 cached,
+                cached_at,
                 uncleaned,
+                clean_op,
                 ..
-            } => self.on(pa, LINE, |life, _, _| {
-                life.learn(cached);
-                life.now.uncleaned = uncleaned != 0;
-                if life.steps.is_empty() {
+            } => self.on(pa, LINE, |life, watch, _| {
+                let uncleaned = (uncleaned != 0).then_some(match cached {
+                    // It was written there then, at the latest.
+                    Cached::Dirty => cached_at,
+                    Cached::Clean | Cached::No => at,
+                });
+                life.under_dma(at, cached != Cached::No, uncleaned, clean_op);
+                if at <= watch.from {
                     life.begin = life.now;
                 }
             }),
@@ -247,9 +285,7 @@ impl Lanes {
                 let state = &mut life.now;
                 state.uncleaned |= store && !past;
                 state.unseen |= store && past;
-                if filled || (store && !past) {
-                    state.cached = Some(true);
-                }
+                state.cached |= filled || (store && !past);
                 let mark = match store {
                     true => Mark::Stored { past },
                     false => Mark::Loaded { past },
@@ -257,6 +293,7 @@ impl Lanes {
                 life.enter(watch, (at, mark, 0));
             }),
             Event::Maintained {
+                cpu,
                 op,
                 operation,
                 pa,
@@ -264,30 +301,50 @@ impl Lanes {
                 found,
                 dropped,
                 ..
-            } => self.on(pa, lines.saturating_mul(LINE), |life, watch, _| {
-                life.learn(found);
-                if !dropped {
-                    let cleans = op != CacheOp::Invalidate;
-                    let invalidates = op != CacheOp::Clean;
-                    life.now.cached = Some(found != Cached::No && !invalidates);
-                    // What is invalidated without being cleaned is not cleaned any more, but gone.
-                    life.now.uncleaned &= !(cleans || invalidates);
-                    life.now.unseen &= !invalidates;
+            } => {
+                let mut any = false;
+                self.on(pa, lines.saturating_mul(LINE), |life, watch, _| {
+                    any = true;
+                    if !dropped {
+                        life.maintained(op, found);
+                        life.pending = Some((cpu, operation));
+                        if op != CacheOp::Invalidate {
+                            life.cleaned = (operation, at);
+                        }
+                    }
+                    let suppressed = dropped;
+                    let mark = Mark::Maintained { op, suppressed };
+                    life.enter(watch, (at, mark, operation));
+                });
+                if any && !dropped {
+                    self.pending.insert((cpu, operation));
                 }
-                let mark = Mark::Maintained {
-                    op,
-                    suppressed: dropped,
-                };
-                life.enter(watch, (at, mark, operation));
+            }
+            Event::Barrier {
+                cpu,
+                operations: (first, last),
+                completes: true,
+                ..
+            } if first <= last => self.completed(at, cpu, first, last),
+            Event::Opened {
+                transfer,
+                master,
+                pa,
+                len,
+                started_at,
+                ..
+            } => self.on(pa, len, |life, watch, _| {
+                let mark = Mark::Started { master: master.0 };
+                life.enter_before(watch, (started_at.min(at), mark, transfer.0));
             }),
             Event::Moved {
                 master,
                 transfer,
                 snoops,
                 write,
-                content: Content::Data | Content::Descriptor | Content::Event,
                 pa,
                 len,
+                ..
             } => self.on(pa, len, |life, watch, whole| {
                 let master = master.0;
                 let mark = match write {
@@ -301,7 +358,7 @@ impl Lanes {
             }),
             Event::Filled { pa, lines, .. } => {
                 self.on(pa, lines.saturating_mul(LINE), |life, watch, _| {
-                    life.now.cached = Some(true);
+                    life.now.cached = true;
                     life.enter(watch, (at, Mark::Filled, 0));
                 });
             }
@@ -310,20 +367,54 @@ impl Lanes {
                 lines,
                 written_back,
             } => self.on(pa, lines.saturating_mul(LINE), |life, watch, _| {
-                life.now.cached = Some(false);
+                life.now.cached = false;
                 life.enter(watch, (at, Mark::Evicted { written_back }, 0));
             }),
-            Event::Found { kind, pa, .. } => self.on(pa, 1, |life, watch, _| {
-                life.enter(watch, (at, Mark::Found(kind), 0));
-            }),
-            Event::Opened { .. }
-            | Event::Closed { .. }
+            Event::Found {
+                finding, kind, pa, ..
+            } => self.found(at, (finding, kind), pa),
+            Event::Closed { .. }
             | Event::Barrier { .. }
             | Event::Started { .. }
             | Event::Interrupt { .. }
             | Event::Register { .. }
             | Event::Waited { .. }
             | Event::Called { .. } => {}
+        }
+    }
+
+    fn found(&mut self, at: u64, (finding, kind): (u32, HazardKind), pa: u64) {
+        if !(self.watch.first..self.watch.end).contains(&pa) {
+            return;
+        }
+        if self.finding.is_none() && self.watch.finding == Some((kind, at)) {
+            self.finding = Some(finding);
+        }
+        if self.finding == Some(finding) {
+            self.watch.to = self.watch.to.max(at);
+        }
+        self.on(pa, 1, |life, watch, _| {
+            life.enter(watch, (at, Mark::Found(kind), 0));
+        });
+    }
+
+    /// A barrier completes operations of its CPU.
+    fn completed(&mut self, at: u64, cpu: CpuId, first: u32, last: u32) {
+        let done: Vec<_> = self
+            .pending
+            .range((cpu, first)..=(cpu, last))
+            .copied()
+            .collect();
+        if done.is_empty() {
+            return;
+        }
+        for operation in &done {
+            self.pending.remove(operation);
+        }
+        for life in &mut self.lives {
+            if life.pending.is_some_and(|p| done.contains(&p)) {
+                life.completed(&self.watch, at);
+            }
         }
     }
 
@@ -347,15 +438,18 @@ impl Lanes {
 
     /// Rows for people: no more than `most`, those with findings first.
     pub fn rows(&self, most: usize) -> Rows {
-        let all = self.grouped(true);
-        if all.len() <= most {
+        let (rows, silent) = self.grouped(true);
+        if rows.len() <= most {
             return Rows {
-                rows: all,
+                rows,
+                silent,
                 ..Rows::default()
             };
         }
-        let mut rows = self.grouped(false);
+        let (mut rows, silent) = self.grouped(false);
         let all = rows.len();
+        let lines = |rows: &[Row]| rows.iter().map(|row| row.lines).sum::<u64>();
+        let all_lines = lines(&rows);
         if all > most {
             // Stable: in the order of memory.
             let mut order: Vec<usize> = (0..all).collect();
@@ -364,26 +458,35 @@ impl Lanes {
             let mut index = 0..;
             rows.retain(|_| index.next().is_some_and(|i| order.contains(&i)));
         }
-        let shown: u64 = rows.iter().map(|row| row.lines).sum();
         Rows {
             without_cache: true,
             more_rows: all - rows.len(),
-            more_lines: self.lives.len() as u64 - shown,
+            more_lines: all_lines - lines(&rows),
+            silent,
             rows,
         }
     }
 
-    /// Adjacent lines with the same steps; with what the cache did of its own accord, or without.
-    fn grouped(&self, with_cache: bool) -> Vec<Row> {
+    /// Adjacent lines with the same steps; with what the cache did of its own accord, or without. And how many have
+    /// none.
+    fn grouped(&self, with_cache: bool) -> (Vec<Row>, u64) {
         let mut rows: Vec<Row> = Vec::new();
+        let (mut silent, mut adjoins) = (0, false);
         for (life, index) in self.lives.iter().zip(0_u64..) {
-            let (begin, steps) = life.shown(with_cache);
+            let (begin, steps) = life.shown(with_cache, self.watch.to);
+            if steps.is_empty() {
+                silent += 1;
+                adjoins = false;
+                continue;
+            }
             if let Some(row) = rows.last_mut()
+                && adjoins
                 && row.is_like(begin, &steps, life.is_cut)
             {
                 row.add(&steps);
                 continue;
             }
+            adjoins = true;
             rows.push(Row {
                 first: self.watch.first.saturating_add(index * LINE),
                 lines: 1,
@@ -392,19 +495,54 @@ impl Lanes {
                 is_cut: life.is_cut,
             });
         }
-        rows
+        (rows, silent)
     }
 }
 
 impl Life {
-    /// What is found in the cache was there before, if nothing is known of that.
-    fn learn(&mut self, found: Cached) {
-        if self.now.cached.is_none() {
-            self.now.cached = Some(found != Cached::No);
-            self.now.uncleaned |= found == Cached::Dirty;
-            if self.steps.is_empty() {
-                self.begin = self.now;
+    /// A master touches it for the first time, and this is what is known then: whether it is cached, since when it
+    /// is uncleaned, if it is, and the last operation that cleaned it. From that operation on, nothing was stored
+    /// if nothing is uncleaned; else something was, and it is not known when, but no later than this.
+    fn under_dma(&mut self, at: u64, cached: bool, uncleaned: Option<u64>, clean_op: u32) {
+        self.now = State {
+            known: true,
+            cached,
+            uncleaned: uncleaned.is_some(),
+            ..self.now
+        };
+        let (op, cleaned_at) = self.cleaned;
+        let since = match uncleaned {
+            None if op != 0 && op == clean_op => cleaned_at,
+            None => at,
+            Some(since) => since,
+        };
+        for step in self.steps.iter_mut().filter(|step| step.at >= since) {
+            step.state.known = true;
+            step.state.uncleaned = uncleaned.is_some();
+        }
+    }
+
+    fn maintained(&mut self, op: CacheOp, found: Cached) {
+        let state = &mut self.now;
+        let invalidates = op != CacheOp::Clean;
+        state.cached = found != Cached::No && !invalidates;
+        // What is invalidated without being cleaned is not uncleaned any more, but gone.
+        state.uncleaned = false;
+        state.unseen &= !invalidates;
+        state.pending = true;
+    }
+
+    /// A barrier completes its maintenance.
+    fn completed(&mut self, watch: &Watch, at: u64) {
+        self.now.pending = false;
+        self.pending = None;
+        match self.steps.last_mut() {
+            // Nothing has happened in between: that is how it should be, and no step.
+            Some(step) if matches!(step.mark, Mark::Maintained { .. }) => {
+                step.state.pending = false;
             }
+            None => self.begin.pending = false,
+            Some(_) => self.enter(watch, (at, Mark::Completed, 0)),
         }
     }
 
@@ -415,7 +553,7 @@ impl Life {
             false => state.unseen = true,
             true if allocates => {
                 state.uncleaned = true;
-                state.cached = Some(true);
+                state.cached = true;
             }
             true => {
                 state.uncleaned &= !whole;
@@ -433,30 +571,52 @@ impl Life {
         };
         if at < watch.from {
             self.begin = self.now;
-        } else if at <= watch.to {
-            let again = |last: &Step| {
-                (last.mark, last.number, last.state) == (step.mark, step.number, step.state)
-            };
-            if self.steps.last().is_some_and(again) {
-                return;
-            }
-            match self.steps.len() < MAX_STEPS {
-                true => self.steps.push(step),
-                false => self.is_cut = true,
-            }
+            return;
+        }
+        let again = |last: &Step| {
+            (last.mark, last.number, last.state) == (step.mark, step.number, step.state)
+        };
+        if self.steps.last().is_some_and(again) {
+            return;
+        }
+        match self.steps.len() < MAX_STEPS {
+            true => self.steps.push(step),
+            false => self.is_cut = true,
         }
     }
 
-    /// Its state before the first step, and its steps.
-    fn shown(&self, with_cache: bool) -> (State, Vec<Step>) {
+    /// The same for what was earlier and is told only now; it changes nothing.
+    fn enter_before(&mut self, watch: &Watch, (at, mark, number): (u64, Mark, u32)) {
+        if at < watch.from {
+            return;
+        }
+        let place = self.steps.partition_point(|step| step.at <= at);
+        let before = place.checked_sub(1).and_then(|i| self.steps.get(i));
+        let state = before.map_or(self.begin, |step| step.state);
+        if self.steps.len() < MAX_STEPS {
+            let step = Step {
+                at,
+                mark,
+                number,
+                state,
+            };
+            self.steps.insert(place, step);
+        } else {
+            self.is_cut = true;
+        }
+    }
+
+    /// Its state before the first step, and its steps up to a time.
+    fn shown(&self, with_cache: bool, to: u64) -> (State, Vec<Step>) {
+        let steps = self.steps.iter().filter(|step| step.at <= to);
         if with_cache {
-            return (self.begin, self.steps.clone());
+            return (self.begin, steps.copied().collect());
         }
         let without = |state: State| State {
-            cached: Some(false),
+            cached: false,
             ..state
         };
-        let steps = self.steps.iter().filter(|s| !s.mark.is_of_the_cache());
+        let steps = steps.filter(|step| !step.mark.is_of_the_cache());
         let steps = steps.map(|step| Step {
             state: without(step.state),
             ..*step

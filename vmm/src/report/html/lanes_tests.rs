@@ -2,8 +2,8 @@
 //! What lines go through, and which of them are one row.
 
 use proptest::prelude::*;
-use staleline_devices::cpu::{ChainId, CpuId, SiteId};
-use staleline_devices::dma::{MasterId, TransferId};
+use staleline_devices::cpu::{Barrier, ChainId, CpuId, SiteId};
+use staleline_devices::dma::{Content, Direction, MasterId, StartedBy, TransferId};
 use staleline_devices::hazard::{Actor, Why};
 
 use super::*;
@@ -16,11 +16,12 @@ fn watch(lines: u64) -> Watch {
         end: PA + lines * LINE,
         from: 0,
         to: u64::MAX,
+        finding: None,
     }
 }
 
 fn lanes(watch: Watch, events: &[(u64, Event)]) -> Lanes {
-    let mut lanes = Lanes::of(watch, SnoopWrite::WriteThrough);
+    let mut lanes = Lanes::of(watch, SnoopWrite::WriteThrough, MAX_LINES);
     for (at, event) in events {
         lanes.take(*at, event);
     }
@@ -79,35 +80,91 @@ fn marks(row: &Row) -> Vec<(Mark, u64, u64)> {
     spans.map(|s| (s.mark, s.first_at, s.last_at)).collect()
 }
 
-/// (uncleaned, unseen) before the first step and after each.
-fn states(row: &Row) -> Vec<(bool, bool)> {
+/// What is known before the first step and after each: - nothing, 0 nothing left, u uncleaned, s unseen, b both,
+/// p maintained without a barrier.
+fn states(row: &Row) -> String {
     let after = row.steps.iter().map(|s| s.state);
-    let states = std::iter::once(row.begin).chain(after);
-    states.map(|s| (s.uncleaned, s.unseen)).collect()
+    let all = std::iter::once(row.begin).chain(after);
+    all.map(|s| match (s.known, s.uncleaned, s.unseen) {
+        (false, ..) => '-',
+        (_, true, true) => 'b',
+        (_, true, false) => 'u',
+        (_, false, true) => 's',
+        (_, false, false) if s.pending => 'p',
+        (_, false, false) => '0',
+    })
+    .collect()
+}
+
+fn under_dma(pa: u64, cached: Cached, cached_at: u64, uncleaned: u64, clean_op: u32) -> Event {
+    Event::UnderDma {
+        pa,
+        cached,
+        cached_by: Actor::Unknown,
+        cached_at,
+        uncleaned,
+        clean_op,
+    }
+}
+
+fn barrier(completes: bool) -> Event {
+    Event::Barrier {
+        cpu: CpuId(0),
+        barrier: Barrier::DSB_SY,
+        operations: (7, 7),
+        completes,
+    }
+}
+
+fn opened(started_at: u64) -> Event {
+    Event::Opened {
+        transfer: TransferId(5),
+        master: MasterId(2),
+        direction: Direction::FromMemory,
+        pa: PA,
+        len: LINE,
+        descriptor: 0,
+        channel: 0,
+        started_at,
+        started_by: StartedBy::Doorbell,
+    }
+}
+
+/// Without a line that was there before, each begins as one that has nothing left.
+fn new(pa: u64) -> Event {
+    under_dma(pa, Cached::No, 0, 0, 0)
 }
 
 #[test]
 fn lines_that_a_device_fills_one_after_the_other_are_one_row() {
-    let lanes = lanes(
-        watch(4),
-        &[
-            (10, maintained(CacheOp::Clean, PA, 4, Cached::Dirty, false)),
-            (20, moved(true, false, PA, 2 * LINE)),
-            (25, moved(true, false, PA + 2 * LINE, 2 * LINE)),
-            (30, moved(false, true, PA, 4 * LINE)),
-            (30, found(PA)),
-            (30, found(PA + LINE)),
-            (30, found(PA + 2 * LINE)),
-            (30, found(PA + 3 * LINE)),
-        ],
-    );
-    let rows = lanes.rows(9);
+    let mut events = vec![
+        (10, maintained(CacheOp::Clean, PA, 4, Cached::Dirty, false)),
+        (10, barrier(true)),
+    ];
+    let line = |n: u64| PA + n * LINE;
+    let known = (0..4).map(|n| (20, under_dma(line(n), Cached::Clean, 5, 0, 7)));
+    events.extend(known);
+    events.extend([
+        (20, moved(true, false, PA, 2 * LINE)),
+        (25, moved(true, false, line(2), 2 * LINE)),
+        (30, moved(false, true, PA, 4 * LINE)),
+    ]);
+    events.extend((0..4).map(|n| (30 + n, found(line(n)))));
+    // The finding goes on behind the time that is asked for, another does not.
+    let watch = Watch {
+        to: 30,
+        finding: Some((HazardKind::MissingInvalidate, 30)),
+        ..watch(4)
+    };
+    events.push((40, moved(false, true, PA, 4 * LINE)));
+    let rows = lanes(watch, &events).rows(9);
     let [row] = &rows.rows[..] else {
         panic!("{rows:?}");
     };
     assert_eq!((row.first, row.lines, row.has_finding()), (PA, 4, true));
     let op = CacheOp::Clean;
     let (master, suppressed) = (2, false);
+    let (write, read) = ((false), (true));
     assert_eq!(
         marks(row),
         [
@@ -115,7 +172,7 @@ fn lines_that_a_device_fills_one_after_the_other_are_one_row() {
             (
                 Mark::Written {
                     master,
-                    snoops: false
+                    snoops: write
                 },
                 20,
                 25
@@ -123,28 +180,91 @@ fn lines_that_a_device_fills_one_after_the_other_are_one_row() {
             (
                 Mark::Read {
                     master,
-                    snoops: true
+                    snoops: read
                 },
                 30,
                 30
             ),
-            (Mark::Found(HazardKind::MissingInvalidate), 30, 30),
+            (Mark::Found(HazardKind::MissingInvalidate), 30, 33),
         ]
     );
-    // Dirty until the clean; stale from the write in memory on, to the end.
-    let (n, y) = (false, true);
-    assert_eq!(states(row), [(y, n), (n, n), (n, y), (n, y), (n, y)]);
+    // Not known until the clean, of which the log says that nothing was stored behind it; stale from the write in
+    // memory on, to the end.
+    assert_eq!(states(row), "-0sss");
+}
+
+#[test]
+fn of_the_time_before_a_device_came_only_what_follows_is_said() {
+    let clean = maintained(CacheOp::Clean, PA, 1, Cached::Dirty, false);
+    let read = (30, moved(false, false, PA, LINE));
+    let states_with = |event: Event| {
+        let events = [(10, clean), (11, barrier(true)), (30, event), read];
+        states(&lanes(watch(1), &events).rows(1).rows[0])
+    };
+    // Nothing was stored behind the last clean.
+    assert_eq!(states_with(under_dma(PA, Cached::Clean, 5, 0, 7)), "-00");
+    // Another clean, that the log does not have, was the last.
+    assert_eq!(states_with(under_dma(PA, Cached::Clean, 5, 0, 9)), "--0");
+    // Stored at 20, or before: not in the time of the clean; and what was evicted, nobody knows when.
+    assert_eq!(states_with(under_dma(PA, Cached::Dirty, 20, 1, 7)), "--u");
+    assert_eq!(states_with(under_dma(PA, Cached::No, 0, 1, 7)), "--u");
+    // Without anything: what happens to be cached tells nothing.
+    for found in [Cached::No, Cached::Clean, Cached::Dirty] {
+        let clean = maintained(CacheOp::Clean, PA, 1, found, false);
+        assert_eq!(
+            states(&lanes(watch(1), &[(1, clean)]).rows(1).rows[0]),
+            "--"
+        );
+    }
+}
+
+#[test]
+fn maintenance_is_complete_with_its_barrier_and_a_start_stands_where_it_was() {
+    let clean = maintained(CacheOp::Clean, PA, 1, Cached::Dirty, false);
+    let read = moved(false, false, PA, LINE);
+    // Started before the clean, which no barrier has completed when the device reads.
+    let late = [
+        (0, new(PA)),
+        (10, clean),
+        (20, opened(5)),
+        (21, barrier(false)),
+        (30, read),
+        (40, barrier(true)),
+    ];
+    let row = &lanes(watch(1), &late).rows(1).rows[0];
+    let all: Vec<Mark> = row.steps.iter().map(|s| s.mark).collect();
+    let (op, suppressed, master) = (CacheOp::Clean, false, 2);
+    assert_eq!(
+        all,
+        [
+            Mark::Started { master },
+            Mark::Maintained { op, suppressed },
+            Mark::Read {
+                master,
+                snoops: false
+            },
+            Mark::Completed,
+        ]
+    );
+    assert_eq!(states(row), "00pp0");
+    // As it should be, the barrier is no step of its own.
+    let good = [(0, new(PA)), (10, clean), (11, barrier(true)), (30, read)];
+    assert_eq!(states(&lanes(watch(1), &good).rows(1).rows[0]), "000");
 }
 
 #[test]
 fn what_is_suppressed_changes_nothing() {
-    for (dropped, unseen) in [(false, false), (true, true)] {
+    for (dropped, then) in [(false, "0sp"), (true, "0ss")] {
         let invalidated = maintained(CacheOp::Invalidate, PA, 1, Cached::Clean, dropped);
         let lanes = lanes(
             watch(1),
-            &[(1, moved(true, false, PA, LINE)), (2, invalidated)],
+            &[
+                (0, new(PA)),
+                (1, moved(true, false, PA, LINE)),
+                (2, invalidated),
+            ],
         );
-        assert_eq!(states(&lanes.rows(1).rows[0])[2], (false, unseen));
+        assert_eq!(states(&lanes.rows(1).rows[0]), then);
     }
 }
 
@@ -156,7 +276,7 @@ fn what_a_snooping_write_leaves_is_the_boards_and_whole_lines_only() {
         (SnoopWrite::WriteThrough, [(false, false), (false, true)]),
         (SnoopWrite::Allocate, [(true, true), (true, true)]),
     ] {
-        let mut lanes = Lanes::of(watch(2), snoop_write);
+        let mut lanes = Lanes::of(watch(2), snoop_write, MAX_LINES);
         lanes.take(1, &stale);
         lanes.take(2, &over);
         let last = lanes.lives.iter().map(|life| life.now);
@@ -175,13 +295,14 @@ fn what_was_before_the_time_shown_counts_for_the_state() {
     let lanes = lanes(
         watch,
         &[
+            (0, new(PA)),
             (1, moved(true, false, PA, LINE)),
             (7, moved(false, true, PA, LINE)),
             (10, found(PA)),
         ],
     );
     let rows = lanes.rows(1);
-    assert_eq!(states(&rows.rows[0]), [(false, true), (false, true)]);
+    assert_eq!(states(&rows.rows[0]), "ss");
 }
 
 #[test]
@@ -212,7 +333,7 @@ fn addresses_and_lengths_may_be_anything() {
         ..watch(0)
     };
     for watch in [far, watch(0), watch(1 << 50)] {
-        let mut lanes = Lanes::of(watch, SnoopWrite::Allocate);
+        let mut lanes = Lanes::of(watch, SnoopWrite::Allocate, MAX_LINES);
         assert!(lanes.lives.len() as u64 <= MAX_LINES);
         for pa in [0, PA, u64::MAX, u64::MAX - 64] {
             lanes.take(1, &moved(true, true, pa, u64::MAX));
@@ -224,7 +345,7 @@ fn addresses_and_lengths_may_be_anything() {
         }
         lanes.rows(1);
     }
-    let mut many = Lanes::of(watch(1), SnoopWrite::Allocate);
+    let mut many = Lanes::of(watch(1), SnoopWrite::Allocate, MAX_LINES);
     for at in 0..10_000 {
         many.take(at, &moved(at % 2 == 0, true, PA, LINE));
     }
@@ -259,9 +380,11 @@ proptest! {
     #[test]
     fn a_row_is_what_each_of_its_lines_went_through(events in prop::collection::vec(event(), 0..40)) {
         let events: Vec<(u64, Event)> = (0..).zip(events).collect();
-        let together = lanes(watch(8), &events).rows(99).rows;
-        prop_assert_eq!(together.iter().map(|r| r.lines).sum::<u64>(), 8);
-        for row in together {
+        let together = lanes(watch(8), &events).rows(99);
+        let told: u64 = together.rows.iter().map(|r| r.lines).sum();
+        prop_assert_eq!(told + together.silent, 8);
+
+        for row in together.rows {
             for line in 0..row.lines {
                 let first = row.first + line * LINE;
                 let alone = Watch { first, end: first + LINE, ..watch(0) };

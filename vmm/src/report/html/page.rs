@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The page, as its template wants it.
 
-use std::io;
+use std::fs;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use askama::Template;
-use staleline_results::{RunResult, Verdict};
+use staleline_results::RunResult;
 use staleline_support::files;
 
-use super::article::{self, Article};
+use super::article::{self, Article, Where};
 use super::costs::{self, Bar, Chart};
 use super::source::Source;
 use crate::exit::Error;
 use crate::report::human::{self, plain_corrupt, plain_report};
+use crate::result::program;
+
+/// What a page begins with.
+const BEGIN: &[u8; 15] = b"<!doctype html>";
 
 /// Findings that are told, at most.
 const ARTICLES: usize = 200;
@@ -24,7 +29,7 @@ pub struct Page {
     version: &'static str,
     /// What it is about.
     pub title: String,
-    /// The verdict's name.
+    /// The verdict's name, or another word for what came of it.
     pub verdict: &'static str,
     /// What was run, in a sentence.
     pub lead: String,
@@ -38,8 +43,8 @@ pub struct Page {
     articles: Vec<Article>,
     /// What is not told of them, a sentence each.
     more: Vec<String>,
-    /// What the guest's kernel has reported.
-    reports: Vec<String>,
+    /// What the guest's kernel has reported, and corrupt data.
+    reports: Vec<Report>,
     /// What maintenance cost.
     charts: Vec<Chart>,
     /// What was left out.
@@ -48,10 +53,19 @@ pub struct Page {
     pub replay: String,
 }
 
+/// A report of the guest's kernel.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// What the terminal says of it.
+    pub text: String,
+    /// Cells in which it was, the one that is told first.
+    pub cells: Vec<Where>,
+}
+
 /// A matrix.
 #[derive(Debug, Clone, Default)]
 pub struct Cells {
-    /// What tells cells apart.
+    /// What tells cells apart; the last may be wide.
     pub columns: Vec<&'static str>,
     /// Cells.
     pub rows: Vec<CellRow>,
@@ -90,11 +104,11 @@ pub struct CellRow {
 
 impl Page {
     /// Without anything in it.
-    pub fn new(title: String, verdict: Verdict) -> Self {
+    pub fn new(title: String, verdict: &'static str) -> Self {
         Page {
             version: env!("CARGO_PKG_VERSION"),
             title,
-            verdict: verdict.name(),
+            verdict,
             lead: String::new(),
             reasons: Vec::new(),
             facts: Vec::new(),
@@ -113,7 +127,7 @@ impl Page {
         let kernel = result.kernel.as_ref();
         let name = kernel.map_or_else(|| "no kernel".into(), |k| k.name.clone());
         let title = format!("{} on {name}", result.scenario);
-        let mut page = Page::new(title, result.verdict);
+        let mut page = Page::new(title, result.verdict.name());
         page.lead = description.to_owned();
         page.reasons.clone_from(&result.reasons);
         page.facts = facts(result);
@@ -125,6 +139,10 @@ impl Page {
         page.reports = reports
             .map(|r| plain_report(r, may_follow, &result.replay))
             .chain(result.data.corrupt_ends().map(plain_corrupt))
+            .map(|text| Report {
+                text,
+                ..Report::default()
+            })
             .collect();
         page.charts = costs::charts(&result.maintenance);
         page.notes.clone_from(&result.notes);
@@ -135,20 +153,33 @@ impl Page {
     /// Adds a report of the guest's kernel; gives its number, or 0 if there are too many.
     pub fn add_report(&mut self, text: String) -> usize {
         if self.reports.len() >= ARTICLES {
+            self.too_many();
             return 0;
         }
-        self.reports.push(text);
+        self.reports.push(Report {
+            text,
+            ..Report::default()
+        });
         self.reports.len()
+    }
+
+    /// The report of that number.
+    pub fn report(&mut self, number: usize) -> Option<&mut Report> {
+        self.reports.get_mut(number.checked_sub(1)?)
+    }
+
+    fn too_many(&mut self) {
+        if self.more.is_empty() {
+            self.more.push(format!(
+                "There are more than {ARTICLES} findings: the others are in the runs' result.json."
+            ));
+        }
     }
 
     /// Adds a finding; gives its number, or 0 if there are too many.
     pub fn add(&mut self, mut article: Article) -> usize {
         if self.articles.len() >= ARTICLES {
-            if self.more.is_empty() {
-                self.more.push(format!(
-                    "There are more than {ARTICLES} findings: the others are in the runs' result.json."
-                ));
-            }
+            self.too_many();
             return 0;
         }
         article.number = self.articles.len() + 1;
@@ -166,6 +197,10 @@ impl Page {
     /// # Errors
     /// Those of writing.
     pub fn write(&self, path: &Path) -> io::Result<()> {
+        // The run may have made it.
+        if let Some(why) = is_in_the_way(path) {
+            return Err(io::Error::other(why));
+        }
         let text = self.render().map_err(io::Error::other)?;
         files::write_whole(path, text.as_bytes(), files::READABLE)
     }
@@ -176,6 +211,9 @@ fn facts(r: &RunResult) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     if r.data.planned > 0 {
         facts.push(("data", human::checked(r)));
+    }
+    if let Some(program) = &r.guest.program {
+        facts.push(("program", program::ended(program)));
     }
     facts.push(("hazards", human::hazards(r)));
     if let Some(kernel) = &r.kernel {
@@ -215,8 +253,25 @@ pub fn check(path: &Path) -> Result<(), Error> {
     if path.is_dir() {
         return Err(wrong("it is a directory; name a file in it"));
     }
+    if let Some(why) = is_in_the_way(path) {
+        return Err(wrong(why));
+    }
     if !parent.is_dir() {
         return Err(wrong("there is no such directory; make it first"));
     }
     Ok(())
+}
+
+/// Why what is at that path is not to be replaced by a page: it is none.
+fn is_in_the_way(path: &Path) -> Option<&'static str> {
+    let there = fs::symlink_metadata(path).ok()?;
+    if !there.is_file() {
+        return Some("there is something that is no file, and it is left alone");
+    }
+    let mut begin = [0; BEGIN.len()];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
+    let is_page = there.len() == 0 || (read.is_ok() && begin == *BEGIN);
+    (!is_page).then_some(
+        "there is a file that is no page, and it is left alone: name another, or remove it",
+    )
 }

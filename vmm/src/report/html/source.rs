@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A run's log, as far as the page needs it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
@@ -14,10 +14,15 @@ use staleline_support::text;
 use super::lanes::{Lanes, Watch};
 use crate::events::{EventReader, Head, Item};
 
+/// Lines that are followed of one run, at most, for all its timelines.
+const MAX_LINES: u64 = 1 << 16;
+
 /// What a timeline is made of.
-const NEEDED: [Kind; 5] = [
+const NEEDED: [Kind; 7] = [
+    Kind::Transfer,
     Kind::Dma,
     Kind::Maintenance,
+    Kind::Barrier,
     Kind::Finding,
     Kind::Cache,
     Kind::Access,
@@ -28,6 +33,7 @@ pub struct Source<'a> {
     log: &'a Path,
     snoop_write: SnoopWrite,
     head: RefCell<Head>,
+    cut_at: Cell<Option<u64>>,
 }
 
 impl<'a> Source<'a> {
@@ -37,6 +43,7 @@ impl<'a> Source<'a> {
             log,
             snoop_write,
             head: RefCell::default(),
+            cut_at: Cell::default(),
         }
     }
 
@@ -45,13 +52,23 @@ impl<'a> Source<'a> {
         self.head.borrow().master(id)
     }
 
+    /// When the log was full, or cut off, if it was, once it has been read: in accesses since power-on.
+    pub fn cut_at(&self) -> Option<u64> {
+        self.cut_at.get()
+    }
+
     /// Reads the log once, and follows these lines.
     ///
     /// # Errors
     /// A sentence that says why that says nothing.
     pub fn follow(&self, watches: &[Watch]) -> Result<Vec<Lanes>, String> {
-        let lanes = watches.iter().map(|w| Lanes::of(*w, self.snoop_write));
-        let mut lanes: Vec<Lanes> = lanes.collect();
+        let mut room = MAX_LINES;
+        let mut lanes = Vec::with_capacity(watches.len());
+        for watch in watches {
+            let one = Lanes::of(*watch, self.snoop_write, room);
+            room -= one.watch().lines().min(room);
+            lanes.push(one);
+        }
         if lanes.is_empty() {
             return Ok(lanes);
         }
@@ -60,9 +77,11 @@ impl<'a> Source<'a> {
             .and_then(|file| EventReader::new(BufReader::with_capacity(1 << 16, file)))
             .map_err(|e| format!("the run's log cannot be read: {}", text::chain(&e)))?;
         let mut known = false;
+        let (mut last, mut ended) = (0, false);
         for entry in entries {
-            // What comes before a damage is told all the same: the result says that the log is damaged.
+            // What comes before a damage is told all the same.
             let Ok(entry) = entry else { break };
+            last = entry.at;
             match entry.item {
                 Item::Machine(head) => {
                     let wants = |kind: &Kind| head.filter.0.contains(*kind);
@@ -80,11 +99,15 @@ impl<'a> Source<'a> {
                         lanes.take(entry.at, &event);
                     }
                 }
-                Item::Full => {
-                    return Err("the log was full before (log.limit-mib in the scenario)".into());
-                }
-                Item::Run(_) | Item::End(_) => {}
+                // Behind it are findings alone.
+                Item::Full => break,
+                Item::End(_) => ended = true,
+                Item::Run(_) => {}
             }
+        }
+        if !ended {
+            self.cut_at.set(Some(last));
+            lanes.iter_mut().for_each(|lanes| lanes.end_at(last));
         }
         match known {
             true => Ok(lanes),

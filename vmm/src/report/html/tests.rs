@@ -78,7 +78,7 @@ fn a_page_tells_what_the_terminal_tells_and_what_happened_to_the_lines() {
         "0x45000000",
         "axi-dmac-rx writes, not snooping, transfer #1",
         "clean, operation @101",
-        "newer in memory than a copy in the cache may be",
+        "written in memory, and not invalidated: a copy in the cache may be stale",
         "Lines maintained, by who asked for it",
     ] {
         let text = text
@@ -113,7 +113,7 @@ fn a_finding_on_many_lines_in_disorder_makes_no_large_page() {
         .collect();
     write_log(&log, &[], &events, 1 << 24);
     let html = page(&result, &log);
-    assert!(html.contains("Timeline of the 10000 lines"));
+    assert!(html.contains("Timeline: The 10000 lines"));
     assert!(html.contains("more groups of lines"), "{html}");
     assert!(html.len() < 300_000, "{} bytes", html.len());
 }
@@ -131,6 +131,25 @@ fn without_events_the_page_says_why_there_is_no_timeline() {
         html.contains("the log has no event of these lines"),
         "{html}"
     );
+}
+
+#[test]
+fn a_log_that_was_full_or_cut_off_is_told_up_to_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("events.bin");
+    let result = failing();
+    let many = (0..100_000).map(|n| {
+        let pa = 0x4500_0000 + n % 189 * 64;
+        (1000 + n / 1000, moved(true, false, pa, 64))
+    });
+    write_log(&log, &[], &many.collect::<Vec<_>>(), 1 << 17);
+    let html = page(&result, &log);
+    let told = "The log was full, or was cut off, at @1";
+    assert!(html.contains(told), "{html}");
+    assert!(html.contains("<svg class=\"timeline\""));
+    let whole = std::fs::read(&log).unwrap();
+    std::fs::write(&log, &whole[..whole.len() - 9]).unwrap();
+    assert!(page(&result, &log).contains(told));
 }
 
 #[test]
@@ -161,4 +180,20 @@ fn a_place_that_no_page_can_be_written_to_is_told_before_the_run() {
         assert!(error.to_string().contains(why), "{error}");
     }
     page::check(Path::new("here.html")).unwrap();
+    // What is no page is left alone, also by whoever did not ask before.
+    let log = dir.path().join("events.bin");
+    std::fs::write(&log, "a log").unwrap();
+    let link = dir.path().join("link.html");
+    std::os::unix::fs::symlink(&log, &link).unwrap();
+    let new = || Page::new(String::new(), "pass");
+    for path in [log.as_path(), &link, Path::new("/dev/null")] {
+        assert!(page::check(path).is_err());
+        assert!(new().write(path).is_err());
+    }
+    assert_eq!(std::fs::read(&log).unwrap(), b"a log");
+    // Another page is replaced.
+    let file = dir.path().join("page.html");
+    new().write(&file).unwrap();
+    page::check(&file).unwrap();
+    new().write(&file).unwrap();
 }
