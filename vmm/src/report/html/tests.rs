@@ -139,10 +139,14 @@ fn a_log_that_was_full_or_cut_off_is_told_up_to_there() {
     let log = dir.path().join("events.bin");
     let result = failing();
     let many = (0..100_000).map(|n| {
-        let pa = 0x4500_0000 + n % 189 * 64;
-        (1000 + n / 1000, moved(true, false, pa, 64))
+        // So that it cannot be packed well.
+        let pa = 0x4500_0000 + n * n * 7919 % (189 * 64);
+        (
+            1000 + n / 1000,
+            moved(n % 3 == 0, n % 5 == 0, pa, 1 + n * n % 61),
+        )
     });
-    write_log(&log, &[], &many.collect::<Vec<_>>(), 1 << 17);
+    write_log(&log, &[], &many.collect::<Vec<_>>(), 1 << 16);
     let html = page(&result, &log);
     let told = "The log was full, or was cut off, at @1";
     assert!(html.contains(told), "{html}");
