@@ -313,7 +313,7 @@ fn in_words(state: State) -> &'static str {
         "s-uncleaned" => "written through the cache, and not cleaned: memory may be stale",
         "s-unseen" => "written in memory, and not invalidated: a copy in the cache may be stale",
         "s-pending" => "maintained, and no barrier has completed that",
-        "s-unknown" => "not in the log: no device had touched the line yet",
+        "s-unknown" => "not known: the log begins when a device first touches the line",
         _ => "nothing is left to clean or to invalidate",
     }
 }

@@ -133,6 +133,8 @@ struct Life {
     now: State,
     /// The maintenance that no barrier has completed.
     pending: Option<(CpuId, u32)>,
+    /// A device has touched it, so that the log tells all.
+    is_told: bool,
     /// At the begin of what is shown.
     begin: State,
     /// The last clean, and when it was.
@@ -283,6 +285,7 @@ impl Lanes {
                 ..
             } => self.on(pa, len, |life, watch, _| {
                 let state = &mut life.now;
+                state.known |= store && !past;
                 state.uncleaned |= store && !past;
                 state.unseen |= store && past;
                 state.cached |= filled || (store && !past);
@@ -504,8 +507,11 @@ impl Life {
     /// is uncleaned, if it is, and the last operation that cleaned it. From that operation on, nothing was stored
     /// if nothing is uncleaned; else something was, and it is not known when, but no later than this.
     fn under_dma(&mut self, at: u64, cached: bool, uncleaned: Option<u64>, clean_op: u32) {
+        self.is_told = true;
+        // What nobody has cleaned since power-on may still be what firmware has left.
+        let known = uncleaned.is_some() || clean_op != 0;
         self.now = State {
-            known: true,
+            known,
             cached,
             uncleaned: uncleaned.is_some(),
             ..self.now
@@ -517,7 +523,7 @@ impl Life {
             Some(since) => since,
         };
         for step in self.steps.iter_mut().filter(|step| step.at >= since) {
-            step.state.known = true;
+            step.state.known = known;
             step.state.uncleaned = uncleaned.is_some();
         }
     }
@@ -530,6 +536,7 @@ impl Life {
         state.uncleaned = false;
         state.unseen &= !invalidates;
         state.pending = true;
+        state.known |= self.is_told;
     }
 
     /// A barrier completes its maintenance.
@@ -581,7 +588,7 @@ impl Life {
         }
         match self.steps.len() < MAX_STEPS {
             true => self.steps.push(step),
-            false => self.is_cut = true,
+            false => self.is_cut |= at <= watch.to,
         }
     }
 
@@ -602,7 +609,7 @@ impl Life {
             };
             self.steps.insert(place, step);
         } else {
-            self.is_cut = true;
+            self.is_cut |= at <= watch.to;
         }
     }
 

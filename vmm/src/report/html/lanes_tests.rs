@@ -130,9 +130,9 @@ fn opened(started_at: u64) -> Event {
     }
 }
 
-/// Without a line that was there before, each begins as one that has nothing left.
+/// A line that was cleaned, and begins as one that has nothing left.
 fn new(pa: u64) -> Event {
-    under_dma(pa, Cached::No, 0, 0, 0)
+    under_dma(pa, Cached::No, 0, 0, 1)
 }
 
 #[test]
@@ -203,6 +203,10 @@ fn of_the_time_before_a_device_came_only_what_follows_is_said() {
     };
     // Nothing was stored behind the last clean.
     assert_eq!(states_with(under_dma(PA, Cached::Clean, 5, 0, 7)), "-00");
+    // Nobody has cleaned what firmware may have left: that nothing was stored says little, until it is.
+    let power_on = [(0, under_dma(PA, Cached::No, 0, 0, 0)), read, (40, clean)];
+    let lanes_then = lanes(watch(1), &power_on);
+    assert_eq!(states(&lanes_then.rows(1).rows[0]), "--p");
     // Another clean, that the log does not have, was the last.
     assert_eq!(states_with(under_dma(PA, Cached::Clean, 5, 0, 9)), "--0");
     // Stored at 20, or before: not in the time of the clean; and what was evicted, nobody knows when.
