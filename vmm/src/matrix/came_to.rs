@@ -13,8 +13,7 @@ use crate::names;
 /// Columns of the table: it is in documents, too.
 const WIDTH: u16 = 100;
 
-/// What came of each row: its name, what it is, how many cells,
-/// and what came of them.
+/// What came of each row: its name, what it is, how many cells, and what came of them.
 pub fn rows(rows: &[Row], results: &[CellResult]) -> Vec<[String; 4]> {
     let mut all = Vec::new();
     for row in rows {

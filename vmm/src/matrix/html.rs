@@ -9,7 +9,7 @@ use staleline_results::{KERNEL_REPORT, KernelReport, LineCost, Place, Verdict};
 
 use super::Cell;
 use super::came_to;
-use super::report::{Report, sum};
+use super::report::{Report, sum, verdict};
 use super::runner::CellResult;
 use crate::names;
 use crate::report::html::article::{self, Where};
@@ -29,7 +29,7 @@ pub fn write(file: &Path, report: &Report<'_>) -> io::Result<()> {
 
 fn page(report: &Report<'_>) -> io::Result<Page> {
     let results = report.results;
-    let mut page = Page::new(title(report), verdict(report));
+    let mut page = Page::new(title(report), word(report));
     report.about.clone_into(&mut page.lead);
     let mut told = Told::default();
     let lines = results.iter().map(|r| path(r).lines);
@@ -62,16 +62,10 @@ fn title(report: &Report<'_>) -> String {
 }
 
 /// What came of it in a word.
-fn verdict(report: &Report<'_>) -> &'static str {
-    let infra = |r: &CellResult| r.outcome.verdict == Verdict::InfraError;
-    if report.results.iter().any(infra) {
-        Verdict::InfraError.name()
-    } else if report.results.iter().any(|r| r.unexpected().is_some()) {
-        Verdict::Fail.name()
-    } else if !report.left.is_empty() {
-        "interrupted"
-    } else {
-        Verdict::Pass.name()
+fn word(report: &Report<'_>) -> &'static str {
+    match verdict(report.results) {
+        Verdict::Pass if !report.left.is_empty() => "interrupted",
+        verdict => verdict.name(),
     }
 }
 

@@ -20,13 +20,21 @@ use staleline_results::{RunResult, Verdict};
 /// The exit code of a matrix of which so many cells were to be run: that some were not, or infrastructure
 /// trouble anywhere, else anything unexpected. A share may be empty.
 pub fn exit_code(results: &[CellResult], due: usize) -> u8 {
+    match results.len() < due {
+        true => exit::INFRA,
+        false => exit::of(verdict(results)),
+    }
+}
+
+/// What the cells that were run come to: infrastructure trouble anywhere, else anything unexpected.
+pub(super) fn verdict(results: &[CellResult]) -> Verdict {
     let infra = |r: &CellResult| r.outcome.verdict == Verdict::InfraError;
-    if results.len() < due || results.iter().any(infra) {
-        exit::INFRA
+    if results.iter().any(infra) {
+        Verdict::InfraError
     } else if results.iter().any(|r| r.unexpected().is_some()) {
-        exit::FAIL
+        Verdict::Fail
     } else {
-        exit::PASS
+        Verdict::Pass
     }
 }
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A finding on the page: what the terminal says of it, and the timeline of its lines.
 
-use staleline_devices::hazard;
-use staleline_results::{Class, Event, HazardEntry, HazardKind, LINE, Party, RunResult};
+use staleline_results::{Class, Event, HazardEntry, LINE, Party, RunResult};
 
 use super::figure::{Figure, Subject};
 use super::lanes::{Lanes, Rows, Watch};
@@ -167,7 +166,7 @@ impl Shown {
             end: f.end_pa.0,
             from: begin(&self.explained),
             to: end(f),
-            finding: as_logged(d.kind).map(|kind| (kind, f.at)),
+            finding: Some((d.kind, f.at)),
         };
         let stretches = d.stretches.iter().filter(|_| d.findings > 1);
         let all = stretches.take(STRETCHES).map(|s| Watch {
@@ -268,12 +267,6 @@ fn about(finding: &HazardEntry, watch: Watch, findings: u64) -> String {
         n => format!(", the one of {n} findings that the history tells"),
     };
     format!("{lines} of the finding at {first}..{end}{which}{but}")
-}
-
-/// The rule, as the log names it.
-fn as_logged(kind: HazardKind) -> Option<hazard::HazardKind> {
-    let mut all = hazard::HazardKind::ALL.into_iter();
-    all.find(|logged| logged.name() == kind.name())
 }
 
 fn text(shown: &Shown, replay: &str) -> Article {

@@ -297,13 +297,13 @@ fn drawn(row: &Row, subject: &Subject<'_>, axis: &Axis, (top, height): (f64, f64
 }
 
 fn class(state: State) -> &'static str {
-    match (state.known, state.uncleaned, state.unseen) {
-        (_, _, true) if !state.known || !state.uncleaned => "s-unseen",
-        (false, ..) => "s-unknown",
-        (true, true, true) => "s-both",
-        (true, true, false) => "s-uncleaned",
-        (true, false, _) if state.pending => "s-pending",
-        (true, false, _) => "s-nothing",
+    match (state.known && state.uncleaned, state.unseen) {
+        (true, true) => "s-both",
+        (true, false) => "s-uncleaned",
+        (false, true) => "s-unseen",
+        (false, false) if !state.known => "s-unknown",
+        (false, false) if state.pending => "s-pending",
+        (false, false) => "s-nothing",
     }
 }
 

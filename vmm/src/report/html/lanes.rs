@@ -12,6 +12,8 @@ use staleline_devices::cpu::{CacheOp, CpuId};
 use staleline_devices::events::{Cached, Event};
 use staleline_devices::hazard::HazardKind;
 
+use crate::result::words::Word as _;
+
 /// Lines that are followed for one timeline, at most.
 pub const MAX_LINES: u64 = 1 << 14;
 
@@ -31,7 +33,7 @@ pub struct Watch {
     pub to: u64,
     /// The finding that it is about, by its rule and when it began: all its lines are shown, however long that
     /// takes.
-    pub finding: Option<(HazardKind, u64)>,
+    pub finding: Option<(staleline_results::HazardKind, u64)>,
 }
 
 impl Watch {
@@ -390,7 +392,7 @@ impl Lanes {
         if !(self.watch.first..self.watch.end).contains(&pa) {
             return;
         }
-        if self.finding.is_none() && self.watch.finding == Some((kind, at)) {
+        if self.finding.is_none() && self.watch.finding == Some((kind.word(), at)) {
             self.finding = Some(finding);
         }
         if self.finding == Some(finding) {

@@ -153,7 +153,7 @@ fn lines_that_a_device_fills_one_after_the_other_are_one_row() {
     // The finding goes on behind the time that is asked for, another does not.
     let watch = Watch {
         to: 30,
-        finding: Some((HazardKind::MissingInvalidate, 30)),
+        finding: Some((HazardKind::MissingInvalidate.word(), 30)),
         ..watch(4)
     };
     events.push((40, moved(false, true, PA, 4 * LINE)));
@@ -164,7 +164,7 @@ fn lines_that_a_device_fills_one_after_the_other_are_one_row() {
     assert_eq!((row.first, row.lines, row.has_finding()), (PA, 4, true));
     let op = CacheOp::Clean;
     let (master, suppressed) = (2, false);
-    let (write, read) = ((false), (true));
+    let (write, read) = (false, true);
     assert_eq!(
         marks(row),
         [
