@@ -44,10 +44,11 @@ impl Entry {
 }
 
 impl Manifest {
-    /// Scans `root`. Hashes found in the file `memo` are used for what has not changed
-    /// since; the result is written there.
+    /// Scans `root`, but for the directory `without` in it. Hashes found in the file `memo` are used for what
+    /// has not changed since; the result is written there.
     pub(super) fn scan(
         root: &Path,
+        without: Option<&Path>,
         memo: &Path,
         progress: &dyn Progress,
     ) -> Result<Self, KernelError> {
@@ -58,7 +59,7 @@ impl Manifest {
         let mut manifest = Self::default();
         let walk = WalkDir::new(root)
             .into_iter()
-            .filter_entry(|entry| !is_artefact(root, entry));
+            .filter_entry(|entry| !is_artefact(root, entry) && without != Some(entry.path()));
         for entry in walk {
             let entry = entry.map_err(|error| {
                 KernelError::io("read", root)(
@@ -205,7 +206,7 @@ mod tests {
     use super::*;
 
     fn scan(root: &Path, memo: &Path) -> Manifest {
-        Manifest::scan(root, memo, &Quiet).unwrap()
+        Manifest::scan(root, None, memo, &Quiet).unwrap()
     }
 
     #[test]

@@ -55,7 +55,10 @@ impl Source {
                 }
             }
             let memo = cache.manifest_path(&path);
-            let manifest = Manifest::scan(&path, &memo, progress)?;
+            // What is kept here is no source, and changes with each build. One that does not exist yet is not
+            // in the way.
+            let kept = fs::canonicalize(cache.root.path()).ok();
+            let manifest = Manifest::scan(&path, kept.as_deref(), &memo, progress)?;
             let digest = manifest.digest();
             Ok(Self::Tree {
                 path,

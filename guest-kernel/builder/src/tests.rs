@@ -290,6 +290,33 @@ fn an_edited_source_tree_is_never_written_and_always_noticed() {
     assert!(!tree.join("sub").exists());
 }
 
+/// As where a CI job keeps it in its checkout. What only has its name is source.
+#[test]
+fn a_cache_in_the_source_tree_is_no_source() {
+    let mut fixture = Fixture::new();
+    let tree = fixture.path("tree");
+    let request = KernelRequest {
+        source: Some(tree.clone()),
+        ..request("base")
+    };
+    let elsewhere = fixture.builder.build(&request, &Quiet).unwrap();
+
+    symlink(&tree, fixture.path("link")).unwrap();
+    let cache = CacheDir::at(fixture.path("link/kept/staleline"));
+    fixture.builder.cache = Cache::new(cache);
+    fs::create_dir_all(tree.join("lib/kept/staleline")).unwrap();
+    for _ in 0..2 {
+        let kernel = fixture.builder.build(&request, &Quiet).unwrap();
+        assert_eq!(kernel.hash, elsewhere.hash);
+        // The next is built where this one was.
+        fs::remove_dir_all(kernel.image.parent().unwrap()).unwrap();
+    }
+    assert!(tree.join("kept/staleline/manifests").is_dir());
+    fs::write(tree.join("lib/kept/staleline/extra.c"), "").unwrap();
+    let other = fixture.builder.plan(&request, &Quiet).unwrap();
+    assert_ne!(other.hash, elsewhere.hash);
+}
+
 #[test]
 fn the_archive_is_hashed_once_and_again_when_it_changes() {
     let fixture = Fixture::new();

@@ -30,6 +30,8 @@ struct Job {
     #[serde(default)]
     needs: Option<String>,
     container: String,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
     steps: Vec<Step>,
 }
 
@@ -264,6 +266,13 @@ fn workflows_name_what_they_use() {
                         .is_some_and(|(_, v)| v.parse::<u8>().is_ok())
                 };
                 assert!(step.uses.as_deref().is_none_or(version), "{step:?}");
+                // In the checkout it would be part of the source that it is the cache of.
+                let caches = |uses: &str| uses.starts_with("actions/cache@");
+                if step.uses.as_deref().is_some_and(caches) {
+                    let cache = &job.env["XDG_CACHE_HOME"];
+                    assert!(cache.starts_with("/var/"), "{cache}");
+                    assert_eq!(&step.with["path"], cache);
+                }
             }
         }
     }
