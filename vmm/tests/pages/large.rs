@@ -49,6 +49,7 @@ fn timeline() -> Timeline {
         rows: &rows,
         history: &[],
         master: &|_| "dma".into(),
+        several_cpus: false,
     });
     Timeline {
         about: "ten thousand lines".into(),

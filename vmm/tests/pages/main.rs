@@ -81,7 +81,7 @@ fn a_run_that_fails_shows_its_lines() {
                   .map(p => p.getAttribute('class')).join(' ')";
     assert_eq!(
         page.evaluate(states),
-        json!("s-unknown s-nothing s-nothing s-unseen s-unseen")
+        json!("s-unknown s-cleaned s-cleaned s-unseen s-unseen")
     );
     // Its history is that of the result, with the lines of code.
     let result = run.result();

@@ -209,6 +209,14 @@ fn draw(article: &mut Article, shown: &Shown, lanes: &[Lanes], source: &Source<'
     };
     let (d, f) = (&shown.explained.diagnostic, &shown.explained.finding);
     let history: Vec<u64> = d.history.iter().map(|s| s.at).collect();
+    // Only where there are several, a party has the number of its CPU.
+    let has_number = |party: &Party| matches!(party, Party::Cpu { cpu: Some(_), .. });
+    let mut parties = d
+        .history
+        .iter()
+        .map(|s| &s.who)
+        .chain([&f.writer, &f.reader]);
+    let several_cpus = parties.any(has_number);
     let mut add = |about: String, rows: &Rows, (from, to), history: &[u64]| {
         let mut figure = Figure::of(&Subject {
             from,
@@ -216,6 +224,7 @@ fn draw(article: &mut Article, shown: &Shown, lanes: &[Lanes], source: &Source<'
             rows,
             history,
             master: &|id| source.master(id),
+            several_cpus: several_cpus || lanes.iter().any(Lanes::has_other_cpus),
         });
         if let (Some(figure), Some(cut)) = (&mut figure, source.cut_at()) {
             let lack = format!(

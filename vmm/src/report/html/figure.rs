@@ -153,6 +153,8 @@ pub struct Subject<'a> {
     pub history: &'a [u64],
     /// Names of masters, by number.
     pub master: &'a dyn Fn(u8) -> String,
+    /// There are several CPUs, which are told apart.
+    pub several_cpus: bool,
 }
 
 impl Figure {
@@ -229,7 +231,7 @@ fn lacks(rows: &Rows) -> Vec<String> {
         lacks.push(format!("Of {lines} the log has nothing at that time."));
     }
     if rows.rows.iter().any(|row| row.is_cut) {
-        lacks.push("Of some lines only the first steps are shown.".into());
+        lacks.push("Of some lines not all steps are shown.".into());
     }
     lacks
 }
@@ -239,10 +241,14 @@ fn drawn(row: &Row, subject: &Subject<'_>, axis: &Axis, (top, height): (f64, f64
     let bottom = top + height;
     let both = |at: u64| (x(at), x(at));
     let mut border = both(subject.from);
-    let mut state = row.begin;
+    let mut state = (class(row.begin), row.begin.cached);
     let (mut states, mut strips) = (Vec::new(), Vec::new());
     let ends = row.steps.iter().map(|s| (x(s.first_at), x(s.last_at)));
-    let after = row.steps.iter().map(|s| Some(s.state));
+    let after = row.steps.iter().map(|s| match s.mark {
+        // What came of the steps that are left out, the next that is shown tells.
+        Mark::Cut => Some(("s-cut", false)),
+        _ => Some((class(s.state), s.state.cached)),
+    });
     let ends = ends.chain([both(subject.to)]);
     for (end, next) in ends.zip(after.chain([None])) {
         // What is of no width says nothing.
@@ -252,10 +258,10 @@ fn drawn(row: &Row, subject: &Subject<'_>, axis: &Axis, (top, height): (f64, f64
                 points: format!(
                     "{a:.1},{top:.1} {c:.1},{top:.1} {d:.1},{bottom:.1} {b:.1},{bottom:.1}"
                 ),
-                class: class(state),
-                title: in_words(state),
+                class: state.0,
+                title: in_words(state.0),
             });
-            if state.cached {
+            if state.1 {
                 strips.push(Strip {
                     x: b.min(d),
                     y: bottom - STRIP,
@@ -303,16 +309,23 @@ fn class(state: State) -> &'static str {
         (false, true) => "s-unseen",
         (false, false) if !state.known => "s-unknown",
         (false, false) if state.pending => "s-pending",
+        (false, false) if !state.unseen_known => "s-cleaned",
         (false, false) => "s-nothing",
     }
 }
 
-fn in_words(state: State) -> &'static str {
-    match class(state) {
+/// A state, by its class.
+fn in_words(class: &str) -> &'static str {
+    match class {
         "s-both" => "written through the cache and in memory, and neither cleaned nor invalidated",
         "s-uncleaned" => "written through the cache, and not cleaned: memory may be stale",
         "s-unseen" => "written in memory, and not invalidated: a copy in the cache may be stale",
         "s-pending" => "maintained, and no barrier has completed that",
+        "s-cleaned" => {
+            "nothing is left to clean; of stores past the cache, the log tells only from the time on when a device \
+             touches the line"
+        }
+        "s-cut" => "not shown: more happened than is kept",
         "s-unknown" => "not known: the log begins when a device first touches the line",
         _ => "nothing is left to clean or to invalidate",
     }
@@ -338,24 +351,37 @@ fn letter(mark: Mark) -> (&'static str, &'static str) {
         Mark::Filled => ("F", "m-cache"),
         Mark::Evicted { .. } => ("E", "m-cache"),
         Mark::Found(_) => ("!", "m-found"),
+        Mark::Cut => ("\u{2026}", "m-cache"),
     }
 }
 
 fn worded(span: &Span, subject: &Subject<'_>) -> Worded {
     let past = |past: bool| if past { " past the cache" } else { "" };
     let how = |snoops: bool| if snoops { "snooping" } else { "not snooping" };
+    let (cpu, s) = match subject.several_cpus {
+        true => cpus(span.cpus),
+        false => ("the CPU".to_owned(), "s"),
+    };
     let mut what = match span.mark {
-        Mark::Stored { past: p } => format!("the CPU stores{}", past(p)),
-        Mark::Loaded { past: p } => format!("the CPU loads{}", past(p)),
+        Mark::Stored { past: p } => format!("{cpu} store{s}{}", past(p)),
+        Mark::Loaded { past: p } => format!("{cpu} load{s}{}", past(p)),
         Mark::Maintained { op, suppressed } => {
             let not = if suppressed {
                 ", suppressed on purpose"
             } else {
                 ""
             };
-            format!("{}{not}", op_name(op.word()))
+            let by = match subject.several_cpus {
+                true => format!(" by {cpu}"),
+                false => String::new(),
+            };
+            format!("{}{by}{not}", op_name(op.word()))
+        }
+        Mark::Completed if subject.several_cpus => {
+            format!("a barrier of {cpu} completes the maintenance there")
         }
         Mark::Completed => "a barrier completes the maintenance".into(),
+        Mark::Cut => "more happens than is kept, and is not shown".into(),
         Mark::Started { master } => format!("{} is started", (subject.master)(master)),
         Mark::Written { master, snoops } => {
             format!("{} writes, {}", (subject.master)(master), how(snoops))
@@ -383,10 +409,24 @@ fn worded(span: &Span, subject: &Subject<'_>) -> Worded {
         true => format!("@{}", span.first_at),
         false => format!("@{} to @{}", span.first_at, span.last_at),
     };
+    let state = match span.mark {
+        Mark::Cut => "s-cut",
+        _ => class(span.state),
+    };
     Worded {
         at,
         what,
-        state: in_words(span.state),
+        state: in_words(state),
+    }
+}
+
+/// CPUs of a set by their numbers, and the end of a verb for them.
+fn cpus(set: u32) -> (String, &'static str) {
+    let numbers = (0..u32::BITS).filter(|n| set >> n & 1 != 0);
+    let numbers: Vec<String> = numbers.map(|n| n.to_string()).collect();
+    match &numbers[..] {
+        [one] => (format!("CPU {one}"), "s"),
+        several => (format!("CPUs {}", several.join(" and ")), ""),
     }
 }
 
@@ -400,8 +440,10 @@ mod tests {
             first_at,
             last_at,
             numbers: (5, 6),
+            cpus: 0,
             state: State {
                 known: true,
+                unseen_known: true,
                 cached: true,
                 unseen,
                 ..State::default()
@@ -440,7 +482,30 @@ mod tests {
             rows,
             history: &[10, 10, 99],
             master: &|id| ["dma", "usb"][usize::from(id)].into(),
+            several_cpus: true,
         })
+    }
+
+    #[test]
+    fn what_is_left_out_is_no_state_and_cpus_are_told_apart() {
+        let mut rows = rows();
+        let row = &mut rows.rows[0];
+        let stored = Mark::Stored { past: false };
+        row.steps[1] = span(Mark::Cut, (20, 20), true);
+        row.steps.push(Span {
+            cpus: 0b101,
+            ..span(stored, (25, 25), false)
+        });
+        row.is_cut = true;
+        let figure = figure(&rows).unwrap();
+        let row = &figure.rows[0];
+        let classes: Vec<_> = row.states.iter().map(|s| s.class).collect();
+        assert_eq!(classes, ["s-unknown", "s-unseen", "s-cut", "s-nothing"]);
+        assert_eq!(row.strips.len(), 2);
+        assert_eq!(row.steps[1].state, "not shown: more happened than is kept");
+        assert_eq!(row.steps[2].what, "CPUs 0 and 2 store, transfers #5 to #6");
+        assert_eq!(cpus(0b10).0, "CPU 1");
+        assert!(figure.lacks.iter().any(|l| l.contains("not all steps")));
     }
 
     #[test]

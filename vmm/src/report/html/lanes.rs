@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use staleline_devices::coherency::{LINE, SnoopWrite};
-use staleline_devices::cpu::{CacheOp, CpuId};
+use staleline_devices::cpu::{CacheOp, CpuId, MAX_CPUS};
 use staleline_devices::events::{Cached, Event};
 use staleline_devices::hazard::HazardKind;
 
@@ -19,6 +19,9 @@ pub const MAX_LINES: u64 = 1 << 14;
 
 /// Steps that are kept of one line, at most. Those of the finding come to a dozen.
 const MAX_STEPS: usize = 64;
+
+/// Findings that are kept behind them, and so many again of the one that all is about.
+const MORE_FOUND: usize = 16;
 
 /// Lines of which one wants to know, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +49,11 @@ impl Watch {
 /// What software has left to do on a line before the next observer, not what the cache happens to hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct State {
-    /// Whether the rest is known.
+    /// Whether it is known if it is uncleaned.
     pub known: bool,
+    /// Whether it is known if it is unseen: the log tells of stores past the cache only from the time on when a
+    /// device touches the line.
+    pub unseen_known: bool,
     /// It is in the cache.
     pub cached: bool,
     /// A coherent observer has written it, and nobody cleaned it since: memory may be old.
@@ -78,7 +84,7 @@ pub enum Mark {
         /// It was suppressed on purpose, and does nothing.
         suppressed: bool,
     },
-    /// A barrier completes maintenance, and something has happened in between.
+    /// A barrier completes maintenance of its CPU, and something has happened in between.
     Completed,
     /// The device is started that goes on with a transfer to or from here.
     Started {
@@ -108,6 +114,8 @@ pub enum Mark {
     },
     /// A finding.
     Found(HazardKind),
+    /// More happens than is kept: until the next step, its state is not shown.
+    Cut,
 }
 
 impl Mark {
@@ -124,8 +132,38 @@ struct Step {
     mark: Mark,
     /// Number of the transfer or of the maintenance operation; 0 if it has none.
     number: u32,
+    /// CPUs that do it, a bit each.
+    cpus: u32,
     /// The state that it leaves.
     state: State,
+}
+
+impl Step {
+    /// Without number, by no CPU; in a state that is not known yet.
+    fn of(at: u64, mark: Mark) -> Self {
+        Step {
+            at,
+            mark,
+            number: 0,
+            cpus: 0,
+            state: State::default(),
+        }
+    }
+
+    fn numbered(self, number: u32) -> Self {
+        Step { number, ..self }
+    }
+
+    fn by(self, cpu: CpuId) -> Self {
+        Step {
+            cpus: cpu.bit(),
+            ..self
+        }
+    }
+
+    fn is_maintenance_of(&self, cpu: CpuId) -> bool {
+        matches!(self.mark, Mark::Maintained { .. }) && self.cpus == cpu.bit()
+    }
 }
 
 /// One line's life.
@@ -133,8 +171,8 @@ struct Step {
 struct Life {
     /// Its state now.
     now: State,
-    /// The maintenance that no barrier has completed.
-    pending: Option<(CpuId, u32)>,
+    /// Of each CPU the last maintenance that no barrier of its own has completed.
+    pending: [Option<u32>; MAX_CPUS],
     /// A device has touched it, so that the log tells all.
     is_told: bool,
     /// At the begin of what is shown.
@@ -142,7 +180,7 @@ struct Life {
     /// The last clean, and when it was.
     cleaned: (u32, u64),
     steps: Vec<Step>,
-    /// There were more steps.
+    /// A start is not among them, for there were too many.
     is_cut: bool,
 }
 
@@ -157,6 +195,8 @@ pub struct Span {
     pub last_at: u64,
     /// Least and greatest number of transfer or operation.
     pub numbers: (u32, u32),
+    /// CPUs that did it, a bit each.
+    pub cpus: u32,
     /// The state that it leaves.
     pub state: State,
 }
@@ -251,6 +291,12 @@ impl Lanes {
         self.watch
     }
 
+    /// Whether another CPU than the one that the guest boots on has to do with these lines.
+    pub fn has_other_cpus(&self) -> bool {
+        let mut steps = self.lives.iter().flat_map(|life| &life.steps);
+        steps.any(|step| step.cpus & !CpuId::BOOT.bit() != 0)
+    }
+
     /// Nothing is told from that time on.
     pub fn end_at(&mut self, at: u64) {
         self.watch.to = self.watch.to.min(at);
@@ -279,6 +325,7 @@ impl Lanes {
                 }
             }),
             Event::Accessed {
+                cpu,
                 store,
                 past,
                 filled,
@@ -290,12 +337,13 @@ impl Lanes {
                 state.known |= store && !past;
                 state.uncleaned |= store && !past;
                 state.unseen |= store && past;
+                state.unseen_known |= store && past;
                 state.cached |= filled || (store && !past);
                 let mark = match store {
                     true => Mark::Stored { past },
                     false => Mark::Loaded { past },
                 };
-                life.enter(watch, (at, mark, 0));
+                life.enter(watch, Step::of(at, mark).by(cpu));
             }),
             Event::Maintained {
                 cpu,
@@ -312,14 +360,14 @@ impl Lanes {
                     any = true;
                     if !dropped {
                         life.maintained(op, found);
-                        life.pending = Some((cpu, operation));
+                        *life.pending_of(cpu) = Some(operation);
                         if op != CacheOp::Invalidate {
                             life.cleaned = (operation, at);
                         }
                     }
                     let suppressed = dropped;
                     let mark = Mark::Maintained { op, suppressed };
-                    life.enter(watch, (at, mark, operation));
+                    life.enter(watch, Step::of(at, mark).numbered(operation).by(cpu));
                 });
                 if any && !dropped {
                     self.pending.insert((cpu, operation));
@@ -340,7 +388,10 @@ impl Lanes {
                 ..
             } => self.on(pa, len, |life, watch, _| {
                 let mark = Mark::Started { master: master.0 };
-                life.enter_before(watch, (started_at.min(at), mark, transfer.0));
+                life.enter_before(
+                    watch,
+                    Step::of(started_at.min(at), mark).numbered(transfer.0),
+                );
             }),
             Event::Moved {
                 master,
@@ -359,12 +410,12 @@ impl Lanes {
                 if write {
                     life.written(snoops, allocates, whole);
                 }
-                life.enter(watch, (at, mark, transfer.0));
+                life.enter(watch, Step::of(at, mark).numbered(transfer.0));
             }),
             Event::Filled { pa, lines, .. } => {
                 self.on(pa, lines.saturating_mul(LINE), |life, watch, _| {
                     life.now.cached = true;
-                    life.enter(watch, (at, Mark::Filled, 0));
+                    life.enter(watch, Step::of(at, Mark::Filled));
                 });
             }
             Event::Evicted {
@@ -373,7 +424,7 @@ impl Lanes {
                 written_back,
             } => self.on(pa, lines.saturating_mul(LINE), |life, watch, _| {
                 life.now.cached = false;
-                life.enter(watch, (at, Mark::Evicted { written_back }, 0));
+                life.enter(watch, Step::of(at, Mark::Evicted { written_back }));
             }),
             Event::Found {
                 finding, kind, pa, ..
@@ -395,11 +446,14 @@ impl Lanes {
         if self.finding.is_none() && self.watch.finding == Some((kind.word(), at)) {
             self.finding = Some(finding);
         }
+        // Of those that the drawing is about, none is left out.
+        let mut most = MAX_STEPS + MORE_FOUND;
         if self.finding == Some(finding) {
             self.watch.to = self.watch.to.max(at);
+            most += MORE_FOUND;
         }
         self.on(pa, 1, |life, watch, _| {
-            life.enter(watch, (at, Mark::Found(kind), 0));
+            life.enter_of(most, watch, Step::of(at, Mark::Found(kind)));
         });
     }
 
@@ -417,8 +471,10 @@ impl Lanes {
             self.pending.remove(operation);
         }
         for life in &mut self.lives {
-            if life.pending.is_some_and(|p| done.contains(&p)) {
-                life.completed(&self.watch, at);
+            let operation = life.pending_of(cpu);
+            if operation.is_some_and(|operation| done.contains(&(cpu, operation))) {
+                *operation = None;
+                life.completed(&self.watch, at, cpu);
             }
         }
     }
@@ -484,9 +540,10 @@ impl Lanes {
                 adjoins = false;
                 continue;
             }
+            let is_cut = life.is_cut || steps.iter().any(|step| step.mark == Mark::Cut);
             if let Some(row) = rows.last_mut()
                 && adjoins
-                && row.is_like(begin, &steps, life.is_cut)
+                && row.is_like(begin, &steps, is_cut)
             {
                 row.add(&steps);
                 continue;
@@ -497,7 +554,7 @@ impl Lanes {
                 lines: 1,
                 begin,
                 steps: steps.iter().map(Span::of).collect(),
-                is_cut: life.is_cut,
+                is_cut,
             });
         }
         (rows, silent)
@@ -507,7 +564,8 @@ impl Lanes {
 impl Life {
     /// A master touches it for the first time, and this is what is known then: whether it is cached, since when it
     /// is uncleaned, if it is, and the last operation that cleaned it. From that operation on, nothing was stored
-    /// if nothing is uncleaned; else something was, and it is not known when, but no later than this.
+    /// through the cache if nothing is uncleaned; else something was, and it is not known when, but no later than
+    /// this. Of what was stored past the cache, nothing is known.
     fn under_dma(&mut self, at: u64, cached: bool, uncleaned: Option<u64>, clean_op: u32) {
         self.is_told = true;
         // What nobody has cleaned since power-on may still be what firmware has left.
@@ -537,81 +595,102 @@ impl Life {
         // What is invalidated without being cleaned is not uncleaned any more, but gone.
         state.uncleaned = false;
         state.unseen &= !invalidates;
+        state.unseen_known |= self.is_told && invalidates;
         state.pending = true;
         state.known |= self.is_told;
     }
 
-    /// A barrier completes its maintenance.
-    fn completed(&mut self, watch: &Watch, at: u64) {
-        self.now.pending = false;
-        self.pending = None;
-        match self.steps.last_mut() {
+    /// The maintenance of a CPU that none of its barriers has completed.
+    fn pending_of(&mut self, cpu: CpuId) -> &mut Option<u32> {
+        &mut self.pending[cpu.index()]
+    }
+
+    /// A barrier of a CPU completes its maintenance.
+    fn completed(&mut self, watch: &Watch, at: u64, cpu: CpuId) {
+        let pending = self.pending.iter().any(Option::is_some);
+        self.now.pending = pending;
+        // What is found about maintenance as it is done is nothing that happens behind it.
+        let of_it = |mark| matches!(mark, Mark::Found(kind) if kind != HazardKind::MissingBarrier);
+        let last = self.steps.iter().rposition(|step| !of_it(step.mark));
+        let last = last.unwrap_or(self.steps.len());
+        let is_first = self.steps.is_empty();
+        let last = self.steps.get_mut(last..);
+        match last {
             // Nothing has happened in between: that is how it should be, and no step.
-            Some(step) if matches!(step.mark, Mark::Maintained { .. }) => {
-                step.state.pending = false;
+            Some([first, found @ ..]) if first.is_maintenance_of(cpu) => {
+                first.state.pending = pending;
+                for step in found {
+                    step.state.pending = pending;
+                }
             }
-            None => self.begin.pending = false,
-            Some(_) => self.enter(watch, (at, Mark::Completed, 0)),
+            _ if is_first => self.begin.pending = pending,
+            _ => self.enter(watch, Step::of(at, Mark::Completed).by(cpu)),
         }
     }
 
     /// A master writes it, or a part.
     fn written(&mut self, snoops: bool, allocates: bool, whole: bool) {
         let state = &mut self.now;
-        match snoops {
-            false => state.unseen = true,
-            true if allocates => {
-                state.uncleaned = true;
-                state.cached = true;
-            }
-            true => {
-                state.uncleaned &= !whole;
-                state.unseen &= !whole;
-            }
+        if !snoops {
+            state.unseen = true;
+            state.unseen_known = true;
+            return;
+        }
+        // It has to do with the copy in the cache, which is the new one then.
+        if whole {
+            state.unseen = false;
+            state.unseen_known = true;
+        }
+        if allocates {
+            state.uncleaned = true;
+            state.cached = true;
+        } else {
+            state.uncleaned &= !whole;
         }
     }
 
-    fn enter(&mut self, watch: &Watch, (at, mark, number): (u64, Mark, u32)) {
-        let step = Step {
-            at,
-            mark,
-            number,
-            state: self.now,
-        };
-        if at < watch.from {
+    fn enter(&mut self, watch: &Watch, step: Step) {
+        self.enter_of(MAX_STEPS, watch, step);
+    }
+
+    /// As the last of so many steps, at most.
+    fn enter_of(&mut self, most: usize, watch: &Watch, step: Step) {
+        if step.at < watch.from {
             self.begin = self.now;
             return;
         }
-        let again = |last: &Step| {
-            (last.mark, last.number, last.state) == (step.mark, step.number, step.state)
+        let state = self.now;
+        let step = Step { state, ..step };
+        let last = self.steps.last().copied();
+        let again = |last: Step| {
+            Step {
+                at: step.at,
+                ..last
+            } == step
         };
-        if self.steps.last().is_some_and(again) {
+        if last.is_some_and(again) {
             return;
         }
-        match self.steps.len() < MAX_STEPS {
-            true => self.steps.push(step),
-            false => self.is_cut |= at <= watch.to,
+        if self.steps.len() < most {
+            self.steps.push(step);
+        } else if last.is_some_and(|last| last.mark != Mark::Cut) {
+            let cut = Step::of(step.at, Mark::Cut);
+            self.steps.push(Step { state, ..cut });
         }
     }
 
     /// The same for what was earlier and is told only now; it changes nothing.
-    fn enter_before(&mut self, watch: &Watch, (at, mark, number): (u64, Mark, u32)) {
-        if at < watch.from {
+    fn enter_before(&mut self, watch: &Watch, step: Step) {
+        if step.at < watch.from {
             return;
         }
-        let place = self.steps.partition_point(|step| step.at <= at);
+        let place = self.steps.partition_point(|before| before.at <= step.at);
         let before = place.checked_sub(1).and_then(|i| self.steps.get(i));
         let state = before.map_or(self.begin, |step| step.state);
         if self.steps.len() < MAX_STEPS {
-            let step = Step {
-                at,
-                mark,
-                number,
-                state,
-            };
-            self.steps.insert(place, step);
+            self.steps.insert(place, Step { state, ..step });
         } else {
-            self.is_cut |= at <= watch.to;
+            self.is_cut |= step.at <= watch.to;
         }
     }
 
@@ -641,6 +720,7 @@ impl Span {
             first_at: step.at,
             last_at: step.at,
             numbers: (step.number, step.number),
+            cpus: step.cpus,
             state: step.state,
         }
     }
@@ -662,6 +742,7 @@ impl Row {
             span.last_at = step.at;
             let (least, most) = span.numbers;
             span.numbers = (least.min(step.number), most.max(step.number));
+            span.cpus |= step.cpus;
         }
     }
 }

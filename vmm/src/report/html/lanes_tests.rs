@@ -29,10 +29,22 @@ fn lanes(watch: Watch, events: &[(u64, Event)]) -> Lanes {
 }
 
 fn maintained(op: CacheOp, pa: u64, lines: u64, found: Cached, dropped: bool) -> Event {
+    maintained_by((0, 7), op, pa, lines, found, dropped)
+}
+
+/// By a CPU, as its operation of that number.
+fn maintained_by(
+    (cpu, operation): (u8, u32),
+    op: CacheOp,
+    pa: u64,
+    lines: u64,
+    found: Cached,
+    dropped: bool,
+) -> Event {
     Event::Maintained {
-        cpu: CpuId(0),
+        cpu: CpuId(cpu),
         op,
-        operation: 7,
+        operation,
         site: SiteId(0),
         chain: ChainId(0),
         pa,
@@ -80,8 +92,8 @@ fn marks(row: &Row) -> Vec<(Mark, u64, u64)> {
     spans.map(|s| (s.mark, s.first_at, s.last_at)).collect()
 }
 
-/// What is known before the first step and after each: - nothing, 0 nothing left, u uncleaned, s unseen, b both,
-/// p maintained without a barrier.
+/// What is known before the first step and after each: - nothing, 0 nothing left, c nothing left to clean, u
+/// uncleaned, s unseen, b both, p maintained without a barrier.
 fn states(row: &Row) -> String {
     let after = row.steps.iter().map(|s| s.state);
     let all = std::iter::once(row.begin).chain(after);
@@ -91,6 +103,7 @@ fn states(row: &Row) -> String {
         (_, true, false) => 'u',
         (_, false, true) => 's',
         (_, false, false) if s.pending => 'p',
+        (_, false, false) if !s.unseen_known => 'c',
         (_, false, false) => '0',
     })
     .collect()
@@ -108,10 +121,14 @@ fn under_dma(pa: u64, cached: Cached, cached_at: u64, uncleaned: u64, clean_op: 
 }
 
 fn barrier(completes: bool) -> Event {
+    barrier_of(0, 7, completes)
+}
+
+fn barrier_of(cpu: u8, operation: u32, completes: bool) -> Event {
     Event::Barrier {
-        cpu: CpuId(0),
+        cpu: CpuId(cpu),
         barrier: Barrier::DSB_SY,
-        operations: (7, 7),
+        operations: (operation, operation),
         completes,
     }
 }
@@ -190,7 +207,7 @@ fn lines_that_a_device_fills_one_after_the_other_are_one_row() {
     );
     // Not known until the clean, of which the log says that nothing was stored behind it; stale from the write in
     // memory on, to the end.
-    assert_eq!(states(row), "-0sss");
+    assert_eq!(states(row), "-csss");
 }
 
 #[test]
@@ -202,13 +219,13 @@ fn of_the_time_before_a_device_came_only_what_follows_is_said() {
         states(&lanes(watch(1), &events).rows(1).rows[0])
     };
     // Nothing was stored behind the last clean.
-    assert_eq!(states_with(under_dma(PA, Cached::Clean, 5, 0, 7)), "-00");
+    assert_eq!(states_with(under_dma(PA, Cached::Clean, 5, 0, 7)), "-cc");
     // Nobody has cleaned what firmware may have left: that nothing was stored says little, until it is.
     let power_on = [(0, under_dma(PA, Cached::No, 0, 0, 0)), read, (40, clean)];
     let lanes_then = lanes(watch(1), &power_on);
     assert_eq!(states(&lanes_then.rows(1).rows[0]), "--p");
     // Another clean, that the log does not have, was the last.
-    assert_eq!(states_with(under_dma(PA, Cached::Clean, 5, 0, 9)), "--0");
+    assert_eq!(states_with(under_dma(PA, Cached::Clean, 5, 0, 9)), "--c");
     // Stored at 20, or before: not in the time of the clean; and what was evicted, nobody knows when.
     assert_eq!(states_with(under_dma(PA, Cached::Dirty, 20, 1, 7)), "--u");
     assert_eq!(states_with(under_dma(PA, Cached::No, 0, 1, 7)), "--u");
@@ -250,15 +267,15 @@ fn maintenance_is_complete_with_its_barrier_and_a_start_stands_where_it_was() {
             Mark::Completed,
         ]
     );
-    assert_eq!(states(row), "00pp0");
+    assert_eq!(states(row), "ccppc");
     // As it should be, the barrier is no step of its own.
     let good = [(0, new(PA)), (10, clean), (11, barrier(true)), (30, read)];
-    assert_eq!(states(&lanes(watch(1), &good).rows(1).rows[0]), "000");
+    assert_eq!(states(&lanes(watch(1), &good).rows(1).rows[0]), "ccc");
 }
 
 #[test]
 fn what_is_suppressed_changes_nothing() {
-    for (dropped, then) in [(false, "0sp"), (true, "0ss")] {
+    for (dropped, then) in [(false, "csp"), (true, "css")] {
         let invalidated = maintained(CacheOp::Invalidate, PA, 1, Cached::Clean, dropped);
         let lanes = lanes(
             watch(1),
@@ -278,7 +295,7 @@ fn what_a_snooping_write_leaves_is_the_boards_and_whole_lines_only() {
     let over = moved(true, true, PA, LINE + 8);
     for (snoop_write, states) in [
         (SnoopWrite::WriteThrough, [(false, false), (false, true)]),
-        (SnoopWrite::Allocate, [(true, true), (true, true)]),
+        (SnoopWrite::Allocate, [(true, false), (true, true)]),
     ] {
         let mut lanes = Lanes::of(watch(2), snoop_write, MAX_LINES);
         lanes.take(1, &stale);
@@ -355,7 +372,109 @@ fn addresses_and_lengths_may_be_anything() {
     }
     let rows = many.rows(1).rows;
     assert!(rows[0].is_cut);
-    assert_eq!(rows[0].steps.len(), MAX_STEPS);
+    assert_eq!(rows[0].steps.len(), MAX_STEPS + 1);
+    assert_eq!(rows[0].steps[MAX_STEPS].mark, Mark::Cut);
+}
+
+#[test]
+fn of_too_many_steps_the_findings_are_kept_with_what_was_the_state_then() {
+    let about = Watch {
+        to: 1000,
+        finding: Some((HazardKind::MissingInvalidate.word(), 1000)),
+        ..watch(1)
+    };
+    let mut lanes = lanes(about, &[(0, new(PA))]);
+    let write = |snoops| moved(true, snoops, PA, LINE);
+    for at in 1..1000 {
+        lanes.take(at, &write(at % 2 == 0));
+    }
+    lanes.take(1000, &found(PA));
+    lanes.take(1001, &write(true));
+    let row = &lanes.rows(1).rows[0];
+    let last: Vec<_> = row.steps[MAX_STEPS..]
+        .iter()
+        .map(|s| (s.mark, s.first_at))
+        .collect();
+    let found_it = Mark::Found(HazardKind::MissingInvalidate);
+    let limit = MAX_STEPS as u64;
+    // Behind the finding there is nothing that one wants to know.
+    assert_eq!(last, [(Mark::Cut, limit + 1), (found_it, 1000)]);
+    assert!(row.steps[MAX_STEPS + 1].state.unseen);
+    assert!(row.is_cut);
+    // Any number of findings is bounded, too.
+    for at in 1001..9000 {
+        lanes.take(at, &write(at % 2 == 0));
+        lanes.take(at, &found(PA));
+    }
+    assert!(lanes.lives[0].steps.len() <= MAX_STEPS + 2 * MORE_FOUND + 1);
+}
+
+#[test]
+fn a_barrier_completes_the_maintenance_of_its_own_cpu() {
+    let op = CacheOp::Clean;
+    let by = |cpu, operation| maintained_by((cpu, operation), op, PA, 1, Cached::Dirty, false);
+    let mut events = vec![(0, new(PA)), (10, by(0, 7)), (11, by(1, 8))];
+    events.push((12, barrier_of(1, 8, true)));
+    // The other CPU's is not complete.
+    let one = lanes(watch(1), &events);
+    assert_eq!(states(&one.rows(1).rows[0]), "cpp");
+    assert!(one.has_other_cpus());
+    events.push((13, barrier_of(0, 7, true)));
+    let row = &lanes(watch(1), &events).rows(1).rows[0];
+    assert_eq!(states(row), "cppc");
+    let last = row.steps[2];
+    assert_eq!((last.mark, last.cpus), (Mark::Completed, 1));
+    // Who stores is told, though both do the same.
+    let stores = |cpu| Event::Accessed {
+        cpu: CpuId(cpu),
+        site: SiteId(0),
+        store: true,
+        past: false,
+        filled: false,
+        pa: PA,
+        len: 8,
+    };
+    let row = &lanes(watch(1), &[(1, stores(0)), (2, stores(1))])
+        .rows(1)
+        .rows[0];
+    let cpus: Vec<u32> = row.steps.iter().map(|s| s.cpus).collect();
+    assert_eq!(cpus, [1, 2]);
+}
+
+#[test]
+fn what_maintenance_is_found_to_do_does_not_come_between_it_and_its_barrier() {
+    let invalidated = maintained(CacheOp::Invalidate, PA, 1, Cached::Dirty, false);
+    let found_then = |kind| {
+        let mut event = found(PA);
+        if let Event::Found { kind: its, .. } = &mut event {
+            *its = kind;
+        }
+        let events = [
+            (0, new(PA)),
+            (10, invalidated),
+            (10, event),
+            (11, barrier(true)),
+        ];
+        states(&lanes(watch(1), &events).rows(1).rows[0])
+    };
+    assert_eq!(found_then(HazardKind::DiscardedWrite), "c00");
+    // That there was no barrier is another matter.
+    assert_eq!(found_then(HazardKind::MissingBarrier), "cpp0");
+}
+
+#[test]
+fn what_was_stored_past_the_cache_before_a_device_came_is_not_known_until_it_is_invalidated() {
+    let op = CacheOp::CleanInvalidate;
+    let events = [
+        (10, maintained(CacheOp::Clean, PA, 1, Cached::Dirty, false)),
+        (11, barrier(true)),
+        (20, under_dma(PA, Cached::Clean, 5, 0, 7)),
+        (20, moved(false, false, PA, LINE)),
+        (30, maintained(op, PA, 1, Cached::Clean, false)),
+        (31, barrier(true)),
+    ];
+    let all = lanes(watch(1), &events);
+    assert_eq!(states(&all.rows(1).rows[0]), "-cc0");
 }
 
 fn event() -> impl Strategy<Value = Event> {
