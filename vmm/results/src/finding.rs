@@ -50,6 +50,13 @@ pub struct HazardEntry {
     pub diagnostic: usize,
 }
 
+impl HazardEntry {
+    /// Between whom it is, in words that stay the same from kernel to kernel.
+    pub fn between(&self) -> String {
+        format!("{} -> {}", self.writer.name(), self.reader.name())
+    }
+}
+
 /// Who made an access.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "by", rename_all = "kebab-case")]
@@ -73,6 +80,17 @@ pub enum Party {
         /// In which transfer, if it was one.
         transfer: Option<TransferRef>,
     },
+}
+
+impl Party {
+    /// A master, or a function.
+    fn name(&self) -> String {
+        match self {
+            Party::Unknown => "somebody unknown".into(),
+            Party::Device { master, .. } => master.clone(),
+            Party::Cpu { place, .. } => place.function(),
+        }
+    }
 }
 
 /// A transfer as the device described it.

@@ -4,7 +4,7 @@
 //! Two questions, as they have different answers. *Is it the same run?* Then each event is the same, at the
 //! same time, of the same memory, by the same line of code. Two kernels are never that, from their first
 //! instruction on. *Is the same done?* Then the same CPUs and devices do the same things in the same order,
-//! in functions of the same names, whenever, and in whichever memory.
+//! in functions of the same names, on as many lines and bytes, whenever, and in whichever memory.
 
 use std::path::Path;
 
@@ -15,6 +15,7 @@ use staleline_devices::dma::TransferId;
 use staleline_devices::events::{Cached, Event, Kind};
 use staleline_events::LogError;
 
+use super::pieces::{self, Pieces};
 use crate::events::{Entry, Item};
 use crate::exit::Error;
 use crate::query::{Names, Telling, Told};
@@ -72,29 +73,31 @@ struct Side<'a, I> {
     log: &'a Telling,
     name: &'static str,
     alike: Alike,
-    /// The last one that counted.
-    last: Option<Event>,
+    /// What is told in pieces, if that is to be one.
+    pieces: Pieces,
+    is_over: bool,
 }
 
 impl<I: Iterator<Item = Result<Entry, LogError>>> Side<'_, I> {
     fn next(&mut self, lacks: &mut Vec<String>) -> Result<Option<(Entry, Event)>, Error> {
-        loop {
+        while !self.is_over {
             match self.entries.next() {
-                None => return Ok(None),
+                None => {
+                    self.is_over = true;
+                    self.pieces.finish();
+                }
                 Some(Err(cut @ LogError::CutShort { .. })) => {
+                    self.pieces.lose();
                     lacks.push(format!("the log of {} has no end: {cut}", self.name));
-                    return Ok(None);
+                    self.is_over = true;
                 }
                 Some(Err(e)) => return Err(self.log.unreadable(e)),
                 Some(Ok(entry)) => match entry.item {
-                    Item::Event(event) if self.counts(&event) => {
-                        let piece = self.last.is_some_and(|last| goes_on(&last, &event));
-                        self.last = Some(event);
-                        if self.alike == Alike::Same || !piece {
-                            return Ok(Some((entry, event)));
-                        }
+                    Item::Event(event) if self.counts(&entry, &event) => {
+                        return Ok(Some((entry, event)));
                     }
                     Item::Full => {
+                        self.pieces.lose();
                         lacks.push(format!(
                             "the log of {} is full at @{}: of what follows, only findings were kept",
                             self.name, entry.at
@@ -104,9 +107,11 @@ impl<I: Iterator<Item = Result<Entry, LogError>>> Side<'_, I> {
                 },
             }
         }
+        Ok(None)
     }
 
-    fn counts(&self, event: &Event) -> bool {
+    /// Whether it is compared: not if it is more of what has been.
+    fn counts(&mut self, entry: &Entry, event: &Event) -> bool {
         let done = || match event.kind() {
             Kind::Transfer
             | Kind::Dma
@@ -122,7 +127,7 @@ impl<I: Iterator<Item = Result<Entry, LogError>>> Side<'_, I> {
             | Kind::Access
             | Kind::Wait => false,
         };
-        self.alike == Alike::Same || done()
+        self.alike == Alike::Same || (done() && !self.pieces.take(entry, event))
     }
 }
 
@@ -139,13 +144,17 @@ fn part(
             log: telling,
             name: log,
             alike,
-            last: None,
+            pieces: Pieces::default(),
+            is_over: false,
         })
     };
     let (mut a, mut b) = (side("A", logs.0)?, side("B", logs.1)?);
     let mut count = 0;
-    loop {
+    let (mut at, pair) = loop {
         let pair = (a.next(lacks)?, b.next(lacks)?);
+        if let Some(unlike) = pieces::unlike((&mut a.pieces, &mut b.pieces)) {
+            break (unlike, pair);
+        }
         let same = match &pair {
             (None, None) => return Ok(None),
             (Some((ea, a)), Some((eb, b))) => match alike {
@@ -154,36 +163,33 @@ fn part(
             },
             _ => false,
         };
-        if same {
-            count += 1;
-            continue;
+        if !same {
+            break (count, pair);
         }
-        let (a, b) = pair;
-        return Ok(Some(Parting {
-            alike: count,
-            a: a.map(|(entry, event)| names.0.told(&entry, &event)),
-            b: b.map(|(entry, event)| names.1.told(&entry, &event)),
-        }));
+        count += 1;
+    };
+    // What has begun before may turn out to be unlike.
+    a.pieces.close();
+    b.pieces.close();
+    while pieces::wait((&a.pieces, &b.pieces), at) {
+        let more = (a.next(lacks)?.is_some(), b.next(lacks)?.is_some());
+        if let Some(unlike) = pieces::unlike((&mut a.pieces, &mut b.pieces)) {
+            at = at.min(unlike);
+        }
+        if more == (false, false) {
+            break;
+        }
     }
-}
-
-/// Whether an event is another piece of what the one before was: lines of one operation that it finds in
-/// another state, or more of a transfer.
-fn goes_on(last: &Event, event: &Event) -> bool {
-    match (*last, *event) {
-        (Event::Maintained { operation: a, .. }, Event::Maintained { operation: b, .. }) => a == b,
-        (
-            Event::Moved {
-                transfer: a,
-                write: to,
-                ..
-            },
-            Event::Moved {
-                transfer: b, write, ..
-            },
-        ) => (a, to) == (b, write) && a != TransferId::CONTROL,
-        _ => false,
-    }
+    let last = if at == count { pair } else { (None, None) };
+    let told = |pieces: &Pieces, last: Option<(Entry, Event)>, names: &mut Names<'_>| {
+        let whole = pieces.whole(at).or(last);
+        whole.map(|(entry, event)| names.told(&entry, &event))
+    };
+    Ok(Some(Parting {
+        alike: at,
+        a: told(&a.pieces, last.0, &mut names.0),
+        b: told(&b.pieces, last.1, &mut names.1),
+    }))
 }
 
 /// The very same, up to the numbers that the logs have for places in code.
@@ -271,7 +277,7 @@ fn deed(event: Event) -> Event {
             found,
             ..
         } => {
-            // How many lines that piece has depends on what it finds in the cache.
+            // How many lines this piece has depends on what it finds in the cache; those of all are compared.
             (*operation, *pa, *lines, *found) = (0, 0, 0, Cached::No);
         }
         Event::Found {

@@ -4,6 +4,7 @@
 mod divergence;
 mod matrices;
 mod numbers;
+mod pieces;
 mod runs;
 mod text;
 

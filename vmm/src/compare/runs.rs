@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use staleline_results::{
-    Class, KERNEL_REPORT, LineCost, MaintenanceCaller, Party, RunResult, STALE_COPY, Verdict,
+    Class, HazardEntry, KERNEL_REPORT, LineCost, MaintenanceCaller, RunResult, STALE_COPY, Verdict,
 };
 
 use super::divergence::{self, Divergence};
@@ -231,9 +231,7 @@ fn findings(a: &RunResult, b: &RunResult) -> Vec<Findings> {
 fn found(r: &RunResult) -> impl Iterator<Item = (Key, Found)> {
     let diagnostics = r.diagnostics.iter().map(|d| {
         let shown = r.hazards.get(d.shown);
-        let place = shown.map_or_else(String::new, |h| {
-            format!("{} -> {}", party(&h.writer), party(&h.reader))
-        });
+        let place = shown.map_or_else(String::new, HazardEntry::between);
         let missing = shown.map_or_else(String::new, |h| h.missing.clone());
         let (kind, fails) = match d.class {
             Class::Error => (d.kind.name(), true),
@@ -252,15 +250,6 @@ fn found(r: &RunResult) -> impl Iterator<Item = (Key, Found)> {
         (key, [report.count, 0, 0])
     });
     diagnostics.chain(reports)
-}
-
-/// What stays the same from kernel to kernel: a master, or a function.
-fn party(party: &Party) -> String {
-    match party {
-        Party::Unknown => "somebody unknown".into(),
-        Party::Device { master, .. } => master.clone(),
-        Party::Cpu { place, .. } => place.function(),
-    }
 }
 
 fn caller(caller: Option<&MaintenanceCaller>) -> LineCost {

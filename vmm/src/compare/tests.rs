@@ -3,6 +3,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use staleline_devices::cpu::{CacheOp, ChainId, CpuId, SiteId};
+use staleline_devices::dma::{Content, MasterId, TransferId};
 use staleline_devices::events::{Cached, Event};
 use staleline_support::progress::Quiet;
 
@@ -11,6 +12,7 @@ use crate::engine::EngineKind;
 use crate::events::tests::write_log;
 use crate::matrix::record::{Asked, CELLS, Cells, Origin};
 use crate::matrix::{Extent, Matrix, runner};
+use crate::query::Told;
 use crate::run::directory::{self, RunDir};
 use crate::run::fake::{self, FakeBackend};
 use crate::run::logbook;
@@ -201,6 +203,62 @@ fn logs_part_where_another_thing_happens_and_where_another_thing_is_done() {
     let done = found.done.unwrap();
     assert_eq!(done.alike, 3);
     assert_ne!(done.a.unwrap().place, done.b.unwrap().place);
+    // Of the second operation fewer lines, which is known only once both are over; that interrupts differ then is
+    // later.
+    let fewer = log(
+        "fewer",
+        &[
+            (10, irq(true)),
+            (20, clean(1, 0x4100_0000, 4, dirty, 1)),
+            (30, irq(false)),
+            (40, clean(2, 0x4200_0000, 1, dirty, 1)),
+            (40, clean(2, 0x4200_0040, 2, Cached::No, 1)),
+            (50, irq(true)),
+        ],
+    );
+    for (one, other, ends) in [(&a, &fewer, (4, 3)), (&fewer, &a, (3, 4))] {
+        let done = divergence::find(one, other).unwrap().done.unwrap();
+        let lines = |told: Option<Told>| told.unwrap().address;
+        assert_eq!(done.alike, 3);
+        assert_eq!(lines(done.a), Some(format!("0x42000000+{}", 64 * ends.0)));
+        assert_eq!(lines(done.b), Some(format!("0x42000000+{}", 64 * ends.1)));
+    }
+    // Transfers of two devices at a time are two, however they take turns, and count once they are over.
+    let transfers = |name: &str, pieces: &[(u32, u64)], closed: bool| {
+        let moved = |&(transfer, len): &(u32, u64)| Event::Moved {
+            master: MasterId(0),
+            transfer: TransferId(transfer),
+            snoops: false,
+            write: true,
+            content: Content::Data,
+            pa: 0x4300_0000,
+            len,
+        };
+        let mut events: Vec<(u64, Event)> = pieces.iter().map(|p| (10, moved(p))).collect();
+        let close = [1, 2].map(|transfer| Event::Closed {
+            transfer: TransferId(transfer),
+            master: MasterId(0),
+            bytes: 0,
+        });
+        events.extend(
+            close
+                .map(|event| (20, event))
+                .into_iter()
+                .filter(|_| closed),
+        );
+        log(name, &events)
+    };
+    let turns = transfers("turns", &[(1, 8), (2, 64), (1, 8), (1, 48)], true);
+    let whole = transfers("whole", &[(1, 64), (2, 64)], true);
+    assert_eq!(divergence::find(&turns, &whole).unwrap().done, None);
+    let less = transfers("less", &[(1, 64), (2, 64), (1, 64)], true);
+    let done = divergence::find(&turns, &less).unwrap().done.unwrap();
+    assert_eq!(done.alike, 0);
+    assert_eq!(done.b.unwrap().address.as_deref(), Some("0x43000000+128"));
+    let open = transfers("open", &[(1, 64), (2, 64)], false);
+    let open_less = transfers("open-less", &[(1, 8), (2, 64)], false);
+    assert_eq!(divergence::find(&open, &open_less).unwrap().done, None);
+
     // The one is over before the other.
     let short = log("short", &[(10, irq(true))]);
     let done = divergence::find(&a, &short).unwrap().done.unwrap();
