@@ -18,7 +18,7 @@ use crate::matrix::partition::Partition;
 use crate::matrix::record::{self, Asked, Begun, Cells, Origin};
 use crate::matrix::report::{self, Report};
 use crate::matrix::runner::{self, Manner, Ran};
-use crate::matrix::{Extent, Matrix, came_to, html, merge};
+use crate::matrix::{Cell, Extent, Matrix, came_to, html, merge};
 use crate::mutants;
 use crate::mutants::report::Score;
 use crate::report::html::page;
@@ -361,6 +361,19 @@ impl BaselineArgs {
     }
 }
 
+/// The names of all cells of a matrix, of which a share may be run, or a brief form.
+fn whole(begun: &Begun) -> Vec<String> {
+    let origin = &begun.origin;
+    let all = match &origin.asked {
+        Asked::Matrix(file) => Matrix::load(file.as_deref())
+            .and_then(|matrix| matrix.cells(origin.engine, origin.append.as_deref()))
+            .ok(),
+        Asked::Mutants(_) => None,
+    };
+    let names = |cells: &[Cell]| cells.iter().map(|cell| cell.name.clone()).collect();
+    all.map_or_else(|| names(&begun.cells), |all| names(&all))
+}
+
 fn junit(out: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
     let mut text = Vec::new();
     write(&mut text)
@@ -388,6 +401,11 @@ fn tell(
         for name in known.apply(&mut ran.results) {
             say(&format!(
                 "{name} is as expected now: the baseline need not know it any more"
+            ));
+        }
+        for name in known.strangers(&whole(begun)) {
+            say(&format!(
+                "{name}, which the baseline knows, is no cell of the matrix"
             ));
         }
     }

@@ -4,16 +4,17 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use staleline_results::Verdict;
+use staleline_results::{HazardKind, KERNEL_REPORT, Verdict};
 use staleline_support::files;
 
-use super::outcome::Outcome;
+use super::outcome::{Found, Outcome};
 use super::runner::CellResult;
 use crate::exit::Error;
 use crate::scenario::read_config;
 
-/// Version of its format.
-const SCHEMA: u32 = 1;
+/// Version of its format. The first one held kinds of findings alone, with which anything of that kind would pass
+/// for known: it is not read.
+const SCHEMA: u32 = 2;
 
 /// Cells that are known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,9 +31,17 @@ pub struct Baseline {
 struct Known {
     cell: String,
     verdict: Verdict,
-    /// Kinds of findings: these, or fewer.
+    /// Bytes that are wrong at an end: so many, or fewer.
+    corrupt_bytes: u64,
+    /// Findings: these, or fewer.
     #[serde(default)]
-    findings: Vec<String>,
+    findings: Vec<Found>,
+}
+
+/// What is read first.
+#[derive(Deserialize)]
+struct Version {
+    schema: u32,
 }
 
 impl Baseline {
@@ -42,29 +51,36 @@ impl Baseline {
     /// [`Error::Read`], [`Error::Syntax`] or [`Error::Limit`].
     pub fn load(path: &Path) -> Result<Self, Error> {
         let origin = path.display().to_string();
-        let baseline: Baseline =
-            toml::from_str(&read_config(path)?).map_err(|e| Error::Syntax {
-                origin: origin.clone(),
-                detail: e.to_string().trim_end().to_owned(),
-            })?;
-        let wrong = if baseline.schema != SCHEMA {
-            Some(format!(
-                "schema = {} is not known; this program reads schema = {SCHEMA}",
-                baseline.schema
-            ))
-        } else {
-            let infra = |known: &&Known| known.verdict == Verdict::InfraError;
-            baseline.known.iter().find(infra).map(|known| {
-                format!(
-                    "cell {}: a run that says nothing is no result that could be known",
-                    known.cell
-                )
-            })
+        let text = read_config(path)?;
+        let syntax = |e: toml::de::Error| Error::Syntax {
+            origin: origin.clone(),
+            detail: e.to_string().trim_end().to_owned(),
         };
-        match wrong {
+        let Version { schema } = toml::from_str(&text).map_err(syntax)?;
+        if schema != SCHEMA {
+            let why = match schema {
+                1 => " (that of schema = 1 does not say where, nor how much)",
+                _ => "",
+            };
+            let what = format!(
+                "schema = {schema} is not known; this program reads schema = {SCHEMA}: write the baseline anew \
+                 with --write-baseline{why}"
+            );
+            return Err(Error::Limit { origin, what });
+        }
+        let baseline: Baseline = toml::from_str(&text).map_err(syntax)?;
+        match baseline.known.iter().find_map(Known::wrong) {
             Some(what) => Err(Error::Limit { origin, what }),
             None => Ok(baseline),
         }
+    }
+
+    /// Cells that it knows and that are not among these.
+    pub fn strangers(&self, cells: &[String]) -> Vec<&str> {
+        let known = self.known.iter().map(|known| &*known.cell);
+        known
+            .filter(|cell| !cells.iter().any(|one| one == cell))
+            .collect()
     }
 
     /// Of the cells that are not as expected now.
@@ -76,7 +92,8 @@ impl Baseline {
             .map(|o| Known {
                 cell: o.cell.clone(),
                 verdict: o.verdict,
-                findings: o.findings.clone(),
+                corrupt_bytes: o.corrupt_bytes,
+                findings: o.found.clone(),
             });
         Baseline {
             schema: SCHEMA,
@@ -118,8 +135,31 @@ impl Baseline {
 }
 
 impl Known {
+    /// Why it cannot be known.
+    fn wrong(&self) -> Option<String> {
+        let cell = &self.cell;
+        if self.verdict == Verdict::InfraError {
+            return Some(format!(
+                "cell {cell}: a run that says nothing is no result that could be known"
+            ));
+        }
+        let kinds = HazardKind::ALL.map(HazardKind::name);
+        let is_kind = |kind: &str| kind == KERNEL_REPORT || kinds.contains(&kind);
+        let stranger = self.findings.iter().find(|found| !is_kind(&found.kind))?;
+        Some(format!(
+            "cell {cell}: there is no finding `{}`; it is one of {}, {KERNEL_REPORT}",
+            stranger.kind,
+            kinds.join(", ")
+        ))
+    }
+
     fn covers(&self, outcome: &Outcome) -> bool {
-        let mut findings = outcome.findings.iter();
-        outcome.verdict == self.verdict && findings.all(|f| self.findings.contains(f))
+        let is_known = |found: &Found| self.findings.iter().any(|known| known.covers(found));
+        // A cell that was done by an earlier version does not say where things were found.
+        let is_told = outcome.found.is_empty() == outcome.findings.is_empty();
+        outcome.verdict == self.verdict
+            && outcome.corrupt_bytes <= self.corrupt_bytes
+            && is_told
+            && outcome.found.iter().all(is_known)
     }
 }

@@ -3,7 +3,9 @@
 //! a matrix has thousands of cells.
 
 use serde::{Deserialize, Serialize};
-use staleline_results::{Input, KERNEL_REPORT, KernelId, LineCost, RunResult, Verdict};
+use staleline_results::{
+    Diagnostic, HazardEntry, Input, KERNEL_REPORT, KernelId, LineCost, RunResult, Verdict,
+};
 use staleline_support::{digest, text};
 
 use super::Cell;
@@ -25,6 +27,9 @@ pub struct Outcome {
     pub reasons: Vec<String>,
     /// Kinds of findings that fail it, in order, each once.
     pub findings: Vec<String>,
+    /// These findings, by kind and place, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub found: Vec<Found>,
     /// Why that is not as expected; none if it is.
     pub unexpected: Option<String>,
     /// Why an earlier attempt said nothing, if this is the second.
@@ -45,6 +50,69 @@ pub struct Outcome {
     pub wall_ms: u64,
     /// A command that does the same run.
     pub replay: String,
+}
+
+/// Findings that fail a cell, of one kind, place and missing operation.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Found {
+    /// The kind.
+    pub kind: String,
+    /// Between whom, in words that stay the same from kernel to kernel; of a report of the kernel, what it is and
+    /// in which function.
+    pub place: String,
+    /// What is missing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub missing: String,
+    /// Lines that it is on; of a report of the kernel, how many times it came.
+    pub lines: u64,
+    /// Bytes were wrong.
+    pub manifested: bool,
+}
+
+impl Found {
+    /// Those of a result, each once.
+    fn all_of(result: &RunResult) -> Vec<Self> {
+        let shown = |d: &Diagnostic| result.hazards.get(d.shown);
+        let findings = result.errors().map(|d| Found {
+            kind: d.kind.name().to_owned(),
+            place: shown(d).map_or_else(String::new, HazardEntry::between),
+            missing: shown(d).map_or_else(String::new, |h| text::elide(&h.missing, REASON)),
+            lines: d.lines,
+            manifested: d.manifested,
+        });
+        let reports = result.guest.complaints().map(|report| Found {
+            kind: KERNEL_REPORT.to_owned(),
+            place: text::elide(
+                &format!("{} in {}", report.class.what(), report.function()),
+                REASON,
+            ),
+            missing: String::new(),
+            lines: report.count,
+            manifested: false,
+        });
+        let mut all: Vec<Found> = Vec::new();
+        for one in findings.chain(reports) {
+            match all.iter_mut().find(|other| other.is_where(&one)) {
+                Some(other) => {
+                    other.lines = other.lines.saturating_add(one.lines);
+                    other.manifested |= one.manifested;
+                }
+                None => all.push(one),
+            }
+        }
+        all.sort_unstable();
+        all
+    }
+
+    fn is_where(&self, other: &Self) -> bool {
+        (&self.kind, &self.place, &self.missing) == (&other.kind, &other.place, &other.missing)
+    }
+
+    /// Whether another is this, or less of it.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.is_where(other) && other.lines <= self.lines && (self.manifested || !other.manifested)
+    }
 }
 
 /// Line operations: see [`staleline_results::Maintenance`].
@@ -87,6 +155,7 @@ impl Outcome {
             verdict: result.verdict,
             reasons: reasons.map(|r| text::elide(r, REASON)).collect(),
             findings,
+            found: Found::all_of(result),
             unexpected: cell
                 .unexpected(result)
                 .map(|why| text::elide(&why, 2 * REASON)),

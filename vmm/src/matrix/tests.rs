@@ -6,7 +6,7 @@ use super::record::{Asked, Cells};
 use super::report::Report;
 use super::runner::{CellResult, Ran};
 use super::*;
-use crate::exit::{FAIL, INFRA, PASS};
+use crate::exit::{self, FAIL, INFRA, PASS};
 use crate::run::fake::{self, FakeBackend};
 use staleline_results::GuestEnd;
 
@@ -532,10 +532,51 @@ fn what_is_known_to_be_bad_fails_only_if_it_gets_worse() {
     let mut worse = run(&expects_too_much, &backend, 2);
     known.apply(&mut worse.results);
     assert_eq!(report::exit_code(&worse, 1), FAIL);
-    let nothing = "schema = 1\n[[known]]\ncell = \"a\"\nverdict = \"infra-error\"\n";
-    std::fs::write(&file, nothing).unwrap();
-    let e = baseline::Baseline::load(&file).unwrap_err().render();
-    assert!(e.contains("no result that could be known"), "{e}");
+    // It is the same in the wrong place, on more lines, with wrong bytes, or more of them.
+    let worse = |change: &dyn Fn(&mut outcome::Outcome)| {
+        let mut worse = run(&expects_too_much, &plausible(), 2);
+        worse
+            .results
+            .iter_mut()
+            .for_each(|r| change(&mut r.outcome));
+        known.apply(&mut worse.results);
+        report::exit_code(&worse, 1)
+    };
+    let found = |change: &'static dyn Fn(&mut outcome::Found)| {
+        move |outcome: &mut outcome::Outcome| outcome.found.iter_mut().for_each(change)
+    };
+    assert_eq!(worse(&|_| {}), PASS);
+    assert_eq!(worse(&found(&|f| f.lines -= 1)), PASS);
+    assert_eq!(worse(&found(&|f| f.lines += 1)), FAIL);
+    assert_eq!(worse(&found(&|f| f.place.push('2'))), FAIL);
+    assert_eq!(worse(&found(&|f| f.missing.push('2'))), FAIL);
+    assert_eq!(worse(&|o| o.corrupt_bytes += 1), FAIL);
+    assert_eq!(worse(&|o| o.found.clear()), FAIL);
+    // What it knows and what is not there is told.
+    let cells: Vec<String> = done.iter().map(|r| r.outcome.cell.clone()).collect();
+    assert_eq!(known.strangers(&cells), [""; 0]);
+    assert_eq!(known.strangers(&cells[..6]).len(), 2);
+    let cell = "[[known]]\ncell = \"a\"\nverdict = \"fail\"\ncorrupt-bytes = 0\n";
+    let finding = "[[known.findings]]\nkind = \"missing-clear\"\nplace = \"\"\nlines = 1\nmanifested = false\n";
+    for (text, why) in [
+        (
+            format!("schema = 2\n{}", cell.replace("fail", "infra-error")),
+            "no result that could be known",
+        ),
+        (
+            format!("schema = 2\n{cell}{finding}"),
+            "there is no finding `missing-clear`",
+        ),
+        (
+            "schema = 1\n[[known]]\ncell = \"a\"\nverdict = \"fail\"\nfindings = [\"x\"]\n".into(),
+            "write the baseline anew",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let e = baseline::Baseline::load(&file).unwrap_err();
+        assert_eq!(e.exit_code(), exit::USAGE);
+        assert!(e.render().contains(why), "{}", e.render());
+    }
 }
 
 /// Runs a share of the cells of a file.
