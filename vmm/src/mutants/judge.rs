@@ -40,7 +40,7 @@ impl fmt::Display for Check {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fate {
-    /// Found, by the check that should, which names the place.
+    /// Found, by the check that should, which names the place, or at least advises about it.
     Killed,
     /// Its run fails, but not, or not only, by what should: found by accident.
     Otherwise,
@@ -55,6 +55,9 @@ pub enum Fate {
 pub struct Judged {
     /// What became of the mutant.
     pub fate: Fate,
+    /// It is killed, but only the advice names the place, and that comes from the kind of the finding: nothing that
+    /// was seen there does.
+    pub kind_only: bool,
     /// Checks that failed its run, in order.
     pub by: Vec<Check>,
     /// What is not as it should be; none if all is.
@@ -70,6 +73,7 @@ pub fn judge(trial: &Trial, with: &RunResult, without: &RunResult) -> Judged {
         let which = if unknown(with) { with } else { without };
         return Judged {
             fate: Fate::Unknown,
+            kind_only: false,
             by,
             wrong: Some(format!(
                 "the run says nothing: {}",
@@ -82,7 +86,8 @@ pub fn judge(trial: &Trial, with: &RunResult, without: &RunResult) -> Judged {
         true => Verdict::Pass,
         false => Verdict::Fail,
     };
-    let named = names_it(with, show);
+    let told = names_it(with, show);
+    let named = told > Named::No;
     if named && by.is_empty() {
         by.push(Check::Hazard(show.finding.clone()));
     }
@@ -91,7 +96,7 @@ pub fn judge(trial: &Trial, with: &RunResult, without: &RunResult) -> Judged {
         (false, Verdict::Fail) => Fate::Otherwise,
         (false, _) => Fate::Survived,
     };
-    let wrong = if names_it(without, show) {
+    let wrong = if names_it(without, show) > Named::No {
         Some(format!("{} is found without it, too", show.finding))
     } else {
         match (&trial.survives, fate) {
@@ -102,7 +107,13 @@ pub fn judge(trial: &Trial, with: &RunResult, without: &RunResult) -> Judged {
             (Some(why), _) => Some(format!("it is found, though mutant.toml says that {why}")),
         }
     };
-    Judged { fate, by, wrong }
+    let kind_only = fate == Fate::Killed && told == Named::ByAdvice;
+    Judged {
+        fate,
+        kind_only,
+        by,
+        wrong,
+    }
 }
 
 /// What should be found, and where.
@@ -126,26 +137,49 @@ fn checks(result: &RunResult) -> Vec<Check> {
     by
 }
 
+/// Whether a diagnostic tells what is due, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Named {
+    No,
+    /// The kind, and the advice names the place.
+    ByAdvice,
+    /// The place is among what was seen: who took part, what is missing, call chains.
+    Yes,
+}
+
 /// Whether a diagnostic of the run is of the kind that is due, misses what is due, and prints the place:
 /// for bytes that are wrong without any finding, the end where they were.
-fn names_it(result: &RunResult, show: &Show) -> bool {
+fn names_it(result: &RunResult, show: &Show) -> Named {
     let texts = RunEvent::of_result(result)
         .into_iter()
         .flat_map(|event| match event {
             RunEvent::Hazard {
                 explained,
                 consequences,
-            } => vec![human::plain(&explained, &consequences, "")],
+            } => {
+                let whole = human::plain(&explained, &consequences, "");
+                let mut seen = *explained;
+                seen.diagnostic.help.clear();
+                seen.diagnostic.notes.clear();
+                vec![(whole, human::plain(&seen, &[], ""))]
+            }
             RunEvent::KernelReport { report, may_follow } => {
-                vec![human::plain_report(&report, may_follow, "")]
+                let text = human::plain_report(&report, may_follow, "");
+                vec![(text.clone(), text)]
             }
             RunEvent::Data { data } => {
                 let wrong = data.ends.iter().filter(|end| end.corrupt > 0);
-                wrong.map(human::plain_corrupt).collect()
+                let texts = wrong.map(human::plain_corrupt);
+                texts.map(|text| (text.clone(), text)).collect()
             }
             _ => Vec::new(),
         });
-    texts.map(|text| flat(&text)).any(|text| names(&text, show))
+    let named = texts.map(|(whole, seen)| match names(&flat(&whole), show) {
+        true if flat(&seen).contains(&show.place) => Named::Yes,
+        true => Named::ByAdvice,
+        false => Named::No,
+    });
+    named.max().unwrap_or(Named::No)
 }
 
 /// A diagnostic in one line, however it was wrapped, without the command that does it again: that names the
@@ -188,7 +222,7 @@ fn wrong_causes(result: &RunResult, show: &Show) -> Option<String> {
 mod tests {
     use super::*;
     use crate::engine::EngineKind;
-    use crate::run::fake::FakeBackend;
+    use crate::run::fake::{self, FakeBackend};
     use crate::spec::RunSpec;
 
     #[test]
@@ -219,6 +253,37 @@ mod tests {
         assert_eq!(killed.by, [Check::Data]);
         let elsewhere = judge(&trial("checked at dac"), &with, &without);
         assert_eq!(elsewhere.fate, Fate::Otherwise);
+        assert!(!killed.kind_only);
+    }
+
+    #[test]
+    fn a_place_that_the_advice_alone_names_is_known_by_its_kind() {
+        let spec = RunSpec::resolve("iio-capture", "base", EngineKind::default(), &[]).unwrap();
+        let backend = FakeBackend::new(|_, e, _| {
+            let hazards = &mut e.report.as_mut().unwrap().domain.hazards;
+            hazards.push(fake::stale_read(1, true));
+        });
+        let mut result = backend.run(&spec);
+        let diagnostic = &mut result.diagnostics[0];
+        diagnostic.help = "call helped()".into();
+        diagnostic.notes = vec!["noted() was called".into()];
+        let finding = diagnostic.kind.name();
+        let named = |place: &str| {
+            let show = Show {
+                scenario: String::new(),
+                set: Vec::new(),
+                config: Vec::new(),
+                finding: finding.into(),
+                missing: None,
+                place: place.into(),
+                causes: None,
+            };
+            names_it(&result, &show)
+        };
+        assert_eq!(named("helped()"), Named::ByAdvice);
+        assert_eq!(named("noted()"), Named::ByAdvice);
+        assert_eq!(named("axi-dmac-rx"), Named::Yes);
+        assert_eq!(named("nowhere"), Named::No);
     }
 
     #[test]

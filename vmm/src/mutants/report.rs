@@ -85,12 +85,17 @@ impl Score {
         table.set_header(["mutant", "run", "due", "fate", "by"]);
         for row in &self.rows {
             let mark = if row.judged.wrong.is_some() { " !" } else { "" };
+            let kind_only = if row.judged.kind_only {
+                ", kind only"
+            } else {
+                ""
+            };
             let by: Vec<_> = row.judged.by.iter().map(ToString::to_string).collect();
             table.add_row([
                 row.mutant.clone(),
                 row.run.clone(),
                 row.due.clone(),
-                format!("{}{mark}", row.judged.fate.name()),
+                format!("{}{kind_only}{mark}", row.judged.fate.name()),
                 if by.is_empty() {
                     "-".into()
                 } else {
@@ -113,14 +118,16 @@ impl Score {
 
     /// In numbers. A mutant is killed if one of its runs kills it.
     fn sum(&self) -> String {
-        let mut best: BTreeMap<&str, Fate> = BTreeMap::new();
+        let mut best: BTreeMap<&str, &Judged> = BTreeMap::new();
         for row in &self.rows {
-            let fate = best.entry(&row.mutant).or_insert(row.judged.fate);
-            if row.judged.fate.rank() < fate.rank() {
-                *fate = row.judged.fate;
+            let rank = |judged: &Judged| (judged.fate.rank(), judged.kind_only);
+            let judged = best.entry(&row.mutant).or_insert(&row.judged);
+            if rank(&row.judged) < rank(judged) {
+                *judged = &row.judged;
             }
         }
-        let of = |fate: Fate| best.values().filter(|f| **f == fate).count();
+        let of = |fate: Fate| best.values().filter(|j| j.fate == fate).count();
+        let kind_only = best.values().filter(|j| j.kind_only).count();
         let (all, killed) = (best.len(), of(Fate::Killed));
         let percent = (killed * 1000).checked_div(all).unwrap_or(0);
         let mut text = format!(
@@ -130,6 +137,11 @@ impl Score {
             of(Fate::Otherwise),
             of(Fate::Survived),
         );
+        if kind_only > 0 {
+            text.push_str(&format!(
+                "; of {kind_only} killed, only the advice names the place"
+            ));
+        }
         if of(Fate::Unknown) > 0 {
             text.push_str(&format!(", {} not known", of(Fate::Unknown)));
         }

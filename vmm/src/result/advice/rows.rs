@@ -304,16 +304,26 @@ fn sync_without_effect(f: &Facts) -> Decision {
             )],
         );
     }
+    // The sanitizer does not see a clean that ends before memory, so it may have been one.
+    let short = match f.kind {
+        HazardKind::MissingClean => {
+            " as far as memory (dc cvau goes to the point of unification alone, which a device is beyond)"
+        }
+        _ => "",
+    };
+    let or_short = match short {
+        "" => "",
+        _ => ", or did not go that far",
+    };
     says(
         format!(
             "{exporter}'s begin_cpu_access and end_cpu_access have to sync the buffer for each \
-             device that it is mapped for: {master} is one, and they left it out"
+             device that it is mapped for: {master} is one, and they left it out{or_short}"
         ),
-        [
+        [format!(
             "user space issues DMA_BUF_IOCTL_SYNC around its part of each frame; between the write \
-             and the access, none of these calls has maintained the line"
-                .to_owned(),
-        ],
+             and the access, none of these calls has maintained the line{short}"
+        )],
     )
 }
 

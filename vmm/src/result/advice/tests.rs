@@ -325,6 +325,16 @@ fn a_sync_that_did_nothing_is_the_exporters() {
         ..facts.clone()
     };
     assert_eq!(row(&between, &said), "sync-without-effect");
+    // Of a clean that ended too early, nothing is known.
+    let unclean = Facts {
+        kind: HazardKind::MissingClean,
+        ..facts.clone()
+    };
+    let short = [
+        "left it out, or did not go that far",
+        "dc cvau goes to the point of unification",
+    ];
+    assert_eq!(row(&unclean, &short), "sync-without-effect");
     // It may be mapped no longer when user space issues it.
     let detached = Facts {
         detached: true,
