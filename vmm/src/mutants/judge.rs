@@ -181,10 +181,10 @@ fn told(result: &RunResult, show: &Show) -> Vec<Told> {
                 );
             }
             RunEvent::KernelReport { report, may_follow } => {
-                let at = report
-                    .place
-                    .as_ref()
-                    .and_then(|place| site_in(place, |_| true));
+                let at = report.place.as_ref().and_then(|place| {
+                    site_in(place, |shown| is_due(shown, &show.place))
+                        .or_else(|| site_in(place, |_| true))
+                });
                 add(
                     Check::KernelReport,
                     human::plain_report(&report, may_follow, ""),
@@ -205,17 +205,17 @@ fn told(result: &RunResult, show: &Show) -> Vec<Told> {
 
 /// Where a history goes through the function or file that `place` names, the latest first.
 fn due_site(history: &[Step], place: &str) -> Option<(String, String)> {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let is_due = |shown: &Shown<'_>| {
-        place
-            .split(|c| !is_word(c))
-            .any(|word| word == shown.function)
-            || shown.file == Some(place)
-    };
     history.iter().rev().find_map(|step| match &step.who {
-        Party::Cpu { place, .. } => site_in(place, is_due),
+        Party::Cpu { place: at, .. } => site_in(at, |shown| is_due(shown, place)),
         _ => None,
     })
+}
+
+/// Whether it is a function that `place` names by its whole name, or of that file.
+fn is_due(shown: &Shown<'_>, place: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut words = place.split(|c| !is_word(c));
+    words.any(|word| word == shown.function) || shown.file == Some(place)
 }
 
 /// The first function on the way to a place that is `wanted`, and has a line.
