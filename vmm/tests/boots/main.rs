@@ -33,6 +33,7 @@ mod memory;
 mod memory_map;
 mod module;
 mod mutation;
+mod newest;
 mod output;
 mod outside;
 mod own_kernel;

@@ -89,3 +89,21 @@ fn a_kernel_without_its_driver_is_told_before_it_boots() {
     );
     assert!(run.stderr.contains("STACK+iommu"), "{}", run.stderr);
 }
+
+/// With DMABUF_DEBUG, importers hold tables whose pages are spoilt, and the DMA API needs these pages to
+/// maintain memory behind an SMMU: exporters must be given their own.
+#[test]
+#[ignore = "needs a kernel of its own: scripts/test --all builds it"]
+fn two_at_a_time_debugged_buffers_are_synchronised_behind_an_smmu() {
+    const KERNEL: &str = "begin-end-access+iommu+lockdep";
+    need_kernel(KERNEL);
+    let scenarios = ["iio-to-usb", "usb-to-iio", "iio-capture", "iio-playback"];
+    let cells: Vec<_> = scenarios
+        .into_iter()
+        .flat_map(|scenario| ["udmabuf", "system", "cma"].map(|exporter| (scenario, exporter)))
+        .collect();
+    side_by_side(&cells, |(scenario, exporter)| {
+        let more = ["--exporter", exporter, "--set", "snoop-write=allocate"];
+        go(scenario, KERNEL, "hp", &more).passes();
+    });
+}
