@@ -14,7 +14,7 @@ use staleline::board::settings::BoardSettings;
 use staleline::boot::Images;
 use staleline::engine::GuestKind;
 use staleline::engine::tcg::TcgEngine;
-use staleline::engine::tcg::abi::TcgStats;
+use staleline_machine::engine::abi::TcgStats;
 use staleline::engine::{Engine, EngineError, Job, Outcome};
 
 const RAM_MIB: u32 = 128;
