@@ -224,6 +224,10 @@ pub trait Machine {
     /// All CPUs wait for an interrupt: device time skips to the next event, if one waits.
     fn idle(&mut self);
 
+    /// Whether a device waits for a time that is yet to come, to which [`Machine::idle`] would skip. An engine
+    /// that does not see when the CPUs wait makes time go on by that.
+    fn is_awaited(&self) -> bool;
+
     /// Reads the levels of all interrupt lines after a call; bit *n* is interrupt *n*. An engine
     /// compares with what it has last told the interrupt controller.
     fn irq_lines(&self) -> u64;

@@ -525,6 +525,10 @@ impl Machine for Soc {
         self.offered = self.lines;
     }
 
+    fn is_awaited(&self) -> bool {
+        self.queue.next_due() != Ticks::MAX
+    }
+
     #[inline]
     fn irq_lines(&self) -> u64 {
         self.lines

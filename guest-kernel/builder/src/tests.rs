@@ -470,7 +470,7 @@ fn the_shipped_stacks_and_configurations_are_well_formed() {
         there.sort();
         assert_eq!(listed, there, "series of {}", stack.name);
     }
-    builder.load_config(&["lockdep".to_owned()]).unwrap();
+    builder.load_config(&KernelRequest::named("base+lockdep")).unwrap();
 }
 
 /// A disk that is full makes tar complain of each file, while it goes on to name them.

@@ -137,6 +137,10 @@ impl Machine for Recorder {
         self.lines = 0;
         self.seen.push(Seen::Idle);
     }
+    fn is_awaited(&self) -> bool {
+        false
+    }
+
     fn irq_lines(&self) -> u64 {
         self.lines
     }

@@ -207,6 +207,10 @@ impl Machine for Probe {
     }
 
     #[inline(always)]
+    fn is_awaited(&self) -> bool {
+        false
+    }
+
     fn irq_lines(&self) -> u64 {
         self.seen.lines
     }

@@ -11,7 +11,7 @@ use staleline_devices::soc::WINDOW;
 use vm_fdt::{Error, FdtWriter, FdtWriterNode};
 
 use super::settings::{DmaRange, PortSettings};
-use super::{Board, Node};
+use super::{Board, GIC_DISTRIBUTOR, GIC_REDISTRIBUTORS, Node, UART, UART_BYTES, UART_IRQ};
 use crate::boot::{Layout, RAM_BASE};
 
 const GIC: u32 = 1;
@@ -143,7 +143,10 @@ fn write_cpu_side(fdt: &mut FdtWriter, board: &Board) -> Result<(), Error> {
     fdt.property_string("compatible", "arm,gic-v3")?;
     fdt.property_u32("#interrupt-cells", 3)?;
     fdt.property_null("interrupt-controller")?;
-    fdt.property_array_u64("reg", &[0x0800_0000, 0x1_0000, 0x080a_0000, 0xf6_0000])?;
+    fdt.property_array_u64(
+        "reg",
+        &[GIC_DISTRIBUTOR, 0x1_0000, GIC_REDISTRIBUTORS, 0xf6_0000],
+    )?;
     fdt.property_u32("phandle", GIC)?;
     fdt.end_node(gic)?;
 
@@ -165,8 +168,8 @@ fn write_cpu_side(fdt: &mut FdtWriter, board: &Board) -> Result<(), Error> {
         "compatible",
         vec!["arm,pl011".into(), "arm,primecell".into()],
     )?;
-    fdt.property_array_u64("reg", &[0x0900_0000, 0x1000])?;
-    fdt.property_array_u32("interrupts", &[0, 1, 4])?;
+    fdt.property_array_u64("reg", &[UART, UART_BYTES])?;
+    fdt.property_array_u32("interrupts", &[0, UART_IRQ.into(), 4])?;
     fdt.property_array_u32("clocks", &[CLOCK_APB, CLOCK_APB])?;
     fdt.property_string_list("clock-names", vec!["uartclk".into(), "apb_pclk".into()])?;
     fdt.end_node(uart)

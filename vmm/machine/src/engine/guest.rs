@@ -40,7 +40,7 @@ impl GuestContext {
 
 /// A machine that an engine can host. An engine that does not see all accesses leaves out
 /// [`Accesses`], and one that does not see the kernel's calls [`Calls`].
-pub trait Guest: Machine + Accesses + Calls + Sized + 'static {
+pub trait Guest: Machine + Accesses + Calls + Send + Sized + 'static {
     /// What it leaves behind.
     type Report: Serialize;
 

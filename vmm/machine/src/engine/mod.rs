@@ -7,6 +7,7 @@ pub mod chains;
 pub mod guest;
 pub mod handover;
 pub mod sites;
+pub mod wire;
 
 pub use calls::BufferCode;
 pub use chains::Observations;
