@@ -149,9 +149,9 @@ pub struct LastMaintenance {
     pub operation: u32,
     /// Time in accesses since power-on.
     pub at: u64,
-    /// First line of the operation, and how many lines it did.
+    /// The lowest line of the operation.
     pub first_pa: u64,
-    /// Lines.
+    /// Lines, all together: those that follow, where it is one range.
     pub lines: u64,
     /// The first barrier after it, if one was seen.
     #[serde(default)]
@@ -162,8 +162,9 @@ pub struct LastMaintenance {
 }
 
 impl LastMaintenance {
-    /// The memory that it did, as one range.
-    pub fn range(&self) -> Range<u64> {
+    /// The memory that it did, if it is one range: the operation itself knows
+    /// ([`MaintenanceOp::ranges`](crate::coherency::report::MaintenanceOp::ranges)).
+    pub fn as_one_range(&self) -> Range<u64> {
         line_range(self.first_pa, self.lines)
     }
 }

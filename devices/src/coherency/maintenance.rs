@@ -13,6 +13,8 @@ pub(super) mod state;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::limits::{MAX_EXTENTS, MAX_OPERATIONS};
@@ -367,12 +369,14 @@ impl Operations {
                 *sum += hit as u64;
             }
         }
+        let mut pieces = self.pieces();
         let operations: Vec<_> = self
             .ops
             .iter()
             .zip(dma_lines)
             .enumerate()
             .map(|(i, (op, dma_lines))| MaintenanceOp {
+                pieces: pieces.remove(&(i as u32 + 1)).unwrap_or_default(),
                 number: i as u32 + 1,
                 cpu: op.cpu,
                 op: op.op,
@@ -400,6 +404,45 @@ impl Operations {
             redundant,
             operations,
         }
+    }
+}
+
+impl Operations {
+    /// Of operations that are not one range of lines, by number: the first byte and the lines of each of their
+    /// ranges, ascending.
+    fn pieces(&self) -> BTreeMap<u32, Vec<(u64, u64)>> {
+        // Most have one extent, and are the range that it is.
+        let whole = |e: &Extent| {
+            self.get(e.number)
+                .is_some_and(|op| op.first_line == e.line && op.lines == e.count)
+        };
+        let mut all: BTreeMap<u32, Vec<(u64, u64)>> = BTreeMap::new();
+        for extent in self.extents.iter().filter(|e| !whole(e)) {
+            let piece = (extent.line, extent.count);
+            all.entry(extent.number).or_default().push(piece);
+        }
+        for (number, pieces) in &mut all {
+            pieces.sort_unstable();
+            let mut joined: Vec<(u64, u64)> = Vec::new();
+            for (line, count) in pieces.drain(..) {
+                match joined.last_mut() {
+                    // A line can be done twice.
+                    Some((first, lines)) if line <= *first + *lines => {
+                        *lines = (*lines).max(line + count - *first);
+                    }
+                    _ => joined.push((line, count)),
+                }
+            }
+            let op = self.get(*number).map(|op| (op.first_line, op.lines));
+            // As an invalidate that begins with the line in which it ends.
+            if let [one] = joined[..]
+                && Some(one) == op
+            {
+                continue;
+            }
+            *pieces = joined.iter().map(|(line, n)| (line * LINE, *n)).collect();
+        }
+        all
     }
 }
 

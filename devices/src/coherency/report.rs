@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cpu::{CacheOp, ChainId, CpuId, SiteId};
 use crate::dma::{MasterId, Transfer, TransferId};
-use crate::hazard::{Hazard, line_range};
+use crate::hazard::{Hazard, LastMaintenance, line_range};
 
 /// All that the coherency domain knows at the end of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,8 +73,26 @@ pub struct MaintenanceReport {
     pub operations: Vec<MaintenanceOp>,
 }
 
+impl MaintenanceReport {
+    /// The operation of that number.
+    pub fn operation(&self, number: u32) -> Option<&MaintenanceOp> {
+        let all = &self.operations;
+        let at = all.binary_search_by_key(&number, |op| op.number).ok()?;
+        all.get(at)
+    }
+
+    /// Whether an operation that a finding names did all of that memory.
+    pub fn covers(&self, last: &LastMaintenance, memory: &Range<u64>) -> bool {
+        let one = last.as_one_range();
+        match self.operation(last.operation) {
+            Some(op) => op.covers(memory),
+            None => one.start <= memory.start && memory.end <= one.end,
+        }
+    }
+}
+
 /// One maintenance operation: the line instructions without a barrier, load or store in between.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaintenanceOp {
     /// The CPU.
     #[serde(default)]
@@ -92,6 +110,10 @@ pub struct MaintenanceOp {
     pub first_pa: u64,
     /// Lines, all together: those that follow, where it is one range.
     pub lines: u64,
+    /// Where it is not: first byte and lines of each of its ranges, ascending. As far as they are known: one of
+    /// very many may lack some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pieces: Vec<(u64, u64)>,
     /// Of these, lines cleaned (`cvac`, `civac`): none by one that was suppressed.
     #[serde(default)]
     pub cleaned: u64,
@@ -113,9 +135,42 @@ pub struct MaintenanceOp {
 }
 
 impl MaintenanceOp {
-    /// The memory that it did, as one range.
-    pub fn range(&self) -> Range<u64> {
-        line_range(self.first_pa, self.lines)
+    /// The memory that it did, ascending. What lies between two of these it did not do.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        let one = (self.first_pa, self.lines);
+        let one = self.pieces.is_empty().then_some(one);
+        let all = one.into_iter().chain(self.pieces.iter().copied());
+        all.map(|(pa, lines)| line_range(pa, lines))
+    }
+
+    /// Whether it did all of that memory.
+    pub fn covers(&self, memory: &Range<u64>) -> bool {
+        let first = self.from(memory.start);
+        first.is_some_and(|first| first.start <= memory.start && memory.end <= first.end)
+    }
+
+    /// The first of its ranges that ends behind an address.
+    fn from(&self, pa: u64) -> Option<Range<u64>> {
+        let ends = |(first, lines): &(u64, u64)| line_range(*first, *lines).end;
+        match self.pieces.is_empty() {
+            true => self.ranges().find(|range| range.end > pa),
+            false => {
+                let at = self.pieces.partition_point(|piece| ends(piece) <= pa);
+                let (first, lines) = self.pieces.get(at)?;
+                Some(line_range(*first, *lines))
+            }
+        }
+    }
+
+    /// Whether it did the line of that byte.
+    pub fn does(&self, pa: u64) -> bool {
+        self.covers(&(pa..pa.saturating_add(1)))
+    }
+
+    /// The first part of that memory's surroundings that it did, if it did any of it.
+    pub fn met(&self, memory: &Range<u64>) -> Option<Range<u64>> {
+        let first = self.from(memory.start)?;
+        (first.start < memory.end).then_some(first)
     }
 
     /// Whether it was on memory that masters have touched.

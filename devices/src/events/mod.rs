@@ -13,7 +13,7 @@ pub(crate) use tap::{Maintained, Tap};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cpu::{Barrier, BufferCall, CacheOp, ChainId, CpuId, SiteId};
+use crate::cpu::{Barrier, BufferCall, CacheOp, ChainId, CpuId, LINE, SiteId};
 use crate::dma::{Content, Direction, MasterId, StartedBy, TransferId};
 use crate::hazard::{Actor, HazardKind, Why};
 
@@ -350,6 +350,26 @@ impl Event {
             | Event::Called { .. } => [None, None],
         };
         sites.into_iter().flatten()
+    }
+
+    /// The memory that it is about, by its first byte and its length, if it is about any. A register is none.
+    pub fn memory(&self) -> Option<(u64, u64)> {
+        Some(match *self {
+            Event::Opened { pa, len, .. }
+            | Event::Moved { pa, len, .. }
+            | Event::Accessed { pa, len, .. } => (pa, len),
+            Event::Maintained { pa, lines, .. }
+            | Event::Filled { pa, lines, .. }
+            | Event::Evicted { pa, lines, .. } => (pa, lines.saturating_mul(LINE)),
+            Event::Found { pa, .. } | Event::UnderDma { pa, .. } => (pa, LINE),
+            Event::Closed { .. }
+            | Event::Barrier { .. }
+            | Event::Started { .. }
+            | Event::Interrupt { .. }
+            | Event::Register { .. }
+            | Event::Waited { .. }
+            | Event::Called { .. } => return None,
+        })
     }
 
     /// Its kind.

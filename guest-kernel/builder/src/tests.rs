@@ -473,6 +473,50 @@ fn the_shipped_stacks_and_configurations_are_well_formed() {
     builder.load_config(&KernelRequest::named("base+lockdep")).unwrap();
 }
 
+#[test]
+fn a_series_with_a_letter_is_numbered_as_git_numbers_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let builder = KernelBuilder::with_directories(&guest, CacheDir::at(dir.path())).unwrap();
+    let mut letters = 0;
+    for stack in builder.stacks().unwrap() {
+        let letter = guest
+            .join("stacks")
+            .join(&stack.name)
+            .join("0000-cover-letter.patch");
+        let Ok(letter) = fs::read_to_string(&letter) else {
+            continue;
+        };
+        letters += 1;
+        let lines = |text: &str| -> Vec<String> { text.lines().map(str::to_owned).collect() };
+        let (letter, mut listed, mut touched) = (lines(&letter), 0, 0);
+        for version in [(6, 12), (7, 3)] {
+            let of_version = stack.patches.iter().filter(|p| p.versions.has(version));
+            let patches: Vec<_> = of_version.collect();
+            let all = patches.len();
+            let subject = |n: usize| format!("Subject: [PATCH {n}/{all}] ");
+            assert!(letter[3].starts_with(&subject(0)), "{}", letter[3]);
+            for (patch, n) in patches.iter().zip(1..) {
+                let text = lines(&patch.text);
+                let title = text[3].strip_prefix(&subject(n));
+                let title = title.unwrap_or_else(|| panic!("{}: {}", patch.name, text[3]));
+                listed += usize::from(letter.contains(&format!("  {title}")));
+            }
+            touched = patches.iter().map(|patch| patch.files.len()).sum();
+            assert_eq!(listed % all, 0, "the letter lacks a patch");
+        }
+        let stat = format!(" {touched} files changed, ");
+        assert!(letter.iter().any(|line| line.starts_with(&stat)), "{stat}");
+        assert!(letter.iter().any(|line| line.starts_with("Base: Linux ")));
+        assert!(
+            letter
+                .iter()
+                .any(|line| line.contains("https://lore.kernel.org/"))
+        );
+    }
+    assert_eq!(letters, 1);
+}
+
 /// A disk that is full makes tar complain of each file, while it goes on to name them.
 #[test]
 fn an_archive_that_cannot_be_unpacked_is_told_and_lets_go_of_the_lock() {

@@ -18,7 +18,7 @@ use super::executable as elf;
 use super::toolchain::Toolchain;
 
 /// Part of every key: raised whenever the way of building changes.
-const RECIPE: u32 = 3;
+const RECIPE: u32 = 4;
 
 /// Where the agent is linked to: where no linker puts a program if it is not told to, so that an address
 /// tells the agent's code from that of the programs that it runs.
@@ -28,6 +28,10 @@ const ADDRESS: u64 = 0x10_0000_0000;
 const MEMO: &str = "toolchain.json";
 
 const PROFILE: &str = "guest";
+
+/// What cargo's home and its target directory are called in what is built.
+const CARGO_HOME: &str = "/cargo/";
+const TARGET: &str = "/target";
 
 /// What all of them are made of, in the workspace.
 const SOURCES: [&str; 5] = [
@@ -223,8 +227,7 @@ fn command(
         .into();
     // So that the engine can follow its calls.
     flags.push("-Cforce-frame-pointers=yes".into());
-    // Short, stable source paths for symbols and panics.
-    flags.push(format!("--remap-path-prefix={}=.", workspace.display()));
+    flags.extend(remapped(workspace, toolchain, target_dir));
     if let Some(linker) = toolchain.linker() {
         flags.push(format!("-Clinker={linker}"));
     }
@@ -260,6 +263,41 @@ fn command(
     cargo
 }
 
+/// Names of files, in panics and debug information, that are the same wherever checkout, cargo's home, the
+/// target directory and the compiler are: the guest's bytes, and with them the hash of a run, are not to
+/// depend on that. Files of the checkout are named from its top, as diagnostics show them.
+fn remapped(workspace: &Path, toolchain: &Toolchain, target_dir: &Path) -> Vec<String> {
+    let home = std::env::var_os("CARGO_HOME").filter(|home| !home.is_empty());
+    // One that is relative starts where cargo is started.
+    let home = home.map(|home| workspace.join(home));
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    let mut all = vec![(workspace.to_owned(), ".".to_owned())];
+    // The parts of it that have sources may be links to elsewhere.
+    let parts = ["", "registry", "git"].into_iter();
+    all.extend(home.into_iter().flat_map(|home| {
+        let part = move |part| (home.join(part), format!("{CARGO_HOME}{part}"));
+        parts.clone().map(part)
+    }));
+    all.push((workspace.join(target_dir), TARGET.into()));
+    all.extend(toolchain.sources());
+    let both = all.into_iter().flat_map(|(from, to)| {
+        // Cargo names files as it was told, or as the system tells it where it is.
+        let canonical = from.canonicalize().ok().filter(|path| *path != from);
+        [Some(from), canonical]
+            .into_iter()
+            .flatten()
+            .map(move |from| (from, to.clone()))
+    });
+    // Of several that fit, the compiler takes the last: the one that is deepest.
+    let mut both: Vec<_> = both.collect();
+    both.sort_by_key(|(from, _)| from.components().count());
+    let flag = |(from, to): (PathBuf, String)| {
+        let from = from.display();
+        format!("--remap-path-prefix={from}={to}")
+    };
+    both.into_iter().map(flag).collect()
+}
+
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
@@ -276,26 +314,33 @@ mod tests {
 
     fn toolchain(version: &str) -> Toolchain {
         serde_json::from_value(serde_json::json!({
-            "rustc": "/usr/bin/rustc", "version": version, "target": MUSL, "libraries": "/lib",
+            "rustc": "/usr/bin/rustc", "version": version, "target": MUSL,
+            "libraries": "/lib/rustlib/t/lib",
         }))
         .unwrap()
+    }
+
+    /// Copies a file or directory of the workspace, as far as it is `wanted`, to its place below `to`.
+    fn copy(source: &Path, to: &Path, wanted: fn(&str) -> bool) {
+        let workspace = workspace().unwrap();
+        let all = WalkDir::new(workspace.join(source)).into_iter();
+        let all = all.filter_entry(|entry| entry.file_name().to_str().is_some_and(wanted));
+        for entry in all {
+            let entry = entry.unwrap();
+            let to = to.join(entry.path().strip_prefix(&workspace).unwrap());
+            if entry.file_type().is_dir() {
+                fs::create_dir_all(to).unwrap();
+            } else {
+                fs::create_dir_all(to.parent().unwrap()).unwrap();
+                fs::copy(entry.path(), to).unwrap();
+            }
+        }
     }
 
     fn copy_of_sources() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for source in SOURCES.into_iter().chain(["images/agent"]) {
-            for entry in WalkDir::new(workspace().unwrap().join(source)) {
-                let entry = entry.unwrap();
-                let to = dir
-                    .path()
-                    .join(entry.path().strip_prefix(workspace().unwrap()).unwrap());
-                if entry.file_type().is_dir() {
-                    fs::create_dir_all(to).unwrap();
-                } else {
-                    fs::create_dir_all(to.parent().unwrap()).unwrap();
-                    fs::copy(entry.path(), to).unwrap();
-                }
-            }
+            copy(Path::new(source), dir.path(), |_| true);
         }
         dir
     }
@@ -380,8 +425,56 @@ mod tests {
             .into_owned();
         let flags: Vec<_> = flags.split('\u{1f}').collect();
         assert!(flags.contains(&"-Ctarget-feature=+crt-static"));
-        assert!(flags.contains(&"--remap-path-prefix=/w=."));
         assert!(flags.contains(&"-Clinker=rust-lld"));
+    }
+
+    #[test]
+    fn names_of_files_do_not_tell_where_anything_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        fs::create_dir_all(real.join("out")).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let flags = remapped(&link, &toolchain("1"), &link.join("out"));
+        let at = |from: &Path, to: &str| {
+            let flag = format!("--remap-path-prefix={}={to}", from.display());
+            let found = flags.iter().position(|known| *known == flag);
+            found.unwrap_or_else(|| panic!("no {flag} in {flags:?}"))
+        };
+        let checkout = [at(&link, "."), at(&real, ".")];
+        let target = [
+            at(&link.join("out"), "/target"),
+            at(&real.join("out"), "/target"),
+        ];
+        assert!(checkout.iter().max() < target.iter().min(), "{flags:?}");
+        assert!(
+            flags
+                .iter()
+                .any(|flag| flag.ends_with("/registry=/cargo/registry")),
+            "{flags:?}"
+        );
+        // Only a compiler that tells its commit has its library's sources elsewhere.
+        assert!(!flags.iter().any(|flag| flag.contains("=/rustc/")));
+        let tells = remapped(&link, &toolchain("1\ncommit-hash: 5980"), &link);
+        let sources = "--remap-path-prefix=/lib/rustlib/src/rust=/rustc/5980";
+        assert!(tells.iter().any(|flag| flag == sources), "{tells:?}");
+    }
+
+    #[test]
+    #[ignore = "compiles the agent twice: two minutes, needs the toolchain for the guest"]
+    fn checkouts_of_other_names_give_the_same_bytes() {
+        let built = |name: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path().join(name);
+            // Cargo wants to see all members of the workspace.
+            copy(Path::new(""), &root, |name| {
+                name != "target" && name != ".git"
+            });
+            let cache = CacheDir::at(dir.path().join("cache").join(name));
+            let agent = build(Executable::Agent, &root, &cache, &Quiet).unwrap();
+            fs::read(agent).unwrap()
+        };
+        let (a, b) = (built("a"), built("of/a/much/longer/name"));
+        assert!(a == b, "{} and {} bytes", a.len(), b.len());
     }
 
     #[test]

@@ -107,6 +107,17 @@ impl Toolchain {
         }
     }
 
+    /// Where the sources of its standard library are if they are installed, and what they are called in the
+    /// library itself, which was compiled elsewhere: code of theirs that is compiled here is to have the same
+    /// names.
+    pub(super) fn sources(&self) -> Option<(PathBuf, String)> {
+        let mut lines = self.version.lines();
+        let commit = lines.find_map(|line| line.strip_prefix("commit-hash: "))?;
+        // .../lib/rustlib/TARGET/lib
+        let rustlib = self.libraries.ancestors().nth(2)?;
+        Some((rustlib.join("src/rust"), format!("/rustc/{commit}")))
+    }
+
     /// The linker's option for the address of an executable, up to the address.
     pub(super) fn base_option(&self) -> &'static str {
         match self.target.as_str() {

@@ -9,7 +9,9 @@ use staleline_support::progress::Stderr;
 use staleline_support::text;
 
 use super::attend;
-use super::common::{code, print, print_json, say, shown, unless_interrupted, watched, written};
+use super::common::{
+    code, page, print, print_json, say, shown, unless_interrupted, watched, written,
+};
 use super::compare;
 use super::kernels;
 use super::litmus::{self, LitmusArgs};
@@ -23,7 +25,7 @@ use super::{
 use crate::engine::Attendance;
 use crate::exit::{self, Error};
 use crate::query::{self, Query, Shape};
-use crate::report::html::{Html, page};
+use crate::report::html::Html;
 use crate::report::output::Output;
 use crate::report::{Layout, Reporters, human, json, junit, ktap, sarif};
 use crate::run::backend::Backend as _;
@@ -115,9 +117,7 @@ fn run(spec: &RunSpec, args: &RunOptions, attendance: Attendance) -> Result<u8, 
     backend.save_restore = args.save_restore;
     backend.no_time_limit |= spec.terminal.is_some() && args.timeout.is_none();
     backend.check(spec)?;
-    if let Some(file) = &args.html {
-        page::check(file)?;
-    }
+    let page = page(args.html.as_deref())?;
     let default = || directory::create_next(Path::new(DEFAULT_ROOT), &spec.scenario.name);
     let dir = directory(args.out.as_deref(), args.force, default)?;
     let progress = attend::shown(attendance, &interrupt);
@@ -134,7 +134,7 @@ fn run(spec: &RunSpec, args: &RunOptions, attendance: Attendance) -> Result<u8, 
             RunFormat::Ktap => reporters.add("stdout", ktap::Ktap(out)),
             RunFormat::Sarif => reporters.add("stdout", sarif::Sarif(out)),
         }
-        if let Some(file) = &args.html {
+        if let Some(file) = page {
             let log = dir.file(directory::LOG);
             reporters.add(file.display().to_string(), html(file, log, spec));
         }
@@ -157,9 +157,7 @@ fn html(file: &Path, log: PathBuf, spec: &RunSpec) -> Html {
 }
 
 fn report(args: &ReportArgs) -> Result<u8, Error> {
-    if let Some(file) = &args.html {
-        page::check(file)?;
-    }
+    let page = page(args.html.as_deref())?;
     let fold = ledger::of(&args.run)?;
     let result = fold.result();
     let mut reporters = Reporters::default();
@@ -175,7 +173,7 @@ fn report(args: &ReportArgs) -> Result<u8, Error> {
         ReportFormat::Junit => reporters.add("stdout", junit::Junit(out)),
         ReportFormat::Sarif => reporters.add("stdout", sarif::Sarif(out)),
     }
-    if let Some(file) = &args.html {
+    if let Some(file) = page {
         let log = directory::log_of(&args.run)?;
         reporters.add(file.display().to_string(), html(file, log, fold.spec()));
     }

@@ -2,6 +2,7 @@
 //! What commands have in common: signals, progress, and what they say.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use staleline_support::progress::Stderr;
 use staleline_support::text;
@@ -10,6 +11,7 @@ use super::attend;
 use crate::engine::Attendance;
 use crate::exit::{self, Error};
 use crate::interrupt::Interrupt;
+use crate::report::html::page;
 
 /// Signals are asked for from now on.
 pub(super) fn watched() -> Result<Interrupt, Error> {
@@ -39,6 +41,14 @@ pub(super) fn unless_interrupted(
         }
         (_, outcome) => outcome.map(|otherwise| code(interrupt, otherwise)),
     }
+}
+
+/// The page that is to be written, if one is: looked at before anything is run.
+pub(super) fn page(file: Option<&Path>) -> Result<Option<&Path>, Error> {
+    if let Some(file) = file {
+        page::check(file)?;
+    }
+    Ok(file)
 }
 
 pub(super) fn print(text: &str) -> Result<(), Error> {

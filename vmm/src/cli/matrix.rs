@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use staleline_support::files;
 
-use super::common::{code, print, say, shown, watched, written};
+use super::common::{code, page, print, say, shown, watched, written};
 use super::{RunFormat, one_of};
 use crate::engine::EngineKind;
 use crate::exit::{self, Error};
@@ -21,7 +21,6 @@ use crate::matrix::runner::{self, Manner, Ran};
 use crate::matrix::{Extent, Matrix, came_to, html, merge};
 use crate::mutants;
 use crate::mutants::report::Score;
-use crate::report::html::page;
 use crate::run::backend::Backend as _;
 use crate::run::directory::{self, DEFAULT_ROOT};
 use crate::run::wiring::Production;
@@ -156,7 +155,7 @@ enum MutantsFormat {
 pub(super) fn run(args: &MatrixArgs) -> Result<u8, Error> {
     let asked = Asked::Matrix(args.file.clone());
     let known = args.baseline.read()?;
-    let html = args.page.file()?;
+    let html = page(args.page.html.as_deref())?;
     let extent = Extent { brief: args.brief };
     let Some(mut done) =
         args.runs
@@ -209,7 +208,7 @@ pub(super) fn mutants(args: &MutantsArgs) -> Result<u8, Error> {
 /// Puts shares together.
 pub(super) fn merge(args: &MergeArgs) -> Result<u8, Error> {
     let known = args.baseline.read()?;
-    let html = args.page.file()?;
+    let html = page(args.page.html.as_deref())?;
     let (begun, mut ran) = merge::merge(&args.shares, (&args.out, args.force), &cells)?;
     let code = tell(
         &begun,
@@ -341,16 +340,6 @@ impl RunsArgs {
             interrupt,
             resume: command,
         }))
-    }
-}
-
-impl PageArgs {
-    /// Before anything is run.
-    fn file(&self) -> Result<Option<&Path>, Error> {
-        if let Some(file) = &self.html {
-            page::check(file)?;
-        }
-        Ok(self.html.as_deref())
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use staleline_events::{Assembly, LogError, Reader, append_long};
+use staleline_events::{Assembly, LogError, Reader, Tag, append_long};
 use staleline_results::{Dropped, Log, Tracing};
 
 use super::console::ConsoleText;
@@ -61,24 +61,37 @@ pub fn append(log: &mut File, evidence: &Evidence) -> io::Result<()> {
     })
 }
 
+/// What tells the last of the runner's steps from the others.
+#[derive(Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum Step {
+    Finished,
+    #[serde(other)]
+    Other,
+}
+
 /// Passes all that a log holds on to `to`, in order.
 ///
 /// # Errors
-/// [`LogError`].
+/// [`LogError`]; one that lacks the runner's last step is cut short, too, be its frames whole.
 pub fn read(log: &Path, mut to: impl FnMut(Evidence)) -> Result<(), LogError> {
     let log = BufReader::with_capacity(1 << 16, File::open(log)?);
     let mut assembly = Assembly::default();
     let mut records = 0;
+    let mut is_over = false;
     for frame in Reader::new(log)? {
         let frame = frame?;
         records += u64::from(frame.records);
+        if frame.tag == Tag::RUN {
+            is_over |= matches!(serde_json::from_slice(&frame.payload), Ok(Step::Finished));
+        }
         if let Some(document) = assembly.take(&frame)? {
             let document = BufReader::with_capacity(1 << 16, document);
             let evidence = serde_json::from_reader(document);
             to(evidence.map_err(|e| LogError::Record(e.to_string()))?);
         }
     }
-    if assembly.is_partial() {
+    if assembly.is_partial() || !is_over {
         return Err(LogError::CutShort { records });
     }
     Ok(())
@@ -124,5 +137,26 @@ mod tests {
             );
             assert_eq!(seen, 1);
         }
+    }
+
+    #[test]
+    fn a_log_without_the_runners_last_step_is_cut_short() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.bin");
+        let mut log = File::create_new(&path).unwrap();
+        staleline_events::begin(&mut log).unwrap();
+        append(&mut log, &Evidence::Interrupted).unwrap();
+        let step = |log: &mut File, event: &str| {
+            let json = serde_json::json!({ "event": event, "verdict": "fail" }).to_string();
+            staleline_events::append(log, Tag::RUN, 1, json.as_bytes()).unwrap();
+        };
+        let ends = || read(&path, |_| ());
+        step(&mut log, "data");
+        assert!(matches!(ends(), Err(LogError::CutShort { records: 1 })));
+        step(&mut log, "finished");
+        ends().unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        assert!(matches!(ends(), Err(LogError::CutShort { records: 1 })));
     }
 }

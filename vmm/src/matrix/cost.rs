@@ -4,15 +4,16 @@
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::Cell;
+use super::columns::Column;
 use super::outcome::PathLines;
 use super::report;
 use super::runner::CellResult;
 
-/// Columns; settings come behind the first.
-const HEADER: [&str; 10] = [
-    "scenario",
-    "kernel",
-    "exporter",
+/// What tells cells apart whose cost one compares; settings come behind.
+const KEY: [Column; 3] = [Column::Scenario, Column::Kernel, Column::Exporter];
+
+/// What the table says of each.
+const HEADER: [&str; 7] = [
     "cleaned",
     "invalidated",
     "needed",
@@ -21,7 +22,6 @@ const HEADER: [&str; 10] = [
     "per byte",
     "share",
 ];
-const SET_COLUMN: usize = 3;
 
 /// What the columns are.
 const LEGEND: &str = "\
@@ -39,25 +39,21 @@ pub fn table(results: &[CellResult]) -> String {
         Cell::settings(r.cell.set.iter().filter(|s| !shared.contains(s)))
     };
     let with_set = results.iter().any(|r| set(r) != "-");
-    let columns = |mut cells: Vec<String>, set: String| {
-        if with_set {
-            cells.insert(SET_COLUMN, set);
-        }
-        cells
+    let columns = |key: Vec<String>, set: String, rest: [String; HEADER.len()]| {
+        let set = with_set.then_some(set);
+        key.into_iter().chain(set).chain(rest).collect::<Vec<_>>()
     };
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(columns(HEADER.map(str::to_owned).to_vec(), "set".into()));
+    let titles = KEY.map(|column| column.title().to_owned());
+    let title = Column::Set.title().to_owned();
+    table.set_header(columns(titles.into(), title, HEADER.map(str::to_owned)));
     for r in results {
-        let mut row = vec![
-            r.cell.spec.scenario.name.clone(),
-            r.cell.spec.kernel.0.clone(),
-            r.cell.exporter().to_owned(),
-        ];
-        row.extend(r.outcome.cost.as_ref().map_or_else(unknown, numbers));
-        table.add_row(columns(row, set(r)));
+        let key = KEY.map(|column| column.text(&r.cell));
+        let numbers = r.outcome.cost.as_ref().map_or_else(unknown, numbers);
+        table.add_row(columns(key.into(), set(r), numbers));
     }
-    let first = HEADER.len() - 7 + usize::from(with_set);
+    let first = KEY.len() + usize::from(with_set);
     for column in table.column_iter_mut().skip(first) {
         column.set_cell_alignment(CellAlignment::Right);
     }

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use staleline_results::{KERNEL_REPORT, KernelReport, LineCost, Place, Verdict};
 
-use super::Cell;
 use super::came_to;
+use super::columns::Column;
 use super::report::{Report, sum, verdict};
 use super::runner::CellResult;
 use crate::names;
@@ -34,17 +34,14 @@ fn page(report: &Report<'_>) -> io::Result<Page> {
     let mut told = Told::default();
     let lines = results.iter().map(|r| path(r).lines);
     let most = lines.max().unwrap_or(0);
-    let shape = Shape {
-        with_row: results.iter().any(|r| r.cell.row.is_some()),
-        with_set: results.iter().any(|r| !r.cell.set.is_empty()),
-    };
+    let columns = Column::of(results);
     let mut rows = Vec::with_capacity(results.len());
     for (r, number) in results.iter().zip(1..) {
         let findings = told.findings(&mut page, report, r, number)?;
-        rows.push(row(r, findings, most, shape));
+        rows.push(row(r, findings, most, &columns));
     }
     page.matrix = Some(Cells {
-        columns: shape.columns(),
+        columns: columns.iter().map(|column| column.title()).collect(),
         rows,
         named: came_to::rows(report.rows, results),
         sum: sum(results),
@@ -69,47 +66,16 @@ fn word(report: &Report<'_>) -> &'static str {
     }
 }
 
-/// What tells cells apart.
-#[derive(Clone, Copy)]
-struct Shape {
-    with_row: bool,
-    with_set: bool,
-}
-
-impl Shape {
-    fn columns(self) -> Vec<&'static str> {
-        let row = self.with_row.then_some("row");
-        let set = self.with_set.then_some("set");
-        let all = ["scenario", "kernel", "exporter", "cache", "seed"];
-        row.into_iter().chain(all).chain(set).collect()
-    }
-}
-
 fn path(r: &CellResult) -> LineCost {
     r.outcome
         .cost
         .map_or_else(LineCost::default, |c| c.transferred)
 }
 
-fn row(r: &CellResult, findings: Vec<(String, String)>, most: u64, shape: Shape) -> CellRow {
+fn row(r: &CellResult, findings: Vec<(String, String)>, most: u64, columns: &[Column]) -> CellRow {
     let (cell, outcome) = (&r.cell, &r.outcome);
-    let s = &cell.spec.scenario;
-    let mut key: Vec<String> = Vec::new();
-    if shape.with_row {
-        key.push(cell.row.clone().unwrap_or_default());
-    }
-    key.extend([
-        s.name.clone(),
-        cell.spec.kernel.0.clone(),
-        cell.exporter().to_owned(),
-        names::name(&s.board.cache),
-        s.seed.to_string(),
-    ]);
-    if shape.with_set {
-        key.push(Cell::settings(&cell.set));
-    }
     CellRow {
-        key,
+        key: columns.iter().map(|column| column.text(cell)).collect(),
         verdict: outcome.verdict.name(),
         expected: names::name(&cell.expect),
         is_bad: r.unexpected().is_some(),

@@ -3,6 +3,7 @@
 
 pub mod baseline;
 pub mod came_to;
+pub mod columns;
 pub mod cost;
 pub mod html;
 pub mod merge;

@@ -7,9 +7,10 @@ use std::path::Path;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
+use super::columns::Column;
 use super::outcome::Outcome;
 use super::runner::CellResult;
-use super::{Cell, Expect, rows};
+use super::{Expect, rows};
 use crate::exit;
 use crate::names;
 use crate::report::cases::{Case, Status};
@@ -38,13 +39,8 @@ pub(super) fn verdict(results: &[CellResult]) -> Verdict {
     }
 }
 
-/// Columns of the table; where settings of a group tell cells apart, these come in between.
-const HEADER: [&str; 11] = [
-    "scenario",
-    "kernel",
-    "exporter",
-    "cache",
-    "seed",
+/// What the table says of each cell, behind what tells them apart.
+const HEADER: [&str; 6] = [
     "verdict",
     "expected",
     "hazards",
@@ -52,42 +48,32 @@ const HEADER: [&str; 11] = [
     "needed",
     "redundant",
 ];
-const SET_COLUMN: usize = 5;
 
-/// A table for people.
+/// A table for people. What came of each row stands below it.
 pub fn table(results: &[CellResult]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    let with_set = results.iter().any(|r| !r.cell.set.is_empty());
-    let columns = |mut cells: Vec<String>, set: String| {
-        if with_set {
-            cells.insert(SET_COLUMN, set);
-        }
-        cells
-    };
-    table.set_header(columns(HEADER.map(str::to_owned).to_vec(), "set".into()));
+    let mut key = Column::of(results);
+    key.retain(|column| *column != Column::Row);
+    let titles = key.iter().map(|column| column.title());
+    table.set_header(titles.chain(HEADER).collect::<Vec<_>>());
     for r in results {
         let CellResult { cell, outcome, .. } = r;
-        let s = &cell.spec.scenario;
         let mark = match (&outcome.unexpected, r.known) {
             (None, _) => "",
             (Some(_), true) => " (known)",
             (Some(_), false) => " !",
         };
-        let row = vec![
-            s.name.clone(),
-            cell.spec.kernel.0.clone(),
-            cell.exporter().to_owned(),
-            names::name(&s.board.cache),
-            s.seed.to_string(),
+        let mut row: Vec<String> = key.iter().map(|column| column.text(cell)).collect();
+        row.extend([
             format!("{}{mark}", outcome.verdict.name()),
             names::name(&cell.expect),
             findings(outcome),
             outcome.corrupt_bytes.to_string(),
             outcome.maintenance.needed.to_string(),
             outcome.maintenance.redundant.to_string(),
-        ];
-        table.add_row(columns(row, Cell::settings(&cell.set)));
+        ]);
+        table.add_row(row);
     }
     let mut text = table.trim_fmt();
     text.push('\n');

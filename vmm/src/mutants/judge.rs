@@ -5,11 +5,11 @@ use std::fmt;
 
 use serde::Serialize;
 use staleline_kernels::Show;
-use staleline_results::{Class, KERNEL_REPORT, RunResult, Verdict};
+use staleline_results::{Class, KERNEL_REPORT, Party, Place, RunResult, Shown, Step, Verdict};
 
 use super::Trial;
 use crate::explain::{CORRUPT_DATA, STALE_COPY};
-use crate::report::{RunEvent, human};
+use crate::report::{RunEvent, human, sarif};
 
 /// What failed a mutant's run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -50,6 +50,22 @@ pub enum Fate {
     Unknown,
 }
 
+/// One thing that the mutant's run has told, and where that is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Told {
+    /// By which check.
+    pub check: Check,
+    /// The function, with its offset: the one that is due, where the diagnostic has it in its history; else the
+    /// last of a driver or a program that had a part in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// File and line there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<String>,
+    /// It is what is due, of that kind, with that missing, and names that place.
+    pub is_due: bool,
+}
+
 /// A trial, judged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Judged {
@@ -57,6 +73,8 @@ pub struct Judged {
     pub fate: Fate,
     /// Checks that failed its run, in order.
     pub by: Vec<Check>,
+    /// What its run has told, what is due first.
+    pub told: Vec<Told>,
     /// What is not as it should be; none if all is.
     pub wrong: Option<String>,
 }
@@ -65,12 +83,14 @@ pub struct Judged {
 pub fn judge(trial: &Trial, with: &RunResult, without: &RunResult) -> Judged {
     let show = &trial.show;
     let mut by = checks(with);
+    let told = told(with, show);
     let unknown = |r: &RunResult| r.verdict == Verdict::InfraError;
     if unknown(with) || unknown(without) {
         let which = if unknown(with) { with } else { without };
         return Judged {
             fate: Fate::Unknown,
             by,
+            told,
             wrong: Some(format!(
                 "the run says nothing: {}",
                 which.reasons.join("; ")
@@ -82,7 +102,7 @@ pub fn judge(trial: &Trial, with: &RunResult, without: &RunResult) -> Judged {
         true => Verdict::Pass,
         false => Verdict::Fail,
     };
-    let named = names_it(with, show);
+    let named = told.iter().any(|told| told.is_due);
     if named && by.is_empty() {
         by.push(Check::Hazard(show.finding.clone()));
     }
@@ -91,7 +111,7 @@ pub fn judge(trial: &Trial, with: &RunResult, without: &RunResult) -> Judged {
         (false, Verdict::Fail) => Fate::Otherwise,
         (false, _) => Fate::Survived,
     };
-    let wrong = if names_it(without, show) {
+    let wrong = if self::told(without, show).iter().any(|told| told.is_due) {
         Some(format!("{} is found without it, too", show.finding))
     } else {
         match (&trial.survives, fate) {
@@ -102,7 +122,12 @@ pub fn judge(trial: &Trial, with: &RunResult, without: &RunResult) -> Judged {
             (Some(why), _) => Some(format!("it is found, though mutant.toml says that {why}")),
         }
     };
-    Judged { fate, by, wrong }
+    Judged {
+        fate,
+        by,
+        told,
+        wrong,
+    }
 }
 
 /// What should be found, and where.
@@ -126,26 +151,85 @@ fn checks(result: &RunResult) -> Vec<Check> {
     by
 }
 
-/// Whether a diagnostic of the run is of the kind that is due, misses what is due, and prints the place:
-/// for bytes that are wrong without any finding, the end where they were.
-fn names_it(result: &RunResult, show: &Show) -> bool {
-    let texts = RunEvent::of_result(result)
-        .into_iter()
-        .flat_map(|event| match event {
+/// What a run tells, one for each diagnostic that stands for its cause: whether it is of the kind that is due,
+/// misses what is due, and prints the place. For bytes that are wrong, the place is the end where they were.
+fn told(result: &RunResult, show: &Show) -> Vec<Told> {
+    let mut all = Vec::new();
+    let mut add = |check, text: String, at: Option<(String, String)>| {
+        let (function, line) = at.unzip();
+        all.push(Told {
+            check,
+            function,
+            line,
+            is_due: names(&flat(&text), show),
+        });
+    };
+    for event in RunEvent::of_result(result) {
+        match event {
             RunEvent::Hazard {
                 explained,
                 consequences,
-            } => vec![human::plain(&explained, &consequences, "")],
+            } => {
+                let told = [&*explained].into_iter().chain(&consequences);
+                let mut told = told.map(|explained| &explained.diagnostic);
+                let of_cause = &explained.diagnostic;
+                let at = told.find_map(|d| due_site(&d.history, &show.place));
+                add(
+                    Check::Hazard(of_cause.kind.name().into()),
+                    human::plain(&explained, &consequences, ""),
+                    at.or_else(|| sarif::site(of_cause)),
+                );
+            }
             RunEvent::KernelReport { report, may_follow } => {
-                vec![human::plain_report(&report, may_follow, "")]
+                let at = report.place.as_ref().and_then(|place| {
+                    site_in(place, |shown| is_due(shown, &show.place))
+                        .or_else(|| site_in(place, |_| true))
+                });
+                add(
+                    Check::KernelReport,
+                    human::plain_report(&report, may_follow, ""),
+                    at,
+                );
             }
             RunEvent::Data { data } => {
-                let wrong = data.ends.iter().filter(|end| end.corrupt > 0);
-                wrong.map(human::plain_corrupt).collect()
+                for end in data.ends.iter().filter(|end| end.corrupt > 0) {
+                    add(Check::Data, human::plain_corrupt(end), None);
+                }
             }
-            _ => Vec::new(),
+            _ => {}
+        }
+    }
+    all.sort_by_key(|told| !told.is_due);
+    all
+}
+
+/// Where a history goes through the function or file that `place` names, the latest first.
+fn due_site(history: &[Step], place: &str) -> Option<(String, String)> {
+    history.iter().rev().find_map(|step| match &step.who {
+        Party::Cpu { place: at, .. } => site_in(at, |shown| is_due(shown, place)),
+        _ => None,
+    })
+}
+
+/// Whether it is a function that `place` names by its whole name, or of that file.
+fn is_due(shown: &Shown<'_>, place: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut words = place.split(|c| !is_word(c));
+    words.any(|word| word == shown.function) || shown.file == Some(place)
+}
+
+/// The first function on the way to a place that is `wanted`, and has a line.
+fn site_in(place: &Place, wanted: impl Fn(&Shown<'_>) -> bool) -> Option<(String, String)> {
+    let mut va = Vec::new();
+    let shown = place.all_shown(&mut va);
+    let mut with_line = shown
+        .iter()
+        .filter(|shown| wanted(shown))
+        .filter_map(|shown| {
+            let line = format!("{}:{}", shown.file?, shown.line?);
+            Some((shown.name(), line))
         });
-    texts.map(|text| flat(&text)).any(|text| names(&text, show))
+    with_line.next()
 }
 
 /// A diagnostic in one line, however it was wrapped, without the command that does it again: that names the
@@ -186,6 +270,8 @@ fn wrong_causes(result: &RunResult, show: &Show) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use staleline_results::{Event, Frame, Hex};
+
     use super::*;
     use crate::engine::EngineKind;
     use crate::run::fake::FakeBackend;
@@ -217,8 +303,49 @@ mod tests {
         let killed = judge(&trial("checked at user"), &with, &without);
         assert_eq!((killed.fate, killed.wrong), (Fate::Killed, None));
         assert_eq!(killed.by, [Check::Data]);
+        assert!(killed.told[0].is_due && killed.told[0].check == Check::Data);
         let elsewhere = judge(&trial("checked at dac"), &with, &without);
         assert_eq!(elsewhere.fate, Fate::Otherwise);
+        assert!(!elsewhere.told[0].is_due);
+    }
+
+    #[test]
+    fn the_place_that_is_due_is_told_by_its_line_wherever_the_history_has_it() {
+        let frame = |function: &str, file: &str, line| Frame {
+            function: function.into(),
+            file: Some(file.into()),
+            line: Some(line),
+            text: None,
+            path: None,
+        };
+        let place = |frames: Vec<Frame>| Place {
+            va: Hex(0xffff_8000_8000_0000),
+            kernel: true,
+            symbol: Some(format!("{}+0x18", frames[frames.len() - 1].function)),
+            module: None,
+            program: None,
+            frames,
+            stack: None,
+        };
+        let step = |place| Step {
+            at: 1,
+            what: Event::Stored,
+            who: Party::Cpu { cpu: None, place },
+        };
+        let history = [
+            step(place(vec![frame("clean", "a.S", 7)])),
+            step(place(vec![
+                frame("inlined", "c.h", 3),
+                frame("map", "b.c", 9),
+            ])),
+            step(place(vec![frame("read", "d.rs", 5)])),
+        ];
+        let at = |due: &str| due_site(&history, due).map(|(name, line)| format!("{name} {line}"));
+        assert_eq!(at("clean").unwrap(), "clean+0x18 a.S:7");
+        assert_eq!(at("let inlined() do it").unwrap(), "inlined c.h:3");
+        assert_eq!(at("d.rs").unwrap(), "read+0x18 d.rs:5");
+        // No part of a name is a name.
+        assert_eq!(at("cleaned maps of"), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use super::judge::{Fate, Judged, judge};
+use super::judge::{Fate, Judged, Told, judge};
 use super::{Plan, Trial};
 use crate::exit::{self, Error};
 use crate::matrix::runner::{CellResult, Ran};
@@ -27,6 +27,10 @@ pub struct Row {
     pub run: String,
     /// What is due.
     pub due: String,
+    /// What its diagnostic has to call missing, if it has to.
+    pub due_missing: Option<String>,
+    /// The place that it has to name.
+    pub due_place: String,
     /// Why it cannot be found, if that is known.
     pub survives: Option<String>,
     /// What came of it.
@@ -82,7 +86,7 @@ impl Score {
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        table.set_header(["mutant", "run", "due", "fate", "by"]);
+        table.set_header(["mutant", "run", "due", "fate", "by", "at"]);
         for row in &self.rows {
             let mark = if row.judged.wrong.is_some() { " !" } else { "" };
             let by: Vec<_> = row.judged.by.iter().map(ToString::to_string).collect();
@@ -96,6 +100,7 @@ impl Score {
                 } else {
                     by.join(" ")
                 },
+                at(&row.judged.told),
             ]);
         }
         let mut text = table.trim_fmt();
@@ -190,6 +195,28 @@ impl Score {
     }
 }
 
+/// Where what was told is, in short: what is due if that was told, else all of it, each once.
+fn at(told: &[Told]) -> String {
+    let due = told.iter().filter(|told| told.is_due).count();
+    let most = if due > 0 { due } else { told.len() };
+    let mut all: Vec<String> = Vec::new();
+    for told in told.iter().take(most) {
+        let (Some(function), Some(line)) = (&told.function, &told.line) else {
+            continue;
+        };
+        let function = function.split('+').next().unwrap_or_default();
+        let line = line.rsplit('/').next().unwrap_or_default();
+        let place = format!("{function} {line}");
+        if !all.contains(&place) {
+            all.push(place);
+        }
+    }
+    match all.is_empty() {
+        true => "-".into(),
+        false => all.join(", "),
+    }
+}
+
 impl Fate {
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -223,6 +250,8 @@ impl Row {
             mechanism: trial.mechanism.clone(),
             run: run.join(" "),
             due: show.finding.clone(),
+            due_missing: show.missing.clone(),
+            due_place: show.place.clone(),
             survives: trial.survives.clone(),
             judged,
             replay: with.outcome.replay.clone(),

@@ -56,12 +56,17 @@ impl Selection {
         pieces.any(|(first, len)| pa < first.saturating_add(*len) && *first < end)
     }
 
+    /// Whether an event is about a part of it.
+    fn is_met_by(&self, event: &Event) -> bool {
+        event.memory().is_some_and(|(pa, len)| self.holds(pa, len))
+    }
+
     /// Learns which transfers and operations have to do with the memory. To be told of all events once.
     pub fn learn(&mut self, event: &Event) {
         if self.pieces.is_none() {
             return;
         }
-        if !range(event).is_some_and(|(pa, len)| self.holds(pa, len)) {
+        if !self.is_met_by(event) {
             return;
         }
         match *event {
@@ -97,29 +102,9 @@ impl Selection {
                 let of_cpu = (cpu, first)..=(cpu, last);
                 first <= last && self.operations.range(of_cpu).next().is_some()
             }
-            _ => range(event).is_some_and(|(pa, len)| self.holds(pa, len)),
+            _ => self.is_met_by(event),
         }
     }
-}
-
-/// The memory that an event is about.
-pub fn range(event: &Event) -> Option<(u64, u64)> {
-    Some(match *event {
-        Event::Opened { pa, len, .. }
-        | Event::Moved { pa, len, .. }
-        | Event::Accessed { pa, len, .. } => (pa, len),
-        Event::Maintained { pa, lines, .. }
-        | Event::Filled { pa, lines, .. }
-        | Event::Evicted { pa, lines, .. } => (pa, lines.saturating_mul(LINE)),
-        Event::Found { pa, .. } | Event::UnderDma { pa, .. } => (pa, LINE),
-        Event::Closed { .. }
-        | Event::Barrier { .. }
-        | Event::Started { .. }
-        | Event::Interrupt { .. }
-        | Event::Register { .. }
-        | Event::Waited { .. }
-        | Event::Called { .. } => return None,
-    })
 }
 
 /// Where a DMABUF is.

@@ -301,6 +301,6 @@ pub fn address(event: &Event) -> Option<(u64, u64)> {
     match *event {
         Event::Register { pa, len, .. } => Some((pa, len.into())),
         Event::Started { pa, .. } => Some((pa, 4)),
-        _ => super::select::range(event),
+        _ => event.memory(),
     }
 }

@@ -214,15 +214,32 @@ fn stops(place: &Place) -> Vec<Stop> {
 
 /// Where a person would look at a place first: in a driver of the user's own, a module or one whose source is
 /// there; else in the user's program, if it went through one; else in a driver of the kernel's.
-fn spot(place: &Place) -> Option<Spot> {
-    let stops = stops(place);
-    let first = |fits: fn(&&Stop) -> bool| Some(stops.iter().find(fits)?.spot.clone());
+fn stop(place: &Place) -> Option<Stop> {
+    let mut stops = stops(place);
+    let first = |fits: fn(&Stop) -> bool| stops.iter().position(fits);
     // Of kernel code without a driver, no line is anybody's.
-    let any = || stops.first().filter(|_| !place.kernel);
-    first(|stop| stop.own)
+    let any = || (!place.kernel && !stops.is_empty()).then_some(0);
+    let at = first(|stop| stop.own)
         .or_else(|| first(|stop| stop.program))
         .or_else(|| first(|stop| stop.driver))
-        .or_else(|| Some(any()?.spot.clone()))
+        .or_else(any)?;
+    Some(stops.swap_remove(at))
+}
+
+fn spot(place: &Place) -> Option<Spot> {
+    Some(stop(place)?.spot)
+}
+
+/// The function, and its file and line, where a person would look at a finding first: where code of a driver, or
+/// of a program, last had a part in it.
+pub fn site(diagnostic: &Diagnostic) -> Option<(String, String)> {
+    let stop = diagnostic.history.iter().rev().find_map(|step| {
+        let Party::Cpu { place, .. } = &step.who else {
+            return None;
+        };
+        stop(place)
+    })?;
+    Some((stop.name, format!("{}:{}", stop.spot.file, stop.spot.line)))
 }
 
 /// What programs are written with, and not by the user: who looks for a mistake looks where it is used.

@@ -72,24 +72,24 @@ impl<'a> Between<'a> {
         if self.overflow {
             return None;
         }
-        let memory = op.range();
-        let last = memory.end.checked_sub(1).filter(|l| *l >= memory.start);
-        let Some(last) = last else {
-            return Some((None, None));
-        };
         let (mut before, mut after) = (None, None);
-        for list in self.pages.range(memory.start / PAGE..=last / PAGE) {
-            self.look()?;
-            let list = &list.1[..];
-            let next = list.partition_point(|i| self.opened_at(*i).is_some_and(|at| at <= op.at));
-            let (earlier, later) = list.split_at(next);
-            let there = |i: &&u32| self.is_in(**i, memory.start, last);
-            before = before.max(earlier.iter().rev().take(MAX_MISSES).find(there));
-            let first = later.iter().take(MAX_MISSES).find(there);
-            after = match (after, first) {
-                (Some(a), Some(b)) => Some(std::cmp::min::<&u32>(a, b)),
-                (a, b) => a.or(b),
+        for memory in op.ranges() {
+            let Some(last) = memory.end.checked_sub(1).filter(|l| *l >= memory.start) else {
+                continue;
             };
+            for list in self.pages.range(memory.start / PAGE..=last / PAGE) {
+                self.look()?;
+                let list = &list.1[..];
+                let is_before = |i: &u32| self.opened_at(*i).is_some_and(|at| at <= op.at);
+                let (earlier, later) = list.split_at(list.partition_point(is_before));
+                let there = |i: &&u32| self.is_in(**i, memory.start, last);
+                before = before.max(earlier.iter().rev().take(MAX_MISSES).find(there));
+                let first = later.iter().take(MAX_MISSES).find(there);
+                after = match (after, first) {
+                    (Some(a), Some(b)) => Some(std::cmp::min::<&u32>(a, b)),
+                    (a, b) => a.or(b),
+                };
+            }
         }
         let master = |i: &u32| Some(self.transfers.get(*i as usize)?.master);
         Some((before.and_then(master), after.and_then(master)))
@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn op(pa: u64, lines: u64, at: u64) -> MaintenanceOp {
-        let mut op = soc_report().domain.maintenance.operations[0];
+        let mut op = soc_report().domain.maintenance.operations.remove(0);
         (op.first_pa, op.lines, op.at) = (pa, lines, at);
         op
     }
@@ -163,6 +163,10 @@ mod tests {
         assert_eq!(of(0x1_1000, 1, 15), pair(Some(1), Some(2)));
         assert_eq!(of(0x9_0040, 1, 35), pair(None, None));
         assert_eq!(of(0x9_0000, 0, 35), pair(None, None));
+        // Of what lies between its pieces, nothing.
+        let mut scattered = op(0x1_0fc0, 2, 35);
+        scattered.pieces = vec![(0x1_0fc0, 1), (0x9_0000, 1)];
+        assert_eq!(between.of(&scattered), pair(Some(3), None));
     }
 
     #[test]

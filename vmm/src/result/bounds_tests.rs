@@ -59,9 +59,9 @@ const OPERATIONS: u64 = listing::OPERATIONS as u64 + 1000;
 fn busy() -> FakeBackend {
     FakeBackend::new(|attempt, e, _| {
         let maintenance = &mut e.report.as_mut().unwrap().domain.maintenance;
-        let one = maintenance.operations[0];
+        let one = maintenance.operations[0].clone();
         let operations = (1..=OPERATIONS).map(|n| {
-            let mut op = one;
+            let mut op = one.clone();
             op.number = u32::try_from(2 * n).unwrap();
             (op.lines, op.dma_lines) = (1, 1);
             (op.needed_lines, op.at) = (n % 2, 10 * n);

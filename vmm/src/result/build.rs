@@ -345,6 +345,7 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
         &mut result.diagnostics,
         &domain.hazards,
         &result.hazards,
+        &domain.maintenance,
         |hazard| lookup.accused(hazard),
         |hazard| lookup.fault(hazard),
     );

@@ -10,30 +10,31 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, Why};
+use staleline_devices::coherency::report::MaintenanceReport;
 use staleline_devices::dma::{MasterId, TransferId};
 
 use same::{Fault, Findings};
 
 use super::advice::{EARLY, SUPPRESSED};
-use super::suppressed::covers;
 use super::{Class, Diagnostic, HazardEntry};
 
 /// Bytes per line.
 const LINE: u64 = 64;
 
 /// Sets [`Diagnostic::cause`] of those that follow from another one's cause. `entries` has the same
-/// order as `hazards`; `accused`: the master of which the device tree lies, if a finding comes from
+/// order as `hazards`; `account` has the maintenance; `accused`: the master of which the device tree lies, if a finding comes from
 /// that; `fault`: the routine that is at fault itself, and how.
 pub(super) fn find(
     diagnostics: &mut [Diagnostic],
     hazards: &[Hazard],
     entries: &[HazardEntry],
+    account: &MaintenanceReport,
     accused: impl Fn(&Hazard) -> Option<MasterId>,
     fault: impl Fn(&Hazard) -> Option<Fault>,
 ) {
     of_a_lie(diagnostics, hazards, accused);
     of_the_suppressed(diagnostics);
-    of_no_wait(diagnostics, hazards, entries);
+    of_no_wait(diagnostics, hazards, entries, account);
     same::of_a_routine(diagnostics, |shown| fault(hazards.get(shown)?));
     let findings = Findings { hazards, entries };
     same::of_a_store(diagnostics, &findings);
@@ -91,7 +92,12 @@ fn one_stands_for_all<K: Ord>(
 /// what the invalidate came too early for (`missing-invalidate`). Had the invalidate waited, neither
 /// would be: the touch came after it, on the same CPU. That the bytes are not invalidated stands for
 /// it, as its advice has all there is to do: wait, then invalidate, then read.
-fn of_no_wait(diagnostics: &mut [Diagnostic], hazards: &[Hazard], entries: &[HazardEntry]) {
+fn of_no_wait(
+    diagnostics: &mut [Diagnostic],
+    hazards: &[Hazard],
+    entries: &[HazardEntry],
+    account: &MaintenanceReport,
+) {
     let mut early: HashSet<(usize, TooEarly)> = HashSet::new();
     let mut touched: BTreeMap<usize, Vec<Option<TooEarly>>> = BTreeMap::new();
     for (hazard, entry) in hazards.iter().zip(entries) {
@@ -100,10 +106,10 @@ fn of_no_wait(diagnostics: &mut [Diagnostic], hazards: &[Hazard], entries: &[Haz
             // Of the device's own lines or of those that it had not come to; advice tells the two from
             // all others, below.
             HazardKind::MissingInvalidate if matches!(hazard.why, Why::Early | Why::Absent) => {
-                early.extend(TooEarly::of(hazard).map(|operation| (at, operation)));
+                early.extend(TooEarly::of(hazard, account).map(|operation| (at, operation)));
             }
             HazardKind::Ownership => {
-                let before = TooEarly::of(hazard);
+                let before = TooEarly::of(hazard, account);
                 touched.entry(at).or_default().push(before);
             }
             _ => {}
@@ -141,14 +147,15 @@ struct TooEarly {
 
 impl TooEarly {
     /// The last invalidate before the finding, if that is by a CPU that has read after it.
-    fn of(hazard: &Hazard) -> Option<Self> {
+    fn of(hazard: &Hazard, account: &MaintenanceReport) -> Option<Self> {
         let Actor::Cpu { cpu, site } = hazard.reader else {
             return None;
         };
         let last = hazard.last_invalidate?;
         let before = last.cpu == cpu && last.at <= hazard.at;
         let known = hazard.transfer != TransferId::CONTROL;
-        (before && known && covers(&last.range(), hazard)).then_some(TooEarly {
+        let covers = || account.covers(&last, &(hazard.first_pa..hazard.end_pa));
+        (before && known && covers()).then_some(TooEarly {
             transfer: hazard.transfer,
             operation: last.operation,
             user: site.is_user(),

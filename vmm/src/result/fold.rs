@@ -26,6 +26,8 @@ pub struct Fold {
     tracing: Option<Tracing>,
     trouble: Option<String>,
     interrupted: bool,
+    /// Where the log is cut short, in words.
+    cut: Option<String>,
 }
 
 impl Fold {
@@ -41,6 +43,7 @@ impl Fold {
             tracing: None,
             trouble: None,
             interrupted: false,
+            cut: None,
         }
     }
 
@@ -77,6 +80,13 @@ impl Fold {
             Evidence::Trouble(why) => self.trouble = Some(why),
             Evidence::Interrupted => self.interrupted = true,
         }
+    }
+
+    /// What came after this piece is lost.
+    pub fn cut_short(&mut self, why: &LogError) {
+        self.cut = Some(format!(
+            "the log has no end: {why}; what is lost may be evidence"
+        ));
     }
 
     fn traced(&mut self, traced: Traced) {
@@ -136,9 +146,10 @@ impl Fold {
         let spec = &*self.spec;
         let guest = self.guest.as_deref();
         let trouble = match (&self.trouble, guest, &self.execution, &self.console) {
-            (None, Some(guest), Some(execution), Some(console)) => {
-                return self.whole(spec, guest, execution, console);
-            }
+            (None, Some(guest), Some(execution), Some(console)) => match &self.cut {
+                None => return self.whole(spec, guest, execution, console),
+                Some(cut) => cut,
+            },
             (Some(trouble), ..) => trouble,
             _ => "the run was stopped before its guest had ended",
         };

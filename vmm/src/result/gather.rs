@@ -150,8 +150,7 @@ impl Lookup<'_> {
             .filter(|_| never_invalidated(h) || h.why == Why::StaleStore)?;
         let mut window = self.operations(from, until).iter().rev();
         window.find_map(|op| {
-            let covers = op.range().contains(&h.line_pa);
-            let clean = op.op == CacheOp::Clean && !op.dropped && covers;
+            let clean = op.op == CacheOp::Clean && !op.dropped && op.does(h.line_pa);
             clean.then_some(op).zip(self.for_a_cpu(op))
         })
     }
@@ -290,8 +289,8 @@ impl Lookup<'_> {
         let all = &self.soc.domain.maintenance.operations;
         let after = all.get(all.partition_point(|o| o.at <= h.at)..);
         Some(after.unwrap_or_default().iter().any(|op| {
-            let lines = op.range();
-            op.op != CacheOp::Clean && met(lines.start, lines.end) && self.unmaps(op)
+            let met = || op.ranges().any(|lines| met(lines.start, lines.end));
+            op.op != CacheOp::Clean && met() && self.unmaps(op)
         }))
     }
 
@@ -377,7 +376,8 @@ impl Lookup<'_> {
         let transfer = self.transfer_of(h.writer).filter(|_| never_invalidated(h));
         transfer.zip(h.last_invalidate).is_some_and(|(t, op)| {
             let in_flight = (t.opened_at..=h.written_at).contains(&op.at);
-            in_flight && op.range().contains(&h.line_pa)
+            let line = h.line_pa..h.line_pa.saturating_add(1);
+            in_flight && self.soc.domain.maintenance.covers(&op, &line)
         })
     }
 
@@ -389,12 +389,12 @@ impl Lookup<'_> {
         let transfer = transfer.filter(|_| never_invalidated(h) && by_kernel)?;
         let start = transfer.transfer.pa;
         let end = start.saturating_add(transfer.transfer.len);
-        let op = self.operations(h.written_at, h.at).iter().find(|op| {
-            let lines = op.range();
-            let meets = lines.start < end && start < lines.end;
-            meets && !op.dropped && op.op != CacheOp::Clean && !lines.contains(&h.line_pa)
+        let mut operations = self.operations(h.written_at, h.at).iter();
+        let (op, lines) = operations.find_map(|op| {
+            let meets = op.met(&(start..end)).filter(|_| !op.does(h.line_pa));
+            let invalidates = !op.dropped && op.op != CacheOp::Clean;
+            Some((op, meets.filter(|_| invalidates)?))
         })?;
-        let lines = op.range();
         Some(Partial {
             by: called(&self.guest.callers(op.site, op.chain)),
             lines: (lines.start, lines.end),
@@ -439,36 +439,34 @@ impl Lookup<'_> {
         let parts = self.parts(h, buffers);
         let mut found: Vec<Sync> = Vec::new();
         for op in self.operations(from, until) {
-            let Range {
-                start: first,
-                end: last,
-            } = op.range();
             if op.dropped {
                 continue;
             }
             let Some((phase, chain)) = self.call(op.site, op.chain) else {
                 continue;
             };
-            if !parts
-                .iter()
-                .any(|part| first < part.end && part.start < last)
-            {
-                continue;
-            }
-            let covers = (first..last).contains(&h.line_pa);
-            match found.last_mut() {
-                Some(s) if s.phase == phase && s.op == op.op && s.lines.1 == first => {
-                    s.lines.1 = last;
-                    s.covers |= covers;
+            for lines in op.ranges() {
+                if !parts
+                    .iter()
+                    .any(|part| lines.start < part.end && part.start < lines.end)
+                {
+                    continue;
                 }
-                _ => found.push(Sync {
-                    phase,
-                    op: op.op,
-                    chain,
-                    lines: (first, last),
-                    covers,
-                    at: op.at,
-                }),
+                let covers = lines.contains(&h.line_pa);
+                match found.last_mut() {
+                    Some(s) if s.phase == phase && s.op == op.op && s.lines.1 == lines.start => {
+                        s.lines.1 = lines.end;
+                        s.covers |= covers;
+                    }
+                    _ => found.push(Sync {
+                        phase,
+                        op: op.op,
+                        chain: chain.clone(),
+                        lines: (lines.start, lines.end),
+                        covers,
+                        at: op.at,
+                    }),
+                }
             }
         }
         found

@@ -286,7 +286,7 @@ fn operations(lookup: &Lookup<'_>, h: &Hazard) -> Vec<Operation> {
     }
     let suppressed = lookup.soc.domain.maintenance.operations.iter();
     let suppressed = suppressed.filter(|o| o.dropped && o.at <= h.at && o.at >= h.written_at);
-    let hit = suppressed.filter(|o| o.range().contains(&h.line_pa));
+    let hit = suppressed.filter(|o| o.does(h.line_pa));
     all.extend(hit.take(SUPPRESSED).map(|op| Operation::of(op, true)));
     all
 }

@@ -117,6 +117,7 @@ fn a_call_in_time_that_only_cleans_is_no_missing_call() {
                 chain: last.chain,
                 first_pa: ELSEWHERE,
                 lines: 1,
+                pieces: Vec::new(),
                 cleaned: 1,
                 invalidated: 0,
                 completed_by: 0,

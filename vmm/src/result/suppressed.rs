@@ -2,8 +2,6 @@
 //! Which findings come from the maintenance operation that was suppressed on purpose: those that it
 //! would have prevented. Nothing else is excused by it.
 
-use std::ops::Range;
-
 use staleline_devices::coherency::hazard::{Hazard, HazardKind, Why};
 use staleline_devices::cpu::CacheOp;
 
@@ -21,7 +19,7 @@ impl Lookup<'_> {
             Some((from, until)) => from <= operation.at && operation.at <= until,
             None => false,
         };
-        time && would_do(h, operation.op) && covers(&operation.range(), h)
+        time && would_do(h, operation.op) && operation.covers(&(h.first_pa..h.end_pa))
     }
 
     /// When the missing operation would have done, in accesses since power-on; none if never.
@@ -61,11 +59,6 @@ fn would_do(h: &Hazard, op: CacheOp) -> bool {
         HazardKind::MismatchedAlias if history::reads_through(h) => invalidates,
         HazardKind::MismatchedAlias => cleans,
     }
-}
-
-/// Whether all of a finding lies in a range.
-pub(super) fn covers(range: &Range<u64>, h: &Hazard) -> bool {
-    range.start <= h.first_pa && h.end_pa <= range.end
 }
 
 #[cfg(test)]

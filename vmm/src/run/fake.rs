@@ -57,6 +57,7 @@ pub fn soc_report() -> SocReport {
         chain: ChainId(1),
         first_pa: 0x4500_0000,
         lines: 189,
+        pieces: Vec::new(),
         cleaned: 0,
         invalidated: 189,
         completed_by: n,

@@ -78,11 +78,15 @@ impl Ledger {
 /// [`Error::NotARun`] and [`Error::Log`].
 pub fn of(run: &Path) -> Result<Fold, Error> {
     let path = directory::log_of(run)?;
-    let fold = match Fold::so_far(&path) {
+    let (mut fold, end) = Fold::so_far(&path);
+    match end {
+        Ok(()) => {}
         // Whoever wrote it was stopped there, as any run may be.
-        (fold, Ok(()) | Err(LogError::CutShort { .. })) => fold,
-        (_, Err(source)) => return Err(Error::Log { path, source }),
-    };
+        Err(cut @ LogError::CutShort { .. }) => {
+            fold.iter_mut().for_each(|fold| fold.cut_short(&cut))
+        }
+        Err(source) => return Err(Error::Log { path, source }),
+    }
     fold.ok_or_else(|| Error::NotARun {
         path: run.to_owned(),
         why: "its log holds no evidence: its run is too old, or was not begun".into(),

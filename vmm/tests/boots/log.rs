@@ -84,6 +84,32 @@ fn of_a_runs_directory_all_but_the_log_can_be_thrown_away() {
     assert_eq!((code, &*text), (Some(0), "replay: same\n"), "{stderr}");
 }
 
+/// By whatever is missing at its end, even if all that judges the run is there.
+#[test]
+fn a_log_that_lacks_its_end_is_an_infrastructure_error() {
+    let run = run(&["iio-to-usb", "--no-trace", "--set", "frames=2"]);
+    run.ends(1, Verdict::Fail);
+    let log = std::fs::read(run.path().join("events.bin")).unwrap();
+    let frames = Reader::new(&log[..]).unwrap().map(|frame| frame.unwrap());
+    let last = frames.last().unwrap().payload.len();
+    let alone = tempfile::NamedTempFile::new().unwrap();
+    let report = |bytes: &[u8]| {
+        std::fs::write(alone.path(), bytes).unwrap();
+        says(&["report"], alone.path(), &[])
+    };
+    assert_eq!(report(&log).0, Some(1));
+    // A byte; all of the last frame's payload, and its head, too; half of it all.
+    let frame = last + 16;
+    for lost in [1, last, frame, frame + 1, log.len() / 2] {
+        let (code, text, stderr) = report(&log[..log.len() - lost]);
+        assert_eq!(code, Some(3), "{lost}: {text}{stderr}");
+        assert!(
+            text.contains("has no end") || text.contains("before its guest had ended"),
+            "{lost}: {text}"
+        );
+    }
+}
+
 fn objects(text: &str) -> Vec<Value> {
     let lines = text.lines();
     lines.map(|l| serde_json::from_str(l).unwrap()).collect()

@@ -63,6 +63,38 @@ fn a_range_that_is_begun_at_its_end_is_told_from_its_start() {
 }
 
 #[test]
+fn what_lies_between_the_pieces_of_an_operation_it_did_not_do() {
+    let mut ops = Operations::new(None);
+    let at = |line: u64| line * LINE;
+    // Two ranges, the second first, and a line twice.
+    for line in [30, 31, 10, 11, 12, 31] {
+        clean(&mut ops, ONE, line, 1);
+    }
+    ops.barrier(ONE, Barrier::DSB_SY, 1);
+    // One range, whose end is done first.
+    for line in [53, 50, 51, 52] {
+        clean(&mut ops, ONE, line, 2);
+    }
+    let report = ops.report(|_| false);
+    let [scattered, one] = &report.operations[..] else {
+        unreachable!()
+    };
+    assert_eq!((scattered.first_pa, scattered.lines), (at(10), 6));
+    assert_eq!(scattered.pieces, [(at(10), 3), (at(30), 2)]);
+    assert!(scattered.ranges().eq([at(10)..at(13), at(30)..at(32)]));
+    assert!(scattered.does(at(12)) && scattered.does(at(32) - 1));
+    assert!(!scattered.does(at(13)) && !scattered.does(at(32)) && !scattered.does(at(10) - 1));
+    assert!(scattered.covers(&(at(30)..at(32))) && !scattered.covers(&(at(12)..at(31))));
+    assert_eq!(scattered.met(&(at(13)..at(31))), Some(at(30)..at(32)));
+    assert_eq!(scattered.met(&(at(13)..at(30))), None);
+    assert!(one.pieces.is_empty() && one.ranges().eq(std::iter::once(at(50)..at(54))));
+    assert!(one.covers(&(at(50)..at(54))) && !one.does(at(54)));
+    // What a finding knows of it is less.
+    let last = ops.last(1).unwrap();
+    assert!(!report.covers(&last, &(at(13)..at(14))));
+}
+
+#[test]
 fn each_operation_knows_what_it_has_done_and_which_barrier_completed_it() {
     let mut ops = Operations::new(Some(3));
     // An invalidate of a range that ends within a line: that one is cleaned, too.

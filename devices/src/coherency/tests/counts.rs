@@ -110,7 +110,7 @@ fn a_line_is_needed_once() {
     load(&mut d, 16, 8);
     let report = d.report();
     assert_eq!(report.hazards, []);
-    let op = report.maintenance.operations[0];
+    let op = &report.maintenance.operations[0];
     assert_eq!((op.lines, op.dma_lines, op.needed_lines), (2, 2, 1));
     assert_eq!(
         (report.maintenance.needed, report.maintenance.redundant),

@@ -259,15 +259,16 @@ impl Lanes {
     /// Takes the next event of the log.
     pub fn take(&mut self, at: u64, event: &Event) {
         let allocates = self.allocates;
+        // What is about no memory comes to no line.
+        let (pa, len) = event.memory().unwrap_or_default();
         match *event {
             Event::UnderDma {
-                pa,
                 cached,
                 cached_at,
                 uncleaned,
                 clean_op,
                 ..
-            } => self.on(pa, LINE, |life, watch, _| {
+            } => self.on(pa, len, |life, watch, _| {
                 let uncleaned = (uncleaned != 0).then_some(match cached {
                     // It was written there then, at the latest.
                     Cached::Dirty => cached_at,
@@ -282,8 +283,6 @@ impl Lanes {
                 store,
                 past,
                 filled,
-                pa,
-                len,
                 ..
             } => self.on(pa, len, |life, watch, _| {
                 let state = &mut life.now;
@@ -301,14 +300,12 @@ impl Lanes {
                 cpu,
                 op,
                 operation,
-                pa,
-                lines,
                 found,
                 dropped,
                 ..
             } => {
                 let mut any = false;
-                self.on(pa, lines.saturating_mul(LINE), |life, watch, _| {
+                self.on(pa, len, |life, watch, _| {
                     any = true;
                     if !dropped {
                         life.maintained(op, found);
@@ -334,8 +331,6 @@ impl Lanes {
             Event::Opened {
                 transfer,
                 master,
-                pa,
-                len,
                 started_at,
                 ..
             } => self.on(pa, len, |life, watch, _| {
@@ -347,8 +342,6 @@ impl Lanes {
                 transfer,
                 snoops,
                 write,
-                pa,
-                len,
                 ..
             } => self.on(pa, len, |life, watch, whole| {
                 let master = master.0;
@@ -361,23 +354,15 @@ impl Lanes {
                 }
                 life.enter(watch, (at, mark, transfer.0));
             }),
-            Event::Filled { pa, lines, .. } => {
-                self.on(pa, lines.saturating_mul(LINE), |life, watch, _| {
-                    life.now.cached = true;
-                    life.enter(watch, (at, Mark::Filled, 0));
-                });
-            }
-            Event::Evicted {
-                pa,
-                lines,
-                written_back,
-            } => self.on(pa, lines.saturating_mul(LINE), |life, watch, _| {
+            Event::Filled { .. } => self.on(pa, len, |life, watch, _| {
+                life.now.cached = true;
+                life.enter(watch, (at, Mark::Filled, 0));
+            }),
+            Event::Evicted { written_back, .. } => self.on(pa, len, |life, watch, _| {
                 life.now.cached = false;
                 life.enter(watch, (at, Mark::Evicted { written_back }, 0));
             }),
-            Event::Found {
-                finding, kind, pa, ..
-            } => self.found(at, (finding, kind), pa),
+            Event::Found { finding, kind, .. } => self.found(at, (finding, kind), pa),
             Event::Closed { .. }
             | Event::Barrier { .. }
             | Event::Started { .. }
