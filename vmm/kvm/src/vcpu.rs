@@ -83,7 +83,7 @@ pub fn run<M: Guest>(
             }
             Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _)) => {
                 return Ok(Some(Ended::Died {
-                    what: "reset".into(),
+                    what: "it was restarted, as a kernel that panics does, or by reboot(2)".into(),
                 }));
             }
             Ok(VcpuExit::Intr) => continue,

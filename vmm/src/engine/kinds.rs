@@ -10,7 +10,7 @@ use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
 
 use super::description::{Description, Requirement};
-use super::{Engine, EngineError, tcg};
+use super::{Engine, EngineError, kvm, tcg};
 
 /// An engine. The default is the exact one.
 #[derive(Clone, Copy)]
@@ -18,7 +18,7 @@ pub struct EngineKind(&'static Description);
 
 impl EngineKind {
     /// All engines.
-    pub const ALL: [EngineKind; 1] = [EngineKind(&tcg::DESCRIPTION)];
+    pub const ALL: [EngineKind; 2] = [EngineKind(&tcg::DESCRIPTION), EngineKind(&kvm::DESCRIPTION)];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -130,8 +130,8 @@ mod tests {
             let text = serde_json::to_string(&kind).unwrap();
             assert_eq!(serde_json::from_str::<EngineKind>(&text).unwrap(), kind);
         }
-        let e = serde_json::from_str::<EngineKind>("\"kvm\"").unwrap_err();
-        assert!(e.to_string().contains("no engine `kvm`"), "{e}");
+        let e = serde_json::from_str::<EngineKind>("\"xen\"").unwrap_err();
+        assert!(e.to_string().contains("no engine `xen`"), "{e}");
         assert!(e.to_string().contains(EngineKind::default().name()), "{e}");
     }
 }

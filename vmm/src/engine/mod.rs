@@ -5,6 +5,7 @@ pub mod attend;
 pub mod description;
 pub mod error;
 pub mod kinds;
+pub mod kvm;
 pub mod tcg;
 
 use std::num::NonZeroU64;

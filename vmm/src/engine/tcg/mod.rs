@@ -32,6 +32,9 @@ use crate::boot::{Images, Loaded, RAM_BASE};
 use live::{Follow, Typing};
 use staleline_machine::engine::abi::{ABI_VERSION, TcgConfig};
 
+pub(super) use command::die_with_parent;
+pub(super) use host::qemu_program;
+
 pub use error::QemuError;
 pub use plugin::PLUGIN_FILE;
 
