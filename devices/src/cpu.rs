@@ -211,6 +211,10 @@ pub trait Machine {
     /// `pa` on as non-cacheable. Told after the store itself. A later store to the entry ends it.
     fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64);
 
+    /// A CPU has mapped `len` bytes of memory from `pa` on as non-cacheable, or taken the last such mapping
+    /// away. Told by engines that do not see the entries of translation tables, but are told of this.
+    fn remapped(&mut self, pa: u64, len: u64, non_cacheable: bool);
+
     /// An engine that keeps what it has made of code has fetched `len` bytes at `pa`, within a page, for
     /// the first time or after [`Machine::changed_code`] told it to. `site` tells where in guest code.
     fn fetched(&mut self, cpu: CpuId, pa: u64, len: u64, site: &mut dyn FnMut() -> SiteId);

@@ -208,7 +208,10 @@ impl RunSpec {
             });
         }
         scenario.guest.anchor(&here);
-        let kernel_choice = KernelChoice(kernel.into());
+        let mut kernel_choice = KernelChoice(kernel.into());
+        if kernel_choice.path().is_none() {
+            kernel_choice.0 = engine.kernel(kernel);
+        }
         if kernel_choice.path().is_none() {
             limits::check_pool(&scenario, origin)?;
         }

@@ -368,7 +368,7 @@ impl KernelBuilder {
         request.source.as_deref().unwrap_or(&self.default_source)
     }
 
-    /// The request's stack, with its mutant's patches on top.
+    /// The request's stack, with its mutant's patches on top, and those that its configurations are about.
     fn patches(&self, request: &KernelRequest) -> Result<Stack, KernelError> {
         let mut stack = match &request.stack_dir {
             Some(dir) => Stack::read(dir, &request.stack)?,
@@ -376,6 +376,12 @@ impl KernelBuilder {
         };
         if let Some(name) = &request.mutant {
             Mutant::load(&self.mutants_dir(), name)?.apply_to(&mut stack)?;
+        }
+        let stacks = self.guest_kernel.join("stacks");
+        for config in request.configs.iter().filter(|name| **name != stack.name) {
+            if stacks.join(config).is_dir() {
+                stack.patches.extend(Stack::load(&stacks, config)?.patches);
+            }
         }
         Ok(stack)
     }

@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use kvm_ioctls::VmFd;
-use staleline_devices::cpu::{CpuId, SiteId};
+use staleline_devices::cpu::{Barrier, CacheOp, ChainId, CpuId, LINE, SiteId};
+use staleline_machine::board::port::{COHERENCY_PORT, Done, Told};
 use staleline_machine::board::{UART, UART_BYTES, UART_IRQ};
 use staleline_machine::engine::guest::Guest;
 use staleline_machine::engine::wire::KvmStats;
@@ -58,12 +59,7 @@ impl<M: Guest> Bus<M> {
     ///
     /// # Errors
     /// If there are no file descriptors left.
-    pub fn new(
-        vm: Arc<VmFd>,
-        machine: M,
-        windows: std::ops::Range<u64>,
-        written: EventFd,
-    ) -> Self {
+    pub fn new(vm: Arc<VmFd>, machine: M, windows: std::ops::Range<u64>, written: EventFd) -> Self {
         Bus {
             vm,
             windows,
@@ -130,9 +126,17 @@ impl<M: Guest> Bus<M> {
         let mut out = None;
         if self.windows.contains(&pa) {
             outside.machine.write_register(cpu, pa, SiteId(0), data);
+        } else if let (COHERENCY_PORT, Ok(value)) = (pa, data.try_into()) {
+            match Told::decode(u64::from_le_bytes(value)) {
+                Some(told) => tell(&mut outside.machine, cpu, told),
+                None => outside.stats.nowhere += 1,
+            }
         } else if let Some(offset) = uart_offset(pa) {
             let mut value = [0; 4];
-            value.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+            value
+                .iter_mut()
+                .zip(data)
+                .for_each(|(to, from)| *to = *from);
             out = outside.uart.write(offset, u32::from_le_bytes(value));
         } else {
             outside.stats.nowhere += 1;
@@ -236,6 +240,25 @@ impl<M: Guest> Bus<M> {
         let report = outside.machine.finish().map_err(KvmError::Machine)?;
         Ok((report, outside.stats.clone()))
     }
+}
+
+/// Tells the machine what a CPU has told of. Of lines outside RAM it takes no notice; the range is cut to what can
+/// be there.
+fn tell<M: Guest>(machine: &mut M, cpu: CpuId, told: Told) {
+    let (whole, part) = match told.done {
+        Done::Clean => (CacheOp::Clean, CacheOp::Clean),
+        Done::Invalidate => (CacheOp::Invalidate, CacheOp::CleanInvalidate),
+        Done::Uncached | Done::Cached => {
+            let uncached = told.done == Done::Uncached;
+            machine.remapped(told.first, told.lines * LINE, uncached);
+            return;
+        }
+    };
+    for (pa, partly) in told.each() {
+        let op = if partly { part } else { whole };
+        machine.maintain(cpu, op, pa, SiteId(0), ChainId(0));
+    }
+    machine.barrier(cpu, Barrier::DSB_SY);
 }
 
 fn uart_offset(pa: u64) -> Option<u64> {

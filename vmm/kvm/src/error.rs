@@ -76,12 +76,16 @@ impl KvmError {
             KvmError::Open(e) if e.errno() == rustix::io::Errno::ACCESS.raw_os_error() => {
                 "let your user have it, by its group (`usermod -aG kvm USER`, then log in again)"
             }
-            KvmError::Open(_) => "is KVM in this machine's kernel, and virtualisation on in its firmware?",
+            KvmError::Open(_) => {
+                "is KVM in this machine's kernel, and virtualisation on in its firmware?"
+            }
             KvmError::Lacks(_) => "it takes Linux 5.5 or later, on a machine with a GICv3",
             KvmError::Refused { .. } => "look at the kernel's log (`dmesg`) for why",
             KvmError::Boot(e) => e.help(),
             KvmError::Os { .. } => "check memory and file descriptor limits",
-            KvmError::Machine(_) | KvmError::BadRequest(_) => "please report this with the scenario",
+            KvmError::Machine(_) | KvmError::BadRequest(_) => {
+                "please report this with the scenario"
+            }
             KvmError::Exit { .. } => {
                 "look at console.log for what the guest was doing; a device's registers are to be accessed by \
                  single loads and stores of up to 8 bytes (readl(), writel() and the like)"

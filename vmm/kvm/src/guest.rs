@@ -18,7 +18,10 @@ use staleline_machine::engine::guest::{Guest, GuestContext};
 use staleline_machine::engine::wire::{Ended, KvmStats, Output, Run};
 use staleline_machine::engine::{SiteTable, handover};
 use staleline_machine::events::{EventLog, Head, Recording};
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _, MmapRegion};
+use vm_memory::{
+    FileOffset, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _,
+    MmapRegion,
+};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::signal::{Killable as _, SIGRTMIN, register_signal_handler};
@@ -96,6 +99,7 @@ pub fn run<M: Guest>(
         ram,
         ram_base: RAM_BASE,
         windows: None,
+        lazy: true,
         machine: run.machine.clone(),
     })
     .map_err(KvmError::Machine)?;
@@ -205,7 +209,10 @@ fn build(run: &Run, blobs: &Blobs) -> Result<Built, KvmError> {
     let kernel = blobs.find(&run.kernel).map_err(&sent)?;
     let initrd = run.initrd.as_ref().map(|initrd| blobs.find(initrd));
     let initrd = initrd.transpose().map_err(&sent)?;
-    let fdt = blobs.find(&run.fdt).and_then(std::fs::read).map_err(&sent)?;
+    let fdt = blobs
+        .find(&run.fdt)
+        .and_then(std::fs::read)
+        .map_err(&sent)?;
     let mut images = Images::open(&kernel, initrd.as_deref())?;
     let layout = images.layout(run.ram_bytes)?;
     let expected = Expected {
@@ -260,7 +267,11 @@ fn memory(bytes: u64) -> Result<(GuestMemoryMmap, File), KvmError> {
     file.set_len(bytes).map_err(&allocate)?;
     let mapped = file.try_clone().map_err(&allocate)?;
     let len = usize::try_from(bytes).map_err(|_| KvmError::BadRequest("too much RAM"))?;
-    let region = (GuestAddress(RAM_BASE), len, Some(FileOffset::new(mapped, 0)));
+    let region = (
+        GuestAddress(RAM_BASE),
+        len,
+        Some(FileOffset::new(mapped, 0)),
+    );
     let memory = GuestMemoryMmap::from_ranges_with_files([region]);
     let memory = memory.map_err(|e| allocate(io::Error::other(e)))?;
     Ok((memory, file))
@@ -277,8 +288,7 @@ fn supervise<M: Guest>(
     sink: &mut dyn Sink,
 ) -> Result<Ended, KvmError> {
     let events = KvmError::os("watch the guest");
-    register_signal_handler(SIGRTMIN() + KICK, kicked)
-        .map_err(|e| events(io::Error::from(e)))?;
+    register_signal_handler(SIGRTMIN() + KICK, kicked).map_err(|e| events(io::Error::from(e)))?;
     let over = EventFd::new(EFD_NONBLOCK).map_err(&events)?;
     let (tell, ends) = mpsc::channel();
     let mut threads = Vec::new();

@@ -91,9 +91,11 @@ pub fn run<M: Guest>(
             Err(e) => match Errno::from_raw_os_error(e.errno()) {
                 Errno::INTR | Errno::AGAIN => continue,
                 // KVM says so of accesses outside memory whose syndrome is not valid (ESR_EL2.ISV).
-                Errno::NOSYS => "an access outside memory that KVM cannot decode: of several registers, with \
+                Errno::NOSYS => {
+                    "an access outside memory that KVM cannot decode: of several registers, with \
                                  write-back, or an atomic one"
-                    .into(),
+                        .into()
+                }
                 _ => return Err(KvmError::kvm("run a CPU")(e)),
             },
         };

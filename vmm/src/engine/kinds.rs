@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use staleline_devices::fidelity::Sight;
+use staleline_devices::fidelity::Fidelity;
 use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
 
@@ -35,9 +35,30 @@ impl EngineKind {
         (self.0.refuses)(argument)
     }
 
-    /// What it sees of the guest.
-    pub fn sees(self) -> &'static [Sight] {
-        self.0.sees
+    /// What it can judge.
+    pub fn fidelity(self) -> Fidelity {
+        Fidelity::found(self.0.sees, self.0.finds)
+    }
+
+    /// Whether the same command does the same each time.
+    pub fn is_exact(self) -> bool {
+        self.0.exact
+    }
+
+    /// Whether kernels tell it what it cannot see.
+    pub fn is_told(self) -> bool {
+        self.0.told_by.is_some()
+    }
+
+    /// The kernel that it boots for one of that name: with the configuration that makes it tell what the engine
+    /// cannot see.
+    pub fn kernel(self, name: &str) -> String {
+        match self.0.told_by {
+            Some(config) if name.split('+').skip(1).all(|part| part != config) => {
+                format!("{name}+{config}")
+            }
+            _ => name.to_owned(),
+        }
     }
 
     /// The programs and files that it uses: what, where, and the variable that would name another.

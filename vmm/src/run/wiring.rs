@@ -448,6 +448,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         bootargs: &bootargs,
         plan: &plan,
         seed: scenario.seed,
+        port: attempt.spec.engine.is_told(),
         layout: &layout,
     };
     let fdt =

@@ -137,6 +137,8 @@ impl Machine for Recorder {
         self.lines = 0;
         self.seen.push(Seen::Idle);
     }
+    fn remapped(&mut self, _: u64, _: u64, _: bool) {}
+
     fn is_awaited(&self) -> bool {
         false
     }

@@ -207,6 +207,8 @@ impl Machine for Probe {
     }
 
     #[inline(always)]
+    fn remapped(&mut self, _: u64, _: u64, _: bool) {}
+
     fn is_awaited(&self) -> bool {
         false
     }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use staleline_devices::fidelity::Sight;
 use staleline_machine::engine::wire::{Ended, FromVmm, Output, Record, Run, ToVmm};
 use staleline_results::GuestEnd;
 use staleline_support::cache::CacheDir;
@@ -30,7 +31,10 @@ pub const DESCRIPTION: Description = Description {
     name: "kvm",
     arguments: "qemu-arg",
     refuses: |_| Some("the kvm engine takes no arguments of QEMU's"),
-    sees: &[],
+    sees: &[Sight::Maintenance, Sight::Tables],
+    finds: &[Sight::Stores],
+    exact: false,
+    told_by: Some("instrumented"),
     discover: || Ok(Box::new(KvmEngine::discover()?)),
     make: place::make,
     kept: |_: &CacheDir| Vec::new(),
