@@ -33,6 +33,7 @@ fn domain(policy: Policy) -> Domain {
         drop_operation: None,
         power_on: PowerOn::Dirty,
         occurrences: false,
+        lazy: false,
     };
     let ram = MmapRegion::new(RAM as usize).expect("memory for the bench");
     Domain::new(&config, ram).expect("a domain")

@@ -35,7 +35,7 @@ impl Context<'_> {
 ///
 /// Accesses are 32 bits wide and aligned: the bus splits wider and merges narrower ones, by what
 /// the registers declare ([`Register::merge`]).
-pub trait Device {
+pub trait Device: Send {
     /// The declared registers in order of their offsets: all a driver can read. Offsets not listed
     /// read as zero.
     fn registers(&self) -> &[Register];

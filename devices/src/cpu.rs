@@ -211,6 +211,10 @@ pub trait Machine {
     /// `pa` on as non-cacheable. Told after the store itself. A later store to the entry ends it.
     fn map_non_cacheable(&mut self, entry: u64, pa: u64, len: u64);
 
+    /// A CPU has mapped `len` bytes of memory from `pa` on as non-cacheable, or taken the last such mapping
+    /// away. Told by engines that do not see the entries of translation tables, but are told of this.
+    fn remapped(&mut self, pa: u64, len: u64, non_cacheable: bool);
+
     /// An engine that keeps what it has made of code has fetched `len` bytes at `pa`, within a page, for
     /// the first time or after [`Machine::changed_code`] told it to. `site` tells where in guest code.
     fn fetched(&mut self, cpu: CpuId, pa: u64, len: u64, site: &mut dyn FnMut() -> SiteId);
@@ -223,6 +227,10 @@ pub trait Machine {
 
     /// All CPUs wait for an interrupt: device time skips to the next event, if one waits.
     fn idle(&mut self);
+
+    /// Whether a device waits for a time that is yet to come, to which [`Machine::idle`] would skip. An engine
+    /// that does not see when the CPUs wait makes time go on by that.
+    fn is_awaited(&self) -> bool;
 
     /// Reads the levels of all interrupt lines after a call; bit *n* is interrupt *n*. An engine
     /// compares with what it has last told the interrupt controller.

@@ -56,6 +56,14 @@ impl HazardKind {
     }
 }
 
+/// Rules that go by when exactly something was done, and by whom: not to be judged where stores are only found
+/// later.
+pub const BY_TIME: [HazardKind; 3] = [
+    HazardKind::MissingBarrier,
+    HazardKind::Ownership,
+    HazardKind::SignalledEarly,
+];
+
 /// How much of a run was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,10 +84,34 @@ impl Fidelity {
         }
     }
 
+    /// Of an engine that sees this, and finds that out later; both serve the rules that do not go by
+    /// time.
+    pub fn found(sees: &[Sight], finds: &[Sight]) -> Self {
+        let both: Vec<Sight> = sees.iter().chain(finds).copied().collect();
+        let judged = Fidelity::of(&both);
+        let blind = |kind: &HazardKind| {
+            judged.not_judged.contains(kind) || !finds.is_empty() && BY_TIME.contains(kind)
+        };
+        Fidelity {
+            sees: sees.to_vec(),
+            not_judged: HazardKind::ALL.into_iter().filter(blind).collect(),
+        }
+    }
+
     /// The same without one sight.
     pub fn without(&self, sight: Sight) -> Self {
+        if !self.sees.contains(&sight) {
+            return self.clone();
+        }
         let sees = self.sees.iter().copied().filter(|s| *s != sight);
-        Fidelity::of(&sees.collect::<Vec<_>>())
+        let mut rest = Fidelity::of(&sees.collect::<Vec<_>>());
+        let before = self.not_judged.iter().copied();
+        rest.not_judged
+            .extend(before.filter(|kind| !kind.needs().contains(&sight)));
+        rest.not_judged
+            .sort_by_key(|kind| HazardKind::ALL.iter().position(|k| k == kind));
+        rest.not_judged.dedup();
+        rest
     }
 
     /// Of an engine that sees everything.
@@ -96,6 +128,28 @@ mod tests {
     fn who_sees_everything_judges_everything() {
         assert_eq!(Fidelity::exact().not_judged, []);
         assert_eq!(Fidelity::of(&[]).not_judged, HazardKind::ALL);
+    }
+
+    #[test]
+    fn what_is_found_later_serves_the_rules_without_time() {
+        let found = Fidelity::found(&[Sight::Maintenance, Sight::Tables], &[Sight::Stores]);
+        let judged = [
+            HazardKind::MissingClean,
+            HazardKind::WritebackClobber,
+            HazardKind::DiscardedWrite,
+        ];
+        for kind in HazardKind::ALL {
+            assert_eq!(
+                found.not_judged.contains(&kind),
+                !judged.contains(&kind),
+                "{kind:?}"
+            );
+        }
+        assert!(!found.sees.contains(&Sight::Stores));
+        assert_eq!(Fidelity::found(&Sight::ALL, &[]), Fidelity::exact());
+        // All that is seen would be enough, were it seen in time.
+        let late = Fidelity::found(&Sight::ALL, &[Sight::Stores]);
+        assert_eq!(late.not_judged, BY_TIME);
     }
 
     #[test]

@@ -66,6 +66,7 @@ impl Machine {
             drop_operation: None,
             power_on: PowerOn::Dirty,
             occurrences: false,
+            lazy: false,
         };
         Machine {
             domain: Domain::new(&config, MmapRegion::new(RAM).expect("memory")).expect("a domain"),

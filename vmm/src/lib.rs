@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The board and everything around it: boot loading, engines, scenarios, runs and reports.
 
-pub mod board;
-pub mod boot;
 pub mod clean;
 pub mod cli;
 pub mod compare;
 pub mod doctor;
 pub mod engine;
-pub mod events;
 pub mod evidence;
 pub mod exit;
 pub mod explain;
 pub mod interrupt;
 pub mod matrix;
 pub mod mutants;
-pub mod names;
 pub mod query;
 pub mod report;
 pub mod requirements;
@@ -25,3 +21,5 @@ pub mod scenario;
 pub mod spec;
 pub mod symbols;
 pub mod terminal;
+
+pub use staleline_machine::{board, boot, events, names};

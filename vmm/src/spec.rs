@@ -208,7 +208,10 @@ impl RunSpec {
             });
         }
         scenario.guest.anchor(&here);
-        let kernel_choice = KernelChoice(kernel.into());
+        let mut kernel_choice = KernelChoice(kernel.into());
+        if kernel_choice.path().is_none() {
+            kernel_choice.0 = engine.kernel(kernel);
+        }
         if kernel_choice.path().is_none() {
             limits::check_pool(&scenario, origin)?;
         }
@@ -468,5 +471,31 @@ mod tests {
         let set = ["exporter=cma".to_owned()];
         let e = RunSpec::resolve("boot", "base", EngineKind::default(), &set).unwrap_err();
         assert!(e.to_string().contains("moves no data"), "{e}");
+    }
+
+    #[test]
+    fn a_run_keeps_what_its_settings_say() {
+        let resolve = |settings: &[&str]| {
+            let settings: Vec<_> = settings.iter().map(|s| (*s).to_owned()).collect();
+            RunSpec::resolve("iio-capture", "base", EngineKind::default(), &settings)
+        };
+        let log = |settings| resolve(settings).unwrap().scenario.log;
+        assert!(log(&[]).is_default());
+        let set = log(&["log.filter=transfer,dma", "log.limit-mib=2"]);
+        assert_eq!(
+            (set.filter.to_string(), set.limit()),
+            ("transfer,dma".into(), 2 << 20)
+        );
+        assert!(log(&["log.filter=off"]).filter.0.is_empty());
+        let e = resolve(&["log.limit-mib=0"]).unwrap_err();
+        assert!(
+            e.to_string().contains("log.limit-mib = 0 must be from 1"),
+            "{e}"
+        );
+        let e = resolve(&["log.filter=everything"]).unwrap_err();
+        assert!(
+            e.to_string().contains("`everything` is no kind of event"),
+            "{e}"
+        );
     }
 }

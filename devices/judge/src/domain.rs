@@ -90,6 +90,7 @@ pub fn findings(program: &Program, replacement: Policy, seed: u64) -> Result<Vec
         drop_operation: None,
         power_on: PowerOn::Clean,
         occurrences: true,
+        lazy: false,
     };
     let domain = Domain::new(&config, MmapRegion::new(RAM)?)?;
     let mut play = Play {

@@ -50,6 +50,9 @@ pub struct DomainConfig {
     /// [`MAX_OCCURRENCES`](crate::coherency::MAX_OCCURRENCES): for small cases and tests.
     #[serde(default)]
     pub occurrences: bool,
+    /// Whether nobody tells of the CPUs' loads and stores, so that the domain has to find out about stores.
+    #[serde(default)]
+    pub lazy: bool,
 }
 
 #[cfg(test)]
@@ -66,6 +69,7 @@ impl DomainConfig {
             drop_operation: None,
             power_on: PowerOn::Clean,
             occurrences: false,
+            lazy: false,
         }
     }
 }

@@ -115,6 +115,7 @@ impl Domain {
         let Some(offset) = self.offset(word, 4) else {
             return true;
         };
+        self.look_at(offset, 4);
         let (mut ram, mut dram) = ([0; 4], [0; 4]);
         self.images.read_ram(offset, &mut ram);
         self.images.read_dram(offset, &mut dram);
@@ -131,6 +132,7 @@ impl Domain {
         let Some(offset) = self.offset(word, 8).filter(|offset| offset % 8 == 0) else {
             return true;
         };
+        self.look_at(offset, 8);
         if self.lines.line(offset / LINE).uncleaned >> (offset % LINE) & 0xff == 0 {
             return true;
         }
@@ -418,6 +420,7 @@ impl DmaMemory for Domain {
         buf: &mut [u8],
     ) -> Result<(), DmaError> {
         let offset = self.checked_offset(pa, buf.len())?;
+        self.look_at(offset, buf.len() as u64);
         let transfer = access.transfer;
         let snoops = access.snoop && self.port(master).snoops_reads();
         let who = Who::device(master, transfer, snoops);
@@ -450,6 +453,7 @@ impl DmaMemory for Domain {
         data: &[u8],
     ) -> Result<(), DmaError> {
         let offset = self.checked_offset(pa, data.len())?;
+        self.look_at(offset, data.len() as u64);
         let transfer = access.transfer;
         let snoops = access.snoop && self.port(master).snoops_writes();
         let who = Who::device(master, transfer, snoops);

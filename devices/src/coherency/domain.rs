@@ -29,6 +29,7 @@ use crate::cpu::LINE;
 use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use crate::dma::{Port, TransferId};
 use crate::events::{Event, Kind, Kinds as EventKinds, Maintained, Tap, Witness};
+use crate::fidelity::BY_TIME;
 
 /// Where an access' site stands in what is hashed of it, above its address.
 const SITE_SHIFT: u32 = 36;
@@ -76,7 +77,10 @@ impl Domain {
     /// # Errors
     /// [`ImageError`] if the sizes don't fit or there is no memory.
     pub fn new(config: &DomainConfig, ram: MmapRegion) -> Result<Self, ImageError> {
-        let images = Images::new(ram, config.ram_bytes)?;
+        let mut images = Images::new(ram, config.ram_bytes)?;
+        if config.lazy {
+            images.watch_ram();
+        }
         let power_on = match (config.power_on, config.policy) {
             (PowerOn::Clean, _) => AtPowerOn::Clean,
             // A cache that is small has written nearly all of it back by now.
@@ -92,11 +96,20 @@ impl Domain {
             lines: Lines::new(
                 config.ram_bytes,
                 power_on,
-                Kinds::undisturbed(config.policy),
+                match config.lazy {
+                    true => Kinds::NONE,
+                    false => Kinds::undisturbed(config.policy),
+                },
             ),
             cache: Cache::new(config.policy, config.seed),
             sanitizer: Sanitizer {
-                findings: Findings::new(config.occurrences),
+                findings: Findings::new(
+                    config.occurrences,
+                    match config.lazy {
+                        true => &BY_TIME,
+                        false => &[],
+                    },
+                ),
                 ops: Operations::new(config.drop_operation),
                 cpus: Default::default(),
                 cpu: CpuId::BOOT,
@@ -319,6 +332,11 @@ impl Domain {
         }
     }
 
+    /// A CPU's store that nobody has told of, some time ago.
+    pub(super) fn store_found(&mut self, offset: u64, len: u64, who: Who, memory: MemoryType) {
+        self.store_slow(offset, len, who, memory);
+    }
+
     #[inline(never)]
     fn store_slow(&mut self, offset: u64, len: u64, who: Who, memory: MemoryType) {
         if memory == MemoryType::NonCacheable {
@@ -393,6 +411,7 @@ impl Domain {
             return;
         };
         let number = offset / LINE;
+        self.look_at(number * LINE, LINE);
         let line = self.lines.line(number);
         let (operation, effective) = self.sanitizer.ops.line(&Instruction {
             cpu,

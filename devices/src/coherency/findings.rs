@@ -58,6 +58,8 @@ pub(super) struct Findings {
     unlisted: u64,
     /// There were more findings than can be told apart.
     pub full: bool,
+    /// Rules that cannot be judged here.
+    left_out: &'static [HazardKind],
     /// Every single occurrence, if they are asked for.
     pub log: Option<Vec<Occurrence>>,
     /// There were more occurrences than are kept.
@@ -84,10 +86,11 @@ pub struct Occurrence {
 }
 
 impl Findings {
-    /// None so far; `occurrences`: each single one is to be kept.
-    pub fn new(occurrences: bool) -> Self {
+    /// None so far; `occurrences`: each single one is to be kept, and none that are `left_out`.
+    pub fn new(occurrences: bool, left_out: &'static [HazardKind]) -> Self {
         Findings {
             log: occurrences.then(Vec::new),
+            left_out,
             ..Findings::default()
         }
     }
@@ -118,6 +121,9 @@ impl Findings {
         now: u64,
     ) -> (u32, bool) {
         debug_assert!(f.wrong & !f.bytes == 0, "only bytes concerned can be wrong");
+        if self.left_out.contains(&f.kind) {
+            return (0, false);
+        }
         let key = key(&f);
         let slot = match self.last {
             Some((last, slot)) if last == key => slot,

@@ -21,6 +21,30 @@ pub(super) struct Images {
     dram: Arc<MmapRegion>,
     /// Where code was fetched that a write outdates.
     pub fetched: Fetched,
+    /// What RAM was last seen to hold, if nobody tells of the CPUs' stores.
+    shadow: Option<Shadow>,
+}
+
+/// What RAM was last seen to hold, by page: where it holds something else, a CPU has stored that.
+#[derive(Debug)]
+struct Shadow(Box<[Option<Box<[u8; PAGE as usize]>>]>);
+
+impl Shadow {
+    /// Of a page that was looked at before.
+    fn page(&mut self, offset: u64) -> Option<&mut [u8; PAGE as usize]> {
+        self.0.get_mut((offset / PAGE) as usize)?.as_deref_mut()
+    }
+
+    /// The model itself writes RAM.
+    fn written(&mut self, offset: u64, data: &[u8]) {
+        let Some(page) = self.page(offset) else {
+            return;
+        };
+        let at = (offset % PAGE) as usize;
+        if let Some(place) = page.get_mut(at..at + data.len()) {
+            place.copy_from_slice(data);
+        }
+    }
 }
 
 /// What DRAM holds below lines that are dirty at power-on.
@@ -64,7 +88,60 @@ impl Images {
             MmapRegion::new(len as usize).map_err(|source| ImageError::Map { len, source })?;
         let dram = Arc::new(dram);
         let fetched = Fetched::new(len);
-        Ok(Images { ram, dram, fetched })
+        Ok(Images {
+            ram,
+            dram,
+            fetched,
+            shadow: None,
+        })
+    }
+
+    /// From now on, RAM is looked at for what CPUs have stored. It is as it was made, but for what was
+    /// loaded.
+    pub fn watch_ram(&mut self) {
+        let pages = self.ram.size() as u64 / PAGE;
+        self.shadow = Some(Shadow((0..pages).map(|_| None).collect()));
+    }
+
+    /// Whether that is so.
+    #[inline]
+    pub fn watches_ram(&self) -> bool {
+        self.shadow.is_some()
+    }
+
+    /// Which bytes of a line CPUs have changed since it was last looked at. `loaded` are the lines of its page,
+    /// as a mask, that were loaded at power-on; they matter at the first look at the page.
+    pub fn changed(&mut self, line: u64, loaded: impl FnOnce() -> u64) -> u64 {
+        let offset = line * LINE;
+        let mut now = [0; LINE as usize];
+        self.read_ram(offset, &mut now);
+        let Some(shadow) = &mut self.shadow else {
+            return 0;
+        };
+        let Some(page) = shadow.0.get_mut((offset / PAGE) as usize) else {
+            return 0;
+        };
+        let page = page.get_or_insert_with(|| {
+            let mut bytes = Box::new([0; PAGE as usize]);
+            let loaded = loaded();
+            let (lines, _) = bytes.as_chunks_mut::<{ LINE as usize }>();
+            for (n, bytes) in (0u64..).zip(lines).filter(|(n, _)| loaded >> n & 1 != 0) {
+                // Nobody has written there but through these images, which look first.
+                Self::read(&self.dram, offset / PAGE * PAGE + n * LINE, bytes);
+            }
+            bytes
+        });
+        let (lines, _) = page.as_chunks_mut::<{ LINE as usize }>();
+        let Some(then) = lines.get_mut((offset % PAGE / LINE) as usize) else {
+            return 0;
+        };
+        if *then == now {
+            return 0;
+        }
+        let bytes = then.iter().zip(&now).enumerate();
+        let changed = bytes.fold(0, |m, (i, (a, b))| m | u64::from(a != b) << i);
+        *then = now;
+        changed
     }
 
     /// A handle on DRAM.
@@ -110,6 +187,9 @@ impl Images {
     /// Within one page.
     pub fn write_ram(&mut self, offset: u64, data: &[u8]) {
         self.fetched.written(offset);
+        if let Some(shadow) = &mut self.shadow {
+            shadow.written(offset, data);
+        }
         Self::write(&self.ram, offset, data);
     }
 

@@ -59,6 +59,14 @@ impl Lines {
         self.loaded.push(lines);
     }
 
+    /// Lines of the page of `line` that were loaded, as a mask.
+    pub fn loaded_of_page(&self, line: u64) -> u64 {
+        let first = line / PAGE_LINES as u64 * PAGE_LINES as u64;
+        let is_loaded = |number| self.loaded.iter().any(|lines| lines.contains(&number));
+        let lines = (0..PAGE_LINES as u64).filter(|n| is_loaded(first + n));
+        lines.fold(0, |mask, n| mask | 1 << n)
+    }
+
     fn split(line: u64) -> (usize, usize) {
         ((line as usize) / PAGE_LINES, (line as usize) % PAGE_LINES)
     }

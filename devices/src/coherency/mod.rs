@@ -38,6 +38,7 @@ mod mutate;
 #[cfg(feature = "mutate")]
 pub mod mutate;
 mod non_cacheable;
+mod observe;
 mod order;
 mod ownership;
 mod page;

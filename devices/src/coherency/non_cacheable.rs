@@ -38,11 +38,7 @@ impl Domain {
         self.aliases.entries.insert(entry, pages);
         self.lines.line(entry / LINE).flags |= TABLE;
         for page in pages.0..pages.0 + pages.1 {
-            let count = self.aliases.mapped.entry(page).or_default();
-            *count += 1;
-            if *count == 1 {
-                self.mark(page, true);
-            }
+            self.count(page);
         }
     }
 
@@ -61,7 +57,27 @@ impl Domain {
         }
     }
 
-    fn unmap(&mut self, entry: u64) {
+    /// The entry of that name maps a page.
+    pub(super) fn map_page(&mut self, entry: u64, page: u64) {
+        self.unmap(entry);
+        if self.aliases.entries.len() >= MAX_ENTRIES {
+            self.aliases.full = true;
+            return;
+        }
+        self.aliases.entries.insert(entry, (page, 1));
+        self.count(page);
+    }
+
+    /// One more entry maps a page.
+    fn count(&mut self, page: u64) {
+        let count = self.aliases.mapped.entry(page).or_default();
+        *count += 1;
+        if *count == 1 {
+            self.mark(page, true);
+        }
+    }
+
+    pub(super) fn unmap(&mut self, entry: u64) {
         let Some((first, count)) = self.aliases.entries.remove(&entry) else {
             return;
         };

@@ -103,6 +103,9 @@ impl Domain {
     /// What the cache does of its own accord just before a master accesses a line, at the worst legal
     /// moment for `eager`, at random for `random`.
     pub(super) fn before_dma(&mut self, number: u64, non_snooping_write: bool) {
+        if self.images.watches_ram() && non_snooping_write {
+            self.speculative_fill(number);
+        }
         match self.cache.policy {
             Policy::Eager if non_snooping_write => self.speculative_fill(number),
             Policy::Random => self.random_fill_or_evict(number),

@@ -493,6 +493,10 @@ impl Machine for Soc {
         self.domain.map_non_cacheable(entry, pa, len);
     }
 
+    fn remapped(&mut self, pa: u64, len: u64, non_cacheable: bool) {
+        self.domain.remapped(pa, len, non_cacheable);
+    }
+
     fn fetched(&mut self, cpu: CpuId, pa: u64, len: u64, site: &mut dyn FnMut() -> SiteId) {
         self.domain.fetched(cpu, pa, len, site);
     }
@@ -523,6 +527,10 @@ impl Machine for Soc {
             self.run_due();
         }
         self.offered = self.lines;
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.queue.next_due() != Ticks::MAX
     }
 
     #[inline]

@@ -12,7 +12,7 @@ use crate::state::{Refused, RestoreError, SaveError, Saved, State, Stateful, at_
 pub const SECTOR: u64 = 512;
 
 /// Where a disk's bytes are kept.
-pub trait Backing: Debug {
+pub trait Backing: Debug + Send {
     /// Sectors that there are.
     fn sectors(&self) -> u64;
 

@@ -94,6 +94,8 @@ pub fn kept(cache: &CacheDir) -> Vec<(&'static str, PathBuf)> {
 }
 
 const BASE_CONFIG: &str = "staleline";
+/// The configuration of the emulated host's kernel, and that kernel's name.
+const HOST_CONFIG: &str = "host";
 
 /// What to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +110,8 @@ pub struct KernelRequest {
     /// A kernel source tree, or an archive of one; `None` for the distribution's
     /// `/usr/src/linux-source-6.12.tar.xz`.
     pub source: Option<PathBuf>,
+    /// Whether it is not for the guest, but for the emulated machine whose KVM runs the guest.
+    pub host: bool,
     /// Configuration fragments on top of the base one, by name
     /// (`guest-kernel/config/<name>.config`), e.g. `lockdep`.
     pub configs: Vec<String>,
@@ -124,6 +128,7 @@ impl Default for KernelRequest {
             stack_dir: None,
             mutant: None,
             source: None,
+            host: false,
             configs: Vec::new(),
             fragments: Vec::new(),
             jobs: None,
@@ -133,10 +138,14 @@ impl Default for KernelRequest {
 
 impl KernelRequest {
     /// The kernel of that name: a stack's, `~<mutant>` for a mutant on top of it, and `+<config>`
-    /// for each additional configuration, e.g. `begin-end-access+lockdep`, `base~weak-dsb-ish`.
+    /// for each additional configuration, e.g. `begin-end-access+lockdep`, `base~weak-dsb-ish`; `host` is
+    /// [`host`](Self::host).
     /// Whether there are such is not looked at.
     #[must_use]
     pub fn named(name: &str) -> Self {
+        if name == HOST_CONFIG {
+            return Self::host();
+        }
         let mut parts = name.split('+');
         let patches = parts.next().unwrap_or_default();
         let (stack, mutant) = match patches.split_once('~') {
@@ -147,6 +156,16 @@ impl KernelRequest {
             stack: stack.to_owned(),
             mutant,
             configs: parts.map(str::to_owned).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// The kernel of the emulated machine whose KVM runs the guest, where the real one's cannot: the source as
+    /// it is, configured for that.
+    #[must_use]
+    pub fn host() -> Self {
+        Self {
+            host: true,
             ..Self::default()
         }
     }
@@ -165,6 +184,9 @@ impl KernelRequest {
     /// The kernel's name, as [`named`](Self::named) takes it.
     #[must_use]
     pub fn name(&self) -> String {
+        if self.host {
+            return HOST_CONFIG.to_owned();
+        }
         let mutant = self.mutant.iter().map(|mutant| format!("~{mutant}"));
         let configs = self.configs.iter().map(|config| format!("+{config}"));
         mutant
@@ -327,13 +349,13 @@ impl KernelBuilder {
 
     fn plan(&self, request: &KernelRequest, progress: &dyn Progress) -> Result<Plan, KernelError> {
         let mut stack = self.patches(request)?;
-        let mut config = self.load_config(&request.configs)?;
+        let mut config = self.load_config(request)?;
         let fragments = request.fragments.iter().map(|path| Fragment::read(path));
         let fragments = fragments.collect::<Result<_, _>>()?;
         let toolchain = self.tools.toolchain(&self.cache)?;
         let source = Source::identify(self.source_of(request), &self.cache, progress)?;
         let dir = self.guest_kernel.join("config");
-        for name in with_base(&request.configs) {
+        for name in with_base(request) {
             let more = suited::additions(&dir, name, &source, &self.cache, &self.tools)?;
             kconfig::override_with(&mut config, &more);
         }
@@ -346,7 +368,7 @@ impl KernelBuilder {
         request.source.as_deref().unwrap_or(&self.default_source)
     }
 
-    /// The request's stack, with its mutant's patches on top.
+    /// The request's stack, with its mutant's patches on top, and those that its configurations are about.
     fn patches(&self, request: &KernelRequest) -> Result<Stack, KernelError> {
         let mut stack = match &request.stack_dir {
             Some(dir) => Stack::read(dir, &request.stack)?,
@@ -354,6 +376,12 @@ impl KernelBuilder {
         };
         if let Some(name) = &request.mutant {
             Mutant::load(&self.mutants_dir(), name)?.apply_to(&mut stack)?;
+        }
+        let stacks = self.guest_kernel.join("stacks");
+        for config in request.configs.iter().filter(|name| **name != stack.name) {
+            if stacks.join(config).is_dir() {
+                stack.patches.extend(Stack::load(&stacks, config)?.patches);
+            }
         }
         Ok(stack)
     }
@@ -379,7 +407,7 @@ impl KernelBuilder {
     /// If not.
     pub fn require(&self, request: &KernelRequest) -> Result<(), KernelError> {
         self.patches(request)?;
-        self.load_config(&request.configs)?;
+        self.load_config(request)?;
         let mut fragments = request.fragments.iter();
         fragments.try_for_each(|path| Fragment::read(path).map(drop))
     }
@@ -394,18 +422,19 @@ impl KernelBuilder {
         for entry in fs::read_dir(&dir).map_err(KernelError::io("read", &dir))? {
             let name = entry.map_err(KernelError::io("read", &dir))?.file_name();
             let name = name.to_str().and_then(|name| name.strip_suffix(".config"));
-            let can_be_added = |name: &&str| *name != BASE_CONFIG && !version::is_addition(name);
+            let is_base = |name: &str| [BASE_CONFIG, HOST_CONFIG].contains(&name);
+            let can_be_added = |name: &&str| !is_base(name) && !version::is_addition(name);
             names.extend(name.filter(can_be_added).map(str::to_owned));
         }
         names.sort();
         Ok(names)
     }
 
-    fn load_config(&self, extra: &[String]) -> Result<String, KernelError> {
+    fn load_config(&self, request: &KernelRequest) -> Result<String, KernelError> {
         let dir = self.guest_kernel.join("config");
         let mut config = String::new();
         let mut seen = Vec::new();
-        for name in with_base(extra) {
+        for name in with_base(request) {
             stack::check_name("configuration", name)?;
             if seen.contains(&name) {
                 return Err(KernelError::RepeatedConfig {
@@ -434,6 +463,10 @@ impl KernelBuilder {
 }
 
 /// Names of configurations, the base one first.
-fn with_base(extra: &[String]) -> impl Iterator<Item = &str> {
-    std::iter::once(BASE_CONFIG).chain(extra.iter().map(String::as_str))
+fn with_base(request: &KernelRequest) -> impl Iterator<Item = &str> {
+    let base = match request.host {
+        true => HOST_CONFIG,
+        false => BASE_CONFIG,
+    };
+    std::iter::once(base).chain(request.configs.iter().map(String::as_str))
 }

@@ -55,7 +55,7 @@ impl KernelBuilder {
     /// # Errors
     /// If there is no such configuration, or a fragment cannot be read.
     pub fn has_modules(&self, request: &KernelRequest) -> Result<bool, KernelError> {
-        let mut config = self.load_config(&request.configs)?;
+        let mut config = self.load_config(request)?;
         for fragment in &request.fragments {
             kconfig::override_with(&mut config, &Fragment::read(fragment)?.text);
         }

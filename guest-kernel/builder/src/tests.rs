@@ -497,7 +497,9 @@ fn the_shipped_stacks_and_configurations_are_well_formed() {
         there.sort();
         assert_eq!(listed, there, "series of {}", stack.name);
     }
-    builder.load_config(&["lockdep".to_owned()]).unwrap();
+    builder
+        .load_config(&KernelRequest::named("base+lockdep"))
+        .unwrap();
 }
 
 #[test]

@@ -34,21 +34,31 @@ const CARGO_HOME: &str = "/cargo/";
 const TARGET: &str = "/target";
 
 /// What all of them are made of, in the workspace.
-const SOURCES: [&str; 5] = [
-    "Cargo.toml",
-    "Cargo.lock",
-    "images/guest/Cargo.toml",
-    "images/guest/src",
-    "images/protocol",
+const SOURCES: [&str; 3] = ["Cargo.toml", "Cargo.lock", "images/protocol"];
+
+/// And programs for the guest.
+const GUEST_SOURCES: [&str; 2] = ["images/guest/Cargo.toml", "images/guest/src"];
+
+/// And the VMM.
+const VMM_SOURCES: [&str; 7] = [
+    "devices/Cargo.toml",
+    "devices/src",
+    "vmm/events",
+    "vmm/machine",
+    "vmm/support",
+    "vmm/kvm/Cargo.toml",
+    "vmm/kvm/src",
 ];
 
-/// An executable for the guest.
+/// An arm64 executable that stands alone.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Executable<'a> {
-    /// The agent.
+    /// The guest's agent.
     Agent,
     /// The example of that name, in `images/examples`.
     Example(&'a str),
+    /// The VMM of the KVM engine.
+    Vmm,
 }
 
 impl Executable<'_> {
@@ -56,15 +66,32 @@ impl Executable<'_> {
         match self {
             Executable::Agent => "staleline-agent",
             Executable::Example(name) => name,
+            Executable::Vmm => "staleline-kvm",
         }
     }
 
-    /// What it is made of besides [`SOURCES`].
-    fn source(&self) -> String {
+    /// What it is, for people.
+    fn what(&self) -> &str {
         match self {
-            Executable::Agent => "images/agent".into(),
-            Executable::Example(name) => format!("images/examples/{name}.rs"),
+            Executable::Agent => "the guest agent",
+            Executable::Example(name) => name,
+            Executable::Vmm => "the VMM",
         }
+    }
+
+    /// What it is made of.
+    fn sources(&self) -> Vec<String> {
+        let own: Vec<String> = match self {
+            Executable::Agent => vec!["images/agent".into()],
+            Executable::Example(name) => vec![format!("images/examples/{name}.rs")],
+            Executable::Vmm => VMM_SOURCES.map(str::to_owned).into(),
+        };
+        let guest = match self {
+            Executable::Agent | Executable::Example(_) => &GUEST_SOURCES[..],
+            Executable::Vmm => &[],
+        };
+        let shared = SOURCES.iter().chain(guest).map(|s| (*s).to_owned());
+        shared.chain(own).collect()
     }
 
     /// Cargo's options for it.
@@ -72,6 +99,7 @@ impl Executable<'_> {
         match self {
             Executable::Agent => vec!["--package", "staleline-agent"],
             Executable::Example(name) => vec!["--package", "staleline-examples", "--bin", name],
+            Executable::Vmm => vec!["--package", "staleline-kvm", "--bin", "staleline-kvm"],
         }
     }
 }
@@ -104,10 +132,7 @@ pub(super) fn build(
     toolchain.check_linker()?;
     progress.step(&format!(
         "building {} with {}",
-        match executable {
-            Executable::Agent => "the guest agent",
-            Executable::Example(name) => name,
-        },
+        executable.what(),
         first_line(&toolchain.version)
     ));
     let built = compile(
@@ -156,8 +181,7 @@ fn key(
     field(&RECIPE.to_le_bytes());
     field(toolchain.version.as_bytes());
     field(toolchain.target.as_bytes());
-    let own = executable.source();
-    for source in SOURCES.into_iter().chain([&*own]) {
+    for source in executable.sources() {
         let root = workspace.join(source);
         for entry in WalkDir::new(&root).sort_by_file_name() {
             let entry = entry.map_err(|e| {
@@ -339,8 +363,8 @@ mod tests {
 
     fn copy_of_sources() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        for source in SOURCES.into_iter().chain(["images/agent"]) {
-            copy(Path::new(source), dir.path(), |_| true);
+        for source in Executable::Agent.sources() {
+            copy(Path::new(&source), dir.path(), |_| true);
         }
         dir
     }

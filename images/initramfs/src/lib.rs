@@ -47,6 +47,9 @@ pub const AGENT_ENV: &str = "STALELINE_AGENT";
 /// The agent of an installation.
 const PREBUILT: &str = "agent/staleline-agent";
 
+/// The VMM of an installation.
+const PREBUILT_VMM: &str = "kvm/staleline-kvm";
+
 /// Where archives are in the cache, and how their names end.
 const ARCHIVES: &str = "initramfs";
 const ARCHIVE: &str = ".cpio";
@@ -105,6 +108,36 @@ pub fn build_example(
     progress: &dyn Progress,
 ) -> Result<PathBuf, InitramfsError> {
     agent::build(Executable::Example(name), &workspace()?, cache, progress)
+}
+
+/// The VMM of the KVM engine: built of the current sources, or from the cache.
+///
+/// # Errors
+/// As [`initramfs`].
+pub fn build_vmm(cache: &CacheDir, progress: &dyn Progress) -> Result<PathBuf, InitramfsError> {
+    match home::find(PREBUILT_VMM) {
+        Ok(vmm) => Ok(vmm),
+        Err(_) => agent::build(Executable::Vmm, &workspace()?, cache, progress),
+    }
+}
+
+/// [`build_vmm`]'s, if it is there: never builds.
+pub fn find_vmm(cache: &CacheDir) -> Option<PathBuf> {
+    let prebuilt = home::find(PREBUILT_VMM).ok();
+    prebuilt.or_else(|| agent::find(Executable::Vmm, &workspace().ok()?, cache))
+}
+
+/// An initramfs with that as /init: the file system of the machine that is emulated for it.
+///
+/// # Errors
+/// [`InitramfsError::BadAgent`] if it is none, and those of the cache.
+pub fn host_initramfs(vmm: &Path, cache: &CacheDir) -> Result<PathBuf, InitramfsError> {
+    let bad = |why| InitramfsError::BadAgent {
+        path: vmm.to_owned(),
+        why,
+    };
+    let archive = archive::pack(&loadable(vmm)?).map_err(|e| bad(e.to_string()))?;
+    keep(&archive, cache).map(|(path, _)| path)
 }
 
 /// Where [`build_agent`] takes the agent from, for people, as far as no variable names one.

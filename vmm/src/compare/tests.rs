@@ -9,7 +9,7 @@ use staleline_support::progress::Quiet;
 
 use super::*;
 use crate::engine::EngineKind;
-use crate::events::tests::write_log;
+use crate::events::sample::write_log;
 use crate::matrix::record::{Asked, CELLS, Cells, Origin};
 use crate::matrix::{Extent, Matrix, runner};
 use crate::query::Told;
@@ -167,7 +167,7 @@ fn logs_part_where_another_thing_happens_and_where_another_thing_is_done() {
     let root = tempfile::tempdir().unwrap();
     let log = |name: &str, events: &[(u64, Event)]| {
         let path = root.path().join(name);
-        write_log(&path, &[r#"{"event":"step"}"#], events, 1 << 20);
+        write_log(&path, &[r#"{"event":"step"}"#], events, 1 << 20).unwrap();
         path
     };
     let dirty = Cached::Dirty;

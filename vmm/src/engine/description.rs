@@ -20,6 +20,12 @@ pub struct Description {
     pub refuses: fn(&str) -> Option<&'static str>,
     /// What it sees of the guest.
     pub sees: &'static [Sight],
+    /// What it does not see, but finds out later.
+    pub finds: &'static [Sight],
+    /// Whether the same command does the same each time, down to the last access.
+    pub exact: bool,
+    /// The configuration of kernels that tell it what it cannot see, through the coherency port.
+    pub told_by: Option<&'static str>,
     /// Makes what it needs and is not there, if it can be made; may take minutes.
     pub make: fn(&dyn Progress) -> Result<(), EngineError>,
     /// What it keeps in the cache, each with its kind.

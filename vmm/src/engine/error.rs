@@ -3,9 +3,9 @@
 
 use std::error::Error;
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use super::HandoverError;
 use crate::boot::BootError;
 
 /// Why a run has no outcome. None of these says anything about the software under test, save
@@ -74,20 +74,9 @@ pub enum EngineError {
     /// The engine itself has noticed that it gets the guest wrong.
     #[error("{0}")]
     Misunderstood(String),
-    /// The machine's report is longer than anybody is going to read.
-    #[error("the machine's report is longer than its bound of {limit} bytes")]
-    ReportTooLarge {
-        /// The bound in bytes.
-        limit: u64,
-    },
-    /// The guest ended, but what the engine should have written cannot be read.
-    #[error("cannot read {}, which the engine should have written", path.display())]
-    Output {
-        /// Which file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
+    /// The guest ended, but what the engine should have written is not to be read.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
     /// What only one of the engines knows.
     #[error(transparent)]
     Own(#[from] Fault),
@@ -146,10 +135,12 @@ impl EngineError {
             EngineError::NoPowerOff { .. } => {
                 "was it stopped from outside? Otherwise look at console.log"
             }
-            EngineError::ReportTooLarge { .. } => {
+            EngineError::Handover(HandoverError::TooLarge { .. }) => {
                 "move less data, or the same in fewer and larger frames"
             }
-            EngineError::Output { .. } => "check free space and permissions of the run's directory",
+            EngineError::Handover(HandoverError::Unreadable { .. }) => {
+                "check free space and permissions of the run's directory"
+            }
             EngineError::Own(fault) => fault.help,
         }
     }

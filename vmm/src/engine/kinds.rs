@@ -5,12 +5,12 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use staleline_devices::fidelity::Sight;
+use staleline_devices::fidelity::Fidelity;
 use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
 
 use super::description::{Description, Requirement};
-use super::{Engine, EngineError, tcg};
+use super::{Engine, EngineError, kvm, tcg};
 
 /// An engine. The default is the exact one.
 #[derive(Clone, Copy)]
@@ -18,7 +18,7 @@ pub struct EngineKind(&'static Description);
 
 impl EngineKind {
     /// All engines.
-    pub const ALL: [EngineKind; 1] = [EngineKind(&tcg::DESCRIPTION)];
+    pub const ALL: [EngineKind; 2] = [EngineKind(&tcg::DESCRIPTION), EngineKind(&kvm::DESCRIPTION)];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -35,9 +35,30 @@ impl EngineKind {
         (self.0.refuses)(argument)
     }
 
-    /// What it sees of the guest.
-    pub fn sees(self) -> &'static [Sight] {
-        self.0.sees
+    /// What it can judge.
+    pub fn fidelity(self) -> Fidelity {
+        Fidelity::found(self.0.sees, self.0.finds)
+    }
+
+    /// Whether the same command does the same each time.
+    pub fn is_exact(self) -> bool {
+        self.0.exact
+    }
+
+    /// Whether kernels tell it what it cannot see.
+    pub fn is_told(self) -> bool {
+        self.0.told_by.is_some()
+    }
+
+    /// The kernel that it boots for one of that name: with the configuration that makes it tell what the engine
+    /// cannot see.
+    pub fn kernel(self, name: &str) -> String {
+        match self.0.told_by {
+            Some(config) if name.split('+').skip(1).all(|part| part != config) => {
+                format!("{name}+{config}")
+            }
+            _ => name.to_owned(),
+        }
     }
 
     /// The programs and files that it uses: what, where, and the variable that would name another.
@@ -130,8 +151,8 @@ mod tests {
             let text = serde_json::to_string(&kind).unwrap();
             assert_eq!(serde_json::from_str::<EngineKind>(&text).unwrap(), kind);
         }
-        let e = serde_json::from_str::<EngineKind>("\"kvm\"").unwrap_err();
-        assert!(e.to_string().contains("no engine `kvm`"), "{e}");
+        let e = serde_json::from_str::<EngineKind>("\"xen\"").unwrap_err();
+        assert!(e.to_string().contains("no engine `xen`"), "{e}");
         assert!(e.to_string().contains(EngineKind::default().name()), "{e}");
     }
 }

@@ -2,14 +2,10 @@
 //! Engines: what runs the guest's CPU and reports its accesses to the machine.
 
 pub mod attend;
-pub mod calls;
-pub mod chains;
 pub mod description;
 pub mod error;
-pub mod guest;
-pub mod handover;
 pub mod kinds;
-pub mod sites;
+pub mod kvm;
 pub mod tcg;
 
 use std::num::NonZeroU64;
@@ -23,13 +19,12 @@ use crate::events::Recording;
 use crate::interrupt::Interrupt;
 
 pub use attend::Attendance;
-pub use calls::BufferCode;
-pub use chains::Observations;
 pub use error::EngineError;
-pub use guest::GuestKind;
-pub use handover::Handover;
 pub use kinds::EngineKind;
-pub use sites::SiteTable;
+pub use staleline_machine::engine::{
+    BufferCode, GuestKind, Handover, HandoverError, Observations, SiteTable, calls, chains, guest,
+    handover, sites,
+};
 
 /// One run of a guest.
 #[derive(Debug, Clone)]

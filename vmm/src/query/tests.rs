@@ -11,7 +11,7 @@ use staleline_devices::events::{Cached, Event};
 use staleline_events::{Tag, append};
 
 use super::*;
-use crate::events::tests::write_log;
+use crate::events::sample::write_log;
 
 const RX: MasterId = MasterId(0);
 const CLEAN: SiteId = SiteId(1);
@@ -169,7 +169,7 @@ const FINISHED: &str = r#"{"event":"finished","verdict":"pass"}"#;
 /// A log that goes on.
 pub(super) fn begun(dir: &Path, limit: u64) -> std::path::PathBuf {
     let path = dir.join("events.bin");
-    write_log(&path, &STEPS, &two_transfers(), limit);
+    write_log(&path, &STEPS, &two_transfers(), limit).unwrap();
     path
 }
 
@@ -260,7 +260,7 @@ fn a_barrier_is_of_the_cpu_whose_operations_it_completes() {
         (23, dsb(CpuId(1), (5, 9))),
         (24, dsb(CpuId::BOOT, (7, 7))),
     ];
-    write_log(&path, &[], &events, 1 << 20);
+    write_log(&path, &[], &events, 1 << 20).unwrap();
     let times = |line| {
         let query = Query {
             line: Some(line),

@@ -212,6 +212,8 @@ impl Runner<'_> {
         // nobody types again.
         let ended = ledger.execution().filter(|e| !e.end.was_stopped());
         let ended = ended.filter(|e| e.attended.typed.is_none());
+        // Nor is it the same again on an engine that is not exact.
+        let ended = ended.filter(|_| spec.engine.is_exact());
         let report = ended.and_then(|e| e.report.as_ref());
         let Some(report) = report.filter(|_| self.trace) else {
             return Ok(None);

@@ -333,6 +333,7 @@ mod tests {
                 bootargs: "",
                 plan: "",
                 seed: 0,
+                port: false,
                 layout: &layout,
             };
             fdt::write(&self.board, &chosen).unwrap()

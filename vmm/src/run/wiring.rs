@@ -348,7 +348,7 @@ impl Backend for Production {
         let mut report: SocReport = outcome
             .report
             .read()
-            .map_err(|e| failed(attempt.spec.engine, e))?;
+            .map_err(|e| failed(attempt.spec.engine, e.into()))?;
         // To the machine, a place in guest code is a number.
         report.domain.run_hash = outcome.sites.mix_into(report.domain.run_hash);
         Ok(Execution {
@@ -448,6 +448,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         bootargs: &bootargs,
         plan: &plan,
         seed: scenario.seed,
+        port: attempt.spec.engine.is_told(),
         layout: &layout,
     };
     let fdt =

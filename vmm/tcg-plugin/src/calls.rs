@@ -2,9 +2,9 @@
 //! The kernel's calls for buffers that devices share: where they are, and which maintenance they do.
 
 use serde::{Deserialize, Serialize};
-use staleline::engine::calls::BufferCode;
 use staleline_devices::cpu::BufferCall;
 use staleline_devices::state::{Invalid, no_longer};
+use staleline_machine::engine::calls::BufferCode;
 
 use crate::chain::{self, Frame, VirtualMemory};
 

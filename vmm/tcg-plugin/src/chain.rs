@@ -14,8 +14,8 @@ mod state;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use staleline::engine::chains::{Chain, Forgotten, TracedAccess, UserPage};
 use staleline_devices::cpu::ChainId;
+use staleline_machine::engine::chains::{Chain, Forgotten, TracedAccess, UserPage};
 
 pub use self::state::{ChainsState, PagesState, TraceState};
 

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use staleline::engine::tcg::abi::{FromPlugin, LOG_PREFIX, ToPlugin};
+use staleline_machine::engine::abi::{FromPlugin, LOG_PREFIX, ToPlugin};
 
 /// Longest message from the parent, in bytes.
 const MESSAGE_LIMIT: u64 = 1 << 16;

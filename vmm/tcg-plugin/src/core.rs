@@ -5,13 +5,13 @@ mod state;
 
 use std::io::{self, Read, Write};
 
-use staleline::engine::Observations;
-use staleline::engine::chains::{Chain, UserPage};
-use staleline::engine::guest::Guest;
-use staleline::engine::tcg::abi::{Mismatch, TcgStats};
 use staleline_devices::cpu::{
     BufferCall, CacheOp, Called, ChainId, CpuId, MAX_CPUS, MemoryType, SiteId,
 };
+use staleline_machine::engine::Observations;
+use staleline_machine::engine::abi::{Mismatch, TcgStats};
+use staleline_machine::engine::chains::{Chain, UserPage};
+use staleline_machine::engine::guest::Guest;
 use vm_memory::GuestMemoryMmap;
 
 use crate::calls::Calls;

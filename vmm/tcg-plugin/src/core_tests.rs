@@ -4,12 +4,12 @@
 use std::io::Cursor;
 
 use serde_json::Value;
-use staleline::engine::guest::GuestContext;
 use staleline_devices::cpu::MemoryType::{Cacheable, NonCacheable};
 use staleline_devices::cpu::{Accesses, Barrier, Machine};
 use staleline_devices::events::{Kinds, Witness};
 use staleline_devices::soc::report::Names;
 use staleline_devices::state::{self, RestoreError, SaveError, Saved};
+use staleline_machine::engine::guest::GuestContext;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
@@ -137,6 +137,12 @@ impl Machine for Recorder {
         self.lines = 0;
         self.seen.push(Seen::Idle);
     }
+    fn remapped(&mut self, _: u64, _: u64, _: bool) {}
+
+    fn is_awaited(&self) -> bool {
+        false
+    }
+
     fn irq_lines(&self) -> u64 {
         self.lines
     }
@@ -660,7 +666,7 @@ fn the_self_check_counts_what_differs_and_keeps_the_first() {
 fn places_run_out_and_that_is_told() {
     let mut sites = Sites::default();
     // The first entry of the table stands for the unknown.
-    for n in 1..staleline::engine::SiteTable::LIMIT as u64 {
+    for n in 1..staleline_machine::engine::SiteTable::LIMIT as u64 {
         assert_ne!(sites.intern(4 * n, false), SiteId(0));
     }
     assert_eq!(sites.forgotten(), None);
@@ -671,7 +677,7 @@ fn places_run_out_and_that_is_told() {
     let forgotten = sites.forgotten().unwrap();
     assert_eq!(
         (forgotten.limit, forgotten.lost),
-        (staleline::engine::SiteTable::LIMIT as u64, 2)
+        (staleline_machine::engine::SiteTable::LIMIT as u64, 2)
     );
     let seen = Bench::new().core.observations(&sites);
     assert_eq!(seen.forgotten, [forgotten]);

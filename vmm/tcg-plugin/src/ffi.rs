@@ -30,13 +30,13 @@ use qemu_plugin_sys::{
     qemu_plugin_register_vcpu_tb_trans_cb, qemu_plugin_tb, qemu_plugin_tb_get_insn,
     qemu_plugin_tb_n_insns,
 };
-use staleline::engine::guest::{Guest, GuestKind};
-use staleline::engine::handover;
-use staleline::engine::tcg::abi::{
-    ABI_VERSION, FATAL_EXIT_CODE, FromPlugin, LOG_PREFIX, TcgConfig,
-};
 use staleline_devices::cpu::{BufferCall, CpuId, SiteId};
 use staleline_devices::soc::Soc;
+use staleline_machine::engine::abi::{
+    ABI_VERSION, FATAL_EXIT_CODE, FromPlugin, LOG_PREFIX, TcgConfig,
+};
+use staleline_machine::engine::guest::{Guest, GuestKind};
+use staleline_machine::engine::handover;
 
 use crate::chain::Frame;
 use crate::core::{Arguments, Core, Place, State};

@@ -2,7 +2,7 @@
 //! The machine's log messages, on QEMU's stderr, which the parent process passes on.
 
 use log::{LevelFilter, Log, Metadata, Record};
-use staleline::engine::tcg::abi::LOG_PREFIX;
+use staleline_machine::engine::abi::LOG_PREFIX;
 
 struct Stderr;
 

@@ -8,7 +8,6 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use staleline::engine::guest::{Guest, GuestContext};
 use staleline_devices::cpu::{
     Accesses, Barrier, BarrierKind, CacheOp, ChainId, CpuId, Machine, MemoryType, SiteId,
 };
@@ -16,6 +15,7 @@ use staleline_devices::cpu::{Called, Calls};
 use staleline_devices::events::{Kinds, Witness};
 use staleline_devices::soc::report::Names;
 use staleline_devices::state::{RestoreError, SaveError, Saved, State};
+use staleline_machine::engine::guest::{Guest, GuestContext};
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 
 use crate::mmu::PAGE;
@@ -207,6 +207,12 @@ impl Machine for Probe {
     }
 
     #[inline(always)]
+    fn remapped(&mut self, _: u64, _: u64, _: bool) {}
+
+    fn is_awaited(&self) -> bool {
+        false
+    }
+
     fn irq_lines(&self) -> u64 {
         self.seen.lines
     }

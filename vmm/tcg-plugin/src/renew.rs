@@ -5,9 +5,9 @@
 use std::num::NonZeroU64;
 use std::os::unix::net::UnixStream;
 
-use staleline::engine::guest::Guest;
-use staleline::engine::tcg::abi::TcgConfig;
 use staleline_devices::state::Saved;
+use staleline_machine::engine::abi::TcgConfig;
+use staleline_machine::engine::guest::Guest;
 
 use crate::core::Core;
 use crate::qtest::Qtest;

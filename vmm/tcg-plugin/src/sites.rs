@@ -4,10 +4,10 @@
 use std::sync::{Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
-use staleline::engine::SiteTable;
-use staleline::engine::chains::Forgotten;
-use staleline::events;
 use staleline_devices::cpu::SiteId;
+use staleline_machine::engine::SiteTable;
+use staleline_machine::engine::chains::Forgotten;
+use staleline_machine::events;
 
 /// Bytes of code whose places are kept together: as much as is often translated at once, and so little
 /// that a guest cannot make all of them cost much.

@@ -4,9 +4,9 @@
 use std::fs::File;
 use std::os::unix::net::UnixStream;
 
-use staleline::engine::guest::{Guest, GuestContext};
-use staleline::engine::tcg::abi::TcgConfig;
-use staleline::events::{EventLog, Head};
+use staleline_machine::engine::abi::TcgConfig;
+use staleline_machine::engine::guest::{Guest, GuestContext};
+use staleline_machine::events::{EventLog, Head};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, MmapRegion};
 
 use crate::calls::Calls;
@@ -44,6 +44,7 @@ pub fn core<M: Guest>(
             0 => None,
             bytes => Some(map_part(config.ram_fd, config.ram_bytes, bytes)?),
         },
+        lazy: false,
         machine: config.machine.clone(),
     })?;
     Ok(Core::new(Parts {

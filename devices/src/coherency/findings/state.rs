@@ -47,6 +47,7 @@ impl Findings {
             hazards,
             index,
             last: _,
+            left_out: _,
             counted,
             kept: _,
             unlisted,

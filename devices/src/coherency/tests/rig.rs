@@ -26,6 +26,7 @@ pub fn config(ram_bytes: u64, policy: Policy, snoop_write: SnoopWrite) -> Domain
         drop_operation: None,
         power_on: PowerOn::Clean,
         occurrences: true,
+        lazy: false,
     }
 }
 

@@ -132,21 +132,26 @@ impl Qemu<'_> {
                 kept.extend(self.input.map(OwnedFd::from));
                 kept
             });
-        let parent = getpid();
-        let die_with_parent = move || {
-            set_parent_process_death_signal(Some(Signal::KILL))?;
-            // The parent may have died before the request: then nobody would send the signal.
-            if getppid() == Some(parent) {
-                Ok(())
-            } else {
-                Err(std::io::ErrorKind::BrokenPipe.into())
-            }
-        };
-        // SAFETY: between fork and exec the closure makes two system calls; it neither allocates
-        // nor takes a lock.
-        unsafe { command.pre_exec(die_with_parent) };
+        die_with_parent(&mut command);
         command
     }
+}
+
+/// The process dies with the thread that starts it.
+pub(in crate::engine) fn die_with_parent(command: &mut Command) {
+    let parent = getpid();
+    let before_exec = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // The parent may have died before the request: then nobody would send the signal.
+        if getppid() == Some(parent) {
+            Ok(())
+        } else {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+    };
+    // SAFETY: between fork and exec the closure makes two system calls; it neither allocates
+    // nor takes a lock.
+    unsafe { command.pre_exec(before_exec) };
 }
 
 /// An option that ends in a file name. QEMU wants commas in values doubled.

@@ -45,7 +45,7 @@ fn parse_version(output: &str) -> Option<QemuVersion> {
     })
 }
 
-pub(super) fn qemu_program() -> PathBuf {
+pub(in crate::engine) fn qemu_program() -> PathBuf {
     std::env::var_os(QEMU_ENV)
         .unwrap_or_else(|| "qemu-system-aarch64".into())
         .into()

@@ -4,7 +4,6 @@
 //! Nothing of a run can be left behind, however it ends: guest RAM and configuration are
 //! memfds, all sockets are pairs, and QEMU dies with the thread that started it.
 
-pub mod abi;
 mod command;
 mod error;
 mod host;
@@ -28,10 +27,13 @@ use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 
 use super::attend::Console;
 use super::description::Description;
-use super::{Engine, EngineError, Handover, Job, Outcome, SiteTable, TRACE_LIMIT};
+use super::{Engine, EngineError, Handover, HandoverError, Job, Outcome, SiteTable, TRACE_LIMIT};
 use crate::boot::{Images, Loaded, RAM_BASE};
-use abi::{ABI_VERSION, TcgConfig};
 use live::{Follow, Typing};
+use staleline_machine::engine::abi::{ABI_VERSION, TcgConfig};
+
+pub(super) use command::die_with_parent;
+pub(super) use host::qemu_program;
 
 pub use error::QemuError;
 pub use plugin::PLUGIN_FILE;
@@ -42,6 +44,9 @@ pub const DESCRIPTION: Description = Description {
     arguments: "qemu-arg",
     refuses: command::refuses,
     sees: &Sight::ALL,
+    finds: &[],
+    exact: true,
+    told_by: None,
     discover: || Ok(Box::new(TcgEngine::discover()?)),
     make: plugin::make,
     kept: plugin::kept,
@@ -203,7 +208,7 @@ impl Engine for TcgEngine {
             false => e,
         })?;
 
-        let sites = SiteTable::read(sites.path()).map_err(|source| EngineError::Output {
+        let sites = SiteTable::read(sites.path()).map_err(|source| HandoverError::Unreadable {
             path: sites.path().to_owned(),
             source,
         })?;

@@ -9,12 +9,12 @@ use std::time::Duration;
 use event_manager::{EventManager, SubscriberOps};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::abi::{FATAL_EXIT_CODE, LOG_PREFIX, TcgStats};
 use super::lines::file_tail;
 use super::live::{Follow, Typing};
 use super::session::{Awaiting, Failure, READY, Session, Stop, Terms};
 use super::{EngineError, QemuError, os};
 use crate::interrupt::Interrupt;
+use staleline_machine::engine::abi::{FATAL_EXIT_CODE, LOG_PREFIX, TcgStats};
 use staleline_results::GuestEnd;
 
 /// QMP's reason for a shutdown that was asked for.

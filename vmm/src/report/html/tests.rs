@@ -10,7 +10,7 @@ use staleline_results::RunResult;
 
 use super::*;
 use crate::engine::EngineKind;
-use crate::events::tests::write_log;
+use crate::events::sample::write_log;
 use crate::run::fake::{FakeBackend, stale_read};
 use crate::spec::RunSpec;
 
@@ -62,7 +62,7 @@ fn a_page_tells_what_the_terminal_tells_and_what_happened_to_the_lines() {
         dropped: false,
     };
     let events = [(900, clean), (1000, moved(true, false, pa, 189 * 64))];
-    write_log(&log, &[], &events, 1 << 24);
+    write_log(&log, &[], &events, 1 << 24).unwrap();
     let result = failing();
     let html = page(&result, &log);
     let of_run: Vec<RunEvent> = RunEvent::of_result(&result);
@@ -111,7 +111,7 @@ fn a_finding_on_many_lines_in_disorder_makes_no_large_page() {
             (900 + n, moved(n % 3 == 0, n % 2 == 0, pa + line * 64, 64))
         })
         .collect();
-    write_log(&log, &[], &events, 1 << 24);
+    write_log(&log, &[], &events, 1 << 24).unwrap();
     let html = page(&result, &log);
     assert!(html.contains("Timeline: The 10000 lines"));
     assert!(html.contains("more groups of lines"), "{html}");
@@ -125,7 +125,7 @@ fn without_events_the_page_says_why_there_is_no_timeline() {
     let result = failing();
     let html = page(&result, &log);
     assert!(html.contains("the run&#39;s log cannot be read"), "{html}");
-    write_log(&log, &[], &[], 1 << 24);
+    write_log(&log, &[], &[], 1 << 24).unwrap();
     let html = page(&result, &log);
     assert!(
         html.contains("the log has no event of these lines"),
@@ -146,7 +146,7 @@ fn a_log_that_was_full_or_cut_off_is_told_up_to_there() {
             moved(n % 3 == 0, n % 5 == 0, pa, 1 + n * n % 61),
         )
     });
-    write_log(&log, &[], &many.collect::<Vec<_>>(), 1 << 16);
+    write_log(&log, &[], &many.collect::<Vec<_>>(), 1 << 16).unwrap();
     let html = page(&result, &log);
     let told = "The log was full, or was cut off, at @1";
     assert!(html.contains(told), "{html}");

@@ -6,7 +6,7 @@
 //! points (`kernel_entry` in arch/arm64/kernel/entry.S). What stands there is the guest's to say, so it is
 //! looked at before it is believed; and wrong or not, it costs no more than names.
 
-use staleline::engine::chains::SystemCall;
+use staleline_machine::engine::chains::SystemCall;
 
 use super::{UPPER, VirtualMemory, calls, link};
 

@@ -2,9 +2,9 @@
 //! The states of what is kept of call chains and user pages.
 
 use serde::{Deserialize, Serialize};
-use staleline::engine::chains::{Chain, TracedAccess, UserPage};
 use staleline_devices::cpu::ChainId;
 use staleline_devices::state::{Invalid, no_longer, same, times};
+use staleline_machine::engine::chains::{Chain, TracedAccess, UserPage};
 
 use super::{Chains, MAX_CALLERS, MAX_CHAINS, MAX_PAGES, Pages, Trace};
 

@@ -5,11 +5,11 @@
 use std::io::{Read, Write};
 
 use serde::{Deserialize, Serialize};
-use staleline::engine::SiteTable;
-use staleline::engine::guest::Guest;
-use staleline::engine::tcg::abi::TcgStats;
 use staleline_devices::cpu::{ChainId, MAX_CPUS};
 use staleline_devices::state::{Invalid, RestoreError, SaveError, Saved, State, same};
+use staleline_machine::engine::SiteTable;
+use staleline_machine::engine::abi::TcgStats;
+use staleline_machine::engine::guest::Guest;
 
 use super::{Core, CpuSide};
 use crate::calls::Ending;

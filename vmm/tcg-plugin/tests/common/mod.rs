@@ -14,8 +14,8 @@ use staleline::board::settings::BoardSettings;
 use staleline::boot::Images;
 use staleline::engine::GuestKind;
 use staleline::engine::tcg::TcgEngine;
-use staleline::engine::tcg::abi::TcgStats;
 use staleline::engine::{Engine, EngineError, Job, Outcome};
+use staleline_machine::engine::abi::TcgStats;
 
 const RAM_MIB: u32 = 128;
 pub const RAM: u64 = (RAM_MIB as u64) << 20;
@@ -40,6 +40,7 @@ pub fn job(kernel: &Path, initrd: Option<&Path>, run_dir: &Path) -> Job {
         bootargs: "earlycon console=ttyAMA0 panic=-1",
         plan: "",
         seed: 0,
+        port: false,
         layout: &layout,
     };
     Job {

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use staleline_devices::coherency::hazard::{Actor, HazardKind, Why};
 use staleline_devices::cpu::{Barrier, CacheOp, ChainId, CpuId, SiteId};
 use staleline_devices::dma::{Content, Direction, MasterId, StartedBy, TransferId};
-use staleline_devices::events::{Cached, Event, Kind, Kinds, Witness as _};
+use staleline_devices::events::{Cached, Event, Kind, Kinds};
+
 use staleline_devices::soc::report::Names;
 use staleline_events::{Block, LogError, Tag, append, begin};
 
+use super::sample::write_log;
 use super::*;
-use crate::engine::EngineKind;
-use crate::spec::RunSpec;
 
 const SITE: SiteId = SiteId(1);
 const USER: SiteId = SiteId(2 | SiteId::USER);
@@ -128,37 +127,6 @@ fn one_of_each() -> Vec<Event> {
     ]
 }
 
-/// Writes a log with these events, one at a time; the runner has made a step before.
-pub(crate) fn write_log(path: &Path, steps: &[&str], events: &[(u64, Event)], limit: u64) {
-    let mut file = File::create(path).unwrap();
-    begin(&mut file).unwrap();
-    for step in steps {
-        append(&mut file, Tag::RUN, 1, step.as_bytes()).unwrap();
-    }
-    let recording = Recording {
-        path: path.to_owned(),
-        filter: Filter::default(),
-        limit,
-    };
-    let names = Names {
-        masters: vec!["axi-dmac-rx".into(), "dwc3".into()],
-        devices: vec!["axi-dmac-rx".into(), "dwc3".into()],
-        interrupts: vec![(3, "axi-dmac-rx".into())],
-        windows: 0x5000_0000,
-    };
-    let head = Head {
-        names,
-        filter: recording.filter,
-        limit,
-    };
-    let sites = Arc::new(Mutex::new(vec![0, 0xffff_8000_8001_0014, 0x40_1000]));
-    let mut log = EventLog::open(&recording, &head, sites).unwrap();
-    for (at, event) in events {
-        log.event(*at, event);
-    }
-    log.end();
-}
-
 fn read(path: &Path) -> (Vec<Entry>, Option<LogError>) {
     let mut entries = Vec::new();
     let reader = match EventReader::new(File::open(path).unwrap()) {
@@ -179,7 +147,7 @@ fn what_a_machine_tells_is_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("events.bin");
     let events: Vec<_> = (10..).zip(one_of_each()).collect();
-    write_log(&path, &[r#"{"event":"step"}"#], &events, 1 << 20);
+    write_log(&path, &[r#"{"event":"step"}"#], &events, 1 << 20).unwrap();
     let (entries, error) = read(&path);
     assert!(error.is_none(), "{error:?}");
     assert_eq!(entries[0].item, Item::Run(r#"{"event":"step"}"#.into()));
@@ -235,7 +203,7 @@ fn device_time_goes_on_while_all_cpus_wait() {
     let path = dir.path().join("events.bin");
     let waited = Event::Waited { ticks: 300 };
     let rises = Event::Interrupt { irq: 3, high: true };
-    write_log(&path, &[], &[(5, waited), (5, rises), (9, rises)], 1 << 20);
+    write_log(&path, &[], &[(5, waited), (5, rises), (9, rises)], 1 << 20).unwrap();
     let (entries, _) = read(&path);
     let times: Vec<_> = entries[1..4].iter().map(|e| (e.at, e.ticks)).collect();
     assert_eq!(times, [(5, 5), (5, 305), (9, 309)]);
@@ -281,32 +249,6 @@ fn filters_have_names_that_come_back() {
         "{e}"
     );
     assert!(parse("").is_err() && parse("off,dma").is_err());
-}
-
-#[test]
-fn a_run_keeps_what_its_settings_say() {
-    let resolve = |settings: &[&str]| {
-        let settings: Vec<_> = settings.iter().map(|s| (*s).to_owned()).collect();
-        RunSpec::resolve("iio-capture", "base", EngineKind::default(), &settings)
-    };
-    let log = |settings| resolve(settings).unwrap().scenario.log;
-    assert!(log(&[]).is_default());
-    let set = log(&["log.filter=transfer,dma", "log.limit-mib=2"]);
-    assert_eq!(
-        (set.filter.to_string(), set.limit()),
-        ("transfer,dma".into(), 2 << 20)
-    );
-    assert!(log(&["log.filter=off"]).filter.0.is_empty());
-    let e = resolve(&["log.limit-mib=0"]).unwrap_err();
-    assert!(
-        e.to_string().contains("log.limit-mib = 0 must be from 1"),
-        "{e}"
-    );
-    let e = resolve(&["log.filter=everything"]).unwrap_err();
-    assert!(
-        e.to_string().contains("`everything` is no kind of event"),
-        "{e}"
-    );
 }
 
 proptest! {

@@ -8,9 +8,10 @@ pub mod filter;
 mod head;
 pub mod read;
 pub mod record;
+pub mod sample;
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 pub use filter::{Filter, LogSettings};
 pub use head::Head;

@@ -17,7 +17,8 @@ impl Guest for Soc {
     fn new(context: GuestContext) -> Result<Self, String> {
         let config: MachineConfig = serde_json::from_value(context.machine)
             .map_err(|e| format!("the machine's configuration: {e}"))?;
-        machine::build(&config, context.ram, context.windows).map_err(|e| e.to_string())
+        machine::build(&config, context.ram, context.windows, context.lazy)
+            .map_err(|e| e.to_string())
     }
 
     fn steps(&self) -> u64 {

@@ -9,11 +9,28 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::EngineError;
-
 /// Most bytes of such a file: 1 GiB. The longest is the machine's report, which grows with
 /// transfers (about 200 bytes each) and maintenance operations (about 150).
 pub const LIMIT: u64 = 1 << 30;
+
+/// Why there is nothing to be read.
+#[derive(Debug, thiserror::Error)]
+pub enum HandoverError {
+    /// The document is longer than anybody is going to read.
+    #[error("the machine's report is longer than its bound of {limit} bytes")]
+    TooLarge {
+        /// The bound in bytes.
+        limit: u64,
+    },
+    /// It cannot be read, or is something else.
+    #[error("cannot read {}, which the engine should have written", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
 
 /// A file of the run's scratch directory; removed when it goes out of scope.
 #[derive(Debug)]
@@ -35,20 +52,20 @@ impl Handover {
     /// Reads what was written there.
     ///
     /// # Errors
-    /// [`EngineError::ReportTooLarge`] beyond [`LIMIT`], [`EngineError::Output`] if it cannot be
+    /// [`HandoverError::TooLarge`] beyond [`LIMIT`], [`HandoverError::Unreadable`] if it cannot be
     /// read or is something else.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, EngineError> {
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, HandoverError> {
         self.read_up_to(LIMIT)
     }
 
-    fn read_up_to<T: DeserializeOwned>(&self, limit: u64) -> Result<T, EngineError> {
-        let output = |source| EngineError::Output {
+    fn read_up_to<T: DeserializeOwned>(&self, limit: u64) -> Result<T, HandoverError> {
+        let output = |source| HandoverError::Unreadable {
             path: self.path.clone(),
             source,
         };
         let file = File::open(&self.path).map_err(output)?;
         if file.metadata().map_err(output)?.len() > limit {
-            return Err(EngineError::ReportTooLarge { limit });
+            return Err(HandoverError::TooLarge { limit });
         }
         let reader = BufReader::with_capacity(1 << 16, file.take(limit));
         serde_json::from_reader(reader).map_err(|e| output(e.into()))
@@ -123,13 +140,13 @@ mod tests {
         assert_eq!(file.read::<Vec<u64>>().unwrap(), [7; 1000]);
         assert!(matches!(
             file.read::<String>(),
-            Err(EngineError::Output { .. })
+            Err(HandoverError::Unreadable { .. })
         ));
         let path = file.path().to_owned();
         drop(file);
         assert!(!path.exists());
         let missing = Handover::at(path).read::<u64>();
-        assert!(matches!(missing, Err(EngineError::Output { .. })));
+        assert!(matches!(missing, Err(HandoverError::Unreadable { .. })));
     }
 
     #[test]
@@ -141,7 +158,7 @@ mod tests {
         write_up_to(file.path(), &value, 12).unwrap();
         assert_eq!(file.read_up_to::<[u64; 1]>(12).unwrap(), value);
         match file.read_up_to::<[u64; 1]>(11) {
-            Err(e @ EngineError::ReportTooLarge { limit: 11 }) => {
+            Err(e @ HandoverError::TooLarge { limit: 11 }) => {
                 assert!(e.to_string().contains("11 bytes"), "{e}");
             }
             other => panic!("{other:?}"),

@@ -10,6 +10,7 @@ pub mod fdt;
 pub mod guest;
 pub mod machine;
 pub mod models;
+pub mod port;
 pub mod settings;
 
 use std::fmt::Write;
@@ -20,6 +21,21 @@ use staleline_devices::soc::WINDOW;
 use crate::boot::RAM_BASE;
 use models::{MODELS, Model};
 use settings::{BoardSettings, DmaRange, PortSettings};
+
+/// Physical address of the interrupt controller's distributor, as on QEMU's `virt` (hw/arm/virt.c).
+pub const GIC_DISTRIBUTOR: u64 = 0x0800_0000;
+
+/// That of its redistributors, 128 KiB for each CPU.
+pub const GIC_REDISTRIBUTORS: u64 = 0x080a_0000;
+
+/// Physical address of the UART, a PL011.
+pub const UART: u64 = 0x0900_0000;
+
+/// Bytes of its registers.
+pub const UART_BYTES: u64 = 0x1000;
+
+/// Its shared peripheral interrupt.
+pub const UART_IRQ: u8 = 1;
 
 /// One device on the board.
 #[derive(Clone)]

@@ -27,6 +27,8 @@ pub struct GuestContext {
     /// The device windows, which follow RAM, if the engine's CPUs read and write them as memory:
     /// the machine keeps there what a read would give.
     pub windows: Option<MmapRegion>,
+    /// The engine tells of no loads and stores: the machine is to find out about stores.
+    pub lazy: bool,
     /// The machine's own configuration.
     pub machine: serde_json::Value,
 }
@@ -40,7 +42,7 @@ impl GuestContext {
 
 /// A machine that an engine can host. An engine that does not see all accesses leaves out
 /// [`Accesses`], and one that does not see the kernel's calls [`Calls`].
-pub trait Guest: Machine + Accesses + Calls + Sized + 'static {
+pub trait Guest: Machine + Accesses + Calls + Send + Sized + 'static {
     /// What it leaves behind.
     type Report: Serialize;
 

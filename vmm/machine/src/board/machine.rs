@@ -29,7 +29,8 @@ pub enum MachineError {
     },
 }
 
-/// Builds the chip over `memory`: guest RAM, then the register windows.
+/// Builds the chip over `memory`: guest RAM, then the register windows. `lazy`: nobody is going to tell of the
+/// CPUs' loads and stores.
 ///
 /// # Errors
 /// [`MachineError`].
@@ -37,6 +38,7 @@ pub fn build(
     config: &MachineConfig,
     ram: MmapRegion,
     windows: Option<MmapRegion>,
+    lazy: bool,
 ) -> Result<Soc, MachineError> {
     let board = Board::new(&config.board);
     let mut streams = Streams::default();
@@ -79,6 +81,7 @@ pub fn build(
             drop_operation: config.drop_operation,
             power_on: config.board.power_on,
             occurrences: false,
+            lazy,
         },
         ram: board.ram(),
         wide: board.is_wide(),

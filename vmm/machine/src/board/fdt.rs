@@ -10,8 +10,9 @@ use rand_xoshiro::rand_core::{Rng as _, SeedableRng as _};
 use staleline_devices::soc::WINDOW;
 use vm_fdt::{Error, FdtWriter, FdtWriterNode};
 
+use super::port::{COHERENCY_PORT, COHERENCY_PORT_BYTES, COMPATIBLE};
 use super::settings::{DmaRange, PortSettings};
-use super::{Board, Node};
+use super::{Board, GIC_DISTRIBUTOR, GIC_REDISTRIBUTORS, Node, UART, UART_BYTES, UART_IRQ};
 use crate::boot::{Layout, RAM_BASE};
 
 const GIC: u32 = 1;
@@ -32,6 +33,8 @@ pub struct Chosen<'a> {
     /// What the kernel's random numbers start from. Without, it waits for noise of its own, seconds long on
     /// a machine as even as this.
     pub seed: u64,
+    /// Whether there is a port by which the guest tells of its cache maintenance.
+    pub port: bool,
     /// Where the images stand.
     pub layout: &'a Layout,
 }
@@ -69,6 +72,9 @@ pub fn write(board: &Board, chosen: &Chosen<'_>) -> Result<Vec<u8>, Error> {
     fdt.property_u32("interrupt-parent", GIC)?;
     write_chosen(&mut fdt, chosen)?;
     write_cpu_side(&mut fdt, board)?;
+    if chosen.port {
+        write_port(&mut fdt)?;
+    }
     for (index, node) in board.nodes().iter().enumerate() {
         write_node(&mut fdt, board, index, node)?;
     }
@@ -143,7 +149,10 @@ fn write_cpu_side(fdt: &mut FdtWriter, board: &Board) -> Result<(), Error> {
     fdt.property_string("compatible", "arm,gic-v3")?;
     fdt.property_u32("#interrupt-cells", 3)?;
     fdt.property_null("interrupt-controller")?;
-    fdt.property_array_u64("reg", &[0x0800_0000, 0x1_0000, 0x080a_0000, 0xf6_0000])?;
+    fdt.property_array_u64(
+        "reg",
+        &[GIC_DISTRIBUTOR, 0x1_0000, GIC_REDISTRIBUTORS, 0xf6_0000],
+    )?;
     fdt.property_u32("phandle", GIC)?;
     fdt.end_node(gic)?;
 
@@ -165,11 +174,18 @@ fn write_cpu_side(fdt: &mut FdtWriter, board: &Board) -> Result<(), Error> {
         "compatible",
         vec!["arm,pl011".into(), "arm,primecell".into()],
     )?;
-    fdt.property_array_u64("reg", &[0x0900_0000, 0x1000])?;
-    fdt.property_array_u32("interrupts", &[0, 1, 4])?;
+    fdt.property_array_u64("reg", &[UART, UART_BYTES])?;
+    fdt.property_array_u32("interrupts", &[0, UART_IRQ.into(), 4])?;
     fdt.property_array_u32("clocks", &[CLOCK_APB, CLOCK_APB])?;
     fdt.property_string_list("clock-names", vec!["uartclk".into(), "apb_pclk".into()])?;
     fdt.end_node(uart)
+}
+
+fn write_port(fdt: &mut FdtWriter) -> Result<(), Error> {
+    let node = fdt.begin_node(&format!("coherency-port@{COHERENCY_PORT:x}"))?;
+    fdt.property_string("compatible", COMPATIBLE)?;
+    fdt.property_array_u64("reg", &[COHERENCY_PORT, COHERENCY_PORT_BYTES])?;
+    fdt.end_node(node)
 }
 
 fn write_clock(fdt: &mut FdtWriter, name: &str, phandle: u32, hertz: u32) -> Result<(), Error> {

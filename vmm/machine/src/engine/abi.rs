@@ -134,7 +134,8 @@ pub struct TcgStats {
 
 impl TcgStats {
     /// What the engine got wrong about the guest, if anything.
-    pub(super) fn misunderstood(&self, sites: &SiteTable) -> Option<String> {
+    #[must_use]
+    pub fn misunderstood(&self, sites: &SiteTable) -> Option<String> {
         if self.register_mismatches != 0 {
             return Some(format!(
                 "{} register reads gave the guest something else than the devices say",

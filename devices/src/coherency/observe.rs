@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! CPUs' stores where no engine tells of them: they are found when a master or maintenance comes to a line.
+//!
+//! What RAM holds beyond what it was last seen to hold, a CPU has stored since. So each line is looked at before
+//! anything happens to it, and what is found is judged as a store just then. That is sound: such a store did take
+//! place after whatever has happened to the line before. What is missed are stores of what was there already.
+//!
+//! Loads are not seen at all. The architecture lets a cacheable line be fetched at any time, so a copy of each is
+//! taken to be in the cache when a master that does not snoop writes below it.
+//!
+//! When exactly a store took place, and by whom, is not known; so the rules about order and about who may
+//! access what do not apply, and whoever uses such a domain leaves them out
+//! ([`Fidelity`](crate::fidelity::Fidelity)).
+
+use super::domain::Domain;
+use super::line::{PAGE, parts};
+use super::who::Who;
+use crate::cpu::{CpuId, LINE, MemoryType, SiteId};
+
+/// Bytes of the translation table entry that a mapping is filed under.
+const ENTRY: u64 = 8;
+
+impl Domain {
+    /// Looks for stores to `len` bytes at `offset`, if nobody tells of them.
+    #[inline]
+    pub(super) fn look_at(&mut self, offset: u64, len: u64) {
+        if self.images.watches_ram() {
+            self.find_stores(offset, len);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_stores(&mut self, offset: u64, len: u64) {
+        for (number, ..) in parts(offset, len) {
+            let lines = &self.lines;
+            let changed = self.images.changed(number, || lines.loaded_of_page(number));
+            if changed == 0 {
+                continue;
+            }
+            let page = number * LINE / PAGE;
+            let memory = match self.aliases.mapped.contains_key(&page) {
+                true => MemoryType::NonCacheable,
+                false => MemoryType::Cacheable,
+            };
+            let mut left = changed;
+            while left != 0 {
+                let first = u64::from(left.trailing_zeros());
+                let run = u64::from((left >> first).trailing_ones());
+                let who = Who::cpu(CpuId::BOOT, SiteId(0));
+                self.store_found(number * LINE + first, run, who, memory);
+                left = left.checked_shr((first + run) as u32).map_or(0, |rest| {
+                    rest.checked_shl((first + run) as u32).unwrap_or_default()
+                });
+            }
+        }
+    }
+
+    /// A CPU says that it has mapped `len` bytes at `pa` as non-cacheable, or that no such mapping is left. What
+    /// lies outside RAM is ignored.
+    pub fn remapped(&mut self, pa: u64, len: u64, non_cacheable: bool) {
+        let Some(first) = self.offset(pa, len) else {
+            return;
+        };
+        self.look_at(first, len);
+        for page in first / PAGE..(first + len).div_ceil(PAGE) {
+            // An entry of the tables is behind it that nobody has seen: beyond all that there are.
+            let entry = self.len + page * ENTRY;
+            match non_cacheable {
+                true => self.map_page(entry, page),
+                false => self.unmap(entry),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vm_memory::{Bytes as _, MmapRegion, VolatileMemory as _};
+
+    use super::*;
+    use crate::coherency::config::DomainConfig;
+    use crate::coherency::hazard::HazardKind;
+    use crate::cpu::{Barrier, CacheOp, ChainId};
+    use crate::dma::{Access, Content, DmaMemory as _, MasterId, Port};
+
+    const BASE: u64 = 0x4000_0000;
+    const BYTES: u64 = 1 << 20;
+    const HP: MasterId = MasterId(0);
+    const HPC: MasterId = MasterId(1);
+
+    /// A domain that nobody tells of stores.
+    fn domain() -> Domain {
+        let ram = MmapRegion::new(BYTES as usize).unwrap();
+        let mut config = DomainConfig::plain(BASE, BYTES, vec![Port::Hp, Port::Hpc]);
+        config.lazy = true;
+        Domain::new(&config, ram).unwrap()
+    }
+
+    /// A CPU stores without a word.
+    fn store(d: &Domain, pa: u64, data: &[u8]) {
+        let slice = d.mapping().as_volatile_slice();
+        slice.write_slice(data, (pa - BASE) as usize).unwrap();
+    }
+
+    fn ram(d: &Domain, pa: u64) -> u8 {
+        let slice = d.mapping().as_volatile_slice();
+        slice.read_obj((pa - BASE) as usize).unwrap()
+    }
+
+    fn maintain(d: &mut Domain, op: CacheOp, pa: u64) {
+        d.maintain(CpuId::BOOT, op, pa, SiteId(0), ChainId(0));
+        d.barrier(CpuId::BOOT, Barrier::DSB_SY);
+    }
+
+    fn read(d: &mut Domain, master: MasterId, pa: u64) -> u8 {
+        let mut byte = [0];
+        d.dma_read(
+            master,
+            Access {
+                content: Content::Data,
+                ..Access::event()
+            },
+            pa,
+            &mut byte,
+        )
+        .unwrap();
+        byte[0]
+    }
+
+    fn write(d: &mut Domain, master: MasterId, pa: u64, value: u8) {
+        d.dma_write(
+            master,
+            Access {
+                content: Content::Data,
+                ..Access::event()
+            },
+            pa,
+            &[value; 64],
+        )
+        .unwrap();
+    }
+
+    fn kinds(d: &Domain) -> Vec<HazardKind> {
+        d.report().hazards.iter().map(|f| f.kind).collect()
+    }
+
+    #[test]
+    fn what_is_not_cleaned_is_not_seen_by_who_does_not_snoop() {
+        let mut d = domain();
+        store(&d, BASE, &[7; 64]);
+        assert_eq!(read(&mut d, HP, BASE), 0);
+        assert_eq!(kinds(&d), [HazardKind::MissingClean]);
+
+        let mut d = domain();
+        store(&d, BASE, &[7; 64]);
+        maintain(&mut d, CacheOp::Clean, BASE);
+        assert_eq!(read(&mut d, HP, BASE), 7);
+        assert_eq!(kinds(&d), []);
+        // And once more: what was cleaned is old now.
+        store(&d, BASE, &[8; 64]);
+        assert_eq!(read(&mut d, HP, BASE), 7);
+        assert_eq!(kinds(&d), [HazardKind::MissingClean]);
+    }
+
+    #[test]
+    fn a_snooping_reader_gets_the_copy_that_nobody_has_invalidated() {
+        let mut d = domain();
+        write(&mut d, HP, BASE, 5);
+        assert_eq!(read(&mut d, HPC, BASE), 0);
+        assert_eq!(kinds(&d), [HazardKind::MissingInvalidate]);
+
+        let mut d = domain();
+        write(&mut d, HP, BASE, 5);
+        maintain(&mut d, CacheOp::Invalidate, BASE);
+        assert_eq!((read(&mut d, HPC, BASE), ram(&d, BASE)), (5, 5));
+        assert_eq!(kinds(&d), []);
+    }
+
+    #[test]
+    fn an_invalidate_takes_away_what_was_stored() {
+        let mut d = domain();
+        store(&d, BASE, &[7]);
+        maintain(&mut d, CacheOp::Invalidate, BASE);
+        assert_eq!(ram(&d, BASE), 0);
+        assert_eq!(kinds(&d), [HazardKind::DiscardedWrite]);
+    }
+
+    #[test]
+    fn non_cacheable_memory_is_one_for_all() {
+        let mut d = domain();
+        maintain(&mut d, CacheOp::Clean, BASE);
+        d.remapped(BASE, 4096, true);
+        store(&d, BASE, &[7; 64]);
+        assert_eq!(read(&mut d, HP, BASE), 7);
+        write(&mut d, HP, BASE + 64, 9);
+        assert_eq!(ram(&d, BASE + 64), 9);
+        assert_eq!(kinds(&d), []);
+        // As before, when it is over.
+        d.remapped(BASE, 4096, false);
+        store(&d, BASE, &[1; 64]);
+        assert_eq!(read(&mut d, HP, BASE), 7);
+        assert_eq!(kinds(&d), [HazardKind::MissingClean]);
+    }
+
+    #[test]
+    fn what_was_loaded_nobody_has_stored() {
+        let ram = MmapRegion::new(BYTES as usize).unwrap();
+        ram.as_volatile_slice().write_slice(&[3; 64], 0).unwrap();
+        let mut config = DomainConfig::plain(BASE, BYTES, vec![Port::Hp]);
+        config.lazy = true;
+        let mut d = Domain::new(&config, ram).unwrap();
+        d.loaded(BASE, 64);
+        assert_eq!(read(&mut d, HP, BASE), 3);
+        assert_eq!(kinds(&d), []);
+    }
+}

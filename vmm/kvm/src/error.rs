@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Why a guest could not be run. None of this says anything about the software under test.
+
+use std::io;
+
+use staleline_machine::boot::BootError;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum KvmError {
+    /// There is no KVM, or it is not for us.
+    #[error("cannot open /dev/kvm")]
+    Open(#[source] kvm_ioctls::Error),
+    /// KVM lacks something.
+    #[error("this KVM has no {0}")]
+    Lacks(&'static str),
+    /// KVM refused something.
+    #[error("KVM cannot {what}")]
+    Refused {
+        /// What was being done.
+        what: &'static str,
+        /// Why not.
+        source: kvm_ioctls::Error,
+    },
+    /// The images do not load.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The operating system refused something.
+    #[error("cannot {what}")]
+    Os {
+        /// What was being done.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// There is no such machine.
+    #[error("the machine cannot be built: {0}")]
+    Machine(String),
+    /// What the request asks for is no machine.
+    #[error("bad request: {0}")]
+    BadRequest(&'static str),
+    /// The guest did something that KVM gives no account of.
+    #[error("CPU {cpu} has come out of the guest for something that cannot be carried out: {what}{}", at(*.pc))]
+    Exit {
+        /// Which CPU.
+        cpu: u8,
+        /// Why it came out.
+        what: String,
+        /// Virtual address of the instruction.
+        pc: Option<u64>,
+    },
+}
+
+fn at(pc: Option<u64>) -> String {
+    pc.map_or_else(String::new, |pc| format!(", at {pc:#x}"))
+}
+
+impl KvmError {
+    /// For `map_err`: KVM refused `what`.
+    pub fn kvm(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> KvmError {
+        move |source| KvmError::Refused { what, source }
+    }
+
+    /// For `map_err`: the operating system refused `what`.
+    pub fn os<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> KvmError {
+        move |source| KvmError::Os {
+            what,
+            source: source.into(),
+        }
+    }
+
+    /// What the user can do about it.
+    #[must_use]
+    pub fn help(&self) -> &'static str {
+        match self {
+            KvmError::Open(e) if e.errno() == rustix::io::Errno::ACCESS.raw_os_error() => {
+                "let your user have it, by its group (`usermod -aG kvm USER`, then log in again)"
+            }
+            KvmError::Open(_) => {
+                "is KVM in this machine's kernel, and virtualisation on in its firmware?"
+            }
+            KvmError::Lacks(_) => "it takes Linux 5.5 or later, on a machine with a GICv3",
+            KvmError::Refused { .. } => "look at the kernel's log (`dmesg`) for why",
+            KvmError::Boot(e) => e.help(),
+            KvmError::Os { .. } => "check memory and file descriptor limits",
+            KvmError::Machine(_) | KvmError::BadRequest(_) => {
+                "please report this with the scenario"
+            }
+            KvmError::Exit { .. } => {
+                "look at console.log for what the guest was doing; a device's registers are to be accessed by \
+                 single loads and stores of up to 8 bytes (readl(), writel() and the like)"
+            }
+        }
+    }
+}

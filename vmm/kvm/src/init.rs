@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! As the only process of an emulated machine.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::mount::{MountFlags, mount};
+use rustix::system::{RebootCommand, reboot};
+use staleline_machine::engine::wire::PORT;
+
+use crate::serve::serve;
+
+/// How long the port may take to appear: its driver's probe goes on while /init starts.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const PORTS: &str = "/sys/class/virtio-ports";
+
+/// Sets the machine up, serves the port until the other end is gone, and switches the machine off.
+///
+/// # Errors
+/// If it cannot be switched off.
+pub fn main() -> io::Result<()> {
+    if let Err(e) = begin() {
+        // To the machine's own console, which is kept.
+        eprintln!("staleline-kvm: {e}");
+    }
+    reboot(RebootCommand::PowerOff)?;
+    Ok(())
+}
+
+fn begin() -> io::Result<()> {
+    for (kind, at) in [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")] {
+        mount(kind, at, kind, MountFlags::empty(), None)
+            .map_err(|e| context(format!("cannot mount {at}"), e.into()))?;
+    }
+    let dir = Path::new("/run/vmm");
+    fs::create_dir_all(dir)?;
+    mount("tmpfs", dir, "tmpfs", MountFlags::empty(), None)
+        .map_err(|e| context("cannot mount /run/vmm".into(), e.into()))?;
+    let port = port()?;
+    let port = File::options()
+        .read(true)
+        .write(true)
+        .open(&port)
+        .map_err(|e| context(format!("cannot open {}", port.display()), e))?;
+    serve(dir, &port, &port)
+}
+
+fn context(what: String, e: io::Error) -> io::Error {
+    io::Error::new(e.kind(), format!("{what}: {e}"))
+}
+
+/// The device of the port of that name, when it is there.
+fn port() -> io::Result<PathBuf> {
+    let begun = Instant::now();
+    loop {
+        // The class appears with its driver.
+        for entry in fs::read_dir(PORTS).into_iter().flatten().flatten() {
+            let name = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
+            if name.trim_end() == PORT {
+                return Ok(Path::new("/dev").join(entry.file_name()));
+            }
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("no port {PORT} among {PORTS}"),
+            ));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What can go wrong with this engine alone.
+
+use crate::engine::EngineError;
+use crate::engine::error::{Fault, tail};
+
+/// Trouble of the KVM engine.
+#[derive(Debug, thiserror::Error)]
+pub enum KvmError {
+    /// The VMM cannot be had.
+    #[error("there is no VMM for arm64")]
+    NoVmm(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The emulated host has no kernel.
+    #[error("the emulated host has no kernel")]
+    NoHostKernel(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The VMM, or the machine that is emulated for it, does not start.
+    #[error("cannot start {program}")]
+    Start {
+        /// Which program.
+        program: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// It is gone.
+    #[error("{what} has ended without a word{}", tail("its console", console))]
+    Gone {
+        /// Who.
+        what: &'static str,
+        /// The last lines of its console.
+        console: String,
+    },
+    /// It says what makes no sense.
+    #[error("what the VMM says makes no sense: {0}")]
+    Protocol(String),
+    /// It could not run the guest.
+    #[error("{message}")]
+    Failed {
+        /// The VMM's words.
+        message: String,
+        /// And its advice.
+        help: String,
+    },
+}
+
+impl KvmError {
+    fn help(&self) -> &'static str {
+        match self {
+            KvmError::NoVmm(_) => "`staleline doctor` says what it takes to build it",
+            KvmError::NoHostKernel(_) => "`staleline kernel build --stack host` builds it",
+            KvmError::Start { .. } => "is it installed? `staleline doctor` says",
+            KvmError::Gone { .. } => {
+                "was it stopped from outside, or short of memory? Otherwise please report it"
+            }
+            KvmError::Protocol(_) => "please report this",
+            KvmError::Failed { .. } => "see what the VMM says",
+        }
+    }
+}
+
+impl From<KvmError> for EngineError {
+    fn from(e: KvmError) -> Self {
+        let help = e.help();
+        EngineError::Own(Fault::new(e, help))
+    }
+}

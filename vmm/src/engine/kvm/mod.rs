@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The KVM engine: a VMM of our own (`vmm/kvm`), which hosts the machine beside an arm64 guest on KVM. It runs
+//! on this machine if that is arm64 and has KVM, and in an arm64 machine that QEMU emulates elsewhere; never in
+//! one because it failed in the other.
+
+mod error;
+mod place;
+mod session;
+
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use staleline_devices::fidelity::Sight;
+use staleline_machine::engine::wire::{Ended, FromVmm, Output, Record, Run, ToVmm};
+use staleline_results::GuestEnd;
+use staleline_support::cache::CacheDir;
+
+use super::attend::Console;
+use super::description::{Description, Requirement};
+use super::{Engine, EngineError, Handover, HandoverError, Job, Observations, Outcome, SiteTable};
+use place::Place;
+use session::{Session, odd};
+
+pub use error::KvmError;
+
+/// What is known of it before it is looked for.
+pub const DESCRIPTION: Description = Description {
+    name: "kvm",
+    arguments: "qemu-arg",
+    refuses: |_| Some("the kvm engine takes no arguments of QEMU's"),
+    sees: &[Sight::Maintenance, Sight::Tables],
+    finds: &[Sight::Stores],
+    exact: false,
+    told_by: Some("instrumented"),
+    discover: || Ok(Box::new(KvmEngine::discover()?)),
+    make: place::make,
+    kept: |_: &CacheDir| Vec::new(),
+    places: Vec::new,
+    needs: Vec::<Requirement>::new,
+    files: Vec::<PathBuf>::new,
+};
+
+/// How much longer than the guest's time limit the VMM may take to say that it is reached.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// VMMs that are kept for the next run.
+const KEPT: usize = 4;
+
+/// The engine.
+pub struct KvmEngine {
+    place: Place,
+    /// Those that have nothing to do.
+    idle: Mutex<Vec<Session>>,
+}
+
+impl KvmEngine {
+    /// Finds what it needs.
+    ///
+    /// # Errors
+    /// [`KvmError`].
+    pub fn discover() -> Result<Self, EngineError> {
+        Ok(KvmEngine {
+            place: Place::find()?,
+            idle: Mutex::default(),
+        })
+    }
+
+    fn session(&self, job: &Job) -> Result<Session, EngineError> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // It dies with the thread that has started it.
+        idle.retain_mut(Session::is_alive);
+        let fits = |s: &Session| s.ram_bytes >= job.ram_bytes;
+        if let Some(at) = idle.iter().position(fits) {
+            return Ok(idle.swap_remove(at));
+        }
+        drop(idle);
+        Session::start(&self.place, job.ram_bytes, &job.interrupt)
+    }
+
+    fn keep(&self, session: Session) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < KEPT {
+            idle.push(session);
+        }
+    }
+}
+
+impl Engine for KvmEngine {
+    fn run(&self, job: &Job) -> Result<Outcome, EngineError> {
+        check(job)?;
+        let dir = job.run_dir.canonicalize().map_err(|e| {
+            EngineError::BadJob(format!("run directory {}: {e}", job.run_dir.display()))
+        })?;
+        let mut session = self.session(job)?;
+        let outcome = converse(job, &mut session, &dir);
+        if outcome.is_ok() {
+            self.keep(session);
+        }
+        outcome
+    }
+}
+
+/// That it is nothing only the exact engine can do.
+fn check(job: &Job) -> Result<(), EngineError> {
+    let cannot = |what: &str| {
+        Err(EngineError::BadJob(format!(
+            "the kvm engine cannot {what}: only the exact one can"
+        )))
+    };
+    if job.attendance.debugger.is_some() {
+        return cannot("be debugged");
+    }
+    if job.attendance.console == Console::Terminal {
+        return cannot("take what is typed");
+    }
+    if job.selfcheck || job.save_restore.is_some() {
+        return cannot("check itself");
+    }
+    Ok(())
+}
+
+fn os(what: &'static str) -> impl Fn(std::io::Error) -> EngineError {
+    move |source| EngineError::Os { what, source }
+}
+
+fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, EngineError> {
+    let kernel = session.give(&job.kernel)?;
+    let initrd = job.initrd.as_ref().map(|initrd| session.give(initrd));
+    let initrd = initrd.transpose()?;
+    let fdt = session.give_bytes(&job.fdt)?;
+    let timeout_ms = job.timeout.map(|limit| limit.as_millis().try_into());
+    let run = Run {
+        kernel,
+        initrd,
+        fdt,
+        ram_bytes: job.ram_bytes,
+        window_bytes: job.window_bytes,
+        cpus: job.cpus,
+        guest: job.guest,
+        machine: job.machine.clone(),
+        timeout_ms: timeout_ms.transpose().unwrap_or(None),
+        events: job.events.as_ref().map(|events| Record {
+            filter: events.filter,
+            limit: events.limit,
+        }),
+    };
+    session.tell(&ToVmm::Run(Box::new(run)), &[])?;
+
+    let console = dir.join("console.log");
+    let sites = Handover::at(dir.join("sites.bin"));
+    let report = Handover::at(dir.join("report.json"));
+    for path in [sites.path(), report.path()] {
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                return Err(os("remove an earlier run's files")(e));
+            }
+            _ => {}
+        }
+    }
+    let mut written = File::create(&console).map_err(os("write the console"))?;
+    let shown = job.attendance.console == Console::Shown;
+    let deadline = job.timeout.map(|limit| Instant::now() + limit + GRACE);
+    loop {
+        let Some((message, payload)) = session.next(deadline, &job.interrupt)? else {
+            return Err(EngineError::Timeout {
+                timeout: job.timeout.unwrap_or_default(),
+                console: String::new(),
+            });
+        };
+        match message {
+            FromVmm::Output { output } => match output {
+                Output::Console => {
+                    written
+                        .write_all(&payload)
+                        .map_err(os("write the console"))?;
+                    if shown {
+                        // Nobody may be there to see it.
+                        let _ = std::io::stderr().write_all(&payload);
+                    }
+                }
+                Output::Report => std::fs::write(report.path(), &payload)
+                    .map_err(os("keep the machine's report"))?,
+                Output::Sites => std::fs::write(sites.path(), &payload)
+                    .map_err(os("keep the table of places in code"))?,
+                Output::Events => {
+                    if let Some(events) = &job.events {
+                        let log = File::options().append(true).open(&events.path);
+                        log.and_then(|mut log| log.write_all(&payload))
+                            .map_err(os("write the log"))?;
+                    }
+                }
+            },
+            FromVmm::Ended {
+                end,
+                loaded,
+                wall_us,
+                stats,
+            } => {
+                let table = SiteTable::read(sites.path());
+                let table = table.map_err(|source| HandoverError::Unreadable {
+                    path: sites.path().to_owned(),
+                    source,
+                })?;
+                let stats = serde_json::to_value(&stats)
+                    .map_err(|e| KvmError::Protocol(format!("its counters: {e}")))?;
+                return Ok(Outcome {
+                    end: told(end),
+                    loaded,
+                    console,
+                    wall_time: Duration::from_micros(wall_us),
+                    sites: table,
+                    seen: Observations::default(),
+                    report,
+                    checked: None,
+                    restored: None,
+                    typed: None,
+                    stats,
+                });
+            }
+            other => return Err(odd(&other)),
+        }
+    }
+}
+
+fn told(end: Ended) -> GuestEnd {
+    match end {
+        Ended::PoweredOff => GuestEnd::PoweredOff,
+        Ended::TimedOut => GuestEnd::TimedOut,
+        Ended::Died { what } => GuestEnd::Died { what },
+    }
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Where the VMM runs: on this machine's KVM, or in a machine that QEMU emulates.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use command_fds::CommandFdExt as _;
+use staleline_kernels::{KernelBuilder, KernelRequest};
+use staleline_machine::engine::wire::PORT;
+use staleline_support::cache::CacheDir;
+use staleline_support::progress::Progress;
+
+use super::KvmError;
+use crate::engine::EngineError;
+use crate::engine::tcg::{die_with_parent, qemu_program};
+
+/// Bytes of an emulated host's memory besides what its guest takes: its kernel, the VMM, and the files that
+/// the VMM is sent.
+const HOST_BYTES: u64 = 384 << 20;
+
+/// How often an emulated host's guest's memory is in it: as CPUs see it, as it is in DRAM, and what the
+/// model knows of its lines.
+const TIMES: u64 = 4;
+
+/// The emulated host's CPUs: one for the guest, one for device time and the console.
+const HOST_CPUS: u8 = 2;
+
+/// Where the VMM runs.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// Beside this program.
+    Native {
+        /// The VMM.
+        vmm: PathBuf,
+    },
+    /// In an emulated machine.
+    Emulated {
+        /// QEMU for arm64.
+        qemu: PathBuf,
+        /// That machine's kernel.
+        kernel: PathBuf,
+        /// Its initramfs, with the VMM as /init.
+        initrd: PathBuf,
+    },
+}
+
+/// Whether guests run on this machine's KVM: it is arm64, and has one. Whether we may use it shows when a run
+/// tries to; another place is never taken instead.
+pub(super) fn is_native() -> bool {
+    cfg!(target_arch = "aarch64") && Path::new("/dev/kvm").exists()
+}
+
+/// Makes what is not there yet.
+pub(super) fn make(progress: &dyn Progress) -> Result<(), EngineError> {
+    let cache = cache()?;
+    staleline_initramfs::build_vmm(&cache, progress).map_err(|e| KvmError::NoVmm(e.into()))?;
+    if !is_native() {
+        let builder = KernelBuilder::new().map_err(|e| KvmError::NoHostKernel(e.into()))?;
+        builder
+            .build(&KernelRequest::host(), progress)
+            .map_err(|e| KvmError::NoHostKernel(e.into()))?;
+    }
+    Ok(())
+}
+
+fn cache() -> Result<CacheDir, KvmError> {
+    CacheDir::from_environment().map_err(|e| KvmError::NoVmm(e.into()))
+}
+
+impl Place {
+    /// Finds it.
+    pub(super) fn find() -> Result<Self, KvmError> {
+        let cache = cache()?;
+        let vmm = staleline_initramfs::find_vmm(&cache).ok_or_else(|| {
+            KvmError::NoVmm("it has not been built: the first run with this engine does".into())
+        })?;
+        if is_native() {
+            return Ok(Place::Native { vmm });
+        }
+        let no_kernel = |e: staleline_kernels::KernelError| KvmError::NoHostKernel(e.into());
+        let builder = KernelBuilder::new().map_err(no_kernel)?;
+        let kernel = builder.cached(&KernelRequest::host()).map_err(no_kernel)?;
+        let kernel = kernel.ok_or_else(|| {
+            KvmError::NoHostKernel(
+                "it has not been built: the first run with this engine does".into(),
+            )
+        })?;
+        let initrd = staleline_initramfs::host_initramfs(&vmm, &cache);
+        Ok(Place::Emulated {
+            qemu: qemu_program(),
+            kernel: kernel.image,
+            initrd: initrd.map_err(|e| KvmError::NoVmm(e.into()))?,
+        })
+    }
+
+    /// Who has ended, if it has.
+    pub(super) fn what(&self) -> &'static str {
+        match self {
+            Place::Native { .. } => "the VMM",
+            Place::Emulated { .. } => "the emulated host",
+        }
+    }
+
+    /// Starts it for guests of up to `ram_bytes`, with what it writes on its console in `console`.
+    pub(super) fn start(
+        &self,
+        ram_bytes: u64,
+        console: &File,
+    ) -> Result<(Child, UnixStream), KvmError> {
+        let (ours, theirs) = UnixStream::pair().map_err(|source| KvmError::Start {
+            program: "a connection".into(),
+            source,
+        })?;
+        let mut command = match self {
+            Place::Native { vmm } => native(vmm, theirs),
+            Place::Emulated {
+                qemu,
+                kernel,
+                initrd,
+            } => emulated(qemu, kernel, initrd, ram_bytes, theirs),
+        };
+        let failed = |source| KvmError::Start {
+            program: command_name(self),
+            source,
+        };
+        let out = console.try_clone().map_err(failed)?;
+        let err = console.try_clone().map_err(failed)?;
+        let child = command.stdout(out).stderr(err).spawn().map_err(failed)?;
+        Ok((child, ours))
+    }
+}
+
+fn command_name(place: &Place) -> String {
+    match place {
+        Place::Native { vmm } => vmm.display().to_string(),
+        Place::Emulated { qemu, .. } => qemu.display().to_string(),
+    }
+}
+
+fn native(vmm: &Path, connection: UnixStream) -> Command {
+    let mut command = Command::new(vmm);
+    command.stdin(Stdio::from(OwnedFd::from(connection)));
+    die_with_parent(&mut command);
+    command
+}
+
+fn emulated(
+    qemu: &Path,
+    kernel: &Path,
+    initrd: &Path,
+    ram_bytes: u64,
+    connection: UnixStream,
+) -> Command {
+    let memory = ram_bytes.saturating_mul(TIMES).saturating_add(HOST_BYTES);
+    let mut command = Command::new(qemu);
+    command
+        .args(["-nodefaults", "-no-user-config", "-display", "none"])
+        .args(["-no-reboot", "-monitor", "none"])
+        // EL2 is there, so that KVM is.
+        .args(["-machine", "virt,gic-version=3,virtualization=on"])
+        // Authentication codes are not what is tested, and slow when they are those of the architecture.
+        .args(["-cpu", "max,pauth-impdef=on", "-smp"])
+        .arg(HOST_CPUS.to_string())
+        .arg("-m")
+        .arg(format!("{}M", memory.div_ceil(1 << 20)))
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(initrd)
+        .args(["-append", "console=ttyAMA0 loglevel=5 panic=-1"])
+        .args(["-serial", "stdio"])
+        .arg("-chardev")
+        .arg(format!("socket,id=vmm,fd={}", connection.as_raw_fd()))
+        .args(["-device", "virtio-serial-pci", "-device"])
+        .arg(OsString::from(format!(
+            "virtserialport,chardev=vmm,name={PORT}"
+        )))
+        .stdin(Stdio::null())
+        .preserved_fds(vec![connection.into()]);
+    die_with_parent(&mut command);
+    command
+}
+
+/// The end of what was written to a console.
+pub(super) fn tail(console: &File) -> String {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    const BYTES: u64 = 2048;
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = console.try_clone()?;
+        let len = file.metadata()?.len();
+        file.seek(SeekFrom::Start(len.saturating_sub(BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let text = read().unwrap_or_default();
+    String::from_utf8_lossy(&text).trim().to_owned()
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! A VMM that runs, and the conversation with it.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Child;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use staleline_machine::engine::wire::{ABI_VERSION, Blob, FromVmm, ToVmm, receive, send};
+use staleline_support::digest;
+
+use super::KvmError;
+use super::place::{Place, tail};
+use crate::engine::EngineError;
+use crate::engine::handover::LIMIT;
+use crate::interrupt::Interrupt;
+
+/// How long it may take until it is ready: an emulated machine boots meanwhile.
+const READY: Duration = Duration::from_secs(60);
+
+/// How often to look whether the user wants no more.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Messages that may wait to be looked at.
+const WAITING: usize = 64;
+
+/// What it has said: a message with its payload, or why there is none.
+type Said = io::Result<(FromVmm, Vec<u8>)>;
+
+/// A VMM that runs. It is gone when this is.
+pub(super) struct Session {
+    child: Child,
+    to: BufWriter<UnixStream>,
+    said: Receiver<Said>,
+    sent: HashSet<Blob>,
+    console: File,
+    what: &'static str,
+    /// For guests of up to that much memory.
+    pub ram_bytes: u64,
+    /// Where it runs, in its words.
+    pub host: String,
+}
+
+impl Session {
+    /// Starts one, and waits until it is ready.
+    pub(super) fn start(
+        place: &Place,
+        ram_bytes: u64,
+        interrupt: &Interrupt,
+    ) -> Result<Self, EngineError> {
+        let os = |what| move |source| EngineError::Os { what, source };
+        let console = tempfile::tempfile().map_err(os("make a temporary file"))?;
+        let (child, connection) = place.start(ram_bytes, &console)?;
+        let from = connection.try_clone();
+        let from = from.map_err(os("copy a connection"))?;
+        let (tell, said) = mpsc::sync_channel(WAITING);
+        // It ends when the connection does, which is before this session.
+        thread::spawn(move || listen(from, &tell));
+        let mut session = Session {
+            child,
+            to: BufWriter::new(connection),
+            said,
+            sent: HashSet::new(),
+            console,
+            what: place.what(),
+            ram_bytes,
+            host: String::new(),
+        };
+        match session.next(Some(Instant::now() + READY), interrupt)? {
+            None => Err(KvmError::Gone {
+                what: session.what,
+                console: tail(&session.console),
+            }
+            .into()),
+            Some((FromVmm::Ready { abi, host }, _)) if abi == ABI_VERSION => {
+                session.host = host;
+                Ok(session)
+            }
+            Some((other, _)) => Err(odd(&other)),
+        }
+    }
+
+    /// Whether it can still be talked to.
+    pub(super) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends a file, unless it has it.
+    pub(super) fn give(&mut self, path: &Path) -> Result<Blob, EngineError> {
+        let read = |source| EngineError::Os {
+            what: "read the guest's images",
+            source,
+        };
+        let bytes = std::fs::read(path).map_err(read)?;
+        self.give_bytes(&bytes)
+    }
+
+    /// As [`Session::give`], of what is in memory.
+    pub(super) fn give_bytes(&mut self, bytes: &[u8]) -> Result<Blob, EngineError> {
+        let hash = Blob(digest::bytes(bytes));
+        if self.sent.insert(hash.clone()) {
+            self.tell(&ToVmm::File { hash: hash.clone() }, bytes)?;
+        }
+        Ok(hash)
+    }
+
+    /// Says something.
+    pub(super) fn tell(&mut self, message: &ToVmm, payload: &[u8]) -> Result<(), EngineError> {
+        send(&mut self.to, message, payload).map_err(|e| self.gone(&e))
+    }
+
+    /// What it says next; none if it has not until `deadline`.
+    pub(super) fn next(
+        &mut self,
+        deadline: Option<Instant>,
+        interrupt: &Interrupt,
+    ) -> Result<Option<(FromVmm, Vec<u8>)>, EngineError> {
+        loop {
+            match self.said.recv_timeout(LOOK) {
+                Ok(Ok(said)) => return Ok(Some(said)),
+                Ok(Err(e)) => return Err(self.gone(&e)),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(self.gone(&io::ErrorKind::UnexpectedEof.into()));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if interrupt.came() {
+                return Err(EngineError::Interrupted);
+            }
+            if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn gone(&mut self, e: &io::Error) -> EngineError {
+        match e.kind() {
+            io::ErrorKind::InvalidData => KvmError::Protocol(e.to_string()).into(),
+            _ => {
+                // What it wrote last may be on its way.
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                KvmError::Gone {
+                    what: self.what,
+                    console: tail(&self.console),
+                }
+                .into()
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Nobody has a use for anything in it any more.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What was said makes no sense here.
+pub(super) fn odd(message: &FromVmm) -> EngineError {
+    match message {
+        FromVmm::Failed { message, help } => KvmError::Failed {
+            message: message.clone(),
+            help: help.clone(),
+        }
+        .into(),
+        FromVmm::Ready { abi, .. } => {
+            KvmError::Protocol(format!("it is of version {abi}, not {ABI_VERSION}")).into()
+        }
+        other => KvmError::Protocol(format!("{other:?}")).into(),
+    }
+}
+
+fn listen(from: UnixStream, tell: &SyncSender<Said>) {
+    let mut from = BufReader::with_capacity(1 << 16, from);
+    loop {
+        let said = match hear(&mut from) {
+            Ok(Some(said)) => Ok(said),
+            Ok(None) => return,
+            Err(e) => Err(e),
+        };
+        let last = said.is_err();
+        if tell.send(said).is_err() || last {
+            return;
+        }
+    }
+}
+
+fn hear(from: &mut impl Read) -> io::Result<Option<(FromVmm, Vec<u8>)>> {
+    let Some((message, len)) = receive::<FromVmm>(from)? else {
+        return Ok(None);
+    };
+    if len > LIMIT {
+        let what = format!("it is longer than its bound of {LIMIT} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    }
+    let mut payload = Vec::new();
+    if from.take(len).read_to_end(&mut payload)? as u64 != len {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Some((message, payload)))
+}
