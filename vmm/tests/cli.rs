@@ -70,7 +70,7 @@ fn usage_errors_say_the_way_out() {
         &["run", "missing.toml"],
         &["run", "typo.toml"],
         &["run", "big.toml"],
-        &["run", "boot", "--engine", "kvm"],
+        &["run", "boot", "--engine", "xen"],
         &["run", "boot", "--exporter", "cma"],
         &["run", "iio-capture", "--set", "frame=3"],
         &["run", "iio-capture", "--set", "frames=0"],

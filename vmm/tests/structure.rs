@@ -376,9 +376,10 @@ fn files(src: &Path) -> Files {
 
 /// Crates without a circle: source directory, root file, and a lower bound of its files, as a reader that
 /// sees nothing would find no circle.
-const FREE: [(&str, &str, usize); 4] = [
+const FREE: [(&str, &str, usize); 5] = [
     ("devices/litmus/src", "lib.rs", 15),
     ("images/protocol/src", "lib.rs", 5),
+    ("vmm/kvm/src", "lib.rs", 9),
     ("vmm/support/src", "lib.rs", 6),
     ("scripts/xtask/src", "main.rs", 7),
 ];

@@ -72,7 +72,7 @@ struct Built {
     _gic: DeviceFd,
     vm: Arc<VmFd>,
     /// What is mapped into the guest.
-    memory: GuestMemoryMmap,
+    _memory: GuestMemoryMmap,
     file: File,
     loaded: Loaded,
 }
@@ -253,7 +253,7 @@ fn build(run: &Run, blobs: &Blobs) -> Result<Built, KvmError> {
         vcpus,
         _gic: gic,
         vm,
-        memory,
+        _memory: memory,
         file,
         loaded,
     })

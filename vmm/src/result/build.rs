@@ -464,6 +464,8 @@ impl Lookup<'_> {
 mod tests {
     use staleline_devices::fidelity::Sight;
 
+    use staleline_devices::fidelity::Fidelity;
+
     use super::*;
 
     #[test]

@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_longest_range_is_bounded() {
-        let told = Told::decode(1 << 60 | (1 << 58) - 1).unwrap();
+        let told = Told::decode(1 << 60 | ((1 << 58) - 1)).unwrap();
         assert_eq!((told.lines, told.first), (1 << 18, ((1 << 40) - 1) << 6));
         assert!(told.each().last().unwrap().0 < 1 << 47);
     }
