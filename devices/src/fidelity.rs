@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::coherency::hazard::HazardKind;
+use crate::hazard::{BY_TIME, HazardKind};
 
 /// Something that CPUs do and that an engine sees each time, when it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,14 +55,6 @@ impl HazardKind {
         }
     }
 }
-
-/// Rules that go by when exactly something was done, and by whom: not to be judged where stores are only found
-/// later.
-pub const BY_TIME: [HazardKind; 3] = [
-    HazardKind::MissingBarrier,
-    HazardKind::Ownership,
-    HazardKind::SignalledEarly,
-];
 
 /// How much of a run was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

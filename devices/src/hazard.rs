@@ -33,6 +33,14 @@ pub enum HazardKind {
     SignalledEarly,
 }
 
+/// Rules that go by when exactly something was done, and by whom: not to be judged where stores are only found
+/// later.
+pub const BY_TIME: [HazardKind; 3] = [
+    HazardKind::MissingBarrier,
+    HazardKind::Ownership,
+    HazardKind::SignalledEarly,
+];
+
 impl HazardKind {
     /// All kinds.
     pub const ALL: [HazardKind; 8] = [

@@ -29,7 +29,7 @@ use crate::cpu::LINE;
 use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use crate::dma::{Port, TransferId};
 use crate::events::{Event, Kind, Kinds as EventKinds, Maintained, Tap, Witness};
-use crate::fidelity::BY_TIME;
+use crate::hazard::BY_TIME;
 
 /// Where an access' site stands in what is hashed of it, above its address.
 const SITE_SHIFT: u32 = 36;

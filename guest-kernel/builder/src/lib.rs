@@ -379,7 +379,9 @@ impl KernelBuilder {
         }
         let stacks = self.guest_kernel.join("stacks");
         for config in request.configs.iter().filter(|name| **name != stack.name) {
-            if stacks.join(config).is_dir() {
+            // What is no name is told with the other configurations.
+            let is_name = stack::check_name("configuration", config).is_ok();
+            if is_name && stacks.join(config).is_dir() {
                 stack.patches.extend(Stack::load(&stacks, config)?.patches);
             }
         }

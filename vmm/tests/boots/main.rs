@@ -27,6 +27,7 @@ mod given;
 mod hosted;
 mod installed;
 mod interrupts;
+mod kvm;
 mod log;
 mod mechanisms;
 mod memory;

@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_table_in_the_documents_is_that_of_the_board() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../ARCHITECTURE.md");
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ARCHITECTURE.md");
         let text = std::fs::read_to_string(file).unwrap();
         let table = full().table();
         assert!(
