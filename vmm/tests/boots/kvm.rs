@@ -7,10 +7,9 @@ use crate::support::run;
 
 /// Lines on which devices did not see each other's data.
 fn stale(result: &RunResult) -> u64 {
-    let of_kind = |kind| move |h: &&staleline_results::Hazard| h.kind == kind;
     let missed = result.hazards.iter();
     missed
-        .filter(of_kind(HazardKind::MissingInvalidate))
+        .filter(|h| h.kind == HazardKind::MissingInvalidate)
         .map(|h| h.lines)
         .sum()
 }
