@@ -8,7 +8,7 @@ use staleline_testing as support;
 
 use staleline::run::wiring::Production;
 
-use support::{need_kernel, run, side_by_side};
+use support::{by_every_exporter, need_kernel, run, side_by_side};
 
 const KERNEL: &str = "begin-end-access+lockdep";
 
@@ -19,9 +19,8 @@ const CUTS: &str = r#"usb.incidents=[{after-bytes=8000,action="halt"},{after-byt
 fn two_at_a_time_no_transfer_breaks_the_rules_of_locking() {
     need_kernel(KERNEL);
     checks_locking();
-    let runs: Vec<_> = ["iio-to-usb", "usb-to-iio"]
+    let runs: Vec<_> = by_every_exporter(&["iio-to-usb", "usb-to-iio"])
         .into_iter()
-        .flat_map(|scenario| ["udmabuf", "system", "cma"].map(|exporter| (scenario, exporter)))
         .flat_map(|(scenario, exporter)| [(scenario, exporter, ""), (scenario, exporter, CUTS)])
         .filter(|(_, exporter, cuts)| cuts.is_empty() || *exporter == "system")
         .collect();

@@ -332,13 +332,8 @@ impl Domain {
         }
     }
 
-    /// A CPU's store that nobody has told of, some time ago.
-    pub(super) fn store_found(&mut self, offset: u64, len: u64, who: Who, memory: MemoryType) {
-        self.store_slow(offset, len, who, memory);
-    }
-
     #[inline(never)]
-    fn store_slow(&mut self, offset: u64, len: u64, who: Who, memory: MemoryType) {
+    pub(super) fn store_slow(&mut self, offset: u64, len: u64, who: Who, memory: MemoryType) {
         if memory == MemoryType::NonCacheable {
             self.images.write_back(offset, len as usize);
         }

@@ -31,15 +31,26 @@ impl Domain {
         if len == 0 {
             return;
         }
+        if self.file(entry, pages) {
+            self.lines.line(entry / LINE).flags |= TABLE;
+        }
+    }
+
+    /// Files pages, the first and how many, under an entry that has none. Whether there was room for one more.
+    pub(super) fn file(&mut self, entry: u64, pages: (u64, u64)) -> bool {
         if self.aliases.entries.len() >= MAX_ENTRIES {
             self.aliases.full = true;
-            return;
+            return false;
         }
         self.aliases.entries.insert(entry, pages);
-        self.lines.line(entry / LINE).flags |= TABLE;
         for page in pages.0..pages.0 + pages.1 {
-            self.count(page);
+            let count = self.aliases.mapped.entry(page).or_default();
+            *count += 1;
+            if *count == 1 {
+                self.mark(page, true);
+            }
         }
+        true
     }
 
     /// `bytes` of a line with entries were stored.
@@ -54,26 +65,6 @@ impl Domain {
         }
         if !left {
             self.lines.line(number).flags &= !TABLE;
-        }
-    }
-
-    /// The entry of that name maps a page.
-    pub(super) fn map_page(&mut self, entry: u64, page: u64) {
-        self.unmap(entry);
-        if self.aliases.entries.len() >= MAX_ENTRIES {
-            self.aliases.full = true;
-            return;
-        }
-        self.aliases.entries.insert(entry, (page, 1));
-        self.count(page);
-    }
-
-    /// One more entry maps a page.
-    fn count(&mut self, page: u64) {
-        let count = self.aliases.mapped.entry(page).or_default();
-        *count += 1;
-        if *count == 1 {
-            self.mark(page, true);
         }
     }
 

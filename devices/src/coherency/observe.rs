@@ -12,13 +12,11 @@
 //! access what do not apply, and whoever uses such a domain leaves them out
 //! ([`Fidelity`](crate::fidelity::Fidelity)).
 
+use super::alias::ENTRY;
 use super::domain::Domain;
-use super::line::{PAGE, parts};
+use super::line::{PAGE, mask, parts};
 use super::who::Who;
 use crate::cpu::{CpuId, LINE, MemoryType, SiteId};
-
-/// Bytes of the translation table entry that a mapping is filed under.
-const ENTRY: u64 = 8;
 
 impl Domain {
     /// Looks for stores to `len` bytes at `offset`, if nobody tells of them.
@@ -47,11 +45,9 @@ impl Domain {
             while left != 0 {
                 let first = u64::from(left.trailing_zeros());
                 let run = u64::from((left >> first).trailing_ones());
+                left &= !mask(first, run);
                 let who = Who::cpu(CpuId::BOOT, SiteId(0));
-                self.store_found(number * LINE + first, run, who, memory);
-                left = left.checked_shr((first + run) as u32).map_or(0, |rest| {
-                    rest.checked_shl((first + run) as u32).unwrap_or_default()
-                });
+                self.store_slow(number * LINE + first, run, who, memory);
             }
         }
     }
@@ -66,9 +62,9 @@ impl Domain {
         for page in first / PAGE..(first + len).div_ceil(PAGE) {
             // An entry of the tables is behind it that nobody has seen: beyond all that there are.
             let entry = self.len + page * ENTRY;
-            match non_cacheable {
-                true => self.map_page(entry, page),
-                false => self.unmap(entry),
+            self.unmap(entry);
+            if non_cacheable {
+                self.file(entry, (page, 1));
             }
         }
     }

@@ -55,10 +55,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<M: Guest> Bus<M> {
-    /// With the machine's registers at `windows`.
-    ///
-    /// # Errors
-    /// If there are no file descriptors left.
+    /// With the machine's registers at `windows`. `written` becomes readable when there is something on the
+    /// console.
     pub fn new(vm: Arc<VmFd>, machine: M, windows: std::ops::Range<u64>, written: EventFd) -> Self {
         Bus {
             vm,

@@ -16,7 +16,7 @@ use staleline_devices::cpu::{CpuId, MAX_CPUS};
 use staleline_machine::boot::{Expected, Images, Loaded, RAM_BASE};
 use staleline_machine::engine::guest::{Guest, GuestContext};
 use staleline_machine::engine::wire::{Ended, KvmStats, Output, Run};
-use staleline_machine::engine::{SiteTable, handover};
+use staleline_machine::engine::{handover, memory};
 use staleline_machine::events::{EventLog, Head, Recording};
 use vm_memory::{
     FileOffset, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _,
@@ -37,11 +37,6 @@ const KICK: i32 = 0;
 
 /// How long to wait for a CPU before it is told again.
 const AGAIN: Duration = Duration::from_millis(2);
-
-/// No machine here has more memory: as much as its windows have to follow.
-const MEMORY_LIMIT: u64 = 32 << 30;
-
-const MIB: u64 = 1 << 20;
 
 /// Where output goes.
 pub trait Sink {
@@ -134,9 +129,6 @@ pub fn run<M: Guest>(
     if run.events.is_some() {
         hand_over(Output::Events, &log).map_err(&sent)?;
     }
-    let path = scratch.join("sites.bin");
-    SiteTable::default().write(&path).map_err(&sent)?;
-    hand_over(Output::Sites, &path).map_err(&sent)?;
     Ok(Outcome {
         end,
         loaded: built.loaded,
@@ -151,16 +143,7 @@ pub fn micros(time: Duration) -> u64 {
 }
 
 fn check(run: &Run) -> Result<(), KvmError> {
-    let whole = run.ram_bytes.is_multiple_of(MIB) && run.window_bytes.is_multiple_of(MIB);
-    if run.ram_bytes == 0 || !whole {
-        return Err(KvmError::BadRequest(
-            "RAM and windows must be multiples of 1 MiB, RAM more than none",
-        ));
-    }
-    match run.ram_bytes.checked_add(run.window_bytes) {
-        Some(total) if total <= MEMORY_LIMIT => {}
-        _ => return Err(KvmError::BadRequest("RAM and windows are more than 32 GiB")),
-    }
+    memory::check(run.ram_bytes, run.window_bytes).map_err(KvmError::BadRequest)?;
     match usize::from(run.cpus) {
         1..=MAX_CPUS => Ok(()),
         _ => Err(KvmError::BadRequest("there must be from 1 to 4 CPUs")),
@@ -204,7 +187,7 @@ fn build(run: &Run, blobs: &Blobs) -> Result<Built, KvmError> {
     let vm = kvm.create_vm_with_ipa_size(bits);
     let vm = Arc::new(vm.map_err(KvmError::kvm("make a machine"))?);
 
-    let (memory, file) = memory(run.ram_bytes)?;
+    let (memory, file) = allocate(run.ram_bytes)?;
     let sent = KvmError::os("find the guest's images");
     let kernel = blobs.find(&run.kernel).map_err(&sent)?;
     let initrd = run.initrd.as_ref().map(|initrd| blobs.find(initrd));
@@ -216,13 +199,9 @@ fn build(run: &Run, blobs: &Blobs) -> Result<Built, KvmError> {
     let mut images = Images::open(&kernel, initrd.as_deref())?;
     let layout = images.layout(run.ram_bytes)?;
     let expected = Expected {
-        kernel: Some(run.kernel.0.clone()),
-        initrd: run.initrd.as_ref().map(|initrd| initrd.0.clone()),
-    };
-    // An Image may be followed by what is not loaded; its hash is of what is.
-    let expected = Expected {
+        // An Image may be followed by what is not loaded; its hash is of what is.
         kernel: None,
-        ..expected
+        initrd: run.initrd.as_ref().map(|initrd| initrd.0.clone()),
     };
     let loaded = images.load(&memory, &layout, &fdt, &expected)?;
 
@@ -260,7 +239,7 @@ fn build(run: &Run, blobs: &Blobs) -> Result<Built, KvmError> {
 }
 
 /// Guest RAM, and the file that it is.
-fn memory(bytes: u64) -> Result<(GuestMemoryMmap, File), KvmError> {
+fn allocate(bytes: u64) -> Result<(GuestMemoryMmap, File), KvmError> {
     let allocate = KvmError::os("allocate guest RAM");
     let file = memfd_create("guest-ram", MemfdFlags::CLOEXEC);
     let file = File::from(file.map_err(|e| allocate(io::Error::from(e)))?);

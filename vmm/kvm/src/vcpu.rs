@@ -8,6 +8,7 @@ use kvm_bindings::{
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use rustix::io::Errno;
 use staleline_devices::cpu::CpuId;
+use staleline_machine::engine::RESTARTED;
 use staleline_machine::engine::guest::Guest;
 use staleline_machine::engine::wire::Ended;
 
@@ -83,7 +84,7 @@ pub fn run<M: Guest>(
             }
             Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _)) => {
                 return Ok(Some(Ended::Died {
-                    what: "it was restarted, as a kernel that panics does, or by reboot(2)".into(),
+                    what: RESTARTED.into(),
                 }));
             }
             Ok(VcpuExit::Intr) => continue,

@@ -11,55 +11,9 @@ use staleline_results::{LineCost, Verdict};
 use super::numbers::{Both, Lines};
 use crate::exit::Error;
 use crate::matrix::Cell;
+use crate::matrix::columns::Axis;
 use crate::matrix::outcome::Outcome;
 use crate::matrix::record;
-use crate::names;
-
-/// What tells cells of a matrix apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Axis {
-    /// The scenario.
-    Scenario,
-    /// The kernel.
-    Kernel,
-    /// The exporter.
-    Exporter,
-    /// The replacement policy.
-    Cache,
-    /// The seed.
-    Seed,
-    /// Settings of the cell's group.
-    Set,
-}
-
-impl Axis {
-    const ALL: [Axis; 6] = [
-        Axis::Scenario,
-        Axis::Kernel,
-        Axis::Exporter,
-        Axis::Cache,
-        Axis::Seed,
-        Axis::Set,
-    ];
-
-    fn name(self) -> String {
-        names::name(&self)
-    }
-
-    /// What a cell has there.
-    fn of(self, cell: &Cell) -> String {
-        let s = &cell.spec.scenario;
-        match self {
-            Axis::Scenario => s.name.clone(),
-            Axis::Kernel => cell.spec.kernel.0.clone(),
-            Axis::Exporter => cell.exporter().to_owned(),
-            Axis::Cache => names::name(&s.board.cache),
-            Axis::Seed => s.seed.to_string(),
-            Axis::Set => Cell::settings(&cell.set),
-        }
-    }
-}
 
 /// Cells that differ in one thing go together: `kernel`, or `kernel=A,B` for those that have A on the one
 /// side, and B on the other.

@@ -15,8 +15,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
+pub use crate::matrix::columns::Axis;
 pub use divergence::{Divergence, Parting};
-pub use matrices::{Axis, By, Matrices};
+pub use matrices::{By, Matrices};
 pub use numbers::{Both, Lines};
 pub use runs::Runs;
 

@@ -146,6 +146,11 @@ impl EngineError {
     }
 }
 
+/// For `map_err`: the operating system refused `what`.
+pub(super) fn os(what: &'static str) -> impl Fn(std::io::Error) -> EngineError {
+    move |source| EngineError::Os { what, source }
+}
+
 /// The end of a text that says why, for a message.
 pub(super) fn tail(name: &str, text: &str) -> String {
     if text.is_empty() {

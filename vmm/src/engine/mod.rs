@@ -8,8 +8,9 @@ pub mod kinds;
 pub mod kvm;
 pub mod tcg;
 
+use std::io::ErrorKind;
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use staleline_results::GuestEnd;
@@ -111,4 +112,17 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// [`EngineError`]: every one is an infrastructure error, never a verdict on the guest.
     fn run(&self, job: &Job) -> Result<Outcome, EngineError>;
+}
+
+/// What an earlier run has left in these places must not pass for this one's.
+fn remove_earlier(places: &[&Path]) -> Result<(), EngineError> {
+    for path in places {
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                return Err(error::os("remove an earlier run's files")(e));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }

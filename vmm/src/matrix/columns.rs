@@ -1,76 +1,94 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! What tells the cells of a matrix apart: the first columns of tables of them, on paper and on pages.
+//! What tells the cells of a matrix apart: the first columns of tables of them, on paper and on pages, and what
+//! matrices are compared by.
+
+use serde::Serialize;
 
 use super::Cell;
 use super::runner::CellResult;
 use crate::names;
+
+/// What tells cells of a matrix apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Axis {
+    /// The scenario.
+    Scenario,
+    /// The kernel.
+    Kernel,
+    /// The exporter.
+    Exporter,
+    /// The replacement policy.
+    Cache,
+    /// The seed.
+    Seed,
+    /// Settings of the cell's group.
+    Set,
+}
+
+impl Axis {
+    /// All of them, in order.
+    pub const ALL: [Axis; 6] = [
+        Axis::Scenario,
+        Axis::Kernel,
+        Axis::Exporter,
+        Axis::Cache,
+        Axis::Seed,
+        Axis::Set,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> String {
+        names::name(&self)
+    }
+
+    /// What a cell has there.
+    pub fn of(self, cell: &Cell) -> String {
+        let scenario = &cell.spec.scenario;
+        match self {
+            Axis::Scenario => scenario.name.clone(),
+            Axis::Kernel => cell.spec.kernel.0.clone(),
+            Axis::Exporter => cell.exporter().to_owned(),
+            Axis::Cache => names::name(&scenario.board.cache),
+            Axis::Seed => scenario.seed.to_string(),
+            Axis::Set => Cell::settings(&cell.set),
+        }
+    }
+}
 
 /// A column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Column {
     /// The matrix's row that the cell is of.
     Row,
-    /// Its scenario.
-    Scenario,
-    /// Its kernel.
-    Kernel,
-    /// Its exporter.
-    Exporter,
-    /// Its replacement policy.
-    Cache,
-    /// Its seed.
-    Seed,
-    /// Settings of its group.
-    Set,
+    /// What tells it from others.
+    Of(Axis),
 }
 
 impl Column {
-    /// All of them, in order.
-    const ALL: [Column; 7] = [
-        Column::Row,
-        Column::Scenario,
-        Column::Kernel,
-        Column::Exporter,
-        Column::Cache,
-        Column::Seed,
-        Column::Set,
-    ];
-
     /// Those of a table of these cells: rows and settings only if any cell has such.
     pub fn of(results: &[CellResult]) -> Vec<Column> {
         let any = |has: fn(&Cell) -> bool| results.iter().any(|r| has(&r.cell));
-        let is_there = |column: &Column| match column {
-            Column::Row => any(|cell| cell.row.is_some()),
-            Column::Set => any(|cell| !cell.set.is_empty()),
-            _ => true,
-        };
-        Column::ALL.into_iter().filter(is_there).collect()
+        let row = any(|cell| cell.row.is_some()).then_some(Column::Row);
+        let with_set = any(|cell| !cell.set.is_empty());
+        let axes = Axis::ALL.into_iter();
+        let axes = axes.filter(|axis| *axis != Axis::Set || with_set);
+        row.into_iter().chain(axes.map(Column::Of)).collect()
     }
 
     /// What stands above it.
-    pub fn title(self) -> &'static str {
+    pub fn title(self) -> String {
         match self {
-            Column::Row => "row",
-            Column::Scenario => "scenario",
-            Column::Kernel => "kernel",
-            Column::Exporter => "exporter",
-            Column::Cache => "cache",
-            Column::Seed => "seed",
-            Column::Set => "set",
+            Column::Row => "row".into(),
+            Column::Of(axis) => axis.name(),
         }
     }
 
     /// What a cell has there.
     pub fn text(self, cell: &Cell) -> String {
-        let scenario = &cell.spec.scenario;
         match self {
             Column::Row => cell.row.clone().unwrap_or_default(),
-            Column::Scenario => scenario.name.clone(),
-            Column::Kernel => cell.spec.kernel.0.clone(),
-            Column::Exporter => cell.exporter().to_owned(),
-            Column::Cache => names::name(&scenario.board.cache),
-            Column::Seed => scenario.seed.to_string(),
-            Column::Set => Cell::settings(&cell.set),
+            Column::Of(axis) => axis.of(cell),
         }
     }
 }

@@ -4,13 +4,13 @@
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::Cell;
-use super::columns::Column;
+use super::columns::Axis;
 use super::outcome::PathLines;
 use super::report;
 use super::runner::CellResult;
 
 /// What tells cells apart whose cost one compares; settings come behind.
-const KEY: [Column; 3] = [Column::Scenario, Column::Kernel, Column::Exporter];
+const KEY: [Axis; 3] = [Axis::Scenario, Axis::Kernel, Axis::Exporter];
 
 /// What the table says of each.
 const HEADER: [&str; 7] = [
@@ -45,11 +45,11 @@ pub fn table(results: &[CellResult]) -> String {
     };
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    let titles = KEY.map(|column| column.title().to_owned());
-    let title = Column::Set.title().to_owned();
+    let titles = KEY.map(Axis::name);
+    let title = Axis::Set.name();
     table.set_header(columns(titles.into(), title, HEADER.map(str::to_owned)));
     for r in results {
-        let key = KEY.map(|column| column.text(&r.cell));
+        let key = KEY.map(|axis| axis.of(&r.cell));
         let numbers = r.outcome.cost.as_ref().map_or_else(unknown, numbers);
         table.add_row(columns(key.into(), set(r), numbers));
     }

@@ -56,7 +56,7 @@ pub fn table(results: &[CellResult]) -> String {
     let mut key = Column::of(results);
     key.retain(|column| *column != Column::Row);
     let titles = key.iter().map(|column| column.title());
-    table.set_header(titles.chain(HEADER).collect::<Vec<_>>());
+    table.set_header(titles.chain(HEADER.map(str::to_owned)).collect::<Vec<_>>());
     for r in results {
         let CellResult { cell, outcome, .. } = r;
         let mark = match (&outcome.unexpected, r.known) {

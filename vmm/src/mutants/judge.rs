@@ -167,12 +167,13 @@ fn told(result: &RunResult, show: &Show) -> Vec<Told> {
     let mut all = Vec::new();
     let mut add = |check, text: String, seen: &str, at: Option<(String, String)>| {
         let (function, line) = at.unzip();
+        let is_due = names(&flat(&text), show);
         all.push(Told {
             check,
             function,
             line,
-            is_due: names(&flat(&text), show),
-            by_advice: names(&flat(&text), show) && !flat(seen).contains(&show.place),
+            is_due,
+            by_advice: is_due && !flat(seen).contains(&show.place),
         });
     };
     for event in RunEvent::of_result(result) {

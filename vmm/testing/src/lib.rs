@@ -281,6 +281,12 @@ pub fn kinds_of(result: &RunResult) -> Vec<HazardKind> {
     kinds
 }
 
+/// Each of these scenarios with each exporter that any kernel has.
+pub fn by_every_exporter(scenarios: &[&'static str]) -> Vec<(&'static str, &'static str)> {
+    let exporters = |scenario| ["udmabuf", "system", "cma"].map(|exporter| (scenario, exporter));
+    scenarios.iter().copied().flat_map(exporters).collect()
+}
+
 /// Does `work` on all items, [`AT_A_TIME`] at a time; results are in the order of the items.
 pub fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);

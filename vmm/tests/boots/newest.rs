@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::support::{run, side_by_side, staleline};
+use crate::support::{by_every_exporter, run, side_by_side, staleline};
 
 /// Names the source tree of a kernel since 7.0.
 const TREE: &str = "STALELINE_NEWEST_TREE";
@@ -25,10 +25,7 @@ fn two_at_a_time_debugged_buffers_are_synchronised_on_the_newest_kernel() {
     assert!(built.status.success(), "{error}");
 
     let scenarios = ["iio-to-usb", "usb-to-iio", "iio-capture", "iio-playback"];
-    let cells: Vec<_> = scenarios
-        .into_iter()
-        .flat_map(|scenario| ["udmabuf", "system", "cma"].map(|exporter| (scenario, exporter)))
-        .collect();
+    let cells = by_every_exporter(&scenarios);
     side_by_side(&cells, |(scenario, exporter)| {
         let kernel = ["--kernel", NAME, "--exporter", exporter];
         let set = ["--set", "snoop-write=allocate"];

@@ -4,7 +4,7 @@
 use staleline_results::{HazardKind, Party, RunResult, Verdict};
 
 use super::state::goes_on;
-use crate::support::{Run, need_kernel, run, side_by_side};
+use crate::support::{Run, by_every_exporter, need_kernel, run, side_by_side};
 
 const BASE: &str = "base+iommu+zones";
 const PATCHED: &str = "begin-end-access+iommu+zones";
@@ -98,10 +98,7 @@ fn two_at_a_time_debugged_buffers_are_synchronised_behind_an_smmu() {
     const KERNEL: &str = "begin-end-access+iommu+lockdep";
     need_kernel(KERNEL);
     let scenarios = ["iio-to-usb", "usb-to-iio", "iio-capture", "iio-playback"];
-    let cells: Vec<_> = scenarios
-        .into_iter()
-        .flat_map(|scenario| ["udmabuf", "system", "cma"].map(|exporter| (scenario, exporter)))
-        .collect();
+    let cells = by_every_exporter(&scenarios);
     side_by_side(&cells, |(scenario, exporter)| {
         let more = ["--exporter", exporter, "--set", "snoop-write=allocate"];
         go(scenario, KERNEL, "hp", &more).passes();

@@ -89,7 +89,7 @@ fn a_page_of_a_thousand_cells_and_ten_thousand_lines_is_usable() {
         ..CellRow::default()
     });
     html.matrix = Some(Cells {
-        columns: vec!["scenario", "kernel"],
+        columns: vec!["scenario".into(), "kernel".into()],
         rows: rows.collect(),
         ..Cells::default()
     });

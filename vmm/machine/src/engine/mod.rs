@@ -6,6 +6,7 @@ pub mod calls;
 pub mod chains;
 pub mod guest;
 pub mod handover;
+pub mod memory;
 pub mod sites;
 pub mod wire;
 
@@ -14,3 +15,6 @@ pub use chains::Observations;
 pub use guest::GuestKind;
 pub use handover::{Handover, HandoverError};
 pub use sites::SiteTable;
+
+/// What a guest has done that asks for a reset.
+pub const RESTARTED: &str = "it was restarted, as a kernel that panics does, or by reboot(2)";

@@ -98,9 +98,6 @@ pub enum Output {
     Report,
     /// The machine's part of the log.
     Events,
-    /// Addresses of guest code by [`SiteId`](staleline_devices::cpu::SiteId), as in a
-    /// [`SiteTable`](super::SiteTable).
-    Sites,
 }
 
 /// How a guest ended.

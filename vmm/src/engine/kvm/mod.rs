@@ -8,7 +8,7 @@ mod place;
 mod session;
 
 use std::fs::File;
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,7 +20,8 @@ use staleline_support::cache::CacheDir;
 
 use super::attend::Console;
 use super::description::{Description, Requirement};
-use super::{Engine, EngineError, Handover, HandoverError, Job, Observations, Outcome, SiteTable};
+use super::error::os;
+use super::{Engine, EngineError, Handover, Job, Observations, Outcome, SiteTable, remove_earlier};
 use place::Place;
 use session::{Session, odd};
 
@@ -122,10 +123,6 @@ fn check(job: &Job) -> Result<(), EngineError> {
     Ok(())
 }
 
-fn os(what: &'static str) -> impl Fn(std::io::Error) -> EngineError {
-    move |source| EngineError::Os { what, source }
-}
-
 fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, EngineError> {
     let kernel = session.give(&job.kernel)?;
     let initrd = job.initrd.as_ref().map(|initrd| session.give(initrd));
@@ -150,16 +147,8 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
     session.tell(&ToVmm::Run(Box::new(run)), &[])?;
 
     let console = dir.join("console.log");
-    let sites = Handover::at(dir.join("sites.bin"));
     let report = Handover::at(dir.join("report.json"));
-    for path in [sites.path(), report.path()] {
-        match std::fs::remove_file(path) {
-            Err(e) if e.kind() != ErrorKind::NotFound => {
-                return Err(os("remove an earlier run's files")(e));
-            }
-            _ => {}
-        }
-    }
+    remove_earlier(&[report.path()])?;
     let mut written = File::create(&console).map_err(os("write the console"))?;
     let shown = job.attendance.console == Console::Shown;
     let deadline = job.timeout.map(|limit| Instant::now() + limit + GRACE);
@@ -183,8 +172,6 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
                 }
                 Output::Report => std::fs::write(report.path(), &payload)
                     .map_err(os("keep the machine's report"))?,
-                Output::Sites => std::fs::write(sites.path(), &payload)
-                    .map_err(os("keep the table of places in code"))?,
                 Output::Events => {
                     if let Some(events) = &job.events {
                         let log = File::options().append(true).open(&events.path);
@@ -199,11 +186,6 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
                 wall_us,
                 stats,
             } => {
-                let table = SiteTable::read(sites.path());
-                let table = table.map_err(|source| HandoverError::Unreadable {
-                    path: sites.path().to_owned(),
-                    source,
-                })?;
                 let stats = serde_json::to_value(&stats)
                     .map_err(|e| KvmError::Protocol(format!("its counters: {e}")))?;
                 return Ok(Outcome {
@@ -211,7 +193,8 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
                     loaded,
                     console,
                     wall_time: Duration::from_micros(wall_us),
-                    sites: table,
+                    // It does not know where accesses come from.
+                    sites: SiteTable::default(),
                     seen: Observations::default(),
                     report,
                     checked: None,

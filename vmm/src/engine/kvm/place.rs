@@ -3,7 +3,6 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -184,20 +183,4 @@ fn emulated(
         .preserved_fds(vec![connection.into()]);
     die_with_parent(&mut command);
     command
-}
-
-/// The end of what was written to a console.
-pub(super) fn tail(console: &File) -> String {
-    use std::io::{Read as _, Seek as _, SeekFrom};
-    const BYTES: u64 = 2048;
-    let read = || -> io::Result<Vec<u8>> {
-        let mut file = console.try_clone()?;
-        let len = file.metadata()?.len();
-        file.seek(SeekFrom::Start(len.saturating_sub(BYTES)))?;
-        let mut bytes = Vec::new();
-        file.take(BYTES).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let text = read().unwrap_or_default();
-    String::from_utf8_lossy(&text).trim().to_owned()
 }

@@ -15,9 +15,11 @@ use staleline_machine::engine::wire::{ABI_VERSION, Blob, FromVmm, ToVmm, receive
 use staleline_support::digest;
 
 use super::KvmError;
-use super::place::{Place, tail};
+use super::place::Place;
 use crate::engine::EngineError;
+use crate::engine::error::os;
 use crate::engine::handover::LIMIT;
+use crate::engine::tcg::tail_of;
 use crate::interrupt::Interrupt;
 
 /// How long it may take until it is ready: an emulated machine boots meanwhile.
@@ -53,7 +55,6 @@ impl Session {
         ram_bytes: u64,
         interrupt: &Interrupt,
     ) -> Result<Self, EngineError> {
-        let os = |what| move |source| EngineError::Os { what, source };
         let console = tempfile::tempfile().map_err(os("make a temporary file"))?;
         let (child, connection) = place.start(ram_bytes, &console)?;
         let from = connection.try_clone();
@@ -74,7 +75,7 @@ impl Session {
         match session.next(Some(Instant::now() + READY), interrupt)? {
             None => Err(KvmError::Gone {
                 what: session.what,
-                console: tail(&session.console),
+                console: tail_of(session.console.try_clone()),
             }
             .into()),
             Some((FromVmm::Ready { abi, host }, _)) if abi == ABI_VERSION => {
@@ -92,11 +93,7 @@ impl Session {
 
     /// Sends a file, unless it has it.
     pub(super) fn give(&mut self, path: &Path) -> Result<Blob, EngineError> {
-        let read = |source| EngineError::Os {
-            what: "read the guest's images",
-            source,
-        };
-        let bytes = std::fs::read(path).map_err(read)?;
+        let bytes = std::fs::read(path).map_err(os("read the guest's images"))?;
         self.give_bytes(&bytes)
     }
 
@@ -147,7 +144,7 @@ impl Session {
                 let _ = self.child.wait();
                 KvmError::Gone {
                     what: self.what,
-                    console: tail(&self.console),
+                    console: tail_of(self.console.try_clone()),
                 }
                 .into()
             }

@@ -79,9 +79,14 @@ impl Tail {
 
 /// The end of a file, as text; empty if it cannot be read, for it only adorns a message.
 pub(super) fn file_tail(path: &Path) -> String {
+    tail_of(File::open(path))
+}
+
+/// The end of a file that may not be there, as [`file_tail`].
+pub(in crate::engine) fn tail_of(file: io::Result<File>) -> String {
     let mut tail = Tail::default();
     let read = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
+        let mut file = file?;
         let len = file.metadata()?.len();
         file.seek(SeekFrom::Start(len.saturating_sub(TAIL_BYTES as u64)))?;
         let mut bytes = Vec::new();

@@ -15,7 +15,7 @@ mod session;
 mod supervise;
 
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -27,13 +27,19 @@ use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 
 use super::attend::Console;
 use super::description::Description;
-use super::{Engine, EngineError, Handover, HandoverError, Job, Outcome, SiteTable, TRACE_LIMIT};
+use super::error::os;
+use super::{
+    Engine, EngineError, Handover, HandoverError, Job, Outcome, SiteTable, TRACE_LIMIT,
+    remove_earlier,
+};
 use crate::boot::{Images, Loaded, RAM_BASE};
 use live::{Follow, Typing};
 use staleline_machine::engine::abi::{ABI_VERSION, TcgConfig};
+use staleline_machine::engine::memory;
 
 pub(super) use command::die_with_parent;
 pub(super) use host::qemu_program;
+pub(super) use lines::tail_of;
 
 pub use error::QemuError;
 pub use plugin::PLUGIN_FILE;
@@ -57,10 +63,6 @@ pub const DESCRIPTION: Description = Description {
 
 /// A program is asked what it is however little is left of the time.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
-
-const MIB: u64 = 1 << 20;
-/// No machine here has more.
-const MEMORY_LIMIT: u64 = 32 << 30;
 
 /// The engine: which QEMU, which plugin.
 #[derive(Debug, Clone)]
@@ -108,15 +110,7 @@ impl Engine for TcgEngine {
         let seen = Handover::at(run_dir.join("seen.json"));
         let report = Handover::at(run_dir.join("report.json"));
 
-        // What an earlier run has left here must not pass for this one's.
-        for path in [&*console, sites.path(), seen.path(), report.path()] {
-            match std::fs::remove_file(path) {
-                Err(e) if e.kind() != ErrorKind::NotFound => {
-                    return Err(os("remove an earlier run's files")(e));
-                }
-                _ => {}
-            }
-        }
+        remove_earlier(&[&console, sites.path(), seen.path(), report.path()])?;
 
         let ram = memfd("guest-ram", "allocate guest RAM")?;
         ram.set_len(job.ram_bytes + job.window_bytes)
@@ -235,13 +229,8 @@ impl Engine for TcgEngine {
 
 fn check(job: &Job) -> Result<(), EngineError> {
     let bad = |what: &str| Err(EngineError::BadJob(what.into()));
-    let whole = job.ram_bytes.is_multiple_of(MIB) && job.window_bytes.is_multiple_of(MIB);
-    if job.ram_bytes == 0 || !whole {
-        return bad("RAM and windows must be multiples of 1 MiB, RAM more than none");
-    }
-    match job.ram_bytes.checked_add(job.window_bytes) {
-        Some(total) if total <= MEMORY_LIMIT => {}
-        _ => return bad("RAM and windows are more than 32 GiB"),
+    if let Err(what) = memory::check(job.ram_bytes, job.window_bytes) {
+        return bad(what);
     }
     if job.trace.len() > TRACE_LIMIT || !job.trace.is_sorted() {
         return bad("the accesses to be traced are too many or not in order");
@@ -293,11 +282,6 @@ fn memfd(name: &str, what: &'static str) -> Result<File, EngineError> {
     memfd_create(name, MemfdFlags::CLOEXEC)
         .map(File::from)
         .map_err(|e| os(what)(e.into()))
-}
-
-/// For `map_err`: the operating system refused `what`.
-fn os(what: &'static str) -> impl Fn(std::io::Error) -> EngineError {
-    move |source| EngineError::Os { what, source }
 }
 
 #[cfg(test)]

@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::timerfd::TimerFd;
 
+use super::EngineError;
 use super::lines::{Lines, Tail};
 use super::live::{Follow, Typed, Typing};
-use super::{EngineError, os};
+use crate::engine::error::os;
 use staleline_machine::engine::abi::{FromPlugin, TcgStats, ToPlugin};
 
 /// QOM parent of the devices that the board creates.

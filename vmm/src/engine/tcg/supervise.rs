@@ -12,8 +12,10 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use super::lines::file_tail;
 use super::live::{Follow, Typing};
 use super::session::{Awaiting, Failure, READY, Session, Stop, Terms};
-use super::{EngineError, QemuError, os};
+use super::{EngineError, QemuError};
+use crate::engine::error::os;
 use crate::interrupt::Interrupt;
+use staleline_machine::engine::RESTARTED;
 use staleline_machine::engine::abi::{FATAL_EXIT_CODE, LOG_PREFIX, TcgStats};
 use staleline_results::GuestEnd;
 
@@ -136,7 +138,7 @@ impl Supervision<'_> {
             Some("guest-shutdown") => GuestEnd::PoweredOff,
             // With panic=-1, that is how a panic ends.
             Some("guest-reset") => GuestEnd::Died {
-                what: "it was restarted, as a kernel that panics does, or by reboot(2)".into(),
+                what: RESTARTED.into(),
             },
             Some(QUIT) if session.stop == Some(Stop::TimedOut) => GuestEnd::TimedOut,
             Some(QUIT) if session.stop == Some(Stop::Left) => GuestEnd::Left,

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use staleline_machine::engine::memory::{MEMORY_LIMIT, MIB};
+
 use super::*;
 use crate::engine::GuestKind;
 

@@ -66,7 +66,7 @@ pub struct Report {
 #[derive(Debug, Clone, Default)]
 pub struct Cells {
     /// What tells cells apart; the last may be wide.
-    pub columns: Vec<&'static str>,
+    pub columns: Vec<String>,
     /// Cells.
     pub rows: Vec<CellRow>,
     /// The matrix's own rows: its name, what it is, how many cells, and what came of them.
