@@ -234,36 +234,67 @@ impl Images {
     }
 }
 
-/// Of one page, the lines in which DRAM differs from RAM, as a mask, and what they hold there.
+/// Of one page, the lines in which DRAM, or what RAM was last seen to hold, differs from RAM, as a mask, and
+/// what they hold there.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct DramPage {
+pub(super) struct OtherPage {
     page: u64,
     lines: u64,
     #[serde(with = "serde_bytes")]
     bytes: Vec<u8>,
 }
 
-impl Images {
-    /// What DRAM holds in `pages`, as far as it is not what RAM does. All others are as they were made.
-    pub fn dram_state(&self, pages: impl Iterator<Item = u64>) -> Vec<DramPage> {
-        let (mut ram, mut dram) = ([0; PAGE as usize], [0; PAGE as usize]);
-        let mut all = Vec::new();
-        for page in pages {
-            self.read_ram(page * PAGE, &mut ram);
-            self.read_dram(page * PAGE, &mut dram);
-            if ram == dram {
-                continue;
-            }
-            let (ram, _) = ram.as_chunks::<{ LINE as usize }>();
-            let (dram, _) = dram.as_chunks::<{ LINE as usize }>();
-            let (mut lines, mut bytes) = (0, Vec::new());
-            for (n, (_, there)) in (0..).zip(ram.iter().zip(dram)).filter(|(_, (a, b))| a != b) {
-                lines |= 1 << n;
-                bytes.extend(there);
-            }
-            all.push(DramPage { page, lines, bytes });
+impl OtherPage {
+    /// Where `there` is not as `ram`.
+    fn new(page: u64, ram: &[u8; PAGE as usize], there: &[u8; PAGE as usize]) -> Self {
+        let (ram, _) = ram.as_chunks::<{ LINE as usize }>();
+        let (there, _) = there.as_chunks::<{ LINE as usize }>();
+        let (mut lines, mut bytes) = (0, Vec::new());
+        for (n, (_, there)) in (0..)
+            .zip(ram.iter().zip(there))
+            .filter(|(_, (a, b))| a != b)
+        {
+            lines |= 1 << n;
+            bytes.extend(there);
         }
-        all
+        OtherPage { page, lines, bytes }
+    }
+
+    /// The lines, by number in RAM.
+    ///
+    /// # Errors
+    /// If that is not of RAM, whose last page is `last`.
+    fn lines(&self, last: u64) -> Result<impl Iterator<Item = (u64, &[u8; LINE as usize])>, Invalid> {
+        at_most("page", self.page, last)?;
+        let (lines, rest) = self.bytes.as_chunks::<{ LINE as usize }>();
+        let bytes = self.lines.count_ones() as usize * LINE as usize;
+        same("bytes of a page", &self.bytes.len(), &bytes)?;
+        debug_assert!(rest.is_empty(), "there are whole lines");
+        let first = self.page * PAGE_LINES as u64;
+        let numbers = (0..PAGE_LINES as u64).filter(|n| self.lines >> n & 1 != 0);
+        Ok(numbers.map(move |n| first + n).zip(lines))
+    }
+}
+
+impl Images {
+    fn last_page(&self) -> u64 {
+        self.dram.size() as u64 / PAGE - 1
+    }
+
+    fn ram_page(&self, page: u64) -> [u8; PAGE as usize] {
+        let mut bytes = [0; PAGE as usize];
+        self.read_ram(page * PAGE, &mut bytes);
+        bytes
+    }
+
+    /// What DRAM holds in `pages`, as far as it is not what RAM does. All others are as they were made.
+    pub fn dram_state(&self, pages: impl Iterator<Item = u64>) -> Vec<OtherPage> {
+        let of = |page| {
+            let mut dram = [0; PAGE as usize];
+            self.read_dram(page * PAGE, &mut dram);
+            OtherPage::new(page, &self.ram_page(page), &dram)
+        };
+        pages.map(of).filter(|page| page.lines != 0).collect()
     }
 
     /// Takes it over: in `pages`, DRAM holds what RAM does but for what `state` says.
@@ -273,21 +304,46 @@ impl Images {
     pub fn set_dram_state(
         &mut self,
         pages: impl Iterator<Item = u64>,
-        state: &[DramPage],
+        state: &[OtherPage],
     ) -> Result<(), Invalid> {
         for page in pages {
             self.write_back(page * PAGE, PAGE as usize);
         }
-        let last = self.dram.size() as u64 / PAGE - 1;
         for page in state {
-            at_most("page of DRAM", page.page, last)?;
-            let (lines, rest) = page.bytes.as_chunks::<{ LINE as usize }>();
-            let bytes = page.lines.count_ones() as usize * LINE as usize;
-            same("bytes of a page of DRAM", &page.bytes.len(), &bytes)?;
-            debug_assert!(rest.is_empty(), "there are whole lines");
-            let numbers = (0..PAGE_LINES as u64).filter(|n| page.lines >> n & 1 != 0);
-            for (n, line) in numbers.zip(lines) {
-                Self::write(&self.dram, page.page * PAGE + n * LINE, line);
+            for (line, bytes) in page.lines(self.last_page())? {
+                Self::write(&self.dram, line * LINE, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// What RAM was last seen to hold, in all pages that were looked at, as far as it is not what it does now.
+    pub fn seen_state(&self) -> Vec<OtherPage> {
+        let pages = self.shadow.iter().flat_map(|shadow| (0..).zip(&shadow.0));
+        let seen = pages.filter_map(|(page, seen)| Some((page, seen.as_deref()?)));
+        seen.map(|(page, seen)| OtherPage::new(page, &self.ram_page(page), seen))
+            .collect()
+    }
+
+    /// Takes it over.
+    ///
+    /// # Errors
+    /// If that is not of RAM, or nobody looks here.
+    pub fn set_seen_state(&mut self, state: &[OtherPage]) -> Result<(), Invalid> {
+        for page in state {
+            let mut seen = Box::new([0; PAGE as usize]);
+            let lines = page.lines(self.last_page())?;
+            self.read_ram(page.page * PAGE, &mut *seen);
+            let (chunks, _) = seen.as_chunks_mut::<{ LINE as usize }>();
+            for (line, bytes) in lines {
+                if let Some(place) = chunks.get_mut((line % PAGE_LINES as u64) as usize) {
+                    *place = *bytes;
+                }
+            }
+            let pages = self.shadow.as_mut().map_or(&mut [][..], |s| &mut s.0);
+            match pages.get_mut(page.page as usize) {
+                Some(place) => *place = Some(seen),
+                None => return Err(Invalid::new("pages that were looked at", "some", "none")),
             }
         }
         Ok(())

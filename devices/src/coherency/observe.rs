@@ -79,6 +79,7 @@ mod tests {
     use crate::coherency::hazard::HazardKind;
     use crate::cpu::{Barrier, CacheOp, ChainId};
     use crate::dma::{Access, Content, DmaMemory as _, MasterId, Port};
+    use crate::state::Stateful as _;
 
     const BASE: u64 = 0x4000_0000;
     const BYTES: u64 = 1 << 20;
@@ -87,10 +88,25 @@ mod tests {
 
     /// A domain that nobody tells of stores.
     fn domain() -> Domain {
-        let ram = MmapRegion::new(BYTES as usize).unwrap();
+        with_ram(MmapRegion::new(BYTES as usize).unwrap())
+    }
+
+    fn with_ram(ram: MmapRegion) -> Domain {
         let mut config = DomainConfig::plain(BASE, BYTES, vec![Port::Hp, Port::Hpc]);
         config.lazy = true;
         Domain::new(&config, ram).unwrap()
+    }
+
+    /// Another one, over a copy of RAM, that goes on from its saved state.
+    fn renewed(d: &Domain) -> Domain {
+        let ram = MmapRegion::new(BYTES as usize).unwrap();
+        let (from, to) = (d.mapping().as_volatile_slice(), ram.as_volatile_slice());
+        from.copy_to_volatile_slice(to);
+        let saved = d.save_state().unwrap();
+        let mut fresh = with_ram(ram);
+        fresh.restore_state(&saved).unwrap();
+        assert!(fresh.save_state().unwrap() == saved);
+        fresh
     }
 
     /// A CPU stores without a word.
@@ -196,6 +212,23 @@ mod tests {
         d.remapped(BASE, 4096, false);
         store(&d, BASE, &[1; 64]);
         assert_eq!(read(&mut d, HP, BASE), 7);
+        assert_eq!(kinds(&d), [HazardKind::MissingClean]);
+    }
+
+    #[test]
+    fn what_was_seen_before_a_restart_is_not_found_again() {
+        let mut d = domain();
+        store(&d, BASE, &[7; 64]);
+        store(&d, BASE + 64, &[7; 64]);
+        maintain(&mut d, CacheOp::Clean, BASE);
+        maintain(&mut d, CacheOp::Clean, BASE + 64);
+        // Not found yet when the state is saved.
+        store(&d, BASE + 64, &[8; 64]);
+        let mut d = renewed(&d);
+        assert_eq!(read(&mut d, HP, BASE), 7);
+        assert_eq!(kinds(&d), []);
+        let mut d = renewed(&d);
+        assert_eq!(read(&mut d, HP, BASE + 64), 7);
         assert_eq!(kinds(&d), [HazardKind::MissingClean]);
     }
 

@@ -12,7 +12,7 @@ use super::domain::Domain;
 use super::fences::Fences;
 use super::fetched::FetchedState;
 use super::hash::RunHash;
-use super::images::DramPage;
+use super::images::OtherPage;
 use super::lines::state::LinesState;
 use super::replacement::Policy;
 use super::sanitizer::SanitizerState;
@@ -31,12 +31,14 @@ struct Board {
     policy: Policy,
 }
 
-/// All that the domain knows, and what DRAM holds where it is not what RAM does.
+/// All that the domain knows; what DRAM holds where it is not what RAM does; and what RAM was last seen to hold,
+/// where that is how stores are found.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct DomainState {
     board: Board,
     lines: LinesState,
-    dram: Vec<DramPage>,
+    dram: Vec<OtherPage>,
+    seen: Vec<OtherPage>,
     fetched: FetchedState,
     cache: CacheState,
     sanitizer: Saved,
@@ -50,7 +52,7 @@ pub struct DomainState {
 
 impl State for DomainState {
     const COMPONENT: &'static str = "coherency-domain";
-    const VERSION: u16 = 5;
+    const VERSION: u16 = 6;
 }
 
 impl Domain {
@@ -90,6 +92,7 @@ impl Stateful for Domain {
             board: self.board(),
             lines: lines.state(),
             dram: images.dram_state(known.into_iter()),
+            seen: images.seen_state(),
             fetched: images.fetched.state(),
             cache: cache.state(),
             sanitizer: Saved::new(&sanitizer.to_state())?,
@@ -112,6 +115,7 @@ impl Stateful for Domain {
         self.lines.set_state(state.lines)?;
         let known = self.lines.known_pages();
         self.images.set_dram_state(known.into_iter(), &state.dram)?;
+        self.images.set_seen_state(&state.seen)?;
         self.images.fetched.set_state(state.fetched, self.len)?;
         self.cache.set_state(state.cache, lines)?;
         let judged: SanitizerState = state.sanitizer.open()?;

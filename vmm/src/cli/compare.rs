@@ -17,7 +17,8 @@ use crate::report::Layout;
 #[command(
     after_help = "What counts: the verdict; what was found, by kind, place and missing operation; \
                   corrupt bytes; lines of maintenance; and that a cell is there. What does not: hashes, \
-                  times, and where the logs part.\nExit codes: 0 nothing differs that counts; 1 it does; 2 \
+                  times, and where the logs part. Of one cell by two engines (--by engine=tcg,kvm): the verdict \
+                  and kinds of findings, unless one engine does not judge what the other has found.\nExit codes: 0 nothing differs that counts; 1 it does; 2 \
                   no run or matrix, damaged, or cells that do not pair; 3 one side says nothing (infra-error, \
                   or not run)."
 )]
@@ -27,7 +28,7 @@ pub struct CompareArgs {
     /// Another of the same sort.
     pub b: PathBuf,
     /// For matrices: pair cells that differ in AXIS and in nothing else: scenario, kernel, exporter, cache,
-    /// seed or set; with values, those with the first in A and those with the second in B, which may be the
+    /// seed, engine or set; with values, those with the first in A and those with the second in B, which may be the
     /// same matrix.
     #[arg(long, value_name = "AXIS[=A,B]")]
     pub by: Option<By>,

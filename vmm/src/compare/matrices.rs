@@ -8,7 +8,9 @@ use std::str::FromStr;
 use serde::Serialize;
 use staleline_results::{LineCost, Verdict};
 
+use super::engines::{self, Difference, Ran};
 use super::numbers::{Both, Lines};
+use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::matrix::Cell;
 use crate::matrix::columns::Axis;
@@ -60,13 +62,17 @@ pub struct Pair {
     pub corrupt_bytes: Both,
     /// Maintenance of memory that devices transfer; of results without that, of all that is accounted.
     pub lines: Lines,
+    /// What differs between the engines that ran it, if these are two.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub engines: Vec<Difference>,
 }
 
 /// Two matrices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Matrices {
     /// Whether anything differs that counts: a verdict, kinds of findings, corrupt bytes, what maintenance
-    /// cost, or whether a cell is there.
+    /// cost, or whether a cell is there. Where engines differ, a verdict and kinds of findings for which that is
+    /// no reason.
     pub differs: bool,
     /// Directories.
     pub a: String,
@@ -125,7 +131,7 @@ struct Side {
     /// Keys of its cells.
     order: Vec<String>,
     /// What came of them; none if nothing did.
-    cells: BTreeMap<String, Option<Outcome>>,
+    cells: BTreeMap<String, Option<Ran>>,
 }
 
 impl Side {
@@ -140,8 +146,13 @@ impl Side {
         for cell in record.cells.iter().filter(wanted) {
             let key = key(cell, axis);
             let outcome = outcomes.remove(&cell.name);
-            let outcome = outcome.filter(|o| o.verdict != Verdict::InfraError);
-            if side.cells.insert(key.clone(), outcome).is_some() {
+            let ran = outcome
+                .filter(|o| o.verdict != Verdict::InfraError)
+                .map(|outcome| Ran {
+                    engine: cell.spec.engine,
+                    outcome,
+                });
+            if side.cells.insert(key.clone(), ran).is_some() {
                 return Err(Error::Option {
                     option: "--by".into(),
                     why: format!(
@@ -173,10 +184,11 @@ fn key(cell: &Cell, without: Option<Axis>) -> String {
     };
     let others = Axis::ALL.into_iter().filter(|axis| *axis != without);
     let part = |axis: Axis| match axis {
-        Axis::Seed => format!("s{}", axis.of(cell)),
-        _ => axis.of(cell),
+        Axis::Engine if cell.spec.engine == EngineKind::default() => None,
+        Axis::Seed => Some(format!("s{}", axis.of(cell))),
+        _ => Some(axis.of(cell)),
     };
-    let parts: Vec<String> = others.map(part).collect();
+    let parts: Vec<String> = others.filter_map(part).collect();
     parts.join(" ")
 }
 
@@ -192,7 +204,8 @@ fn lines(outcome: &Outcome) -> LineCost {
     )
 }
 
-fn pair(key: &str, a: &Outcome, b: &Outcome) -> Pair {
+fn pair(key: &str, of_a: &Ran, of_b: &Ran) -> Pair {
+    let (a, b) = (&of_a.outcome, &of_b.outcome);
     let lines = match (a.cost, b.cost) {
         (Some(a), Some(b)) => Lines::of(&a.transferred, &b.transferred),
         _ => {
@@ -209,10 +222,20 @@ fn pair(key: &str, a: &Outcome, b: &Outcome) -> Pair {
         a: a.corrupt_bytes,
         b: b.corrupt_bytes,
     };
-    let differs = a.verdict != b.verdict
-        || a.findings != b.findings
-        || corrupt_bytes.differs()
-        || lines.differ();
+    let (engines, differs) = match of_a.engine == of_b.engine {
+        true => {
+            let differs = a.verdict != b.verdict
+                || a.findings != b.findings
+                || corrupt_bytes.differs()
+                || lines.differ();
+            (Vec::new(), differs)
+        }
+        false => {
+            let all = engines::differences(of_a, of_b);
+            let counts = all.iter().any(|d| d.reason.is_none());
+            (all, counts)
+        }
+    };
     Pair {
         cell: key.to_owned(),
         differs,
@@ -220,6 +243,7 @@ fn pair(key: &str, a: &Outcome, b: &Outcome) -> Pair {
         findings: (a.findings.clone(), b.findings.clone()),
         corrupt_bytes,
         lines,
+        engines,
     }
 }
 

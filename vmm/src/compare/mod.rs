@@ -2,6 +2,7 @@
 //! Two runs, or two matrices, side by side: `staleline compare`.
 
 mod divergence;
+mod engines;
 mod matrices;
 mod numbers;
 mod pieces;
@@ -17,6 +18,7 @@ use serde::Serialize;
 
 pub use crate::matrix::columns::Axis;
 pub use divergence::{Divergence, Parting};
+pub use engines::Difference;
 pub use matrices::{By, Matrices};
 pub use numbers::{Both, Lines};
 pub use runs::Runs;

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A comparison for people. Names may come from anybody's files; whoever prints this makes them visible.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::divergence::{Divergence, Parting};
+use super::engines::Difference;
 use super::matrices::{Matrices, Pair};
 use super::numbers::{Both, Lines};
 use super::runs::{Findings, Runs, Side};
@@ -327,8 +329,37 @@ pub fn matrices(m: &Matrices, layout: Layout) -> String {
             page.says(&format!("{what}: {more} more"));
         }
     }
+    between_engines(&mut page, m);
     page.says(&sum(m));
     page.text
+}
+
+/// What engines have not found alike, each once, with the cells that it is in.
+fn between_engines(page: &mut Page, m: &Matrices) {
+    let mut all: BTreeMap<&Difference, Vec<&str>> = BTreeMap::new();
+    for pair in &m.cells {
+        for difference in &pair.engines {
+            all.entry(difference).or_default().push(&pair.cell);
+        }
+    }
+    if all.is_empty() {
+        return;
+    }
+    page.says("between the engines");
+    for (difference, cells) in all {
+        let why = match &difference.reason {
+            Some(reason) => format!("{}, for {reason}", difference.what),
+            None => format!("{}, and nothing explains that", difference.what),
+        };
+        page.labelled("  ", "", &format!("{why}; in {} cells:", cells.len()));
+        for cell in cells.iter().take(ROWS) {
+            page.labelled("    ", "", cell);
+        }
+        if let Some(more) = cells.len().checked_sub(ROWS).filter(|n| *n > 0) {
+            page.labelled("    ", "", &format!("... and {more} more"));
+        }
+    }
+    page.gap();
 }
 
 /// Words that all cells have in common, where there are several.

@@ -61,6 +61,14 @@ impl EngineKind {
         }
     }
 
+    /// The name of that kernel without what [`EngineKind::kernel`] adds to it.
+    pub fn asked(self, kernel: &str) -> String {
+        let parts = kernel.split('+').enumerate();
+        let own = |(n, part): &(usize, &str)| *n == 0 || self.0.told_by != Some(*part);
+        let parts: Vec<&str> = parts.filter(own).map(|(_, part)| part).collect();
+        parts.join("+")
+    }
+
     /// The programs and files that it uses: what, where, and the variable that would name another.
     pub fn places(self) -> Vec<(&'static str, String, &'static str)> {
         (self.0.places)()
@@ -144,6 +152,18 @@ impl<'de> Deserialize<'de> for EngineKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_engine_adds_to_a_kernels_name_was_not_asked_for() {
+        for kind in EngineKind::ALL {
+            for name in ["base", "base+iommu+zones", "instrumented"] {
+                assert_eq!(kind.asked(&kind.kernel(name)), name, "{kind}");
+            }
+        }
+        let kvm = EngineKind::ALL[1];
+        assert_eq!(kvm.kernel("base+lockdep"), "base+lockdep+instrumented");
+        assert_eq!(kvm.kernel("base+instrumented"), "base+instrumented");
+    }
 
     #[test]
     fn names_are_read_back() {

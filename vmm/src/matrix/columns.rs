@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Cell;
 use super::runner::CellResult;
+use crate::engine::EngineKind;
 use crate::names;
 
 /// What tells cells of a matrix apart.
@@ -22,18 +23,21 @@ pub enum Axis {
     Cache,
     /// The seed.
     Seed,
+    /// The engine.
+    Engine,
     /// Settings of the cell's group.
     Set,
 }
 
 impl Axis {
     /// All of them, in order.
-    pub const ALL: [Axis; 6] = [
+    pub const ALL: [Axis; 7] = [
         Axis::Scenario,
         Axis::Kernel,
         Axis::Exporter,
         Axis::Cache,
         Axis::Seed,
+        Axis::Engine,
         Axis::Set,
     ];
 
@@ -47,10 +51,14 @@ impl Axis {
         let scenario = &cell.spec.scenario;
         match self {
             Axis::Scenario => scenario.name.clone(),
-            Axis::Kernel => cell.spec.kernel.0.clone(),
+            Axis::Kernel => match cell.spec.kernel.path() {
+                Some(_) => cell.spec.kernel.0.clone(),
+                None => cell.spec.engine.asked(&cell.spec.kernel.0),
+            },
             Axis::Exporter => cell.exporter().to_owned(),
             Axis::Cache => names::name(&scenario.board.cache),
             Axis::Seed => scenario.seed.to_string(),
+            Axis::Engine => cell.spec.engine.name().to_owned(),
             Axis::Set => Cell::settings(&cell.set),
         }
     }
@@ -66,13 +74,19 @@ pub enum Column {
 }
 
 impl Column {
-    /// Those of a table of these cells: rows and settings only if any cell has such.
+    /// Those of a table of these cells: rows and settings only if any cell has such, the engine only if it is
+    /// not the exact one in all.
     pub fn of(results: &[CellResult]) -> Vec<Column> {
         let any = |has: fn(&Cell) -> bool| results.iter().any(|r| has(&r.cell));
         let row = any(|cell| cell.row.is_some()).then_some(Column::Row);
         let with_set = any(|cell| !cell.set.is_empty());
         let axes = Axis::ALL.into_iter();
-        let axes = axes.filter(|axis| *axis != Axis::Set || with_set);
+        let other_engine = any(|cell| cell.spec.engine != EngineKind::default());
+        let axes = axes.filter(|axis| match axis {
+            Axis::Set => with_set,
+            Axis::Engine => other_engine,
+            _ => true,
+        });
         row.into_iter().chain(axes.map(Column::Of)).collect()
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! Matrices: scenarios x kernels x caches x exporters x seeds, each with what is expected.
+//! Matrices: scenarios x kernels x caches x exporters x seeds x engines, each with what is expected.
 
 pub mod baseline;
 pub mod came_to;
@@ -81,6 +81,9 @@ pub struct Group {
     /// Seeds.
     #[serde(default)]
     pub seeds: Vec<Seed>,
+    /// Engines; the command line's if empty.
+    #[serde(default)]
+    pub engines: Vec<EngineKind>,
     /// Settings for all cells, as on the command line.
     #[serde(default)]
     pub set: Vec<String>,
@@ -362,6 +365,7 @@ impl Matrix {
                 g.caches.len(),
                 g.exporters.len(),
                 g.seeds.len(),
+                g.engines.len(),
             ]
             .iter()
             .fold(g.scenarios.len(), |n, len| n.saturating_mul((*len).max(1)))
@@ -382,6 +386,7 @@ impl Matrix {
                 group.caches.truncate(1);
                 group.exporters.truncate(1);
                 group.seeds.truncate(1);
+                group.engines.truncate(1);
             }
         }
         self
@@ -420,6 +425,7 @@ impl Group {
             .or_else(|| twice(&self.caches).map(|c| format!("cache {} stands", names::name(c))))
             .or_else(|| twice(&self.exporters).map(|e| format!("exporter {} stands", e.name())))
             .or_else(|| twice(&self.seeds).map(|s| format!("seed {} stands", s.0)))
+            .or_else(|| twice(&self.engines).map(|e| format!("engine {e} stands")))
     }
 
     /// Makes relative paths those below `base`, which is absolute. Names of built-in scenarios and of patch stacks are none.
@@ -454,23 +460,30 @@ impl Group {
                         settings.extend(cache.map(|c| format!("cache={}", names::name(&c))));
                         settings.extend(seed.map(|s| format!("seed={}", s.0)));
                         settings.extend(append.map(append::setting));
-                        let spec = RunSpec::resolve_from(
-                            self.base.as_deref(),
-                            (scenario, kernel),
-                            engine,
-                            &settings,
-                        )?;
-                        let (set, hazards) = (self.set.clone(), self.hazards.clone());
-                        let mut cell = Cell::new(spec, set, self.expect, hazards);
-                        cell.errno.clone_from(&self.errno);
-                        cell.reports.clone_from(&self.reports);
-                        cell.row.clone_from(&self.row);
-                        cells.push(cell);
+                        for own in options(&self.engines) {
+                            let engine = own.unwrap_or(engine);
+                            cells.push(self.cell((scenario, kernel), engine, &settings)?);
+                        }
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    fn cell(
+        &self,
+        names: (&str, &str),
+        engine: EngineKind,
+        settings: &[String],
+    ) -> Result<Cell, Error> {
+        let spec = RunSpec::resolve_from(self.base.as_deref(), names, engine, settings)?;
+        let (set, hazards) = (self.set.clone(), self.hazards.clone());
+        let mut cell = Cell::new(spec, set, self.expect, hazards);
+        cell.errno.clone_from(&self.errno);
+        cell.reports.clone_from(&self.reports);
+        cell.row.clone_from(&self.row);
+        Ok(cell)
     }
 }
 
@@ -495,12 +508,14 @@ fn cell_name(spec: &RunSpec, set: &[String]) -> String {
         Some(path) => path
             .file_name()
             .map_or("kernel".into(), |n| n.to_string_lossy().into_owned()),
-        None => spec.kernel.0.clone(),
+        None => spec.engine.asked(&spec.kernel.0),
     };
     let mut parts = vec![s.name.clone(), kernel];
     parts.extend(s.transfer.as_ref().map(|t| t.exporter.name().to_owned()));
     parts.push(names::name(&s.board.cache));
     parts.push(format!("s{}", s.seed));
+    let other = spec.engine != EngineKind::default();
+    parts.extend(other.then(|| spec.engine.name().to_owned()));
     let plain = |c: char| match c {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '=' => c,
         _ => '_',
