@@ -28,6 +28,9 @@ impl Domain {
             .report(|line| self.lines.was_under_dma(line));
         for op in &mut maintenance.operations {
             op.first_pa += self.base;
+            for (pa, _) in &mut op.pieces {
+                *pa += self.base;
+            }
         }
         DomainReport {
             hazards,

@@ -195,3 +195,20 @@ fn more_mappings_than_can_be_followed_are_told() {
     let saturated = d.report().saturated;
     assert_eq!((saturated.len(), saturated[0].limit), (1, most));
 }
+
+/// Where RAM begins, everything of an operation does.
+#[test]
+fn an_operation_with_gaps_is_where_its_lines_are() {
+    let mut d = domain();
+    for line in [4, 6] {
+        let pa = BASE + line * 64;
+        d.maintain(CpuId::BOOT, CacheOp::Clean, pa, SiteId(3), ChainId(0));
+    }
+    d.barrier(CpuId::BOOT, Barrier::DSB_SY);
+    let all = d.report().maintenance.operations;
+    let [op] = &all[..] else { panic!("{all:?}") };
+    let lines = |n: u64| BASE + n * 64..BASE + (n + 1) * 64;
+    assert!(op.ranges().eq([lines(4), lines(6)]), "{op:?}");
+    assert_eq!(op.first_pa, BASE + 4 * 64);
+    assert!(op.does(lines(6).start) && !op.does(lines(5).start));
+}
