@@ -69,8 +69,10 @@ impl Aliases {
             cut: state.cut,
             ..Aliases::default()
         };
+        // Behind RAM are those of pages that somebody has only told of.
+        let end = len + len / PAGE * ENTRY;
         for (entry, (first, count)) in state.entries {
-            at_most("place of an entry", entry, len - ENTRY)?;
+            at_most("place of an entry", entry, end - ENTRY)?;
             at_most("pages of an entry", count, MAX_BLOCK / PAGE)?;
             at_most(
                 "page of an entry",

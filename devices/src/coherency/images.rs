@@ -264,7 +264,10 @@ impl OtherPage {
     ///
     /// # Errors
     /// If that is not of RAM, whose last page is `last`.
-    fn lines(&self, last: u64) -> Result<impl Iterator<Item = (u64, &[u8; LINE as usize])>, Invalid> {
+    fn lines(
+        &self,
+        last: u64,
+    ) -> Result<impl Iterator<Item = (u64, &[u8; LINE as usize])>, Invalid> {
         at_most("page", self.page, last)?;
         let (lines, rest) = self.bytes.as_chunks::<{ LINE as usize }>();
         let bytes = self.lines.count_ones() as usize * LINE as usize;

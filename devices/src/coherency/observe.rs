@@ -203,6 +203,8 @@ mod tests {
         let mut d = domain();
         maintain(&mut d, CacheOp::Clean, BASE);
         d.remapped(BASE, 4096, true);
+        d.remapped(BASE + BYTES - 4096, 4096, true);
+        let mut d = renewed(&d);
         store(&d, BASE, &[7; 64]);
         assert_eq!(read(&mut d, HP, BASE), 7);
         write(&mut d, HP, BASE + 64, 9);

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// Start of a report line; what follows is the JSON of one [`Report`].
 pub const PREFIX: &str = "# staleline: ";
 
+/// The line of the agent's KTAP that says that it is there. The scenario's first step comes next.
+pub const BOOTED: &str = "ok 1 boot";
+
 /// A report of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "kebab-case")]

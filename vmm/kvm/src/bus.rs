@@ -16,6 +16,8 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::error::KvmError;
 use crate::gic;
+use crate::pause::Pause;
+use crate::snapshot::CpuState;
 use crate::uart::Uart;
 
 /// How long devices take for what they do on their own. The engine does not see how far the CPUs have come, so
@@ -27,13 +29,59 @@ const CONSOLE_LIMIT: usize = 1 << 20;
 
 struct Outside<M> {
     machine: M,
-    uart: Uart,
-    /// The lines as KVM has them.
-    lines: u64,
-    uart_line: bool,
+    beside: Beside,
     stats: KvmStats,
     /// What went wrong where nobody could be told.
     failure: Option<KvmError>,
+}
+
+/// What the guest has written.
+#[derive(Debug, Default)]
+struct Console {
+    /// Not fetched yet.
+    bytes: Vec<u8>,
+    /// Of the line that is being written.
+    line: Vec<u8>,
+    /// The guest is to stand still when it has written this line.
+    until: Option<String>,
+}
+
+impl Console {
+    /// Whether that was the end of the line that is waited for.
+    fn write(&mut self, byte: u8) -> bool {
+        self.bytes.push(byte);
+        let Some(until) = &self.until else {
+            return false;
+        };
+        match byte {
+            b'\n' => {
+                let found = self.line.trim_ascii_end() == until.as_bytes();
+                self.line.clear();
+                if found {
+                    self.until = None;
+                }
+                found
+            }
+            // A line that is longer than that is another, but for white space.
+            _ => {
+                if self.line.len() < until.len() + 2 {
+                    self.line.push(byte);
+                }
+                false
+            }
+        }
+    }
+}
+
+/// What there is beside the machine, and is not the same in each guest.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// The console's UART.
+    pub uart: Uart,
+    /// Shared interrupt lines that are high, as KVM has them.
+    pub lines: u64,
+    /// Whether the UART's is.
+    pub uart_line: bool,
 }
 
 /// All of it, as CPUs and time reach it.
@@ -44,7 +92,9 @@ pub struct Bus<M> {
     /// Devices wait for a time to come.
     awaited: Condvar,
     over: AtomicBool,
-    console: Mutex<Vec<u8>>,
+    /// Where CPUs wait while the guest is saved.
+    pub pause: Pause<CpuState>,
+    console: Mutex<Console>,
     fetched: Condvar,
     /// Readable when there is something on the console.
     written: EventFd,
@@ -56,22 +106,30 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<M: Guest> Bus<M> {
     /// With the machine's registers at `windows`. `written` becomes readable when there is something on the
-    /// console.
-    pub fn new(vm: Arc<VmFd>, machine: M, windows: std::ops::Range<u64>, written: EventFd) -> Self {
+    /// console, and when the guest is to stand still, which is once it has written the line `until`.
+    pub fn new(
+        vm: Arc<VmFd>,
+        machine: M,
+        windows: std::ops::Range<u64>,
+        written: EventFd,
+        (beside, until): (Beside, Option<String>),
+    ) -> Self {
         Bus {
             vm,
             windows,
             outside: Mutex::new(Outside {
                 machine,
-                uart: Uart::new(),
-                lines: 0,
-                uart_line: false,
+                beside,
                 stats: KvmStats::default(),
                 failure: None,
             }),
             awaited: Condvar::new(),
             over: AtomicBool::new(false),
-            console: Mutex::default(),
+            pause: Pause::default(),
+            console: Mutex::new(Console {
+                until,
+                ..Console::default()
+            }),
             fetched: Condvar::new(),
             written,
         }
@@ -82,6 +140,7 @@ impl<M: Guest> Bus<M> {
         self.over.store(true, Ordering::Release);
         self.awaited.notify_all();
         self.fetched.notify_all();
+        self.pause.release();
     }
 
     /// Whether it has.
@@ -103,7 +162,7 @@ impl<M: Guest> Bus<M> {
         if self.windows.contains(&pa) {
             outside.machine.read_register(cpu, pa, SiteId(0), data);
         } else if let Some(offset) = uart_offset(pa) {
-            let value = outside.uart.read(offset).to_le_bytes();
+            let value = outside.beside.uart.read(offset).to_le_bytes();
             data.iter_mut().zip(value).for_each(|(to, from)| *to = from);
         } else {
             outside.stats.nowhere += 1;
@@ -135,7 +194,7 @@ impl<M: Guest> Bus<M> {
                 .iter_mut()
                 .zip(data)
                 .for_each(|(to, from)| *to = *from);
-            out = outside.uart.write(offset, u32::from_le_bytes(value));
+            out = outside.beside.uart.write(offset, u32::from_le_bytes(value));
         } else {
             outside.stats.nowhere += 1;
         }
@@ -150,7 +209,7 @@ impl<M: Guest> Bus<M> {
     /// Tells KVM of lines that have changed, and time that somebody waits.
     fn settle(&self, outside: &mut Outside<M>) -> Result<(), KvmError> {
         let lines = outside.machine.irq_lines();
-        let mut changed = lines ^ outside.lines;
+        let mut changed = lines ^ outside.beside.lines;
         while changed != 0 {
             // Of 64 bits.
             let line = changed.trailing_zeros() as u8;
@@ -158,11 +217,11 @@ impl<M: Guest> Bus<M> {
             gic::set_line(&self.vm, line, lines >> line & 1 != 0)?;
             outside.stats.irq_changes += 1;
         }
-        outside.lines = lines;
-        let level = outside.uart.irq();
-        if level != outside.uart_line {
+        outside.beside.lines = lines;
+        let level = outside.beside.uart.irq();
+        if level != outside.beside.uart_line {
             gic::set_line(&self.vm, UART_IRQ, level)?;
-            outside.uart_line = level;
+            outside.beside.uart_line = level;
         }
         if outside.machine.is_awaited() {
             self.awaited.notify_one();
@@ -172,14 +231,17 @@ impl<M: Guest> Bus<M> {
 
     fn print(&self, byte: u8) {
         let mut console = locked(&self.console);
-        while console.len() >= CONSOLE_LIMIT && !self.is_over() {
+        while console.bytes.len() >= CONSOLE_LIMIT && !self.is_over() {
             console = self
                 .fetched
                 .wait(console)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        console.push(byte);
-        if console.len() == 1 {
+        let stop = console.write(byte);
+        if stop {
+            self.pause.want();
+        }
+        if stop || console.bytes.len() == 1 {
             // It cannot overflow: whoever reads it takes all.
             let _ = self.written.write(1);
         }
@@ -189,7 +251,7 @@ impl<M: Guest> Bus<M> {
     pub fn console(&self) -> Vec<u8> {
         // Nothing there to read is no harm.
         let _ = self.written.read();
-        let bytes = std::mem::take(&mut *locked(&self.console));
+        let bytes = std::mem::take(&mut locked(&self.console).bytes);
         self.fetched.notify_all();
         bytes
     }
@@ -215,9 +277,16 @@ impl<M: Guest> Bus<M> {
             outside = locked(&self.outside);
             if !self.is_over() {
                 outside.machine.idle();
+                outside.stats.idles += 1;
                 self.settle(&mut outside)?;
             }
         }
+    }
+
+    /// Shows the machine and what is beside it, to which nothing happens meanwhile but by CPUs.
+    pub fn show<R>(&self, look: impl FnOnce(&M, &Beside) -> R) -> R {
+        let outside = locked(&self.outside);
+        look(&outside.machine, &outside.beside)
     }
 
     /// Notes what went wrong in a thread, and ends.

@@ -5,6 +5,8 @@ use std::io;
 
 use staleline_machine::boot::BootError;
 
+use crate::snapshot::SnapshotError;
+
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum KvmError {
@@ -49,6 +51,19 @@ pub enum KvmError {
         /// Virtual address of the instruction.
         pc: Option<u64>,
     },
+    /// A register of a CPU cannot be set to what it held.
+    #[error(
+        "CPU {cpu} cannot have what register {id:#018x} held: this machine's CPU, or its KVM, is another one"
+    )]
+    Register {
+        /// Which CPU.
+        cpu: u8,
+        /// KVM's number of it.
+        id: u64,
+    },
+    /// There is no going on from a snapshot, or it cannot be made.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
 }
 
 fn at(pc: Option<u64>) -> String {
@@ -85,6 +100,10 @@ impl KvmError {
             KvmError::Os { .. } => "check memory and file descriptor limits",
             KvmError::Machine(_) | KvmError::BadRequest(_) => {
                 "please report this with the scenario"
+            }
+            KvmError::Register { .. } => "make the snapshot anew, on this machine",
+            KvmError::Snapshot(_) => {
+                "make it anew: the same command with --save-snapshot in place of --from-snapshot"
             }
             KvmError::Exit { .. } => {
                 "look at console.log for what the guest was doing; a device's registers are to be accessed by \

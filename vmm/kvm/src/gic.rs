@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The interrupt controller, KVM's GICv3 (Documentation/virt/kvm/devices/arm-vgic-v3.rst).
 
-use std::ptr::from_ref;
+use std::ptr::{from_mut, from_ref};
 
 use kvm_bindings::{
-    KVM_DEV_ARM_VGIC_CTRL_INIT, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_DEV_ARM_VGIC_GRP_CTRL,
-    KVM_DEV_ARM_VGIC_GRP_NR_IRQS, KVM_VGIC_V3_ADDR_TYPE_DIST, KVM_VGIC_V3_ADDR_TYPE_REDIST,
-    kvm_create_device, kvm_device_attr, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3,
+    KVM_DEV_ARM_VGIC_CTRL_INIT, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
+    KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_GRP_DIST_REGS, KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO,
+    KVM_DEV_ARM_VGIC_GRP_NR_IRQS, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, KVM_VGIC_V3_ADDR_TYPE_DIST,
+    KVM_VGIC_V3_ADDR_TYPE_REDIST, kvm_create_device, kvm_device_attr,
+    kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3,
 };
 use kvm_ioctls::{DeviceFd, VmFd};
 use staleline_machine::board::{GIC_DISTRIBUTOR, GIC_REDISTRIBUTORS};
 
 use crate::error::KvmError;
+use crate::snapshot::GicRegister;
 
 /// Interrupts, private and shared: the board's shared ones go up to 63.
 const INTERRUPTS: u32 = 128;
@@ -61,4 +64,128 @@ pub fn set_line(vm: &VmFd, interrupt: u8, level: bool) -> Result<(), KvmError> {
     let number = SHARED | (FIRST_SHARED + u32::from(interrupt & 63));
     vm.set_irq_line(number, level)
         .map_err(KvmError::kvm("set an interrupt line"))
+}
+
+/// Registers of the distributor that a guest sets, by first offset, offset after the last, for each 32
+/// interrupts how many bytes (GICv3 architecture, IHI 0069H, 12.8). Those of the first 32 are the
+/// redistributors'.
+const DISTRIBUTOR: [(u32, u32); 7] = [
+    // IGROUPR, ICFGR, IPRIORITYR, IROUTER, ISENABLER, ISPENDR, ISACTIVER
+    (0x0080, 4),
+    (0x0c00, 8),
+    (0x0400, 32),
+    (0x6000, 256),
+    (0x0100, 4),
+    (0x0200, 4),
+    (0x0300, 4),
+];
+
+/// Control.
+const GICD_CTLR: u32 = 0;
+
+/// Registers of a redistributor (12.10, 12.11): GICR_WAKER; of its frame of interrupts GICR_IGROUPR0, GICR_ICFGR1,
+/// GICR_IPRIORITYR, GICR_ISENABLER0, GICR_ISPENDR0, GICR_ISACTIVER0; and GICR_CTLR.
+const REDISTRIBUTOR: [u32; 15] = [
+    0x0_0014, 0x1_0080, 0x1_0c04, 0x1_0400, 0x1_0404, 0x1_0408, 0x1_040c, 0x1_0410, 0x1_0414,
+    0x1_0418, 0x1_041c, 0x1_0100, 0x1_0200, 0x1_0300, 0x0_0000,
+];
+
+/// A system register's number: Op0, Op1, CRn, CRm and Op2 as in an instruction.
+const fn sysreg(crn: u32, crm: u32, op2: u32) -> u32 {
+    3 << 14 | crn << 7 | crm << 3 | op2
+}
+
+/// Registers of a CPU's interface (12.2): ICC_SRE_EL1, which decides about the others, ICC_CTLR_EL1, ICC_PMR_EL1,
+/// ICC_BPR0_EL1, ICC_BPR1_EL1, ICC_AP0R0_EL1, ICC_AP1R0_EL1, ICC_IGRPEN0_EL1, ICC_IGRPEN1_EL1.
+const INTERFACE: [u32; 9] = [
+    sysreg(12, 12, 5),
+    sysreg(12, 12, 4),
+    sysreg(4, 6, 0),
+    sysreg(12, 8, 3),
+    sysreg(12, 12, 3),
+    sysreg(12, 8, 4),
+    sysreg(12, 9, 0),
+    sysreg(12, 12, 6),
+    sysreg(12, 12, 7),
+];
+
+/// All that is to be saved for so many CPUs, in the order in which it is restored: group, and number there.
+fn registers(cpus: u8) -> impl Iterator<Item = (u32, u64)> {
+    // Affinity 0 is a CPU's number, and there are no more than 16.
+    let of_cpu = |cpu: u8, at: u32| u64::from(cpu) << 32 | u64::from(at);
+    let shared = DISTRIBUTOR.into_iter().flat_map(|(first, each)| {
+        let begin = first + each;
+        let end = first + each * (INTERRUPTS / FIRST_SHARED);
+        (begin..end).step_by(4)
+    });
+    let shared = shared.map(|at| (KVM_DEV_ARM_VGIC_GRP_DIST_REGS, u64::from(at)));
+    let private = (0..cpus).flat_map(move |cpu| {
+        let of = REDISTRIBUTOR.into_iter();
+        of.map(move |at| (KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, of_cpu(cpu, at)))
+    });
+    let interfaces = (0..cpus).flat_map(move |cpu| {
+        let of = INTERFACE.into_iter();
+        of.map(move |at| (KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, of_cpu(cpu, at)))
+    });
+    // By 32 interrupts; the kind of information, of which there is one, is 0.
+    let private_levels = (0..cpus).map(move |cpu| of_cpu(cpu, 0));
+    let shared_levels = (FIRST_SHARED..INTERRUPTS).step_by(32).map(u64::from);
+    let levels = private_levels.chain(shared_levels);
+    let levels = levels.map(|attr| (KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO, attr));
+    // First, and before what is pending what is enabled: KVM looks at all that when something becomes pending,
+    // and not again (arch/arm64/kvm/vgic/vgic.c: vgic_target_oracle()).
+    let control = (KVM_DEV_ARM_VGIC_GRP_DIST_REGS, GICD_CTLR.into());
+    [control]
+        .into_iter()
+        .chain(shared)
+        .chain(private)
+        .chain(levels)
+        .chain(interfaces)
+}
+
+/// What an interrupt controller holds, of a machine with so many CPUs, none of which runs.
+///
+/// # Errors
+/// [`KvmError::Refused`].
+pub fn save(gic: &DeviceFd, cpus: u8) -> Result<Vec<GicRegister>, KvmError> {
+    let read = |(group, attr)| {
+        let mut value = 0_u64;
+        let mut asked = kvm_device_attr {
+            group,
+            attr,
+            addr: from_mut(&mut value) as u64,
+            flags: 0,
+        };
+        // SAFETY: KVM writes 32 or 64 bits there, and `value` has 64 that nobody else knows of.
+        let got = unsafe { gic.get_device_attr(&mut asked) };
+        got.map_err(KvmError::kvm("save the interrupt controller"))?;
+        Ok(GicRegister { group, attr, value })
+    };
+    registers(cpus).map(read).collect()
+}
+
+/// Has one that was just made hold that.
+///
+/// # Errors
+/// [`KvmError::Refused`]; [`KvmError::BadRequest`] if it is of another machine.
+pub fn restore(gic: &DeviceFd, cpus: u8, state: &[GicRegister]) -> Result<(), KvmError> {
+    let same = registers(cpus).eq(state.iter().map(|r| (r.group, r.attr)));
+    if !same {
+        return Err(KvmError::BadRequest(
+            "the saved interrupt controller is another one",
+        ));
+    }
+    // What is as it was made need not be set: most of it.
+    let set = state.iter().filter(|register| register.value != 0);
+    for GicRegister { group, attr, value } in set {
+        let attr = kvm_device_attr {
+            group: *group,
+            attr: *attr,
+            addr: from_ref(value) as u64,
+            flags: 0,
+        };
+        gic.set_device_attr(&attr)
+            .map_err(KvmError::kvm("restore the interrupt controller"))?;
+    }
+    Ok(())
 }

@@ -1,42 +1,31 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! A guest from its images to its end.
+//! A guest from its images, or a snapshot, to its end.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps as _};
-use kvm_bindings::{KVM_CAP_ARM_VM_IPA_SIZE, kvm_userspace_memory_region};
+use kvm_bindings::KVM_CAP_ARM_VM_IPA_SIZE;
 use kvm_ioctls::{Cap, DeviceFd, Kvm, VcpuFd, VmFd};
-use rustix::fs::{MemfdFlags, memfd_create};
-use staleline_devices::cpu::{CpuId, MAX_CPUS};
+use staleline_devices::cpu::MAX_CPUS;
 use staleline_machine::boot::{Expected, Images, Loaded, RAM_BASE};
 use staleline_machine::engine::guest::{Guest, GuestContext};
 use staleline_machine::engine::wire::{Ended, KvmStats, Output, Run};
 use staleline_machine::engine::{handover, memory};
 use staleline_machine::events::{EventLog, Head, Recording};
-use vm_memory::{
-    FileOffset, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _,
-    MmapRegion,
-};
-use vmm_sys_util::epoll::EventSet;
+use vm_memory::{Bytes as _, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
-use vmm_sys_util::signal::{Killable as _, SIGRTMIN, register_signal_handler};
-use vmm_sys_util::timerfd::TimerFd;
 
 use crate::blobs::Blobs;
-use crate::bus::Bus;
+use crate::bus::{Beside, Bus};
 use crate::error::KvmError;
+use crate::memory::Ram;
+use crate::snapshot::{self, CpuState, PAGE, SnapshotError, State};
+use crate::supervise::{Still, supervise};
+use crate::unpacked::Unpacked;
 use crate::{gic, vcpu};
-
-/// Signal that makes a CPU come out of the guest; above those that the C library uses.
-const KICK: i32 = 0;
-
-/// How long to wait for a CPU before it is told again.
-const AGAIN: Duration = Duration::from_millis(2);
 
 /// Where output goes.
 pub trait Sink {
@@ -60,44 +49,60 @@ pub struct Outcome {
     pub stats: KvmStats,
 }
 
-/// A machine that has not run yet.
+/// A machine that does not run yet.
 struct Built {
     // Dropped in this order: CPUs before what they are of.
     vcpus: Vec<VcpuFd>,
-    _gic: DeviceFd,
+    gic: DeviceFd,
     vm: Arc<VmFd>,
-    /// What is mapped into the guest.
-    _memory: GuestMemoryMmap,
-    file: File,
-    loaded: Loaded,
 }
 
-/// Runs the guest that `run` describes. `scratch` is a directory of its own.
+/// Where a guest begins.
+enum Start {
+    /// Its images are in RAM; the address of its first instruction.
+    Boot { entry: u64 },
+    /// It goes on.
+    Snapshot(Box<State>),
+}
+
+/// Runs the guest that `run` describes. `scratch` is a directory of its own; `unpacked` keeps the memory of a
+/// snapshot for the next that goes on from it.
 ///
 /// # Errors
 /// [`KvmError`]; nothing of the guest is left.
 pub fn run<M: Guest>(
     run: &Run,
     blobs: &Blobs,
+    unpacked: &mut Unpacked,
     scratch: &Path,
     sink: &mut dyn Sink,
 ) -> Result<Outcome, KvmError> {
     let begun = Instant::now();
     check(run)?;
-    let built = build(run, blobs)?;
-    let bytes = usize::try_from(run.ram_bytes).map_err(|_| KvmError::BadRequest("too much RAM"))?;
-    let map = KvmError::os("map guest RAM");
-    let file = built.file.try_clone().map_err(&map)?;
-    let ram = MmapRegion::from_file(FileOffset::new(file, 0), bytes)
-        .map_err(|e| map(io::Error::other(e)))?;
+    // Declared first, and so the last to go.
+    let (ram, loaded, start) = start(run, blobs, unpacked)?;
+    let Built { vcpus, gic, vm } = build(run, &ram, &start)?;
     let mut machine = M::new(GuestContext {
-        ram,
+        ram: ram.view()?,
         ram_base: RAM_BASE,
         windows: None,
         lazy: true,
         machine: run.machine.clone(),
     })
     .map_err(KvmError::Machine)?;
+    let mut beside = Beside::default();
+    if let Start::Snapshot(state) = &start {
+        machine
+            .restore(&state.machine)
+            .map_err(SnapshotError::from)?;
+        beside = Beside {
+            uart: state.uart.clone(),
+            lines: state.lines,
+            uart_line: state.uart_line,
+        };
+        sink.output(Output::Console, &state.console)
+            .map_err(KvmError::os("pass on the console"))?;
+    }
     let log = scratch.join("events.bin");
     record(run, &log, &mut machine).map_err(KvmError::os("write the log"))?;
     let windows = RAM_BASE + run.ram_bytes;
@@ -105,18 +110,27 @@ pub fn run<M: Guest>(
     let written = EventFd::new(EFD_NONBLOCK).map_err(&descriptors)?;
     let heard = written.try_clone().map_err(&descriptors)?;
     let bus = Bus::new(
-        Arc::clone(&built.vm),
+        Arc::clone(&vm),
         machine,
         windows..windows + run.window_bytes,
         written,
+        (beside, run.save.clone()),
     );
     let bus = Arc::new(bus);
     let setup = begun.elapsed();
     let started = Instant::now();
-    let end = supervise(run, built.vcpus, &bus, heard, sink)?;
+    let mut saving = Duration::ZERO;
+    let mut save = |still: Still<'_>| {
+        let begun = Instant::now();
+        let saved = save(run, &ram, (&gic, &loaded), &bus, still);
+        saving = begun.elapsed();
+        saved
+    };
+    let end = supervise(run, vcpus, &bus, heard, sink, &mut save)?;
     let wall = started.elapsed();
     let (report, mut stats) = bus.finish()?;
     stats.setup_us = micros(setup);
+    stats.saving_us = micros(saving);
 
     let sent = KvmError::os("send what the guest has left");
     let path = scratch.join("report.json");
@@ -131,7 +145,7 @@ pub fn run<M: Guest>(
     }
     Ok(Outcome {
         end,
-        loaded: built.loaded,
+        loaded,
         wall,
         stats,
     })
@@ -172,22 +186,29 @@ fn record<M: Guest>(run: &Run, log: &Path, machine: &mut M) -> io::Result<()> {
     Ok(())
 }
 
-fn build(run: &Run, blobs: &Blobs) -> Result<Built, KvmError> {
-    let kvm = Kvm::new().map_err(KvmError::Open)?;
-    if !kvm.check_extension(Cap::OneReg) || !kvm.check_extension(Cap::ArmPsci02) {
-        return Err(KvmError::Lacks("PSCI for its guests"));
+/// RAM, what was loaded into it, and where to start.
+fn start(
+    run: &Run,
+    blobs: &Blobs,
+    unpacked: &mut Unpacked,
+) -> Result<(Ram, Loaded, Start), KvmError> {
+    match &run.from {
+        None => load(run, blobs),
+        Some(blob) => {
+            let (state, file) = unpacked.get(blob, blobs, run.ram_bytes)?;
+            if state.made_of != snapshot::made_of(run) || state.cpus.len() != usize::from(run.cpus)
+            {
+                return Err(SnapshotError::Guest.into());
+            }
+            let ram = Ram::new(run.ram_bytes, Some(file))?;
+            Ok((ram, state.loaded.clone(), Start::Snapshot(Box::new(state))))
+        }
     }
-    // Just enough address bits for what there is: an emulated CPU may have few.
-    let end = RAM_BASE + run.ram_bytes + run.window_bytes;
-    let bits = (u64::BITS - (end - 1).leading_zeros()).max(32);
-    let most = kvm.check_extension_raw(KVM_CAP_ARM_VM_IPA_SIZE.into());
-    if u32::try_from(most).is_ok_and(|most| most != 0 && most < bits) {
-        return Err(KvmError::Lacks("room for so much memory"));
-    }
-    let vm = kvm.create_vm_with_ipa_size(bits);
-    let vm = Arc::new(vm.map_err(KvmError::kvm("make a machine"))?);
+}
 
-    let (memory, file) = allocate(run.ram_bytes)?;
+/// RAM with the guest's images in it.
+fn load(run: &Run, blobs: &Blobs) -> Result<(Ram, Loaded, Start), KvmError> {
+    let ram = Ram::new(run.ram_bytes, None)?;
     let sent = KvmError::os("find the guest's images");
     let kernel = blobs.find(&run.kernel).map_err(&sent)?;
     let initrd = run.initrd.as_ref().map(|initrd| blobs.find(initrd));
@@ -203,222 +224,99 @@ fn build(run: &Run, blobs: &Blobs) -> Result<Built, KvmError> {
         kernel: None,
         initrd: run.initrd.as_ref().map(|initrd| initrd.0.clone()),
     };
-    let loaded = images.load(&memory, &layout, &fdt, &expected)?;
+    let loaded = images.load(ram.memory(), &layout, &fdt, &expected)?;
+    let start = Start::Boot {
+        entry: layout.entry,
+    };
+    Ok((ram, loaded, start))
+}
 
-    for (slot, region) in memory.iter().enumerate() {
-        let host = region
-            .get_host_address(vm_memory::MemoryRegionAddress(0))
-            .map_err(|e| KvmError::os("map guest RAM")(io::Error::other(e)))?;
-        let slot = kvm_userspace_memory_region {
-            // Of one.
-            slot: slot as u32,
-            flags: 0,
-            guest_phys_addr: region.start_addr().0,
-            memory_size: region.len(),
-            userspace_addr: host as u64,
-        };
-        // SAFETY: the mapping is `memory`'s, of that length, and outlives the machine: `Built` and the run
-        // keep it until the CPUs' threads have ended.
-        unsafe { vm.set_user_memory_region(slot) }
-            .map_err(KvmError::kvm("give the guest its memory"))?;
+fn build(run: &Run, ram: &Ram, start: &Start) -> Result<Built, KvmError> {
+    let kvm = Kvm::new().map_err(KvmError::Open)?;
+    if !kvm.check_extension(Cap::OneReg) || !kvm.check_extension(Cap::ArmPsci02) {
+        return Err(KvmError::Lacks("PSCI for its guests"));
     }
+    // Just enough address bits for what there is: an emulated CPU may have few.
+    let end = RAM_BASE + run.ram_bytes + run.window_bytes;
+    let bits = (u64::BITS - (end - 1).leading_zeros()).max(32);
+    let most = kvm.check_extension_raw(KVM_CAP_ARM_VM_IPA_SIZE.into());
+    if u32::try_from(most).is_ok_and(|most| most != 0 && most < bits) {
+        return Err(KvmError::Lacks("room for so much memory"));
+    }
+    let vm = kvm.create_vm_with_ipa_size(bits);
+    let vm = Arc::new(vm.map_err(KvmError::kvm("make a machine"))?);
+    ram.give_to(&vm)?;
     let vcpus = (0..run.cpus).map(|n| vcpu::create(&vm, n));
     let vcpus = vcpus.collect::<Result<Vec<_>, _>>()?;
     let gic = gic::create(&vm)?;
     for (n, vcpu) in (0..).zip(&vcpus) {
-        vcpu::reset(&vm, vcpu, n, layout.entry)?;
-    }
-    Ok(Built {
-        vcpus,
-        _gic: gic,
-        vm,
-        _memory: memory,
-        file,
-        loaded,
-    })
-}
-
-/// Guest RAM, and the file that it is.
-fn allocate(bytes: u64) -> Result<(GuestMemoryMmap, File), KvmError> {
-    let allocate = KvmError::os("allocate guest RAM");
-    let file = memfd_create("guest-ram", MemfdFlags::CLOEXEC);
-    let file = File::from(file.map_err(|e| allocate(io::Error::from(e)))?);
-    file.set_len(bytes).map_err(&allocate)?;
-    let mapped = file.try_clone().map_err(&allocate)?;
-    let len = usize::try_from(bytes).map_err(|_| KvmError::BadRequest("too much RAM"))?;
-    let region = (
-        GuestAddress(RAM_BASE),
-        len,
-        Some(FileOffset::new(mapped, 0)),
-    );
-    let memory = GuestMemoryMmap::from_ranges_with_files([region]);
-    let memory = memory.map_err(|e| allocate(io::Error::other(e)))?;
-    Ok((memory, file))
-}
-
-extern "C" fn kicked(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
-
-/// Runs the CPUs until the guest ends or its time is up, and passes on what it writes.
-fn supervise<M: Guest>(
-    run: &Run,
-    vcpus: Vec<VcpuFd>,
-    bus: &Arc<Bus<M>>,
-    written: EventFd,
-    sink: &mut dyn Sink,
-) -> Result<Ended, KvmError> {
-    let events = KvmError::os("watch the guest");
-    register_signal_handler(SIGRTMIN() + KICK, kicked).map_err(|e| events(io::Error::from(e)))?;
-    let over = EventFd::new(EFD_NONBLOCK).map_err(&events)?;
-    let (tell, ends) = mpsc::channel();
-    let mut threads = Vec::new();
-    for (n, mut fd) in (0..).zip(vcpus) {
-        let (bus, tell) = (Arc::clone(bus), tell.clone());
-        let over = over.try_clone().map_err(&events)?;
-        let body = move || {
-            match vcpu::run(&mut fd, CpuId(n), &bus) {
-                Ok(None) => return,
-                Ok(Some(end)) => {
-                    // Whoever listens has heard of it, or does not want to.
-                    let _ = tell.send(end);
-                    bus.end();
-                }
-                Err(e) => bus.fail(e),
-            }
-            let _ = over.write(1);
+        let entry = match start {
+            Start::Boot { entry } => *entry,
+            Start::Snapshot(_) => 0,
         };
-        threads.push(spawn(format!("cpu{n}"), body)?);
+        vcpu::reset(&vm, vcpu, n, entry)?;
     }
-    let timekeeper = Arc::clone(bus);
-    let stop = over.try_clone().map_err(&events)?;
-    let body = move || {
-        if let Err(e) = timekeeper.keep_time() {
-            timekeeper.fail(e);
-            let _ = stop.write(1);
+    if let Start::Snapshot(state) = start {
+        for (vcpu, state) in vcpus.iter().zip(&state.cpus) {
+            vcpu::restore(vcpu, state)?;
         }
-    };
-    threads.push(spawn("time".into(), body)?);
+        gic::restore(&gic, run.cpus, &state.gic)?;
+    }
+    Ok(Built { vcpus, gic, vm })
+}
 
-    let watched = watch(run, over, written, bus, sink);
-    bus.end();
-    for thread in threads {
-        while !thread.is_finished() {
-            // One that is not in the guest does not mind.
-            let _ = thread.kill(SIGRTMIN() + KICK);
-            thread::sleep(AGAIN);
-        }
-        if thread.join().is_err() {
-            return Err(KvmError::Machine("one of its threads has panicked".into()));
-        }
+/// What is sent of a snapshot at once.
+const PIECE: usize = 1 << 20;
+
+struct ToSink<'a>(&'a mut dyn Sink);
+
+impl Write for ToSink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.output(Output::Snapshot, bytes)?;
+        Ok(bytes.len())
     }
-    let timed_out = watched?;
-    let rest = bus.console();
-    sink.output(Output::Console, &rest)
-        .map_err(KvmError::os("pass on the console"))?;
-    match ends.try_recv() {
-        Ok(end) => Ok(end),
-        Err(_) if timed_out => Ok(Ended::TimedOut),
-        // Then the bus knows why.
-        Err(_) => Ok(Ended::Died {
-            what: "failure".into(),
-        }),
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
-fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, KvmError> {
-    thread::Builder::new()
-        .name(name)
-        .spawn(body)
-        .map_err(KvmError::os("start a thread"))
-}
-
-/// What there is to see of a guest that runs.
-struct Watch<'a, M> {
-    over: EventFd,
-    written: EventFd,
-    timer: TimerFd,
-    bus: &'a Bus<M>,
-    sink: &'a mut dyn Sink,
-    ended: bool,
-    timed_out: bool,
-    failure: Option<io::Error>,
-}
-
-const OVER: u32 = 0;
-const WRITTEN: u32 = 1;
-const TIMER: u32 = 2;
-
-impl<M: Guest> MutEventSubscriber for Watch<'_, M> {
-    fn process(&mut self, events: Events, _: &mut EventOps) {
-        match events.data() {
-            OVER => self.ended = true,
-            TIMER => {
-                self.timed_out = true;
-                self.ended = true;
-            }
-            _ => {
-                let bytes = self.bus.console();
-                if let Err(e) = self.sink.output(Output::Console, &bytes) {
-                    self.failure = Some(e);
-                    self.ended = true;
-                }
-            }
-        }
-    }
-
-    fn init(&mut self, ops: &mut EventOps) {
-        let sources = [
-            Events::with_data(&self.over, OVER, EventSet::IN),
-            Events::with_data(&self.written, WRITTEN, EventSet::IN),
-            Events::with_data(&self.timer, TIMER, EventSet::IN),
-        ];
-        for source in sources {
-            if let Err(e) = ops.add(source) {
-                self.failure = Some(io::Error::other(format!("{e:?}")));
-                self.ended = true;
-            }
-        }
-    }
-}
-
-/// Waits for the guest's end; whether it was the time limit.
-fn watch<M: Guest>(
+/// Saves a guest that stands still.
+fn save<M: Guest>(
     run: &Run,
-    over: EventFd,
-    written: EventFd,
+    ram: &Ram,
+    (gic, loaded): (&DeviceFd, &Loaded),
     bus: &Bus<M>,
-    sink: &mut dyn Sink,
-) -> Result<bool, KvmError> {
-    let what = "watch the guest";
-    let mut timer = TimerFd::new().map_err(|e| KvmError::os(what)(io::Error::from(e)))?;
-    if let Some(limit) = run.timeout_ms {
-        let limit = Duration::from_millis(limit.max(1));
-        let set = timer.reset(limit, None);
-        set.map_err(|e| KvmError::os(what)(io::Error::from(e)))?;
-    }
-    let mut manager = EventManager::<Watch<'_, M>>::new()
-        .map_err(|e| KvmError::os(what)(io::Error::other(format!("{e:?}"))))?;
-    let id = manager.add_subscriber(Watch {
-        over,
-        written,
-        timer,
-        bus,
-        sink,
-        ended: false,
-        timed_out: false,
-        failure: None,
-    });
-    loop {
-        manager
-            .run()
-            .map_err(|e| KvmError::os(what)(io::Error::other(format!("{e:?}"))))?;
-        let watch = manager
-            .subscriber_mut(id)
-            .map_err(|e| KvmError::os(what)(io::Error::other(format!("{e:?}"))))?;
-        if let Some(e) = watch.failure.take() {
-            return Err(KvmError::os("pass on the console")(e));
+    still: Still<'_>,
+) -> Result<(), KvmError> {
+    let mut cpus: Vec<CpuState> = still.cpus;
+    cpus.sort_unstable_by_key(|cpu| cpu.number);
+    let gic = gic::save(gic, run.cpus)?;
+    let mut out = BufWriter::with_capacity(PIECE, ToSink(still.sink));
+    // While it is shown, no device does anything to RAM.
+    bus.show(|machine, beside| {
+        let state = State {
+            made_of: snapshot::made_of(run),
+            loaded: loaded.clone(),
+            cpus,
+            gic,
+            uart: beside.uart.clone(),
+            console: still.console,
+            lines: beside.lines,
+            uart_line: beside.uart_line,
+            machine: machine.save().map_err(SnapshotError::from)?,
+        };
+        let pages = run.ram_bytes / PAGE as u64;
+        let mut failed = false;
+        let page = |number: u64, bytes: &mut [u8; PAGE]| {
+            let at = GuestAddress(RAM_BASE + number * PAGE as u64);
+            failed |= ram.memory().read_slice(bytes, at).is_err();
+        };
+        snapshot::write(&mut out, &state, pages, page)?;
+        match failed {
+            true => Err(KvmError::BadRequest("RAM is not where it was")),
+            false => Ok(()),
         }
-        if watch.ended {
-            return Ok(watch.timed_out);
-        }
-    }
+    })?;
+    out.flush().map_err(KvmError::os("send the snapshot"))
 }

@@ -6,6 +6,8 @@
 //! run over one connection ([`serve`]), and is otherwise the same.
 
 pub mod blobs;
+pub mod pause;
+pub mod snapshot;
 pub mod uart;
 
 #[cfg(target_arch = "aarch64")]
@@ -19,6 +21,12 @@ pub mod guest;
 #[cfg(target_arch = "aarch64")]
 pub mod init;
 #[cfg(target_arch = "aarch64")]
+pub mod memory;
+#[cfg(target_arch = "aarch64")]
 pub mod serve;
+#[cfg(target_arch = "aarch64")]
+pub mod supervise;
+#[cfg(target_arch = "aarch64")]
+pub mod unpacked;
 #[cfg(target_arch = "aarch64")]
 pub mod vcpu;

@@ -13,6 +13,7 @@ use staleline_machine::engine::wire::{ABI_VERSION, FromVmm, Output, Run, ToVmm, 
 use crate::blobs::Blobs;
 use crate::error::KvmError;
 use crate::guest::{self, Sink, micros};
+use crate::unpacked::Unpacked;
 
 struct ToOther<W>(W);
 
@@ -35,6 +36,7 @@ pub fn serve(dir: &Path, mut from: impl Read, to: impl Write) -> io::Result<()> 
     let files = dir.join("files");
     fs::create_dir(&files)?;
     let blobs = Blobs::new(&files);
+    let mut unpacked = Unpacked::default();
     let ready = FromVmm::Ready {
         abi: ABI_VERSION,
         host: host(),
@@ -55,7 +57,7 @@ pub fn serve(dir: &Path, mut from: impl Read, to: impl Write) -> io::Result<()> 
             ToVmm::Run(run) => {
                 let scratch = dir.join("run");
                 fs::create_dir(&scratch)?;
-                let answer = match one(&run, &blobs, &scratch, &mut to) {
+                let answer = match one(&run, (&blobs, &mut unpacked), &scratch, &mut to) {
                     Ok(outcome) => FromVmm::Ended {
                         end: outcome.end,
                         loaded: outcome.loaded,
@@ -77,12 +79,12 @@ pub fn serve(dir: &Path, mut from: impl Read, to: impl Write) -> io::Result<()> 
 
 fn one(
     run: &Run,
-    blobs: &Blobs,
+    (blobs, unpacked): (&Blobs, &mut Unpacked),
     scratch: &Path,
     sink: &mut dyn Sink,
 ) -> Result<guest::Outcome, KvmError> {
     match run.guest {
-        GuestKind::Board => guest::run::<Soc>(run, blobs, scratch, sink),
+        GuestKind::Board => guest::run::<Soc>(run, blobs, unpacked, scratch, sink),
         GuestKind::Probe => Err(KvmError::BadRequest("only the exact engine has a probe")),
     }
 }

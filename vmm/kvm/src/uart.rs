@@ -5,6 +5,8 @@
 //! Registers are those of the PrimeCell UART (PL011) Technical Reference Manual, DDI 0183G, chapter 3. QEMU has
 //! one on the exact engine's board; here the VMM needs its own, so that the same kernel finds the same console.
 
+use serde::{Deserialize, Serialize};
+
 /// Data (3.3.1).
 const DR: u64 = 0x000;
 /// Flags (3.3.3).
@@ -36,7 +38,7 @@ const TX: u32 = 1 << 5;
 const INTERRUPTS: u32 = 0x7ff;
 
 /// The registers.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uart {
     baud: (u16, u8),
     line_control: u8,
@@ -47,14 +49,24 @@ pub struct Uart {
     raw: u32,
 }
 
+impl Default for Uart {
+    fn default() -> Self {
+        Uart::new()
+    }
+}
+
 impl Uart {
     /// At reset: transmitter and receiver are on, the UART is not (3.3.8, 3.3.9).
     #[must_use]
     pub fn new() -> Self {
         Uart {
+            baud: (0, 0),
+            line_control: 0,
             control: 0x300,
             levels: 0x12,
-            ..Uart::default()
+            dma: 0,
+            mask: 0,
+            raw: 0,
         }
     }
 

@@ -3,7 +3,8 @@
 
 use kvm_bindings::{
     KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2, KVM_REG_ARM_CORE, KVM_REG_ARM64,
-    KVM_REG_SIZE_U64, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_vcpu_init,
+    KVM_REG_SIZE_MASK, KVM_REG_SIZE_SHIFT, KVM_REG_SIZE_U64, KVM_SYSTEM_EVENT_RESET,
+    KVM_SYSTEM_EVENT_SHUTDOWN, RegList, kvm_mp_state, kvm_vcpu_events, kvm_vcpu_init,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use rustix::io::Errno;
@@ -14,6 +15,7 @@ use staleline_machine::engine::wire::Ended;
 
 use crate::bus::Bus;
 use crate::error::KvmError;
+use crate::snapshot::{CpuState, Register};
 
 /// The program counter: `regs.pc` of `struct kvm_regs`, in units of 32 bits (Documentation/virt/kvm/api.rst, 4.68).
 const PC: u64 = KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE as u64 | 0x40;
@@ -50,6 +52,99 @@ pub fn reset(vm: &VmFd, vcpu: &VcpuFd, n: u8, entry: u64) -> Result<(), KvmError
     Ok(())
 }
 
+/// Registers of a CPU, at most: KVM has some hundreds.
+const REGISTERS: usize = 500;
+
+/// Bytes of a register of that number.
+fn bytes_of(id: u64) -> usize {
+    1 << ((id & KVM_REG_SIZE_MASK) >> KVM_REG_SIZE_SHIFT)
+}
+
+/// What a CPU holds that does not run.
+///
+/// # Errors
+/// [`KvmError::Refused`].
+pub fn save(vcpu: &VcpuFd, number: u8) -> Result<CpuState, KvmError> {
+    let what = "save a CPU";
+    let failed = || KvmError::kvm(what);
+    let mut list = RegList::new(REGISTERS).map_err(|_| KvmError::Lacks("so few registers"))?;
+    vcpu.get_reg_list(&mut list).map_err(failed())?;
+    let read = |id: &u64| {
+        let mut value = vec![0; bytes_of(*id)];
+        vcpu.get_one_reg(*id, &mut value).map_err(failed())?;
+        Ok(Register { id: *id, value })
+    };
+    let registers = list.as_slice().iter().map(read);
+    let registers = registers.collect::<Result<Vec<_>, KvmError>>()?;
+    let mp_state = vcpu.get_mp_state().map_err(failed())?.mp_state;
+    let exception = vcpu.get_vcpu_events().map_err(failed())?.exception;
+    let serror = (exception.serror_pending != 0)
+        .then_some((exception.serror_esr, exception.serror_has_esr != 0));
+    Ok(CpuState {
+        number,
+        registers,
+        mp_state,
+        serror,
+    })
+}
+
+/// Has a CPU that was reset hold that.
+///
+/// # Errors
+/// [`KvmError::Refused`], and [`KvmError::Register`] for one that cannot be set to what it held.
+pub fn restore(vcpu: &VcpuFd, state: &CpuState) -> Result<(), KvmError> {
+    let what = "restore a CPU";
+    for Register { id, value } in &state.registers {
+        let register = || KvmError::Register {
+            cpu: state.number,
+            id: *id,
+        };
+        if value.len() != bytes_of(*id) {
+            return Err(register());
+        }
+        if vcpu.set_one_reg(*id, value).is_err() {
+            // Some tell what the CPU is, and cannot be set: they have to be the same.
+            let mut now = vec![0; value.len()];
+            let read = vcpu.get_one_reg(*id, &mut now);
+            if read.is_err() || now != *value {
+                return Err(register());
+            }
+        }
+    }
+    let mp_state = kvm_mp_state {
+        mp_state: state.mp_state,
+    };
+    vcpu.set_mp_state(mp_state).map_err(KvmError::kvm(what))?;
+    if let Some((syndrome, has_syndrome)) = state.serror {
+        let mut events = kvm_vcpu_events::default();
+        events.exception.serror_pending = 1;
+        events.exception.serror_has_esr = has_syndrome.into();
+        events.exception.serror_esr = syndrome;
+        vcpu.set_vcpu_events(&events).map_err(KvmError::kvm(what))?;
+    }
+    Ok(())
+}
+
+/// Waits until the guest may go on, having said what the CPU holds.
+fn stand_still<M: Guest>(vcpu: &mut VcpuFd, cpu: CpuId, bus: &Bus<M>) -> Result<(), KvmError> {
+    // The access that it came out for is over only when it is entered again
+    // (Documentation/virt/kvm/api.rst, 4.10 and 5, KVM_EXIT_MMIO).
+    vcpu.set_kvm_immediate_exit(1);
+    let entered = vcpu.run().map(drop);
+    vcpu.set_kvm_immediate_exit(0);
+    match entered {
+        Err(e) if Errno::from_raw_os_error(e.errno()) == Errno::INTR => {}
+        Err(e) => return Err(KvmError::kvm("stop a CPU")(e)),
+        Ok(()) => {
+            return Err(KvmError::Machine(
+                "a CPU went on that should not have".into(),
+            ));
+        }
+    }
+    bus.pause.wait(save(vcpu, cpu.0)?);
+    Ok(())
+}
+
 /// Where a CPU is.
 fn pc(vcpu: &VcpuFd) -> Option<u64> {
     let mut bytes = [0; 8];
@@ -69,6 +164,10 @@ pub fn run<M: Guest>(
     loop {
         if bus.is_over() {
             return Ok(None);
+        }
+        if bus.pause.is_wanted() {
+            stand_still(vcpu, cpu, bus)?;
+            continue;
         }
         let what = match vcpu.run() {
             Ok(VcpuExit::MmioRead(pa, data)) => {

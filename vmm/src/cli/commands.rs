@@ -115,6 +115,7 @@ fn run(spec: &RunSpec, args: &RunOptions, attendance: Attendance) -> Result<u8, 
     let mut backend = attend::production(spec, attendance, &interrupt)?;
     backend.self_check = args.self_check;
     backend.save_restore = args.save_restore;
+    backend.snapshot = args.snapshot();
     backend.no_time_limit |= spec.terminal.is_some() && args.timeout.is_none();
     backend.check(spec)?;
     let page = page(args.html.as_deref())?;

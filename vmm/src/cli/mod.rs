@@ -25,13 +25,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use staleline_protocol::plan::Exporter;
+use staleline_protocol::report::BOOTED;
 use staleline_support::text;
 use toml::Value;
 
 use self::attend::AttendOptions;
 use self::given::Given;
 use crate::board::settings::CachePolicy;
-use crate::engine::EngineKind;
+use crate::engine::{EngineKind, Snapshot};
 use crate::events::Filter;
 use crate::exit::{self, Error};
 use crate::names;
@@ -250,6 +251,12 @@ pub struct RunOptions {
     /// machine and go on with a new one made from that. Slow.
     #[arg(long, value_name = "N")]
     pub save_restore: Option<NonZeroU64>,
+    /// Save the guest in FILE right before the scenario's first step, and go on. For --engine kvm.
+    #[arg(long, value_name = "FILE")]
+    pub save_snapshot: Option<PathBuf>,
+    /// Go on from FILE, which the same command has saved, in place of booting. For --engine kvm.
+    #[arg(long, value_name = "FILE", conflicts_with = "save_snapshot")]
+    pub from_snapshot: Option<PathBuf>,
     /// What people do with it.
     #[command(flatten)]
     pub attend: AttendOptions,
@@ -266,6 +273,16 @@ impl RunArgs {
 }
 
 impl RunOptions {
+    /// What is to be done with a snapshot.
+    fn snapshot(&self) -> Option<Snapshot> {
+        let save = |file: &PathBuf| Snapshot::Save {
+            after: BOOTED,
+            file: file.clone(),
+        };
+        let from = || self.from_snapshot.clone().map(Snapshot::From);
+        self.save_snapshot.as_ref().map(save).or_else(from)
+    }
+
     /// A run of that scenario with these settings, and those of the options.
     fn spec(&self, scenario: &str, mut given: Given) -> Result<RunSpec, Error> {
         if let Some(file) = &self.board {

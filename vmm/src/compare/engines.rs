@@ -70,7 +70,8 @@ pub fn differences(a: &Ran, b: &Ran) -> Vec<Difference> {
         all.push(Difference {
             what: format!("wrong data only with {}", with.engine),
             reason: Some(
-                "the verdict hangs on what software did, not on what a cache happened to keep".into(),
+                "the verdict hangs on what software did, not on what a cache happened to keep"
+                    .into(),
             ),
         });
     }
@@ -136,7 +137,13 @@ mod tests {
             (&["ownership"], fail, &[], pass, Some(true)),
             (both, fail, &[], pass, Some(false)),
             (&["missing-clean"], fail, &[], pass, Some(false)),
-            (&["missing-clean"], fail, &["writeback-clobber"], fail, Some(false)),
+            (
+                &["missing-clean"],
+                fail,
+                &["writeback-clobber"],
+                fail,
+                Some(false),
+            ),
             // Data that is wrong without a finding.
             (&[], fail, &[], pass, Some(false)),
             (&[], pass, &["ownership"], fail, Some(false)),

@@ -26,6 +26,8 @@ pub struct Description {
     pub exact: bool,
     /// The configuration of kernels that tell it what it cannot see, through the coherency port.
     pub told_by: Option<&'static str>,
+    /// Whether guests can be saved, and go on from there.
+    pub saves: bool,
     /// Makes what it needs and is not there, if it can be made; may take minutes.
     pub make: fn(&dyn Progress) -> Result<(), EngineError>,
     /// What it keeps in the cache, each with its kind.

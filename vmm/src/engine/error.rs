@@ -86,14 +86,16 @@ pub enum EngineError {
 #[derive(Debug)]
 pub struct Fault {
     error: Box<dyn Error + Send + Sync>,
-    help: &'static str,
+    help: String,
 }
 
 impl Fault {
     /// Of that kind.
-    pub fn new(error: impl Error + Send + Sync + 'static, help: &'static str) -> Self {
-        let error = error.into();
-        Fault { error, help }
+    pub fn new(error: impl Error + Send + Sync + 'static, help: impl Into<String>) -> Self {
+        Fault {
+            error: error.into(),
+            help: help.into(),
+        }
     }
 
     /// As the engine has it, if it is that engine's.
@@ -116,7 +118,7 @@ impl Error for Fault {
 
 impl EngineError {
     /// What the user can do about it.
-    pub fn help(&self) -> &'static str {
+    pub fn help(&self) -> &str {
         match self {
             EngineError::Boot(error) => error.help(),
             EngineError::BadJob(_) => "check the scenario's board settings",
@@ -141,7 +143,7 @@ impl EngineError {
             EngineError::Handover(HandoverError::Unreadable { .. }) => {
                 "check free space and permissions of the run's directory"
             }
-            EngineError::Own(fault) => fault.help,
+            EngineError::Own(fault) => &fault.help,
         }
     }
 }

@@ -45,6 +45,11 @@ impl EngineKind {
         self.0.exact
     }
 
+    /// Whether its guests can be saved, and go on from there.
+    pub fn saves(self) -> bool {
+        self.0.saves
+    }
+
     /// Whether kernels tell it what it cannot see.
     pub fn is_told(self) -> bool {
         self.0.told_by.is_some()

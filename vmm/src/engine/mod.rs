@@ -6,6 +6,7 @@ pub mod description;
 pub mod error;
 pub mod kinds;
 pub mod kvm;
+pub mod snapshot;
 pub mod tcg;
 
 use std::io::ErrorKind;
@@ -22,6 +23,7 @@ use crate::interrupt::Interrupt;
 pub use attend::Attendance;
 pub use error::EngineError;
 pub use kinds::EngineKind;
+pub use snapshot::Snapshot;
 pub use staleline_machine::engine::{
     BufferCode, GuestKind, Handover, HandoverError, Observations, SiteTable, calls, chains, guest,
     handover, sites,
@@ -73,6 +75,8 @@ pub struct Job {
     pub calls: Option<BufferCode>,
     /// What to keep of what happens on the machine, and where.
     pub events: Option<Recording>,
+    /// Save it, or go on from where one was saved, if the engine can ([`EngineKind::saves`]).
+    pub snapshot: Option<Snapshot>,
 }
 
 /// What a run left behind.

@@ -28,7 +28,9 @@ use crate::board::settings::BoardSettings;
 use crate::board::{Board, fdt};
 use crate::boot::{Expected, Images, RAM_BASE};
 use crate::engine::attend::Console;
-use crate::engine::{Attendance, Engine, EngineError, EngineKind, GuestKind, Job, Observations};
+use crate::engine::{
+    Attendance, Engine, EngineError, EngineKind, GuestKind, Job, Observations, Snapshot,
+};
 use crate::evidence::{Artifacts, Execution, GuestFile, OVERLAY, Sites};
 use crate::exit::Error;
 use crate::interrupt::Interrupt;
@@ -55,6 +57,8 @@ pub struct Production {
     /// After so many register accesses and device events, and so on: save the machine, and go on with
     /// another one made from that.
     pub save_restore: Option<NonZeroU64>,
+    /// Save the guest right before its first step, or go on from there.
+    pub snapshot: Option<Snapshot>,
     /// What people do with the guest.
     pub attendance: Attendance,
     /// Whether it may take as long as it likes, whatever the scenario says.
@@ -192,9 +196,59 @@ impl GuestFiles {
     }
 }
 
+impl Production {
+    fn check_snapshot(&self, spec: &RunSpec) -> Result<(), Error> {
+        let Some(snapshot) = &self.snapshot else {
+            return Ok(());
+        };
+        let (option, file) = match snapshot {
+            Snapshot::Save { file, .. } => ("--save-snapshot", file),
+            Snapshot::From(file) => ("--from-snapshot", file),
+        };
+        let refused = |why: String| {
+            Err(Error::Option {
+                option: option.into(),
+                why,
+            })
+        };
+        if !spec.engine.saves() {
+            let mut others = EngineKind::ALL.iter().filter(|kind| kind.saves());
+            let other = others.next().map_or("none", |kind| kind.name());
+            return refused(format!(
+                "the {} engine has no snapshots: --engine {other} has",
+                spec.engine
+            ));
+        }
+        if spec.scenario.disk.is_some() {
+            return refused(
+                "a guest that boots from its disk has nobody to say that it has".into(),
+            );
+        }
+        let there = file.is_file();
+        match snapshot {
+            Snapshot::From(_) if !there => refused(format!("there is no file {}", file.display())),
+            _ => Ok(()),
+        }
+    }
+
+    /// A snapshot is part of what a run is made of.
+    fn note(&self, artifacts: &mut Artifacts) -> Result<(), Error> {
+        if let Some(Snapshot::From(file)) = &self.snapshot {
+            let hash = digest::file(file)
+                .map_err(|e| Error::host(format!("cannot read {}", file.display()), e))?;
+            artifacts.notes.push(format!(
+                "went on from the snapshot {} (sha256 {hash}), in place of booting",
+                file.display()
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
         spec.check_arguments()?;
+        self.check_snapshot(spec)?;
         // What has yet to be made is looked at then.
         let guest = &spec.scenario.guest;
         let given = given::inputs(guest, &spec.scenario.board)?;
@@ -251,7 +305,7 @@ impl Backend for Production {
         let kernel = match &choice {
             Choice::Prebuilt(prebuilt) => {
                 let prebuilt = prebuilt.clone();
-                let artifacts = Artifacts {
+                let mut artifacts = Artifacts {
                     kernel: prebuilt.identify(&spec.kernel.0)?,
                     notes: choice
                         .suits(&spec.kernel.0, &spec.scenario)?
@@ -264,6 +318,7 @@ impl Backend for Production {
                     ..artifacts
                 };
                 self.used.hold(&artifacts, &made, &cache)?;
+                self.note(&mut artifacts)?;
                 return Ok(artifacts);
             }
             Choice::Built { kernel, source } => {
@@ -280,7 +335,7 @@ impl Backend for Production {
             }
         };
         let id = kernels::id(&kernel);
-        let artifacts = Artifacts {
+        let mut artifacts = Artifacts {
             kernel: KernelId {
                 // What a user calls it, which may not be what it is made of.
                 name: spec.kernel.0.clone(),
@@ -293,6 +348,7 @@ impl Backend for Production {
             ..artifacts
         };
         self.used.hold(&artifacts, &made, &cache)?;
+        self.note(&mut artifacts)?;
         Ok(artifacts)
     }
 
@@ -309,6 +365,7 @@ impl Backend for Production {
         job.interrupt = self.interrupt.clone();
         job.selfcheck = self.self_check;
         job.save_restore = self.save_restore;
+        job.snapshot = self.snapshot.clone().filter(|_| attempt.attended.is_some());
         if let (Some(dir), Some(port)) = (attempt.attended, attendance.debugger) {
             debugger::invite(&attempt, dir, port)?;
         }
@@ -493,5 +550,6 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         trace: attempt.trace.to_vec(),
         calls: symbols::buffer_code(artifacts),
         events: attempt.events.cloned(),
+        snapshot: None,
     })
 }

@@ -17,7 +17,7 @@ use crate::boot::Loaded;
 use crate::events::Filter;
 
 /// Version of everything in this module; both halves must agree.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// What each message begins with: `SLK1`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"SLK1");
@@ -73,6 +73,11 @@ pub struct Run {
     pub timeout_ms: Option<u64>,
     /// What to record of what happens on the machine.
     pub events: Option<Record>,
+    /// When the guest has written this line on its console, it is saved, and then goes on.
+    pub save: Option<String>,
+    /// Go on from this snapshot, which is of the same guest, instead of booting. Kernel and initial file system
+    /// need not have been sent.
+    pub from: Option<Blob>,
 }
 
 /// Messages to the VMM.
@@ -98,6 +103,8 @@ pub enum Output {
     Report,
     /// The machine's part of the log.
     Events,
+    /// Some of the snapshot; the next comes behind it.
+    Snapshot,
 }
 
 /// How a guest ended.
@@ -122,10 +129,14 @@ pub struct KvmStats {
     pub exits: u64,
     /// Those to addresses at which nothing is.
     pub nowhere: u64,
+    /// How often device time went on by itself.
+    pub idles: u64,
     /// Interrupt line changes told to KVM.
     pub irq_changes: u64,
     /// Microseconds from the request to the first instruction of the guest.
     pub setup_us: u64,
+    /// Microseconds for which it stood still to be saved.
+    pub saving_us: u64,
 }
 
 /// Messages from the VMM.

@@ -43,7 +43,7 @@ pub enum KvmError {
 }
 
 impl KvmError {
-    fn help(&self) -> &'static str {
+    fn help(&self) -> &str {
         match self {
             KvmError::NoVmm(_) => "`staleline doctor` says what it takes to build it",
             KvmError::NoHostKernel(_) => "`staleline kernel build --stack host` builds it",
@@ -52,14 +52,14 @@ impl KvmError {
                 "was it stopped from outside, or short of memory? Otherwise please report it"
             }
             KvmError::Protocol(_) => "please report this",
-            KvmError::Failed { .. } => "see what the VMM says",
+            KvmError::Failed { help, .. } => help,
         }
     }
 }
 
 impl From<KvmError> for EngineError {
     fn from(e: KvmError) -> Self {
-        let help = e.help();
+        let help = e.help().to_owned();
         EngineError::Own(Fault::new(e, help))
     }
 }

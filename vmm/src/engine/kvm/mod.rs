@@ -17,11 +17,14 @@ use staleline_devices::fidelity::Sight;
 use staleline_machine::engine::wire::{Ended, FromVmm, Output, Record, Run, ToVmm};
 use staleline_results::GuestEnd;
 use staleline_support::cache::CacheDir;
+use tempfile::NamedTempFile;
 
 use super::attend::Console;
 use super::description::{Description, Requirement};
 use super::error::os;
-use super::{Engine, EngineError, Handover, Job, Observations, Outcome, SiteTable, remove_earlier};
+use super::{
+    Engine, EngineError, Handover, Job, Observations, Outcome, SiteTable, Snapshot, remove_earlier,
+};
 use place::Place;
 use session::{Session, odd};
 
@@ -36,6 +39,7 @@ pub const DESCRIPTION: Description = Description {
     finds: &[Sight::Stores],
     exact: false,
     told_by: Some("instrumented"),
+    saves: true,
     discover: || Ok(Box::new(KvmEngine::discover()?)),
     make: place::make,
     kept: |_: &CacheDir| Vec::new(),
@@ -124,9 +128,17 @@ fn check(job: &Job) -> Result<(), EngineError> {
 }
 
 fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, EngineError> {
-    let kernel = session.give(&job.kernel)?;
-    let initrd = job.initrd.as_ref().map(|initrd| session.give(initrd));
-    let initrd = initrd.transpose()?;
+    let from = match &job.snapshot {
+        Some(Snapshot::From(file)) => Some(session.give(file)?),
+        _ => None,
+    };
+    // Of a guest that does not boot, only what it was.
+    let mut image = |path: &Path| match from.is_some() {
+        true => session.know(path),
+        false => session.give(path),
+    };
+    let kernel = image(&job.kernel)?;
+    let initrd = job.initrd.as_deref().map(image).transpose()?;
     let fdt = session.give_bytes(&job.fdt)?;
     let timeout_ms = job.timeout.map(|limit| limit.as_millis().try_into());
     let run = Run {
@@ -143,6 +155,11 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
             filter: events.filter,
             limit: events.limit,
         }),
+        save: match &job.snapshot {
+            Some(Snapshot::Save { after, .. }) => Some((*after).to_owned()),
+            _ => None,
+        },
+        from,
     };
     session.tell(&ToVmm::Run(Box::new(run)), &[])?;
 
@@ -150,6 +167,10 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
     let report = Handover::at(dir.join("report.json"));
     remove_earlier(&[report.path()])?;
     let mut written = File::create(&console).map_err(os("write the console"))?;
+    let mut saving = match &job.snapshot {
+        Some(Snapshot::Save { file, .. }) => Some(Saving::begin(file)?),
+        _ => None,
+    };
     let shown = job.attendance.console == Console::Shown;
     let deadline = job.timeout.map(|limit| Instant::now() + limit + GRACE);
     loop {
@@ -170,6 +191,11 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
                         let _ = std::io::stderr().write_all(&payload);
                     }
                 }
+                Output::Snapshot => {
+                    if let Some(saving) = &mut saving {
+                        saving.write(&payload)?;
+                    }
+                }
                 Output::Report => std::fs::write(report.path(), &payload)
                     .map_err(os("keep the machine's report"))?,
                 Output::Events => {
@@ -186,6 +212,10 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
                 wall_us,
                 stats,
             } => {
+                if let Some(saving) = saving {
+                    saving.end()?;
+                }
+                log::debug!("kvm: {wall_us} us, {stats:?}");
                 let stats = serde_json::to_value(&stats)
                     .map_err(|e| KvmError::Protocol(format!("its counters: {e}")))?;
                 return Ok(Outcome {
@@ -205,6 +235,44 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
             }
             other => return Err(odd(&other)),
         }
+    }
+}
+
+/// A snapshot that is being written: it is there once it is whole.
+struct Saving {
+    file: PathBuf,
+    new: NamedTempFile,
+    is_empty: bool,
+}
+
+impl Saving {
+    fn begin(file: &Path) -> Result<Self, EngineError> {
+        let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let new = NamedTempFile::new_in(dir.unwrap_or(Path::new(".")));
+        Ok(Saving {
+            file: file.to_owned(),
+            new: new.map_err(os("write the snapshot"))?,
+            is_empty: true,
+        })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
+        self.is_empty = false;
+        self.new.write_all(bytes).map_err(os("write the snapshot"))
+    }
+
+    /// Puts it in its place; not if the guest has not come so far, which its result says.
+    fn end(self) -> Result<(), EngineError> {
+        if self.is_empty {
+            log::warn!(
+                "{} was not written: the guest has ended before its first step",
+                self.file.display()
+            );
+            return Ok(());
+        }
+        let kept = self.new.persist(&self.file);
+        kept.map_err(|e| os("write the snapshot")(e.error))?;
+        Ok(())
     }
 }
 

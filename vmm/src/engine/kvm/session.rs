@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A VMM that runs, and the conversation with it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use staleline_machine::engine::wire::{ABI_VERSION, Blob, FromVmm, ToVmm, receive, send};
 use staleline_support::digest;
@@ -34,12 +34,21 @@ const WAITING: usize = 64;
 /// What it has said: a message with its payload, or why there is none.
 type Said = io::Result<(FromVmm, Vec<u8>)>;
 
+/// A file, its length and when it was last changed: one that has the same of these is taken to be the same.
+type Seen = (PathBuf, u64, SystemTime);
+
+fn seen(path: &Path) -> io::Result<Seen> {
+    let about = std::fs::metadata(path)?;
+    Ok((path.to_owned(), about.len(), about.modified()?))
+}
+
 /// A VMM that runs. It is gone when this is.
 pub(super) struct Session {
     child: Child,
     to: BufWriter<UnixStream>,
     said: Receiver<Said>,
     sent: HashSet<Blob>,
+    known: HashMap<Seen, Blob>,
     console: File,
     what: &'static str,
     /// For guests of up to that much memory.
@@ -67,6 +76,7 @@ impl Session {
             to: BufWriter::new(connection),
             said,
             sent: HashSet::new(),
+            known: HashMap::new(),
             console,
             what: place.what(),
             ram_bytes,
@@ -93,8 +103,29 @@ impl Session {
 
     /// Sends a file, unless it has it.
     pub(super) fn give(&mut self, path: &Path) -> Result<Blob, EngineError> {
-        let bytes = std::fs::read(path).map_err(os("read the guest's images"))?;
-        self.give_bytes(&bytes)
+        let read = os("read the guest's images");
+        let seen = seen(path).map_err(&read)?;
+        if let Some(blob) = self.known.get(&seen)
+            && self.sent.contains(blob)
+        {
+            return Ok(blob.clone());
+        }
+        let bytes = std::fs::read(path).map_err(&read)?;
+        let blob = self.give_bytes(&bytes)?;
+        self.known.insert(seen, blob.clone());
+        Ok(blob)
+    }
+
+    /// What a file is called there, sent or not.
+    pub(super) fn know(&mut self, path: &Path) -> Result<Blob, EngineError> {
+        let read = os("read the guest's images");
+        let seen = seen(path).map_err(&read)?;
+        if let Some(blob) = self.known.get(&seen) {
+            return Ok(blob.clone());
+        }
+        let blob = Blob(digest::file(path).map_err(&read)?);
+        self.known.insert(seen, blob.clone());
+        Ok(blob)
     }
 
     /// As [`Session::give`], of what is in memory.

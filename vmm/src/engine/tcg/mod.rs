@@ -53,6 +53,7 @@ pub const DESCRIPTION: Description = Description {
     finds: &[],
     exact: true,
     told_by: None,
+    saves: false,
     discover: || Ok(Box::new(TcgEngine::discover()?)),
     make: plugin::make,
     kept: plugin::kept,

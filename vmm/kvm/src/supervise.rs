@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The threads of a guest that runs, from their start to their end.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps as _};
+use kvm_ioctls::VcpuFd;
+use staleline_devices::cpu::CpuId;
+use staleline_machine::engine::guest::Guest;
+use staleline_machine::engine::wire::{Ended, Output, Run};
+use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::signal::{Killable as _, SIGRTMIN, register_signal_handler};
+use vmm_sys_util::timerfd::TimerFd;
+
+use crate::bus::Bus;
+use crate::error::KvmError;
+use crate::guest::Sink;
+use crate::snapshot::CpuState;
+use crate::vcpu;
+
+/// Signal that makes a CPU come out of the guest; above those that the C library uses.
+const KICK: i32 = 0;
+
+/// How long to wait for a CPU before it is told again.
+const AGAIN: Duration = Duration::from_millis(2);
+
+/// Most bytes of console that a guest may write before it is saved.
+const CONSOLE_LIMIT: usize = 16 << 20;
+
+/// A guest that stands still.
+pub struct Still<'a> {
+    /// What its CPUs hold, in no order.
+    pub cpus: Vec<CpuState>,
+    /// What it has written so far.
+    pub console: Vec<u8>,
+    /// Where output goes.
+    pub sink: &'a mut dyn Sink,
+}
+
+/// Saves one.
+type Save<'a> = dyn FnMut(Still<'_>) -> Result<(), KvmError> + 'a;
+
+extern "C" fn kicked(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+
+/// Runs the CPUs until the guest ends or its time is up, and passes on what it writes. Once it has written what
+/// the bus waits for, it stands still for `save`.
+///
+/// # Errors
+/// [`KvmError`]: all threads have ended.
+pub fn supervise<M: Guest>(
+    run: &Run,
+    vcpus: Vec<VcpuFd>,
+    bus: &Arc<Bus<M>>,
+    written: EventFd,
+    sink: &mut dyn Sink,
+    save: &mut Save<'_>,
+) -> Result<Ended, KvmError> {
+    let events = KvmError::os("watch the guest");
+    register_signal_handler(SIGRTMIN() + KICK, kicked).map_err(|e| events(io::Error::from(e)))?;
+    let over = EventFd::new(EFD_NONBLOCK).map_err(&events)?;
+    let (tell, ends) = mpsc::channel();
+    let mut cpus = Vec::new();
+    for (n, mut fd) in (0..).zip(vcpus) {
+        let (bus, tell) = (Arc::clone(bus), tell.clone());
+        let over = over.try_clone().map_err(&events)?;
+        let body = move || {
+            match vcpu::run(&mut fd, CpuId(n), &bus) {
+                Ok(None) => return,
+                Ok(Some(end)) => {
+                    // Whoever listens has heard of it, or does not want to.
+                    let _ = tell.send(end);
+                    bus.end();
+                }
+                Err(e) => bus.fail(e),
+            }
+            let _ = over.write(1);
+        };
+        cpus.push(spawn(format!("cpu{n}"), body)?);
+    }
+    let timekeeper = Arc::clone(bus);
+    let stop = over.try_clone().map_err(&events)?;
+    let body = move || {
+        if let Err(e) = timekeeper.keep_time() {
+            timekeeper.fail(e);
+            let _ = stop.write(1);
+        }
+    };
+    let time = spawn("time".into(), body)?;
+
+    let watched = watch(run, (over, written), bus, sink, (&cpus, save));
+    bus.end();
+    for thread in cpus.into_iter().chain([time]) {
+        while !thread.is_finished() {
+            kick(&thread);
+            thread::sleep(AGAIN);
+        }
+        if thread.join().is_err() {
+            return Err(KvmError::Machine("one of its threads has panicked".into()));
+        }
+    }
+    let timed_out = watched?;
+    let rest = bus.console();
+    sink.output(Output::Console, &rest)
+        .map_err(KvmError::os("pass on the console"))?;
+    match ends.try_recv() {
+        Ok(end) => Ok(end),
+        Err(_) if timed_out => Ok(Ended::TimedOut),
+        // Then the bus knows why.
+        Err(_) => Ok(Ended::Died {
+            what: "failure".into(),
+        }),
+    }
+}
+
+fn kick(thread: &JoinHandle<()>) {
+    // One that is not in the guest does not mind.
+    let _ = thread.kill(SIGRTMIN() + KICK);
+}
+
+/// Waits until all CPUs stand still, and says what they hold; none if the guest ends before.
+fn halt<M: Guest>(cpus: &[JoinHandle<()>], bus: &Bus<M>) -> Option<Vec<CpuState>> {
+    loop {
+        if bus.is_over() {
+            return None;
+        }
+        if let Some(all) = bus.pause.all(cpus.len()) {
+            return Some(all);
+        }
+        cpus.iter().for_each(kick);
+        thread::sleep(AGAIN);
+    }
+}
+
+fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, KvmError> {
+    thread::Builder::new()
+        .name(name)
+        .spawn(body)
+        .map_err(KvmError::os("start a thread"))
+}
+
+/// What there is to see of a guest that runs.
+struct Watch<'a, M> {
+    over: EventFd,
+    written: EventFd,
+    timer: TimerFd,
+    bus: &'a Bus<M>,
+    sink: &'a mut dyn Sink,
+    /// What it has written, as long as it may be saved.
+    kept: Option<Vec<u8>>,
+    ended: bool,
+    timed_out: bool,
+    failure: Option<io::Error>,
+}
+
+const OVER: u32 = 0;
+const WRITTEN: u32 = 1;
+const TIMER: u32 = 2;
+
+impl<M: Guest> MutEventSubscriber for Watch<'_, M> {
+    fn process(&mut self, events: Events, _: &mut EventOps) {
+        match events.data() {
+            OVER => self.ended = true,
+            TIMER => {
+                self.timed_out = true;
+                self.ended = true;
+            }
+            _ => {
+                let bytes = self.bus.console();
+                if let Some(kept) = &mut self.kept {
+                    kept.extend_from_slice(&bytes);
+                    if kept.len() > CONSOLE_LIMIT {
+                        self.kept = None;
+                    }
+                }
+                if let Err(e) = self.sink.output(Output::Console, &bytes) {
+                    self.failure = Some(e);
+                    self.ended = true;
+                }
+            }
+        }
+    }
+
+    fn init(&mut self, ops: &mut EventOps) {
+        let sources = [
+            Events::with_data(&self.over, OVER, EventSet::IN),
+            Events::with_data(&self.written, WRITTEN, EventSet::IN),
+            Events::with_data(&self.timer, TIMER, EventSet::IN),
+        ];
+        for source in sources {
+            if let Err(e) = ops.add(source) {
+                self.failure = Some(io::Error::other(format!("{e:?}")));
+                self.ended = true;
+            }
+        }
+    }
+}
+
+/// Waits for the guest's end; whether it was the time limit.
+fn watch<M: Guest>(
+    run: &Run,
+    (over, written): (EventFd, EventFd),
+    bus: &Bus<M>,
+    sink: &mut dyn Sink,
+    (cpus, save): (&[JoinHandle<()>], &mut Save<'_>),
+) -> Result<bool, KvmError> {
+    let what = "watch the guest";
+    let mut timer = TimerFd::new().map_err(|e| KvmError::os(what)(io::Error::from(e)))?;
+    if let Some(limit) = run.timeout_ms {
+        let limit = Duration::from_millis(limit.max(1));
+        let set = timer.reset(limit, None);
+        set.map_err(|e| KvmError::os(what)(io::Error::from(e)))?;
+    }
+    let mut manager = EventManager::<Watch<'_, M>>::new()
+        .map_err(|e| KvmError::os(what)(io::Error::other(format!("{e:?}"))))?;
+    let id = manager.add_subscriber(Watch {
+        over,
+        written,
+        timer,
+        bus,
+        sink,
+        kept: run.save.as_ref().map(|_| Vec::new()),
+        ended: false,
+        timed_out: false,
+        failure: None,
+    });
+    loop {
+        manager
+            .run()
+            .map_err(|e| KvmError::os(what)(io::Error::other(format!("{e:?}"))))?;
+        let watch = manager
+            .subscriber_mut(id)
+            .map_err(|e| KvmError::os(what)(io::Error::other(format!("{e:?}"))))?;
+        if let Some(e) = watch.failure.take() {
+            return Err(KvmError::os("pass on the console")(e));
+        }
+        if watch.ended {
+            return Ok(watch.timed_out);
+        }
+        if bus.pause.is_wanted()
+            && let Some(cpus) = halt(cpus, bus)
+        {
+            let console = watch.kept.take().ok_or(KvmError::BadRequest(
+                "the guest has written too much before it is to be saved",
+            ))?;
+            save(Still {
+                cpus,
+                console,
+                sink: &mut *watch.sink,
+            })?;
+            bus.pause.release();
+        }
+    }
+}
