@@ -27,6 +27,9 @@ const PACE: Duration = Duration::from_micros(50);
 /// Most bytes of a console that nobody has fetched yet. A guest that writes more waits.
 const CONSOLE_LIMIT: usize = 1 << 20;
 
+/// Bytes of a line that are passed on before it has an end.
+const PIECE: usize = 4096;
+
 struct Outside<M> {
     machine: M,
     beside: Beside,
@@ -241,7 +244,8 @@ impl<M: Guest> Bus<M> {
         if stop {
             self.pause.want();
         }
-        if stop || console.bytes.len() == 1 {
+        // Line by line: a message for each byte would take longer than the guest to write it.
+        if stop || byte == b'\n' || console.bytes.len() == PIECE {
             // It cannot overflow: whoever reads it takes all.
             let _ = self.written.write(1);
         }
@@ -287,6 +291,13 @@ impl<M: Guest> Bus<M> {
     pub fn show<R>(&self, look: impl FnOnce(&M, &Beside) -> R) -> R {
         let outside = locked(&self.outside);
         look(&outside.machine, &outside.beside)
+    }
+
+    /// A CPU has run for so long.
+    pub fn ran(&self, time: Duration) {
+        let more = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let stats = &mut locked(&self.outside).stats;
+        stats.cpu_us = stats.cpu_us.saturating_add(more);
     }
 
     /// Notes what went wrong in a thread, and ends.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps as _};
 use kvm_ioctls::VcpuFd;
+use rustix::time::{ClockId, clock_gettime};
 use staleline_devices::cpu::CpuId;
 use staleline_machine::engine::guest::Guest;
 use staleline_machine::engine::wire::{Ended, Output, Run};
@@ -69,7 +70,10 @@ pub fn supervise<M: Guest>(
         let (bus, tell) = (Arc::clone(bus), tell.clone());
         let over = over.try_clone().map_err(&events)?;
         let body = move || {
-            match vcpu::run(&mut fd, CpuId(n), &bus) {
+            let ran = vcpu::run(&mut fd, CpuId(n), &bus);
+            let time = clock_gettime(ClockId::ThreadCPUTime);
+            bus.ran(Duration::try_from(time).unwrap_or_default());
+            match ran {
                 Ok(None) => return,
                 Ok(Some(end)) => {
                     // Whoever listens has heard of it, or does not want to.

@@ -135,6 +135,8 @@ pub struct KvmStats {
     pub irq_changes: u64,
     /// Microseconds from the request to the first instruction of the guest.
     pub setup_us: u64,
+    /// Microseconds that its CPUs have run, all together.
+    pub cpu_us: u64,
     /// Microseconds for which it stood still to be saved.
     pub saving_us: u64,
 }
