@@ -202,13 +202,9 @@ impl Images {
 
     /// `dram := ram`.
     pub fn write_back(&self, offset: u64, len: usize) {
-        let mut piece = [0u8; LINE as usize];
-        let mut at = 0;
-        while at < len {
-            let n = piece.len().min(len - at);
-            self.read_ram(offset + at as u64, &mut piece[..n]);
-            Self::write(&self.dram, offset + at as u64, &piece[..n]);
-            at += n;
+        let ram = Self::slice(&self.ram, offset, len);
+        if let (Some(ram), Some(dram)) = (ram, Self::slice(&self.dram, offset, len)) {
+            ram.copy_to_volatile_slice(dram);
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod bench;
 mod dist;
+mod kvm;
 mod measure;
 mod model;
 mod plain;
@@ -51,6 +52,14 @@ enum Task {
     Memory,
     /// Where the time of a long run goes, by perf(1)
     Profile,
+    /// The KVM engine's VMM beside kvmtool, in an emulated arm64 host: boots, and accesses to registers
+    Kvm {
+        /// kvmtool for arm64, linked statically (its `lkvm-static`)
+        kvmtool: PathBuf,
+        /// How often each is run
+        #[arg(default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..100))]
+        rounds: u32,
+    },
     /// An installation, as it stands below a prefix such as /usr
     Dist {
         /// The prefix, which must not be there yet; the default is for --deb
@@ -70,6 +79,7 @@ fn main() -> ExitCode {
         } => bench::run(pairs, cache_plugin.as_deref(), runs_only),
         Task::Throughput { pairs } => throughput::rate(pairs),
         Task::Memory => throughput::memory(),
+        Task::Kvm { kvmtool, rounds } => kvm::run(&kvmtool, rounds),
         Task::Dist { prefix, deb } => dist::run(prefix.as_deref(), deb),
         Task::Profile => throughput::profile(),
     };

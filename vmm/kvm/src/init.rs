@@ -9,12 +9,18 @@ use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, reboot};
+use staleline_machine::engine::beside::PLAN;
 use staleline_machine::engine::wire::PORT;
 
+use crate::beside;
 use crate::serve::serve;
 
 /// How long the port may take to appear: its driver's probe goes on while /init starts.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the kernel is told that memory which files are of may be in large pages
+/// (Documentation/admin-guide/mm/transhuge.rst).
+const SHARED_IN_LARGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
 
 const PORTS: &str = "/sys/class/virtio-ports";
 
@@ -23,7 +29,11 @@ const PORTS: &str = "/sys/class/virtio-ports";
 /// # Errors
 /// If it cannot be switched off.
 pub fn main() -> io::Result<()> {
-    if let Err(e) = begin() {
+    let done = match Path::new(PLAN).exists() {
+        true => mounts().and_then(|()| beside::measure(Path::new(PLAN))),
+        false => begin(),
+    };
+    if let Err(e) = done {
         // To the machine's own console, which is kept.
         eprintln!("staleline-kvm: {e}");
     }
@@ -31,11 +41,18 @@ pub fn main() -> io::Result<()> {
     Ok(())
 }
 
-fn begin() -> io::Result<()> {
+fn mounts() -> io::Result<()> {
     for (kind, at) in [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")] {
         mount(kind, at, kind, MountFlags::empty(), None)
             .map_err(|e| context(format!("cannot mount {at}"), e.into()))?;
     }
+    // As the host's kernel does for other memory; without it, it takes longer.
+    let _ = fs::write(SHARED_IN_LARGE_PAGES, "always");
+    Ok(())
+}
+
+fn begin() -> io::Result<()> {
+    mounts()?;
     let dir = Path::new("/run/vmm");
     fs::create_dir_all(dir)?;
     mount("tmpfs", dir, "tmpfs", MountFlags::empty(), None)

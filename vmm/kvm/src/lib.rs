@@ -11,6 +11,8 @@ pub mod snapshot;
 pub mod uart;
 
 #[cfg(target_arch = "aarch64")]
+pub mod beside;
+#[cfg(target_arch = "aarch64")]
 pub mod bus;
 #[cfg(target_arch = "aarch64")]
 pub mod error;

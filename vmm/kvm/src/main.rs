@@ -9,12 +9,29 @@ fn main() -> ExitCode {
     use std::os::fd::AsFd as _;
     use std::os::unix::net::UnixStream;
 
-    use staleline_kvm::{init, serve};
+    use staleline_kvm::{beside, init, serve};
 
     if std::process::id() == 1 {
         return match init::main() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
+        };
+    }
+    // For measurements.
+    let mut arguments = std::env::args_os().skip(1);
+    if let (Some(what), Some(file)) = (arguments.next(), arguments.next()) {
+        let done = match what.to_str() {
+            Some("--once") => beside::once(file.as_ref()),
+            Some("--beside") => beside::measure(file.as_ref()).map(|()| true),
+            _ => Ok(false),
+        };
+        return match done {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(e) => {
+                let _ = writeln!(std::io::stderr(), "staleline-kvm: {e}");
+                ExitCode::FAILURE
+            }
         };
     }
     // The connection is standard input, both ways.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The conversation with the command that the user has started.
 
-use std::error::Error;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -9,6 +8,7 @@ use std::path::Path;
 use staleline_devices::soc::Soc;
 use staleline_machine::engine::GuestKind;
 use staleline_machine::engine::wire::{ABI_VERSION, FromVmm, Output, Run, ToVmm, receive, send};
+use staleline_support::text;
 
 use crate::blobs::Blobs;
 use crate::error::KvmError;
@@ -65,7 +65,7 @@ pub fn serve(dir: &Path, mut from: impl Read, to: impl Write) -> io::Result<()> 
                         stats: outcome.stats,
                     },
                     Err(e) => FromVmm::Failed {
-                        message: chain(&e),
+                        message: text::chain(&e),
                         help: e.help().into(),
                     },
                 };
@@ -77,7 +77,11 @@ pub fn serve(dir: &Path, mut from: impl Read, to: impl Write) -> io::Result<()> 
     Ok(())
 }
 
-fn one(
+/// Runs the guest that a request describes.
+///
+/// # Errors
+/// [`KvmError`].
+pub fn one(
     run: &Run,
     (blobs, unpacked): (&Blobs, &mut Unpacked),
     scratch: &Path,
@@ -87,18 +91,6 @@ fn one(
         GuestKind::Board => guest::run::<Soc>(run, blobs, unpacked, scratch, sink),
         GuestKind::Probe => Err(KvmError::BadRequest("only the exact engine has a probe")),
     }
-}
-
-/// An error with what it is due to.
-fn chain(e: &dyn Error) -> String {
-    let mut text = e.to_string();
-    let mut source = e.source();
-    while let Some(e) = source {
-        text.push_str(": ");
-        text.push_str(&e.to_string());
-        source = e.source();
-    }
-    text
 }
 
 /// The kernel that KVM is of, in words.

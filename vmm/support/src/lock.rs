@@ -63,6 +63,14 @@ impl Lock {
     }
 }
 
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Not by closing it alone: a child that another thread has just forked has a copy, until it runs its
+        // program. If it cannot be given up, that is how it ends.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "these are tests")]
 mod tests {
@@ -78,6 +86,17 @@ mod tests {
         assert_eq!(modified(), old);
         drop(Lock::using(dir.path()).unwrap().unwrap());
         assert!(modified() > old);
+    }
+
+    #[test]
+    fn it_ends_though_somebody_has_a_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::alone(dir.path()).unwrap().unwrap();
+        // As a fork makes one.
+        let _copy = lock.file.try_clone().unwrap();
+        assert!(Lock::alone(dir.path()).unwrap().is_none());
+        drop(lock);
+        assert!(Lock::alone(dir.path()).unwrap().is_some());
     }
 
     #[test]

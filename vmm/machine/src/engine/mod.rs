@@ -2,6 +2,7 @@
 //! What an engine and the machine that it hosts have to do with each other, wherever that is.
 
 pub mod abi;
+pub mod beside;
 pub mod calls;
 pub mod chains;
 pub mod guest;

@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The KVM engine's VMM beside kvmtool, on the same kernel's KVM: boots, and what an access costs that comes out
+//! of the guest.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use comfy_table::{Table, presets};
+use cpio::NewcBuilder;
+use staleline_devices::usb::plan::UsbHostPlan;
+use staleline_kernels::{KernelBuilder, KernelRequest};
+use staleline_machine::board::config::MachineConfig;
+use staleline_machine::board::port::COHERENCY_PORT;
+use staleline_machine::board::settings::BoardSettings;
+use staleline_machine::board::{Board, UART, fdt};
+use staleline_machine::boot::{Images, RAM_BASE};
+use staleline_machine::engine::GuestKind;
+use staleline_machine::engine::beside::{MEASURED, Measured, Once, PLAN, Plan, Timed};
+use staleline_machine::engine::wire::{Blob, Run};
+use staleline_support::cache::CacheDir;
+use staleline_support::digest;
+use staleline_support::progress::Stderr;
+use tempfile::TempDir;
+
+use crate::measure::{self, median};
+use crate::tool::{Tool, step};
+
+/// Most that our boot may take, in kvmtool's.
+const MOST_BOOTS: f64 = 1.0;
+/// Accesses of a guest that does nothing else.
+const ACCESSES: u32 = 20_000;
+/// Where kvmtool has the line status register of its first UART (arm/include/arm-common/kvm-arch.h:
+/// ARM_UART_MMIO_BASE, and offset 5).
+const KVMTOOL_UART: u64 = 0x0100_0005;
+/// The flags register of ours.
+const OUR_UART: u64 = UART + 0x18;
+/// `dc cvac` of one line at the start of RAM, as the coherency port is told of it.
+const CLEAN: u64 = 1 << 60 | RAM_BASE >> 6;
+/// As the runs of the command boot it, but for the devices that kvmtool has not.
+const BOOTARGS: &str = "console=ttyAMA0 loglevel=5 panic=-1";
+
+/// Measures, and prints a table; whether our boot takes no longer than kvmtool's.
+///
+/// # Errors
+/// If something cannot be measured.
+pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
+    let tool = Tool::build()?;
+    step("Building the VMM, its host's kernel, and a guest's");
+    measure::quietly(&mut tool.run(&["boot", "--engine", "kvm"]))?;
+    let result = tool.result()?;
+    let cache = CacheDir::from_environment()?;
+    let kernel = result.kernel.context("the run had no kernel")?;
+    let initrd = result.initrd_hash.context("the run had no initramfs")?;
+    let kernel = cache.path().join("kernels").join(kernel.hash).join("Image");
+    let initrd = cache
+        .path()
+        .join("initramfs")
+        .join(format!("{initrd}.cpio"));
+
+    let mut bench = Bench::new()?;
+    let (kernel, initrd) = (bench.add(fs::read(kernel)?)?, bench.add(fs::read(initrd)?)?);
+    let empty = bench.add(Vec::new())?;
+    bench.put("lkvm", &fs::read(kvmtool).context("kvmtool")?, true)?;
+    bench.ours("boot", &kernel, Some(&initrd))?;
+    bench.kvmtool("boot", &kernel, &initrd);
+    let cases = [
+        (
+            "none",
+            Loop::read(OUR_UART, 0),
+            Some(Loop::read(KVMTOOL_UART, 0)),
+        ),
+        (
+            "read",
+            Loop::read(OUR_UART, ACCESSES),
+            Some(Loop::read(KVMTOOL_UART, ACCESSES)),
+        ),
+        ("report", Loop::write(COHERENCY_PORT, CLEAN, ACCESSES), None),
+    ];
+    for (name, ours, theirs) in cases {
+        let image = bench.add(ours.image())?;
+        bench.ours(name, &image, None)?;
+        if let Some(theirs) = theirs {
+            let image = bench.add(theirs.image())?;
+            bench.kvmtool(name, &image, &empty);
+        }
+    }
+    step(&format!("{rounds} rounds of each"));
+    let all = bench.measure(rounds, &cache)?;
+    let time = |name: &str| -> Result<f64> {
+        let times = all
+            .get(name)
+            .with_context(|| format!("nothing of {name}"))?;
+        median(times).with_context(|| format!("no figures of {name}"))
+    };
+    let (ours, theirs) = (time("our boot")?, time("kvmtool boot")?);
+    let access = |with: &str, without: &str| -> Result<f64> {
+        Ok((time(with)? - time(without)?) * 1e6 / f64::from(ACCESSES))
+    };
+    let our_read = access("our read", "our none")?;
+    let their_read = access("kvmtool read", "kvmtool none")?;
+    let report = access("our report", "our none")?;
+    let ratio = ours / theirs;
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(["measured", "staleline-kvm", "kvmtool", "ratio", "limit"]);
+    let limit = format!("at most {MOST_BOOTS}");
+    let row = |what: &str, a: String, b: String, ratio: String, limit: &str| {
+        [what.to_owned(), a, b, ratio, limit.to_owned()]
+    };
+    table.add_row(row(
+        "boot to power-off, ms",
+        format!("{ours:.0}"),
+        format!("{theirs:.0}"),
+        format!("{ratio:.2}"),
+        &limit,
+    ));
+    table.add_row(row(
+        "an access to a register, ns",
+        format!("{our_read:.0}"),
+        format!("{their_read:.0}"),
+        format!("{:.2}", our_read / their_read),
+        "",
+    ));
+    table.add_row(row(
+        "a report of maintenance of one line, ns",
+        format!("{report:.0}"),
+        "-".into(),
+        "-".into(),
+        "",
+    ));
+    println!(
+        "\nMeasured by `cargo xtask kvm {} {rounds}` on {}.\n\n{table}",
+        kvmtool.display(),
+        measure::host()?
+    );
+    Ok(ratio <= MOST_BOOTS)
+}
+
+/// A guest that does one access again and again, and switches itself off.
+struct Loop {
+    address: u64,
+    stores: Option<u64>,
+    times: u32,
+}
+
+impl Loop {
+    fn read(address: u64, times: u32) -> Self {
+        Loop {
+            address,
+            stores: None,
+            times,
+        }
+    }
+
+    fn write(address: u64, value: u64, times: u32) -> Self {
+        Loop {
+            address,
+            stores: Some(value),
+            times,
+        }
+    }
+
+    /// As an arm64 `Image` (Documentation/arch/arm64/booting.rst).
+    fn image(&self) -> Vec<u8> {
+        let mut code = vec![0x1400_0010]; // b . + 64
+        code.resize(16, 0);
+        code.extend(constant(0, self.address));
+        code.extend(constant(1, u64::from(self.times) + 1));
+        code.extend(constant(2, self.stores.unwrap_or(0)));
+        let access = match self.stores {
+            None => 0x3940_0003,    // ldrb w3, [x0]
+            Some(_) => 0xf900_0002, // str x2, [x0]
+        };
+        code.extend([
+            0xf100_0421, // subs x1, x1, #1
+            0x5400_0060, // b.eq . + 12
+            access,
+            0x17ff_fffd, // b . - 12
+        ]);
+        // PSCI 0.2: SYSTEM_OFF
+        code.extend(constant(0, 0x8400_0008));
+        code.extend([0xd400_0002, 0x1400_0000]); // hvc #0; b .
+        let mut bytes: Vec<u8> = code.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.resize(4096, 0);
+        let size = bytes.len() as u64;
+        for (at, field) in [(16, size.to_le_bytes()), (24, 0xa_u64.to_le_bytes())] {
+            bytes[at..at + 8].copy_from_slice(&field);
+        }
+        bytes[56..60].copy_from_slice(b"ARM\x64");
+        bytes
+    }
+}
+
+/// `movz` and `movk` that load a constant into a register.
+fn constant(register: u32, value: u64) -> [u32; 4] {
+    [0, 1, 2, 3].map(|part| {
+        let bits = (value >> (16 * part) & 0xffff) as u32;
+        let instruction = if part == 0 { 0xd280_0000 } else { 0xf280_0000 };
+        instruction | part << 21 | bits << 5 | register
+    })
+}
+
+/// Where the host finds the files.
+const FILES: &str = "/beside";
+
+/// What is measured, as it is put together.
+struct Bench {
+    archive: Vec<u8>,
+    entries: u32,
+    /// Files by hash, here.
+    files: TempDir,
+    commands: Vec<Timed>,
+}
+
+impl Bench {
+    fn new() -> Result<Self> {
+        let mut bench = Bench {
+            archive: Vec::new(),
+            entries: 0,
+            files: tempfile::tempdir()?,
+            commands: Vec::new(),
+        };
+        bench.entry(&FILES[1..], 0o040_755, &[])?;
+        bench.entry("tmp", 0o041_777, &[])?;
+        Ok(bench)
+    }
+
+    fn entry(&mut self, name: &str, mode: u32, bytes: &[u8]) -> Result<()> {
+        self.entries += 1;
+        // Beside those of the host's own archive.
+        let entry = NewcBuilder::new(name).ino(1000 + self.entries).mode(mode);
+        let mut out = entry.write(&mut self.archive, u32::try_from(bytes.len())?);
+        out.write_all(bytes)?;
+        out.finish()?;
+        Ok(())
+    }
+
+    fn put(&mut self, name: &str, bytes: &[u8], program: bool) -> Result<()> {
+        let mode = if program { 0o100_755 } else { 0o100_644 };
+        self.entry(&format!("{}/{name}", &FILES[1..]), mode, bytes)
+    }
+
+    /// A file by its hash.
+    fn add(&mut self, bytes: Vec<u8>) -> Result<String> {
+        let hash = digest::bytes(&bytes);
+        let path = self.files.path().join(&hash);
+        if !path.exists() {
+            fs::write(path, &bytes)?;
+            self.put(&hash, &bytes, false)?;
+        }
+        Ok(hash)
+    }
+
+    fn ours(&mut self, name: &str, kernel: &str, initrd: Option<&str>) -> Result<()> {
+        let board = Board::new(&BoardSettings::default());
+        let at = |hash: &str| self.files.path().join(hash);
+        let images = Images::open(&at(kernel), initrd.map(at).as_deref())?;
+        let layout = images.layout(board.memory_bytes())?;
+        let fdt = fdt::write(
+            &board,
+            &fdt::Chosen {
+                bootargs: BOOTARGS,
+                plan: "",
+                seed: 1,
+                port: true,
+                layout: &layout,
+            },
+        )?;
+        let end = layout.initrd.as_ref().unwrap_or(&layout.fdt).end;
+        let machine = MachineConfig {
+            board: BoardSettings::default(),
+            seed: 1,
+            usb_host: UsbHostPlan::default(),
+            drop_operation: None,
+            loaded: vec![(RAM_BASE, end - RAM_BASE)],
+            disk: None,
+        };
+        let run = Run {
+            kernel: Blob(kernel.into()),
+            initrd: initrd.map(|hash| Blob(hash.into())),
+            fdt: Blob(self.add(fdt)?),
+            ram_bytes: board.memory_bytes(),
+            window_bytes: board.window_bytes(),
+            cpus: 1,
+            guest: GuestKind::Board,
+            machine: serde_json::to_value(&machine)?,
+            timeout_ms: Some(60_000),
+            events: None,
+            save: None,
+            from: None,
+        };
+        let once = Once {
+            run,
+            files: FILES.into(),
+        };
+        let request = format!("{name}.json");
+        self.put(&request, &serde_json::to_vec(&once)?, false)?;
+        self.commands.push(Timed {
+            name: format!("our {name}"),
+            program: "/init".into(),
+            arguments: vec!["--once".into(), format!("{FILES}/{request}")],
+        });
+        Ok(())
+    }
+
+    fn kvmtool(&mut self, name: &str, kernel: &str, initrd: &str) {
+        let board = Board::new(&BoardSettings::default());
+        let memory = (board.memory_bytes() >> 20).to_string();
+        let kernel = format!("{FILES}/{kernel}");
+        let initrd = format!("{FILES}/{initrd}");
+        let arguments = [
+            "run",
+            "--kernel",
+            &kernel,
+            "--initrd",
+            &initrd,
+            "--mem",
+            &memory,
+            "--cpus",
+            "1",
+            "--console",
+            "serial",
+            "--irqchip",
+            "gicv3",
+            "--network",
+            "mode=none",
+            "--params",
+            BOOTARGS,
+        ];
+        self.commands.push(Timed {
+            name: format!("kvmtool {name}"),
+            program: format!("{FILES}/lkvm").into(),
+            arguments: arguments.map(str::to_owned).to_vec(),
+        });
+    }
+
+    /// Times of each, in milliseconds.
+    fn measure(mut self, rounds: u32, cache: &CacheDir) -> Result<BTreeMap<String, Vec<f64>>> {
+        let plan = Plan {
+            rounds,
+            commands: std::mem::take(&mut self.commands),
+        };
+        let plan = serde_json::to_vec(&plan)?;
+        self.entry(&PLAN[1..], 0o100_644, &plan)?;
+        cpio::newc::trailer(&mut self.archive)?;
+        let vmm = staleline_initramfs::find_vmm(cache).context("the VMM is gone")?;
+        let host = staleline_initramfs::host_initramfs(&vmm, cache)?;
+        let mut archive = fs::read(host)?;
+        archive.extend(&self.archive);
+        let initrd = self.files.path().join("host.cpio");
+        fs::write(&initrd, archive)?;
+        let kernels = KernelBuilder::new()?;
+        let kernel = kernels.build(&KernelRequest::host(), &Stderr::new())?;
+        let said = emulate(&kernel.image, &initrd)?;
+        let mut all: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for line in said.lines() {
+            let Some(line) = line.trim_end().strip_prefix(MEASURED) else {
+                continue;
+            };
+            let measured: Measured = serde_json::from_str(line)?;
+            if let Some(why) = measured.failed {
+                bail!("{}: {why}", measured.name);
+            }
+            let times = all.entry(measured.name).or_default();
+            times.push(measured.wall_us as f64 / 1e3);
+        }
+        ensure!(!all.is_empty(), "the host has measured nothing: {said}");
+        Ok(all)
+    }
+}
+
+/// Runs an emulated host to its end; what it wrote.
+fn emulate(kernel: &Path, initrd: &Path) -> Result<String> {
+    let qemu = std::env::var_os("STALELINE_QEMU").map(PathBuf::from);
+    let qemu = qemu.unwrap_or_else(|| "qemu-system-aarch64".into());
+    let mut command = Command::new(qemu);
+    command
+        .args(["-nodefaults", "-no-user-config", "-display", "none"])
+        .args(["-no-reboot", "-monitor", "none", "-serial", "stdio"])
+        .args(["-machine", "virt,gic-version=3,virtualization=on"])
+        .args(["-cpu", "max,pauth-impdef=on", "-smp", "2", "-m", "2048M"])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(initrd)
+        .args(["-append", "console=ttyAMA0 loglevel=3 panic=-1"])
+        .stdin(Stdio::null());
+    let output = measure::quietly(&mut command)?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_constant_is_what_an_assembler_makes_of_it() {
+        // movz x1, #0x5678; movk x1, #0x1234, lsl 16; movk x1, #0, lsl 32; movk x1, #0x8000, lsl 48
+        let expected = [0xd28a_cf01, 0xf2a2_4681, 0xf2c0_0001, 0xf2f0_0001];
+        assert_eq!(constant(1, 0x8000_0000_1234_5678), expected);
+    }
+
+    #[test]
+    fn a_loop_is_an_image() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("Image");
+        fs::write(&path, Loop::read(OUR_UART, 7).image()).unwrap();
+        assert!(Images::open(&path, None).is_ok());
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Measurements of the VMM beside its peers: see [`staleline_machine::engine::beside`].
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use staleline_machine::engine::beside::{MEASURED, Measured, Once, Plan, Timed};
+use staleline_machine::engine::wire::{Ended, Output};
+use staleline_support::text;
+
+use crate::blobs::Blobs;
+use crate::guest::{Sink, micros};
+use crate::serve::one;
+use crate::unpacked::Unpacked;
+
+/// Bytes of what a command that failed wrote last.
+const TAIL: usize = 400;
+
+/// Times the commands of a plan, and prints what each took.
+///
+/// # Errors
+/// If the plan cannot be read, or what came of it not be written.
+pub fn measure(plan: &Path) -> io::Result<()> {
+    let plan: Plan = serde_json::from_reader(BufReader::new(File::open(plan)?))?;
+    let mut out = io::stdout();
+    for _ in 0..plan.rounds {
+        for command in &plan.commands {
+            let measured = serde_json::to_string(&time(command))?;
+            writeln!(out, "{MEASURED}{measured}")?;
+        }
+    }
+    Ok(())
+}
+
+fn time(timed: &Timed) -> Measured {
+    let begun = Instant::now();
+    let output = Command::new(&timed.program)
+        .args(&timed.arguments)
+        .stdin(Stdio::null())
+        .output();
+    let wall_us = micros(begun.elapsed());
+    let failed = match output {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => {
+            let said = [output.stdout, output.stderr].concat();
+            let said = said.get(said.len().saturating_sub(TAIL)..).unwrap_or(&said);
+            Some(format!(
+                "{}: {}",
+                output.status,
+                String::from_utf8_lossy(said)
+            ))
+        }
+        Err(e) => Some(e.to_string()),
+    };
+    Measured {
+        name: timed.name.clone(),
+        wall_us,
+        failed,
+    }
+}
+
+struct Shown;
+
+impl Sink for Shown {
+    fn output(&mut self, output: Output, bytes: &[u8]) -> io::Result<()> {
+        match output {
+            Output::Console => io::stdout().write_all(bytes),
+            Output::Report | Output::Events | Output::Snapshot => Ok(()),
+        }
+    }
+}
+
+/// Runs the guest that a file describes, with its console on standard output; whether it has powered off.
+///
+/// # Errors
+/// If the file cannot be read, or the guest not be run.
+pub fn once(request: &Path) -> io::Result<bool> {
+    let once: Once = serde_json::from_reader(BufReader::new(File::open(request)?))?;
+    let scratch = std::env::temp_dir().join(format!("once-{}", std::process::id()));
+    fs::create_dir_all(&scratch)?;
+    let blobs = Blobs::new(&once.files);
+    let outcome = one(
+        &once.run,
+        (&blobs, &mut Unpacked::default()),
+        &scratch,
+        &mut Shown,
+    );
+    fs::remove_dir_all(&scratch)?;
+    let outcome = outcome.map_err(|e| io::Error::other(text::chain(&e)))?;
+    Ok(outcome.end == Ended::PoweredOff)
+}
