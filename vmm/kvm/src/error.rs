@@ -5,6 +5,8 @@ use std::io;
 
 use staleline_machine::boot::BootError;
 
+use crate::sandbox::SandboxError;
+
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum KvmError {
@@ -22,6 +24,9 @@ pub enum KvmError {
         /// Why not.
         source: kvm_ioctls::Error,
     },
+    /// A thread cannot be confined.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The images do not load.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -81,6 +86,7 @@ impl KvmError {
             }
             KvmError::Lacks(_) => "it takes Linux 5.5 or later, on a machine with a GICv3",
             KvmError::Refused { .. } => "look at the kernel's log (`dmesg`) for why",
+            KvmError::Sandbox(e) => e.help(),
             KvmError::Boot(e) => e.help(),
             KvmError::Os { .. } => "check memory and file descriptor limits",
             KvmError::Machine(_) | KvmError::BadRequest(_) => {

@@ -30,6 +30,7 @@ use vmm_sys_util::timerfd::TimerFd;
 use crate::blobs::Blobs;
 use crate::bus::Bus;
 use crate::error::KvmError;
+use crate::sandbox::{self, Thread};
 use crate::{gic, vcpu};
 
 /// Signal that makes a CPU come out of the guest; above those that the C library uses.
@@ -275,7 +276,8 @@ fn supervise<M: Guest>(
         let (bus, tell) = (Arc::clone(bus), tell.clone());
         let over = over.try_clone().map_err(&events)?;
         let body = move || {
-            match vcpu::run(&mut fd, CpuId(n), &bus) {
+            let confined = sandbox::confine(Thread::Cpu).map_err(KvmError::from);
+            match confined.and_then(|()| vcpu::run(&mut fd, CpuId(n), &bus)) {
                 Ok(None) => return,
                 Ok(Some(end)) => {
                     // Whoever listens has heard of it, or does not want to.
@@ -291,7 +293,8 @@ fn supervise<M: Guest>(
     let timekeeper = Arc::clone(bus);
     let stop = over.try_clone().map_err(&events)?;
     let body = move || {
-        if let Err(e) = timekeeper.keep_time() {
+        let confined = sandbox::confine(Thread::Time).map_err(KvmError::from);
+        if let Err(e) = confined.and_then(|()| timekeeper.keep_time()) {
             timekeeper.fail(e);
             let _ = stop.write(1);
         }

@@ -6,6 +6,7 @@
 //! run over one connection ([`serve`]), and is otherwise the same.
 
 pub mod blobs;
+pub mod sandbox;
 pub mod uart;
 
 #[cfg(target_arch = "aarch64")]

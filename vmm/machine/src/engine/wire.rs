@@ -17,7 +17,7 @@ use crate::boot::Loaded;
 use crate::events::Filter;
 
 /// Version of everything in this module; both halves must agree.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// What each message begins with: `SLK1`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"SLK1");
@@ -30,6 +30,9 @@ pub const PAYLOAD_LIMIT: u64 = 2 << 30;
 
 /// Name of the serial port in an emulated machine over which they talk.
 pub const PORT: &str = "org.staleline.vmm";
+
+/// What a line of the VMM's console begins with that tells of a system call which its sandbox has refused.
+pub const TRESPASS: &str = "staleline-kvm: the sandbox has stopped it: it made the system call ";
 
 /// A file that the VMM has been sent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -86,6 +89,8 @@ pub enum ToVmm {
     },
     /// Run a guest to its end.
     Run(Box<Run>),
+    /// Do what the sandbox does not allow. For tests: whoever asks for it is told what became of it.
+    Trespass,
 }
 
 /// What the VMM writes while a guest runs, and when it has ended.
@@ -138,6 +143,9 @@ pub enum FromVmm {
         abi: u32,
         /// Where: of the kernel and the CPU under it, in words.
         host: String,
+        /// What its sandbox lacks for want of a newer kernel, in words; empty if it is whole.
+        #[serde(default)]
+        lacks: String,
     },
     /// Some output, as the payload.
     Output {
@@ -234,6 +242,7 @@ mod tests {
             &FromVmm::Ready {
                 abi: 7,
                 host: "here".into(),
+                lacks: String::new(),
             },
             b"",
         )

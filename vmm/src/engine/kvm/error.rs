@@ -29,6 +29,25 @@ pub enum KvmError {
         /// The last lines of its console.
         console: String,
     },
+    /// It is there, but is not to be talked to.
+    #[error(
+        "{what} has not been ready within {seconds} s{}",
+        tail("its console", console)
+    )]
+    Silent {
+        /// Who.
+        what: &'static str,
+        /// How long it was waited for.
+        seconds: u64,
+        /// The last lines of its console.
+        console: String,
+    },
+    /// Its sandbox has stopped it.
+    #[error("the VMM has been stopped by its own sandbox, for the system call {call}")]
+    Trespass {
+        /// Which call, and where.
+        call: String,
+    },
     /// It says what makes no sense.
     #[error("what the VMM says makes no sense: {0}")]
     Protocol(String),
@@ -50,6 +69,10 @@ impl KvmError {
             KvmError::Start { .. } => "is it installed? `staleline doctor` says",
             KvmError::Gone { .. } => {
                 "was it stopped from outside, or short of memory? Otherwise please report it"
+            }
+            KvmError::Silent { .. } => "is this machine busy with something else? Run it again",
+            KvmError::Trespass { .. } => {
+                "the VMM is not allowed to do that, and does not need to: please report it with the scenario"
             }
             KvmError::Protocol(_) => "please report this",
             KvmError::Failed { .. } => "see what the VMM says",

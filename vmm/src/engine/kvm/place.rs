@@ -105,18 +105,20 @@ impl Place {
         }
     }
 
-    /// Starts it for guests of up to `ram_bytes`, with what it writes on its console in `console`.
+    /// Starts it for guests of up to `ram_bytes`, with what it writes on its console in `console`. It keeps its
+    /// files in `dir`, if they are on this machine.
     pub(super) fn start(
         &self,
         ram_bytes: u64,
         console: &File,
+        dir: &Path,
     ) -> Result<(Child, UnixStream), KvmError> {
         let (ours, theirs) = UnixStream::pair().map_err(|source| KvmError::Start {
             program: "a connection".into(),
             source,
         })?;
         let mut command = match self {
-            Place::Native { vmm } => native(vmm, theirs),
+            Place::Native { vmm } => native(vmm, dir, theirs),
             Place::Emulated {
                 qemu,
                 kernel,
@@ -141,9 +143,11 @@ fn command_name(place: &Place) -> String {
     }
 }
 
-fn native(vmm: &Path, connection: UnixStream) -> Command {
+fn native(vmm: &Path, dir: &Path, connection: UnixStream) -> Command {
     let mut command = Command::new(vmm);
-    command.stdin(Stdio::from(OwnedFd::from(connection)));
+    command
+        .arg(dir)
+        .stdin(Stdio::from(OwnedFd::from(connection)));
     die_with_parent(&mut command);
     command
 }

@@ -3,16 +3,19 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read};
+use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Child;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use staleline_machine::engine::wire::{ABI_VERSION, Blob, FromVmm, ToVmm, receive, send};
+use signal_hook::consts::SIGSYS;
+use staleline_machine::engine::wire::{ABI_VERSION, Blob, FromVmm, TRESPASS, ToVmm, receive, send};
 use staleline_support::digest;
+use tempfile::TempDir;
 
 use super::KvmError;
 use super::place::Place;
@@ -28,6 +31,9 @@ const READY: Duration = Duration::from_secs(60);
 /// How often to look whether the user wants no more.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Bytes of its console that are looked at when it is gone.
+const CONSOLE_LIMIT: u64 = 1 << 20;
+
 /// Messages that may wait to be looked at.
 const WAITING: usize = 64;
 
@@ -41,6 +47,8 @@ pub(super) struct Session {
     said: Receiver<Said>,
     sent: HashSet<Blob>,
     console: File,
+    /// What it keeps on this machine; it is killed before it could remove that.
+    _files: TempDir,
     what: &'static str,
     /// For guests of up to that much memory.
     pub ram_bytes: u64,
@@ -56,7 +64,8 @@ impl Session {
         interrupt: &Interrupt,
     ) -> Result<Self, EngineError> {
         let console = tempfile::tempfile().map_err(os("make a temporary file"))?;
-        let (child, connection) = place.start(ram_bytes, &console)?;
+        let files = tempfile::tempdir().map_err(os("make a temporary directory"))?;
+        let (child, connection) = place.start(ram_bytes, &console, files.path())?;
         let from = connection.try_clone();
         let from = from.map_err(os("copy a connection"))?;
         let (tell, said) = mpsc::sync_channel(WAITING);
@@ -68,17 +77,22 @@ impl Session {
             said,
             sent: HashSet::new(),
             console,
+            _files: files,
             what: place.what(),
             ram_bytes,
             host: String::new(),
         };
         match session.next(Some(Instant::now() + READY), interrupt)? {
-            None => Err(KvmError::Gone {
+            None => Err(KvmError::Silent {
                 what: session.what,
+                seconds: READY.as_secs(),
                 console: tail_of(session.console.try_clone()),
             }
             .into()),
-            Some((FromVmm::Ready { abi, host }, _)) if abi == ABI_VERSION => {
+            Some((FromVmm::Ready { abi, host, lacks }, _)) if abi == ABI_VERSION => {
+                if !lacks.is_empty() {
+                    log::warn!("the VMM's sandbox: {lacks}");
+                }
                 session.host = host;
                 Ok(session)
             }
@@ -141,12 +155,22 @@ impl Session {
             _ => {
                 // What it wrote last may be on its way.
                 let _ = self.child.kill();
-                let _ = self.child.wait();
-                KvmError::Gone {
-                    what: self.what,
-                    console: tail_of(self.console.try_clone()),
-                }
-                .into()
+                let status = self.child.wait();
+                let trespass = self.console.try_clone().ok().and_then(trespass);
+                // With signals blocked, it could not tell which.
+                let silent = || {
+                    let signal = status.ok().and_then(|status| status.signal());
+                    (signal == Some(SIGSYS)).then(|| KvmError::Trespass {
+                        call: "that it has had no time to name".into(),
+                    })
+                };
+                trespass
+                    .or_else(silent)
+                    .unwrap_or_else(|| KvmError::Gone {
+                        what: self.what,
+                        console: tail_of(self.console.try_clone()),
+                    })
+                    .into()
             }
         }
     }
@@ -158,6 +182,17 @@ impl Drop for Session {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// That its sandbox has stopped it, if its console says so.
+fn trespass(mut console: File) -> Option<KvmError> {
+    let mut text = Vec::new();
+    console.seek(SeekFrom::Start(0)).ok()?;
+    console.take(CONSOLE_LIMIT).read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let mut lines = text.lines();
+    let call = lines.find_map(|line| line.split_once(TRESPASS));
+    call.map(|(_, call)| KvmError::Trespass { call: call.into() })
 }
 
 /// What was said makes no sense here.
