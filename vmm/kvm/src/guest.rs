@@ -15,7 +15,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use staleline_devices::cpu::{CpuId, MAX_CPUS};
 use staleline_machine::boot::{Expected, Images, Loaded, RAM_BASE};
 use staleline_machine::engine::guest::{Guest, GuestContext};
-use staleline_machine::engine::wire::{Ended, KvmStats, Output, Run};
+use staleline_machine::engine::wire::{DISK, Ended, KvmStats, Output, Run};
 use staleline_machine::engine::{handover, memory};
 use staleline_machine::events::{EventLog, Head, Recording};
 use vm_memory::{
@@ -91,12 +91,21 @@ pub fn run<M: Guest>(
     let file = built.file.try_clone().map_err(&map)?;
     let ram = MmapRegion::from_file(FileOffset::new(file, 0), bytes)
         .map_err(|e| map(io::Error::other(e)))?;
+    let mut config = run.machine.clone();
+    if let (Some(disk), Some(path)) = (&run.disk, config.pointer_mut(DISK)) {
+        let disk = blobs.find(disk);
+        *path = disk
+            .map_err(KvmError::os("find the disk's image"))?
+            .display()
+            .to_string()
+            .into();
+    }
     let mut machine = M::new(GuestContext {
         ram,
         ram_base: RAM_BASE,
         windows: None,
         lazy: true,
-        machine: run.machine.clone(),
+        machine: config,
     })
     .map_err(KvmError::Machine)?;
     let log = scratch.join("events.bin");
@@ -200,8 +209,7 @@ fn build(run: &Run, blobs: &Blobs) -> Result<Built, KvmError> {
     let mut images = Images::open(&kernel, initrd.as_deref())?;
     let layout = images.layout(run.ram_bytes)?;
     let expected = Expected {
-        // An Image may be followed by what is not loaded; its hash is of what is.
-        kernel: None,
+        kernel: run.kernel_hash.clone(),
         initrd: run.initrd.as_ref().map(|initrd| initrd.0.clone()),
     };
     let loaded = images.load(&memory, &layout, &fdt, &expected)?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Everything that can go wrong with the infrastructure of a run.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
@@ -86,14 +87,19 @@ pub enum EngineError {
 #[derive(Debug)]
 pub struct Fault {
     error: Box<dyn Error + Send + Sync>,
-    help: &'static str,
+    help: Cow<'static, str>,
 }
 
 impl Fault {
     /// Of that kind.
-    pub fn new(error: impl Error + Send + Sync + 'static, help: &'static str) -> Self {
-        let error = error.into();
-        Fault { error, help }
+    pub fn new(
+        error: impl Error + Send + Sync + 'static,
+        help: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Fault {
+            error: error.into(),
+            help: help.into(),
+        }
     }
 
     /// As the engine has it, if it is that engine's.
@@ -116,7 +122,7 @@ impl Error for Fault {
 
 impl EngineError {
     /// What the user can do about it.
-    pub fn help(&self) -> &'static str {
+    pub fn help(&self) -> &str {
         match self {
             EngineError::Boot(error) => error.help(),
             EngineError::BadJob(_) => "check the scenario's board settings",
@@ -141,7 +147,7 @@ impl EngineError {
             EngineError::Handover(HandoverError::Unreadable { .. }) => {
                 "check free space and permissions of the run's directory"
             }
-            EngineError::Own(fault) => fault.help,
+            EngineError::Own(fault) => &fault.help,
         }
     }
 }

@@ -34,6 +34,9 @@ pub const PORT: &str = "org.staleline.vmm";
 /// What a line of the VMM's console begins with that tells of a system call which its sandbox has refused.
 pub const TRESPASS: &str = "staleline-kvm: the sandbox has stopped it: it made the system call ";
 
+/// Where the machine's configuration names the disk's image.
+pub const DISK: &str = "/disk/path";
+
 /// A file that the VMM has been sent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -60,6 +63,10 @@ pub struct Run {
     pub kernel: Blob,
     /// Initial root file system.
     pub initrd: Option<Blob>,
+    /// SHA-256 that the part of the kernel has which is loaded, if that is known.
+    pub kernel_hash: Option<String>,
+    /// What the board's disk holds, in place of the file that the machine's configuration names.
+    pub disk: Option<Blob>,
     /// Device tree.
     pub fdt: Blob,
     /// Guest RAM in bytes.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What can go wrong with this engine alone.
 
+use std::borrow::Cow;
+
 use crate::engine::EngineError;
 use crate::engine::error::{Fault, tail};
 
@@ -62,11 +64,16 @@ pub enum KvmError {
 }
 
 impl KvmError {
-    fn help(&self) -> &'static str {
-        match self {
-            KvmError::NoVmm(_) => "`staleline doctor` says what it takes to build it",
+    pub(super) fn help(&self) -> Cow<'static, str> {
+        let known = match self {
+            KvmError::NoVmm(_) => {
+                "it is built of Staleline's sources: `staleline doctor` says what that takes. STALELINE_VMM names \
+                 one that is there"
+            }
             KvmError::NoHostKernel(_) => "`staleline kernel build --stack host` builds it",
-            KvmError::Start { .. } => "is it installed? `staleline doctor` says",
+            KvmError::Start { .. } => {
+                "is it installed? `staleline doctor` says; STALELINE_QEMU names another QEMU"
+            }
             KvmError::Gone { .. } => {
                 "was it stopped from outside, or short of memory? Otherwise please report it"
             }
@@ -75,8 +82,9 @@ impl KvmError {
                 "the VMM is not allowed to do that, and does not need to: please report it with the scenario"
             }
             KvmError::Protocol(_) => "please report this",
-            KvmError::Failed { .. } => "see what the VMM says",
-        }
+            KvmError::Failed { help, .. } => return help.clone().into(),
+        };
+        known.into()
     }
 }
 

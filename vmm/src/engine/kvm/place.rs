@@ -29,6 +29,9 @@ const TIMES: u64 = 4;
 /// The emulated host's CPUs: one for the guest, one for device time and the console.
 const HOST_CPUS: u8 = 2;
 
+/// This machine's KVM.
+pub(super) const KVM: &str = "/dev/kvm";
+
 /// Where the VMM runs.
 #[derive(Debug, Clone)]
 pub(super) enum Place {
@@ -51,7 +54,7 @@ pub(super) enum Place {
 /// Whether guests run on this machine's KVM: it is arm64, and has one. Whether we may use it shows when a run
 /// tries to; another place is never taken instead.
 pub(super) fn is_native() -> bool {
-    cfg!(target_arch = "aarch64") && Path::new("/dev/kvm").exists()
+    cfg!(target_arch = "aarch64") && Path::new(KVM).exists()
 }
 
 /// Makes what is not there yet.

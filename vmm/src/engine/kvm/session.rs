@@ -239,3 +239,82 @@ fn hear(from: &mut impl Read) -> io::Result<Option<(FromVmm, Vec<u8>)>> {
     }
     Ok(Some((message, payload)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    const RAM: u64 = 128 << 20;
+
+    /// What comes of a VMM that is this script.
+    fn told(script: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let vmm = dir.path().join("vmm");
+        std::fs::write(&vmm, format!("#!/bin/sh\n{script}\n")).unwrap();
+        let executable = PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&vmm, executable).unwrap();
+        let place = Place::Native { vmm };
+        let error = Session::start(&place, RAM, &Interrupt::default()).err();
+        let error = error.unwrap();
+        format!("{error}; {}", error.help())
+    }
+
+    #[test]
+    fn a_vmm_that_ends_is_told_with_its_last_words() {
+        for (script, parts) in [
+            ("echo no luck >&2; exit 1", ["the VMM has ended", "no luck"]),
+            (
+                "kill -KILL $$",
+                ["the VMM has ended", "stopped from outside"],
+            ),
+            (
+                "echo; echo 'staleline-kvm: the sandbox has stopped it: it made the system call \
+                 openat (56) in its thread `CPU`' >&2",
+                [
+                    "for the system call openat (56) in its thread `CPU`",
+                    "report",
+                ],
+            ),
+            (
+                "kill -SYS $$",
+                ["stopped by its own sandbox", "no time to name"],
+            ),
+            ("echo rubbish >&0; sleep 5", ["makes no sense", "report"]),
+        ] {
+            let told = told(script);
+            for part in parts {
+                assert!(told.contains(part), "{script}: {told}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_vmm_has_a_directory_of_its_own_that_goes_with_it() {
+        let told = told("echo in $1 >&2; touch $1/left; exit 1");
+        let dir = told.lines().find_map(|line| line.split("in /").nth(1));
+        let dir = PathBuf::from(format!("/{}", dir.unwrap().split(';').next().unwrap()));
+        assert!(dir.is_absolute() && !dir.exists(), "{told}");
+    }
+
+    #[test]
+    #[ignore = "takes a VMM and the kernel of a host, as any run with the engine leaves them"]
+    fn a_vmm_that_does_what_it_may_not_is_stopped() {
+        let place = Place::find().unwrap();
+        let mut session = Session::start(&place, RAM, &Interrupt::default()).unwrap();
+        session.tell(&ToVmm::Trespass, &[]).unwrap();
+        let deadline = Instant::now() + READY;
+        let error = session.next(Some(deadline), &Interrupt::default());
+        let error = error.unwrap_err();
+        let told = error.to_string();
+        for part in [
+            "stopped by its own sandbox",
+            "socketpair (199)",
+            "thread `main`",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+    }
+}
