@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use staleline_kernels::KernelBuilder;
 use staleline_protocol::plan::{Plan, Terminal};
 
 use crate::engine::EngineKind;
@@ -209,7 +210,8 @@ impl RunSpec {
         }
         scenario.guest.anchor(&here);
         let mut kernel_choice = KernelChoice(kernel.into());
-        if kernel_choice.path().is_none() {
+        // What a build of the user's own is made of is settled; whether it will do is looked at later.
+        if kernel_choice.path().is_none() && !is_own_build(kernel) {
             kernel_choice.0 = engine.kernel(kernel);
         }
         if kernel_choice.path().is_none() {
@@ -228,6 +230,12 @@ impl RunSpec {
             invocation,
         })
     }
+}
+
+/// Whether a build of the user's own has that name.
+fn is_own_build(name: &str) -> bool {
+    let named = KernelBuilder::new().and_then(|builder| builder.named(name));
+    named.is_ok_and(|named| named.is_some())
 }
 
 /// Settings that have an option of their own on the command line, shown by it: always, or if they were set.

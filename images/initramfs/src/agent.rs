@@ -62,7 +62,7 @@ pub(super) enum Executable<'a> {
 }
 
 impl Executable<'_> {
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         match self {
             Executable::Agent => "staleline-agent",
             Executable::Example(name) => name,
@@ -149,6 +149,12 @@ pub(super) fn build(
     Ok(target)
 }
 
+/// Whether the compiler and the linker are there that [`build`] takes.
+pub(super) fn can_build(workspace: &Path, cache: &CacheDir) -> Result<(), InitramfsError> {
+    let memo = cache.path().join("agent").join(MEMO);
+    Toolchain::choose(workspace, &memo)?.check_linker()
+}
+
 /// The executable of the workspace's sources as the last compiler has built it, if it did.
 pub(super) fn find(
     executable: Executable<'_>,
@@ -168,6 +174,17 @@ pub(super) fn find(
 /// Where a finished one is.
 fn place(agents: &Path, executable: Executable<'_>, key: &str) -> PathBuf {
     agents.join(key).join(executable.name())
+}
+
+/// All files that it is made of, in order, as far as they are there.
+pub(super) fn files_of(executable: Executable<'_>, workspace: &Path) -> Vec<PathBuf> {
+    let sources = executable.sources().into_iter();
+    let entries =
+        sources.flat_map(|source| WalkDir::new(workspace.join(source)).sort_by_file_name());
+    let files = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_file());
+    files.map(walkdir::DirEntry::into_path).collect()
 }
 
 /// Hash over all that decides what it is.

@@ -33,6 +33,17 @@ pub enum InitramfsError {
         /// What is wrong with it, as the end of a sentence.
         why: String,
     },
+    /// The VMM that the user has named is none, or that of an installation.
+    #[error(
+        "the VMM is {}, and {why}: set {vmm} to a staleline-kvm executable for arm64, or unset it for the one \
+         that comes with this program", path.display(), vmm = super::VMM_ENV
+    )]
+    BadVmm {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it, as the end of a sentence.
+        why: String,
+    },
     /// No compiler for the guest.
     #[error(
         "building the guest agent needs Rust's standard library for {target}: run \

@@ -44,6 +44,9 @@ pub use self::inputs::Inputs;
 /// Environment variable with the path of an agent to use instead of building one.
 pub const AGENT_ENV: &str = "STALELINE_AGENT";
 
+/// Environment variable with the path of a VMM to use instead of building one.
+pub const VMM_ENV: &str = "STALELINE_VMM";
+
 /// The agent of an installation.
 const PREBUILT: &str = "agent/staleline-agent";
 
@@ -115,16 +118,62 @@ pub fn build_example(
 /// # Errors
 /// As [`initramfs`].
 pub fn build_vmm(cache: &CacheDir, progress: &dyn Progress) -> Result<PathBuf, InitramfsError> {
-    match home::find(PREBUILT_VMM) {
-        Ok(vmm) => Ok(vmm),
-        Err(_) => agent::build(Executable::Vmm, &workspace()?, cache, progress),
+    match given_vmm() {
+        Some(vmm) => is_program(vmm),
+        None => agent::build(Executable::Vmm, &workspace()?, cache, progress),
     }
 }
 
 /// [`build_vmm`]'s, if it is there: never builds.
 pub fn find_vmm(cache: &CacheDir) -> Option<PathBuf> {
-    let prebuilt = home::find(PREBUILT_VMM).ok();
-    prebuilt.or_else(|| agent::find(Executable::Vmm, &workspace().ok()?, cache))
+    match given_vmm() {
+        Some(vmm) => is_program(vmm).ok(),
+        None => agent::find(Executable::Vmm, &workspace().ok()?, cache),
+    }
+}
+
+/// Whether [`build_vmm`] has what it takes, as far as that can be told without building.
+///
+/// # Errors
+/// What is missing.
+pub fn can_build_vmm(cache: &CacheDir) -> Result<(), InitramfsError> {
+    match given_vmm() {
+        Some(vmm) => is_program(vmm).map(drop),
+        None => agent::can_build(&workspace()?, cache),
+    }
+}
+
+/// Where [`build_vmm`] takes the VMM from, for people.
+pub fn vmm_place() -> String {
+    match (given_vmm(), workspace()) {
+        (Some(vmm), _) => vmm.display().to_string(),
+        (_, Ok(sources)) => format!("built of {}", sources.join("vmm/kvm").display()),
+        (_, Err(e)) => e.to_string(),
+    }
+}
+
+/// The VMM if it need not be built, else all that it is built of.
+pub fn vmm_inputs() -> Vec<PathBuf> {
+    let sources = || Some(agent::files_of(Executable::Vmm, &workspace().ok()?));
+    match given_vmm() {
+        Some(vmm) => vec![vmm],
+        None => sources().unwrap_or_default(),
+    }
+}
+
+/// That the user has named, or of an installation.
+fn given_vmm() -> Option<PathBuf> {
+    let named = std::env::var_os(VMM_ENV).filter(|path| !path.is_empty());
+    let named = named.map(PathBuf::from);
+    named.or_else(|| home::find(PREBUILT_VMM).ok())
+}
+
+fn is_program(path: PathBuf) -> Result<PathBuf, InitramfsError> {
+    let elf = files::read(&path).map_err(|e| format!("it cannot be read: {e}"));
+    match elf.and_then(|elf| executable::check(&elf)) {
+        Ok(()) => Ok(path),
+        Err(why) => Err(InitramfsError::BadVmm { path, why }),
+    }
 }
 
 /// An initramfs with that as /init: the file system of the machine that is emulated for it.
@@ -166,8 +215,15 @@ pub fn kept(cache: &CacheDir) -> Vec<(&'static str, PathBuf)> {
     let target = target.map(|path| ("objects of the agent", path)).collect();
     let fetched = cache.entries(busybox::DIRECTORY, |name| name == busybox::FETCHED);
     let fetched = fetched.into_iter().map(|path| ("busybox", path)).collect();
+    // The same builder has made both.
+    let vmm = Executable::Vmm.name();
+    let agents = of("agent", "agent", "").into_iter();
+    let agents = agents.map(|(kind, path)| match path.join(vmm).is_file() {
+        true => ("VMM", path),
+        false => (kind, path),
+    });
     [
-        of("agent", "agent", ""),
+        agents.collect(),
         target,
         of("initramfs", ARCHIVES, ARCHIVE),
         of("disk", "disk", ".img"),

@@ -281,6 +281,7 @@ impl Bench {
         };
         let run = Run {
             kernel: Blob(kernel.into()),
+            kernel_hash: None,
             initrd: initrd.map(|hash| Blob(hash.into())),
             fdt: Blob(self.add(fdt)?),
             ram_bytes: board.memory_bytes(),
@@ -288,6 +289,7 @@ impl Bench {
             cpus: 1,
             guest: GuestKind::Board,
             machine: serde_json::to_value(&machine)?,
+            disk: None,
             timeout_ms: Some(60_000),
             events: None,
             save: None,

@@ -13,6 +13,7 @@ use staleline_support::text;
 
 use crate::blobs::Blobs;
 use crate::guest::{Sink, micros};
+use crate::sandbox;
 use crate::serve::one;
 use crate::unpacked::Unpacked;
 
@@ -79,8 +80,10 @@ impl Sink for Shown {
 /// If the file cannot be read, or the guest not be run.
 pub fn once(request: &Path) -> io::Result<bool> {
     let once: Once = serde_json::from_reader(BufReader::new(File::open(request)?))?;
-    let scratch = std::env::temp_dir().join(format!("once-{}", std::process::id()));
-    fs::create_dir_all(&scratch)?;
+    let scratch = once.files.join(format!("run-{}", std::process::id()));
+    fs::create_dir(&scratch)?;
+    // As any other guest.
+    sandbox::enter(&once.files, false).map_err(io::Error::other)?;
     let blobs = Blobs::new(&once.files);
     let outcome = one(
         &once.run,

@@ -5,6 +5,7 @@ use std::io;
 
 use staleline_machine::boot::BootError;
 
+use crate::sandbox::SandboxError;
 use crate::snapshot::SnapshotError;
 
 /// What went wrong.
@@ -24,6 +25,9 @@ pub enum KvmError {
         /// Why not.
         source: kvm_ioctls::Error,
     },
+    /// A thread cannot be confined.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The images do not load.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -96,6 +100,7 @@ impl KvmError {
             }
             KvmError::Lacks(_) => "it takes Linux 5.5 or later, on a machine with a GICv3",
             KvmError::Refused { .. } => "look at the kernel's log (`dmesg`) for why",
+            KvmError::Sandbox(e) => e.help(),
             KvmError::Boot(e) => e.help(),
             KvmError::Os { .. } => "check memory and file descriptor limits",
             KvmError::Machine(_) | KvmError::BadRequest(_) => {

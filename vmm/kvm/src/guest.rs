@@ -12,7 +12,7 @@ use kvm_ioctls::{Cap, DeviceFd, Kvm, VcpuFd, VmFd};
 use staleline_devices::cpu::MAX_CPUS;
 use staleline_machine::boot::{Expected, Images, Loaded, RAM_BASE};
 use staleline_machine::engine::guest::{Guest, GuestContext};
-use staleline_machine::engine::wire::{Ended, KvmStats, Output, Run};
+use staleline_machine::engine::wire::{DISK, Ended, KvmStats, Output, Run};
 use staleline_machine::engine::{handover, memory};
 use staleline_machine::events::{EventLog, Head, Recording};
 use vm_memory::{Bytes as _, GuestAddress};
@@ -82,12 +82,21 @@ pub fn run<M: Guest>(
     // Declared first, and so the last to go.
     let (ram, loaded, start) = start(run, blobs, unpacked)?;
     let Built { vcpus, gic, vm } = build(run, &ram, &start)?;
+    let mut config = run.machine.clone();
+    if let (Some(disk), Some(path)) = (&run.disk, config.pointer_mut(DISK)) {
+        let disk = blobs.find(disk);
+        *path = disk
+            .map_err(KvmError::os("find the disk's image"))?
+            .display()
+            .to_string()
+            .into();
+    }
     let mut machine = M::new(GuestContext {
         ram: ram.view()?,
         ram_base: RAM_BASE,
         windows: None,
         lazy: true,
-        machine: run.machine.clone(),
+        machine: config,
     })
     .map_err(KvmError::Machine)?;
     let mut beside = Beside::default();
@@ -220,8 +229,7 @@ fn load(run: &Run, blobs: &Blobs) -> Result<(Ram, Loaded, Start), KvmError> {
     let mut images = Images::open(&kernel, initrd.as_deref())?;
     let layout = images.layout(run.ram_bytes)?;
     let expected = Expected {
-        // An Image may be followed by what is not loaded; its hash is of what is.
-        kernel: None,
+        kernel: run.kernel_hash.clone(),
         initrd: run.initrd.as_ref().map(|initrd| initrd.0.clone()),
     };
     let loaded = images.load(ram.memory(), &layout, &fdt, &expected)?;

@@ -13,6 +13,7 @@ use staleline_machine::engine::beside::PLAN;
 use staleline_machine::engine::wire::PORT;
 
 use crate::beside;
+use crate::sandbox;
 use crate::serve::serve;
 
 /// How long the port may take to appear: its driver's probe goes on while /init starts.
@@ -63,7 +64,7 @@ fn begin() -> io::Result<()> {
         .write(true)
         .open(&port)
         .map_err(|e| context(format!("cannot open {}", port.display()), e))?;
-    serve(dir, &port, &port)
+    serve(dir, sandbox::enter(dir, true), &port, &port)
 }
 
 fn context(what: String, e: io::Error) -> io::Error {

@@ -7,6 +7,7 @@
 
 pub mod blobs;
 pub mod pause;
+pub mod sandbox;
 pub mod snapshot;
 pub mod uart;
 

@@ -8,8 +8,9 @@ fn main() -> ExitCode {
     use std::io::Write as _;
     use std::os::fd::AsFd as _;
     use std::os::unix::net::UnixStream;
+    use std::path::Path;
 
-    use staleline_kvm::{beside, init, serve};
+    use staleline_kvm::{beside, init, sandbox, serve};
 
     if std::process::id() == 1 {
         return match init::main() {
@@ -19,7 +20,8 @@ fn main() -> ExitCode {
     }
     // For measurements.
     let mut arguments = std::env::args_os().skip(1);
-    if let (Some(what), Some(file)) = (arguments.next(), arguments.next()) {
+    let (first, second) = (arguments.next(), arguments.next());
+    if let (Some(what), Some(file)) = (&first, &second) {
         let done = match what.to_str() {
             Some("--once") => beside::once(file.as_ref()),
             Some("--beside") => beside::measure(file.as_ref()).map(|()| true),
@@ -34,16 +36,18 @@ fn main() -> ExitCode {
             }
         };
     }
-    // The connection is standard input, both ways.
-    let dir = std::env::temp_dir().join(format!("staleline-kvm-{}", std::process::id()));
-    let served = std::fs::create_dir(&dir).and_then(|()| {
+    let Some(dir) = first else {
+        let _ = writeln!(std::io::stderr(), "staleline-kvm: no directory is given");
+        return ExitCode::FAILURE;
+    };
+    // The connection is standard input, both ways. Whoever has made the directory removes it.
+    let serve = || {
         let connection = std::io::stdin().as_fd().try_clone_to_owned()?;
         let connection = UnixStream::from(connection);
-        serve::serve(&dir, &connection, &connection)
-    });
-    // What cannot be removed is in the directory for that.
-    let _ = std::fs::remove_dir_all(&dir);
-    match served {
+        let dir = Path::new(&dir);
+        serve::serve(dir, sandbox::enter(dir, false), &connection, &connection)
+    };
+    match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             let _ = writeln!(std::io::stderr(), "staleline-kvm: {e}");

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use staleline_devices::soc::Soc;
@@ -13,6 +14,7 @@ use staleline_support::text;
 use crate::blobs::Blobs;
 use crate::error::KvmError;
 use crate::guest::{self, Sink, micros};
+use crate::sandbox::SandboxError;
 use crate::unpacked::Unpacked;
 
 struct ToOther<W>(W);
@@ -27,12 +29,26 @@ impl<W: Write> Sink for ToOther<W> {
 }
 
 /// Does what comes from `from` and answers to `to`, until the other end is gone. `dir` is a directory for
-/// what it needs meanwhile, which exists and is empty.
+/// what it needs meanwhile, which exists and is empty; `confined` is what there is to say of the sandbox:
+/// without one, it does nothing.
 ///
 /// # Errors
 /// Those of the connection: then nobody is there to be told.
-pub fn serve(dir: &Path, mut from: impl Read, to: impl Write) -> io::Result<()> {
+pub fn serve(
+    dir: &Path,
+    confined: Result<String, SandboxError>,
+    mut from: impl Read,
+    to: impl Write,
+) -> io::Result<()> {
     let mut to = ToOther(to);
+    let lacks = match confined {
+        Ok(lacks) => lacks,
+        Err(e) => {
+            let help = e.help().into();
+            let message = text::chain(&e);
+            return send(&mut to.0, &FromVmm::Failed { message, help }, &[]);
+        }
+    };
     let files = dir.join("files");
     fs::create_dir(&files)?;
     let blobs = Blobs::new(&files);
@@ -40,6 +56,7 @@ pub fn serve(dir: &Path, mut from: impl Read, to: impl Write) -> io::Result<()> 
     let ready = FromVmm::Ready {
         abi: ABI_VERSION,
         host: host(),
+        lacks,
     };
     send(&mut to.0, &ready, &[])?;
     while let Some((message, payload)) = receive::<ToVmm>(&mut from)? {
@@ -70,6 +87,13 @@ pub fn serve(dir: &Path, mut from: impl Read, to: impl Write) -> io::Result<()> 
                     },
                 };
                 fs::remove_dir_all(&scratch)?;
+                send(&mut to.0, &answer, &[])?;
+            }
+            ToVmm::Trespass => {
+                let answer = FromVmm::Failed {
+                    message: format!("the sandbox has let it: {:?}", UnixStream::pair().is_ok()),
+                    help: "please report this".into(),
+                };
                 send(&mut to.0, &answer, &[])?;
             }
         }

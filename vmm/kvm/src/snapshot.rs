@@ -133,6 +133,8 @@ pub enum SnapshotError {
 pub fn made_of(run: &Run) -> String {
     let Run {
         kernel,
+        // The same, or less.
+        kernel_hash: _,
         initrd,
         fdt,
         ram_bytes,
@@ -140,6 +142,7 @@ pub fn made_of(run: &Run) -> String {
         cpus,
         guest,
         machine,
+        disk,
         timeout_ms: _,
         events: _,
         save: _,
@@ -149,6 +152,7 @@ pub fn made_of(run: &Run) -> String {
     hasher.named("kernel", &kernel.0);
     hasher.named("initrd", initrd.as_ref().map_or("", |i| &i.0));
     hasher.named("fdt", &fdt.0);
+    hasher.named("disk", disk.as_ref().map_or("", |d| &d.0));
     hasher.named("ram", ram_bytes.to_string());
     hasher.named("windows", window_bytes.to_string());
     hasher.named("cpus", cpus.to_string());
@@ -461,6 +465,7 @@ mod tests {
         let blob = |name: &str| Blob(name.into());
         let run = Run {
             kernel: blob("k"),
+            kernel_hash: None,
             initrd: None,
             fdt: blob("f"),
             ram_bytes: 1 << 20,
@@ -468,6 +473,7 @@ mod tests {
             cpus: 1,
             guest: GuestKind::Board,
             machine: serde_json::json!({"a": 1}),
+            disk: None,
             timeout_ms: None,
             events: None,
             save: None,

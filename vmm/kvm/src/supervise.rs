@@ -21,6 +21,7 @@ use vmm_sys_util::timerfd::TimerFd;
 use crate::bus::Bus;
 use crate::error::KvmError;
 use crate::guest::Sink;
+use crate::sandbox::{self, Thread};
 use crate::snapshot::CpuState;
 use crate::vcpu;
 
@@ -70,7 +71,8 @@ pub fn supervise<M: Guest>(
         let (bus, tell) = (Arc::clone(bus), tell.clone());
         let over = over.try_clone().map_err(&events)?;
         let body = move || {
-            let ran = vcpu::run(&mut fd, CpuId(n), &bus);
+            let confined = sandbox::confine(Thread::Cpu).map_err(KvmError::from);
+            let ran = confined.and_then(|()| vcpu::run(&mut fd, CpuId(n), &bus));
             let time = clock_gettime(ClockId::ThreadCPUTime);
             bus.ran(Duration::try_from(time).unwrap_or_default());
             match ran {
@@ -89,7 +91,8 @@ pub fn supervise<M: Guest>(
     let timekeeper = Arc::clone(bus);
     let stop = over.try_clone().map_err(&events)?;
     let body = move || {
-        if let Err(e) = timekeeper.keep_time() {
+        let confined = sandbox::confine(Thread::Time).map_err(KvmError::from);
+        if let Err(e) = confined.and_then(|()| timekeeper.keep_time()) {
             timekeeper.fail(e);
             let _ = stop.write(1);
         }

@@ -26,7 +26,7 @@ pub fn all() -> Vec<Check> {
     let mut checks = engines();
     checks.extend(needs::all().filter_map(need));
     checks.push(perl_modules());
-    checks.extend([rust_target(), memory(), kvm()]);
+    checks.extend([rust_target(), memory()]);
     checks
 }
 
@@ -75,14 +75,18 @@ fn first_line(program: &Path, args: &[&str]) -> Result<String, String> {
     }
 }
 
-/// What the engines need.
+/// What the engines need. Who does not ask for another can do without it.
 fn engines() -> Vec<Check> {
-    let all = EngineKind::ALL.into_iter().flat_map(EngineKind::needs);
     let check = |need: Requirement| match need.found {
         Ok(found) => Check::ok(need.name, found),
         Err((found, fix)) => Check::missing(need.name, found, fix),
     };
-    all.map(check).collect()
+    let of = |kind: EngineKind| {
+        let checks = kind.needs().into_iter().map(check);
+        let usual = kind == EngineKind::default();
+        checks.map(move |check| if usual { check } else { check.optional() })
+    };
+    EngineKind::ALL.into_iter().flat_map(of).collect()
 }
 
 fn source() -> Check {
@@ -174,19 +178,6 @@ fn available_kib(meminfo: &str) -> Option<u64> {
         .lines()
         .find_map(|l| l.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse().ok()
-}
-
-fn kvm() -> Check {
-    const NAME: &str = "KVM for arm64";
-    let fix = "only an arm64 host with /dev/kvm has it; no engine needs it";
-    if cfg!(not(target_arch = "aarch64")) {
-        let found = format!("this host is {}", std::env::consts::ARCH);
-        return Check::missing(NAME, found, fix).optional();
-    }
-    match kvm_ioctls::Kvm::new() {
-        Ok(kvm) => Check::ok(NAME, format!("API version {}", kvm.get_api_version())),
-        Err(e) => Check::missing(NAME, format!("/dev/kvm: {e}"), fix).optional(),
-    }
 }
 
 #[cfg(test)]

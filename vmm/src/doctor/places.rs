@@ -80,7 +80,7 @@ pub fn all() -> Vec<Place> {
         ),
     ];
     let engines = EngineKind::ALL.into_iter().flat_map(EngineKind::places);
-    places.extend(engines.map(|(name, at, variable)| place(name, at, Some(variable))));
+    places.extend(engines.map(|(name, at, variable)| place(name, at, variable)));
     places.push(place(
         "log level",
         named("STALELINE_LOG", &|| "warn".into()),

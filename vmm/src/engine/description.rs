@@ -24,8 +24,8 @@ pub struct Description {
     pub finds: &'static [Sight],
     /// Whether the same command does the same each time, down to the last access.
     pub exact: bool,
-    /// The configuration of kernels that tell it what it cannot see, through the coherency port.
-    pub told_by: Option<&'static str>,
+    /// Kernels that tell it what it cannot see, through the coherency port.
+    pub told_by: Option<Told>,
     /// Whether guests can be saved, and go on from there.
     pub saves: bool,
     /// Makes what it needs and is not there, if it can be made; may take minutes.
@@ -34,13 +34,25 @@ pub struct Description {
     pub kept: fn(&CacheDir) -> Vec<(&'static str, PathBuf)>,
     /// Finds it on this machine.
     pub discover: fn() -> Result<Box<dyn Engine>, EngineError>,
-    /// The programs and files that it uses: what, where, and the variable that would name another.
-    pub places: fn() -> Vec<(&'static str, String, &'static str)>,
+    /// The programs and files that it uses.
+    pub places: fn() -> Places,
     /// What it needs of this machine, and whether that is there.
     pub needs: fn() -> Vec<Requirement>,
     /// Files whose content decides what it does.
     pub files: fn() -> Vec<PathBuf>,
 }
+
+/// What a kernel has that tells an engine what that cannot see.
+#[derive(Debug, Clone, Copy)]
+pub struct Told {
+    /// The configuration of ours.
+    pub config: &'static str,
+    /// The option that this is about.
+    pub option: &'static str,
+}
+
+/// Programs and files: what, where, and the variable that would name another.
+pub type Places = Vec<(&'static str, String, Option<&'static str>)>;
 
 /// Something that an engine needs.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Everything that can go wrong with the infrastructure of a run.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
@@ -86,12 +87,15 @@ pub enum EngineError {
 #[derive(Debug)]
 pub struct Fault {
     error: Box<dyn Error + Send + Sync>,
-    help: String,
+    help: Cow<'static, str>,
 }
 
 impl Fault {
     /// Of that kind.
-    pub fn new(error: impl Error + Send + Sync + 'static, help: impl Into<String>) -> Self {
+    pub fn new(
+        error: impl Error + Send + Sync + 'static,
+        help: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Fault {
             error: error.into(),
             help: help.into(),

@@ -9,7 +9,7 @@ use staleline_devices::fidelity::Fidelity;
 use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
 
-use super::description::{Description, Requirement};
+use super::description::{Description, Places, Requirement, Told};
 use super::{Engine, EngineError, kvm, tcg};
 
 /// An engine. The default is the exact one.
@@ -50,16 +50,16 @@ impl EngineKind {
         self.0.saves
     }
 
-    /// Whether kernels tell it what it cannot see.
-    pub fn is_told(self) -> bool {
-        self.0.told_by.is_some()
+    /// What kernels have that tell it what it cannot see, if any do.
+    pub fn told_by(self) -> Option<Told> {
+        self.0.told_by
     }
 
     /// The kernel that it boots for one of that name: with the configuration that makes it tell what the engine
     /// cannot see.
     pub fn kernel(self, name: &str) -> String {
         match self.0.told_by {
-            Some(config) if name.split('+').skip(1).all(|part| part != config) => {
+            Some(Told { config, .. }) if name.split('+').all(|part| part != config) => {
                 format!("{name}+{config}")
             }
             _ => name.to_owned(),
@@ -69,13 +69,15 @@ impl EngineKind {
     /// The name of that kernel without what [`EngineKind::kernel`] adds to it.
     pub fn asked(self, kernel: &str) -> String {
         let parts = kernel.split('+').enumerate();
-        let own = |(n, part): &(usize, &str)| *n == 0 || self.0.told_by != Some(*part);
+        let own = |(n, part): &(usize, &str)| {
+            *n == 0 || self.0.told_by.is_none_or(|told| told.config != *part)
+        };
         let parts: Vec<&str> = parts.filter(own).map(|(_, part)| part).collect();
         parts.join("+")
     }
 
     /// The programs and files that it uses: what, where, and the variable that would name another.
-    pub fn places(self) -> Vec<(&'static str, String, &'static str)> {
+    pub fn places(self) -> Places {
         (self.0.places)()
     }
 

@@ -4,11 +4,19 @@
 
 pub mod config;
 
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use memchr::memmem;
 use staleline_kernels::{Kconfig, Setting};
 use staleline_protocol::plan::{DataPath, Exporter};
 
 use crate::board::Board;
 use crate::board::models::{MODELS, OneOf};
+use crate::board::port::COMPATIBLE;
+use crate::engine::EngineKind;
+use crate::engine::description::Told;
 use crate::scenario::Scenario;
 
 /// Options of the kernel that runs with these properties need, and what for.
@@ -144,6 +152,7 @@ static ELSEWHERE: &[(&str, &str)] = &[
     ("CONFIG_MODULES", "userland"),
     ("CONFIG_ZONE_DMA", "zones"),
     ("CONFIG_ARM_SMMU_V3", "iommu"),
+    ("CONFIG_ARM64_COHERENCY_PORT", "instrumented"),
 ];
 
 /// The configuration of ours that has one of them.
@@ -160,6 +169,47 @@ pub fn lacks_of_ours(configs: &[String], scenario: &Scenario) -> Vec<String> {
         config.is_some_and(|config| !configs.iter().any(|c| c == config))
     });
     lacking.map(|r| told(r.options, "", &r.what_for)).collect()
+}
+
+/// What a kernel lacks, in words, by which an engine is told of what it cannot see.
+pub fn lacks_port(config: &Kconfig, engine: EngineKind) -> Option<String> {
+    let told_by = engine.told_by()?;
+    match config.setting(told_by.option) {
+        Setting::BuiltIn => None,
+        _ => Some(port(engine, told_by)),
+    }
+}
+
+/// As [`lacks_port`], of a kernel of ours with these configurations on top.
+pub fn lacks_port_of_ours(configs: &[&str], engine: EngineKind) -> Option<String> {
+    let told_by = engine.told_by()?;
+    let there = configs.contains(&told_by.config);
+    (!there).then(|| port(engine, told_by))
+}
+
+/// As [`lacks_port`], of an image whose configuration is nowhere to be found.
+///
+/// # Errors
+/// If the image cannot be read.
+pub fn lacks_port_by_image(image: &Path, engine: EngineKind) -> io::Result<Option<String>> {
+    let Some(told_by) = engine.told_by() else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    let most = crate::boot::MOST_BYTES;
+    File::open(image)?.take(most).read_to_end(&mut bytes)?;
+    let there = memmem::find(&bytes, COMPATIBLE.as_bytes()).is_some();
+    Ok((!there).then(|| port(engine, told_by)))
+}
+
+/// For people, with the way out.
+fn port(engine: EngineKind, Told { config, option }: Told) -> String {
+    format!(
+        "{option}=y, by which the guest tells the {engine} engine of its cache maintenance: it comes with the \
+         patch of the stack `{config}`. Build your tree with it, `staleline kernel build --src TREE --config \
+         {config} --name NAME` (--stack for patches of your own), and use --kernel NAME; of ours, every \
+         STACK has it with this engine"
+    )
 }
 
 /// A line for people.
@@ -386,6 +436,35 @@ mod tests {
                 assert!(told[0].starts_with(&starts), "{told:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_engine_that_is_told_needs_a_kernel_that_tells() {
+        let [exact, told] = EngineKind::ALL;
+        let has = Kconfig::parse("CONFIG_ARM64_COHERENCY_PORT=y\n");
+        for config in [base(), has.clone()] {
+            assert_eq!(lacks_port(&config, exact), None);
+        }
+        assert_eq!(lacks_port(&has, told), None);
+        let lacks = lacks_port(&base(), told).unwrap();
+        for part in [
+            "CONFIG_ARM64_COHERENCY_PORT=y",
+            "the kvm engine",
+            "kernel build --src TREE --config instrumented --name NAME",
+        ] {
+            assert!(lacks.contains(part), "{part}: {lacks}");
+        }
+        assert_eq!(lacks_port_of_ours(&["lockdep", "instrumented"], told), None);
+        assert_eq!(lacks_port_of_ours(&[], told).as_ref(), Some(&lacks));
+        assert_eq!(lacks_port_of_ours(&[], exact), None);
+
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("Image");
+        std::fs::write(&image, "ARMd staleline,coherency-port\0").unwrap();
+        assert_eq!(lacks_port_by_image(&image, told).unwrap(), None);
+        std::fs::write(&image, "ARMd").unwrap();
+        assert_eq!(lacks_port_by_image(&image, told).unwrap(), Some(lacks));
+        assert_eq!(lacks_port_by_image(&image, exact).unwrap(), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use staleline_support::progress::Quiet;
 
 use super::kernels::{self, Ingredients, builder, error};
 use super::prebuilt::{self, Prebuilt, is_source};
+use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::names;
 use crate::requirements;
@@ -64,12 +65,17 @@ impl Choice {
         Ok(choice)
     }
 
-    /// That it has what a run of the scenario needs, as far as its configuration is known; if that is not
+    /// That it has what a run of the scenario needs by that engine, as far as its configuration is known; if that is not
     /// found anywhere, a note that says so.
     ///
     /// # Errors
     /// [`Error::KernelLacks`], and if something is there that cannot be read.
-    pub fn suits(&self, name: &str, scenario: &Scenario) -> Result<Option<String>, Error> {
+    pub fn suits(
+        &self,
+        name: &str,
+        scenario: &Scenario,
+        engine: EngineKind,
+    ) -> Result<Option<String>, Error> {
         let (image, found) = match self {
             Choice::Prebuilt(prebuilt) => {
                 let image = &prebuilt.image;
@@ -82,7 +88,10 @@ impl Choice {
             }
             Choice::Stack(request) if !request.fragments.is_empty() => return Ok(None),
             Choice::Stack(request) => {
-                let lacks = requirements::lacks_of_ours(&request.configs, scenario);
+                let mut lacks = requirements::lacks_of_ours(&request.configs, scenario);
+                let configs = request.configs.iter().chain([&request.stack]);
+                let configs: Vec<_> = configs.map(String::as_str).collect();
+                lacks.extend(requirements::lacks_port_of_ours(&configs, engine));
                 return match lacks.is_empty() {
                     true => Ok(None),
                     false => Err(Error::KernelLacks {
@@ -97,13 +106,25 @@ impl Choice {
         let found =
             found.map_err(|e| Error::host(format!("cannot read {}", image.display()), e))?;
         let Some(found) = found else {
+            let lacks = requirements::lacks_port_by_image(image, engine);
+            let lacks =
+                lacks.map_err(|e| Error::host(format!("cannot read {}", image.display()), e))?;
+            if let Some(lacks) = lacks {
+                return Err(Error::KernelLacks {
+                    name: name.into(),
+                    scenario: scenario.name.clone(),
+                    lacks: vec![lacks],
+                    place: format!("as it is not known by {}", image.display()),
+                });
+            }
             return Ok(Some(format!(
                 "whether the kernel has all that the run needs was not looked at: there is no \
                  configuration in {} (CONFIG_IKCONFIG), nor a .config beside it",
                 image.display()
             )));
         };
-        let lacks = requirements::lacks(&found.config, scenario);
+        let mut lacks = requirements::lacks(&found.config, scenario);
+        lacks.extend(requirements::lacks_port(&found.config, engine));
         match lacks.is_empty() {
             true => Ok(None),
             false => Err(Error::KernelLacks {

@@ -255,7 +255,8 @@ impl Backend for Production {
         given::can_start(guest, &given)?;
         modules::check(&spec.scenario, &spec.kernel)?;
         let kernel = Choice::find(&spec.kernel)?;
-        kernel.suits(&spec.kernel.0, &spec.scenario).map(drop)
+        let suits = kernel.suits(&spec.kernel.0, &spec.scenario, spec.engine);
+        suits.map(drop)
     }
 
     fn identity(&self) -> Result<String, Error> {
@@ -308,7 +309,7 @@ impl Backend for Production {
                 let mut artifacts = Artifacts {
                     kernel: prebuilt.identify(&spec.kernel.0)?,
                     notes: choice
-                        .suits(&spec.kernel.0, &spec.scenario)?
+                        .suits(&spec.kernel.0, &spec.scenario, spec.engine)?
                         .into_iter()
                         .collect(),
                     image: prebuilt.image,
@@ -329,7 +330,7 @@ impl Backend for Production {
                 let kernel = kernels::build(request, progress)?;
                 // It was not there to be looked at before.
                 let built = Choice::built(kernel.clone());
-                built.suits(&spec.kernel.0, &spec.scenario)?;
+                built.suits(&spec.kernel.0, &spec.scenario, spec.engine)?;
                 modules::suit(&spec.scenario, &spec.kernel, &built)?;
                 kernel
             }
@@ -505,7 +506,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         bootargs: &bootargs,
         plan: &plan,
         seed: scenario.seed,
-        port: attempt.spec.engine.is_told(),
+        port: attempt.spec.engine.told_by().is_some(),
         layout: &layout,
     };
     let fdt =

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The KVM engine, on this machine's KVM or in an emulated host, beside the exact one.
 
-use staleline_results::{HazardKind, RunResult, Verdict};
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::support::run;
+use rustix::process::{Pid, Signal, kill_process};
+use staleline_results::{GuestEnd, HazardKind, RunResult, Verdict};
+
+use crate::support::{Run, finish, run, staleline};
 
 /// Lines on which devices did not see each other's data.
 fn stale(result: &RunResult) -> u64 {
@@ -28,4 +33,227 @@ fn both_engines_find_the_same_stale_lines_between_two_devices() {
             .not_judged
             .contains(&HazardKind::MissingBarrier)
     );
+}
+
+/// A guest of these instructions, which is told of like a kernel that has the coherency port: an arm64 Image
+/// (Documentation/arch/arm64/booting.rst).
+fn image(dir: &Path, instructions: &[u32]) -> String {
+    let mut image = vec![0; 4096];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    // b 64
+    put(0, &0x1400_0010_u32.to_le_bytes());
+    // image_size, flags: little-endian, 4 KiB pages, anywhere in memory; then the magic.
+    put(16, &4096_u64.to_le_bytes());
+    put(24, &0b1010_u64.to_le_bytes());
+    put(56, b"ARM\x64");
+    for (n, instruction) in instructions.iter().enumerate() {
+        put(64 + 4 * n, &instruction.to_le_bytes());
+    }
+    put(2048, b"staleline,coherency-port\0");
+    let path = dir.join("Image");
+    std::fs::write(&path, image).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// movz x0, #(address >> 16), lsl #16
+fn movz_x0(address: u32) -> u32 {
+    0xd2a0_0000 | address >> 16 << 5
+}
+
+/// b .
+const HANG: u32 = 0x1400_0000;
+/// b .-4
+const AGAIN: u32 = 0x17ff_ffff;
+/// str wzr, [x0]
+const STORE: u32 = 0xb900_001f;
+/// ldp x1, x2, [x0]
+const LOAD_PAIR: u32 = 0xa940_0801;
+const UART: u32 = 0x0900_0000;
+/// The first device above 128 MiB of RAM.
+const DMAC: u32 = 0x4800_0000;
+
+/// A run of such a guest.
+fn run_image(instructions: &[u32], more: &[&str]) -> (Run, Duration) {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image(dir.path(), instructions);
+    let begun = Instant::now();
+    let own = ["iio-capture", "--engine", "kvm", "--kernel", &image];
+    let run = run(&[&own[..], more].concat());
+    (run, begun.elapsed())
+}
+
+#[test]
+#[ignore = "builds a VMM, and the kernel of a host"]
+fn a_guest_that_goes_on_for_ever_is_ended_whatever_it_does() {
+    let hang = [HANG];
+    let registers = [movz_x0(DMAC), STORE, AGAIN];
+    let console = [movz_x0(UART), STORE, AGAIN];
+    for instructions in [&hang[..], &registers, &console] {
+        let (run, took) = run_image(instructions, &["--timeout", "3", "--log", "all"]);
+        let result = run.ends(3, Verdict::InfraError);
+        assert_eq!(result.guest.end, Some(GuestEnd::TimedOut));
+        // The words of the exact engine.
+        let reasons = result.reasons.join("\n");
+        for part in ["time limit", "did not boot"] {
+            assert!(reasons.contains(part), "{reasons}");
+        }
+        assert!(took < Duration::from_secs(60), "{took:?}");
+        let console = std::fs::metadata(run.path().join("console.log"));
+        assert!(console.unwrap().len() <= 24 << 20);
+    }
+}
+
+#[test]
+#[ignore = "builds a VMM, and the kernel of a host"]
+fn what_kvm_cannot_carry_out_is_no_verdict() {
+    let (run, _) = run_image(&[movz_x0(UART), LOAD_PAIR, HANG], &["--timeout", "20"]);
+    let result = run.ends(3, Verdict::InfraError);
+    let why = &result.reasons[0];
+    for part in ["CPU 0", "cannot decode", "at 0x", "single loads and stores"] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+}
+
+/// Processes that were started by this one.
+fn children(of: u32) -> Vec<i32> {
+    let parent = format!("PPid:\t{of}");
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|p| p.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line == parent)
+    };
+    pids.filter(is_child).collect()
+}
+
+/// Starts a guest that hangs, and does something to its host or the command when it runs.
+fn meanwhile(act: impl FnOnce(&Child, i32)) -> (Output, RunResult) {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image(dir.path(), &[HANG]);
+    let out = dir.path().join("out");
+    let mut command = staleline();
+    command
+        .args(["run", "iio-capture", "--engine", "kvm", "--timeout", "60"])
+        .args(["--kernel", &image, "--out"])
+        .arg(&out)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let begun = Instant::now();
+    // The console is made when the guest begins.
+    while !out.join("engine/console.log").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(120));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let hosts = children(child.id());
+    let [host] = hosts[..] else {
+        panic!("{hosts:?}");
+    };
+    act(&child, host);
+    let output = child.wait_with_output().unwrap();
+    let gone = || !Path::new(&format!("/proc/{host}")).exists();
+    let begun = Instant::now();
+    while !gone() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{host} is left");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let text = std::fs::read_to_string(out.join("result.json")).unwrap();
+    (output, serde_json::from_str(&text).unwrap())
+}
+
+fn kill(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+#[test]
+#[ignore = "builds a VMM, and the kernel of a host"]
+fn a_host_that_is_killed_is_told_as_such() {
+    let (output, result) = meanwhile(|_, host| kill(host, Signal::KILL));
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert_eq!(result.verdict, Verdict::InfraError);
+    let why = &result.reasons[0];
+    for part in ["has ended without a word", "stopped from outside"] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+}
+
+#[test]
+#[ignore = "builds a VMM, and the kernel of a host"]
+fn a_run_that_is_interrupted_leaves_what_there_was() {
+    let (output, result) = meanwhile(|command, _| {
+        kill_process(Pid::from_child(command), Signal::INT).unwrap();
+    });
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert!(result.interrupted, "{:?}", result.reasons);
+    assert_eq!(result.guest.end, Some(GuestEnd::Interrupted));
+}
+
+#[test]
+fn what_is_missing_is_told_before_anything_is_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image(dir.path(), &[HANG]);
+    let go = |variable: &str, value: &Path| {
+        let words = ["iio-capture", "--engine", "kvm", "--kernel", &image];
+        let mut command = staleline();
+        command.arg("run").args(words).env(variable, value);
+        command.arg("--out");
+        finish(command, &words, tempfile::tempdir().unwrap())
+    };
+    let told = |run: &Run, parts: &[&str]| {
+        let result = run.ends(3, Verdict::InfraError);
+        let why = &result.reasons[0];
+        for part in parts {
+            assert!(why.contains(part), "{part}: {why}");
+        }
+    };
+    let none = dir.path().join("none");
+    let run = go("STALELINE_VMM", &none);
+    told(&run, &["no VMM for arm64", "No such file", "STALELINE_VMM"]);
+    let script = dir.path().join("script");
+    std::fs::write(&script, "#!/bin/sh\n").unwrap();
+    let run = go("STALELINE_VMM", &script);
+    told(&run, &["no VMM for arm64", "no 64-bit ELF file"]);
+}
+
+#[test]
+#[ignore = "builds a VMM"]
+fn without_a_kernel_for_its_host_it_says_how_to_get_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image(dir.path(), &[HANG]);
+    // One that cannot be built: there is nothing to build it of.
+    let guest_kernel = dir.path().join("guest-kernel");
+    for sub in ["stacks", "config"] {
+        std::fs::create_dir_all(guest_kernel.join(sub)).unwrap();
+    }
+    let words = ["iio-capture", "--engine", "kvm", "--kernel", &image];
+    let mut command = staleline();
+    command.arg("run").args(words).arg("--out");
+    command.env("STALELINE_GUEST_KERNEL", &guest_kernel);
+    let run = finish(command, &words, tempfile::tempdir().unwrap());
+    let result = run.ends(3, Verdict::InfraError);
+    let why = &result.reasons[0];
+    for part in [
+        "the emulated host has no kernel",
+        "kernel build --stack host",
+    ] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+}
+
+#[test]
+fn a_kernel_that_does_not_tell_is_refused_before_it_is_booted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = image(dir.path(), &[HANG]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[2048..].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    let run = run(&["iio-capture", "--engine", "kvm", "--kernel", &path]);
+    assert_eq!(run.code, 2, "{}", run.stderr);
+    for part in [
+        "CONFIG_ARM64_COHERENCY_PORT=y",
+        "staleline kernel build --src TREE --config instrumented --name NAME",
+    ] {
+        assert!(run.stderr.contains(part), "{part}: {}", run.stderr);
+    }
 }

@@ -126,7 +126,13 @@ impl KernelBuilder {
         request: &KernelRequest,
         progress: &dyn Progress,
     ) -> Result<StackCheck, KernelError> {
-        let plan = self.plan(request, progress)?;
+        let mut whole = request.clone();
+        let own = request.stack_dir.is_none() && !request.configs.contains(&request.stack);
+        if own && self.configs()?.contains(&request.stack) {
+            // Its patches are for what this switches on.
+            whole.configs.push(request.stack.clone());
+        }
+        let plan = self.plan(&whole, progress)?;
         if plan.stack.patches.is_empty() {
             return Err(KernelError::NoPatches {
                 stack: plan.stack.name,
@@ -171,7 +177,7 @@ impl KernelBuilder {
         let check = StackCheck {
             patches,
             source: plan.source.id(),
-            name: plan.name,
+            name: request.name(),
             log: path,
         };
         progress.note(&format!("{} is checked", check.name));

@@ -31,6 +31,12 @@ pub const PAYLOAD_LIMIT: u64 = 2 << 30;
 /// Name of the serial port in an emulated machine over which they talk.
 pub const PORT: &str = "org.staleline.vmm";
 
+/// What a line of the VMM's console begins with that tells of a system call which its sandbox has refused.
+pub const TRESPASS: &str = "staleline-kvm: the sandbox has stopped it: it made the system call ";
+
+/// Where the machine's configuration names the disk's image.
+pub const DISK: &str = "/disk/path";
+
 /// A file that the VMM has been sent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -57,6 +63,10 @@ pub struct Run {
     pub kernel: Blob,
     /// Initial root file system.
     pub initrd: Option<Blob>,
+    /// SHA-256 that the part of the kernel has which is loaded, if that is known.
+    pub kernel_hash: Option<String>,
+    /// What the board's disk holds, in place of the file that the machine's configuration names.
+    pub disk: Option<Blob>,
     /// Device tree.
     pub fdt: Blob,
     /// Guest RAM in bytes.
@@ -91,6 +101,8 @@ pub enum ToVmm {
     },
     /// Run a guest to its end.
     Run(Box<Run>),
+    /// Do what the sandbox does not allow. For tests: whoever asks for it is told what became of it.
+    Trespass,
 }
 
 /// What the VMM writes while a guest runs, and when it has ended.
@@ -151,6 +163,9 @@ pub enum FromVmm {
         abi: u32,
         /// Where: of the kernel and the CPU under it, in words.
         host: String,
+        /// What its sandbox lacks for want of a newer kernel, in words; empty if it is whole.
+        #[serde(default)]
+        lacks: String,
     },
     /// Some output, as the payload.
     Output {
@@ -247,6 +262,7 @@ mod tests {
             &FromVmm::Ready {
                 abi: 7,
                 host: "here".into(),
+                lacks: String::new(),
             },
             b"",
         )

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What can go wrong with this engine alone.
 
+use std::borrow::Cow;
+
 use crate::engine::EngineError;
 use crate::engine::error::{Fault, tail};
 
@@ -29,6 +31,25 @@ pub enum KvmError {
         /// The last lines of its console.
         console: String,
     },
+    /// It is there, but is not to be talked to.
+    #[error(
+        "{what} has not been ready within {seconds} s{}",
+        tail("its console", console)
+    )]
+    Silent {
+        /// Who.
+        what: &'static str,
+        /// How long it was waited for.
+        seconds: u64,
+        /// The last lines of its console.
+        console: String,
+    },
+    /// Its sandbox has stopped it.
+    #[error("the VMM has been stopped by its own sandbox, for the system call {call}")]
+    Trespass {
+        /// Which call, and where.
+        call: String,
+    },
     /// It says what makes no sense.
     #[error("what the VMM says makes no sense: {0}")]
     Protocol(String),
@@ -43,17 +64,27 @@ pub enum KvmError {
 }
 
 impl KvmError {
-    fn help(&self) -> &str {
-        match self {
-            KvmError::NoVmm(_) => "`staleline doctor` says what it takes to build it",
+    pub(super) fn help(&self) -> Cow<'static, str> {
+        let known = match self {
+            KvmError::NoVmm(_) => {
+                "it is built of Staleline's sources: `staleline doctor` says what that takes. STALELINE_VMM names \
+                 one that is there"
+            }
             KvmError::NoHostKernel(_) => "`staleline kernel build --stack host` builds it",
-            KvmError::Start { .. } => "is it installed? `staleline doctor` says",
+            KvmError::Start { .. } => {
+                "is it installed? `staleline doctor` says; STALELINE_QEMU names another QEMU"
+            }
             KvmError::Gone { .. } => {
                 "was it stopped from outside, or short of memory? Otherwise please report it"
             }
+            KvmError::Silent { .. } => "is this machine busy with something else? Run it again",
+            KvmError::Trespass { .. } => {
+                "the VMM is not allowed to do that, and does not need to: please report it with the scenario"
+            }
             KvmError::Protocol(_) => "please report this",
-            KvmError::Failed { help, .. } => help,
-        }
+            KvmError::Failed { help, .. } => return help.clone().into(),
+        };
+        known.into()
     }
 }
 

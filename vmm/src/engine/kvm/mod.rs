@@ -4,6 +4,7 @@
 //! one because it failed in the other.
 
 mod error;
+mod needs;
 mod place;
 mod session;
 
@@ -14,13 +15,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use staleline_devices::fidelity::Sight;
-use staleline_machine::engine::wire::{Ended, FromVmm, Output, Record, Run, ToVmm};
+use staleline_machine::engine::wire::{DISK, Ended, FromVmm, Output, Record, Run, ToVmm};
 use staleline_results::GuestEnd;
 use staleline_support::cache::CacheDir;
 use tempfile::NamedTempFile;
 
 use super::attend::Console;
-use super::description::{Description, Requirement};
+use super::description::{Description, Told};
 use super::error::os;
 use super::{
     Engine, EngineError, Handover, Job, Observations, Outcome, SiteTable, Snapshot, remove_earlier,
@@ -38,18 +39,26 @@ pub const DESCRIPTION: Description = Description {
     sees: &[Sight::Maintenance, Sight::Tables],
     finds: &[Sight::Stores],
     exact: false,
-    told_by: Some("instrumented"),
+    told_by: Some(Told {
+        config: "instrumented",
+        option: "CONFIG_ARM64_COHERENCY_PORT",
+    }),
     saves: true,
     discover: || Ok(Box::new(KvmEngine::discover()?)),
     make: place::make,
+    // With what kernels and guests' file systems are made of: it is made by the same builders.
     kept: |_: &CacheDir| Vec::new(),
-    places: Vec::new,
-    needs: Vec::<Requirement>::new,
-    files: Vec::<PathBuf>::new,
+    places: needs::places,
+    needs: needs::all,
+    files: needs::files,
 };
 
 /// How much longer than the guest's time limit the VMM may take to say that it is reached.
 const GRACE: Duration = Duration::from_secs(20);
+
+/// Bytes of a guest's console that are kept: more than anybody reads (`evidence/console.rs`), so that it shows
+/// that there was more.
+const CONSOLE_LIMIT: usize = 24 << 20;
 
 /// VMMs that are kept for the next run.
 const KEPT: usize = 4;
@@ -139,11 +148,16 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
     };
     let kernel = image(&job.kernel)?;
     let initrd = job.initrd.as_deref().map(image).transpose()?;
+    let disk = job.machine.pointer(DISK).and_then(|path| path.as_str());
+    let disk = disk.map(|disk| session.give(Path::new(disk)));
+    let disk = disk.transpose()?;
     let fdt = session.give_bytes(&job.fdt)?;
     let timeout_ms = job.timeout.map(|limit| limit.as_millis().try_into());
     let run = Run {
         kernel,
+        kernel_hash: job.expected.kernel.clone(),
         initrd,
+        disk,
         fdt,
         ram_bytes: job.ram_bytes,
         window_bytes: job.window_bytes,
@@ -171,6 +185,7 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
         Some(Snapshot::Save { file, .. }) => Some(Saving::begin(file)?),
         _ => None,
     };
+    let mut kept = 0;
     let shown = job.attendance.console == Console::Shown;
     let deadline = job.timeout.map(|limit| Instant::now() + limit + GRACE);
     loop {
@@ -183,9 +198,10 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
         match message {
             FromVmm::Output { output } => match output {
                 Output::Console => {
-                    written
-                        .write_all(&payload)
-                        .map_err(os("write the console"))?;
+                    let room = CONSOLE_LIMIT - kept;
+                    let part = payload.get(..room).unwrap_or(&payload);
+                    kept += part.len();
+                    written.write_all(part).map_err(os("write the console"))?;
                     if shown {
                         // Nobody may be there to see it.
                         let _ = std::io::stderr().write_all(&payload);

@@ -29,6 +29,9 @@ const TIMES: u64 = 4;
 /// The emulated host's CPUs: one for the guest, one for device time and the console.
 const HOST_CPUS: u8 = 2;
 
+/// This machine's KVM.
+pub(super) const KVM: &str = "/dev/kvm";
+
 /// Where the VMM runs.
 #[derive(Debug, Clone)]
 pub(super) enum Place {
@@ -51,7 +54,7 @@ pub(super) enum Place {
 /// Whether guests run on this machine's KVM: it is arm64, and has one. Whether we may use it shows when a run
 /// tries to; another place is never taken instead.
 pub(super) fn is_native() -> bool {
-    cfg!(target_arch = "aarch64") && Path::new("/dev/kvm").exists()
+    cfg!(target_arch = "aarch64") && Path::new(KVM).exists()
 }
 
 /// Makes what is not there yet.
@@ -105,18 +108,20 @@ impl Place {
         }
     }
 
-    /// Starts it for guests of up to `ram_bytes`, with what it writes on its console in `console`.
+    /// Starts it for guests of up to `ram_bytes`, with what it writes on its console in `console`. It keeps its
+    /// files in `dir`, if they are on this machine.
     pub(super) fn start(
         &self,
         ram_bytes: u64,
         console: &File,
+        dir: &Path,
     ) -> Result<(Child, UnixStream), KvmError> {
         let (ours, theirs) = UnixStream::pair().map_err(|source| KvmError::Start {
             program: "a connection".into(),
             source,
         })?;
         let mut command = match self {
-            Place::Native { vmm } => native(vmm, theirs),
+            Place::Native { vmm } => native(vmm, dir, theirs),
             Place::Emulated {
                 qemu,
                 kernel,
@@ -141,9 +146,11 @@ fn command_name(place: &Place) -> String {
     }
 }
 
-fn native(vmm: &Path, connection: UnixStream) -> Command {
+fn native(vmm: &Path, dir: &Path, connection: UnixStream) -> Command {
     let mut command = Command::new(vmm);
-    command.stdin(Stdio::from(OwnedFd::from(connection)));
+    command
+        .arg(dir)
+        .stdin(Stdio::from(OwnedFd::from(connection)));
     die_with_parent(&mut command);
     command
 }

@@ -3,16 +3,19 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read};
+use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use staleline_machine::engine::wire::{ABI_VERSION, Blob, FromVmm, ToVmm, receive, send};
+use signal_hook::consts::SIGSYS;
+use staleline_machine::engine::wire::{ABI_VERSION, Blob, FromVmm, TRESPASS, ToVmm, receive, send};
 use staleline_support::digest;
+use tempfile::TempDir;
 
 use super::KvmError;
 use super::place::Place;
@@ -27,6 +30,9 @@ const READY: Duration = Duration::from_secs(60);
 
 /// How often to look whether the user wants no more.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Bytes of its console that are looked at when it is gone.
+const CONSOLE_LIMIT: u64 = 1 << 20;
 
 /// Messages that may wait to be looked at.
 const WAITING: usize = 64;
@@ -50,6 +56,8 @@ pub(super) struct Session {
     sent: HashSet<Blob>,
     known: HashMap<Seen, Blob>,
     console: File,
+    /// What it keeps on this machine; it is killed before it could remove that.
+    _files: TempDir,
     what: &'static str,
     /// For guests of up to that much memory.
     pub ram_bytes: u64,
@@ -65,7 +73,8 @@ impl Session {
         interrupt: &Interrupt,
     ) -> Result<Self, EngineError> {
         let console = tempfile::tempfile().map_err(os("make a temporary file"))?;
-        let (child, connection) = place.start(ram_bytes, &console)?;
+        let files = tempfile::tempdir().map_err(os("make a temporary directory"))?;
+        let (child, connection) = place.start(ram_bytes, &console, files.path())?;
         let from = connection.try_clone();
         let from = from.map_err(os("copy a connection"))?;
         let (tell, said) = mpsc::sync_channel(WAITING);
@@ -78,17 +87,22 @@ impl Session {
             sent: HashSet::new(),
             known: HashMap::new(),
             console,
+            _files: files,
             what: place.what(),
             ram_bytes,
             host: String::new(),
         };
         match session.next(Some(Instant::now() + READY), interrupt)? {
-            None => Err(KvmError::Gone {
+            None => Err(KvmError::Silent {
                 what: session.what,
+                seconds: READY.as_secs(),
                 console: tail_of(session.console.try_clone()),
             }
             .into()),
-            Some((FromVmm::Ready { abi, host }, _)) if abi == ABI_VERSION => {
+            Some((FromVmm::Ready { abi, host, lacks }, _)) if abi == ABI_VERSION => {
+                if !lacks.is_empty() {
+                    log::warn!("the VMM's sandbox: {lacks}");
+                }
                 session.host = host;
                 Ok(session)
             }
@@ -172,12 +186,22 @@ impl Session {
             _ => {
                 // What it wrote last may be on its way.
                 let _ = self.child.kill();
-                let _ = self.child.wait();
-                KvmError::Gone {
-                    what: self.what,
-                    console: tail_of(self.console.try_clone()),
-                }
-                .into()
+                let status = self.child.wait();
+                let trespass = self.console.try_clone().ok().and_then(trespass);
+                // With signals blocked, it could not tell which.
+                let silent = || {
+                    let signal = status.ok().and_then(|status| status.signal());
+                    (signal == Some(SIGSYS)).then(|| KvmError::Trespass {
+                        call: "that it has had no time to name".into(),
+                    })
+                };
+                trespass
+                    .or_else(silent)
+                    .unwrap_or_else(|| KvmError::Gone {
+                        what: self.what,
+                        console: tail_of(self.console.try_clone()),
+                    })
+                    .into()
             }
         }
     }
@@ -189,6 +213,17 @@ impl Drop for Session {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// That its sandbox has stopped it, if its console says so.
+fn trespass(mut console: File) -> Option<KvmError> {
+    let mut text = Vec::new();
+    console.seek(SeekFrom::Start(0)).ok()?;
+    console.take(CONSOLE_LIMIT).read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let mut lines = text.lines();
+    let call = lines.find_map(|line| line.split_once(TRESPASS));
+    call.map(|(_, call)| KvmError::Trespass { call: call.into() })
 }
 
 /// What was said makes no sense here.
@@ -234,4 +269,83 @@ fn hear(from: &mut impl Read) -> io::Result<Option<(FromVmm, Vec<u8>)>> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(Some((message, payload)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    const RAM: u64 = 128 << 20;
+
+    /// What comes of a VMM that is this script.
+    fn told(script: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let vmm = dir.path().join("vmm");
+        std::fs::write(&vmm, format!("#!/bin/sh\n{script}\n")).unwrap();
+        let executable = PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&vmm, executable).unwrap();
+        let place = Place::Native { vmm };
+        let error = Session::start(&place, RAM, &Interrupt::default()).err();
+        let error = error.unwrap();
+        format!("{error}; {}", error.help())
+    }
+
+    #[test]
+    fn a_vmm_that_ends_is_told_with_its_last_words() {
+        for (script, parts) in [
+            ("echo no luck >&2; exit 1", ["the VMM has ended", "no luck"]),
+            (
+                "kill -KILL $$",
+                ["the VMM has ended", "stopped from outside"],
+            ),
+            (
+                "echo; echo 'staleline-kvm: the sandbox has stopped it: it made the system call \
+                 openat (56) in its thread `CPU`' >&2",
+                [
+                    "for the system call openat (56) in its thread `CPU`",
+                    "report",
+                ],
+            ),
+            (
+                "kill -SYS $$",
+                ["stopped by its own sandbox", "no time to name"],
+            ),
+            ("echo rubbish >&0; sleep 5", ["makes no sense", "report"]),
+        ] {
+            let told = told(script);
+            for part in parts {
+                assert!(told.contains(part), "{script}: {told}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_vmm_has_a_directory_of_its_own_that_goes_with_it() {
+        let told = told("echo in $1 >&2; touch $1/left; exit 1");
+        let dir = told.lines().find_map(|line| line.split("in /").nth(1));
+        let dir = PathBuf::from(format!("/{}", dir.unwrap().split(';').next().unwrap()));
+        assert!(dir.is_absolute() && !dir.exists(), "{told}");
+    }
+
+    #[test]
+    #[ignore = "takes a VMM and the kernel of a host, as any run with the engine leaves them"]
+    fn a_vmm_that_does_what_it_may_not_is_stopped() {
+        let place = Place::find().unwrap();
+        let mut session = Session::start(&place, RAM, &Interrupt::default()).unwrap();
+        session.tell(&ToVmm::Trespass, &[]).unwrap();
+        let deadline = Instant::now() + READY;
+        let error = session.next(Some(deadline), &Interrupt::default());
+        let error = error.unwrap_err();
+        let told = error.to_string();
+        for part in [
+            "stopped by its own sandbox",
+            "socketpair (199)",
+            "thread `main`",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use staleline_support::{child, text};
 
 use super::{QemuError, host, plugin};
-use crate::engine::description::Requirement;
+use crate::engine::description::{Places, Requirement};
 
 /// QEMU, that it can load plugins, and ours.
 pub(super) fn all() -> Vec<Requirement> {
@@ -29,7 +29,7 @@ pub(super) fn all() -> Vec<Requirement> {
 }
 
 /// QEMU and the plugin.
-pub(super) fn places() -> Vec<(&'static str, String, &'static str)> {
+pub(super) fn places() -> Places {
     let qemu = host::qemu_program();
     let qemu = which::which(&qemu).unwrap_or(qemu);
     let plugin = match plugin::find() {
@@ -37,8 +37,8 @@ pub(super) fn places() -> Vec<(&'static str, String, &'static str)> {
         Err(e) => e.to_string(),
     };
     vec![
-        ("QEMU", qemu.display().to_string(), host::QEMU_ENV),
-        ("QEMU plugin", plugin, plugin::PLUGIN_ENV),
+        ("QEMU", qemu.display().to_string(), Some(host::QEMU_ENV)),
+        ("QEMU plugin", plugin, Some(plugin::PLUGIN_ENV)),
     ]
 }
 

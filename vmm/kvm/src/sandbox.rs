@@ -1,0 +1,596 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What the VMM's threads may ask of the kernel that they run on. A guest is hostile, and so is whatever the
+//! VMM is sent: should either ever take the VMM over, it gets no further than its own guest.
+//!
+//! Two fences: filters of system calls (seccomp), one for each kind of thread, and a rule set for files
+//! (landlock) for all. A thread has the filters of whoever started it, too, so the main thread's list has all
+//! that is in the others. A call that is on no list ends the process, with a line that names it
+//! ([`TRESPASS`]).
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus,
+};
+use seccompiler::SeccompCmpArgLen::Dword;
+use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+use staleline_machine::engine::wire::TRESPASS;
+use syscalls::Sysno;
+use vmm_sys_util::signal::register_signal_handler;
+
+/// Exit status of a VMM that a filter has ended.
+const STATUS: i32 = 159;
+
+/// Why there is no sandbox, without which no guest is run.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what}")]
+pub struct SandboxError {
+    what: &'static str,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl SandboxError {
+    fn of<E: Into<Box<dyn Error + Send + Sync>>>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| SandboxError {
+            what,
+            source: source.into(),
+        }
+    }
+
+    /// What the user can do about it.
+    #[must_use]
+    pub fn help(&self) -> &'static str {
+        "guests are only run behind filters of system calls: it takes a kernel with CONFIG_SECCOMP_FILTER"
+    }
+}
+
+/// What a thread is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Thread {
+    /// It takes requests, builds guests and looks after them; and switches the machine off if that is its own.
+    Main {
+        /// It is the first process of a machine.
+        init: bool,
+    },
+    /// It runs a CPU of the guest.
+    Cpu,
+    /// It lets device time go on.
+    Time,
+}
+
+impl Thread {
+    fn name(self) -> &'static str {
+        match self {
+            Thread::Main { .. } => "main",
+            Thread::Cpu => "CPU",
+            Thread::Time => "time",
+        }
+    }
+}
+
+thread_local! {
+    /// Whose filter it is that a call has met.
+    static WHO: Cell<&'static str> = const { Cell::new("a thread that has just begun") };
+}
+
+/// Confines the main thread, which has no other beside it yet, and whatever it starts: to the directory `dir`
+/// and the devices that guests are made of, and to its list of system calls. What the kernel cannot do of it,
+/// in words, if that is not needed.
+///
+/// # Errors
+/// [`SandboxError`] if there are no filters.
+pub fn enter(dir: &Path, init: bool) -> Result<String, SandboxError> {
+    let handler = register_signal_handler(libc::SIGSYS, trespassed);
+    handler.map_err(|e| {
+        SandboxError::of("watch for calls that are not allowed")(io::Error::from(e))
+    })?;
+    let files = restrict_files(dir)?;
+    // The flags of clone3() are in memory, where no filter looks. The C library goes on with clone() then.
+    let enosys = u32::try_from(libc::ENOSYS).unwrap_or(u32::MAX);
+    apply(
+        vec![(libc::SYS_clone3, vec![])],
+        SeccompAction::Allow,
+        SeccompAction::Errno(enosys),
+    )?;
+    confine(Thread::Main { init })?;
+    Ok(files)
+}
+
+/// Confines the thread that calls this, which has a part of the main thread's work.
+///
+/// # Errors
+/// [`SandboxError`].
+pub fn confine(thread: Thread) -> Result<(), SandboxError> {
+    WHO.set(thread.name());
+    apply(calls(thread)?, SeccompAction::Trap, SeccompAction::Allow)
+}
+
+/// A system call by its number, and what its arguments are to be: one of these, or anything if there is none.
+type Call = (i64, Vec<SeccompRule>);
+
+fn apply(
+    calls: Vec<Call>,
+    otherwise: SeccompAction,
+    listed: SeccompAction,
+) -> Result<(), SandboxError> {
+    const WHAT: &str = "filter system calls";
+    let arch = std::env::consts::ARCH.try_into();
+    let arch = arch.map_err(SandboxError::of(WHAT))?;
+    let calls: BTreeMap<i64, Vec<SeccompRule>> = calls.into_iter().collect();
+    let filter = SeccompFilter::new(calls, otherwise, listed, arch);
+    let filter = filter.map_err(SandboxError::of(WHAT))?;
+    let filter: BpfProgram = filter.try_into().map_err(SandboxError::of(WHAT))?;
+    seccompiler::apply_filter(&filter).map_err(SandboxError::of(WHAT))
+}
+
+/// A rule that an argument, by its number, is to be so.
+fn argument(number: u8, how: SeccompCmpOp, value: u64) -> Result<SeccompRule, SandboxError> {
+    const WHAT: &str = "filter system calls by their arguments";
+    let condition = SeccompCondition::new(number, Dword, how, value);
+    let condition = condition.map_err(SandboxError::of(WHAT))?;
+    SeccompRule::new(vec![condition]).map_err(SandboxError::of(WHAT))
+}
+
+/// As it is passed to the kernel: constants are signed, and of several widths.
+fn bits(constant: impl Into<i64>) -> u64 {
+    constant.into().cast_unsigned()
+}
+
+/// The number of an ioctl of KVM's that is given something of `size` bytes (_IOW in asm-generic/ioctl.h).
+const fn kvm_iow(number: u64, size: u64) -> u64 {
+    1 << 30 | size << 16 | KVM << 8 | number
+}
+
+/// The kinds of ioctls: KVM's, and those of devices that are handed to guests.
+const KVM: u64 = 0xae;
+const VFIO: u64 = b';' as u64;
+
+/// Where an ioctl's number has its kind.
+const KIND: u64 = 0xff00;
+
+/// The same that gives something back, or both.
+const fn kvm_ior(number: u64, size: u64) -> u64 {
+    2 << 30 | size << 16 | KVM << 8 | number
+}
+const fn kvm_iowr(number: u64, size: u64) -> u64 {
+    3 << 30 | size << 16 | KVM << 8 | number
+}
+
+/// What a CPU is run with, which comes first as it is what matters for speed.
+const KVM_RUN: u64 = KVM << 8 | 0x80;
+const KVM_IRQ_LINE: u64 = kvm_iow(0x61, 8);
+const KVM_GET_ONE_REG: u64 = kvm_iow(0xab, 16);
+const KVM_SET_ONE_REG: u64 = kvm_iow(0xac, 16);
+/// What a CPU says of itself when its guest is saved.
+const KVM_GET_MP_STATE: u64 = kvm_ior(0x98, 4);
+const KVM_GET_VCPU_EVENTS: u64 = kvm_ior(0x9f, 64);
+const KVM_GET_REG_LIST: u64 = kvm_iowr(0xb0, 8);
+
+/// What any thread needs to compute, to wait, to say that something is up, and to end.
+const COMPUTE: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_close,
+    libc::SYS_futex,
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_getrandom,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_restart_syscall,
+    libc::SYS_sigaltstack,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    // Registers of devices that are handed to guests.
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+];
+
+/// What the main thread needs besides: files (landlock says which), requests, guests, threads.
+const MANAGE: &[i64] = &[
+    libc::SYS_openat,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_readlinkat,
+    libc::SYS_getdents64,
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_fchmod,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_lseek,
+    libc::SYS_readv,
+    libc::SYS_copy_file_range,
+    libc::SYS_sendfile,
+    libc::SYS_splice,
+    libc::SYS_fcntl,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_memfd_create,
+    libc::SYS_eventfd2,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_ppoll,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+    libc::SYS_timerfd_gettime,
+    libc::SYS_rt_sigaction,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_uname,
+    // Refused in another way (enter()).
+    libc::SYS_clone3,
+];
+
+/// Older forms of some of these, which arm64 does not have: for tests elsewhere.
+#[cfg(not(target_arch = "aarch64"))]
+const OLDER: &[i64] = &[
+    libc::SYS_open,
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_mkdir,
+    libc::SYS_rmdir,
+    libc::SYS_unlink,
+    libc::SYS_rename,
+    libc::SYS_poll,
+];
+#[cfg(target_arch = "aarch64")]
+const OLDER: &[i64] = &[];
+
+/// Its list.
+fn calls(thread: Thread) -> Result<Vec<Call>, SandboxError> {
+    let any = |numbers: &[i64]| numbers.iter().map(|n| (*n, vec![])).collect::<Vec<Call>>();
+    let mut calls = any(COMPUTE);
+    // Memory that holds data holds no code.
+    let exec = bits(libc::PROT_EXEC);
+    for number in [libc::SYS_mmap, libc::SYS_mprotect] {
+        calls.push((number, vec![argument(2, MaskedEq(exec), 0)?]));
+    }
+    // Signals are for this process alone.
+    let own = u64::from(std::process::id());
+    calls.push((libc::SYS_tgkill, vec![argument(0, Eq, own)?]));
+    let requests: &[u64] = match thread {
+        Thread::Cpu => &[
+            KVM_RUN,
+            KVM_IRQ_LINE,
+            KVM_GET_ONE_REG,
+            KVM_SET_ONE_REG,
+            KVM_GET_MP_STATE,
+            KVM_GET_VCPU_EVENTS,
+            KVM_GET_REG_LIST,
+        ],
+        Thread::Time => &[KVM_IRQ_LINE],
+        Thread::Main { init } => {
+            calls.extend(any(MANAGE));
+            calls.extend(any(OLDER));
+            let thread = bits(libc::CLONE_THREAD);
+            let starts = argument(0, MaskedEq(thread), thread)?;
+            calls.push((libc::SYS_clone, vec![starts]));
+            let filters = argument(0, Eq, libc::SECCOMP_SET_MODE_FILTER.into())?;
+            calls.push((libc::SYS_seccomp, vec![filters]));
+            let options = [libc::PR_SET_NAME, libc::PR_SET_NO_NEW_PRIVS];
+            let options = options.map(|option| argument(0, Eq, bits(option)));
+            calls.push((
+                libc::SYS_prctl,
+                options.into_iter().collect::<Result<_, _>>()?,
+            ));
+            if init {
+                let off = libc::LINUX_REBOOT_CMD_POWER_OFF.cast_unsigned();
+                calls.push((libc::SYS_reboot, vec![argument(2, Eq, off.into())?]));
+            }
+            let kinds = [KVM, VFIO].map(|kind| argument(1, MaskedEq(KIND), kind << 8));
+            calls.push((
+                libc::SYS_ioctl,
+                kinds.into_iter().collect::<Result<_, _>>()?,
+            ));
+            return Ok(calls);
+        }
+    };
+    let requests = requests.iter().map(|request| argument(1, Eq, *request));
+    calls.push((libc::SYS_ioctl, requests.collect::<Result<_, _>>()?));
+    Ok(calls)
+}
+
+/// From now on this process opens nothing but files below `dir`, and devices that guests are made of.
+fn restrict_files(dir: &Path) -> Result<String, SandboxError> {
+    const WHAT: &str = "restrict access to files";
+    // The last version that says anything about what the VMM could do; older kernels do what they can.
+    let all = ABI::V5;
+    let files = AccessFs::ReadFile
+        | AccessFs::WriteFile
+        | AccessFs::ReadDir
+        | AccessFs::MakeReg
+        | AccessFs::MakeDir
+        | AccessFs::RemoveFile
+        | AccessFs::RemoveDir
+        | AccessFs::Truncate;
+    let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
+    let look = AccessFs::ReadFile | AccessFs::ReadDir;
+    // What is not there needs no rule.
+    let places = [
+        ("/dev/kvm", device),
+        ("/dev/vfio", device | AccessFs::ReadDir),
+        ("/sys/bus/pci", look),
+        ("/sys/devices", look),
+        ("/sys/kernel/iommu_groups", look),
+    ];
+    let rules = || -> Result<RulesetStatus, Box<dyn Error + Send + Sync>> {
+        let mut rules = Ruleset::default()
+            .handle_access(AccessFs::from_all(all))?
+            .handle_access(AccessNet::from_all(all))?
+            .create()?
+            .add_rule(PathBeneath::new(PathFd::new(dir)?, files))?;
+        for (path, access) in places {
+            let access: BitFlags<AccessFs> = access;
+            if let Ok(path) = PathFd::new(path) {
+                rules = rules.add_rule(PathBeneath::new(path, access))?;
+            }
+        }
+        Ok(rules.restrict_self()?.ruleset)
+    };
+    let status = rules().map_err(SandboxError::of(WHAT))?;
+    Ok(match status {
+        RulesetStatus::NotEnforced => {
+            "its kernel has no landlock, so that only its user's permissions keep it from other files".into()
+        }
+        RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => String::new(),
+    })
+}
+
+/// A filter has refused a call: says which, and ends the process. Takes no lock and allocates nothing.
+extern "C" fn trespassed(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel passes a signal handler of this kind the registers of the thread that it has stopped.
+    let (number, request) = unsafe { asked(&*context.cast::<libc::ucontext_t>()) };
+    let name = usize::try_from(number).ok().and_then(Sysno::new);
+    let name = name.map_or("unknown", |name| name.name());
+    let mut line = [0; 256];
+    let mut rest = &mut line[..];
+    // What does not fit is left out.
+    let _ = write!(rest, "\n{TRESPASS}{name} ({number})");
+    if number == libc::SYS_ioctl {
+        let _ = write!(rest, " with request {request:#x}");
+    }
+    let _ = writeln!(rest, " in its thread `{}`", WHO.get());
+    let len = 256 - rest.len();
+    // SAFETY: both are calls that a signal handler may make; the buffer has `len` bytes.
+    unsafe {
+        libc::write(2, line.as_ptr().cast(), len);
+        libc::_exit(STATUS);
+    }
+}
+
+/// The number of the call that was made, and its second argument.
+#[cfg(target_arch = "aarch64")]
+fn asked(context: &libc::ucontext_t) -> (i64, u64) {
+    let registers = &context.uc_mcontext.regs;
+    (registers[8].cast_signed(), registers[1])
+}
+
+/// As above, where the VMM does not run, but its tests do.
+#[cfg(target_arch = "x86_64")]
+fn asked(context: &libc::ucontext_t) -> (i64, u64) {
+    let registers = &context.uc_mcontext.gregs;
+    let register = |number: i32| registers[number.unsigned_abs() as usize];
+    (
+        register(libc::REG_RAX),
+        register(libc::REG_RSI).cast_unsigned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Command, Output};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Whether filters can be had: an emulator of programs has none.
+    fn there_are_filters() -> bool {
+        std::thread::spawn(|| confine(Thread::Main { init: false }).is_ok())
+            .join()
+            .unwrap()
+    }
+
+    /// What is done in a process of its own, by name.
+    fn act(name: &str, dir: &Path) {
+        match name {
+            "work" => work(dir),
+            "socket" => drop(UnixStream::pair()),
+            "program" => drop(Command::new("/bin/true").spawn()),
+            "reboot" => {
+                // SAFETY: a number and no pointer; without the filter it would be refused for its magic.
+                unsafe { libc::syscall(libc::SYS_reboot, 0, 0, libc::LINUX_REBOOT_CMD_POWER_OFF) };
+            }
+            "code" => {
+                // SAFETY: memory that nobody knows of.
+                unsafe {
+                    libc::mmap(
+                        std::ptr::null_mut(),
+                        4096,
+                        libc::PROT_READ | libc::PROT_EXEC,
+                        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                        -1,
+                        0,
+                    )
+                };
+            }
+            "other-process" => {
+                // SAFETY: no pointer; signal 0 is none.
+                unsafe { libc::syscall(libc::SYS_tgkill, 1, 1, 0) };
+            }
+            "outside" => {
+                let refused = File::open("/etc/passwd").unwrap_err();
+                assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+                let refused = File::create("/tmp/staleline-outside").unwrap_err();
+                assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+            }
+            "cpu-opens" => on(Thread::Cpu, || drop(File::open("/dev/null"))),
+            "cpu-creates" => on(Thread::Cpu, || ioctl(KVM << 8 | 0x41)),
+            "cpu-runs" => on(Thread::Cpu, || ioctl(KVM_RUN)),
+            "time-runs" => on(Thread::Time, || ioctl(KVM_RUN)),
+            "main-terminal" => ioctl(0x5401),
+            _ => panic!("{name}"),
+        }
+    }
+
+    /// An ioctl of no file.
+    fn ioctl(request: u64) {
+        // SAFETY: no such file is open, so nobody looks at it.
+        unsafe { libc::syscall(libc::SYS_ioctl, -1, request, 0) };
+    }
+
+    fn on(thread: Thread, act: impl FnOnce() + Send + 'static) {
+        let body = move || {
+            confine(thread).unwrap();
+            act();
+        };
+        std::thread::spawn(body).join().unwrap();
+    }
+
+    /// What the VMM does, as far as it can be done without a guest.
+    fn work(dir: &Path) {
+        let sub = dir.join("run");
+        fs::create_dir(&sub).unwrap();
+        fs::write(sub.join("a"), vec![1; 1 << 20]).unwrap();
+        fs::rename(sub.join("a"), sub.join("b")).unwrap();
+        fs::copy(sub.join("b"), sub.join("c")).unwrap();
+        assert_eq!(fs::read(sub.join("c")).unwrap().len(), 1 << 20);
+        fs::remove_dir_all(&sub).unwrap();
+        let (tell, told) = mpsc::channel();
+        let threads = [Thread::Cpu, Thread::Time].map(|thread| {
+            let tell = tell.clone();
+            std::thread::spawn(move || {
+                confine(thread).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                let much = vec![thread.name().to_owned(); 10_000];
+                tell.send(much.len()).unwrap();
+            })
+        });
+        assert_eq!(told.iter().take(2).sum::<usize>(), 20_000);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+
+    /// Not a test: the process that the tests below look at.
+    #[test]
+    fn child() {
+        let Ok(name) = std::env::var("STALELINE_TEST_ACT") else {
+            return;
+        };
+        let dir = std::env::var_os("STALELINE_TEST_DIR").unwrap();
+        enter(Path::new(&dir), false).unwrap();
+        act(&name, Path::new(&dir));
+        println!("went on");
+    }
+
+    fn told(act: &str) -> Output {
+        let dir = tempfile::tempdir().unwrap();
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sandbox::tests::child", "--nocapture"])
+            .env("STALELINE_TEST_ACT", act)
+            .env("STALELINE_TEST_DIR", dir.path())
+            .output()
+            .unwrap()
+    }
+
+    #[test]
+    fn what_the_vmm_does_is_allowed() {
+        if !there_are_filters() {
+            return;
+        }
+        for act in ["work", "cpu-runs"] {
+            let told = told(act);
+            assert!(told.status.success(), "{act}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_allowed_ends_the_process_with_its_name() {
+        if !there_are_filters() {
+            return;
+        }
+        for (act, call, thread) in [
+            ("socket", "socketpair (", "main"),
+            ("reboot", "reboot (", "main"),
+            ("code", "mmap (", "main"),
+            ("other-process", "tgkill (", "main"),
+            ("cpu-opens", "openat (", "CPU"),
+            ("cpu-creates", ") with request 0xae41", "CPU"),
+            ("time-runs", ") with request 0xae80", "time"),
+            ("main-terminal", ") with request 0x5401", "main"),
+        ] {
+            let told = told(act);
+            assert_eq!(told.status.code(), Some(STATUS), "{act}: {told:?}");
+            let error = String::from_utf8_lossy(&told.stderr);
+            let line = error.lines().find_map(|line| line.strip_prefix(TRESPASS));
+            let line = line.unwrap_or_else(|| panic!("{act}: {error}"));
+            assert!(line.contains(call), "{act}: {line}");
+            assert!(
+                line.ends_with(&format!("in its thread `{thread}`")),
+                "{act}: {line}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_program_is_started() {
+        if there_are_filters() {
+            let told = told("program");
+            // The library blocks signals while it starts one, so that nobody is left to tell of it.
+            assert_eq!(told.status.signal(), Some(libc::SIGSYS), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn files_of_others_are_out_of_reach() {
+        if !there_are_filters() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        // The restriction is of the thread that asks for it.
+        let confined = std::thread::spawn(move || restrict_files(&path).unwrap());
+        let lacks = confined.join().unwrap();
+        if lacks.is_empty() {
+            let told = told("outside");
+            assert!(told.status.success(), "{told:?}");
+        } else {
+            assert!(lacks.contains("landlock"), "{lacks}");
+        }
+        // This thread has stayed free.
+        assert!(TcpListener::bind("127.0.0.1:0").is_ok());
+    }
+}
