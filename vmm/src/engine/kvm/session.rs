@@ -242,7 +242,7 @@ fn hear(from: &mut impl Read) -> io::Result<Option<(FromVmm, Vec<u8>)>> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
     use super::*;
