@@ -88,6 +88,8 @@ fn a_guest_that_goes_on_for_ever_is_ended_whatever_it_does() {
     let hang = [HANG];
     let registers = [movz_x0(DMAC), STORE, AGAIN];
     let console = [movz_x0(UART), STORE, AGAIN];
+    // The first one builds what is missing.
+    run_image(&hang, &["--timeout", "1"]);
     for instructions in [&hang[..], &registers, &console] {
         let (run, took) = run_image(instructions, &["--timeout", "3", "--log", "all"]);
         let result = run.ends(3, Verdict::InfraError);
