@@ -282,7 +282,10 @@ mod tests {
                 "kill -SYS $$",
                 ["stopped by its own sandbox", "no time to name"],
             ),
-            ("echo rubbish >&0; sleep 5", ["makes no sense", "report"]),
+            (
+                "echo nothing of ours, but rubbish >&0; sleep 5",
+                ["makes no sense", "report"],
+            ),
         ] {
             let told = told(script);
             for part in parts {
