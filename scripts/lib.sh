@@ -25,3 +25,20 @@ target_dir() {
         echo "${XDG_CACHE_HOME:-$HOME/.cache}/staleline-target"
     fi
 }
+
+# Puts into the environment what Cargo takes to build for arm64 and to run what it has built, elsewhere:
+# the distribution's linker, an emulator of programs, and a compiler that has arm64's standard library.
+cross_cargo() {
+    local target=aarch64-unknown-linux-gnu rustc libraries
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+    # The C library for arm64 is that of the cross compiler.
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu"
+    for rustc in rustc /usr/bin/rustc; do
+        libraries=$("$rustc" --print target-libdir --target "$target" 2>/dev/null) || continue
+        if compgen -G "$libraries/libstd-*.rlib" >/dev/null; then
+            [ "$rustc" = rustc ] || export RUSTC=$rustc
+            return 0
+        fi
+    done
+    return 1
+}

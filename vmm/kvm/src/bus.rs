@@ -2,11 +2,10 @@
 //! What is outside the guest's CPUs and memory: the chip's registers, the UART, and the lines of both.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use kvm_ioctls::VmFd;
 use staleline_devices::cpu::{Barrier, CacheOp, ChainId, CpuId, LINE, SiteId};
 use staleline_machine::board::port::{COHERENCY_PORT, Done, Told};
 use staleline_machine::board::{UART, UART_BYTES, UART_IRQ};
@@ -15,7 +14,6 @@ use staleline_machine::engine::wire::KvmStats;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::error::KvmError;
-use crate::gic;
 use crate::pause::Pause;
 use crate::snapshot::CpuState;
 use crate::uart::Uart;
@@ -87,9 +85,12 @@ pub struct Beside {
     pub uart_line: bool,
 }
 
+/// Sets the level of a shared interrupt, by its number.
+pub type SetLine = Box<dyn Fn(u8, bool) -> Result<(), KvmError> + Send + Sync>;
+
 /// All of it, as CPUs and time reach it.
 pub struct Bus<M> {
-    vm: Arc<VmFd>,
+    set_line: SetLine,
     windows: std::ops::Range<u64>,
     outside: Mutex<Outside<M>>,
     /// Devices wait for a time to come.
@@ -111,14 +112,14 @@ impl<M: Guest> Bus<M> {
     /// With the machine's registers at `windows`. `written` becomes readable when there is something on the
     /// console, and when the guest is to stand still, which is once it has written the line `until`.
     pub fn new(
-        vm: Arc<VmFd>,
+        set_line: SetLine,
         machine: M,
         windows: std::ops::Range<u64>,
         written: EventFd,
         (beside, until): (Beside, Option<String>),
     ) -> Self {
         Bus {
-            vm,
+            set_line,
             windows,
             outside: Mutex::new(Outside {
                 machine,
@@ -217,13 +218,13 @@ impl<M: Guest> Bus<M> {
             // Of 64 bits.
             let line = changed.trailing_zeros() as u8;
             changed &= changed - 1;
-            gic::set_line(&self.vm, line, lines >> line & 1 != 0)?;
+            (self.set_line)(line, lines >> line & 1 != 0)?;
             outside.stats.irq_changes += 1;
         }
         outside.beside.lines = lines;
         let level = outside.beside.uart.irq();
         if level != outside.beside.uart_line {
-            gic::set_line(&self.vm, UART_IRQ, level)?;
+            (self.set_line)(UART_IRQ, level)?;
             outside.beside.uart_line = level;
         }
         if outside.machine.is_awaited() {
@@ -341,4 +342,175 @@ fn tell<M: Guest>(machine: &mut M, cpu: CpuId, told: Told) {
 
 fn uart_offset(pa: u64) -> Option<u64> {
     pa.checked_sub(UART).filter(|offset| *offset < UART_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use staleline_devices::soc::Soc;
+    use staleline_devices::usb::plan::UsbHostPlan;
+    use staleline_machine::board::config::MachineConfig;
+    use staleline_machine::board::settings::BoardSettings;
+    use staleline_machine::boot::RAM_BASE;
+    use staleline_machine::engine::guest::GuestContext;
+    use vm_memory::MmapRegion;
+    use vmm_sys_util::eventfd::EFD_NONBLOCK;
+
+    use super::*;
+
+    const RAM: u64 = 16 << 20;
+    const WINDOWS: std::ops::Range<u64> = RAM_BASE + RAM..RAM_BASE + RAM + (1 << 20);
+    const CPU: CpuId = CpuId(0);
+
+    /// The board beside a guest that there is not. Lines go to nobody.
+    fn bus(set_line: SetLine) -> Bus<Soc> {
+        let machine = MachineConfig {
+            board: BoardSettings {
+                ram_mib: 16,
+                ..BoardSettings::default()
+            },
+            seed: 1,
+            usb_host: UsbHostPlan::default(),
+            drop_operation: None,
+            loaded: Vec::new(),
+            disk: None,
+        };
+        let machine = <Soc as Guest>::new(GuestContext {
+            ram: MmapRegion::new(RAM as usize).unwrap(),
+            ram_base: RAM_BASE,
+            windows: None,
+            lazy: true,
+            machine: serde_json::to_value(machine).unwrap(),
+        });
+        let written = EventFd::new(EFD_NONBLOCK).unwrap();
+        let beside = (Beside::default(), Some("ok 1 boot".into()));
+        Bus::new(set_line, machine.unwrap(), WINDOWS, written, beside)
+    }
+
+    fn quiet() -> Bus<Soc> {
+        bus(Box::new(|_, _| Ok(())))
+    }
+
+    #[test]
+    fn the_guest_is_to_stand_still_when_a_line_is_written_and_only_once() {
+        let bus = quiet();
+        let say = |text: &[u8]| {
+            for byte in text {
+                bus.write(CpuId::BOOT, UART, &[*byte]).unwrap();
+            }
+            bus.pause.is_wanted()
+        };
+        assert!(!say(b"not ok 1 boot\nok 1 boot, and more\nok 1 boot"));
+        assert!(say(b"\r\n"));
+        bus.pause.release();
+        assert!(!say(b"ok 1 boot\n"));
+    }
+
+    #[test]
+    fn what_is_written_to_the_uart_is_on_the_console_and_nothing_else_is() {
+        let bus = quiet();
+        for byte in *b"hello" {
+            bus.write(CPU, UART, &u32::from(byte).to_le_bytes())
+                .unwrap();
+            bus.write(CPU, UART - 8, &[byte]).unwrap();
+        }
+        assert_eq!(bus.console(), b"hello");
+        assert_eq!(bus.console(), b"");
+        let (_, stats) = bus.finish().unwrap();
+        assert_eq!((stats.exits, stats.nowhere), (10, 5));
+    }
+
+    #[test]
+    fn where_nothing_is_reads_are_zero() {
+        let bus = quiet();
+        for pa in [0, UART + UART_BYTES, RAM_BASE - 1, WINDOWS.end, u64::MAX] {
+            for len in 0..=8 {
+                let mut data = vec![0xff; len];
+                bus.read(CPU, pa, &mut data).unwrap();
+                assert!(data.iter().all(|byte| *byte == 0), "{pa:#x}");
+                bus.write(CPU, pa, &data).unwrap();
+            }
+        }
+    }
+
+    /// Whatever it writes, a guest harms nobody but itself.
+    #[test]
+    fn no_register_access_does_any_harm() {
+        let bus = quiet();
+        let mut state = 1_u64;
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            state >> 16
+        };
+        for _ in 0..20_000 {
+            let pa = match next() % 4 {
+                0 => COHERENCY_PORT,
+                1 => UART + next() % UART_BYTES,
+                _ => WINDOWS.start + next() % (WINDOWS.end - WINDOWS.start),
+            };
+            let data = next().to_le_bytes();
+            let len = [1, 2, 4, 8][(next() % 4) as usize];
+            bus.write(CPU, pa, &data[..len]).unwrap();
+            bus.read(CPU, pa, &mut vec![0; len]).unwrap();
+        }
+        bus.console();
+        bus.finish().unwrap();
+    }
+
+    #[test]
+    fn a_guest_that_floods_the_console_waits_and_its_end_wakes_it() {
+        let bus = Arc::new(quiet());
+        let writer = Arc::clone(&bus);
+        let flood = thread::spawn(move || {
+            for _ in 0..CONSOLE_LIMIT + 10 {
+                writer.write(CPU, UART, &[b'x', 0, 0, 0]).unwrap();
+            }
+        });
+        let len = || locked(&bus.console).len();
+        while len() < CONSOLE_LIMIT {
+            thread::sleep(PACE);
+        }
+        thread::sleep(Duration::from_millis(50));
+        assert_eq!(len(), CONSOLE_LIMIT);
+        assert_eq!(bus.console().len(), CONSOLE_LIMIT);
+        flood.join().unwrap();
+        assert_eq!(bus.console().len(), 10);
+
+        let writer = Arc::clone(&bus);
+        let flood = thread::spawn(move || {
+            for _ in 0..2 * CONSOLE_LIMIT {
+                writer.write(CPU, UART, &[b'x', 0, 0, 0]).unwrap();
+            }
+        });
+        while len() < CONSOLE_LIMIT {
+            thread::sleep(PACE);
+        }
+        bus.end();
+        flood.join().unwrap();
+    }
+
+    #[test]
+    fn what_went_wrong_first_is_told_at_the_end() {
+        let refuse = |_, _| Err(KvmError::os("set a line")(io::Error::other("no")));
+        let bus = bus(Box::new(refuse));
+        // The interrupt of what has been sent.
+        let mask = (UART + 0x38, 1_u32 << 5);
+        let refused = [mask, (UART, u32::from(b'x'))].into_iter();
+        let refused = refused.map(|(pa, value)| bus.write(CPU, pa, &value.to_le_bytes()));
+        let refused: Vec<_> = refused.filter_map(Result::err).collect();
+        assert!(!refused.is_empty());
+        for error in refused {
+            bus.fail(error);
+        }
+        bus.fail(KvmError::BadRequest("too late"));
+        assert!(bus.is_over());
+        // Nothing comes of what its CPUs still do.
+        bus.write(CPU, UART, b"y\0\0\0").unwrap();
+        let error = bus.finish().map(|_| ()).unwrap_err();
+        assert_eq!(error.to_string(), "cannot set a line");
+    }
 }

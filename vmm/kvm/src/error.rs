@@ -117,3 +117,36 @@ impl KvmError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_may_not_use_kvm_is_told_how_to() {
+        let errno = |errno: rustix::io::Errno| kvm_ioctls::Error::new(errno.raw_os_error());
+        let denied = KvmError::Open(errno(rustix::io::Errno::ACCESS));
+        assert_eq!(denied.to_string(), "cannot open /dev/kvm");
+        assert!(denied.help().contains("usermod -aG kvm"));
+        let none = KvmError::Open(errno(rustix::io::Errno::NOENT));
+        assert!(none.help().contains("is KVM in this machine's kernel"));
+    }
+
+    #[test]
+    fn an_exit_is_told_with_its_place() {
+        let mut exit = KvmError::Exit {
+            cpu: 2,
+            what: "an access".into(),
+            pc: Some(0x1234),
+        };
+        assert!(
+            exit.to_string()
+                .ends_with("carried out: an access, at 0x1234"),
+            "{exit}"
+        );
+        if let KvmError::Exit { pc, .. } = &mut exit {
+            *pc = None;
+        }
+        assert!(exit.to_string().ends_with("an access"), "{exit}");
+    }
+}

@@ -118,8 +118,9 @@ pub fn run<M: Guest>(
     let descriptors = KvmError::os("make an eventfd");
     let written = EventFd::new(EFD_NONBLOCK).map_err(&descriptors)?;
     let heard = written.try_clone().map_err(&descriptors)?;
+    let vm = Arc::clone(&vm);
     let bus = Bus::new(
-        Arc::clone(&vm),
+        Box::new(move |line, level| gic::set_line(&vm, line, level)),
         machine,
         windows..windows + run.window_bytes,
         written,

@@ -126,3 +126,115 @@ fn host() -> String {
         name.release().to_string_lossy()
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use staleline_machine::engine::wire::Blob;
+    use staleline_support::digest;
+
+    use super::*;
+
+    /// What is answered to these messages.
+    fn answers(confined: Result<String, SandboxError>, said: &[u8]) -> Vec<FromVmm> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut answers = Vec::new();
+        // That the other end is gone in the middle is no matter here.
+        let _ = serve(dir.path(), confined, said, &mut answers);
+        let mut rest = &*answers;
+        let mut all = Vec::new();
+        while let Some((message, payload)) = receive(&mut rest).unwrap() {
+            rest = &rest[usize::try_from(payload).unwrap()..];
+            all.push(message);
+        }
+        all
+    }
+
+    fn file(content: &[u8]) -> (ToVmm, Blob) {
+        let hash = Blob(digest::bytes(content));
+        (ToVmm::File { hash: hash.clone() }, hash)
+    }
+
+    /// A run of something that is no kernel.
+    fn run(cpus: u8, kernel: Blob) -> ToVmm {
+        ToVmm::Run(Box::new(Run {
+            fdt: kernel.clone(),
+            kernel,
+            kernel_hash: None,
+            initrd: None,
+            disk: None,
+            ram_bytes: 128 << 20,
+            window_bytes: 1 << 20,
+            cpus,
+            guest: GuestKind::Board,
+            machine: serde_json::Value::Null,
+            timeout_ms: Some(1000),
+            events: None,
+        }))
+    }
+
+    fn failure(message: &FromVmm) -> (&str, &str) {
+        match message {
+            FromVmm::Failed { message, help } => (message, help),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_told_and_the_conversation_goes_on() {
+        let mut said = Vec::new();
+        let (message, hash) = file(b"no kernel");
+        send(&mut said, &message, b"no kernel").unwrap();
+        send(&mut said, &run(9, hash.clone()), b"").unwrap();
+        send(&mut said, &run(1, hash), b"").unwrap();
+        let answers = answers(Ok("a part".into()), &said);
+        let [FromVmm::Ready { abi, lacks, .. }, cpus, other] = &answers[..] else {
+            panic!("{answers:?}");
+        };
+        assert_eq!((*abi, &**lacks), (ABI_VERSION, "a part"));
+        let (message, help) = failure(cpus);
+        assert!(message.contains("from 1 to 4 CPUs"), "{message}");
+        assert!(!help.is_empty());
+        let (message, help) = failure(other);
+        // Where there is a KVM, it may be another machine's.
+        if !Path::new("/dev/kvm").exists() {
+            let told = "cannot open /dev/kvm: No such file or directory";
+            assert!(message.starts_with(told), "{message}");
+            assert!(help.contains("kernel"), "{help}");
+        }
+        assert!(!message.is_empty() && !help.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_is_damaged_on_its_way_ends_the_conversation() {
+        let mut said = Vec::new();
+        let (message, hash) = file(b"content");
+        send(&mut said, &message, b"contend").unwrap();
+        send(&mut said, &run(1, hash), b"").unwrap();
+        let answers = answers(Ok(String::new()), &said);
+        assert_eq!(answers.len(), 2, "{answers:?}");
+        let (message, _) = failure(&answers[1]);
+        assert!(message.contains("was damaged on its way"), "{message}");
+    }
+
+    #[test]
+    fn without_a_sandbox_nothing_is_run() {
+        // An emulator of programs has no filters, and may leave out the rest.
+        let dir = Path::new("/nonexistent");
+        let confined = crate::sandbox::enter(dir, false);
+        let answers = answers(confined, b"");
+        let [answer] = &answers[..] else {
+            panic!("{answers:?}");
+        };
+        let (message, help) = failure(answer);
+        assert!(message.starts_with("cannot "), "{message}");
+        assert!(help.contains("CONFIG_SECCOMP_FILTER"), "{help}");
+    }
+
+    #[test]
+    fn rubbish_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = &b"0123456789abcdef"[..];
+        let error = serve(dir.path(), Ok(String::new()), said, Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+}

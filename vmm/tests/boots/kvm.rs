@@ -88,6 +88,8 @@ fn a_guest_that_goes_on_for_ever_is_ended_whatever_it_does() {
     let hang = [HANG];
     let registers = [movz_x0(DMAC), STORE, AGAIN];
     let console = [movz_x0(UART), STORE, AGAIN];
+    // The first one builds what is missing.
+    run_image(&hang, &["--timeout", "1"]);
     for instructions in [&hang[..], &registers, &console] {
         let (run, took) = run_image(instructions, &["--timeout", "3", "--log", "all"]);
         let result = run.ends(3, Verdict::InfraError);
@@ -256,4 +258,20 @@ fn a_kernel_that_does_not_tell_is_refused_before_it_is_booted() {
     ] {
         assert!(run.stderr.contains(part), "{part}: {}", run.stderr);
     }
+}
+
+#[test]
+#[ignore = "builds a VMM, and the kernel of a host"]
+fn an_image_that_is_cut_short_is_not_booted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = image(dir.path(), &[HANG]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // b 1 MiB further on, where there is nothing
+    bytes[..4].copy_from_slice(&0x1404_0000_u32.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    let run = run(&["iio-capture", "--engine", "kvm", "--kernel", &path]);
+    let result = run.ends(3, Verdict::InfraError);
+    let why = &result.reasons[0];
+    assert!(why.contains("is cut short"), "{why}");
+    assert!(!result.guest.booted);
 }

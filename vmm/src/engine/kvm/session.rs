@@ -273,7 +273,7 @@ fn hear(from: &mut impl Read) -> io::Result<Option<(FromVmm, Vec<u8>)>> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
     use super::*;
@@ -313,7 +313,10 @@ mod tests {
                 "kill -SYS $$",
                 ["stopped by its own sandbox", "no time to name"],
             ),
-            ("echo rubbish >&0; sleep 5", ["makes no sense", "report"]),
+            (
+                "echo nothing of ours, but rubbish >&0; sleep 5",
+                ["makes no sense", "report"],
+            ),
         ] {
             let told = told(script);
             for part in parts {
