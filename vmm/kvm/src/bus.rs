@@ -14,11 +14,15 @@ use staleline_machine::engine::guest::Guest;
 use staleline_machine::engine::wire::KvmStats;
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::dram::Dram;
 use crate::error::KvmError;
 use crate::gic;
+use crate::memory::Ram;
 use crate::pause::Pause;
+use crate::pci::Bridge;
 use crate::snapshot::CpuState;
 use crate::uart::Uart;
+use crate::vfio::Device;
 
 /// How long devices take for what they do on their own. The engine does not see how far the CPUs have come, so
 /// device time goes on by the host's: enough that a CPU gets something done meanwhile, as it would.
@@ -87,6 +91,22 @@ pub struct Beside {
     pub uart_line: bool,
 }
 
+/// What of the host the guest has.
+#[derive(Default)]
+pub struct HostSide {
+    // Dropped in this order: who accesses memory before that.
+    /// The PCI host bridge, if the board has one.
+    pub bridge: Option<Bridge<Device>>,
+    /// RAM, and DRAM, where devices work on the latter.
+    pub shared: Option<(Arc<Ram>, Arc<Dram>)>,
+}
+
+impl HostSide {
+    fn bridge_at(&self, pa: u64) -> Option<&Bridge<Device>> {
+        self.bridge.as_ref().filter(|bridge| bridge.claims(pa))
+    }
+}
+
 /// All of it, as CPUs and time reach it.
 pub struct Bus<M> {
     vm: Arc<VmFd>,
@@ -101,6 +121,7 @@ pub struct Bus<M> {
     fetched: Condvar,
     /// Readable when there is something on the console.
     written: EventFd,
+    host: HostSide,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -116,6 +137,7 @@ impl<M: Guest> Bus<M> {
         windows: std::ops::Range<u64>,
         written: EventFd,
         (beside, until): (Beside, Option<String>),
+        host: HostSide,
     ) -> Self {
         Bus {
             vm,
@@ -135,6 +157,7 @@ impl<M: Guest> Bus<M> {
             }),
             fetched: Condvar::new(),
             written,
+            host,
         }
     }
 
@@ -167,6 +190,8 @@ impl<M: Guest> Bus<M> {
         } else if let Some(offset) = uart_offset(pa) {
             let value = outside.beside.uart.read(offset).to_le_bytes();
             data.iter_mut().zip(value).for_each(|(to, from)| *to = from);
+        } else if let Some(bridge) = self.host.bridge_at(pa) {
+            bridge.read(pa, data);
         } else {
             outside.stats.nowhere += 1;
         }
@@ -188,7 +213,7 @@ impl<M: Guest> Bus<M> {
             outside.machine.write_register(cpu, pa, SiteId(0), data);
         } else if let (COHERENCY_PORT, Ok(value)) = (pa, data.try_into()) {
             match Told::decode(u64::from_le_bytes(value)) {
-                Some(told) => tell(&mut outside.machine, cpu, told),
+                Some(told) => tell(&mut outside.machine, &self.host, cpu, told)?,
                 None => outside.stats.nowhere += 1,
             }
         } else if let Some(offset) = uart_offset(pa) {
@@ -198,6 +223,8 @@ impl<M: Guest> Bus<M> {
                 .zip(data)
                 .for_each(|(to, from)| *to = *from);
             out = outside.beside.uart.write(offset, u32::from_le_bytes(value));
+        } else if let Some(bridge) = self.host.bridge_at(pa) {
+            bridge.write(pa, data);
         } else {
             outside.stats.nowhere += 1;
         }
@@ -322,14 +349,28 @@ impl<M: Guest> Bus<M> {
 
 /// Tells the machine what a CPU has told of. Of lines outside RAM it takes no notice; the range is cut to what can
 /// be there.
-fn tell<M: Guest>(machine: &mut M, cpu: CpuId, told: Told) {
+fn tell<M: Guest>(
+    machine: &mut M,
+    host: &HostSide,
+    cpu: CpuId,
+    told: Told,
+) -> Result<(), KvmError> {
     let (whole, part) = match told.done {
         Done::Clean => (CacheOp::Clean, CacheOp::Clean),
         Done::Invalidate => (CacheOp::Invalidate, CacheOp::CleanInvalidate),
         Done::Uncached | Done::Cached => {
             let uncached = told.done == Done::Uncached;
-            machine.remapped(told.first, told.lines * LINE, uncached);
-            return;
+            let (first, len) = (told.first, told.lines * LINE);
+            let share = || match &host.shared {
+                Some((ram, dram)) => dram.share(ram, first, len, uncached),
+                None => Ok(()),
+            };
+            // The machine looks while there are two memories.
+            if !uncached {
+                share()?;
+            }
+            machine.remapped(first, len, uncached);
+            return if uncached { share() } else { Ok(()) };
         }
     };
     for (pa, partly) in told.each() {
@@ -337,6 +378,7 @@ fn tell<M: Guest>(machine: &mut M, cpu: CpuId, told: Told) {
         machine.maintain(cpu, op, pa, SiteId(0), ChainId(0));
     }
     machine.barrier(cpu, Barrier::DSB_SY);
+    Ok(())
 }
 
 fn uart_offset(pa: u64) -> Option<u64> {

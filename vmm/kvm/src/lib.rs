@@ -7,11 +7,14 @@
 
 pub mod blobs;
 pub mod pause;
+pub mod pci;
 pub mod snapshot;
 pub mod uart;
 
 #[cfg(target_arch = "aarch64")]
 pub mod bus;
+#[cfg(target_arch = "aarch64")]
+pub mod dram;
 #[cfg(target_arch = "aarch64")]
 pub mod error;
 #[cfg(target_arch = "aarch64")]
@@ -30,3 +33,5 @@ pub mod supervise;
 pub mod unpacked;
 #[cfg(target_arch = "aarch64")]
 pub mod vcpu;
+#[cfg(target_arch = "aarch64")]
+pub mod vfio;

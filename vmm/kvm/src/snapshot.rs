@@ -140,6 +140,8 @@ pub fn made_of(run: &Run) -> String {
         cpus,
         guest,
         machine,
+        // They are the machine's, too.
+        devices: _,
         timeout_ms: _,
         events: _,
         save: _,
@@ -468,6 +470,7 @@ mod tests {
             cpus: 1,
             guest: GuestKind::Board,
             machine: serde_json::json!({"a": 1}),
+            devices: None,
             timeout_ms: None,
             events: None,
             save: None,

@@ -50,6 +50,11 @@ impl EngineKind {
         self.0.saves
     }
 
+    /// Whether it can hand devices of the host's over to the guest.
+    pub fn hands_over(self) -> bool {
+        self.0.hands_over
+    }
+
     /// Whether kernels tell it what it cannot see.
     pub fn is_told(self) -> bool {
         self.0.told_by.is_some()
