@@ -145,13 +145,6 @@ fn prepare(name: &str) -> Result<(), KvmError> {
              e1000e network card",
         ));
     }
-    if !path.join("iommu_group").exists() {
-        return Err(device(
-            name,
-            "no IOMMU is in front of it",
-            "switch the IOMMU on in the firmware, or on the kernel's command line",
-        ));
-    }
     // As the only process of a machine that was made for this.
     if std::process::id() == 1 && driver(&path).is_none() {
         let give = || {
@@ -167,18 +160,29 @@ fn prepare(name: &str) -> Result<(), KvmError> {
         })?;
     }
     match driver(&path) {
-        Some(driver) if driver == DRIVER => Ok(()),
-        other => Err(device(
-            name,
-            match other {
-                Some(driver) => format!("the host's driver {driver} has it"),
-                None => "no driver of the host's has it, and vfio-pci has to".into(),
-            },
-            "give it to vfio-pci, as root: `driverctl set-override ADDRESS vfio-pci`, or echo vfio-pci into its \
+        Some(driver) if driver == DRIVER => {}
+        other => {
+            return Err(device(
+                name,
+                match other {
+                    Some(driver) => format!("the host's driver {driver} has it"),
+                    None => "no driver of the host's has it, and vfio-pci has to".into(),
+                },
+                "give it to vfio-pci, as root: `driverctl set-override ADDRESS vfio-pci`, or echo vfio-pci into its \
              driver_override below /sys/bus/pci/devices, then its address into driver/unbind there and \
              /sys/bus/pci/drivers_probe",
-        )),
+            ));
+        }
     }
+    // It is in a group only once a driver has it.
+    if !path.join("iommu_group").exists() {
+        return Err(device(
+            name,
+            "no IOMMU is in front of it",
+            "switch the IOMMU on in the firmware, or on the kernel's command line",
+        ));
+    }
+    Ok(())
 }
 
 /// The driver that has it.

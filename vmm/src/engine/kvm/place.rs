@@ -213,10 +213,11 @@ fn disk() -> std::io::Result<File> {
 /// PCI devices for the guest, behind the IOMMU: an NVMe disk at 0000:00:03.0, and a network card at 0000:00:04.0
 /// in a network of its own.
 fn add_devices(command: &mut Command, disk: &File) {
+    // It is opened more than once, each time for something else.
+    let file = format!("/proc/self/fd/{}", disk.as_raw_fd());
     command
-        .arg("-add-fd")
-        .arg(format!("fd={},set=1", disk.as_raw_fd()))
-        .args(["-drive", "if=none,id=disk,format=raw,file=/dev/fdset/1"])
+        .arg("-drive")
+        .arg(format!("if=none,id=disk,format=raw,file={file}"))
         .args(["-device", "nvme,drive=disk,serial=staleline,addr=3"])
         .args(["-netdev", "user,id=net,restrict=on"])
         .args([
