@@ -106,6 +106,24 @@ impl Fidelity {
         rest
     }
 
+    /// The same beside a master of which nobody tells, at a port that snoops or does not. What it reads is not
+    /// seen; and if it snoops, what it writes is not told from what CPUs store.
+    pub fn beside_outsider(&self, snoops: bool) -> Self {
+        let more: &[HazardKind] = match snoops {
+            false => &[HazardKind::MissingClean],
+            true => &[
+                HazardKind::MissingClean,
+                HazardKind::WritebackClobber,
+                HazardKind::DiscardedWrite,
+            ],
+        };
+        let blind = |kind: &HazardKind| self.not_judged.contains(kind) || more.contains(kind);
+        Fidelity {
+            sees: self.sees.clone(),
+            not_judged: HazardKind::ALL.into_iter().filter(blind).collect(),
+        }
+    }
+
     /// Of an engine that sees everything.
     pub fn exact() -> Self {
         Fidelity::of(&Sight::ALL)
@@ -142,6 +160,16 @@ mod tests {
         // All that is seen would be enough, were it seen in time.
         let late = Fidelity::found(&Sight::ALL, &[Sight::Stores]);
         assert_eq!(late.not_judged, BY_TIME);
+    }
+
+    #[test]
+    fn what_an_outsider_hides_is_not_judged() {
+        let found = Fidelity::found(&[Sight::Maintenance], &[Sight::Stores]);
+        let judged = |f: &Fidelity, kind| !f.not_judged.contains(&kind);
+        let apart = found.beside_outsider(false);
+        assert!(!judged(&apart, HazardKind::MissingClean));
+        assert!(judged(&apart, HazardKind::DiscardedWrite));
+        assert_eq!(found.beside_outsider(true).not_judged, HazardKind::ALL);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use staleline_devices::fidelity::Fidelity;
 use staleline_kernels::KernelBuilder;
 use staleline_protocol::plan::{Plan, Terminal};
 
@@ -96,6 +97,15 @@ impl RunSpec {
             overlays: &guest.dtb_overlay,
             named: [&guest.root, &guest.stdin, &guest.selftest].map(Option::as_deref),
             ram_mib: [board.ram_mib, board.ram_high_mib],
+        }
+    }
+
+    /// What its engine can judge of it.
+    pub fn fidelity(&self) -> Fidelity {
+        let fidelity = self.engine.fidelity();
+        match &self.scenario.board.pci {
+            Some(pci) => fidelity.beside_outsider(pci.port.is_coherent()),
+            None => fidelity,
         }
     }
 

@@ -44,7 +44,7 @@ impl Request {
 }
 
 impl Domain {
-    fn port(&self, master: MasterId) -> Port {
+    pub(super) fn port(&self, master: MasterId) -> Port {
         let port = self.ports.get(usize::from(master.0)).copied();
         port.unwrap_or(Port::Hp)
     }
@@ -401,7 +401,7 @@ impl Domain {
 
 /// A master makes its write number `dma_write` to a line: who was it, for CPUs that load that.
 #[inline]
-fn note_write(s: &mut Subject<'_>, by: &ByMaster, dma_write: u32) {
+pub(super) fn note_write(s: &mut Subject<'_>, by: &ByMaster, dma_write: u32) {
     s.line.dma_write = dma_write;
     if s.line.flags & UNREAD == 0 {
         s.cold.unread = 0;

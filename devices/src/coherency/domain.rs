@@ -27,7 +27,7 @@ use super::transfers::Transfers;
 use super::who::Who;
 use crate::cpu::LINE;
 use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
-use crate::dma::{Port, TransferId};
+use crate::dma::{MasterId, Port, TransferId};
 use crate::events::{Event, Kind, Kinds as EventKinds, Maintained, Tap, Witness};
 use crate::hazard::BY_TIME;
 
@@ -68,6 +68,8 @@ pub struct Domain {
     /// Writes of all masters so far.
     pub(super) dma_writes: u32,
     pub(super) hash: RunHash,
+    /// Who writes memory without a word.
+    pub(super) outsider: Option<MasterId>,
 }
 
 impl Domain {
@@ -77,7 +79,21 @@ impl Domain {
     /// # Errors
     /// [`ImageError`] if the sizes don't fit or there is no memory.
     pub fn new(config: &DomainConfig, ram: MmapRegion) -> Result<Self, ImageError> {
-        let mut images = Images::new(ram, config.ram_bytes)?;
+        Self::with_outsider(config, ram, None)
+    }
+
+    /// As [`Domain::new`], with a master of which nobody tells: it accesses RAM if its port snoops, and else
+    /// the image of DRAM, which is the mapping that comes with it, all zero.
+    ///
+    /// # Errors
+    /// As [`Domain::new`].
+    pub fn with_outsider(
+        config: &DomainConfig,
+        ram: MmapRegion,
+        outsider: Option<(MasterId, MmapRegion)>,
+    ) -> Result<Self, ImageError> {
+        let (outsider, dram) = outsider.unzip();
+        let mut images = Images::new(ram, config.ram_bytes, dram)?;
         if config.lazy {
             images.watch_ram();
         }
@@ -85,6 +101,8 @@ impl Domain {
             (PowerOn::Clean, _) => AtPowerOn::Clean,
             // A cache that is small has written nearly all of it back by now.
             (PowerOn::Dirty, Policy::Zynqmp) => AtPowerOn::WrittenBack,
+            // What is below would be written when a line is first looked at: over what the outsider wrote.
+            (PowerOn::Dirty, _) if outsider.is_some() => AtPowerOn::WrittenBack,
             (PowerOn::Dirty, _) => AtPowerOn::Dirty(images.dram()),
         };
         Ok(Domain {
@@ -126,6 +144,7 @@ impl Domain {
             completions: vec![Completion::default(); config.ports.len()],
             dma_writes: 0,
             hash: RunHash::new(),
+            outsider,
         })
     }
 
@@ -406,6 +425,7 @@ impl Domain {
             return;
         };
         let number = offset / LINE;
+        self.look_outside(number);
         self.look_at(number * LINE, LINE);
         let line = self.lines.line(number);
         let (operation, effective) = self.sanitizer.ops.line(&Instruction {

@@ -23,6 +23,8 @@ pub(super) struct Images {
     pub fetched: Fetched,
     /// What RAM was last seen to hold, if nobody tells of the CPUs' stores.
     shadow: Option<Shadow>,
+    /// What DRAM was last known to hold, if somebody writes it without a word.
+    known: Option<MmapRegion>,
 }
 
 /// What RAM was last seen to hold, by page: where it holds something else, a CPU has stored that.
@@ -79,20 +81,26 @@ pub enum ImageError {
 }
 
 impl Images {
-    /// Takes the first `len` bytes of `ram` as guest RAM and makes a DRAM image for it, all zero.
-    pub fn new(ram: MmapRegion, len: u64) -> Result<Self, ImageError> {
+    /// Takes the first `len` bytes of `ram` as guest RAM, and for its DRAM image `shared`, which others may
+    /// write, or makes one; all zero.
+    pub fn new(ram: MmapRegion, len: u64, shared: Option<MmapRegion>) -> Result<Self, ImageError> {
         if len == 0 || !len.is_multiple_of(4096) || len > ram.size() as u64 || len > 64 << 30 {
             return Err(ImageError::Size(len));
         }
-        let dram =
-            MmapRegion::new(len as usize).map_err(|source| ImageError::Map { len, source })?;
-        let dram = Arc::new(dram);
+        if shared.as_ref().is_some_and(|dram| len > dram.size() as u64) {
+            return Err(ImageError::Size(len));
+        }
+        let map =
+            || MmapRegion::new(len as usize).map_err(|source| ImageError::Map { len, source });
+        let known = shared.is_some().then(map).transpose()?;
+        let dram = Arc::new(shared.map_or_else(map, Ok)?);
         let fetched = Fetched::new(len);
         Ok(Images {
             ram,
             dram,
             fetched,
             shadow: None,
+            known,
         })
     }
 
@@ -197,14 +205,73 @@ impl Images {
     pub fn write_dram(&mut self, offset: u64, data: &[u8]) {
         // The fetch that has to come is judged, even if the caches still hold what was there.
         self.fetched.written(offset);
+        self.put_dram(offset, data);
+    }
+
+    fn put_dram(&self, offset: u64, data: &[u8]) {
+        if let Some(known) = &self.known {
+            Self::write(known, offset, data);
+        }
         Self::write(&self.dram, offset, data);
+    }
+
+    /// Which bytes of a line others have changed in DRAM since this was last asked.
+    pub fn changed_in_dram(&self, line: u64) -> u64 {
+        let Some(known) = &self.known else {
+            return 0;
+        };
+        let offset = line * LINE;
+        let (mut then, mut now) = ([0; LINE as usize], [0; LINE as usize]);
+        Self::read(known, offset, &mut then);
+        self.read_dram(offset, &mut now);
+        if then == now {
+            return 0;
+        }
+        Self::write(known, offset, &now);
+        let bytes = then.iter().zip(&now).enumerate();
+        bytes.fold(0, |m, (i, (a, b))| m | u64::from(a != b) << i)
+    }
+
+    /// Pages of which others have changed something in DRAM since they were last looked at.
+    pub fn pages_changed_in_dram(&self) -> Vec<u64> {
+        let Some(known) = &self.known else {
+            return Vec::new();
+        };
+        let (mut then, mut now) = ([0; PAGE as usize], [0; PAGE as usize]);
+        let pages = 0..known.size() as u64 / PAGE;
+        let changed = pages.filter(|page| {
+            Self::read(known, page * PAGE, &mut then);
+            self.read_dram(page * PAGE, &mut now);
+            then != now
+        });
+        changed.collect()
+    }
+
+    /// What both images hold of a page is nothing new.
+    pub fn settle(&mut self, page: u64) {
+        let mut bytes = Box::new([0; PAGE as usize]);
+        if let Some(known) = &self.known {
+            self.read_dram(page * PAGE, &mut *bytes);
+            Self::write(known, page * PAGE, &*bytes);
+        }
+        self.read_ram(page * PAGE, &mut *bytes);
+        if let Some(shadow) = &mut self.shadow
+            && let Some(seen) = shadow.0.get_mut(page as usize)
+        {
+            *seen = Some(bytes);
+        }
     }
 
     /// `dram := ram`.
     pub fn write_back(&self, offset: u64, len: usize) {
-        let ram = Self::slice(&self.ram, offset, len);
-        if let (Some(ram), Some(dram)) = (ram, Self::slice(&self.dram, offset, len)) {
-            ram.copy_to_volatile_slice(dram);
+        for image in [Some(&*self.dram), self.known.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let ram = Self::slice(&self.ram, offset, len);
+            if let (Some(ram), Some(image)) = (ram, Self::slice(image, offset, len)) {
+                ram.copy_to_volatile_slice(image);
+            }
         }
     }
 

@@ -40,6 +40,7 @@ pub mod mutate;
 mod non_cacheable;
 mod observe;
 mod order;
+mod outsider;
 mod ownership;
 mod page;
 mod physical;

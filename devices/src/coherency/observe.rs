@@ -37,7 +37,11 @@ impl Domain {
                 continue;
             }
             let page = number * LINE / PAGE;
-            let memory = match self.aliases.mapped.contains_key(&page) {
+            let is_one = self.aliases.mapped.contains_key(&page);
+            if self.takes_for_outsiders(number, is_one) {
+                continue;
+            }
+            let memory = match is_one {
                 true => MemoryType::NonCacheable,
                 false => MemoryType::Cacheable,
             };
@@ -58,8 +62,12 @@ impl Domain {
         let Some(first) = self.offset(pa, len) else {
             return;
         };
+        let pages = first / PAGE..(first + len).div_ceil(PAGE);
+        if self.outsider.is_some() {
+            self.remapped_beside_outsider(pages.clone(), non_cacheable);
+        }
         self.look_at(first, len);
-        for page in first / PAGE..(first + len).div_ceil(PAGE) {
+        for page in pages {
             // An entry of the tables is behind it that nobody has seen: beyond all that there are.
             let entry = self.len + page * ENTRY;
             self.unmap(entry);

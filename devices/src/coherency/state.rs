@@ -86,6 +86,8 @@ impl Stateful for Domain {
             completions,
             dma_writes,
             hash,
+            // There is no saving what nobody tells of.
+            outsider: _,
         } = self;
         let known = lines.known_pages();
         Ok(DomainState {

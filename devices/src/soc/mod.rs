@@ -107,6 +107,19 @@ pub struct Soc {
     events: u64,
 }
 
+/// A master that is none of the chip's devices, and of which nobody tells.
+#[derive(Debug)]
+pub struct Outsider {
+    /// Its name on the board.
+    pub name: String,
+    /// Its port to memory.
+    pub port: Port,
+    /// Whether the device tree says that it is coherent.
+    pub claims_coherent: bool,
+    /// What it works on if it does not snoop: the image of DRAM, all zero.
+    pub dram: MmapRegion,
+}
+
 /// What a chip is made of, beside its memory.
 pub struct Parts {
     /// The domain's configuration; `ports` is filled in from the attachments.
@@ -125,6 +138,8 @@ pub struct Parts {
     pub jitter: Jitter,
     /// A hash over all that decides what the chip does: the states of one with another are refused.
     pub identity: u64,
+    /// Who works on its memory without a word.
+    pub outsider: Option<Outsider>,
 }
 
 /// Why a chip cannot be put together.
@@ -212,12 +227,25 @@ impl Soc {
                 device: a.device,
             });
         }
+        let outsider = parts.outsider.map(|o| {
+            let id = MasterId(masters.len() as u8);
+            map.ranges.push(Vec::new());
+            masters.push(MasterInfo {
+                id,
+                name: o.name,
+                port: o.port,
+                claims_coherent: o.claims_coherent,
+                asks_if_claimed: false,
+                ordered_as_a_cpu: false,
+            });
+            (id, o.dram)
+        });
         let translates = |s: &mut Slot| s.device.translator().is_some();
         let translator = slots.iter_mut().position(translates);
         let mut config = parts.domain;
         config.ports = masters.iter().map(|m| m.port).collect();
         let mut soc = Soc {
-            domain: Domain::new(&config, ram)?,
+            domain: Domain::with_outsider(&config, ram, outsider)?,
             map,
             queue: EventQueue::with_jitter(parts.jitter),
             streams: parts.streams,

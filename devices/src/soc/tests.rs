@@ -170,6 +170,7 @@ impl Rig {
             stream_names: Vec::new(),
             jitter,
             identity: 0,
+            outsider: None,
         };
         let ram = MmapRegion::new(RAM as usize).unwrap();
         let windows = MmapRegion::new(ports.len() * WINDOW as usize).unwrap();
@@ -263,6 +264,7 @@ fn windows_need_room() {
         stream_names: Vec::new(),
         jitter: Jitter::default(),
         identity: 0,
+        outsider: None,
     };
     let slot = rig.soc.slots.remove(0);
     let attachment = Attachment {

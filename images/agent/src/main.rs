@@ -15,6 +15,7 @@ mod modules;
 mod pages;
 mod paths;
 mod program;
+mod raw_disk;
 mod sys;
 mod terminal;
 
@@ -23,7 +24,7 @@ use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use staleline_guest::{Error, Mount};
-use staleline_protocol::plan::{DiskTest, DmaTest, Exec, Plan, Transfer};
+use staleline_protocol::plan::{DiskTest, DmaTest, Exec, Plan, RawDisk, Transfer};
 use staleline_protocol::report::Report;
 
 use crate::boot::Console;
@@ -121,6 +122,7 @@ enum Work<'a> {
     Transfer(&'a Transfer),
     DmaTest(&'a DmaTest),
     Disk(&'a DiskTest),
+    RawDisk(&'a RawDisk),
     Exec(&'a Exec),
 }
 
@@ -131,6 +133,7 @@ impl<'a> Work<'a> {
         transfer
             .or(plan.dmatest.as_ref().map(Work::DmaTest))
             .or(disk)
+            .or(plan.raw_disk.as_ref().map(Work::RawDisk))
             .or(plan.exec.as_ref().map(Work::Exec))
     }
 
@@ -140,6 +143,7 @@ impl<'a> Work<'a> {
             Work::Transfer(transfer) => paths::name(transfer),
             Work::DmaTest(_) => dmatest::NAME,
             Work::Disk(_) => disk::NAME,
+            Work::RawDisk(_) => raw_disk::NAME,
             Work::Exec(_) => exec::NAME,
         }
     }
@@ -149,6 +153,7 @@ impl<'a> Work<'a> {
             Work::Transfer(transfer) => paths::run(ktap, seed, transfer),
             Work::DmaTest(test) => dmatest::run(ktap, test),
             Work::Disk(test) => disk::run(ktap, seed, test),
+            Work::RawDisk(test) => raw_disk::run(ktap, seed, test),
             Work::Exec(program) => exec::run(ktap, seed, program),
         }
     }

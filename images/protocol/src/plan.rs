@@ -26,7 +26,7 @@ pub struct Plan {
     /// The CPU that the agent stays on, from 0; `None` leaves that to the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u8>,
-    /// The data path to drive; without one, and without `dmatest`, `disk` and `exec`, the guest boots,
+    /// The data path to drive; without one, and without `dmatest`, `disk`, `raw_disk` and `exec`, the guest boots,
     /// takes in what `modules` there are, reports and powers off.
     pub transfer: Option<Transfer>,
     /// Copies to be made by the kernel's own test of DMA engines; not together with `transfer`.
@@ -35,6 +35,9 @@ pub struct Plan {
     /// Work on the disk that the guest has booted from; not together with the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskTest>,
+    /// Patterns to be written to a disk, and read back; not together with the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_disk: Option<RawDisk>,
     /// A program of the user's to be run; not together with the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<Exec>,
@@ -127,6 +130,9 @@ impl Plan {
             test.check()?;
         }
         if let Some(test) = &self.disk {
+            test.check(page)?;
+        }
+        if let Some(test) = &self.raw_disk {
             test.check(page)?;
         }
         if self.exec.as_ref().is_some_and(|exec| exec.argv.is_empty()) {
@@ -260,6 +266,38 @@ pub struct Transfer {
     pub parts: Parts,
 }
 
+/// Patterns on a disk without a file system, written and read past the page cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawDisk {
+    /// Its name in /dev.
+    pub device: String,
+    /// Stretches that are written one behind the other, and then read, at least 1.
+    pub rounds: u32,
+    /// Bytes of each, a multiple of the page size.
+    pub bytes: u32,
+}
+
+impl RawDisk {
+    fn check(&self, page: u64) -> Result<(), PlanError> {
+        let range = |field, value, rule| Err(PlanError::Range { field, value, rule });
+        let bytes = u64::from(self.bytes);
+        if self.rounds == 0 {
+            return range("rounds", 0, "must be at least 1");
+        }
+        if bytes == 0 || !bytes.is_multiple_of(page) {
+            let rule = "must be a multiple of the page size, and not 0";
+            return range("bytes", bytes, rule);
+        }
+        Ok(())
+    }
+
+    /// Bytes of all stretches together.
+    pub fn total_bytes(&self) -> u64 {
+        u64::from(self.rounds) * u64::from(self.bytes)
+    }
+}
+
 impl Transfer {
     fn check(&self, page: u64) -> Result<(), PlanError> {
         let range = |ok: bool, field, value, rule| {
@@ -388,6 +426,7 @@ mod tests {
             cpu: None,
             dmatest: None,
             disk: None,
+            raw_disk: None,
             exec: None,
             modules: Vec::new(),
             schema: SCHEMA,

@@ -290,6 +290,7 @@ impl Bench {
             guest: GuestKind::Board,
             machine: serde_json::to_value(&machine)?,
             disk: None,
+            devices: None,
             timeout_ms: Some(60_000),
             events: None,
             save: None,

@@ -2,7 +2,7 @@
 //! What is outside the guest's CPUs and memory: the chip's registers, the UART, and the lines of both.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -13,10 +13,14 @@ use staleline_machine::engine::guest::Guest;
 use staleline_machine::engine::wire::KvmStats;
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::dram::Dram;
 use crate::error::KvmError;
+use crate::memory::Ram;
 use crate::pause::Pause;
+use crate::pci::Bridge;
 use crate::snapshot::CpuState;
 use crate::uart::Uart;
+use crate::vfio::Device;
 
 /// How long devices take for what they do on their own. The engine does not see how far the CPUs have come, so
 /// device time goes on by the host's: enough that a CPU gets something done meanwhile, as it would.
@@ -88,6 +92,22 @@ pub struct Beside {
 /// Sets the level of a shared interrupt, by its number.
 pub type SetLine = Box<dyn Fn(u8, bool) -> Result<(), KvmError> + Send + Sync>;
 
+/// What of the host the guest has.
+#[derive(Default)]
+pub struct HostSide {
+    // Dropped in this order: who accesses memory before that.
+    /// The PCI host bridge, if the board has one.
+    pub bridge: Option<Bridge<Device>>,
+    /// RAM, and DRAM, where devices work on the latter.
+    pub shared: Option<(Arc<Ram>, Arc<Dram>)>,
+}
+
+impl HostSide {
+    fn bridge_at(&self, pa: u64) -> Option<&Bridge<Device>> {
+        self.bridge.as_ref().filter(|bridge| bridge.claims(pa))
+    }
+}
+
 /// All of it, as CPUs and time reach it.
 pub struct Bus<M> {
     set_line: SetLine,
@@ -102,6 +122,7 @@ pub struct Bus<M> {
     fetched: Condvar,
     /// Readable when there is something on the console.
     written: EventFd,
+    host: HostSide,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -117,6 +138,7 @@ impl<M: Guest> Bus<M> {
         windows: std::ops::Range<u64>,
         written: EventFd,
         (beside, until): (Beside, Option<String>),
+        host: HostSide,
     ) -> Self {
         Bus {
             set_line,
@@ -136,6 +158,7 @@ impl<M: Guest> Bus<M> {
             }),
             fetched: Condvar::new(),
             written,
+            host,
         }
     }
 
@@ -168,6 +191,8 @@ impl<M: Guest> Bus<M> {
         } else if let Some(offset) = uart_offset(pa) {
             let value = outside.beside.uart.read(offset).to_le_bytes();
             data.iter_mut().zip(value).for_each(|(to, from)| *to = from);
+        } else if let Some(bridge) = self.host.bridge_at(pa) {
+            bridge.read(pa, data);
         } else {
             outside.stats.nowhere += 1;
         }
@@ -189,7 +214,7 @@ impl<M: Guest> Bus<M> {
             outside.machine.write_register(cpu, pa, SiteId(0), data);
         } else if let (COHERENCY_PORT, Ok(value)) = (pa, data.try_into()) {
             match Told::decode(u64::from_le_bytes(value)) {
-                Some(told) => tell(&mut outside.machine, cpu, told),
+                Some(told) => tell(&mut outside.machine, &self.host, cpu, told)?,
                 None => outside.stats.nowhere += 1,
             }
         } else if let Some(offset) = uart_offset(pa) {
@@ -199,6 +224,8 @@ impl<M: Guest> Bus<M> {
                 .zip(data)
                 .for_each(|(to, from)| *to = *from);
             out = outside.beside.uart.write(offset, u32::from_le_bytes(value));
+        } else if let Some(bridge) = self.host.bridge_at(pa) {
+            bridge.write(pa, data);
         } else {
             outside.stats.nowhere += 1;
         }
@@ -323,14 +350,28 @@ impl<M: Guest> Bus<M> {
 
 /// Tells the machine what a CPU has told of. Of lines outside RAM it takes no notice; the range is cut to what can
 /// be there.
-fn tell<M: Guest>(machine: &mut M, cpu: CpuId, told: Told) {
+fn tell<M: Guest>(
+    machine: &mut M,
+    host: &HostSide,
+    cpu: CpuId,
+    told: Told,
+) -> Result<(), KvmError> {
     let (whole, part) = match told.done {
         Done::Clean => (CacheOp::Clean, CacheOp::Clean),
         Done::Invalidate => (CacheOp::Invalidate, CacheOp::CleanInvalidate),
         Done::Uncached | Done::Cached => {
             let uncached = told.done == Done::Uncached;
-            machine.remapped(told.first, told.lines * LINE, uncached);
-            return;
+            let (first, len) = (told.first, told.lines * LINE);
+            let share = || match &host.shared {
+                Some((ram, dram)) => dram.share(ram, first, len, uncached),
+                None => Ok(()),
+            };
+            // The machine looks while there are two memories.
+            if !uncached {
+                share()?;
+            }
+            machine.remapped(first, len, uncached);
+            return if uncached { share() } else { Ok(()) };
         }
     };
     for (pa, partly) in told.each() {
@@ -338,6 +379,7 @@ fn tell<M: Guest>(machine: &mut M, cpu: CpuId, told: Told) {
         machine.maintain(cpu, op, pa, SiteId(0), ChainId(0));
     }
     machine.barrier(cpu, Barrier::DSB_SY);
+    Ok(())
 }
 
 fn uart_offset(pa: u64) -> Option<u64> {
@@ -386,7 +428,14 @@ mod tests {
         });
         let written = EventFd::new(EFD_NONBLOCK).unwrap();
         let beside = (Beside::default(), Some("ok 1 boot".into()));
-        Bus::new(set_line, machine.unwrap(), WINDOWS, written, beside)
+        Bus::new(
+            set_line,
+            machine.unwrap(),
+            WINDOWS,
+            written,
+            beside,
+            HostSide::default(),
+        )
     }
 
     fn quiet() -> Bus<Soc> {

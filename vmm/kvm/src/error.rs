@@ -65,6 +65,16 @@ pub enum KvmError {
         /// KVM's number of it.
         id: u64,
     },
+    /// A device of the host cannot be handed over.
+    #[error("cannot have the host's device {device}: {why}")]
+    Device {
+        /// Its address.
+        device: String,
+        /// Why not.
+        why: String,
+        /// What to do about it.
+        help: &'static str,
+    },
     /// There is no going on from a snapshot, or it cannot be made.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -102,6 +112,7 @@ impl KvmError {
             KvmError::Refused { .. } => "look at the kernel's log (`dmesg`) for why",
             KvmError::Sandbox(e) => e.help(),
             KvmError::Boot(e) => e.help(),
+            KvmError::Device { help, .. } => help,
             KvmError::Os { .. } => "check memory and file descriptor limits",
             KvmError::Machine(_) | KvmError::BadRequest(_) => {
                 "please report this with the scenario"

@@ -19,13 +19,14 @@ use vm_memory::{Bytes as _, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::blobs::Blobs;
-use crate::bus::{Beside, Bus};
+use crate::bus::{Beside, Bus, HostSide};
+use crate::dram::Dram;
 use crate::error::KvmError;
 use crate::memory::Ram;
 use crate::snapshot::{self, CpuState, PAGE, SnapshotError, State};
 use crate::supervise::{Still, supervise};
 use crate::unpacked::Unpacked;
-use crate::{gic, vcpu};
+use crate::{gic, vcpu, vfio};
 
 /// Where output goes.
 pub trait Sink {
@@ -81,6 +82,9 @@ pub fn run<M: Guest>(
     check(run)?;
     // Declared first, and so the last to go.
     let (ram, loaded, start) = start(run, blobs, unpacked)?;
+    let ram = Arc::new(ram);
+    let dram = run.devices.as_ref().map(|_| Dram::new(run.ram_bytes));
+    let dram = dram.transpose()?.map(Arc::new);
     let Built { vcpus, gic, vm } = build(run, &ram, &start)?;
     let mut config = run.machine.clone();
     if let (Some(disk), Some(path)) = (&run.disk, config.pointer_mut(DISK)) {
@@ -95,10 +99,12 @@ pub fn run<M: Guest>(
         ram: ram.view()?,
         ram_base: RAM_BASE,
         windows: None,
+        dram: dram.as_ref().map(|dram| dram.view()).transpose()?,
         lazy: true,
         machine: config,
     })
     .map_err(KvmError::Machine)?;
+    let host = host_side(run, &vm, &ram, dram)?;
     let mut beside = Beside::default();
     if let Start::Snapshot(state) = &start {
         machine
@@ -125,6 +131,7 @@ pub fn run<M: Guest>(
         windows..windows + run.window_bytes,
         written,
         (beside, run.save.clone()),
+        host,
     );
     let bus = Arc::new(bus);
     let setup = begun.elapsed();
@@ -194,6 +201,33 @@ fn record<M: Guest>(run: &Run, log: &Path, machine: &mut M) -> io::Result<()> {
     let log = EventLog::open(&recording, &head, sites)?;
     machine.watch(events.filter.0, Box::new(log));
     Ok(())
+}
+
+/// The devices of the host that the guest is to have, and the memory that they share with it.
+fn host_side(
+    run: &Run,
+    vm: &VmFd,
+    ram: &Arc<Ram>,
+    dram: Option<Arc<Dram>>,
+) -> Result<HostSide, KvmError> {
+    let (Some(devices), Some(dram)) = (&run.devices, dram) else {
+        return Ok(HostSide::default());
+    };
+    if run.from.is_some() || run.save.is_some() {
+        return Err(KvmError::BadRequest(
+            "devices of the host are in no snapshot",
+        ));
+    }
+    let snoop = devices.snoop;
+    let bridge = vfio::open(devices, vm, |pa| match snoop {
+        true => ram.host_address(pa),
+        false => dram.host_address(pa),
+    })?;
+    Ok(HostSide {
+        bridge: Some(bridge),
+        // A device that snoops has RAM anyway.
+        shared: (!snoop).then(|| (Arc::clone(ram), dram)),
+    })
 }
 
 /// RAM, what was loaded into it, and where to start.

@@ -7,6 +7,7 @@
 
 pub mod blobs;
 pub mod pause;
+pub mod pci;
 pub mod sandbox;
 pub mod snapshot;
 pub mod uart;
@@ -15,6 +16,8 @@ pub mod uart;
 pub mod beside;
 #[cfg(target_arch = "aarch64")]
 pub mod bus;
+#[cfg(target_arch = "aarch64")]
+pub mod dram;
 #[cfg(target_arch = "aarch64")]
 pub mod error;
 #[cfg(target_arch = "aarch64")]
@@ -33,3 +36,5 @@ pub mod supervise;
 pub mod unpacked;
 #[cfg(target_arch = "aarch64")]
 pub mod vcpu;
+#[cfg(target_arch = "aarch64")]
+pub mod vfio;

@@ -54,6 +54,15 @@ impl Ram {
         &self.memory
     }
 
+    /// Where in this process a physical address of RAM is mapped.
+    ///
+    /// # Errors
+    /// [`KvmError::Os`] if it is outside RAM.
+    pub fn host_address(&self, pa: u64) -> Result<*mut u8, KvmError> {
+        let host = self.memory.get_host_address(GuestAddress(pa));
+        host.map_err(|e| KvmError::os("find a page of RAM")(io::Error::other(e)))
+    }
+
     /// The same memory for the machine.
     ///
     /// # Errors

@@ -143,6 +143,8 @@ pub fn made_of(run: &Run) -> String {
         guest,
         machine,
         disk,
+        // They are the machine's, too.
+        devices: _,
         timeout_ms: _,
         events: _,
         save: _,
@@ -474,6 +476,7 @@ mod tests {
             guest: GuestKind::Board,
             machine: serde_json::json!({"a": 1}),
             disk: None,
+            devices: None,
             timeout_ms: None,
             events: None,
             save: None,

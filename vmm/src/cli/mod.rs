@@ -15,6 +15,7 @@ mod pages;
 mod root;
 mod shell;
 mod stdin;
+mod vfio;
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -234,6 +235,12 @@ pub struct RunOptions {
     /// Replace the results of an earlier run in DIR.
     #[arg(long, requires = "out")]
     pub force: bool,
+    /// Hand this PCI device of the host's over to the guest; may be repeated. All are behind one bridge, on that
+    /// port: what they do by DMA is coherent (hpc), or not (hp). The host is this machine if guests run on its
+    /// KVM, and else an emulated one, which has an NVMe disk at 0000:00:03.0 and an e1000e network card at
+    /// 0000:00:04.0. With --engine kvm, and a kernel with +pci.
+    #[arg(long, value_name = "ADDRESS[,port=hp|hpc]", value_parser = vfio::parse)]
+    pub vfio: Vec<vfio::HandedOver>,
     /// Host seconds after which the guest is stopped [default: the scenario's].
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub timeout: Option<u32>,
@@ -301,6 +308,7 @@ impl RunOptions {
         given.value("--log", log);
         let timeout = self.timeout.map(|s| pair("timeout", s.to_string()));
         given.value("--timeout", timeout);
+        vfio::give(&mut given, &self.vfio)?;
         given.list("--module", "guest.modules", &self.module);
         given.list(guest::DTB_OVERLAY, "guest.dtb-overlay", &self.dtb_overlay);
         given.set(&self.set);

@@ -24,6 +24,8 @@ pub struct Description {
     pub finds: &'static [Sight],
     /// Whether the same command does the same each time, down to the last access.
     pub exact: bool,
+    /// Whether it can hand devices of the host\'s over to the guest.
+    pub hands_over: bool,
     /// Kernels that tell it what it cannot see, through the coherency port.
     pub told_by: Option<Told>,
     /// Whether guests can be saved, and go on from there.

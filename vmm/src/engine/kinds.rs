@@ -50,6 +50,11 @@ impl EngineKind {
         self.0.saves
     }
 
+    /// Whether it can hand devices of the host's over to the guest.
+    pub fn hands_over(self) -> bool {
+        self.0.hands_over
+    }
+
     /// What kernels have that tell it what it cannot see, if any do.
     pub fn told_by(self) -> Option<Told> {
         self.0.told_by

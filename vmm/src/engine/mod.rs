@@ -14,6 +14,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use staleline_machine::engine::wire::HostDevices;
 use staleline_results::GuestEnd;
 
 use crate::boot::{Expected, Loaded};
@@ -51,6 +52,8 @@ pub struct Job {
     pub guest: GuestKind,
     /// The machine's configuration; the engine hands it through.
     pub machine: serde_json::Value,
+    /// Devices of the host's that the guest is to have.
+    pub devices: Option<HostDevices>,
     /// Wall-clock time after which the guest counts as hung; none if it may take as long as it likes.
     pub timeout: Option<Duration>,
     /// What people do with it meanwhile.

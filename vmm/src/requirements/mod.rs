@@ -58,12 +58,17 @@ static ROWS: &[Row] = &[
         ],
     },
     Row {
+        when: |s| s.board.pci.is_some(),
+        what_for: "the PCI host bridge",
+        options: &[&["CONFIG_PCI"], &["CONFIG_PCI_HOST_GENERIC"]],
+    },
+    Row {
         when: works,
         what_for: "what the agent looks up in /proc",
         options: &[&["CONFIG_PROC_FS"]],
     },
     Row {
-        when: |s| s.transfer.is_some() || s.dmatest.is_some() || execs(s),
+        when: |s| s.transfer.is_some() || s.dmatest.is_some() || s.raw_disk.is_some() || execs(s),
         what_for: "device nodes",
         options: &[&["CONFIG_DEVTMPFS"]],
     },
@@ -153,6 +158,7 @@ static ELSEWHERE: &[(&str, &str)] = &[
     ("CONFIG_ZONE_DMA", "zones"),
     ("CONFIG_ARM_SMMU_V3", "iommu"),
     ("CONFIG_ARM64_COHERENCY_PORT", "instrumented"),
+    ("CONFIG_PCI_HOST_GENERIC", "pci"),
 ];
 
 /// The configuration of ours that has one of them.
@@ -277,9 +283,11 @@ fn works(scenario: &Scenario) -> bool {
         transfer,
         dmatest,
         disk,
+        raw_disk,
         ..
     } = scenario;
-    transfer.is_some() || dmatest.is_some() || disk.is_some() || execs(scenario)
+    let moves = transfer.is_some() || dmatest.is_some() || disk.is_some() || raw_disk.is_some();
+    moves || execs(scenario)
 }
 
 /// Something that a run needs of its kernel.

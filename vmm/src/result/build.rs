@@ -152,7 +152,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         append: scenario.guest.append.clone(),
         engine: spec.engine.name().into(),
         engine_arguments: spec.engine_arguments.clone(),
-        fidelity: spec.engine.fidelity().word(),
+        fidelity: spec.fidelity().word(),
         cache: names::name(&scenario.board.cache),
         exporter: scenario.transfer.as_ref().map(|t| t.exporter.name().into()),
         seed: scenario.seed,
@@ -364,7 +364,7 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
     let blind = not_judged(&result.engine, &result.fidelity);
     if !guest.seen.fences {
         // A kernel without such calls has nothing to judge.
-        let fidelity = spec.engine.fidelity();
+        let fidelity = spec.fidelity();
         result.fidelity = fidelity.without(Sight::Fences).word();
     }
     let others = notes(guest, &result.maintenance);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use staleline_devices::soc::report::SocReport;
 use staleline_devices::usb::report::UsbHostReport;
-use staleline_protocol::plan::{DataPath, DiskTest, DmaTest, Transfer};
+use staleline_protocol::plan::{DataPath, DiskTest, DmaTest, RawDisk, Transfer};
 use staleline_protocol::report::Report;
 
 use super::{Data, End};
@@ -61,6 +61,9 @@ struct Checked {
 pub fn of(scenario: &Scenario, reports: &[Report], soc: Option<&SocReport>) -> Data {
     let plan = scenario.plan();
     let guest = &scenario.guest;
+    if let Some(test) = &plan.raw_disk {
+        return raw(test, reports);
+    }
     match (&plan.dmatest, &plan.disk) {
         (Some(test), _) => copies(test, reports),
         (None, Some(test)) => files(test, reports),
@@ -142,10 +145,14 @@ fn unchecked(name: &str) -> End {
 /// What user space read from a disk.
 fn files(test: &DiskTest, reports: &[Report]) -> Data {
     let bytes = |frame| (frame < test.frames()).then(|| test.bytes_of_frame(frame));
-    let (mut end, _) = tally(USER, reports, bytes);
+    read_back(test.total_bytes(), tally(USER, reports, bytes).0)
+}
+
+/// What user space alone has checked.
+fn read_back(planned: u64, mut end: End) -> Data {
     end.required = true;
     Data {
-        planned: test.total_bytes(),
+        planned,
         bytes: end.checked,
         corrupt_bytes: end.corrupt,
         first_corrupt: end.first_corrupt,
@@ -153,6 +160,12 @@ fn files(test: &DiskTest, reports: &[Report]) -> Data {
         ends: vec![end],
         sources: Vec::new(),
     }
+}
+
+/// What user space read back from a disk.
+fn raw(test: &RawDisk, reports: &[Report]) -> Data {
+    let bytes = |frame| (frame < test.rounds).then(|| test.bytes.into());
+    read_back(test.total_bytes(), tally(USER, reports, bytes).0)
 }
 
 /// Name of the end that is the kernel's dmatest.

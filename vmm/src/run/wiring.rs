@@ -38,6 +38,7 @@ use crate::scenario::usb;
 use crate::spec::RunSpec;
 use crate::symbols;
 use crate::terminal::Raw;
+use staleline_machine::engine::wire::HostDevices;
 use staleline_results::{Attended, GuestEnd, Input, KernelId};
 
 /// The kernel source that is used if no other is named.
@@ -197,6 +198,31 @@ impl GuestFiles {
 }
 
 impl Production {
+    /// Devices of the host's are handed over by some engines, and are in no snapshot.
+    fn check_devices(&self, spec: &RunSpec) -> Result<(), Error> {
+        if spec.scenario.board.pci.is_none() {
+            return Ok(());
+        }
+        let refused = |why: String| {
+            Err(Error::Setting {
+                setting: "board.pci".into(),
+                why,
+            })
+        };
+        if !spec.engine.hands_over() {
+            let mut others = EngineKind::ALL.iter().filter(|kind| kind.hands_over());
+            let other = others.next().map_or("", |kind| kind.name());
+            return refused(format!(
+                "the {} engine hands over no devices of the host: --engine {other} does",
+                spec.engine
+            ));
+        }
+        match self.snapshot {
+            Some(_) => refused("devices of the host are in no snapshot".into()),
+            None => Ok(()),
+        }
+    }
+
     fn check_snapshot(&self, spec: &RunSpec) -> Result<(), Error> {
         let Some(snapshot) = &self.snapshot else {
             return Ok(());
@@ -248,6 +274,7 @@ impl Production {
 impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
         spec.check_arguments()?;
+        self.check_devices(spec)?;
         self.check_snapshot(spec)?;
         // What has yet to be made is looked at then.
         let guest = &spec.scenario.guest;
@@ -541,6 +568,15 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         guest: GuestKind::Board,
         machine: serde_json::to_value(&machine)
             .map_err(|e| Error::host("cannot write the machine's configuration", e))?,
+        devices: scenario.board.pci.as_ref().map(|pci| HostDevices {
+            addresses: pci.devices.clone(),
+            snoop: pci.port.is_coherent(),
+            ram: board
+                .ram()
+                .iter()
+                .map(|r| (r.start, r.end - r.start))
+                .collect(),
+        }),
         timeout: Some(Duration::from_secs(scenario.timeout_seconds.into())),
         attendance: Attendance::default(),
         arguments: attempt.spec.engine_arguments.clone(),

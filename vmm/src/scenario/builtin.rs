@@ -26,6 +26,7 @@ builtin![
     "usb-to-iio-long",
     "gdma-memcpy",
     "blk-root",
+    "nvme",
 ];
 
 /// The text of one.

@@ -3,10 +3,11 @@
 
 use staleline_devices::cpu::MAX_CPUS;
 use staleline_devices::jitter::MAX_TICKS;
-use staleline_protocol::plan::{DataPath, DiskTest, DmaTest, Exporter};
+use staleline_protocol::plan::{DataPath, DiskTest, DmaTest, Exporter, RawDisk};
 
 use super::{SCHEMA, Scenario, Transfer, exec, guest, modules, parts, ranges, usb};
 use crate::board::Board;
+use crate::board::pci;
 use crate::board::settings::BoardSettings;
 use crate::events::filter::LIMIT_MIB;
 use crate::exit::Error;
@@ -40,6 +41,9 @@ pub const DMATEST_BYTES: std::ops::RangeInclusive<u32> = 1..=1 << 20;
 pub const ROUNDS: std::ops::RangeInclusive<u32> = 0..=64;
 /// Bytes of all files that are written; the disk has 16 MiB, with the agent on it.
 pub const DISK_BYTES: u64 = 8 << 20;
+
+/// Bytes of what is written to a disk in one round: there is a buffer of that size.
+pub const RAW_BYTES: u64 = 8 << 20;
 
 /// Checks all bounds.
 ///
@@ -80,6 +84,12 @@ fn find(s: &Scenario) -> Result<(), String> {
     }
     if let Some(test) = &s.disk {
         disk(test, s)?;
+    }
+    if let Some(test) = &s.raw_disk {
+        raw_disk(test, s)?;
+    }
+    if let Some(settings) = &s.board.pci {
+        pci::check(settings)?;
     }
     guest::check(&s.guest, s.board.cpus)?;
     exec::check(&s.guest)?;
@@ -170,6 +180,36 @@ fn disk(test: &DiskTest, s: &Scenario) -> Result<(), String> {
     if total > DISK_BYTES {
         return Err(format!(
             "2 * disk.rounds * disk.file-bytes = {total} is more than {DISK_BYTES}"
+        ));
+    }
+    Ok(())
+}
+
+fn raw_disk(test: &RawDisk, s: &Scenario) -> Result<(), String> {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+    let name = &test.device;
+    if !(1..=32).contains(&name.len()) || !name.bytes().all(plain) {
+        return Err(format!(
+            "raw-disk.device = {name:?} must be the name of a disk in /dev, as nvme0n1"
+        ));
+    }
+    if s.transfer.is_some() || s.dmatest.is_some() || s.disk.is_some() || s.guest.has_program() {
+        return Err(
+            "there is [raw-disk] beside [transfer], [dmatest], [disk] or guest.exec: leave one of them out"
+                .into(),
+        );
+    }
+    within("raw-disk.rounds", test.rounds, 1..=1024)?;
+    let bytes = u64::from(test.bytes);
+    if bytes == 0 || !bytes.is_multiple_of(PAGE) || bytes > RAW_BYTES {
+        return Err(format!(
+            "raw-disk.bytes = {bytes} must be a multiple of {PAGE}, from {PAGE} to {RAW_BYTES}"
+        ));
+    }
+    if test.total_bytes() > TOTAL_BYTES {
+        return Err(format!(
+            "raw-disk.rounds * raw-disk.bytes = {} is more than {TOTAL_BYTES}",
+            test.total_bytes()
         ));
     }
     Ok(())

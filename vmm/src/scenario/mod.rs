@@ -19,7 +19,9 @@ pub mod usb;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use staleline_protocol::plan::{self, DataPath, DiskTest, DmaTest, Exporter, Plan, Trailer};
+use staleline_protocol::plan::{
+    self, DataPath, DiskTest, DmaTest, Exporter, Plan, RawDisk, Trailer,
+};
 
 use crate::board::settings::BoardSettings;
 use crate::events::LogSettings;
@@ -59,6 +61,9 @@ pub struct Scenario {
     /// The guest boots from the board's disk, and works on it, instead of a data path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskTest>,
+    /// Patterns are written to a disk and read back, instead of a data path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_disk: Option<RawDisk>,
     /// The board.
     #[serde(default)]
     pub board: BoardSettings,
@@ -265,6 +270,7 @@ impl Scenario {
             transfer: self.transfer.as_ref().map(|t| t.plan(&self.usb)),
             dmatest: self.dmatest.clone(),
             disk: self.disk.clone(),
+            raw_disk: self.raw_disk.clone(),
             exec: self.guest.plan(self.seed),
             modules: self.guest.plan_modules(),
         }

@@ -44,6 +44,7 @@ pub fn core<M: Guest>(
             0 => None,
             bytes => Some(map_part(config.ram_fd, config.ram_bytes, bytes)?),
         },
+        dram: None,
         lazy: false,
         machine: config.machine.clone(),
     })?;

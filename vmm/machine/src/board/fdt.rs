@@ -12,7 +12,7 @@ use vm_fdt::{Error, FdtWriter, FdtWriterNode};
 
 use super::port::{COHERENCY_PORT, COHERENCY_PORT_BYTES, COMPATIBLE};
 use super::settings::{DmaRange, PortSettings};
-use super::{Board, GIC_DISTRIBUTOR, GIC_REDISTRIBUTORS, Node, UART, UART_BYTES, UART_IRQ};
+use super::{Board, GIC_DISTRIBUTOR, GIC_REDISTRIBUTORS, Node, UART, UART_BYTES, UART_IRQ, pci};
 use crate::boot::{Layout, RAM_BASE};
 
 const GIC: u32 = 1;
@@ -74,6 +74,9 @@ pub fn write(board: &Board, chosen: &Chosen<'_>) -> Result<Vec<u8>, Error> {
     write_cpu_side(&mut fdt, board)?;
     if chosen.port {
         write_port(&mut fdt)?;
+    }
+    if let Some(settings) = &board.settings().pci {
+        pci::write(&mut fdt, settings, GIC)?;
     }
     for (index, node) in board.nodes().iter().enumerate() {
         write_node(&mut fdt, board, index, node)?;

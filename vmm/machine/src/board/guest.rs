@@ -17,8 +17,13 @@ impl Guest for Soc {
     fn new(context: GuestContext) -> Result<Self, String> {
         let config: MachineConfig = serde_json::from_value(context.machine)
             .map_err(|e| format!("the machine's configuration: {e}"))?;
-        machine::build(&config, context.ram, context.windows, context.lazy)
-            .map_err(|e| e.to_string())
+        machine::build(
+            &config,
+            (context.ram, context.dram),
+            context.windows,
+            context.lazy,
+        )
+        .map_err(|e| e.to_string())
     }
 
     fn steps(&self) -> u64 {
@@ -46,6 +51,7 @@ impl Guest for Soc {
     }
 
     fn finish(&mut self) -> Result<SocReport, String> {
+        self.domain().look_outside_at_the_end();
         self.unwatch();
         Ok(self.report())
     }

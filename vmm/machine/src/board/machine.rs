@@ -3,13 +3,14 @@
 
 use staleline_devices::coherency::DomainConfig;
 use staleline_devices::jitter::Jitter;
-use staleline_devices::soc::{Attachment, Parts, Soc, SocError};
+use staleline_devices::soc::{Attachment, Outsider, Parts, Soc, SocError};
 use staleline_devices::stream::Streams;
 use vm_memory::MmapRegion;
 
 use super::Board;
 use super::config::MachineConfig;
 use super::models::Site;
+use super::pci;
 use super::settings::PortSettings;
 use crate::boot::RAM_BASE;
 
@@ -19,6 +20,9 @@ pub enum MachineError {
     /// Its memory cannot be set up.
     #[error(transparent)]
     Memory(#[from] SocError),
+    /// Its devices of the host's have nothing to work on.
+    #[error("this engine hands over no devices of the host: board.pci is for the kvm engine")]
+    Pci,
     /// A device refuses its parameters: a mistake in the board's description.
     #[error("board device {name}: {why}")]
     Device {
@@ -29,14 +33,15 @@ pub enum MachineError {
     },
 }
 
-/// Builds the chip over `memory`: guest RAM, then the register windows. `lazy`: nobody is going to tell of the
+/// Builds the chip over `memory`: guest RAM, with its image in DRAM if that is shared with devices of the host,
+/// then the register windows. `lazy`: nobody is going to tell of the
 /// CPUs' loads and stores.
 ///
 /// # Errors
 /// [`MachineError`].
 pub fn build(
     config: &MachineConfig,
-    ram: MmapRegion,
+    (ram, dram): (MmapRegion, Option<MmapRegion>),
     windows: Option<MmapRegion>,
     lazy: bool,
 ) -> Result<Soc, MachineError> {
@@ -70,6 +75,16 @@ pub fn build(
             })
         })
         .collect::<Result<Vec<_>, MachineError>>()?;
+    let outsider = match (&config.board.pci, dram) {
+        (None, _) => None,
+        (Some(_), None) => return Err(MachineError::Pci),
+        (Some(pci), Some(dram)) => Some(Outsider {
+            name: pci::NAME.into(),
+            port: pci.port,
+            claims_coherent: pci.attachment().claims_coherent(),
+            dram,
+        }),
+    };
     let parts = Parts {
         domain: DomainConfig {
             base: RAM_BASE,
@@ -90,6 +105,7 @@ pub fn build(
         stream_names,
         jitter: Jitter::new(config.seed, config.board.jitter_ticks),
         identity: config.identity(),
+        outsider,
     };
     let mut soc = Soc::new(parts, ram, windows)?;
     for (pa, len) in &config.loaded {

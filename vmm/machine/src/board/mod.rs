@@ -10,6 +10,7 @@ pub mod fdt;
 pub mod guest;
 pub mod machine;
 pub mod models;
+pub mod pci;
 pub mod port;
 pub mod settings;
 

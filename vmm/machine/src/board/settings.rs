@@ -49,6 +49,38 @@ pub struct BoardSettings {
     /// The SMMU; without it, no master's addresses are translated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub smmu: Option<SmmuSettings>,
+    /// The PCI host bridge; without it, there is none on the board.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pci: Option<PciSettings>,
+}
+
+/// How the PCI host bridge is attached, and which devices of the host are behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PciSettings {
+    /// As for other devices: that of all that are behind it.
+    #[serde(default = "pci_port")]
+    pub port: Port,
+    /// As for other devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dma_coherent: Option<bool>,
+    /// Their addresses on the host, as in 0000:00:03.0.
+    #[serde(default)]
+    pub devices: Vec<String>,
+}
+
+fn pci_port() -> Port {
+    Port::Hp
+}
+
+impl PciSettings {
+    /// What it has in common with other devices.
+    pub fn attachment(&self) -> PortSettings {
+        PortSettings {
+            dma_coherent: self.dma_coherent,
+            ..PortSettings::new(self.port)
+        }
+    }
 }
 
 /// How the SMMU reads its tables, and whom it stands in front of.
@@ -111,6 +143,7 @@ impl Default for BoardSettings {
             gdma: None,
             blk: None,
             smmu: None,
+            pci: None,
         }
     }
 }

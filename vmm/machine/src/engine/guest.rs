@@ -27,6 +27,8 @@ pub struct GuestContext {
     /// The device windows, which follow RAM, if the engine's CPUs read and write them as memory:
     /// the machine keeps there what a read would give.
     pub windows: Option<MmapRegion>,
+    /// The image of DRAM, all zero, if masters that are not the machine's may work on it.
+    pub dram: Option<MmapRegion>,
     /// The engine tells of no loads and stores: the machine is to find out about stores.
     pub lazy: bool,
     /// The machine's own configuration.

@@ -55,6 +55,18 @@ pub struct Record {
     pub limit: u64,
 }
 
+/// Devices of the host's that are handed to a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostDevices {
+    /// Their addresses, as in 0000:00:03.0.
+    pub addresses: Vec<String>,
+    /// Whether they work on the memory that CPUs see; else it is DRAM.
+    pub snoop: bool,
+    /// RAM, which they reach at its physical addresses: first address and length of each piece.
+    pub ram: Vec<(u64, u64)>,
+}
+
 /// A run of a guest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +93,9 @@ pub struct Run {
     pub machine: serde_json::Value,
     /// Milliseconds after which the guest counts as hung.
     pub timeout_ms: Option<u64>,
+    /// What is behind the board's PCI host bridge, if it has one.
+    #[serde(default)]
+    pub devices: Option<HostDevices>,
     /// What to record of what happens on the machine.
     pub events: Option<Record>,
     /// When the guest has written this line on its console, it is saved, and then goes on.

@@ -39,6 +39,7 @@ pub const DESCRIPTION: Description = Description {
     sees: &[Sight::Maintenance, Sight::Tables],
     finds: &[Sight::Stores],
     exact: false,
+    hands_over: true,
     told_by: Some(Told {
         config: "instrumented",
         option: "CONFIG_ARM64_COHERENCY_PORT",
@@ -86,12 +87,13 @@ impl KvmEngine {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         // It dies with the thread that has started it.
         idle.retain_mut(Session::is_alive);
-        let fits = |s: &Session| s.ram_bytes >= job.ram_bytes;
+        let devices = job.devices.is_some();
+        let fits = |s: &Session| s.ram_bytes >= job.ram_bytes && s.devices == devices;
         if let Some(at) = idle.iter().position(fits) {
             return Ok(idle.swap_remove(at));
         }
         drop(idle);
-        Session::start(&self.place, job.ram_bytes, &job.interrupt)
+        Session::start(&self.place, (job.ram_bytes, devices), &job.interrupt)
     }
 
     fn keep(&self, session: Session) {
@@ -164,6 +166,7 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
         cpus: job.cpus,
         guest: job.guest,
         machine: job.machine.clone(),
+        devices: job.devices.clone(),
         timeout_ms: timeout_ms.transpose().unwrap_or(None),
         events: job.events.as_ref().map(|events| Record {
             filter: events.filter,

@@ -108,16 +108,22 @@ impl Place {
         }
     }
 
-    /// Starts it for guests of up to `ram_bytes`, with what it writes on its console in `console`. It keeps its
-    /// files in `dir`, if they are on this machine.
+    /// Starts it for guests of up to `ram_bytes`, and with devices of the host's or without, with what it writes on
+    /// its console in `console`. It keeps its files in `dir`, if they are on this machine.
     pub(super) fn start(
         &self,
-        ram_bytes: u64,
+        (ram_bytes, devices): (u64, bool),
         console: &File,
         dir: &Path,
     ) -> Result<(Child, UnixStream), KvmError> {
         let (ours, theirs) = UnixStream::pair().map_err(|source| KvmError::Start {
             program: "a connection".into(),
+            source,
+        })?;
+        let emulated_devices = devices && matches!(self, Place::Emulated { .. });
+        let disk = emulated_devices.then(disk).transpose();
+        let disk = disk.map_err(|source| KvmError::Start {
+            program: "a disk of the emulated host".into(),
             source,
         })?;
         let mut command = match self {
@@ -126,7 +132,7 @@ impl Place {
                 qemu,
                 kernel,
                 initrd,
-            } => emulated(qemu, kernel, initrd, ram_bytes, theirs),
+            } => emulated(qemu, (kernel, initrd), ram_bytes, theirs, disk),
         };
         let failed = |source| KvmError::Start {
             program: command_name(self),
@@ -157,18 +163,22 @@ fn native(vmm: &Path, dir: &Path, connection: UnixStream) -> Command {
 
 fn emulated(
     qemu: &Path,
-    kernel: &Path,
-    initrd: &Path,
+    (kernel, initrd): (&Path, &Path),
     ram_bytes: u64,
     connection: UnixStream,
+    disk: Option<File>,
 ) -> Command {
+    let mut machine = "virt,gic-version=3,virtualization=on".to_owned();
+    if disk.is_some() {
+        machine.push_str(",iommu=smmuv3");
+    }
     let memory = ram_bytes.saturating_mul(TIMES).saturating_add(HOST_BYTES);
     let mut command = Command::new(qemu);
     command
         .args(["-nodefaults", "-no-user-config", "-display", "none"])
         .args(["-no-reboot", "-monitor", "none"])
         // EL2 is there, so that KVM is.
-        .args(["-machine", "virt,gic-version=3,virtualization=on"])
+        .args(["-machine", &machine])
         // Authentication codes are not what is tested, and slow when they are those of the architecture.
         .args(["-cpu", "max,pauth-impdef=on", "-smp"])
         .arg(HOST_CPUS.to_string())
@@ -182,12 +192,43 @@ fn emulated(
         .args(["-serial", "stdio"])
         .arg("-chardev")
         .arg(format!("socket,id=vmm,fd={}", connection.as_raw_fd()))
-        .args(["-device", "virtio-serial-pci", "-device"])
+        .args(["-device", "virtio-serial-pci,addr=2", "-device"])
         .arg(OsString::from(format!(
             "virtserialport,chardev=vmm,name={PORT}"
         )))
-        .stdin(Stdio::null())
-        .preserved_fds(vec![connection.into()]);
+        .stdin(Stdio::null());
+    let mut descriptors = vec![OwnedFd::from(connection)];
+    if let Some(disk) = disk {
+        add_devices(&mut command, &disk);
+        descriptors.push(disk.into());
+    }
+    command.preserved_fds(descriptors);
     die_with_parent(&mut command);
     command
+}
+
+/// Bytes of the disk that an emulated host has for its guest.
+const DISK_BYTES: u64 = 64 << 20;
+
+/// An empty one, gone when nobody has it any more.
+fn disk() -> std::io::Result<File> {
+    let disk = tempfile::tempfile()?;
+    disk.set_len(DISK_BYTES)?;
+    Ok(disk)
+}
+
+/// PCI devices for the guest, behind the IOMMU: an NVMe disk at 0000:00:03.0, and a network card at 0000:00:04.0
+/// in a network of its own.
+fn add_devices(command: &mut Command, disk: &File) {
+    // It is opened more than once, each time for something else.
+    let file = format!("/proc/self/fd/{}", disk.as_raw_fd());
+    command
+        .arg("-drive")
+        .arg(format!("if=none,id=disk,format=raw,file={file}"))
+        .args(["-device", "nvme,drive=disk,serial=staleline,addr=3"])
+        .args(["-netdev", "user,id=net,restrict=on"])
+        .args([
+            "-device",
+            "e1000e,netdev=net,mac=52:54:00:53:4c:01,romfile=,addr=4",
+        ]);
 }

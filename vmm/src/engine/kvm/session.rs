@@ -61,6 +61,8 @@ pub(super) struct Session {
     what: &'static str,
     /// For guests of up to that much memory.
     pub ram_bytes: u64,
+    /// For those with devices of the host's.
+    pub devices: bool,
     /// Where it runs, in its words.
     pub host: String,
 }
@@ -69,12 +71,12 @@ impl Session {
     /// Starts one, and waits until it is ready.
     pub(super) fn start(
         place: &Place,
-        ram_bytes: u64,
+        (ram_bytes, devices): (u64, bool),
         interrupt: &Interrupt,
     ) -> Result<Self, EngineError> {
         let console = tempfile::tempfile().map_err(os("make a temporary file"))?;
         let files = tempfile::tempdir().map_err(os("make a temporary directory"))?;
-        let (child, connection) = place.start(ram_bytes, &console, files.path())?;
+        let (child, connection) = place.start((ram_bytes, devices), &console, files.path())?;
         let from = connection.try_clone();
         let from = from.map_err(os("copy a connection"))?;
         let (tell, said) = mpsc::sync_channel(WAITING);
@@ -90,6 +92,7 @@ impl Session {
             _files: files,
             what: place.what(),
             ram_bytes,
+            devices,
             host: String::new(),
         };
         match session.next(Some(Instant::now() + READY), interrupt)? {

@@ -52,6 +52,7 @@ pub const DESCRIPTION: Description = Description {
     sees: &Sight::ALL,
     finds: &[],
     exact: true,
+    hands_over: false,
     told_by: None,
     saves: false,
     discover: || Ok(Box::new(TcgEngine::discover()?)),

@@ -36,6 +36,7 @@ impl Bench {
             cpus: 1,
             guest: GuestKind::Probe,
             machine: serde_json::Value::Null,
+            devices: None,
             timeout: Some(Duration::from_secs(30)),
             attendance: Default::default(),
             arguments: Vec::new(),

@@ -53,6 +53,7 @@ pub fn job(kernel: &Path, initrd: Option<&Path>, run_dir: &Path) -> Job {
         cpus: 1,
         guest: GuestKind::Probe,
         machine: serde_json::Value::Null,
+        devices: None,
         timeout: Some(Duration::from_secs(120)),
         attendance: Default::default(),
         arguments: Vec::new(),

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Devices of the host's that are handed to the guest (Documentation/driver-api/vfio.rst).
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kvm_ioctls::VmFd;
+use staleline_machine::board::pci::{irq, slot};
+use staleline_machine::engine::wire::HostDevices;
+use vfio_ioctls::{VfioContainer, VfioDevice, VfioError};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::error::KvmError;
+use crate::pci::{Backing, Bridge};
+
+/// Where the kernel tells of PCI devices.
+const DEVICES: &str = "/sys/bus/pci/devices";
+const DRIVER: &str = "vfio-pci";
+
+/// Numbers of a PCI device's regions and interrupts (include/uapi/linux/vfio.h).
+const CONFIGURATION: u32 = 7;
+const INTX: u32 = 0;
+
+/// The pin that a device's interrupt is on, in its configuration space.
+const PIN: u64 = 0x3d;
+
+/// A device that is ours.
+pub struct Device {
+    vfio: VfioDevice,
+    /// Kept as long as the interrupt is.
+    _interrupt: Option<(EventFd, EventFd)>,
+}
+
+impl Backing for Device {
+    fn read_configuration(&self, register: u16, data: &mut [u8]) {
+        self.vfio.region_read(CONFIGURATION, data, register.into());
+    }
+
+    fn write_configuration(&self, register: u16, data: &[u8]) {
+        self.vfio.region_write(CONFIGURATION, data, register.into());
+    }
+
+    fn bytes(&self, bar: usize) -> u64 {
+        // Of 6.
+        self.vfio.get_region_size(bar as u32)
+    }
+
+    fn read(&self, bar: usize, offset: u64, data: &mut [u8]) {
+        self.vfio.region_read(bar as u32, data, offset);
+    }
+
+    fn write(&self, bar: usize, offset: u64, data: &[u8]) {
+        self.vfio.region_write(bar as u32, data, offset);
+    }
+}
+
+/// The bridge with these devices behind it, which reach the guest's memory where `memory` has it: the host's
+/// address of the byte at an offset in RAM.
+///
+/// # Errors
+/// [`KvmError::Device`] with what to do about it; none of the devices is ours then.
+pub fn open(
+    devices: &HostDevices,
+    vm: &VmFd,
+    memory: impl Fn(u64) -> Result<*mut u8, KvmError>,
+) -> Result<Bridge<Device>, KvmError> {
+    let names = &devices.addresses;
+    let Some(first) = names.first() else {
+        return Ok(Bridge::new([]));
+    };
+    for name in names {
+        prepare(name)?;
+    }
+    let container = VfioContainer::new(None).map_err(|e| failed(first, &e))?;
+    let container = Arc::new(container);
+    let mut opened = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        let path = Path::new(DEVICES).join(name);
+        let vfio = VfioDevice::new(&path, container.clone(), true);
+        let vfio = vfio.map_err(|e| failed(name, &e))?;
+        vfio.reset();
+        let interrupt = interrupt(&vfio, vm, slot(index))
+            .map_err(|why| device(name, why, "look at the kernel's log (`dmesg`) for why"))?;
+        opened.push(Device {
+            vfio,
+            _interrupt: interrupt,
+        });
+    }
+    // Only once it has a device can a container be told.
+    for (pa, bytes) in &devices.ram {
+        let at = memory(*pa)?;
+        let len = usize::try_from(*bytes).map_err(|_| KvmError::BadRequest("too much RAM"))?;
+        // SAFETY: it is memory that is accessed by volatile accesses and the guest only, and outlives the
+        // devices: it is declared before them (see `guest::run`). What is mapped there stays until then: pages
+        // are replaced (`dram`) in RAM only where devices have the other image.
+        let mapped = unsafe { container.vfio_dma_map(*pa, len, at) };
+        mapped.map_err(|e| failed(first, &e))?;
+    }
+    Ok(Bridge::new(opened))
+}
+
+/// Passes the device's interrupt on to the guest, by KVM itself: it is a level, which VFIO masks when it comes, and
+/// unmasks when the guest has acknowledged it.
+fn interrupt(
+    vfio: &VfioDevice,
+    vm: &VmFd,
+    slot: u32,
+) -> Result<Option<(EventFd, EventFd)>, String> {
+    let mut pin = [0];
+    vfio.region_read(CONFIGURATION, &mut pin, PIN);
+    if pin == [0] || vfio.get_irq_info(INTX).is_none_or(|info| info.count == 0) {
+        return Ok(None);
+    }
+    let eventfd = || EventFd::new(EFD_NONBLOCK).map_err(|e| format!("no eventfd: {e}"));
+    let (raised, acknowledged) = (eventfd()?, eventfd()?);
+    // By default, KVM's interrupts have the numbers of shared ones.
+    let number = irq(slot, pin[0]).into();
+    vm.register_irqfd_with_resample(&raised, &acknowledged, number)
+        .map_err(|e| format!("KVM does not take its interrupt: {e}"))?;
+    vfio.enable_irq(INTX, vec![&raised])
+        .map_err(|e| format!("its interrupt cannot be had: {e}"))?;
+    vfio.set_irq_resample_fd(INTX, vec![&acknowledged])
+        .map_err(|e| format!("its interrupt cannot be acknowledged: {e}"))?;
+    Ok(Some((raised, acknowledged)))
+}
+
+fn device(name: &str, why: impl Into<String>, help: &'static str) -> KvmError {
+    KvmError::Device {
+        device: name.to_owned(),
+        why: why.into(),
+        help,
+    }
+}
+
+/// Looks whether a device can be had, in words of what is the matter; in an emulated host it is given to VFIO.
+fn prepare(name: &str) -> Result<(), KvmError> {
+    let path = Path::new(DEVICES).join(name);
+    if !path.exists() {
+        return Err(device(
+            name,
+            "there is no such device",
+            "`lspci -D` lists them; an emulated host has 0000:00:03.0, an NVMe disk, and 0000:00:04.0, an \
+             e1000e network card",
+        ));
+    }
+    // As the only process of a machine that was made for this.
+    if std::process::id() == 1 && driver(&path).is_none() {
+        let give = || {
+            fs::write(path.join("driver_override"), DRIVER)?;
+            fs::write("/sys/bus/pci/drivers_probe", name)
+        };
+        give().map_err(|e| {
+            device(
+                name,
+                format!("vfio-pci does not take it: {e}"),
+                "please report this",
+            )
+        })?;
+    }
+    match driver(&path) {
+        Some(driver) if driver == DRIVER => {}
+        other => {
+            return Err(device(
+                name,
+                match other {
+                    Some(driver) => format!("the host's driver {driver} has it"),
+                    None => "no driver of the host's has it, and vfio-pci has to".into(),
+                },
+                "give it to vfio-pci, as root: `driverctl set-override ADDRESS vfio-pci`, or echo vfio-pci into its \
+             driver_override below /sys/bus/pci/devices, then its address into driver/unbind there and \
+             /sys/bus/pci/drivers_probe",
+            ));
+        }
+    }
+    // It is in a group only once a driver has it.
+    if !path.join("iommu_group").exists() {
+        return Err(device(
+            name,
+            "no IOMMU is in front of it",
+            "switch the IOMMU on in the firmware, or on the kernel's command line",
+        ));
+    }
+    Ok(())
+}
+
+/// The driver that has it.
+fn driver(path: &Path) -> Option<String> {
+    let link: PathBuf = fs::read_link(path.join("driver")).ok()?;
+    Some(link.file_name()?.to_string_lossy().into_owned())
+}
+
+/// What is the matter, and what to do.
+fn failed(name: &str, e: &VfioError) -> KvmError {
+    let (why, help) = match e {
+        VfioError::OpenContainer(e) if e.kind() == ErrorKind::NotFound => (
+            "there is no VFIO on this host".to_owned(),
+            "load the modules vfio, vfio_iommu_type1 and vfio_pci, or use a kernel that has them",
+        ),
+        VfioError::OpenContainer(e) | VfioError::OpenGroup(e, _)
+            if e.kind() == ErrorKind::PermissionDenied =>
+        {
+            (
+                "you may not use its VFIO group".to_owned(),
+                "let your user have it: `chown USER /dev/vfio/GROUP`, by a rule of udev's so that it stays",
+            )
+        }
+        VfioError::OpenGroup(e, _) if e.kind() == ErrorKind::ResourceBusy => (
+            "its VFIO group is in use".to_owned(),
+            "another virtual machine has it, or another run: `fuser -v /dev/vfio/GROUP` says who",
+        ),
+        VfioError::GroupViable => (
+            "other devices of its IOMMU group are in use by the host".to_owned(),
+            "give all devices of the group (iommu_group/devices in its directory) to vfio-pci",
+        ),
+        VfioError::IommuDmaMap(_) => (
+            format!("the guest's memory cannot be mapped for it: {e}"),
+            "all of it is locked for a device: raise the limit (`ulimit -l`), or lower board.ram-mib",
+        ),
+        _ => (e.to_string(), "look at the kernel's log (`dmesg`) for why"),
+    };
+    device(name, why, help)
+}
