@@ -277,6 +277,9 @@ fn calls(thread: Thread) -> Result<Vec<Call>, SandboxError> {
     // Signals are for this process alone.
     let own = u64::from(std::process::id());
     calls.push((libc::SYS_tgkill, vec![argument(0, Eq, own)?]));
+    // Where the kernel's own functions for the time are (prctl(2); linux/prctl.h).
+    const PR_GET_AUXV: libc::c_int = 0x4155_5856;
+    calls.push((libc::SYS_prctl, vec![argument(0, Eq, bits(PR_GET_AUXV))?]));
     let requests: &[u64] = match thread {
         Thread::Cpu => &[
             KVM_RUN,
@@ -296,7 +299,7 @@ fn calls(thread: Thread) -> Result<Vec<Call>, SandboxError> {
             calls.push((libc::SYS_clone, vec![starts]));
             let filters = argument(0, Eq, libc::SECCOMP_SET_MODE_FILTER.into())?;
             calls.push((libc::SYS_seccomp, vec![filters]));
-            let options = [libc::PR_SET_NAME, libc::PR_SET_NO_NEW_PRIVS];
+            let options = [libc::PR_SET_NAME, libc::PR_SET_NO_NEW_PRIVS, PR_GET_AUXV];
             let options = options.map(|option| argument(0, Eq, bits(option)));
             calls.push((
                 libc::SYS_prctl,
