@@ -264,14 +264,25 @@ impl Images {
 
     /// `dram := ram`.
     pub fn write_back(&self, offset: u64, len: usize) {
-        for image in [Some(&*self.dram), self.known.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            let ram = Self::slice(&self.ram, offset, len);
-            if let (Some(ram), Some(image)) = (ram, Self::slice(image, offset, len)) {
-                ram.copy_to_volatile_slice(image);
-            }
+        if self.known.is_some() {
+            self.write_back_in_pieces(offset, len);
+            return;
+        }
+        let ram = Self::slice(&self.ram, offset, len);
+        if let (Some(ram), Some(dram)) = (ram, Self::slice(&self.dram, offset, len)) {
+            ram.copy_to_volatile_slice(dram);
+        }
+    }
+
+    /// [`Images::write_back`] where others write both: what goes to DRAM is what is known of it.
+    fn write_back_in_pieces(&self, offset: u64, len: usize) {
+        let mut piece = [0u8; LINE as usize];
+        let mut at = 0;
+        while at < len {
+            let n = piece.len().min(len - at);
+            self.read_ram(offset + at as u64, &mut piece[..n]);
+            self.put_dram(offset + at as u64, &piece[..n]);
+            at += n;
         }
     }
 

@@ -15,6 +15,7 @@ use staleline_machine::engine::wire::PORT;
 use crate::beside;
 use crate::sandbox;
 use crate::serve::serve;
+use crate::vfio;
 
 /// How long the port may take to appear: its driver's probe goes on while /init starts.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -64,6 +65,8 @@ fn begin() -> io::Result<()> {
         .write(true)
         .open(&port)
         .map_err(|e| context(format!("cannot open {}", port.display()), e))?;
+    // Later, it may not.
+    vfio::give_all();
     serve(dir, sandbox::enter(dir, true), &port, &port)
 }
 

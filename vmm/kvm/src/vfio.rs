@@ -134,7 +134,7 @@ fn device(name: &str, why: impl Into<String>, help: &'static str) -> KvmError {
     }
 }
 
-/// Looks whether a device can be had, in words of what is the matter; in an emulated host it is given to VFIO.
+/// Looks whether a device can be had, in words of what is the matter.
 fn prepare(name: &str) -> Result<(), KvmError> {
     let path = Path::new(DEVICES).join(name);
     if !path.exists() {
@@ -144,20 +144,6 @@ fn prepare(name: &str) -> Result<(), KvmError> {
             "`lspci -D` lists them; an emulated host has 0000:00:03.0, an NVMe disk, and 0000:00:04.0, an \
              e1000e network card",
         ));
-    }
-    // As the only process of a machine that was made for this.
-    if std::process::id() == 1 && driver(&path).is_none() {
-        let give = || {
-            fs::write(path.join("driver_override"), DRIVER)?;
-            fs::write("/sys/bus/pci/drivers_probe", name)
-        };
-        give().map_err(|e| {
-            device(
-                name,
-                format!("vfio-pci does not take it: {e}"),
-                "please report this",
-            )
-        })?;
     }
     match driver(&path) {
         Some(driver) if driver == DRIVER => {}
@@ -183,6 +169,19 @@ fn prepare(name: &str) -> Result<(), KvmError> {
         ));
     }
     Ok(())
+}
+
+/// Gives all devices that no driver of the host's has to VFIO, in a machine that was made for this. One that it does
+/// not take is told of when somebody wants it.
+pub fn give_all() {
+    for entry in fs::read_dir(DEVICES).into_iter().flatten().flatten() {
+        if driver(&entry.path()).is_some() {
+            continue;
+        }
+        let name = entry.file_name();
+        let _ = fs::write(entry.path().join("driver_override"), DRIVER)
+            .and_then(|()| fs::write("/sys/bus/pci/drivers_probe", name.as_encoded_bytes()));
+    }
 }
 
 /// The driver that has it.
