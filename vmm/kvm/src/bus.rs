@@ -423,6 +423,7 @@ mod tests {
             ram: MmapRegion::new(RAM as usize).unwrap(),
             ram_base: RAM_BASE,
             windows: None,
+            dram: None,
             lazy: true,
             machine: serde_json::to_value(machine).unwrap(),
         });
@@ -447,7 +448,7 @@ mod tests {
         let bus = quiet();
         let say = |text: &[u8]| {
             for byte in text {
-                bus.write(CpuId::BOOT, UART, &[*byte]).unwrap();
+                bus.write(CPU, UART, &[*byte]).unwrap();
             }
             bus.pause.is_wanted()
         };
@@ -519,7 +520,7 @@ mod tests {
                 writer.write(CPU, UART, &[b'x', 0, 0, 0]).unwrap();
             }
         });
-        let len = || locked(&bus.console).len();
+        let len = || locked(&bus.console).bytes.len();
         while len() < CONSOLE_LIMIT {
             thread::sleep(PACE);
         }

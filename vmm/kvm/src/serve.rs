@@ -169,6 +169,9 @@ mod tests {
             machine: serde_json::Value::Null,
             timeout_ms: Some(1000),
             events: None,
+            devices: None,
+            save: None,
+            from: None,
         }))
     }
 

@@ -130,25 +130,25 @@ mod tests {
     fn what_one_does_not_judge_explains_that_it_finds_less_and_nothing_else_does() {
         let [exact, kvm] = EngineKind::ALL;
         let (fail, pass) = (Verdict::Fail, Verdict::Pass);
-        let both = &["missing-clean", "ownership"][..];
-        let cases: [(&[&str], Verdict, &[&str], Verdict, Option<bool>); 8] = [
-            (&["missing-clean"], fail, &["missing-clean"], fail, None),
-            (both, fail, &["missing-clean"], fail, Some(true)),
-            (&["ownership"], fail, &[], pass, Some(true)),
-            (both, fail, &[], pass, Some(false)),
-            (&["missing-clean"], fail, &[], pass, Some(false)),
+        const BOTH: &[&str] = &["missing-clean", "ownership"];
+        /// Findings and verdict of a run.
+        type Found = (&'static [&'static str], Verdict);
+        let cases: [(Found, Found, Option<bool>); 8] = [
+            ((&["missing-clean"], fail), (&["missing-clean"], fail), None),
+            ((BOTH, fail), (&["missing-clean"], fail), Some(true)),
+            ((&["ownership"], fail), (&[], pass), Some(true)),
+            ((BOTH, fail), (&[], pass), Some(false)),
+            ((&["missing-clean"], fail), (&[], pass), Some(false)),
             (
-                &["missing-clean"],
-                fail,
-                &["writeback-clobber"],
-                fail,
+                (&["missing-clean"], fail),
+                (&["writeback-clobber"], fail),
                 Some(false),
             ),
             // Data that is wrong without a finding.
-            (&[], fail, &[], pass, Some(false)),
-            (&[], pass, &["ownership"], fail, Some(false)),
+            ((&[], fail), (&[], pass), Some(false)),
+            ((&[], pass), (&["ownership"], fail), Some(false)),
         ];
-        for (a, va, b, vb, expected) in cases {
+        for ((a, va), (b, vb), expected) in cases {
             let (a, b) = (ran(exact, va, a, 0), ran(kvm, vb, b, 0));
             assert_eq!(explained(&a, &b), expected, "{a:?} {b:?}");
         }

@@ -438,7 +438,7 @@ mod tests {
         for at in (0..0x1000).chain([u16::MAX - 3, u16::MAX]) {
             for len in [1, 2, 4, 8] {
                 f.read_configuration(at, &mut [0; 8][..len]);
-                if at < 0xf8 || at >= 0x100 {
+                if !(0xf8..0x100).contains(&at) {
                     f.write_configuration(at, &[0xff; 8][..len]);
                 }
             }

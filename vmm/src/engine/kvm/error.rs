@@ -90,7 +90,7 @@ impl KvmError {
 
 impl From<KvmError> for EngineError {
     fn from(e: KvmError) -> Self {
-        let help = e.help().to_owned();
+        let help = e.help();
         EngineError::Own(Fault::new(e, help))
     }
 }

@@ -291,7 +291,7 @@ mod tests {
         let executable = PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&vmm, executable).unwrap();
         let place = Place::Native { vmm };
-        let error = Session::start(&place, RAM, &Interrupt::default()).err();
+        let error = Session::start(&place, (RAM, false), &Interrupt::default()).err();
         let error = error.unwrap();
         format!("{error}; {}", error.help())
     }
@@ -340,7 +340,7 @@ mod tests {
     #[ignore = "takes a VMM and the kernel of a host, as any run with the engine leaves them"]
     fn a_vmm_that_does_what_it_may_not_is_stopped() {
         let place = Place::find().unwrap();
-        let mut session = Session::start(&place, RAM, &Interrupt::default()).unwrap();
+        let mut session = Session::start(&place, (RAM, false), &Interrupt::default()).unwrap();
         session.tell(&ToVmm::Trespass, &[]).unwrap();
         let deadline = Instant::now() + READY;
         let error = session.next(Some(deadline), &Interrupt::default());

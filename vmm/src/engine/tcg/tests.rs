@@ -45,6 +45,7 @@ impl Bench {
             selfcheck: false,
             save_restore: None,
             events: None,
+            snapshot: None,
             trace: Vec::new(),
             calls: None,
         };

@@ -62,6 +62,7 @@ pub fn job(kernel: &Path, initrd: Option<&Path>, run_dir: &Path) -> Job {
         selfcheck: false,
         save_restore: None,
         events: None,
+        snapshot: None,
         trace: Vec::new(),
         calls: None,
     }
