@@ -12,9 +12,10 @@ use staleline_machine::engine::wire::{Ended, Output};
 use staleline_support::text;
 
 use crate::blobs::Blobs;
-use crate::guest::{Sink, micros};
+use crate::guest::micros;
 use crate::sandbox;
 use crate::serve::one;
+use crate::sink::Sink;
 use crate::unpacked::Unpacked;
 
 /// Bytes of what a command that failed wrote last.

@@ -23,19 +23,11 @@ use crate::bus::{Beside, Bus, HostSide};
 use crate::dram::Dram;
 use crate::error::KvmError;
 use crate::memory::Ram;
+use crate::sink::Sink;
 use crate::snapshot::{self, CpuState, PAGE, SnapshotError, State};
 use crate::supervise::{Still, supervise};
 use crate::unpacked::Unpacked;
 use crate::{gic, vcpu, vfio};
-
-/// Where output goes.
-pub trait Sink {
-    /// Takes some.
-    ///
-    /// # Errors
-    /// Those of the other end.
-    fn output(&mut self, output: Output, bytes: &[u8]) -> io::Result<()>;
-}
 
 /// What became of a guest.
 #[derive(Debug)]

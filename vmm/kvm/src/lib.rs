@@ -9,6 +9,7 @@ pub mod blobs;
 pub mod pause;
 pub mod pci;
 pub mod sandbox;
+pub mod sink;
 pub mod snapshot;
 pub mod uart;
 

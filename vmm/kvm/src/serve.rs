@@ -13,8 +13,9 @@ use staleline_support::text;
 
 use crate::blobs::Blobs;
 use crate::error::KvmError;
-use crate::guest::{self, Sink, micros};
+use crate::guest::{self, micros};
 use crate::sandbox::SandboxError;
+use crate::sink::Sink;
 use crate::unpacked::Unpacked;
 
 struct ToOther<W>(W);

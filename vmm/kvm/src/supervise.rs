@@ -20,8 +20,8 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use crate::bus::Bus;
 use crate::error::KvmError;
-use crate::guest::Sink;
 use crate::sandbox::{self, Thread};
+use crate::sink::Sink;
 use crate::snapshot::CpuState;
 use crate::vcpu;
 

@@ -323,3 +323,47 @@ fn a_device_that_cannot_be_had_is_no_verdict() {
         run(&words).ends(3, Verdict::InfraError);
     }
 }
+
+#[test]
+#[ignore = "builds a VMM, and kernels of a host and of a guest that tells of its maintenance"]
+fn a_guest_that_was_saved_goes_on_to_the_same_verdict() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("snapshot");
+    let path = file.to_str().unwrap();
+    let kvm = |more: &[&str]| run(&[&["iio-to-usb", "--engine", "kvm"][..], more].concat());
+    let saved = kvm(&["--save-snapshot", path]).fails(&[HazardKind::MissingInvalidate]);
+    // As often as one likes, and each on its own.
+    for _ in 0..2 {
+        let again = kvm(&["--from-snapshot", path]).fails(&[HazardKind::MissingInvalidate]);
+        assert_eq!(stale(&again), stale(&saved));
+        assert_eq!(again.data.bytes, saved.data.bytes);
+        let notes = again.notes.join("\n");
+        assert!(notes.contains("went on from the snapshot"), "{notes}");
+    }
+
+    let refused = |more: &[&str], part: &str| {
+        let run = kvm(&[&["--from-snapshot", path][..], more].concat());
+        let result = run.ends(3, Verdict::InfraError);
+        let why = &result.reasons[0];
+        for part in [part, "--save-snapshot"] {
+            assert!(why.contains(part), "{part}: {why}");
+        }
+    };
+    refused(&["--seed", "7"], "of another guest");
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    refused(&[], "cut short");
+    let mut changed = whole.clone();
+    changed[whole.len() / 2] ^= 1;
+    std::fs::write(&file, changed).unwrap();
+    refused(&[], "damaged");
+    std::fs::write(&file, "something else, of more than twenty bytes").unwrap();
+    refused(&[], "no snapshot");
+}
+
+#[test]
+fn who_has_no_snapshots_says_who_has() {
+    let run = run(&["boot", "--save-snapshot", "anywhere"]);
+    assert_eq!(run.code, 2, "{}", run.stderr);
+    assert!(run.stderr.contains("--engine kvm"), "{}", run.stderr);
+}
