@@ -63,7 +63,7 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
 
     let mut bench = Bench::new()?;
     let (kernel, initrd) = (bench.add(fs::read(kernel)?)?, bench.add(fs::read(initrd)?)?);
-    let empty = bench.add(Vec::new())?;
+    let empty = bench.add(vec![0; 4096])?;
     bench.put("lkvm", &fs::read(kvmtool).context("kvmtool")?, true)?;
     bench.ours("boot", &kernel, Some(&initrd))?;
     bench.kvmtool("boot", &kernel, &initrd);
