@@ -51,15 +51,8 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
     let tool = Tool::build()?;
     step("Building the VMM, its host's kernel, and a guest's");
     measure::quietly(&mut tool.run(&["boot", "--engine", "kvm"]))?;
-    let result = tool.result()?;
+    let (kernel, initrd) = tool.images()?;
     let cache = CacheDir::from_environment()?;
-    let kernel = result.kernel.context("the run had no kernel")?;
-    let initrd = result.initrd_hash.context("the run had no initramfs")?;
-    let kernel = cache.path().join("kernels").join(kernel.hash).join("Image");
-    let initrd = cache
-        .path()
-        .join("initramfs")
-        .join(format!("{initrd}.cpio"));
 
     let mut bench = Bench::new()?;
     let (kernel, initrd) = (bench.add(fs::read(kernel)?)?, bench.add(fs::read(initrd)?)?);

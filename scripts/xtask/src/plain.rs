@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use staleline_support::cache::CacheDir;
 
 use crate::measure::{self, Time};
 use crate::tool::Tool;
@@ -39,15 +38,7 @@ impl Plain {
         measure::quietly(run.env("STALELINE_QEMU", &listener))?;
         let told = fs::read_to_string(&told).context("the run did not start QEMU")?;
         let mut arguments = kept(&told.lines().collect::<Vec<_>>());
-        let result = tool.result()?;
-        let cache = CacheDir::from_environment()?;
-        let kernel = result.kernel.context("the run had no kernel")?;
-        let initramfs = result.initrd_hash.context("the run had no initramfs")?;
-        let image = cache.path().join("kernels").join(kernel.hash).join("Image");
-        let initramfs = cache
-            .path()
-            .join("initramfs")
-            .join(format!("{initramfs}.cpio"));
+        let (image, initramfs) = tool.images()?;
         let console = tool.work().join("plain.log");
         let serial = format!("file:{}", console.display());
         let text = |path: &Path| path.display().to_string();

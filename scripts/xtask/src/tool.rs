@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use staleline_results::RunResult;
+use staleline_support::cache::CacheDir;
 use tempfile::TempDir;
 
 /// Tells what comes next.
@@ -73,6 +74,22 @@ impl Tool {
     /// Where the last run's files are.
     pub fn run_dir(&self) -> PathBuf {
         self.work().join("run")
+    }
+
+    /// Kernel and initramfs of the last run, in the cache.
+    ///
+    /// # Errors
+    /// If there was none, or it had not got so far.
+    pub fn images(&self) -> Result<(PathBuf, PathBuf)> {
+        let result = self.result()?;
+        let cache = CacheDir::from_environment()?;
+        let kernel = result.kernel.context("the run had no kernel")?;
+        let initramfs = result.initrd_hash.context("the run had no initramfs")?;
+        let in_cache = |dir: &str| cache.path().join(dir);
+        Ok((
+            in_cache("kernels").join(kernel.hash).join("Image"),
+            in_cache("initramfs").join(format!("{initramfs}.cpio")),
+        ))
     }
 
     /// What the last run found.
