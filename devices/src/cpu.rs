@@ -76,7 +76,7 @@ pub enum MemoryType {
 }
 
 /// Cache maintenance by virtual address, to the point of coherency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CacheOp {
     /// `dc cvac`, and its relatives to a farther point (`cvap`, `cvadp`).

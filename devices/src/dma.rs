@@ -199,7 +199,7 @@ pub enum Content {
 }
 
 /// What a bus transaction says of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
     /// The transfer it belongs to, or [`TransferId::CONTROL`].
     pub transfer: TransferId,

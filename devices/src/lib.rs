@@ -14,6 +14,7 @@ pub mod diagnostics;
 pub mod dma;
 pub mod dwc3;
 pub mod events;
+pub mod faults;
 pub mod fidelity;
 pub mod gdma;
 pub mod hazard;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::replacement::Policy;
 use crate::dma::Port;
+use crate::faults::Fault;
 
 /// What a snooping master's write does to the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -42,8 +43,11 @@ pub struct DomainConfig {
     pub seed: u64,
     /// For each master, by ID, its port.
     pub ports: Vec<Port>,
-    /// Number of the maintenance operation to suppress, from 1.
-    pub drop_operation: Option<u32>,
+    /// What is to go wrong.
+    pub faults: Vec<Fault>,
+    /// Whether to count what faults can be of ([`Census`](super::census::Census)).
+    #[serde(default)]
+    pub census: bool,
     /// What the caches hold when the CPU starts.
     pub power_on: PowerOn,
     /// Whether every single finding is kept, one per line and access, up to
@@ -66,7 +70,8 @@ impl DomainConfig {
             snoop_write: SnoopWrite::WriteThrough,
             seed: 1,
             ports,
-            drop_operation: None,
+            faults: Vec::new(),
+            census: false,
             power_on: PowerOn::Clean,
             occurrences: false,
             lazy: false,

@@ -20,6 +20,7 @@ use crate::dma::{
     Transfer, TransferId,
 };
 use crate::events::{Event, Kind};
+use crate::faults::Until;
 
 /// An access of a master: what is the same for all its lines.
 #[derive(Debug)]
@@ -395,6 +396,11 @@ impl Domain {
                 self.own(transfer.direction, piece, id);
             }
         }
+        if self.holds_lines() {
+            for piece in memory {
+                self.after_transfer(Until::Start, piece);
+            }
+        }
         id
     }
 }
@@ -411,8 +417,9 @@ pub(super) fn note_write(s: &mut Subject<'_>, by: &ByMaster, dma_write: u32) {
     s.cold.unread_by = by.who;
 }
 
-impl DmaMemory for Domain {
-    fn dma_read(
+impl Domain {
+    /// Reads, whatever is to go wrong.
+    fn read_now(
         &mut self,
         master: MasterId,
         access: Access,
@@ -445,7 +452,8 @@ impl DmaMemory for Domain {
         Ok(())
     }
 
-    fn dma_write(
+    /// Writes, whatever is to go wrong.
+    pub(super) fn write_now(
         &mut self,
         master: MasterId,
         access: Access,
@@ -473,10 +481,59 @@ impl DmaMemory for Domain {
         }
         Ok(())
     }
+}
+
+impl DmaMemory for Domain {
+    fn dma_read(
+        &mut self,
+        master: MasterId,
+        access: Access,
+        pa: u64,
+        buf: &mut [u8],
+    ) -> Result<(), DmaError> {
+        let late = self.late_writes();
+        let id = (master, access);
+        let access = match self.access_fault(id, false, (pa, buf.len())) {
+            None => access,
+            Some(fault) => self.disturb_read(fault, access, pa, buf.len())?,
+        };
+        self.read_now(master, access, pa, buf)?;
+        if late != 0 {
+            self.after_access(master, late);
+        }
+        Ok(())
+    }
+
+    fn dma_write(
+        &mut self,
+        master: MasterId,
+        access: Access,
+        pa: u64,
+        data: &[u8],
+    ) -> Result<(), DmaError> {
+        let late = self.late_writes();
+        let id = (master, access);
+        match self.access_fault(id, true, (pa, data.len())) {
+            None => self.write_now(master, access, pa, data)?,
+            Some(fault) => {
+                self.checked_offset(pa, data.len())?;
+                let (access, data) = self.disturb_write(fault, id, pa, data)?;
+                if !data.is_empty() {
+                    self.write_now(master, access, pa, data)?;
+                }
+            }
+        }
+        if late != 0 {
+            self.after_access(master, late);
+        }
+        Ok(())
+    }
 
     fn doorbell(&mut self, master: MasterId) -> Doorbell {
         self.note_doorbell(master);
-        self.sanitizer.doorbell()
+        let doorbell = self.sanitizer.doorbell();
+        self.counter.doorbell(doorbell.cpu, master);
+        doorbell
     }
 
     fn transfer_open(&mut self, master: MasterId, transfer: Transfer, order: Order) -> TransferId {
@@ -486,6 +543,7 @@ impl DmaMemory for Domain {
     }
 
     fn transfer_close(&mut self, master: MasterId, id: TransferId) {
+        let memory = self.transfers.memory(id).filter(|_| self.holds_lines());
         let closed = self.transfers.close(master, id, self.sanitizer.now);
         if let Some(bytes) = closed {
             self.sanitizer.note(Kind::Transfer, |_| Event::Closed {
@@ -493,6 +551,12 @@ impl DmaMemory for Domain {
                 master,
                 bytes,
             });
+        }
+        if let Some(memory) = memory {
+            self.after_transfer(Until::End, &memory);
+        }
+        if self.holds_writes() {
+            self.after_end(id);
         }
     }
 }

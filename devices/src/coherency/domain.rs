@@ -5,9 +5,11 @@ use vm_memory::MmapRegion;
 
 use super::alias::Aliases;
 use super::cache::Cache;
+use super::census::Counter;
 use super::cleans::Room;
 use super::completion::Completion;
 use super::config::{DomainConfig, PowerOn, SnoopWrite};
+use super::faults::{self, Injector};
 use super::fences::Fences;
 use super::findings::Findings;
 use super::hash::{Item, RunHash};
@@ -18,7 +20,7 @@ use super::line::{
     State, TABLE, UNREAD, WATCHED, mask, parts,
 };
 use super::lines::{AtPowerOn, Lines};
-use super::maintenance::{Instruction, Operations};
+use super::maintenance::{Effect, Instruction, Operations};
 use super::replacement::Policy;
 use super::rest::Kinds;
 use super::sanitizer::{Maintenance, Sanitizer, Subject, fresh_write};
@@ -26,7 +28,7 @@ use super::stores::Overtaken;
 use super::transfers::Transfers;
 use super::who::Who;
 use crate::cpu::LINE;
-use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
+use crate::cpu::{Barrier, BarrierKind, CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use crate::dma::{MasterId, Port, TransferId};
 use crate::events::{Event, Kind, Kinds as EventKinds, Maintained, Tap, Witness};
 use crate::hazard::BY_TIME;
@@ -70,6 +72,8 @@ pub struct Domain {
     pub(super) hash: RunHash,
     /// Who writes memory without a word.
     pub(super) outsider: Option<MasterId>,
+    pub(super) injector: Injector,
+    pub(super) counter: Counter,
 }
 
 impl Domain {
@@ -128,7 +132,7 @@ impl Domain {
                         false => &[],
                     },
                 ),
-                ops: Operations::new(config.drop_operation),
+                ops: Operations::new(faults::of_operations(&config.faults)),
                 cpus: Default::default(),
                 cpu: CpuId::BOOT,
                 overtaken: Overtaken::new(MAX_OVERTAKEN),
@@ -145,6 +149,8 @@ impl Domain {
             dma_writes: 0,
             hash: RunHash::new(),
             outsider,
+            injector: Injector::new(&config.faults),
+            counter: Counter::new(config.census),
         })
     }
 
@@ -428,7 +434,7 @@ impl Domain {
         self.look_outside(number);
         self.look_at(number * LINE, LINE);
         let line = self.lines.line(number);
-        let (operation, effective) = self.sanitizer.ops.line(&Instruction {
+        let (operation, effect) = self.sanitizer.ops.line(&Instruction {
             cpu,
             op,
             line: number,
@@ -445,14 +451,31 @@ impl Domain {
                 operation,
                 pa: self.base + number * LINE,
                 found: line.state.as_logged(),
-                dropped: !effective,
+                dropped: matches!(effect, Effect::Nothing | Effect::Later(_)),
             };
             self.sanitizer.maintained(&line, site, chain);
         }
-        if !effective {
-            self.hash.add(Item::Suppressed, number);
+        if effect == Effect::Done {
+            self.take_effect(cpu, op, operation, number, site);
             return;
         }
+        let id = (cpu, operation);
+        if let Some(op) = self.disturb(effect, id, (op, number), (site, chain)) {
+            self.take_effect(cpu, op, operation, number, site);
+        }
+    }
+
+    /// What maintenance does to a line.
+    #[inline]
+    pub(super) fn take_effect(
+        &mut self,
+        cpu: CpuId,
+        op: CacheOp,
+        operation: u32,
+        number: u64,
+        site: SiteId,
+    ) {
+        let line = self.lines.line(number);
         if op == CacheOp::Clean && line.is_clean() {
             line.clean_op = operation;
             return;
@@ -498,9 +521,18 @@ impl Domain {
 
     /// A DMB or DSB.
     pub fn barrier(&mut self, cpu: CpuId, barrier: Barrier) {
+        if self.sanitizer.ops.may_widen() {
+            self.widen(cpu);
+        }
+        let Some(barrier) = self.disturbed_barrier(cpu, barrier) else {
+            return;
+        };
         let code = (barrier.kind as u64) << 4 | (barrier.access as u64) << 2 | barrier.scope as u64;
         self.hash.add(Item::Barrier, code | u64::from(cpu.0) << 8);
         self.sanitizer.barrier(cpu, barrier);
+        if barrier.kind == BarrierKind::Dsb && self.holds_lines() {
+            self.after_barrier(cpu);
+        }
     }
 
     /// A cacheable access ends the time of the line's non-cacheable alias, unless it is mapped.

@@ -27,3 +27,12 @@ pub const MAX_CLEANS: usize = 1 << 20;
 
 /// Stores kept that others to the same line have overtaken, likewise.
 pub const MAX_OVERTAKEN: usize = 1 << 16;
+
+/// Lines of maintenance that a fault makes late, at one time; beyond, they are left out.
+pub const MAX_HELD_LINES: usize = 1 << 16;
+
+/// Writes of masters that faults make late, at one time; beyond, they are lost.
+pub const MAX_HELD_WRITES: usize = 64;
+
+/// Barriers, interrupts and accesses of masters counted for who plans faults, of each.
+pub const MAX_COUNTED: usize = 1 << 20;

@@ -14,6 +14,7 @@ pub(super) mod state;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,7 @@ use super::report::{MaintenanceOp, MaintenanceReport};
 use crate::cpu::LINE;
 use crate::cpu::{Barrier, BarrierAccess, CacheOp, ChainId, CpuId, MAX_CPUS, SiteId};
 use crate::dma::Doorbell;
+use crate::faults::{OperationFault, Until};
 use crate::hazard::LastMaintenance;
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -114,15 +116,113 @@ pub(super) struct Operations {
     /// There were more runs of lines than [`MAX_EXTENTS`]. Of lines beyond, only those that were
     /// under DMA already count as such.
     pub extents_overflow: bool,
-    suppress: Option<u32>,
+    faults: OperationFaults,
+}
+
+/// What is to go wrong with operations.
+#[derive(Debug)]
+struct OperationFaults {
+    /// Numbers below and above which there are none.
+    range: RangeInclusive<u32>,
+    all: Vec<(u32, OperationFault)>,
+    /// What has, and when, in accesses since power-on.
+    done: Vec<(u32, OperationFault, u64)>,
+}
+
+/// What becomes of a `dc` instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// What it says.
+    Done,
+    /// Nothing.
+    Nothing,
+    /// Nothing, until then.
+    Later(Until),
+    /// Something else.
+    As(CacheOp),
+    /// What it says, and to the line before as well.
+    AlsoBefore,
+}
+
+impl OperationFaults {
+    fn new(all: Vec<(u32, OperationFault)>) -> Self {
+        let numbers = || all.iter().map(|(number, _)| *number);
+        let range = numbers().min().unwrap_or(1)..=numbers().max().unwrap_or(0);
+        OperationFaults {
+            range,
+            all,
+            done: Vec::new(),
+        }
+    }
+
+    fn of(&self, number: u32) -> impl Iterator<Item = OperationFault> + '_ {
+        let all = self.all.iter().filter(move |(n, _)| *n == number);
+        all.map(|(_, fault)| *fault)
+    }
+
+    /// Notes that one takes place.
+    fn note(&mut self, number: u32, fault: OperationFault, at: u64) {
+        if !self
+            .done
+            .iter()
+            .any(|(n, f, _)| (*n, *f) == (number, fault))
+        {
+            self.done.push((number, fault, at));
+        }
+    }
+
+    /// What becomes of the line of that index of an operation.
+    #[inline]
+    fn effect(&mut self, number: u32, index: u64, at: u64) -> Effect {
+        match self.range.contains(&number) {
+            true => self.disturbed(number, index, at),
+            false => Effect::Done,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn disturbed(&mut self, number: u32, index: u64, at: u64) -> Effect {
+        let concerns = |fault: &OperationFault| match *fault {
+            OperationFault::Skip { from, count } => index
+                .checked_sub(from.into())
+                .is_some_and(|n| n < count.into()),
+            OperationFault::WidenBefore => index == 0,
+            // When the operation is over.
+            OperationFault::WidenAfter => false,
+            OperationFault::Drop | OperationFault::Delay(_) | OperationFault::As(_) => true,
+        };
+        let Some(fault) = self.of(number).find(concerns) else {
+            return Effect::Done;
+        };
+        self.note(number, fault, at);
+        match fault {
+            OperationFault::Drop | OperationFault::Skip { .. } => Effect::Nothing,
+            OperationFault::Delay(until) => Effect::Later(until),
+            OperationFault::As(op) => Effect::As(op),
+            OperationFault::WidenBefore => Effect::AlsoBefore,
+            OperationFault::WidenAfter => Effect::Done,
+        }
+    }
+}
+
+impl Effect {
+    /// What is done to the line itself.
+    fn on_line(self, op: CacheOp) -> Option<CacheOp> {
+        match self {
+            Effect::Done | Effect::AlsoBefore => Some(op),
+            Effect::As(other) => Some(other),
+            Effect::Nothing | Effect::Later(_) => None,
+        }
+    }
 }
 
 impl Op {
     /// One more line, to which that is done.
     #[inline]
-    fn count(&mut self, op: CacheOp, effective: bool) {
+    fn count(&mut self, op: CacheOp, effect: Effect) {
         self.lines += 1;
-        if effective {
+        if let Some(op) = effect.on_line(op) {
             let cleans = u32::from(op != CacheOp::Invalidate);
             let invalidates = u32::from(op != CacheOp::Clean);
             self.cleaned = self.cleaned.saturating_add(cleans);
@@ -132,8 +232,8 @@ impl Op {
 }
 
 impl Operations {
-    /// `suppress`: the number of the operation that the fault hook drops.
-    pub fn new(suppress: Option<u32>) -> Self {
+    /// With what is to go wrong, by the numbers of operations.
+    pub fn new(faults: Vec<(u32, OperationFault)>) -> Self {
         Operations {
             ops: Vec::with_capacity(4096),
             extents: Vec::with_capacity(4096),
@@ -141,19 +241,19 @@ impl Operations {
             completions: 0,
             overflow: false,
             extents_overflow: false,
-            suppress,
+            faults: OperationFaults::new(faults),
         }
     }
 
-    /// One `dc` instruction on a line. Returns the operation's number and whether it is to be done.
+    /// One `dc` instruction on a line. Returns the operation's number and what becomes of it.
     #[inline]
-    pub fn line(&mut self, i: &Instruction) -> (u32, bool) {
+    pub fn line(&mut self, i: &Instruction) -> (u32, Effect) {
         self.next_line(i).unwrap_or_else(|| self.any_line(i))
     }
 
     /// The same if it is the next line of an operation that goes on: what most are.
     #[inline]
-    fn next_line(&mut self, i: &Instruction) -> Option<(u32, bool)> {
+    fn next_line(&mut self, i: &Instruction) -> Option<(u32, Effect)> {
         if !self.continues(i.cpu, i.last_access) {
             return None;
         }
@@ -164,13 +264,13 @@ impl Operations {
         }
         let current = index(number).and_then(|n| self.ops.get_mut(n))?;
         extent.count += 1;
-        let effective = !current.dropped;
-        current.count(i.op, effective);
-        Some((number, effective))
+        let effect = self.faults.effect(number, current.lines, i.at);
+        current.count(i.op, effect);
+        Some((number, effect))
     }
 
     #[inline(never)]
-    fn any_line(&mut self, i: &Instruction) -> (u32, bool) {
+    fn any_line(&mut self, i: &Instruction) -> (u32, Effect) {
         let room = self.ops.len() < MAX_OPERATIONS;
         let goes_on = self.continues(i.cpu, i.last_access);
         self.overflow |= !room && !goes_on;
@@ -195,7 +295,7 @@ impl Operations {
                 dma_lines: 0,
                 needed: 0,
                 at: i.at,
-                dropped: self.suppress == Some(number),
+                dropped: self.faults.of(number).any(|f| f == OperationFault::Drop),
                 barrier: None,
                 ordered: false,
                 completed_by: 0,
@@ -207,10 +307,13 @@ impl Operations {
         let beyond = under_way.open == 0;
         let number = if beyond { latest } else { under_way.open };
         let Some(current) = index(number).and_then(|n| self.ops.get_mut(n)) else {
-            return (0, true);
+            return (0, Effect::Done);
         };
-        let effective = !current.dropped || beyond;
-        current.count(i.op, effective);
+        let effect = match beyond {
+            true => Effect::Done,
+            false => self.faults.effect(number, current.lines, i.at),
+        };
+        current.count(i.op, effect);
         if !beyond {
             // A range that ends within a line is often begun there.
             current.first_line = current.first_line.min(i.line);
@@ -228,7 +331,47 @@ impl Operations {
                 current.dma_lines += u64::from(i.dma);
             }
         }
-        (number, effective)
+        (number, effect)
+    }
+
+    /// An operation of `cpu` that is over with the barrier to come, and is to do the line behind its last: its
+    /// number, what it does, from where, and that line. Each once.
+    pub fn widened(&mut self, cpu: CpuId, now: u64) -> Option<(u32, CacheOp, SiteId, u64)> {
+        let faults = &self.faults;
+        let widened = faults
+            .all
+            .iter()
+            .filter(|(_, f)| *f == OperationFault::WidenAfter);
+        let under_way = &self.cpus[cpu.index()].incomplete;
+        let mut numbers = widened.map(|(number, _)| *number);
+        let number = numbers.find(|number| {
+            let mut done = faults.done.iter();
+            let done = done.any(|(n, f, _)| (*n, *f) == (*number, OperationFault::WidenAfter));
+            !done && under_way.contains(number)
+        })?;
+        let extents = self.extents.iter().rev().filter(|e| e.number == number);
+        let behind = extents.map(|e| e.line + e.count).max();
+        self.faults.note(number, OperationFault::WidenAfter, now);
+        let op = self.get(number)?;
+        Some((number, op.op, op.site, behind?))
+    }
+
+    /// Whether an operation may have to be widened.
+    #[inline]
+    pub fn may_widen(&self) -> bool {
+        !self.faults.all.is_empty()
+    }
+
+    /// What was to go wrong has done so already, at some time.
+    pub fn has_gone_wrong(&mut self, number: u32, fault: OperationFault, at: u64) {
+        self.faults.note(number, fault, at);
+    }
+
+    /// When what was to go wrong with an operation did, in accesses since power-on.
+    pub fn went_wrong(&self, number: u32, fault: OperationFault) -> Option<u64> {
+        let mut done = self.faults.done.iter();
+        let found = done.find(|(n, f, _)| (*n, *f) == (number, fault));
+        found.map(|(.., at)| *at)
     }
 
     /// A DMB or DSB ends the operation that its CPU has under way; those of other CPUs are none of its

@@ -5,8 +5,10 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::census::Census;
 use crate::cpu::{CacheOp, ChainId, CpuId, SiteId};
 use crate::dma::{MasterId, Transfer, TransferId};
+use crate::faults::Injected;
 use crate::hazard::{Hazard, LastMaintenance, line_range};
 
 /// All that the coherency domain knows at the end of a run.
@@ -26,9 +28,29 @@ pub struct DomainReport {
     pub accesses: u64,
     /// Hash over all accesses, maintenance, barriers, DMA beats and interrupts, in order.
     pub run_hash: u64,
+    /// What was to go wrong, and whether it did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Injected>,
+    /// What faults are counted by.
+    #[serde(default)]
+    pub counted: Counted,
+    /// Each of them, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub census: Option<Census>,
     /// Bounds that were reached, each once: what came after was judged less, or not at all.
     #[serde(default)]
     pub saturated: Vec<Saturated>,
+}
+
+/// How many there have been of what faults are of, apart from operations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Barriers that the engine has told of.
+    pub barriers: u32,
+    /// Interrupts that devices have raised.
+    pub interrupts: u32,
+    /// Accesses of masters to memory.
+    pub accesses: u32,
 }
 
 /// A bound of the model that a run has reached.

@@ -9,6 +9,7 @@ use super::cache::CacheState;
 use super::completion::Completion;
 use super::config::SnoopWrite;
 use super::domain::Domain;
+use super::faults::InjectorState;
 use super::fences::Fences;
 use super::fetched::FetchedState;
 use super::hash::RunHash;
@@ -47,12 +48,13 @@ pub struct DomainState {
     fences: Fences,
     completions: Vec<Completion>,
     dma_writes: u32,
+    injector: InjectorState,
     hash: RunHash,
 }
 
 impl State for DomainState {
     const COMPONENT: &'static str = "coherency-domain";
-    const VERSION: u16 = 6;
+    const VERSION: u16 = 7;
 }
 
 impl Domain {
@@ -88,6 +90,9 @@ impl Stateful for Domain {
             hash,
             // There is no saving what nobody tells of.
             outsider: _,
+            injector: _,
+            // It is wanted of one run.
+            counter: _,
         } = self;
         let known = lines.known_pages();
         Ok(DomainState {
@@ -103,6 +108,7 @@ impl Stateful for Domain {
             fences: fences.clone(),
             completions: completions.clone(),
             dma_writes: *dma_writes,
+            injector: self.injector_state(),
             hash: *hash,
         })
     }
@@ -129,6 +135,7 @@ impl Stateful for Domain {
         self.fences = state.fences;
         self.completions = state.completions;
         self.dma_writes = state.dma_writes;
+        self.set_injector_state(state.injector)?;
         self.hash = state.hash;
         Ok(())
     }

@@ -6,6 +6,7 @@ mod cpus;
 mod determinism;
 mod driver;
 mod events;
+mod faults;
 mod fences;
 mod fetches;
 mod hostile;

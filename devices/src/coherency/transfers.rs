@@ -169,6 +169,12 @@ impl Transfers {
         ))
     }
 
+    /// The memory of a transfer, as far as it is in one piece.
+    pub fn memory(&self, id: TransferId) -> Option<Range<u64>> {
+        let transfer = self.get(id)?.transfer;
+        Some(transfer.pa..transfer.pa.saturating_add(transfer.len))
+    }
+
     /// Whether it is a transfer, and not over.
     pub fn is_open(&self, id: TransferId) -> bool {
         let record = self.get(id);

@@ -4,6 +4,7 @@
 
 mod access;
 mod gate;
+mod interrupts;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::jitter::Jitter;
 use crate::stream::Streams;
 pub use gate::DmaRange;
 use gate::{Behind, Gate, Map};
+use interrupts::Disturbed;
 use report::{DeviceError, MasterInfo, Names, SocReport, StreamReport};
 use vm_memory::MmapRegion;
 use window::Windows;
@@ -46,6 +48,10 @@ const LINE_CHANGE: u64 = 3 << 58;
 
 /// Who is woken, in the event queue, when a device's interrupt that is late comes; the token is the slot.
 const LATE_LINE: DeviceId = DeviceId(u16::MAX);
+/// Likewise, when a line falls that went up for nothing; the token is its interrupt.
+const FALL: DeviceId = DeviceId(u16::MAX - 2);
+/// Likewise, when a master's write that is late comes.
+const LATE_WRITE: DeviceId = DeviceId(u16::MAX - 1);
 
 /// A device as the board attaches it.
 pub struct Attachment {
@@ -99,6 +105,7 @@ pub struct Soc {
     lines: u64,
     /// Lines that devices have raised and that are on their way.
     late: u64,
+    disturbed: Disturbed,
     /// Lines that have been high ever since the CPUs last began or stopped to wait.
     offered: u64,
     interrupts: u64,
@@ -261,6 +268,7 @@ impl Soc {
             due: Ticks::MAX,
             lines: 0,
             late: 0,
+            disturbed: Disturbed::default(),
             offered: 0,
             interrupts: 0,
             register_accesses: 0,
@@ -284,6 +292,7 @@ impl Soc {
             return;
         };
         let is_translated = behind.is_some();
+        let accesses = self.domain.master_accesses();
         let mut gate = Gate {
             domain: &mut self.domain,
             map: &self.map,
@@ -299,6 +308,12 @@ impl Soc {
             streams: &mut self.streams,
         };
         f(slot.device.as_mut(), &mut ctx);
+        if let Some(ticks) = self.domain.take_wake() {
+            self.queue.schedule(LATE_WRITE, ticks, 0);
+        }
+        if self.domain.may_come_early() && self.domain.master_accesses() != accesses {
+            self.early(index);
+        }
         self.settle(index);
         if let Some(translator) = self.translator.filter(|_| is_translated) {
             self.settle(translator);
@@ -317,46 +332,6 @@ impl Soc {
             self.line(index, irq, level);
         }
         self.due = self.queue.next_due().saturating_sub(self.skipped);
-    }
-
-    /// A device's line has this level. One that rises may come later; one that falls does at once.
-    fn line(&mut self, index: usize, irq: u8, level: bool) {
-        let bit = 1u64 << (irq & 63);
-        if !level {
-            self.late &= !bit;
-        }
-        if level == (self.lines & bit != 0) || self.late & bit != 0 {
-            return;
-        }
-        if level && let Some(ticks) = self.queue.late() {
-            self.late |= bit;
-            self.queue.schedule(LATE_LINE, ticks, index as u32);
-            return;
-        }
-        self.turn(irq, level);
-    }
-
-    /// An interrupt that was late is there, if its device has not taken it back.
-    fn late_line(&mut self, index: usize) {
-        let Some(irq) = self.slots.get(index).and_then(|slot| slot.irq) else {
-            return;
-        };
-        let bit = 1u64 << (irq & 63);
-        if self.late & bit != 0 {
-            self.late &= !bit;
-            self.turn(irq, true);
-        }
-    }
-
-    fn turn(&mut self, irq: u8, level: bool) {
-        let bit = 1u64 << (irq & 63);
-        self.lines ^= bit;
-        self.offered &= !bit;
-        self.interrupts += u64::from(level);
-        self.domain
-            .note(Kind::Interrupt, || Event::Interrupt { irq, high: level });
-        self.domain
-            .hash_external(LINE_CHANGE | u64::from(irq) << 1 | u64::from(level));
     }
 
     /// From now on, `witness` is told of events of these kinds.
@@ -408,6 +383,8 @@ impl Soc {
             self.events += 1;
             match device {
                 LATE_LINE => self.late_line(token as usize),
+                LATE_WRITE => self.domain.after_ticks(),
+                FALL => self.fall_again(token as u8),
                 _ => self.with(usize::from(device.0), |d, ctx| d.wake(token, ctx)),
             }
         }

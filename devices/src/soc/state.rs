@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Soc;
+use super::interrupts::Disturbed;
 use crate::clock::Ticks;
 use crate::state::{Refused, SaveError, Saved, State, Stateful, at_most, same, times};
 
@@ -20,6 +21,7 @@ pub struct SocState {
     skipped: Ticks,
     lines: u64,
     late: u64,
+    disturbed: Disturbed,
     offered: u64,
     interrupts: u64,
     register_accesses: u64,
@@ -28,7 +30,7 @@ pub struct SocState {
 
 impl State for SocState {
     const COMPONENT: &'static str = "chip";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
 }
 
 impl Stateful for Soc {
@@ -52,6 +54,7 @@ impl Stateful for Soc {
             due: _,
             lines,
             late,
+            disturbed,
             offered,
             interrupts,
             register_accesses,
@@ -67,6 +70,7 @@ impl Stateful for Soc {
             skipped: *skipped,
             lines: *lines,
             late: *late,
+            disturbed: *disturbed,
             offered: *offered,
             interrupts: *interrupts,
             register_accesses: *register_accesses,
@@ -86,7 +90,12 @@ impl Stateful for Soc {
         times("steps", &[state.register_accesses, state.events])?;
         let irqs = self.slots.iter().filter_map(|slot| slot.irq);
         let irqs = irqs.fold(0, |irqs, irq| irqs | 1u64 << (irq & 63));
-        for lines in [state.lines, state.late, state.offered] {
+        let disturbed = state.disturbed;
+        let odd = [disturbed.for_nothing, disturbed.again];
+        for lines in [state.lines, state.late, state.offered]
+            .into_iter()
+            .chain(odd)
+        {
             at_most("interrupt lines of no device", lines & !irqs, 0)?;
         }
         at_most("lines that are late and there", state.late & state.lines, 0)?;
@@ -99,6 +108,7 @@ impl Stateful for Soc {
         self.skipped = state.skipped;
         self.lines = state.lines;
         self.late = state.late;
+        self.disturbed = state.disturbed;
         self.offered = state.offered;
         self.interrupts = state.interrupts;
         self.register_accesses = state.register_accesses;

@@ -144,6 +144,10 @@ impl Rig {
     }
 
     fn with_jitter(ports: &[Option<Port>], jitter: Jitter) -> Self {
+        Rig::with(ports, jitter, &[])
+    }
+
+    fn with(ports: &[Option<Port>], jitter: Jitter, faults: &[&str]) -> Self {
         let writes: Vec<Writes> = ports.iter().map(|_| Writes::default()).collect();
         let devices = (0u8..)
             .zip(ports.iter().zip(&writes))
@@ -162,7 +166,10 @@ impl Rig {
             })
             .collect();
         let parts = Parts {
-            domain: config(),
+            domain: DomainConfig {
+                faults: faults.iter().map(|f| f.parse().unwrap()).collect(),
+                ..config()
+            },
             ram: Vec::new(),
             wide: false,
             devices,
@@ -553,4 +560,57 @@ fn an_interrupt_that_the_device_takes_back_does_not_come() {
         rig.read(0, EVENTS);
     }
     assert_eq!(rig.soc.irq_lines(), 0);
+}
+
+/// The levels of the line while it is raised, lowered and raised again, each after some accesses.
+fn levels(fault: &str) -> Vec<(bool, usize)> {
+    let mut rig = Rig::with(&[Some(Port::Hp)], Jitter::default(), &[fault]);
+    let mut levels = vec![(false, 0)];
+    for step in 0..4 {
+        rig.write(0, DMA, BASE as u32);
+        match step % 2 {
+            0 => rig.write(0, RAISE, 10),
+            _ => rig.write(0, LOWER, 0),
+        }
+        for _ in 0..1500 {
+            rig.read(0, EVENTS);
+            let up = rig.soc.irq_lines() != 0;
+            match levels.last_mut() {
+                Some((last, for_long)) if *last == up => *for_long += 1,
+                _ => levels.push((up, 1)),
+            }
+        }
+    }
+    let report = rig.soc.report().domain;
+    assert!(report.faults[0].at.is_some(), "{fault}");
+    levels
+}
+
+/// Whether the line goes up and down as often as that, and for how long it is up.
+fn ups(fault: &str) -> Vec<usize> {
+    let all = levels(fault);
+    all.iter()
+        .filter(|(up, _)| *up)
+        .map(|(_, for_long)| *for_long)
+        .collect()
+}
+
+#[test]
+fn an_interrupt_is_lost_late_early_or_there_twice() {
+    let up = |range: std::ops::Range<usize>, n: usize| assert!(range.contains(&n), "{n}");
+    let lost = ups("irq@1:lost");
+    assert_eq!(lost.len(), 1);
+    up(1400..1501, lost[0]);
+    let late = ups("irq@2:late+1000");
+    assert_eq!(late.len(), 2);
+    up(1400..1501, late[0]);
+    up(400..500, late[1]);
+    let early = ups("irq@2:early");
+    // At the access before the device is even told to raise it, and so for longer than the one before.
+    assert_eq!(early.len(), 2, "{early:?}");
+    up(early[0] + 5..1501, early[1]);
+    let twice = ups("irq@1:twice");
+    // It does not go down in between, which makes no difference to whoever goes by its level.
+    assert_eq!(twice.len(), 2, "{twice:?}");
+    up(lost[0] + 1000..lost[0] + 1100, twice[0]);
 }

@@ -268,7 +268,8 @@ impl Bench {
             board: BoardSettings::default(),
             seed: 1,
             usb_host: UsbHostPlan::default(),
-            drop_operation: None,
+            faults: Vec::new(),
+            census: false,
             loaded: vec![(RAM_BASE, end - RAM_BASE)],
             disk: None,
         };

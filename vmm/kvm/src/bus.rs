@@ -415,7 +415,8 @@ mod tests {
             },
             seed: 1,
             usb_host: UsbHostPlan::default(),
-            drop_operation: None,
+            faults: Vec::new(),
+            census: false,
             loaded: Vec::new(),
             disk: None,
         };

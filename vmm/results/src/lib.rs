@@ -31,7 +31,7 @@ pub use guest::{
 pub use hex::Hex;
 pub use log::Log;
 pub use machine::{CacheCounters, DeviceError, Machine, Saturated};
-pub use maintenance::{Dropped, Maintenance, MaintenanceCaller, MaintenanceOp};
+pub use maintenance::{Dropped, Injected, Maintenance, MaintenanceCaller, MaintenanceOp};
 pub use place::{Frame, Place, Shown, Stack};
 pub use words::{
     Barrier, BarrierAccess, BarrierKind, BarrierScope, CacheOp, Direction, Fidelity, HazardKind,
@@ -152,6 +152,9 @@ pub struct RunResult {
     pub maintenance: Maintenance,
     /// The operation that was suppressed on purpose.
     pub drop_maintenance: Option<Dropped>,
+    /// What else was to go wrong on purpose, in the scenario's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub injected: Vec<Injected>,
     /// The guest.
     pub guest: Guest,
     /// DMABUFs as the agent reported them.

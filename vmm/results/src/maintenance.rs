@@ -119,6 +119,15 @@ pub struct MaintenanceOp {
     pub dropped: bool,
 }
 
+/// Something that was to go wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Injected {
+    /// What, as a scenario has it: `CLASS@N:HOW`.
+    pub fault: String,
+    /// When it took place, in accesses since power-on; none if the run never came to it.
+    pub at: Option<u64>,
+}
+
 /// A maintenance operation that was suppressed on purpose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {

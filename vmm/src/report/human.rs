@@ -126,6 +126,13 @@ fn finish(r: &RunResult, layout: Layout) -> String {
     for warning in r.guest.warnings.iter().take(5) {
         let _ = writeln!(text, "{WARNING}guest{WARNING:#}: {warning}");
     }
+    for one in &r.injected {
+        let what = match one.at {
+            Some(at) => format!("took place, {at} accesses after power-on"),
+            None => "did not happen".into(),
+        };
+        let _ = writeln!(text, "note: fault {} {what}", one.fault);
+    }
     if let Some(d) = &r.drop_maintenance {
         let nth = match (d.nth, d.of) {
             (Some(k), Some(of)) => format!(" ({k} of {of} on DMA memory)"),

@@ -26,7 +26,7 @@ use crate::evidence::{Artifacts, Execution, GuestFile};
 use crate::names;
 use crate::spec::{self, RunSpec};
 use crate::symbols::{Sources, Symbols};
-use staleline_results::{Attended, Module, Program, Refusal};
+use staleline_results::{Attended, Injected, Module, Program, Refusal};
 
 /// A result without findings, for a run that came to nothing because of `trouble`.
 pub fn infra(spec: &RunSpec, artifacts: Option<&Artifacts>, trouble: &str) -> RunResult {
@@ -174,6 +174,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         data: ends::of(scenario, &console.reports, None),
         maintenance: Maintenance::default(),
         drop_maintenance: None,
+        injected: injected(spec, &[]),
         guest: Guest {
             end: None,
             booted: console.started,
@@ -369,6 +370,7 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
     }
     let others = notes(guest, &result.maintenance);
     result.notes.extend(blind.into_iter().chain(others));
+    result.injected = injected(spec, &domain.faults);
     if let Some(dropped) = &mut result.drop_maintenance {
         let ops = &domain.maintenance.operations;
         dropped.happened = ops.iter().any(|o| o.dropped && o.number == dropped.number);
@@ -383,6 +385,20 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
     });
     result.run_hash = Some(hash_text(domain.run_hash));
     result.accesses = domain.accesses;
+}
+
+/// What a scenario wants to go wrong, and what became of that.
+fn injected(spec: &RunSpec, all: &[staleline_devices::faults::Injected]) -> Vec<Injected> {
+    let wanted = spec.scenario.faults.inject.iter();
+    wanted
+        .map(|fault| Injected {
+            fault: fault.to_string(),
+            at: all
+                .iter()
+                .find(|one| one.fault == *fault)
+                .and_then(|one| one.at),
+        })
+        .collect()
 }
 
 /// The rules that an engine could not judge, in words.

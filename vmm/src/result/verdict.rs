@@ -248,6 +248,9 @@ fn obstacles(
             dropped.number
         ));
     }
+    let never = result.injected.iter().filter(|one| one.at.is_none());
+    found
+        .extend(never.map(|one| format!("{} did not happen: the run never came to it", one.fault)));
     found
 }
 

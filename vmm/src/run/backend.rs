@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use staleline_devices::faults::{Fault, OperationFault};
 use staleline_support::progress::Progress;
 
 use crate::events::Recording;
@@ -19,6 +20,8 @@ pub struct Attempt<'a> {
     pub artifacts: &'a Artifacts,
     /// Number of the maintenance operation to suppress.
     pub drop_operation: Option<u32>,
+    /// Whether to count what faults can be of.
+    pub census: bool,
     /// Numbers of the loads and stores whose call chains are wanted, ascending. Changes nothing
     /// that the guest can see, but takes longer.
     pub trace: &'a [u64],
@@ -28,6 +31,17 @@ pub struct Attempt<'a> {
     pub attended: Option<&'a Path>,
     /// An existing directory for `console.log` and whatever else the engine leaves.
     pub dir: &'a Path,
+}
+
+impl Attempt<'_> {
+    /// All that is to go wrong.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        let drop = self.drop_operation.into_iter();
+        let drop = drop.map(|number| Fault::Operation(number, OperationFault::Drop));
+        let inject = self.spec.scenario.faults.inject.iter().copied();
+        drop.chain(inject).collect()
+    }
 }
 
 /// The rest of the program, as runs see it.

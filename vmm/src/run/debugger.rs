@@ -164,6 +164,7 @@ mod tests {
             spec: &spec,
             artifacts: &artifacts,
             drop_operation: None,
+            census: false,
             trace: &[],
             events: None,
             attended: None,

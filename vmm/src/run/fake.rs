@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, LastMaintenance, Why};
 use staleline_devices::coherency::report::{
-    CacheCounters, DomainReport, MaintenanceOp, MaintenanceReport, TransferRecord,
+    CacheCounters, Counted, DomainReport, MaintenanceOp, MaintenanceReport, TransferRecord,
 };
 use staleline_devices::cpu::{CacheOp, ChainId, CpuId, SiteId};
 use staleline_devices::dma::{Direction, MasterId, Port, Transfer, TransferId};
@@ -81,6 +81,9 @@ pub fn soc_report() -> SocReport {
             cache: CacheCounters::default(),
             accesses: 22_000_000,
             run_hash: 0x0123_4567_89ab_cdef,
+            faults: Vec::new(),
+            counted: Counted::default(),
+            census: None,
             saturated: Vec::new(),
         },
         masters: vec![MasterInfo {

@@ -546,7 +546,8 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         board: scenario.board.clone(),
         seed: scenario.seed,
         usb_host: usb::host_plan(scenario),
-        drop_operation: attempt.drop_operation,
+        faults: attempt.faults(),
+        census: attempt.census,
         // From the start of RAM: at reset QEMU puts a device tree of its own there.
         loaded: vec![(RAM_BASE, end - RAM_BASE)],
         disk: artifacts.disk.as_ref().map(|file| DiskImage {

@@ -6,6 +6,7 @@ pub mod board;
 pub mod builtin;
 mod destination;
 pub mod exec;
+mod faults;
 pub mod guest;
 pub mod limits;
 pub mod modules;
@@ -19,6 +20,7 @@ pub mod usb;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use staleline_devices::faults::Fault;
 use staleline_protocol::plan::{
     self, DataPath, DiskTest, DmaTest, Exporter, Plan, RawDisk, Trailer,
 };
@@ -155,6 +157,13 @@ pub struct Faults {
     /// Suppress one maintenance operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drop_maintenance: Option<DropMaintenance>,
+    /// What else is to go wrong.
+    #[serde(
+        default,
+        deserialize_with = "faults::read",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub inject: Vec<Fault>,
 }
 
 /// Which maintenance operation to suppress: `K` or `@N`.

@@ -28,6 +28,7 @@ pub const SHORT: &[(&str, &str)] = &[
     ("jitter-ticks", "board.jitter-ticks"),
     ("timeout", "timeout-seconds"),
     ("drop-maintenance", "faults.drop-maintenance"),
+    ("inject", "faults.inject"),
 ];
 
 /// The key of a setting, long, as the scenario's file has it.

@@ -248,6 +248,10 @@ fn wrong_settings_are_told() {
         ("a..b=1", "dotted key"),
         ("drop-maintenance=0", "@N"),
         ("drop-maintenance=@x", "@N"),
+        ("inject=drop", "expected CLASS@N"),
+        ("inject=[\"delay@3\"]", "followed by :barrier"),
+        ("inject=3", "expected a list of faults"),
+        ("inject=irq@1:lost, irq@1:lost", "stands there twice"),
     ] {
         let e = set(&[setting]).unwrap_err();
         assert_eq!(e.exit_code(), crate::exit::USAGE);
@@ -257,8 +261,19 @@ fn wrong_settings_are_told() {
 }
 
 #[test]
+fn faults_are_a_list_or_a_text() {
+    let list = set(&["inject=[\"drop@17\", \"irq@2:late+50\"]"]).unwrap();
+    assert_eq!(list, set(&["inject=drop@17, irq@2:late+50"]).unwrap());
+    let faults: Vec<String> = list.faults.inject.iter().map(|f| f.to_string()).collect();
+    assert_eq!(faults, ["drop@17", "irq@2:late+50"]);
+    let many: Vec<String> = (1..=65).map(|n| format!("drop@{n}")).collect();
+    let e = set(&[&format!("inject={}", many.join(","))]).unwrap_err();
+    assert!(e.to_string().contains("65 faults, at most 64"), "{e}");
+}
+
+#[test]
 fn scenarios_come_back_from_json() {
-    let s = set(&["drop-maintenance=@4"]).unwrap();
+    let s = set(&["drop-maintenance=@4", "inject=beat@9:torn"]).unwrap();
     let json = serde_json::to_string(&s).unwrap();
     assert_eq!(serde_json::from_str::<Scenario>(&json).unwrap(), s);
 }

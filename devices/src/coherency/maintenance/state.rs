@@ -8,7 +8,7 @@ use crate::coherency::limits::{MAX_EXTENTS, MAX_OPERATIONS};
 use crate::cpu::MAX_CPUS;
 use crate::state::{Invalid, at_most, no_longer, times};
 
-/// All but which one is dropped.
+/// All but what is to go wrong.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::coherency) struct OperationsState {
     ops: Vec<Op>,
@@ -62,7 +62,7 @@ impl Operations {
             completions,
             overflow,
             extents_overflow,
-            suppress: _,
+            faults: _,
         } = self;
         OperationsState {
             ops: ops.clone(),

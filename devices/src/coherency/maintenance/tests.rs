@@ -37,7 +37,7 @@ fn start(ops: &Operations) -> Doorbell {
 
 #[test]
 fn timing_is_by_the_moment_of_release() {
-    let mut ops = Operations::new(None);
+    let mut ops = Operations::new(Vec::new());
     assert_eq!(clean(&mut ops, ONE, 1, 5), 1);
     assert_eq!(clean(&mut ops, ONE, 2, 5), 1, "the same operation");
     ops.barrier(ONE, Barrier::DSB_SY, 5);
@@ -54,7 +54,7 @@ fn timing_is_by_the_moment_of_release() {
 
 #[test]
 fn a_range_that_is_begun_at_its_end_is_told_from_its_start() {
-    let mut ops = Operations::new(None);
+    let mut ops = Operations::new(Vec::new());
     // As dcache_inval_poc() does it: the line in which the range ends comes first.
     let all = [13, 10, 11, 12].map(|line| clean(&mut ops, ONE, line, 1));
     assert_eq!(all, [1; 4]);
@@ -64,7 +64,7 @@ fn a_range_that_is_begun_at_its_end_is_told_from_its_start() {
 
 #[test]
 fn what_lies_between_the_pieces_of_an_operation_it_did_not_do() {
-    let mut ops = Operations::new(None);
+    let mut ops = Operations::new(Vec::new());
     let at = |line: u64| line * LINE;
     // Two ranges, the second first, and a line twice.
     for line in [30, 31, 10, 11, 12, 31] {
@@ -96,7 +96,7 @@ fn what_lies_between_the_pieces_of_an_operation_it_did_not_do() {
 
 #[test]
 fn each_operation_knows_what_it_has_done_and_which_barrier_completed_it() {
-    let mut ops = Operations::new(Some(3));
+    let mut ops = Operations::new(vec![(3, OperationFault::Drop)]);
     // An invalidate of a range that ends within a line: that one is cleaned, too.
     done(&mut ops, CacheOp::CleanInvalidate, ONE, 13, 1);
     for line in 10..13 {
@@ -118,7 +118,7 @@ fn each_operation_knows_what_it_has_done_and_which_barrier_completed_it() {
 
 #[test]
 fn a_barrier_is_for_the_maintenance_of_its_own_cpu() {
-    let mut ops = Operations::new(None);
+    let mut ops = Operations::new(Vec::new());
     let one = clean(&mut ops, ONE, 1, 1);
     let two = clean(&mut ops, TWO, 2, 2);
     assert_eq!(clean(&mut ops, ONE, 3, 1), one, "it goes on");
@@ -133,7 +133,7 @@ fn a_barrier_is_for_the_maintenance_of_its_own_cpu() {
 
 #[test]
 fn a_barrier_inside_the_cluster_orders_and_does_not_complete() {
-    let mut ops = Operations::new(None);
+    let mut ops = Operations::new(Vec::new());
     let one = clean(&mut ops, ONE, 1, 1);
     let ish = Barrier {
         kind: BarrierKind::Dsb,

@@ -6,6 +6,7 @@ use crate::coherency::hazard::{Actor, HazardKind};
 use crate::coherency::{Domain, Policy, SnoopWrite};
 use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, MemoryType, SiteId};
 use crate::dma::{Access, DmaMemory, MasterId, TransferId};
+use crate::faults::{Fault, OperationFault};
 
 const SNOOPING: MasterId = MasterId(0);
 const BLIND: MasterId = MasterId(1);
@@ -121,9 +122,10 @@ fn a_line_is_needed_once() {
 /// Where snooping writes push the caches' copies out, they clean as well.
 #[test]
 fn a_write_through_makes_the_clean_before_it_redundant() {
-    for drop_operation in [None, Some(1)] {
+    let drop = Fault::Operation(1, OperationFault::Drop);
+    for faults in [vec![], vec![drop]] {
         let mut config = rig::config(4096, Policy::Lazy, SnoopWrite::WriteThrough);
-        config.drop_operation = drop_operation;
+        config.faults = faults;
         let mut d = rig::domain(&config);
         store(&mut d, 0, &[1; 8]);
         d.maintain(CpuId::BOOT, CacheOp::Clean, BASE, SiteId(3), ChainId(0));

@@ -23,7 +23,8 @@ pub fn config(ram_bytes: u64, policy: Policy, snoop_write: SnoopWrite) -> Domain
         ports: SNOOPS
             .map(|snoops| if snoops { Port::Hpc } else { Port::Hp })
             .to_vec(),
-        drop_operation: None,
+        faults: Vec::new(),
+        census: false,
         power_on: PowerOn::Clean,
         occurrences: true,
         lazy: false,

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use staleline_devices::faults::Fault;
 use staleline_devices::usb::plan::UsbHostPlan;
 
 use staleline_support::digest;
@@ -20,8 +21,12 @@ pub struct MachineConfig {
     pub seed: u64,
     /// What the host at the other end of the USB cable does.
     pub usb_host: UsbHostPlan,
-    /// Number of the maintenance operation to suppress.
-    pub drop_operation: Option<u32>,
+    /// What is to go wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
+    /// Whether to count what could.
+    #[serde(default)]
+    pub census: bool,
     /// What stands in RAM at power-on: address and length in bytes.
     pub loaded: Vec<(u64, u64)>,
     /// What the board's disk holds; without one, it has no sectors.
@@ -30,10 +35,10 @@ pub struct MachineConfig {
 }
 
 impl MachineConfig {
-    /// A hash over all of it, but for where a disk's image is: two machines that have the same do the same
-    /// with the same guest.
+    /// A hash over all of it, but for where a disk's image is and for faults: two machines that have the same do
+    /// the same with the same guest up to the first fault, and before that one goes on from the other's state.
     pub fn identity(&self) -> u64 {
-        let mut all = self.clone();
+        let mut all = self.without_faults();
         if let Some(disk) = &mut all.disk {
             disk.path = PathBuf::new();
         }
@@ -41,6 +46,16 @@ impl MachineConfig {
         let text = serde_json::to_vec(&all).unwrap_or_default();
         let digest = digest::bytes(&text);
         u64::from_str_radix(digest::short(&digest), 16).unwrap_or_default()
+    }
+
+    /// The machine in which nothing goes wrong, and nobody counts.
+    #[must_use]
+    pub fn without_faults(&self) -> Self {
+        MachineConfig {
+            faults: Vec::new(),
+            census: false,
+            ..self.clone()
+        }
     }
 }
 
@@ -59,12 +74,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_identity_is_of_all_but_the_place_of_a_disk() {
+    fn an_identity_is_of_all_but_the_place_of_a_disk_and_faults() {
         let one = MachineConfig {
             board: BoardSettings::default(),
             seed: 1,
             usb_host: UsbHostPlan::default(),
-            drop_operation: None,
+            faults: Vec::new(),
+            census: false,
             loaded: Vec::new(),
             disk: Some(DiskImage {
                 path: "/a/disk".into(),
@@ -83,7 +99,9 @@ mod tests {
         };
         assert_eq!(with(&elsewhere), one.identity());
         assert_ne!(with(&|c| c.seed = 2), one.identity());
-        assert_ne!(with(&|c| c.drop_operation = Some(1)), one.identity());
+        let fault = || "drop@1".parse().unwrap();
+        assert_eq!(with(&|c| c.faults = vec![fault()]), one.identity());
+        assert_eq!(with(&|c| c.census = true), one.identity());
         assert_ne!(with(&|c| c.disk = None), one.identity());
     }
 }

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! A count of everything that a fault can be of, for who plans some: with the numbers that faults go by.
+
+use serde::{Deserialize, Serialize};
+
+use super::limits::MAX_COUNTED;
+use crate::cpu::{Barrier, CpuId, MAX_CPUS};
+use crate::dma::{Content, MasterId, TransferId};
+
+/// A barrier that completes or orders maintenance, or is its CPU's last before a device is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountedBarrier {
+    /// Its number.
+    pub number: u32,
+    /// Whose.
+    pub cpu: CpuId,
+    /// Which.
+    pub barrier: Barrier,
+    /// The first and the last operation of its CPU that was not complete before it; 0: none.
+    pub operations: (u32, u32),
+    /// The master that is started next by the CPU, if no other barrier comes before.
+    pub starts: Option<MasterId>,
+    /// When, in accesses since power-on.
+    pub at: u64,
+}
+
+/// An interrupt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountedInterrupt {
+    /// Its number.
+    pub number: u32,
+    /// The line.
+    pub irq: u8,
+    /// When, in accesses since power-on.
+    pub at: u64,
+}
+
+/// A master's access to memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountedAccess {
+    /// Its number.
+    pub number: u32,
+    /// Whose.
+    pub master: MasterId,
+    /// The transfer it is of.
+    pub transfer: TransferId,
+    /// What its bytes are.
+    pub content: Content,
+    /// Whether it writes.
+    pub write: bool,
+    /// Whether it snoops.
+    pub snoops: bool,
+    /// First byte.
+    pub pa: u64,
+    /// Bytes.
+    pub len: u32,
+    /// When, in accesses of CPUs since power-on.
+    pub at: u64,
+}
+
+/// All of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Census {
+    /// In order.
+    pub barriers: Vec<CountedBarrier>,
+    /// In order.
+    pub interrupts: Vec<CountedInterrupt>,
+    /// In order.
+    pub accesses: Vec<CountedAccess>,
+    /// There were more than there is room for ([`MAX_COUNTED`] of each).
+    pub full: bool,
+}
+
+/// Takes the count, if it is wanted.
+#[derive(Debug, Default)]
+pub(super) struct Counter {
+    census: Option<Census>,
+    /// Each CPU's last barrier, if no device was started since and it is not counted.
+    last: [Option<CountedBarrier>; MAX_CPUS],
+}
+
+fn push<T>(all: &mut Vec<T>, full: &mut bool, one: T) {
+    match all.len() < MAX_COUNTED {
+        true => all.push(one),
+        false => *full = true,
+    }
+}
+
+impl Counter {
+    pub fn new(wanted: bool) -> Self {
+        Counter {
+            census: wanted.then(Census::default),
+            last: Default::default(),
+        }
+    }
+
+    /// Whether it is wanted.
+    #[inline]
+    pub fn counts(&self) -> bool {
+        self.census.is_some()
+    }
+
+    /// The count so far.
+    pub fn census(&self) -> Option<Census> {
+        self.census.clone()
+    }
+
+    pub fn barrier(&mut self, barrier: CountedBarrier) {
+        let Some(census) = &mut self.census else {
+            return;
+        };
+        let last = &mut self.last[barrier.cpu.index()];
+        if barrier.operations == (0, 0) {
+            *last = Some(barrier);
+        } else {
+            *last = None;
+            push(&mut census.barriers, &mut census.full, barrier);
+        }
+    }
+
+    /// `cpu` starts a device.
+    pub fn doorbell(&mut self, cpu: CpuId, master: MasterId) {
+        let Some(census) = &mut self.census else {
+            return;
+        };
+        let starts = Some(master);
+        match self.last[cpu.index()].take() {
+            Some(last) => {
+                let last = CountedBarrier { starts, ..last };
+                push(&mut census.barriers, &mut census.full, last);
+            }
+            None => {
+                let mut barriers = census.barriers.iter_mut().rev();
+                if let Some(last) = barriers.find(|barrier| barrier.cpu == cpu) {
+                    last.starts = last.starts.or(starts);
+                }
+            }
+        }
+    }
+
+    pub fn interrupt(&mut self, interrupt: CountedInterrupt) {
+        if let Some(census) = &mut self.census {
+            push(&mut census.interrupts, &mut census.full, interrupt);
+        }
+    }
+
+    pub fn access(&mut self, access: CountedAccess) {
+        if let Some(census) = &mut self.census {
+            push(&mut census.accesses, &mut census.full, access);
+        }
+    }
+}
