@@ -200,6 +200,22 @@ pub enum Error {
         /// What is missing.
         why: String,
     },
+    /// A campaign that proves nothing.
+    #[error("{what}: {why}")]
+    Campaign {
+        /// Which target, or the campaign.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A campaign's file that cannot be used.
+    #[error("cannot use {}", path.display())]
+    Store {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
     /// A DMABUF that a run has not, or of which nobody knows where it is.
     #[error("--buffer {index}: {why}")]
     NoBuffer {
@@ -321,6 +337,8 @@ impl Error {
             | Error::Packages(_)
             | Error::Engine { .. }
             | Error::Pilot { .. }
+            | Error::Campaign { .. }
+            | Error::Store { .. }
             | Error::Host { .. } => INFRA,
         }
     }
@@ -372,6 +390,14 @@ impl Error {
                 "shares go together that one staleline has run of one matrix, each cell once: run \
                  what differs anew, or leave it out and go on with `staleline matrix --resume`"
                     .into()
+            }
+            Error::Campaign { .. } => {
+                "`staleline campaign` needs targets that pass without faults, and maintenance there that is \
+                 needed: `staleline run` shows what a target does"
+                    .into()
+            }
+            Error::Store { .. } => {
+                "it is SQLite's, written by `staleline campaign`; a damaged one cannot be gone on with".into()
             }
             Error::DropOutOfRange { available: 0, .. } => {
                 "nothing to drop: choose a scenario whose board is not coherent".into()

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The board and everything around it: boot loading, engines, scenarios, runs and reports.
 
+pub mod campaign;
 pub mod clean;
 pub mod cli;
 pub mod compare;

@@ -9,6 +9,7 @@ use staleline_support::progress::Stderr;
 use staleline_support::text;
 
 use super::attend;
+use super::campaign;
 use super::common::{
     code, page, print, print_json, say, shown, unless_interrupted, watched, written,
 };
@@ -52,6 +53,7 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
         Command::Shell(args) => shell(args),
         Command::Matrix(args) => matrix::run(args),
         Command::Mutants(args) => matrix::mutants(args),
+        Command::Campaign(args) => campaign::run(args),
         Command::Merge(args) => matrix::merge(args),
         Command::Kernel { command } => kernel(command),
         Command::Module { command } => module(command),

@@ -2,6 +2,7 @@
 //! The command line.
 
 mod attend;
+mod campaign;
 mod clean;
 mod commands;
 mod common;
@@ -72,6 +73,9 @@ pub enum Command {
     Matrix(matrix::MatrixArgs),
     /// Build kernels with a known error in each, from guest-kernel/mutants, and say which check finds it.
     Mutants(matrix::MutantsArgs),
+    /// Let maintenance, barriers, interrupts and masters' accesses go wrong one by one, and say what would be
+    /// noticed, what would do harm unseen, and whether the sanitizer misses or misnames one.
+    Campaign(campaign::CampaignArgs),
     /// Put together what several machines have run of one matrix, or of all mutants, each a share.
     Merge(matrix::MergeArgs),
     /// Build and list guest kernels, and check their patches.

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! What came of a fault: whether it was noticed, by whom, and rightly.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use staleline_devices::coherency::report::MaintenanceOp;
+use staleline_devices::cpu::{CacheOp, LINE};
+use staleline_devices::faults::{Fault, OperationFault, Until};
+use staleline_devices::soc::report::SocReport;
+use staleline_results::{GuestEnd, HazardKind, RunResult, Verdict};
+
+/// What came of a run with faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The sanitizer has found it, and wrong bytes were seen.
+    DetectedVisible,
+    /// The sanitizer has found it, and nobody has seen a wrong byte.
+    DetectedLatent,
+    /// Software has done wrong, wrong bytes were seen, and the sanitizer has said nothing.
+    Miss,
+    /// The sanitizer has found something, and not that.
+    Misdiagnosed,
+    /// The same as without.
+    NoEffect,
+    /// Hardware has done wrong, and wrong bytes were seen: nothing that software could be blamed for.
+    HardwareCorruption,
+    /// A device, a driver or the guest's programs have told of an error, and no wrong byte was seen.
+    Noticed,
+    /// The guest's kernel has crashed, or reported on itself.
+    Crash,
+    /// The guest came to no end.
+    Hang,
+    /// Faults of which the first kept the second from taking place.
+    NotReached,
+    /// The run says nothing.
+    InfraError,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Outcome; 11] = [
+        Outcome::Miss,
+        Outcome::Misdiagnosed,
+        Outcome::DetectedVisible,
+        Outcome::DetectedLatent,
+        Outcome::HardwareCorruption,
+        Outcome::Noticed,
+        Outcome::Crash,
+        Outcome::Hang,
+        Outcome::NoEffect,
+        Outcome::NotReached,
+        Outcome::InfraError,
+    ];
+
+    /// The name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::DetectedVisible => "detected-visible",
+            Outcome::DetectedLatent => "detected-latent",
+            Outcome::Miss => "miss",
+            Outcome::Misdiagnosed => "misdiagnosed",
+            Outcome::NoEffect => "no-effect",
+            Outcome::HardwareCorruption => "hardware-corruption",
+            Outcome::Noticed => "noticed",
+            Outcome::Crash => "crash",
+            Outcome::Hang => "hang",
+            Outcome::NotReached => "not-reached",
+            Outcome::InfraError => "infra-error",
+        }
+    }
+
+    /// By its name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Outcome::ALL
+            .into_iter()
+            .find(|outcome| outcome.name() == name)
+    }
+
+    /// Whether it is a fault of ours.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Outcome::Miss | Outcome::Misdiagnosed)
+    }
+
+    /// Whether harm was done that nobody has told of.
+    pub fn is_silent(self) -> bool {
+        matches!(self, Outcome::Miss | Outcome::HardwareCorruption)
+    }
+}
+
+/// What came of a run, and what it is told by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The kinds of what was found, each once.
+    pub found: Vec<HazardKind>,
+    /// Wrong bytes, where most were seen.
+    pub corrupt: u64,
+    /// Why that is so, if it needs to be said.
+    pub why: Option<String>,
+}
+
+/// What the sanitizer may say of a fault, and where.
+struct Expected {
+    kinds: Vec<HazardKind>,
+    /// Physical addresses; anywhere, if there are none.
+    memory: Vec<Range<u64>>,
+}
+
+/// The run without faults, as far as judging goes by it.
+#[derive(Debug, Clone)]
+pub struct Golden {
+    operations: Vec<MaintenanceOp>,
+    /// By number: the first and last operation that it completes or orders.
+    barriers: Vec<(u32, (u32, u32))>,
+}
+
+impl Golden {
+    /// From its machine's report.
+    pub fn new(report: &SocReport) -> Self {
+        let domain = &report.domain;
+        let census = domain.census.iter();
+        let barriers = census.flat_map(|census| &census.barriers);
+        Golden {
+            operations: domain.maintenance.operations.clone(),
+            barriers: barriers.map(|b| (b.number, b.operations)).collect(),
+        }
+    }
+
+    fn operation(&self, number: u32) -> Option<&MaintenanceOp> {
+        let index = (number as usize).checked_sub(1)?;
+        self.operations.get(index)
+    }
+
+    /// What may be said of a fault of software; none of hardware's.
+    fn expected(&self, fault: Fault) -> Option<Expected> {
+        match fault {
+            Fault::Operation(number, what) => Some(self.of_operation(number, what)),
+            Fault::Barrier(number, _) => Some(self.of_barrier(number)),
+            Fault::Interrupt(..) | Fault::Access(..) => None,
+        }
+    }
+
+    fn of_operation(&self, number: u32, what: OperationFault) -> Expected {
+        use HazardKind::{
+            DiscardedWrite, MismatchedAlias, MissingBarrier, MissingClean, MissingInvalidate,
+            Ownership, SignalledEarly, WritebackClobber,
+        };
+        let Some(op) = self.operation(number) else {
+            return Expected {
+                kinds: Vec::new(),
+                memory: Vec::new(),
+            };
+        };
+        let line = |n: i64| {
+            let at = op.first_pa.saturating_add_signed(n * LINE as i64);
+            at..at.saturating_add(LINE)
+        };
+        let memory = match what {
+            OperationFault::WidenBefore => vec![line(-1)],
+            OperationFault::WidenAfter => vec![line(i64::try_from(op.lines).unwrap_or(0))],
+            _ => op.ranges().collect(),
+        };
+        // What its absence leaves to be found.
+        let absent = match op.op {
+            CacheOp::Clean => vec![MissingClean, WritebackClobber, MismatchedAlias],
+            CacheOp::Invalidate => vec![MissingInvalidate, WritebackClobber, MismatchedAlias],
+            CacheOp::CleanInvalidate => {
+                vec![
+                    MissingClean,
+                    MissingInvalidate,
+                    WritebackClobber,
+                    MismatchedAlias,
+                ]
+            }
+        };
+        let more: &[HazardKind] = match what {
+            OperationFault::Drop | OperationFault::Skip { .. } => &[],
+            OperationFault::Delay(Until::Barrier) => &[MissingBarrier],
+            // Done in the middle of a transfer, or past a fence, it may do harm of its own.
+            OperationFault::Delay(_) => {
+                &[MissingBarrier, DiscardedWrite, Ownership, SignalledEarly]
+            }
+            OperationFault::As(CacheOp::Clean) => &[],
+            OperationFault::As(_) => &[DiscardedWrite],
+            // It takes, or writes back, what is none of its business.
+            OperationFault::WidenBefore | OperationFault::WidenAfter => {
+                &[DiscardedWrite, Ownership]
+            }
+        };
+        Expected {
+            kinds: absent.into_iter().chain(more.iter().copied()).collect(),
+            memory,
+        }
+    }
+
+    fn of_barrier(&self, number: u32) -> Expected {
+        let found = self
+            .barriers
+            .binary_search_by_key(&number, |(number, _)| *number);
+        let (first, last) = found
+            .ok()
+            .and_then(|at| self.barriers.get(at))
+            .map_or((0, 0), |b| b.1);
+        let operations = self.operations.iter();
+        let done = operations.filter(|op| first != 0 && (first..=last).contains(&op.number));
+        let mut memory: Vec<_> = done.flat_map(MaintenanceOp::ranges).collect();
+        if found.is_ok_and(|at| at > 0) || first == 0 {
+            // It may order stores to descriptors, too, wherever those are.
+            memory.clear();
+        }
+        Expected {
+            kinds: vec![HazardKind::MissingBarrier],
+            memory,
+        }
+    }
+}
+
+/// Judges a run with faults by the one without.
+pub fn judge(faults: &[Fault], golden: &Golden, result: &RunResult) -> Judged {
+    let mut found: Vec<HazardKind> = result.hazards.iter().map(|h| h.kind).collect();
+    found.sort_by_key(|kind| kind.name());
+    found.dedup();
+    let corrupt = result.data.corrupt_bytes;
+    let judged = |outcome, why| Judged {
+        outcome,
+        found: found.clone(),
+        corrupt,
+        why,
+    };
+    let of_software = faults.iter().any(|fault| fault.is_software());
+    if result.interrupted || result.guest.end.is_none() {
+        return judged(Outcome::InfraError, result.reasons.first().cloned());
+    }
+    if !found.is_empty() {
+        let wrong = wrongly_named(faults, golden, result);
+        let outcome = match (&wrong, of_software) {
+            (Some(_), true) => Outcome::Misdiagnosed,
+            _ if corrupt > 0 => Outcome::DetectedVisible,
+            _ => Outcome::DetectedLatent,
+        };
+        return judged(outcome, wrong.filter(|_| of_software));
+    }
+    if result.data.corrupt_ends().next().is_some() {
+        let outcome = match of_software {
+            true => Outcome::Miss,
+            false => Outcome::HardwareCorruption,
+        };
+        let why = format!("{corrupt} wrong bytes, and no finding");
+        return judged(outcome, Some(why));
+    }
+    let reason = result.reasons.first().cloned();
+    if let Some(report) = result.guest.complaints().next() {
+        return judged(Outcome::Crash, Some(report.headline.clone()));
+    }
+    match &result.guest.end {
+        Some(GuestEnd::TimedOut) => return judged(Outcome::Hang, reason),
+        Some(GuestEnd::Died { what }) => return judged(Outcome::InfraError, Some(what.clone())),
+        _ => {}
+    }
+    let never = result.injected.iter().find(|one| one.at.is_none());
+    let others = result
+        .reasons
+        .iter()
+        .filter(|why| !never.is_some_and(|never| why.starts_with(&never.fault)));
+    let told: Vec<&String> = others.collect();
+    match (result.verdict, never) {
+        (Verdict::Pass, _) => judged(Outcome::NoEffect, None),
+        (_, Some(never)) if told.is_empty() && faults.len() > 1 => {
+            judged(Outcome::NotReached, Some(never.fault.clone()))
+        }
+        (_, Some(never)) => judged(
+            Outcome::InfraError,
+            Some(format!("{} did not happen", never.fault)),
+        ),
+        // The path has stopped, the guest has said so, and switched itself off.
+        _ => judged(Outcome::Noticed, reason),
+    }
+}
+
+/// What is wrong with what was found of faults of software.
+fn wrongly_named(faults: &[Fault], golden: &Golden, result: &RunResult) -> Option<String> {
+    let expected: Vec<Expected> = faults.iter().filter_map(|f| golden.expected(*f)).collect();
+    let fits = |h: &&staleline_results::HazardEntry| {
+        let (start, end) = (h.first_pa.0, h.end_pa.0);
+        expected.iter().any(|e| {
+            let there = |m: &Range<u64>| start < m.end && m.start < end;
+            e.kinds.contains(&h.kind) && (e.memory.is_empty() || e.memory.iter().any(there))
+        })
+    };
+    let other = result.hazards.iter().find(|h| !fits(h))?;
+    let (start, end) = (other.first_pa.0, other.end_pa.0);
+    Some(format!(
+        "{} at {start:#x} to {end:#x}, which is not what went wrong, or not where",
+        other.kind.name()
+    ))
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Shares of one campaign, run by several machines, put together.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use staleline_support::lock::Lock;
+
+use super::store::{self, Head, Store};
+use crate::exit::Error;
+use crate::run::directory;
+
+/// Puts shares together in a directory of their own, as if one machine had run it all.
+///
+/// # Errors
+/// [`Error::CannotMerge`] if they are not shares of one campaign, run by the same program on the same guests,
+/// each fault by one of them.
+pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Store, Lock), Error> {
+    let lock = directory::lock(out)?;
+    if out.join(store::FILE).exists() {
+        return Err(Error::OutputExists {
+            path: out.to_owned(),
+        });
+    }
+    let mut whole: Option<(Store, Head)> = None;
+    let mut seen = HashSet::new();
+    for path in parts {
+        let refused = |why: String| Error::CannotMerge {
+            path: path.clone(),
+            why,
+        };
+        let _held = directory::lock(path)?;
+        let part = Store::open(path)?;
+        let head = part.head()?;
+        let (store, first) = match &whole {
+            Some(whole) => whole,
+            None => {
+                let all = Head {
+                    share: None,
+                    ..head.clone()
+                };
+                let store = Store::create(out, &all, &part.plan()?)?;
+                whole.insert((store, all))
+            }
+        };
+        if let Some(what) = first.differs(&head) {
+            let first = parts.first().map(|path| path.display().to_string());
+            let first = first.unwrap_or_default();
+            return Err(refused(format!("{what} is not that of {first}")));
+        }
+        let entries = part.entries()?;
+        if let Some(entry) = entries.iter().find(|entry| !seen.insert(entry.id)) {
+            return Err(refused(format!(
+                "another share has run number {}, too",
+                entry.id
+            )));
+        }
+        store.enter_all(&entries)?;
+    }
+    let (store, _) = whole.ok_or_else(|| Error::CannotMerge {
+        path: out.to_owned(),
+        why: "no share is named".into(),
+    })?;
+    Ok((store, lock))
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Carries out the runs of a plan, several at a time, and writes down each.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use staleline_devices::faults::{Fault, OperationFault};
+use staleline_support::progress::{Counted, Progress};
+
+use super::judge::{Judged, Outcome, judge};
+use super::plan::Planned;
+use super::store::{Entry, Store};
+use super::target::{Runs, Target};
+use crate::exit::Error;
+
+/// How it went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Went {
+    /// Runs of guests, repetitions included.
+    pub guests: usize,
+    /// What is left of the plan.
+    pub left: usize,
+    /// Host time.
+    pub wall: Duration,
+}
+
+/// A fault that has to be found: the first operation without which something would be wrong.
+fn canary(target: &Target) -> Option<Fault> {
+    let needed = |point: &&super::points::Point| {
+        matches!(point.fault, Fault::Operation(_, OperationFault::Drop))
+            && point.group.contains("| needed |")
+    };
+    target.points.iter().find(needed).map(|point| point.fault)
+}
+
+/// Whether the faults of this machinery take place and are found: one that must be, on each target that has one.
+///
+/// # Errors
+/// [`Error::Campaign`] if one is not, or no target has any.
+pub fn check(runs: Runs<'_>, targets: &[Target], progress: &dyn Progress) -> Result<(), Error> {
+    let mut found = false;
+    for target in targets {
+        let Some(fault) = canary(target) else {
+            continue;
+        };
+        let name = format!("{} on {}", target.spec.scenario.name, target.spec.kernel.0);
+        progress.step(&format!("a fault of {name} that has to be found: {fault}"));
+        let ran = runs.with(target, &[fault])?;
+        let judged = judge(&[fault], &target.golden, &ran.result);
+        match judged.outcome {
+            Outcome::DetectedVisible | Outcome::DetectedLatent => found = true,
+            other => {
+                return Err(Error::Campaign {
+                    what: name,
+                    why: format!(
+                        "{fault} leaves out maintenance that is needed, and came to {}: whatever else is \
+                         found says nothing",
+                        other.name()
+                    ),
+                });
+            }
+        }
+    }
+    match found {
+        true => Ok(()),
+        false => Err(Error::Campaign {
+            what: "the campaign".into(),
+            why: "no maintenance of any target is needed, so there is no fault of which it is known that it \
+                  has to be found"
+                .into(),
+        }),
+    }
+}
+
+/// Runs what of the plan is to be run here and is not done.
+///
+/// # Errors
+/// Trouble with writing results.
+pub fn run(
+    runs: Runs<'_>,
+    targets: &[Target],
+    plan: &[&Planned],
+    (store, jobs): (&Store, usize),
+    progress: &dyn Progress,
+) -> Result<Went, Error> {
+    let begun = Instant::now();
+    let done: HashSet<u32> = store.entries()?.iter().map(|entry| entry.id).collect();
+    let todo: Vec<&Planned> = plan
+        .iter()
+        .copied()
+        .filter(|planned| planned.run && !done.contains(&planned.id))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let finished = AtomicUsize::new(0);
+    let guests = AtomicUsize::new(0);
+    let failure: Mutex<Option<Error>> = Mutex::default();
+    let fail = |e| {
+        let mut failure = failure.lock().unwrap_or_else(|e| e.into_inner());
+        failure.get_or_insert(e);
+    };
+    let failed = || failure.lock().unwrap_or_else(|e| e.into_inner()).is_some();
+    progress.begin("running faults", Counted::of("faults", todo.len() as u64));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, todo.len().max(1)) {
+            scope.spawn(|| {
+                while !failed() && !progress.cancelled() {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(planned) = todo.get(index) else {
+                        break;
+                    };
+                    let Some(target) = targets.get(planned.target as usize) else {
+                        break;
+                    };
+                    let (entry, ran) = one(runs, target, planned, progress);
+                    guests.fetch_add(ran, Ordering::Relaxed);
+                    if progress.cancelled() {
+                        break;
+                    }
+                    if let Err(e) = store.enter(&entry) {
+                        fail(e);
+                        break;
+                    }
+                    finished.fetch_add(1, Ordering::Relaxed);
+                    progress.advance(&planned.setting());
+                }
+            });
+        }
+    });
+    let failure = failure.into_inner().unwrap_or_else(|e| e.into_inner());
+    match failure {
+        Some(e) => Err(e),
+        None => Ok(Went {
+            guests: guests.into_inner(),
+            left: todo.len() - finished.into_inner(),
+            wall: begun.elapsed(),
+        }),
+    }
+}
+
+/// A run of the plan, and how many guests that took. One that says nothing is done once more.
+fn one(
+    runs: Runs<'_>,
+    target: &Target,
+    planned: &Planned,
+    progress: &dyn Progress,
+) -> (Entry, usize) {
+    let once = || {
+        let ran = match runs.with(target, &planned.faults) {
+            Ok(ran) => ran,
+            Err(e) => {
+                let judged = Judged {
+                    outcome: Outcome::InfraError,
+                    found: Vec::new(),
+                    corrupt: 0,
+                    why: Some(e.chain()),
+                };
+                return (judged, None, Duration::ZERO);
+            }
+        };
+        let judged = judge(&planned.faults, &target.golden, &ran.result);
+        (judged, ran.result.run_hash, ran.wall)
+    };
+    let (mut guests, mut first) = (1, once());
+    if first.0.outcome == Outcome::InfraError && !progress.cancelled() {
+        guests += 1;
+        first = once();
+    }
+    let (judged, run_hash, wall) = first;
+    // One that was stopped by the time is so somewhere else each time.
+    let twice = planned.twice && judged.outcome != Outcome::Hang && !progress.cancelled();
+    let same = twice.then(|| {
+        guests += 1;
+        let again = once();
+        (again.0 == judged) && (again.1 == run_hash)
+    });
+    let run_hash = run_hash.filter(|_| judged.outcome != Outcome::Hang);
+    let entry = Entry {
+        id: planned.id,
+        judged,
+        run_hash,
+        same,
+        wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
+    };
+    (entry, guests)
+}

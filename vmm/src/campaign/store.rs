@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! A campaign's file: what it was begun with, its plan, and what came of each run, in SQLite, so that it can be
+//! stopped at any moment and gone on with, and asked by whoever knows SQL.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use serde::{Deserialize, Serialize};
+
+use super::judge::{Judged, Outcome};
+use super::plan::Planned;
+use super::target::Target;
+use crate::engine::EngineKind;
+use crate::evidence::GuestFile;
+use crate::exit::Error;
+
+/// Its name in the campaign's directory.
+pub const FILE: &str = "campaign.sqlite";
+
+/// Version of its format.
+pub const SCHEMA: u32 = 1;
+
+const TABLES: &str = "
+    CREATE TABLE head (json TEXT NOT NULL);
+    CREATE TABLE plan (
+        id INTEGER PRIMARY KEY, target INTEGER NOT NULL, faults TEXT NOT NULL, class TEXT NOT NULL,
+        grouped TEXT NOT NULL, pilot INTEGER NOT NULL, run INTEGER NOT NULL, twice INTEGER NOT NULL);
+    CREATE TABLE outcome (
+        id INTEGER PRIMARY KEY REFERENCES plan, outcome TEXT NOT NULL, found TEXT NOT NULL,
+        corrupt INTEGER NOT NULL, why TEXT, run_hash TEXT, same INTEGER);
+    CREATE TABLE timing (id INTEGER PRIMARY KEY REFERENCES plan, wall_us INTEGER NOT NULL);
+";
+
+/// What a campaign was begun with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Head {
+    /// Version of the format.
+    pub schema: u32,
+    /// The campaign's file, in full.
+    pub campaign: String,
+    /// Where that was.
+    pub path: PathBuf,
+    /// What runs it all.
+    pub program: String,
+    /// What runs the guests.
+    pub engine: EngineKind,
+    /// All faults are run, whatever its file says.
+    pub exhaustive: bool,
+    /// How sure estimates are.
+    pub confidence: f64,
+    /// Targets, in order.
+    pub targets: Vec<TargetHead>,
+    /// Hash over the plan.
+    pub plan: String,
+    /// The share that is run here, as text; all if none.
+    pub share: Option<String>,
+}
+
+/// A target, as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetHead {
+    /// Scenario and kernel.
+    pub name: String,
+    /// The command that runs it without faults.
+    pub command: String,
+    /// SHA-256 of the kernel's image and of the guest's files.
+    pub made_of: Vec<Option<String>>,
+    /// Hash of the run without faults.
+    pub run_hash: String,
+}
+
+impl TargetHead {
+    /// Of one.
+    pub fn of(target: &Target) -> Self {
+        let Target {
+            spec, artifacts, ..
+        } = target;
+        let hash = |file: &Option<GuestFile>| file.as_ref().map(|file| file.hash.clone());
+        TargetHead {
+            name: format!("{} on {}", spec.scenario.name, spec.kernel.0),
+            command: spec.invocation.clone(),
+            made_of: vec![
+                artifacts.kernel.image_hash.clone(),
+                hash(&artifacts.initrd),
+                hash(&artifacts.disk),
+            ],
+            run_hash: target.run_hash.clone(),
+        }
+    }
+}
+
+impl Head {
+    /// In what it differs from another share's, or from what there is now.
+    pub fn differs(&self, other: &Head) -> Option<&'static str> {
+        if self.program != other.program {
+            Some("staleline or its plugin")
+        } else if self.campaign != other.campaign {
+            Some("the campaign's file")
+        } else if self.engine != other.engine {
+            Some("the engine")
+        } else if self.targets != other.targets {
+            Some("a kernel, the guest, or a run without faults")
+        } else if self.plan != other.plan {
+            Some("the plan")
+        } else {
+            None
+        }
+    }
+}
+
+/// What came of a run of the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number in the plan.
+    pub id: u32,
+    /// What came of it.
+    pub judged: Judged,
+    /// Its run hash.
+    pub run_hash: Option<String>,
+    /// If it was run twice: whether it came to the same.
+    pub same: Option<bool>,
+    /// Host time of the guest, in microseconds.
+    pub wall_us: u64,
+}
+
+/// The file, open.
+pub struct Store {
+    connection: Mutex<Connection>,
+    path: PathBuf,
+}
+
+impl Store {
+    fn wrong(&self, source: rusqlite::Error) -> Error {
+        wrong(&self.path, source)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins one in a directory that has none.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn create(dir: &Path, head: &Head, plan: &[Planned]) -> Result<Self, Error> {
+        let path = dir.join(FILE);
+        // Whole, or not there.
+        let making = dir.join(format!("{FILE}.new"));
+        let _ = std::fs::remove_file(&making);
+        let make = || -> rusqlite::Result<()> {
+            let mut connection = Connection::open(&making)?;
+            let all = connection.transaction()?;
+            all.execute_batch(TABLES)?;
+            let json = serde_json::to_string(head).map_err(unwritable)?;
+            all.execute("INSERT INTO head VALUES (?1)", [json])?;
+            insert_plan(&all, plan)?;
+            all.commit()
+        };
+        make().map_err(|e| wrong(&path, e))?;
+        std::fs::rename(&making, &path).map_err(|source| Error::Output {
+            path: path.clone(),
+            source,
+        })?;
+        Store::open(dir)
+    }
+
+    /// Opens one.
+    ///
+    /// # Errors
+    /// [`Error::NotARun`] if there is none, or it is none of ours.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(FILE);
+        if !path.is_file() {
+            return Err(Error::NotARun {
+                path: dir.to_owned(),
+                why: format!("it is no campaign's directory: there is no {FILE}"),
+            });
+        }
+        let open = || -> rusqlite::Result<Connection> {
+            let connection = Connection::open(&path)?;
+            // What is entered survives the end of this process at any moment.
+            connection.pragma_update(None, "journal_mode", "wal")?;
+            connection.pragma_update(None, "synchronous", "normal")?;
+            Ok(connection)
+        };
+        let connection = Mutex::new(open().map_err(|e| wrong(&path, e))?);
+        Ok(Store { connection, path })
+    }
+
+    /// What it was begun with.
+    ///
+    /// # Errors
+    /// [`Error::NotARun`] if it is damaged or of another version.
+    pub fn head(&self) -> Result<Head, Error> {
+        let connection = self.lock();
+        let json = connection.query_row("SELECT json FROM head", [], |row| row.get::<_, String>(0));
+        let json = json.map_err(|e| self.wrong(e))?;
+        let head: Head = serde_json::from_str(&json).map_err(|e| self.damaged(&e.to_string()))?;
+        match head.schema {
+            SCHEMA => Ok(head),
+            other => Err(self.damaged(&format!(
+                "it has schema {other}, this program reads {SCHEMA}"
+            ))),
+        }
+    }
+
+    fn damaged(&self, why: &str) -> Error {
+        Error::NotARun {
+            path: self.path.clone(),
+            why: why.to_owned(),
+        }
+    }
+
+    /// The plan, in order.
+    ///
+    /// # Errors
+    /// [`Error::NotARun`] if it is damaged.
+    pub fn plan(&self) -> Result<Vec<Planned>, Error> {
+        let read = || -> rusqlite::Result<Vec<(Planned, String)>> {
+            let connection = self.lock();
+            let mut all = connection.prepare(
+                "SELECT id, target, faults, grouped, pilot, run, twice FROM plan ORDER BY id",
+            )?;
+            let rows = all.query_map([], |row| {
+                let planned = Planned {
+                    id: row.get(0)?,
+                    target: row.get(1)?,
+                    faults: Vec::new(),
+                    group: row.get(3)?,
+                    pilot: row.get(4)?,
+                    run: row.get(5)?,
+                    twice: row.get(6)?,
+                };
+                Ok((planned, row.get(2)?))
+            })?;
+            rows.collect()
+        };
+        let rows = read().map_err(|e| self.wrong(e))?;
+        rows.into_iter()
+            .map(|(planned, faults)| {
+                let faults = faults.split(',').map(str::parse).collect::<Result<_, _>>();
+                Ok(Planned {
+                    faults: faults.map_err(|why: String| self.damaged(&why))?,
+                    ..planned
+                })
+            })
+            .collect()
+    }
+
+    /// Enters what came of a run.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn enter(&self, entry: &Entry) -> Result<(), Error> {
+        self.enter_all(std::slice::from_ref(entry))
+    }
+
+    /// Enters what came of runs, all or none of them.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn enter_all(&self, entries: &[Entry]) -> Result<(), Error> {
+        let mut connection = self.lock();
+        let mut write = || -> rusqlite::Result<()> {
+            let all = connection.transaction()?;
+            for entry in entries {
+                let found = serde_json::to_string(&entry.judged.found).map_err(unwritable)?;
+                all.prepare_cached(
+                    "INSERT OR REPLACE INTO outcome VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                )?
+                .execute(params![
+                    entry.id,
+                    entry.judged.outcome.name(),
+                    found,
+                    // SQLite's integers have a sign.
+                    i64::try_from(entry.judged.corrupt).unwrap_or(i64::MAX),
+                    entry.judged.why,
+                    entry.run_hash,
+                    entry.same,
+                ])?;
+                let wall = i64::try_from(entry.wall_us).unwrap_or(i64::MAX);
+                all.prepare_cached("INSERT OR REPLACE INTO timing VALUES (?1, ?2)")?
+                    .execute(params![entry.id, wall])?;
+            }
+            all.commit()
+        };
+        write().map_err(|e| self.wrong(e))
+    }
+
+    /// What has come of all that was run, by number.
+    ///
+    /// # Errors
+    /// [`Error::NotARun`] if it is damaged.
+    pub fn entries(&self) -> Result<Vec<Entry>, Error> {
+        let read = || -> rusqlite::Result<Vec<(Entry, String, String)>> {
+            let connection = self.lock();
+            let mut all = connection.prepare(
+                "SELECT id, outcome, found, corrupt, why, run_hash, same, wall_us \
+                 FROM outcome JOIN timing USING (id) ORDER BY id",
+            )?;
+            let rows = all.query_map([], |row| {
+                let entry = Entry {
+                    id: row.get(0)?,
+                    judged: Judged {
+                        outcome: Outcome::InfraError,
+                        found: Vec::new(),
+                        corrupt: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0),
+                        why: row.get(4)?,
+                    },
+                    run_hash: row.get(5)?,
+                    same: row.get(6)?,
+                    wall_us: u64::try_from(row.get::<_, i64>(7)?).unwrap_or(0),
+                };
+                Ok((entry, row.get(1)?, row.get(2)?))
+            })?;
+            rows.collect()
+        };
+        let rows = read().map_err(|e| self.wrong(e))?;
+        rows.into_iter()
+            .map(|(mut entry, outcome, found)| {
+                let known = Outcome::by_name(&outcome);
+                entry.judged.outcome =
+                    known.ok_or_else(|| self.damaged(&format!("outcome {outcome}")))?;
+                let found = serde_json::from_str(&found);
+                entry.judged.found = found.map_err(|e| self.damaged(&e.to_string()))?;
+                Ok(entry)
+            })
+            .collect()
+    }
+
+    /// Whether a run of that number is entered.
+    ///
+    /// # Errors
+    /// [`Error::NotARun`] if it is damaged.
+    pub fn has(&self, id: u32) -> Result<bool, Error> {
+        let connection = self.lock();
+        let found = connection.query_row("SELECT 1 FROM outcome WHERE id = ?1", [id], |_| Ok(()));
+        Ok(found.optional().map_err(|e| self.wrong(e))?.is_some())
+    }
+}
+
+fn insert_plan(all: &Transaction<'_>, plan: &[Planned]) -> rusqlite::Result<()> {
+    let mut insert = all.prepare("INSERT INTO plan VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
+    for one in plan {
+        insert.execute(params![
+            one.id,
+            one.target,
+            one.setting(),
+            one.class(),
+            one.group,
+            one.pilot,
+            one.run,
+            one.twice
+        ])?;
+    }
+    Ok(())
+}
+
+fn unwritable(e: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(Box::new(e))
+}
+
+fn wrong(path: &Path, source: rusqlite::Error) -> Error {
+    Error::Store {
+        path: path.to_owned(),
+        source,
+    }
+}

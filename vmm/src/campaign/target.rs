@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Runs of a target: without faults, and with some.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use staleline_devices::faults::Fault;
+use staleline_results::{RunResult, Verdict};
+use staleline_support::progress::Progress;
+
+use super::file::Campaign;
+use super::judge::Golden;
+use super::points::{Census, Point};
+use crate::evidence::console::ConsoleText;
+use crate::evidence::record::Evidence;
+use crate::evidence::{Artifacts, Execution};
+use crate::exit::Error;
+use crate::result::fold::Fold;
+use crate::run::backend::{Attempt, Backend};
+use crate::run::directory;
+use crate::spec::RunSpec;
+
+/// Host time of a run that counts as hung, in times of one without faults; and at least.
+const HANGS: u32 = 10;
+const HANGS_AT_LEAST: u32 = 5;
+
+/// A target, its guest, and how it is without faults.
+pub struct Target {
+    /// The run without faults.
+    pub spec: RunSpec,
+    /// What the guest is made of.
+    pub artifacts: Artifacts,
+    /// What judging goes by.
+    pub golden: Golden,
+    /// All faults that there can be.
+    pub points: Vec<Point>,
+    /// Its run hash.
+    pub run_hash: String,
+    /// Host time that it took.
+    pub wall: Duration,
+}
+
+/// A run, and how long it took.
+pub struct Ran {
+    /// What it came to.
+    pub result: RunResult,
+    /// Host time of the guest.
+    pub wall: Duration,
+}
+
+/// Carries out runs.
+#[derive(Clone, Copy)]
+pub struct Runs<'a> {
+    /// The rest of the program.
+    pub backend: &'a dyn Backend,
+    /// An existing directory for what runs leave, which is taken away.
+    pub scratch: &'a Path,
+    /// Numbers of directories.
+    pub next: &'a AtomicU64,
+}
+
+impl Runs<'_> {
+    /// Runs a guest once.
+    ///
+    /// # Errors
+    /// An infrastructure error.
+    fn once(
+        &self,
+        spec: &RunSpec,
+        artifacts: &Artifacts,
+        census: bool,
+    ) -> Result<(RunResult, Execution), Error> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let dir = self.scratch.join(number.to_string());
+        let host = |e| Error::host(format!("cannot use {}", dir.display()), e);
+        std::fs::create_dir(&dir).map_err(host)?;
+        let execution = self.backend.execute(Attempt {
+            spec,
+            artifacts,
+            drop_operation: None,
+            census,
+            trace: &[],
+            events: None,
+            attended: None,
+            dir: &dir,
+        });
+        let console = ConsoleText::read(&dir.join(directory::CONSOLE));
+        std::fs::remove_dir_all(&dir).map_err(host)?;
+        let execution = execution?;
+        let mut fold = Fold::new(Box::new(spec.clone()));
+        fold.take(Evidence::Guest(Box::new(artifacts.clone())));
+        fold.take(Evidence::Console(console.map_err(host)?));
+        fold.take(Evidence::Ended(Box::new(execution.clone())));
+        Ok((fold.result(), execution))
+    }
+
+    /// Takes the census of a target.
+    ///
+    /// # Errors
+    /// [`Error::Campaign`] if it does not pass without faults; or an infrastructure error.
+    pub fn target(
+        &self,
+        mut spec: RunSpec,
+        campaign: &Campaign,
+        progress: &dyn Progress,
+    ) -> Result<Target, Error> {
+        let name = format!("{} on {}", spec.scenario.name, spec.kernel.0);
+        progress.step(&format!("preparing the guest of {name}"));
+        let artifacts = self.backend.prepare(&spec, progress)?;
+        progress.step(&format!("{name} without faults"));
+        let invalid = |why: String| Error::Campaign {
+            what: name.clone(),
+            why,
+        };
+        let (result, execution) = self.once(&spec, &artifacts, true)?;
+        if result.verdict != Verdict::Pass {
+            let why = result.reasons.join("; ");
+            return Err(invalid(format!("it does not pass without faults: {why}")));
+        }
+        let report = execution.report.as_ref();
+        let report = report.ok_or_else(|| invalid("its machine left no report".into()))?;
+        if report
+            .domain
+            .census
+            .as_ref()
+            .is_none_or(|census| census.full)
+        {
+            return Err(invalid(
+                "more can go wrong in it than there is room for".into(),
+            ));
+        }
+        let seconds = (execution.wall * HANGS).as_secs() as u32 + 1;
+        let most = spec.scenario.timeout_seconds.max(HANGS_AT_LEAST);
+        spec.scenario.timeout_seconds = seconds.clamp(HANGS_AT_LEAST, most);
+        let census = Census::new(&result, report);
+        Ok(Target {
+            golden: Golden::new(report),
+            points: census.points(campaign.faults.late_ticks, campaign.sample.seed),
+            run_hash: result.run_hash.clone().unwrap_or_default(),
+            wall: execution.wall,
+            spec,
+            artifacts,
+        })
+    }
+
+    /// Runs a target with faults.
+    ///
+    /// # Errors
+    /// An infrastructure error.
+    pub fn with(&self, target: &Target, faults: &[Fault]) -> Result<Ran, Error> {
+        let mut spec = target.spec.clone();
+        spec.scenario.faults.inject = faults.to_vec();
+        let (result, execution) = self.once(&spec, &target.artifacts, false)?;
+        Ok(Ran {
+            result,
+            wall: execution.wall,
+        })
+    }
+}

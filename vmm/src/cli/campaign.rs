@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! `staleline campaign`: faults by the thousand, and what came of them.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+
+use clap::{ArgGroup, Args};
+use staleline_support::{files, lock};
+
+use super::common::{code, print, say, shown, watched};
+use super::one_of;
+use crate::campaign::file::Campaign;
+use crate::campaign::plan::{self, Planned};
+use crate::campaign::report::Report;
+use crate::campaign::store::{self, Head, Store, TargetHead};
+use crate::campaign::target::{Runs, Target};
+use crate::campaign::{merge, runner};
+use crate::engine::EngineKind;
+use crate::exit::{self, Error};
+use crate::interrupt::Interrupt;
+use crate::matrix::partition::Partition;
+use crate::run::backend::Backend as _;
+use crate::run::directory::{self, DEFAULT_ROOT};
+use crate::run::wiring::Production;
+use crate::scenario::read_config;
+use crate::spec::quote;
+
+/// What came of the runs, in order and without times: the same for the same campaign, however it was run.
+const RESULTS: &str = "results.jsonl";
+
+/// Options of `staleline campaign`.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["file", "resume", "report", "merge"])))]
+pub struct CampaignArgs {
+    /// TOML file that says where what is to go wrong.
+    pub file: Option<PathBuf>,
+    /// Go on with the campaign in DIR that was interrupted. Refused if its file, a kernel or staleline is not
+    /// what it was.
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// Report the campaign in DIR once more; run nothing.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Put shares (--shard) of one campaign together in --out.
+    #[arg(long, value_name = "DIR", num_args = 1.., requires = "out")]
+    merge: Vec<PathBuf>,
+    /// Directory for the campaign's file, results.jsonl and junit.xml [default: the next free
+    /// runs/campaign/NNNN].
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["resume", "report"])]
+    out: Option<PathBuf>,
+    /// Run a share of the faults: the Mth of N. --merge puts shares together.
+    #[arg(long, value_name = "M/N", value_parser = shard, requires = "file")]
+    shard: Option<Partition>,
+    /// Guests run at a time [default: one for each processor].
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+    /// What runs the guests.
+    #[arg(long, default_value_t, value_parser = one_of(&EngineKind::ALL))]
+    engine: EngineKind,
+    /// Run all faults, whatever the file says.
+    #[arg(long, requires = "file")]
+    exhaustive: bool,
+    /// Print the plan, and run nothing but what it takes to make it.
+    #[arg(long, requires = "file")]
+    list: bool,
+}
+
+fn shard(text: &str) -> Result<Partition, String> {
+    let share = format!("hash:{text}").parse();
+    share.map_err(|_| format!("`{text}` is no share: M/N is the Mth of N, from 1/N on"))
+}
+
+/// Does what is asked for.
+pub(super) fn run(args: &CampaignArgs) -> Result<u8, Error> {
+    if let Some(dir) = &args.report {
+        let store = Store::open(dir)?;
+        return tell(&store, &store.head()?);
+    }
+    if let (false, Some(out)) = (args.merge.is_empty(), &args.out) {
+        let (store, _lock) = merge::merge(&args.merge, out)?;
+        finish(out, &store)?;
+        say(&format!("results in {}", out.display()));
+        return tell(&store, &store.head()?);
+    }
+    args.carry_out()
+}
+
+/// All that runs need.
+struct Prepared {
+    head: Head,
+    targets: Vec<Target>,
+    plan: Vec<Planned>,
+}
+
+impl CampaignArgs {
+    /// A campaign's file, and its text.
+    fn campaign(&self, path: &Path) -> Result<(Campaign, String), Error> {
+        let mut campaign = Campaign::load(path)?;
+        if self.exhaustive {
+            campaign.sample.mode = crate::campaign::file::Mode::Exhaustive;
+        }
+        Ok((campaign, read_config(path)?))
+    }
+
+    fn carry_out(&self) -> Result<u8, Error> {
+        let interrupt = watched()?;
+        let backend = Production {
+            interrupt: interrupt.clone(),
+            ..Production::default()
+        };
+        let scratch = tempfile::tempdir().map_err(|e| Error::host("cannot make a directory", e))?;
+        let next = AtomicU64::new(0);
+        let runs = Runs {
+            backend: &backend,
+            scratch: scratch.path(),
+            next: &next,
+        };
+        let progress = shown(&interrupt);
+        let earlier = match &self.resume {
+            Some(dir) => Some((dir, directory::lock(dir)?, Store::open(dir)?)),
+            None => None,
+        };
+        let earlier_head = earlier
+            .as_ref()
+            .map(|(.., store)| store.head())
+            .transpose()?;
+        let path = earlier_head
+            .as_ref()
+            .map(|head| &head.path)
+            .or(self.file.as_ref());
+        let Some(path) = path else {
+            return Ok(exit::USAGE);
+        };
+        let prepared = self.prepare(path, (runs, &backend), earlier_head.as_ref(), &progress);
+        progress.clear();
+        let prepared = match prepared {
+            Err(e) if interrupt.signal().is_some() => {
+                say(&format!("interrupted: {}", e.chain()));
+                return Ok(code(&interrupt, exit::INFRA));
+            }
+            other => other?,
+        };
+        if self.list {
+            print(&listed(&prepared.plan))?;
+            return Ok(exit::PASS);
+        }
+        let (out, _lock, store) = match (earlier, earlier_head) {
+            (Some((dir, lock, store)), Some(then)) => {
+                if let Some(what) = then.differs(&prepared.head) {
+                    return Err(Error::CannotResume {
+                        path: dir.clone(),
+                        why: format!("{what} has changed"),
+                    });
+                }
+                (dir.clone(), lock, store)
+            }
+            _ => self.begin(&prepared)?,
+        };
+        self.go(&prepared, (runs, &out, &store), &interrupt)
+    }
+
+    fn prepare(
+        &self,
+        path: &Path,
+        (runs, backend): (Runs<'_>, &Production),
+        earlier: Option<&Head>,
+        progress: &dyn staleline_support::progress::Progress,
+    ) -> Result<Prepared, Error> {
+        let (mut campaign, text) = self.campaign(path)?;
+        let engine = match earlier {
+            Some(head) => {
+                if head.exhaustive {
+                    campaign.sample.mode = crate::campaign::file::Mode::Exhaustive;
+                }
+                head.engine
+            }
+            None => self.engine,
+        };
+        let specs = campaign.targets(engine)?;
+        for spec in &specs {
+            backend.check(spec)?;
+        }
+        let targets = specs
+            .into_iter()
+            .map(|spec| runs.target(spec, &campaign, progress));
+        let targets = targets.collect::<Result<Vec<_>, _>>()?;
+        let points: Vec<_> = targets.iter().map(|target| target.points.clone()).collect();
+        let plan = plan::plan(&campaign, &points);
+        if plan.is_empty() {
+            return Err(Error::Campaign {
+                what: path.display().to_string(),
+                why: "nothing of what it names can go wrong in its targets".into(),
+            });
+        }
+        runner::check(runs, &targets, progress)?;
+        let share = match earlier {
+            Some(head) => head.share.clone(),
+            None => self.shard.map(|share| share.to_string()),
+        };
+        let head = Head {
+            schema: store::SCHEMA,
+            campaign: text,
+            path: std::path::absolute(path).map_err(|e| Error::host("no working directory", e))?,
+            program: backend.identity()?,
+            engine,
+            exhaustive: campaign.sample.mode == crate::campaign::file::Mode::Exhaustive,
+            confidence: campaign.sample.confidence,
+            targets: targets.iter().map(TargetHead::of).collect(),
+            plan: plan::hash(&plan),
+            share,
+        };
+        Ok(Prepared {
+            head,
+            targets,
+            plan,
+        })
+    }
+
+    fn begin(&self, prepared: &Prepared) -> Result<(PathBuf, lock::Lock, Store), Error> {
+        let out = match &self.out {
+            Some(path) => path.clone(),
+            None => directory::create_next(Path::new(DEFAULT_ROOT), "campaign")?,
+        };
+        let lock = directory::lock(&out)?;
+        if out.join(store::FILE).exists() {
+            return Err(Error::OutputExists { path: out });
+        }
+        let store = Store::create(&out, &prepared.head, &prepared.plan)?;
+        Ok((out, lock, store))
+    }
+
+    fn go(
+        &self,
+        prepared: &Prepared,
+        (runs, out, store): (Runs<'_>, &Path, &Store),
+        interrupt: &Interrupt,
+    ) -> Result<u8, Error> {
+        let here = here(&prepared.plan, &prepared.head)?;
+        let jobs = match self.jobs {
+            Some(jobs) => usize::from(jobs),
+            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        };
+        let progress = shown(interrupt);
+        let went = runner::run(runs, &prepared.targets, &here, (store, jobs), &progress);
+        progress.clear();
+        let went = went?;
+        finish(out, store)?;
+        let otherwise = tell(store, &prepared.head)?;
+        let seconds = went.wall.as_secs_f64();
+        if went.guests > 0 {
+            say(&format!(
+                "{} guests in {seconds:.1} s: {:.2} a second, {jobs} at a time",
+                went.guests,
+                went.guests as f64 / seconds.max(0.001)
+            ));
+        }
+        if went.left > 0 {
+            say(&format!(
+                "interrupted, {} runs are left: `staleline campaign --resume {}` goes on",
+                went.left,
+                quote(&out.display().to_string())
+            ));
+        }
+        say(&format!("results in {}", out.display()));
+        Ok(code(interrupt, otherwise))
+    }
+}
+
+/// Those of the plan that are run here.
+fn here<'a>(plan: &'a [Planned], head: &Head) -> Result<Vec<&'a Planned>, Error> {
+    let share: Option<Partition> = match &head.share {
+        Some(text) => Some(text.parse().map_err(|why| Error::Setting {
+            setting: format!("--shard {text}"),
+            why,
+        })?),
+        None => None,
+    };
+    let in_share = |planned: &&Planned| {
+        share.is_none_or(|share| share.has(&format!("{} {}", planned.target, planned.setting())))
+    };
+    Ok(plan.iter().filter(in_share).collect())
+}
+
+/// A plan in short.
+fn listed(plan: &[Planned]) -> String {
+    let lines = plan.iter().map(|planned| {
+        let run = match (planned.pilot, planned.run) {
+            (true, true) => "pilot",
+            (_, true) => "run",
+            (_, false) => "-",
+        };
+        format!(
+            "{} {run} {} {}\n",
+            planned.target,
+            planned.setting(),
+            planned.group
+        )
+    });
+    lines.collect()
+}
+
+/// Writes what came of the runs, in order.
+fn finish(out: &Path, store: &Store) -> Result<(), Error> {
+    let path = out.join(RESULTS);
+    let plan = store.plan()?;
+    let mut text = Vec::new();
+    for entry in store.entries()? {
+        let planned = plan.get(entry.id as usize);
+        let line = serde_json::json!({
+            "id": entry.id,
+            "target": planned.map(|planned| planned.target),
+            "faults": planned.map(Planned::setting),
+            "outcome": entry.judged.outcome,
+            "found": entry.judged.found,
+            "corrupt_bytes": entry.judged.corrupt,
+            "why": entry.judged.why,
+            "run_hash": entry.run_hash,
+            "same_twice": entry.same,
+        });
+        text.extend(line.to_string().as_bytes());
+        text.push(b'\n');
+    }
+    files::write_whole(&path, &text, files::READABLE)
+        .map_err(|source| Error::Output { path, source })?;
+    let head = store.head()?;
+    let entries = store.entries()?;
+    let mut junit = Vec::new();
+    let here: Vec<Planned> = here(&plan, &head)?.into_iter().cloned().collect();
+    let report = report(&head, &here, &entries);
+    report
+        .write_junit(&mut junit)
+        .and_then(|()| files::write_whole(&out.join(directory::JUNIT), &junit, files::READABLE))
+        .map_err(|e| Error::host("cannot write junit.xml", e))
+}
+
+fn report<'a>(head: &'a Head, plan: &'a [Planned], entries: &'a [store::Entry]) -> Report<'a> {
+    Report {
+        head,
+        plan,
+        entries,
+        confidence: head.confidence,
+    }
+}
+
+/// Prints what a campaign has come to; gives the exit code.
+fn tell(store: &Store, head: &Head) -> Result<u8, Error> {
+    let plan = store.plan()?;
+    let here: Vec<Planned> = here(&plan, head)?.into_iter().cloned().collect();
+    let entries = store.entries()?;
+    let report = report(head, &here, &entries);
+    print(&report.text())?;
+    Ok(report.exit_code())
+}
