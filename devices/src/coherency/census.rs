@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A count of everything that a fault can be of, for who plans some: with the numbers that faults go by.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::limits::MAX_COUNTED;
-use crate::cpu::{Barrier, CpuId, MAX_CPUS};
+use crate::cpu::{Barrier, CpuId, LINE, MAX_CPUS};
 use crate::dma::{Content, MasterId, TransferId};
+use crate::events::Cached;
 
 /// A barrier that completes or orders maintenance, or is its CPU's last before a device is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,8 +57,28 @@ pub struct CountedAccess {
     pub pa: u64,
     /// Bytes.
     pub len: u32,
+    /// The last four of its bytes.
+    pub word: u32,
+    /// How the cache held its first line before.
+    pub found: Cached,
+    /// Whether a CPU's stores to its bytes there were not cleaned.
+    pub uncleaned: bool,
+    /// Who has to do with that line next.
+    pub next: Option<Next>,
     /// When, in accesses of CPUs since power-on.
     pub at: u64,
+}
+
+/// Who has to do with a line after a master's access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Next {
+    /// A CPU loads what the master has written.
+    Cpu,
+    /// A master reads.
+    Reads(MasterId),
+    /// A master writes.
+    Writes(MasterId),
 }
 
 /// All of them.
@@ -77,6 +100,8 @@ pub(super) struct Counter {
     census: Option<Census>,
     /// Each CPU's last barrier, if no device was started since and it is not counted.
     last: [Option<CountedBarrier>; MAX_CPUS],
+    /// By line: which of the accesses had to do with it last, if nobody has since.
+    lines: HashMap<u64, usize>,
 }
 
 fn push<T>(all: &mut Vec<T>, full: &mut bool, one: T) {
@@ -91,6 +116,7 @@ impl Counter {
         Counter {
             census: wanted.then(Census::default),
             last: Default::default(),
+            lines: HashMap::new(),
         }
     }
 
@@ -145,8 +171,32 @@ impl Counter {
     }
 
     pub fn access(&mut self, access: CountedAccess) {
-        if let Some(census) = &mut self.census {
-            push(&mut census.accesses, &mut census.full, access);
+        let next = match access.write {
+            true => Next::Writes(access.master),
+            false => Next::Reads(access.master),
+        };
+        let first = access.pa / LINE;
+        let last = (access.pa + u64::from(access.len).max(1) - 1) / LINE;
+        for line in first..=last {
+            self.next(line, next);
+        }
+        let Some(census) = &mut self.census else {
+            return;
+        };
+        if census.accesses.len() < MAX_COUNTED {
+            self.lines.insert(first, census.accesses.len());
+        }
+        push(&mut census.accesses, &mut census.full, access);
+    }
+
+    /// Somebody has to do with a line, by its address.
+    pub fn next(&mut self, line: u64, next: Next) {
+        let index = self.lines.remove(&line);
+        let Some(census) = &mut self.census else {
+            return;
+        };
+        if let Some(access) = index.and_then(|index| census.accesses.get_mut(index)) {
+            access.next = Some(next);
         }
     }
 }

@@ -493,11 +493,15 @@ impl DmaMemory for Domain {
     ) -> Result<(), DmaError> {
         let late = self.late_writes();
         let id = (master, access);
-        let access = match self.access_fault(id, false, (pa, buf.len())) {
+        let found = self.found(pa, buf.len());
+        let access = match self.access_fault() {
             None => access,
             Some(fault) => self.disturb_read(fault, access, pa, buf.len())?,
         };
         self.read_now(master, access, pa, buf)?;
+        if let Some(found) = found {
+            self.count_access(found, id, false, (pa, buf));
+        }
         if late != 0 {
             self.after_access(master, late);
         }
@@ -513,8 +517,14 @@ impl DmaMemory for Domain {
     ) -> Result<(), DmaError> {
         let late = self.late_writes();
         let id = (master, access);
-        match self.access_fault(id, true, (pa, data.len())) {
-            None => self.write_now(master, access, pa, data)?,
+        let found = self.found(pa, data.len());
+        match self.access_fault() {
+            None => {
+                self.write_now(master, access, pa, data)?;
+                if let Some(found) = found {
+                    self.count_access(found, id, true, (pa, data));
+                }
+            }
             Some(fault) => {
                 self.checked_offset(pa, data.len())?;
                 let (access, data) = self.disturb_write(fault, id, pa, data)?;

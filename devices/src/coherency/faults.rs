@@ -9,7 +9,7 @@ use super::census::{CountedAccess, CountedBarrier, CountedInterrupt};
 use super::domain::Domain;
 use super::hash::Item;
 use super::limits::{MAX_HELD_LINES, MAX_HELD_WRITES};
-use super::line::{DIVERGED, State};
+use super::line::{DIVERGED, State, parts};
 use super::maintenance::Effect;
 use super::report;
 use crate::clock::Ticks;
@@ -18,6 +18,7 @@ use crate::cpu::{
     SiteId,
 };
 use crate::dma::{Access, DmaError, MasterId, TransferId};
+use crate::events::Cached;
 use crate::faults::{
     AccessFault, BarrierFault, Fault, Hold, Injected, InterruptFault, OperationFault, Until,
 };
@@ -390,32 +391,61 @@ impl Domain {
 
     /// What goes wrong with an access of a master.
     #[inline]
-    pub(super) fn access_fault(
+    pub(super) fn access_fault(&mut self) -> Option<AccessFault> {
+        self.injector.accesses.count(self.sanitizer.now)
+    }
+
+    /// How the cache holds the first line of an access that is to come, and whether a CPU's stores to these bytes
+    /// of it are uncleaned;
+    /// nothing where nobody counts.
+    #[inline]
+    pub(super) fn found(&mut self, pa: u64, len: usize) -> Option<(Cached, bool)> {
+        if !self.counter.counts() {
+            return None;
+        }
+        let offset = self.offset(pa, 1)?;
+        let (number, bytes, _) = parts(offset, len as u64).next()?;
+        let line = self.lines.line(number);
+        Some((line.state.as_logged(), line.uncleaned & bytes != 0))
+    }
+
+    /// Counts an access that was made.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn count_access(
         &mut self,
+        (found, uncleaned): (Cached, bool),
         (master, access): (MasterId, Access),
         write: bool,
-        (pa, len): (u64, usize),
-    ) -> Option<AccessFault> {
-        if self.counter.counts() {
-            let port = self.port(master);
-            let snoops = match write {
-                true => port.snoops_writes(),
-                false => port.snoops_reads(),
-            };
-            self.counter.access(CountedAccess {
-                number: self.injector.accesses.count.saturating_add(1),
-                master,
-                transfer: access.transfer,
-                content: access.content,
-                write,
-                snoops: snoops && access.snoop,
-                pa,
-                // A device moves less at a time.
-                len: len as u32,
-                at: self.sanitizer.now,
-            });
-        }
-        self.injector.accesses.count(self.sanitizer.now)
+        (pa, data): (u64, &[u8]),
+    ) {
+        let port = self.port(master);
+        let snoops = match write {
+            true => port.snoops_writes(),
+            false => port.snoops_reads(),
+        };
+        let last = data.len().saturating_sub(4);
+        let mut word = [0; 4];
+        let bytes = data.get(last..).unwrap_or_default();
+        word.iter_mut()
+            .zip(bytes)
+            .for_each(|(to, from)| *to = *from);
+        self.counter.access(CountedAccess {
+            number: self.injector.accesses.count,
+            master,
+            transfer: access.transfer,
+            content: access.content,
+            write,
+            snoops: snoops && access.snoop,
+            pa,
+            // A device moves less at a time.
+            len: data.len() as u32,
+            word: u32::from_le_bytes(word),
+            found,
+            uncleaned,
+            next: None,
+            at: self.sanitizer.now,
+        });
     }
 
     /// Lets a write of a master go wrong; what is left to be written at once, and whether it snoops.

@@ -7,6 +7,7 @@
 //! register learns of the data by that, and `readl()` has its own barrier. Control and address
 //! dependencies between loads are not seen, so code that rests on them alone would be found.
 
+use super::census::Next;
 use super::completion::Completion;
 use super::domain::Domain;
 use super::findings::Finding;
@@ -14,6 +15,7 @@ use super::line::UNREAD;
 use super::sanitizer::Subject;
 use super::who::Who;
 use crate::cpu::CpuId;
+use crate::cpu::LINE;
 use crate::dma::MasterId;
 use crate::hazard::{HazardKind, Why};
 
@@ -44,6 +46,7 @@ impl Domain {
     /// A CPU has loaded bytes of a line that a master has written: has it made sure that it did not
     /// load them before it knew?
     pub(super) fn loaded_unread(&mut self, number: u64, bytes: u64, reader: Who) {
+        self.counter.next(self.base / LINE + number, Next::Cpu);
         let mut s = Subject::new(&mut self.lines, &self.images, number);
         let writer = s.cold.unread_by;
         let Some(master) = writer.device_master() else {

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use staleline_devices::coherency::report::MaintenanceOp;
+use staleline_devices::coherency::report::{MaintenanceOp, MaintenanceReport};
 use staleline_devices::cpu::{CacheOp, LINE};
 use staleline_devices::faults::{Fault, OperationFault, Until};
 use staleline_devices::soc::report::SocReport;
@@ -112,7 +112,7 @@ struct Expected {
 /// The run without faults, as far as judging goes by it.
 #[derive(Debug, Clone)]
 pub struct Golden {
-    operations: Vec<MaintenanceOp>,
+    maintenance: MaintenanceReport,
     /// By number: the first and last operation that it completes or orders.
     barriers: Vec<(u32, (u32, u32))>,
 }
@@ -124,14 +124,9 @@ impl Golden {
         let census = domain.census.iter();
         let barriers = census.flat_map(|census| &census.barriers);
         Golden {
-            operations: domain.maintenance.operations.clone(),
+            maintenance: domain.maintenance.clone(),
             barriers: barriers.map(|b| (b.number, b.operations)).collect(),
         }
-    }
-
-    fn operation(&self, number: u32) -> Option<&MaintenanceOp> {
-        let index = (number as usize).checked_sub(1)?;
-        self.operations.get(index)
     }
 
     /// What may be said of a fault of software; none of hardware's.
@@ -148,7 +143,7 @@ impl Golden {
             DiscardedWrite, MismatchedAlias, MissingBarrier, MissingClean, MissingInvalidate,
             Ownership, SignalledEarly, WritebackClobber,
         };
-        let Some(op) = self.operation(number) else {
+        let Some(op) = self.maintenance.operation(number) else {
             return Expected {
                 kinds: Vec::new(),
                 memory: Vec::new(),
@@ -204,7 +199,7 @@ impl Golden {
             .ok()
             .and_then(|at| self.barriers.get(at))
             .map_or((0, 0), |b| b.1);
-        let operations = self.operations.iter();
+        let operations = self.maintenance.operations.iter();
         let done = operations.filter(|op| first != 0 && (first..=last).contains(&op.number));
         let mut memory: Vec<_> = done.flat_map(MaintenanceOp::ranges).collect();
         if found.is_ok_and(|at| at > 0) || first == 0 {

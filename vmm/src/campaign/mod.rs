@@ -14,5 +14,7 @@ pub mod report;
 pub mod runner;
 pub mod store;
 pub mod target;
+#[cfg(test)]
+mod tests;
 
 pub use file::Campaign;

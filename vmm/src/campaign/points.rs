@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 
-use staleline_devices::coherency::census::{CountedAccess, CountedBarrier, CountedInterrupt};
+use staleline_devices::coherency::census::{CountedAccess, CountedBarrier, CountedInterrupt, Next};
 use staleline_devices::coherency::report::{MaintenanceOp, TransferRecord};
 use staleline_devices::cpu::{BarrierAccess, BarrierKind, BarrierScope, CacheOp, LINE};
 use staleline_devices::dma::{Content, Direction, MasterId};
+use staleline_devices::events::Cached;
 use staleline_devices::faults::{
     AccessFault, BarrierFault, Fault, Hold, InterruptFault, OperationFault, Until,
 };
@@ -45,6 +46,12 @@ pub const CLASSES: &[&str] = &[
 
 /// Lines of a page.
 const PAGE: u32 = (4096 / LINE) as u32;
+
+/// Transfers that are looked at to find the next of a memory.
+const FAR: usize = 4096;
+
+/// Transfers that are looked at to find those under way at a time: devices have fewer at once.
+const RECENT: usize = 64;
 
 /// A fault, and what it is like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,8 +110,12 @@ impl<'a> Census<'a> {
         for interrupt in &census.interrupts {
             self.of_interrupt(interrupt, late, &mut points);
         }
+        // What each master has said last in descriptors and events.
+        let mut said: HashMap<(MasterId, &str, bool), u32> = HashMap::new();
         for access in &census.accesses {
-            self.of_access(access, (late, seed), &mut points);
+            let key = (access.master, content(access.content), access.write);
+            let before = said.insert(key, access.word);
+            self.of_access(access, before, (late, seed), &mut points);
         }
         points
     }
@@ -113,9 +124,11 @@ impl<'a> Census<'a> {
     fn observer(&self, op: &MaintenanceOp) -> String {
         let touches = |t: &&TransferRecord| {
             let end = t.transfer.pa.saturating_add(t.transfer.len);
-            t.opened_at >= op.at && op.met(&(t.transfer.pa..end)).is_some()
+            op.met(&(t.transfer.pa..end)).is_some()
         };
-        match self.transfers().iter().find(touches) {
+        let before = self.transfers().partition_point(|t| t.opened_at < op.at);
+        let after = self.transfers().get(before..).unwrap_or_default();
+        match after.iter().take(FAR).find(touches) {
             Some(t) => format!(
                 "{} {}",
                 self.master(t.master),
@@ -190,7 +203,10 @@ impl<'a> Census<'a> {
         if done.is_empty() && counted.starts.is_none() {
             return;
         }
-        let starts = counted.starts.map_or("none", |master| self.master(master));
+        let starts = match counted.starts {
+            None => "none".into(),
+            Some(master) => self.started(master, counted.at),
+        };
         let barrier = counted.barrier;
         let faults = [
             (BarrierFault::Removed, true),
@@ -217,6 +233,28 @@ impl<'a> Census<'a> {
                     }
                 ),
             });
+        }
+    }
+
+    /// A master that is started, and what it does at once.
+    fn started(&self, master: MasterId, at: u64) -> String {
+        let name = self.master(master);
+        let census = self.report.domain.census.as_ref();
+        let accesses = census.map_or(&[][..], |census| &census.accesses);
+        let behind = accesses.partition_point(|access| access.at < at);
+        let mut accesses = accesses.iter().skip(behind);
+        // The doorbell is an access of the CPU's.
+        let first = accesses
+            .find(|a| a.master == master)
+            .filter(|a| a.at <= at + 2);
+        match first {
+            None => name.to_owned(),
+            Some(first) => format!(
+                "{name}, which {} {} {:#x}",
+                if first.write { "writes" } else { "reads" },
+                content(first.content),
+                first.word
+            ),
         }
     }
 
@@ -260,7 +298,14 @@ impl<'a> Census<'a> {
         }
     }
 
-    fn of_access(&self, access: &CountedAccess, (late, seed): (u32, u64), points: &mut Vec<Point>) {
+    fn of_access(
+        &self,
+        access: &CountedAccess,
+        before: Option<u32>,
+        (late, seed): (u32, u64),
+        points: &mut Vec<Point>,
+    ) {
+        let before = before.map_or(", the first".into(), |word| format!(" after {word:#x}"));
         let id = (access.transfer.0 as usize).checked_sub(1);
         let transfer = id.and_then(|id| self.transfers().get(id));
         let place = match transfer.map(|t| t.transfer) {
@@ -269,38 +314,76 @@ impl<'a> Census<'a> {
             Some(t) if access.pa + u64::from(access.len) >= t.pa.saturating_add(t.len) => " last",
             Some(_) => " middle",
         };
-        let content = match access.content {
-            Content::Data => "data",
-            Content::Descriptor => "descriptor",
-            Content::Event => "event",
-        };
+        let content = content(access.content);
         let way = if access.write { "writes" } else { "reads" };
-        let master = self.master(access.master);
+        let who = format!("{} {way} {content}{place}", self.master(access.master));
+        // Descriptors and events are alike if they say the same.
+        let says = match access.content {
+            Content::Data => String::new(),
+            Content::Descriptor | Content::Event => {
+                format!(" {:#x}{before}", access.word)
+            }
+        };
+        let found = match (access.found, access.uncleaned) {
+            (Cached::No, _) => "not cached",
+            (Cached::Clean, false) => "clean",
+            (Cached::Clean, true) => "clean, perhaps not yet",
+            (Cached::Dirty, _) => "dirty",
+        };
+        let next = match access.next {
+            None => "nobody".into(),
+            Some(Next::Cpu) => "a CPU".into(),
+            Some(Next::Reads(master)) => format!("{} reads", self.master(master)),
+            Some(Next::Writes(master)) => format!("{} writes", self.master(master)),
+        };
         let bits = u64::from(access.len) * 8;
-        // Another one for each access, the same each time.
-        let bit = (seed ^ u64::from(access.number)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+        // Another one for each class, the same each time, and for accesses of one length.
+        let bit = seed.wrapping_add(bits).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
         let bit = (bit % bits.max(1)) as u32;
         let crosses = access.pa % LINE + u64::from(access.len) > LINE;
+        let late_for = format!("{who}{says} | {next}");
+        let in_memory = format!("{who}{says} bit {bit} | {found} | {next}");
         let faults = [
-            (AccessFault::Error, true),
-            (AccessFault::Unsnooped, access.snoops),
-            (AccessFault::Torn, access.write && crosses),
-            (AccessFault::Held(Hold::Next), access.write),
+            (AccessFault::Error, true, who.clone()),
+            (
+                AccessFault::Unsnooped,
+                access.snoops,
+                format!("{who} | {found} | {next}"),
+            ),
+            (AccessFault::Torn, access.write && crosses, late_for.clone()),
+            (
+                AccessFault::Held(Hold::Next),
+                access.write,
+                late_for.clone(),
+            ),
             (
                 AccessFault::Held(Hold::End),
                 access.write && transfer.is_some(),
+                late_for.clone(),
             ),
-            (AccessFault::Held(Hold::Ticks(late)), access.write),
-            (AccessFault::Flip { cache: true, bit }, true),
-            (AccessFault::Flip { cache: false, bit }, true),
+            (AccessFault::Held(Hold::Ticks(late)), access.write, late_for),
+            (
+                AccessFault::Flip { cache: true, bit },
+                true,
+                in_memory.clone(),
+            ),
+            (AccessFault::Flip { cache: false, bit }, true, in_memory),
         ];
-        for (what, _) in faults.into_iter().filter(|(_, applies)| *applies) {
+        for (what, _, alike) in faults.into_iter().filter(|(_, applies, _)| *applies) {
             let fault = Fault::Access(access.number, what);
             points.push(Point {
                 fault,
-                group: format!("{} | {master} {way} {content}{place}", fault.class()),
+                group: format!("{} | {alike}", fault.class()),
             });
         }
+    }
+}
+
+fn content(content: Content) -> &'static str {
+    match content {
+        Content::Data => "data",
+        Content::Descriptor => "descriptor",
+        Content::Event => "event",
     }
 }
 

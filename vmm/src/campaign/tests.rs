@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Campaigns over a machine that is none: what is planned, what is made of runs, and what stopping, going on and
+//! sharing leave of it.
+
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use staleline_devices::coherency::census::{
+    Census, CountedAccess, CountedBarrier, CountedInterrupt, Next,
+};
+use staleline_devices::coherency::hazard::{Hazard, HazardKind};
+use staleline_devices::cpu::{Barrier, CpuId};
+use staleline_devices::dma::{Content, MasterId, TransferId};
+use staleline_devices::events::Cached;
+use staleline_devices::faults::{Fault, Injected, OperationFault};
+use staleline_support::progress::{Counted, Progress, Quiet};
+
+use super::file::{Campaign, Mode};
+use super::judge::{Outcome, judge};
+use super::merge;
+use super::plan::{self, Planned};
+use super::report::Report;
+use super::runner;
+use super::store::{Entry, Head, Store, TargetHead};
+use super::target::{Runs, Target};
+use crate::engine::EngineKind;
+use crate::evidence::Execution;
+use crate::exit::{self, Error};
+use crate::run::backend::Attempt;
+use crate::run::fake::{self, FakeBackend};
+
+fn file(more: &str) -> String {
+    format!("schema = 1\n{more}\n[[target]]\nscenarios = [\"iio-capture\"]\nkernels = [\"base\"]\n")
+}
+
+fn parse(more: &str) -> Result<Campaign, Error> {
+    Campaign::parse(&file(more), "a file")
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_told() {
+    for (more, expect) in [
+        ("[sample]\ncheck = 1.5", "sample.check is a share"),
+        ("[sample]\nrepeat = -1.0", "sample.repeat is a share"),
+        ("[sample]\nconfidence = 0.8", "0.9, 0.95 or 0.99"),
+        ("[sample]\nmargin = 0.9", "sample.margin"),
+        ("[sample]\nmode = \"some\"", "unknown variant"),
+        ("[faults]\nlate-ticks = 0", "late-ticks"),
+        ("[faults]\nclasses = [\"lose\"]", "there are these: drop"),
+        ("[faults]\npairs = 4000000000", "pairs is at most"),
+        ("faults = 1", "invalid type"),
+    ] {
+        let e = parse(more).unwrap_err();
+        let text = format!("{e}: {}", e.chain());
+        assert_eq!(e.exit_code(), exit::USAGE, "{more}");
+        assert!(text.contains(expect), "{more}: {text}");
+    }
+    let none = Campaign::parse("schema = 1\ntarget = []\n", "a file").unwrap_err();
+    assert!(none.to_string().contains("proves nothing"), "{none}");
+    let other = Campaign::parse("schema = 2\ntarget = []\n", "a file").unwrap_err();
+    assert!(other.to_string().contains("reads schema = 1"), "{other}");
+    let own = "schema = 1\n[[target]]\nscenarios = [\"iio-capture\"]\nkernels = [\"base\"]\n\
+               set = [\"inject=drop@1\"]\n";
+    let own = Campaign::parse(own, "a file").unwrap();
+    let e = own.targets(EngineKind::default()).unwrap_err();
+    assert!(e.to_string().contains("faults of its own"), "{e}");
+}
+
+/// What can go wrong beside the six operations of the machine that is none.
+fn census() -> Census {
+    let access = |number: u32| CountedAccess {
+        number,
+        master: MasterId(0),
+        transfer: TransferId(number),
+        content: Content::Data,
+        write: true,
+        snoops: false,
+        pa: 0x4500_0000,
+        len: 96,
+        word: 0,
+        found: Cached::Clean,
+        uncleaned: false,
+        next: Some(Next::Cpu),
+        at: 1000 * u64::from(number) + 100,
+    };
+    Census {
+        barriers: (1..=6)
+            .map(|n| CountedBarrier {
+                number: 10 * n,
+                cpu: CpuId::BOOT,
+                barrier: Barrier::DSB_SY,
+                operations: (100 + n, 100 + n),
+                starts: None,
+                at: 1000 * u64::from(n) + 700,
+            })
+            .collect(),
+        interrupts: (1..=6)
+            .map(|number| CountedInterrupt {
+                number,
+                irq: 48,
+                at: 1000 * u64::from(number) + 500,
+            })
+            .collect(),
+        accesses: (1..=6).map(access).collect(),
+        full: false,
+    }
+}
+
+fn found(kind: HazardKind, pa: u64) -> Hazard {
+    Hazard {
+        kind,
+        first_pa: pa,
+        end_pa: pa + 64,
+        line_pa: pa,
+        ..fake::stale_read(1, true)
+    }
+}
+
+/// Faults take place, and those of whole operations are found; `missed` are not.
+fn backend(missed: &'static [u32]) -> FakeBackend {
+    FakeBackend::new(
+        move |attempt: Attempt<'_>, execution: &mut Execution, text: &mut String| {
+            let Some(report) = &mut execution.report else {
+                return;
+            };
+            report.domain.census = attempt.census.then(census);
+            for fault in attempt.faults() {
+                report.domain.faults.push(Injected { fault, at: Some(1) });
+                report.domain.run_hash ^=
+                    u64::from(fault.number()) << 8 | fault.to_string().len() as u64;
+                match fault {
+                    Fault::Operation(n, OperationFault::Drop | OperationFault::Skip { .. }) => {
+                        *text = text.replace("\"corrupt\":0", "\"corrupt\":64");
+                        if !missed.contains(&n) {
+                            let hazard = found(HazardKind::MissingInvalidate, 0x4500_0000);
+                            report.domain.hazards.push(hazard);
+                        }
+                    }
+                    Fault::Operation(_, OperationFault::WidenAfter) => {
+                        let hazard = found(HazardKind::MissingBarrier, 0x4700_0000);
+                        report.domain.hazards.push(hazard);
+                    }
+                    _ => {}
+                }
+            }
+        },
+    )
+}
+
+/// A campaign that is ready to run.
+struct Ready {
+    targets: Vec<Target>,
+    plan: Vec<Planned>,
+    head: Head,
+}
+
+impl Ready {
+    fn new(runs: Runs<'_>, more: &str) -> Self {
+        let campaign = parse(more).unwrap();
+        let specs = campaign.targets(EngineKind::default()).unwrap();
+        let targets = specs
+            .into_iter()
+            .map(|spec| runs.target(spec, &campaign, &Quiet));
+        let targets: Vec<Target> = targets.collect::<Result<_, _>>().unwrap();
+        let points: Vec<_> = targets.iter().map(|target| target.points.clone()).collect();
+        let plan = plan::plan(&campaign, &points);
+        let head = Head {
+            schema: super::store::SCHEMA,
+            campaign: file(more),
+            path: "/nowhere".into(),
+            program: "this".into(),
+            engine: EngineKind::default(),
+            exhaustive: campaign.sample.mode == Mode::Exhaustive,
+            confidence: campaign.sample.confidence,
+            targets: targets.iter().map(TargetHead::of).collect(),
+            plan: plan::hash(&plan),
+            share: None,
+        };
+        Ready {
+            targets,
+            plan,
+            head,
+        }
+    }
+
+    fn run(
+        &self,
+        runs: Runs<'_>,
+        store: &Store,
+        share: &[&Planned],
+        progress: &dyn Progress,
+    ) -> usize {
+        runner::run(runs, &self.targets, share, (store, 2), progress)
+            .unwrap()
+            .left
+    }
+}
+
+/// Runs over such a backend.
+fn with<R>(backend: &FakeBackend, body: impl FnOnce(Runs<'_>) -> R) -> R {
+    let scratch = tempfile::tempdir().unwrap();
+    let next = AtomicU64::new(0);
+    body(Runs {
+        backend,
+        scratch: scratch.path(),
+        next: &next,
+    })
+}
+
+/// Is asked for no more after so many runs.
+struct After(AtomicUsize);
+
+impl Progress for After {
+    fn begin(&self, _: &str, _: Counted) {}
+    fn advance(&self, _: &str) {
+        let left = self.0.load(Ordering::Relaxed);
+        self.0.store(left.saturating_sub(1), Ordering::Relaxed);
+    }
+    fn detail(&self, _: &str) {}
+    fn note(&self, _: &str) {}
+    fn cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// But for times, which are none of it.
+fn entries(store: &Store) -> Vec<Entry> {
+    let entries = store.entries().unwrap().into_iter();
+    entries
+        .map(|entry| Entry {
+            wall_us: 0,
+            ..entry
+        })
+        .collect()
+}
+
+const EXHAUSTIVE: &str = "[sample]\nmode = \"exhaustive\"\nrepeat = 0.2";
+
+#[test]
+fn straight_interrupted_and_in_shares_it_comes_to_the_same() {
+    with(&backend(&[103]), |runs| {
+        let ready = Ready::new(runs, EXHAUSTIVE);
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let all: Vec<&Planned> = ready.plan.iter().collect();
+        let straight = Store::create(&at("straight"), &ready.head, &ready.plan).unwrap();
+        assert_eq!(ready.run(runs, &straight, &all, &Quiet), 0);
+        assert_eq!(straight.entries().unwrap().len(), all.len());
+        assert!(
+            straight
+                .entries()
+                .unwrap()
+                .iter()
+                .any(|entry| entry.same == Some(true))
+        );
+
+        let stopped = at("stopped");
+        let store = Store::create(&stopped, &ready.head, &ready.plan).unwrap();
+        for _ in 0..3 {
+            assert!(ready.run(runs, &store, &all, &After(AtomicUsize::new(7))) > 0);
+        }
+        drop(store);
+        let store = Store::open(&stopped).unwrap();
+        assert_eq!(store.plan().unwrap(), ready.plan);
+        assert_eq!(store.head().unwrap().differs(&ready.head), None);
+        assert_eq!(ready.run(runs, &store, &all, &Quiet), 0);
+        assert_eq!(entries(&store), entries(&straight));
+
+        let shares = ["one", "two"].map(|name| {
+            let path = at(name);
+            let store = Store::create(&path, &ready.head, &ready.plan).unwrap();
+            let odd = u32::from(name == "two");
+            let share: Vec<&Planned> = all.iter().copied().filter(|p| p.id % 2 == odd).collect();
+            assert_eq!(ready.run(runs, &store, &share, &Quiet), 0);
+            path
+        });
+        let (merged, _lock) = merge::merge(&shares, &at("merged")).unwrap();
+        assert_eq!(entries(&merged), entries(&straight));
+        let twice = [shares[0].clone(), shares[0].clone()];
+        let e = merge::merge(&twice, &at("twice")).map(|_| ()).unwrap_err();
+        assert_eq!(e.exit_code(), exit::USAGE, "{e}");
+        let other = Head {
+            program: "that".into(),
+            ..ready.head.clone()
+        };
+        let path = at("other");
+        Store::create(&path, &other, &ready.plan).unwrap();
+        let e = merge::merge(&[shares[0].clone(), path], &at("both"))
+            .map(|_| ())
+            .unwrap_err();
+        assert!(e.to_string().contains("staleline or its plugin"), "{e}");
+    });
+}
+
+#[test]
+fn what_is_missed_or_misnamed_is_the_headline() {
+    with(&backend(&[103]), |runs| {
+        let ready = Ready::new(runs, EXHAUSTIVE);
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(dir.path(), &ready.head, &ready.plan).unwrap();
+        let all: Vec<&Planned> = ready.plan.iter().collect();
+        ready.run(runs, &store, &all, &Quiet);
+        let entries = store.entries().unwrap();
+        let report = Report {
+            head: &ready.head,
+            plan: &ready.plan,
+            entries: &entries,
+            confidence: 0.95,
+        };
+        let of = |outcome| -> Vec<String> {
+            let entries = entries
+                .iter()
+                .filter(|entry| entry.judged.outcome == outcome);
+            entries
+                .map(|entry| ready.plan[entry.id as usize].setting())
+                .collect()
+        };
+        let missed = of(Outcome::Miss);
+        assert!(missed.contains(&"drop@103".to_owned()), "{missed:?}");
+        assert!(
+            missed.iter().all(|fault| fault.contains("@103")),
+            "{missed:?}"
+        );
+        let misnamed = of(Outcome::Misdiagnosed);
+        assert_eq!(misnamed.len(), 6);
+        assert!(
+            misnamed.iter().all(|fault| fault.starts_with("widen@")),
+            "{misnamed:?}"
+        );
+        assert!(of(Outcome::DetectedVisible).contains(&"drop@101".to_owned()));
+        assert!(of(Outcome::NoEffect).contains(&"irq@3:lost".to_owned()));
+        assert_eq!(report.exit_code(), exit::FAIL);
+        let text = report.text();
+        assert!(text.contains("--set inject=drop@103"), "{text}");
+        let mut junit = Vec::new();
+        report.write_junit(&mut junit).unwrap();
+        let junit = String::from_utf8(junit).unwrap();
+        assert!(
+            junit.contains("iio-capture on base: widen:after"),
+            "{junit}"
+        );
+        assert_eq!(junit.matches("<failure").count(), 2 + 1, "{junit}");
+        // All of one place are one group, of which the first speaks for the others.
+        let predicted = report.predicted();
+        assert!(predicted.tested > 0 && predicted.wrong > 0, "{predicted:?}");
+    });
+}
+
+#[test]
+fn a_target_that_fails_and_a_canary_that_lives_prove_nothing() {
+    let failing = FakeBackend::new(|attempt, execution, _| {
+        if let Some(report) = &mut execution.report {
+            report.domain.census = attempt.census.then(census);
+            report
+                .domain
+                .hazards
+                .push(found(HazardKind::MissingClean, 0x4500_0000));
+        }
+    });
+    let campaign = parse("").unwrap();
+    let spec = || campaign.targets(EngineKind::default()).unwrap().remove(0);
+    with(&failing, |runs| {
+        let e = runs
+            .target(spec(), &campaign, &Quiet)
+            .map(|_| ())
+            .unwrap_err();
+        assert_eq!(e.exit_code(), exit::INFRA);
+        assert!(
+            e.to_string().contains("does not pass without faults"),
+            "{e}"
+        );
+    });
+    let blind = backend(&[101, 102, 103, 104, 105, 106]);
+    with(&blind, |runs| {
+        let target = runs.target(spec(), &campaign, &Quiet).unwrap();
+        let e = runner::check(runs, &[target], &Quiet).unwrap_err();
+        assert_eq!(e.exit_code(), exit::INFRA);
+        assert!(e.to_string().contains("drop@101"), "{e}");
+    });
+    with(&backend(&[]), |runs| {
+        let target = runs.target(spec(), &campaign, &Quiet).unwrap();
+        runner::check(runs, &[target], &Quiet).unwrap();
+        runner::check(runs, &[], &Quiet).unwrap_err();
+    });
+}
+
+#[test]
+fn a_plan_is_the_same_each_time_and_has_one_of_each_group() {
+    with(&backend(&[]), |runs| {
+        let plan = |more: &str| Ready::new(runs, more).plan;
+        let pruned = plan("[faults]\npairs = 20");
+        assert_eq!(pruned, plan("[faults]\npairs = 20"));
+        let groups: std::collections::HashSet<&str> = pruned.iter().map(|p| &*p.group).collect();
+        let pilots: Vec<&Planned> = pruned.iter().filter(|p| p.pilot).collect();
+        assert_eq!(pilots.len(), groups.len());
+        assert!(pilots.iter().all(|p| p.run));
+        assert_eq!(pruned.iter().filter(|p| p.faults.len() == 2).count(), 20);
+        assert!(pruned.iter().any(|p| !p.run));
+        assert!(plan(EXHAUSTIVE).iter().all(|p| p.run));
+        let sampled = plan("[sample]\nmode = \"sampled\"\nmargin = 0.1");
+        let run = sampled.iter().filter(|p| p.run).count();
+        assert_eq!(run, plan::sample_size(sampled.len(), 0.95, 0.1));
+        let barriers = plan("[faults]\nclasses = [\"barrier\"]");
+        assert!(
+            barriers.iter().all(|p| p.class().starts_with("barrier:")),
+            "{barriers:?}"
+        );
+        assert_ne!(plan::hash(&pruned), plan::hash(&barriers));
+    });
+}
+
+#[test]
+fn a_file_that_is_none_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |dir: &Path| {
+        Store::open(dir)
+            .and_then(|store| store.head())
+            .map(|_| ())
+            .unwrap_err()
+    };
+    assert_eq!(refused(dir.path()).exit_code(), exit::USAGE);
+    std::fs::write(
+        dir.path().join(super::store::FILE),
+        b"no database at all, but some text",
+    )
+    .unwrap();
+    let e = refused(dir.path());
+    assert!(e.help().is_some(), "{e}");
+}
+
+/// Whatever a run with a fault of hardware shows, software is not blamed for it.
+#[test]
+fn hardware_is_told_apart() {
+    with(&backend(&[]), |runs| {
+        let target = Ready::new(runs, "").targets.remove(0);
+        let fault: Fault = "drop@101".parse().unwrap();
+        let mut result = runs.with(&target, &[fault]).unwrap().result;
+        assert_eq!(
+            judge(&[fault], &target.golden, &result).outcome,
+            Outcome::DetectedVisible
+        );
+        result.hazards.clear();
+        assert_eq!(
+            judge(&[fault], &target.golden, &result).outcome,
+            Outcome::Miss
+        );
+        let flip: Fault = "flip@3:cache+1".parse().unwrap();
+        let outcome = judge(&[flip], &target.golden, &result).outcome;
+        assert_eq!(outcome, Outcome::HardwareCorruption);
+        assert!(outcome.is_silent() && !outcome.is_ours());
+    });
+}
