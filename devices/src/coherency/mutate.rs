@@ -103,11 +103,12 @@ pub(super) fn keep(rule: Rule, bytes: u64) -> u64 {
 #[cfg(feature = "mutate")]
 pub(super) use switch::off;
 #[cfg(feature = "mutate")]
-pub use switch::turn_off;
+pub use switch::{turn_off, turn_off_everywhere};
 
 #[cfg(feature = "mutate")]
 mod switch {
     use std::cell::Cell;
+    use std::sync::OnceLock;
 
     use super::Rule;
 
@@ -120,10 +121,17 @@ mod switch {
         OFF.set(rule);
     }
 
+    static EVERYWHERE: OnceLock<Rule> = OnceLock::new();
+
+    /// Turns a rule off in all domains of this process, for good. The first that is named is.
+    pub fn turn_off_everywhere(rule: Rule) {
+        EVERYWHERE.get_or_init(|| rule);
+    }
+
     /// Whether a rule is turned off.
     #[inline]
     pub fn off(rule: Rule) -> bool {
-        OFF.get() == Some(rule)
+        OFF.get() == Some(rule) || EVERYWHERE.get() == Some(&rule)
     }
 
     impl Rule {

@@ -16,9 +16,10 @@ use crate::tool::{Tool, step};
 const FOR_DEB: &str = "target/dist";
 
 /// What of the source tree goes to `share/staleline`. The agent's sources do not: it comes built.
-const SHARED: [&str; 8] = [
+const SHARED: [&str; 9] = [
     "ci/clients",
     "ci/matrix",
+    "ci/campaign",
     "ci/litmus",
     "ci/scenarios",
     "guest-kernel/config",

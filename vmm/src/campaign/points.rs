@@ -260,11 +260,14 @@ impl<'a> Census<'a> {
 
     /// What transfers were under way at a time.
     fn phase(&self, at: u64) -> String {
-        let open =
-            |t: &&TransferRecord| t.opened_at <= at && t.closed_at.is_none_or(|end| end >= at);
-        let mut open: Vec<String> = self
-            .transfers()
+        let open = |t: &&TransferRecord| t.closed_at.is_none_or(|end| end >= at);
+        let transfers = self.transfers();
+        let begun = transfers.partition_point(|t| t.opened_at <= at);
+        let begun = transfers.get(..begun).unwrap_or_default();
+        let mut open: Vec<String> = begun
             .iter()
+            .rev()
+            .take(RECENT)
             .filter(open)
             .map(|t| {
                 format!(

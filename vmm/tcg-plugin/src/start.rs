@@ -23,6 +23,8 @@ pub fn core<M: Guest>(
     config: &TcgConfig,
     qtest: Qtest<UnixStream>,
 ) -> Result<Core<M, UnixStream>, String> {
+    #[cfg(feature = "mutate")]
+    mutate()?;
     let window_base = config
         .ram_base
         .checked_add(config.ram_bytes)
@@ -58,6 +60,26 @@ pub fn core<M: Guest>(
         trace: Trace::new(&config.trace),
         calls: Calls::new(config.calls.as_ref()),
     }))
+}
+
+/// Turns off the rule that STALELINE_RULE_OFF names.
+#[cfg(feature = "mutate")]
+fn mutate() -> Result<(), String> {
+    use staleline_devices::coherency::mutate::{Rule, turn_off_everywhere};
+    let name = std::env::var("STALELINE_RULE_OFF").unwrap_or_default();
+    let named = Rule::ALL
+        .iter()
+        .find(|(rule, _)| format!("{rule:?}") == name);
+    match named {
+        Some((rule, _)) => turn_off_everywhere(*rule),
+        None if name.is_empty() => {}
+        None => {
+            return Err(format!(
+                "STALELINE_RULE_OFF={name} is no rule of the sanitizer"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Lets the machine tell its events to the log that the configuration names, if it does; `sites` are those

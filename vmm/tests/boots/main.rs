@@ -11,6 +11,7 @@ use staleline_testing as support;
 mod arguments;
 mod blk;
 mod board;
+mod campaign;
 mod clients;
 mod compare;
 mod console;

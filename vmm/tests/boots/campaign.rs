@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! Campaigns on the real kernel.
+
+use std::path::Path;
+use std::process::Command;
+
+use staleline_testing::{program, staleline};
+
+/// One frame, and only what goes wrong with maintenance.
+const SMALL: &str = "schema = 1\n[faults]\nclasses = [\"drop\", \"skip\", \"as\", \"barrier:dmb\"]\n\
+                     [sample]\nmode = \"exhaustive\"\nrepeat = 0.1\n[[target]]\n\
+                     scenarios = [\"iio-to-usb\"]\nkernels = [\"begin-end-access\"]\nset = [\"frames=1\"]\n";
+
+fn campaign(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = staleline();
+    command.current_dir(dir).arg("campaign").args(arguments);
+    command
+}
+
+fn ends(mut command: Command, code: i32) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}\n{error}");
+    said
+}
+
+fn results(dir: &Path, name: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(dir.join(name).join("results.jsonl")).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn nothing_is_missed_and_shares_are_the_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::write(dir.join("small.toml"), SMALL).unwrap();
+    let said = ends(campaign(dir, &["small.toml", "--out", "whole"]), 0);
+    assert!(
+        said.contains("0 came to something else the second time"),
+        "{said}"
+    );
+    let whole = results(dir, "whole");
+    assert!(whole.len() > 20, "{}", whole.len());
+    let of = |outcome: &str| whole.iter().filter(|line| line.contains(outcome)).count();
+    assert!(of("\"detected-visible\"") >= 2, "{said}");
+    assert!(of("\"detected-latent\"") >= 2, "{said}");
+    for share in ["1/2", "2/2"] {
+        let out = &share[..1];
+        ends(
+            campaign(dir, &["small.toml", "--shard", share, "--out", out]),
+            0,
+        );
+    }
+    let merged = ends(campaign(dir, &["--merge", "1", "2", "--out", "merged"]), 0);
+    assert_eq!(results(dir, "merged"), whole);
+    assert_eq!(merged, ends(campaign(dir, &["--report", "whole"]), 0));
+    // Of one share alone, the other is missing.
+    ends(campaign(dir, &["--merge", "1", "--out", "half"]), 3);
+}
+
+/// A sanitizer that lacks a rule misses what that finds, and the campaign says so.
+#[test]
+#[ignore = "builds the plugin once more, with a rule that can be turned off"]
+fn a_planted_miss_is_told() {
+    let target = program().ancestors().nth(2).unwrap().join("mutate");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "-p", "staleline-tcg", "--features", "mutate"])
+        .arg("--target-dir")
+        .arg(&target)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status();
+    assert!(built.unwrap().success());
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let late = SMALL.replace(
+        "\"drop\", \"skip\", \"as\", \"barrier:dmb\"",
+        "\"drop\", \"delay:end\"",
+    );
+    std::fs::write(dir.join("late.toml"), late).unwrap();
+    let with = |rule: &str, out: &str, code| {
+        let mut command = campaign(dir, &["late.toml", "--out", out]);
+        command.env(
+            "STALELINE_TCG_PLUGIN",
+            target.join("debug/libstaleline_tcg.so"),
+        );
+        command.env("STALELINE_RULE_OFF", rule);
+        ends(command, code)
+    };
+    with("", "all", 0);
+    let said = with("Invalidate", "blind", 1);
+    let missed = |line: &&String| line.contains("\"miss\"");
+    let missed = results(dir, "blind").iter().filter(missed).count();
+    assert!(missed >= 2, "{said}");
+    assert!(
+        said.contains("miss (") && said.contains("--set inject=drop@"),
+        "{said}"
+    );
+    // Whatever is not missed comes to what it came to before.
+    let all = results(dir, "all");
+    let blind = results(dir, "blind");
+    let same = blind.iter().filter(|line| all.contains(line)).count();
+    assert_eq!(same + missed, all.len(), "{said}");
+}
