@@ -11,6 +11,7 @@ use staleline_machine::board::port::{COHERENCY_PORT, Done, Told};
 use staleline_machine::board::{UART, UART_BYTES, UART_IRQ};
 use staleline_machine::engine::guest::Guest;
 use staleline_machine::engine::wire::KvmStats;
+use staleline_machine::snapshot::Until;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::dram::Dram;
@@ -45,36 +46,19 @@ struct Outside<M> {
 struct Console {
     /// Not fetched yet.
     bytes: Vec<u8>,
-    /// Of the line that is being written.
-    line: Vec<u8>,
     /// The guest is to stand still when it has written this line.
-    until: Option<String>,
+    until: Option<Until>,
 }
 
 impl Console {
     /// Whether that was the end of the line that is waited for.
     fn write(&mut self, byte: u8) -> bool {
         self.bytes.push(byte);
-        let Some(until) = &self.until else {
-            return false;
-        };
-        match byte {
-            b'\n' => {
-                let found = self.line.trim_ascii_end() == until.as_bytes();
-                self.line.clear();
-                if found {
-                    self.until = None;
-                }
-                found
-            }
-            // A line that is longer than that is another, but for white space.
-            _ => {
-                if self.line.len() < until.len() + 2 {
-                    self.line.push(byte);
-                }
-                false
-            }
+        let found = self.until.as_mut().is_some_and(|until| until.is_over(byte));
+        if found {
+            self.until = None;
         }
+        found
     }
 }
 
@@ -153,7 +137,7 @@ impl<M: Guest> Bus<M> {
             over: AtomicBool::new(false),
             pause: Pause::default(),
             console: Mutex::new(Console {
-                until,
+                until: until.map(Until::new),
                 ..Console::default()
             }),
             fetched: Condvar::new(),

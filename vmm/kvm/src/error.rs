@@ -118,9 +118,7 @@ impl KvmError {
                 "please report this with the scenario"
             }
             KvmError::Register { .. } => "make the snapshot anew, on this machine",
-            KvmError::Snapshot(_) => {
-                "make it anew: the same command with --save-snapshot in place of --from-snapshot"
-            }
+            KvmError::Snapshot(_) => SnapshotError::HELP,
             KvmError::Exit { .. } => {
                 "look at console.log for what the guest was doing; a device's registers are to be accessed by \
                  single loads and stores of up to 8 bytes (readl(), writel() and the like)"

@@ -7,3 +7,4 @@ pub mod boot;
 pub mod engine;
 pub mod events;
 pub mod names;
+pub mod snapshot;

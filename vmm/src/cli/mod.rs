@@ -262,10 +262,10 @@ pub struct RunOptions {
     /// machine and go on with a new one made from that. Slow.
     #[arg(long, value_name = "N")]
     pub save_restore: Option<NonZeroU64>,
-    /// Save the guest in FILE right before the scenario's first step, and go on. For --engine kvm.
+    /// Save the guest in FILE right before the scenario's first step, and go on.
     #[arg(long, value_name = "FILE")]
     pub save_snapshot: Option<PathBuf>,
-    /// Go on from FILE, which the same command has saved, in place of booting. For --engine kvm.
+    /// Go on from FILE, which the same command has saved, in place of booting.
     #[arg(long, value_name = "FILE", conflicts_with = "save_snapshot")]
     pub from_snapshot: Option<PathBuf>,
     /// What people do with it.

@@ -393,7 +393,11 @@ impl Backend for Production {
         job.interrupt = self.interrupt.clone();
         job.selfcheck = self.self_check;
         job.save_restore = self.save_restore;
-        job.snapshot = self.snapshot.clone().filter(|_| attempt.attended.is_some());
+        job.snapshot = match &self.snapshot {
+            // Once is enough.
+            Some(Snapshot::Save { .. }) if attempt.attended.is_none() => None,
+            snapshot => snapshot.clone(),
+        };
         if let (Some(dir), Some(port)) = (attempt.attended, attendance.debugger) {
             debugger::invite(&attempt, dir, port)?;
         }

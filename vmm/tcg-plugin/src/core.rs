@@ -357,6 +357,11 @@ impl<M: Guest, S: Read + Write> Core<M, S> {
         }
     }
 
+    /// The physical address of an access that has just been made.
+    pub fn place_of(&self, cpu: CpuId, va: u64) -> Option<u64> {
+        self.side(cpu).tlb.lookup(va).map(|hit| hit.pa(va))
+    }
+
     /// Looks `va` up, walking the tables if need be.
     #[inline(always)]
     fn hit(&mut self, cpu: CpuId, va: u64) -> Option<Hit> {

@@ -8,6 +8,7 @@
 
 mod current;
 mod registers;
+mod standstill;
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fs::File;
@@ -48,6 +49,7 @@ use crate::sites::Sites;
 use crate::{control, logger, start};
 use current::Current;
 use registers::Registers;
+use standstill::Standstill;
 
 /// The interface version this library speaks: 4, of QEMU 9.2. QEMU reads the symbol.
 #[unsafe(no_mangle)]
@@ -73,9 +75,26 @@ struct Plugin<M> {
     sites: Sites,
     current: Current,
     renewals: Renewals,
+    /// Until the guest has been stopped for its snapshot, if it is to be.
+    standstill: Option<Standstill>,
 }
 
 impl<M: Guest> Plugin<M> {
+    /// The CPU has stored something: stops it if it is time for its snapshot.
+    fn stop_if_due(&mut self, cpu: CpuId, info: qemu_plugin_meminfo_t, va: u64) {
+        let Some(pa) = self.core.place_of(cpu, va) else {
+            return;
+        };
+        let due = self.standstill.as_mut().is_some_and(|s| s.is_due(pa, info));
+        if due && let Some(standstill) = self.standstill.take() {
+            let saved = self.core.save(&self.sites).map_err(|e| e.to_string());
+            let accesses = self.core.machine.accesses();
+            saved
+                .and_then(|saved| standstill.stop(&saved, accesses))
+                .unwrap_or_else(|message| fatal(message));
+        }
+    }
+
     /// Between two things that the CPU does: goes on with another machine if that is due.
     #[inline(always)]
     fn renew_if_due(&mut self) {
@@ -228,7 +247,8 @@ impl Extras {
 
 fn register<M: Guest>(id: qemu_plugin_id_t, config: &TcgConfig) {
     let Extras { check, trace } = Extras::of(config);
-    let translate = match check || trace || config.save_restore.is_some() {
+    let renew_or_save = config.save_restore.is_some() || config.save.is_some();
+    let translate = match check || trace || renew_or_save {
         true => on_translate::<M, true>,
         false => on_translate::<M, false>,
     };
@@ -257,8 +277,11 @@ unsafe fn started<'a, M: Guest>() -> &'a mut Plugin<M> {
         qtest
             .set_read_timeout(Some(PATIENCE))
             .map_err(|e| format!("qtest socket: {e}"))?;
-        let mut sites = Sites::default();
         let mut core = start::core(config, Qtest::new(qtest, gic))?;
+        let mut sites = start::restore(config, &mut core).unwrap_or_else(|message| {
+            control::send(&FromPlugin::Refused { message });
+            exit_now()
+        });
         start::record(config, &mut core.machine, &mut sites)?;
         Ok(Plugin {
             core,
@@ -267,6 +290,7 @@ unsafe fn started<'a, M: Guest>() -> &'a mut Plugin<M> {
             sites,
             current: current::take()?,
             renewals: Renewals::new(config.save_restore),
+            standstill: config.save.as_ref().map(Standstill::new),
         })
     };
     let plugin = start().unwrap_or_else(|message| fatal(message));
@@ -462,6 +486,9 @@ unsafe extern "C" fn on_access_and_more<M: Guest>(
         plugin.core.trace(cpu, pc, frame);
     }
     plugin.renew_if_due();
+    if plugin.standstill.is_some() && plugin.accesses.get(info).store {
+        plugin.stop_if_due(cpu, info, va);
+    }
 }
 
 /// Compares the translation with QEMU's.

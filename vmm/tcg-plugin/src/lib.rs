@@ -15,6 +15,7 @@ pub mod decode;
 pub mod ffi;
 pub mod leaves;
 pub mod logger;
+pub mod mapped;
 pub mod memory;
 pub mod mmu;
 pub mod probe;

@@ -73,11 +73,12 @@ impl Sites {
         self.shared = others.shared.take();
     }
 
-    /// The addresses from now on, for who is to know them while the guest runs: to be asked for before
-    /// the first one.
+    /// The addresses, for who is to know them while the guest runs.
     pub fn shared(&mut self) -> events::Sites {
         // Site 0 is unknown.
-        let shared = events::Sites::new(Mutex::new(vec![0]));
+        let known = self.table.iter().map(|(_, pc)| pc);
+        let known = std::iter::once(0).chain(known).collect();
+        let shared = events::Sites::new(Mutex::new(known));
         self.shared = Some(shared.clone());
         shared
     }

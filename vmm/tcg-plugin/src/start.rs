@@ -4,14 +4,16 @@
 use std::fs::File;
 use std::os::unix::net::UnixStream;
 
+use staleline_devices::state::Saved;
 use staleline_machine::engine::abi::TcgConfig;
 use staleline_machine::engine::guest::{Guest, GuestContext};
 use staleline_machine::events::{EventLog, Head};
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, MmapRegion};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 use crate::calls::Calls;
 use crate::chain::Trace;
 use crate::core::{Core, Parts};
+use crate::mapped;
 use crate::qtest::Qtest;
 use crate::sites::Sites;
 
@@ -32,19 +34,15 @@ pub fn core<M: Guest>(
     let end = window_base
         .checked_add(config.window_bytes)
         .ok_or("the device windows end beyond the address space")?;
-    let ram = map(config.ram_fd, 0, config.ram_base, config.ram_bytes)?;
-    let windows = map(
-        config.ram_fd,
-        config.ram_bytes,
-        window_base,
-        config.window_bytes,
-    )?;
+    let (ram_bytes, window_bytes) = (config.ram_bytes, config.window_bytes);
+    let ram = map(config, 0, config.ram_base, ram_bytes)?;
+    let windows = map(config, ram_bytes, window_base, window_bytes)?;
     let machine = M::new(GuestContext {
-        ram: map_part(config.ram_fd, 0, config.ram_bytes)?,
+        ram: map_part(config, 0, ram_bytes)?,
         ram_base: config.ram_base,
-        windows: match config.window_bytes {
+        windows: match window_bytes {
             0 => None,
-            bytes => Some(map_part(config.ram_fd, config.ram_bytes, bytes)?),
+            bytes => Some(map_part(config, ram_bytes, bytes)?),
         },
         dram: None,
         lazy: false,
@@ -105,21 +103,42 @@ pub fn record<M: Guest>(
     Ok(())
 }
 
-/// Maps a part of the RAM file; a part of no bytes is an empty memory.
-fn map(fd: i32, offset: u64, base: u64, bytes: u64) -> Result<GuestMemoryMmap, String> {
+/// Takes over the state that the configuration names, if it does; the sites of code that it knows.
+///
+/// # Errors
+/// Why it does not, for the user. The core is then of no more use.
+pub fn restore<M: Guest>(
+    config: &TcgConfig,
+    core: &mut Core<M, UnixStream>,
+) -> Result<Sites, String> {
+    let Some(fd) = config.from else {
+        return Ok(Sites::default());
+    };
+    let sealed = std::fs::read(format!("/proc/self/fd/{fd}"));
+    let sealed = sealed.map_err(|e| format!("the snapshot cannot be read: {e}"))?;
+    let saved = Saved::unseal(&sealed).map_err(|e| e.to_string())?;
+    core.restore(&saved).map_err(|e| e.to_string())
+}
+
+/// A part of guest memory; a part of no bytes is an empty memory.
+fn map(config: &TcgConfig, offset: u64, base: u64, bytes: u64) -> Result<GuestMemoryMmap, String> {
     if bytes == 0 {
         return Ok(GuestMemoryMmap::new());
     }
-    let len = usize::try_from(bytes).map_err(|e| failed(&e))?;
-    let file = FileOffset::new(ram_file(fd)?, offset);
-    let region = (GuestAddress(base), len, Some(file));
-    GuestMemoryMmap::from_ranges_with_files([region]).map_err(|e| failed(&e))
+    let region = map_part(config, offset, bytes)?;
+    let region = GuestRegionMmap::new(region, GuestAddress(base));
+    let region = region.ok_or("guest RAM ends beyond the address space")?;
+    GuestMemoryMmap::from_regions(vec![region]).map_err(|e| failed(&e))
 }
 
-/// Maps a part of the RAM file for the machine.
-fn map_part(fd: i32, offset: u64, bytes: u64) -> Result<MmapRegion, String> {
+/// The same for the machine: QEMU's own mapping if that is private, else another one.
+fn map_part(config: &TcgConfig, offset: u64, bytes: u64) -> Result<MmapRegion, String> {
     let len = usize::try_from(bytes).map_err(|e| failed(&e))?;
-    MmapRegion::from_file(FileOffset::new(ram_file(fd)?, offset), len).map_err(|e| failed(&e))
+    let file = ram_file(config.ram_fd)?;
+    if config.from.is_some() {
+        return mapped::region(&file, offset, len).map_err(|e| failed(&e));
+    }
+    MmapRegion::from_file(FileOffset::new(file, offset), len).map_err(|e| failed(&e))
 }
 
 fn ram_file(fd: i32) -> Result<File, String> {

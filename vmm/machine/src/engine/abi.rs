@@ -18,7 +18,7 @@ use crate::engine::{BufferCode, GuestKind, SiteTable};
 use crate::events::Recording;
 
 /// Version of everything in this module; both halves must agree.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// Exit status of a QEMU whose plugin has given up, after it has said why: see
 /// [`FromPlugin::Fatal`]. QEMU itself uses 0 and 1.
@@ -61,10 +61,25 @@ pub struct TcgConfig {
     pub calls: Option<BufferCode>,
     /// What to record of what happens on the machine.
     pub events: Option<Recording>,
+    /// Stop the guest for its snapshot.
+    pub save: Option<SaveAt>,
+    /// Go on from there: descriptor of a file with the state that [`SaveAt::fd`] was given. Guest RAM is then
+    /// QEMU's private mapping of its file.
+    pub from: Option<i32>,
     /// Which machine.
     pub guest: GuestKind,
     /// The machine's own configuration.
     pub machine: serde_json::Value,
+}
+
+/// When to save the machine, and where to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SaveAt {
+    /// When the guest has written this line on its console, without white space at its end.
+    pub after: String,
+    /// Descriptor of an empty file for the state.
+    pub fd: i32,
 }
 
 /// Messages to the plugin.
@@ -86,6 +101,16 @@ pub enum FromPlugin {
     Started,
     /// The plugin cannot go on, and ends QEMU with [`FATAL_EXIT_CODE`].
     Fatal {
+        /// Why.
+        message: String,
+    },
+    /// The machine has been saved, and QEMU is about to stop.
+    Saved {
+        /// Loads and stores so far.
+        accesses: u64,
+    },
+    /// There is no going on from that state; the plugin ends QEMU with [`FATAL_EXIT_CODE`].
+    Refused {
         /// Why.
         message: String,
     },

@@ -10,7 +10,7 @@ mod session;
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,11 @@ use staleline_devices::fidelity::Sight;
 use staleline_machine::engine::wire::{DISK, Ended, FromVmm, Output, Record, Run, ToVmm};
 use staleline_results::GuestEnd;
 use staleline_support::cache::CacheDir;
-use tempfile::NamedTempFile;
 
 use super::attend::Console;
 use super::description::{Description, Told};
 use super::error::os;
+use super::snapshot::Saving;
 use super::{
     Engine, EngineError, Handover, Job, Observations, Outcome, SiteTable, Snapshot, remove_earlier,
 };
@@ -212,7 +212,9 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
                 }
                 Output::Snapshot => {
                     if let Some(saving) = &mut saving {
-                        saving.write(&payload)?;
+                        saving
+                            .write_all(&payload)
+                            .map_err(os("write the snapshot"))?;
                     }
                 }
                 Output::Report => std::fs::write(report.path(), &payload)
@@ -254,44 +256,6 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
             }
             other => return Err(odd(&other)),
         }
-    }
-}
-
-/// A snapshot that is being written: it is there once it is whole.
-struct Saving {
-    file: PathBuf,
-    new: NamedTempFile,
-    is_empty: bool,
-}
-
-impl Saving {
-    fn begin(file: &Path) -> Result<Self, EngineError> {
-        let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let new = NamedTempFile::new_in(dir.unwrap_or(Path::new(".")));
-        Ok(Saving {
-            file: file.to_owned(),
-            new: new.map_err(os("write the snapshot"))?,
-            is_empty: true,
-        })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
-        self.is_empty = false;
-        self.new.write_all(bytes).map_err(os("write the snapshot"))
-    }
-
-    /// Puts it in its place; not if the guest has not come so far, which its result says.
-    fn end(self) -> Result<(), EngineError> {
-        if self.is_empty {
-            log::warn!(
-                "{} was not written: the guest has ended before its first step",
-                self.file.display()
-            );
-            return Ok(());
-        }
-        let kept = self.new.persist(&self.file);
-        kept.map_err(|e| os("write the snapshot")(e.error))?;
-        Ok(())
     }
 }
 

@@ -48,12 +48,17 @@ pub(super) struct Qemu<'a> {
     pub debugger: Option<u16>,
     /// The user's, at the end.
     pub arguments: &'a [String],
+    /// Whether it goes on from a snapshot: memory is a copy of its own of the file, and what was on the console
+    /// stays there.
+    pub resumes: bool,
     pub ram: File,
     pub config: File,
     pub qmp: UnixStream,
     pub qtest: UnixStream,
     pub plugin_qtest: UnixStream,
     pub plugin_control: UnixStream,
+    /// What a snapshot is made of.
+    pub parts: Vec<OwnedFd>,
 }
 
 impl Qemu<'_> {
@@ -62,6 +67,10 @@ impl Qemu<'_> {
         let time = match &self.input {
             None => GUEST_TIME,
             Some(_) => REAL_TIME,
+        };
+        let (share, append) = match self.resumes {
+            true => ("off", ",append=on"),
+            false => ("on", ""),
         };
         let mut command = Command::new(self.program);
         command
@@ -83,7 +92,7 @@ impl Qemu<'_> {
             .arg(format!("{}M", self.memory_bytes >> 20))
             .arg("-object")
             .arg(format!(
-                "memory-backend-file,id=ram,size={},mem-path=/proc/self/fd/{},share=on",
+                "memory-backend-file,id=ram,size={},mem-path=/proc/self/fd/{},share={share}",
                 self.memory_bytes,
                 self.ram.as_raw_fd()
             ))
@@ -92,6 +101,7 @@ impl Qemu<'_> {
             .arg("-chardev")
             .arg({
                 let mut console = option("file,id=console,path=", self.console.as_os_str());
+                console.push(append);
                 if let Some(input) = &self.input {
                     console.push(format!(",input-path=/proc/self/fd/{}", input.as_raw_fd()));
                 }
@@ -114,6 +124,12 @@ impl Qemu<'_> {
                 // Whoever is debugged obeys: nobody but this host's own users may do that.
                 ["-gdb".to_owned(), format!("tcp:127.0.0.1:{port}")]
             }))
+            .args(
+                self.resumes
+                    .then_some(["-incoming", "defer"])
+                    .iter()
+                    .flatten(),
+            )
             .args(self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -130,6 +146,7 @@ impl Qemu<'_> {
                     self.plugin_control.into(),
                 ];
                 kept.extend(self.input.map(OwnedFd::from));
+                kept.extend(self.parts);
                 kept
             });
         die_with_parent(&mut command);

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use staleline_machine::snapshot::SnapshotError;
 use staleline_support::text;
 
 use crate::engine::EngineError;
@@ -82,6 +83,12 @@ pub enum QemuError {
         /// The last lines of its stderr.
         stderr: String,
     },
+    /// There is no going on from a snapshot, or it cannot be made.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// QEMU or the plugin does not take its part of one.
+    #[error("the snapshot is not taken: {0}")]
+    NotTaken(String),
     /// QEMU's control socket does not talk as expected.
     #[error("QEMU's control protocol failed: {0}")]
     Protocol(String),
@@ -123,6 +130,7 @@ impl QemuError {
                 "if memory is short, give the guest less; else please report this with the \
                  stderr above"
             }
+            QemuError::Snapshot(_) | QemuError::NotTaken(_) => SnapshotError::HELP,
             QemuError::Protocol(_) => {
                 "is STALELINE_QEMU a real qemu-system-aarch64? If so, please report this"
             }

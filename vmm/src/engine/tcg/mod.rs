@@ -12,14 +12,16 @@ mod live;
 mod needs;
 mod plugin;
 mod session;
+mod snapshot;
 mod supervise;
 
 use std::fs::File;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use staleline_devices::fidelity::Sight;
@@ -29,12 +31,13 @@ use super::attend::Console;
 use super::description::Description;
 use super::error::os;
 use super::{
-    Engine, EngineError, Handover, HandoverError, Job, Outcome, SiteTable, TRACE_LIMIT,
+    Engine, EngineError, Handover, HandoverError, Job, Outcome, SiteTable, Snapshot, TRACE_LIMIT,
     remove_earlier,
 };
 use crate::boot::{Images, Loaded, RAM_BASE};
 use live::{Follow, Typing};
-use staleline_machine::engine::abi::{ABI_VERSION, TcgConfig};
+use snapshot::{Last, Save, Unpacked, memfd};
+use staleline_machine::engine::abi::{ABI_VERSION, SaveAt, TcgConfig};
 use staleline_machine::engine::memory;
 
 pub(super) use command::die_with_parent;
@@ -54,7 +57,7 @@ pub const DESCRIPTION: Description = Description {
     exact: true,
     hands_over: false,
     told_by: None,
-    saves: false,
+    saves: true,
     discover: || Ok(Box::new(TcgEngine::discover()?)),
     make: plugin::make,
     kept: plugin::kept,
@@ -71,6 +74,7 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 pub struct TcgEngine {
     qemu: PathBuf,
     plugin: PathBuf,
+    snapshot: Last,
 }
 
 impl TcgEngine {
@@ -97,6 +101,45 @@ impl TcgEngine {
         Ok(TcgEngine {
             qemu: qemu.to_owned(),
             plugin,
+            snapshot: Last::default(),
+        })
+    }
+}
+
+/// How a guest begins.
+struct Start {
+    /// Its memory.
+    ram: File,
+    /// Its first instruction, if it boots.
+    entry: u64,
+    loaded: Loaded,
+    from: Option<Arc<Unpacked>>,
+}
+
+impl TcgEngine {
+    /// Boots, or goes on from a snapshot; but boots if something is to be traced that came before that.
+    fn start(&self, job: &Job) -> Result<Start, EngineError> {
+        if let Some(Snapshot::From(file)) = &job.snapshot {
+            let from = self.snapshot.get(file, job)?;
+            let first = job.trace.first().copied().unwrap_or(u64::MAX);
+            if first > from.state.accesses {
+                return Ok(Start {
+                    ram: from.memory.try_clone().map_err(os("map guest RAM"))?,
+                    entry: RAM_BASE,
+                    loaded: from.state.loaded.clone(),
+                    from: Some(from),
+                });
+            }
+        }
+        let ram = memfd("guest-ram", "allocate guest RAM")?;
+        ram.set_len(job.ram_bytes + job.window_bytes)
+            .map_err(os("allocate guest RAM"))?;
+        let (entry, loaded) = load(job, &ram)?;
+        Ok(Start {
+            ram,
+            entry,
+            loaded,
+            from: None,
         })
     }
 }
@@ -114,10 +157,27 @@ impl Engine for TcgEngine {
 
         remove_earlier(&[&console, sites.path(), seen.path(), report.path()])?;
 
-        let ram = memfd("guest-ram", "allocate guest RAM")?;
-        ram.set_len(job.ram_bytes + job.window_bytes)
-            .map_err(os("allocate guest RAM"))?;
-        let (entry, loaded) = load(job, &ram)?;
+        let Start {
+            ram,
+            entry,
+            loaded,
+            from,
+        } = self.start(job)?;
+        let save = match &job.snapshot {
+            Some(Snapshot::Save { after, file }) => {
+                let save = Save::begin(file, job, (&ram, &loaded), &console)?;
+                Some((*after, save))
+            }
+            _ => None,
+        };
+        let (after, save) = save.unzip();
+        let share = |file: &File| file.try_clone().map_err(os("share a file with QEMU"));
+        let parts = match (&save, &from) {
+            (Some(save), _) => vec![share(&save.migration)?, share(&save.machine)?],
+            (None, Some(from)) => vec![share(&from.migration)?, share(&from.machine)?],
+            (None, None) => Vec::new(),
+        };
+        let part = |n: usize| parts.get(n).map(AsRawFd::as_raw_fd);
 
         let pair = || UnixStream::pair().map_err(os("create a socket pair"));
         let (qmp, qemu_qmp) = pair()?;
@@ -139,6 +199,11 @@ impl Engine for TcgEngine {
             trace: job.trace.clone(),
             calls: job.calls.clone(),
             events: job.events.clone(),
+            save: after.zip(part(1)).map(|(after, fd)| SaveAt {
+                after: after.to_owned(),
+                fd,
+            }),
+            from: from.as_ref().and(part(1)),
             guest: job.guest,
             machine: job.machine.clone(),
         };
@@ -157,6 +222,10 @@ impl Engine for TcgEngine {
         let follows = job.attendance.console != Console::Kept;
         let follow = follows.then(|| Follow::begin(&console)).transpose();
         let follow = follow.map_err(os("follow the guest's console"))?;
+        if let Some(from) = &from {
+            std::fs::write(&console, &from.state.console).map_err(os("write the console"))?;
+        }
+        let migration = part(0);
 
         let command = command::Qemu {
             program: &self.qemu,
@@ -168,12 +237,14 @@ impl Engine for TcgEngine {
             input,
             debugger: job.attendance.debugger,
             arguments: &job.arguments,
+            resumes: from.is_some(),
             ram,
             config: config_file,
             qmp: qemu_qmp,
             qtest: qemu_qtest,
             plugin_qtest,
             plugin_control,
+            parts: parts.into_iter().map(OwnedFd::from).collect(),
         }
         .build();
         let begun = Instant::now();
@@ -188,6 +259,9 @@ impl Engine for TcgEngine {
             typing,
             debugger: job.attendance.debugger.is_some(),
             arguments: !job.arguments.is_empty(),
+            migration,
+            save,
+            from: from.map(|from| from.state.qemu.clone()),
         }
         .run(qmp, control)
         .map_err(|e| match error::may_be_of_another_program(&e) {
@@ -237,6 +311,17 @@ fn check(job: &Job) -> Result<(), EngineError> {
     if job.trace.len() > TRACE_LIMIT || !job.trace.is_sorted() {
         return bad("the accesses to be traced are too many or not in order");
     }
+    if job.snapshot.is_some() {
+        if job.cpus > 1 {
+            return bad(
+                "the tcg engine has snapshots of guests with one CPU only, as nobody knows whose turn it was: \
+                 board.cpus=1",
+            );
+        }
+        if job.attendance.console == Console::Terminal || job.attendance.debugger.is_some() {
+            return bad("a guest that somebody types at or debugs is in no snapshot");
+        }
+    }
     if job.timeout.is_some_and(|limit| limit.is_zero()) {
         return bad("the timeout is zero");
     }
@@ -277,13 +362,6 @@ fn write_config(config: &TcgConfig) -> Result<File, EngineError> {
         .and_then(|json| file.write_all(&json))
         .map_err(os(what))?;
     Ok(file)
-}
-
-fn memfd(name: &str, what: &'static str) -> Result<File, EngineError> {
-    use rustix::fs::{MemfdFlags, memfd_create};
-    memfd_create(name, MemfdFlags::CLOEXEC)
-        .map(File::from)
-        .map_err(|e| os(what)(e.into()))
 }
 
 #[cfg(test)]

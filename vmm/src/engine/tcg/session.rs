@@ -2,7 +2,7 @@
 //! The conversation with a QEMU process and its plugin, and with the user, as long as it lasts.
 
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStderr};
 use std::time::{Duration, Instant};
@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::EngineError;
 use super::lines::{Lines, Tail};
 use super::live::{Follow, Typed, Typing};
+use super::snapshot::Save;
+use super::{EngineError, QemuError};
 use crate::engine::error::os;
 use staleline_machine::engine::abi::{FromPlugin, TcgStats, ToPlugin};
 
@@ -45,6 +46,8 @@ pub(super) enum Failure {
     /// It would not stop in order.
     Stopped(Stop),
     Protocol(String),
+    /// Anything else.
+    Own(EngineError),
 }
 
 /// Which of our QMP commands QEMU has yet to answer.
@@ -52,12 +55,27 @@ pub(super) enum Failure {
 pub(super) enum Awaiting {
     Greeting,
     Capabilities,
+    /// That it may write or read a snapshot.
+    Settings(Way),
+    /// That it has begun to.
+    Migration(Way),
+    /// None: that it has done so.
+    Migrated(Way),
+    /// That it knows so itself.
+    Standing,
     Gic,
     /// None: it is the debugger's to let the guest go.
     Debugger,
     Continue,
     Quit,
     Nothing,
+}
+
+/// What QEMU does with a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    In,
+    Out,
 }
 
 /// How it is talked.
@@ -70,6 +88,12 @@ pub(super) struct Terms {
     pub typing: Option<Typing>,
     /// Whether a debugger lets the guest go.
     pub debugger: bool,
+    /// Descriptor of QEMU's part of a snapshot.
+    pub migration: Option<RawFd>,
+    /// The snapshot that is to be made.
+    pub save: Option<Save>,
+    /// Which QEMU has saved that which the guest goes on from.
+    pub from: Option<String>,
 }
 
 /// The conversation with QEMU and the plugin.
@@ -81,6 +105,12 @@ pub(super) struct Session {
     control: Lines,
     stderr: Option<ChildStderr>,
     pub awaiting: Awaiting,
+    /// Which QEMU it is.
+    qemu: String,
+    /// The machine was saved after so many loads and stores.
+    saved: Option<u64>,
+    /// QEMU has written or read its part of the snapshot.
+    migrated: bool,
     /// The guest has been let go.
     pub began: bool,
     resumed: Instant,
@@ -134,6 +164,9 @@ impl Session {
             control: Lines::new(control).map_err(os(what))?,
             stderr,
             awaiting: Awaiting::Greeting,
+            qemu: String::new(),
+            saved: None,
+            migrated: false,
             began: false,
             resumed: Instant::now(),
             wall_time: Duration::ZERO,
@@ -150,6 +183,21 @@ impl Session {
     /// Bytes that were typed for the guest, if that was asked for.
     pub(super) fn typed(&self) -> Option<u64> {
         self.terms.typing.as_ref().map(|typing| typing.bytes)
+    }
+
+    /// The snapshot, if it was not made.
+    pub(super) fn give_up_save(&mut self) -> Option<Save> {
+        self.terms.save.take()
+    }
+
+    /// Whether QEMU reads its part of a snapshot.
+    pub(super) fn is_restoring(&self) -> bool {
+        matches!(
+            self.awaiting,
+            Awaiting::Settings(Way::In)
+                | Awaiting::Migration(Way::In)
+                | Awaiting::Migrated(Way::In)
+        )
     }
 
     /// Reads what a process that has ended left in its pipes.
@@ -194,20 +242,49 @@ impl Session {
                 self.awaiting = Awaiting::Nothing;
                 self.begin();
             }
+            if event == "STOP" {
+                // It was told before.
+                self.read_control();
+                if self.saved.is_some() && self.terms.save.is_some() && self.stop.is_none() {
+                    return self.set_up(Way::Out);
+                }
+            }
+            if event == "MIGRATION" && message["data"]["status"] == "completed" {
+                self.migrated = true;
+                return self.go_on();
+            }
             return Ok(());
         }
         if let Some(error) = message.get("error") {
             return Err(format!("QMP in state {:?}: {error}", self.awaiting));
         }
         match self.awaiting {
-            Awaiting::Greeting if message.get("QMP").is_some() => self.execute(
-                &json!({"execute": "qmp_capabilities"}),
-                Awaiting::Capabilities,
-            ),
-            Awaiting::Capabilities => self.execute(
-                &json!({"execute": "qom-list", "arguments": {"path": BOARD}}),
-                Awaiting::Gic,
-            ),
+            Awaiting::Greeting if message.get("QMP").is_some() => {
+                self.qemu = version(&message["QMP"]["version"]);
+                self.execute(
+                    &json!({"execute": "qmp_capabilities"}),
+                    Awaiting::Capabilities,
+                )
+            }
+            Awaiting::Capabilities => match &self.terms.from {
+                None => self.ask_for_gic(),
+                Some(from) if *from == self.qemu => self.set_up(Way::In),
+                Some(from) => {
+                    let why = format!("QEMU {from} has saved it, and this is QEMU {}", self.qemu);
+                    self.fail(QemuError::NotTaken(why).into());
+                    Ok(())
+                }
+            },
+            Awaiting::Settings(way) => self.migrate(way),
+            Awaiting::Migration(way) => {
+                self.awaiting = Awaiting::Migrated(way);
+                self.go_on()
+            }
+            // It says that it is done a little before it is.
+            Awaiting::Standing if message["return"]["status"] == "finish-migrate" => {
+                self.ask_how_it_stands()
+            }
+            Awaiting::Standing => self.execute(&json!({"execute": "cont"}), Awaiting::Continue),
             Awaiting::Gic => {
                 let gic = find_gic(&message["return"])
                     .ok_or_else(|| format!("no {GIC} below {BOARD}"))?;
@@ -226,10 +303,68 @@ impl Session {
                 self.awaiting = Awaiting::Nothing;
                 Ok(())
             }
-            Awaiting::Greeting | Awaiting::Debugger | Awaiting::Nothing => {
+            Awaiting::Greeting | Awaiting::Migrated(_) | Awaiting::Debugger | Awaiting::Nothing => {
                 Err(format!("unexpected QMP message: {message}"))
             }
         }
+    }
+
+    fn ask_for_gic(&mut self) -> Result<(), String> {
+        let ask = json!({"execute": "qom-list", "arguments": {"path": BOARD}});
+        self.execute(&ask, Awaiting::Gic)
+    }
+
+    fn ask_how_it_stands(&mut self) -> Result<(), String> {
+        self.execute(&json!({"execute": "query-status"}), Awaiting::Standing)
+    }
+
+    /// Guest memory is in no snapshot of QEMU's own: it is a file already.
+    fn set_up(&mut self, way: Way) -> Result<(), String> {
+        let on = |name| json!({"capability": name, "state": true});
+        let capabilities = json!([on("x-ignore-shared"), on("events")]);
+        self.execute(
+            &json!({
+                "execute": "migrate-set-capabilities",
+                "arguments": {"capabilities": capabilities},
+            }),
+            Awaiting::Settings(way),
+        )
+    }
+
+    fn migrate(&mut self, way: Way) -> Result<(), String> {
+        let fd = self.terms.migration.ok_or("there is no snapshot")?;
+        let command = match way {
+            Way::In => "migrate-incoming",
+            Way::Out => "migrate",
+        };
+        let uri = format!("file:/proc/self/fd/{fd}");
+        self.execute(
+            &json!({"execute": command, "arguments": {"uri": uri}}),
+            Awaiting::Migration(way),
+        )
+    }
+
+    /// Goes on once QEMU has said both that it has begun and that it is done.
+    fn go_on(&mut self) -> Result<(), String> {
+        match self.awaiting {
+            Awaiting::Migrated(Way::In) if self.migrated => self.ask_for_gic(),
+            Awaiting::Migrated(Way::Out) if self.migrated => {
+                let begun = Instant::now();
+                if let (Some(save), Some(accesses)) = (self.terms.save.take(), self.saved)
+                    && let Err(e) = save.write(self.qemu.clone(), accesses)
+                {
+                    self.fail(e);
+                    return Ok(());
+                }
+                self.resumed += begun.elapsed();
+                self.ask_how_it_stands()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn fail(&mut self, error: EngineError) {
+        self.failure.get_or_insert(Failure::Own(error));
     }
 
     /// The guest is let go.
@@ -284,6 +419,10 @@ impl Session {
             match serde_json::from_slice(&line) {
                 Ok(FromPlugin::Started) => {}
                 Ok(FromPlugin::Fatal { message }) => self.fatal = Some(message),
+                Ok(FromPlugin::Saved { accesses }) => self.saved = Some(accesses),
+                Ok(FromPlugin::Refused { message }) => {
+                    self.fail(QemuError::NotTaken(message).into());
+                }
                 Ok(FromPlugin::Finished { stats, restored }) => {
                     self.finished = Some((stats, restored))
                 }
@@ -329,6 +468,16 @@ impl Session {
             _ => false,
         }
     }
+}
+
+/// A version as QEMU's greeting has it.
+fn version(greeting: &Value) -> String {
+    let number = |part: &str| greeting["qemu"][part].as_u64().unwrap_or_default();
+    let [major, minor, micro] = ["major", "minor", "micro"].map(number);
+    let package = greeting["package"].as_str().unwrap_or_default();
+    format!("{major}.{minor}.{micro} {package}")
+        .trim()
+        .to_owned()
 }
 
 /// The path of the interrupt controller in the answer to `qom-list`.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The life of one QEMU process: start it, talk to it, wait for it, and never leave it behind.
 
+use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
@@ -12,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use super::lines::file_tail;
 use super::live::{Follow, Typing};
 use super::session::{Awaiting, Failure, READY, Session, Stop, Terms};
+use super::snapshot::Save;
 use super::{EngineError, QemuError};
 use crate::engine::error::os;
 use crate::interrupt::Interrupt;
@@ -36,6 +38,12 @@ pub(super) struct Supervision<'a> {
     pub debugger: bool,
     /// Whether QEMU was given arguments of the user's.
     pub arguments: bool,
+    /// Descriptor of QEMU's part of a snapshot.
+    pub migration: Option<RawFd>,
+    /// The snapshot that is to be made.
+    pub save: Option<Save>,
+    /// Which QEMU has saved that which the guest goes on from.
+    pub from: Option<String>,
 }
 
 /// A guest that has ended well.
@@ -74,6 +82,9 @@ impl Supervision<'_> {
             follow: self.follow.take(),
             typing: self.typing.take(),
             debugger: self.debugger,
+            migration: self.migration,
+            save: self.save.take(),
+            from: self.from.take(),
         };
         let session = Session::new(&mut child.child, qmp, control, terms)?;
         let mut manager = EventManager::new().map_err(events_failed)?;
@@ -91,7 +102,10 @@ impl Supervision<'_> {
         let mut session = manager.remove_subscriber(id).map_err(events_failed)?;
         let status = child.end().map_err(os("wait for QEMU"))?;
         session.drain();
-        self.judge(session, status)
+        let unsaved = session.give_up_save();
+        let ended = self.judge(session, status)?;
+        unsaved.map(Save::give_up).transpose()?;
+        Ok(ended)
     }
 
     /// What the end of the process means.
@@ -104,7 +118,11 @@ impl Supervision<'_> {
         if let Some(message) = session.fatal {
             return Err(EngineError::MachineFailed { message });
         }
+        if session.is_restoring() && !status.success() && session.failure.is_none() {
+            return Err(QemuError::NotTaken(stderr).into());
+        }
         match session.failure {
+            Some(Failure::Own(error)) => return Err(error),
             Some(Failure::Stopped(Stop::Interrupted)) => return Err(EngineError::Interrupted),
             Some(Failure::Stopped(Stop::Left)) => return Err(EngineError::Left),
             // Whatever that is, it has not even greeted.
