@@ -16,6 +16,7 @@ use staleline_devices::state::{RestoreError, SaveError, Saved, State};
 use staleline_support::digest::FieldHasher;
 use twox_hash::XxHash3_64;
 
+use crate::board::config::without_faults;
 use crate::engine::GuestKind;
 
 /// Bytes of a page.
@@ -130,7 +131,7 @@ impl Parts<'_> {
         hasher.named("cpus", cpus.to_string());
         hasher.named("guest", format!("{guest:?}"));
         // Keys are in the order of their names.
-        hasher.named("machine", machine.to_string());
+        hasher.named("machine", without_faults(machine).to_string());
         for argument in *arguments {
             hasher.named("argument", argument);
         }

@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use staleline_devices::faults::Fault;
+use staleline_protocol::report::BOOTED;
 use staleline_results::{RunResult, Verdict};
 use staleline_support::progress::Progress;
+use tempfile::NamedTempFile;
 
 use super::file::Campaign;
 use super::judge::Golden;
 use super::points::{Census, Point};
+use crate::engine::Snapshot;
 use crate::evidence::console::ConsoleText;
 use crate::evidence::record::Evidence;
 use crate::evidence::{Artifacts, Execution};
@@ -31,6 +34,9 @@ pub struct Target {
     pub spec: RunSpec,
     /// What the guest is made of.
     pub artifacts: Artifacts,
+    /// The same without names: nobody reads those of thousands of runs, and to look them up takes longer than
+    /// the runs.
+    nameless: Artifacts,
     /// What judging goes by.
     pub golden: Golden,
     /// All faults that there can be.
@@ -39,6 +45,8 @@ pub struct Target {
     pub run_hash: String,
     /// Host time that it took.
     pub wall: Duration,
+    /// Right before its first step, if the engine can save it.
+    snapshot: Option<NamedTempFile>,
 }
 
 /// A run, and how long it took.
@@ -58,18 +66,20 @@ pub struct Runs<'a> {
     pub scratch: &'a Path,
     /// Numbers of directories.
     pub next: &'a AtomicU64,
+    /// Whether each run boots, even where the engine can go on from a guest that was saved.
+    pub boot: bool,
 }
 
 impl Runs<'_> {
-    /// Runs a guest once.
+    /// Runs a guest once; names are looked up as far as `named` has them.
     ///
     /// # Errors
     /// An infrastructure error.
     fn once(
         &self,
         spec: &RunSpec,
-        artifacts: &Artifacts,
-        census: bool,
+        (artifacts, named): (&Artifacts, &Artifacts),
+        (census, snapshot): (bool, Option<&Snapshot>),
     ) -> Result<(RunResult, Execution), Error> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let dir = self.scratch.join(number.to_string());
@@ -82,6 +92,7 @@ impl Runs<'_> {
             census,
             trace: &[],
             events: None,
+            snapshot,
             attended: None,
             dir: &dir,
         });
@@ -89,7 +100,7 @@ impl Runs<'_> {
         std::fs::remove_dir_all(&dir).map_err(host)?;
         let execution = execution?;
         let mut fold = Fold::new(Box::new(spec.clone()));
-        fold.take(Evidence::Guest(Box::new(artifacts.clone())));
+        fold.take(Evidence::Guest(Box::new(named.clone())));
         fold.take(Evidence::Console(console.map_err(host)?));
         fold.take(Evidence::Ended(Box::new(execution.clone())));
         Ok((fold.result(), execution))
@@ -113,7 +124,17 @@ impl Runs<'_> {
             what: name.clone(),
             why,
         };
-        let (result, execution) = self.once(&spec, &artifacts, true)?;
+        let saves = spec.engine.saves() && !self.boot;
+        let snapshot = saves
+            .then(|| NamedTempFile::new_in(self.scratch))
+            .transpose();
+        let snapshot = snapshot.map_err(|e| Error::host("cannot make a file", e))?;
+        let save = snapshot.as_ref().map(|file| Snapshot::Save {
+            after: BOOTED,
+            file: file.path().to_owned(),
+        });
+        let (result, execution) =
+            self.once(&spec, (&artifacts, &artifacts), (true, save.as_ref()))?;
         if result.verdict != Verdict::Pass {
             let why = result.reasons.join("; ");
             return Err(invalid(format!("it does not pass without faults: {why}")));
@@ -139,7 +160,15 @@ impl Runs<'_> {
             points: census.points(campaign.faults.late_ticks, campaign.sample.seed),
             run_hash: result.run_hash.clone().unwrap_or_default(),
             wall: execution.wall,
+            snapshot,
             spec,
+            nameless: Artifacts {
+                vmlinux: None,
+                system_map: None,
+                source_root: None,
+                agent_elf: None,
+                ..artifacts.clone()
+            },
             artifacts,
         })
     }
@@ -151,7 +180,19 @@ impl Runs<'_> {
     pub fn with(&self, target: &Target, faults: &[Fault]) -> Result<Ran, Error> {
         let mut spec = target.spec.clone();
         spec.scenario.faults.inject = faults.to_vec();
-        let (result, execution) = self.once(&spec, &target.artifacts, false)?;
+        let guest = (&target.artifacts, &target.nameless);
+        if let Some(file) = &target.snapshot {
+            let from = Snapshot::From(file.path().to_owned());
+            let (result, execution) = self.once(&spec, guest, (false, Some(&from)))?;
+            // What is to go wrong before it was saved does so only in one that boots.
+            if result.injected.iter().all(|one| one.at.is_some()) {
+                return Ok(Ran {
+                    result,
+                    wall: execution.wall,
+                });
+            }
+        }
+        let (result, execution) = self.once(&spec, guest, (false, None))?;
         Ok(Ran {
             result,
             wall: execution.wall,

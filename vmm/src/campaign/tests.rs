@@ -206,6 +206,7 @@ fn with<R>(backend: &FakeBackend, body: impl FnOnce(Runs<'_>) -> R) -> R {
         backend,
         scratch: scratch.path(),
         next: &next,
+        boot: true,
     })
 }
 

@@ -61,6 +61,9 @@ pub struct CampaignArgs {
     /// Run all faults, whatever the file says.
     #[arg(long, requires = "file")]
     exhaustive: bool,
+    /// Boot each run, even where the engine can go on from a guest that was saved once: slower, and the same.
+    #[arg(long)]
+    boot: bool,
     /// Print the plan, and run nothing but what it takes to make it.
     #[arg(long, requires = "file")]
     list: bool,
@@ -115,6 +118,7 @@ impl CampaignArgs {
             backend: &backend,
             scratch: scratch.path(),
             next: &next,
+            boot: self.boot,
         };
         let progress = shown(&interrupt);
         let earlier = match &self.resume {

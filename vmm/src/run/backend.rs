@@ -6,6 +6,7 @@ use std::path::Path;
 use staleline_devices::faults::{Fault, OperationFault};
 use staleline_support::progress::Progress;
 
+use crate::engine::Snapshot;
 use crate::events::Recording;
 use crate::evidence::{Artifacts, Execution};
 use crate::exit::Error;
@@ -27,6 +28,8 @@ pub struct Attempt<'a> {
     pub trace: &'a [u64],
     /// What to keep of what happens on the machine, and where.
     pub events: Option<&'a Recording>,
+    /// What is done with the guest's snapshot, if that is not what is done in all runs.
+    pub snapshot: Option<&'a Snapshot>,
     /// The run's directory, if this is the pass of it that people may attend to.
     pub attended: Option<&'a Path>,
     /// An existing directory for `console.log` and whatever else the engine leaves.

@@ -167,6 +167,7 @@ mod tests {
             census: false,
             trace: &[],
             events: None,
+            snapshot: None,
             attended: None,
             dir: Path::new("/r/engine"),
         };

@@ -171,6 +171,7 @@ impl Runner<'_> {
             census: false,
             trace: &[],
             events: recording.as_ref(),
+            snapshot: None,
             attended: Some(dir.path()),
             dir: &engine,
         });
@@ -235,6 +236,7 @@ impl Runner<'_> {
             census: false,
             trace: &wanted,
             events: None,
+            snapshot: None,
             attended: None,
             dir: &path,
         });
@@ -310,6 +312,7 @@ impl Runner<'_> {
             census: false,
             trace: &[],
             events: None,
+            snapshot: None,
             attended: None,
             dir: &path,
         })?;

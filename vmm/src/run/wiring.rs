@@ -393,10 +393,14 @@ impl Backend for Production {
         job.interrupt = self.interrupt.clone();
         job.selfcheck = self.self_check;
         job.save_restore = self.save_restore;
-        job.snapshot = match &self.snapshot {
+        job.snapshot = match attempt.snapshot.or(self.snapshot.as_ref()) {
             // Once is enough.
-            Some(Snapshot::Save { .. }) if attempt.attended.is_none() => None,
-            snapshot => snapshot.clone(),
+            Some(Snapshot::Save { .. })
+                if attempt.attended.is_none() && attempt.snapshot.is_none() =>
+            {
+                None
+            }
+            snapshot => snapshot.cloned(),
         };
         if let (Some(dir), Some(port)) = (attempt.attended, attendance.debugger) {
             debugger::invite(&attempt, dir, port)?;

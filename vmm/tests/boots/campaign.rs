@@ -47,6 +47,12 @@ fn nothing_is_missed_and_shares_are_the_whole() {
     let of = |outcome: &str| whole.iter().filter(|line| line.contains(outcome)).count();
     assert!(of("\"detected-visible\"") >= 2, "{said}");
     assert!(of("\"detected-latent\"") >= 2, "{said}");
+    // From a guest that was saved as from one that boots.
+    ends(
+        campaign(dir, &["small.toml", "--boot", "--out", "booted"]),
+        0,
+    );
+    assert_eq!(results(dir, "booted"), whole);
     for share in ["1/2", "2/2"] {
         let out = &share[..1];
         ends(
