@@ -30,56 +30,73 @@ fn mapping(line: &str, (major, minor, inode): (u32, u32, u64)) -> Option<Mapping
     let same = device == (major.into(), minor.into()) && inode_here == inode;
     let ours = same && flags.starts_with("rw") && flags.ends_with('p');
     let (start, end) = (hex(start)?, hex(end)?);
+    let ours = ours && start < end;
     ours.then_some(Mapping { start, end, offset })
 }
 
-/// Where `bytes` of the file from `offset` on stand, if they do in one piece.
-fn find(maps: &str, file: (u32, u32, u64), offset: u64, bytes: u64) -> Option<u64> {
-    let end = offset.checked_add(bytes)?;
-    // The kernel lists mappings by address.
-    let mut at: Option<(u64, Mapping)> = None;
+/// Where the first `bytes` of the file stand, if they do in one piece.
+fn find(maps: &str, file: (u32, u32, u64), bytes: u64) -> Option<u64> {
+    // Where it starts, and the end of what is known of it. The kernel lists mappings by address.
+    let mut known: Option<(u64, u64)> = None;
     for next in maps.lines().filter_map(|line| mapping(line, file)) {
-        let next_end = next.offset + (next.end - next.start);
-        at = match at {
-            Some((begin, last))
-                if last.end == next.start
-                    && last.offset + (last.end - last.start) == next.offset =>
-            {
-                Some((begin, next))
+        known = match known {
+            Some((start, end)) if next.start == end && next.offset == end - start => {
+                Some((start, next.end))
             }
-            _ if (next.offset..next_end).contains(&offset) => {
-                Some((next.start + (offset - next.offset), next))
-            }
+            _ if next.offset == 0 => Some((next.start, next.end)),
             _ => None,
         };
-        if let Some((begin, _)) = &at
-            && next_end >= end
+        if let Some((start, end)) = known
+            && end - start >= bytes
         {
-            return Some(*begin);
+            return Some(start);
         }
     }
     None
 }
 
-/// QEMU's mapping of `bytes` of the file from `offset` on.
-///
-/// # Errors
-/// If there is none.
-pub fn region(file: &File, offset: u64, bytes: usize) -> io::Result<MmapRegion> {
-    let about = file.metadata()?;
-    let device = about.dev();
-    let file = (libc::major(device), libc::minor(device), about.ino());
-    let maps = std::fs::read_to_string("/proc/self/maps")?;
-    let missing = || io::Error::other("QEMU has not mapped it as it was told to");
-    let start = find(&maps, file, offset, bytes as u64).ok_or_else(missing)?;
-    let start = usize::try_from(start).map_err(io::Error::other)?;
-    let start = std::ptr::with_exposed_provenance_mut::<u8>(start);
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
-    // SAFETY: QEMU has mapped so many bytes there, to be read and written, and unmaps guest memory never: it has
-    // no way to unplug that. Whoever uses the region does so by volatile accesses, as with memory that CPUs share.
-    let region = unsafe { MmapRegion::build_raw(start, bytes, protection, flags) };
-    region.map_err(io::Error::other)
+/// All of a file, where QEMU has mapped it.
+pub struct Whole {
+    start: usize,
+    bytes: usize,
+}
+
+impl Whole {
+    /// The first `bytes` of that file.
+    ///
+    /// # Errors
+    /// If QEMU has not mapped so much of it in one piece.
+    pub fn find(file: &File, bytes: usize) -> io::Result<Self> {
+        let about = file.metadata()?;
+        let device = about.dev();
+        let file = (libc::major(device), libc::minor(device), about.ino());
+        let maps = std::fs::read_to_string("/proc/self/maps")?;
+        let missing = || io::Error::other("QEMU has not mapped it as it was told to");
+        let start = find(&maps, file, bytes as u64).ok_or_else(missing)?;
+        let start = usize::try_from(start).map_err(io::Error::other)?;
+        Ok(Whole { start, bytes })
+    }
+
+    /// A part of it.
+    ///
+    /// # Errors
+    /// If that is not in it, or not of whole pages.
+    pub fn part(&self, offset: usize, bytes: usize) -> io::Result<MmapRegion> {
+        let fits = offset
+            .checked_add(bytes)
+            .is_some_and(|end| end <= self.bytes);
+        if !fits {
+            return Err(io::Error::other("there is not so much of it"));
+        }
+        let start = std::ptr::with_exposed_provenance_mut::<u8>(self.start + offset);
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+        // SAFETY: QEMU has mapped so many bytes there, to be read and written, and unmaps guest memory never: it has
+        // no way to unplug that. Whoever uses the region does so by volatile accesses, as with memory that CPUs
+        // share.
+        let region = unsafe { MmapRegion::build_raw(start, bytes, protection, flags) };
+        region.map_err(io::Error::other)
+    }
 }
 
 #[cfg(test)]
@@ -97,12 +114,11 @@ mod tests {
             a000-c000 rw-p 00000000 00:01 77 /memfd:ram (deleted)\n\
             c000-e000 rw-p 00002000 00:01 77 /memfd:ram (deleted)\n\
             f000-ff00 rw-p 00000000 00:00 0\n";
-        assert_eq!(find(maps, FILE, 0, 0x4000), Some(0xa000));
-        assert_eq!(find(maps, FILE, 0x1000, 0x2000), Some(0xb000));
-        assert_eq!(find(maps, FILE, 0x3000, 0x1000), Some(0xd000));
-        assert_eq!(find(maps, FILE, 0, 0x5000), None);
-        assert_eq!(find(maps, (0, 2, 77), 0, 0x1000), None);
-        assert_eq!(find("rubbish\n\n1-2", FILE, 0, 1), None);
+        assert_eq!(find(maps, FILE, 0x4000), Some(0xa000));
+        assert_eq!(find(maps, FILE, 0x1000), Some(0xa000));
+        assert_eq!(find(maps, FILE, 0x5000), None);
+        assert_eq!(find(maps, (0, 2, 77), 0x1000), None);
+        assert_eq!(find("rubbish\n\n1-2", FILE, 1), None);
     }
 
     #[test]
@@ -110,7 +126,18 @@ mod tests {
         let maps = "\
             a000-c000 rw-p 00000000 00:01 77 /memfd:ram (deleted)\n\
             d000-f000 rw-p 00002000 00:01 77 /memfd:ram (deleted)\n";
-        assert_eq!(find(maps, FILE, 0, 0x4000), None);
-        assert_eq!(find(maps, FILE, 0x2000, 0x2000), Some(0xd000));
+        assert_eq!(find(maps, FILE, 0x4000), None);
+        assert_eq!(find(maps, FILE, 0x2000), Some(0xa000));
+    }
+
+    #[test]
+    fn a_part_is_within_the_whole() {
+        let whole = Whole {
+            start: 0x1000,
+            bytes: 0x3000,
+        };
+        assert!(whole.part(0x1000, 0x2000).is_ok());
+        assert!(whole.part(0x1000, 0x3000).is_err());
+        assert!(whole.part(usize::MAX, 2).is_err());
     }
 }

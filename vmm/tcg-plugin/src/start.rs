@@ -13,7 +13,7 @@ use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, Mmap
 use crate::calls::Calls;
 use crate::chain::Trace;
 use crate::core::{Core, Parts};
-use crate::mapped;
+use crate::mapped::Whole;
 use crate::qtest::Qtest;
 use crate::sites::Sites;
 
@@ -35,14 +35,15 @@ pub fn core<M: Guest>(
         .checked_add(config.window_bytes)
         .ok_or("the device windows end beyond the address space")?;
     let (ram_bytes, window_bytes) = (config.ram_bytes, config.window_bytes);
-    let ram = map(config, 0, config.ram_base, ram_bytes)?;
-    let windows = map(config, ram_bytes, window_base, window_bytes)?;
+    let memory = Memory::of(config)?;
+    let ram = memory.map(0, config.ram_base, ram_bytes)?;
+    let windows = memory.map(ram_bytes, window_base, window_bytes)?;
     let machine = M::new(GuestContext {
-        ram: map_part(config, 0, ram_bytes)?,
+        ram: memory.part(0, ram_bytes)?,
         ram_base: config.ram_base,
         windows: match window_bytes {
             0 => None,
-            bytes => Some(map_part(config, ram_bytes, bytes)?),
+            bytes => Some(memory.part(ram_bytes, bytes)?),
         },
         dram: None,
         lazy: false,
@@ -117,36 +118,60 @@ pub fn restore<M: Guest>(
     let sealed = std::fs::read(format!("/proc/self/fd/{fd}"));
     let sealed = sealed.map_err(|e| format!("the snapshot cannot be read: {e}"))?;
     let saved = Saved::unseal(&sealed).map_err(|e| e.to_string())?;
+    drop(sealed);
     core.restore(&saved).map_err(|e| e.to_string())
 }
 
-/// A part of guest memory; a part of no bytes is an empty memory.
-fn map(config: &TcgConfig, offset: u64, base: u64, bytes: u64) -> Result<GuestMemoryMmap, String> {
-    if bytes == 0 {
-        return Ok(GuestMemoryMmap::new());
-    }
-    let region = map_part(config, offset, bytes)?;
-    let region = GuestRegionMmap::new(region, GuestAddress(base));
-    let region = region.ok_or("guest RAM ends beyond the address space")?;
-    GuestMemoryMmap::from_regions(vec![region]).map_err(|e| failed(&e))
+/// Guest memory: RAM, then the windows.
+enum Memory {
+    /// A file that QEMU shares.
+    Shared(File),
+    /// What QEMU has for itself.
+    Private(Whole),
 }
 
-/// The same for the machine: QEMU's own mapping if that is private, else another one.
-fn map_part(config: &TcgConfig, offset: u64, bytes: u64) -> Result<MmapRegion, String> {
-    let len = usize::try_from(bytes).map_err(|e| failed(&e))?;
-    let file = ram_file(config.ram_fd)?;
-    if config.from.is_some() {
-        return mapped::region(&file, offset, len).map_err(|e| failed(&e));
+impl Memory {
+    fn of(config: &TcgConfig) -> Result<Self, String> {
+        let file = File::options()
+            .read(true)
+            .write(config.from.is_none())
+            .open(format!("/proc/self/fd/{}", config.ram_fd))
+            .map_err(|e| failed(&e))?;
+        if config.from.is_none() {
+            return Ok(Memory::Shared(file));
+        }
+        let bytes = config.ram_bytes.saturating_add(config.window_bytes);
+        let bytes = usize::try_from(bytes).map_err(|e| failed(&e))?;
+        let whole = Whole::find(&file, bytes).map_err(|e| failed(&e))?;
+        Ok(Memory::Private(whole))
     }
-    MmapRegion::from_file(FileOffset::new(file, offset), len).map_err(|e| failed(&e))
-}
 
-fn ram_file(fd: i32) -> Result<File, String> {
-    File::options()
-        .read(true)
-        .write(true)
-        .open(format!("/proc/self/fd/{fd}"))
-        .map_err(|e| failed(&e))
+    /// A part of it; one of no bytes is an empty memory.
+    fn map(&self, offset: u64, base: u64, bytes: u64) -> Result<GuestMemoryMmap, String> {
+        if bytes == 0 {
+            return Ok(GuestMemoryMmap::new());
+        }
+        let region = self.part(offset, bytes)?;
+        let region = GuestRegionMmap::new(region, GuestAddress(base));
+        let region = region.ok_or("guest RAM ends beyond the address space")?;
+        GuestMemoryMmap::from_regions(vec![region]).map_err(|e| failed(&e))
+    }
+
+    /// The same for the machine.
+    fn part(&self, offset: u64, bytes: u64) -> Result<MmapRegion, String> {
+        let len = usize::try_from(bytes).map_err(|e| failed(&e))?;
+        match self {
+            Memory::Shared(file) => {
+                let file = file.try_clone().map_err(|e| failed(&e))?;
+                let file = FileOffset::new(file, offset);
+                MmapRegion::from_file(file, len).map_err(|e| failed(&e))
+            }
+            Memory::Private(whole) => {
+                let offset = usize::try_from(offset).map_err(|e| failed(&e))?;
+                whole.part(offset, len).map_err(|e| failed(&e))
+            }
+        }
+    }
 }
 
 fn failed(e: &dyn std::error::Error) -> String {

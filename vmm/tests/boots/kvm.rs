@@ -360,10 +360,3 @@ fn a_guest_that_was_saved_goes_on_to_the_same_verdict() {
     std::fs::write(&file, "something else, of more than twenty bytes").unwrap();
     refused(&[], "no snapshot");
 }
-
-#[test]
-fn who_has_no_snapshots_says_who_has() {
-    let run = run(&["boot", "--save-snapshot", "anywhere"]);
-    assert_eq!(run.code, 2, "{}", run.stderr);
-    assert!(run.stderr.contains("--engine kvm"), "{}", run.stderr);
-}

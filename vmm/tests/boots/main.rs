@@ -45,6 +45,7 @@ mod readme;
 mod selfcheck;
 mod shell;
 mod smmu;
+mod snapshot;
 mod state;
 mod system_calls;
 mod wake_ups;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::{Run, run, scenarios, side_by_side};
 
 /// All of a result but what time it took and how often the machine was restored.
-fn comparable(run: &Run) -> Value {
+pub fn comparable(run: &Run) -> Value {
     let mut result: Value = serde_json::from_str(&run.file("result.json")).unwrap();
     let fields = result.as_object_mut().unwrap();
     fields.remove("restored");
@@ -20,7 +20,7 @@ fn comparable(run: &Run) -> Value {
 }
 
 /// Where two results differ, as far as one looks.
-fn differences(a: &Value, b: &Value, at: &str, found: &mut Vec<String>) {
+pub fn differences(a: &Value, b: &Value, at: &str, found: &mut Vec<String>) {
     match (a, b) {
         _ if a == b || found.len() > 8 => {}
         (Value::Object(a), Value::Object(b)) if a.len() == b.len() => {

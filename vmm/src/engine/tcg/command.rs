@@ -21,6 +21,14 @@ const GUEST_TIME: &str = "shift=2,sleep=off";
 /// for them.
 const REAL_TIME: &str = "shift=2,sleep=on";
 
+/// GNU's allocator, for a process that takes much memory at its start and is gone soon: in large pages, from one
+/// place, and what was given back is used again. It is a sixth of the time of a guest that goes on from a snapshot.
+const ALLOCATOR: (&str, &str) = (
+    "GLIBC_TUNABLES",
+    "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1:glibc.malloc.top_pad=33554432:\
+     glibc.malloc.mmap_threshold=67108864:glibc.malloc.trim_threshold=268435456",
+);
+
 /// Why QEMU is not to be given that argument, if it is not.
 pub(super) fn refuses(argument: &str) -> Option<&'static str> {
     // It has its options with one dash or with two.
@@ -149,6 +157,10 @@ impl Qemu<'_> {
                 kept.extend(self.parts);
                 kept
             });
+        let (variable, value) = ALLOCATOR;
+        if self.resumes && std::env::var_os(variable).is_none() {
+            command.env(variable, value);
+        }
         die_with_parent(&mut command);
         command
     }

@@ -94,6 +94,8 @@ pub(super) struct Terms {
     pub save: Option<Save>,
     /// Which QEMU has saved that which the guest goes on from.
     pub from: Option<String>,
+    /// When QEMU was started.
+    pub started: Instant,
 }
 
 /// The conversation with QEMU and the plugin.
@@ -185,6 +187,11 @@ impl Session {
         self.terms.typing.as_ref().map(|typing| typing.bytes)
     }
 
+    /// For who wants to know where the time goes.
+    pub(super) fn mark(&self, what: &str) {
+        log::debug!("tcg: {what} after {:?}", self.terms.started.elapsed());
+    }
+
     /// The snapshot, if it was not made.
     pub(super) fn give_up_save(&mut self) -> Option<Save> {
         self.terms.save.take()
@@ -234,6 +241,7 @@ impl Session {
     fn on_qmp(&mut self, message: &Value) -> Result<(), String> {
         if let Some(event) = message.get("event") {
             if event == "SHUTDOWN" {
+                self.mark("the guest has ended");
                 self.wall_time = self.resumed.elapsed();
                 let reason = message["data"]["reason"].as_str().unwrap_or_default();
                 self.shutdown = Some(reason.to_owned());
@@ -250,6 +258,7 @@ impl Session {
                 }
             }
             if event == "MIGRATION" && message["data"]["status"] == "completed" {
+                self.mark("QEMU has written or read its part of the snapshot");
                 self.migrated = true;
                 return self.go_on();
             }
@@ -260,6 +269,7 @@ impl Session {
         }
         match self.awaiting {
             Awaiting::Greeting if message.get("QMP").is_some() => {
+                self.mark("QEMU has greeted");
                 self.qemu = version(&message["QMP"]["version"]);
                 self.execute(
                     &json!({"execute": "qmp_capabilities"}),
@@ -369,6 +379,7 @@ impl Session {
 
     /// The guest is let go.
     fn begin(&mut self) {
+        self.mark("the guest is let go");
         self.began = true;
         self.resumed = Instant::now();
     }
@@ -417,7 +428,7 @@ impl Session {
         };
         for line in lines {
             match serde_json::from_slice(&line) {
-                Ok(FromPlugin::Started) => {}
+                Ok(FromPlugin::Started) => self.mark("the machine runs"),
                 Ok(FromPlugin::Fatal { message }) => self.fatal = Some(message),
                 Ok(FromPlugin::Saved { accesses }) => self.saved = Some(accesses),
                 Ok(FromPlugin::Refused { message }) => {

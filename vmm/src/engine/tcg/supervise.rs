@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, SubscriberOps};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -64,6 +64,7 @@ impl Supervision<'_> {
         qmp: UnixStream,
         control: UnixStream,
     ) -> Result<Ended, EngineError> {
+        let started = Instant::now();
         let child = self.command.spawn().map_err(|source| QemuError::Missing {
             program: self.program.to_owned(),
             source,
@@ -85,6 +86,7 @@ impl Supervision<'_> {
             migration: self.migration,
             save: self.save.take(),
             from: self.from.take(),
+            started,
         };
         let session = Session::new(&mut child.child, qmp, control, terms)?;
         let mut manager = EventManager::new().map_err(events_failed)?;
@@ -102,6 +104,7 @@ impl Supervision<'_> {
         let mut session = manager.remove_subscriber(id).map_err(events_failed)?;
         let status = child.end().map_err(os("wait for QEMU"))?;
         session.drain();
+        session.mark("QEMU is gone");
         let unsaved = session.give_up_save();
         let ended = self.judge(session, status)?;
         unsaved.map(Save::give_up).transpose()?;
