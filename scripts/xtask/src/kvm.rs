@@ -16,7 +16,7 @@ use staleline_kernels::{KernelBuilder, KernelRequest};
 use staleline_machine::board::config::MachineConfig;
 use staleline_machine::board::port::COHERENCY_PORT;
 use staleline_machine::board::settings::BoardSettings;
-use staleline_machine::board::{Board, UART, fdt};
+use staleline_machine::board::{Board, fdt};
 use staleline_machine::boot::{Images, RAM_BASE};
 use staleline_machine::engine::GuestKind;
 use staleline_machine::engine::beside::{MEASURED, Measured, Once, PLAN, Plan, Timed};
@@ -36,12 +36,14 @@ const ACCESSES: u32 = 20_000;
 /// Where kvmtool has the line status register of its first UART (arm/include/arm-common/kvm-arch.h:
 /// ARM_UART_MMIO_BASE, and offset 5).
 const KVMTOOL_UART: u64 = 0x0100_0005;
-/// The flags register of ours.
-const OUR_UART: u64 = UART + 0x18;
+/// A register of the first device's.
+const OUR_DEVICE: u64 = RAM_BASE + (128 << 20);
 /// `dc cvac` of one line at the start of RAM, as the coherency port is told of it.
 const CLEAN: u64 = 1 << 60 | RAM_BASE >> 6;
-/// As the runs of the command boot it, but for the devices that kvmtool has not.
+/// As the runs of the command boot it.
 const BOOTARGS: &str = "console=ttyAMA0 loglevel=5 panic=-1";
+/// What both have: no devices, and as kvmtool's UART is another, for which the kernel has no driver, no console.
+const BARE_BOOTARGS: &str = "console=none panic=-1";
 
 /// Measures, and prints a table; whether our boot takes no longer than kvmtool's.
 ///
@@ -58,24 +60,29 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
     let (kernel, initrd) = (bench.add(fs::read(kernel)?)?, bench.add(fs::read(initrd)?)?);
     let empty = bench.add(vec![0; 4096])?;
     bench.put("lkvm", &fs::read(kvmtool).context("kvmtool")?, true)?;
-    bench.ours("boot", &kernel, Some(&initrd))?;
-    bench.kvmtool("boot", &kernel, &initrd);
+    let whole = Board::new(&BoardSettings::default());
+    let bare = Board::bare(&BoardSettings::default());
+    bench.ours("board", (&whole, BOOTARGS), &kernel, Some(&initrd))?;
+    // The agent wants a console, which not both have.
+    let power_off = bench.add(power_off()?)?;
+    bench.ours("boot", (&bare, BARE_BOOTARGS), &kernel, Some(&power_off))?;
+    bench.kvmtool("boot", &kernel, &power_off);
     let cases = [
         (
             "none",
-            Loop::read(OUR_UART, 0),
+            Loop::read(OUR_DEVICE, 0),
             Some(Loop::read(KVMTOOL_UART, 0)),
         ),
         (
             "read",
-            Loop::read(OUR_UART, ACCESSES),
+            Loop::read(OUR_DEVICE, ACCESSES),
             Some(Loop::read(KVMTOOL_UART, ACCESSES)),
         ),
         ("report", Loop::write(COHERENCY_PORT, CLEAN, ACCESSES), None),
     ];
     for (name, ours, theirs) in cases {
         let image = bench.add(ours.image())?;
-        bench.ours(name, &image, None)?;
+        bench.ours(name, (&bare, BARE_BOOTARGS), &image, None)?;
         if let Some(theirs) = theirs {
             let image = bench.add(theirs.image())?;
             bench.kvmtool(name, &image, &empty);
@@ -89,7 +96,7 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
             .with_context(|| format!("nothing of {name}"))?;
         median(times).with_context(|| format!("no figures of {name}"))
     };
-    let (ours, theirs) = (time("our boot")?, time("kvmtool boot")?);
+    let (ours, theirs, board) = (time("our boot")?, time("kvmtool boot")?, time("our board")?);
     let access = |with: &str, without: &str| -> Result<f64> {
         Ok((time(with)? - time(without)?) * 1e6 / f64::from(ACCESSES))
     };
@@ -105,11 +112,18 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
         [what.to_owned(), a, b, ratio, limit.to_owned()]
     };
     table.add_row(row(
-        "boot to power-off, ms",
+        "boot to power-off, no devices, no console, ms",
         format!("{ours:.0}"),
         format!("{theirs:.0}"),
         format!("{ratio:.2}"),
         &limit,
+    ));
+    table.add_row(row(
+        "boot to power-off, the board and its console, ms",
+        format!("{board:.0}"),
+        "-".into(),
+        "-".into(),
+        "",
     ));
     table.add_row(row(
         "an access to a register, ns",
@@ -188,6 +202,51 @@ impl Loop {
     }
 }
 
+/// An initial file system with an /init that does nothing but switch the machine off.
+fn power_off() -> Result<Vec<u8>> {
+    const AT: u64 = 0x40_0000;
+    // The headers of an ELF file of one segment, which come before the code.
+    const HEADERS: u64 = 64 + 56;
+    // reboot(2) by its number, and as linux/reboot.h has what it takes.
+    let call = [
+        (0, 0xfee1_dead),
+        (1, 0x2812_1969),
+        (2, 0x4321_fedc),
+        (8, 142),
+    ];
+    let code = call
+        .into_iter()
+        .flat_map(|(register, value)| constant(register, value));
+    let code: Vec<u8> = code
+        .chain([0xd400_0001, 0x1400_0000]) // svc #0; b .
+        .flat_map(u32::to_le_bytes)
+        .collect();
+    let len = HEADERS + code.len() as u64;
+    let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+    elf.resize(16, 0);
+    // ET_EXEC, EM_AARCH64, EV_CURRENT
+    elf.extend([2, 0, 183, 0, 1, 0, 0, 0]);
+    for word in [AT + HEADERS, 64, 0] {
+        elf.extend(u64::to_le_bytes(word));
+    }
+    // No flags; sizes of the headers, and how many there are.
+    elf.extend([0; 4]);
+    elf.extend([64, 0, 56, 0, 1, 0, 64, 0, 0, 0, 0, 0]);
+    // PT_LOAD, readable and executable
+    elf.extend([1, 0, 0, 0, 5, 0, 0, 0]);
+    for word in [0, AT, AT, len, len, 0x1000] {
+        elf.extend(u64::to_le_bytes(word));
+    }
+    elf.extend(code);
+    let mut archive = Vec::new();
+    let entry = NewcBuilder::new("init").mode(0o100_755);
+    let mut out = entry.write(&mut archive, u32::try_from(elf.len())?);
+    out.write_all(&elf)?;
+    out.finish()?;
+    cpio::newc::trailer(&mut archive)?;
+    Ok(archive)
+}
+
 /// `movz` and `movk` that load a constant into a register.
 fn constant(register: u32, value: u64) -> [u32; 4] {
     [0, 1, 2, 3].map(|part| {
@@ -248,15 +307,20 @@ impl Bench {
         Ok(hash)
     }
 
-    fn ours(&mut self, name: &str, kernel: &str, initrd: Option<&str>) -> Result<()> {
-        let board = Board::new(&BoardSettings::default());
+    fn ours(
+        &mut self,
+        name: &str,
+        (board, bootargs): (&Board, &str),
+        kernel: &str,
+        initrd: Option<&str>,
+    ) -> Result<()> {
         let at = |hash: &str| self.files.path().join(hash);
         let images = Images::open(&at(kernel), initrd.map(at).as_deref())?;
         let layout = images.layout(board.memory_bytes())?;
         let fdt = fdt::write(
-            &board,
+            board,
             &fdt::Chosen {
-                bootargs: BOOTARGS,
+                bootargs,
                 plan: "",
                 seed: 1,
                 port: true,
@@ -279,7 +343,8 @@ impl Bench {
             initrd: initrd.map(|hash| Blob(hash.into())),
             fdt: Blob(self.add(fdt)?),
             ram_bytes: board.memory_bytes(),
-            window_bytes: board.window_bytes(),
+            // The machine has its devices, whether the guest knows or not.
+            window_bytes: Board::new(&BoardSettings::default()).window_bytes(),
             cpus: 1,
             guest: GuestKind::Board,
             machine: serde_json::to_value(&machine)?,
@@ -326,7 +391,7 @@ impl Bench {
             "--network",
             "mode=none",
             "--params",
-            BOOTARGS,
+            BARE_BOOTARGS,
         ];
         self.commands.push(Timed {
             name: format!("kvmtool {name}"),
@@ -402,10 +467,23 @@ mod tests {
     }
 
     #[test]
+    fn init_is_a_program_for_arm64() {
+        let archive = power_off().unwrap();
+        let at = archive.windows(4).position(|bytes| bytes == b"\x7fELF");
+        let elf = &archive[at.unwrap()..];
+        let field = |at: usize| u64::from_le_bytes(elf[at..at + 8].try_into().unwrap());
+        // Where it begins, where its program headers are, and what the first of them loads.
+        assert_eq!((field(24), field(32)), (0x40_0078, 64));
+        assert_eq!((field(64 + 8), field(64 + 16)), (0, 0x40_0000));
+        assert_eq!(field(64 + 32), 120 + 18 * 4);
+        assert_eq!(elf[18], 183);
+    }
+
+    #[test]
     fn a_loop_is_an_image() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("Image");
-        fs::write(&path, Loop::read(OUR_UART, 7).image()).unwrap();
+        fs::write(&path, Loop::read(OUR_DEVICE, 7).image()).unwrap();
         assert!(Images::open(&path, None).is_ok());
     }
 }

@@ -7,6 +7,7 @@ mod kvm;
 mod measure;
 mod model;
 mod plain;
+mod snapshots;
 mod throughput;
 mod tool;
 
@@ -60,6 +61,15 @@ enum Task {
         #[arg(default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..100))]
         rounds: u32,
     },
+    /// Runs that go on from a snapshot beside runs that boot, on the KVM engine, in turn, by one VMM
+    Snapshots {
+        /// Pairs of a run that boots and one that goes on
+        #[arg(default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..1000))]
+        pairs: u32,
+        /// The scenario
+        #[arg(long, default_value = "iio-to-usb")]
+        scenario: String,
+    },
     /// An installation, as it stands below a prefix such as /usr
     Dist {
         /// The prefix, which must not be there yet; the default is for --deb
@@ -80,6 +90,7 @@ fn main() -> ExitCode {
         Task::Throughput { pairs } => throughput::rate(pairs),
         Task::Memory => throughput::memory(),
         Task::Kvm { kvmtool, rounds } => kvm::run(&kvmtool, rounds),
+        Task::Snapshots { pairs, scenario } => snapshots::run(&scenario, pairs),
         Task::Dist { prefix, deb } => dist::run(prefix.as_deref(), deb),
         Task::Profile => throughput::profile(),
     };

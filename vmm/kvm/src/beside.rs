@@ -75,11 +75,11 @@ impl Sink for Shown {
     }
 }
 
-/// Runs the guest that a file describes, with its console on standard output; whether it has powered off.
+/// Runs the guest that a file describes, with its console on standard output, until it powers off.
 ///
 /// # Errors
-/// If the file cannot be read, or the guest not be run.
-pub fn once(request: &Path) -> io::Result<bool> {
+/// If the file cannot be read, the guest not be run, or that is not how it ends.
+pub fn once(request: &Path) -> io::Result<()> {
     let once: Once = serde_json::from_reader(BufReader::new(File::open(request)?))?;
     let scratch = once.files.join(format!("run-{}", std::process::id()));
     fs::create_dir(&scratch)?;
@@ -94,5 +94,11 @@ pub fn once(request: &Path) -> io::Result<bool> {
     );
     fs::remove_dir_all(&scratch)?;
     let outcome = outcome.map_err(|e| io::Error::other(text::chain(&e)))?;
-    Ok(outcome.end == Ended::PoweredOff)
+    match outcome.end {
+        Ended::PoweredOff => Ok(()),
+        other => Err(io::Error::other(format!(
+            "the guest has ended otherwise: {other:?}; {:?}",
+            outcome.stats
+        ))),
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use kvm_bindings::kvm_coalesced_mmio;
 use staleline_devices::cpu::{Barrier, CacheOp, ChainId, CpuId, LINE, SiteId};
 use staleline_machine::board::port::{COHERENCY_PORT, Done, Told};
 use staleline_machine::board::{UART, UART_BYTES, UART_IRQ};
@@ -19,8 +20,9 @@ use crate::error::KvmError;
 use crate::memory::Ram;
 use crate::pause::Pause;
 use crate::pci::Bridge;
+use crate::shortcut::Shortcut;
 use crate::snapshot::CpuState;
-use crate::uart::Uart;
+use crate::uart::{self, Uart};
 use crate::vfio::Device;
 
 /// How long devices take for what they do on their own. The engine does not see how far the CPUs have come, so
@@ -36,6 +38,7 @@ const PIECE: usize = 4096;
 struct Outside<M> {
     machine: M,
     beside: Beside,
+    shortcut: Option<Shortcut>,
     stats: KvmStats,
     /// What went wrong where nobody could be told.
     failure: Option<KvmError>,
@@ -107,6 +110,8 @@ pub struct Bus<M> {
     /// Readable when there is something on the console.
     written: EventFd,
     host: HostSide,
+    /// Whether KVM may keep characters that the guest writes.
+    keeps: bool,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -121,15 +126,18 @@ impl<M: Guest> Bus<M> {
         machine: M,
         windows: std::ops::Range<u64>,
         written: EventFd,
-        (beside, until): (Beside, Option<String>),
+        (beside, shortcut): (Beside, Option<Shortcut>),
+        until: Option<String>,
         host: HostSide,
     ) -> Self {
         Bus {
+            keeps: shortcut.as_ref().is_some_and(Shortcut::keeps),
             set_line,
             windows,
             outside: Mutex::new(Outside {
                 machine,
                 beside,
+                shortcut,
                 stats: KvmStats::default(),
                 failure: None,
             }),
@@ -173,6 +181,7 @@ impl<M: Guest> Bus<M> {
         if self.windows.contains(&pa) {
             outside.machine.read_register(cpu, pa, SiteId(0), data);
         } else if let Some(offset) = uart_offset(pa) {
+            outside.stats.uart_reads += 1;
             let value = outside.beside.uart.read(offset).to_le_bytes();
             data.iter_mut().zip(value).for_each(|(to, from)| *to = from);
         } else if let Some(bridge) = self.host.bridge_at(pa) {
@@ -197,17 +206,25 @@ impl<M: Guest> Bus<M> {
         if self.windows.contains(&pa) {
             outside.machine.write_register(cpu, pa, SiteId(0), data);
         } else if let (COHERENCY_PORT, Ok(value)) = (pa, data.try_into()) {
+            outside.stats.reports += 1;
             match Told::decode(u64::from_le_bytes(value)) {
                 Some(told) => tell(&mut outside.machine, &self.host, cpu, told)?,
                 None => outside.stats.nowhere += 1,
             }
         } else if let Some(offset) = uart_offset(pa) {
+            outside.stats.uart_writes += 1;
             let mut value = [0; 4];
             value
                 .iter_mut()
                 .zip(data)
                 .for_each(|(to, from)| *to = *from);
-            out = outside.beside.uart.write(offset, u32::from_le_bytes(value));
+            let Outside {
+                beside, shortcut, ..
+            } = &mut *outside;
+            out = beside.uart.write(offset, u32::from_le_bytes(value));
+            if let Some(shortcut) = shortcut {
+                shortcut.show(&beside.uart)?;
+            }
         } else if let Some(bridge) = self.host.bridge_at(pa) {
             bridge.write(pa, data);
         } else {
@@ -219,6 +236,35 @@ impl<M: Guest> Bus<M> {
             self.print(byte);
         }
         settled
+    }
+
+    /// Whether CPUs have to come out now and then for what they have written.
+    pub fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// Takes what KVM has kept of what a CPU has written to the UART, one after another from `next`.
+    ///
+    /// # Errors
+    /// Those of `next`.
+    pub fn fetch(
+        &self,
+        mut next: impl FnMut() -> Result<Option<kvm_coalesced_mmio>, KvmError>,
+    ) -> Result<(), KvmError> {
+        while self.keeps
+            && let Some(written) = next()?
+        {
+            let out = {
+                let mut outside = locked(&self.outside);
+                outside.stats.kept += 1;
+                let [byte, ..] = written.data;
+                outside.beside.uart.write(uart::DR, byte.into())
+            };
+            if let Some(byte) = out {
+                self.print(byte);
+            }
+        }
+        Ok(())
     }
 
     /// Tells KVM of lines that have changed, and time that somebody waits.
@@ -413,13 +459,13 @@ mod tests {
             machine: serde_json::to_value(machine).unwrap(),
         });
         let written = EventFd::new(EFD_NONBLOCK).unwrap();
-        let beside = (Beside::default(), Some("ok 1 boot".into()));
         Bus::new(
             set_line,
             machine.unwrap(),
             WINDOWS,
             written,
-            beside,
+            (Beside::default(), None),
+            Some("ok 1 boot".into()),
             HostSide::default(),
         )
     }

@@ -74,7 +74,7 @@ impl Dram {
     pub fn view(&self) -> Result<MmapRegion, KvmError> {
         let (at, len) = (self.memory.as_ptr(), self.memory.size());
         // SAFETY: the mapping is of that length and protection, and stays where it is as long as `self` does,
-        // which outlives the machine (see `guest::run`, where it is declared first). The view does not unmap it.
+        // which outlives the machine (see `guest::run`, which has it all the time). The view does not unmap it.
         let view =
             unsafe { MmapRegion::build_raw(at, len, self.memory.prot(), self.memory.flags()) };
         view.map_err(|e| KvmError::os("map the image of DRAM")(io::Error::other(e)))

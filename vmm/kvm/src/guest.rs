@@ -23,6 +23,7 @@ use crate::bus::{Beside, Bus, HostSide};
 use crate::dram::Dram;
 use crate::error::KvmError;
 use crate::memory::Ram;
+use crate::shortcut::Shortcut;
 use crate::sink::Sink;
 use crate::snapshot::{self, CpuState, PAGE, SnapshotError, State};
 use crate::supervise::{Still, supervise};
@@ -48,6 +49,7 @@ struct Built {
     vcpus: Vec<VcpuFd>,
     gic: DeviceFd,
     vm: Arc<VmFd>,
+    shortcut: Option<Shortcut>,
 }
 
 /// Where a guest begins.
@@ -72,12 +74,41 @@ pub fn run<M: Guest>(
 ) -> Result<Outcome, KvmError> {
     let begun = Instant::now();
     check(run)?;
-    // Declared first, and so the last to go.
     let (ram, loaded, start) = start(run, blobs, unpacked)?;
     let ram = Arc::new(ram);
+    let outcome = go::<M>(
+        run,
+        (&ram, loaded, start),
+        blobs,
+        (begun, begun.elapsed()),
+        scratch,
+        sink,
+    );
+    // Nobody else has it any more.
+    if let (Some(_), Some(ram)) = (&run.from, Arc::into_inner(ram)) {
+        unpacked.keep(ram);
+    }
+    outcome
+}
+
+/// The same, with RAM, which outlives all that has a view of it. Setup has begun at `begun`, and RAM has taken
+/// `for_memory` of it.
+fn go<M: Guest>(
+    run: &Run,
+    (ram, loaded, start): (&Arc<Ram>, Loaded, Start),
+    blobs: &Blobs,
+    (begun, for_memory): (Instant, Duration),
+    scratch: &Path,
+    sink: &mut dyn Sink,
+) -> Result<Outcome, KvmError> {
     let dram = run.devices.as_ref().map(|_| Dram::new(run.ram_bytes));
     let dram = dram.transpose()?.map(Arc::new);
-    let Built { vcpus, gic, vm } = build(run, &ram, &start)?;
+    let Built {
+        vcpus,
+        gic,
+        vm,
+        mut shortcut,
+    } = build(run, ram, &start)?;
     let mut config = run.machine.clone();
     if let (Some(disk), Some(path)) = (&run.disk, config.pointer_mut(DISK)) {
         let disk = blobs.find(disk);
@@ -87,6 +118,7 @@ pub fn run<M: Guest>(
             .to_string()
             .into();
     }
+    let begun_chip = Instant::now();
     let mut machine = M::new(GuestContext {
         ram: ram.view()?,
         ram_base: RAM_BASE,
@@ -96,7 +128,7 @@ pub fn run<M: Guest>(
         machine: config,
     })
     .map_err(KvmError::Machine)?;
-    let host = host_side(run, &vm, &ram, dram)?;
+    let host = host_side(run, &vm, ram, dram)?;
     let mut beside = Beside::default();
     if let Start::Snapshot(state) = &start {
         machine
@@ -110,6 +142,10 @@ pub fn run<M: Guest>(
         sink.output(Output::Console, &state.console)
             .map_err(KvmError::os("pass on the console"))?;
     }
+    let for_chip = begun_chip.elapsed();
+    if let Some(shortcut) = &mut shortcut {
+        shortcut.show(&beside.uart)?;
+    }
     let log = scratch.join("events.bin");
     record(run, &log, &mut machine).map_err(KvmError::os("write the log"))?;
     let windows = RAM_BASE + run.ram_bytes;
@@ -122,7 +158,8 @@ pub fn run<M: Guest>(
         machine,
         windows..windows + run.window_bytes,
         written,
-        (beside, run.save.clone()),
+        (beside, shortcut),
+        run.save.clone(),
         host,
     );
     let bus = Arc::new(bus);
@@ -131,7 +168,7 @@ pub fn run<M: Guest>(
     let mut saving = Duration::ZERO;
     let mut save = |still: Still<'_>| {
         let begun = Instant::now();
-        let saved = save(run, &ram, (&gic, &loaded), &bus, still);
+        let saved = save(run, ram, (&gic, &loaded), &bus, still);
         saving = begun.elapsed();
         saved
     };
@@ -139,6 +176,8 @@ pub fn run<M: Guest>(
     let wall = started.elapsed();
     let (report, mut stats) = bus.finish()?;
     stats.setup_us = micros(setup);
+    stats.memory_us = micros(for_memory);
+    stats.chip_us = micros(for_chip);
     stats.saving_us = micros(saving);
 
     let sent = KvmError::os("send what the guest has left");
@@ -231,20 +270,21 @@ fn start(
     match &run.from {
         None => load(run, blobs),
         Some(blob) => {
-            let (state, file) = unpacked.get(blob, blobs, run.ram_bytes)?;
+            let one = unpacked.get(blob, blobs, run.ram_bytes)?;
+            let state = &one.state;
             if state.made_of != snapshot::made_of(run) || state.cpus.len() != usize::from(run.cpus)
             {
                 return Err(SnapshotError::Guest.into());
             }
-            let ram = Ram::new(run.ram_bytes, Some(file))?;
-            Ok((ram, state.loaded.clone(), Start::Snapshot(Box::new(state))))
+            let state = Box::new(state.clone());
+            Ok((one.ram()?, state.loaded.clone(), Start::Snapshot(state)))
         }
     }
 }
 
 /// RAM with the guest's images in it.
 fn load(run: &Run, blobs: &Blobs) -> Result<(Ram, Loaded, Start), KvmError> {
-    let ram = Ram::new(run.ram_bytes, None)?;
+    let ram = Ram::new(run.ram_bytes)?;
     let sent = KvmError::os("find the guest's images");
     let kernel = blobs.find(&run.kernel).map_err(&sent)?;
     let initrd = run.initrd.as_ref().map(|initrd| blobs.find(initrd));
@@ -282,7 +322,9 @@ fn build(run: &Run, ram: &Ram, start: &Start) -> Result<Built, KvmError> {
     let vm = Arc::new(vm.map_err(KvmError::kvm("make a machine"))?);
     ram.give_to(&vm)?;
     let vcpus = (0..run.cpus).map(|n| vcpu::create(&vm, n));
-    let vcpus = vcpus.collect::<Result<Vec<_>, _>>()?;
+    let mut vcpus = vcpus.collect::<Result<Vec<_>, _>>()?;
+    // One that is to be saved has to stand still where it has written what is waited for.
+    let shortcut = Shortcut::new((&kvm, &vm), &mut vcpus, run.save.is_none())?;
     let gic = gic::create(&vm)?;
     for (n, vcpu) in (0..).zip(&vcpus) {
         let entry = match start {
@@ -297,7 +339,12 @@ fn build(run: &Run, ram: &Ram, start: &Start) -> Result<Built, KvmError> {
         }
         gic::restore(&gic, run.cpus, &state.gic)?;
     }
-    Ok(Built { vcpus, gic, vm })
+    Ok(Built {
+        vcpus,
+        gic,
+        vm,
+        shortcut,
+    })
 }
 
 /// What is sent of a snapshot at once.

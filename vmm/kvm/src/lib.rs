@@ -32,6 +32,8 @@ pub mod memory;
 #[cfg(target_arch = "aarch64")]
 pub mod serve;
 #[cfg(target_arch = "aarch64")]
+pub mod shortcut;
+#[cfg(target_arch = "aarch64")]
 pub mod supervise;
 #[cfg(target_arch = "aarch64")]
 pub mod unpacked;

@@ -24,12 +24,11 @@ fn main() -> ExitCode {
     if let (Some(what), Some(file)) = (&first, &second) {
         let done = match what.to_str() {
             Some("--once") => beside::once(file.as_ref()),
-            Some("--beside") => beside::measure(file.as_ref()).map(|()| true),
-            _ => Ok(false),
+            Some("--beside") => beside::measure(file.as_ref()),
+            _ => Err(std::io::ErrorKind::InvalidInput.into()),
         };
         return match done {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
+            Ok(()) => ExitCode::SUCCESS,
             Err(e) => {
                 let _ = writeln!(std::io::stderr(), "staleline-kvm: {e}");
                 ExitCode::FAILURE

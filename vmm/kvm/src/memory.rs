@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Guest RAM, as the guest and the machine have it.
 
-use std::fs::File;
 use std::io;
+use std::ops::Range;
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
+use rustix::mm::{Advice, madvise};
 use staleline_machine::boot::RAM_BASE;
 use vm_memory::{
-    FileOffset, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _,
+    GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _,
     GuestRegionMmap, MmapRegion,
 };
 
 use crate::error::KvmError;
+use crate::snapshot::PAGE;
 
 const PROTECTION: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
@@ -23,23 +25,18 @@ pub struct Ram {
 }
 
 impl Ram {
-    /// So many bytes: zeros, or what a file holds, which stays as it is.
+    /// So many bytes, all zero.
     ///
     /// # Errors
     /// [`KvmError::Os`] if there is not so much memory.
-    pub fn new(bytes: u64, holds: Option<File>) -> Result<Self, KvmError> {
+    pub fn new(bytes: u64) -> Result<Self, KvmError> {
         let allocate = KvmError::os("allocate guest RAM");
         let len = usize::try_from(bytes).map_err(|_| KvmError::BadRequest("too much RAM"))?;
-        let anonymous = if holds.is_none() {
-            libc::MAP_ANONYMOUS
-        } else {
-            0
-        };
         let region = MmapRegion::build(
-            holds.map(|file| FileOffset::new(file, 0)),
+            None,
             len,
             PROTECTION,
-            libc::MAP_PRIVATE | libc::MAP_NORESERVE | anonymous,
+            libc::MAP_PRIVATE | libc::MAP_NORESERVE | libc::MAP_ANONYMOUS,
         );
         let region = region.map_err(|e| allocate(io::Error::other(e)))?;
         let region = GuestRegionMmap::new(region, GuestAddress(RAM_BASE))
@@ -52,6 +49,38 @@ impl Ram {
     /// As the guest has it.
     pub fn memory(&self) -> &GuestMemoryMmap {
         &self.memory
+    }
+
+    /// Has a page hold that, by its number: it is written only if it holds something else.
+    ///
+    /// # Errors
+    /// [`KvmError::Os`] if it is outside RAM.
+    pub fn set_page(&mut self, page: u64, bytes: &[u8; PAGE]) -> Result<(), KvmError> {
+        let place = self.host_address(RAM_BASE + page * PAGE as u64)?;
+        // SAFETY: the page is within the mapping, which is of whole pages. Nobody else has it: whoever has a view
+        // of it, or is a guest that it was given to, borrows this.
+        let place = unsafe { &mut *place.cast::<[u8; PAGE]>() };
+        if place != bytes {
+            *place = *bytes;
+        }
+        Ok(())
+    }
+
+    /// Has pages hold nothing, by their numbers.
+    ///
+    /// # Errors
+    /// [`KvmError::Os`] if they are not pages of RAM.
+    pub fn clear(&mut self, pages: Range<u64>) -> Result<(), KvmError> {
+        let clear = KvmError::os("clear guest RAM");
+        let at = GuestAddress(RAM_BASE + pages.start * PAGE as u64);
+        let len = (pages.end - pages.start) * PAGE as u64;
+        let len = usize::try_from(len).map_err(|e| clear(io::Error::other(e)))?;
+        let slice = self.memory.get_slice(at, len);
+        let slice = slice.map_err(|e| clear(io::Error::other(e)))?;
+        let place = slice.ptr_guard_mut().as_ptr();
+        // SAFETY: as in `set_page`. The mapping stays, and holds zeros where it is anonymous, which it is.
+        let cleared = unsafe { madvise(place.cast(), len, Advice::LinuxDontNeed) };
+        cleared.map_err(|e| clear(e.into()))
     }
 
     /// Where in this process a physical address of RAM is mapped.
@@ -73,7 +102,7 @@ impl Ram {
         let region = region.ok_or(KvmError::BadRequest("no RAM"))?;
         let flags = region.flags();
         // SAFETY: the mapping is of that length and protection, and stays where it is as long as `self` does,
-        // which outlives the machine (see `guest::run`, where it is declared first). The view does not unmap
+        // which outlives the machine (see `guest::run`, which has it all the time). The view does not unmap
         // it.
         let view =
             unsafe { MmapRegion::build_raw(region.as_ptr(), region.size(), PROTECTION, flags) };

@@ -169,6 +169,9 @@ const KVM_RUN: u64 = KVM << 8 | 0x80;
 const KVM_IRQ_LINE: u64 = kvm_iow(0x61, 8);
 const KVM_GET_ONE_REG: u64 = kvm_iow(0xab, 16);
 const KVM_SET_ONE_REG: u64 = kvm_iow(0xac, 16);
+/// Whether characters are kept in the ring changes with what the guest does to the UART.
+const KVM_REGISTER_COALESCED_MMIO: u64 = kvm_iow(0x67, 16);
+const KVM_UNREGISTER_COALESCED_MMIO: u64 = kvm_iow(0x68, 16);
 /// What a CPU says of itself when its guest is saved.
 const KVM_GET_MP_STATE: u64 = kvm_ior(0x98, 4);
 const KVM_GET_VCPU_EVENTS: u64 = kvm_ior(0x9f, 64);
@@ -284,6 +287,8 @@ fn calls(thread: Thread) -> Result<Vec<Call>, SandboxError> {
         Thread::Cpu => &[
             KVM_RUN,
             KVM_IRQ_LINE,
+            KVM_REGISTER_COALESCED_MMIO,
+            KVM_UNREGISTER_COALESCED_MMIO,
             KVM_GET_ONE_REG,
             KVM_SET_ONE_REG,
             KVM_GET_MP_STATE,

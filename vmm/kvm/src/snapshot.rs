@@ -2,8 +2,7 @@
 //! A guest that stands still, as a file ([`staleline_machine::snapshot`]): its CPUs, its interrupt controller, its
 //! memory, and the machine.
 
-use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -139,11 +138,16 @@ pub fn write(
     FORMAT.write(to, state, pages, ram)
 }
 
-/// Reads a snapshot; what RAM holds goes to `ram`, a file of `pages` pages that is empty so far.
+/// Reads a snapshot of a guest with `pages` pages of RAM. What it holds goes to `ram`, in runs of whole pages, with the
+/// number of the first.
 ///
 /// # Errors
-/// [`SnapshotError`]; the file is then of no more use.
-pub fn read(path: &Path, pages: u64, ram: &File) -> Result<State, SnapshotError> {
+/// [`SnapshotError`]; what has gone to `ram` is then of no use.
+pub fn read(
+    path: &Path,
+    pages: u64,
+    ram: impl FnMut(u64, &[u8]) -> io::Result<()>,
+) -> Result<State, SnapshotError> {
     let state: State = FORMAT.read(path, pages, ram)?;
     if state.cpus.iter().any(|cpu| cpu.registers.len() > REGISTERS) {
         return Err(SnapshotError::Damaged("a CPU has too many registers"));
@@ -152,14 +156,15 @@ pub fn read(path: &Path, pages: u64, ram: &File) -> Result<State, SnapshotError>
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use staleline_devices::state::State as _;
     use staleline_machine::engine::GuestKind;
     use staleline_machine::engine::wire::Blob;
 
     use super::*;
 
-    fn state() -> State {
+    /// Of a guest that there is not.
+    pub fn state() -> State {
         State {
             made_of: "hash".into(),
             loaded: Loaded {
@@ -205,8 +210,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("snapshot");
         std::fs::write(&path, bytes).unwrap();
-        let ram = tempfile::tempfile().unwrap();
-        let back = read(&path, 4, &ram).unwrap();
+        let mut held = Vec::new();
+        let back = read(&path, 4, |first, run| {
+            held.push((first, run.len()));
+            Ok(())
+        });
+        let back = back.unwrap();
+        // The first page is of zeros.
+        assert_eq!(held, [(1, 3 * PAGE)]);
         let again = Saved::new(&back).unwrap();
         assert_eq!(again, Saved::new(&state()).unwrap());
         assert_eq!(back.machine.open::<Machine>().unwrap().0, 9);

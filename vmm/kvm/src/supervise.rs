@@ -31,6 +31,9 @@ const KICK: i32 = 0;
 /// How long to wait for a CPU before it is told again.
 const AGAIN: Duration = Duration::from_millis(2);
 
+/// How often a CPU is told to come out for what it has written, if nothing else makes it.
+const GLANCE: Duration = Duration::from_millis(50);
+
 /// Most bytes of console that a guest may write before it is saved.
 const CONSOLE_LIMIT: usize = 16 << 20;
 
@@ -155,6 +158,8 @@ struct Watch<'a, M> {
     over: EventFd,
     written: EventFd,
     timer: TimerFd,
+    glance: TimerFd,
+    cpus: &'a [JoinHandle<()>],
     bus: &'a Bus<M>,
     sink: &'a mut dyn Sink,
     /// What it has written, as long as it may be saved.
@@ -167,6 +172,7 @@ struct Watch<'a, M> {
 const OVER: u32 = 0;
 const WRITTEN: u32 = 1;
 const TIMER: u32 = 2;
+const GLANCED: u32 = 3;
 
 impl<M: Guest> MutEventSubscriber for Watch<'_, M> {
     fn process(&mut self, events: Events, _: &mut EventOps) {
@@ -175,6 +181,11 @@ impl<M: Guest> MutEventSubscriber for Watch<'_, M> {
             TIMER => {
                 self.timed_out = true;
                 self.ended = true;
+            }
+            GLANCED => {
+                // How often it should have been is no matter.
+                let _ = self.glance.wait();
+                self.cpus.iter().for_each(kick);
             }
             _ => {
                 let bytes = self.bus.console();
@@ -197,6 +208,7 @@ impl<M: Guest> MutEventSubscriber for Watch<'_, M> {
             Events::with_data(&self.over, OVER, EventSet::IN),
             Events::with_data(&self.written, WRITTEN, EventSet::IN),
             Events::with_data(&self.timer, TIMER, EventSet::IN),
+            Events::with_data(&self.glance, GLANCED, EventSet::IN),
         ];
         for source in sources {
             if let Err(e) = ops.add(source) {
@@ -222,12 +234,19 @@ fn watch<M: Guest>(
         let set = timer.reset(limit, None);
         set.map_err(|e| KvmError::os(what)(io::Error::from(e)))?;
     }
+    let mut glance = TimerFd::new().map_err(|e| KvmError::os(what)(io::Error::from(e)))?;
+    if bus.keeps() {
+        let set = glance.reset(GLANCE, Some(GLANCE));
+        set.map_err(|e| KvmError::os(what)(io::Error::from(e)))?;
+    }
     let mut manager = EventManager::<Watch<'_, M>>::new()
         .map_err(|e| KvmError::os(what)(io::Error::other(format!("{e:?}"))))?;
     let id = manager.add_subscriber(Watch {
         over,
         written,
         timer,
+        glance,
+        cpus,
         bus,
         sink,
         kept: run.save.as_ref().map(|_| Vec::new()),

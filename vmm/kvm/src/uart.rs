@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Data (3.3.1).
-const DR: u64 = 0x000;
+pub const DR: u64 = 0x000;
 /// Flags (3.3.3).
 const FR: u64 = 0x018;
 /// Integer and fractional baud rate, line control, control, FIFO levels (3.3.5 to 3.3.9).
@@ -24,6 +24,8 @@ const MIS: u64 = 0x040;
 const ICR: u64 = 0x044;
 /// DMA control (3.3.14).
 const DMACR: u64 = 0x048;
+/// The end of what may change.
+pub const CHANGES: u64 = DMACR + 4;
 /// Peripheral and PrimeCell identification (3.3.15, 3.3.16).
 const ID: u64 = 0xfe0;
 const ID_BYTES: [u8; 8] = [0x11, 0x10, 0x14, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
@@ -74,6 +76,12 @@ impl Uart {
     #[must_use]
     pub fn irq(&self) -> bool {
         self.raw & self.mask != 0
+    }
+
+    /// Whether it says that there is room for more: then what is written to [`DR`] changes nothing of it.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.raw & TX != 0
     }
 
     /// Reads the register at `offset`; 0 where there is none.
@@ -143,9 +151,13 @@ mod tests {
         assert!(!uart.irq());
         assert_eq!(uart.write(IMSC, TX), None);
         assert!(uart.irq());
+        // Nothing is to be seen of another.
+        let before = uart.clone();
+        assert!(uart.has_room() && uart.write(DR, 0x42).is_some());
+        assert_eq!(uart, before);
         assert_eq!((uart.read(MIS), uart.read(FR) & (1 << 5)), (TX, 0));
         uart.write(ICR, TX);
-        assert!(!uart.irq());
+        assert!(!uart.irq() && !uart.has_room());
         assert_eq!(uart.read(RIS), 0);
     }
 

@@ -152,6 +152,18 @@ fn pc(vcpu: &VcpuFd) -> Option<u64> {
     Some(u64::from_le_bytes(bytes))
 }
 
+/// What a CPU has come out of the guest for, apart from reads.
+enum Came {
+    /// To write these bytes, of which so many count.
+    Wrote(u64, [u8; 8], usize),
+    /// The guest has ended.
+    Ended(Ended),
+    /// For nothing.
+    Nothing,
+    /// For what cannot be carried out.
+    Odd(String),
+}
+
 /// Runs a CPU until the guest has ended. `None` if somebody else has ended it.
 ///
 /// # Errors
@@ -161,6 +173,7 @@ pub fn run<M: Guest>(
     cpu: CpuId,
     bus: &Bus<M>,
 ) -> Result<Option<Ended>, KvmError> {
+    let ring = KvmError::kvm("read what the guest has written");
     loop {
         if bus.is_over() {
             return Ok(None);
@@ -169,40 +182,53 @@ pub fn run<M: Guest>(
             stand_still(vcpu, cpu, bus)?;
             continue;
         }
-        let what = match vcpu.run() {
+        let came = match vcpu.run() {
             Ok(VcpuExit::MmioRead(pa, data)) => {
+                // Nothing that KVM has kept makes a difference to it.
                 bus.read(cpu, pa, data)?;
-                continue;
+                Came::Nothing
             }
             Ok(VcpuExit::MmioWrite(pa, data)) => {
-                bus.write(cpu, pa, data)?;
-                continue;
+                let mut bytes = [0; 8];
+                let len = data.len().min(bytes.len());
+                bytes
+                    .iter_mut()
+                    .zip(data)
+                    .for_each(|(to, from)| *to = *from);
+                Came::Wrote(pa, bytes, len)
             }
             Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _)) => {
-                return Ok(Some(Ended::PoweredOff));
+                Came::Ended(Ended::PoweredOff)
             }
-            Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _)) => {
-                return Ok(Some(Ended::Died {
-                    what: RESTARTED.into(),
-                }));
-            }
-            Ok(VcpuExit::Intr) => continue,
-            Ok(other) => format!("{other:?}"),
+            Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _)) => Came::Ended(Ended::Died {
+                what: RESTARTED.into(),
+            }),
+            Ok(VcpuExit::Intr) => Came::Nothing,
+            Ok(other) => Came::Odd(format!("{other:?}")),
             Err(e) => match Errno::from_raw_os_error(e.errno()) {
-                Errno::INTR | Errno::AGAIN => continue,
+                Errno::INTR | Errno::AGAIN => Came::Nothing,
                 // KVM says so of accesses outside memory whose syndrome is not valid (ESR_EL2.ISV).
-                Errno::NOSYS => {
+                Errno::NOSYS => Came::Odd(
                     "an access outside memory that KVM cannot decode: of several registers, with \
                                  write-back, or an atomic one"
-                        .into()
-                }
+                        .into(),
+                ),
                 _ => return Err(KvmError::kvm("run a CPU")(e)),
             },
         };
-        return Err(KvmError::Exit {
-            cpu: cpu.0,
-            what,
-            pc: pc(vcpu),
-        });
+        // It was written before.
+        bus.fetch(|| vcpu.coalesced_mmio_read().map_err(&ring))?;
+        match came {
+            Came::Wrote(pa, bytes, len) => bus.write(cpu, pa, bytes.get(..len).unwrap_or(&[]))?,
+            Came::Ended(end) => return Ok(Some(end)),
+            Came::Nothing => {}
+            Came::Odd(what) => {
+                return Err(KvmError::Exit {
+                    cpu: cpu.0,
+                    what,
+                    pc: pc(vcpu),
+                });
+            }
+        }
     }
 }

@@ -93,7 +93,7 @@ pub fn open(
         let at = memory(*pa)?;
         let len = usize::try_from(*bytes).map_err(|_| KvmError::BadRequest("too much RAM"))?;
         // SAFETY: it is memory that is accessed by volatile accesses and the guest only, and outlives the
-        // devices: it is declared before them (see `guest::run`). What is mapped there stays until then: pages
+        // devices: `guest::run` has it for longer. What is mapped there stays until then: pages
         // are replaced (`dram`) in RAM only where devices have the other image.
         let mapped = unsafe { container.vfio_dma_map(*pa, len, at) };
         mapped.map_err(|e| failed(first, &e))?;

@@ -9,7 +9,7 @@
 
 use std::fs::File;
 use std::hash::Hasher as _;
-use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
 use staleline_devices::state::{RestoreError, SaveError, Saved, State};
@@ -277,7 +277,7 @@ impl Format {
         &self,
         path: &Path,
         pages: u64,
-        memory: &File,
+        mut memory: impl FnMut(u64, &[u8]) -> io::Result<()>,
     ) -> Result<S, SnapshotError> {
         let failed = |e| SnapshotError::File("read", e);
         let file = File::open(path).map_err(failed)?;
@@ -305,7 +305,6 @@ impl Format {
         let state: S = Saved::unseal(&bytes)?.open()?;
         drop(bytes);
 
-        let mut to = memory;
         let mut from = Summed::new(from);
         let mut run = vec![0; RUN];
         loop {
@@ -322,9 +321,7 @@ impl Format {
                 return Err(SnapshotError::Damaged("a part of it is outside RAM"));
             };
             from.take(run)?;
-            to.seek(SeekFrom::Start(first * PAGE as u64))
-                .and_then(|_| to.write_all(run))
-                .map_err(|e| SnapshotError::File("unpacked", e))?;
+            memory(first, run).map_err(|e| SnapshotError::File("unpacked", e))?;
         }
         let sum = from.sum.finish();
         let mut told = [0; 8];
@@ -341,6 +338,8 @@ impl Format {
 #[cfg(test)]
 mod tests {
     use serde::{Deserialize, Serialize};
+    use std::io::Seek as _;
+    use std::os::unix::fs::FileExt as _;
 
     use super::*;
 
@@ -386,7 +385,12 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let ram = tempfile::tempfile().unwrap();
         ram.set_len(PAGES * PAGE as u64).unwrap();
-        Ok((FORMAT.read(&path, PAGES, &ram)?, ram))
+        Ok((
+            FORMAT.read(&path, PAGES, |first, run| {
+                ram.write_all_at(run, first * PAGE as u64)
+            })?,
+            ram,
+        ))
     }
 
     #[test]

@@ -94,4 +94,7 @@ pub struct Execution {
     /// What people did with it meanwhile.
     #[serde(default)]
     pub attended: Attended,
+    /// The engine's own counters, for those who know it.
+    #[serde(skip)]
+    pub stats: serde_json::Value,
 }

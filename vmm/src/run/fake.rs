@@ -332,6 +332,7 @@ impl Backend for FakeBackend {
             self_check: None,
             restored: None,
             attended: Default::default(),
+            stats: serde_json::Value::Null,
         };
         if let Some(report) = &mut execution.report {
             for op in &mut report.domain.maintenance.operations {

@@ -424,6 +424,7 @@ impl Backend for Production {
             self_check: None,
             restored: None,
             attended: attended(terminal.then_some(0)),
+            stats: serde_json::Value::Null,
         };
         let outcome = engine.run(&job);
         drop(raw);
@@ -455,6 +456,7 @@ impl Backend for Production {
             self_check: outcome.checked,
             restored: outcome.restored,
             attended: attended(outcome.typed),
+            stats: outcome.stats,
         })
     }
 }

@@ -108,7 +108,7 @@ fn a_guest_that_goes_on_for_ever_is_ended_whatever_it_does() {
 #[test]
 #[ignore = "builds a VMM, and the kernel of a host"]
 fn what_kvm_cannot_carry_out_is_no_verdict() {
-    let (run, _) = run_image(&[movz_x0(UART), LOAD_PAIR, HANG], &["--timeout", "20"]);
+    let (run, _) = run_image(&[movz_x0(DMAC), LOAD_PAIR, HANG], &["--timeout", "20"]);
     let result = run.ends(3, Verdict::InfraError);
     let why = &result.reasons[0];
     for part in ["CPU 0", "cannot decode", "at 0x", "single loads and stores"] {

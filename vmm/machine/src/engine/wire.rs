@@ -17,7 +17,7 @@ use crate::boot::Loaded;
 use crate::events::Filter;
 
 /// Version of everything in this module; both halves must agree.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// What each message begins with: `SLK1`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"SLK1");
@@ -160,8 +160,20 @@ pub struct KvmStats {
     pub idles: u64,
     /// Interrupt line changes told to KVM.
     pub irq_changes: u64,
+    /// Of the exits, those to read the UART's registers.
+    pub uart_reads: u64,
+    /// And to write them.
+    pub uart_writes: u64,
+    /// Of the exits, reports of cache maintenance.
+    pub reports: u64,
+    /// Accesses to the UART that cost no exit: they were in the ring of those that KVM keeps.
+    pub kept: u64,
     /// Microseconds from the request to the first instruction of the guest.
     pub setup_us: u64,
+    /// Of these, those for its memory.
+    pub memory_us: u64,
+    /// And for the chip.
+    pub chip_us: u64,
     /// Microseconds that its CPUs have run, all together.
     pub cpu_us: u64,
     /// Microseconds for which it stood still to be saved.

@@ -202,7 +202,9 @@ impl Unpacked {
         let what = "unpack the snapshot";
         let memory = memfd("snapshot", what)?;
         memory.set_len(pages * PAGE as u64).map_err(os(what))?;
-        let state: Result<State, _> = FORMAT.read(&file.0, pages, &memory);
+        let state: Result<State, _> = FORMAT.read(&file.0, pages, |first, run| {
+            memory.write_all_at(run, first * PAGE as u64)
+        });
         let mut state = state.map_err(QemuError::from)?;
         let keep = |name, bytes: Vec<u8>| {
             let mut file = memfd(name, what)?;
