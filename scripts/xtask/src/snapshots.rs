@@ -175,6 +175,8 @@ impl Bench {
             spec: &self.spec,
             artifacts: &self.artifacts,
             drop_operation: None,
+            census: false,
+            snapshot: None,
             trace: &[],
             events: None,
             attended: Some(dir.path()),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use kvm_bindings::KVM_CAP_ARM_VM_IPA_SIZE;
 use kvm_ioctls::{Cap, DeviceFd, Kvm, VcpuFd, VmFd};
 use staleline_devices::cpu::MAX_CPUS;
-use staleline_machine::boot::{Expected, Images, Loaded, RAM_BASE};
+use staleline_machine::boot::{BootError, Expected, Images, Loaded, RAM_BASE};
 use staleline_machine::engine::guest::{Guest, GuestContext};
 use staleline_machine::engine::wire::{DISK, Ended, KvmStats, Output, Run};
 use staleline_machine::engine::{handover, memory};
@@ -295,11 +295,24 @@ fn load(run: &Run, blobs: &Blobs) -> Result<(Ram, Loaded, Start), KvmError> {
         .map_err(&sent)?;
     let mut images = Images::open(&kernel, initrd.as_deref())?;
     let layout = images.layout(run.ram_bytes)?;
-    let expected = Expected {
-        kernel: run.kernel_hash.clone(),
+    // What was sent has been compared with its name, and nobody else has these files.
+    let names = Expected {
+        kernel: Some(run.kernel.0.clone()),
         initrd: run.initrd.as_ref().map(|initrd| initrd.0.clone()),
     };
-    let loaded = images.load(ram.memory(), &layout, &fdt, &expected)?;
+    let loaded = images.load_named(ram.memory(), &layout, &fdt, &names)?;
+    if let Some(expected) = run
+        .kernel_hash
+        .as_ref()
+        .filter(|hash| **hash != loaded.kernel)
+    {
+        return Err(BootError::Changed {
+            path: kernel,
+            expected: expected.clone(),
+            found: loaded.kernel,
+        }
+        .into());
+    }
     let start = Start::Boot {
         entry: layout.entry,
     };

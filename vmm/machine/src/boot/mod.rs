@@ -238,6 +238,48 @@ impl Images {
         fdt: &[u8],
         expected: &Expected,
     ) -> Result<Loaded, BootError> {
+        self.put((memory, layout), fdt, |path, copied, which| {
+            let expected = match which {
+                Which::Kernel => &expected.kernel,
+                Which::Initrd => &expected.initrd,
+            };
+            let found = copied.hash(path)?;
+            check(path, &found, expected.as_ref())?;
+            Ok(found)
+        })
+    }
+
+    /// The same of files that are named by their content and were compared with their names when they came: they
+    /// are not hashed again. Of what has no name here, the hash is found out.
+    ///
+    /// # Errors
+    /// As [`Images::load`].
+    pub fn load_named(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        layout: &Layout,
+        fdt: &[u8],
+        names: &Expected,
+    ) -> Result<Loaded, BootError> {
+        self.put((memory, layout), fdt, |path, copied, which| {
+            let name = match which {
+                Which::Kernel => &names.kernel,
+                Which::Initrd => &names.initrd,
+            };
+            // What comes behind the image in its file is not loaded.
+            match name {
+                Some(name) if copied.is_all => Ok(name.clone()),
+                _ => copied.hash(path),
+            }
+        })
+    }
+
+    fn put(
+        &mut self,
+        (memory, layout): (&GuestMemoryMmap, &Layout),
+        fdt: &[u8],
+        hash: impl Fn(&Path, Copied<'_>, Which) -> Result<String, BootError>,
+    ) -> Result<Loaded, BootError> {
         if fdt.len() as u64 > BLOCK {
             return Err(BootError::FdtTooLarge {
                 len: fdt.len(),
@@ -246,13 +288,12 @@ impl Images {
         }
         let (path, file) = &mut self.kernel;
         let (len, at) = (self.header.file_bytes, layout.kernel.start);
-        let kernel = copy(memory, path, file, len, at)?;
-        check(path, &kernel, expected.kernel.as_ref())?;
+        let copied = copy(memory, path, file, len, at)?;
+        let kernel = hash(path, copied, Which::Kernel)?;
         let mut initrd = None;
         if let (Some((path, file, len)), Some(range)) = (&mut self.initrd, &layout.initrd) {
-            let hash = copy(memory, path, file, *len, range.start)?;
-            check(path, &hash, expected.initrd.as_ref())?;
-            initrd = Some(hash);
+            let copied = copy(memory, path, file, *len, range.start)?;
+            initrd = Some(hash(path, copied, Which::Initrd)?);
         }
         let write = |what, bytes: &[u8], at| {
             memory
@@ -295,13 +336,13 @@ fn open(path: &Path) -> Result<(File, u64), BootError> {
 }
 
 /// Copies a file into guest memory; the hash is that of what stands there then.
-fn copy(
-    memory: &GuestMemoryMmap,
+fn copy<'a>(
+    memory: &'a GuestMemoryMmap,
     path: &Path,
     file: &mut File,
     len: u64,
     at: u64,
-) -> Result<String, BootError> {
+) -> Result<Copied<'a>, BootError> {
     use std::io::Seek;
     let read = |source| BootError::Read {
         path: path.to_owned(),
@@ -316,8 +357,36 @@ fn copy(
     memory
         .read_exact_volatile_from(GuestAddress(at), file, len)
         .map_err(failed)?;
-    let loaded = InMemory { memory, at, len };
-    digest::reader(BufReader::with_capacity(CHUNK, loaded)).map_err(read)
+    let bytes = file.metadata().map_err(read)?.len();
+    Ok(Copied {
+        loaded: InMemory { memory, at, len },
+        is_all: bytes == len as u64,
+    })
+}
+
+/// Which of the images.
+#[derive(Clone, Copy)]
+enum Which {
+    Kernel,
+    Initrd,
+}
+
+/// An image that is in memory.
+struct Copied<'a> {
+    loaded: InMemory<'a>,
+    /// Whether that is all of its file.
+    is_all: bool,
+}
+
+impl Copied<'_> {
+    /// SHA-256 of it, in hexadecimal.
+    fn hash(self, path: &Path) -> Result<String, BootError> {
+        let read = |source| BootError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        digest::reader(BufReader::with_capacity(CHUNK, self.loaded)).map_err(read)
+    }
 }
 
 /// Guest memory, read in order.

@@ -202,6 +202,14 @@ fn the_hash_is_of_what_is_loaded_and_another_is_refused() {
         initrd: loaded.initrd.clone(),
     };
     assert_eq!(load(&expected).unwrap(), loaded);
+    // Named so, they are taken for that.
+    let named = Expected {
+        kernel: Some("name".into()),
+        initrd: None,
+    };
+    let mut again = Images::open(kernel.path(), Some(initrd.path())).unwrap();
+    let again = again.load_named(&memory, &layout, b"fdt", &named).unwrap();
+    assert_eq!((&*again.kernel, &again.initrd), ("name", &loaded.initrd));
     for wrong in [
         Expected {
             kernel: Some("00".into()),
