@@ -262,6 +262,10 @@ impl Session {
                 self.migrated = true;
                 return self.go_on();
             }
+            if event == "MIGRATION" && message["data"]["status"] == "failed" {
+                let why = "QEMU has failed to write or read its part of it";
+                self.fail(QemuError::NotTaken(why.into()).into());
+            }
             return Ok(());
         }
         if let Some(error) = message.get("error") {
