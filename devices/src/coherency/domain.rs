@@ -9,11 +9,11 @@ use super::census::Counter;
 use super::cleans::Room;
 use super::completion::Completion;
 use super::config::{DomainConfig, PowerOn, SnoopWrite};
-use super::faults::{self, Injector};
 use super::fences::Fences;
 use super::findings::Findings;
 use super::hash::{Item, RunHash};
 use super::images::{ImageError, Images};
+use super::injector::{Injector, of_operations};
 use super::limits::{MAX_CLEANS, MAX_OVERTAKEN};
 use super::line::{
     ALIAS_USED, CLEANED, DESCRIPTOR, DMA, IN_FLIGHT_READ, IN_FLIGHT_WRITE, SLOW_LOAD, SLOW_STORE,
@@ -132,7 +132,7 @@ impl Domain {
                         false => &[],
                     },
                 ),
-                ops: Operations::new(faults::of_operations(&config.faults)),
+                ops: Operations::new(of_operations(&config.faults)),
                 cpus: Default::default(),
                 cpu: CpuId::BOOT,
                 overtaken: Overtaken::new(MAX_OVERTAKEN),

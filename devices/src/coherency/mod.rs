@@ -30,6 +30,7 @@ mod fetched;
 mod findings;
 mod hash;
 mod images;
+mod injector;
 mod limits;
 mod line;
 mod lines;

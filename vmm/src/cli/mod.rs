@@ -175,8 +175,9 @@ const SET_HELP: &str = "Change a setting; may be repeated. KEY is a dotted key o
     file (transfer.frames=8, board.dmac.dma-coherent=true) or a short form: frames, buffers, \
     buffer-bytes, frame-bytes, last-frame-bytes, cpu-sync, usb-first, read-detached, offset-bytes, \
     stride-bytes, order, trailer, exporter, cache, power-on, snoop-write, ram-mib, jitter-ticks, \
-    timeout, drop-maintenance. drop-maintenance=K suppresses the K-th maintenance operation on \
-    memory used for DMA (found by a pilot run), =@N operation N since power-on";
+    timeout, drop-maintenance, inject. drop-maintenance=K suppresses the K-th maintenance operation on \
+    memory used for DMA (found by a pilot run), =@N operation N since power-on; inject=FAULT,... lets \
+    other things go wrong (`inject=irq@3:lost`; README has all)";
 
 /// `staleline run`.
 #[derive(Debug, Args)]
