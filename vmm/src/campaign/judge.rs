@@ -150,7 +150,7 @@ impl Golden {
             };
         };
         let line = |n: i64| {
-            let at = op.first_pa.saturating_add_signed(n * LINE as i64);
+            let at = op.first_pa.saturating_add_signed(n * LINE.cast_signed());
             at..at.saturating_add(LINE)
         };
         let memory = match what {

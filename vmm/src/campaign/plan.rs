@@ -63,14 +63,21 @@ pub fn sample_size(population: usize, confidence: f64, margin: f64) -> usize {
     let infinite = z * z * 0.25 / (margin * margin);
     let n = population as f64;
     let size = infinite / (1.0 + (infinite - 1.0) / n.max(1.0));
-    (size.ceil() as usize).min(population)
+    let whole = size.ceil().clamp(0.0, f64::from(u32::MAX));
+    #[allow(clippy::cast_sign_loss, reason = "it is not negative")]
+    let whole = whole as usize;
+    whole.min(population)
 }
 
-/// A number from 0 to 1 that depends on a text and a seed alone.
-fn chance(text: &str, seed: u64) -> f64 {
+/// A number that depends on a text and a seed alone.
+fn draw(text: &str, seed: u64) -> u64 {
     let digest = digest::bytes(format!("{seed} {text}"));
-    let number = u64::from_str_radix(digest::short(&digest), 16).unwrap_or(0);
-    number as f64 / u64::MAX as f64
+    u64::from_str_radix(digest::short(&digest), 16).unwrap_or(0)
+}
+
+/// The same, from 0 to 1.
+fn chance(text: &str, seed: u64) -> f64 {
+    draw(text, seed) as f64 / u64::MAX as f64
 }
 
 /// The plan, from the faults that are possible on each target.
@@ -150,8 +157,7 @@ fn choose(campaign: &Campaign, all: &mut [Planned]) {
             .enumerate()
             .map(|(index, planned)| {
                 let name = format!("{} {}", planned.target, planned.setting());
-                let share = chance(&format!("sample {name}"), sample.seed);
-                ((share * u64::MAX as f64) as u64, index)
+                (draw(&format!("sample {name}"), sample.seed), index)
             })
             .collect();
         by_chance.sort_unstable();
@@ -168,7 +174,7 @@ pub fn hash(all: &[Planned]) -> String {
     let mut hasher = digest::FieldHasher::default();
     for planned in all {
         let (target, run) = (planned.target.to_string(), planned.run.to_string());
-        hasher.named(&target, &planned.setting());
+        hasher.named(&target, planned.setting());
         hasher.named(&run, &planned.group);
     }
     hasher.finish()
