@@ -65,6 +65,16 @@ pub struct RunSpec {
     pub invocation: String,
 }
 
+/// Makes relative paths among these names those below `base`, which is absolute. Names of built-in scenarios and of patch
+/// stacks are none.
+pub fn anchor(scenarios: &mut [String], kernels: &mut [String], base: &Path) {
+    let below = |name: &mut String| *name = base.join(&*name).display().to_string();
+    let scenarios = scenarios.iter_mut();
+    scenarios.filter(|s| Scenario::is_path(s)).for_each(below);
+    let is_path = |name: &&mut String| KernelChoice((**name).clone()).path().is_some();
+    kernels.iter_mut().filter(is_path).for_each(below);
+}
+
 /// What decides what a guest is made of: see [`RunSpec::guest`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct GuestKey<'a> {

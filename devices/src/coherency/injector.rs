@@ -118,28 +118,25 @@ pub(super) fn of_operations(faults: &[Fault]) -> Vec<(u32, OperationFault)> {
 
 impl Injector {
     pub fn new(faults: &[Fault]) -> Self {
-        let mut injector = Injector {
-            faults: faults.to_vec(),
-            barriers: Counted::new(Vec::new()),
-            interrupts: Counted::new(Vec::new()),
-            accesses: Counted::new(Vec::new()),
-            lines: Vec::new(),
-            writes: Vec::new(),
-            wake: None,
-        };
+        let (mut barriers, mut interrupts, mut accesses) = (Vec::new(), Vec::new(), Vec::new());
         for fault in faults {
             match *fault {
                 // Those are with the operations.
                 Fault::Operation(..) => {}
-                Fault::Barrier(n, what) => injector.barriers.all.push((n, what, None)),
-                Fault::Interrupt(n, what) => injector.interrupts.all.push((n, what, None)),
-                Fault::Access(n, what) => injector.accesses.all.push((n, what, None)),
+                Fault::Barrier(n, what) => barriers.push((n, what, None)),
+                Fault::Interrupt(n, what) => interrupts.push((n, what, None)),
+                Fault::Access(n, what) => accesses.push((n, what, None)),
             }
         }
-        injector.barriers = Counted::new(injector.barriers.all);
-        injector.interrupts = Counted::new(injector.interrupts.all);
-        injector.accesses = Counted::new(injector.accesses.all);
-        injector
+        Injector {
+            faults: faults.to_vec(),
+            barriers: Counted::new(barriers),
+            interrupts: Counted::new(interrupts),
+            accesses: Counted::new(accesses),
+            lines: Vec::new(),
+            writes: Vec::new(),
+            wake: None,
+        }
     }
 
     /// When a fault that is of no operation took place.

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineKind;
 use crate::exit::Error;
-use crate::scenario::{Scenario, read_config};
-use crate::spec::{KernelChoice, RunSpec};
+use crate::scenario::read_config;
+use crate::spec::{RunSpec, anchor};
 
 /// Version of the format.
 pub const SCHEMA: u32 = 1;
@@ -118,26 +118,23 @@ pub enum Mode {
 }
 
 impl Campaign {
-    /// Reads a file. Files that it names are named from where it is.
+    /// Reads a file; also its text. Files that it names are named from where it is.
     ///
     /// # Errors
     /// If it is wrong.
-    pub fn load(path: &Path) -> Result<Self, Error> {
-        let mut campaign = Campaign::parse(&read_config(path)?, &path.display().to_string())?;
+    pub fn load(path: &Path) -> Result<(Self, String), Error> {
+        let text = read_config(path)?;
+        let mut campaign = Campaign::parse(&text, &path.display().to_string())?;
         let file = std::path::absolute(path).map_err(|source| Error::Read {
             path: path.to_owned(),
             source,
         })?;
         let base = file.parent().unwrap_or(Path::new("/"));
-        let below = |name: &mut String| *name = base.join(&*name).display().to_string();
         for group in &mut campaign.target {
-            let scenarios = group.scenarios.iter_mut();
-            scenarios.filter(|s| Scenario::is_path(s)).for_each(below);
-            let is_path = |name: &&mut String| KernelChoice((**name).clone()).path().is_some();
-            group.kernels.iter_mut().filter(is_path).for_each(below);
+            anchor(&mut group.scenarios, &mut group.kernels, base);
         }
         campaign.base = Some(base.to_owned());
-        Ok(campaign)
+        Ok((campaign, text))
     }
 
     /// Parses and checks one.

@@ -129,6 +129,12 @@ impl Golden {
         }
     }
 
+    /// Whether an operation is needed on all lines of it that masters touch.
+    pub fn needs(&self, number: u32) -> bool {
+        let operation = self.maintenance.operation(number);
+        operation.is_some_and(|op| op.needed_lines > 0 && op.needed_lines >= op.dma_lines)
+    }
+
     /// What may be said of a fault of software; none of hardware's.
     fn expected(&self, fault: Fault) -> Option<Expected> {
         match fault {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! All faults of a campaign, and which of them are run: written before the first is.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng as _, SeedableRng as _};
@@ -178,17 +178,6 @@ pub fn hash(all: &[Planned]) -> String {
         hasher.named(&run, &planned.group);
     }
     hasher.finish()
-}
-
-/// How many there are of each class, and how many are run.
-pub fn classes(all: &[Planned]) -> BTreeMap<String, (usize, usize)> {
-    let mut classes: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for planned in all {
-        let (there, run) = classes.entry(planned.class()).or_default();
-        *there += 1;
-        *run += usize::from(planned.run);
-    }
-    classes
 }
 
 /// The pilots, by target and group.

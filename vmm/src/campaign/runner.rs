@@ -28,11 +28,12 @@ pub struct Went {
 
 /// A fault that has to be found: the first operation without which something would be wrong.
 fn canary(target: &Target) -> Option<Fault> {
-    let needed = |point: &&super::points::Point| {
-        matches!(point.fault, Fault::Operation(_, OperationFault::Drop))
-            && point.group.contains("| needed |")
+    let needed = |fault: &Fault| match *fault {
+        Fault::Operation(number, OperationFault::Drop) => target.golden.needs(number),
+        _ => false,
     };
-    target.points.iter().find(needed).map(|point| point.fault)
+    let mut faults = target.points.iter().map(|point| point.fault);
+    faults.find(needed)
 }
 
 /// Whether the faults of this machinery take place and are found: one that must be, on each target that has one.
@@ -45,7 +46,7 @@ pub fn check(runs: Runs<'_>, targets: &[Target], progress: &dyn Progress) -> Res
         let Some(fault) = canary(target) else {
             continue;
         };
-        let name = format!("{} on {}", target.spec.scenario.name, target.spec.kernel.0);
+        let name = target.name();
         progress.step(&format!("a fault of {name} that has to be found: {fault}"));
         let ran = runs.with(target, &[fault])?;
         let judged = judge(&[fault], &target.golden, &ran.result);

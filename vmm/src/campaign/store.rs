@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::judge::{Judged, Outcome};
@@ -78,7 +78,7 @@ impl TargetHead {
         } = target;
         let hash = |file: &Option<GuestFile>| file.as_ref().map(|file| file.hash.clone());
         TargetHead {
-            name: format!("{} on {}", spec.scenario.name, spec.kernel.0),
+            name: target.name(),
             command: spec.invocation.clone(),
             made_of: vec![
                 artifacts.kernel.image_hash.clone(),
@@ -329,16 +329,6 @@ impl Store {
                 Ok(entry)
             })
             .collect()
-    }
-
-    /// Whether a run of that number is entered.
-    ///
-    /// # Errors
-    /// [`Error::NotARun`] if it is damaged.
-    pub fn has(&self, id: u32) -> Result<bool, Error> {
-        let connection = self.lock();
-        let found = connection.query_row("SELECT 1 FROM outcome WHERE id = ?1", [id], |_| Ok(()));
-        Ok(found.optional().map_err(|e| self.wrong(e))?.is_some())
     }
 }
 

@@ -15,9 +15,9 @@ use super::file::Campaign;
 use super::judge::Golden;
 use super::points::{Census, Point};
 use crate::engine::Snapshot;
+use crate::evidence::Artifacts;
 use crate::evidence::console::ConsoleText;
 use crate::evidence::record::Evidence;
-use crate::evidence::{Artifacts, Execution};
 use crate::exit::Error;
 use crate::result::fold::Fold;
 use crate::run::backend::{Attempt, Backend};
@@ -43,8 +43,6 @@ pub struct Target {
     pub points: Vec<Point>,
     /// Its run hash.
     pub run_hash: String,
-    /// Host time that it took.
-    pub wall: Duration,
     /// Right before its first step, if the engine can save it.
     snapshot: Option<NamedTempFile>,
 }
@@ -55,6 +53,22 @@ pub struct Ran {
     pub result: RunResult,
     /// Host time of the guest.
     pub wall: Duration,
+}
+
+impl Target {
+    /// What people call it.
+    pub fn name(&self) -> String {
+        name(&self.spec)
+    }
+}
+
+impl Ran {
+    fn of(fold: &Fold) -> Self {
+        Ran {
+            result: fold.result(),
+            wall: wall(fold),
+        }
+    }
 }
 
 /// Carries out runs.
@@ -80,7 +94,7 @@ impl Runs<'_> {
         spec: &RunSpec,
         (artifacts, named): (&Artifacts, &Artifacts),
         (census, snapshot): (bool, Option<&Snapshot>),
-    ) -> Result<(RunResult, Execution), Error> {
+    ) -> Result<Fold, Error> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let dir = self.scratch.join(number.to_string());
         let host = |e| Error::host(format!("cannot use {}", dir.display()), e);
@@ -102,8 +116,8 @@ impl Runs<'_> {
         let mut fold = Fold::new(Box::new(spec.clone()));
         fold.take(Evidence::Guest(Box::new(named.clone())));
         fold.take(Evidence::Console(console.map_err(host)?));
-        fold.take(Evidence::Ended(Box::new(execution.clone())));
-        Ok((fold.result(), execution))
+        fold.take(Evidence::Ended(Box::new(execution)));
+        Ok(fold)
     }
 
     /// Takes the census of a target.
@@ -116,7 +130,7 @@ impl Runs<'_> {
         campaign: &Campaign,
         progress: &dyn Progress,
     ) -> Result<Target, Error> {
-        let name = format!("{} on {}", spec.scenario.name, spec.kernel.0);
+        let name = name(&spec);
         progress.step(&format!("preparing the guest of {name}"));
         let artifacts = self.backend.prepare(&spec, progress)?;
         progress.step(&format!("{name} without faults"));
@@ -133,13 +147,14 @@ impl Runs<'_> {
             after: BOOTED,
             file: file.path().to_owned(),
         });
-        let (result, execution) =
-            self.once(&spec, (&artifacts, &artifacts), (true, save.as_ref()))?;
+        let fold = self.once(&spec, (&artifacts, &artifacts), (true, save.as_ref()))?;
+        let result = fold.result();
         if result.verdict != Verdict::Pass {
             let why = result.reasons.join("; ");
             return Err(invalid(format!("it does not pass without faults: {why}")));
         }
-        let report = execution.report.as_ref();
+        let wall = wall(&fold);
+        let report = fold.execution().and_then(|e| e.report.as_ref());
         let report = report.ok_or_else(|| invalid("its machine left no report".into()))?;
         if report
             .domain
@@ -151,7 +166,7 @@ impl Runs<'_> {
                 "more can go wrong in it than there is room for".into(),
             ));
         }
-        let seconds = (execution.wall * HANGS).as_secs() as u32 + 1;
+        let seconds = (wall * HANGS).as_secs() as u32 + 1;
         let most = spec.scenario.timeout_seconds.max(HANGS_AT_LEAST);
         spec.scenario.timeout_seconds = seconds.clamp(HANGS_AT_LEAST, most);
         let census = Census::new(&result, report);
@@ -159,7 +174,6 @@ impl Runs<'_> {
             golden: Golden::new(report),
             points: census.points(campaign.faults.late_ticks, campaign.sample.seed),
             run_hash: result.run_hash.clone().unwrap_or_default(),
-            wall: execution.wall,
             snapshot,
             spec,
             nameless: Artifacts {
@@ -183,19 +197,21 @@ impl Runs<'_> {
         let guest = (&target.artifacts, &target.nameless);
         if let Some(file) = &target.snapshot {
             let from = Snapshot::From(file.path().to_owned());
-            let (result, execution) = self.once(&spec, guest, (false, Some(&from)))?;
+            let ran = Ran::of(&self.once(&spec, guest, (false, Some(&from)))?);
             // What is to go wrong before it was saved does so only in one that boots.
-            if result.injected.iter().all(|one| one.at.is_some()) {
-                return Ok(Ran {
-                    result,
-                    wall: execution.wall,
-                });
+            if ran.result.injected.iter().all(|one| one.at.is_some()) {
+                return Ok(ran);
             }
         }
-        let (result, execution) = self.once(&spec, guest, (false, None))?;
-        Ok(Ran {
-            result,
-            wall: execution.wall,
-        })
+        Ok(Ran::of(&self.once(&spec, guest, (false, None))?))
     }
+}
+
+/// What people call a target.
+fn name(spec: &RunSpec) -> String {
+    format!("{} on {}", spec.scenario.name, spec.kernel.0)
+}
+
+fn wall(fold: &Fold) -> Duration {
+    fold.execution().map_or(Duration::ZERO, |e| e.wall)
 }

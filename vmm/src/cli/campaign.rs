@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! `staleline campaign`: faults by the thousand, and what came of them.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
 use clap::{ArgGroup, Args};
 use staleline_support::{files, lock};
 
-use super::common::{code, print, say, shown, watched};
+use super::common::{at_a_time, code, print, say, shown, watched};
 use super::one_of;
-use crate::campaign::file::Campaign;
+use crate::campaign::file::{Campaign, Mode};
 use crate::campaign::plan::{self, Planned};
 use crate::campaign::report::Report;
 use crate::campaign::store::{self, Head, Store, TargetHead};
@@ -23,7 +22,6 @@ use crate::matrix::partition::Partition;
 use crate::run::backend::Backend as _;
 use crate::run::directory::{self, DEFAULT_ROOT};
 use crate::run::wiring::Production;
-use crate::scenario::read_config;
 use crate::spec::quote;
 
 /// What came of the runs, in order and without times: the same for the same campaign, however it was run.
@@ -78,13 +76,13 @@ fn shard(text: &str) -> Result<Partition, String> {
 pub(super) fn run(args: &CampaignArgs) -> Result<u8, Error> {
     if let Some(dir) = &args.report {
         let store = Store::open(dir)?;
-        return tell(&store, &store.head()?);
+        return conclude(None, &store, &store.head()?);
     }
     if let (false, Some(out)) = (args.merge.is_empty(), &args.out) {
         let (store, _lock) = merge::merge(&args.merge, out)?;
-        finish(out, &store)?;
+        let code = conclude(Some(out), &store, &store.head()?)?;
         say(&format!("results in {}", out.display()));
-        return tell(&store, &store.head()?);
+        return Ok(code);
     }
     args.carry_out()
 }
@@ -97,15 +95,6 @@ struct Prepared {
 }
 
 impl CampaignArgs {
-    /// A campaign's file, and its text.
-    fn campaign(&self, path: &Path) -> Result<(Campaign, String), Error> {
-        let mut campaign = Campaign::load(path)?;
-        if self.exhaustive {
-            campaign.sample.mode = crate::campaign::file::Mode::Exhaustive;
-        }
-        Ok((campaign, read_config(path)?))
-    }
-
     fn carry_out(&self) -> Result<u8, Error> {
         let interrupt = watched()?;
         let backend = Production {
@@ -171,16 +160,11 @@ impl CampaignArgs {
         earlier: Option<&Head>,
         progress: &dyn staleline_support::progress::Progress,
     ) -> Result<Prepared, Error> {
-        let (mut campaign, text) = self.campaign(path)?;
-        let engine = match earlier {
-            Some(head) => {
-                if head.exhaustive {
-                    campaign.sample.mode = crate::campaign::file::Mode::Exhaustive;
-                }
-                head.engine
-            }
-            None => self.engine,
-        };
+        let (mut campaign, text) = Campaign::load(path)?;
+        if self.exhaustive || earlier.is_some_and(|head| head.exhaustive) {
+            campaign.sample.mode = Mode::Exhaustive;
+        }
+        let engine = earlier.map_or(self.engine, |head| head.engine);
         let specs = campaign.targets(engine)?;
         for spec in &specs {
             backend.check(spec)?;
@@ -208,7 +192,7 @@ impl CampaignArgs {
             path: std::path::absolute(path).map_err(|e| Error::host("no working directory", e))?,
             program: backend.identity()?,
             engine,
-            exhaustive: campaign.sample.mode == crate::campaign::file::Mode::Exhaustive,
+            exhaustive: campaign.sample.mode == Mode::Exhaustive,
             confidence: campaign.sample.confidence,
             targets: targets.iter().map(TargetHead::of).collect(),
             plan: plan::hash(&plan),
@@ -241,16 +225,12 @@ impl CampaignArgs {
         interrupt: &Interrupt,
     ) -> Result<u8, Error> {
         let here = here(&prepared.plan, &prepared.head)?;
-        let jobs = match self.jobs {
-            Some(jobs) => usize::from(jobs),
-            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-        };
+        let jobs = at_a_time(self.jobs);
         let progress = shown(interrupt);
         let went = runner::run(runs, &prepared.targets, &here, (store, jobs), &progress);
         progress.clear();
         let went = went?;
-        finish(out, store)?;
-        let otherwise = tell(store, &prepared.head)?;
+        let otherwise = conclude(Some(out), store, &prepared.head)?;
         let seconds = went.wall.as_secs_f64();
         if went.guests > 0 {
             say(&format!(
@@ -304,12 +284,33 @@ fn listed(plan: &[Planned]) -> String {
     lines.collect()
 }
 
+/// Prints what a campaign has come to, and writes it into its directory if that is given; gives the exit code.
+fn conclude(out: Option<&Path>, store: &Store, head: &Head) -> Result<u8, Error> {
+    let (plan, entries) = (store.plan()?, store.entries()?);
+    let here: Vec<Planned> = here(&plan, head)?.into_iter().cloned().collect();
+    let report = Report {
+        head,
+        plan: &here,
+        entries: &entries,
+        confidence: head.confidence,
+    };
+    if let Some(out) = out {
+        write_results(out, &plan, &entries)?;
+        let mut junit = Vec::new();
+        report
+            .write_junit(&mut junit)
+            .and_then(|()| files::write_whole(&out.join(directory::JUNIT), &junit, files::READABLE))
+            .map_err(|e| Error::host("cannot write junit.xml", e))?;
+    }
+    print(&report.text())?;
+    Ok(report.exit_code())
+}
+
 /// Writes what came of the runs, in order.
-fn finish(out: &Path, store: &Store) -> Result<(), Error> {
+fn write_results(out: &Path, plan: &[Planned], entries: &[store::Entry]) -> Result<(), Error> {
     let path = out.join(RESULTS);
-    let plan = store.plan()?;
     let mut text = Vec::new();
-    for entry in store.entries()? {
+    for entry in entries {
         let planned = plan.get(entry.id as usize);
         let line = serde_json::json!({
             "id": entry.id,
@@ -326,33 +327,5 @@ fn finish(out: &Path, store: &Store) -> Result<(), Error> {
         text.push(b'\n');
     }
     files::write_whole(&path, &text, files::READABLE)
-        .map_err(|source| Error::Output { path, source })?;
-    let head = store.head()?;
-    let entries = store.entries()?;
-    let mut junit = Vec::new();
-    let here: Vec<Planned> = here(&plan, &head)?.into_iter().cloned().collect();
-    let report = report(&head, &here, &entries);
-    report
-        .write_junit(&mut junit)
-        .and_then(|()| files::write_whole(&out.join(directory::JUNIT), &junit, files::READABLE))
-        .map_err(|e| Error::host("cannot write junit.xml", e))
-}
-
-fn report<'a>(head: &'a Head, plan: &'a [Planned], entries: &'a [store::Entry]) -> Report<'a> {
-    Report {
-        head,
-        plan,
-        entries,
-        confidence: head.confidence,
-    }
-}
-
-/// Prints what a campaign has come to; gives the exit code.
-fn tell(store: &Store, head: &Head) -> Result<u8, Error> {
-    let plan = store.plan()?;
-    let here: Vec<Planned> = here(&plan, head)?.into_iter().cloned().collect();
-    let entries = store.entries()?;
-    let report = report(head, &here, &entries);
-    print(&report.text())?;
-    Ok(report.exit_code())
+        .map_err(|source| Error::Output { path, source })
 }

@@ -2,6 +2,7 @@
 //! What commands have in common: signals, progress, and what they say.
 
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use staleline_support::progress::Stderr;
@@ -17,6 +18,14 @@ use crate::report::html::page;
 pub(super) fn watched() -> Result<Interrupt, Error> {
     Interrupt::of_this_process(exit::interrupted)
         .map_err(|e| Error::host("cannot watch for signals", e))
+}
+
+/// Guests at a time: as many as are asked for, else one for each processor.
+pub(super) fn at_a_time(jobs: Option<u16>) -> usize {
+    match jobs {
+        Some(jobs) => usize::from(jobs),
+        None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+    }
 }
 
 /// Progress of what ends when the user wants no more.

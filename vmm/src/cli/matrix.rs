@@ -2,13 +2,12 @@
 //! `staleline matrix`, `mutants` and `merge`: many runs, and what came of all of them.
 
 use std::io::{self, Write};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use staleline_support::files;
 
-use super::common::{code, page, print, say, shown, watched, written};
+use super::common::{at_a_time, code, page, print, say, shown, watched, written};
 use super::{RunFormat, one_of};
 use crate::engine::EngineKind;
 use crate::exit::{self, Error};
@@ -307,10 +306,7 @@ impl RunsArgs {
             print(&names)?;
             return Ok(None);
         }
-        let jobs = match self.jobs {
-            Some(jobs) => usize::from(jobs),
-            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-        };
+        let jobs = at_a_time(self.jobs);
         let interrupt = watched()?;
         let backend = Production {
             interrupt: interrupt.clone(),

@@ -28,7 +28,7 @@ use crate::exit::Error;
 use crate::names;
 use crate::scenario::seed::Seed;
 use crate::scenario::{Scenario, append, read_config};
-use crate::spec::{DEFAULT_KERNEL, KernelChoice, RunSpec};
+use crate::spec::{DEFAULT_KERNEL, RunSpec, anchor};
 use rows::Row;
 use staleline_results::KERNEL_REPORT;
 use staleline_results::{ReportClass, RunResult, Verdict};
@@ -428,13 +428,9 @@ impl Group {
             .or_else(|| twice(&self.engines).map(|e| format!("engine {e} stands")))
     }
 
-    /// Makes relative paths those below `base`, which is absolute. Names of built-in scenarios and of patch stacks are none.
+    /// Files are named from `base`, which is absolute.
     fn anchor(&mut self, base: &Path) {
-        let below = |name: &mut String| *name = base.join(&*name).display().to_string();
-        let scenarios = self.scenarios.iter_mut();
-        scenarios.filter(|s| Scenario::is_path(s)).for_each(below);
-        let is_path = |name: &&mut String| KernelChoice((**name).clone()).path().is_some();
-        self.kernels.iter_mut().filter(is_path).for_each(below);
+        anchor(&mut self.scenarios, &mut self.kernels, base);
         self.base = Some(base.to_owned());
     }
 

@@ -239,12 +239,9 @@ impl Images {
         expected: &Expected,
     ) -> Result<Loaded, BootError> {
         self.put((memory, layout), fdt, |path, copied, which| {
-            let expected = match which {
-                Which::Kernel => &expected.kernel,
-                Which::Initrd => &expected.initrd,
-            };
+            let expected = expected.of(which);
             let found = copied.hash(path)?;
-            check(path, &found, expected.as_ref())?;
+            check(path, &found, expected)?;
             Ok(found)
         })
     }
@@ -262,10 +259,7 @@ impl Images {
         names: &Expected,
     ) -> Result<Loaded, BootError> {
         self.put((memory, layout), fdt, |path, copied, which| {
-            let name = match which {
-                Which::Kernel => &names.kernel,
-                Which::Initrd => &names.initrd,
-            };
+            let name = names.of(which);
             // What comes behind the image in its file is not loaded.
             match name {
                 Some(name) if copied.is_all => Ok(name.clone()),
@@ -362,6 +356,15 @@ fn copy<'a>(
         loaded: InMemory { memory, at, len },
         is_all: bytes == len as u64,
     })
+}
+
+impl Expected {
+    fn of(&self, which: Which) -> Option<&String> {
+        match which {
+            Which::Kernel => self.kernel.as_ref(),
+            Which::Initrd => self.initrd.as_ref(),
+        }
+    }
 }
 
 /// Which of the images.
