@@ -20,7 +20,7 @@ use staleline_machine::board::{Board, fdt};
 use staleline_machine::boot::{Images, RAM_BASE};
 use staleline_machine::engine::GuestKind;
 use staleline_machine::engine::beside::{MEASURED, Measured, Once, PLAN, Plan, Timed};
-use staleline_machine::engine::wire::{Blob, Run};
+use staleline_machine::engine::wire::{Blob, KvmStats, Run};
 use staleline_support::cache::CacheDir;
 use staleline_support::digest;
 use staleline_support::progress::Stderr;
@@ -90,11 +90,18 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
     }
     step(&format!("{rounds} rounds of each"));
     let all = bench.measure(rounds, &cache)?;
-    let time = |name: &str| -> Result<f64> {
-        let times = all
+    let figure = |name: &str, of: &dyn Fn(&Measured) -> f64| -> Result<f64> {
+        let all = all
             .get(name)
             .with_context(|| format!("nothing of {name}"))?;
-        median(times).with_context(|| format!("no figures of {name}"))
+        let all: Vec<f64> = all.iter().map(of).collect();
+        median(&all).with_context(|| format!("no figures of {name}"))
+    };
+    let time = |name: &str| figure(name, &|measured| measured.wall_us as f64 / 1e3);
+    let part = |of: &dyn Fn(&KvmStats) -> u64| {
+        figure("our boot", &|measured| {
+            measured.stats.as_ref().map_or(f64::NAN, |s| of(s) as f64) / 1e3
+        })
     };
     let (ours, theirs, board) = (time("our boot")?, time("kvmtool boot")?, time("our board")?);
     let access = |with: &str, without: &str| -> Result<f64> {
@@ -118,6 +125,17 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
         format!("{ratio:.2}"),
         &limit,
     ));
+    let parts: [(&str, &dyn Fn(&KvmStats) -> u64); 4] = [
+        ("before the first instruction", &|s| s.setup_us),
+        ("of these for its memory", &|s| s.memory_us),
+        ("and for the chip", &|s| s.chip_us),
+        ("of its CPU", &|s| s.cpu_us),
+    ];
+    for (name, of) in parts {
+        let ms = format!("{:.0}", part(of)?);
+        let name = format!("- {name}, ms");
+        table.add_row(row(&name, ms, "-".into(), "-".into(), ""));
+    }
     table.add_row(row(
         "boot to power-off, the board and its console, ms",
         format!("{board:.0}"),
@@ -400,8 +418,12 @@ impl Bench {
         });
     }
 
-    /// Times of each, in milliseconds.
-    fn measure(mut self, rounds: u32, cache: &CacheDir) -> Result<BTreeMap<String, Vec<f64>>> {
+    /// What each has taken.
+    fn measure(
+        mut self,
+        rounds: u32,
+        cache: &CacheDir,
+    ) -> Result<BTreeMap<String, Vec<Measured>>> {
         let plan = Plan {
             rounds,
             commands: std::mem::take(&mut self.commands),
@@ -418,7 +440,7 @@ impl Bench {
         let kernels = KernelBuilder::new()?;
         let kernel = kernels.build(&KernelRequest::host(), &Stderr::new())?;
         let said = emulate(&kernel.image, &initrd)?;
-        let mut all: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        let mut all: BTreeMap<String, Vec<Measured>> = BTreeMap::new();
         for line in said.lines() {
             let Some(line) = line.trim_end().strip_prefix(MEASURED) else {
                 continue;
@@ -427,8 +449,7 @@ impl Bench {
             if let Some(why) = measured.failed {
                 bail!("{}: {why}", measured.name);
             }
-            let times = all.entry(measured.name).or_default();
-            times.push(measured.wall_us as f64 / 1e3);
+            all.entry(measured.name.clone()).or_default().push(measured);
         }
         ensure!(!all.is_empty(), "the host has measured nothing: {said}");
         Ok(all)

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use staleline_machine::engine::beside::{MEASURED, Measured, Once, Plan, Timed};
+use staleline_machine::engine::beside::{MEASURED, Measured, Once, Plan, STATS, Timed};
 use staleline_machine::engine::wire::{Ended, Output};
 use staleline_support::text;
 
@@ -44,10 +44,15 @@ fn time(timed: &Timed) -> Measured {
         .stdin(Stdio::null())
         .output();
     let wall_us = micros(begun.elapsed());
-    let failed = match output {
+    let said = output.as_ref().map(|output| &*output.stdout);
+    let said = String::from_utf8_lossy(said.unwrap_or_default());
+    let last = said.lines().next_back().unwrap_or_default();
+    let stats = last.strip_prefix(STATS);
+    let stats = stats.and_then(|stats| serde_json::from_str(stats).ok());
+    let failed = match &output {
         Ok(output) if output.status.success() => None,
         Ok(output) => {
-            let said = [output.stdout, output.stderr].concat();
+            let said = [&*output.stdout, &output.stderr].concat();
             let said = said.get(said.len().saturating_sub(TAIL)..).unwrap_or(&said);
             Some(format!(
                 "{}: {}",
@@ -60,6 +65,7 @@ fn time(timed: &Timed) -> Measured {
     Measured {
         name: timed.name.clone(),
         wall_us,
+        stats,
         failed,
     }
 }
@@ -95,7 +101,10 @@ pub fn once(request: &Path) -> io::Result<()> {
     fs::remove_dir_all(&scratch)?;
     let outcome = outcome.map_err(|e| io::Error::other(text::chain(&e)))?;
     match outcome.end {
-        Ended::PoweredOff => Ok(()),
+        Ended::PoweredOff => {
+            let stats = serde_json::to_string(&outcome.stats)?;
+            writeln!(io::stdout(), "\n{STATS}{stats}")
+        }
         other => Err(io::Error::other(format!(
             "the guest has ended otherwise: {other:?}; {:?}",
             outcome.stats

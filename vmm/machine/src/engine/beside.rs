@@ -6,13 +6,16 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::wire::Run;
+use super::wire::{KvmStats, Run};
 
 /// Where an emulated host finds a plan: then it carries that out, and nothing else.
 pub const PLAN: &str = "/beside.json";
 
 /// What each line of the outcome begins with, among whatever else is on a console.
 pub const MEASURED: &str = "beside: ";
+
+/// What a VMM that has run one guest writes last begins with; the rest is its [`KvmStats`].
+pub const STATS: &str = "stats: ";
 
 /// What is to be timed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +47,8 @@ pub struct Measured {
     pub name: String,
     /// Microseconds from its start to its end.
     pub wall_us: u64,
+    /// What it counted itself, if it is a VMM of ours.
+    pub stats: Option<KvmStats>,
     /// Why it says nothing: it has failed, with the end of what it wrote.
     pub failed: Option<String>,
 }
