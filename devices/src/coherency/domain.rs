@@ -12,7 +12,7 @@ use super::config::{DomainConfig, PowerOn, SnoopWrite};
 use super::fences::Fences;
 use super::findings::Findings;
 use super::hash::{Item, RunHash};
-use super::images::{ImageError, Images};
+use super::images::{DramImage, ImageError, Images};
 use super::injector::{Injector, of_operations};
 use super::limits::{MAX_CLEANS, MAX_OVERTAKEN};
 use super::line::{
@@ -83,20 +83,20 @@ impl Domain {
     /// # Errors
     /// [`ImageError`] if the sizes don't fit or there is no memory.
     pub fn new(config: &DomainConfig, ram: MmapRegion) -> Result<Self, ImageError> {
-        Self::with_outsider(config, ram, None)
+        Self::over(config, (ram, None), None)
     }
 
-    /// As [`Domain::new`], with a master of which nobody tells: it accesses RAM if its port snoops, and else
-    /// the image of DRAM, which is the mapping that comes with it, all zero.
+    /// As [`Domain::new`], over an image of DRAM that was made beforehand; and with a master of which nobody
+    /// tells, if there is one: it accesses RAM if its port snoops, and else that image, which must then be
+    /// [`DramImage::Shared`].
     ///
     /// # Errors
     /// As [`Domain::new`].
-    pub fn with_outsider(
+    pub fn over(
         config: &DomainConfig,
-        ram: MmapRegion,
-        outsider: Option<(MasterId, MmapRegion)>,
+        (ram, dram): (MmapRegion, Option<DramImage>),
+        outsider: Option<MasterId>,
     ) -> Result<Self, ImageError> {
-        let (outsider, dram) = outsider.unzip();
         let mut images = Images::new(ram, config.ram_bytes, dram)?;
         if config.lazy {
             images.watch_ram();
@@ -158,7 +158,7 @@ impl Domain {
     /// too. Outside RAM: ignored.
     pub fn loaded(&mut self, pa: u64, len: u64) {
         if let Some(offset) = self.offset(pa, len) {
-            self.images.write_back(offset, len as usize);
+            self.images.loaded(offset, len as usize);
             self.lines
                 .loaded(offset / LINE..(offset + len).div_ceil(LINE));
         }

@@ -25,6 +25,17 @@ pub(super) struct Images {
     shadow: Option<Shadow>,
     /// What DRAM was last known to hold, if somebody writes it without a word.
     known: Option<MmapRegion>,
+    /// Whether DRAM has held from the beginning what was loaded.
+    is_loaded: bool,
+}
+
+/// An image of DRAM that somebody else has made.
+#[derive(Debug)]
+pub enum DramImage {
+    /// It holds all that the loader puts into RAM, and zeros elsewhere.
+    Loaded(MmapRegion),
+    /// It holds zeros, and others write it.
+    Shared(MmapRegion),
 }
 
 /// What RAM was last seen to hold, by page: where it holds something else, a CPU has stored that.
@@ -81,19 +92,23 @@ pub enum ImageError {
 }
 
 impl Images {
-    /// Takes the first `len` bytes of `ram` as guest RAM, and for its DRAM image `shared`, which others may
-    /// write, or makes one; all zero.
-    pub fn new(ram: MmapRegion, len: u64, shared: Option<MmapRegion>) -> Result<Self, ImageError> {
+    /// Takes the first `len` bytes of `ram` as guest RAM, and `dram` for its DRAM image, or makes one that is
+    /// all zero.
+    pub fn new(ram: MmapRegion, len: u64, dram: Option<DramImage>) -> Result<Self, ImageError> {
         if len == 0 || !len.is_multiple_of(4096) || len > ram.size() as u64 || len > 64 << 30 {
-            return Err(ImageError::Size(len));
-        }
-        if shared.as_ref().is_some_and(|dram| len > dram.size() as u64) {
             return Err(ImageError::Size(len));
         }
         let map =
             || MmapRegion::new(len as usize).map_err(|source| ImageError::Map { len, source });
-        let known = shared.is_some().then(map).transpose()?;
-        let dram = Arc::new(shared.map_or_else(map, Ok)?);
+        let (dram, known, is_loaded) = match dram {
+            None => (map()?, None, false),
+            Some(DramImage::Loaded(dram)) => (dram, None, true),
+            Some(DramImage::Shared(dram)) => (dram, Some(map()?), false),
+        };
+        if len > dram.size() as u64 {
+            return Err(ImageError::Size(len));
+        }
+        let dram = Arc::new(dram);
         let fetched = Fetched::new(len);
         Ok(Images {
             ram,
@@ -101,6 +116,7 @@ impl Images {
             fetched,
             shadow: None,
             known,
+            is_loaded,
         })
     }
 
@@ -108,7 +124,8 @@ impl Images {
     /// loaded.
     pub fn watch_ram(&mut self) {
         let pages = self.ram.size() as u64 / PAGE;
-        self.shadow = Some(Shadow((0..pages).map(|_| None).collect()));
+        // As those of lines: zeros that are not touched yet.
+        self.shadow = Some(Shadow(bytemuck::zeroed_slice_box(pages as usize)));
     }
 
     /// Whether that is so.
@@ -259,6 +276,13 @@ impl Images {
             && let Some(seen) = shadow.0.get_mut(page as usize)
         {
             *seen = Some(bytes);
+        }
+    }
+
+    /// The loader has put this into RAM before power-on, and cleaned it.
+    pub fn loaded(&self, offset: u64, len: usize) {
+        if !self.is_loaded {
+            self.write_back(offset, len);
         }
     }
 

@@ -68,7 +68,7 @@ mod tests;
 pub use config::{DomainConfig, PowerOn, SnoopWrite};
 pub use domain::Domain;
 pub use findings::Occurrence;
-pub use images::ImageError;
+pub use images::{DramImage, ImageError};
 pub use limits::{
     MAX_CAUSES, MAX_CLEANS, MAX_EXTENTS, MAX_HAZARDS, MAX_LINES, MAX_OCCURRENCES, MAX_OPERATIONS,
     MAX_OVERTAKEN, MAX_TRANSFERS,

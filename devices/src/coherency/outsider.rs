@@ -150,8 +150,8 @@ mod tests {
         let ([ram, ram_too], [dram, dram_too]) = (memory(), memory());
         let mut config = DomainConfig::plain(BASE, BYTES as u64, vec![port]);
         config.lazy = true;
-        let outsider = Some((MasterId(0), dram_too));
-        let d = Domain::with_outsider(&config, ram_too, outsider).unwrap();
+        let dram_too = Some(DramImage::Shared(dram_too));
+        let d = Domain::over(&config, (ram_too, dram_too), Some(MasterId(0))).unwrap();
         Rig { d, ram, dram }
     }
 

@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use crate::bus::{Context, Device};
 use crate::clock::{Clock, DeviceId, EventQueue, Ticks};
-use crate::coherency::{Domain, DomainConfig, ImageError};
+use crate::coherency::{Domain, DomainConfig, DramImage, ImageError};
 use crate::cpu::{
     Accesses, Barrier, CacheOp, Called, Calls, ChainId, CpuId, Machine, MemoryType, SiteId,
 };
@@ -123,8 +123,6 @@ pub struct Outsider {
     pub port: Port,
     /// Whether the device tree says that it is coherent.
     pub claims_coherent: bool,
-    /// What it works on if it does not snoop: the image of DRAM, all zero.
-    pub dram: MmapRegion,
 }
 
 /// What a chip is made of, beside its memory.
@@ -186,14 +184,15 @@ fn device(
 }
 
 impl Soc {
-    /// Puts the chip together over guest RAM. Where the engine's CPUs read and write device windows
+    /// Puts the chip together over guest RAM, and an image of DRAM if that was made beforehand: for an
+    /// outsider, one that it shares. Where the engine's CPUs read and write device windows
     /// as memory, `windows` is that memory, [`WINDOW`] bytes for each device.
     ///
     /// # Errors
     /// [`SocError`] if either is too small or memory is short.
     pub fn new(
         parts: Parts,
-        ram: MmapRegion,
+        (ram, dram): (MmapRegion, Option<DramImage>),
         windows: Option<MmapRegion>,
     ) -> Result<Self, SocError> {
         let windows_start = parts.domain.base + parts.domain.ram_bytes;
@@ -245,14 +244,14 @@ impl Soc {
                 asks_if_claimed: false,
                 ordered_as_a_cpu: false,
             });
-            (id, o.dram)
+            id
         });
         let translates = |s: &mut Slot| s.device.translator().is_some();
         let translator = slots.iter_mut().position(translates);
         let mut config = parts.domain;
         config.ports = masters.iter().map(|m| m.port).collect();
         let mut soc = Soc {
-            domain: Domain::with_outsider(&config, ram, outsider)?,
+            domain: Domain::over(&config, (ram, dram), outsider)?,
             map,
             queue: EventQueue::with_jitter(parts.jitter),
             streams: parts.streams,

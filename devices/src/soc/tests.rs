@@ -181,7 +181,7 @@ impl Rig {
         };
         let ram = MmapRegion::new(RAM as usize).unwrap();
         let windows = MmapRegion::new(ports.len() * WINDOW as usize).unwrap();
-        let soc = Soc::new(parts, ram, Some(windows)).unwrap();
+        let soc = Soc::new(parts, (ram, None), Some(windows)).unwrap();
         Rig { soc, writes }
     }
 
@@ -285,7 +285,7 @@ fn windows_need_room() {
     };
     let ram = MmapRegion::new(RAM as usize).unwrap();
     let windows = MmapRegion::new(WINDOW as usize - 4096).unwrap();
-    let small = Soc::new(parts(vec![attachment]), ram, Some(windows));
+    let small = Soc::new(parts(vec![attachment]), (ram, None), Some(windows));
     assert!(matches!(small, Err(SocError::Windows { devices: 1, .. })));
 }
 

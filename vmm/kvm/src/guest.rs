@@ -3,14 +3,15 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kvm_bindings::KVM_CAP_ARM_VM_IPA_SIZE;
 use kvm_ioctls::{Cap, DeviceFd, Kvm, VcpuFd, VmFd};
+use staleline_devices::coherency::DramImage;
 use staleline_devices::cpu::MAX_CPUS;
-use staleline_machine::boot::{BootError, Expected, Images, Loaded, RAM_BASE};
+use staleline_machine::boot::{BootError, Expected, Images, Layout, Loaded, Piece, RAM_BASE};
 use staleline_machine::engine::guest::{Guest, GuestContext};
 use staleline_machine::engine::wire::{DISK, Ended, KvmStats, Output, Run};
 use staleline_machine::engine::{handover, memory};
@@ -28,7 +29,7 @@ use crate::sink::Sink;
 use crate::snapshot::{self, CpuState, PAGE, SnapshotError, State};
 use crate::supervise::{Still, supervise};
 use crate::unpacked::Unpacked;
-use crate::{gic, vcpu, vfio};
+use crate::{below, gic, vcpu, vfio};
 
 /// What became of a guest.
 #[derive(Debug)]
@@ -74,12 +75,13 @@ pub fn run<M: Guest>(
 ) -> Result<Outcome, KvmError> {
     let begun = Instant::now();
     check(run)?;
-    let (ram, loaded, start) = start(run, blobs, unpacked)?;
+    let images = GuestImages::open(run, blobs)?;
+    let (ram, loaded, start) = start(run, (blobs, &images), unpacked)?;
     let ram = Arc::new(ram);
     let outcome = go::<M>(
         run,
         (&ram, loaded, start),
-        blobs,
+        (blobs, &images),
         (begun, begun.elapsed()),
         scratch,
         sink,
@@ -96,7 +98,7 @@ pub fn run<M: Guest>(
 fn go<M: Guest>(
     run: &Run,
     (ram, loaded, start): (&Arc<Ram>, Loaded, Start),
-    blobs: &Blobs,
+    (blobs, images): (&Blobs, &GuestImages),
     (begun, for_memory): (Instant, Duration),
     scratch: &Path,
     sink: &mut dyn Sink,
@@ -123,7 +125,10 @@ fn go<M: Guest>(
         ram: ram.view()?,
         ram_base: RAM_BASE,
         windows: None,
-        dram: dram.as_ref().map(|dram| dram.view()).transpose()?,
+        dram: Some(match &dram {
+            Some(dram) => DramImage::Shared(dram.view()?),
+            None => DramImage::Loaded(below::dram(run.ram_bytes, &images.pieces()?)?),
+        }),
         lazy: true,
         machine: config,
     })
@@ -264,11 +269,16 @@ fn host_side(
 /// RAM, what was loaded into it, and where to start.
 fn start(
     run: &Run,
-    blobs: &Blobs,
+    (blobs, images): (&Blobs, &GuestImages),
     unpacked: &mut Unpacked,
 ) -> Result<(Ram, Loaded, Start), KvmError> {
     match &run.from {
-        None => load(run, blobs),
+        None => {
+            let ram = Ram::new(run.ram_bytes)?;
+            let loaded = images.load(run, &ram)?;
+            let entry = images.layout.entry;
+            Ok((ram, loaded, Start::Boot { entry }))
+        }
         Some(blob) => {
             let one = unpacked.get(blob, blobs, run.ram_bytes)?;
             let state = &one.state;
@@ -282,41 +292,59 @@ fn start(
     }
 }
 
-/// RAM with the guest's images in it.
-fn load(run: &Run, blobs: &Blobs) -> Result<(Ram, Loaded, Start), KvmError> {
-    let ram = Ram::new(run.ram_bytes)?;
-    let sent = KvmError::os("find the guest's images");
-    let kernel = blobs.find(&run.kernel).map_err(&sent)?;
-    let initrd = run.initrd.as_ref().map(|initrd| blobs.find(initrd));
-    let initrd = initrd.transpose().map_err(&sent)?;
-    let fdt = blobs
-        .find(&run.fdt)
-        .and_then(std::fs::read)
-        .map_err(&sent)?;
-    let mut images = Images::open(&kernel, initrd.as_deref())?;
-    let layout = images.layout(run.ram_bytes)?;
-    // What was sent has been compared with its name, and nobody else has these files.
-    let names = Expected {
-        kernel: Some(run.kernel.0.clone()),
-        initrd: run.initrd.as_ref().map(|initrd| initrd.0.clone()),
-    };
-    let loaded = images.load_named(ram.memory(), &layout, &fdt, &names)?;
-    if let Some(expected) = run
-        .kernel_hash
-        .as_ref()
-        .filter(|hash| **hash != loaded.kernel)
-    {
-        return Err(BootError::Changed {
-            path: kernel,
-            expected: expected.clone(),
-            found: loaded.kernel,
-        }
-        .into());
+/// What a guest boots from, and where that stands.
+struct GuestImages {
+    images: Images,
+    layout: Layout,
+    fdt: Vec<u8>,
+}
+
+impl GuestImages {
+    fn open(run: &Run, blobs: &Blobs) -> Result<Self, KvmError> {
+        let sent = KvmError::os("find the guest's images");
+        let kernel = blobs.find(&run.kernel).map_err(&sent)?;
+        let initrd = run.initrd.as_ref().map(|initrd| blobs.find(initrd));
+        let initrd = initrd.transpose().map_err(&sent)?;
+        let fdt = blobs
+            .find(&run.fdt)
+            .and_then(std::fs::read)
+            .map_err(&sent)?;
+        let images = Images::open(&kernel, initrd.as_deref())?;
+        let layout = images.layout(run.ram_bytes)?;
+        Ok(GuestImages {
+            images,
+            layout,
+            fdt,
+        })
     }
-    let start = Start::Boot {
-        entry: layout.entry,
-    };
-    Ok((ram, loaded, start))
+
+    fn pieces(&self) -> Result<Vec<(u64, Piece<'_>)>, KvmError> {
+        Ok(self.images.pieces(&self.layout, &self.fdt)?)
+    }
+
+    /// Puts them into RAM.
+    fn load(&self, run: &Run, ram: &Ram) -> Result<Loaded, KvmError> {
+        // What was sent has been compared with its name, and nobody else has these files.
+        let names = Expected {
+            kernel: Some(run.kernel.0.clone()),
+            initrd: run.initrd.as_ref().map(|initrd| initrd.0.clone()),
+        };
+        let (memory, layout) = (ram.memory(), &self.layout);
+        let loaded = self.images.load_named(memory, layout, &self.fdt, &names)?;
+        if let Some(expected) = run
+            .kernel_hash
+            .as_ref()
+            .filter(|hash| **hash != loaded.kernel)
+        {
+            return Err(BootError::Changed {
+                path: PathBuf::from(&run.kernel.0),
+                expected: expected.clone(),
+                found: loaded.kernel,
+            }
+            .into());
+        }
+        Ok(loaded)
+    }
 }
 
 fn build(run: &Run, ram: &Ram, start: &Start) -> Result<Built, KvmError> {

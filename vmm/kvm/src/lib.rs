@@ -14,6 +14,8 @@ pub mod snapshot;
 pub mod uart;
 
 #[cfg(target_arch = "aarch64")]
+pub mod below;
+#[cfg(target_arch = "aarch64")]
 pub mod beside;
 #[cfg(target_arch = "aarch64")]
 pub mod bus;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The chip, built from the board's description.
 
-use staleline_devices::coherency::DomainConfig;
+use staleline_devices::coherency::{DomainConfig, DramImage};
 use staleline_devices::jitter::Jitter;
 use staleline_devices::soc::{Attachment, Outsider, Parts, Soc, SocError};
 use staleline_devices::stream::Streams;
@@ -33,15 +33,15 @@ pub enum MachineError {
     },
 }
 
-/// Builds the chip over `memory`: guest RAM, with its image in DRAM if that is shared with devices of the host,
-/// then the register windows. `lazy`: nobody is going to tell of the
+/// Builds the chip over `memory`: guest RAM, and its image in DRAM if the engine has made that, which it shares
+/// with devices of the host that there are; then the register windows. `lazy`: nobody is going to tell of the
 /// CPUs' loads and stores.
 ///
 /// # Errors
 /// [`MachineError`].
 pub fn build(
     config: &MachineConfig,
-    (ram, dram): (MmapRegion, Option<MmapRegion>),
+    memory: (MmapRegion, Option<DramImage>),
     windows: Option<MmapRegion>,
     lazy: bool,
 ) -> Result<Soc, MachineError> {
@@ -75,15 +75,14 @@ pub fn build(
             })
         })
         .collect::<Result<Vec<_>, MachineError>>()?;
-    let outsider = match (&config.board.pci, dram) {
+    let outsider = match (&config.board.pci, &memory.1) {
         (None, _) => None,
-        (Some(_), None) => return Err(MachineError::Pci),
-        (Some(pci), Some(dram)) => Some(Outsider {
+        (Some(pci), Some(DramImage::Shared(_))) => Some(Outsider {
             name: pci::NAME.into(),
             port: pci.port,
             claims_coherent: pci.attachment().claims_coherent(),
-            dram,
         }),
+        (Some(_), _) => return Err(MachineError::Pci),
     };
     let parts = Parts {
         domain: DomainConfig {
@@ -108,7 +107,7 @@ pub fn build(
         identity: config.identity(),
         outsider,
     };
-    let mut soc = Soc::new(parts, ram, windows)?;
+    let mut soc = Soc::new(parts, memory, windows)?;
     for (pa, len) in &config.loaded {
         soc.domain().loaded(*pa, *len);
     }

@@ -7,6 +7,7 @@
 mod image;
 mod stub;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::ops::Range;
@@ -232,7 +233,7 @@ impl Images {
     /// # Errors
     /// [`BootError`] if a file cannot be read or is not as `expected`, or the images do not fit.
     pub fn load(
-        &mut self,
+        &self,
         memory: &GuestMemoryMmap,
         layout: &Layout,
         fdt: &[u8],
@@ -252,7 +253,7 @@ impl Images {
     /// # Errors
     /// As [`Images::load`].
     pub fn load_named(
-        &mut self,
+        &self,
         memory: &GuestMemoryMmap,
         layout: &Layout,
         fdt: &[u8],
@@ -268,40 +269,74 @@ impl Images {
         })
     }
 
-    fn put(
-        &mut self,
-        (memory, layout): (&GuestMemoryMmap, &Layout),
-        fdt: &[u8],
-        hash: impl Fn(&Path, Copied<'_>, Which) -> Result<String, BootError>,
-    ) -> Result<Loaded, BootError> {
+    /// All that stands in RAM at the start, beside zeros, with physical addresses: pieces of files, and bytes.
+    ///
+    /// # Errors
+    /// [`BootError::FdtTooLarge`].
+    pub fn pieces<'a>(
+        &'a self,
+        layout: &Layout,
+        fdt: &'a [u8],
+    ) -> Result<Vec<(u64, Piece<'a>)>, BootError> {
         if fdt.len() as u64 > BLOCK {
             return Err(BootError::FdtTooLarge {
                 len: fdt.len(),
                 max: BLOCK,
             });
         }
-        let (path, file) = &mut self.kernel;
-        let (len, at) = (self.header.file_bytes, layout.kernel.start);
-        let copied = copy(memory, path, file, len, at)?;
-        let kernel = hash(path, copied, Which::Kernel)?;
-        let mut initrd = None;
-        if let (Some((path, file, len)), Some(range)) = (&mut self.initrd, &layout.initrd) {
-            let copied = copy(memory, path, file, *len, range.start)?;
-            initrd = Some(hash(path, copied, Which::Initrd)?);
-        }
-        let write = |what, bytes: &[u8], at| {
-            memory
-                .write_slice(bytes, GuestAddress(at))
-                .map_err(|source| BootError::Write { what, source })
+        let (path, file) = &self.kernel;
+        let kernel = ImageFile {
+            which: Which::Kernel,
+            path,
+            file,
+            len: self.header.file_bytes,
         };
-        write("the device tree", fdt, layout.fdt.start)?;
         let stub = stub::encode(layout.kernel.start, layout.fdt.start);
-        write("the entry stub", &stub, layout.entry)?;
-        Ok(Loaded {
-            kernel,
-            kernel_at: at,
-            initrd,
-        })
+        let mut pieces = vec![
+            (layout.kernel.start, Piece::File(kernel)),
+            (layout.fdt.start, Piece::Bytes("the device tree", fdt.into())),
+            (layout.entry, Piece::Bytes("the entry stub", stub.into())),
+        ];
+        if let (Some((path, file, len)), Some(range)) = (&self.initrd, &layout.initrd) {
+            let initrd = ImageFile {
+                which: Which::Initrd,
+                path,
+                file,
+                len: *len,
+            };
+            pieces.push((range.start, Piece::File(initrd)));
+        }
+        Ok(pieces)
+    }
+
+    fn put(
+        &self,
+        (memory, layout): (&GuestMemoryMmap, &Layout),
+        fdt: &[u8],
+        hash: impl Fn(&Path, Copied<'_>, Which) -> Result<String, BootError>,
+    ) -> Result<Loaded, BootError> {
+        let mut loaded = Loaded {
+            kernel: String::new(),
+            kernel_at: layout.kernel.start,
+            initrd: None,
+        };
+        for (at, piece) in self.pieces(layout, fdt)? {
+            match piece {
+                Piece::File(image) => {
+                    let copied = copy(memory, &image, at)?;
+                    let hash = hash(image.path, copied, image.which)?;
+                    match image.which {
+                        Which::Kernel => loaded.kernel = hash,
+                        Which::Initrd => loaded.initrd = Some(hash),
+                    }
+                }
+                Piece::Bytes(what, bytes) => {
+                    let written = memory.write_slice(&bytes, GuestAddress(at));
+                    written.map_err(|source| BootError::Write { what, source })?;
+                }
+            }
+        }
+        Ok(loaded)
     }
 }
 
@@ -332,24 +367,24 @@ fn open(path: &Path) -> Result<(File, u64), BootError> {
 /// Copies a file into guest memory; the hash is that of what stands there then.
 fn copy<'a>(
     memory: &'a GuestMemoryMmap,
-    path: &Path,
-    file: &mut File,
-    len: u64,
+    image: &ImageFile<'_>,
     at: u64,
 ) -> Result<Copied<'a>, BootError> {
     use std::io::Seek;
+    let ImageFile { path, mut file, .. } = *image;
     let read = |source| BootError::Read {
         path: path.to_owned(),
         source,
     };
     file.rewind().map_err(read)?;
-    let len = usize::try_from(len).map_err(|_| read(std::io::ErrorKind::FileTooLarge.into()))?;
+    let len = usize::try_from(image.len);
+    let len = len.map_err(|_| read(std::io::ErrorKind::FileTooLarge.into()))?;
     let failed = |source| BootError::Write {
         what: "an image",
         source,
     };
     memory
-        .read_exact_volatile_from(GuestAddress(at), file, len)
+        .read_exact_volatile_from(GuestAddress(at), &mut file, len)
         .map_err(failed)?;
     let bytes = file.metadata().map_err(read)?.len();
     Ok(Copied {
@@ -368,10 +403,34 @@ impl Expected {
 }
 
 /// Which of the images.
-#[derive(Clone, Copy)]
-enum Which {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The kernel.
     Kernel,
+    /// The initrd.
     Initrd,
+}
+
+/// The part of a file that is loaded: from its first byte on.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageFile<'a> {
+    /// Which it is.
+    pub which: Which,
+    /// Where it is.
+    pub path: &'a Path,
+    /// It, open.
+    pub file: &'a File,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// Something that stands in RAM at the start.
+#[derive(Debug)]
+pub enum Piece<'a> {
+    /// An image.
+    File(ImageFile<'a>),
+    /// Bytes, and what they are.
+    Bytes(&'static str, Cow<'a, [u8]>),
 }
 
 /// An image that is in memory.

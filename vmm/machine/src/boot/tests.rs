@@ -35,7 +35,7 @@ fn bytes(memory: &GuestMemoryMmap, at: u64, len: usize) -> Vec<u8> {
 fn images_are_apart_aligned_and_where_the_layout_says() {
     let kernel = image(5000, 3 * MIB, 0b1010);
     let initrd = file(b"the initrd");
-    let mut images = Images::open(kernel.path(), Some(initrd.path())).unwrap();
+    let images = Images::open(kernel.path(), Some(initrd.path())).unwrap();
     let layout = images.layout(RAM).unwrap();
     assert_eq!(layout.kernel, RAM_BASE + 2 * MIB..RAM_BASE + 5 * MIB);
     assert_eq!(layout.fdt, RAM_BASE + 6 * MIB..RAM_BASE + 8 * MIB);
@@ -60,7 +60,7 @@ fn images_are_apart_aligned_and_where_the_layout_says() {
 #[test]
 fn loading_twice_gives_the_same() {
     let kernel = image(5000, MIB, 0);
-    let mut images = Images::open(kernel.path(), None).unwrap();
+    let images = Images::open(kernel.path(), None).unwrap();
     let layout = images.layout(RAM).unwrap();
     let (a, b) = (memory(RAM), memory(RAM));
     images
@@ -115,7 +115,7 @@ fn what_does_not_fit_is_refused() {
     }
 
     let kernel = image(100, MIB, 0);
-    let mut images = Images::open(kernel.path(), None).unwrap();
+    let images = Images::open(kernel.path(), None).unwrap();
     let layout = images.layout(RAM).unwrap();
     let fdt = vec![0; 2 * MIB as usize + 1];
     assert!(matches!(
@@ -189,7 +189,7 @@ fn a_file_that_ends_before_its_sections_is_cut_short() {
 #[test]
 fn the_hash_is_of_what_is_loaded_and_another_is_refused() {
     let (kernel, initrd) = (image(3 * MIB as usize + 5, 4 * MIB, 0), file(b"the initrd"));
-    let mut images = Images::open(kernel.path(), Some(initrd.path())).unwrap();
+    let images = Images::open(kernel.path(), Some(initrd.path())).unwrap();
     let layout = images.layout(RAM).unwrap();
     let memory = memory(RAM);
     let mut load = |expected: &Expected| images.load(&memory, &layout, b"fdt", expected);
@@ -207,7 +207,7 @@ fn the_hash_is_of_what_is_loaded_and_another_is_refused() {
         kernel: Some("name".into()),
         initrd: None,
     };
-    let mut again = Images::open(kernel.path(), Some(initrd.path())).unwrap();
+    let again = Images::open(kernel.path(), Some(initrd.path())).unwrap();
     let again = again.load_named(&memory, &layout, b"fdt", &named).unwrap();
     assert_eq!((&*again.kernel, &again.initrd), ("name", &loaded.initrd));
     for wrong in [

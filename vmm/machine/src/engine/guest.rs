@@ -2,6 +2,7 @@
 //! The machine that an engine hosts, wherever it hosts it.
 
 use serde::{Deserialize, Serialize};
+use staleline_devices::coherency::DramImage;
 use staleline_devices::cpu::{Accesses, Calls, Machine};
 use staleline_devices::events::{Kinds, Witness};
 use staleline_devices::soc::report::Names;
@@ -27,8 +28,8 @@ pub struct GuestContext {
     /// The device windows, which follow RAM, if the engine's CPUs read and write them as memory:
     /// the machine keeps there what a read would give.
     pub windows: Option<MmapRegion>,
-    /// The image of DRAM, all zero, if masters that are not the machine's may work on it.
-    pub dram: Option<MmapRegion>,
+    /// The image of DRAM, if the engine has made it: shared, if masters that are not the machine's work on it.
+    pub dram: Option<DramImage>,
     /// The engine tells of no loads and stores: the machine is to find out about stores.
     pub lazy: bool,
     /// The machine's own configuration.

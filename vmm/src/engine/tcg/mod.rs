@@ -338,7 +338,7 @@ fn free(port: u16) -> Result<(), EngineError> {
 
 /// Loads the images; returns where the CPU starts, and what they were.
 fn load(job: &Job, ram: &File) -> Result<(u64, Loaded), EngineError> {
-    let mut images = Images::open(&job.kernel, job.initrd.as_deref())?;
+    let images = Images::open(&job.kernel, job.initrd.as_deref())?;
     let layout = images.layout(job.ram_bytes)?;
     let file = ram.try_clone().map_err(os("map guest RAM"))?;
     let bytes = usize::try_from(job.ram_bytes)
