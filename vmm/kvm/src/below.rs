@@ -9,7 +9,8 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
 use staleline_machine::boot::{ImageFile, Piece, RAM_BASE};
 use vm_memory::{Bytes as _, MmapRegion, VolatileMemory as _};
 
@@ -28,6 +29,14 @@ pub fn dram(bytes: u64, pieces: &[(u64, Piece<'_>)]) -> Result<MmapRegion, KvmEr
     let make = KvmError::os("make the image of DRAM");
     let len = usize::try_from(bytes).map_err(|_| KvmError::BadRequest("too much RAM"))?;
     let memory = MmapRegion::new(len).map_err(|e| make(io::Error::other(e)))?;
+    // It is written here and there, a few lines at a time: large pages would have to be cleared for these.
+    // SAFETY: the mapping is this one's, and stays what it is.
+    let advised = unsafe { madvise(memory.as_ptr().cast(), len, Advice::LinuxNoHugepage) };
+    match advised {
+        // A kernel without large pages.
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(e) => return Err(make(e.into())),
+    }
     for (pa, piece) in pieces {
         let at = pa.checked_sub(RAM_BASE);
         let at = at.ok_or(KvmError::BadRequest("an image outside RAM"))?;
