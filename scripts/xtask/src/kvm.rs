@@ -19,7 +19,7 @@ use staleline_machine::board::settings::BoardSettings;
 use staleline_machine::board::{Board, fdt};
 use staleline_machine::boot::{Images, RAM_BASE};
 use staleline_machine::engine::GuestKind;
-use staleline_machine::engine::beside::{MEASURED, Measured, Once, PLAN, Plan, Timed};
+use staleline_machine::engine::beside::{MEASURED, Measured, PLAN, Plan, Timed, What};
 use staleline_machine::engine::wire::{Blob, KvmStats, Run};
 use staleline_support::cache::CacheDir;
 use staleline_support::digest;
@@ -374,16 +374,14 @@ impl Bench {
             save: None,
             from: None,
         };
-        let once = Once {
-            run,
-            files: FILES.into(),
-        };
         let request = format!("{name}.json");
-        self.put(&request, &serde_json::to_vec(&once)?, false)?;
+        self.put(&request, &serde_json::to_vec(&run)?, false)?;
         self.commands.push(Timed {
             name: format!("our {name}"),
-            program: "/init".into(),
-            arguments: vec!["--once".into(), format!("{FILES}/{request}")],
+            what: What::Guest {
+                request: format!("{FILES}/{request}").into(),
+                files: FILES.into(),
+            },
         });
         Ok(())
     }
@@ -414,17 +412,15 @@ impl Bench {
         ];
         self.commands.push(Timed {
             name: format!("kvmtool {name}"),
-            program: format!("{FILES}/lkvm").into(),
-            arguments: arguments.map(str::to_owned).to_vec(),
+            what: What::Program {
+                program: format!("{FILES}/lkvm").into(),
+                arguments: arguments.map(str::to_owned).to_vec(),
+            },
         });
     }
 
     /// What each has taken.
-    fn measure(
-        mut self,
-        rounds: u32,
-        cache: &CacheDir,
-    ) -> Result<BTreeMap<String, Vec<Measured>>> {
+    fn measure(mut self, rounds: u32, cache: &CacheDir) -> Result<BTreeMap<String, Vec<Measured>>> {
         let plan = Plan {
             rounds,
             commands: std::mem::take(&mut self.commands),

@@ -2,21 +2,23 @@
 //! Measurements of the VMM beside its peers: see [`staleline_machine::engine::beside`].
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufRead as _, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-use staleline_machine::engine::beside::{MEASURED, Measured, Once, Plan, STATS, Timed};
-use staleline_machine::engine::wire::{Ended, Output};
+use staleline_machine::engine::beside::{MEASURED, Measured, Plan, SAID, Said, Timed, What};
+use staleline_machine::engine::wire::{Ended, Output, Run};
 use staleline_support::text;
 
 use crate::blobs::Blobs;
-use crate::guest::micros;
+use crate::guest::{Kept, micros};
 use crate::sandbox;
 use crate::serve::one;
 use crate::sink::Sink;
-use crate::unpacked::Unpacked;
+
+/// First argument of a VMM that runs guests for [`each`]; the second is its directory.
+pub const EACH: &str = "--each";
 
 /// Bytes of what a command that failed wrote last.
 const TAIL: usize = 400;
@@ -28,46 +30,116 @@ const TAIL: usize = 400;
 pub fn measure(plan: &Path) -> io::Result<()> {
     let plan: Plan = serde_json::from_reader(BufReader::new(File::open(plan)?))?;
     let mut out = io::stdout();
+    let mut resident = None;
     for _ in 0..plan.rounds {
         for command in &plan.commands {
-            let measured = serde_json::to_string(&time(command))?;
+            let measured = serde_json::to_string(&time(command, &mut resident))?;
             writeln!(out, "{MEASURED}{measured}")?;
         }
     }
     Ok(())
 }
 
-fn time(timed: &Timed) -> Measured {
+/// The VMM whose guests are timed.
+struct Resident {
+    child: Child,
+    asks: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Resident {
+    fn start(files: &Path) -> io::Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg(EACH)
+            .arg(files)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let (Some(asks), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        let answers = BufReader::new(answers);
+        Ok(Resident {
+            child,
+            asks,
+            answers,
+        })
+    }
+
+    fn ask(&mut self, request: &Path) -> io::Result<Said> {
+        writeln!(self.asks, "{}", request.display())?;
+        let mut line = Vec::new();
+        while self.answers.read_until(b'\n', &mut line)? != 0 {
+            // Between them is what the guest writes.
+            if let Some(said) = line.strip_prefix(SAID.as_bytes()) {
+                return Ok(serde_json::from_slice(said)?);
+            }
+            line.clear();
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn time(timed: &Timed, resident: &mut Option<Resident>) -> Measured {
+    if let (What::Guest { files, .. }, None) = (&timed.what, &resident) {
+        // Its start is not of the time.
+        *resident = Resident::start(files).ok();
+    }
     let begun = Instant::now();
-    let output = Command::new(&timed.program)
-        .args(&timed.arguments)
+    let came = match &timed.what {
+        What::Program { program, arguments } => ran(program, arguments).map(|()| None),
+        What::Guest { request, .. } => {
+            let none = || io::Error::other("its VMM does not start");
+            let said = resident
+                .as_mut()
+                .ok_or_else(none)
+                .and_then(|r| r.ask(request));
+            match said {
+                Ok(Said::PoweredOff(stats)) => Ok(Some(stats)),
+                Ok(Said::Failed(why)) => Err(why),
+                Err(e) => Err(e.to_string()),
+            }
+        }
+    };
+    let wall_us = micros(begun.elapsed());
+    let name = timed.name.clone();
+    match came {
+        Ok(stats) => Measured {
+            name,
+            wall_us,
+            stats,
+            failed: None,
+        },
+        Err(why) => Measured {
+            name,
+            wall_us,
+            stats: None,
+            failed: Some(why),
+        },
+    }
+}
+
+/// Runs a program to its end; else why it failed.
+fn ran(program: &Path, arguments: &[String]) -> Result<(), String> {
+    let output = Command::new(program)
+        .args(arguments)
         .stdin(Stdio::null())
         .output();
-    let wall_us = micros(begun.elapsed());
-    let said = output.as_ref().map(|output| &*output.stdout);
-    let said = String::from_utf8_lossy(said.unwrap_or_default());
-    let last = said.lines().next_back().unwrap_or_default();
-    let stats = last.strip_prefix(STATS);
-    let stats = stats.and_then(|stats| serde_json::from_str(stats).ok());
-    let failed = match &output {
-        Ok(output) if output.status.success() => None,
-        Ok(output) => {
-            let said = [&*output.stdout, &output.stderr].concat();
-            let said = said.get(said.len().saturating_sub(TAIL)..).unwrap_or(&said);
-            Some(format!(
-                "{}: {}",
-                output.status,
-                String::from_utf8_lossy(said)
-            ))
-        }
-        Err(e) => Some(e.to_string()),
-    };
-    Measured {
-        name: timed.name.clone(),
-        wall_us,
-        stats,
-        failed,
+    let output = output.map_err(|e| e.to_string())?;
+    if output.status.success() {
+        return Ok(());
     }
+    let said = [&*output.stdout, &output.stderr].concat();
+    let said = said.get(said.len().saturating_sub(TAIL)..).unwrap_or(&said);
+    let said = String::from_utf8_lossy(said);
+    Err(format!("{}: {said}", output.status))
 }
 
 struct Shown;
@@ -81,33 +153,32 @@ impl Sink for Shown {
     }
 }
 
-/// Runs the guest that a file describes, with its console on standard output, until it powers off.
+/// Runs the guests that files describe which standard input names, one to a line, with their consoles on standard
+/// output; `files` is where what they are made of is.
 ///
 /// # Errors
-/// If the file cannot be read, the guest not be run, or that is not how it ends.
-pub fn once(request: &Path) -> io::Result<()> {
-    let once: Once = serde_json::from_reader(BufReader::new(File::open(request)?))?;
-    let scratch = once.files.join(format!("run-{}", std::process::id()));
-    fs::create_dir(&scratch)?;
-    // As any other guest.
-    sandbox::enter(&once.files, false).map_err(io::Error::other)?;
-    let blobs = Blobs::new(&once.files);
-    let outcome = one(
-        &once.run,
-        (&blobs, &mut Unpacked::default()),
-        &scratch,
-        &mut Shown,
-    );
-    fs::remove_dir_all(&scratch)?;
-    let outcome = outcome.map_err(|e| io::Error::other(text::chain(&e)))?;
-    match outcome.end {
-        Ended::PoweredOff => {
-            let stats = serde_json::to_string(&outcome.stats)?;
-            writeln!(io::stdout(), "\n{STATS}{stats}")
-        }
-        other => Err(io::Error::other(format!(
-            "the guest has ended otherwise: {other:?}; {:?}",
-            outcome.stats
-        ))),
+/// If a file cannot be read, or nobody reads what is written.
+pub fn each(files: &Path) -> io::Result<()> {
+    let scratch = files.join(format!("run-{}", std::process::id()));
+    // As any other guests.
+    sandbox::enter(files, false).map_err(io::Error::other)?;
+    let blobs = Blobs::new(files);
+    let mut kept = Kept::default();
+    for request in io::stdin().lines() {
+        let run: Run = serde_json::from_reader(BufReader::new(File::open(request?)?))?;
+        fs::create_dir(&scratch)?;
+        let outcome = one(&run, (&blobs, &mut kept), &scratch, &mut Shown);
+        fs::remove_dir_all(&scratch)?;
+        let said = match outcome {
+            Ok(outcome) if outcome.end == Ended::PoweredOff => Said::PoweredOff(outcome.stats),
+            Ok(outcome) => Said::Failed(format!(
+                "the guest has ended otherwise: {:?}; {:?}",
+                outcome.end, outcome.stats
+            )),
+            Err(e) => Said::Failed(text::chain(&e)),
+        };
+        let said = serde_json::to_string(&said)?;
+        writeln!(io::stdout(), "\n{SAID}{said}")?;
     }
+    Ok(())
 }

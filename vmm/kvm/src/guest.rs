@@ -23,10 +23,12 @@ use crate::blobs::Blobs;
 use crate::bus::{Beside, Bus, HostSide};
 use crate::dram::Dram;
 use crate::error::KvmError;
+use crate::initial::Initial;
 use crate::memory::Ram;
 use crate::shortcut::Shortcut;
 use crate::sink::Sink;
 use crate::snapshot::{self, CpuState, PAGE, SnapshotError, State};
+use crate::spare::Spare;
 use crate::supervise::{Still, supervise};
 use crate::unpacked::Unpacked;
 use crate::{below, gic, vcpu, vfio};
@@ -42,6 +44,13 @@ pub struct Outcome {
     pub wall: Duration,
     /// Counters.
     pub stats: KvmStats,
+}
+
+/// What guests leave for the next.
+#[derive(Debug, Default)]
+pub struct Kept {
+    unpacked: Unpacked,
+    spare: Spare,
 }
 
 /// A machine that does not run yet.
@@ -61,22 +70,22 @@ enum Start {
     Snapshot(Box<State>),
 }
 
-/// Runs the guest that `run` describes. `scratch` is a directory of its own; `unpacked` keeps the memory of a
-/// snapshot for the next that goes on from it.
+/// Runs the guest that `run` describes. `scratch` is a directory of its own; `kept` is what guests leave for the
+/// next.
 ///
 /// # Errors
 /// [`KvmError`]; nothing of the guest is left.
 pub fn run<M: Guest>(
     run: &Run,
     blobs: &Blobs,
-    unpacked: &mut Unpacked,
+    kept: &mut Kept,
     scratch: &Path,
     sink: &mut dyn Sink,
 ) -> Result<Outcome, KvmError> {
     let begun = Instant::now();
     check(run)?;
     let images = GuestImages::open(run, blobs)?;
-    let (ram, loaded, start) = start(run, (blobs, &images), unpacked)?;
+    let (ram, loaded, start) = start(run, (blobs, &images), kept)?;
     let ram = Arc::new(ram);
     let outcome = go::<M>(
         run,
@@ -86,9 +95,9 @@ pub fn run<M: Guest>(
         scratch,
         sink,
     );
-    // Nobody else has it any more.
-    if let (Some(_), Some(ram)) = (&run.from, Arc::into_inner(ram)) {
-        unpacked.keep(ram);
+    // Nobody else has it any more; but of one with devices of the host, pages may be DRAM's.
+    if let (None, Some(ram)) = (&run.devices, Arc::into_inner(ram)) {
+        kept.spare.keep(ram);
     }
     outcome
 }
@@ -270,24 +279,26 @@ fn host_side(
 fn start(
     run: &Run,
     (blobs, images): (&Blobs, &GuestImages),
-    unpacked: &mut Unpacked,
+    kept: &mut Kept,
 ) -> Result<(Ram, Loaded, Start), KvmError> {
     match &run.from {
         None => {
-            let ram = Ram::new(run.ram_bytes)?;
-            let loaded = images.load(run, &ram)?;
+            let loaded = images.loaded(run)?;
+            let initial = Initial::new(&images.pieces()?)?;
+            let ram = kept.spare.ram(run.ram_bytes, &initial)?;
             let entry = images.layout.entry;
             Ok((ram, loaded, Start::Boot { entry }))
         }
         Some(blob) => {
-            let one = unpacked.get(blob, blobs, run.ram_bytes)?;
+            let one = kept.unpacked.get(blob, blobs, run.ram_bytes)?;
             let state = &one.state;
             if state.made_of != snapshot::made_of(run) || state.cpus.len() != usize::from(run.cpus)
             {
                 return Err(SnapshotError::Guest.into());
             }
             let state = Box::new(state.clone());
-            Ok((one.ram()?, state.loaded.clone(), Start::Snapshot(state)))
+            let ram = kept.spare.ram(run.ram_bytes, &one.pages)?;
+            Ok((ram, state.loaded.clone(), Start::Snapshot(state)))
         }
     }
 }
@@ -322,15 +333,14 @@ impl GuestImages {
         Ok(self.images.pieces(&self.layout, &self.fdt)?)
     }
 
-    /// Puts them into RAM.
-    fn load(&self, run: &Run, ram: &Ram) -> Result<Loaded, KvmError> {
+    /// What of them is loaded.
+    fn loaded(&self, run: &Run) -> Result<Loaded, KvmError> {
         // What was sent has been compared with its name, and nobody else has these files.
         let names = Expected {
             kernel: Some(run.kernel.0.clone()),
             initrd: run.initrd.as_ref().map(|initrd| initrd.0.clone()),
         };
-        let (memory, layout) = (ram.memory(), &self.layout);
-        let loaded = self.images.load_named(memory, layout, &self.fdt, &names)?;
+        let loaded = self.images.named(&self.layout, &names)?;
         if let Some(expected) = run
             .kernel_hash
             .as_ref()

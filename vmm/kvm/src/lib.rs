@@ -30,11 +30,15 @@ pub mod guest;
 #[cfg(target_arch = "aarch64")]
 pub mod init;
 #[cfg(target_arch = "aarch64")]
+pub mod initial;
+#[cfg(target_arch = "aarch64")]
 pub mod memory;
 #[cfg(target_arch = "aarch64")]
 pub mod serve;
 #[cfg(target_arch = "aarch64")]
 pub mod shortcut;
+#[cfg(target_arch = "aarch64")]
+pub mod spare;
 #[cfg(target_arch = "aarch64")]
 pub mod supervise;
 #[cfg(target_arch = "aarch64")]

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let (first, second) = (arguments.next(), arguments.next());
     if let (Some(what), Some(file)) = (&first, &second) {
         let done = match what.to_str() {
-            Some("--once") => beside::once(file.as_ref()),
+            Some(beside::EACH) => beside::each(file.as_ref()),
             Some("--beside") => beside::measure(file.as_ref()),
             _ => Err(std::io::ErrorKind::InvalidInput.into()),
         };

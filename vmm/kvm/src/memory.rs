@@ -9,7 +9,7 @@ use kvm_ioctls::VmFd;
 use rustix::mm::{Advice, madvise};
 use staleline_machine::boot::RAM_BASE;
 use vm_memory::{
-    GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _,
+    Bytes as _, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _,
     GuestRegionMmap, MmapRegion,
 };
 
@@ -49,6 +49,21 @@ impl Ram {
     /// As the guest has it.
     pub fn memory(&self) -> &GuestMemoryMmap {
         &self.memory
+    }
+
+    /// So large it is.
+    pub fn bytes(&self) -> u64 {
+        self.memory.iter().map(|region| region.len()).sum()
+    }
+
+    /// Writes a page, by its number.
+    ///
+    /// # Errors
+    /// [`KvmError::Os`] if it is outside RAM.
+    pub fn write_page(&mut self, page: u64, bytes: &[u8; PAGE]) -> Result<(), KvmError> {
+        let at = GuestAddress(RAM_BASE + page * PAGE as u64);
+        let written = self.memory.write_slice(bytes, at);
+        written.map_err(|e| KvmError::os("write a page of RAM")(io::Error::other(e)))
     }
 
     /// Has a page hold that, by its number: it is written only if it holds something else.

@@ -13,10 +13,9 @@ use staleline_support::text;
 
 use crate::blobs::Blobs;
 use crate::error::KvmError;
-use crate::guest::{self, micros};
+use crate::guest::{self, Kept, micros};
 use crate::sandbox::SandboxError;
 use crate::sink::Sink;
-use crate::unpacked::Unpacked;
 
 struct ToOther<W>(W);
 
@@ -53,7 +52,7 @@ pub fn serve(
     let files = dir.join("files");
     fs::create_dir(&files)?;
     let blobs = Blobs::new(&files);
-    let mut unpacked = Unpacked::default();
+    let mut kept = Kept::default();
     let ready = FromVmm::Ready {
         abi: ABI_VERSION,
         host: host(),
@@ -75,7 +74,7 @@ pub fn serve(
             ToVmm::Run(run) => {
                 let scratch = dir.join("run");
                 fs::create_dir(&scratch)?;
-                let answer = match one(&run, (&blobs, &mut unpacked), &scratch, &mut to) {
+                let answer = match one(&run, (&blobs, &mut kept), &scratch, &mut to) {
                     Ok(outcome) => FromVmm::Ended {
                         end: outcome.end,
                         loaded: outcome.loaded,
@@ -108,12 +107,12 @@ pub fn serve(
 /// [`KvmError`].
 pub fn one(
     run: &Run,
-    (blobs, unpacked): (&Blobs, &mut Unpacked),
+    (blobs, kept): (&Blobs, &mut Kept),
     scratch: &Path,
     sink: &mut dyn Sink,
 ) -> Result<guest::Outcome, KvmError> {
     match run.guest {
-        GuestKind::Board => guest::run::<Soc>(run, blobs, unpacked, scratch, sink),
+        GuestKind::Board => guest::run::<Soc>(run, blobs, kept, scratch, sink),
         GuestKind::Probe => Err(KvmError::BadRequest("only the exact engine has a probe")),
     }
 }

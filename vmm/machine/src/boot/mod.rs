@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -239,33 +240,73 @@ impl Images {
         fdt: &[u8],
         expected: &Expected,
     ) -> Result<Loaded, BootError> {
-        self.put((memory, layout), fdt, |path, copied, which| {
-            let expected = expected.of(which);
-            let found = copied.hash(path)?;
-            check(path, &found, expected)?;
-            Ok(found)
+        let mut loaded = Loaded {
+            kernel: String::new(),
+            kernel_at: layout.kernel.start,
+            initrd: None,
+        };
+        for (at, piece) in self.pieces(layout, fdt)? {
+            match piece {
+                Piece::File(image) => {
+                    let found = copy(memory, &image, at)?;
+                    check(image.path, &found, expected.of(image.which))?;
+                    match image.which {
+                        Which::Kernel => loaded.kernel = found,
+                        Which::Initrd => loaded.initrd = Some(found),
+                    }
+                }
+                Piece::Bytes(what, bytes) => {
+                    let written = memory.write_slice(&bytes, GuestAddress(at));
+                    written.map_err(|source| BootError::Write { what, source })?;
+                }
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// What stands in RAM when it is loaded elsewhere, by its [`pieces`](Self::pieces), of files that are named by
+    /// their content and were compared with their names when they came: they are not hashed again. Of what has no
+    /// name here, the hash is found out.
+    ///
+    /// # Errors
+    /// [`BootError::Read`].
+    pub fn named(&self, layout: &Layout, names: &Expected) -> Result<Loaded, BootError> {
+        let name = |image: ImageFile<'_>| {
+            let read = |source| BootError::Read {
+                path: image.path.to_owned(),
+                source,
+            };
+            let all = image.file.metadata().map_err(read)?.len();
+            match names.of(image.which) {
+                // What comes behind the image in its file is not loaded.
+                Some(name) if all == image.len => Ok(name.clone()),
+                _ => digest::reader(Part(image, 0)).map_err(read),
+            }
+        };
+        Ok(Loaded {
+            kernel: name(self.kernel())?,
+            kernel_at: layout.kernel.start,
+            initrd: self.initrd().map(name).transpose()?,
         })
     }
 
-    /// The same of files that are named by their content and were compared with their names when they came: they
-    /// are not hashed again. Of what has no name here, the hash is found out.
-    ///
-    /// # Errors
-    /// As [`Images::load`].
-    pub fn load_named(
-        &self,
-        memory: &GuestMemoryMmap,
-        layout: &Layout,
-        fdt: &[u8],
-        names: &Expected,
-    ) -> Result<Loaded, BootError> {
-        self.put((memory, layout), fdt, |path, copied, which| {
-            let name = names.of(which);
-            // What comes behind the image in its file is not loaded.
-            match name {
-                Some(name) if copied.is_all => Ok(name.clone()),
-                _ => copied.hash(path),
-            }
+    fn kernel(&self) -> ImageFile<'_> {
+        let (path, file) = &self.kernel;
+        ImageFile {
+            which: Which::Kernel,
+            path,
+            file,
+            len: self.header.file_bytes,
+        }
+    }
+
+    fn initrd(&self) -> Option<ImageFile<'_>> {
+        let (path, file, len) = self.initrd.as_ref()?;
+        Some(ImageFile {
+            which: Which::Initrd,
+            path,
+            file,
+            len: *len,
         })
     }
 
@@ -284,59 +325,19 @@ impl Images {
                 max: BLOCK,
             });
         }
-        let (path, file) = &self.kernel;
-        let kernel = ImageFile {
-            which: Which::Kernel,
-            path,
-            file,
-            len: self.header.file_bytes,
-        };
         let stub = stub::encode(layout.kernel.start, layout.fdt.start);
         let mut pieces = vec![
-            (layout.kernel.start, Piece::File(kernel)),
-            (layout.fdt.start, Piece::Bytes("the device tree", fdt.into())),
+            (layout.kernel.start, Piece::File(self.kernel())),
+            (
+                layout.fdt.start,
+                Piece::Bytes("the device tree", fdt.into()),
+            ),
             (layout.entry, Piece::Bytes("the entry stub", stub.into())),
         ];
-        if let (Some((path, file, len)), Some(range)) = (&self.initrd, &layout.initrd) {
-            let initrd = ImageFile {
-                which: Which::Initrd,
-                path,
-                file,
-                len: *len,
-            };
+        if let (Some(initrd), Some(range)) = (self.initrd(), &layout.initrd) {
             pieces.push((range.start, Piece::File(initrd)));
         }
         Ok(pieces)
-    }
-
-    fn put(
-        &self,
-        (memory, layout): (&GuestMemoryMmap, &Layout),
-        fdt: &[u8],
-        hash: impl Fn(&Path, Copied<'_>, Which) -> Result<String, BootError>,
-    ) -> Result<Loaded, BootError> {
-        let mut loaded = Loaded {
-            kernel: String::new(),
-            kernel_at: layout.kernel.start,
-            initrd: None,
-        };
-        for (at, piece) in self.pieces(layout, fdt)? {
-            match piece {
-                Piece::File(image) => {
-                    let copied = copy(memory, &image, at)?;
-                    let hash = hash(image.path, copied, image.which)?;
-                    match image.which {
-                        Which::Kernel => loaded.kernel = hash,
-                        Which::Initrd => loaded.initrd = Some(hash),
-                    }
-                }
-                Piece::Bytes(what, bytes) => {
-                    let written = memory.write_slice(&bytes, GuestAddress(at));
-                    written.map_err(|source| BootError::Write { what, source })?;
-                }
-            }
-        }
-        Ok(loaded)
     }
 }
 
@@ -365,11 +366,7 @@ fn open(path: &Path) -> Result<(File, u64), BootError> {
 }
 
 /// Copies a file into guest memory; the hash is that of what stands there then.
-fn copy<'a>(
-    memory: &'a GuestMemoryMmap,
-    image: &ImageFile<'_>,
-    at: u64,
-) -> Result<Copied<'a>, BootError> {
+fn copy(memory: &GuestMemoryMmap, image: &ImageFile<'_>, at: u64) -> Result<String, BootError> {
     use std::io::Seek;
     let ImageFile { path, mut file, .. } = *image;
     let read = |source| BootError::Read {
@@ -386,11 +383,8 @@ fn copy<'a>(
     memory
         .read_exact_volatile_from(GuestAddress(at), &mut file, len)
         .map_err(failed)?;
-    let bytes = file.metadata().map_err(read)?.len();
-    Ok(Copied {
-        loaded: InMemory { memory, at, len },
-        is_all: bytes == len as u64,
-    })
+    let loaded = InMemory { memory, at, len };
+    digest::reader(BufReader::with_capacity(CHUNK, loaded)).map_err(read)
 }
 
 impl Expected {
@@ -433,21 +427,17 @@ pub enum Piece<'a> {
     Bytes(&'static str, Cow<'a, [u8]>),
 }
 
-/// An image that is in memory.
-struct Copied<'a> {
-    loaded: InMemory<'a>,
-    /// Whether that is all of its file.
-    is_all: bool,
-}
+/// An image, read in order, and how much of it was.
+struct Part<'a>(ImageFile<'a>, u64);
 
-impl Copied<'_> {
-    /// SHA-256 of it, in hexadecimal.
-    fn hash(self, path: &Path) -> Result<String, BootError> {
-        let read = |source| BootError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        digest::reader(BufReader::with_capacity(CHUNK, self.loaded)).map_err(read)
+impl Read for Part<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let Part(image, at) = self;
+        let left = usize::try_from(image.len - *at).unwrap_or(usize::MAX);
+        let len = buf.len().min(left);
+        let n = image.file.read_at(&mut buf[..len], *at)?;
+        *at += n as u64;
+        Ok(n)
     }
 }
 

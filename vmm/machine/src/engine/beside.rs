@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::wire::{KvmStats, Run};
+use super::wire::KvmStats;
 
 /// Where an emulated host finds a plan: then it carries that out, and nothing else.
 pub const PLAN: &str = "/beside.json";
@@ -14,8 +14,8 @@ pub const PLAN: &str = "/beside.json";
 /// What each line of the outcome begins with, among whatever else is on a console.
 pub const MEASURED: &str = "beside: ";
 
-/// What a VMM that has run one guest writes last begins with; the rest is its [`KvmStats`].
-pub const STATS: &str = "stats: ";
+/// What a VMM that runs one guest after another writes after each: this, and its [`Said`].
+pub const SAID: &str = "said: ";
 
 /// What is to be timed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,16 +27,45 @@ pub struct Plan {
     pub commands: Vec<Timed>,
 }
 
-/// A command.
+/// What is to be timed, once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timed {
     /// What it is called in the outcome.
     pub name: String,
-    /// The program.
-    pub program: PathBuf,
-    /// Its arguments.
-    pub arguments: Vec<String>,
+    /// What it is.
+    pub what: What,
+}
+
+/// Something to be timed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum What {
+    /// A program, from its start to its end.
+    Program {
+        /// It.
+        program: PathBuf,
+        /// Its arguments.
+        arguments: Vec<String>,
+    },
+    /// A guest of a VMM of ours that is there for all of them, as it is for the runs of a command: from the request
+    /// to the answer.
+    Guest {
+        /// The file that says which: a [`Run`](super::wire::Run).
+        request: PathBuf,
+        /// A directory with its files, each called by its hash.
+        files: PathBuf,
+    },
+}
+
+/// What has become of a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum Said {
+    /// It has powered off.
+    PoweredOff(KvmStats),
+    /// Anything else.
+    Failed(String),
 }
 
 /// What one of them has taken.
@@ -51,14 +80,4 @@ pub struct Measured {
     pub stats: Option<KvmStats>,
     /// Why it says nothing: it has failed, with the end of what it wrote.
     pub failed: Option<String>,
-}
-
-/// A guest for a VMM that is told by a file, and by nobody else.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Once {
-    /// What to run.
-    pub run: Run,
-    /// A directory with its files, each called by its hash.
-    pub files: PathBuf,
 }

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//! The memory of the last guest: the next has the same, with what that guest changed put back.
+//!
+//! Whatever a processor has made of memory that stays as it is stays good. With an emulated one, that is a guest's
+//! code in the form in which it runs, which takes longer to make than most guests run.
+
+use std::ops::Range;
+
+use crate::error::KvmError;
+use crate::memory::Ram;
+use crate::snapshot::PAGE;
+
+/// Pages of which there are so many at once, or none: those that a processor translates at once.
+const LARGE: u64 = 512;
+
+/// A page that holds nothing.
+const ZEROS: [u8; PAGE] = [0; PAGE];
+
+/// What RAM holds when a guest starts, by numbers of pages; zeros elsewhere.
+pub trait Content {
+    /// A page that may hold something.
+    fn page(&self, number: u64) -> Option<&[u8; PAGE]>;
+
+    /// Whether there are any of these.
+    fn has_any(&self, pages: Range<u64>) -> bool;
+}
+
+/// The memory of the last guest, if that is gone.
+#[derive(Debug, Default)]
+pub struct Spare(Option<Ram>);
+
+impl Spare {
+    /// Keeps it. Nobody else may have it any more.
+    pub fn keep(&mut self, ram: Ram) {
+        self.0 = Some(ram);
+    }
+
+    /// RAM of so many bytes that holds what it should.
+    ///
+    /// # Errors
+    /// [`KvmError::Os`] if there is not so much memory.
+    pub fn ram(&mut self, bytes: u64, content: &impl Content) -> Result<Ram, KvmError> {
+        let (mut ram, is_new) = match self.0.take().filter(|ram| ram.bytes() == bytes) {
+            Some(ram) => (ram, false),
+            None => (Ram::new(bytes)?, true),
+        };
+        let all = bytes / PAGE as u64;
+        for first in (0..all).step_by(LARGE as usize) {
+            let part = first..all.min(first + LARGE);
+            match (content.has_any(part.clone()), is_new) {
+                (true, true) => {
+                    // Not as below: memory that is read before it is written comes in small pages.
+                    for page in part {
+                        if let Some(bytes) = content.page(page) {
+                            ram.write_page(page, bytes)?;
+                        }
+                    }
+                }
+                (true, false) => {
+                    for page in part {
+                        ram.set_page(page, content.page(page).unwrap_or(&ZEROS))?;
+                    }
+                }
+                (false, true) => {}
+                (false, false) => ram.clear(part)?,
+            }
+        }
+        Ok(ram)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use staleline_machine::boot::RAM_BASE;
+    use vm_memory::{Bytes as _, GuestAddress};
+
+    use super::*;
+
+    const PAGES: u64 = 3 * LARGE + 7;
+
+    struct Some(BTreeMap<u64, [u8; PAGE]>);
+
+    impl Content for Some {
+        fn page(&self, number: u64) -> Option<&[u8; PAGE]> {
+            self.0.get(&number)
+        }
+
+        fn has_any(&self, pages: Range<u64>) -> bool {
+            self.0.range(pages).next().is_some()
+        }
+    }
+
+    #[test]
+    fn the_next_guest_has_what_it_should_whatever_others_have_written() {
+        let content = |pages: &[u64]| {
+            Some(
+                pages
+                    .iter()
+                    .map(|page| (*page, [*page as u8 + 1; PAGE]))
+                    .collect(),
+            )
+        };
+        let all = [
+            content(&[3, 4, PAGES - 1]),
+            content(&[4, LARGE + 1]),
+            content(&[]),
+        ];
+        let mut spare = Spare::default();
+        for content in all.iter().cycle().take(7) {
+            let ram = spare.ram(PAGES * PAGE as u64, content).unwrap();
+            for page in 0..PAGES {
+                let at = GuestAddress(RAM_BASE + page * PAGE as u64);
+                let mut bytes = [9; PAGE];
+                ram.memory().read_slice(&mut bytes, at).unwrap();
+                let should = content.page(page).unwrap_or(&ZEROS);
+                assert!(bytes == *should, "{page}");
+                if page % 3 == 0 {
+                    ram.memory().write_slice(&[page as u8; 100], at).unwrap();
+                }
+            }
+            spare.keep(ram);
+        }
+        let other = spare.ram(2 * PAGE as u64, &all[2]).unwrap();
+        assert_eq!(other.bytes(), 2 * PAGE as u64);
+    }
+}
