@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use comfy_table::{Table, presets};
@@ -22,8 +23,8 @@ use staleline_machine::engine::GuestKind;
 use staleline_machine::engine::beside::{MEASURED, Measured, PLAN, Plan, Timed, What};
 use staleline_machine::engine::wire::{Blob, KvmStats, Run};
 use staleline_support::cache::CacheDir;
-use staleline_support::digest;
 use staleline_support::progress::Stderr;
+use staleline_support::{child, digest};
 use tempfile::TempDir;
 
 use crate::measure::{self, median};
@@ -62,11 +63,14 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
     bench.put("lkvm", &fs::read(kvmtool).context("kvmtool")?, true)?;
     let whole = Board::new(&BoardSettings::default());
     let bare = Board::bare(&BoardSettings::default());
-    bench.ours("board", (&whole, BOOTARGS), &kernel, Some(&initrd))?;
+    let board = bench.ours("board", (&whole, BOOTARGS), &kernel, Some(&initrd))?;
+    bench.groups.push(vec![board]);
     // The agent wants a console, which not both have.
     let power_off = bench.add(power_off()?)?;
-    bench.ours("boot", (&bare, BARE_BOOTARGS), &kernel, Some(&power_off))?;
-    bench.kvmtool("boot", &kernel, &power_off);
+    let ours = bench.ours("boot", (&bare, BARE_BOOTARGS), &kernel, Some(&power_off))?;
+    let theirs = bench.kvmtool("boot", &kernel, &power_off);
+    let fresh = fresh(&ours);
+    bench.groups.push(vec![ours, theirs, fresh]);
     let cases = [
         (
             "none",
@@ -82,11 +86,12 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
     ];
     for (name, ours, theirs) in cases {
         let image = bench.add(ours.image())?;
-        bench.ours(name, (&bare, BARE_BOOTARGS), &image, None)?;
+        let mut group = vec![bench.ours(name, (&bare, BARE_BOOTARGS), &image, None)?];
         if let Some(theirs) = theirs {
             let image = bench.add(theirs.image())?;
-            bench.kvmtool(name, &image, &empty);
+            group.push(bench.kvmtool(name, &image, &empty));
         }
+        bench.groups.push(group);
     }
     step(&format!("{rounds} rounds of each"));
     let all = bench.measure(rounds, &cache)?;
@@ -103,7 +108,7 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
             measured.stats.as_ref().map_or(f64::NAN, |s| of(s) as f64) / 1e3
         })
     };
-    let (ours, theirs, board) = (time("our boot")?, time("kvmtool boot")?, time("our board")?);
+    let (ours, theirs) = (time("our boot")?, time("kvmtool boot")?);
     let access = |with: &str, without: &str| -> Result<f64> {
         Ok((time(with)? - time(without)?) * 1e6 / f64::from(ACCESSES))
     };
@@ -118,11 +123,14 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
     let row = |what: &str, a: String, b: String, ratio: String, limit: &str| {
         [what.to_owned(), a, b, ratio, limit.to_owned()]
     };
-    table.add_row(row(
+    let ms = |ms: f64| format!("{ms:.0}");
+    let both = |what: &str, (a, b): (f64, f64), limit: &str| {
+        row(what, ms(a), ms(b), format!("{:.2}", a / b), limit)
+    };
+    let alone = |what: &str, a: f64| row(what, ms(a), "-".into(), "-".into(), "");
+    table.add_row(both(
         "boot to power-off, no devices, no console, ms",
-        format!("{ours:.0}"),
-        format!("{theirs:.0}"),
-        format!("{ratio:.2}"),
+        (ours, theirs),
         &limit,
     ));
     let parts: [(&str, &dyn Fn(&KvmStats) -> u64); 4] = [
@@ -132,16 +140,21 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
         ("of its CPU", &|s| s.cpu_us),
     ];
     for (name, of) in parts {
-        let ms = format!("{:.0}", part(of)?);
-        let name = format!("- {name}, ms");
-        table.add_row(row(&name, ms, "-".into(), "-".into(), ""));
+        table.add_row(alone(&format!("- {name}, ms"), part(of)?));
     }
-    table.add_row(row(
-        "boot to power-off, the board and its console, ms",
-        format!("{board:.0}"),
-        "-".into(),
-        "-".into(),
+    table.add_row(both(
+        "the same, of a VMM that is started for it, ms",
+        (time("our boot fresh")?, theirs),
         "",
+    ));
+    table.add_row(both(
+        "a guest that only powers off, ms",
+        (time("our none")?, time("kvmtool none")?),
+        "",
+    ));
+    table.add_row(alone(
+        "boot to power-off, the board and its console, ms",
+        time("our board")?,
     ));
     table.add_row(row(
         "an access to a register, ns",
@@ -277,13 +290,23 @@ fn constant(register: u32, value: u64) -> [u32; 4] {
 /// Where the host finds the files.
 const FILES: &str = "/beside";
 
+/// The same guest, of a VMM that is started for it.
+fn fresh(of: &Timed) -> Timed {
+    let mut timed = of.clone();
+    if let What::Guest { fresh, .. } = &mut timed.what {
+        *fresh = true;
+    }
+    timed.name = format!("{} fresh", timed.name);
+    timed
+}
+
 /// What is measured, as it is put together.
 struct Bench {
     archive: Vec<u8>,
     entries: u32,
     /// Files by hash, here.
     files: TempDir,
-    commands: Vec<Timed>,
+    groups: Vec<Vec<Timed>>,
 }
 
 impl Bench {
@@ -292,7 +315,7 @@ impl Bench {
             archive: Vec::new(),
             entries: 0,
             files: tempfile::tempdir()?,
-            commands: Vec::new(),
+            groups: Vec::new(),
         };
         bench.entry(&FILES[1..], 0o040_755, &[])?;
         bench.entry("tmp", 0o041_777, &[])?;
@@ -331,7 +354,7 @@ impl Bench {
         (board, bootargs): (&Board, &str),
         kernel: &str,
         initrd: Option<&str>,
-    ) -> Result<()> {
+    ) -> Result<Timed> {
         let at = |hash: &str| self.files.path().join(hash);
         let images = Images::open(&at(kernel), initrd.map(at).as_deref())?;
         let layout = images.layout(board.memory_bytes())?;
@@ -376,17 +399,17 @@ impl Bench {
         };
         let request = format!("{name}.json");
         self.put(&request, &serde_json::to_vec(&run)?, false)?;
-        self.commands.push(Timed {
+        Ok(Timed {
             name: format!("our {name}"),
             what: What::Guest {
+                fresh: false,
                 request: format!("{FILES}/{request}").into(),
                 files: FILES.into(),
             },
-        });
-        Ok(())
+        })
     }
 
-    fn kvmtool(&mut self, name: &str, kernel: &str, initrd: &str) {
+    fn kvmtool(&self, name: &str, kernel: &str, initrd: &str) -> Timed {
         let board = Board::new(&BoardSettings::default());
         let memory = (board.memory_bytes() >> 20).to_string();
         let kernel = format!("{FILES}/{kernel}");
@@ -410,20 +433,20 @@ impl Bench {
             "--params",
             BARE_BOOTARGS,
         ];
-        self.commands.push(Timed {
+        Timed {
             name: format!("kvmtool {name}"),
             what: What::Program {
                 program: format!("{FILES}/lkvm").into(),
                 arguments: arguments.map(str::to_owned).to_vec(),
             },
-        });
+        }
     }
 
     /// What each has taken.
     fn measure(mut self, rounds: u32, cache: &CacheDir) -> Result<BTreeMap<String, Vec<Measured>>> {
         let plan = Plan {
             rounds,
-            commands: std::mem::take(&mut self.commands),
+            groups: std::mem::take(&mut self.groups),
         };
         let plan = serde_json::to_vec(&plan)?;
         self.entry(&PLAN[1..], 0o100_644, &plan)?;
@@ -436,7 +459,7 @@ impl Bench {
         fs::write(&initrd, archive)?;
         let kernels = KernelBuilder::new()?;
         let kernel = kernels.build(&KernelRequest::host(), &Stderr::new())?;
-        let said = emulate(&kernel.image, &initrd)?;
+        let said = emulate(&kernel.image, &initrd, rounds)?;
         let mut all: BTreeMap<String, Vec<Measured>> = BTreeMap::new();
         for line in said.lines() {
             let Some(line) = line.trim_end().strip_prefix(MEASURED) else {
@@ -453,24 +476,42 @@ impl Bench {
     }
 }
 
+/// Longest that a host may take for one round; its guests have a limit of their own.
+const ROUND: Duration = Duration::from_secs(60);
+
 /// Runs an emulated host to its end; what it wrote.
-fn emulate(kernel: &Path, initrd: &Path) -> Result<String> {
+fn emulate(kernel: &Path, initrd: &Path, rounds: u32) -> Result<String> {
     let qemu = std::env::var_os("STALELINE_QEMU").map(PathBuf::from);
     let qemu = qemu.unwrap_or_else(|| "qemu-system-aarch64".into());
+    let said = tempfile::NamedTempFile::new()?;
     let mut command = Command::new(qemu);
     command
         .args(["-nodefaults", "-no-user-config", "-display", "none"])
-        .args(["-no-reboot", "-monitor", "none", "-serial", "stdio"])
+        .args(["-no-reboot", "-monitor", "none", "-serial"])
+        .arg(format!("file:{}", said.path().display()))
         .args(["-machine", "virt,gic-version=3,virtualization=on"])
         .args(["-cpu", "max,pauth-impdef=on", "-smp", "2", "-m", "2048M"])
         .arg("-kernel")
         .arg(kernel)
         .arg("-initrd")
         .arg(initrd)
-        .args(["-append", "console=ttyAMA0 loglevel=3 panic=-1"])
-        .stdin(Stdio::null());
-    let output = measure::quietly(&mut command)?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        .args(["-append", "console=ttyAMA0 loglevel=3 panic=-1"]);
+    let ended = child::output_within(&mut command, ROUND * rounds.max(1));
+    let said = || -> Result<String> {
+        let bytes = fs::read(said.path())?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let ended = match ended {
+        Ok(ended) => ended,
+        Err(e) => bail!("the emulated host: {e}; it wrote: {}", said()?),
+    };
+    let complaint = child::complaint(&ended.stderr);
+    ensure!(
+        ended.status.success(),
+        "{command:?}: {}: {complaint}",
+        ended.status
+    );
+    said()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use staleline_machine::engine::beside::{MEASURED, Measured, Plan, SAID, Said, Timed, What};
-use staleline_machine::engine::wire::{Ended, Output, Run};
+use staleline_machine::engine::wire::{Ended, KvmStats, Output, Run};
 use staleline_support::text;
 
 use crate::blobs::Blobs;
@@ -31,10 +31,12 @@ pub fn measure(plan: &Path) -> io::Result<()> {
     let plan: Plan = serde_json::from_reader(BufReader::new(File::open(plan)?))?;
     let mut out = io::stdout();
     let mut resident = None;
-    for _ in 0..plan.rounds {
-        for command in &plan.commands {
-            let measured = serde_json::to_string(&time(command, &mut resident))?;
-            writeln!(out, "{MEASURED}{measured}")?;
+    for group in &plan.groups {
+        for _ in 0..plan.rounds {
+            for timed in group {
+                let measured = serde_json::to_string(&time(timed, &mut resident))?;
+                writeln!(out, "{MEASURED}{measured}")?;
+            }
         }
     }
     Ok(())
@@ -95,17 +97,19 @@ fn time(timed: &Timed, resident: &mut Option<Resident>) -> Measured {
     let begun = Instant::now();
     let came = match &timed.what {
         What::Program { program, arguments } => ran(program, arguments).map(|()| None),
+        What::Guest {
+            fresh: true,
+            request,
+            files,
+        } => Resident::start(files)
+            .and_then(|mut vmm| vmm.ask(request))
+            .map_err(|e| e.to_string())
+            .and_then(stats),
         What::Guest { request, .. } => {
             let none = || io::Error::other("its VMM does not start");
-            let said = resident
-                .as_mut()
-                .ok_or_else(none)
-                .and_then(|r| r.ask(request));
-            match said {
-                Ok(Said::PoweredOff(stats)) => Ok(Some(stats)),
-                Ok(Said::Failed(why)) => Err(why),
-                Err(e) => Err(e.to_string()),
-            }
+            let vmm = resident.as_mut().ok_or_else(none);
+            let said = vmm.and_then(|vmm| vmm.ask(request));
+            said.map_err(|e| e.to_string()).and_then(stats)
         }
     };
     let wall_us = micros(begun.elapsed());
@@ -123,6 +127,13 @@ fn time(timed: &Timed, resident: &mut Option<Resident>) -> Measured {
             stats: None,
             failed: Some(why),
         },
+    }
+}
+
+fn stats(said: Said) -> Result<Option<KvmStats>, String> {
+    match said {
+        Said::PoweredOff(stats) => Ok(Some(stats)),
+        Said::Failed(why) => Err(why),
     }
 }
 

@@ -97,7 +97,7 @@ pub fn run<M: Guest>(
     );
     // Nobody else has it any more; but of one with devices of the host, pages may be DRAM's.
     if let (None, Some(ram)) = (&run.devices, Arc::into_inner(ram)) {
-        kept.spare.keep(ram);
+        kept.spare.keep(kind(run), ram);
     }
     outcome
 }
@@ -275,6 +275,14 @@ fn host_side(
     })
 }
 
+/// Guests of one kind start with nearly the same memory.
+fn kind(run: &Run) -> String {
+    match &run.from {
+        Some(snapshot) => snapshot.0.clone(),
+        None => format!("{} {:?}", run.kernel.0, run.initrd),
+    }
+}
+
 /// RAM, what was loaded into it, and where to start.
 fn start(
     run: &Run,
@@ -285,7 +293,7 @@ fn start(
         None => {
             let loaded = images.loaded(run)?;
             let initial = Initial::new(&images.pieces()?)?;
-            let ram = kept.spare.ram(run.ram_bytes, &initial)?;
+            let ram = kept.spare.ram(&kind(run), run.ram_bytes, &initial)?;
             let entry = images.layout.entry;
             Ok((ram, loaded, Start::Boot { entry }))
         }
@@ -297,7 +305,7 @@ fn start(
                 return Err(SnapshotError::Guest.into());
             }
             let state = Box::new(state.clone());
-            let ram = kept.spare.ram(run.ram_bytes, &one.pages)?;
+            let ram = kept.spare.ram(&kind(run), run.ram_bytes, &one.pages)?;
             Ok((ram, state.loaded.clone(), Start::Snapshot(state)))
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-//! The memory of the last guest: the next has the same, with what that guest changed put back.
+//! The memory of guests that are gone: the next of the same kind has the same, with what was changed put back.
 //!
 //! Whatever a processor has made of memory that stays as it is stays good. With an emulated one, that is a guest's
 //! code in the form in which it runs, which takes longer to make than most guests run.
@@ -25,22 +25,32 @@ pub trait Content {
     fn has_any(&self, pages: Range<u64>) -> bool;
 }
 
-/// The memory of the last guest, if that is gone.
+/// Most memory that is kept, in times of the next guest's. An emulated host has room for that.
+const MOST: u64 = 2;
+
+/// Memory of guests that are gone, with what they were; the last comes last.
 #[derive(Debug, Default)]
-pub struct Spare(Option<Ram>);
+pub struct Spare(Vec<(String, Ram)>);
 
 impl Spare {
-    /// Keeps it. Nobody else may have it any more.
-    pub fn keep(&mut self, ram: Ram) {
-        self.0 = Some(ram);
+    /// Keeps the memory of a guest of some kind. Nobody else may have it any more.
+    pub fn keep(&mut self, kind: String, ram: Ram) {
+        self.0.push((kind, ram));
     }
 
-    /// RAM of so many bytes that holds what it should.
+    /// RAM of so many bytes that holds what it should. A guest of the same kind has had nearly that.
     ///
     /// # Errors
     /// [`KvmError::Os`] if there is not so much memory.
-    pub fn ram(&mut self, bytes: u64, content: &impl Content) -> Result<Ram, KvmError> {
-        let (mut ram, is_new) = match self.0.take().filter(|ram| ram.bytes() == bytes) {
+    pub fn ram(&mut self, kind: &str, bytes: u64, content: &impl Content) -> Result<Ram, KvmError> {
+        let fits = |(of, ram): &(String, Ram)| of == kind && ram.bytes() == bytes;
+        let known = self.0.iter().rposition(fits);
+        let known = known.map(|at| self.0.remove(at).1);
+        let all = |spare: &[(String, Ram)]| spare.iter().map(|(_, ram)| ram.bytes()).sum::<u64>();
+        while all(&self.0) > bytes.saturating_mul(MOST) {
+            self.0.remove(0);
+        }
+        let (mut ram, is_new) = match known {
             Some(ram) => (ram, false),
             None => (Ram::new(bytes)?, true),
         };
@@ -108,8 +118,9 @@ mod tests {
             content(&[]),
         ];
         let mut spare = Spare::default();
-        for content in all.iter().cycle().take(7) {
-            let ram = spare.ram(PAGES * PAGE as u64, content).unwrap();
+        for (n, content) in all.iter().cycle().take(12).enumerate() {
+            let kind = ["one", "other"][n / 4 % 2];
+            let ram = spare.ram(kind, PAGES * PAGE as u64, content).unwrap();
             for page in 0..PAGES {
                 let at = GuestAddress(RAM_BASE + page * PAGE as u64);
                 let mut bytes = [9; PAGE];
@@ -120,9 +131,12 @@ mod tests {
                     ram.memory().write_slice(&[page as u8; 100], at).unwrap();
                 }
             }
-            spare.keep(ram);
+            spare.keep(kind.into(), ram);
         }
-        let other = spare.ram(2 * PAGE as u64, &all[2]).unwrap();
-        assert_eq!(other.bytes(), 2 * PAGE as u64);
+        let kinds: Vec<&str> = spare.0.iter().map(|(kind, _)| &**kind).collect();
+        assert_eq!(kinds, ["other", "one"]);
+        // There is no room for what is that much larger.
+        let small = spare.ram("one", 2 * PAGE as u64, &all[2]).unwrap();
+        assert_eq!((small.bytes(), spare.0.len()), (2 * PAGE as u64, 0));
     }
 }

@@ -28,6 +28,9 @@ use crate::vcpu;
 /// Signal that makes a CPU come out of the guest; above those that the C library uses.
 const KICK: i32 = 0;
 
+/// How long to wait for a thread that should end by itself, at first.
+const SOON: Duration = Duration::from_micros(100);
+
 /// How long to wait for a CPU before it is told again.
 const AGAIN: Duration = Duration::from_millis(2);
 
@@ -105,9 +108,12 @@ pub fn supervise<M: Guest>(
     let watched = watch(run, (over, written), bus, sink, (&cpus, save));
     bus.end();
     for thread in cpus.into_iter().chain([time]) {
+        // Most are about to end by themselves.
+        let mut again = SOON;
         while !thread.is_finished() {
             kick(&thread);
-            thread::sleep(AGAIN);
+            thread::sleep(again);
+            again = AGAIN.min(2 * again);
         }
         if thread.join().is_err() {
             return Err(KvmError::Machine("one of its threads has panicked".into()));

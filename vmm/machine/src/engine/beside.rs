@@ -21,10 +21,11 @@ pub const SAID: &str = "said: ";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// How often each is run. They alternate, so that other load hits all alike.
+    /// How often each is run.
     pub rounds: u32,
-    /// Commands.
-    pub commands: Vec<Timed>,
+    /// What is compared with each other: it alternates, so that other load hits all of it alike. One comes after the
+    /// other.
+    pub groups: Vec<Vec<Timed>>,
 }
 
 /// What is to be timed, once.
@@ -49,8 +50,10 @@ pub enum What {
         arguments: Vec<String>,
     },
     /// A guest of a VMM of ours that is there for all of them, as it is for the runs of a command: from the request
-    /// to the answer.
+    /// to the answer. Or, if `fresh`, of one that is started for it, with its start and end.
     Guest {
+        /// Whether it is.
+        fresh: bool,
         /// The file that says which: a [`Run`](super::wire::Run).
         request: PathBuf,
         /// A directory with its files, each called by its hash.

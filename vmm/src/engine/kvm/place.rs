@@ -22,9 +22,9 @@ use crate::engine::tcg::{die_with_parent, qemu_program};
 /// the VMM is sent.
 const HOST_BYTES: u64 = 384 << 20;
 
-/// How often an emulated host's guest's memory is in it: as CPUs see it, as it is in DRAM, and what the
-/// model knows of its lines.
-const TIMES: u64 = 4;
+/// How often an emulated host's guest's memory is in it: as CPUs see it, as it is in DRAM, what the model knows of
+/// its lines, what a snapshot of it holds, and that of two guests before it.
+const TIMES: u64 = 6;
 
 /// The emulated host's CPUs: one for the guest, one for device time and the console.
 const HOST_CPUS: u8 = 2;
