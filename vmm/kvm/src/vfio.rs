@@ -221,3 +221,42 @@ fn failed(name: &str, e: &VfioError) -> KvmError {
     };
     device(name, why, help)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn whoever_cannot_have_a_group_is_told_why_and_what_to_do() {
+        let group = |kind: ErrorKind| VfioError::OpenGroup(io::Error::from(kind), "7".into());
+        let cases = [
+            (group(ErrorKind::ResourceBusy), "is in use", "fuser -v"),
+            (
+                group(ErrorKind::PermissionDenied),
+                "you may not use",
+                "chown USER",
+            ),
+            (
+                VfioError::GroupViable,
+                "in use by the host",
+                "iommu_group/devices",
+            ),
+            (
+                VfioError::OpenContainer(ErrorKind::NotFound.into()),
+                "no VFIO on this host",
+                "vfio_pci",
+            ),
+        ];
+        for (error, why, what) in cases {
+            let failed = failed("0000:00:03.0", &error);
+            let told = failed.to_string();
+            assert!(
+                told.contains("0000:00:03.0") && told.contains(why),
+                "{told}"
+            );
+            assert!(failed.help().contains(what), "{}", failed.help());
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! What can go wrong with this engine alone.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 
 use crate::engine::EngineError;
 use crate::engine::error::{Fault, tail};
@@ -15,6 +16,14 @@ pub enum KvmError {
     /// The emulated host has no kernel.
     #[error("the emulated host has no kernel")]
     NoHostKernel(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Something of the cache is about to go.
+    #[error("cannot use {}", path.display())]
+    Going {
+        /// What.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The VMM, or the machine that is emulated for it, does not start.
     #[error("cannot start {program}")]
     Start {
@@ -71,6 +80,7 @@ impl KvmError {
                  one that is there"
             }
             KvmError::NoHostKernel(_) => "`staleline kernel build --stack host` builds it",
+            KvmError::Going { .. } => "`staleline clean` removes it just now: run again",
             KvmError::Start { .. } => {
                 "is it installed? `staleline doctor` says; STALELINE_QEMU names another QEMU"
             }

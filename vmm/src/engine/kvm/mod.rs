@@ -18,6 +18,7 @@ use staleline_devices::fidelity::Sight;
 use staleline_machine::engine::wire::{DISK, Ended, FromVmm, Output, Record, Run, ToVmm};
 use staleline_results::GuestEnd;
 use staleline_support::cache::CacheDir;
+use staleline_support::lock::Lock;
 
 use super::attend::Console;
 use super::description::{Description, Told};
@@ -67,6 +68,8 @@ const KEPT: usize = 4;
 /// The engine.
 pub struct KvmEngine {
     place: Place,
+    /// What of it lies in the cache is not removed meanwhile.
+    _used: Vec<Lock>,
     /// Those that have nothing to do.
     idle: Mutex<Vec<Session>>,
 }
@@ -77,8 +80,10 @@ impl KvmEngine {
     /// # Errors
     /// [`KvmError`].
     pub fn discover() -> Result<Self, EngineError> {
+        let (place, used) = Place::find()?;
         Ok(KvmEngine {
-            place: Place::find()?,
+            place,
+            _used: used,
             idle: Mutex::default(),
         })
     }

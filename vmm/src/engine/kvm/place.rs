@@ -12,6 +12,7 @@ use command_fds::CommandFdExt as _;
 use staleline_kernels::{KernelBuilder, KernelRequest};
 use staleline_machine::engine::wire::PORT;
 use staleline_support::cache::CacheDir;
+use staleline_support::lock::Lock;
 use staleline_support::progress::Progress;
 
 use super::KvmError;
@@ -75,10 +76,38 @@ fn cache() -> Result<CacheDir, KvmError> {
 }
 
 impl Place {
-    /// Finds it.
-    pub(super) fn find() -> Result<Self, KvmError> {
+    /// Finds it, and holds what of it lies in the cache.
+    pub(super) fn find() -> Result<(Self, Vec<Lock>), KvmError> {
         let cache = cache()?;
-        let vmm = staleline_initramfs::find_vmm(&cache).ok_or_else(|| {
+        let place = Self::find_in(&cache)?;
+        let used = place.hold(&cache)?;
+        Ok((place, used))
+    }
+
+    fn hold(&self, cache: &CacheDir) -> Result<Vec<Lock>, KvmError> {
+        let parts = match self {
+            // It, or the directory that the builder has made for it, and it alone.
+            Place::Native { vmm } => vec![vmm.parent()],
+            Place::Emulated { kernel, initrd, .. } => vec![kernel.parent(), Some(initrd)],
+        };
+        let parts = parts.into_iter().flatten();
+        let of_the_cache = parts.filter(|path| path.starts_with(cache.path()));
+        let hold = |path: &Path| match Lock::using(path) {
+            Ok(Some(lock)) => Ok(lock),
+            Ok(None) => Err(KvmError::Going {
+                path: path.to_owned(),
+                source: std::io::ErrorKind::WouldBlock.into(),
+            }),
+            Err(source) => Err(KvmError::Going {
+                path: path.to_owned(),
+                source,
+            }),
+        };
+        of_the_cache.map(hold).collect()
+    }
+
+    fn find_in(cache: &CacheDir) -> Result<Self, KvmError> {
+        let vmm = staleline_initramfs::find_vmm(cache).ok_or_else(|| {
             KvmError::NoVmm("it has not been built: the first run with this engine does".into())
         })?;
         if is_native() {
@@ -92,7 +121,7 @@ impl Place {
                 "it has not been built: the first run with this engine does".into(),
             )
         })?;
-        let initrd = staleline_initramfs::host_initramfs(&vmm, &cache);
+        let initrd = staleline_initramfs::host_initramfs(&vmm, cache);
         Ok(Place::Emulated {
             qemu: qemu_program(),
             kernel: kernel.image,
@@ -231,4 +260,41 @@ fn add_devices(command: &mut Command, disk: &File) {
             "-device",
             "e1000e,netdev=net,mac=52:54:00:53:4c:01,romfile=,addr=4",
         ]);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_it_runs_is_not_removed_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = CacheDir::at(dir.path().to_owned());
+        let kernel = dir.path().join("kernels/k/Image");
+        let initrd = dir.path().join("initramfs/i.cpio");
+        let elsewhere = tempfile::NamedTempFile::new().unwrap();
+        for path in [&kernel, &initrd] {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let place = |initrd: &Path| Place::Emulated {
+            qemu: "qemu".into(),
+            kernel: kernel.clone(),
+            initrd: initrd.to_owned(),
+        };
+        let used = place(&initrd).hold(&cache).unwrap();
+        for path in [kernel.parent().unwrap(), &initrd] {
+            assert!(Lock::alone(path).unwrap().is_none());
+        }
+        drop(used);
+        // What is not the cache's is nobody's business here.
+        assert_eq!(place(elsewhere.path()).hold(&cache).unwrap().len(), 1);
+        let going = Lock::alone(&initrd).unwrap().unwrap();
+        let refused = place(&initrd).hold(&cache).unwrap_err();
+        assert!(refused.to_string().contains("i.cpio"), "{refused}");
+        assert!(refused.help().contains("clean"));
+        drop(going);
+    }
 }
