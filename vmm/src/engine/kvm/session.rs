@@ -339,7 +339,7 @@ mod tests {
     #[test]
     #[ignore = "takes a VMM and the kernel of a host, as any run with the engine leaves them"]
     fn a_vmm_that_does_what_it_may_not_is_stopped() {
-        let place = Place::find().unwrap();
+        let (place, _used) = Place::find().unwrap();
         let mut session = Session::start(&place, (RAM, false), &Interrupt::default()).unwrap();
         session.tell(&ToVmm::Trespass, &[]).unwrap();
         let deadline = Instant::now() + READY;
