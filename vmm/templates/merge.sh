@@ -9,5 +9,6 @@ code=$?
 # Whole, or not there.
 if [ -e "$new/{{ results }}" ]; then
     mv -T "$new" "$dir/merged" || exit 3
+    echo "they are in $dir/merged now"
 fi
 exit "$code"

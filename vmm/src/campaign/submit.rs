@@ -128,14 +128,19 @@ impl Submission<'_> {
         script.render()
     }
 
+    /// What it is called in Kubernetes: another campaign has another name.
+    fn name(&self) -> String {
+        let seed = digest::bytes(format!("{} {}", self.shards, self.text));
+        let short = digest::short(&seed);
+        format!("staleline-{}", short.get(..8).unwrap_or(short))
+    }
+
     /// For Kubernetes: an indexed job over a volume for results, and a job for afterwards.
     ///
     /// # Errors
     /// What cannot be written as text.
     pub fn kubernetes(&self, image: &str) -> Result<Vec<Written>, askama::Error> {
-        let seed = digest::bytes(format!("{} {}", self.shards, self.text));
-        let short = digest::short(&seed);
-        let name = format!("staleline-{}", short.get(..8).unwrap_or(short));
+        let name = self.name();
         let script = ShareScript {
             shards: self.shards,
             file: FILE,
@@ -173,8 +178,6 @@ impl Submission<'_> {
                 "podFailurePolicy": { "rules": [
                     // Who is evicted has not failed.
                     { "action": "Ignore", "onPodConditions": [{ "type": "DisruptionTarget", "status": "True" }] },
-                    // What is wrong with a file or an option stays wrong.
-                    { "action": "FailIndex", "onExitCodes": { "operator": "In", "values": [2] } },
                 ] },
                 "template": self.pod(&name, image, &share),
             },
@@ -232,20 +235,28 @@ fn yaml(documents: &[Value]) -> Result<String, askama::Error> {
         .map_err(|e| askama::Error::Custom(Box::new(e)))
 }
 
-/// How the files are handed in.
-pub fn hand_in(dir: &Path, kubernetes: bool) -> String {
-    let file = |name: &str| quote(&dir.join(name).display().to_string());
-    match kubernetes {
-        false => format!(
+impl Submission<'_> {
+    fn path(&self, name: &str) -> String {
+        quote(&Path::new(self.dir).join(name).display().to_string())
+    }
+
+    /// How the files for Slurm are handed in.
+    pub fn hand_in_slurm(&self) -> String {
+        format!(
             "sbatch --dependency=afterany:\"$(sbatch --parsable {})\" {}\n",
-            file("campaign.sbatch"),
-            file("merge.sbatch")
-        ),
-        true => format!(
-            "kubectl apply -f {0}\nkubectl wait --for=condition=complete --timeout=-1s -f {0}\nkubectl apply -f {1}\n",
-            file("campaign.yaml"),
-            file("merge.yaml")
-        ),
+            self.path("campaign.sbatch"),
+            self.path("merge.sbatch")
+        )
+    }
+
+    /// How those for Kubernetes are.
+    pub fn hand_in_kubernetes(&self) -> String {
+        format!(
+            "kubectl apply -f {}\nkubectl wait --for=condition=complete --timeout=-1s job/{}\nkubectl apply -f {}\n",
+            self.path("campaign.yaml"),
+            self.name(),
+            self.path("merge.yaml")
+        )
     }
 }
 
@@ -290,7 +301,7 @@ mod tests {
         insta::assert_snapshot!("merge.sbatch", of(&written, "merge.sbatch"));
         insta::assert_snapshot!(
             "hand_in",
-            hand_in(Path::new("/a b"), false) + &hand_in(Path::new("/a b"), true)
+            submission().hand_in_slurm() + &submission().hand_in_kubernetes()
         );
     }
 

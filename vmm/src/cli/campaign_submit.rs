@@ -8,7 +8,7 @@ use staleline_support::files;
 
 use super::common::{print, say};
 use crate::campaign::file::Campaign;
-use crate::campaign::submit::{self, Submission};
+use crate::campaign::submit::Submission;
 use crate::engine::EngineKind;
 use crate::exit::{self, Error};
 use crate::spec::quote;
@@ -136,6 +136,9 @@ pub(super) fn run(scheduler: Scheduler, args: &SubmitArgs, asked: &Asked<'_>) ->
         files::write_whole(&path, text.as_bytes(), files::READABLE).map_err(output(&path))?;
         say(&format!("wrote {}", path.display()));
     }
-    print(&submit::hand_in(&dir, kubernetes))?;
+    print(&match kubernetes {
+        true => submission.hand_in_kubernetes(),
+        false => submission.hand_in_slurm(),
+    })?;
     Ok(exit::PASS)
 }

@@ -98,7 +98,7 @@ mod tests {
         let text = sheet.clone().cut(1).text();
         assert_eq!(
             text,
-            "Lines: of code\n| line | n  |\n|------|----|\n| a    | 12 |\nand 2 more\n\n"
+            "Lines: of code\n| line |  n |\n|------|----|\n| a    | 12 |\nand 2 more\n\n"
         );
         assert!(!sheet.text().contains("more"));
         assert_eq!(sheet.cut(0).text(), "");
