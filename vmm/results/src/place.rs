@@ -112,6 +112,11 @@ impl Shown<'_> {
 }
 
 impl Shown<'_> {
+    /// Whether every caller goes through it.
+    pub fn is_generic(&self) -> bool {
+        self.is_in(&GENERIC)
+    }
+
     /// `function+0x14`, and of which module.
     pub fn name(&self) -> String {
         let module = self.module.map(|module| format!(" [{module}]"));

@@ -56,6 +56,9 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Store, Lock), Error> {
             )));
         }
         store.enter_all(&entries)?;
+        for session in part.sessions()? {
+            store.enter_session(session)?;
+        }
     }
     let (store, _) = whole.ok_or_else(|| Error::CannotMerge {
         path: out.to_owned(),

@@ -11,6 +11,7 @@ use staleline_support::digest;
 
 use super::file::{Campaign, Mode};
 use super::points::Point;
+use super::sites::Site;
 
 /// Faults that are tried together, on one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub struct Planned {
     pub faults: Vec<Fault>,
     /// What all of its group come to, if the first of them does.
     pub group: String,
+    /// Where in the guest's kernel they are.
+    #[serde(default)]
+    pub site: Site,
     /// Whether it is the first of its group.
     pub pilot: bool,
     /// Whether it is run.
@@ -98,6 +102,7 @@ pub fn plan(campaign: &Campaign, targets: &[Vec<Point>]) -> Vec<Planned> {
                 target,
                 faults,
                 group,
+                site: Site::default(),
                 pilot: false,
                 run: false,
                 twice: false,

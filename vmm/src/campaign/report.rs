@@ -5,60 +5,24 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use comfy_table::{CellAlignment, Table, presets};
-
+use super::heard::Diagnosis;
 use super::judge::Outcome;
-use super::plan::{self, Planned};
+use super::plan::Planned;
+use super::sites::Site;
 use super::store::{Entry, Head};
+use super::tally::{self, Diagnosed, Tally};
+use super::weigh::{Outcomes, estimate};
 use crate::exit;
 use crate::report::cases::{Case, Status};
 use crate::report::junit;
+use crate::report::sheet::{Row, Sheet};
 use crate::spec::quote;
 
 /// Misses and the like that are shown each; the file has all.
 const SHOWN: usize = 20;
 
-/// A share of a population that was looked at in part.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Estimate {
-    /// The share.
-    pub share: f64,
-    /// Where it is, with the confidence that was asked for.
-    pub from: f64,
-    /// Likewise.
-    pub to: f64,
-}
-
-/// Wilson's interval, for `found` of `looked` things at, of `all` there are.
-pub fn estimate(found: usize, looked: usize, all: usize, confidence: f64) -> Estimate {
-    let (x, n, all) = (found as f64, looked as f64, all as f64);
-    if looked == 0 {
-        return Estimate {
-            share: 0.0,
-            from: 0.0,
-            to: 1.0,
-        };
-    }
-    let share = x / n;
-    if n >= all {
-        return Estimate {
-            share,
-            from: share,
-            to: share,
-        };
-    }
-    // What is left to be looked at makes an uncertain thing of it: as much as that many draws with replacement.
-    let n = n * (all - 1.0) / (all - n);
-    let z = plan::deviate(confidence);
-    let z2 = z * z;
-    let middle = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
-    let half = z / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
-    Estimate {
-        share,
-        from: (middle - half).max(0.0),
-        to: (middle + half).min(1.0),
-    }
-}
+/// Places and diagnoses that the terminal shows; the page has all.
+const PLACES: usize = 20;
 
 /// What a campaign has come to.
 pub struct Report<'a> {
@@ -84,20 +48,19 @@ pub struct Predicted {
 }
 
 impl Report<'_> {
-    fn by_id(&self) -> HashMap<u32, &Entry> {
-        self.entries.iter().map(|entry| (entry.id, entry)).collect()
+    fn outcomes(&self) -> Outcomes<'_> {
+        Outcomes::new(self.head.mode, self.plan, self.entries)
     }
 
     /// How far the first of each group tells what the others come to.
     pub fn predicted(&self) -> Predicted {
-        let (pilots, entries) = (plan::pilots(self.plan), self.by_id());
+        let outcomes = self.outcomes();
         let mut predicted = Predicted::default();
         for planned in self.plan.iter().filter(|planned| !planned.pilot) {
-            let pilot = pilots.get(&(planned.target, &*planned.group));
-            let Some(pilot) = pilot.and_then(|id| entries.get(id)) else {
+            let Some(pilot) = outcomes.pilot(planned) else {
                 continue;
             };
-            match entries.get(&planned.id) {
+            match outcomes.ran(planned) {
                 None => predicted.trusted += 1,
                 Some(entry) => {
                     predicted.tested += 1;
@@ -143,8 +106,25 @@ impl Report<'_> {
 
     /// For people.
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        let entries = self.by_id();
+        let mut text = self.classes().table();
+        text.push('\n');
+        text += &self.of_all().text();
+        for sentence in self.sure() {
+            text += &sentence;
+            text.push('\n');
+        }
+        text.push('\n');
+        text += &self.places().cut(PLACES).text();
+        text += &self.diagnoses().cut(PLACES).text();
+        for outcome in [Outcome::Miss, Outcome::Misdiagnosed, Outcome::InfraError] {
+            self.each(outcome, &mut text);
+        }
+        text
+    }
+
+    /// Classes of faults, and what was run of them.
+    pub fn classes(&self) -> Sheet {
+        let ran = self.outcomes();
         let mut classes: BTreeMap<String, Vec<&Planned>> = BTreeMap::new();
         for planned in self.plan {
             classes.entry(planned.class()).or_default().push(planned);
@@ -153,18 +133,14 @@ impl Report<'_> {
             .into_iter()
             .filter(|outcome| outcome.is_ours() || self.count(*outcome) > 0)
             .collect();
-        let mut table = Table::new();
-        table.load_style(presets::ASCII_MARKDOWN);
-        let head = ["fault", "possible", "run"].into_iter();
-        table.set_header(head.chain(outcomes.iter().map(|outcome| outcome.name())));
         let row = |name: &str, all: &[&Planned]| {
-            let ran: Vec<&&Entry> = all.iter().filter_map(|p| entries.get(&p.id)).collect();
+            let ran: Vec<&Entry> = all.iter().filter_map(|p| ran.ran(p)).collect();
             let count = |outcome: &Outcome| {
-                let n = ran
-                    .iter()
-                    .filter(|entry| entry.judged.outcome == *outcome)
-                    .count();
-                if n == 0 { "-".into() } else { n.to_string() }
+                let its = |entry: &&&Entry| entry.judged.outcome == *outcome;
+                match ran.iter().filter(its).count() {
+                    0 => "-".into(),
+                    n => n.to_string(),
+                }
             };
             let mut row = vec![
                 name.to_owned(),
@@ -172,38 +148,153 @@ impl Report<'_> {
                 ran.len().to_string(),
             ];
             row.extend(outcomes.iter().map(count));
-            row
+            Row {
+                is_bad: ran.iter().any(|entry| entry.judged.outcome.is_ours()),
+                ..row.into()
+            }
         };
-        for (class, all) in &classes {
-            table.add_row(row(class, all));
+        let mut rows: Vec<Row> = classes.iter().map(|(name, all)| row(name, all)).collect();
+        rows.push(row("all", &self.plan.iter().collect::<Vec<_>>()));
+        let head = ["fault", "possible", "run"].into_iter();
+        let head = head.chain(outcomes.iter().map(|outcome| outcome.name()));
+        Sheet {
+            id: "classes",
+            title: "Classes of faults".into(),
+            about: "what there can be of each, what was run, and what that came to".into(),
+            head: head.map(str::to_owned).collect(),
+            words: 1,
+            rows,
+            more: 0,
         }
-        let all: Vec<&Planned> = self.plan.iter().collect();
-        table.add_row(row("all", &all));
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
+    }
+
+    /// What all faults come to, by those that were run.
+    pub fn of_all(&self) -> Sheet {
+        let outcomes = self.outcomes();
+        let mut spoken = 0;
+        let rows = Outcome::ALL
+            .into_iter()
+            .filter(|o| self.count(*o) > 0 || o.is_ours());
+        let rows: Vec<Row> = rows
+            .map(|outcome| {
+                let all = outcomes.weighed(self.confidence, |one| one == outcome);
+                spoken = all.of;
+                vec![
+                    outcome.name().to_owned(),
+                    all.seen.to_string(),
+                    format!("{:.1}", all.count),
+                    format!("{:.2} %", all.percent(all.count)),
+                    format!("{:.1} to {:.1}", all.from, all.to),
+                    format!(
+                        "{:.2} to {:.2} %",
+                        all.percent(all.from),
+                        all.percent(all.to)
+                    ),
+                ]
+                .into()
+            })
+            .collect();
+        Sheet {
+            id: "all",
+            title: "Of all".into(),
+            about: format!(
+                "{spoken} of {} possible faults, those that were run weighing as much as their groups are large, \
+                 with {:.0} % confidence",
+                self.plan.len(),
+                self.confidence * 100.0
+            ),
+            head: [
+                "outcome",
+                "runs",
+                "of all",
+                "share",
+                "from, to",
+                "share from, to",
+            ]
+            .map(str::to_owned)
+            .into(),
+            words: 1,
+            rows,
+            more: 0,
         }
-        let _ = writeln!(text, "{table}\n");
-        self.sure(&mut text);
-        for outcome in [Outcome::Miss, Outcome::Misdiagnosed, Outcome::InfraError] {
-            self.each(outcome, &mut text);
+    }
+
+    /// Lines of the guest's kernel, by what their faults do in silence.
+    pub fn places(&self) -> Sheet {
+        let outcomes = self.outcomes();
+        let all = tally::by(self.plan, &outcomes, |planned| &planned.site);
+        let row = |(site, tally): &(&Site, Tally)| {
+            vec![
+                site.to_string(),
+                tally.possible.to_string(),
+                tally.known.to_string(),
+                tally.harm.to_string(),
+                tally.silent.to_string(),
+                format!("{:.1} %", tally.silent_share() * 100.0),
+                tally.found.to_string(),
+            ]
+            .into()
+        };
+        Sheet {
+            id: "places",
+            title: "By place".into(),
+            about: "faults by line of the guest's kernel, or by device: of those that are known (run, or taken as \
+                    the first of their group came to) so many do harm, so many of all in silence (nobody but the \
+                    sanitizer would notice), and so many the sanitizer has found"
+                .into(),
+            head: ["place", "possible", "known", "harm", "silent", "silent share", "found"]
+                .map(str::to_owned)
+                .into(),
+            words: 1,
+            rows: all.iter().map(row).collect(),
+            more: 0,
         }
-        text
+    }
+
+    /// What was found, and where the fault was.
+    pub fn diagnoses(&self) -> Sheet {
+        let outcomes = self.outcomes();
+        let all = tally::diagnosed(self.plan, &outcomes);
+        let row = |((diagnosis, site), one): &((&Diagnosis, &Site), Diagnosed)| {
+            vec![
+                diagnosis.kind.clone(),
+                diagnosis.missing.clone(),
+                site.to_string(),
+                one.faults.to_string(),
+                one.silent.to_string(),
+                one.visible.to_string(),
+            ]
+            .into()
+        };
+        Sheet {
+            id: "diagnoses",
+            title: "By diagnosis".into(),
+            about: "what the sanitizer has found, and where the fault was: so many faults, so many of them in \
+                    silence, and so many with wrong bytes seen"
+                .into(),
+            head: ["finding", "missing", "place", "faults", "silent", "visible"]
+                .map(str::to_owned)
+                .into(),
+            words: 3,
+            rows: all.iter().map(row).collect(),
+            more: 0,
+        }
     }
 
     /// What can be said of what was not run, and whether it is the same each time.
-    fn sure(&self, text: &mut String) {
-        let ran = self.entries.len();
-        let ours = self.count(Outcome::Miss) + self.count(Outcome::Misdiagnosed);
-        let of = estimate(ours, ran, self.plan.len(), self.confidence);
-        let _ = writeln!(
-            text,
-            "{ours} of {ran} runs are missed or misnamed: {:.2} %, with {:.0} % confidence {:.2} to {:.2} % of \
-             the {} that are possible",
-            of.share * 100.0,
+    pub fn sure(&self) -> Vec<String> {
+        let of = self.outcomes().weighed(self.confidence, Outcome::is_ours);
+        let ours = format!(
+            "{} of {} runs are missed or misnamed; of the {} faults that they speak for, with {:.0} % \
+             confidence {:.1} to {:.1} ({:.2} to {:.2} %)",
+            of.seen,
+            self.entries.len(),
+            of.of,
             self.confidence * 100.0,
-            of.from * 100.0,
-            of.to * 100.0,
-            self.plan.len(),
+            of.from,
+            of.to,
+            of.percent(of.from),
+            of.percent(of.to),
         );
         let predicted = self.predicted();
         let wrong = estimate(
@@ -212,8 +303,7 @@ impl Report<'_> {
             predicted.tested + predicted.trusted,
             self.confidence,
         );
-        let _ = writeln!(
-            text,
+        let groups = format!(
             "{} runs were predicted by the first of their group and made all the same: {} came to something \
              else ({:.2} %); {} were taken as predicted",
             predicted.tested,
@@ -221,35 +311,32 @@ impl Report<'_> {
             wrong.share * 100.0,
             predicted.trusted,
         );
-        let twice = self.entries.iter().filter_map(|entry| entry.same);
-        let (same, unlike) = twice.fold((0, 0), |(same, unlike), one| match one {
-            true => (same + 1, unlike),
-            false => (same, unlike + 1),
-        });
-        let _ = writeln!(
-            text,
-            "{} runs were made twice: {unlike} came to something else the second time",
-            same + unlike
+        let twice: Vec<bool> = self.entries.iter().filter_map(|entry| entry.same).collect();
+        let twice = format!(
+            "{} runs were made twice: {} came to something else the second time",
+            twice.len(),
+            twice.iter().filter(|same| !**same).count()
         );
+        vec![ours, groups, twice]
+    }
+
+    /// Those that came to that, with why.
+    pub fn all(&self, outcome: Outcome) -> impl Iterator<Item = (&Planned, &Entry)> {
+        let plan: HashMap<u32, &Planned> = self.plan.iter().map(|p| (p.id, p)).collect();
+        let its = move |entry: &&Entry| entry.judged.outcome == outcome;
+        let entries = self.entries.iter().filter(its);
+        entries.filter_map(move |entry| Some((*plan.get(&entry.id)?, entry)))
     }
 
     fn each(&self, outcome: Outcome, text: &mut String) {
-        let plan: HashMap<u32, &Planned> = self.plan.iter().map(|p| (p.id, p)).collect();
-        let all: Vec<&Entry> = self
-            .entries
-            .iter()
-            .filter(|entry| entry.judged.outcome == outcome)
-            .collect();
+        let all: Vec<_> = self.all(outcome).collect();
         if all.is_empty() {
             return;
         }
         let _ = writeln!(text, "\n{} ({}):", outcome.name(), all.len());
-        for entry in all.iter().take(SHOWN) {
-            let Some(planned) = plan.get(&entry.id) else {
-                continue;
-            };
+        for (planned, entry) in all.iter().take(SHOWN) {
             let why = entry.judged.why.as_deref().unwrap_or("");
-            let _ = writeln!(text, "  {}\n    {why}", planned.group);
+            let _ = writeln!(text, "  {}, {}\n    {why}", planned.group, planned.site);
             let _ = writeln!(text, "    {}", self.command(planned));
         }
         if all.len() > SHOWN {
@@ -262,10 +349,10 @@ impl Report<'_> {
     /// # Errors
     /// Those of `out`.
     pub fn write_junit(&self, out: &mut dyn Write) -> io::Result<()> {
-        let entries = self.by_id();
+        let outcomes = self.outcomes();
         let mut classes: BTreeMap<(u32, String), Vec<(&Planned, &Entry)>> = BTreeMap::new();
         for planned in self.plan {
-            let Some(entry) = entries.get(&planned.id) else {
+            let Some(entry) = outcomes.ran(planned) else {
                 continue;
             };
             let class = (planned.target, planned.class());
@@ -311,20 +398,7 @@ impl Report<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn an_estimate_holds_the_share_and_is_exact_where_all_was_looked_at() {
-        let all = estimate(3, 100, 100, 0.95);
-        assert_eq!((all.share, all.from, all.to), (0.03, 0.03, 0.03));
-        // Wilson without correction, from the literature: 0 of 10 is at most 27.75 %.
-        let some = estimate(0, 10, usize::MAX, 0.95);
-        assert!((some.to - 0.2775).abs() < 0.0005, "{some:?}");
-        assert_eq!(some.from, 0.0);
-        let nearly = estimate(0, 10, 11, 0.95);
-        assert!(nearly.to < 0.05, "{nearly:?}");
-        assert_eq!(estimate(0, 0, 10, 0.95).to, 1.0);
-    }
+    use crate::campaign::plan;
 
     #[test]
     fn a_sample_is_as_large_as_the_margin_asks_for() {

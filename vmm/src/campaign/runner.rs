@@ -9,22 +9,12 @@ use std::time::{Duration, Instant};
 use staleline_devices::faults::{Fault, OperationFault};
 use staleline_support::progress::{Counted, Progress};
 
+use super::heard::Heard;
 use super::judge::{Judged, Outcome, judge};
 use super::plan::Planned;
-use super::store::{Entry, Store};
+use super::store::{Entry, Session, Store};
 use super::target::{Runs, Target};
 use crate::exit::Error;
-
-/// How it went.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Went {
-    /// Runs of guests, repetitions included.
-    pub guests: usize,
-    /// What is left of the plan.
-    pub left: usize,
-    /// Host time.
-    pub wall: Duration,
-}
 
 /// A fault that has to be found: the first operation without which something would be wrong.
 fn canary(target: &Target) -> Option<Fault> {
@@ -75,7 +65,7 @@ pub fn check(runs: Runs<'_>, targets: &[Target], progress: &dyn Progress) -> Res
     }
 }
 
-/// Runs what of the plan is to be run here and is not done.
+/// Runs what of the plan is to be run here and is not done; gives how many are left.
 ///
 /// # Errors
 /// Trouble with writing results.
@@ -85,7 +75,7 @@ pub fn run(
     plan: &[&Planned],
     (store, jobs): (&Store, usize),
     progress: &dyn Progress,
-) -> Result<Went, Error> {
+) -> Result<usize, Error> {
     let begun = Instant::now();
     let done: HashSet<u32> = store.entries()?.iter().map(|entry| entry.id).collect();
     let todo: Vec<&Planned> = plan
@@ -130,14 +120,22 @@ pub fn run(
         }
     });
     let failure = failure.into_inner().unwrap_or_else(|e| e.into_inner());
-    match failure {
-        Some(e) => Err(e),
-        None => Ok(Went {
-            guests: guests.into_inner(),
-            left: todo.len() - finished.into_inner(),
-            wall: begun.elapsed(),
-        }),
+    if let Some(e) = failure {
+        return Err(e);
     }
+    let guests = guests.into_inner();
+    if guests > 0 {
+        store.enter_session(Session {
+            jobs: jobs.clamp(1, todo.len().max(1)),
+            guests,
+            wall_us: micros(begun.elapsed()),
+        })?;
+    }
+    Ok(todo.len() - finished.into_inner())
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A run of the plan, and how many guests that took. One that says nothing is done once more.
@@ -157,32 +155,34 @@ fn one(
                     corrupt: 0,
                     why: Some(e.chain()),
                 };
-                return (judged, None, Duration::ZERO);
+                return ((judged, Heard::default()), None, Duration::ZERO);
             }
         };
         let judged = judge(&planned.faults, &target.golden, &ran.result);
-        (judged, ran.result.run_hash, ran.wall)
+        let heard = Heard::of(&ran.result);
+        ((judged, heard), ran.result.run_hash, ran.wall)
     };
     let (mut guests, mut first) = (1, once());
-    if first.0.outcome == Outcome::InfraError && !progress.cancelled() {
+    if first.0.0.outcome == Outcome::InfraError && !progress.cancelled() {
         guests += 1;
         first = once();
     }
-    let (judged, run_hash, wall) = first;
+    let ((judged, heard), run_hash, wall) = first;
     // One that was stopped by the time is so somewhere else each time.
     let twice = planned.twice && judged.outcome != Outcome::Hang && !progress.cancelled();
     let same = twice.then(|| {
         guests += 1;
         let again = once();
-        (again.0 == judged) && (again.1 == run_hash)
+        (again.0.0 == judged) && (again.0.1 == heard) && (again.1 == run_hash)
     });
     let run_hash = run_hash.filter(|_| judged.outcome != Outcome::Hang);
     let entry = Entry {
         id: planned.id,
         judged,
+        heard,
         run_hash,
         same,
-        wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
+        wall_us: micros(wall),
     };
     (entry, guests)
 }

@@ -8,8 +8,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, Transaction, params};
 use serde::{Deserialize, Serialize};
 
+use super::file::Mode;
+use super::heard::Heard;
 use super::judge::{Judged, Outcome};
 use super::plan::Planned;
+use super::sites::Site;
 use super::target::Target;
 use crate::engine::EngineKind;
 use crate::evidence::GuestFile;
@@ -19,17 +22,20 @@ use crate::exit::Error;
 pub const FILE: &str = "campaign.sqlite";
 
 /// Version of its format.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 const TABLES: &str = "
     CREATE TABLE head (json TEXT NOT NULL);
     CREATE TABLE plan (
         id INTEGER PRIMARY KEY, target INTEGER NOT NULL, faults TEXT NOT NULL, class TEXT NOT NULL,
-        grouped TEXT NOT NULL, pilot INTEGER NOT NULL, run INTEGER NOT NULL, twice INTEGER NOT NULL);
+        grouped TEXT NOT NULL, place TEXT NOT NULL, function TEXT NOT NULL, pilot INTEGER NOT NULL,
+        run INTEGER NOT NULL, twice INTEGER NOT NULL);
     CREATE TABLE outcome (
         id INTEGER PRIMARY KEY REFERENCES plan, outcome TEXT NOT NULL, found TEXT NOT NULL,
-        corrupt INTEGER NOT NULL, why TEXT, run_hash TEXT, same INTEGER);
+        corrupt INTEGER NOT NULL, why TEXT, diagnoses TEXT NOT NULL, told INTEGER NOT NULL, run_hash TEXT,
+        same INTEGER);
     CREATE TABLE timing (id INTEGER PRIMARY KEY REFERENCES plan, wall_us INTEGER NOT NULL);
+    CREATE TABLE session (jobs INTEGER NOT NULL, guests INTEGER NOT NULL, wall_us INTEGER NOT NULL);
 ";
 
 /// What a campaign was begun with.
@@ -45,8 +51,8 @@ pub struct Head {
     pub program: String,
     /// What runs the guests.
     pub engine: EngineKind,
-    /// All faults are run, whatever its file says.
-    pub exhaustive: bool,
+    /// How runs were chosen: as its file says, or as the command line.
+    pub mode: Mode,
     /// How sure estimates are.
     pub confidence: f64,
     /// Targets, in order.
@@ -55,6 +61,12 @@ pub struct Head {
     pub plan: String,
     /// The share that is run here, as text; all if none.
     pub share: Option<String>,
+}
+
+/// Of whatever version, that it has.
+#[derive(Deserialize)]
+struct Version {
+    schema: u32,
 }
 
 /// A target, as it was.
@@ -116,11 +128,24 @@ pub struct Entry {
     pub id: u32,
     /// What came of it.
     pub judged: Judged,
+    /// What else is known of it.
+    pub heard: Heard,
     /// Its run hash.
     pub run_hash: Option<String>,
     /// If it was run twice: whether it came to the same.
     pub same: Option<bool>,
     /// Host time of the guest, in microseconds.
+    pub wall_us: u64,
+}
+
+/// A time in which runs were made, from the first to the last of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    /// At a time.
+    pub jobs: usize,
+    /// Runs of guests, repetitions included.
+    pub guests: usize,
+    /// Host time, in microseconds.
     pub wall_us: u64,
 }
 
@@ -198,9 +223,10 @@ impl Store {
         let connection = self.lock();
         let json = connection.query_row("SELECT json FROM head", [], |row| row.get::<_, String>(0));
         let json = json.map_err(|e| self.wrong(e))?;
-        let head: Head = serde_json::from_str(&json).map_err(|e| self.damaged(&e.to_string()))?;
-        match head.schema {
-            SCHEMA => Ok(head),
+        let damaged = |e: serde_json::Error| self.damaged(&e.to_string());
+        let version: Version = serde_json::from_str(&json).map_err(damaged)?;
+        match version.schema {
+            SCHEMA => serde_json::from_str(&json).map_err(damaged),
             other => Err(self.damaged(&format!(
                 "it has schema {other}, this program reads {SCHEMA}"
             ))),
@@ -222,7 +248,8 @@ impl Store {
         let read = || -> rusqlite::Result<Vec<(Planned, String)>> {
             let connection = self.lock();
             let mut all = connection.prepare(
-                "SELECT id, target, faults, grouped, pilot, run, twice FROM plan ORDER BY id",
+                "SELECT id, target, faults, grouped, pilot, run, twice, place, function FROM plan \
+                 ORDER BY id",
             )?;
             let rows = all.query_map([], |row| {
                 let planned = Planned {
@@ -230,6 +257,10 @@ impl Store {
                     target: row.get(1)?,
                     faults: Vec::new(),
                     group: row.get(3)?,
+                    site: Site {
+                        place: row.get(7)?,
+                        function: row.get(8)?,
+                    },
                     pilot: row.get(4)?,
                     run: row.get(5)?,
                     twice: row.get(6)?,
@@ -268,8 +299,9 @@ impl Store {
             let all = connection.transaction()?;
             for entry in entries {
                 let found = serde_json::to_string(&entry.judged.found).map_err(unwritable)?;
+                let diagnoses = serde_json::to_string(&entry.heard.diagnoses);
                 all.prepare_cached(
-                    "INSERT OR REPLACE INTO outcome VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    "INSERT OR REPLACE INTO outcome VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 )?
                 .execute(params![
                     entry.id,
@@ -278,6 +310,8 @@ impl Store {
                     // SQLite's integers have a sign.
                     i64::try_from(entry.judged.corrupt).unwrap_or(i64::MAX),
                     entry.judged.why,
+                    diagnoses.map_err(unwritable)?,
+                    entry.heard.told,
                     entry.run_hash,
                     entry.same,
                 ])?;
@@ -290,15 +324,52 @@ impl Store {
         write().map_err(|e| self.wrong(e))
     }
 
+    /// Enters how long that took.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn enter_session(&self, session: Session) -> Result<(), Error> {
+        let whole = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let wall = i64::try_from(session.wall_us).unwrap_or(i64::MAX);
+        self.lock()
+            .execute(
+                "INSERT INTO session VALUES (?1, ?2, ?3)",
+                params![whole(session.jobs), whole(session.guests), wall],
+            )
+            .map_err(|e| self.wrong(e))?;
+        Ok(())
+    }
+
+    /// All of them.
+    ///
+    /// # Errors
+    /// [`Error::NotARun`] if it is damaged.
+    pub fn sessions(&self) -> Result<Vec<Session>, Error> {
+        let read = || -> rusqlite::Result<Vec<Session>> {
+            let connection = self.lock();
+            let mut all = connection.prepare("SELECT jobs, guests, wall_us FROM session")?;
+            let rows = all.query_map([], |row| {
+                let whole = |n: i64| usize::try_from(n).unwrap_or(0);
+                Ok(Session {
+                    jobs: whole(row.get(0)?),
+                    guests: whole(row.get(1)?),
+                    wall_us: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
+                })
+            })?;
+            rows.collect()
+        };
+        read().map_err(|e| self.wrong(e))
+    }
+
     /// What has come of all that was run, by number.
     ///
     /// # Errors
     /// [`Error::NotARun`] if it is damaged.
     pub fn entries(&self) -> Result<Vec<Entry>, Error> {
-        let read = || -> rusqlite::Result<Vec<(Entry, String, String)>> {
+        let read = || -> rusqlite::Result<Vec<(Entry, [String; 3])>> {
             let connection = self.lock();
             let mut all = connection.prepare(
-                "SELECT id, outcome, found, corrupt, why, run_hash, same, wall_us \
+                "SELECT id, outcome, found, corrupt, why, run_hash, same, wall_us, told, diagnoses \
                  FROM outcome JOIN timing USING (id) ORDER BY id",
             )?;
             let rows = all.query_map([], |row| {
@@ -310,22 +381,28 @@ impl Store {
                         corrupt: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0),
                         why: row.get(4)?,
                     },
+                    heard: Heard {
+                        diagnoses: Vec::new(),
+                        told: row.get(8)?,
+                    },
                     run_hash: row.get(5)?,
                     same: row.get(6)?,
                     wall_us: u64::try_from(row.get::<_, i64>(7)?).unwrap_or(0),
                 };
-                Ok((entry, row.get(1)?, row.get(2)?))
+                Ok((entry, [row.get(1)?, row.get(2)?, row.get(9)?]))
             })?;
             rows.collect()
         };
         let rows = read().map_err(|e| self.wrong(e))?;
         rows.into_iter()
-            .map(|(mut entry, outcome, found)| {
+            .map(|(mut entry, [outcome, found, diagnoses])| {
                 let known = Outcome::by_name(&outcome);
                 entry.judged.outcome =
                     known.ok_or_else(|| self.damaged(&format!("outcome {outcome}")))?;
                 let found = serde_json::from_str(&found);
                 entry.judged.found = found.map_err(|e| self.damaged(&e.to_string()))?;
+                let diagnoses = serde_json::from_str(&diagnoses);
+                entry.heard.diagnoses = diagnoses.map_err(|e| self.damaged(&e.to_string()))?;
                 Ok(entry)
             })
             .collect()
@@ -333,7 +410,8 @@ impl Store {
 }
 
 fn insert_plan(all: &Transaction<'_>, plan: &[Planned]) -> rusqlite::Result<()> {
-    let mut insert = all.prepare("INSERT INTO plan VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
+    let mut insert =
+        all.prepare("INSERT INTO plan VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
     for one in plan {
         insert.execute(params![
             one.id,
@@ -341,6 +419,8 @@ fn insert_plan(all: &Transaction<'_>, plan: &[Planned]) -> rusqlite::Result<()> 
             one.setting(),
             one.class(),
             one.group,
+            one.site.place,
+            one.site.function,
             one.pilot,
             one.run,
             one.twice

@@ -14,6 +14,7 @@ use tempfile::NamedTempFile;
 use super::file::Campaign;
 use super::judge::Golden;
 use super::points::{Census, Point};
+use super::sites::Sites;
 use crate::engine::Snapshot;
 use crate::evidence::Artifacts;
 use crate::evidence::console::ConsoleText;
@@ -41,6 +42,8 @@ pub struct Target {
     pub golden: Golden,
     /// All faults that there can be.
     pub points: Vec<Point>,
+    /// Where they are.
+    pub sites: Sites,
     /// Its run hash.
     pub run_hash: String,
     /// Right before its first step, if the engine can save it.
@@ -173,6 +176,7 @@ impl Runs<'_> {
         Ok(Target {
             golden: Golden::new(report),
             points: census.points(campaign.faults.late_ticks, campaign.sample.seed),
+            sites: Sites::of(&fold, &result),
             run_hash: result.run_hash.clone().unwrap_or_default(),
             snapshot,
             spec,

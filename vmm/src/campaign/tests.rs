@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod told;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -172,7 +174,7 @@ impl Ready {
             path: "/nowhere".into(),
             program: "this".into(),
             engine: EngineKind::default(),
-            exhaustive: campaign.sample.mode == Mode::Exhaustive,
+            mode: campaign.sample.mode,
             confidence: campaign.sample.confidence,
             targets: targets.iter().map(TargetHead::of).collect(),
             plan: plan::hash(&plan),
@@ -192,9 +194,7 @@ impl Ready {
         share: &[&Planned],
         progress: &dyn Progress,
     ) -> usize {
-        runner::run(runs, &self.targets, share, (store, 2), progress)
-            .unwrap()
-            .left
+        runner::run(runs, &self.targets, share, (store, 2), progress).unwrap()
     }
 }
 

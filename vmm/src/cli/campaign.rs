@@ -5,16 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
 use clap::{ArgGroup, Args};
-use staleline_support::{files, lock};
+use staleline_support::{files, lock, text};
 
-use super::common::{at_a_time, code, print, say, shown, watched};
+use super::campaign_submit::{self, SubmitArgs};
+use super::common::{at_a_time, code, page, print, say, shown, watched};
 use super::one_of;
 use crate::campaign::file::{Campaign, Mode};
 use crate::campaign::plan::{self, Planned};
 use crate::campaign::report::Report;
 use crate::campaign::store::{self, Head, Store, TargetHead};
+use crate::campaign::submit::RESULTS;
+use crate::campaign::tally;
 use crate::campaign::target::{Runs, Target};
-use crate::campaign::{merge, runner};
+use crate::campaign::times::Times;
+use crate::campaign::{compare, html, merge, runner};
 use crate::engine::EngineKind;
 use crate::exit::{self, Error};
 use crate::interrupt::Interrupt;
@@ -24,12 +28,9 @@ use crate::run::directory::{self, DEFAULT_ROOT};
 use crate::run::wiring::Production;
 use crate::spec::quote;
 
-/// What came of the runs, in order and without times: the same for the same campaign, however it was run.
-const RESULTS: &str = "results.jsonl";
-
 /// Options of `staleline campaign`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("what").required(true).args(["file", "resume", "report", "merge"])))]
+#[command(group(ArgGroup::new("what").required(true).args(["file", "resume", "report", "merge", "compare"])))]
 pub struct CampaignArgs {
     /// TOML file that says where what is to go wrong.
     pub file: Option<PathBuf>,
@@ -43,9 +44,12 @@ pub struct CampaignArgs {
     /// Put shares (--shard) of one campaign together in --out.
     #[arg(long, value_name = "DIR", num_args = 1.., requires = "out")]
     merge: Vec<PathBuf>,
+    /// Compare two campaigns, before and after a patch: what is found, missed and silent now.
+    #[arg(long, value_names = ["BEFORE", "AFTER"], num_args = 2)]
+    compare: Vec<PathBuf>,
     /// Directory for the campaign's file, results.jsonl and junit.xml [default: the next free
     /// runs/campaign/NNNN].
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["resume", "report"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["resume", "report", "compare"])]
     out: Option<PathBuf>,
     /// Run a share of the faults: the Mth of N. --merge puts shares together.
     #[arg(long, value_name = "M/N", value_parser = shard, requires = "file")]
@@ -65,6 +69,14 @@ pub struct CampaignArgs {
     /// Print the plan, and run nothing but what it takes to make it.
     #[arg(long, requires = "file")]
     list: bool,
+    /// Write a page for browsers, too.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "list", "submit"])]
+    html: Option<PathBuf>,
+    /// Say what N runs would cost, by the times of those that were made.
+    #[arg(long, value_name = "N", conflicts_with_all = ["compare", "list", "submit"])]
+    cost: Option<u64>,
+    #[command(flatten)]
+    cluster: SubmitArgs,
 }
 
 fn shard(text: &str) -> Result<Partition, String> {
@@ -74,17 +86,37 @@ fn shard(text: &str) -> Result<Partition, String> {
 
 /// Does what is asked for.
 pub(super) fn run(args: &CampaignArgs) -> Result<u8, Error> {
+    if let [before, after] = &*args.compare {
+        let comparison = compare::compare(before, after)?;
+        print(&text::visible(comparison.text()))?;
+        return Ok(comparison.exit_code());
+    }
+    if let (Some(scheduler), Some(file), Some(out)) = (args.cluster.submit, &args.file, &args.out) {
+        let asked = campaign_submit::Asked {
+            file,
+            out,
+            jobs: args.jobs,
+            engine: args.engine,
+            exhaustive: args.exhaustive,
+            boot: args.boot,
+        };
+        return campaign_submit::run(scheduler, &args.cluster, &asked);
+    }
+    let telling = Telling {
+        page: page(args.html.as_deref())?,
+        cost: args.cost,
+    };
     if let Some(dir) = &args.report {
         let store = Store::open(dir)?;
-        return conclude(None, &store, &store.head()?);
+        return conclude(None, &store, &store.head()?, telling);
     }
     if let (false, Some(out)) = (args.merge.is_empty(), &args.out) {
         let (store, _lock) = merge::merge(&args.merge, out)?;
-        let code = conclude(Some(out), &store, &store.head()?)?;
+        let code = conclude(Some(out), &store, &store.head()?, telling)?;
         say(&format!("results in {}", out.display()));
         return Ok(code);
     }
-    args.carry_out()
+    args.carry_out(telling)
 }
 
 /// All that runs need.
@@ -95,7 +127,7 @@ struct Prepared {
 }
 
 impl CampaignArgs {
-    fn carry_out(&self) -> Result<u8, Error> {
+    fn carry_out(&self, telling: Telling<'_>) -> Result<u8, Error> {
         let interrupt = watched()?;
         let backend = Production {
             interrupt: interrupt.clone(),
@@ -150,7 +182,7 @@ impl CampaignArgs {
             }
             _ => self.begin(&prepared)?,
         };
-        self.go(&prepared, (runs, &out, &store), &interrupt)
+        self.go(&prepared, (runs, &out, &store), (&interrupt, telling))
     }
 
     fn prepare(
@@ -161,7 +193,7 @@ impl CampaignArgs {
         progress: &dyn staleline_support::progress::Progress,
     ) -> Result<Prepared, Error> {
         let (mut campaign, text) = Campaign::load(path)?;
-        if self.exhaustive || earlier.is_some_and(|head| head.exhaustive) {
+        if self.exhaustive || earlier.is_some_and(|head| head.mode == Mode::Exhaustive) {
             campaign.sample.mode = Mode::Exhaustive;
         }
         let engine = earlier.map_or(self.engine, |head| head.engine);
@@ -174,7 +206,12 @@ impl CampaignArgs {
             .map(|spec| runs.target(spec, &campaign, progress));
         let targets = targets.collect::<Result<Vec<_>, _>>()?;
         let points: Vec<_> = targets.iter().map(|target| target.points.clone()).collect();
-        let plan = plan::plan(&campaign, &points);
+        let mut plan = plan::plan(&campaign, &points);
+        for planned in &mut plan {
+            if let Some(target) = targets.get(planned.target as usize) {
+                planned.site = target.sites.of_all(&planned.faults);
+            }
+        }
         if plan.is_empty() {
             return Err(Error::Campaign {
                 what: path.display().to_string(),
@@ -192,7 +229,7 @@ impl CampaignArgs {
             path: std::path::absolute(path).map_err(|e| Error::host("no working directory", e))?,
             program: backend.identity()?,
             engine,
-            exhaustive: campaign.sample.mode == Mode::Exhaustive,
+            mode: campaign.sample.mode,
             confidence: campaign.sample.confidence,
             targets: targets.iter().map(TargetHead::of).collect(),
             plan: plan::hash(&plan),
@@ -222,27 +259,18 @@ impl CampaignArgs {
         &self,
         prepared: &Prepared,
         (runs, out, store): (Runs<'_>, &Path, &Store),
-        interrupt: &Interrupt,
+        (interrupt, telling): (&Interrupt, Telling<'_>),
     ) -> Result<u8, Error> {
         let here = here(&prepared.plan, &prepared.head)?;
         let jobs = at_a_time(self.jobs);
         let progress = shown(interrupt);
-        let went = runner::run(runs, &prepared.targets, &here, (store, jobs), &progress);
+        let left = runner::run(runs, &prepared.targets, &here, (store, jobs), &progress);
         progress.clear();
-        let went = went?;
-        let otherwise = conclude(Some(out), store, &prepared.head)?;
-        let seconds = went.wall.as_secs_f64();
-        if went.guests > 0 {
+        let left = left?;
+        let otherwise = conclude(Some(out), store, &prepared.head, telling)?;
+        if left > 0 {
             say(&format!(
-                "{} guests in {seconds:.1} s: {:.2} a second, {jobs} at a time",
-                went.guests,
-                went.guests as f64 / seconds.max(0.001)
-            ));
-        }
-        if went.left > 0 {
-            say(&format!(
-                "interrupted, {} runs are left: `staleline campaign --resume {}` goes on",
-                went.left,
+                "interrupted, {left} runs are left: `staleline campaign --resume {}` goes on",
                 quote(&out.display().to_string())
             ));
         }
@@ -284,8 +312,23 @@ fn listed(plan: &[Planned]) -> String {
     lines.collect()
 }
 
+/// What else is told of a campaign.
+#[derive(Clone, Copy)]
+struct Telling<'a> {
+    /// On a page.
+    page: Option<&'a Path>,
+    /// What so many runs would cost.
+    cost: Option<u64>,
+}
+
 /// Prints what a campaign has come to, and writes it into its directory if that is given; gives the exit code.
-fn conclude(out: Option<&Path>, store: &Store, head: &Head) -> Result<u8, Error> {
+/// Times go to where progress goes: what is printed is the same however it was run.
+fn conclude(
+    out: Option<&Path>,
+    store: &Store,
+    head: &Head,
+    telling: Telling<'_>,
+) -> Result<u8, Error> {
     let (plan, entries) = (store.plan()?, store.entries()?);
     let here: Vec<Planned> = here(&plan, head)?.into_iter().cloned().collect();
     let report = Report {
@@ -302,7 +345,21 @@ fn conclude(out: Option<&Path>, store: &Store, head: &Head) -> Result<u8, Error>
             .and_then(|()| files::write_whole(&out.join(directory::JUNIT), &junit, files::READABLE))
             .map_err(|e| Error::host("cannot write junit.xml", e))?;
     }
-    print(&report.text())?;
+    print(&text::visible(&report.text()))?;
+    let times = Times::of(&entries, &store.sessions()?);
+    if let Some(times) = times {
+        say(&times.text());
+    }
+    if let Some(runs) = telling.cost {
+        let nothing = || "nothing was run that could tell what runs cost\n".into();
+        print(&times.map_or_else(nothing, |times| times.cost(runs)))?;
+    }
+    if let Some(file) = telling.page {
+        html::write(file, &report, times).map_err(|source| Error::Output {
+            path: file.to_owned(),
+            source,
+        })?;
+    }
     Ok(report.exit_code())
 }
 
@@ -320,6 +377,11 @@ fn write_results(out: &Path, plan: &[Planned], entries: &[store::Entry]) -> Resu
             "found": entry.judged.found,
             "corrupt_bytes": entry.judged.corrupt,
             "why": entry.judged.why,
+            "place": planned.map(|planned| &planned.site.place),
+            "function": planned.map(|planned| &planned.site.function),
+            "diagnoses": entry.heard.diagnoses,
+            "told": entry.heard.told,
+            "silent": tally::is_silent(entry),
             "run_hash": entry.run_hash,
             "same_twice": entry.same,
         });

@@ -15,6 +15,7 @@ mod layout;
 pub mod output;
 mod phrases;
 pub mod sarif;
+pub mod sheet;
 pub mod steps;
 mod uri;
 

@@ -61,6 +61,22 @@ impl Counted {
     }
 }
 
+/// How fast it is, and when it will be over if it stays so; nothing before there is something to go by.
+fn pace(done: u64, total: Option<u64>, elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs_f64();
+    if done == 0 || seconds < 1.0 {
+        return String::new();
+    }
+    let rate = done as f64 / seconds;
+    let left = total.map(|total| total.saturating_sub(done) as f64 / rate);
+    let left = left.map(|left| match left {
+        left if left < 120.0 => format!(", {left:.0} s left"),
+        left if left < 7200.0 => format!(", {:.0} min left", left / 60.0),
+        left => format!(", {:.1} h left", left / 3600.0),
+    });
+    format!(", {rate:.2} a second{}", left.unwrap_or_default())
+}
+
 /// Shows nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Quiet;
@@ -140,7 +156,7 @@ impl Progress for Stderr {
                 let things = counted.things;
                 let template = match counted.total {
                     Some(_) => format!(
-                        "{{prefix}} [{{bar:30}}] {{pos}} of about {{len}} {things} {{elapsed}} {{wide_msg:.dim}}"
+                        "{{prefix}} [{{bar:30}}] {{pos}} of about {{len}} {things} {{elapsed}}, {{per_sec:.dim}}, {{eta}} left {{wide_msg:.dim}}"
                     ),
                     None => "{spinner} {prefix} {elapsed:.dim} {wide_msg:.dim}".into(),
                 };
@@ -198,6 +214,7 @@ struct State<W> {
     step: String,
     counted: Counted,
     done: u64,
+    begun: Instant,
     last: Instant,
 }
 
@@ -209,6 +226,7 @@ impl<W: Write> Lines<W> {
             step: String::new(),
             counted: Counted::default(),
             done: 0,
+            begun: Instant::now(),
             last: Instant::now(),
         }))
     }
@@ -221,7 +239,8 @@ impl<W: Write> Lines<W> {
     fn begin(&self, what: &str, counted: Counted) {
         let mut state = self.state();
         what.clone_into(&mut state.step);
-        (state.counted, state.done, state.last) = (counted, 0, Instant::now());
+        (state.counted, state.done) = (counted, 0);
+        (state.begun, state.last) = (Instant::now(), Instant::now());
         state.line(what);
     }
 
@@ -230,7 +249,9 @@ impl<W: Write> Lines<W> {
         state.done += 1;
         if state.last.elapsed() >= state.interval {
             state.last = Instant::now();
-            let line = format!("{}: {}", state.step, state.counted.told(state.done));
+            let told = state.counted.told(state.done);
+            let pace = pace(state.done, state.counted.total, state.begun.elapsed());
+            let line = format!("{}: {told}{pace}", state.step);
             state.line(&line);
         }
     }
@@ -251,6 +272,22 @@ impl<W: Write> State<W> {
 #[allow(clippy::unwrap_used, reason = "these are tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pace_is_told_once_there_is_one() {
+        let told = |done, total, seconds| pace(done, total, Duration::from_secs_f64(seconds));
+        assert_eq!(told(1, Some(10), 0.5), "");
+        assert_eq!(told(0, Some(10), 9.0), "");
+        assert_eq!(told(20, Some(60), 10.0), ", 2.00 a second, 20 s left");
+        assert_eq!(told(20, Some(2020), 10.0), ", 2.00 a second, 17 min left");
+        assert_eq!(
+            told(20, Some(1_000_000), 10.0),
+            ", 2.00 a second, 138.9 h left"
+        );
+        assert_eq!(told(20, None, 10.0), ", 2.00 a second");
+        // Estimates may be too low.
+        assert_eq!(told(20, Some(10), 10.0), ", 2.00 a second, 0 s left");
+    }
 
     #[test]
     fn lines_are_periodic() {

@@ -11,6 +11,10 @@ const SMALL: &str = "schema = 1\n[faults]\nclasses = [\"drop\", \"skip\", \"as\"
                      [sample]\nmode = \"exhaustive\"\nrepeat = 0.1\n[[target]]\n\
                      scenarios = [\"iio-to-usb\"]\nkernels = [\"begin-end-access\"]\nset = [\"frames=1\"]\n";
 
+/// The same, brief.
+const DROPS: &str = "schema = 1\n[faults]\nclasses = [\"drop\", \"skip\"]\n[[target]]\n\
+                     scenarios = [\"iio-to-usb\"]\nkernels = [\"begin-end-access\"]\nset = [\"frames=1\"]\n";
+
 fn campaign(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = staleline();
     command.current_dir(dir).arg("campaign").args(arguments);
@@ -109,4 +113,96 @@ fn a_planted_miss_is_told() {
     let blind = results(dir, "blind");
     let same = blind.iter().filter(|line| all.contains(line)).count();
     assert_eq!(same + missed, all.len(), "{said}");
+}
+
+/// What a campaign on this kernel is told by: lines of its drivers, times, a page, and beside itself.
+#[test]
+fn faults_have_their_line_in_the_kernel() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::write(dir.join("drops.toml"), DROPS).unwrap();
+    let ran = campaign(dir, &["drops.toml", "--out", "a", "--html", "a.html"]);
+    let said = ends(ran, 0);
+    assert!(
+        said.contains("drivers/dma-buf/heaps/system_heap.c:"),
+        "{said}"
+    );
+    let lines = results(dir, "a");
+    let silent = lines.iter().filter(|line| line.contains("\"silent\":true"));
+    assert!(silent.count() >= 2, "{said}");
+    let page = std::fs::read_to_string(dir.join("a.html")).unwrap();
+    assert!(page.contains("id=\"places\""), "{page}");
+    let priced = ends(campaign(dir, &["--report", "a", "--cost", "1000000"]), 0);
+    assert!(priced.starts_with(&said), "{priced}");
+    assert!(priced.contains("1000000 runs: "), "{priced}");
+    let same = ends(campaign(dir, &["--compare", "a", "a"]), 0);
+    assert!(same.contains("Nothing has become worse"), "{same}");
+}
+
+/// Shares that a cluster's scheduler hands out, one of which is stopped and begun again on the way, come to what
+/// one machine comes to.
+#[test]
+#[ignore = "needs Slurm: apt-get install slurm-wlm munge"]
+fn a_slurm_array_comes_to_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let small = SMALL.replace("\"barrier:dmb\"", "\"barrier:dmb\", \"flip:memory\"");
+    std::fs::write(dir.join("small.toml"), small).unwrap();
+    ends(campaign(dir, &["small.toml", "--out", "whole"]), 0);
+    let submit = ["small.toml", "--submit", "slurm", "--shards", "3", "--out"];
+    let hand_in = ends(
+        campaign(dir, &[&submit[..], &["its directory"]].concat()),
+        0,
+    );
+    assert!(hand_in.starts_with("sbatch --dependency="), "{hand_in}");
+    let script = format!(
+        "set -e\n\
+         cd 'its directory'\n\
+         {}\n\
+         # One of the shares, once it has something, is taken off its node.\n\
+         until [ -s logs/1.log ] && ls shares/1/campaign.sqlite >/dev/null 2>&1; do sleep 0.2; done\n\
+         sleep 6\n\
+         job=$(squeue --noheader --format=%F --name=staleline | head -n 1)\n\
+         scontrol requeue \"${{job}}_1\"\n\
+         for _ in $(seq 900); do\n\
+             task=$(squeue --noheader --format=%A --name=staleline --states=PENDING | head -n 1)\n\
+             [ -z \"$task\" ] || scontrol update JobId=\"$task\" StartTime=now || true\n\
+             [ -z \"$(squeue --noheader)\" ] && break\n\
+             sleep 1\n\
+         done\n",
+        hand_in.trim_end()
+    );
+    let node = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/slurm-node");
+    let mut command = Command::new(node);
+    let plugin = staleline();
+    for (name, value) in plugin.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+        .current_dir(dir)
+        .arg("slurm")
+        .args(["bash", "-c", &script]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let error = String::from_utf8_lossy(&output.stderr);
+    let log = |name: &str| {
+        let log = dir.join("its directory/logs").join(name);
+        std::fs::read_to_string(log).unwrap_or_default()
+    };
+    let logs = format!("{said}\n{error}\n{}\n{}", log("1.log"), log("merge.log"));
+    println!("{logs}");
+    assert!(output.status.success(), "{logs}");
+    assert_eq!(
+        results(dir, "its directory/merged"),
+        results(dir, "whole"),
+        "{logs}"
+    );
+    // It was begun twice.
+    assert!(
+        log("1.log").matches("without faults").count() >= 2,
+        "{logs}"
+    );
 }

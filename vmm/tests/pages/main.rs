@@ -236,3 +236,23 @@ fn the_screenshot() {
     let to = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/screenshot.png");
     fs::write(to, whole).unwrap();
 }
+
+#[test]
+fn a_campaign_is_a_page_of_tables() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("drops.toml");
+    let text = "schema = 1\n[faults]\nclasses = [\"drop\"]\n[[target]]\nscenarios = [\"iio-to-usb\"]\n\
+                kernels = [\"begin-end-access\"]\nset = [\"frames=1\"]\n";
+    fs::write(&file, text).unwrap();
+    let html = dir.path().join("campaign.html");
+    let status = staleline()
+        .current_dir(dir.path())
+        .args(["campaign", "drops.toml", "--out", "out", "--html"])
+        .arg(&html)
+        .status();
+    assert!(status.unwrap().success());
+    is_good_everywhere(&html);
+    let page = Page::open(&html, &DESK);
+    assert_eq!(count(&page, "table.sheet"), json!(4));
+    assert_eq!(count(&page, "#places tbody tr"), json!(4));
+}

@@ -14,6 +14,7 @@ use super::costs::{self, Bar, Chart};
 use super::source::Source;
 use crate::exit::Error;
 use crate::report::human::{self, plain_corrupt, plain_report};
+use crate::report::sheet::Sheet;
 use crate::result::program;
 
 /// What a page begins with.
@@ -39,6 +40,8 @@ pub struct Page {
     pub facts: Vec<(&'static str, String)>,
     /// Cells, if there is more than one run.
     pub matrix: Option<Cells>,
+    /// Tables of a campaign.
+    pub sheets: Vec<Sheet>,
     /// Findings.
     articles: Vec<Article>,
     /// What is not told of them, a sentence each.
@@ -113,6 +116,7 @@ impl Page {
             reasons: Vec::new(),
             facts: Vec::new(),
             matrix: None,
+            sheets: Vec::new(),
             articles: Vec::new(),
             more: Vec::new(),
             reports: Vec::new(),
