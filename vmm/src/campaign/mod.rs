@@ -6,6 +6,8 @@
 //! *plan* names all of them, in groups that are expected to come to the same, before the first is run.
 
 pub mod file;
+#[cfg(test)]
+mod host_tests;
 pub mod judge;
 pub mod merge;
 pub mod plan;
