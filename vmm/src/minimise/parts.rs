@@ -103,6 +103,8 @@ pub enum Number {
     /// Where an incident is, by its place in the list: whole frames earlier, or else it would keep the frames
     /// before it.
     Incident(usize),
+    /// Frames, and with them what is before each incident: one at the end stays there.
+    FramesBefore,
     /// Frames.
     Frames,
     /// DMABUFs.
@@ -143,10 +145,11 @@ impl Number {
     pub fn of(s: &Scenario) -> Vec<Self> {
         use Number::{
             BufferBytes, Buffers, Cpus, DiskBytes, DiskRounds, DmatestBytes, FrameBytes, Frames,
-            Incident, Iterations, LastFrameBytes, RawBytes, RawRounds,
+            FramesBefore, Incident, Iterations, LastFrameBytes, RawBytes, RawRounds,
         };
         let incidents = (0..s.usb.incidents.len()).map(Incident);
         let others = [
+            FramesBefore,
             Frames,
             Buffers,
             FrameBytes,
@@ -174,7 +177,10 @@ impl Number {
                 let frame = transfer?.frame_bytes.max(1);
                 Some(amount(after, after % frame, frame))
             }
-            Number::Frames => transfer.map(|t| amount(t.frames.into(), 1, 1)),
+            Number::FramesBefore if s.usb.incidents.is_empty() => None,
+            Number::FramesBefore | Number::Frames => {
+                transfer.map(|t| amount(t.frames.into(), 1, 1))
+            }
             Number::Buffers => transfer.map(|t| amount(t.buffers.into(), 1, 1)),
             Number::FrameBytes => transfer.map(|t| amount(t.frame_bytes, FRAME_ALIGN, FRAME_ALIGN)),
             Number::LastFrameBytes => transfer?
@@ -216,6 +222,15 @@ impl Number {
                 if let Some(incident) = to.usb.incidents.get_mut(n) {
                     incident.after_bytes = value;
                 }
+            }
+            (Number::FramesBefore, Some(t), _) => {
+                let gone = u64::from(t.frames.saturating_sub(short));
+                let gone = gone.saturating_mul(t.frame_bytes);
+                for incident in &mut to.usb.incidents {
+                    let least = incident.after_bytes % t.frame_bytes.max(1);
+                    incident.after_bytes = incident.after_bytes.saturating_sub(gone).max(least);
+                }
+                t.frames = short;
             }
             (Number::Frames, Some(t), _) => t.frames = short,
             (Number::Buffers, Some(t), _) => t.buffers = short,

@@ -44,9 +44,10 @@ struct Planted {
 const PLANTED: [Planted; 10] = [
     // The kernel does nothing between the devices, in any frame.
     planted(("iio-to-usb", "base"), "", 1),
-    // Operation 88 is the invalidate of frame 0, but only if frame 1 was queued before it.
+    // Operation 88 is an invalidate of frame 0 with two DMABUFs, of frame 1 with one, and of none in a run of one frame.
     planted(("iio-to-usb", "begin-end-access"), "drop@88", 2),
-    planted(("iio-to-usb", "begin-end-access"), "drop@93", 2),
+    // The second piece of frame 1's: the last frame is short, and does not come so far.
+    planted(("iio-to-usb", "begin-end-access"), "drop@93", 3),
     // Of frames 2 to 5.
     planted(("iio-to-usb", "begin-end-access"), "as@100:clean", 3),
     planted(("iio-to-usb", "begin-end-access"), "drop@108", 4),
@@ -63,7 +64,7 @@ const PLANTED: [Planted; 10] = [
         "drop@124,drop@128",
         3,
     ),
-    // No fault, but an incident that never comes; whole frames earlier, it does so in the only one.
+    // No fault, but an incident that never comes, in the last frame; which may be the only one.
     Planted {
         incidents: TOO_LATE,
         incidents_left: 1,
