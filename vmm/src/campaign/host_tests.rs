@@ -20,6 +20,12 @@ fn spec(scenario: &str, set: &[&str]) -> RunSpec {
 /// A run whose host has begun three transfers.
 fn points(scenario: &str, set: &[&str]) -> Vec<String> {
     let mut report = fake::soc_report();
+    report.domain.census = Some(staleline_devices::coherency::census::Census {
+        barriers: Vec::new(),
+        interrupts: Vec::new(),
+        accesses: Vec::new(),
+        full: false,
+    });
     let mut host = staleline_devices::usb::report::UsbHostReport::default();
     host.steps.push(staleline_devices::usb::report::StepReport {
         begun: 3,

@@ -173,8 +173,10 @@ impl Explorer<'_> {
             };
             failures.add(over)?;
             went.news.push(News::Fixed(known.clone()));
-            // It may fail in another way now.
+            // It may fail in another way now; it is none of the seeds that are counted.
+            let failed = went.failed;
             self.enter(known.seed, Ok(now), failures, went)?;
+            went.failed = failed;
         }
         Ok(())
     }

@@ -113,7 +113,7 @@ mod tests {
                 vec!["seed=18446744073709551615"],
                 vec!["seed=18446744073709551615"],
             ),
-            (vec!["guest.append=true"], vec!["guest.append=\"true\""]),
+            (vec!["guest.append=\"true\""], vec!["guest.append=\"true\""]),
             (
                 vec!["usb.incidents=[{after-bytes=1,action={pause={ticks=3}}}]"],
                 vec!["usb.incidents=[{ action = { pause = { ticks = 3 } }, after-bytes = 1 }]"],
