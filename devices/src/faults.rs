@@ -29,6 +29,8 @@ pub enum Fault {
     Interrupt(u32, InterruptFault),
     /// Of the access to memory of that number, of all masters.
     Access(u32, AccessFault),
+    /// Of the USB host's transfer of that number, before it begins; of those that move data.
+    Host(u32, HostFault),
 }
 
 /// What goes wrong with a maintenance operation.
@@ -92,6 +94,20 @@ pub enum InterruptFault {
     Early,
     /// It goes up once more when it has fallen, for no reason.
     Twice,
+}
+
+/// What a USB host does to a device that does not expect it, and has to live with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostFault {
+    /// Sets the endpoint's halt feature, and clears it.
+    Halt,
+    /// Resets the bus.
+    Reset,
+    /// Unplugs the device for so many ticks.
+    Disconnect(u32),
+    /// Has room for less than the device sends (babble), and recovers as hosts do: clears the endpoint's halt.
+    Babble,
 }
 
 /// What goes wrong with an access of a master.
@@ -165,6 +181,12 @@ impl Fault {
                 AccessFault::Flip { cache: true, .. } => "flip:cache",
                 AccessFault::Flip { cache: false, .. } => "flip:memory",
             },
+            Fault::Host(_, what) => match what {
+                HostFault::Halt => "host:halt",
+                HostFault::Reset => "host:reset",
+                HostFault::Disconnect(_) => "host:disconnect",
+                HostFault::Babble => "host:babble",
+            },
         }
     }
 
@@ -173,12 +195,19 @@ impl Fault {
         matches!(self, Fault::Operation(..) | Fault::Barrier(..))
     }
 
+    /// Whether it happens at the other end of the USB cable: nothing on the board is wrong then, and software has
+    /// to live through it.
+    pub fn is_hosts(self) -> bool {
+        matches!(self, Fault::Host(..))
+    }
+
     /// Where it is, among all of its kind.
     pub fn number(self) -> u32 {
         let (Fault::Operation(number, _)
         | Fault::Barrier(number, _)
         | Fault::Interrupt(number, _)
-        | Fault::Access(number, _)) = self;
+        | Fault::Access(number, _)
+        | Fault::Host(number, _)) = self;
         number
     }
 }
@@ -193,6 +222,7 @@ impl fmt::Display for Fault {
                 write!(f, ":{from}+{count}")
             }
             Fault::Interrupt(_, InterruptFault::Late(more))
+            | Fault::Host(_, HostFault::Disconnect(more))
             | Fault::Access(_, AccessFault::Held(Hold::Ticks(more)))
             | Fault::Access(_, AccessFault::Flip { bit: more, .. }) => write!(f, ":{how}+{more}"),
             _ if how.is_empty() => Ok(()),
@@ -229,6 +259,7 @@ const HOW: &[(&str, &str)] = &[
         ":error, :unsnooped, :torn, :after-next, :after-end or :late+TICKS",
     ),
     ("flip", ":cache+BIT or :memory+BIT"),
+    ("host", ":halt, :reset, :babble or :disconnect+TICKS"),
 ];
 
 impl FromStr for Fault {
@@ -303,6 +334,9 @@ fn plain(kind: &str, how: &str, n: u32) -> Option<Fault> {
         ("beat", "torn") => Fault::Access(n, AccessFault::Torn),
         ("beat", "after-next") => Fault::Access(n, AccessFault::Held(Hold::Next)),
         ("beat", "after-end") => Fault::Access(n, AccessFault::Held(Hold::End)),
+        ("host", "halt") => Fault::Host(n, HostFault::Halt),
+        ("host", "reset") => Fault::Host(n, HostFault::Reset),
+        ("host", "babble") => Fault::Host(n, HostFault::Babble),
         _ => return None,
     })
 }
@@ -317,6 +351,7 @@ fn counted(kind: &str, how: &str, more: u32, n: u32) -> Option<Fault> {
             },
         ),
         ("irq", "late") => Fault::Interrupt(n, InterruptFault::Late(more)),
+        ("host", "disconnect") => Fault::Host(n, HostFault::Disconnect(more)),
         ("beat", "late") => Fault::Access(n, AccessFault::Held(Hold::Ticks(more))),
         ("flip", "cache" | "memory") => Fault::Access(
             n,
@@ -383,12 +418,17 @@ mod tests {
             Just(InterruptFault::Twice),
             any::<u32>().prop_map(InterruptFault::Late),
         ];
+        let host = prop_oneof![
+            prop::sample::select(&[HostFault::Halt, HostFault::Reset, HostFault::Babble][..]),
+            any::<u32>().prop_map(HostFault::Disconnect),
+        ];
         let n = || 1..=u32::MAX;
         prop_oneof![
             (n(), operation()).prop_map(|(n, what)| Fault::Operation(n, what)),
             (n(), barrier).prop_map(|(n, what)| Fault::Barrier(n, what)),
             (n(), interrupt).prop_map(|(n, what)| Fault::Interrupt(n, what)),
             (n(), access()).prop_map(|(n, what)| Fault::Access(n, what)),
+            (n(), host).prop_map(|(n, what)| Fault::Host(n, what)),
         ]
     }
 
@@ -418,5 +458,6 @@ mod tests {
         assert!(why("drop@+1").contains("a number from 1 on"));
         assert!(why("lose@1").contains("a CLASS of drop, delay"));
         assert!(why("skip@1:0+0").contains(":FROM+COUNT"));
+        assert!(why("host@1:unplug").contains(":halt, :reset, :babble or :disconnect+TICKS"));
     }
 }

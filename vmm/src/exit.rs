@@ -208,6 +208,20 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A run of which there is no smallest that fails.
+    #[error("{what} passes: there is no failure that a smaller run could have")]
+    NothingToMinimise {
+        /// Which.
+        what: String,
+    },
+    /// A run of which no smallest can be found, or not be trusted.
+    #[error("{what}: {why}")]
+    Minimise {
+        /// Which.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A campaign's file that cannot be used.
     #[error("cannot use {}", path.display())]
     Store {
@@ -323,6 +337,7 @@ impl Error {
             | Error::CannotMerge { .. }
             | Error::UnknownHazard { .. }
             | Error::NotARun { .. }
+            | Error::NothingToMinimise { .. }
             | Error::NoBuffer { .. }
             | Error::Program(_)
             | Error::Input { .. }
@@ -338,6 +353,7 @@ impl Error {
             | Error::Engine { .. }
             | Error::Pilot { .. }
             | Error::Campaign { .. }
+            | Error::Minimise { .. }
             | Error::Store { .. }
             | Error::Host { .. } => INFRA,
         }
@@ -395,6 +411,13 @@ impl Error {
                 "`staleline campaign` needs targets that pass without faults, and maintenance there that is \
                  needed: `staleline run` shows what a target does"
                     .into()
+            }
+            Error::NothingToMinimise { .. } => {
+                "`staleline run` with the same options shows what it does; name the settings under which it fails"
+                    .into()
+            }
+            Error::Minimise { .. } => {
+                "`staleline run` shows what such a run tells; STALELINE_LOG=debug tells more".into()
             }
             Error::Store { .. } => {
                 "it is SQLite's, written by `staleline campaign`; a damaged one cannot be gone on with".into()

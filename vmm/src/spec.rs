@@ -321,14 +321,23 @@ fn invocation(
     }
     option("cache", names::name(&scenario.board.cache));
     option("seed", scenario.seed.to_string());
-    let by_option: HashSet<&str> = with_option(settings).collect();
+    // One before its whole table says nothing.
+    let last = |key: &str| settings.iter().rposition(|s| full_key(s) == key);
+    let is_void = |at: usize, setting: &str| {
+        let table = full_key(setting).split_once('.').map(|(table, _)| table);
+        table.and_then(last).is_some_and(|whole| whole > at)
+    };
+    let settings = settings.iter().enumerate();
+    let settings = settings.filter(|(at, setting)| !is_void(*at, setting));
+    let settings: Vec<String> = settings.map(|(_, setting)| setting.clone()).collect();
+    let by_option: HashSet<&str> = with_option(&settings).collect();
     if by_option.contains(LOG) {
         option("log", scenario.log.filter.to_string());
     }
     if by_option.contains(TIMEOUT) {
         option("timeout", scenario.timeout_seconds.to_string());
     }
-    for setting in settings {
+    for setting in &settings {
         if let Some(words) = append::added(setting) {
             option("append", words);
             continue;
@@ -440,6 +449,12 @@ mod tests {
         );
         let set = ["timeout-seconds=7", "transfer.exporter=cma"];
         assert_eq!(shown(&set), "cma --cache zynqmp --seed 1 --timeout 7");
+        let table =
+            "transfer={path=\"iio-capture\",buffers=1,frames=1,buffer-bytes=4096,frame-bytes=8}";
+        assert_eq!(
+            shown(&["transfer.exporter=cma", table]),
+            format!("system --cache zynqmp --seed 1 --set '{table}'")
+        );
         // The option would come before the table.
         let set = ["log={limit-mib=2}", "log.filter=off"];
         assert_eq!(

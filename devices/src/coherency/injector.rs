@@ -121,8 +121,8 @@ impl Injector {
         let (mut barriers, mut interrupts, mut accesses) = (Vec::new(), Vec::new(), Vec::new());
         for fault in faults {
             match *fault {
-                // Those are with the operations.
-                Fault::Operation(..) => {}
+                // Those are with the operations, and with the host.
+                Fault::Operation(..) | Fault::Host(..) => {}
                 Fault::Barrier(n, what) => barriers.push((n, what, None)),
                 Fault::Interrupt(n, what) => interrupts.push((n, what, None)),
                 Fault::Access(n, what) => accesses.push((n, what, None)),
@@ -146,7 +146,7 @@ impl Injector {
             all.find(|(n, f, _)| *n == number && *f == what)?.2
         }
         match fault {
-            Fault::Operation(..) => None,
+            Fault::Operation(..) | Fault::Host(..) => None,
             Fault::Barrier(n, what) => at(&self.barriers, n, what),
             Fault::Interrupt(n, what) => at(&self.interrupts, n, what),
             Fault::Access(n, what) => at(&self.accesses, n, what),
@@ -161,7 +161,7 @@ impl Injector {
             }
         }
         match fault {
-            Fault::Operation(..) => {}
+            Fault::Operation(..) | Fault::Host(..) => {}
             Fault::Barrier(n, what) => at(&mut self.barriers, n, what, when),
             Fault::Interrupt(n, what) => at(&mut self.interrupts, n, what, when),
             Fault::Access(n, what) => at(&mut self.accesses, n, what, when),

@@ -157,7 +157,8 @@ impl<H: UsbHost> Device for Dwc3<H> {
         if token != RUN_HOST || !std::mem::take(&mut self.scheduled) {
             return;
         }
-        let mut port = Port::new(&mut self.core, &mut ctx.dma);
+        let now = ctx.clock.now();
+        let mut port = Port::new(&mut self.core, &mut ctx.dma, now);
         let next = self.host.run(&mut port);
         let busy = port.elapsed();
         match next {

@@ -12,14 +12,16 @@ use crate::usb::{InResult, OutResult, SetupResult, Speed, UsbPort};
 pub(super) struct Port<'a, 'd> {
     core: &'a mut Core,
     dma: &'a mut DmaPort<'d>,
+    now: Ticks,
     busy: Ticks,
 }
 
 impl<'a, 'd> Port<'a, 'd> {
-    pub(super) fn new(core: &'a mut Core, dma: &'a mut DmaPort<'d>) -> Self {
+    pub(super) fn new(core: &'a mut Core, dma: &'a mut DmaPort<'d>, now: Ticks) -> Self {
         Port {
             core,
             dma,
+            now,
             busy: TRANSACTION_TICKS,
         }
     }
@@ -50,6 +52,10 @@ impl<'a, 'd> Port<'a, 'd> {
 impl UsbPort for Port<'_, '_> {
     fn session(&self) -> Option<u32> {
         self.core.session()
+    }
+
+    fn now(&self) -> Ticks {
+        self.now
     }
 
     fn busy(&self) -> bool {

@@ -12,6 +12,7 @@ use super::plan::{Action, Step, Stream};
 use super::report::StepReport;
 use super::{InResult, OutResult, UsbPort};
 use crate::clock::Ticks;
+use crate::faults::HostFault;
 
 pub(super) use self::state::FlowState;
 
@@ -29,6 +30,8 @@ pub(super) enum FlowEvent {
     Pause(Ticks),
     /// The plan wants the endpoint halted.
     Halt(BulkEndpoint),
+    /// The device has sent more than the plan had room for: the endpoint is to be recovered.
+    Babbled(BulkEndpoint),
     /// The plan wants a bus reset.
     Reset,
     /// The plan wants the cable unplugged.
@@ -73,6 +76,9 @@ pub(super) struct Flow {
     zero_due: bool,
     /// Incidents that have happened.
     incidents: usize,
+    /// Transfers begun, and faults that have taken place.
+    begun: u32,
+    faults: usize,
     /// Position and length for which the buffer holds the data to send.
     filled: Option<(u64, usize)>,
 }
@@ -109,6 +115,8 @@ impl Flow {
             left: 0,
             zero_due: false,
             incidents: 0,
+            begun: 0,
+            faults: 0,
             filled: None,
         };
         flow.begin();
@@ -161,16 +169,54 @@ impl Flow {
             return false;
         };
         self.index += 1;
+        self.begun = self.begun.saturating_add(1);
         self.input = self.kind == Kind::In;
         self.size = u64::from(*size).min(left);
         self.left = self.size;
         left > 0
     }
 
+    /// Whether a transfer is about to begin.
+    fn is_between(&self) -> bool {
+        let forward = self.input == (self.kind == Kind::In);
+        forward && self.left == self.size && !self.zero_due
+    }
+
+    /// The fault that is due before the transfer that is about to begin.
+    fn due(&self) -> Option<(u32, HostFault)> {
+        let (number, what) = *self.stream.faults.get(self.faults)?;
+        (self.is_between() && number <= self.begun).then_some((number, what))
+    }
+
+    /// It takes place.
+    fn took_place(
+        &mut self,
+        (number, what): (u32, HostFault),
+        now: Ticks,
+        report: &mut StepReport,
+    ) {
+        self.faults += 1;
+        report.faults.push((number, what, now));
+        report.cuts += 1;
+    }
+
+    fn fault(&mut self, now: Ticks, report: &mut StepReport) -> Option<FlowEvent> {
+        let due = self.due()?;
+        let event = match due.1 {
+            HostFault::Halt if self.kind == Kind::In => FlowEvent::Halt(self.bulk_in),
+            HostFault::Halt => FlowEvent::Halt(self.bulk_out),
+            HostFault::Reset => FlowEvent::Reset,
+            HostFault::Disconnect(ticks) => FlowEvent::Disconnect(ticks.into()),
+            // Only when the device sends.
+            HostFault::Babble => return None,
+        };
+        self.took_place(due, now, report);
+        Some(event)
+    }
+
     fn incident(&mut self, report: &mut StepReport) -> Option<FlowEvent> {
         let incident = self.stream.incidents.get(self.incidents)?;
-        let forward = self.input == (self.kind == Kind::In);
-        let between = forward && self.left == self.size;
+        let between = self.is_between();
         let due = self.frames.moved() >= incident.after_bytes && !self.zero_due;
         if !due || incident.action == Action::Halt && !between {
             return None;
@@ -194,7 +240,9 @@ impl Flow {
         buf: &mut [u8],
         report: &mut StepReport,
     ) -> FlowEvent {
-        if let Some(event) = self.incident(report) {
+        report.begun = self.begun;
+        let fault = self.fault(port.now(), report);
+        if let Some(event) = fault.or_else(|| self.incident(report)) {
             return event;
         }
         let event = if self.input {
@@ -222,7 +270,12 @@ impl Flow {
         report: &mut StepReport,
     ) -> FlowEvent {
         self.filled = None;
-        let want = self.burst();
+        let babble = match (self.kind, self.due()) {
+            (Kind::In, Some(due @ (_, HostFault::Babble))) => Some(due),
+            _ => None,
+        };
+        // No packet but a short one fits into that.
+        let want = if babble.is_some() { 1 } else { self.burst() };
         match port.transfer_in(self.bulk_in.address & 0x0f, &mut buf[..want]) {
             InResult::Data { len, end } => {
                 self.check(&buf[..len], report);
@@ -238,7 +291,13 @@ impl Flow {
             }
             InResult::Nak => FlowEvent::Waiting,
             InResult::Stall => FlowEvent::Stalled(self.bulk_in),
-            InResult::Overflow => FlowEvent::Overflow,
+            InResult::Overflow => match babble {
+                Some(due) => {
+                    self.took_place(due, port.now(), report);
+                    FlowEvent::Babbled(self.bulk_in)
+                }
+                None => FlowEvent::Overflow,
+            },
             InResult::Disconnected => FlowEvent::Disconnected,
         }
     }

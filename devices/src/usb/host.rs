@@ -304,6 +304,10 @@ impl PlanHost {
                 let halting = Halting::new(endpoint, HaltPhase::Set, Some(flow));
                 (State::Halting(halting), Next::Continue)
             }
+            FlowEvent::Babbled(endpoint) => {
+                let halting = Halting::new(endpoint, HaltPhase::Clear, Some(flow));
+                (State::Halting(halting), Next::Continue)
+            }
             FlowEvent::Stalled(endpoint) if stalls <= MAX_STALLS => {
                 let halting = Halting::new(endpoint, HaltPhase::Clear, Some(flow));
                 (State::Halting(halting), Next::Continue)

@@ -108,6 +108,11 @@ pub trait UsbPort {
     /// while it is detached.
     fn session(&self) -> Option<u32>;
 
+    /// Device time, for a host that writes down when something happened.
+    fn now(&self) -> Ticks {
+        0
+    }
+
     /// Whether the device has taken a SETUP packet and not yet turned to its data. A host that
     /// resets the port then holds the reset for longer: it lasts 10 ms and more (USB 2.0, 7.1.7.5),
     /// in which any device gets so far.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Speed;
 use super::frames::MAX_FRAMES;
 use crate::clock::Ticks;
+use crate::faults::{HostFault, MAX_FAULTS};
 
 /// Largest single transfer in bytes.
 pub const MAX_TRANSFER: u32 = 64 << 20;
@@ -92,6 +93,10 @@ pub struct Stream {
     /// What happens on the way, in order of `after_bytes`.
     #[serde(default)]
     pub incidents: Vec<Incident>,
+    /// What happens before a transfer begins, by its number from 1 on, ascending. Each that begins anew after it
+    /// was cut off counts again.
+    #[serde(default)]
+    pub faults: Vec<(u32, HostFault)>,
 }
 
 impl Stream {
@@ -105,6 +110,7 @@ impl Stream {
             zero_packet: false,
             frame: None,
             incidents: Vec::new(),
+            faults: Vec::new(),
         }
     }
 }
@@ -197,6 +203,12 @@ pub enum PlanError {
         /// Index of the step.
         step: usize,
     },
+    /// Faults out of order, or too many.
+    #[error("USB host step {step}: faults must be in order of transfers, and at most {MAX_FAULTS}")]
+    Faults {
+        /// Index of the step.
+        step: usize,
+    },
     /// A pause or a time without a connection that would not end within a run.
     #[error("USB host step {step}: ticks = {ticks} is too long, at most {MAX_TICKS} are allowed")]
     Ticks {
@@ -247,6 +259,9 @@ impl UsbHostPlan {
             }
             if !s.incidents.is_sorted_by_key(|i| i.after_bytes) {
                 return Err(PlanError::Incidents { step });
+            }
+            if !s.faults.is_sorted() || s.faults.len() > MAX_FAULTS {
+                return Err(PlanError::Faults { step });
             }
             if let Some(ticks) = s.incidents.iter().map(|i| i.action.ticks()).find(too_long) {
                 return Err(PlanError::Ticks { step, ticks });
@@ -359,6 +374,11 @@ mod tests {
             ..good.clone()
         };
         assert_eq!(plan(s).check(), Err(PlanError::Incidents { step: 1 }));
+        let s = Stream {
+            faults: vec![(2, HostFault::Halt), (1, HostFault::Reset)],
+            ..good.clone()
+        };
+        assert_eq!(plan(s).check(), Err(PlanError::Faults { step: 1 }));
         for (ticks, fine) in [
             (MAX_TICKS, true),
             (MAX_TICKS + 1, false),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use staleline_protocol::pattern::Mismatch;
 
 use super::Speed;
+use crate::faults::{HostFault, MAX_FAULTS};
 use crate::state::{Invalid, no_longer, times};
 
 /// Entries kept in each list of a report that grows with what the guest does.
@@ -129,6 +130,12 @@ pub struct StepReport {
     /// Of the bytes sent, those of frames that were cut off.
     #[serde(default)]
     pub sent_cut: u64,
+    /// Transfers that were begun, of a loopback there and back as one; those of frames that were cut off again.
+    #[serde(default)]
+    pub begun: u32,
+    /// Faults of the plan that took place: before which transfer, which, and when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<(u32, HostFault, u64)>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -143,6 +150,7 @@ impl StepReport {
             &[self.transfers, self.short_packets, self.zero_packets],
         )?;
         times("packets not taken", &[self.naks, self.stalls])?;
+        no_longer("faults", self.faults.len(), MAX_FAULTS)?;
         let incidents = [self.incidents, self.cuts].map(|n| u64::from(n) << 32);
         times("incidents, times 2^32", &incidents)
     }

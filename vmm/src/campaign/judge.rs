@@ -8,7 +8,7 @@ use staleline_devices::coherency::report::{MaintenanceOp, MaintenanceReport};
 use staleline_devices::cpu::{CacheOp, LINE};
 use staleline_devices::faults::{Fault, OperationFault, Until};
 use staleline_devices::soc::report::SocReport;
-use staleline_results::{GuestEnd, HazardKind, RunResult, Verdict};
+use staleline_results::{self as results, GuestEnd, HazardEntry, HazardKind, RunResult, Verdict};
 
 /// What came of a run with faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -140,7 +140,7 @@ impl Golden {
         match fault {
             Fault::Operation(number, what) => Some(self.of_operation(number, what)),
             Fault::Barrier(number, _) => Some(self.of_barrier(number)),
-            Fault::Interrupt(..) | Fault::Access(..) => None,
+            Fault::Interrupt(..) | Fault::Access(..) | Fault::Host(..) => None,
         }
     }
 
@@ -232,20 +232,26 @@ pub fn judge(faults: &[Fault], golden: &Golden, result: &RunResult) -> Judged {
         why,
     };
     let of_software = faults.iter().any(|fault| fault.is_software());
+    // The board is as it should be, so that software is to blame for whatever is wrong.
+    let of_host = !of_software && faults.iter().all(|fault| fault.is_hosts());
     if result.interrupted || result.guest.end.is_none() {
         return judged(Outcome::InfraError, result.reasons.first().cloned());
     }
     if !found.is_empty() {
-        let wrong = wrongly_named(faults, golden, result);
-        let outcome = match (&wrong, of_software) {
-            (Some(_), true) => Outcome::Misdiagnosed,
-            _ if corrupt > 0 => Outcome::DetectedVisible,
-            _ => Outcome::DetectedLatent,
+        let wrong = match (of_software, of_host) {
+            (true, _) => wrongly_named(faults, golden, result),
+            (_, true) => done_all_the_same(result),
+            _ => None,
         };
-        return judged(outcome, wrong.filter(|_| of_software));
+        let outcome = match &wrong {
+            Some(_) => Outcome::Misdiagnosed,
+            None if corrupt > 0 => Outcome::DetectedVisible,
+            None => Outcome::DetectedLatent,
+        };
+        return judged(outcome, wrong);
     }
     if result.data.corrupt_ends().next().is_some() {
-        let outcome = match of_software {
+        let outcome = match of_software || of_host {
             true => Outcome::Miss,
             false => Outcome::HardwareCorruption,
         };
@@ -281,10 +287,35 @@ pub fn judge(faults: &[Fault], golden: &Golden, result: &RunResult) -> Judged {
     }
 }
 
+/// The finding that says that maintenance is missing which was done, by the account that it gives itself.
+fn done_all_the_same(result: &RunResult) -> Option<String> {
+    let wrong = |h: &&HazardEntry| {
+        let does = |op: results::CacheOp| match h.kind {
+            HazardKind::MissingClean => op != results::CacheOp::Invalidate,
+            HazardKind::MissingInvalidate => op != results::CacheOp::Clean,
+            _ => false,
+        };
+        let until = match h.kind {
+            HazardKind::MissingClean => h.started_at.unwrap_or(h.at),
+            _ => h.at,
+        };
+        let last = h.last_maintenance.as_ref();
+        h.why == results::Why::Absent
+            && last.is_some_and(|last| does(last.op) && h.written_at < last.at && last.at < until)
+    };
+    let other = result.hazards.iter().find(wrong)?;
+    Some(format!(
+        "{} at {:#x} to {:#x}, of which maintenance it says itself that it was done",
+        other.kind.name(),
+        other.first_pa.0,
+        other.end_pa.0
+    ))
+}
+
 /// What is wrong with what was found of faults of software.
 fn wrongly_named(faults: &[Fault], golden: &Golden, result: &RunResult) -> Option<String> {
     let expected: Vec<Expected> = faults.iter().filter_map(|f| golden.expected(*f)).collect();
-    let fits = |h: &&staleline_results::HazardEntry| {
+    let fits = |h: &&HazardEntry| {
         let (start, end) = (h.first_pa.0, h.end_pa.0);
         expected.iter().any(|e| {
             let there = |m: &Range<u64>| start < m.end && m.start < end;

@@ -8,6 +8,8 @@
 pub mod compare;
 pub mod file;
 pub mod heard;
+#[cfg(test)]
+mod host_tests;
 pub mod html;
 pub mod judge;
 pub mod merge;

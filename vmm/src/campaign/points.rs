@@ -9,10 +9,13 @@ use staleline_devices::cpu::{BarrierAccess, BarrierKind, BarrierScope, CacheOp, 
 use staleline_devices::dma::{Content, Direction, MasterId};
 use staleline_devices::events::Cached;
 use staleline_devices::faults::{
-    AccessFault, BarrierFault, Fault, Hold, InterruptFault, OperationFault, Until,
+    AccessFault, BarrierFault, Fault, Hold, HostFault, InterruptFault, OperationFault, Until,
 };
 use staleline_devices::soc::report::SocReport;
 use staleline_results::RunResult;
+
+use crate::result::ends;
+use crate::scenario::{Scenario, limits};
 
 /// Classes of faults.
 pub const CLASSES: &[&str] = &[
@@ -42,6 +45,10 @@ pub const CLASSES: &[&str] = &[
     "beat:late",
     "flip:cache",
     "flip:memory",
+    "host:halt",
+    "host:reset",
+    "host:disconnect",
+    "host:babble",
 ];
 
 /// Lines of a page.
@@ -52,6 +59,9 @@ const FAR: usize = 4096;
 
 /// Transfers that are looked at to find those under way at a time: devices have fewer at once.
 const RECENT: usize = 64;
+
+/// Transfers of a USB host before which something can happen, of each stream.
+const TRANSFERS: u32 = 65_536;
 
 /// A fault, and what it is like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,8 +103,8 @@ impl<'a> Census<'a> {
         &self.report.domain.transfers
     }
 
-    /// All faults, but combinations; `late` in ticks, `seed` for which bits change.
-    pub fn points(&self, late: u32, seed: u64) -> Vec<Point> {
+    /// All faults of `scenario`, but combinations; `late` in ticks, `seed` for which bits change.
+    pub fn points(&self, scenario: &Scenario, late: u32, seed: u64) -> Vec<Point> {
         let domain = &self.report.domain;
         let mut points = Vec::new();
         let operations = domain.maintenance.operations.iter();
@@ -117,7 +127,42 @@ impl<'a> Census<'a> {
             let before = said.insert(key, access.word);
             self.of_access(access, before, (late, seed), &mut points);
         }
+        self.of_host(scenario, late, &mut points);
         points
+    }
+
+    /// What a USB host can do before each of its transfers, where a scenario can do with that.
+    fn of_host(&self, scenario: &Scenario, late: u32, points: &mut Vec<Point>) {
+        let host = ends::usb_host(&self.report.extra);
+        let steps = host.map_or_else(Vec::new, |host| host.steps);
+        let begun = steps.iter().map(|step| step.begun).max().unwrap_or(0);
+        let begun = begun.min(TRANSFERS);
+        let faults = [
+            HostFault::Halt,
+            HostFault::Reset,
+            HostFault::Disconnect(late),
+            HostFault::Babble,
+        ];
+        let can_be = |what: &HostFault| {
+            let mut with = scenario.clone();
+            with.faults.inject = vec![Fault::Host(1, *what)];
+            limits::check(&with, "").is_ok()
+        };
+        let faults: Vec<HostFault> = faults.into_iter().filter(can_be).collect();
+        for number in 1..=begun {
+            let place = match number {
+                1 => "the first",
+                _ if number == begun => "the last",
+                _ => "another",
+            };
+            points.extend(faults.iter().map(|what| {
+                let fault = Fault::Host(number, *what);
+                Point {
+                    fault,
+                    group: format!("{} | before {place} transfer of the host", fault.class()),
+                }
+            }));
+        }
     }
 
     /// Who accesses the memory of an operation next, and how.

@@ -142,6 +142,7 @@ impl Sites {
                 let access = at.ok().and_then(|at| self.accesses.get(at));
                 access.and_then(|one| self.masters.get(usize::from(one.1.0)))
             }
+            Fault::Host(..) => return Site::beside("the USB host"),
         };
         known.cloned().unwrap_or_else(|| Site::beside("unknown"))
     }

@@ -2,7 +2,7 @@
 //! Runs of a target: without faults, and with some.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use staleline_devices::faults::Fault;
@@ -17,12 +17,10 @@ use super::points::{Census, Point};
 use super::sites::Sites;
 use crate::engine::Snapshot;
 use crate::evidence::Artifacts;
-use crate::evidence::console::ConsoleText;
-use crate::evidence::record::Evidence;
 use crate::exit::Error;
 use crate::result::fold::Fold;
-use crate::run::backend::{Attempt, Backend};
-use crate::run::directory;
+use crate::run::backend::Backend;
+use crate::run::once::Once;
 use crate::spec::RunSpec;
 
 /// Host time of a run that counts as hung, in times of one without faults; and at least.
@@ -88,39 +86,12 @@ pub struct Runs<'a> {
 }
 
 impl Runs<'_> {
-    /// Runs a guest once; names are looked up as far as `named` has them.
-    ///
-    /// # Errors
-    /// An infrastructure error.
-    fn once(
-        &self,
-        spec: &RunSpec,
-        (artifacts, named): (&Artifacts, &Artifacts),
-        (census, snapshot): (bool, Option<&Snapshot>),
-    ) -> Result<Fold, Error> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let dir = self.scratch.join(number.to_string());
-        let host = |e| Error::host(format!("cannot use {}", dir.display()), e);
-        std::fs::create_dir(&dir).map_err(host)?;
-        let execution = self.backend.execute(Attempt {
-            spec,
-            artifacts,
-            drop_operation: None,
-            census,
-            trace: &[],
-            events: None,
-            snapshot,
-            attended: None,
-            dir: &dir,
-        });
-        let console = ConsoleText::read(&dir.join(directory::CONSOLE));
-        std::fs::remove_dir_all(&dir).map_err(host)?;
-        let execution = execution?;
-        let mut fold = Fold::new(Box::new(spec.clone()));
-        fold.take(Evidence::Guest(Box::new(named.clone())));
-        fold.take(Evidence::Console(console.map_err(host)?));
-        fold.take(Evidence::Ended(Box::new(execution)));
-        Ok(fold)
+    fn once(&self) -> Once<'_> {
+        Once {
+            backend: self.backend,
+            scratch: self.scratch,
+            next: self.next,
+        }
     }
 
     /// Takes the census of a target.
@@ -150,7 +121,9 @@ impl Runs<'_> {
             after: BOOTED,
             file: file.path().to_owned(),
         });
-        let fold = self.once(&spec, (&artifacts, &artifacts), (true, save.as_ref()))?;
+        let fold = self
+            .once()
+            .run(&spec, (&artifacts, &artifacts), (true, save.as_ref()))?;
         let result = fold.result();
         if result.verdict != Verdict::Pass {
             let why = result.reasons.join("; ");
@@ -175,7 +148,11 @@ impl Runs<'_> {
         let census = Census::new(&result, report);
         Ok(Target {
             golden: Golden::new(report),
-            points: census.points(campaign.faults.late_ticks, campaign.sample.seed),
+            points: census.points(
+                &spec.scenario,
+                campaign.faults.late_ticks,
+                campaign.sample.seed,
+            ),
             sites: Sites::of(&fold, &result),
             run_hash: result.run_hash.clone().unwrap_or_default(),
             snapshot,
@@ -199,15 +176,17 @@ impl Runs<'_> {
         let mut spec = target.spec.clone();
         spec.scenario.faults.inject = faults.to_vec();
         let guest = (&target.artifacts, &target.nameless);
-        if let Some(file) = &target.snapshot {
+        // With a host that breaks transfers off, the guest is told to move frames again before it boots.
+        let is_told_more = faults.iter().any(|fault| fault.is_hosts());
+        if let Some(file) = target.snapshot.as_ref().filter(|_| !is_told_more) {
             let from = Snapshot::From(file.path().to_owned());
-            let ran = Ran::of(&self.once(&spec, guest, (false, Some(&from)))?);
+            let ran = Ran::of(&self.once().run(&spec, guest, (false, Some(&from)))?);
             // What is to go wrong before it was saved does so only in one that boots.
             if ran.result.injected.iter().all(|one| one.at.is_some()) {
                 return Ok(ran);
             }
         }
-        Ok(Ran::of(&self.once(&spec, guest, (false, None))?))
+        Ok(Ran::of(&self.once().run(&spec, guest, (false, None))?))
     }
 }
 

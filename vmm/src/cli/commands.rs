@@ -14,9 +14,11 @@ use super::common::{
     code, page, print, print_json, say, shown, unless_interrupted, watched, written,
 };
 use super::compare;
+use super::explore;
 use super::kernels;
 use super::litmus::{self, LitmusArgs};
 use super::matrix;
+use super::minimise;
 use super::root::RootArgs;
 use super::shell::ShellArgs;
 use super::{
@@ -54,6 +56,8 @@ pub fn dispatch(command: &Command) -> Result<u8, Error> {
         Command::Matrix(args) => matrix::run(args),
         Command::Mutants(args) => matrix::mutants(args),
         Command::Campaign(args) => campaign::run(args),
+        Command::Minimise(args) => minimise::run(args),
+        Command::Explore(args) => explore::run(args),
         Command::Merge(args) => matrix::merge(args),
         Command::Kernel { command } => kernel(command),
         Command::Module { command } => module(command),
@@ -118,7 +122,7 @@ fn run(spec: &RunSpec, args: &RunOptions, attendance: Attendance) -> Result<u8, 
     backend.self_check = args.self_check;
     backend.save_restore = args.save_restore;
     backend.snapshot = args.snapshot();
-    backend.no_time_limit |= spec.terminal.is_some() && args.timeout.is_none();
+    backend.no_time_limit |= spec.terminal.is_some() && args.guest.timeout.is_none();
     backend.check(spec)?;
     let page = page(args.html.as_deref())?;
     let default = || directory::create_next(Path::new(DEFAULT_ROOT), &spec.scenario.name);

@@ -9,10 +9,12 @@ mod commands;
 mod common;
 mod compare;
 mod exec;
+mod explore;
 mod given;
 mod kernels;
 mod litmus;
 mod matrix;
+mod minimise;
 mod pages;
 mod root;
 mod shell;
@@ -77,6 +79,10 @@ pub enum Command {
     /// Let maintenance, barriers, interrupts and masters' accesses go wrong one by one, and say what would be
     /// noticed, what would do harm unseen, and whether the sanitizer misses or misnames one.
     Campaign(campaign::CampaignArgs),
+    /// Look for the smallest run that fails in the same way: fewest faults, incidents, frames, buffers and bytes.
+    Minimise(Box<minimise::MinimiseArgs>),
+    /// Draw runs by seed from all that scenarios may say, until the time is over, and keep the shortest that fail.
+    Explore(explore::ExploreArgs),
     /// Put together what several machines have run of one matrix, or of all mutants, each a share.
     Merge(matrix::MergeArgs),
     /// Build and list guest kernels, and check their patches.
@@ -190,9 +196,9 @@ pub struct RunArgs {
     pub options: RunOptions,
 }
 
-/// How a guest is run, whatever it is to do.
+/// What decides what a run is.
 #[derive(Debug, Args)]
-pub struct RunOptions {
+pub struct GuestOptions {
     /// Patch stack, with ~MUTANT for a mutant on top of it and +CONFIG for each additional
     /// configuration; a build of your own (`staleline kernel list` shows all); or the path of an Image,
     /// of a kernel's build directory, of a source tree that was built, or of a directory with patches and
@@ -228,19 +234,6 @@ pub struct RunOptions {
     /// [default: the scenario's].
     #[arg(long, value_name = "FILE.ko[:PARAMETERS]")]
     pub module: Vec<String>,
-    /// Form of the output.
-    #[arg(long, value_enum, default_value_t = RunFormat::Human)]
-    pub format: RunFormat,
-    /// Write a page for browsers, too, in place of what FILE may be: findings with the timeline of their lines,
-    /// history, and what maintenance cost.
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
-    /// Directory for the run's files [default: the next free runs/SCENARIO/NNNN].
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Replace the results of an earlier run in DIR.
-    #[arg(long, requires = "out")]
-    pub force: bool,
     /// Hand this PCI device of the host's over to the guest; may be repeated. All are behind one bridge, on that
     /// port: what they do by DMA is coherent (hpc), or not (hp). The host is this machine if guests run on its
     /// KVM, and else an emulated one, which has an NVMe disk at 0000:00:03.0 and an e1000e network card at
@@ -254,6 +247,58 @@ pub struct RunOptions {
     /// them, of which default may be one [default: the scenario's].
     #[arg(long, value_name = "KINDS")]
     pub log: Option<Filter>,
+}
+
+impl GuestOptions {
+    /// A run of that scenario with these settings, and those of the options.
+    fn spec(&self, scenario: &str, mut given: Given) -> Result<RunSpec, Error> {
+        if let Some(file) = &self.board {
+            given.board(file, board::settings(file)?);
+        }
+        let pair = |key: &str, value: String| {
+            let setting = format!("{key}={value}");
+            (value, setting)
+        };
+        let cache = self.cache.map(|c| pair("cache", names::name(&c)));
+        given.value("--cache", cache);
+        let exporter = self.exporter.map(|e| pair("exporter", e.name().into()));
+        given.value("--exporter", exporter);
+        given.value("--seed", self.seed.map(|s| pair("seed", s.to_string())));
+        let log = self.log.map(|f| pair("log.filter", f.to_string()));
+        given.value("--log", log);
+        let timeout = self.timeout.map(|s| pair("timeout", s.to_string()));
+        given.value("--timeout", timeout);
+        vfio::give(&mut given, &self.vfio)?;
+        given.list("--module", "guest.modules", &self.module);
+        given.list(guest::DTB_OVERLAY, "guest.dtb-overlay", &self.dtb_overlay);
+        given.set(&self.set);
+        let append = self.append.clone();
+        given.value("--append", append.map(|a| (a.clone(), append::setting(&a))));
+        let settings = given.settings();
+        let spec = RunSpec::resolve(scenario, &self.kernel, self.engine, &settings);
+        spec.map_err(|e| given.retold(e))
+    }
+}
+
+/// How a guest is run, whatever it is to do.
+#[derive(Debug, Args)]
+pub struct RunOptions {
+    /// What decides what the run is.
+    #[command(flatten)]
+    pub guest: GuestOptions,
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t = RunFormat::Human)]
+    pub format: RunFormat,
+    /// Write a page for browsers, too, in place of what FILE may be: findings with the timeline of their lines,
+    /// history, and what maintenance cost.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Directory for the run's files [default: the next free runs/SCENARIO/NNNN].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Replace the results of an earlier run in DIR.
+    #[arg(long, requires = "out")]
+    pub force: bool,
     /// Do not run a second time, after findings, for the call chains of loads and stores.
     #[arg(long)]
     pub no_trace: bool,
@@ -297,32 +342,8 @@ impl RunOptions {
     }
 
     /// A run of that scenario with these settings, and those of the options.
-    fn spec(&self, scenario: &str, mut given: Given) -> Result<RunSpec, Error> {
-        if let Some(file) = &self.board {
-            given.board(file, board::settings(file)?);
-        }
-        let pair = |key: &str, value: String| {
-            let setting = format!("{key}={value}");
-            (value, setting)
-        };
-        let cache = self.cache.map(|c| pair("cache", names::name(&c)));
-        given.value("--cache", cache);
-        let exporter = self.exporter.map(|e| pair("exporter", e.name().into()));
-        given.value("--exporter", exporter);
-        given.value("--seed", self.seed.map(|s| pair("seed", s.to_string())));
-        let log = self.log.map(|f| pair("log.filter", f.to_string()));
-        given.value("--log", log);
-        let timeout = self.timeout.map(|s| pair("timeout", s.to_string()));
-        given.value("--timeout", timeout);
-        vfio::give(&mut given, &self.vfio)?;
-        given.list("--module", "guest.modules", &self.module);
-        given.list(guest::DTB_OVERLAY, "guest.dtb-overlay", &self.dtb_overlay);
-        given.set(&self.set);
-        let append = self.append.clone();
-        given.value("--append", append.map(|a| (a.clone(), append::setting(&a))));
-        let settings = given.settings();
-        let spec = RunSpec::resolve(scenario, &self.kernel, self.engine, &settings);
-        let spec = spec.map_err(|e| given.retold(e))?;
+    fn spec(&self, scenario: &str, given: Given) -> Result<RunSpec, Error> {
+        let spec = self.guest.spec(scenario, given)?;
         spec.with_arguments(&self.attend.qemu_arg)
     }
 }

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 
 use staleline_devices::coherency::hazard::{Actor, Hazard};
+use staleline_devices::faults::{self, Fault};
 use staleline_devices::fidelity::Sight;
 use staleline_devices::soc::report::SocReport;
 use staleline_protocol::plan::{self, Plan};
@@ -370,7 +371,7 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
     }
     let others = notes(guest, &result.maintenance);
     result.notes.extend(blind.into_iter().chain(others));
-    result.injected = injected(spec, &domain.faults);
+    result.injected = injected(spec, &happened(soc));
     if let Some(dropped) = &mut result.drop_maintenance {
         let ops = &domain.maintenance.operations;
         dropped.happened = ops.iter().any(|o| o.dropped && o.number == dropped.number);
@@ -387,8 +388,21 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
     result.accesses = domain.accesses;
 }
 
+/// What has become of all that was to go wrong, on the board and at the USB host.
+fn happened(soc: &SocReport) -> Vec<faults::Injected> {
+    let host = ends::usb_host(&soc.extra);
+    let steps = host.iter().flat_map(|host| &host.steps);
+    let of_host = steps.flat_map(|step| &step.faults);
+    let of_host = of_host.map(|(number, what, at)| faults::Injected {
+        fault: Fault::Host(*number, *what),
+        at: Some(*at),
+    });
+    let of_board = soc.domain.faults.iter().filter(|one| !one.fault.is_hosts());
+    of_board.copied().chain(of_host).collect()
+}
+
 /// What a scenario wants to go wrong, and what became of that.
-fn injected(spec: &RunSpec, all: &[staleline_devices::faults::Injected]) -> Vec<Injected> {
+fn injected(spec: &RunSpec, all: &[faults::Injected]) -> Vec<Injected> {
     let wanted = spec.scenario.faults.inject.iter();
     wanted
         .map(|fault| Injected {

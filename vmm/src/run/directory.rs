@@ -27,6 +27,12 @@ pub const CONSOLE: &str = "console.log";
 pub const JUNIT: &str = "junit.xml";
 /// For a debugger: how it comes to the guest.
 pub const DEBUGGER: &str = "staleline.gdb";
+/// Of the smallest run that fails in one way: the scenario,
+pub const SCENARIO: &str = "scenario.toml";
+/// what was told of its findings,
+pub const DIAGNOSTIC: &str = "diagnostic.txt";
+/// and the command that does it.
+pub const COMMAND: &str = "command";
 /// Where a pilot run's files go.
 pub const PILOT: &str = "pilot";
 /// Where a tracing pass's files go while it lasts.
@@ -44,7 +50,9 @@ const MAX_BYTES: u64 = 256 << 20;
 const MAX_NUMBER: u32 = 1_000_000;
 
 /// What a run writes there.
-pub const FILES: [&str; 7] = [SPEC, RESULT, LOG, EVENTS, CONSOLE, JUNIT, DEBUGGER];
+pub const FILES: [&str; 10] = [
+    SPEC, RESULT, LOG, EVENTS, CONSOLE, JUNIT, DEBUGGER, SCENARIO, DIAGNOSTIC, COMMAND,
+];
 /// And where the engine works meanwhile.
 pub const DIRECTORIES: [&str; 3] = [PILOT, TRACE, ENGINE];
 

@@ -11,6 +11,7 @@ pub mod kernels;
 pub mod ledger;
 pub mod logbook;
 pub mod modules;
+pub mod once;
 pub mod orchestrate;
 pub mod overlay;
 pub mod prebuilt;

@@ -107,7 +107,7 @@ fn find(s: &Scenario) -> Result<(), String> {
         );
     }
     if let Some(t) = &s.transfer {
-        parts::check_cuts(t, s.usb.cuts())?;
+        parts::check_cuts(t, s.cuts())?;
     }
     usb::check(s)
 }

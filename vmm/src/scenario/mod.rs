@@ -5,6 +5,7 @@ pub mod append;
 pub mod board;
 pub mod builtin;
 mod destination;
+pub mod difference;
 pub mod exec;
 mod faults;
 pub mod guest;
@@ -270,13 +271,18 @@ impl Scenario {
         builtin::text(name).is_none() && (name.ends_with(".toml") || name.contains('/'))
     }
 
+    /// Whether the USB host breaks transfers off, by plan or by a fault, so that frames are moved again.
+    pub fn cuts(&self) -> bool {
+        self.usb.cuts() || self.faults.inject.iter().any(|fault| fault.is_hosts())
+    }
+
     /// The guest's part of it.
     pub fn plan(&self) -> Plan {
         Plan {
             schema: plan::SCHEMA,
             seed: self.seed,
             cpu: self.guest.cpu,
-            transfer: self.transfer.as_ref().map(|t| t.plan(&self.usb)),
+            transfer: self.transfer.as_ref().map(|t| t.plan(self.cuts())),
             dmatest: self.dmatest.clone(),
             disk: self.disk.clone(),
             raw_disk: self.raw_disk.clone(),
@@ -287,8 +293,8 @@ impl Scenario {
 }
 
 impl Transfer {
-    /// As the guest agent is told.
-    pub fn plan(&self, usb: &UsbSettings) -> plan::Transfer {
+    /// As the guest agent is told; `resume` if the USB host breaks transfers off.
+    pub fn plan(&self, resume: bool) -> plan::Transfer {
         plan::Transfer {
             path: self.path,
             exporter: self.exporter,
@@ -298,7 +304,7 @@ impl Transfer {
             frame_bytes: self.frame_bytes,
             last_frame_bytes: self.last_frame_bytes,
             cpu_sync: self.cpu_sync,
-            resume: usb.cuts(),
+            resume,
             usb_first: self.usb_first,
             read_detached: self.read_detached,
             parts: plan::Parts {

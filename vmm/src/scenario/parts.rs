@@ -52,7 +52,7 @@ pub(super) fn check_cuts(t: &Transfer, cuts: bool) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "transfer.{key} cannot be set beside usb.incidents that break transfers off: frames then go to \
+        "transfer.{key} cannot be set beside usb.incidents and faults host@N that break transfers off: frames then go to \
          DMABUFs as these come back"
     ))
 }

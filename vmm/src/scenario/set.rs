@@ -70,7 +70,7 @@ fn apply_one(scenario: &Scenario, setting: &str) -> Result<Scenario, String> {
 
 /// A TOML value if it reads as one, else a string, so that names need no quotes. What starts as no name
 /// does is meant to be TOML.
-fn value(text: &str) -> Result<Value, String> {
+pub(super) fn value(text: &str) -> Result<Value, String> {
     let parsed = toml::from_str::<Table>(&format!("v = {text}"));
     let meant = text.starts_with(['[', '{', '"', '\'']) || text.parse::<f64>().is_ok();
     match parsed {

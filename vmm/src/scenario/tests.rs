@@ -297,7 +297,7 @@ proptest! {
         ];
         if let Ok(s) = set::apply(&small(), &settings) {
             let t = s.transfer.unwrap();
-            prop_assert!(t.plan(&UsbSettings::default()).total_bytes() <= limits::TOTAL_BYTES);
+            prop_assert!(t.plan(false).total_bytes() <= limits::TOTAL_BYTES);
             prop_assert!(t.buffer_bytes * u64::from(t.buffers) <= u64::from(s.board.ram_mib) << 18);
         }
     }

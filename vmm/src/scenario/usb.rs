@@ -2,6 +2,7 @@
 //! The host at the other end of the USB cable.
 
 use serde::{Deserialize, Serialize};
+use staleline_devices::faults::{Fault, HostFault};
 use staleline_devices::usb::Speed;
 use staleline_devices::usb::plan::{Incident, Step, Stream, UsbHostPlan};
 use staleline_protocol::plan::DataPath;
@@ -61,6 +62,7 @@ pub fn check(scenario: &Scenario) -> Result<(), String> {
         let set = [
             ("usb.sizes", sizes),
             ("usb.incidents", usb.incidents.is_empty()),
+            ("a fault host@N", host_faults(scenario).is_empty()),
         ];
         return match set.iter().find(|(_, fine)| !fine) {
             None => checked(scenario),
@@ -74,14 +76,21 @@ pub fn check(scenario: &Scenario) -> Result<(), String> {
             t.frame_bytes
         ));
     }
-    if usb.cuts() && cpus > 1 {
+    if scenario.cuts() && cpus > 1 {
         return Err(format!(
-            "usb.incidents that break transfers off need board.cpus = 1, not {cpus}: with several, a \
+            "usb.incidents and faults host@N that break transfers off need board.cpus = 1, not {cpus}: with several, a \
              transfer may have ended before its fence can be looked at, and the kernel does not tell \
              how any more. Pauses work"
         ));
     }
-    let total = t.plan(usb).total_bytes();
+    let babbles = |(_, what): &(u32, HostFault)| *what == HostFault::Babble;
+    if t.path != DataPath::IioToUsb && host_faults(scenario).iter().any(babbles) {
+        return Err(
+            "host@N:babble needs transfer.path = \"iio-to-usb\": only what a device sends can be too much"
+                .into(),
+        );
+    }
+    let total = t.plan(scenario.cuts()).total_bytes();
     if let Some(late) = usb.incidents.iter().find(|i| i.after_bytes >= total) {
         return Err(format!(
             "usb.incidents: after-bytes = {} never comes, as {total} bytes are moved in all",
@@ -114,7 +123,7 @@ fn checked(scenario: &Scenario) -> Result<(), String> {
 /// neither.
 pub fn host_plan(scenario: &Scenario) -> UsbHostPlan {
     let Scenario { usb, seed, .. } = scenario;
-    let seed = *seed;
+    let (seed, cuts) = (*seed, scenario.cuts());
     let gadget = scenario.guest.gadget.as_ref();
     let of_gadget = || gadget.map_or_else(Vec::new, |g| g.steps(&usb.sizes, seed));
     let transfer = scenario.transfer.as_ref();
@@ -124,7 +133,7 @@ pub fn host_plan(scenario: &Scenario) -> UsbHostPlan {
             // The scenario's limits keep a frame far below 4 GiB.
             let frame = u32::try_from(t.frame_bytes).unwrap_or(u32::MAX);
             let stream = Stream {
-                bytes: t.plan(usb).total_bytes(),
+                bytes: t.plan(cuts).total_bytes(),
                 sizes: match (usb.sizes.as_slice(), t.path) {
                     ([], _) => vec![frame],
                     (sizes, DataPath::UsbToIio) => tiles(frame, sizes),
@@ -133,8 +142,9 @@ pub fn host_plan(scenario: &Scenario) -> UsbHostPlan {
                 seed,
                 offset: 0,
                 zero_packet: false,
-                frame: usb.cuts().then_some(t.frame_bytes),
+                frame: cuts.then_some(t.frame_bytes),
                 incidents: usb.incidents.clone(),
+                faults: host_faults(scenario),
             };
             vec![match t.path {
                 DataPath::UsbToIio => Step::BulkOut(stream),
@@ -148,6 +158,19 @@ pub fn host_plan(scenario: &Scenario) -> UsbHostPlan {
         speed: usb.speed,
         steps,
     }
+}
+
+/// The faults that are the host's, by transfer.
+fn host_faults(scenario: &Scenario) -> Vec<(u32, HostFault)> {
+    let faults = scenario.faults.inject.iter();
+    let mut faults: Vec<_> = faults
+        .filter_map(|fault| match *fault {
+            Fault::Host(number, what) => Some((number, what)),
+            _ => None,
+        })
+        .collect();
+    faults.sort_unstable();
+    faults
 }
 
 /// `sizes` in rotation, cut to what is left, until they make up a frame.
@@ -225,6 +248,32 @@ mod tests {
         }
         let reset = r#"usb.incidents=[{after-bytes=1,action="reset"}]"#;
         let pause = "usb.incidents=[{after-bytes=1,action={pause={ticks=9}}}]";
+        let fault = "inject=host@2:halt";
+        for (scenario, settings, why) in [
+            (
+                "iio-to-usb",
+                &["board.cpus=2", fault][..],
+                "need board.cpus = 1, not 2",
+            ),
+            (
+                "iio-to-usb",
+                &["order=[1, 0]", fault],
+                "transfer.order cannot be set",
+            ),
+            (
+                "usb-to-iio",
+                &["inject=host@1:babble"],
+                "needs transfer.path = \"iio-to-usb\"",
+            ),
+            (
+                "iio-capture",
+                &[fault],
+                "a fault host@N needs a transfer.path over USB",
+            ),
+        ] {
+            let e = set(scenario, settings).unwrap_err();
+            assert!(e.contains(why), "{settings:?}: {e}");
+        }
         let e = set("iio-to-usb", &["board.cpus=2", reset]).unwrap_err();
         assert!(e.contains("need board.cpus = 1, not 2"), "{e}");
         set("iio-to-usb", &["board.cpus=2", pause]).unwrap();
@@ -265,6 +314,17 @@ mod tests {
                 plan.check().unwrap();
             }
         }
+        let fault = "inject=host@4:reset,drop@3,host@1:disconnect+7";
+        let scenario = set("iio-to-usb", &[fault]).unwrap();
+        assert!(scenario.plan().transfer.unwrap().resume);
+        let [Step::BulkIn(stream)] = &host_plan(&scenario).steps[..] else {
+            panic!("it is one stream")
+        };
+        let wanted = [(1, HostFault::Disconnect(7)), (4, HostFault::Reset)];
+        assert_eq!(
+            (&stream.faults[..], stream.frame),
+            (&wanted[..], Some(12_040))
+        );
     }
 
     #[test]

@@ -428,6 +428,6 @@ impl Driver {
     /// Uses the port as a host would.
     pub(super) fn with_port<R>(&mut self, f: impl FnOnce(&mut dyn UsbPort) -> R) -> R {
         self.bench
-            .with(|device, ctx| f(&mut Port::new(&mut device.core, &mut ctx.dma)))
+            .with(|device, ctx| f(&mut Port::new(&mut device.core, &mut ctx.dma, 0)))
     }
 }

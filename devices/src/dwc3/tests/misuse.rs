@@ -60,7 +60,7 @@ fn raw() -> Raw {
 }
 
 fn with_port<H: UsbHost, R>(b: &mut Bench<Dwc3<H>>, f: impl FnOnce(&mut dyn UsbPort) -> R) -> R {
-    b.with(|device, ctx| f(&mut Port::new(&mut device.core, &mut ctx.dma)))
+    b.with(|device, ctx| f(&mut Port::new(&mut device.core, &mut ctx.dma, 0)))
 }
 
 /// Takes all events.

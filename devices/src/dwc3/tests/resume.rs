@@ -224,3 +224,33 @@ fn a_device_that_does_not_come_back_fails_the_step() {
     assert_eq!(step(&driver, 0).outcome, Outcome::Failed);
     assert_eq!(report(&driver).errors, ["step 0: the device has gone"]);
 }
+
+/// What a host does without being planned in bytes: before a transfer.
+#[test]
+fn faults_of_the_host_come_before_their_transfer() {
+    use crate::faults::HostFault;
+    for what in [
+        HostFault::Halt,
+        HostFault::Reset,
+        HostFault::Disconnect(5000),
+        HostFault::Babble,
+    ] {
+        let stream = Stream {
+            faults: vec![(3, what)],
+            ..stream(&[FRAME], &[])
+        };
+        let mut driver = Driver::started(Speed::Super, vec![Step::BulkIn(stream)]);
+        source(&mut driver, layout(), FRAMES);
+        check_clean(&driver);
+        let step = step(&driver, 0);
+        assert_eq!(step.outcome, Outcome::Complete, "{what:?}");
+        let [(3, happened, at)] = step.faults[..] else {
+            panic!("{what:?}: {:?}", step.faults)
+        };
+        assert!(happened == what && at > 0);
+        assert_eq!((step.cuts, step.incidents, step.missed), (1, 0, 0));
+        assert_eq!(u64::from(step.begun), FRAMES + 1);
+        let got = step.received;
+        assert_eq!((got.corrupt, got.bytes), (0, TOTAL + step.received_cut));
+    }
+}

@@ -22,6 +22,8 @@ pub(in crate::usb) struct FlowState {
     left: u64,
     zero_due: bool,
     incidents: usize,
+    begun: u32,
+    faults: usize,
 }
 
 impl Flow {
@@ -40,6 +42,8 @@ impl Flow {
             left,
             zero_due,
             incidents,
+            begun,
+            faults,
             filled: _,
         } = self;
         FlowState {
@@ -53,6 +57,8 @@ impl Flow {
             left: *left,
             zero_due: *zero_due,
             incidents: *incidents,
+            begun: *begun,
+            faults: *faults,
         }
     }
 
@@ -71,6 +77,7 @@ impl Flow {
         times("transfers begun", &[state.index as u64])?;
         times("bytes of a transfer", &[state.size, state.left])?;
         no_longer("incidents", state.incidents, flow.stream.incidents.len())?;
+        no_longer("faults", state.faults, flow.stream.faults.len())?;
         flow.bulk_in = state.bulk_in;
         flow.bulk_out = state.bulk_out;
         flow.frames.set_state(&state.frames)?;
@@ -81,6 +88,8 @@ impl Flow {
         flow.left = state.left;
         flow.zero_due = state.zero_due;
         flow.incidents = state.incidents;
+        flow.begun = state.begun;
+        flow.faults = state.faults;
         Ok(flow)
     }
 }
