@@ -124,6 +124,7 @@ mod tests {
     use vm_memory::{Bytes as _, FileOffset, MmapRegion, VolatileMemory as _};
 
     use super::*;
+    use crate::coherency::DramImage;
     use crate::coherency::config::DomainConfig;
     use crate::cpu::{Barrier, CacheOp, ChainId};
     use crate::dma::Port;

@@ -192,7 +192,7 @@ fn the_hash_is_of_what_is_loaded_and_another_is_refused() {
     let images = Images::open(kernel.path(), Some(initrd.path())).unwrap();
     let layout = images.layout(RAM).unwrap();
     let memory = memory(RAM);
-    let mut load = |expected: &Expected| images.load(&memory, &layout, b"fdt", expected);
+    let load = |expected: &Expected| images.load(&memory, &layout, b"fdt", expected);
     let loaded = load(&Expected::default()).unwrap();
     let whole = std::fs::read(kernel.path()).unwrap();
     assert_eq!(loaded.kernel, digest::bytes(whole));
@@ -207,9 +207,13 @@ fn the_hash_is_of_what_is_loaded_and_another_is_refused() {
         kernel: Some("name".into()),
         initrd: None,
     };
-    let again = Images::open(kernel.path(), Some(initrd.path())).unwrap();
-    let again = again.load_named(&memory, &layout, b"fdt", &named).unwrap();
+    let again = images.named(&layout, &named).unwrap();
     assert_eq!((&*again.kernel, &again.initrd), ("name", &loaded.initrd));
+    let len = std::fs::metadata(kernel.path()).unwrap().len();
+    kernel.as_file().set_len(len + 1).unwrap();
+    let longer = images.named(&layout, &named).unwrap();
+    assert_eq!(longer, loaded, "what comes behind it is not loaded");
+    kernel.as_file().set_len(len).unwrap();
     for wrong in [
         Expected {
             kernel: Some("00".into()),
@@ -223,4 +227,35 @@ fn the_hash_is_of_what_is_loaded_and_another_is_refused() {
         let error = load(&wrong).unwrap_err();
         assert!(matches!(error, BootError::Changed { .. }), "{error}");
     }
+}
+
+#[test]
+fn the_pieces_are_what_is_loaded() {
+    use std::os::unix::fs::FileExt as _;
+
+    let (kernel, initrd) = (image(3 * MIB as usize + 5, 4 * MIB, 0), file(b"the initrd"));
+    let images = Images::open(kernel.path(), Some(initrd.path())).unwrap();
+    let layout = images.layout(RAM).unwrap();
+    let loaded = memory(RAM);
+    images
+        .load(&loaded, &layout, b"fdt", &Expected::default())
+        .unwrap();
+    let pieced = memory(RAM);
+    for (at, piece) in images.pieces(&layout, b"fdt").unwrap() {
+        let bytes = match piece {
+            Piece::Bytes(_, bytes) => bytes.into_owned(),
+            Piece::File(image) => {
+                let mut bytes = vec![0; image.len as usize];
+                image.file.read_exact_at(&mut bytes, 0).unwrap();
+                bytes
+            }
+        };
+        pieced.write_slice(&bytes, GuestAddress(at)).unwrap();
+    }
+    let all = |memory: &GuestMemoryMmap| {
+        let mut bytes = vec![0; RAM as usize];
+        let read = memory.read_slice(&mut bytes, GuestAddress(RAM_BASE));
+        read.map(|()| bytes).unwrap()
+    };
+    assert!(all(&loaded) == all(&pieced));
 }
