@@ -128,7 +128,12 @@ impl Images {
         self.shadow = Some(Shadow(bytemuck::zeroed_slice_box(pages as usize)));
     }
 
-    /// Whether that is so.
+    /// Whether DRAM was made with all in it that was loaded.
+    pub fn is_loaded(&self) -> bool {
+        self.is_loaded
+    }
+
+    /// Whether RAM is looked at for stores.
     #[inline]
     pub fn watches_ram(&self) -> bool {
         self.shadow.is_some()

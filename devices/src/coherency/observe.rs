@@ -85,6 +85,7 @@ mod tests {
     use super::*;
     use crate::coherency::config::DomainConfig;
     use crate::coherency::hazard::HazardKind;
+    use crate::coherency::images::DramImage;
     use crate::cpu::{Barrier, CacheOp, ChainId};
     use crate::dma::{Access, Content, DmaMemory as _, MasterId, Port};
     use crate::state::Stateful as _;
@@ -252,5 +253,46 @@ mod tests {
         d.loaded(BASE, 64);
         assert_eq!(read(&mut d, HP, BASE), 3);
         assert_eq!(kinds(&d), []);
+    }
+
+    #[test]
+    fn what_was_loaded_is_made_again_and_a_store_to_it_found_after_that() {
+        let memory = || {
+            let memory = MmapRegion::new(BYTES as usize).unwrap();
+            let slice = memory.as_volatile_slice();
+            slice.write_slice(&[3; 3 * PAGE as usize], 0).unwrap();
+            memory
+        };
+        let mut config = DomainConfig::plain(BASE, BYTES, vec![Port::Hp, Port::Hpc]);
+        config.lazy = true;
+        let make = |ram| {
+            let dram = Some(DramImage::Loaded(memory()));
+            let mut d = Domain::over(&config, (ram, dram), None).unwrap();
+            d.loaded(BASE, 3 * PAGE);
+            d
+        };
+        let mut d = make(memory());
+        // One page is looked at before it is saved, and is stored to on both sides of that.
+        store(&d, BASE + PAGE, &[4]);
+        maintain(&mut d, CacheOp::Clean, BASE + PAGE);
+        store(&d, BASE + PAGE + 64, &[5]);
+        // And one is not.
+        store(&d, BASE + 64, &[6]);
+        let saved = d.save_state().unwrap();
+        let ram = MmapRegion::new(BYTES as usize).unwrap();
+        let (from, to) = (d.mapping().as_volatile_slice(), ram.as_volatile_slice());
+        from.copy_to_volatile_slice(to);
+        let mut d = make(ram);
+        d.restore_state(&saved).unwrap();
+        assert!(d.save_state().unwrap() == saved);
+        // What was cleaned has come, and nothing that was not.
+        for (offset, should) in [(PAGE, 4), (0, 3), (2 * PAGE, 3)] {
+            assert_eq!(read(&mut d, HP, BASE + offset), should, "{offset:#x}");
+        }
+        assert_eq!(kinds(&d), []);
+        assert_eq!(read(&mut d, HP, BASE + PAGE + 64), 3);
+        assert_eq!(read(&mut d, HP, BASE + 64), 3);
+        assert_eq!(kinds(&d), [HazardKind::MissingClean]);
+        assert_eq!(d.report().hazards[0].lines, 2);
     }
 }

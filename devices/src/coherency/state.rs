@@ -2,6 +2,8 @@
 //! The state of the domain. What stands in guest RAM is none of it: whoever restores has put that there
 //! before.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::alias::{Aliases, AliasesState};
@@ -54,7 +56,7 @@ pub struct DomainState {
 
 impl State for DomainState {
     const COMPONENT: &'static str = "coherency-domain";
-    const VERSION: u16 = 7;
+    const VERSION: u16 = 8;
 }
 
 impl Domain {
@@ -65,6 +67,17 @@ impl Domain {
             ports: self.ports.clone(),
             snoop_write: self.snoop_write,
             policy: self.cache.policy(),
+        }
+    }
+}
+
+impl Domain {
+    /// Pages whose DRAM is in the state: what all others hold, they hold as soon as the domain is made.
+    fn kept_pages(&self) -> BTreeSet<u64> {
+        match self.images.is_loaded() {
+            true => self.lines.accessed_pages().collect(),
+            // Made of what RAM holds when it is restored, which CPUs may have changed.
+            false => self.lines.known_pages(),
         }
     }
 }
@@ -94,7 +107,7 @@ impl Stateful for Domain {
             // It is wanted of one run.
             counter: _,
         } = self;
-        let known = lines.known_pages();
+        let known = self.kept_pages();
         Ok(DomainState {
             board: self.board(),
             lines: lines.state(),
@@ -121,7 +134,7 @@ impl Stateful for Domain {
         same("number of masters", &state.completions.len(), &masters)?;
         let lines = self.len / LINE;
         self.lines.set_state(state.lines)?;
-        let known = self.lines.known_pages();
+        let known = self.kept_pages();
         self.images.set_dram_state(known.into_iter(), &state.dram)?;
         self.images.set_seen_state(&state.seen)?;
         self.images.fetched.set_state(state.fetched, self.len)?;

@@ -134,7 +134,7 @@ pub struct StepReport {
     #[serde(default)]
     pub begun: u32,
     /// Faults of the plan that took place: before which transfer, which, and when.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub faults: Vec<(u32, HostFault, u64)>,
     /// How it ended.
     pub outcome: Outcome,

@@ -143,10 +143,15 @@ impl Lines {
 
     /// Pages, by number, in which DRAM may hold anything but what it was made with.
     pub fn known_pages(&self) -> BTreeSet<u64> {
-        let accessed = (0..self.pages.len()).filter(|page| self.peek(*page).is_some());
         let lines = PAGE_LINES as u64;
         let loaded = self.loaded.iter();
         let loaded = loaded.flat_map(|l| l.start / lines..l.end.div_ceil(lines));
-        accessed.map(|page| page as u64).chain(loaded).collect()
+        self.accessed_pages().chain(loaded).collect()
+    }
+
+    /// Pages to which something has happened.
+    pub fn accessed_pages(&self) -> impl Iterator<Item = u64> {
+        let accessed = (0..self.pages.len()).filter(|page| self.peek(*page).is_some());
+        accessed.map(|page| page as u64)
     }
 }

@@ -50,7 +50,7 @@ pub struct HostState {
 
 impl State for HostState {
     const COMPONENT: &'static str = "usb-host";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 }
 
 impl Activity {
