@@ -148,13 +148,10 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
         Some(Snapshot::From(file)) => Some(session.give(file)?),
         _ => None,
     };
-    // Of a guest that does not boot, only what it was.
-    let mut image = |path: &Path| match from.is_some() {
-        true => session.know(path),
-        false => session.give(path),
-    };
-    let kernel = image(&job.kernel)?;
-    let initrd = job.initrd.as_deref().map(image).transpose()?;
+    // One that does not boot needs them, too: DRAM still holds what nobody has changed of them.
+    let kernel = session.give(&job.kernel)?;
+    let initrd = job.initrd.as_deref().map(|path| session.give(path));
+    let initrd = initrd.transpose()?;
     let disk = job.machine.pointer(DISK).and_then(|path| path.as_str());
     let disk = disk.map(|disk| session.give(Path::new(disk)));
     let disk = disk.transpose()?;

@@ -133,18 +133,6 @@ impl Session {
         Ok(blob)
     }
 
-    /// What a file is called there, sent or not.
-    pub(super) fn know(&mut self, path: &Path) -> Result<Blob, EngineError> {
-        let read = os("read the guest's images");
-        let seen = seen(path).map_err(&read)?;
-        if let Some(blob) = self.known.get(&seen) {
-            return Ok(blob.clone());
-        }
-        let blob = Blob(digest::file(path).map_err(&read)?);
-        self.known.insert(seen, blob.clone());
-        Ok(blob)
-    }
-
     /// As [`Session::give`], of what is in memory.
     pub(super) fn give_bytes(&mut self, bytes: &[u8]) -> Result<Blob, EngineError> {
         let hash = Blob(digest::bytes(bytes));
