@@ -46,6 +46,9 @@ const BOOTARGS: &str = "console=ttyAMA0 loglevel=5 panic=-1";
 /// What both have: no devices, and as kvmtool's UART is another, for which the kernel has no driver, no console.
 const BARE_BOOTARGS: &str = "console=none panic=-1";
 
+/// What a part of the time of our boot is called, and where it is counted.
+type Part = (&'static str, fn(&KvmStats) -> u64);
+
 /// Measures, and prints a table; whether our boot takes no longer than kvmtool's.
 ///
 /// # Errors
@@ -103,7 +106,7 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
         median(&all).with_context(|| format!("no figures of {name}"))
     };
     let time = |name: &str| figure(name, &|measured| measured.wall_us as f64 / 1e3);
-    let part = |of: &dyn Fn(&KvmStats) -> u64| {
+    let part = |of: fn(&KvmStats) -> u64| {
         figure("our boot", &|measured| {
             measured.stats.as_ref().map_or(f64::NAN, |s| of(s) as f64) / 1e3
         })
@@ -133,11 +136,11 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
         (ours, theirs),
         &limit,
     ));
-    let parts: [(&str, &dyn Fn(&KvmStats) -> u64); 4] = [
-        ("before the first instruction", &|s| s.setup_us),
-        ("of these for its memory", &|s| s.memory_us),
-        ("and for the chip", &|s| s.chip_us),
-        ("of its CPU", &|s| s.cpu_us),
+    let parts: [Part; 4] = [
+        ("before the first instruction", |s| s.setup_us),
+        ("of these for its memory", |s| s.memory_us),
+        ("and for the chip", |s| s.chip_us),
+        ("of its CPU", |s| s.cpu_us),
     ];
     for (name, of) in parts {
         table.add_row(alone(&format!("- {name}, ms"), part(of)?));
