@@ -157,8 +157,12 @@ impl<M: Guest> Bus<M> {
     /// The guest has ended: nothing that still comes of its CPUs has an effect.
     pub fn end(&self) {
         self.over.store(true, Ordering::Release);
-        self.awaited.notify_all();
+        // Whoever has looked before that waits by the time that the lock is to be had, and is woken. The console
+        // comes first: who waits for room there holds the other.
+        drop(locked(&self.console));
         self.fetched.notify_all();
+        drop(locked(&self.outside));
+        self.awaited.notify_all();
         self.pause.release();
     }
 

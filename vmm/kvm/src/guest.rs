@@ -142,7 +142,8 @@ fn go<M: Guest>(
         machine: config,
     })
     .map_err(KvmError::Machine)?;
-    let host = host_side(run, &vm, ram, dram)?;
+    // DRAM outlives the machine, which has a view of it: it is declared before that.
+    let host = host_side(run, &vm, ram, dram.clone())?;
     let mut beside = Beside::default();
     if let Start::Snapshot(state) = &start {
         machine

@@ -73,6 +73,57 @@ pub fn supervise<M: Guest>(
     let over = EventFd::new(EFD_NONBLOCK).map_err(&events)?;
     let (tell, ends) = mpsc::channel();
     let mut cpus = Vec::new();
+    // However far that comes: what runs is ended below.
+    let time = start(vcpus, bus, (&over, &tell), &mut cpus);
+    let watched = match &time {
+        Ok(_) => watch(run, (over, written), bus, sink, (&cpus, save)),
+        Err(_) => Ok(false),
+    };
+    bus.end();
+    let (time, failed) = match time {
+        Ok(time) => (Some(time), None),
+        Err(e) => (None, Some(e)),
+    };
+    let mut panicked = false;
+    for thread in cpus.into_iter().chain(time) {
+        // Most are about to end by themselves.
+        let mut again = SOON;
+        while !thread.is_finished() {
+            kick(&thread);
+            thread::sleep(again);
+            again = AGAIN.min(2 * again);
+        }
+        panicked |= thread.join().is_err();
+    }
+    if let Some(failed) = failed {
+        return Err(failed);
+    }
+    if panicked {
+        return Err(KvmError::Machine("one of its threads has panicked".into()));
+    }
+    let timed_out = watched?;
+    let rest = bus.console();
+    sink.output(Output::Console, &rest)
+        .map_err(KvmError::os("pass on the console"))?;
+    match ends.try_recv() {
+        Ok(end) => Ok(end),
+        Err(_) if timed_out => Ok(Ended::TimedOut),
+        // Then the bus knows why.
+        Err(_) => Ok(Ended::Died {
+            what: "failure".into(),
+        }),
+    }
+}
+
+/// Starts the CPUs, which go into `cpus`, and what keeps device time. CPUs tell their end to `tell`; `over` is written
+/// when there is nothing more to wait for.
+fn start<M: Guest>(
+    vcpus: Vec<VcpuFd>,
+    bus: &Arc<Bus<M>>,
+    (over, tell): (&EventFd, &mpsc::Sender<Ended>),
+    cpus: &mut Vec<JoinHandle<()>>,
+) -> Result<JoinHandle<()>, KvmError> {
+    let events = KvmError::os("watch the guest");
     for (n, mut fd) in (0..).zip(vcpus) {
         let (bus, tell) = (Arc::clone(bus), tell.clone());
         let over = over.try_clone().map_err(&events)?;
@@ -103,34 +154,7 @@ pub fn supervise<M: Guest>(
             let _ = stop.write(1);
         }
     };
-    let time = spawn("time".into(), body)?;
-
-    let watched = watch(run, (over, written), bus, sink, (&cpus, save));
-    bus.end();
-    for thread in cpus.into_iter().chain([time]) {
-        // Most are about to end by themselves.
-        let mut again = SOON;
-        while !thread.is_finished() {
-            kick(&thread);
-            thread::sleep(again);
-            again = AGAIN.min(2 * again);
-        }
-        if thread.join().is_err() {
-            return Err(KvmError::Machine("one of its threads has panicked".into()));
-        }
-    }
-    let timed_out = watched?;
-    let rest = bus.console();
-    sink.output(Output::Console, &rest)
-        .map_err(KvmError::os("pass on the console"))?;
-    match ends.try_recv() {
-        Ok(end) => Ok(end),
-        Err(_) if timed_out => Ok(Ended::TimedOut),
-        // Then the bus knows why.
-        Err(_) => Ok(Ended::Died {
-            what: "failure".into(),
-        }),
-    }
+    spawn("time".into(), body)
 }
 
 fn kick(thread: &JoinHandle<()>) {

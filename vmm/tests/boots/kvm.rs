@@ -302,6 +302,18 @@ fn a_device_of_the_host_is_as_coherent_as_its_port() {
         (0, 0)
     );
     assert_eq!(snooping.data.bytes, apart.data.bytes);
+    // The board's own devices have DRAM beside one that has RAM.
+    let device = "0000:00:03.0,port=hpc";
+    let words = [
+        "iio-to-usb",
+        "--engine",
+        "kvm",
+        "--kernel",
+        "base+pci",
+        "--vfio",
+        device,
+    ];
+    run(&words).fails(&[HazardKind::MissingInvalidate]);
 
     // The driver's commands stay in the cache.
     let lie = [

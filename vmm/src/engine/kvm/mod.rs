@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use staleline_devices::fidelity::Sight;
@@ -90,10 +91,12 @@ impl KvmEngine {
 
     fn session(&self, job: &Job) -> Result<Session, EngineError> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        // It dies with the thread that has started it.
         idle.retain_mut(Session::is_alive);
         let devices = job.devices.is_some();
-        let fits = |s: &Session| s.ram_bytes >= job.ram_bytes && s.devices == devices;
+        // It dies with the thread that has started it, which may end before another's run does.
+        let own = thread::current().id();
+        let fits =
+            |s: &Session| s.owner == own && s.ram_bytes >= job.ram_bytes && s.devices == devices;
         if let Some(at) = idle.iter().position(fits) {
             return Ok(idle.swap_remove(at));
         }

@@ -9,7 +9,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant, SystemTime};
 
 use signal_hook::consts::SIGSYS;
@@ -59,6 +59,8 @@ pub(super) struct Session {
     /// What it keeps on this machine; it is killed before it could remove that.
     _files: TempDir,
     what: &'static str,
+    /// The thread with which it dies.
+    pub owner: ThreadId,
     /// For guests of up to that much memory.
     pub ram_bytes: u64,
     /// For those with devices of the host's.
@@ -91,6 +93,7 @@ impl Session {
             console,
             _files: files,
             what: place.what(),
+            owner: thread::current().id(),
             ram_bytes,
             devices,
             host: String::new(),
