@@ -69,9 +69,7 @@ impl Domain {
             policy: self.cache.policy(),
         }
     }
-}
 
-impl Domain {
     /// Pages whose DRAM is in the state: what all others hold, they hold as soon as the domain is made.
     fn kept_pages(&self) -> BTreeSet<u64> {
         match self.images.is_loaded() {

@@ -4,28 +4,23 @@
 //! It holds what was loaded. Hardly any page of that is ever looked at, so nothing is copied: the files are mapped
 //! there, privately.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileExt as _;
 
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
-use staleline_machine::boot::{ImageFile, Piece, RAM_BASE};
 use vm_memory::{Bytes as _, MmapRegion, VolatileMemory as _};
 
 use crate::error::KvmError;
+use crate::initial::{Initial, Mapped};
 use crate::snapshot::PAGE;
 
-/// Bytes of a file that are copied at once.
-const CHUNK: u64 = 1 << 20;
-
-/// An image of `bytes` that holds these pieces, by their physical addresses, and zeros elsewhere. The files must
-/// stay as they are for as long as it is there.
+/// An image of `bytes` that holds what a guest boots from, and zeros elsewhere. The files must stay as they are for
+/// as long as it is there.
 ///
 /// # Errors
 /// [`KvmError::Os`].
-pub fn dram(bytes: u64, pieces: &[(u64, Piece<'_>)]) -> Result<MmapRegion, KvmError> {
+pub fn dram(bytes: u64, initial: &Initial) -> Result<MmapRegion, KvmError> {
     let make = KvmError::os("make the image of DRAM");
     let len = usize::try_from(bytes).map_err(|_| KvmError::BadRequest("too much RAM"))?;
     let memory = MmapRegion::new(len).map_err(|e| make(io::Error::other(e)))?;
@@ -37,32 +32,30 @@ pub fn dram(bytes: u64, pieces: &[(u64, Piece<'_>)]) -> Result<MmapRegion, KvmEr
         Ok(()) | Err(Errno::INVAL) => {}
         Err(e) => return Err(make(e.into())),
     }
-    for (pa, piece) in pieces {
-        let at = pa.checked_sub(RAM_BASE);
-        let at = at.ok_or(KvmError::BadRequest("an image outside RAM"))?;
-        match piece {
-            Piece::File(ImageFile { file, len, .. }) => {
-                let mapped = map(&memory, at, file, *len)?;
-                copy(&memory, at, file, mapped..*len)?;
-            }
-            Piece::Bytes(_, bytes) => write(&memory, at, bytes)?,
-        }
+    for mapped in initial.mapped() {
+        map(&memory, mapped)?;
+    }
+    for (page, bytes) in initial.own() {
+        let at = offset(page)?;
+        let written = memory.as_volatile_slice().write_slice(bytes, at);
+        written.map_err(|e| KvmError::os("write an image")(io::Error::other(e)))?;
     }
     Ok(memory)
 }
 
-/// Maps whole pages of a file, and says how many bytes that are.
-fn map(memory: &MmapRegion, at: u64, file: &File, len: u64) -> Result<u64, KvmError> {
-    let page = PAGE as u64;
-    let len = len / page * page;
-    if !at.is_multiple_of(page) || len == 0 {
-        return Ok(0);
-    }
+/// Where a page is.
+fn offset(page: u64) -> Result<usize, KvmError> {
+    let bytes = page.checked_mul(PAGE as u64);
+    let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
+    bytes.ok_or(KvmError::BadRequest("an image outside RAM"))
+}
+
+/// Maps pages of a file.
+fn map(memory: &MmapRegion, mapped: &Mapped) -> Result<(), KvmError> {
     let failed = KvmError::os("map an image");
-    let (Ok(offset), Ok(bytes)) = (usize::try_from(at), usize::try_from(len)) else {
-        return Err(KvmError::BadRequest("an image outside RAM"));
-    };
-    let place = memory.get_slice(offset, bytes);
+    let (first, end) = (offset(mapped.pages.start)?, offset(mapped.pages.end)?);
+    let bytes = end - first;
+    let place = memory.get_slice(first, bytes);
     let place = place.map_err(|e| failed(io::Error::other(e)))?;
     let (prot, flags) = (
         ProtFlags::READ | ProtFlags::WRITE,
@@ -71,42 +64,18 @@ fn map(memory: &MmapRegion, at: u64, file: &File, len: u64) -> Result<u64, KvmEr
     let start = place.ptr_guard_mut().as_ptr();
     // SAFETY: whole pages within a mapping that this has made, of which nobody has a reference, are replaced by
     // others of the same protection, which are unmapped with it.
-    unsafe { mmap(start.cast(), bytes, prot, flags, file.as_fd(), 0) }
+    unsafe { mmap(start.cast(), bytes, prot, flags, mapped.file.as_fd(), 0) }
         .map_err(|e| failed(e.into()))?;
-    Ok(len)
-}
-
-fn copy(
-    memory: &MmapRegion,
-    at: u64,
-    file: &File,
-    part: std::ops::Range<u64>,
-) -> Result<(), KvmError> {
-    let mut from = part.start;
-    while from < part.end {
-        let len = CHUNK.min(part.end - from);
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
-        let read = file.read_exact_at(&mut bytes, from);
-        read.map_err(KvmError::os("read an image"))?;
-        write(memory, at + from, &bytes)?;
-        from += len;
-    }
     Ok(())
-}
-
-fn write(memory: &MmapRegion, at: u64, bytes: &[u8]) -> Result<(), KvmError> {
-    let at = usize::try_from(at).map_err(|_| KvmError::BadRequest("an image outside RAM"))?;
-    let written = memory.as_volatile_slice().write_slice(bytes, at);
-    written.map_err(|e| KvmError::os("write an image")(io::Error::other(e)))
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::os::unix::fs::FileExt as _;
     use std::path::Path;
 
-    use staleline_machine::boot::Which;
-    use vm_memory::VolatileMemory as _;
+    use staleline_machine::boot::{ImageFile, Piece, RAM_BASE, Which};
 
     use super::*;
 
@@ -135,7 +104,7 @@ mod tests {
         ] {
             let stub = Piece::Bytes("a stub", vec![7; 3].into());
             let pieces = [(RAM_BASE + at, image(len)), (RAM_BASE + BYTES - 3, stub)];
-            let memory = dram(BYTES, &pieces).unwrap();
+            let memory = dram(BYTES, &Initial::new(&pieces).unwrap()).unwrap();
             let mut expected = vec![0; BYTES as usize];
             let (at, len) = (at as usize, len as usize);
             expected[at..at + len].copy_from_slice(&content[..len]);
@@ -143,7 +112,8 @@ mod tests {
             let mut held = vec![1; BYTES as usize];
             memory.as_volatile_slice().copy_to(&mut held[..]);
             assert!(held == expected, "{at:#x} {len:#x}");
-            write(&memory, at as u64, &[0; 4]).unwrap();
+            let slice = memory.as_volatile_slice();
+            slice.write_slice(&[0; 4], at).unwrap();
         }
         let mut again = vec![0; content.len()];
         file.read_exact_at(&mut again, 0).unwrap();
@@ -157,7 +127,8 @@ mod tests {
             (RAM_BASE + BYTES, Piece::Bytes("a stub", vec![1].into())),
         ];
         for piece in outside {
-            assert!(dram(BYTES, &[piece]).is_err());
+            let made = Initial::new(&[piece]).and_then(|initial| dram(BYTES, &initial));
+            assert!(made.is_err());
         }
     }
 }

@@ -10,9 +10,10 @@ use std::time::Instant;
 use staleline_machine::engine::beside::{MEASURED, Measured, Plan, SAID, Said, Timed, What};
 use staleline_machine::engine::wire::{Ended, KvmStats, Output, Run};
 use staleline_support::text;
+use staleline_support::time::micros;
 
 use crate::blobs::Blobs;
-use crate::guest::{Kept, micros};
+use crate::guest::Kept;
 use crate::sandbox;
 use crate::serve::one;
 use crate::sink::Sink;

@@ -13,6 +13,7 @@ use staleline_machine::board::{UART, UART_BYTES, UART_IRQ};
 use staleline_machine::engine::guest::Guest;
 use staleline_machine::engine::wire::KvmStats;
 use staleline_machine::snapshot::Until;
+use staleline_support::time::micros;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::dram::Dram;
@@ -357,7 +358,7 @@ impl<M: Guest> Bus<M> {
 
     /// A CPU has run for so long.
     pub fn ran(&self, time: Duration) {
-        let more = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let more = micros(time);
         let stats = &mut locked(&self.outside).stats;
         stats.cpu_us = stats.cpu_us.saturating_add(more);
     }

@@ -11,11 +11,12 @@ use kvm_bindings::KVM_CAP_ARM_VM_IPA_SIZE;
 use kvm_ioctls::{Cap, DeviceFd, Kvm, VcpuFd, VmFd};
 use staleline_devices::coherency::DramImage;
 use staleline_devices::cpu::MAX_CPUS;
-use staleline_machine::boot::{BootError, Expected, Images, Layout, Loaded, Piece, RAM_BASE};
+use staleline_machine::boot::{BootError, Expected, Images, Layout, Loaded, RAM_BASE};
 use staleline_machine::engine::guest::{Guest, GuestContext};
 use staleline_machine::engine::wire::{DISK, Ended, KvmStats, Output, Run};
 use staleline_machine::engine::{handover, memory};
 use staleline_machine::events::{EventLog, Head, Recording};
+use staleline_support::time::micros;
 use vm_memory::{Bytes as _, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -136,7 +137,7 @@ fn go<M: Guest>(
         windows: None,
         dram: Some(match &dram {
             Some(dram) => DramImage::Shared(dram.view()?),
-            None => DramImage::Loaded(below::dram(run.ram_bytes, &images.pieces()?)?),
+            None => DramImage::Loaded(below::dram(run.ram_bytes, &images.initial)?),
         }),
         lazy: true,
         machine: config,
@@ -214,11 +215,6 @@ fn go<M: Guest>(
     })
 }
 
-/// In whole microseconds.
-pub fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
 fn check(run: &Run) -> Result<(), KvmError> {
     memory::check(run.ram_bytes, run.window_bytes).map_err(KvmError::BadRequest)?;
     match usize::from(run.cpus) {
@@ -293,8 +289,7 @@ fn start(
     match &run.from {
         None => {
             let loaded = images.loaded(run)?;
-            let initial = Initial::new(&images.pieces()?)?;
-            let ram = kept.spare.ram(&kind(run), run.ram_bytes, &initial)?;
+            let ram = kept.spare.ram(&kind(run), run.ram_bytes, &images.initial)?;
             let entry = images.layout.entry;
             Ok((ram, loaded, Start::Boot { entry }))
         }
@@ -316,7 +311,7 @@ fn start(
 struct GuestImages {
     images: Images,
     layout: Layout,
-    fdt: Vec<u8>,
+    initial: Initial,
 }
 
 impl GuestImages {
@@ -331,15 +326,12 @@ impl GuestImages {
             .map_err(&sent)?;
         let images = Images::open(&kernel, initrd.as_deref())?;
         let layout = images.layout(run.ram_bytes)?;
+        let initial = Initial::new(&images.pieces(&layout, &fdt)?)?;
         Ok(GuestImages {
             images,
             layout,
-            fdt,
+            initial,
         })
-    }
-
-    fn pieces(&self) -> Result<Vec<(u64, Piece<'_>)>, KvmError> {
-        Ok(self.images.pieces(&self.layout, &self.fdt)?)
     }
 
     /// What of them is loaded.

@@ -2,6 +2,7 @@
 //! What a guest boots from, as pages of RAM. Files are mapped, not copied.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
@@ -15,10 +16,19 @@ use crate::spare::Content;
 /// What stands in RAM at the start.
 #[derive(Debug, Default)]
 pub struct Initial {
-    /// Whole pages of files, and which they are.
-    mapped: Vec<(Range<u64>, Mmap)>,
-    /// The others.
+    mapped: Vec<Mapped>,
+    /// The other pages. One that is also mapped is this.
     own: BTreeMap<u64, Box<[u8; PAGE]>>,
+}
+
+/// Whole pages of a file, from its beginning.
+#[derive(Debug)]
+pub struct Mapped {
+    /// Which pages of RAM they are.
+    pub pages: Range<u64>,
+    /// The file.
+    pub file: File,
+    map: Mmap,
 }
 
 impl Initial {
@@ -51,9 +61,14 @@ impl Initial {
             // SAFETY: nobody changes the file: it is in the directory of this VMM, which has written it and
             // only reads it from then on.
             let map = unsafe { MmapOptions::new().len(len).map(image.file) };
-            let first = at / page;
             let map = map.map_err(KvmError::os("map an image"))?;
-            self.mapped.push((first..first + whole, map));
+            let file = image.file.try_clone();
+            let first = at / page;
+            self.mapped.push(Mapped {
+                pages: first..first + whole,
+                file: file.map_err(KvmError::os("map an image"))?,
+                map,
+            });
         }
         let mut bytes = [0; PAGE];
         let mut from = whole * page;
@@ -84,23 +99,33 @@ impl Initial {
     }
 }
 
+impl Initial {
+    /// Those that are mapped.
+    pub fn mapped(&self) -> &[Mapped] {
+        &self.mapped
+    }
+
+    /// The others, by number, which go over them.
+    pub fn own(&self) -> impl Iterator<Item = (u64, &[u8; PAGE])> {
+        self.own.iter().map(|(number, bytes)| (*number, &**bytes))
+    }
+}
+
 impl Content for Initial {
     fn page(&self, number: u64) -> Option<&[u8; PAGE]> {
         if let Some(own) = self.own.get(&number) {
             return Some(own);
         }
-        let (pages, map) = self
-            .mapped
-            .iter()
-            .find(|(pages, _)| pages.contains(&number))?;
-        let at = (number - pages.start) as usize * PAGE;
-        map.get(at..)?.first_chunk()
+        let mut mapped = self.mapped.iter();
+        let one = mapped.find(|one| one.pages.contains(&number))?;
+        let at = (number - one.pages.start) as usize * PAGE;
+        one.map.get(at..)?.first_chunk()
     }
 
     fn has_any(&self, pages: Range<u64>) -> bool {
         let meets = |other: &Range<u64>| other.start < pages.end && pages.start < other.end;
         self.own.range(pages.clone()).next().is_some()
-            || self.mapped.iter().any(|(mapped, _)| meets(mapped))
+            || self.mapped.iter().any(|one| meets(&one.pages))
     }
 }
 

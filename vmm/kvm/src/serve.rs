@@ -10,10 +10,11 @@ use staleline_devices::soc::Soc;
 use staleline_machine::engine::GuestKind;
 use staleline_machine::engine::wire::{ABI_VERSION, FromVmm, Output, Run, ToVmm, receive, send};
 use staleline_support::text;
+use staleline_support::time::micros;
 
 use crate::blobs::Blobs;
 use crate::error::KvmError;
-use crate::guest::{self, Kept, micros};
+use crate::guest::{self, Kept};
 use crate::sandbox::SandboxError;
 use crate::sink::Sink;
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use staleline_devices::faults::{Fault, OperationFault};
 use staleline_support::progress::{Counted, Progress};
+use staleline_support::time::micros;
 
 use super::heard::Heard;
 use super::judge::{Judged, Outcome, judge};
@@ -132,10 +133,6 @@ pub fn run(
         })?;
     }
     Ok(todo.len() - finished.into_inner())
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A run of the plan, and how many guests that took. One that says nothing is done once more.

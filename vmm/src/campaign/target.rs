@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Runs of a target: without faults, and with some.
 
-use std::path::Path;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use staleline_devices::faults::Fault;
@@ -19,13 +17,8 @@ use crate::engine::Snapshot;
 use crate::evidence::Artifacts;
 use crate::exit::Error;
 use crate::result::fold::Fold;
-use crate::run::backend::Backend;
-use crate::run::once::Once;
+use crate::run::once::{Once, hangs_after};
 use crate::spec::RunSpec;
-
-/// Host time of a run that counts as hung, in times of one without faults; and at least.
-const HANGS: u32 = 10;
-const HANGS_AT_LEAST: u32 = 5;
 
 /// A target, its guest, and how it is without faults.
 pub struct Target {
@@ -75,25 +68,13 @@ impl Ran {
 /// Carries out runs.
 #[derive(Clone, Copy)]
 pub struct Runs<'a> {
-    /// The rest of the program.
-    pub backend: &'a dyn Backend,
-    /// An existing directory for what runs leave, which is taken away.
-    pub scratch: &'a Path,
-    /// Numbers of directories.
-    pub next: &'a AtomicU64,
+    /// One by one.
+    pub once: Once<'a>,
     /// Whether each run boots, even where the engine can go on from a guest that was saved.
     pub boot: bool,
 }
 
 impl Runs<'_> {
-    fn once(&self) -> Once<'_> {
-        Once {
-            backend: self.backend,
-            scratch: self.scratch,
-            next: self.next,
-        }
-    }
-
     /// Takes the census of a target.
     ///
     /// # Errors
@@ -106,7 +87,7 @@ impl Runs<'_> {
     ) -> Result<Target, Error> {
         let name = name(&spec);
         progress.step(&format!("preparing the guest of {name}"));
-        let artifacts = self.backend.prepare(&spec, progress)?;
+        let artifacts = self.once.backend.prepare(&spec, progress)?;
         progress.step(&format!("{name} without faults"));
         let invalid = |why: String| Error::Campaign {
             what: name.clone(),
@@ -114,7 +95,7 @@ impl Runs<'_> {
         };
         let saves = spec.engine.saves() && !self.boot;
         let snapshot = saves
-            .then(|| NamedTempFile::new_in(self.scratch))
+            .then(|| NamedTempFile::new_in(self.once.scratch.path()))
             .transpose();
         let snapshot = snapshot.map_err(|e| Error::host("cannot make a file", e))?;
         let save = snapshot.as_ref().map(|file| Snapshot::Save {
@@ -122,7 +103,7 @@ impl Runs<'_> {
             file: file.path().to_owned(),
         });
         let fold = self
-            .once()
+            .once
             .run(&spec, (&artifacts, &artifacts), (true, save.as_ref()))?;
         let result = fold.result();
         if result.verdict != Verdict::Pass {
@@ -142,9 +123,8 @@ impl Runs<'_> {
                 "more can go wrong in it than there is room for".into(),
             ));
         }
-        let seconds = (wall * HANGS).as_secs() as u32 + 1;
-        let most = spec.scenario.timeout_seconds.max(HANGS_AT_LEAST);
-        spec.scenario.timeout_seconds = seconds.clamp(HANGS_AT_LEAST, most);
+        let seconds = &mut spec.scenario.timeout_seconds;
+        *seconds = hangs_after(wall, *seconds);
         let census = Census::new(&result, report);
         Ok(Target {
             golden: Golden::new(report),
@@ -180,13 +160,13 @@ impl Runs<'_> {
         let is_told_more = faults.iter().any(|fault| fault.is_hosts());
         if let Some(file) = target.snapshot.as_ref().filter(|_| !is_told_more) {
             let from = Snapshot::From(file.path().to_owned());
-            let ran = Ran::of(&self.once().run(&spec, guest, (false, Some(&from)))?);
+            let ran = Ran::of(&self.once.run(&spec, guest, (false, Some(&from)))?);
             // What is to go wrong before it was saved does so only in one that boots.
             if ran.result.injected.iter().all(|one| one.at.is_some()) {
                 return Ok(ran);
             }
         }
-        Ok(Ran::of(&self.once().run(&spec, guest, (false, None))?))
+        Ok(Ran::of(&self.once.run(&spec, guest, (false, None))?))
     }
 }
 

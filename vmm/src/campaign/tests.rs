@@ -7,7 +7,6 @@
 mod told;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use staleline_devices::coherency::census::{
     Census, CountedAccess, CountedBarrier, CountedInterrupt, Next,
@@ -17,7 +16,7 @@ use staleline_devices::cpu::{Barrier, CpuId};
 use staleline_devices::dma::{Content, MasterId, TransferId};
 use staleline_devices::events::Cached;
 use staleline_devices::faults::{Fault, Injected, OperationFault};
-use staleline_support::progress::{Counted, Progress, Quiet};
+use staleline_support::progress::{Progress, Quiet};
 
 use super::file::{Campaign, Mode};
 use super::judge::{Outcome, judge};
@@ -31,7 +30,8 @@ use crate::engine::EngineKind;
 use crate::evidence::Execution;
 use crate::exit::{self, Error};
 use crate::run::backend::Attempt;
-use crate::run::fake::{self, FakeBackend};
+use crate::run::fake::{self, After, FakeBackend};
+use crate::run::once::{Once, Scratch};
 
 fn file(more: &str) -> String {
     format!("schema = 1\n{more}\n[[target]]\nscenarios = [\"iio-capture\"]\nkernels = [\"base\"]\n")
@@ -200,30 +200,12 @@ impl Ready {
 
 /// Runs over such a backend.
 fn with<R>(backend: &FakeBackend, body: impl FnOnce(Runs<'_>) -> R) -> R {
-    let scratch = tempfile::tempdir().unwrap();
-    let next = AtomicU64::new(0);
-    body(Runs {
+    let scratch = Scratch::new().unwrap();
+    let once = Once {
         backend,
-        scratch: scratch.path(),
-        next: &next,
-        boot: true,
-    })
-}
-
-/// Is asked for no more after so many runs.
-struct After(AtomicUsize);
-
-impl Progress for After {
-    fn begin(&self, _: &str, _: Counted) {}
-    fn advance(&self, _: &str) {
-        let left = self.0.load(Ordering::Relaxed);
-        self.0.store(left.saturating_sub(1), Ordering::Relaxed);
-    }
-    fn detail(&self, _: &str) {}
-    fn note(&self, _: &str) {}
-    fn cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
-    }
+        scratch: &scratch,
+    };
+    body(Runs { once, boot: true })
 }
 
 /// But for times, which are none of it.
@@ -264,7 +246,7 @@ fn straight_interrupted_and_in_shares_it_comes_to_the_same() {
         let stopped = at("stopped");
         let store = Store::create(&stopped, &ready.head, &ready.plan).unwrap();
         for _ in 0..3 {
-            assert!(ready.run(runs, &store, &all, &After(AtomicUsize::new(7))) > 0);
+            assert!(ready.run(runs, &store, &all, &After::runs(7)) > 0);
         }
         drop(store);
         let store = Store::open(&stopped).unwrap();

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! `staleline campaign`: faults by the thousand, and what came of them.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 
 use clap::{ArgGroup, Args};
 use staleline_support::{files, lock, text};
 
 use super::campaign_submit::{self, SubmitArgs};
-use super::common::{at_a_time, code, page, print, say, shown, watched};
+use super::common::{at_a_time, code, or_interrupted, page, print, say, shown, watched};
 use super::one_of;
 use crate::campaign::file::{Campaign, Mode};
 use crate::campaign::plan::{self, Planned};
@@ -25,6 +25,7 @@ use crate::interrupt::Interrupt;
 use crate::matrix::partition::Partition;
 use crate::run::backend::Backend as _;
 use crate::run::directory::{self, DEFAULT_ROOT};
+use crate::run::once::{Once, Scratch};
 use crate::run::wiring::Production;
 use crate::spec::quote;
 
@@ -133,12 +134,13 @@ impl CampaignArgs {
             interrupt: interrupt.clone(),
             ..Production::default()
         };
-        let scratch = tempfile::tempdir().map_err(|e| Error::host("cannot make a directory", e))?;
-        let next = AtomicU64::new(0);
-        let runs = Runs {
+        let scratch = Scratch::new()?;
+        let once = Once {
             backend: &backend,
-            scratch: scratch.path(),
-            next: &next,
+            scratch: &scratch,
+        };
+        let runs = Runs {
+            once,
             boot: self.boot,
         };
         let progress = shown(&interrupt);
@@ -159,12 +161,9 @@ impl CampaignArgs {
         };
         let prepared = self.prepare(path, (runs, &backend), earlier_head.as_ref(), &progress);
         progress.clear();
-        let prepared = match prepared {
-            Err(e) if interrupt.signal().is_some() => {
-                say(&format!("interrupted: {}", e.chain()));
-                return Ok(code(&interrupt, exit::INFRA));
-            }
-            other => other?,
+        let prepared = match or_interrupted(&interrupt, prepared)? {
+            ControlFlow::Break(code) => return Ok(code),
+            ControlFlow::Continue(prepared) => prepared,
         };
         if self.list {
             print(&listed(&prepared.plan))?;

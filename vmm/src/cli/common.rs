@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use staleline_support::progress::Stderr;
@@ -38,18 +39,29 @@ pub(super) fn code(interrupt: &Interrupt, otherwise: u8) -> u8 {
     interrupt.signal().map_or(otherwise, exit::interrupted)
 }
 
-/// An outcome of what may have failed because the user wanted no more.
+/// What may have failed because the user wanted no more: then there is nothing to go on with but the exit code.
+pub(super) fn or_interrupted<T>(
+    interrupt: &Interrupt,
+    outcome: Result<T, Error>,
+) -> Result<ControlFlow<u8, T>, Error> {
+    match (interrupt.signal(), outcome) {
+        (Some(signal), Err(e)) => {
+            say(&format!("interrupted: {}", e.chain()));
+            Ok(ControlFlow::Break(exit::interrupted(signal)))
+        }
+        (_, outcome) => outcome.map(ControlFlow::Continue),
+    }
+}
+
+/// An exit code of what may have failed because the user wanted no more.
 pub(super) fn unless_interrupted(
     interrupt: &Interrupt,
     outcome: Result<u8, Error>,
 ) -> Result<u8, Error> {
-    match (interrupt.signal(), outcome) {
-        (Some(signal), Err(e)) => {
-            say(&format!("interrupted: {}", e.chain()));
-            Ok(exit::interrupted(signal))
-        }
-        (_, outcome) => outcome.map(|otherwise| code(interrupt, otherwise)),
-    }
+    or_interrupted(interrupt, outcome).map(|came| match came {
+        ControlFlow::Break(interrupted) => interrupted,
+        ControlFlow::Continue(otherwise) => code(interrupt, otherwise),
+    })
 }
 
 /// The page that is to be written, if one is: looked at before anything is run.

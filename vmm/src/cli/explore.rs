@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! `staleline explore`: seeds as a search.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use clap::Args;
 use staleline_support::progress::Progress as _;
 
-use super::common::{at_a_time, code, print, say, shown, watched};
+use super::common::{at_a_time, code, or_interrupted, print, say, shown, watched};
 use super::one_of;
 use crate::clean::age;
 use crate::engine::EngineKind;
@@ -18,7 +18,7 @@ use crate::explore::known::{Failures, Known};
 use crate::explore::runner::{Explorer, News, Wanted, Went};
 use crate::run::backend::Backend as _;
 use crate::run::directory;
-use crate::run::once::Once;
+use crate::run::once::{Once, Scratch};
 use crate::run::wiring::Production;
 use crate::spec::DEFAULT_KERNEL;
 
@@ -103,16 +103,16 @@ pub(super) fn run(args: &ExploreArgs) -> Result<u8, Error> {
     let mut guests = Vec::new();
     for spec in corners {
         progress.step(&format!("preparing the guest of {}", spec.scenario.name));
-        match backend.prepare(&spec, &progress) {
-            Err(e) if interrupt.signal().is_some() => {
-                progress.clear();
-                say(&format!("interrupted: {}", e.chain()));
-                return Ok(code(&interrupt, exit::INFRA));
-            }
-            made => guests.push((spec, made?)),
+        let made = backend.prepare(&spec, &progress);
+        if made.is_err() {
+            progress.clear();
+        }
+        match or_interrupted(&interrupt, made)? {
+            ControlFlow::Break(code) => return Ok(code),
+            ControlFlow::Continue(made) => guests.push((spec, made)),
         }
     }
-    let scratch = tempfile::tempdir().map_err(|e| Error::host("cannot make a directory", e))?;
+    let scratch = Scratch::new()?;
     let wanted = Wanted {
         seed: args.seed,
         runs: args.runs,
@@ -125,8 +125,7 @@ pub(super) fn run(args: &ExploreArgs) -> Result<u8, Error> {
         space: &space,
         once: Once {
             backend: &backend,
-            scratch: scratch.path(),
-            next: &AtomicU64::new(0),
+            scratch: &scratch,
         },
         guests: &guests,
         program: &program,

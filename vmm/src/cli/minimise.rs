@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! `staleline minimise`: the smallest run that fails in the same way.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use clap::Args;
 use staleline_support::progress::Progress as _;
 
 use super::GuestOptions;
-use super::common::{code, print, say, shown, watched};
+use super::common::{code, or_interrupted, print, say, shown, watched};
 use super::given::Given;
 use crate::clean::age;
 use crate::exit::{self, Error};
@@ -20,7 +20,7 @@ use crate::minimise::{bless, parts};
 use crate::run::backend::Backend as _;
 use crate::run::directory::{self, DEFAULT_ROOT, RunDir};
 use crate::run::ledger;
-use crate::run::once::Once;
+use crate::run::once::{Once, Scratch};
 use crate::run::wiring::Production;
 use crate::scenario::limits;
 use crate::spec::RunSpec;
@@ -116,11 +116,10 @@ pub(super) fn run(args: &MinimiseArgs) -> Result<u8, Error> {
     };
     backend.check(&spec)?;
     let progress = shown(&interrupt);
-    let scratch = tempfile::tempdir().map_err(|e| Error::host("cannot make a directory", e))?;
+    let scratch = Scratch::new()?;
     let once = Once {
         backend: &backend,
-        scratch: scratch.path(),
-        next: &AtomicU64::new(0),
+        scratch: &scratch,
     };
     let wanted = Wanted {
         keep: args.keep,
@@ -136,22 +135,19 @@ pub(super) fn run(args: &MinimiseArgs) -> Result<u8, Error> {
         )?)?,
     };
     progress.step("preparing the guest");
-    let artifacts = match backend.prepare(&spec, &progress) {
-        Err(e) if interrupt.signal().is_some() => {
-            progress.clear();
-            say(&format!("interrupted: {}", e.chain()));
-            return Ok(code(&interrupt, exit::INFRA));
-        }
-        other => other?,
+    let artifacts = backend.prepare(&spec, &progress);
+    if artifacts.is_err() {
+        progress.clear();
+    }
+    let artifacts = match or_interrupted(&interrupt, artifacts)? {
+        ControlFlow::Break(code) => return Ok(code),
+        ControlFlow::Continue(artifacts) => artifacts,
     };
     let found = minimise(&spec, &artifacts, once, wanted, &progress);
     progress.clear();
-    let found = match found {
-        Err(e) if interrupt.signal().is_some() => {
-            say(&format!("interrupted: {}", e.chain()));
-            return Ok(code(&interrupt, exit::INFRA));
-        }
-        other => other?,
+    let found = match or_interrupted(&interrupt, found)? {
+        ControlFlow::Break(code) => return Ok(code),
+        ControlFlow::Continue(found) => found,
     };
     let smallest = bless::spec(&spec, &found.smallest)?;
     summary(&found);

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::engine::EngineKind;
 use crate::evidence::Artifacts;
 use crate::run::backend::Backend as _;
 use crate::run::fake::{self, FakeBackend};
-use crate::run::once::Once;
+use crate::run::once::{Once, Scratch};
 use crate::spec::RunSpec;
 
 fn space(scenarios: &[&str], set: &[&str]) -> Space {
@@ -108,13 +108,12 @@ fn explore(backend: &FakeBackend, dir: &Path, wanted: Wanted) -> Went {
             (spec, artifacts)
         })
         .collect();
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = Scratch::new().unwrap();
     let explorer = Explorer {
         space: &space,
         once: Once {
             backend,
-            scratch: scratch.path(),
-            next: &AtomicU64::new(0),
+            scratch: &scratch,
         },
         guests: &guests,
         program: "this",

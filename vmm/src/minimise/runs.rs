@@ -14,13 +14,9 @@ use super::search::{self, Judge, Stopped};
 use crate::evidence::Artifacts;
 use crate::exit::{Error, USAGE};
 use crate::result::fold::Fold;
-use crate::run::once::Once;
+use crate::run::once::{Once, hangs_after};
 use crate::scenario::{DropMaintenance, Scenario, limits};
 use crate::spec::RunSpec;
-
-/// Host time of a try that counts as hung, in times of the first run; and at least, in seconds.
-const HANGS: u32 = 10;
-const HANGS_AT_LEAST: u32 = 5;
 
 /// What is wanted.
 #[derive(Debug, Clone, Copy)]
@@ -146,10 +142,8 @@ impl Tries<'_> {
         self.note(&format!("to stay: {}", self.outcome.text()));
         let from = self.spec.scenario.clone();
         if result.guest.end != Some(GuestEnd::TimedOut) {
-            let seconds = (begun.elapsed() * HANGS).as_secs().saturating_add(1);
-            let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
-            let most = from.timeout_seconds.max(HANGS_AT_LEAST);
-            self.spec.scenario.timeout_seconds = seconds.clamp(HANGS_AT_LEAST, most);
+            let seconds = &mut self.spec.scenario.timeout_seconds;
+            *seconds = hangs_after(begun.elapsed(), *seconds);
         }
         Ok(from)
     }

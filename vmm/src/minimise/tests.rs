@@ -5,14 +5,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use staleline_devices::faults::{Fault, Injected, OperationFault};
 use staleline_devices::usb::plan::{Action, Incident};
 use staleline_support::digest;
-use staleline_support::progress::{Counted, Progress, Quiet};
+use staleline_support::progress::{Progress, Quiet};
 
 use super::bless;
 use super::outcome::Keep;
@@ -23,8 +23,8 @@ use crate::engine::EngineKind;
 use crate::exit::{self, Error};
 use crate::run::backend::Backend as _;
 use crate::run::directory::{self, RunDir};
-use crate::run::fake::{self, FakeBackend};
-use crate::run::once::Once;
+use crate::run::fake::{self, After, FakeBackend};
+use crate::run::once::{Once, Scratch};
 use crate::scenario::{Scenario, limits};
 use crate::spec::RunSpec;
 
@@ -224,12 +224,11 @@ fn found(
     wanted: Wanted,
     progress: &dyn Progress,
 ) -> Result<Found, Error> {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = Scratch::new().unwrap();
     let artifacts = backend.prepare(spec, &Quiet).unwrap();
     let once = Once {
         backend,
-        scratch: scratch.path(),
-        next: &AtomicU64::new(0),
+        scratch: &scratch,
     };
     minimise(spec, &artifacts, once, wanted, progress)
 }
@@ -323,22 +322,6 @@ fn what_is_not_the_same_twice_is_not_blessed() {
     assert!(e.to_string().contains("the second time"), "{e}");
 }
 
-/// Wants no more after so many runs.
-struct After(AtomicUsize);
-
-impl Progress for After {
-    fn begin(&self, _: &str, _: Counted) {}
-    fn advance(&self, _: &str) {
-        let left = self.0.load(Ordering::Relaxed);
-        self.0.store(left.saturating_sub(1), Ordering::Relaxed);
-    }
-    fn detail(&self, _: &str) {}
-    fn note(&self, _: &str) {}
-    fn cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
-    }
-}
-
 #[test]
 fn a_budget_and_a_signal_leave_the_best_so_far() {
     let backend = backend(Arc::default());
@@ -348,7 +331,7 @@ fn a_budget_and_a_signal_leave_the_best_so_far() {
         time: Some(Duration::ZERO),
         ..ALL
     };
-    let after = After(AtomicUsize::new(9));
+    let after = After::runs(9);
     for (wanted, progress, stopped) in [
         (few, &Quiet as &dyn Progress, Stopped::Budget),
         (short, &Quiet, Stopped::Budget),

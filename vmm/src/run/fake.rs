@@ -2,6 +2,7 @@
 //! A backend without a guest, for tests.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use staleline_devices::coherency::hazard::{Actor, Hazard, HazardKind, LastMaintenance, Why};
@@ -13,7 +14,7 @@ use staleline_devices::dma::{Direction, MasterId, Port, Transfer, TransferId};
 use staleline_devices::soc::report::{MasterInfo, SocReport, StreamReport};
 use staleline_protocol::plan::Plan;
 use staleline_protocol::report::Report;
-use staleline_support::progress::{Progress, Quiet};
+use staleline_support::progress::{Counted as Countable, Progress, Quiet};
 
 use staleline_results::{GuestEnd, KernelId, RunResult};
 
@@ -26,6 +27,29 @@ use crate::engine::chains::Chain;
 use crate::evidence::{Artifacts, Execution, GuestFile, Sites};
 use crate::exit::Error;
 use crate::spec::RunSpec;
+
+/// Progress that wants no more after so many runs.
+pub struct After(AtomicUsize);
+
+impl After {
+    /// After so many.
+    pub fn runs(runs: usize) -> Self {
+        After(AtomicUsize::new(runs))
+    }
+}
+
+impl Progress for After {
+    fn begin(&self, _: &str, _: Countable) {}
+    fn advance(&self, _: &str) {
+        let left = self.0.load(Ordering::Relaxed);
+        self.0.store(left.saturating_sub(1), Ordering::Relaxed);
+    }
+    fn detail(&self, _: &str) {}
+    fn note(&self, _: &str) {}
+    fn cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
 
 /// A place in the agent.
 const USER_SITE: SiteId = SiteId(4 | SiteId::USER);

@@ -3,6 +3,9 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
 
 use super::backend::{Attempt, Backend};
 use super::directory;
@@ -14,15 +17,48 @@ use crate::exit::Error;
 use crate::result::fold::Fold;
 use crate::spec::RunSpec;
 
+/// Host time of a guest that counts as hung, in times of one that comes to its end; and at least, in seconds.
+const HANGS: u32 = 10;
+const HANGS_AT_LEAST: u32 = 5;
+
+/// Seconds after which a guest counts as hung, if another like it took so long; at most what its scenario allows.
+pub fn hangs_after(took: Duration, allowed: u32) -> u32 {
+    let seconds = (took * HANGS).as_secs().saturating_add(1);
+    let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+    seconds.clamp(HANGS_AT_LEAST, allowed.max(HANGS_AT_LEAST))
+}
+
+/// A directory for what runs leave, which is taken away with it.
+pub struct Scratch {
+    dir: TempDir,
+    /// Numbers of directories.
+    next: AtomicU64,
+}
+
+impl Scratch {
+    /// A new one.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if there is no room for it.
+    pub fn new() -> Result<Self, Error> {
+        let dir = tempfile::tempdir().map_err(|e| Error::host("cannot make a directory", e))?;
+        let next = AtomicU64::new(0);
+        Ok(Scratch { dir, next })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
 /// Runs guests so.
 #[derive(Clone, Copy)]
 pub struct Once<'a> {
     /// The rest of the program.
     pub backend: &'a dyn Backend,
-    /// An existing directory for what runs leave, which is taken away.
-    pub scratch: &'a Path,
-    /// Numbers of directories.
-    pub next: &'a AtomicU64,
+    /// For what runs leave.
+    pub scratch: &'a Scratch,
 }
 
 impl Once<'_> {
@@ -36,8 +72,8 @@ impl Once<'_> {
         (artifacts, named): (&Artifacts, &Artifacts),
         (census, snapshot): (bool, Option<&Snapshot>),
     ) -> Result<Fold, Error> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let dir = self.scratch.join(number.to_string());
+        let number = self.scratch.next.fetch_add(1, Ordering::Relaxed);
+        let dir = self.scratch.path().join(number.to_string());
         let host = |e| Error::host(format!("cannot use {}", dir.display()), e);
         std::fs::create_dir(&dir).map_err(host)?;
         let execution = self.backend.execute(Attempt {

@@ -100,8 +100,7 @@ pub struct Run {
     pub events: Option<Record>,
     /// When the guest has written this line on its console, it is saved, and then goes on.
     pub save: Option<String>,
-    /// Go on from this snapshot, which is of the same guest, instead of booting. Kernel and initial file system
-    /// need not have been sent.
+    /// Go on from this snapshot, which is of the same guest, instead of booting.
     pub from: Option<Blob>,
 }
 
