@@ -145,6 +145,7 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
     for (name, of) in parts {
         table.add_row(alone(&format!("- {name}, ms"), part(of)?));
     }
+    // As kvmtool is; the runs of a command have but one.
     table.add_row(both(
         "the same, of a VMM that is started for it, ms",
         (time("our boot fresh")?, theirs),
@@ -391,6 +392,7 @@ impl Bench {
             // The machine has its devices, whether the guest knows or not.
             window_bytes: Board::new(&BoardSettings::default()).window_bytes(),
             cpus: 1,
+            lines: board.lines(),
             guest: GuestKind::Board,
             machine: serde_json::to_value(&machine)?,
             disk: None,

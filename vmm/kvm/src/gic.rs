@@ -16,20 +16,31 @@ use staleline_machine::board::{GIC_DISTRIBUTOR, GIC_REDISTRIBUTORS};
 use crate::error::KvmError;
 use crate::snapshot::GicRegister;
 
-/// Interrupts, private and shared: the board's shared ones go up to 63.
-const INTERRUPTS: u32 = 128;
-
 /// The first shared interrupt.
 const FIRST_SHARED: u32 = 32;
+
+/// Interrupts by which an interrupt controller is larger or smaller.
+const GROUP: u32 = 32;
+
+/// Least that KVM makes (arch/arm64/kvm/vgic: VGIC_NR_PRIVATE_IRQS and as many shared ones).
+const LEAST: u32 = 64;
+
+/// Interrupts, private and shared, of a board with so many shared ones. A guest sets up each that there is, which
+/// takes an exit for some of its registers.
+fn interrupts(lines: u8) -> u32 {
+    (FIRST_SHARED + u32::from(lines))
+        .next_multiple_of(GROUP)
+        .max(LEAST)
+}
 
 /// In KVM_IRQ_LINE's number: a shared interrupt (KVM_ARM_IRQ_TYPE_SPI; Documentation/virt/kvm/api.rst, 4.25).
 const SHARED: u32 = 1 << 24;
 
-/// An interrupt controller for a machine that has all its CPUs.
+/// An interrupt controller for a machine that has all its CPUs, with so many shared interrupts.
 ///
 /// # Errors
 /// [`KvmError`] if KVM has none.
-pub fn create(vm: &VmFd) -> Result<DeviceFd, KvmError> {
+pub fn create(vm: &VmFd, lines: u8) -> Result<DeviceFd, KvmError> {
     let mut device = kvm_create_device {
         type_: kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3,
         fd: 0,
@@ -51,7 +62,11 @@ pub fn create(vm: &VmFd) -> Result<DeviceFd, KvmError> {
     place(KVM_VGIC_V3_ADDR_TYPE_DIST, GIC_DISTRIBUTOR)?;
     place(KVM_VGIC_V3_ADDR_TYPE_REDIST, GIC_REDISTRIBUTORS)?;
     // 32 bits, which are the lower half of 64.
-    set(KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, Some(INTERRUPTS.into()))?;
+    set(
+        KVM_DEV_ARM_VGIC_GRP_NR_IRQS,
+        0,
+        Some(interrupts(lines).into()),
+    )?;
     set(KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT, None)?;
     Ok(gic)
 }
@@ -109,13 +124,15 @@ const INTERFACE: [u32; 9] = [
     sysreg(12, 12, 7),
 ];
 
-/// All that is to be saved for so many CPUs, in the order in which it is restored: group, and number there.
-fn registers(cpus: u8) -> impl Iterator<Item = (u32, u64)> {
+/// All that is to be saved for so many CPUs and shared interrupts, in the order in which it is restored: group, and
+/// number there.
+fn registers(cpus: u8, lines: u8) -> impl Iterator<Item = (u32, u64)> {
     // Affinity 0 is a CPU's number, and there are no more than 16.
     let of_cpu = |cpu: u8, at: u32| u64::from(cpu) << 32 | u64::from(at);
-    let shared = DISTRIBUTOR.into_iter().flat_map(|(first, each)| {
+    let interrupts = interrupts(lines);
+    let shared = DISTRIBUTOR.into_iter().flat_map(move |(first, each)| {
         let begin = first + each;
-        let end = first + each * (INTERRUPTS / FIRST_SHARED);
+        let end = first + each * (interrupts / GROUP);
         (begin..end).step_by(4)
     });
     let shared = shared.map(|at| (KVM_DEV_ARM_VGIC_GRP_DIST_REGS, u64::from(at)));
@@ -129,7 +146,9 @@ fn registers(cpus: u8) -> impl Iterator<Item = (u32, u64)> {
     });
     // By 32 interrupts; the kind of information, of which there is one, is 0.
     let private_levels = (0..cpus).map(move |cpu| of_cpu(cpu, 0));
-    let shared_levels = (FIRST_SHARED..INTERRUPTS).step_by(32).map(u64::from);
+    let shared_levels = (FIRST_SHARED..interrupts)
+        .step_by(GROUP as usize)
+        .map(u64::from);
     let levels = private_levels.chain(shared_levels);
     let levels = levels.map(|attr| (KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO, attr));
     // First, and before what is pending what is enabled: KVM looks at all that when something becomes pending,
@@ -143,11 +162,11 @@ fn registers(cpus: u8) -> impl Iterator<Item = (u32, u64)> {
         .chain(interfaces)
 }
 
-/// What an interrupt controller holds, of a machine with so many CPUs, none of which runs.
+/// What an interrupt controller holds, of a machine with so many CPUs and shared interrupts, none of which runs.
 ///
 /// # Errors
 /// [`KvmError::Refused`].
-pub fn save(gic: &DeviceFd, cpus: u8) -> Result<Vec<GicRegister>, KvmError> {
+pub fn save(gic: &DeviceFd, cpus: u8, lines: u8) -> Result<Vec<GicRegister>, KvmError> {
     let read = |(group, attr)| {
         let mut value = 0_u64;
         let mut asked = kvm_device_attr {
@@ -161,15 +180,19 @@ pub fn save(gic: &DeviceFd, cpus: u8) -> Result<Vec<GicRegister>, KvmError> {
         got.map_err(KvmError::kvm("save the interrupt controller"))?;
         Ok(GicRegister { group, attr, value })
     };
-    registers(cpus).map(read).collect()
+    registers(cpus, lines).map(read).collect()
 }
 
 /// Has one that was just made hold that.
 ///
 /// # Errors
 /// [`KvmError::Refused`]; [`KvmError::BadRequest`] if it is of another machine.
-pub fn restore(gic: &DeviceFd, cpus: u8, state: &[GicRegister]) -> Result<(), KvmError> {
-    let same = registers(cpus).eq(state.iter().map(|r| (r.group, r.attr)));
+pub fn restore(
+    gic: &DeviceFd,
+    (cpus, lines): (u8, u8),
+    state: &[GicRegister],
+) -> Result<(), KvmError> {
+    let same = registers(cpus, lines).eq(state.iter().map(|r| (r.group, r.attr)));
     if !same {
         return Err(KvmError::BadRequest(
             "the saved interrupt controller is another one",

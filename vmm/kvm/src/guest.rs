@@ -197,15 +197,12 @@ fn go<M: Guest>(
     stats.saving_us = micros(saving);
 
     let sent = KvmError::os("send what the guest has left");
-    let path = scratch.join("report.json");
-    handover::write(&path, &report).map_err(&sent)?;
-    let mut hand_over = |output, path: &Path| {
-        let bytes = std::fs::read(path)?;
-        sink.output(output, &bytes)
-    };
-    hand_over(Output::Report, &path).map_err(&sent)?;
+    let mut bytes = Vec::new();
+    handover::to(&mut bytes, &report).map_err(&sent)?;
+    sink.output(Output::Report, &bytes).map_err(&sent)?;
     if run.events.is_some() {
-        hand_over(Output::Events, &log).map_err(&sent)?;
+        let bytes = std::fs::read(&log).map_err(&sent)?;
+        sink.output(Output::Events, &bytes).map_err(&sent)?;
     }
     Ok(Outcome {
         end,
@@ -217,9 +214,14 @@ fn go<M: Guest>(
 
 fn check(run: &Run) -> Result<(), KvmError> {
     memory::check(run.ram_bytes, run.window_bytes).map_err(KvmError::BadRequest)?;
-    match usize::from(run.cpus) {
-        1..=MAX_CPUS => Ok(()),
-        _ => Err(KvmError::BadRequest("there must be from 1 to 4 CPUs")),
+    if !(1..=MAX_CPUS).contains(&usize::from(run.cpus)) {
+        return Err(KvmError::BadRequest("there must be from 1 to 4 CPUs"));
+    }
+    match run.lines {
+        1..=64 => Ok(()),
+        _ => Err(KvmError::BadRequest(
+            "there must be from 1 to 64 shared interrupts",
+        )),
     }
 }
 
@@ -377,7 +379,7 @@ fn build(run: &Run, ram: &Ram, start: &Start) -> Result<Built, KvmError> {
     let mut vcpus = vcpus.collect::<Result<Vec<_>, _>>()?;
     // One that is to be saved has to stand still where it has written what is waited for.
     let shortcut = Shortcut::new((&kvm, &vm), &mut vcpus, run.save.is_none())?;
-    let gic = gic::create(&vm)?;
+    let gic = gic::create(&vm, run.lines)?;
     for (n, vcpu) in (0..).zip(&vcpus) {
         let entry = match start {
             Start::Boot { entry } => *entry,
@@ -389,7 +391,7 @@ fn build(run: &Run, ram: &Ram, start: &Start) -> Result<Built, KvmError> {
         for (vcpu, state) in vcpus.iter().zip(&state.cpus) {
             vcpu::restore(vcpu, state)?;
         }
-        gic::restore(&gic, run.cpus, &state.gic)?;
+        gic::restore(&gic, (run.cpus, run.lines), &state.gic)?;
     }
     Ok(Built {
         vcpus,
@@ -425,7 +427,7 @@ fn save<M: Guest>(
 ) -> Result<(), KvmError> {
     let mut cpus: Vec<CpuState> = still.cpus;
     cpus.sort_unstable_by_key(|cpu| cpu.number);
-    let gic = gic::save(gic, run.cpus)?;
+    let gic = gic::save(gic, run.cpus, run.lines)?;
     let mut out = BufWriter::with_capacity(PIECE, ToSink(still.sink));
     // While it is shown, no device does anything to RAM.
     bus.show(|machine, beside| {

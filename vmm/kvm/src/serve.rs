@@ -166,6 +166,7 @@ mod tests {
             ram_bytes: 128 << 20,
             window_bytes: 1 << 20,
             cpus,
+            lines: 64,
             guest: GuestKind::Board,
             machine: serde_json::Value::Null,
             timeout_ms: Some(1000),

@@ -85,7 +85,7 @@ pub struct State {
 
 impl state::State for State {
     const COMPONENT: &'static str = "kvm-guest";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 }
 
 /// Hash of what a guest is made of, apart from how long it may take and what is kept of it.
@@ -100,6 +100,8 @@ pub fn made_of(run: &Run) -> String {
         ram_bytes,
         window_bytes,
         cpus,
+        // They are the device tree's.
+        lines: _,
         guest,
         machine,
         disk,
@@ -235,6 +237,7 @@ pub(crate) mod tests {
             ram_bytes: 1 << 20,
             window_bytes: 1 << 20,
             cpus: 1,
+            lines: 64,
             guest: GuestKind::Board,
             machine: serde_json::json!({"a": 1}),
             disk: None,

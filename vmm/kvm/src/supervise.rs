@@ -84,8 +84,9 @@ pub fn supervise<M: Guest>(
         Ok(time) => (Some(time), None),
         Err(e) => (None, Some(e)),
     };
-    let mut panicked = false;
-    for thread in cpus.into_iter().chain(time) {
+    // It has been told, and waits for nothing else.
+    let mut panicked = time.is_some_and(|thread| thread.join().is_err());
+    for thread in cpus {
         // Most are about to end by themselves.
         let mut again = SOON;
         while !thread.is_finished() {

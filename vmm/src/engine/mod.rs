@@ -46,6 +46,8 @@ pub struct Job {
     pub ram_bytes: u64,
     /// CPUs, 1 to 4.
     pub cpus: u8,
+    /// Shared interrupts that the device tree names, 1 to 64: the last one, and 1.
+    pub lines: u8,
     /// Device windows right above RAM, in bytes; a multiple of 1 MiB.
     pub window_bytes: u64,
     /// Which machine the engine hosts.

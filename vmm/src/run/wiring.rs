@@ -575,6 +575,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         fdt,
         ram_bytes: board.memory_bytes(),
         cpus: scenario.board.cpus,
+        lines: board.lines(),
         window_bytes: board.window_bytes(),
         guest: GuestKind::Board,
         machine: serde_json::to_value(&machine)

@@ -111,6 +111,13 @@ impl Board {
         self.settings.cpus
     }
 
+    /// Shared interrupts, used or not: the last that a device has, and 1.
+    pub fn lines(&self) -> u8 {
+        let fixed = UART_IRQ.max(pci::LAST_IRQ);
+        let own = self.nodes.iter().filter_map(|node| node.irq);
+        own.fold(fixed, u8::max) + 1
+    }
+
     /// Guest RAM, by physical addresses: one range, or two with nothing between them.
     pub fn ram(&self) -> Vec<Range<u64>> {
         let low = RAM_BASE..RAM_BASE + (u64::from(self.settings.ram_mib) << 20);
@@ -282,6 +289,9 @@ mod tests {
         irqs.dedup();
         assert_eq!(irqs.len(), count);
         assert!(irqs.iter().all(|s| *s < 64), "the chip has lines 0 to 63");
+        assert_eq!(irqs.last().map(|last| last + 1), Some(board.lines()));
+        // What is on any board: the UART and the PCI host bridge.
+        assert_eq!(Board::bare(&BoardSettings::default()).lines(), 7);
         assert!(
             board.window(board.nodes().len())
                 <= RAM_BASE + board.memory_bytes() + board.window_bytes()

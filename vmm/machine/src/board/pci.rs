@@ -27,6 +27,9 @@ pub const FIRST_IRQ: u8 = 3;
 /// Its lines.
 const LINES: u32 = 4;
 
+/// The last of them.
+pub const LAST_IRQ: u8 = FIRST_IRQ + LINES as u8 - 1;
+
 /// Devices that there can be: the first place on the bus stays empty.
 pub const MAX_DEVICES: usize = 31;
 

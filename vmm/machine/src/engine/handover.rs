@@ -93,8 +93,20 @@ pub fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
 
 fn write_up_to(path: &Path, value: &impl Serialize, limit: u64) -> io::Result<()> {
     let file = File::create(path)?;
+    to_up_to(BufWriter::with_capacity(1 << 16, file), value, limit)
+}
+
+/// Writes one to whoever is to have it instead.
+///
+/// # Errors
+/// As [`write()`].
+pub fn to(out: impl Write, value: &impl Serialize) -> io::Result<()> {
+    to_up_to(out, value, LIMIT)
+}
+
+fn to_up_to(out: impl Write, value: &impl Serialize, limit: u64) -> io::Result<()> {
     let mut out = Bounded {
-        out: BufWriter::with_capacity(1 << 16, file),
+        out,
         left: limit,
         limit,
     };

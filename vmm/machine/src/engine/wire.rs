@@ -87,6 +87,8 @@ pub struct Run {
     pub window_bytes: u64,
     /// CPUs, 1 to 4.
     pub cpus: u8,
+    /// Shared interrupts that the device tree names, 1 to 64: the last one, and 1.
+    pub lines: u8,
     /// Which machine.
     pub guest: GuestKind,
     /// The machine's own configuration.

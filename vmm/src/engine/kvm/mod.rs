@@ -169,6 +169,7 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
         ram_bytes: job.ram_bytes,
         window_bytes: job.window_bytes,
         cpus: job.cpus,
+        lines: job.lines,
         guest: job.guest,
         machine: job.machine.clone(),
         devices: job.devices.clone(),

@@ -65,6 +65,8 @@ fn made_of(job: &Job, kernel: &str, initrd: Option<&str>) -> String {
         fdt,
         ram_bytes,
         cpus,
+        // They are the device tree's.
+        lines: _,
         window_bytes,
         guest,
         machine,

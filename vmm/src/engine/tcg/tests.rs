@@ -34,6 +34,7 @@ impl Bench {
             ram_bytes: 16 * MIB,
             window_bytes: 0,
             cpus: 1,
+            lines: 64,
             guest: GuestKind::Probe,
             machine: serde_json::Value::Null,
             devices: None,
