@@ -390,6 +390,8 @@ fn build(run: &Run, ram: &Ram, start: &Start) -> Result<Built, KvmError> {
             vcpu::restore(vcpu, state)?;
         }
         gic::restore(&gic, run.cpus, &state.gic)?;
+        // Last, so that as little time as can be goes by before the guest does.
+        vcpu::restore_time(&vcpus, &state.cpus)?;
     }
     Ok(Built {
         vcpus,
