@@ -18,6 +18,7 @@ use twox_hash::XxHash3_64;
 
 use crate::board::config::without_faults;
 use crate::engine::GuestKind;
+use crate::engine::memory::MEMORY_LIMIT;
 
 /// Bytes of a page.
 pub const PAGE: usize = 4096;
@@ -60,6 +61,12 @@ fn most(sealed: u64, pages: u64) -> u64 {
     let memory = pages.saturating_mul(RUN_HEAD + PAGE as u64);
     let rest = HEAD + sealed + RUN_HEAD + SUM;
     memory.saturating_add(rest)
+}
+
+/// Most bytes of any snapshot.
+#[must_use]
+pub fn longest() -> u64 {
+    most(STATE_LIMIT, MEMORY_LIMIT / PAGE as u64)
 }
 
 /// Why there is no going on from a snapshot.
