@@ -56,6 +56,19 @@ impl HazardKind {
     }
 }
 
+/// What of a kind's needs an engine lacks that sees this, and finds that out later: for findings where a master reads,
+/// or where a CPU does. Loads are CPUs', and no matter to what a master reads; what is found later is too late for rules
+/// that go by time.
+pub fn unseen(sees: &[Sight], finds: &[Sight], kind: HazardKind, by_master: bool) -> Vec<Sight> {
+    let by_time = BY_TIME.contains(&kind);
+    let lacks = |sight: &Sight| {
+        let is_late = finds.contains(sight);
+        let is_there = sees.contains(sight) || is_late;
+        (!is_there || is_late && by_time) && !(by_master && *sight == Sight::Loads)
+    };
+    kind.needs().iter().copied().filter(lacks).collect()
+}
+
 /// How much of a run was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -160,6 +173,25 @@ mod tests {
         // All that is seen would be enough, were it seen in time.
         let late = Fidelity::found(&Sight::ALL, &[Sight::Stores]);
         assert_eq!(late.not_judged, BY_TIME);
+    }
+
+    #[test]
+    fn what_a_master_reads_takes_no_loads() {
+        let (sees, finds) = ([Sight::Maintenance, Sight::Tables], [Sight::Stores]);
+        let lacks = |kind, by_master| unseen(&sees, &finds, kind, by_master);
+        let stale = HazardKind::MissingInvalidate;
+        assert_eq!(lacks(stale, false), [Sight::Loads]);
+        assert_eq!(lacks(stale, true), []);
+        // That goes by time, whoever reads.
+        for by_master in [false, true] {
+            assert!(lacks(HazardKind::Ownership, by_master).contains(&Sight::Stores));
+        }
+        // Where a CPU reads, it is what is said of the kind.
+        let found = Fidelity::found(&sees, &finds);
+        for kind in HazardKind::ALL {
+            let blind = !lacks(kind, false).is_empty();
+            assert_eq!(found.not_judged.contains(&kind), blind, "{kind:?}");
+        }
     }
 
     #[test]

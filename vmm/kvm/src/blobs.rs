@@ -23,18 +23,25 @@ impl Blobs {
         }
     }
 
-    /// Takes in a file of `len` bytes.
+    /// Takes in a file of `len` bytes. If there is no room for it, all of it has been read nevertheless, and nothing
+    /// of it is left.
     ///
     /// # Errors
-    /// Those of reading and writing; `InvalidData` if it is not what it should be.
+    /// Those of reading and writing; `InvalidData` if it is not what it should be, `UnexpectedEof` if there is less.
     pub fn take(&self, blob: &Blob, from: &mut impl Read, len: u64) -> io::Result<()> {
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         if !digest::is_one(&blob.0) {
             return Err(invalid(format!("`{}` is no hash", blob.0.escape_debug())));
         }
         let path = self.dir.join(&blob.0);
-        let copied = io::copy(&mut from.take(len), &mut File::create(&path)?)?;
-        if copied != len {
+        let mut from = from.take(len);
+        let copied = File::create(&path).and_then(|mut to| io::copy(&mut from, &mut to));
+        if let Err(e) = copied {
+            let _ = fs::remove_file(&path);
+            io::copy(&mut from, &mut io::sink())?;
+            return Err(e);
+        }
+        if from.limit() != 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let found = digest::file(&path)?;
@@ -46,6 +53,17 @@ impl Blobs {
             )));
         }
         Ok(())
+    }
+
+    /// Drops a file, if it is there.
+    ///
+    /// # Errors
+    /// Those of removing it.
+    pub fn forget(&self, blob: &Blob) -> io::Result<()> {
+        match self.find(blob).and_then(fs::remove_file) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
     }
 
     /// Where a file is.
@@ -84,6 +102,21 @@ mod tests {
         assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
         blobs.take(&blob, &mut &b"content and more"[..], 7).unwrap();
         assert_eq!(fs::read(blobs.find(&blob).unwrap()).unwrap(), b"content");
+        for _ in 0..2 {
+            blobs.forget(&blob).unwrap();
+            assert!(blobs.find(&blob).is_err());
+        }
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_read_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::new(&dir.path().join("not there"));
+        let mut said = &b"contentnext"[..];
+        let blob = Blob(digest::bytes(b"content"));
+        let error = blobs.take(&blob, &mut said, 7).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert_eq!(said, b"next");
     }
 
     #[test]

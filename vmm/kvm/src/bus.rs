@@ -422,7 +422,7 @@ fn uart_offset(pa: u64) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io;
     use std::sync::Arc;
 
@@ -475,17 +475,23 @@ mod tests {
         )
     }
 
-    fn quiet() -> Bus<Soc> {
+    /// The same, of which nobody hears.
+    pub fn quiet() -> Bus<Soc> {
         bus(Box::new(|_, _| Ok(())))
+    }
+
+    /// A guest writes on its console.
+    pub fn say(bus: &Bus<Soc>, text: &[u8]) {
+        for byte in text {
+            bus.write(CPU, UART, &[*byte]).unwrap();
+        }
     }
 
     #[test]
     fn the_guest_is_to_stand_still_when_a_line_is_written_and_only_once() {
         let bus = quiet();
         let say = |text: &[u8]| {
-            for byte in text {
-                bus.write(CPU, UART, &[*byte]).unwrap();
-            }
+            say(&bus, text);
             bus.pause.is_wanted()
         };
         assert!(!say(b"not ok 1 boot\nok 1 boot, and more\nok 1 boot"));

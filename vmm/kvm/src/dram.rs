@@ -24,13 +24,15 @@ const PAGE: u64 = 4096;
 /// Most pages that are one memory at a time: each may take two mappings of the 65530 that a process has.
 const MAX_SHARED: usize = 16384;
 
-/// The image of DRAM. Whatever else has a view of it must be gone before this is.
+/// The image of DRAM.
 #[derive(Debug)]
 pub struct Dram {
     file: File,
     memory: MmapRegion,
     /// Pages of RAM that are this, by their number.
     shared: Mutex<BTreeSet<u64>>,
+    /// Most of them.
+    most: usize,
 }
 
 impl Dram {
@@ -51,6 +53,7 @@ impl Dram {
             file,
             memory,
             shared: Mutex::default(),
+            most: MAX_SHARED,
         })
     }
 
@@ -71,10 +74,13 @@ impl Dram {
     ///
     /// # Errors
     /// [`KvmError::Os`].
-    pub fn view(&self) -> Result<MmapRegion, KvmError> {
+    ///
+    /// # Safety
+    /// The view borrows nothing: it must be gone before this is.
+    pub unsafe fn view(&self) -> Result<MmapRegion, KvmError> {
         let (at, len) = (self.memory.as_ptr(), self.memory.size());
-        // SAFETY: the mapping is of that length and protection, and stays where it is as long as `self` does,
-        // which outlives the machine (see `guest::run`, which has it all the time). The view does not unmap it.
+        // SAFETY: the mapping is of that length and protection, and stays where it is as long as `self` does, which
+        // outlives the view. That does not unmap it.
         let view =
             unsafe { MmapRegion::build_raw(at, len, self.memory.prot(), self.memory.flags()) };
         view.map_err(|e| KvmError::os("map the image of DRAM")(io::Error::other(e)))
@@ -84,7 +90,7 @@ impl Dram {
     /// own again, and hold what these do. What lies outside RAM, or is so already, stays as it is.
     ///
     /// # Errors
-    /// [`KvmError::Os`].
+    /// [`KvmError::Os`]; [`KvmError::TooManyShared`] beyond [`MAX_SHARED`]: such pages would be two memories.
     pub fn share(&self, ram: &Ram, pa: u64, len: u64, one: bool) -> Result<(), KvmError> {
         let Some(first) = pa.checked_sub(RAM_BASE) else {
             return Ok(());
@@ -93,8 +99,14 @@ impl Dram {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         for page in first / PAGE..end / PAGE {
             match one {
-                true if shared.len() >= MAX_SHARED || !shared.insert(page) => {}
-                true => self.map(ram, page)?,
+                true if shared.contains(&page) => {}
+                true if shared.len() >= self.most => {
+                    return Err(KvmError::TooManyShared { most: self.most });
+                }
+                true => {
+                    self.map(ram, page)?;
+                    shared.insert(page);
+                }
                 false if shared.remove(&page) => self.unmap(ram, page)?,
                 false => {}
             }
@@ -144,5 +156,44 @@ impl Dram {
         let at = GuestAddress(RAM_BASE + page * PAGE);
         let written = ram.memory().write_slice(&bytes, at);
         written.map_err(|e| back(io::Error::other(e)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_one_memory_until_they_are_not_and_no_more_than_there_is_room_for() {
+        let (ram, mut dram) = (Ram::new(8 * PAGE).unwrap(), Dram::new(8 * PAGE).unwrap());
+        dram.most = 3;
+        let put = |n: u64, byte: u8| {
+            let at = GuestAddress(RAM_BASE + n * PAGE);
+            ram.memory().write_slice(&[byte], at).unwrap();
+        };
+        let held = |n: u64| {
+            let mut byte = [0];
+            let slice = dram.memory.as_volatile_slice();
+            slice.read_slice(&mut byte, (n * PAGE) as usize).unwrap();
+            byte[0]
+        };
+        dram.share(&ram, RAM_BASE + PAGE, 3 * PAGE, true).unwrap();
+        // Again, and in part, and what is no page.
+        dram.share(&ram, RAM_BASE + 2 * PAGE, PAGE, true).unwrap();
+        dram.share(&ram, RAM_BASE - PAGE, PAGE, true).unwrap();
+        for n in 0..5 {
+            put(n, 7);
+            assert_eq!(held(n) == 7, (1..4).contains(&n), "{n}");
+        }
+        let more = dram
+            .share(&ram, RAM_BASE + 5 * PAGE, PAGE, true)
+            .unwrap_err();
+        assert!(more.to_string().contains("more than 3 pages"), "{more}");
+        assert!(more.help().contains("non-cacheable"));
+        dram.share(&ram, RAM_BASE + PAGE, PAGE, false).unwrap();
+        dram.share(&ram, RAM_BASE + 5 * PAGE, PAGE, true).unwrap();
+        put(1, 9);
+        put(5, 9);
+        assert_eq!((held(1), held(5)), (7, 9));
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use staleline_machine::boot::BootError;
 
 use crate::sandbox::SandboxError;
-use crate::snapshot::SnapshotError;
+use crate::snapshot::{PAGE, SnapshotError};
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,18 @@ pub enum KvmError {
         what: String,
         /// Virtual address of the instruction.
         pc: Option<u64>,
+    },
+    /// Pages of the host's have another size than the guest's and those of files.
+    #[error("this host's kernel has pages of {0} bytes, and the VMM needs them to have {PAGE}")]
+    Pages(usize),
+    /// The guest has mapped more as non-cacheable than can be one memory with DRAM.
+    #[error(
+        "the guest has mapped more than {most} pages as non-cacheable at a time, which are one memory for it and \
+         devices of the host"
+    )]
+    TooManyShared {
+        /// So many can be.
+        most: usize,
     },
     /// A register of a CPU cannot be set to what it held.
     #[error(
@@ -116,6 +128,10 @@ impl KvmError {
             KvmError::Os { .. } => "check memory and file descriptor limits",
             KvmError::Machine(_) | KvmError::BadRequest(_) => {
                 "please report this with the scenario"
+            }
+            KvmError::Pages(_) => "boot it with a kernel that has CONFIG_ARM64_4K_PAGES",
+            KvmError::TooManyShared { .. } => {
+                "have drivers allocate less coherent (non-cacheable) memory, or put the devices on the port hpc"
             }
             KvmError::Register { .. } => "make the snapshot anew, on this machine",
             KvmError::Snapshot(_) => SnapshotError::HELP,

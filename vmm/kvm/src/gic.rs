@@ -98,6 +98,22 @@ const DISTRIBUTOR: [(u32, u32); 7] = [
 /// Control.
 const GICD_CTLR: u32 = 0;
 
+/// Offsets of priorities, for private interrupts in the redistributors' second frame, and of routes.
+const PRIORITIES: std::ops::Range<u64> = 0x0400..0x0800;
+const PRIVATE_PRIORITIES: std::ops::Range<u64> = 0x1_0400..0x1_0420;
+const ROUTES: std::ops::Range<u64> = 0x6000..0x8000;
+
+/// Of registers in which ones are set by writing ones, and zeros change nothing: first offset, offset behind the last.
+/// Each has another that far on, in which ones are cleared so. IS(ENABLE|ACTIVE)R in either place; what is pending is
+/// as it is written, when it is userspace that writes (arm-vgic-v3.rst, KVM_DEV_ARM_VGIC_GRP_DIST_REGS).
+const SET_BY_ONES: [std::ops::Range<u64>; 4] = [
+    0x0100..0x0180,
+    0x0300..0x0380,
+    0x1_0100..0x1_0180,
+    0x1_0300..0x1_0380,
+];
+const TO_CLEAR: u64 = 0x80;
+
 /// Registers of a redistributor (12.10, 12.11): GICR_WAKER; of its frame of interrupts GICR_IGROUPR0, GICR_ICFGR1,
 /// GICR_IPRIORITYR, GICR_ISENABLER0, GICR_ISPENDR0, GICR_ISACTIVER0; and GICR_CTLR.
 const REDISTRIBUTOR: [u32; 15] = [
@@ -198,17 +214,104 @@ pub fn restore(
             "the saved interrupt controller is another one",
         ));
     }
-    // What is as it was made need not be set: most of it.
-    let set = state.iter().filter(|register| register.value != 0);
-    for GicRegister { group, attr, value } in set {
+    for GicRegister { group, attr, value } in state.iter().flat_map(writes) {
         let attr = kvm_device_attr {
-            group: *group,
-            attr: *attr,
-            addr: from_ref(value) as u64,
+            group,
+            attr,
+            addr: from_ref(&value) as u64,
             flags: 0,
         };
         gic.set_device_attr(&attr)
             .map_err(KvmError::kvm("restore the interrupt controller"))?;
     }
     Ok(())
+}
+
+/// What is written so that a register holds that.
+fn writes(register: &GicRegister) -> impl Iterator<Item = GicRegister> + use<> {
+    let register = *register;
+    let offset = register.attr & 0xffff_ffff;
+    let is_memory = matches!(
+        register.group,
+        KVM_DEV_ARM_VGIC_GRP_DIST_REGS | KVM_DEV_ARM_VGIC_GRP_REDIST_REGS
+    );
+    let among = |ranges: &[std::ops::Range<u64>]| {
+        is_memory && ranges.iter().any(|range| range.contains(&offset))
+    };
+    // KVM makes these zero, and they are nearly all there is. Others it makes something else: an interrupt has an edge,
+    // is of group 1, and is enabled if it is one of software's (arch/arm64/kvm/vgic/vgic-init.c).
+    let is_made_so = register.value == 0 && among(&[PRIORITIES, PRIVATE_PRIORITIES, ROUTES]);
+    let clear = among(&SET_BY_ONES).then(|| GicRegister {
+        attr: register.attr + TO_CLEAR,
+        // Of 32 bits.
+        value: !register.value & 0xffff_ffff,
+        ..register
+    });
+    let set = (!is_made_so).then_some(register);
+    clear.into_iter().chain(set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_zero_is_written_where_it_is_not_made_so() {
+        let zeros = registers(2, 64).map(|(group, attr)| GicRegister {
+            group,
+            attr,
+            value: 0,
+        });
+        let zeros: Vec<_> = zeros.collect();
+        let written: Vec<_> = zeros.iter().flat_map(writes).collect();
+        let is_written = |group, attr, value| {
+            let register = GicRegister { group, attr, value };
+            written.iter().filter(|one| **one == register).count()
+        };
+        let (shared, private) = (
+            KVM_DEV_ARM_VGIC_GRP_DIST_REGS,
+            KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
+        );
+        // Groups, and whether it is an edge or a level.
+        for at in [0x84, 0x0c08] {
+            assert_eq!(is_written(shared, at, 0), 1, "{at:#x}");
+        }
+        for at in [0x1_0080, 0x1_0c04, 1 << 32 | 0x1_0080] {
+            assert_eq!(is_written(private, at, 0), 1, "{at:#x}");
+        }
+        // What is not enabled or active is cleared.
+        for at in [0x0184, 0x0384] {
+            assert_eq!(is_written(shared, at, 0xffff_ffff), 1, "{at:#x}");
+        }
+        for at in [0x1_0180, 0x1_0380, 1 << 32 | 0x1_0180] {
+            assert_eq!(is_written(private, at, 0xffff_ffff), 1, "{at:#x}");
+        }
+        assert_eq!(is_written(KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO, 32, 0), 1);
+        // Nothing else is left out.
+        let left_out = zeros.iter().filter(|one| !written.contains(one));
+        for GicRegister { group, attr, .. } in left_out {
+            let offset = attr & 0xffff_ffff;
+            let made_so = match *group == shared {
+                true => PRIORITIES.contains(&offset) || ROUTES.contains(&offset),
+                false => *group == private && PRIVATE_PRIORITIES.contains(&offset),
+            };
+            assert!(made_so, "{group} {attr:#x}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_by_ones_is_cleared_before() {
+        let enabled = GicRegister {
+            group: KVM_DEV_ARM_VGIC_GRP_DIST_REGS,
+            attr: 0x104,
+            value: 0b101,
+        };
+        let written: Vec<_> = writes(&enabled).collect();
+        let cleared = GicRegister {
+            attr: 0x184,
+            value: 0xffff_fffa,
+            ..enabled
+        };
+        assert_eq!(written, [cleared, enabled]);
+    }
 }

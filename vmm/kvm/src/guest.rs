@@ -131,19 +131,26 @@ fn go<M: Guest>(
             .into();
     }
     let begun_chip = Instant::now();
+    // SAFETY: the machine has it, which is gone when this returns, with the bus that it is on and all threads that have
+    // that; the caller has RAM for longer, and touches it only then.
+    let ram_view = unsafe { ram.view() }?;
+    let dram_view = match &dram {
+        // SAFETY: likewise. DRAM is declared before the machine.
+        Some(dram) => Some(unsafe { dram.view() }?),
+        None => None,
+    };
     let mut machine = M::new(GuestContext {
-        ram: ram.view()?,
+        ram: ram_view,
         ram_base: RAM_BASE,
         windows: None,
-        dram: Some(match &dram {
-            Some(dram) => DramImage::Shared(dram.view()?),
+        dram: Some(match dram_view {
+            Some(view) => DramImage::Shared(view),
             None => DramImage::Loaded(below::dram(run.ram_bytes, &images.initial)?),
         }),
         lazy: true,
         machine: config,
     })
     .map_err(KvmError::Machine)?;
-    // DRAM outlives the machine, which has a view of it: it is declared before that.
     let host = host_side(run, &vm, ram, dram.clone())?;
     let mut beside = Beside::default();
     if let Start::Snapshot(state) = &start {
@@ -213,6 +220,7 @@ fn go<M: Guest>(
 }
 
 fn check(run: &Run) -> Result<(), KvmError> {
+    check_pages(rustix::param::page_size())?;
     memory::check(run.ram_bytes, run.window_bytes).map_err(KvmError::BadRequest)?;
     if !(1..=MAX_CPUS).contains(&usize::from(run.cpus)) {
         return Err(KvmError::BadRequest("there must be from 1 to 4 CPUs"));
@@ -222,6 +230,14 @@ fn check(run: &Run) -> Result<(), KvmError> {
         _ => Err(KvmError::BadRequest(
             "there must be from 1 to 64 shared interrupts",
         )),
+    }
+}
+
+/// Pages of RAM are mapped, cleared and replaced one by one.
+fn check_pages(bytes: usize) -> Result<(), KvmError> {
+    match bytes {
+        PAGE => Ok(()),
+        bytes => Err(KvmError::Pages(bytes)),
     }
 }
 
@@ -360,6 +376,7 @@ impl GuestImages {
     }
 }
 
+/// Builds the machine, which is to be gone before RAM.
 fn build(run: &Run, ram: &Ram, start: &Start) -> Result<Built, KvmError> {
     let kvm = Kvm::new().map_err(KvmError::Open)?;
     if !kvm.check_extension(Cap::OneReg) || !kvm.check_extension(Cap::ArmPsci02) {
@@ -374,7 +391,8 @@ fn build(run: &Run, ram: &Ram, start: &Start) -> Result<Built, KvmError> {
     }
     let vm = kvm.create_vm_with_ipa_size(bits);
     let vm = Arc::new(vm.map_err(KvmError::kvm("make a machine"))?);
-    ram.give_to(&vm)?;
+    // SAFETY: CPUs run in `go` alone, which ends their threads before it returns, and has RAM for longer.
+    unsafe { ram.give_to(&vm) }?;
     let vcpus = (0..run.cpus).map(|n| vcpu::create(&vm, n));
     let mut vcpus = vcpus.collect::<Result<Vec<_>, _>>()?;
     // One that is to be saved has to stand still where it has written what is waited for.
@@ -392,6 +410,8 @@ fn build(run: &Run, ram: &Ram, start: &Start) -> Result<Built, KvmError> {
             vcpu::restore(vcpu, state)?;
         }
         gic::restore(&gic, (run.cpus, run.lines), &state.gic)?;
+        // Last, so that as little time as can be goes by before the guest does.
+        vcpu::restore_time(&vcpus, &state.cpus)?;
     }
     Ok(Built {
         vcpus,
@@ -455,4 +475,20 @@ fn save<M: Guest>(
         }
     })?;
     out.flush().map_err(KvmError::os("send the snapshot"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_with_large_pages_is_told_as_such() {
+        check_pages(PAGE).unwrap();
+        let error = check_pages(64 << 10).unwrap_err();
+        assert!(
+            error.to_string().contains("pages of 65536 bytes"),
+            "{error}"
+        );
+        assert!(error.help().contains("CONFIG_ARM64_4K_PAGES"));
+    }
 }

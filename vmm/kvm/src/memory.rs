@@ -18,7 +18,7 @@ use crate::snapshot::PAGE;
 
 const PROTECTION: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
-/// Guest RAM: one region. Whatever else has a view of it must be gone before this is.
+/// Guest RAM: one region.
 #[derive(Debug)]
 pub struct Ram {
     memory: GuestMemoryMmap,
@@ -72,8 +72,8 @@ impl Ram {
     /// [`KvmError::Os`] if it is outside RAM.
     pub fn set_page(&mut self, page: u64, bytes: &[u8; PAGE]) -> Result<(), KvmError> {
         let place = self.host_address(RAM_BASE + page * PAGE as u64)?;
-        // SAFETY: the page is within the mapping, which is of whole pages. Nobody else has it: whoever has a view
-        // of it, or is a guest that it was given to, borrows this.
+        // SAFETY: the page is within the mapping, which is of whole pages. Nobody else accesses it: this is borrowed
+        // mutably, and whoever has called `view` or `give_to` has promised that nothing of them is left by then.
         let place = unsafe { &mut *place.cast::<[u8; PAGE]>() };
         if place != bytes {
             *place = *bytes;
@@ -111,14 +111,16 @@ impl Ram {
     ///
     /// # Errors
     /// [`KvmError::Os`].
-    pub fn view(&self) -> Result<MmapRegion, KvmError> {
+    ///
+    /// # Safety
+    /// The view borrows nothing: it must be gone before this is, and before this is next borrowed mutably.
+    pub unsafe fn view(&self) -> Result<MmapRegion, KvmError> {
         let map = KvmError::os("map guest RAM");
         let region = self.memory.iter().next();
         let region = region.ok_or(KvmError::BadRequest("no RAM"))?;
         let flags = region.flags();
-        // SAFETY: the mapping is of that length and protection, and stays where it is as long as `self` does,
-        // which outlives the machine (see `guest::run`, which has it all the time). The view does not unmap
-        // it.
+        // SAFETY: the mapping is of that length and protection, and stays where it is as long as `self` does, which
+        // outlives the view. That does not unmap it.
         let view =
             unsafe { MmapRegion::build_raw(region.as_ptr(), region.size(), PROTECTION, flags) };
         view.map_err(|e| map(io::Error::other(e)))
@@ -128,7 +130,10 @@ impl Ram {
     ///
     /// # Errors
     /// [`KvmError::Refused`].
-    pub fn give_to(&self, vm: &VmFd) -> Result<(), KvmError> {
+    ///
+    /// # Safety
+    /// The guest borrows nothing: none of its CPUs may run any more when this goes, or is next borrowed mutably.
+    pub unsafe fn give_to(&self, vm: &VmFd) -> Result<(), KvmError> {
         for (slot, region) in self.memory.iter().enumerate() {
             let slot = kvm_userspace_memory_region {
                 // Of one.
@@ -138,8 +143,7 @@ impl Ram {
                 memory_size: region.len(),
                 userspace_addr: region.as_ptr() as u64,
             };
-            // SAFETY: the mapping is of that length, and outlives the machine: it is declared before that (see
-            // `guest::run`), and the CPUs' threads end before either.
+            // SAFETY: the mapping is of that length, and is there for as long as the guest runs.
             unsafe { vm.set_user_memory_region(slot) }
                 .map_err(KvmError::kvm("give the guest its memory"))?;
         }

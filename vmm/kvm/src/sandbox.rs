@@ -22,7 +22,7 @@ use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
-use staleline_machine::engine::wire::TRESPASS;
+use staleline_machine::engine::wire::{CRASH, TRESPASS};
 use syscalls::Sysno;
 use vmm_sys_util::signal::register_signal_handler;
 
@@ -92,6 +92,9 @@ pub fn enter(dir: &Path, init: bool) -> Result<String, SandboxError> {
     handler.map_err(|e| {
         SandboxError::of("watch for calls that are not allowed")(io::Error::from(e))
     })?;
+    for signal in CRASHES {
+        watch_for_crash(signal).map_err(SandboxError::of("watch for crashes"))?;
+    }
     let files = restrict_files(dir)?;
     // The flags of clone3() are in memory, where no filter looks. The C library goes on with clone() then.
     let enosys = u32::try_from(libc::ENOSYS).unwrap_or(u32::MAX);
@@ -395,6 +398,49 @@ extern "C" fn trespassed(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_
     }
 }
 
+/// Signals that come of a mistake of this program's own.
+const CRASHES: [i32; 3] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL];
+
+/// Tells of a crash by that signal. What the standard library would do then is a call that no CPU's thread may make.
+fn watch_for_crash(signal: i32) -> io::Result<()> {
+    // SAFETY: all zeros is such an action, of which what counts is filled in. The handler makes calls that one may
+    // make. It has a stack of its own, which the standard library gives each thread: this one's may be at its end.
+    let set = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = crashed as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        libc::sigaction(signal, &action, std::ptr::null_mut())
+    };
+    match set {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Says which signal has come, and ends the process by it. Takes no lock and allocates nothing.
+extern "C" fn crashed(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    let name = match signal {
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGBUS => "SIGBUS",
+        _ => "SIGILL",
+    };
+    // SAFETY: the kernel passes a handler of this kind what there is to say of the signal.
+    let (by_kernel, at) = unsafe { ((*info).si_code > 0, (*info).si_addr() as usize) };
+    let mut line = [0; 256];
+    let mut rest = &mut line[..];
+    let _ = write!(rest, "\n{CRASH}{name}");
+    if by_kernel {
+        let _ = write!(rest, " at address {at:#x}");
+    }
+    let _ = writeln!(rest, " in its thread `{}`", WHO.get());
+    let len = 256 - rest.len();
+    // SAFETY: as in `trespassed`.
+    unsafe {
+        libc::write(2, line.as_ptr().cast(), len);
+        libc::_exit(128 + signal);
+    }
+}
+
 /// The number of the call that was made, and its second argument.
 #[cfg(target_arch = "aarch64")]
 fn asked(context: &libc::ucontext_t) -> (i64, u64) {
@@ -469,6 +515,9 @@ mod tests {
             "cpu-runs" => on(Thread::Cpu, || ioctl(KVM_RUN)),
             "time-runs" => on(Thread::Time, || ioctl(KVM_RUN)),
             "main-terminal" => ioctl(0x5401),
+            "crash" => crash(),
+            "cpu-crashes" => on(Thread::Cpu, crash),
+            "overflow" => on(Thread::Cpu, || assert!(deep(1) > 0)),
             _ => panic!("{name}"),
         }
     }
@@ -477,6 +526,20 @@ mod tests {
     fn ioctl(request: u64) {
         // SAFETY: no such file is open, so nobody looks at it.
         unsafe { libc::syscall(libc::SYS_ioctl, -1, request, 0) };
+    }
+
+    fn crash() {
+        // SAFETY: no pointer.
+        unsafe { libc::raise(libc::SIGSEGV) };
+    }
+
+    /// Takes more stack than there is.
+    fn deep(n: u64) -> u64 {
+        let much = std::hint::black_box([n; 1 << 10]);
+        match n {
+            0 => 0,
+            n => deep(n + 1) + much[n as usize % 7],
+        }
     }
 
     fn on(thread: Thread, act: impl FnOnce() + Send + 'static) {
@@ -568,6 +631,34 @@ mod tests {
             assert!(line.contains(call), "{act}: {line}");
             assert!(
                 line.ends_with(&format!("in its thread `{thread}`")),
+                "{act}: {line}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_crash_is_no_trespass() {
+        if !there_are_filters() {
+            return;
+        }
+        for (act, thread) in [
+            ("crash", "main"),
+            ("cpu-crashes", "CPU"),
+            ("overflow", "CPU"),
+        ] {
+            let told = told(act);
+            assert_eq!(
+                told.status.code(),
+                Some(128 + libc::SIGSEGV),
+                "{act}: {told:?}"
+            );
+            let error = String::from_utf8_lossy(&told.stderr);
+            assert!(!error.contains(TRESPASS), "{act}: {error}");
+            let line = error.lines().find_map(|line| line.strip_prefix(CRASH));
+            let line = line.unwrap_or_else(|| panic!("{act}: {error}"));
+            let end = format!("in its thread `{thread}`");
+            assert!(
+                line.starts_with("SIGSEGV") && line.ends_with(&end),
                 "{act}: {line}"
             );
         }

@@ -51,7 +51,7 @@ pub fn serve(
         }
     };
     let files = dir.join("files");
-    fs::create_dir(&files)?;
+    fs::create_dir_all(&files)?;
     let blobs = Blobs::new(&files);
     let mut kept = Kept::default();
     let ready = FromVmm::Ready {
@@ -65,13 +65,22 @@ pub fn serve(
             ToVmm::File { hash } => {
                 let taken = blobs.take(&hash, &mut from, payload);
                 if let Err(e) = taken {
-                    let help = "check the machine's memory: files are kept there".into();
-                    let message = format!("cannot take a file: {e}");
+                    let help = match e.kind() {
+                        io::ErrorKind::StorageFull => {
+                            "an emulated host keeps files in its memory, which grows with the guest's: raise \
+                             board.ram-mib, or make the kernel, initramfs, disk or snapshot smaller"
+                        }
+                        _ => "check the machine's memory: files are kept there",
+                    };
+                    let message = format!("cannot take a file of {payload} bytes: {e}");
+                    let help = help.into();
                     send(&mut to.0, &FromVmm::Failed { message, help }, &[])?;
-                    // What is left of it would be taken for the next message.
-                    return Err(e);
+                    if ends(&e) {
+                        return Err(e);
+                    }
                 }
             }
+            ToVmm::Forget { hash } => blobs.forget(&hash)?,
             ToVmm::Run(run) => {
                 let scratch = dir.join("run");
                 fs::create_dir(&scratch)?;
@@ -90,6 +99,7 @@ pub fn serve(
                 fs::remove_dir_all(&scratch)?;
                 send(&mut to.0, &answer, &[])?;
             }
+            ToVmm::Crash => crash(),
             ToVmm::Trespass => {
                 let answer = FromVmm::Failed {
                     message: format!("the sandbox has let it: {:?}", UnixStream::pair().is_ok()),
@@ -100,6 +110,20 @@ pub fn serve(
         }
     }
     Ok(())
+}
+
+/// Whether nothing that comes next can be made sense of: a file was damaged, or was not all.
+fn ends(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
+}
+
+/// Gets what a mistake with memory gets.
+fn crash() {
+    // SAFETY: no pointer; the signal is this process's own.
+    unsafe { libc::raise(libc::SIGSEGV) };
 }
 
 /// Runs the guest that a request describes.
@@ -137,7 +161,17 @@ mod tests {
 
     /// What is answered to these messages.
     fn answers(confined: Result<String, SandboxError>, said: &[u8]) -> Vec<FromVmm> {
+        answers_in(confined, said, |_| {})
+    }
+
+    /// The same in a directory that is made ready.
+    fn answers_in(
+        confined: Result<String, SandboxError>,
+        said: &[u8],
+        prepare: impl FnOnce(&Path),
+    ) -> Vec<FromVmm> {
         let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path());
         let mut answers = Vec::new();
         // That the other end is gone in the middle is no matter here.
         let _ = serve(dir.path(), confined, said, &mut answers);
@@ -219,6 +253,36 @@ mod tests {
         assert_eq!(answers.len(), 2, "{answers:?}");
         let (message, _) = failure(&answers[1]);
         assert!(message.contains("was damaged on its way"), "{message}");
+    }
+
+    #[test]
+    fn a_file_that_there_is_no_room_for_is_told_and_the_conversation_goes_on() {
+        let mut said = Vec::new();
+        let (message, _) = file(b"content");
+        // Where it would be, a directory is in the way.
+        let in_the_way = |dir: &Path| {
+            let hash = digest::bytes(b"content");
+            fs::create_dir_all(dir.join("files").join(hash)).unwrap();
+        };
+        send(&mut said, &message, b"content").unwrap();
+        let (message, hash) = file(b"no kernel");
+        send(&mut said, &message, b"no kernel").unwrap();
+        send(&mut said, &run(9, hash.clone()), b"").unwrap();
+        send(&mut said, &ToVmm::Forget { hash: hash.clone() }, b"").unwrap();
+        send(&mut said, &run(1, hash), b"").unwrap();
+        let answers = answers_in(Ok(String::new()), &said, in_the_way);
+        let [_, file, cpus, gone] = &answers[..] else {
+            panic!("{answers:?}");
+        };
+        let (message, help) = failure(file);
+        assert!(
+            message.contains("cannot take a file of 7 bytes"),
+            "{message}"
+        );
+        assert!(help.contains("memory"), "{help}");
+        assert!(failure(cpus).0.contains("CPUs"));
+        let (message, _) = failure(gone);
+        assert!(message.contains("has been sent"), "{message}");
     }
 
     #[test]

@@ -9,18 +9,11 @@ use serde::{Deserialize, Serialize};
 use staleline_devices::state::{self, Saved};
 use staleline_machine::boot::Loaded;
 use staleline_machine::engine::wire::Run;
-use staleline_machine::snapshot::{Format, Parts};
+use staleline_machine::snapshot::Parts;
 
 use crate::uart::Uart;
 
-pub use staleline_machine::snapshot::{PAGE, SnapshotError};
-
-/// The files.
-pub const FORMAT: Format = Format {
-    engine: "kvm",
-    mark: b"stalekvm",
-    version: 1,
-};
+pub use staleline_machine::snapshot::{KVM as FORMAT, PAGE, SnapshotError};
 
 /// Most registers of a CPU, each of up to 256 bytes.
 const REGISTERS: usize = 4096;

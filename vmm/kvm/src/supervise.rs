@@ -200,6 +200,35 @@ struct Watch<'a, M> {
     failure: Option<io::Error>,
 }
 
+impl<M: Guest> Watch<'_, M> {
+    /// Passes on what the guest has written.
+    fn pass_on(&mut self) -> io::Result<()> {
+        let bytes = self.bus.console();
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(&bytes);
+            if kept.len() > CONSOLE_LIMIT {
+                self.kept = None;
+            }
+        }
+        self.sink.output(Output::Console, &bytes)
+    }
+
+    /// A guest that stands still with these CPUs, and has written what has been passed on, to the last byte.
+    fn still(&mut self, cpus: Vec<CpuState>) -> Result<Still<'_>, KvmError> {
+        // CPUs may have written more before they came to stand.
+        self.pass_on()
+            .map_err(KvmError::os("pass on the console"))?;
+        let console = self.kept.take().ok_or(KvmError::BadRequest(
+            "the guest has written too much before it is to be saved",
+        ))?;
+        Ok(Still {
+            cpus,
+            console,
+            sink: &mut *self.sink,
+        })
+    }
+}
+
 const OVER: u32 = 0;
 const WRITTEN: u32 = 1;
 const TIMER: u32 = 2;
@@ -219,14 +248,7 @@ impl<M: Guest> MutEventSubscriber for Watch<'_, M> {
                 self.cpus.iter().for_each(kick);
             }
             _ => {
-                let bytes = self.bus.console();
-                if let Some(kept) = &mut self.kept {
-                    kept.extend_from_slice(&bytes);
-                    if kept.len() > CONSOLE_LIMIT {
-                        self.kept = None;
-                    }
-                }
-                if let Err(e) = self.sink.output(Output::Console, &bytes) {
+                if let Err(e) = self.pass_on() {
                     self.failure = Some(e);
                     self.ended = true;
                 }
@@ -301,15 +323,48 @@ fn watch<M: Guest>(
         if bus.pause.is_wanted()
             && let Some(cpus) = halt(cpus, bus)
         {
-            let console = watch.kept.take().ok_or(KvmError::BadRequest(
-                "the guest has written too much before it is to be saved",
-            ))?;
-            save(Still {
-                cpus,
-                console,
-                sink: &mut *watch.sink,
-            })?;
+            save(watch.still(cpus)?)?;
             bus.pause.release();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::bus::tests::{quiet, say};
+
+    use super::*;
+
+    impl Sink for Vec<u8> {
+        fn output(&mut self, _: Output, bytes: &[u8]) -> io::Result<()> {
+            self.extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_written_while_cpus_come_to_stand_is_saved() {
+        let bus = quiet();
+        let event = || EventFd::new(EFD_NONBLOCK).unwrap();
+        let mut passed_on = Vec::new();
+        let mut watch = Watch {
+            over: event(),
+            written: event(),
+            timer: TimerFd::new().unwrap(),
+            glance: TimerFd::new().unwrap(),
+            cpus: &[],
+            bus: &bus,
+            sink: &mut passed_on,
+            kept: Some(Vec::new()),
+            ended: false,
+            timed_out: false,
+            failure: None,
+        };
+        say(&bus, b"ok 1 boot\n");
+        watch.pass_on().unwrap();
+        say(&bus, b"and mo");
+        let still = watch.still(Vec::new()).unwrap();
+        assert_eq!(still.console, b"ok 1 boot\nand mo");
+        assert_eq!(passed_on, b"ok 1 boot\nand mo");
     }
 }

@@ -3,8 +3,9 @@
 
 use kvm_bindings::{
     KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2, KVM_REG_ARM_CORE, KVM_REG_ARM64,
-    KVM_REG_SIZE_MASK, KVM_REG_SIZE_SHIFT, KVM_REG_SIZE_U64, KVM_SYSTEM_EVENT_RESET,
-    KVM_SYSTEM_EVENT_SHUTDOWN, RegList, kvm_mp_state, kvm_vcpu_events, kvm_vcpu_init,
+    KVM_REG_ARM64_SYSREG, KVM_REG_SIZE_MASK, KVM_REG_SIZE_SHIFT, KVM_REG_SIZE_U64,
+    KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, RegList, kvm_mp_state, kvm_vcpu_events,
+    kvm_vcpu_init,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use rustix::io::Errno;
@@ -52,6 +53,17 @@ pub fn reset(vm: &VmFd, vcpu: &VcpuFd, n: u8, entry: u64) -> Result<(), KvmError
     Ok(())
 }
 
+/// A system register as KVM numbers those that it names for itself: op0 and op1 are 3.
+const fn counter(crm: u64, op2: u64) -> u64 {
+    // CRn 14, the timers'.
+    let number = 3 << 14 | 3 << 11 | 14 << 7 | crm << 3 | op2;
+    KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM64_SYSREG as u64 | number
+}
+
+/// What the virtual and the physical counter show: KVM_REG_ARM_TIMER_CNT, KVM_REG_ARM_PTIMER_CNT
+/// (arch/arm64/include/uapi/asm/kvm.h).
+const COUNTERS: [u64; 2] = [counter(3, 2), counter(0, 1)];
+
 /// Registers of a CPU, at most: KVM has some hundreds.
 const REGISTERS: usize = 500;
 
@@ -88,28 +100,15 @@ pub fn save(vcpu: &VcpuFd, number: u8) -> Result<CpuState, KvmError> {
     })
 }
 
-/// Has a CPU that was reset hold that.
+/// Has a CPU that was reset hold that, but for the time ([`restore_time`]).
 ///
 /// # Errors
 /// [`KvmError::Refused`], and [`KvmError::Register`] for one that cannot be set to what it held.
 pub fn restore(vcpu: &VcpuFd, state: &CpuState) -> Result<(), KvmError> {
     let what = "restore a CPU";
-    for Register { id, value } in &state.registers {
-        let register = || KvmError::Register {
-            cpu: state.number,
-            id: *id,
-        };
-        if value.len() != bytes_of(*id) {
-            return Err(register());
-        }
-        if vcpu.set_one_reg(*id, value).is_err() {
-            // Some tell what the CPU is, and cannot be set: they have to be the same.
-            let mut now = vec![0; value.len()];
-            let read = vcpu.get_one_reg(*id, &mut now);
-            if read.is_err() || now != *value {
-                return Err(register());
-            }
-        }
+    let own = |register: &&Register| !COUNTERS.contains(&register.id);
+    for register in state.registers.iter().filter(own) {
+        set(vcpu, state.number, register)?;
     }
     let mp_state = kvm_mp_state {
         mp_state: state.mp_state,
@@ -123,6 +122,55 @@ pub fn restore(vcpu: &VcpuFd, state: &CpuState) -> Result<(), KvmError> {
         vcpu.set_vcpu_events(&events).map_err(KvmError::kvm(what))?;
     }
     Ok(())
+}
+
+fn set(vcpu: &VcpuFd, cpu: u8, Register { id, value }: &Register) -> Result<(), KvmError> {
+    let register = || KvmError::Register { cpu, id: *id };
+    if value.len() != bytes_of(*id) {
+        return Err(register());
+    }
+    if vcpu.set_one_reg(*id, value).is_err() {
+        // Some tell what the CPU is, and cannot be set: they have to be the same.
+        let mut now = vec![0; value.len()];
+        let read = vcpu.get_one_reg(*id, &mut now);
+        if read.is_err() || now != *value {
+            return Err(register());
+        }
+    }
+    Ok(())
+}
+
+/// Has all CPUs, whose other registers are restored, see the time at which they were saved.
+///
+/// A counter is the machine's: whichever CPU it is set by, all see it. They were saved one after the other while time
+/// went on, so it is the latest that counts: with any other, it would go back for a CPU.
+///
+/// # Errors
+/// As [`restore`].
+pub fn restore_time(vcpus: &[VcpuFd], states: &[CpuState]) -> Result<(), KvmError> {
+    let Some(first) = vcpus.first() else {
+        return Ok(());
+    };
+    times(states)
+        .into_iter()
+        .try_for_each(|(cpu, register)| set(first, cpu, register))
+}
+
+/// What each counter has shown last, and to which CPU.
+fn times(states: &[CpuState]) -> Vec<(u8, &Register)> {
+    let shown = |register: &Register| {
+        let bytes = register.value.first_chunk().copied();
+        u64::from_le_bytes(bytes.unwrap_or_default())
+    };
+    let last = |counter: u64| {
+        let all = states.iter().flat_map(|state| {
+            let registers = state.registers.iter();
+            registers.map(|register| (state.number, register))
+        });
+        all.filter(|(_, register)| register.id == counter)
+            .max_by_key(|(_, register)| shown(register))
+    };
+    COUNTERS.into_iter().filter_map(last).collect()
 }
 
 /// Waits until the guest may go on, having said what the CPU holds.
@@ -230,5 +278,37 @@ pub fn run<M: Guest>(
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_is_restored_once_and_goes_back_for_nobody() {
+        // Documentation/virt/kvm/api.rst, 4.68, gives that of the virtual one.
+        assert_eq!(COUNTERS, [0x6030_0000_0013_df1a, 0x6030_0000_0013_df01]);
+        let [virtual_, physical] = COUNTERS;
+        let register = |id, value: u64| Register {
+            id,
+            value: value.to_le_bytes().to_vec(),
+        };
+        let cpu = |number, shown: u64| CpuState {
+            number,
+            registers: vec![
+                register(7, shown),
+                register(virtual_, shown),
+                register(physical, 2 * shown),
+            ],
+            ..CpuState::default()
+        };
+        let states = [cpu(0, 500), cpu(1, 0x1_0000_0000), cpu(2, 501)];
+        let latest = [
+            (1, &register(virtual_, 0x1_0000_0000)),
+            (1, &register(physical, 0x2_0000_0000)),
+        ];
+        assert_eq!(times(&states), latest);
+        assert_eq!(times(&[]), []);
     }
 }

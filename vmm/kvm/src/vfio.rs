@@ -70,8 +70,10 @@ pub fn open(
     let Some(first) = names.first() else {
         return Ok(Bridge::new([]));
     };
+    // The first process of an emulated machine.
+    let emulated = std::process::id() == 1;
     for name in names {
-        prepare(name)?;
+        prepare(Path::new(DEVICES), name, emulated)?;
     }
     let container = VfioContainer::new(None).map_err(|e| failed(first, &e))?;
     let container = Arc::new(container);
@@ -134,15 +136,25 @@ fn device(name: &str, why: impl Into<String>, help: &'static str) -> KvmError {
     }
 }
 
-/// Looks whether a device can be had, in words of what is the matter.
-fn prepare(name: &str) -> Result<(), KvmError> {
-    let path = Path::new(DEVICES).join(name);
+/// What to do where the machine has been made for this, and nobody can do anything in it.
+const EMULATED: &str = "an emulated host has two devices for its guest: 0000:00:03.0, an NVMe disk, and 0000:00:04.0, an e1000e \
+     network card";
+
+/// Looks whether a device among those in the directory can be had, in words of what is the matter.
+fn prepare(devices: &Path, name: &str, emulated: bool) -> Result<(), KvmError> {
+    let path = devices.join(name);
     if !path.exists() {
+        let help = match emulated {
+            true => EMULATED,
+            false => "`lspci -D` lists them",
+        };
+        return Err(device(name, "there is no such device", help));
+    }
+    if emulated && driver(&path).is_none_or(|driver| driver != DRIVER) {
         return Err(device(
             name,
-            "there is no such device",
-            "`lspci -D` lists them; an emulated host has 0000:00:03.0, an NVMe disk, and 0000:00:04.0, an \
-             e1000e network card",
+            "it is a part of the emulated host itself",
+            EMULATED,
         ));
     }
     match driver(&path) {
@@ -225,8 +237,43 @@ fn failed(name: &str, e: &VfioError) -> KvmError {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_device_that_cannot_be_had_is_told_with_what_can_be_done_there() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, driver) in [("0000:00:02.0", Some("virtio-pci")), ("0000:00:05.0", None)] {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            if let Some(driver) = driver {
+                symlink(Path::new("/drivers").join(driver), path.join("driver")).unwrap();
+            }
+        }
+        let told = |name: &str, emulated| {
+            let error = prepare(dir.path(), name, emulated).unwrap_err();
+            (error.to_string(), error.help())
+        };
+        for (name, real, emulated) in [
+            (
+                "0000:00:1f.0",
+                ("no such device", "lspci"),
+                "no such device",
+            ),
+            ("0000:00:02.0", ("virtio-pci has it", "driverctl"), "itself"),
+            ("0000:00:05.0", ("no driver", "driverctl"), "itself"),
+        ] {
+            let (why, help) = told(name, false);
+            assert!(
+                why.contains(real.0) && help.contains(real.1),
+                "{why}; {help}"
+            );
+            assert!(!help.contains("NVMe"), "{help}");
+            let (why, help) = told(name, true);
+            assert!(why.contains(emulated) && help == EMULATED, "{why}; {help}");
+        }
+    }
 
     #[test]
     fn whoever_cannot_have_a_group_is_told_why_and_what_to_do() {

@@ -18,6 +18,7 @@ use twox_hash::XxHash3_64;
 
 use crate::board::config::without_faults;
 use crate::engine::GuestKind;
+use crate::engine::memory::MEMORY_LIMIT;
 
 /// Bytes of a page.
 pub const PAGE: usize = 4096;
@@ -37,6 +38,35 @@ pub struct Format {
     pub mark: &'static [u8; 8],
     /// Version of all that is in no [`Saved`].
     pub version: u32,
+}
+
+/// Those of the KVM engine, of which both halves look at them.
+pub const KVM: Format = Format {
+    engine: "kvm",
+    mark: b"stalekvm",
+    version: 1,
+};
+
+/// Bytes before the sealed state: mark, version, length.
+const HEAD: u64 = 20;
+
+/// Bytes before each run.
+const RUN_HEAD: u64 = 16;
+
+/// Bytes of the sum.
+const SUM: u64 = 8;
+
+/// Most bytes of a snapshot whose state has `sealed` bytes, of a guest of `pages` pages: each a run by itself.
+fn most(sealed: u64, pages: u64) -> u64 {
+    let memory = pages.saturating_mul(RUN_HEAD + PAGE as u64);
+    let rest = HEAD + sealed + RUN_HEAD + SUM;
+    memory.saturating_add(rest)
+}
+
+/// Most bytes of any snapshot.
+#[must_use]
+pub fn longest() -> u64 {
+    most(STATE_LIMIT, MEMORY_LIMIT / PAGE as u64)
 }
 
 /// Why there is no going on from a snapshot.
@@ -280,26 +310,7 @@ impl Format {
         mut memory: impl FnMut(u64, &[u8]) -> io::Result<()>,
     ) -> Result<S, SnapshotError> {
         let failed = |e| SnapshotError::File("read", e);
-        let file = File::open(path).map_err(failed)?;
-        let len = file.metadata().map_err(failed)?.len();
-        let mut from = BufReader::with_capacity(1 << 16, file);
-        let mut head = [0; 20];
-        fill(&mut from, &mut head).map_err(|e| match e {
-            SnapshotError::Damaged(_) => SnapshotError::Other(self.engine),
-            e => e,
-        })?;
-        let [mark @ .., v0, v1, v2, v3, l0, l1, l2, l3, l4, l5, l6, l7] = head;
-        if mark != *self.mark {
-            return Err(SnapshotError::Other(self.engine));
-        }
-        let (found, known) = (u32::from_le_bytes([v0, v1, v2, v3]), self.version);
-        if found != known {
-            return Err(SnapshotError::Version { found, known });
-        }
-        let sealed = u64::from_le_bytes([l0, l1, l2, l3, l4, l5, l6, l7]);
-        if sealed > STATE_LIMIT || sealed > len {
-            return Err(SnapshotError::Damaged("its state is longer than it may be"));
-        }
+        let (mut from, sealed) = self.open(path, pages)?;
         let mut bytes = vec![0; usize::try_from(sealed).unwrap_or_default()];
         fill(&mut from, &mut bytes)?;
         let state: S = Saved::unseal(&bytes)?.open()?;
@@ -332,6 +343,46 @@ impl Format {
             true => Ok(state),
             false => Err(SnapshotError::Damaged("its sum is wrong")),
         }
+    }
+
+    /// Looks whether a file may be a snapshot of a guest of `pages` pages, by how it begins and how long it is: before
+    /// any more of it is read.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn check(&self, path: &Path, pages: u64) -> Result<(), SnapshotError> {
+        self.open(path, pages).map(drop)
+    }
+
+    /// The file, from behind its head on, and the length of its state.
+    fn open(&self, path: &Path, pages: u64) -> Result<(BufReader<File>, u64), SnapshotError> {
+        let failed = |e| SnapshotError::File("read", e);
+        let file = File::open(path).map_err(failed)?;
+        let len = file.metadata().map_err(failed)?.len();
+        let mut from = BufReader::with_capacity(1 << 16, file);
+        let mut head = [0; HEAD as usize];
+        fill(&mut from, &mut head).map_err(|e| match e {
+            SnapshotError::Damaged(_) => SnapshotError::Other(self.engine),
+            e => e,
+        })?;
+        let [mark @ .., v0, v1, v2, v3, l0, l1, l2, l3, l4, l5, l6, l7] = head;
+        if mark != *self.mark {
+            return Err(SnapshotError::Other(self.engine));
+        }
+        let (found, known) = (u32::from_le_bytes([v0, v1, v2, v3]), self.version);
+        if found != known {
+            return Err(SnapshotError::Version { found, known });
+        }
+        let sealed = u64::from_le_bytes([l0, l1, l2, l3, l4, l5, l6, l7]);
+        if sealed > STATE_LIMIT || sealed > len {
+            return Err(SnapshotError::Damaged("its state is longer than it may be"));
+        }
+        if len > most(sealed, pages) {
+            return Err(SnapshotError::Damaged(
+                "it is longer than one of a guest with so much memory can be",
+            ));
+        }
+        Ok((from, sealed))
     }
 }
 
@@ -439,6 +490,42 @@ mod tests {
         let mut longer = good.clone();
         longer.push(0);
         assert!(text(&longer).contains("sum is wrong"));
+    }
+
+    #[test]
+    fn what_cannot_be_one_is_told_by_its_head_and_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snapshot");
+        let check = |bytes: &[u8], len: u64, pages: u64| {
+            std::fs::write(&path, bytes).unwrap();
+            // Of no more blocks than that.
+            File::options()
+                .write(true)
+                .open(&path)
+                .and_then(|file| file.set_len(len))
+                .unwrap();
+            let checked = FORMAT.check(&path, pages).map_err(|e| e.to_string());
+            checked.err().unwrap_or_default()
+        };
+        let good = written();
+        let len = good.len() as u64;
+        assert_eq!(check(&good, len, PAGES), "");
+        // Only the rest shows what is wrong with that.
+        assert_eq!(check(&good, len - 1, PAGES), "");
+        for (bytes, len, part) in [
+            (&good[..], 1 << 40, "longer than one of a guest"),
+            (&b"something else"[..], 1 << 40, "does not begin like one"),
+            (&good[..8], 1 << 40, "has version 0"),
+        ] {
+            let why = check(bytes, len, PAGES);
+            assert!(why.contains(part), "{part}: {why}");
+        }
+        // As long as one may be: a run for each page.
+        let sealed = Saved::new(&state()).unwrap().seal().unwrap().len() as u64;
+        let longest = most(sealed, PAGES);
+        assert_eq!(check(&good, longest, PAGES), "");
+        assert!(check(&good, longest + 1, PAGES).contains("longer than"));
+        assert!(check(&good, longest, PAGES - 1).contains("longer than"));
     }
 
     #[test]

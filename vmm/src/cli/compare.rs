@@ -17,8 +17,9 @@ use crate::report::Layout;
 #[command(
     after_help = "What counts: the verdict; what was found, by kind, place and missing operation; \
                   corrupt bytes; lines of maintenance; and that a cell is there. What does not: hashes, \
-                  times, and where the logs part. Of one cell by two engines (--by engine=tcg,kvm): the verdict \
-                  and kinds of findings, unless one engine does not judge what the other has found.\nExit codes: 0 nothing differs that counts; 1 it does; 2 \
+                  times, and where the logs part. Of one cell by two engines (--by engine=tcg,kvm): the \
+                  verdict, kinds of findings, and whether data is wrong, unless one engine does not judge what the \
+                  other has found, or what was found explains the data.\nExit codes: 0 nothing differs that counts; 1 it does; 2 \
                   no run or matrix, damaged, or cells that do not pair; 3 one side says nothing (infra-error, \
                   or not run)."
 )]

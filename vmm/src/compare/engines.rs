@@ -2,13 +2,14 @@
 //! One cell by two engines: what differs, and whether that is because one of them sees less.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::Serialize;
 use staleline_devices::hazard::HazardKind;
 use staleline_results::Verdict;
 
 use crate::engine::EngineKind;
-use crate::matrix::outcome::Outcome;
+use crate::matrix::outcome::{CPU, Outcome};
 use crate::names;
 
 /// A cell's outcome, and who ran it.
@@ -29,29 +30,79 @@ pub struct Difference {
     pub reason: Option<String>,
 }
 
+/// What was found, as far as engines can be expected to agree.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Finding<'a> {
+    kind: &'a str,
+    /// Who reads, where it depends on that whether an engine judges it, and if it is known.
+    reader: Option<&'a str>,
+}
+
+impl Finding<'_> {
+    fn is_of(&self, other: &Finding<'_>) -> bool {
+        let unknown = self.reader.is_none() || other.reader.is_none();
+        self.kind == other.kind && (unknown || self.reader == other.reader)
+    }
+}
+
+impl fmt::Display for Finding<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reader {
+            Some(CPU) => write!(f, "{} where CPUs read", self.kind),
+            Some(master) => write!(f, "{} where {master} reads", self.kind),
+            None => f.write_str(self.kind),
+        }
+    }
+}
+
+/// What a run has found, each once.
+fn findings<'a>(outcome: &'a Outcome, engines: [EngineKind; 2]) -> BTreeSet<Finding<'a>> {
+    let depends = |kind: &str| {
+        let kind = named(kind);
+        let differs = |engine: &EngineKind, kind| {
+            engine.unseen(kind, true).is_empty() != engine.unseen(kind, false).is_empty()
+        };
+        kind.is_some_and(|kind| engines.iter().any(|engine| differs(engine, kind)))
+    };
+    let told = outcome.found.iter().map(|found| Finding {
+        kind: &found.kind,
+        reader: found.reader.as_deref().filter(|_| depends(&found.kind)),
+    });
+    let mut all: BTreeSet<Finding<'a>> = told.collect();
+    for kind in &outcome.findings {
+        // One that an earlier version has written says no more.
+        if !all.iter().any(|finding| finding.kind == kind) {
+            all.insert(Finding { kind, reader: None });
+        }
+    }
+    all
+}
+
 /// What differs between two runs of a cell by different engines. Costs are not looked at: how often the guest
 /// does something may hang on how fast it is.
 pub fn differences(a: &Ran, b: &Ran) -> Vec<Difference> {
     let mut all = Vec::new();
-    let mut is_blind = |with: &Ran, without: &Ran| {
-        let theirs: BTreeSet<_> = without.outcome.findings.iter().collect();
-        let only = with.outcome.findings.iter().filter(|k| !theirs.contains(k));
+    let engines = [a.engine, b.engine];
+    let (in_a, in_b) = (findings(&a.outcome, engines), findings(&b.outcome, engines));
+    let mut only = |(with, own): (&Ran, &BTreeSet<Finding<'_>>),
+                    (without, theirs): (&Ran, &BTreeSet<Finding<'_>>)| {
         let mut explained = true;
-        for kind in only {
-            let reason = not_judged(without.engine, kind);
+        let alone = |one: &&Finding<'_>| !theirs.iter().any(|other| other.is_of(one));
+        for finding in own.iter().filter(alone) {
+            let reason = not_judged(without.engine, finding);
             explained &= reason.is_some();
-            let what = format!("{kind} only with {}", with.engine);
+            let what = format!("{finding} only with {}", with.engine);
             all.push(Difference { what, reason });
         }
+        // All that the one has found the other cannot judge, and it has found nothing.
         explained && theirs.is_empty()
     };
-    // All that the one has found the other cannot judge, and it has found nothing.
-    let blind = (is_blind(a, b), is_blind(b, a));
+    let blind = (only((a, &in_a), (b, &in_b)), only((b, &in_b), (a, &in_a)));
     let (va, vb) = (a.outcome.verdict, b.outcome.verdict);
     if va != vb {
         let (passed, was_blind) = match (va, vb) {
-            (Verdict::Fail, Verdict::Pass) => (b, blind.0 && !a.outcome.findings.is_empty()),
-            (Verdict::Pass, Verdict::Fail) => (a, blind.1 && !b.outcome.findings.is_empty()),
+            (Verdict::Fail, Verdict::Pass) => (b, blind.0 && !in_a.is_empty()),
+            (Verdict::Pass, Verdict::Fail) => (a, blind.1 && !in_b.is_empty()),
             _ => (a, false),
         };
         let reason = "all that the other has found is what it does not judge";
@@ -65,28 +116,62 @@ pub fn differences(a: &Ran, b: &Ran) -> Vec<Difference> {
             ),
             reason: was_blind.then(|| format!("{}: {reason}", passed.engine)),
         });
-    } else if (a.outcome.corrupt_bytes == 0) != (b.outcome.corrupt_bytes == 0) {
-        let with = if a.outcome.corrupt_bytes == 0 { b } else { a };
+    }
+    if (a.outcome.corrupt_bytes == 0) != (b.outcome.corrupt_bytes == 0) {
+        let (with, own, theirs) = match a.outcome.corrupt_bytes == 0 {
+            true => (b, &in_b, &in_a),
+            false => (a, &in_a, &in_b),
+        };
         all.push(Difference {
             what: format!("wrong data only with {}", with.engine),
-            reason: Some(
-                "the verdict hangs on what software did, not on what a cache happened to keep"
-                    .into(),
-            ),
+            reason: why_wrong(with, own, theirs),
         });
     }
     all
 }
 
-/// Why an engine does not find a hazard of that kind everywhere; none if it does.
-fn not_judged(engine: EngineKind, kind: &str) -> Option<String> {
-    let kind = HazardKind::ALL.into_iter().find(|k| k.name() == kind)?;
-    let fidelity = engine.fidelity();
-    if !fidelity.not_judged.contains(&kind) {
+/// Why data may be wrong in that run and not in the other; none if nothing that was found explains it.
+fn why_wrong(
+    with: &Ran,
+    own: &BTreeSet<Finding<'_>>,
+    theirs: &BTreeSet<Finding<'_>>,
+) -> Option<String> {
+    // Some data is wrong by it there; or it may have been, and was not in the other.
+    let manifested = |finding: &&Finding<'_>| {
+        let mut found = with.outcome.found.iter();
+        found.any(|f| f.kind == finding.kind && f.manifested)
+    };
+    let in_both = |finding: &&Finding<'_>| theirs.iter().any(|other| other.is_of(finding));
+    let is_hazard = |finding: &&Finding<'_>| named(finding.kind).is_some();
+    let mut hazards = own.iter().filter(is_hazard);
+    if let Some(finding) = hazards.find(|f| manifested(f) || in_both(f)) {
+        return Some(format!(
+            "{finding} may make it so, and whether it does hangs on what a cache happened to keep"
+        ));
+    }
+    // It has the other's, and does not see it.
+    let unseen = |finding: &&Finding<'_>| not_judged(with.engine, finding).is_some();
+    let finding = theirs.iter().find(unseen)?;
+    Some(format!(
+        "{finding}, which {} does not judge, may make it so",
+        with.engine
+    ))
+}
+
+fn named(kind: &str) -> Option<HazardKind> {
+    HazardKind::ALL.into_iter().find(|k| k.name() == kind)
+}
+
+/// Why an engine does not find that; none if it does, or if nobody knows.
+fn not_judged(engine: EngineKind, finding: &Finding<'_>) -> Option<String> {
+    let kind = named(finding.kind)?;
+    // If nobody says who reads, it is no reason that it might have been a CPU.
+    let by_master = finding.reader != Some(CPU);
+    let unseen = engine.unseen(kind, by_master);
+    if unseen.is_empty() {
         return None;
     }
-    let unseen = kind.needs().iter().filter(|s| !fidelity.sees.contains(s));
-    let unseen: Vec<String> = unseen.map(names::name).collect();
+    let unseen: Vec<String> = unseen.iter().map(names::name).collect();
     Some(format!(
         "{engine} does not see each of: {}",
         unseen.join(", ")
@@ -96,7 +181,7 @@ fn not_judged(engine: EngineKind, kind: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::outcome::{Lines, MadeOf};
+    use crate::matrix::outcome::{Found, Lines, MadeOf};
 
     fn ran(engine: EngineKind, verdict: Verdict, findings: &[&str], corrupt_bytes: u64) -> Ran {
         let outcome = Outcome {
@@ -154,13 +239,87 @@ mod tests {
         }
     }
 
+    /// The same with who reads, and whether bytes were wrong.
+    fn with(mut ran: Ran, found: &[(&str, &str, bool)]) -> Ran {
+        ran.outcome.found = found
+            .iter()
+            .map(|(kind, reader, manifested)| Found {
+                kind: (*kind).into(),
+                place: String::new(),
+                missing: String::new(),
+                lines: 1,
+                manifested: *manifested,
+                reader: Some((*reader).into()),
+            })
+            .collect();
+        ran
+    }
+
     #[test]
-    fn wrong_data_is_told_and_explained_where_the_verdict_is_the_same() {
+    fn that_it_sees_no_loads_does_not_explain_what_a_device_has_read() {
         let [exact, kvm] = EngineKind::ALL;
-        let a = ran(exact, Verdict::Fail, &["missing-clean"], 64);
-        let b = ran(kvm, Verdict::Fail, &["missing-clean"], 0);
+        let stale = "missing-invalidate";
+        let go = |engine, readers: &[&str]| {
+            let (verdict, kinds): (_, &[&str]) = match readers.is_empty() {
+                true => (Verdict::Pass, &[]),
+                false => (Verdict::Fail, &[stale]),
+            };
+            let found: Vec<_> = readers.iter().map(|r| (stale, *r, false)).collect();
+            with(ran(engine, verdict, kinds, 0), &found)
+        };
+        let cases: [(&[&str], &[&str], Option<bool>); 8] = [
+            (&[CPU], &[], Some(true)),
+            (&["dwc3"], &[], Some(false)),
+            (&[CPU, "dwc3"], &["dwc3"], Some(true)),
+            (&[CPU, "dwc3"], &[], Some(false)),
+            (&["dwc3"], &["dwc3"], None),
+            (&["dwc3"], &["gdma"], Some(false)),
+            (&["dwc3"], &[CPU, "dwc3"], Some(false)),
+            (&[], &["dwc3"], Some(false)),
+        ];
+        for (a, b, expected) in cases {
+            let told = explained(&go(exact, a), &go(kvm, b));
+            assert_eq!(told, expected, "{a:?} {b:?}");
+        }
+        // A result that does not say who reads explains nothing, and is the same as one that does.
+        let old = ran(exact, Verdict::Fail, &[stale], 0);
+        assert_eq!(explained(&old, &go(kvm, &[])), Some(false));
+        assert_eq!(explained(&old, &go(kvm, &["dwc3"])), None);
+        // Where it makes no difference, engines need not agree on who it was.
+        let clean = |engine, reader| {
+            let ran = ran(engine, Verdict::Fail, &["missing-clean"], 0);
+            with(ran, &[("missing-clean", reader, false)])
+        };
+        assert_eq!(explained(&clean(exact, "a"), &clean(kvm, "b")), None);
+    }
+
+    #[test]
+    fn wrong_data_is_explained_by_what_was_found_and_by_nothing_else() {
+        let [exact, kvm] = EngineKind::ALL;
+        let (fail, pass) = (Verdict::Fail, Verdict::Pass);
+        let a = ran(exact, fail, &["missing-clean"], 64);
+        let b = ran(kvm, fail, &["missing-clean"], 0);
         assert_eq!(explained(&a, &b), Some(true));
-        let c = ran(kvm, Verdict::Fail, &["missing-clean"], 1);
+        let c = ran(kvm, fail, &["missing-clean"], 1);
         assert_eq!(explained(&a, &c), None);
+        // Both fail, and nothing that was found makes data wrong.
+        for kind in [&["kernel-report"][..], &[]] {
+            let (a, b) = (ran(exact, fail, kind, 64), ran(kvm, fail, kind, 0));
+            assert_eq!(explained(&a, &b), Some(false), "{kind:?}");
+        }
+        // What the one does not judge explains its verdict, but no bytes that nothing has made wrong.
+        let latent = [("ownership", "dwc3", false)];
+        let wrong = [("ownership", "dwc3", true)];
+        let a = with(ran(exact, fail, &["ownership"], 64), &latent);
+        assert_eq!(explained(&a, &ran(kvm, pass, &[], 0)), Some(false));
+        let a = with(ran(exact, fail, &["ownership"], 64), &wrong);
+        assert_eq!(explained(&a, &ran(kvm, pass, &[], 0)), Some(true));
+        // It has the data of a CPU's load that it does not see.
+        let stale = [("missing-invalidate", CPU, false)];
+        let a = with(ran(exact, fail, &["missing-invalidate"], 0), &stale);
+        assert_eq!(explained(&a, &ran(kvm, fail, &[], 64)), Some(true));
+        let stale = [("missing-invalidate", "dwc3", false)];
+        let a = with(ran(exact, fail, &["missing-invalidate"], 0), &stale);
+        assert_eq!(explained(&a, &ran(kvm, fail, &[], 64)), Some(false));
     }
 }

@@ -5,7 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use staleline_devices::fidelity::Fidelity;
+use staleline_devices::fidelity::{self, Fidelity, Sight};
+use staleline_devices::hazard::HazardKind;
 use staleline_support::cache::CacheDir;
 use staleline_support::progress::Progress;
 
@@ -38,6 +39,11 @@ impl EngineKind {
     /// What it can judge.
     pub fn fidelity(self) -> Fidelity {
         Fidelity::found(self.0.sees, self.0.finds)
+    }
+
+    /// What it lacks to judge findings of that kind where a master reads, or a CPU; nothing if it judges them.
+    pub fn unseen(self, kind: HazardKind, by_master: bool) -> Vec<Sight> {
+        fidelity::unseen(self.0.sees, self.0.finds, kind, by_master)
     }
 
     /// Whether the same command does the same each time.

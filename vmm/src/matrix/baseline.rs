@@ -93,7 +93,15 @@ impl Baseline {
                 cell: o.cell.clone(),
                 verdict: o.verdict,
                 corrupt_bytes: o.corrupt_bytes,
-                findings: o.found.clone(),
+                // Where a finding is says its place.
+                findings: o
+                    .found
+                    .iter()
+                    .map(|found| Found {
+                        reader: None,
+                        ..found.clone()
+                    })
+                    .collect(),
             });
         Baseline {
             schema: SCHEMA,

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use staleline_results::{
-    Diagnostic, HazardEntry, Input, KERNEL_REPORT, KernelId, LineCost, RunResult, Verdict,
+    Diagnostic, HazardEntry, Input, KERNEL_REPORT, KernelId, LineCost, Party, RunResult, Verdict,
 };
 use staleline_support::{digest, text};
 
@@ -14,6 +14,9 @@ use crate::evidence::{Artifacts, GuestFile};
 /// Reasons kept of a result, and bytes of each.
 const REASONS: usize = 8;
 const REASON: usize = 500;
+
+/// In place of a master's name.
+pub const CPU: &str = "cpu";
 
 /// What came of a cell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +71,10 @@ pub struct Found {
     pub lines: u64,
     /// Bytes were wrong.
     pub manifested: bool,
+    /// Who reads or destroys: a master by its name, or [`CPU`]; none if nobody knows, or an older program has
+    /// written this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reader: Option<String>,
 }
 
 impl Found {
@@ -80,6 +87,11 @@ impl Found {
             missing: shown(d).map_or_else(String::new, |h| text::elide(&h.missing, REASON)),
             lines: d.lines,
             manifested: d.manifested,
+            reader: shown(d).and_then(|h| match &h.reader {
+                Party::Unknown => None,
+                Party::Cpu { .. } => Some(CPU.to_owned()),
+                Party::Device { master, .. } => Some(master.clone()),
+            }),
         });
         let reports = result.guest.complaints().map(|report| Found {
             kind: KERNEL_REPORT.to_owned(),
@@ -90,6 +102,7 @@ impl Found {
             missing: String::new(),
             lines: report.count,
             manifested: false,
+            reader: None,
         });
         let mut all: Vec<Found> = Vec::new();
         for one in findings.chain(reports) {

@@ -328,11 +328,20 @@ fn a_device_of_the_host_is_as_coherent_as_its_port() {
 #[test]
 #[ignore = "builds a VMM, and kernels of a host and of a guest that has drivers of PCI devices"]
 fn a_device_that_cannot_be_had_is_no_verdict() {
-    for address in ["0000:00:1f.0", "0000:00:02.0"] {
+    for (address, why) in [
+        ("0000:00:1f.0", "there is no such device"),
+        // By which the host is told what to run.
+        ("0000:00:02.0", "a part of the emulated host itself"),
+    ] {
         let words = [
             "boot", "--engine", "kvm", "--kernel", "base+pci", "--vfio", address,
         ];
-        run(&words).ends(3, Verdict::InfraError);
+        let run = run(&words);
+        let told = &run.ends(3, Verdict::InfraError).reasons[0];
+        for part in [address, why, "0000:00:03.0, an NVMe disk"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert!(!told.contains("driverctl"), "{told}");
     }
 }
 
@@ -353,6 +362,16 @@ fn a_guest_that_was_saved_goes_on_to_the_same_verdict() {
         assert!(notes.contains("went on from the snapshot"), "{notes}");
     }
 
+    // So does one with several CPUs, which are at different places.
+    let two = ["--set", "board.cpus=2"];
+    kvm(&[&two[..], &["--save-snapshot", path]].concat()).fails(&[HazardKind::MissingInvalidate]);
+    let again = kvm(&[&two[..], &["--from-snapshot", path]].concat());
+    assert_eq!(
+        again.fails(&[HazardKind::MissingInvalidate]).data.bytes,
+        saved.data.bytes
+    );
+    kvm(&["--save-snapshot", path]).fails(&[HazardKind::MissingInvalidate]);
+
     let refused = |more: &[&str], part: &str| {
         let run = kvm(&[&["--from-snapshot", path][..], more].concat());
         let result = run.ends(3, Verdict::InfraError);
@@ -369,6 +388,10 @@ fn a_guest_that_was_saved_goes_on_to_the_same_verdict() {
     changed[whole.len() / 2] ^= 1;
     std::fs::write(&file, changed).unwrap();
     refused(&[], "damaged");
+    std::fs::write(&file, &whole).unwrap();
+    let grown = std::fs::File::options().write(true).open(&file).unwrap();
+    grown.set_len(1 << 40).unwrap();
+    refused(&[], "longer than one of a guest");
     std::fs::write(&file, "something else, of more than twenty bytes").unwrap();
     refused(&[], "no snapshot");
 }

@@ -3,6 +3,8 @@
 //! which the guest decides for itself; without message-signalled interrupts, which the bridge has none of; and
 //! without ports and ROM. (PCI Local Bus Specification 3.0, chapter 6.)
 
+use std::ops::Range;
+
 /// Bytes of configuration space that each device has.
 const BYTES: u16 = 256;
 
@@ -21,6 +23,11 @@ const INTERRUPT: u16 = 0x3c;
 
 /// Capabilities that are not shown: message-signalled interrupts, in both forms.
 const HIDDEN: [u8; 2] = [0x05, 0x11];
+/// Of these, that of the form that has a table in memory.
+const MSI_X: u8 = 0x11;
+/// In the control word of the other: addresses have 64 bits; each message can be masked.
+const MSI_WIDE: u8 = 1 << 7;
+const MSI_MASKS: u8 = 1 << 0;
 /// Most capabilities that there is room for.
 const MAX_CAPABILITIES: usize = 48;
 
@@ -64,7 +71,8 @@ pub struct Function<B> {
     /// Those that are shown, in their order.
     capabilities: Vec<Capability>,
     first_capability: u8,
-    hidden: Vec<u16>,
+    /// Where those are that are not.
+    hidden: Vec<Range<u16>>,
     line: u8,
     answers: bool,
 }
@@ -105,7 +113,8 @@ impl<B: Backing> Function<B> {
             self.backing.read_configuration(at, &mut head);
             next[0] = head[1];
             if HIDDEN.contains(&head[0]) {
-                self.hidden.push(at);
+                let bytes = self.hidden_bytes(at, head[0]);
+                self.hidden.push(at..at + bytes);
                 continue;
             }
             match self.capabilities.last_mut() {
@@ -115,6 +124,20 @@ impl<B: Backing> Function<B> {
             }
             self.capabilities.push(Capability { at, next: 0 });
         }
+    }
+
+    /// So long is a capability of messages, in whole words (6.8.1, 6.8.2).
+    fn hidden_bytes(&self, at: u16, kind: u8) -> u16 {
+        if kind == MSI_X {
+            return 12;
+        }
+        let mut control = [0; 2];
+        self.backing.read_configuration(at + 2, &mut control);
+        let [low, high] = control;
+        let wide = if low & MSI_WIDE != 0 { 4 } else { 0 };
+        // With masks, the data takes a word, and two more come.
+        let masks = if high & MSI_MASKS != 0 { 8 } else { 0 };
+        12 + wide + masks
     }
 
     /// Reads up to 8 bytes of configuration space.
@@ -143,7 +166,7 @@ impl<B: Backing> Function<B> {
             ROM => 0,
             CAPABILITIES => self.first_capability.into(),
             INTERRUPT => real() & !0xff | u32::from(self.line),
-            _ if self.hidden.contains(&at) => real() & 0xffff_0000,
+            _ if self.hidden.iter().any(|hidden| hidden.start == at) => real() & 0xffff_0000,
             _ => match self.capabilities.iter().find(|c| c.at == at) {
                 Some(capability) => real() & !0xff00 | u32::from(capability.next) << 8,
                 None => real(),
@@ -197,10 +220,7 @@ impl<B: Backing> Function<B> {
                     self.line = *line;
                 }
             }
-            _ if self
-                .hidden
-                .iter()
-                .any(|hidden| (*hidden..hidden + 24).contains(&at)) => {}
+            _ if self.hidden.iter().any(|hidden| hidden.contains(&at)) => {}
             _ => {
                 if at == COMMAND
                     && let Some(command) = data.first()
@@ -417,6 +437,36 @@ mod tests {
         f.write_configuration(0x62, &[0, 0x80]);
         assert_eq!(f.backing.configuration.borrow()[0x63], 0);
         assert_eq!(word(&f, 0x100), 0, "no extended ones either");
+    }
+
+    #[test]
+    fn what_comes_right_behind_hidden_ones_can_be_written() {
+        // Their control words, and how long they are (6.8.1): MSI in all forms, and MSI-X.
+        for (kind, control, bytes) in [
+            (0x05, 0x0000, 12),
+            (0x05, 0x0080, 16),
+            (0x05, 0x0100, 20),
+            (0x05, 0x0180, 24),
+            (0x11, 0x8181_u16, 12),
+        ] {
+            let fake = Fake::nvme();
+            let next = 0x60 + bytes;
+            {
+                let mut c = fake.configuration.borrow_mut();
+                c[0x60..0x64].copy_from_slice(&[kind, next, 0, 0]);
+                c[0x62..0x64].copy_from_slice(&control.to_le_bytes());
+                // A device's own.
+                c[usize::from(next)..][..4].copy_from_slice(&[0x09, 0, 8, 0]);
+            }
+            let mut f = Function::new(fake);
+            for at in (0x60..u16::from(next)).step_by(4) {
+                let before = word(&f, at);
+                set(&mut f, at, 0x5a5a_5a5a);
+                assert_eq!(word(&f, at), before, "{kind:#x} {control:#x} {at:#x}");
+            }
+            set(&mut f, u16::from(next) + 4, 0x5a5a_5a5a);
+            assert_eq!(word(&f, u16::from(next) + 4), 0x5a5a_5a5a, "{kind:#x}");
+        }
     }
 
     #[test]

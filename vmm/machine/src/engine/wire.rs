@@ -17,7 +17,7 @@ use crate::boot::Loaded;
 use crate::events::Filter;
 
 /// Version of everything in this module; both halves must agree.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// What each message begins with: `SLK1`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"SLK1");
@@ -33,6 +33,9 @@ pub const PORT: &str = "org.staleline.vmm";
 
 /// What a line of the VMM's console begins with that tells of a system call which its sandbox has refused.
 pub const TRESPASS: &str = "staleline-kvm: the sandbox has stopped it: it made the system call ";
+
+/// What a line of its console begins with that tells of a signal which has ended it.
+pub const CRASH: &str = "staleline-kvm: it has crashed: ";
 
 /// Where the machine's configuration names the disk's image.
 pub const DISK: &str = "/disk/path";
@@ -110,15 +113,22 @@ pub struct Run {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "type")]
 pub enum ToVmm {
-    /// A file, as the payload. Kept until the conversation ends.
+    /// A file, as the payload. Kept until it is to be forgotten.
     File {
         /// What it should be.
+        hash: Blob,
+    },
+    /// Drop a file. Nothing is answered, whether it was there or not.
+    Forget {
+        /// Which.
         hash: Blob,
     },
     /// Run a guest to its end.
     Run(Box<Run>),
     /// Do what the sandbox does not allow. For tests: whoever asks for it is told what became of it.
     Trespass,
+    /// Access memory that is not there. For tests.
+    Crash,
 }
 
 /// What the VMM writes while a guest runs, and when it has ended.

@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
+use staleline_machine::snapshot::SnapshotError;
+
 use crate::engine::EngineError;
 use crate::engine::error::{Fault, tail};
 
@@ -53,6 +55,40 @@ pub enum KvmError {
         /// The last lines of its console.
         console: String,
     },
+    /// The guest's time is up, and it does not say so.
+    #[error(
+        "{what} has not said within {grace} s that the guest's time limit of {limit} s is over{}",
+        tail("its console", console)
+    )]
+    Stalled {
+        /// Who.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+        /// How long it was waited for beyond that.
+        grace: u64,
+        /// The last lines of its console.
+        console: String,
+    },
+    /// A mistake of its own has ended it.
+    #[error("the VMM has crashed: {what}")]
+    Crashed {
+        /// By which signal, and where.
+        what: String,
+    },
+    /// A file cannot be sent.
+    #[error("{} has {bytes} bytes, and a file for the VMM may have {limit}", path.display())]
+    TooLong {
+        /// Which.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+        /// The most that it may have.
+        limit: u64,
+    },
+    /// A snapshot is none.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// Its sandbox has stopped it.
     #[error("the VMM has been stopped by its own sandbox, for the system call {call}")]
     Trespass {
@@ -88,6 +124,12 @@ impl KvmError {
                 "was it stopped from outside, or short of memory? Otherwise please report it"
             }
             KvmError::Silent { .. } => "is this machine busy with something else? Run it again",
+            KvmError::Stalled { .. } => {
+                "was it stopped (SIGSTOP, a debugger), or is this machine busy with something else? Run it again"
+            }
+            KvmError::Crashed { .. } => "please report this with the scenario",
+            KvmError::TooLong { .. } => "use a smaller one",
+            KvmError::Snapshot(_) => SnapshotError::HELP,
             KvmError::Trespass { .. } => {
                 "the VMM is not allowed to do that, and does not need to: please report it with the scenario"
             }

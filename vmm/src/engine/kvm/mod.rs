@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use staleline_devices::fidelity::Sight;
 use staleline_machine::engine::wire::{DISK, Ended, FromVmm, Output, Record, Run, ToVmm};
+use staleline_machine::snapshot;
 use staleline_results::GuestEnd;
 use staleline_support::cache::CacheDir;
 use staleline_support::lock::Lock;
@@ -143,10 +144,20 @@ fn check(job: &Job) -> Result<(), EngineError> {
     if job.selfcheck || job.save_restore.is_some() {
         return cannot("check itself");
     }
-    Ok(())
+    match &job.snapshot {
+        Some(Snapshot::From(file)) => Ok(check_snapshot(file, job.ram_bytes)?),
+        _ => Ok(()),
+    }
+}
+
+/// That a file may be a snapshot of a guest with so much memory, before all of it is read and sent.
+fn check_snapshot(file: &Path, ram_bytes: u64) -> Result<(), KvmError> {
+    let pages = ram_bytes / snapshot::PAGE as u64;
+    Ok(snapshot::KVM.check(file, pages)?)
 }
 
 fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, EngineError> {
+    session.begin();
     let from = match &job.snapshot {
         Some(Snapshot::From(file)) => Some(session.give(file)?),
         _ => None,
@@ -196,14 +207,10 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
     };
     let mut kept = 0;
     let shown = job.attendance.console == Console::Shown;
-    let deadline = job.timeout.map(|limit| Instant::now() + limit + GRACE);
+    let deadline = job.timeout.map(|limit| Instant::now() + limit);
+    let limit = job.timeout.unwrap_or_default();
     loop {
-        let Some((message, payload)) = session.next(deadline, &job.interrupt)? else {
-            return Err(EngineError::Timeout {
-                timeout: job.timeout.unwrap_or_default(),
-                console: String::new(),
-            });
-        };
+        let (message, payload) = session.answer((deadline, limit, GRACE), &job.interrupt)?;
         match message {
             FromVmm::Output { output } => match output {
                 Output::Console => {
@@ -270,5 +277,37 @@ fn told(end: Ended) -> GuestEnd {
         Ended::PoweredOff => GuestEnd::PoweredOff,
         Ended::TimedOut => GuestEnd::TimedOut,
         Ended::Died { what } => GuestEnd::Died { what },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_snapshot_is_not_read_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snapshot");
+        // As it begins, with a state of no bytes.
+        let mut begins = b"stalekvm".to_vec();
+        begins.extend(1_u32.to_le_bytes());
+        begins.extend(0_u64.to_le_bytes());
+        for (begins, part) in [
+            (&begins[..], "longer than one of a guest"),
+            (
+                b"rubbish, and more of it",
+                "no snapshot of the kvm engine's",
+            ),
+        ] {
+            std::fs::write(&path, begins).unwrap();
+            let file = File::options().write(true).open(&path).unwrap();
+            // More than fits into memory, and no block of it.
+            file.set_len(1 << 40).unwrap();
+            let error = EngineError::from(check_snapshot(&path, 128 << 20).unwrap_err());
+            let told = format!("{error}; {}", error.help());
+            for part in [part, "--save-snapshot"] {
+                assert!(told.contains(part), "{part}: {told}");
+            }
+        }
     }
 }

@@ -19,8 +19,8 @@ use super::KvmError;
 use crate::engine::EngineError;
 use crate::engine::tcg::{die_with_parent, qemu_program};
 
-/// Bytes of an emulated host's memory besides what its guest takes: its kernel, the VMM, and the files that
-/// the VMM is sent.
+/// Bytes of an emulated host's memory besides what its guest takes: its kernel, the VMM, and files that the VMM is sent
+/// (up to half of all memory, as the host's kernel has it; see [`super::session`]).
 const HOST_BYTES: u64 = 384 << 20;
 
 /// How often an emulated host's guest's memory is in it: as CPUs see it, as it is in DRAM, what the model knows of

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A VMM that runs, and the conversation with it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant, SystemTime};
 
-use signal_hook::consts::SIGSYS;
-use staleline_machine::engine::wire::{ABI_VERSION, Blob, FromVmm, TRESPASS, ToVmm, receive, send};
+use signal_hook::consts::{SIGBUS, SIGILL, SIGSEGV, SIGSYS};
+use staleline_machine::engine::wire::{
+    ABI_VERSION, Blob, CRASH, FromVmm, PAYLOAD_LIMIT, TRESPASS, ToVmm, receive, send,
+};
 use staleline_support::digest;
 use tempfile::TempDir;
 
@@ -37,6 +40,10 @@ const CONSOLE_LIMIT: u64 = 1 << 20;
 /// Messages that may wait to be looked at.
 const WAITING: usize = 64;
 
+/// Bytes of files that it keeps beside those of its next guest, besides as many as a guest's memory has. An emulated
+/// host has them in its own ([`super::place`]).
+const FILES_BYTES: u64 = 192 << 20;
+
 /// What it has said: a message with its payload, or why there is none.
 type Said = io::Result<(FromVmm, Vec<u8>)>;
 
@@ -48,12 +55,59 @@ fn seen(path: &Path) -> io::Result<Seen> {
     Ok((path.to_owned(), about.len(), about.modified()?))
 }
 
+/// A file that it has.
+#[derive(Debug)]
+struct Sent {
+    blob: Blob,
+    bytes: u64,
+    /// Of which of its guests it was last.
+    guest: u64,
+}
+
+/// Files that a VMM has; the one that was used last comes last.
+#[derive(Debug, Default)]
+struct Files {
+    all: Vec<Sent>,
+    /// Number of the guest that is made ready.
+    guest: u64,
+}
+
+impl Files {
+    /// Whether it has that file, which the guest needs.
+    fn uses(&mut self, blob: &Blob) -> bool {
+        let Some(at) = self.all.iter().position(|sent| sent.blob == *blob) else {
+            return false;
+        };
+        let mut sent = self.all.remove(at);
+        sent.guest = self.guest;
+        self.all.push(sent);
+        true
+    }
+
+    /// Takes in one that the guest needs; those that have to go for it, so that there are no more than `most` bytes.
+    /// What the guest needs stays.
+    fn add(&mut self, blob: Blob, bytes: u64, most: u64) -> Vec<Blob> {
+        let mut all: u64 = self.all.iter().map(|sent| sent.bytes).sum();
+        let guest = self.guest;
+        let gone = self.all.extract_if(.., |sent| {
+            let goes = all.saturating_add(bytes) > most && sent.guest != guest;
+            if goes {
+                all -= sent.bytes;
+            }
+            goes
+        });
+        let gone = gone.map(|sent| sent.blob).collect();
+        self.all.push(Sent { blob, bytes, guest });
+        gone
+    }
+}
+
 /// A VMM that runs. It is gone when this is.
 pub(super) struct Session {
     child: Child,
     to: BufWriter<UnixStream>,
     said: Receiver<Said>,
-    sent: HashSet<Blob>,
+    sent: Files,
     known: HashMap<Seen, Blob>,
     console: File,
     /// What it keeps on this machine; it is killed before it could remove that.
@@ -88,7 +142,7 @@ impl Session {
             child,
             to: BufWriter::new(connection),
             said,
-            sent: HashSet::new(),
+            sent: Files::default(),
             known: HashMap::new(),
             console,
             _files: files,
@@ -121,14 +175,28 @@ impl Session {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// The files that are sent from now on are another guest's.
+    pub(super) fn begin(&mut self) {
+        self.sent.guest += 1;
+    }
+
     /// Sends a file, unless it has it.
     pub(super) fn give(&mut self, path: &Path) -> Result<Blob, EngineError> {
         let read = os("read the guest's images");
         let seen = seen(path).map_err(&read)?;
         if let Some(blob) = self.known.get(&seen)
-            && self.sent.contains(blob)
+            && self.sent.uses(blob)
         {
             return Ok(blob.clone());
+        }
+        let (_, bytes, _) = &seen;
+        if *bytes > PAYLOAD_LIMIT {
+            return Err(KvmError::TooLong {
+                path: path.to_owned(),
+                bytes: *bytes,
+                limit: PAYLOAD_LIMIT,
+            }
+            .into());
         }
         let bytes = std::fs::read(path).map_err(&read)?;
         let blob = self.give_bytes(&bytes)?;
@@ -139,7 +207,11 @@ impl Session {
     /// As [`Session::give`], of what is in memory.
     pub(super) fn give_bytes(&mut self, bytes: &[u8]) -> Result<Blob, EngineError> {
         let hash = Blob(digest::bytes(bytes));
-        if self.sent.insert(hash.clone()) {
+        if !self.sent.uses(&hash) {
+            let most = FILES_BYTES.saturating_add(self.ram_bytes);
+            for hash in self.sent.add(hash.clone(), bytes.len() as u64, most) {
+                self.tell(&ToVmm::Forget { hash }, &[])?;
+            }
             self.tell(&ToVmm::File { hash: hash.clone() }, bytes)?;
         }
         Ok(hash)
@@ -148,6 +220,24 @@ impl Session {
     /// Says something.
     pub(super) fn tell(&mut self, message: &ToVmm, payload: &[u8]) -> Result<(), EngineError> {
         send(&mut self.to, message, payload).map_err(|e| self.gone(&e))
+    }
+
+    /// What it says next while a guest runs that has so much time, until `grace` after that.
+    pub(super) fn answer(
+        &mut self,
+        (deadline, limit, grace): (Option<Instant>, Duration, Duration),
+        interrupt: &Interrupt,
+    ) -> Result<(FromVmm, Vec<u8>), EngineError> {
+        let said = self.next(deadline.map(|deadline| deadline + grace), interrupt)?;
+        said.ok_or_else(|| {
+            KvmError::Stalled {
+                what: self.what,
+                limit: limit.as_secs(),
+                grace: grace.as_secs(),
+                console: tail_of(self.console.try_clone()),
+            }
+            .into()
+        })
     }
 
     /// What it says next; none if it has not until `deadline`.
@@ -181,16 +271,26 @@ impl Session {
                 // What it wrote last may be on its way.
                 let _ = self.child.kill();
                 let status = self.child.wait();
-                let trespass = self.console.try_clone().ok().and_then(trespass);
+                // It may have said why before it went. Whoever listens ends with the connection, when that is told.
+                let _ = self.to.get_ref().shutdown(Shutdown::Both);
+                let why = self.said.iter().flatten().find_map(|(said, _)| match said {
+                    FromVmm::Failed { message, help } => Some(KvmError::Failed { message, help }),
+                    _ => None,
+                });
+                let last_words = self.console.try_clone().ok().and_then(last_words);
                 // With signals blocked, it could not tell which.
-                let silent = || {
-                    let signal = status.ok().and_then(|status| status.signal());
-                    (signal == Some(SIGSYS)).then(|| KvmError::Trespass {
+                let silent = || match status.ok()?.signal()? {
+                    SIGSYS => Some(KvmError::Trespass {
                         call: "that it has had no time to name".into(),
-                    })
+                    }),
+                    signal @ (SIGSEGV | SIGBUS | SIGILL) => Some(KvmError::Crashed {
+                        what: format!("signal {signal}, of which it has had no time to say more"),
+                    }),
+                    _ => None,
                 };
-                trespass
+                last_words
                     .or_else(silent)
+                    .or(why)
                     .unwrap_or_else(|| KvmError::Gone {
                         what: self.what,
                         console: tail_of(self.console.try_clone()),
@@ -209,15 +309,18 @@ impl Drop for Session {
     }
 }
 
-/// That its sandbox has stopped it, if its console says so.
-fn trespass(mut console: File) -> Option<KvmError> {
+/// That its sandbox or a signal has stopped it, if its console says so.
+fn last_words(mut console: File) -> Option<KvmError> {
     let mut text = Vec::new();
     console.seek(SeekFrom::Start(0)).ok()?;
     console.take(CONSOLE_LIMIT).read_to_end(&mut text).ok()?;
     let text = String::from_utf8_lossy(&text);
-    let mut lines = text.lines();
-    let call = lines.find_map(|line| line.split_once(TRESPASS));
-    call.map(|(_, call)| KvmError::Trespass { call: call.into() })
+    text.lines().find_map(|line| {
+        let trespass = line.split_once(TRESPASS);
+        let trespass = trespass.map(|(_, call)| KvmError::Trespass { call: call.into() });
+        let crash = || line.split_once(CRASH);
+        trespass.or_else(|| crash().map(|(_, what)| KvmError::Crashed { what: what.into() }))
+    })
 }
 
 /// What was said makes no sense here.
@@ -304,6 +407,11 @@ mod tests {
                 ],
             ),
             (
+                "echo 'staleline-kvm: it has crashed: SIGSEGV at address 0x8 in its thread `CPU`' >&2; exit 139",
+                ["has crashed: SIGSEGV at address 0x8", "report"],
+            ),
+            ("kill -SEGV $$", ["has crashed: signal 11", "report"]),
+            (
                 "kill -SYS $$",
                 ["stopped by its own sandbox", "no time to name"],
             ),
@@ -325,6 +433,109 @@ mod tests {
         let dir = told.lines().find_map(|line| line.split("in /").nth(1));
         let dir = PathBuf::from(format!("/{}", dir.unwrap().split(';').next().unwrap()));
         assert!(dir.is_absolute() && !dir.exists(), "{told}");
+    }
+
+    /// A VMM that is this script, and has said that it is ready; `$1` is a directory with more to say.
+    fn ready(script: &str, more: &[(&str, &FromVmm)]) -> (Session, TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let ready = FromVmm::Ready {
+            abi: ABI_VERSION,
+            host: "here".into(),
+            lacks: String::new(),
+        };
+        for (name, message) in more.iter().copied().chain([("ready", &ready)]) {
+            let mut bytes = Vec::new();
+            send(&mut bytes, message, b"").unwrap();
+            std::fs::write(dir.path().join(name), bytes).unwrap();
+        }
+        let vmm = dir.path().join("vmm");
+        let path = dir.path().display();
+        let script = format!("#!/bin/sh\ncd {path}\ncat ready >&0\n{script}\n");
+        std::fs::write(&vmm, script).unwrap();
+        let executable = PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&vmm, executable).unwrap();
+        let place = Place::Native { vmm };
+        let session = Session::start(&place, (RAM, false), &Interrupt::default());
+        (session.unwrap(), dir)
+    }
+
+    #[test]
+    fn what_it_said_before_it_went_arrives() {
+        let failed = FromVmm::Failed {
+            message: "no room".into(),
+            help: "make some".into(),
+        };
+        let (mut session, _dir) = ready("cat failed >&0; exit 1", &[("failed", &failed)]);
+        let _ = session.child.wait();
+        // It is not there to take that.
+        let error = session.give_bytes(&[1; 1 << 20]).unwrap_err();
+        let told = format!("{error}; {}", error.help());
+        assert!(
+            told.contains("no room") && told.contains("make some"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn one_that_says_nothing_when_time_is_up_is_told_as_such() {
+        let (mut session, _dir) = ready("exec sleep 60", &[]);
+        let (limit, grace) = (Duration::from_secs(3), Duration::from_millis(10));
+        let deadline = Some(Instant::now());
+        let error = session.answer((deadline, limit, grace), &Interrupt::default());
+        let error = error.unwrap_err();
+        let told = format!("{error}; {}", error.help());
+        for part in ["time limit of 3 s", "SIGSTOP"] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(!told.contains("Image"), "{told}");
+    }
+
+    #[test]
+    fn files_that_guests_no_longer_use_are_dropped() {
+        let (mut session, dir) = ready("exec cat <&0 >said", &[]);
+        let large = |n: u8| vec![n; 100 << 20];
+        let all: Vec<Blob> = (0..4)
+            .map(|n| {
+                session.begin();
+                session.give_bytes(b"for all").unwrap();
+                session.give_bytes(&large(n)).unwrap()
+            })
+            .collect();
+        // A guest keeps what it needs, however much that is.
+        session.begin();
+        for n in [3, 4, 5, 6] {
+            session.give_bytes(&large(n)).unwrap();
+        }
+        let connection = session.to.get_ref();
+        connection.shutdown(Shutdown::Write).unwrap();
+        session.child.wait().unwrap();
+        let said = std::fs::read(dir.path().join("said")).unwrap();
+        let mut rest = &said[..];
+        let (mut files, mut gone) = (0, Vec::new());
+        while let Ok(Some((message, payload))) = receive::<ToVmm>(&mut rest) {
+            rest = rest.get(payload as usize..).unwrap_or_default();
+            match message {
+                ToVmm::File { .. } => files += 1,
+                ToVmm::Forget { hash } => gone.push(hash),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(files, 1 + 4 + 3);
+        let small = Blob(digest::bytes(b"for all"));
+        assert_eq!(gone[..3], all[..3]);
+        assert_eq!(gone[3..], [small]);
+    }
+
+    #[test]
+    #[ignore = "takes a VMM and the kernel of a host, as any run with the engine leaves them"]
+    fn one_that_crashes_is_told_as_such() {
+        let (place, _used) = Place::find().unwrap();
+        let mut session = Session::start(&place, (RAM, false), &Interrupt::default()).unwrap();
+        session.tell(&ToVmm::Crash, &[]).unwrap();
+        let deadline = Instant::now() + READY;
+        let error = session.next(Some(deadline), &Interrupt::default());
+        let told = error.unwrap_err().to_string();
+        assert_eq!(told, "the VMM has crashed: SIGSEGV in its thread `main`");
     }
 
     #[test]
