@@ -6,9 +6,21 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::limits::MAX_COUNTED;
-use crate::cpu::{Barrier, CpuId, LINE, MAX_CPUS};
+use crate::cpu::{Barrier, BarrierAccess, CpuId, LINE, MAX_CPUS};
 use crate::dma::{Content, MasterId, TransferId};
 use crate::events::Cached;
+
+/// What lies beside the lines of a maintenance operation: what one that does a line more than it should may throw
+/// away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountedNeighbours {
+    /// The operation's number.
+    pub operation: u32,
+    /// Of the line before its first, whether stores to it were not cleaned, when that was done.
+    pub before: bool,
+    /// Likewise of the line behind its last.
+    pub behind: bool,
+}
 
 /// A barrier that completes or orders maintenance, or is its CPU's last before a device is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +37,9 @@ pub struct CountedBarrier {
     pub starts: Option<MasterId>,
     /// When, in accesses since power-on.
     pub at: u64,
+    /// When the next barrier of its CPU comes that completes maintenance, whether there is any or not.
+    #[serde(default)]
+    pub followed: Option<u64>,
 }
 
 /// An interrupt.
@@ -84,6 +99,9 @@ pub enum Next {
 /// All of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Census {
+    /// In order of operations.
+    #[serde(default)]
+    pub neighbours: Vec<CountedNeighbours>,
     /// In order.
     pub barriers: Vec<CountedBarrier>,
     /// In order.
@@ -100,6 +118,8 @@ pub(super) struct Counter {
     census: Option<Census>,
     /// Each CPU's last barrier, if no device was started since and it is not counted.
     last: [Option<CountedBarrier>; MAX_CPUS],
+    /// Of the barriers that are counted, how many there were by each CPU's last that completes maintenance.
+    followed: [usize; MAX_CPUS],
     /// By line: which of the accesses had to do with it last, if nobody has since.
     lines: HashMap<u64, usize>,
 }
@@ -116,6 +136,7 @@ impl Counter {
         Counter {
             census: wanted.then(Census::default),
             last: Default::default(),
+            followed: Default::default(),
             lines: HashMap::new(),
         }
     }
@@ -135,7 +156,19 @@ impl Counter {
         let Some(census) = &mut self.census else {
             return;
         };
-        let last = &mut self.last[barrier.cpu.index()];
+        let cpu = barrier.cpu;
+        if barrier.barrier.reaches_masters() && barrier.barrier.access == BarrierAccess::Full {
+            let since = &mut self.followed[cpu.index()];
+            let unfollowed = census.barriers.get_mut(*since..).unwrap_or_default();
+            *since += unfollowed.len();
+            for earlier in unfollowed.iter_mut().filter(|earlier| earlier.cpu == cpu) {
+                earlier.followed = earlier.followed.or(Some(barrier.at));
+            }
+            if let Some(last) = &mut self.last[cpu.index()] {
+                last.followed = last.followed.or(Some(barrier.at));
+            }
+        }
+        let last = &mut self.last[cpu.index()];
         if barrier.operations == (0, 0) {
             *last = Some(barrier);
         } else {
@@ -161,6 +194,17 @@ impl Counter {
                     last.starts = last.starts.or(starts);
                 }
             }
+        }
+    }
+
+    /// One more line is done of an operation.
+    pub fn neighbours(&mut self, counted: CountedNeighbours) {
+        let Some(census) = &mut self.census else {
+            return;
+        };
+        match census.neighbours.last_mut() {
+            Some(last) if last.operation == counted.operation => last.behind = counted.behind,
+            _ => push(&mut census.neighbours, &mut census.full, counted),
         }
     }
 

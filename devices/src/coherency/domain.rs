@@ -444,13 +444,17 @@ impl Domain {
             at: self.sanitizer.now,
             last_access: self.sanitizer.cpus[cpu.index()].last_access,
         });
+        let found = line.state.as_logged();
+        if self.counter.counts() {
+            self.count_neighbours(operation, number);
+        }
         if self.sanitizer.tap.wants(Kind::Maintenance) {
             let line = Maintained {
                 cpu,
                 op,
                 operation,
                 pa: self.base + number * LINE,
-                found: line.state.as_logged(),
+                found,
                 dropped: matches!(effect, Effect::Nothing | Effect::Later(_)),
             };
             self.sanitizer.maintained(&line, site, chain);

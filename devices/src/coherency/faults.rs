@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::census::{CountedAccess, CountedBarrier, CountedInterrupt};
+use super::census::{CountedAccess, CountedBarrier, CountedInterrupt, CountedNeighbours};
 use super::domain::Domain;
 use super::hash::Item;
 use super::injector::{HeldLine, HeldWrite, Injector, InjectorState};
@@ -166,12 +166,34 @@ impl Domain {
                 operations: self.sanitizer.ops.incomplete(cpu),
                 starts: None,
                 at: self.sanitizer.now,
+                followed: None,
             });
         }
         match self.injector.barriers.count(self.sanitizer.now) {
             None => Some(barrier),
             Some(fault) => disturbed(barrier, fault),
         }
+    }
+
+    /// Counts what lies beside a line that an operation does.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn count_neighbours(&mut self, operation: u32, number: u64) {
+        let lines = self.len / LINE;
+        let mut uncleaned = |number: Option<u64>| {
+            number
+                .filter(|number| *number < lines)
+                .is_some_and(|number| {
+                    let line = self.lines.line(number);
+                    line.uncleaned & !line.firmware != 0
+                })
+        };
+        let counted = CountedNeighbours {
+            operation,
+            before: uncleaned(number.checked_sub(1)),
+            behind: uncleaned(number.checked_add(1)),
+        };
+        self.counter.neighbours(counted);
     }
 
     /// A barrier of `cpu` is about to come: operations that are to do one line more do it.

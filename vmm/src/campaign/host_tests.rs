@@ -21,6 +21,7 @@ fn spec(scenario: &str, set: &[&str]) -> RunSpec {
 fn points(scenario: &str, set: &[&str]) -> Vec<String> {
     let mut report = fake::soc_report();
     report.domain.census = Some(staleline_devices::coherency::census::Census {
+        neighbours: Vec::new(),
         barriers: Vec::new(),
         interrupts: Vec::new(),
         accesses: Vec::new(),

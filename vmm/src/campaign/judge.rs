@@ -164,9 +164,15 @@ impl Golden {
             OperationFault::WidenAfter => vec![line(i64::try_from(op.lines).unwrap_or(0))],
             _ => op.ranges().collect(),
         };
-        // What its absence leaves to be found.
+        // What its absence leaves to be found. A write that was not cleaned is thrown away by whoever invalidates
+        // the line later, rightly.
         let absent = match op.op {
-            CacheOp::Clean => vec![MissingClean, WritebackClobber, MismatchedAlias],
+            CacheOp::Clean => vec![
+                MissingClean,
+                WritebackClobber,
+                MismatchedAlias,
+                DiscardedWrite,
+            ],
             CacheOp::Invalidate => vec![MissingInvalidate, WritebackClobber, MismatchedAlias],
             CacheOp::CleanInvalidate => {
                 vec![
@@ -174,6 +180,7 @@ impl Golden {
                     MissingInvalidate,
                     WritebackClobber,
                     MismatchedAlias,
+                    DiscardedWrite,
                 ]
             }
         };

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use staleline_devices::coherency::census::{CountedAccess, CountedBarrier, CountedInterrupt, Next};
 use staleline_devices::coherency::report::{MaintenanceOp, TransferRecord};
 use staleline_devices::cpu::{BarrierAccess, BarrierKind, BarrierScope, CacheOp, LINE};
-use staleline_devices::dma::{Content, Direction, MasterId};
+use staleline_devices::dma::{Content, Direction, MasterId, Transfer};
 use staleline_devices::events::Cached;
 use staleline_devices::faults::{
     AccessFault, BarrierFault, Fault, Hold, HostFault, InterruptFault, OperationFault, Until,
@@ -54,6 +54,9 @@ pub const CLASSES: &[&str] = &[
 /// Lines of a page.
 const PAGE: u32 = (4096 / LINE) as u32;
 
+/// Bytes of a page: a device's descriptors for one of its ends (an endpoint, a channel) are in one of their own.
+const PAGE_BYTES: u64 = 4096;
+
 /// Transfers that are looked at to find the next of a memory.
 const FAR: usize = 4096;
 
@@ -76,6 +79,8 @@ pub struct Point {
 /// What is known of a run without faults.
 pub struct Census<'a> {
     report: &'a SocReport,
+    /// Pages that descriptors are in, in the order in which masters come to them.
+    rings: HashMap<u64, usize>,
     /// By the number of an operation: who does it.
     callers: HashMap<u32, String>,
 }
@@ -88,8 +93,17 @@ impl<'a> Census<'a> {
             true => op.routine.clone(),
             false => op.caller.clone(),
         };
+        let census = report.domain.census.iter();
+        let mut rings = HashMap::new();
+        for access in census.flat_map(|census| &census.accesses) {
+            if access.content == Content::Descriptor {
+                let next = rings.len() + 1;
+                rings.entry(access.pa / PAGE_BYTES).or_insert(next);
+            }
+        }
         Census {
             report,
+            rings,
             callers: operations.map(|op| (op.number, caller(op))).collect(),
         }
     }
@@ -165,15 +179,41 @@ impl<'a> Census<'a> {
         }
     }
 
-    /// Who accesses the memory of an operation next, and how.
-    fn observer(&self, op: &MaintenanceOp) -> String {
-        let touches = |t: &&TransferRecord| {
-            let end = t.transfer.pa.saturating_add(t.transfer.len);
-            op.met(&(t.transfer.pa..end)).is_some()
-        };
+    /// The transfer that touches the memory of an operation next.
+    fn next_transfer(&self, op: &MaintenanceOp) -> Option<&TransferRecord> {
+        let touches = |t: &&TransferRecord| touches(op, t);
         let before = self.transfers().partition_point(|t| t.opened_at < op.at);
         let after = self.transfers().get(before..).unwrap_or_default();
-        match after.iter().take(FAR).find(touches) {
+        after.iter().take(FAR).find(touches)
+    }
+
+    /// The one that has touched it last.
+    fn transfer_before(&self, op: &MaintenanceOp) -> Option<&TransferRecord> {
+        let before = self.transfers().partition_point(|t| t.opened_at < op.at);
+        let before = self.transfers().get(..before).unwrap_or_default();
+        before.iter().rev().take(FAR).find(|t| touches(op, t))
+    }
+
+    /// Whether a barrier that is late is in time for the next transfer of an operation's memory.
+    fn is_in_time(&self, late: Option<u64>, op: &MaintenanceOp) -> bool {
+        let touched = self.next_transfer(op).map(|t| t.opened_at);
+        late.is_some_and(|late| touched.is_none_or(|touched| late < touched))
+    }
+
+    /// Whether an operation that is done behind the barrier which should complete it is completed in time by the next.
+    fn is_barred_in_time(&self, op: &MaintenanceOp) -> bool {
+        let census = self.report.domain.census.iter();
+        let mut barriers = census.flat_map(|census| &census.barriers);
+        let its_own = barriers.find(|b| {
+            let (first, last) = b.operations;
+            b.cpu == op.cpu && (first..=last).contains(&op.number)
+        });
+        self.is_in_time(its_own.and_then(|b| b.followed), op)
+    }
+
+    /// Who accesses the memory of an operation next, and how.
+    fn observer(&self, op: &MaintenanceOp) -> String {
+        match self.next_transfer(op) {
             Some(t) => format!(
                 "{} {}",
                 self.master(t.master),
@@ -201,20 +241,61 @@ impl<'a> Census<'a> {
             });
         };
         add(OperationFault::Drop, "");
-        for until in [Until::Barrier, Until::Start, Until::End] {
+        // Whether it comes in time all the same.
+        add(
+            OperationFault::Delay(Until::Barrier),
+            if self.is_barred_in_time(op) {
+                " in time"
+            } else {
+                ""
+            },
+        );
+        for until in [Until::Start, Until::End] {
             add(OperationFault::Delay(until), "");
         }
+        // What is left out matters to whoever has transferred it, or does next.
+        let first = op.ranges().next().map_or(0, |range| range.start);
+        let last = op.ranges().last().map_or(0, |range| range.end);
+        let transferred = |line: u64| {
+            let near = [self.transfer_before(op), self.next_transfer(op)];
+            let has = |t: &TransferRecord| {
+                let (pa, len) = (t.transfer.pa, t.transfer.len);
+                line < pa.saturating_add(len) && pa < line.saturating_add(LINE)
+            };
+            match near.map(|t| t.is_some_and(has)) {
+                [false, false] => ", not transferred",
+                [true, false] => ", transferred before",
+                [false, true] => ", transferred next",
+                [true, true] => "",
+            }
+        };
         if lines > 1 {
-            add(OperationFault::Skip { from: 0, count: 1 }, " first");
+            let more = format!(" first{}", transferred(first));
+            add(OperationFault::Skip { from: 0, count: 1 }, &more);
             let from = lines - 1;
-            add(OperationFault::Skip { from, count: 1 }, " last");
+            let more = format!(" last{}", transferred(last.saturating_sub(LINE)));
+            add(OperationFault::Skip { from, count: 1 }, &more);
         }
         if lines > PAGE {
             let (from, count) = (0, PAGE);
             add(OperationFault::Skip { from, count }, " page");
         }
-        add(OperationFault::WidenBefore, "");
-        add(OperationFault::WidenAfter, "");
+        // What is written there may be lost.
+        let census = self.report.domain.census.as_ref();
+        let neighbours = census.and_then(|census| {
+            let all = &census.neighbours;
+            let at = all.binary_search_by_key(&op.number, |one| one.operation);
+            all.get(at.ok()?)
+        });
+        let beside = |written: bool| if written { " written" } else { "" };
+        add(
+            OperationFault::WidenBefore,
+            beside(neighbours.is_some_and(|n| n.before)),
+        );
+        add(
+            OperationFault::WidenAfter,
+            beside(neighbours.is_some_and(|n| n.behind)),
+        );
         if op.op != CacheOp::Clean {
             add(OperationFault::As(CacheOp::Clean), "");
         }
@@ -226,9 +307,16 @@ impl<'a> Census<'a> {
     fn of_barrier(&self, counted: &CountedBarrier, points: &mut Vec<Point>) {
         let (first, last) = counted.operations;
         let operations = &self.report.domain.maintenance.operations;
-        let mut done: Vec<String> = operations
+        let completed: Vec<&MaintenanceOp> = operations
             .iter()
             .filter(|op| first != 0 && (first..=last).contains(&op.number) && op.touched_dma())
+            .collect();
+        let in_time = !completed.is_empty()
+            && completed
+                .iter()
+                .all(|op| self.is_in_time(counted.followed, op));
+        let mut done: Vec<String> = completed
+            .into_iter()
             .map(|op| {
                 let caller = self.callers.get(&op.number).map_or("?", String::as_str);
                 let needed = if op.needed_lines > 0 {
@@ -269,8 +357,9 @@ impl<'a> Census<'a> {
             points.push(Point {
                 fault,
                 group: format!(
-                    "{} | {kind} behind {} | starts {starts}",
+                    "{}{} | {kind} behind {} | starts {starts}",
                     fault.class(),
+                    if in_time { " made good in time" } else { "" },
                     if done.is_empty() {
                         "stores".into()
                     } else {
@@ -356,21 +445,37 @@ impl<'a> Census<'a> {
         let before = before.map_or(", the first".into(), |word| format!(" after {word:#x}"));
         let id = (access.transfer.0 as usize).checked_sub(1);
         let transfer = id.and_then(|id| self.transfers().get(id));
-        let place = match transfer.map(|t| t.transfer) {
+        let end = access.pa + u64::from(access.len);
+        let ends = |t: Transfer| (access.pa <= t.pa, end >= t.pa.saturating_add(t.len));
+        let place = match transfer.map(|t| ends(t.transfer)) {
             None => "",
-            Some(t) if access.pa <= t.pa => " first",
-            Some(t) if access.pa + u64::from(access.len) >= t.pa.saturating_add(t.len) => " last",
-            Some(_) => " middle",
+            // What comes after its next access comes after the transfer.
+            Some((true, true)) => " whole",
+            Some((true, false)) => " first",
+            Some((false, true)) => " last",
+            Some((false, false)) => " middle",
+        };
+        let ring = match self.rings.get(&(access.pa / PAGE_BYTES)) {
+            Some(ring) if access.content == Content::Descriptor => format!(" of ring {ring}"),
+            _ => String::new(),
         };
         let content = content(access.content);
         let way = if access.write { "writes" } else { "reads" };
-        let who = format!("{} {way} {content}{place}", self.master(access.master));
+        let who = format!(
+            "{} {way} {content}{ring}{place}",
+            self.master(access.master)
+        );
         // Descriptors and events are alike if they say the same.
         let says = match access.content {
             Content::Data => String::new(),
             Content::Descriptor | Content::Event => {
                 format!(" {:#x}{before}", access.word)
             }
+        };
+        // What is refused or stale matters by whether it was handed over, which it says.
+        let handed = match access.content {
+            Content::Descriptor => format!(" {:#x}", access.word),
+            Content::Data | Content::Event => String::new(),
         };
         let found = match (access.found, access.uncleaned) {
             (Cached::No, _) => "not cached",
@@ -392,11 +497,11 @@ impl<'a> Census<'a> {
         let late_for = format!("{who}{says} | {next}");
         let in_memory = format!("{who}{says} bit {bit} | {found} | {next}");
         let faults = [
-            (AccessFault::Error, true, who.clone()),
+            (AccessFault::Error, true, format!("{who}{handed}")),
             (
                 AccessFault::Unsnooped,
                 access.snoops,
-                format!("{who} | {found} | {next}"),
+                format!("{who}{handed} | {found} | {next}"),
             ),
             (AccessFault::Torn, access.write && crosses, late_for.clone()),
             (
@@ -425,6 +530,12 @@ impl<'a> Census<'a> {
             });
         }
     }
+}
+
+/// Whether a transfer is of memory of an operation.
+fn touches(op: &MaintenanceOp, t: &TransferRecord) -> bool {
+    let end = t.transfer.pa.saturating_add(t.transfer.len);
+    op.met(&(t.transfer.pa..end)).is_some()
 }
 
 fn content(content: Content) -> &'static str {

@@ -2,7 +2,7 @@
 //! Carries out the runs of a plan, several at a time, and writes down each.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use super::plan::Planned;
 use super::store::{Entry, Session, Store};
 use super::target::{Runs, Target};
 use crate::exit::Error;
+use crate::run::several;
 
 /// A fault that has to be found: the first operation without which something would be wrong.
 fn canary(target: &Target) -> Option<Fault> {
@@ -66,6 +67,14 @@ pub fn check(runs: Runs<'_>, targets: &[Target], progress: &dyn Progress) -> Res
     }
 }
 
+/// Memory that this process has, in KiB; 0 if nobody tells.
+fn memory_kib() -> u64 {
+    let about = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = about.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kib.and_then(|kib| kib.parse().ok()).unwrap_or(0)
+}
+
 /// Runs what of the plan is to be run here and is not done; gives how many are left.
 ///
 /// # Errors
@@ -78,52 +87,44 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<usize, Error> {
     let begun = Instant::now();
-    let done: HashSet<u32> = store.entries()?.iter().map(|entry| entry.id).collect();
+    let earlier = store.entries()?;
+    let done: HashSet<u32> = earlier.iter().map(|entry| entry.id).collect();
+    let after = earlier
+        .iter()
+        .map(|entry| entry.after_us)
+        .max()
+        .unwrap_or(0);
+    drop(earlier);
     let todo: Vec<&Planned> = plan
         .iter()
         .copied()
         .filter(|planned| planned.run && !done.contains(&planned.id))
         .collect();
-    let next = AtomicUsize::new(0);
     let finished = AtomicUsize::new(0);
     let guests = AtomicUsize::new(0);
-    let failure: Mutex<Option<Error>> = Mutex::default();
-    let fail = |e| {
-        let mut failure = failure.lock().unwrap_or_else(|e| e.into_inner());
-        failure.get_or_insert(e);
-    };
-    let failed = || failure.lock().unwrap_or_else(|e| e.into_inner()).is_some();
     progress.begin("running faults", Counted::of("faults", todo.len() as u64));
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.clamp(1, todo.len().max(1)) {
-            scope.spawn(|| {
-                while !failed() && !progress.cancelled() {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(planned) = todo.get(index) else {
-                        break;
-                    };
-                    let Some(target) = targets.get(planned.target as usize) else {
-                        break;
-                    };
-                    let (entry, ran) = one(runs, target, planned, progress);
-                    guests.fetch_add(ran, Ordering::Relaxed);
-                    if progress.cancelled() {
-                        break;
-                    }
-                    if let Err(e) = store.enter(&entry) {
-                        fail(e);
-                        break;
-                    }
-                    finished.fetch_add(1, Ordering::Relaxed);
-                    progress.advance(&planned.setting());
-                }
-            });
+    let go_on = || !progress.cancelled();
+    several::each(jobs, Some(todo.len()), go_on, |index| {
+        let planned = todo.get(index).copied();
+        let with = planned.and_then(|planned| {
+            let target = targets.get(planned.target as usize)?;
+            Some((planned, target))
+        });
+        let Some((planned, target)) = with else {
+            return Ok(ControlFlow::Break(()));
+        };
+        let (mut entry, ran) = one(runs, target, planned, progress);
+        entry.after_us = after.saturating_add(micros(begun.elapsed()));
+        entry.rss_kib = memory_kib();
+        guests.fetch_add(ran, Ordering::Relaxed);
+        if progress.cancelled() {
+            return Ok(ControlFlow::Break(()));
         }
-    });
-    let failure = failure.into_inner().unwrap_or_else(|e| e.into_inner());
-    if let Some(e) = failure {
-        return Err(e);
-    }
+        store.enter(&entry)?;
+        finished.fetch_add(1, Ordering::Relaxed);
+        progress.advance(&planned.setting());
+        Ok(ControlFlow::Continue(()))
+    })?;
     let guests = guests.into_inner();
     if guests > 0 {
         store.enter_session(Session {
@@ -160,7 +161,9 @@ fn one(
         ((judged, heard), ran.result.run_hash, ran.wall)
     };
     let (mut guests, mut first) = (1, once());
-    if first.0.0.outcome == Outcome::InfraError && !progress.cancelled() {
+    // So is one that is stopped by the time, as it may be the host that took it.
+    let doubted = |outcome| matches!(outcome, Outcome::InfraError | Outcome::Hang);
+    if doubted(first.0.0.outcome) && !progress.cancelled() {
         guests += 1;
         first = once();
     }
@@ -169,7 +172,11 @@ fn one(
     let twice = planned.twice && judged.outcome != Outcome::Hang && !progress.cancelled();
     let same = twice.then(|| {
         guests += 1;
-        let again = once();
+        let mut again = once();
+        if doubted(again.0.0.outcome) && !progress.cancelled() {
+            guests += 1;
+            again = once();
+        }
         (again.0.0 == judged) && (again.0.1 == heard) && (again.1 == run_hash)
     });
     let run_hash = run_hash.filter(|_| judged.outcome != Outcome::Hang);
@@ -180,6 +187,8 @@ fn one(
         run_hash,
         same,
         wall_us: micros(wall),
+        after_us: 0,
+        rss_kib: 0,
     };
     (entry, guests)
 }

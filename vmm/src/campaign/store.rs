@@ -22,7 +22,7 @@ use crate::exit::Error;
 pub const FILE: &str = "campaign.sqlite";
 
 /// Version of its format.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 const TABLES: &str = "
     CREATE TABLE head (json TEXT NOT NULL);
@@ -34,7 +34,9 @@ const TABLES: &str = "
         id INTEGER PRIMARY KEY REFERENCES plan, outcome TEXT NOT NULL, found TEXT NOT NULL,
         corrupt INTEGER NOT NULL, why TEXT, diagnoses TEXT NOT NULL, told INTEGER NOT NULL, run_hash TEXT,
         same INTEGER);
-    CREATE TABLE timing (id INTEGER PRIMARY KEY REFERENCES plan, wall_us INTEGER NOT NULL);
+    CREATE TABLE timing (
+        id INTEGER PRIMARY KEY REFERENCES plan, wall_us INTEGER NOT NULL, after_us INTEGER NOT NULL,
+        rss_kib INTEGER NOT NULL);
     CREATE TABLE session (jobs INTEGER NOT NULL, guests INTEGER NOT NULL, wall_us INTEGER NOT NULL);
 ";
 
@@ -136,6 +138,10 @@ pub struct Entry {
     pub same: Option<bool>,
     /// Host time of the guest, in microseconds.
     pub wall_us: u64,
+    /// When it was entered, in microseconds of all sessions, one behind the other.
+    pub after_us: u64,
+    /// Memory of this process then, in KiB.
+    pub rss_kib: u64,
 }
 
 /// A time in which runs were made, from the first to the last of it.
@@ -316,8 +322,10 @@ impl Store {
                     entry.same,
                 ])?;
                 let wall = i64::try_from(entry.wall_us).unwrap_or(i64::MAX);
-                all.prepare_cached("INSERT OR REPLACE INTO timing VALUES (?1, ?2)")?
-                    .execute(params![entry.id, wall])?;
+                let after = i64::try_from(entry.after_us).unwrap_or(i64::MAX);
+                let rss = i64::try_from(entry.rss_kib).unwrap_or(i64::MAX);
+                all.prepare_cached("INSERT OR REPLACE INTO timing VALUES (?1, ?2, ?3, ?4)")?
+                    .execute(params![entry.id, wall, after, rss])?;
             }
             all.commit()
         };
@@ -369,7 +377,8 @@ impl Store {
         let read = || -> rusqlite::Result<Vec<(Entry, [String; 3])>> {
             let connection = self.lock();
             let mut all = connection.prepare(
-                "SELECT id, outcome, found, corrupt, why, run_hash, same, wall_us, told, diagnoses \
+                "SELECT id, outcome, found, corrupt, why, run_hash, same, wall_us, told, diagnoses, \
+                        after_us, rss_kib \
                  FROM outcome JOIN timing USING (id) ORDER BY id",
             )?;
             let rows = all.query_map([], |row| {
@@ -388,6 +397,8 @@ impl Store {
                     run_hash: row.get(5)?,
                     same: row.get(6)?,
                     wall_us: u64::try_from(row.get::<_, i64>(7)?).unwrap_or(0),
+                    after_us: u64::try_from(row.get::<_, i64>(10)?).unwrap_or(0),
+                    rss_kib: u64::try_from(row.get::<_, i64>(11)?).unwrap_or(0),
                 };
                 Ok((entry, [row.get(1)?, row.get(2)?, row.get(9)?]))
             })?;

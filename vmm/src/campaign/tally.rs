@@ -168,6 +168,8 @@ mod tests {
                 run_hash: None,
                 same: None,
                 wall_us: 0,
+                after_us: 0,
+                rss_kib: 0,
             };
             assert_eq!(is_silent(&entry), silent, "{outcome:?} {told}");
             let mut tally = Tally::default();

@@ -7,19 +7,21 @@
 mod told;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use staleline_devices::coherency::census::{
-    Census, CountedAccess, CountedBarrier, CountedInterrupt, Next,
+    Census, CountedAccess, CountedBarrier, CountedInterrupt, CountedNeighbours, Next,
 };
 use staleline_devices::coherency::hazard::{Hazard, HazardKind};
-use staleline_devices::cpu::{Barrier, CpuId};
+use staleline_devices::cpu::{Barrier, CacheOp, CpuId};
 use staleline_devices::dma::{Content, MasterId, TransferId};
 use staleline_devices::events::Cached;
 use staleline_devices::faults::{Fault, Injected, OperationFault};
+use staleline_results::{GuestEnd, RunResult};
 use staleline_support::progress::{Progress, Quiet};
 
 use super::file::{Campaign, Mode};
-use super::judge::{Outcome, judge};
+use super::judge::{Golden, Outcome, judge};
 use super::merge;
 use super::plan::{self, Planned};
 use super::report::Report;
@@ -88,6 +90,7 @@ fn census() -> Census {
         at: 1000 * u64::from(number) + 100,
     };
     Census {
+        neighbours: Vec::new(),
         barriers: (1..=6)
             .map(|n| CountedBarrier {
                 number: 10 * n,
@@ -95,6 +98,7 @@ fn census() -> Census {
                 barrier: Barrier::DSB_SY,
                 operations: (100 + n, 100 + n),
                 starts: None,
+                followed: None,
                 at: 1000 * u64::from(n) + 700,
             })
             .collect(),
@@ -214,6 +218,8 @@ fn entries(store: &Store) -> Vec<Entry> {
     entries
         .map(|entry| Entry {
             wall_us: 0,
+            after_us: 0,
+            rss_kib: 0,
             ..entry
         })
         .collect()
@@ -373,6 +379,42 @@ fn a_target_that_fails_and_a_canary_that_lives_prove_nothing() {
     });
 }
 
+/// Faults are of two groups where it is known beforehand what makes them differ.
+#[test]
+fn groups_go_by_what_comes_in_time_by_rings_and_by_neighbours() {
+    let mut census = census();
+    // Behind that of operation 103 comes another barrier at once, behind that of 102 after the next transfer has begun.
+    census.barriers[2].followed = Some(3750);
+    census.barriers[1].followed = Some(3700);
+    census.neighbours.push(CountedNeighbours {
+        operation: 104,
+        before: true,
+        behind: false,
+    });
+    census.accesses[0].content = Content::Descriptor;
+    census.accesses[1].content = Content::Descriptor;
+    census.accesses[1].pa = 0x4600_0000;
+    let mut report = fake::soc_report();
+    report.domain.census = Some(census);
+    let spec = parse("").unwrap().targets(EngineKind::default()).unwrap();
+    let result = FakeBackend::good().run(&spec[0]);
+    let points = super::points::Census::new(&result, &report).points(&spec[0].scenario, 7, 1);
+    let group = |fault: &str| {
+        let of = |point: &&super::points::Point| point.fault.to_string() == fault;
+        points.iter().find(of).unwrap().group.clone()
+    };
+    assert!(group("delay@103:barrier").contains("delay:barrier in time"));
+    assert!(!group("delay@102:barrier").contains("in time"));
+    assert!(group("barrier@30:removed").contains("made good in time"));
+    assert!(!group("barrier@20:removed").contains("made good in time"));
+    assert!(group("widen@104:before").contains("widen:before written"));
+    assert!(!group("widen@104:after").contains("written"));
+    assert!(!group("widen@103:before").contains("written"));
+    assert!(group("beat@1:error").contains("descriptor of ring 1"));
+    assert!(group("beat@2:error").contains("descriptor of ring 2"));
+    assert!(!group("beat@3:error").contains("ring"));
+}
+
 #[test]
 fn a_plan_is_the_same_each_time_and_has_one_of_each_group() {
     with(&backend(&[]), |runs| {
@@ -437,5 +479,67 @@ fn hardware_is_told_apart() {
         let outcome = judge(&[flip], &target.golden, &result).outcome;
         assert_eq!(outcome, Outcome::HardwareCorruption);
         assert!(outcome.is_silent() && !outcome.is_ours());
+    });
+}
+
+/// A clean that is not done leaves a write that the next invalidate throws away: that is the fault's. The same beside
+/// its lines is not, nor is it what an invalidate that is not done could leave.
+#[test]
+fn a_write_that_is_thrown_away_is_the_missing_cleans() {
+    with(&backend(&[]), |runs| {
+        let target = Ready::new(runs, "").targets.remove(0);
+        let fault: Fault = "drop@101".parse().unwrap();
+        let mut result = runs.with(&target, &[fault]).unwrap().result;
+        result.hazards[0].kind = staleline_results::HazardKind::DiscardedWrite;
+        let judged = |cleans: bool, result: &RunResult| {
+            let mut report = fake::soc_report();
+            if cleans {
+                report.domain.maintenance.operations[0].op = CacheOp::Clean;
+            }
+            judge(&[fault], &Golden::new(&report), result).outcome
+        };
+        assert_eq!(judged(true, &result), Outcome::DetectedVisible);
+        assert_eq!(judged(false, &result), Outcome::Misdiagnosed);
+        result.hazards[0].first_pa.0 = 0x4700_0000;
+        result.hazards[0].end_pa.0 = 0x4700_0040;
+        assert_eq!(judged(true, &result), Outcome::Misdiagnosed);
+    });
+}
+
+/// It may have been the host that took the time.
+#[test]
+fn a_run_that_is_stopped_by_the_time_is_made_once_more() {
+    let stopped = AtomicUsize::new(0);
+    let backend = FakeBackend::new(
+        move |attempt: Attempt<'_>, execution: &mut Execution, _: &mut String| {
+            let Some(report) = &mut execution.report else {
+                return;
+            };
+            report.domain.census = attempt.census.then(census);
+            for fault in attempt.faults() {
+                report.domain.faults.push(Injected { fault, at: Some(1) });
+                let hangs = match fault.number() {
+                    2 => stopped.fetch_add(1, Ordering::Relaxed) == 0,
+                    number => number == 3,
+                };
+                if hangs {
+                    execution.end = GuestEnd::TimedOut;
+                }
+            }
+        },
+    );
+    with(&backend, |runs| {
+        let lost = "[faults]\nclasses = [\"irq:lost\"]\n";
+        let ready = Ready::new(runs, &format!("{lost}{EXHAUSTIVE}"));
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(dir.path(), &ready.head, &ready.plan).unwrap();
+        let all: Vec<&Planned> = ready.plan.iter().collect();
+        assert_eq!(ready.run(runs, &store, &all, &Quiet), 0);
+        let hung: Vec<String> = entries(&store)
+            .iter()
+            .filter(|entry| entry.judged.outcome == Outcome::Hang)
+            .map(|entry| ready.plan[entry.id as usize].setting())
+            .collect();
+        assert_eq!(hung, ["irq@3:lost"]);
     });
 }

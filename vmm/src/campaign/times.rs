@@ -92,6 +92,46 @@ impl Times {
     }
 }
 
+/// Runs up to which times are told apart.
+const SPANS: [usize; 6] = [100, 1000, 10_000, 100_000, 1_000_000, usize::MAX];
+
+/// Of runs in the order in which they were over: whether the later ones cost what the first did.
+pub fn growth(entries: &[Entry], sessions: &[Session]) -> String {
+    let mut entries: Vec<&Entry> = entries.iter().collect();
+    entries.sort_unstable_by_key(|entry| (entry.after_us, entry.id));
+    let jobs = sessions.iter().map(|session| session.jobs).max();
+    let jobs = jobs.unwrap_or(1) as f64;
+    let (mut first, mut from) = (0, 0);
+    let mut rows = Vec::new();
+    for span in SPANS {
+        let runs = entries.get(first..span.min(entries.len()));
+        let Some((runs, last)) = runs.and_then(|runs| Some((runs, runs.last()?))) else {
+            break;
+        };
+        let (n, seconds) = (
+            runs.len() as f64,
+            last.after_us.saturating_sub(from) as f64 / 1e6,
+        );
+        let guest = runs.iter().map(|run| run.wall_us as f64 / 1e3).sum::<f64>() / n;
+        let most = runs.iter().map(|run| run.rss_kib).max().unwrap_or(0);
+        rows.push(format!(
+            " {:>7} {:>7} {:>9.2} {guest:>6.0} ms {:>6.0} ms {:>5.0} MiB",
+            first + 1,
+            first + runs.len(),
+            n / seconds.max(0.001),
+            seconds * 1e3 * jobs / n - guest,
+            most as f64 / 1024.0
+        ));
+        (first, from) = (first + runs.len(), last.after_us);
+    }
+    // Of fewer there is nothing to compare.
+    if rows.len() < 2 {
+        return String::new();
+    }
+    let head = "    from      to  a second  a guest  beside it   memory";
+    format!("runs, in order:\n{head}\n{}", rows.join("\n"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +151,8 @@ mod tests {
             run_hash: None,
             same: None,
             wall_us: *wall_us,
+            after_us: 0,
+            rss_kib: 0,
         };
         (0..).zip(walls).map(entry).collect()
     }
@@ -143,5 +185,38 @@ mod tests {
         let none = Times::of(&entries(&walls), &[]).unwrap();
         assert!((none.each - 0.0505).abs() < 1e-9, "{none:?}");
         assert!(none.text().starts_with("a run's guest takes"));
+    }
+
+    #[test]
+    fn later_runs_are_told_apart_from_the_first() {
+        // Two at a time, of 30 ms and 10 ms beside it; from the 1001st on, twice as slow, with more memory.
+        let mut runs = entries(&[30_000; 1200]);
+        let mut after = 0;
+        for (n, run) in runs.iter_mut().enumerate() {
+            after += if n < 1000 { 20_000 } else { 40_000 };
+            run.after_us = after;
+            run.rss_kib = if n < 1000 { 2048 } else { 4096 };
+        }
+        // They are told in the order in which they were over.
+        runs.reverse();
+        let session = Session {
+            jobs: 2,
+            guests: 1200,
+            wall_us: after,
+        };
+        let text = growth(&runs, &[session]);
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|l| l.split_whitespace().collect())
+            .collect();
+        assert_eq!(lines.len(), 5, "{text}");
+        let told = |from, to, pace, beside, memory| {
+            vec![from, to, pace, "30", "ms", beside, "ms", memory, "MiB"]
+        };
+        assert_eq!(lines[2], told("1", "100", "50.00", "10", "2"), "{text}");
+        assert_eq!(lines[3], told("101", "1000", "50.00", "10", "2"), "{text}");
+        assert_eq!(lines[4], told("1001", "1200", "25.00", "50", "4"), "{text}");
+        assert_eq!(growth(&entries(&[1; 100]), &[session]), "");
+        assert_eq!(growth(&[], &[]), "");
     }
 }

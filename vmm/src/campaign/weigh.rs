@@ -219,6 +219,8 @@ mod tests {
             run_hash: None,
             same: None,
             wall_us: 0,
+            after_us: 0,
+            rss_kib: 0,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::campaign::store::{self, Head, Store, TargetHead};
 use crate::campaign::submit::RESULTS;
 use crate::campaign::tally;
 use crate::campaign::target::{Runs, Target};
-use crate::campaign::times::Times;
+use crate::campaign::times::{Times, growth};
 use crate::campaign::{compare, html, merge, runner};
 use crate::engine::EngineKind;
 use crate::exit::{self, Error};
@@ -80,6 +80,12 @@ pub struct CampaignArgs {
     cluster: SubmitArgs,
 }
 
+/// Why faults cannot be planned for an engine that is not exact.
+const NOT_EXACT: &str = "a fault has the number of an operation, a barrier, an interrupt or an access, by a run \
+                         without faults, and in the next run of this engine that is another one; nor does it \
+                         judge all rules, so that harm without a finding would say nothing of the sanitizer: \
+                         choose an exact engine";
+
 fn shard(text: &str) -> Result<Partition, String> {
     let share = format!("hash:{text}").parse();
     share.map_err(|_| format!("`{text}` is no share: M/N is the Mth of N, from 1/N on"))
@@ -91,6 +97,12 @@ pub(super) fn run(args: &CampaignArgs) -> Result<u8, Error> {
         let comparison = compare::compare(before, after)?;
         print(&text::visible(comparison.text()))?;
         return Ok(comparison.exit_code());
+    }
+    if !args.engine.is_exact() {
+        return Err(Error::Option {
+            option: format!("--engine {}", args.engine.name()),
+            why: NOT_EXACT.into(),
+        });
     }
     if let (Some(scheduler), Some(file), Some(out)) = (args.cluster.submit, &args.file, &args.out) {
         let asked = campaign_submit::Asked {
@@ -345,9 +357,14 @@ fn conclude(
             .map_err(|e| Error::host("cannot write junit.xml", e))?;
     }
     print(&text::visible(&report.text()))?;
-    let times = Times::of(&entries, &store.sessions()?);
+    let sessions = store.sessions()?;
+    let times = Times::of(&entries, &sessions);
     if let Some(times) = times {
         say(&times.text());
+        let growth = growth(&entries, &sessions);
+        if !growth.is_empty() {
+            say(&growth);
+        }
     }
     if let Some(runs) = telling.cost {
         let nothing = || "nothing was run that could tell what runs cost\n".into();

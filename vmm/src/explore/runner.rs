@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Runs what failed before, and then seed after seed, until the time is over.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use crate::campaign::points::Census;
 use crate::evidence::Artifacts;
 use crate::exit::Error;
 use crate::run::once::Once;
+use crate::run::several;
 use crate::spec::RunSpec;
 
 /// Faults of one run, and ticks by which something is late.
@@ -96,41 +97,25 @@ impl Explorer<'_> {
         self.old(failures, &mut went, progress)?;
         let total = self.wanted.runs;
         progress.begin("exploring", Counted::of("seeds", total));
-        let next = AtomicU64::new(0);
-        let shared = Mutex::new((failures, &mut went, None));
-        let over = || {
-            let time = self.wanted.time.is_some_and(|time| begun.elapsed() >= time);
-            time || progress.cancelled()
+        let shared = Mutex::new((failures, &mut went));
+        let go_on = || {
+            let over = self.wanted.time.is_some_and(|time| begun.elapsed() >= time);
+            !over && !progress.cancelled()
         };
-        std::thread::scope(|scope| {
-            for _ in 0..self.wanted.jobs.max(1) {
-                scope.spawn(|| {
-                    while !over() {
-                        let n = next.fetch_add(1, Ordering::Relaxed);
-                        if total.is_some_and(|total| n >= total) {
-                            break;
-                        }
-                        let seed = self.wanted.seed.wrapping_add(n);
-                        let seen = self.space.draw(seed).and_then(|spec| self.sure(spec, seed));
-                        if progress.cancelled() {
-                            break;
-                        }
-                        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                        let (failures, went, failed) = &mut *shared;
-                        went.seeds += 1;
-                        if let Err(e) = self.enter(seed, seen, failures, went) {
-                            *failed = Some(e);
-                            break;
-                        }
-                        progress.advance(&format!("seed {seed}"));
-                    }
-                });
+        let count = total.map(|total| usize::try_from(total).unwrap_or(usize::MAX));
+        several::each(self.wanted.jobs, count, go_on, |n| {
+            let seed = self.wanted.seed.wrapping_add(n as u64);
+            let seen = self.space.draw(seed).and_then(|spec| self.sure(spec, seed));
+            if progress.cancelled() {
+                return Ok(ControlFlow::Break(()));
             }
-        });
-        let (.., failed) = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some(e) = failed {
-            return Err(e);
-        }
+            let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let (failures, went) = &mut *shared;
+            went.seeds += 1;
+            self.enter(seed, seen, failures, went)?;
+            progress.advance(&format!("seed {seed}"));
+            Ok(ControlFlow::Continue(()))
+        })?;
         let seed = |news: &News| match news {
             News::Still(_) | News::Fixed(_) => (0, 0),
             News::New(known) => (1, known.seed.wrapping_sub(self.wanted.seed)),

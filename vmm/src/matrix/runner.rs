@@ -2,8 +2,8 @@
 //! Runs the cells of a matrix, several at a time.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use staleline_support::progress::{Counted, Progress};
 
@@ -17,6 +17,7 @@ use crate::run::backend::Backend;
 use crate::run::directory::{self, RunDir};
 use crate::run::logbook;
 use crate::run::orchestrate::Runner;
+use crate::run::several;
 use crate::spec::GuestKey;
 use staleline_results::{RunResult, Verdict};
 
@@ -76,9 +77,7 @@ pub fn run(
         backend.check(&cell.spec)?;
     }
     let prepared = prepare(cells, backend, progress)?;
-    let next = AtomicUsize::new(0);
     let results: Mutex<Vec<(usize, Outcome)>> = Mutex::new(done(begun, &prepared)?);
-    let failure: Mutex<Option<Error>> = Mutex::default();
     let known: Vec<usize> = lock(&results).iter().map(|(index, _)| *index).collect();
     let one = One {
         begun,
@@ -87,34 +86,23 @@ pub fn run(
         progress,
         trace: manner.trace,
     };
-    std::thread::scope(|scope| {
-        for _ in 0..manner.jobs.clamp(1, cells.len().max(1)) {
-            scope.spawn(|| {
-                while lock(&failure).is_none() && !progress.cancelled() {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(cell) = cells.get(index) else { break };
-                    if known.binary_search(&index).is_ok() {
-                        continue;
-                    }
-                    match one.outcome(cell) {
-                        Ok(None) => break,
-                        Ok(Some(outcome)) => {
-                            let mut results = lock(&results);
-                            results.push((index, outcome));
-                            let (done, all) = (results.len(), cells.len());
-                            progress.step(&format!("{done} of {all} cells: {}", cell.name));
-                        }
-                        Err(e) => {
-                            lock(&failure).get_or_insert(e);
-                        }
-                    }
-                }
-            });
+    let go_on = || !progress.cancelled();
+    several::each(manner.jobs, Some(cells.len()), go_on, |index| {
+        let Some(cell) = cells.get(index) else {
+            return Ok(ControlFlow::Break(()));
+        };
+        if known.binary_search(&index).is_ok() {
+            return Ok(ControlFlow::Continue(()));
         }
-    });
-    if let Some(e) = lock(&failure).take() {
-        return Err(e);
-    }
+        let Some(outcome) = one.outcome(cell)? else {
+            return Ok(ControlFlow::Break(()));
+        };
+        let mut results = lock(&results);
+        results.push((index, outcome));
+        let (done, all) = (results.len(), cells.len());
+        progress.step(&format!("{done} of {all} cells: {}", cell.name));
+        Ok(ControlFlow::Continue(()))
+    })?;
     let mut results = std::mem::take(&mut *lock(&results));
     results.sort_by_key(|(index, _)| *index);
     let has = |index: usize| results.binary_search_by_key(&index, |(i, _)| *i).is_ok();

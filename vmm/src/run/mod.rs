@@ -17,6 +17,7 @@ pub mod overlay;
 pub mod prebuilt;
 pub mod provided;
 pub mod replay;
+pub mod several;
 pub mod stacks;
 pub mod wiring;
 

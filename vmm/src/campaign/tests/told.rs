@@ -252,7 +252,7 @@ fn a_file_of_an_earlier_version_is_refused_by_its_number() {
         .unwrap_err();
     assert!(
         e.to_string()
-            .contains("it has schema 1, this program reads 2"),
+            .contains("it has schema 1, this program reads 3"),
         "{e}"
     );
 }
