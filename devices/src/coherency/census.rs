@@ -164,9 +164,6 @@ impl Counter {
             for earlier in unfollowed.iter_mut().filter(|earlier| earlier.cpu == cpu) {
                 earlier.followed = earlier.followed.or(Some(barrier.at));
             }
-            if let Some(last) = &mut self.last[cpu.index()] {
-                last.followed = last.followed.or(Some(barrier.at));
-            }
         }
         let last = &mut self.last[cpu.index()];
         if barrier.operations == (0, 0) {
@@ -202,9 +199,13 @@ impl Counter {
         let Some(census) = &mut self.census else {
             return;
         };
-        match census.neighbours.last_mut() {
-            Some(last) if last.operation == counted.operation => last.behind = counted.behind,
-            _ => push(&mut census.neighbours, &mut census.full, counted),
+        // Those of other CPUs may be on their way, too; an operation's first line is in order.
+        let mut latest = census.neighbours.iter_mut().rev().take(MAX_CPUS);
+        if let Some(one) = latest.find(|one| one.operation == counted.operation) {
+            one.behind = counted.behind;
+        } else if census.neighbours.len() < MAX_COUNTED {
+            // No fault is lost by what does not fit: it only goes by less.
+            census.neighbours.push(counted);
         }
     }
 

@@ -399,7 +399,13 @@ extern "C" fn trespassed(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_
 }
 
 /// Signals that come of a mistake of this program's own.
-const CRASHES: [i32; 3] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL];
+const CRASHES: [i32; 5] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGABRT,
+    libc::SIGTRAP,
+];
 
 /// Tells of a crash by that signal. What the standard library would do then is a call that no CPU's thread may make.
 fn watch_for_crash(signal: i32) -> io::Result<()> {
@@ -422,7 +428,9 @@ extern "C" fn crashed(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_v
     let name = match signal {
         libc::SIGSEGV => "SIGSEGV",
         libc::SIGBUS => "SIGBUS",
-        _ => "SIGILL",
+        libc::SIGILL => "SIGILL",
+        libc::SIGABRT => "SIGABRT",
+        _ => "SIGTRAP",
     };
     // SAFETY: the kernel passes a handler of this kind what there is to say of the signal.
     let (by_kernel, at) = unsafe { ((*info).si_code > 0, (*info).si_addr() as usize) };

@@ -48,12 +48,16 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Store, Lock), Error> {
             let first = first.unwrap_or_default();
             return Err(refused(format!("{what} is not that of {first}")));
         }
-        let entries = part.entries()?;
+        let mut entries = part.entries()?;
         if let Some(entry) = entries.iter().find(|entry| !seen.insert(entry.id)) {
             return Err(refused(format!(
                 "another share has run number {}, too",
                 entry.id
             )));
+        }
+        // Shares run side by side: theirs is no order of one run behind the other.
+        for entry in &mut entries {
+            entry.after_us = 0;
         }
         store.enter_all(&entries)?;
         for session in part.sessions()? {

@@ -317,7 +317,14 @@ impl Report<'_> {
             twice.len(),
             twice.iter().filter(|same| !**same).count()
         );
-        vec![ours, groups, twice]
+        let hung: u32 = self.entries.iter().map(|entry| entry.hung).sum();
+        let hung = (hung != 0).then(|| {
+            format!(
+                "{hung} guests were stopped by the time, and not when made again: either the host was busy, or they \
+                 are not the same each time"
+            )
+        });
+        [ours, groups, twice].into_iter().chain(hung).collect()
     }
 
     /// Those that came to that, with why.

@@ -136,7 +136,8 @@ pub fn run(
     Ok(todo.len() - finished.into_inner())
 }
 
-/// A run of the plan, and how many guests that took. One that says nothing is done once more.
+/// A run of the plan, and how many guests that took. One that says nothing, or is stopped by the time, as it may be
+/// the host that took it, is made once more: the entry says if it then was not.
 fn one(
     runs: Runs<'_>,
     target: &Target,
@@ -161,11 +162,17 @@ fn one(
         ((judged, heard), ran.result.run_hash, ran.wall)
     };
     let (mut guests, mut first) = (1, once());
-    // So is one that is stopped by the time, as it may be the host that took it.
     let doubted = |outcome| matches!(outcome, Outcome::InfraError | Outcome::Hang);
+    let mut hung = 0;
     if doubted(first.0.0.outcome) && !progress.cancelled() {
         guests += 1;
-        first = once();
+        let again = once();
+        let (was, is) = (first.0.0.outcome, again.0.0.outcome);
+        // One that says nothing takes nothing back.
+        if (was, is) != (Outcome::Hang, Outcome::InfraError) {
+            hung += u32::from(was == Outcome::Hang && is != Outcome::Hang);
+            first = again;
+        }
     }
     let ((judged, heard), run_hash, wall) = first;
     // One that was stopped by the time is so somewhere else each time.
@@ -175,6 +182,7 @@ fn one(
         let mut again = once();
         if doubted(again.0.0.outcome) && !progress.cancelled() {
             guests += 1;
+            hung += u32::from(again.0.0.outcome == Outcome::Hang);
             again = once();
         }
         (again.0.0 == judged) && (again.0.1 == heard) && (again.1 == run_hash)
@@ -189,6 +197,7 @@ fn one(
         wall_us: micros(wall),
         after_us: 0,
         rss_kib: 0,
+        hung,
     };
     (entry, guests)
 }

@@ -36,7 +36,7 @@ const TABLES: &str = "
         same INTEGER);
     CREATE TABLE timing (
         id INTEGER PRIMARY KEY REFERENCES plan, wall_us INTEGER NOT NULL, after_us INTEGER NOT NULL,
-        rss_kib INTEGER NOT NULL);
+        rss_kib INTEGER NOT NULL, hung INTEGER NOT NULL);
     CREATE TABLE session (jobs INTEGER NOT NULL, guests INTEGER NOT NULL, wall_us INTEGER NOT NULL);
 ";
 
@@ -142,6 +142,8 @@ pub struct Entry {
     pub after_us: u64,
     /// Memory of this process then, in KiB.
     pub rss_kib: u64,
+    /// Guests of it that were stopped by the time, where the next was not.
+    pub hung: u32,
 }
 
 /// A time in which runs were made, from the first to the last of it.
@@ -324,8 +326,8 @@ impl Store {
                 let wall = i64::try_from(entry.wall_us).unwrap_or(i64::MAX);
                 let after = i64::try_from(entry.after_us).unwrap_or(i64::MAX);
                 let rss = i64::try_from(entry.rss_kib).unwrap_or(i64::MAX);
-                all.prepare_cached("INSERT OR REPLACE INTO timing VALUES (?1, ?2, ?3, ?4)")?
-                    .execute(params![entry.id, wall, after, rss])?;
+                all.prepare_cached("INSERT OR REPLACE INTO timing VALUES (?1, ?2, ?3, ?4, ?5)")?
+                    .execute(params![entry.id, wall, after, rss, entry.hung])?;
             }
             all.commit()
         };
@@ -378,7 +380,7 @@ impl Store {
             let connection = self.lock();
             let mut all = connection.prepare(
                 "SELECT id, outcome, found, corrupt, why, run_hash, same, wall_us, told, diagnoses, \
-                        after_us, rss_kib \
+                        after_us, rss_kib, hung \
                  FROM outcome JOIN timing USING (id) ORDER BY id",
             )?;
             let rows = all.query_map([], |row| {
@@ -399,6 +401,7 @@ impl Store {
                     wall_us: u64::try_from(row.get::<_, i64>(7)?).unwrap_or(0),
                     after_us: u64::try_from(row.get::<_, i64>(10)?).unwrap_or(0),
                     rss_kib: u64::try_from(row.get::<_, i64>(11)?).unwrap_or(0),
+                    hung: row.get(12)?,
                 };
                 Ok((entry, [row.get(1)?, row.get(2)?, row.get(9)?]))
             })?;

@@ -170,6 +170,7 @@ mod tests {
                 wall_us: 0,
                 after_us: 0,
                 rss_kib: 0,
+                hung: 0,
             };
             assert_eq!(is_silent(&entry), silent, "{outcome:?} {told}");
             let mut tally = Tally::default();

@@ -13,8 +13,8 @@ use staleline_devices::coherency::census::{
     Census, CountedAccess, CountedBarrier, CountedInterrupt, CountedNeighbours, Next,
 };
 use staleline_devices::coherency::hazard::{Hazard, HazardKind};
-use staleline_devices::cpu::{Barrier, CacheOp, CpuId};
-use staleline_devices::dma::{Content, MasterId, TransferId};
+use staleline_devices::cpu::{Barrier, CacheOp, CpuId, LINE};
+use staleline_devices::dma::{Content, Direction, MasterId, TransferId};
 use staleline_devices::events::Cached;
 use staleline_devices::faults::{Fault, Injected, OperationFault};
 use staleline_results::{GuestEnd, RunResult};
@@ -137,10 +137,18 @@ fn backend(missed: &'static [u32]) -> FakeBackend {
                 report.domain.run_hash ^=
                     u64::from(fault.number()) << 8 | fault.to_string().len() as u64;
                 match fault {
-                    Fault::Operation(n, OperationFault::Drop | OperationFault::Skip { .. }) => {
+                    Fault::Operation(
+                        n,
+                        what @ (OperationFault::Drop | OperationFault::Skip { .. }),
+                    ) => {
+                        let from = match what {
+                            OperationFault::Skip { from, .. } => u64::from(from),
+                            _ => 0,
+                        };
                         *text = text.replace("\"corrupt\":0", "\"corrupt\":64");
                         if !missed.contains(&n) {
-                            let hazard = found(HazardKind::MissingInvalidate, 0x4500_0000);
+                            let hazard =
+                                found(HazardKind::MissingInvalidate, 0x4500_0000 + from * LINE);
                             report.domain.hazards.push(hazard);
                         }
                     }
@@ -220,6 +228,7 @@ fn entries(store: &Store) -> Vec<Entry> {
             wall_us: 0,
             after_us: 0,
             rss_kib: 0,
+            hung: 0,
             ..entry
         })
         .collect()
@@ -500,9 +509,41 @@ fn a_write_that_is_thrown_away_is_the_missing_cleans() {
         };
         assert_eq!(judged(true, &result), Outcome::DetectedVisible);
         assert_eq!(judged(false, &result), Outcome::Misdiagnosed);
+        // If a device has read it meanwhile, that should have been found.
+        let mut report = fake::soc_report();
+        report.domain.maintenance.operations[0].op = CacheOp::Clean;
+        let done = report.domain.maintenance.operations[0].at;
+        let read = &mut report.domain.transfers[1];
+        (read.transfer.direction, read.opened_at) = (Direction::FromMemory, done + 1);
+        result.hazards[0].at = done + 1;
+        let outcome = |result: &RunResult| judge(&[fault], &Golden::new(&report), result).outcome;
+        assert_eq!(outcome(&result), Outcome::DetectedVisible);
+        result.hazards[0].at = done + 2;
+        assert_eq!(outcome(&result), Outcome::Misdiagnosed);
+        // What was written later, or thrown away before, no clean at that time would have saved.
+        for (written_at, at) in [(done, done + 1), (done - 2, done - 1)] {
+            (result.hazards[0].written_at, result.hazards[0].at) = (written_at, at);
+            assert_eq!(judged(true, &result), Outcome::Misdiagnosed);
+        }
+        (result.hazards[0].written_at, result.hazards[0].at) = (done - 1, done);
+        assert_eq!(judged(true, &result), Outcome::DetectedVisible);
         result.hazards[0].first_pa.0 = 0x4700_0000;
         result.hazards[0].end_pa.0 = 0x4700_0040;
         assert_eq!(judged(true, &result), Outcome::Misdiagnosed);
+    });
+}
+
+/// What is found on a line that was done is not of the one that was left out.
+#[test]
+fn a_line_that_is_left_out_is_blamed_for_itself_alone() {
+    with(&backend(&[]), |runs| {
+        let target = Ready::new(runs, "").targets.remove(0);
+        let fault: Fault = "skip@101:1+1".parse().unwrap();
+        let mut result = runs.with(&target, &[fault]).unwrap().result;
+        let outcome = |result: &RunResult| judge(&[fault], &target.golden, result).outcome;
+        assert_eq!(outcome(&result), Outcome::DetectedVisible);
+        (result.hazards[0].first_pa.0, result.hazards[0].end_pa.0) = (0x4500_0000, 0x4500_0040);
+        assert_eq!(outcome(&result), Outcome::Misdiagnosed);
     });
 }
 
@@ -541,5 +582,11 @@ fn a_run_that_is_stopped_by_the_time_is_made_once_more() {
             .map(|entry| ready.plan[entry.id as usize].setting())
             .collect();
         assert_eq!(hung, ["irq@3:lost"]);
+        // That it was so only once is told.
+        let once = entries(&store).into_iter().filter(|entry| entry.hung == 1);
+        let once: Vec<String> = once
+            .map(|entry| ready.plan[entry.id as usize].setting())
+            .collect();
+        assert_eq!(once, ["irq@2:lost"]);
     });
 }

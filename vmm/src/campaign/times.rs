@@ -97,6 +97,10 @@ const SPANS: [usize; 6] = [100, 1000, 10_000, 100_000, 1_000_000, usize::MAX];
 
 /// Of runs in the order in which they were over: whether the later ones cost what the first did.
 pub fn growth(entries: &[Entry], sessions: &[Session]) -> String {
+    // What was merged has no such order.
+    if entries.iter().all(|entry| entry.after_us == 0) {
+        return String::new();
+    }
     let mut entries: Vec<&Entry> = entries.iter().collect();
     entries.sort_unstable_by_key(|entry| (entry.after_us, entry.id));
     let jobs = sessions.iter().map(|session| session.jobs).max();
@@ -153,6 +157,7 @@ mod tests {
             wall_us: *wall_us,
             after_us: 0,
             rss_kib: 0,
+            hung: 0,
         };
         (0..).zip(walls).map(entry).collect()
     }

@@ -221,6 +221,7 @@ mod tests {
             wall_us: 0,
             after_us: 0,
             rss_kib: 0,
+            hung: 0,
         }
     }
 

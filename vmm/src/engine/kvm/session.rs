@@ -13,7 +13,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant, SystemTime};
 
-use signal_hook::consts::{SIGBUS, SIGILL, SIGSEGV, SIGSYS};
+use signal_hook::consts::{SIGABRT, SIGBUS, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
 use staleline_machine::engine::wire::{
     ABI_VERSION, Blob, CRASH, FromVmm, PAYLOAD_LIMIT, TRESPASS, ToVmm, receive, send,
 };
@@ -283,9 +283,13 @@ impl Session {
                     SIGSYS => Some(KvmError::Trespass {
                         call: "that it has had no time to name".into(),
                     }),
-                    signal @ (SIGSEGV | SIGBUS | SIGILL) => Some(KvmError::Crashed {
-                        what: format!("signal {signal}, of which it has had no time to say more"),
-                    }),
+                    signal @ (SIGSEGV | SIGBUS | SIGILL | SIGABRT | SIGTRAP) => {
+                        Some(KvmError::Crashed {
+                            what: format!(
+                                "signal {signal}, of which it has had no time to say more"
+                            ),
+                        })
+                    }
                     _ => None,
                 };
                 last_words

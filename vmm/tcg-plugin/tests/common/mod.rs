@@ -51,6 +51,7 @@ pub fn job(kernel: &Path, initrd: Option<&Path>, run_dir: &Path) -> Job {
         ram_bytes: RAM,
         window_bytes: WINDOW,
         cpus: 1,
+        lines: board.lines(),
         guest: GuestKind::Probe,
         machine: serde_json::Value::Null,
         devices: None,
