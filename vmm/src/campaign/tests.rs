@@ -583,7 +583,8 @@ fn a_run_that_is_stopped_by_the_time_is_made_once_more() {
             .collect();
         assert_eq!(hung, ["irq@3:lost"]);
         // That it was so only once is told.
-        let once = entries(&store).into_iter().filter(|entry| entry.hung == 1);
+        let all = store.entries().unwrap();
+        let once = all.iter().filter(|entry| entry.hung == 1);
         let once: Vec<String> = once
             .map(|entry| ready.plan[entry.id as usize].setting())
             .collect();
