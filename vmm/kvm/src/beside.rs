@@ -150,7 +150,7 @@ fn sweep() -> io::Result<()> {
     let free = info.lines().find_map(|line| line.strip_prefix("MemFree:"));
     let free = free.and_then(|kib| kib.split_whitespace().next()?.parse::<usize>().ok());
     let free = free.ok_or(io::ErrorKind::InvalidData)?;
-    let len = free / 100 * SWEPT_PERCENT << 10;
+    let len = (free / 100 * SWEPT_PERCENT) << 10;
     let (prot, flags) = (
         ProtFlags::READ | ProtFlags::WRITE,
         MapFlags::PRIVATE | MapFlags::NORESERVE,
