@@ -5,6 +5,8 @@
 //! to its own master identity, and can copy bytes through it. What lies behind the port (snooping
 //! or not, cache, fault hooks) is the board's business: see [`DmaMemory`].
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cpu::{CpuId, MAX_CPUS};
@@ -46,6 +48,13 @@ pub struct Transfer {
     pub channel: u8,
     /// Whether its accesses ask to be snooped (AxCACHE). The port decides whether that takes effect.
     pub snoop: bool,
+}
+
+impl Transfer {
+    /// The memory that it is of, as far as it is in one piece.
+    pub fn range(&self) -> Range<u64> {
+        self.pa..self.pa.saturating_add(self.len)
+    }
 }
 
 /// Handle of an open [`Transfer`].

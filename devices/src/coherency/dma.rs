@@ -547,9 +547,7 @@ impl DmaMemory for Domain {
     }
 
     fn transfer_open(&mut self, master: MasterId, transfer: Transfer, order: Order) -> TransferId {
-        let end = transfer.pa.saturating_add(transfer.len);
-        let memory = transfer.pa..end;
-        self.open_in(master, transfer, order, &[memory])
+        self.open_in(master, transfer, order, &[transfer.range()])
     }
 
     fn transfer_close(&mut self, master: MasterId, id: TransferId) {

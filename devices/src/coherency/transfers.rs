@@ -171,8 +171,7 @@ impl Transfers {
 
     /// The memory of a transfer, as far as it is in one piece.
     pub fn memory(&self, id: TransferId) -> Option<Range<u64>> {
-        let transfer = self.get(id)?.transfer;
-        Some(transfer.pa..transfer.pa.saturating_add(transfer.len))
+        Some(self.get(id)?.transfer.range())
     }
 
     /// Whether it is a transfer, and not over.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
+use staleline_support::kib;
 
 /// Time of one command.
 #[derive(Debug, Clone, Copy)]
@@ -99,9 +100,7 @@ fn watch(child: &Child, peaks: &mut BTreeMap<u32, u64>) {
     }
     for id in all {
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-        let peak = peak.and_then(|p| p.trim().strip_suffix(" kB")?.parse().ok());
-        if let Some(peak) = peak {
+        if let Some(peak) = kib::told(&status, "VmHWM") {
             peaks.insert(id, peak);
         }
     }

@@ -10,8 +10,8 @@ use std::time::Instant;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use staleline_machine::engine::beside::{MEASURED, Measured, Plan, SAID, Said, Timed, What};
 use staleline_machine::engine::wire::{Ended, KvmStats, Output, Run};
-use staleline_support::text;
 use staleline_support::time::micros;
+use staleline_support::{kib, text};
 
 use crate::blobs::Blobs;
 use crate::guest::Kept;
@@ -99,16 +99,9 @@ fn time(timed: &Timed, resident: &mut Option<Resident>) -> Measured {
         // Its start is not of the time.
         *resident = Resident::start(files).ok();
     }
-    if let Err(e) = sweep() {
-        return Measured {
-            name: timed.name.clone(),
-            wall_us: 0,
-            stats: None,
-            failed: Some(format!("cannot write what memory is free: {e}")),
-        };
-    }
+    let swept = sweep().map_err(|e| format!("cannot write what memory is free: {e}"));
     let begun = Instant::now();
-    let came = match &timed.what {
+    let came = swept.and_then(|()| match &timed.what {
         What::Program { program, arguments } => ran(program, arguments).map(|()| None),
         What::Guest {
             fresh: true,
@@ -124,22 +117,17 @@ fn time(timed: &Timed, resident: &mut Option<Resident>) -> Measured {
             let said = vmm.and_then(|vmm| vmm.ask(request));
             said.map_err(|e| e.to_string()).and_then(stats)
         }
-    };
+    });
     let wall_us = micros(begun.elapsed());
-    let name = timed.name.clone();
-    match came {
-        Ok(stats) => Measured {
-            name,
-            wall_us,
-            stats,
-            failed: None,
-        },
-        Err(why) => Measured {
-            name,
-            wall_us,
-            stats: None,
-            failed: Some(why),
-        },
+    let (stats, failed) = match came {
+        Ok(stats) => (stats, None),
+        Err(why) => (None, Some(why)),
+    };
+    Measured {
+        name: timed.name.clone(),
+        wall_us,
+        stats,
+        failed,
     }
 }
 
@@ -147,8 +135,7 @@ fn time(timed: &Timed, resident: &mut Option<Resident>) -> Measured {
 /// until it is written: else that would take the time of whoever comes next, and not alike for all.
 fn sweep() -> io::Result<()> {
     let info = fs::read_to_string("/proc/meminfo")?;
-    let free = info.lines().find_map(|line| line.strip_prefix("MemFree:"));
-    let free = free.and_then(|kib| kib.split_whitespace().next()?.parse::<usize>().ok());
+    let free = kib::told(&info, "MemFree").and_then(|kib| usize::try_from(kib).ok());
     let free = free.ok_or(io::ErrorKind::InvalidData)?;
     let len = (free / 100 * SWEPT_PERCENT) << 10;
     let (prot, flags) = (

@@ -22,15 +22,10 @@ const FIRST_SHARED: u32 = 32;
 /// Interrupts by which an interrupt controller is larger or smaller.
 const GROUP: u32 = 32;
 
-/// Least that KVM makes (arch/arm64/kvm/vgic: VGIC_NR_PRIVATE_IRQS and as many shared ones).
-const LEAST: u32 = 64;
-
-/// Interrupts, private and shared, of a board with so many shared ones. A guest sets up each that there is, which
+/// Interrupts, private and shared, of a board with so many shared ones, of which there is at least one. A guest sets up each that there is, which
 /// takes an exit for some of its registers.
 fn interrupts(lines: u8) -> u32 {
-    (FIRST_SHARED + u32::from(lines))
-        .next_multiple_of(GROUP)
-        .max(LEAST)
+    (FIRST_SHARED + u32::from(lines)).next_multiple_of(GROUP)
 }
 
 /// In KVM_IRQ_LINE's number: a shared interrupt (KVM_ARM_IRQ_TYPE_SPI; Documentation/virt/kvm/api.rst, 4.25).

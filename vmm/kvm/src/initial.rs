@@ -97,9 +97,7 @@ impl Initial {
             bytes = rest;
         }
     }
-}
 
-impl Initial {
     /// Those that are mapped.
     pub fn mapped(&self) -> &[Mapped] {
         &self.mapped

@@ -92,7 +92,7 @@ pub fn enter(dir: &Path, init: bool) -> Result<String, SandboxError> {
     handler.map_err(|e| {
         SandboxError::of("watch for calls that are not allowed")(io::Error::from(e))
     })?;
-    for signal in CRASHES {
+    for (signal, _) in CRASHES {
         watch_for_crash(signal).map_err(SandboxError::of("watch for crashes"))?;
     }
     let files = restrict_files(dir)?;
@@ -398,13 +398,13 @@ extern "C" fn trespassed(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_
     }
 }
 
-/// Signals that come of a mistake of this program's own.
-const CRASHES: [i32; 5] = [
-    libc::SIGSEGV,
-    libc::SIGBUS,
-    libc::SIGILL,
-    libc::SIGABRT,
-    libc::SIGTRAP,
+/// Signals that come of a mistake of this program's own, and their names.
+const CRASHES: [(i32, &str); 5] = [
+    (libc::SIGSEGV, "SIGSEGV"),
+    (libc::SIGBUS, "SIGBUS"),
+    (libc::SIGILL, "SIGILL"),
+    (libc::SIGABRT, "SIGABRT"),
+    (libc::SIGTRAP, "SIGTRAP"),
 ];
 
 /// Tells of a crash by that signal. What the standard library would do then is a call that no CPU's thread may make.
@@ -425,13 +425,8 @@ fn watch_for_crash(signal: i32) -> io::Result<()> {
 
 /// Says which signal has come, and ends the process by it. Takes no lock and allocates nothing.
 extern "C" fn crashed(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    let name = match signal {
-        libc::SIGSEGV => "SIGSEGV",
-        libc::SIGBUS => "SIGBUS",
-        libc::SIGILL => "SIGILL",
-        libc::SIGABRT => "SIGABRT",
-        _ => "SIGTRAP",
-    };
+    let known = CRASHES.iter().find(|(number, _)| *number == signal);
+    let name = known.map_or("a signal", |(_, name)| name);
     // SAFETY: the kernel passes a handler of this kind what there is to say of the signal.
     let (by_kernel, at) = unsafe { ((*info).si_code > 0, (*info).si_addr() as usize) };
     let mut line = [0; 256];

@@ -134,10 +134,7 @@ impl Golden {
             maintenance: domain.maintenance.clone(),
             barriers: barriers.map(|b| (b.number, b.operations)).collect(),
             reads: transfers
-                .map(|t| {
-                    let end = t.transfer.pa.saturating_add(t.transfer.len);
-                    (t.opened_at, t.transfer.pa..end)
-                })
+                .map(|t| (t.opened_at, t.transfer.range()))
                 .collect(),
         }
     }

@@ -51,11 +51,11 @@ pub const CLASSES: &[&str] = &[
     "host:babble",
 ];
 
-/// Lines of a page.
-const PAGE: u32 = (4096 / LINE) as u32;
-
 /// Bytes of a page: a device's descriptors for one of its ends (an endpoint, a channel) are in one of their own.
 const PAGE_BYTES: u64 = 4096;
+
+/// Lines of a page.
+const PAGE: u32 = (PAGE_BYTES / LINE) as u32;
 
 /// Transfers that are looked at to find the next of a memory.
 const FAR: usize = 4096;
@@ -256,11 +256,11 @@ impl<'a> Census<'a> {
         // What is left out matters to whoever has transferred it, or does next.
         let first = op.ranges().next().map_or(0, |range| range.start);
         let last = op.ranges().last().map_or(0, |range| range.end);
+        let near = [self.transfer_before(op), self.next_transfer(op)];
         let transferred = |line: u64| {
-            let near = [self.transfer_before(op), self.next_transfer(op)];
             let has = |t: &TransferRecord| {
-                let (pa, len) = (t.transfer.pa, t.transfer.len);
-                line < pa.saturating_add(len) && pa < line.saturating_add(LINE)
+                let memory = t.transfer.range();
+                line < memory.end && memory.start < line.saturating_add(LINE)
             };
             match near.map(|t| t.is_some_and(has)) {
                 [false, false] => ", not transferred",
@@ -446,7 +446,7 @@ impl<'a> Census<'a> {
         let id = (access.transfer.0 as usize).checked_sub(1);
         let transfer = id.and_then(|id| self.transfers().get(id));
         let end = access.pa + u64::from(access.len);
-        let ends = |t: Transfer| (access.pa <= t.pa, end >= t.pa.saturating_add(t.len));
+        let ends = |t: Transfer| (access.pa <= t.pa, end >= t.range().end);
         let place = match transfer.map(|t| ends(t.transfer)) {
             None => "",
             // What comes after its next access comes after the transfer.
@@ -534,8 +534,7 @@ impl<'a> Census<'a> {
 
 /// Whether a transfer is of memory of an operation.
 fn touches(op: &MaintenanceOp, t: &TransferRecord) -> bool {
-    let end = t.transfer.pa.saturating_add(t.transfer.len);
-    op.met(&(t.transfer.pa..end)).is_some()
+    op.met(&t.transfer.range()).is_some()
 }
 
 fn content(content: Content) -> &'static str {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use staleline_devices::faults::{Fault, OperationFault};
+use staleline_support::kib;
 use staleline_support::progress::{Counted, Progress};
 use staleline_support::time::micros;
 
@@ -70,9 +71,7 @@ pub fn check(runs: Runs<'_>, targets: &[Target], progress: &dyn Progress) -> Res
 /// Memory that this process has, in KiB; 0 if nobody tells.
 fn memory_kib() -> u64 {
     let about = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = about.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    kib.and_then(|kib| kib.parse().ok()).unwrap_or(0)
+    kib::told(&about, "VmRSS").unwrap_or(0)
 }
 
 /// Runs what of the plan is to be run here and is not done; gives how many are left.
@@ -161,30 +160,30 @@ fn one(
         let heard = Heard::of(&ran.result);
         ((judged, heard), ran.result.run_hash, ran.wall)
     };
-    let (mut guests, mut first) = (1, once());
-    let doubted = |outcome| matches!(outcome, Outcome::InfraError | Outcome::Hang);
-    let mut hung = 0;
-    if doubted(first.0.0.outcome) && !progress.cancelled() {
+    let (mut guests, mut hung) = (0, 0);
+    let mut settled = || {
+        guests += 1;
+        let first = once();
+        let was = first.0.0.outcome;
+        if !matches!(was, Outcome::InfraError | Outcome::Hang) || progress.cancelled() {
+            return first;
+        }
         guests += 1;
         let again = once();
-        let (was, is) = (first.0.0.outcome, again.0.0.outcome);
-        // One that says nothing takes nothing back.
-        if (was, is) != (Outcome::Hang, Outcome::InfraError) {
-            hung += u32::from(was == Outcome::Hang && is != Outcome::Hang);
-            first = again;
+        match (was, again.0.0.outcome) {
+            // One that says nothing takes nothing back.
+            (Outcome::Hang, Outcome::InfraError) => first,
+            (was, is) => {
+                hung += u32::from(was == Outcome::Hang && is != Outcome::Hang);
+                again
+            }
         }
-    }
-    let ((judged, heard), run_hash, wall) = first;
+    };
+    let ((judged, heard), run_hash, wall) = settled();
     // One that was stopped by the time is so somewhere else each time.
     let twice = planned.twice && judged.outcome != Outcome::Hang && !progress.cancelled();
     let same = twice.then(|| {
-        guests += 1;
-        let mut again = once();
-        if doubted(again.0.0.outcome) && !progress.cancelled() {
-            guests += 1;
-            hung += u32::from(again.0.0.outcome == Outcome::Hang);
-            again = once();
-        }
+        let again = settled();
         (again.0.0 == judged) && (again.0.1 == heard) && (again.1 == run_hash)
     });
     let run_hash = run_hash.filter(|_| judged.outcome != Outcome::Hang);

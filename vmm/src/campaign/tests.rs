@@ -17,6 +17,7 @@ use staleline_devices::cpu::{Barrier, CacheOp, CpuId, LINE};
 use staleline_devices::dma::{Content, Direction, MasterId, TransferId};
 use staleline_devices::events::Cached;
 use staleline_devices::faults::{Fault, Injected, OperationFault};
+use staleline_devices::soc::report::SocReport;
 use staleline_results::{GuestEnd, RunResult};
 use staleline_support::progress::{Progress, Quiet};
 
@@ -124,16 +125,24 @@ fn found(kind: HazardKind, pa: u64) -> Hazard {
     }
 }
 
+/// The report of a run in which faults take place, with a census if one is wanted; if there is a report.
+fn injected<'a>(attempt: &Attempt<'_>, execution: &'a mut Execution) -> Option<&'a mut SocReport> {
+    let report = execution.report.as_mut()?;
+    report.domain.census = attempt.census.then(census);
+    let faults = attempt.faults().into_iter();
+    let faults = faults.map(|fault| Injected { fault, at: Some(1) });
+    report.domain.faults.extend(faults);
+    Some(report)
+}
+
 /// Faults take place, and those of whole operations are found; `missed` are not.
 fn backend(missed: &'static [u32]) -> FakeBackend {
     FakeBackend::new(
         move |attempt: Attempt<'_>, execution: &mut Execution, text: &mut String| {
-            let Some(report) = &mut execution.report else {
+            let Some(report) = injected(&attempt, execution) else {
                 return;
             };
-            report.domain.census = attempt.census.then(census);
             for fault in attempt.faults() {
-                report.domain.faults.push(Injected { fault, at: Some(1) });
                 report.domain.run_hash ^=
                     u64::from(fault.number()) << 8 | fault.to_string().len() as u64;
                 match fault {
@@ -553,12 +562,10 @@ fn a_run_that_is_stopped_by_the_time_is_made_once_more() {
     let stopped = AtomicUsize::new(0);
     let backend = FakeBackend::new(
         move |attempt: Attempt<'_>, execution: &mut Execution, _: &mut String| {
-            let Some(report) = &mut execution.report else {
+            if injected(&attempt, execution).is_none() {
                 return;
-            };
-            report.domain.census = attempt.census.then(census);
+            }
             for fault in attempt.faults() {
-                report.domain.faults.push(Injected { fault, at: Some(1) });
                 let hangs = match fault.number() {
                     2 => stopped.fetch_add(1, Ordering::Relaxed) == 0,
                     number => number == 3,

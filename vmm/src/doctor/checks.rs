@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use staleline_initramfs::AGENT_ENV;
 use staleline_support::cache::CacheDir;
-use staleline_support::child;
 use staleline_support::needs::{self, Kind, Need};
+use staleline_support::{child, kib};
 
 use super::Check;
 use crate::engine::EngineKind;
@@ -166,28 +166,9 @@ fn memory() -> Check {
     const NAME: &str = "memory";
     let fix = "end other programs, or run fewer guests at a time (matrix -j)";
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    match available_kib(&text) {
+    match kib::told(&text, "MemAvailable") {
         Some(kib) if kib >= MEMORY_KIB => Check::ok(NAME, format!("{} MiB available", kib >> 10)),
         Some(kib) => Check::missing(NAME, format!("{} MiB available", kib >> 10), fix),
         None => Check::missing(NAME, "/proc/meminfo does not tell", fix).optional(),
-    }
-}
-
-fn available_kib(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn available_memory_is_read() {
-        let text = "MemTotal:  49000000 kB\nMemAvailable:   48000000 kB\n";
-        assert_eq!(available_kib(text), Some(48_000_000));
-        assert_eq!(available_kib("MemTotal: 1 kB"), None);
     }
 }

@@ -108,8 +108,8 @@ impl<'a> Between<'a> {
     /// Whether a transfer has to do with the lines up to that of `last`.
     fn is_in(&self, index: u32, first: u64, last: u64) -> bool {
         self.transfers.get(index as usize).is_some_and(|record| {
-            let t = &record.transfer;
-            t.pa <= last && t.pa.saturating_add(t.len) > first
+            let memory = record.transfer.range();
+            memory.start <= last && memory.end > first
         })
     }
 }

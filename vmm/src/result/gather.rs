@@ -280,8 +280,8 @@ impl Lookup<'_> {
         };
         let transfers = &self.soc.domain.transfers;
         let others = transfers.iter().any(|t| {
-            let end = t.transfer.pa.saturating_add(t.transfer.len);
-            t.master != master && incoherent(t.master) && met(t.transfer.pa, end)
+            let Range { start, end } = t.transfer.range();
+            t.master != master && incoherent(t.master) && met(start, end)
         });
         if others {
             return None;
@@ -535,7 +535,7 @@ fn owned(t: &TransferRecord, line: u64) -> u64 {
     if t.transfer.scattered {
         return 0;
     }
-    let (start, end) = (t.transfer.pa, t.transfer.pa.saturating_add(t.transfer.len));
+    let Range { start, end } = t.transfer.range();
     let (from, to) = (start.max(line), end.min(line.saturating_add(LINE)));
     match to.checked_sub(from) {
         Some(len @ 1..=LINE) => (u64::MAX >> (LINE - len)) << (from - line),

@@ -9,6 +9,7 @@ pub mod child;
 pub mod digest;
 pub mod files;
 pub mod home;
+pub mod kib;
 pub mod lock;
 pub mod needs;
 pub mod progress;
