@@ -169,6 +169,11 @@ impl Barrier {
         self.scope >= BarrierScope::Outer
     }
 
+    /// Whether whatever comes before it is so for bus masters, too, before what comes after it.
+    pub fn orders_all(self) -> bool {
+        self.reaches_masters() && self.access == BarrierAccess::Full
+    }
+
     /// Whether stores before it are ordered before stores after it.
     pub fn orders_stores(self) -> bool {
         self.access != BarrierAccess::Load

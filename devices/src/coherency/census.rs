@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::limits::MAX_COUNTED;
-use crate::cpu::{Barrier, BarrierAccess, CpuId, LINE, MAX_CPUS};
+use crate::cpu::{Barrier, CpuId, LINE, MAX_CPUS};
 use crate::dma::{Content, MasterId, TransferId};
 use crate::events::Cached;
 
@@ -157,7 +157,7 @@ impl Counter {
             return;
         };
         let cpu = barrier.cpu;
-        if barrier.barrier.reaches_masters() && barrier.barrier.access == BarrierAccess::Full {
+        if barrier.barrier.orders_all() {
             let since = &mut self.followed[cpu.index()];
             let unfollowed = census.barriers.get_mut(*since..).unwrap_or_default();
             *since += unfollowed.len();
@@ -243,5 +243,118 @@ impl Counter {
         if let Some(access) = index.and_then(|index| census.accesses.get_mut(index)) {
             access.next = Some(next);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::{BarrierKind, BarrierScope};
+
+    const DSB: Barrier = Barrier::DSB_SY;
+
+    fn barrier(number: u32, cpu: u8, barrier: Barrier, at: u64) -> CountedBarrier {
+        CountedBarrier {
+            number,
+            cpu: CpuId(cpu),
+            barrier,
+            operations: (number, number),
+            starts: None,
+            at,
+            followed: None,
+        }
+    }
+
+    fn weak(access: BarrierAccess, scope: BarrierScope) -> Barrier {
+        Barrier {
+            kind: BarrierKind::Dmb,
+            access,
+            scope,
+        }
+    }
+
+    #[test]
+    fn a_barrier_is_followed_by_the_next_of_its_cpu_that_orders_everything_for_masters() {
+        let mut counter = Counter::new(true);
+        counter.barrier(barrier(1, 0, DSB, 10));
+        counter.barrier(barrier(2, 1, DSB, 20));
+        for (number, access, scope) in [
+            (3, BarrierAccess::Store, BarrierScope::Outer),
+            (4, BarrierAccess::Load, BarrierScope::Outer),
+            (5, BarrierAccess::Full, BarrierScope::Inner),
+        ] {
+            counter.barrier(barrier(number, 0, weak(access, scope), 30));
+        }
+        // One that has nothing to complete follows all the same, and is not counted itself.
+        let mut idle = barrier(6, 0, weak(BarrierAccess::Full, BarrierScope::Outer), 40);
+        idle.operations = (0, 0);
+        counter.barrier(idle);
+        counter.barrier(barrier(7, 0, DSB, 50));
+        let followed: Vec<_> = counter.census().unwrap().barriers;
+        let followed: Vec<_> = followed.iter().map(|b| (b.number, b.followed)).collect();
+        let by_the_idle = Some(40);
+        assert_eq!(
+            followed,
+            [
+                (1, by_the_idle),
+                (2, None),
+                (3, by_the_idle),
+                (4, by_the_idle),
+                (5, by_the_idle),
+                (7, None)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_barrier_that_orders_nothing_else_is_counted_if_a_device_is_started() {
+        let mut counter = Counter::new(true);
+        for number in [1, 2] {
+            let mut idle = barrier(number, 0, DSB, 10 * u64::from(number));
+            idle.operations = (0, 0);
+            counter.barrier(idle);
+        }
+        counter.doorbell(CpuId(1), MasterId(7));
+        assert_eq!(counter.census().unwrap().barriers, []);
+        counter.doorbell(CpuId(0), MasterId(3));
+        counter.doorbell(CpuId(0), MasterId(4));
+        let counted = counter.census().unwrap().barriers;
+        let counted: Vec<_> = counted.iter().map(|b| (b.number, b.starts)).collect();
+        assert_eq!(counted, [(2, Some(MasterId(3)))]);
+    }
+
+    #[test]
+    fn neighbours_are_those_of_an_operations_first_and_last_line() {
+        let mut counter = Counter::new(true);
+        let mut line = |operation, before, behind| {
+            counter.neighbours(CountedNeighbours {
+                operation,
+                before,
+                behind,
+            });
+        };
+        line(1, true, true);
+        // Another CPU's is on its way, too.
+        line(2, false, true);
+        line(1, false, false);
+        line(2, true, false);
+        line(3, false, true);
+        let counted = counter.census().unwrap().neighbours;
+        let counted: Vec<_> = counted
+            .iter()
+            .map(|n| (n.operation, n.before, n.behind))
+            .collect();
+        assert_eq!(
+            counted,
+            [(1, true, false), (2, false, false), (3, false, true)]
+        );
+    }
+
+    #[test]
+    fn nothing_is_counted_unless_it_is_wanted() {
+        let mut counter = Counter::new(false);
+        counter.barrier(barrier(1, 0, DSB, 1));
+        counter.doorbell(CpuId(0), MasterId(0));
+        assert!(!counter.counts() && counter.census().is_none());
     }
 }

@@ -4,8 +4,9 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use staleline_devices::coherency::census::CountedBarrier;
 use staleline_devices::coherency::report::{MaintenanceOp, MaintenanceReport};
-use staleline_devices::cpu::{CacheOp, LINE};
+use staleline_devices::cpu::{CacheOp, LINE, MAX_CPUS};
 use staleline_devices::dma::Direction;
 use staleline_devices::faults::{Fault, OperationFault, Until};
 use staleline_devices::soc::report::SocReport;
@@ -106,18 +107,67 @@ pub struct Judged {
 /// What the sanitizer may say of a fault, and where.
 struct Expected {
     kinds: Vec<HazardKind>,
-    /// Physical addresses; anywhere, if there are none.
+    /// Physical addresses.
     memory: Vec<Range<u64>>,
     /// When a clean should have been done that was not: what was written before may be thrown away later.
     not_cleaned: Option<u64>,
+    /// The barrier that is not what it should be.
+    barrier: Option<Window>,
+}
+
+/// What a barrier keeps in order: what comes before it, since the one before, from what comes behind, until the next.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    number: u32,
+    /// The first and the last operation that it completes or orders; 0: none.
+    operations: (u32, u32),
+    /// When the one before came that orders everything; 0: none that is known.
+    since: u64,
+    at: u64,
+    until: u64,
+}
+
+impl Window {
+    /// Those of a run, by number.
+    fn all(barriers: &[CountedBarrier]) -> Vec<Self> {
+        let mut since = [0; MAX_CPUS];
+        let one = |b: &CountedBarrier| {
+            let before = since.get_mut(b.cpu.index());
+            let since = before.as_ref().map_or(0, |before| **before);
+            if let Some(before) = before.filter(|_| b.barrier.orders_all()) {
+                *before = b.at;
+            }
+            Window {
+                number: b.number,
+                operations: b.operations,
+                since,
+                at: b.at,
+                until: b.followed.unwrap_or(u64::MAX),
+            }
+        };
+        let mut all: Vec<_> = barriers.iter().map(one).collect();
+        all.sort_by_key(|one| one.number);
+        all
+    }
+
+    /// Whether the reader came, or the device was started, when nothing but this barrier has kept it in order.
+    fn lets_in(&self, hazard: &HazardEntry) -> bool {
+        let started = hazard.started_at.unwrap_or(hazard.at);
+        self.at < started && started <= self.until
+    }
+
+    /// Whether it is this barrier that has to make what was written seen.
+    fn publishes(&self, hazard: &HazardEntry) -> bool {
+        self.since < hazard.written_at && hazard.written_at <= self.at
+    }
 }
 
 /// The run without faults, as far as judging goes by it.
 #[derive(Debug, Clone)]
 pub struct Golden {
     maintenance: MaintenanceReport,
-    /// By number: the first and last operation that it completes or orders.
-    barriers: Vec<(u32, (u32, u32))>,
+    /// By number.
+    barriers: Vec<Window>,
     /// What masters read, and when they began, in that order.
     reads: Vec<(u64, Range<u64>)>,
 }
@@ -126,13 +176,13 @@ impl Golden {
     /// From its machine's report.
     pub fn new(report: &SocReport) -> Self {
         let domain = &report.domain;
-        let census = domain.census.iter();
-        let barriers = census.flat_map(|census| &census.barriers);
+        let census = domain.census.as_ref();
+        let barriers = census.map_or(&[][..], |census| &census.barriers);
         let transfers = domain.transfers.iter();
         let transfers = transfers.filter(|t| t.transfer.direction == Direction::FromMemory);
         Golden {
             maintenance: domain.maintenance.clone(),
-            barriers: barriers.map(|b| (b.number, b.operations)).collect(),
+            barriers: Window::all(barriers),
             reads: transfers
                 .map(|t| (t.opened_at, t.transfer.range()))
                 .collect(),
@@ -176,6 +226,7 @@ impl Golden {
                 kinds: Vec::new(),
                 memory: Vec::new(),
                 not_cleaned: None,
+                barrier: None,
             };
         };
         let line = |n: i64| {
@@ -228,28 +279,21 @@ impl Golden {
             kinds: absent.into_iter().chain(more.iter().copied()).collect(),
             memory,
             not_cleaned: cleans.then_some(op.at),
+            barrier: None,
         }
     }
 
     fn of_barrier(&self, number: u32) -> Expected {
-        let found = self
-            .barriers
-            .binary_search_by_key(&number, |(number, _)| *number);
-        let (first, last) = found
-            .ok()
-            .and_then(|at| self.barriers.get(at))
-            .map_or((0, 0), |b| b.1);
+        let found = self.barriers.binary_search_by_key(&number, |b| b.number);
+        let barrier = found.ok().and_then(|at| self.barriers.get(at)).copied();
+        let (first, last) = barrier.map_or((0, 0), |b| b.operations);
         let operations = self.maintenance.operations.iter();
         let done = operations.filter(|op| first != 0 && (first..=last).contains(&op.number));
-        let mut memory: Vec<_> = done.flat_map(MaintenanceOp::ranges).collect();
-        if found.is_ok_and(|at| at > 0) || first == 0 {
-            // It may order stores to descriptors, too, wherever those are.
-            memory.clear();
-        }
         Expected {
             kinds: vec![HazardKind::MissingBarrier],
-            memory,
+            memory: done.flat_map(MaintenanceOp::ranges).collect(),
             not_cleaned: None,
+            barrier,
         }
     }
 }
@@ -352,13 +396,19 @@ fn wrongly_named(faults: &[Fault], golden: &Golden, result: &RunResult) -> Optio
     let expected: Vec<Expected> = faults.iter().filter_map(|f| golden.expected(*f)).collect();
     let fits = |h: &&HazardEntry| {
         let (start, end) = (h.first_pa.0, h.end_pa.0);
-        expected.iter().any(|e| {
+        let fits = |e: &Expected| {
             let there = |m: &Range<u64>| start < m.end && m.start < end;
+            let there = e.memory.iter().any(there);
             let thrown_away = h.kind == HazardKind::DiscardedWrite
                 && e.not_cleaned.is_some_and(|at| golden.throws_away(at, h));
-            (e.kinds.contains(&h.kind) || thrown_away)
-                && (e.memory.is_empty() || e.memory.iter().any(there))
-        })
+            // Stores to descriptors, too, are ordered by barriers, wherever those are.
+            let there = match e.barrier {
+                Some(barrier) => barrier.lets_in(h) && (there || barrier.publishes(h)),
+                None => there,
+            };
+            there && (e.kinds.contains(&h.kind) || thrown_away)
+        };
+        expected.iter().any(fits)
     };
     let other = result.hazards.iter().find(|h| !fits(h))?;
     let (start, end) = (other.first_pa.0, other.end_pa.0);

@@ -42,6 +42,11 @@ impl Planned {
         classes.join(" and ")
     }
 
+    /// When its turn is, beside those of others: by chance, and the same each time.
+    pub fn turn(&self) -> u64 {
+        draw(&format!("turn {} {}", self.target, self.setting()), 0)
+    }
+
     /// The faults as a setting has them.
     pub fn setting(&self) -> String {
         let faults: Vec<String> = self.faults.iter().map(Fault::to_string).collect();

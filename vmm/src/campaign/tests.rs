@@ -556,6 +556,41 @@ fn a_line_that_is_left_out_is_blamed_for_itself_alone() {
     });
 }
 
+/// A barrier has its time: what it completes, and what was stored since the one before, for who comes before the next.
+#[test]
+fn a_barrier_is_blamed_for_what_it_alone_keeps_in_order() {
+    with(&backend(&[]), |runs| {
+        let target = Ready::new(runs, "").targets.remove(0);
+        let mut report = fake::soc_report();
+        let mut census = census();
+        for barrier in &mut census.barriers {
+            barrier.followed = Some(barrier.at + 1000);
+        }
+        report.domain.census = Some(census);
+        let golden = Golden::new(&report);
+        let dropped: Fault = "drop@101".parse().unwrap();
+        let mut result = runs.with(&target, &[dropped]).unwrap().result;
+        result.hazards[0].kind = staleline_results::HazardKind::MissingBarrier;
+        let removed: Fault = "barrier@20:removed".parse().unwrap();
+        // It completes operation 102, of the memory at 0x4500_0000, at 2700, the one before at 1700.
+        let mut is = |pa: u64, written_at, started_at, at| {
+            let hazard = &mut result.hazards[0];
+            (hazard.first_pa.0, hazard.end_pa.0) = (pa, pa + 64);
+            (hazard.written_at, hazard.started_at, hazard.at) = (written_at, started_at, at);
+            judge(&[removed], &golden, &result).outcome == Outcome::DetectedVisible
+        };
+        let (its_own, other) = (0x4500_0000, 0x4700_0000);
+        assert!(is(its_own, 10, None, 2701));
+        assert!(is(its_own, 10, Some(3000), 9000));
+        assert!(!is(its_own, 10, None, 2700), "before it");
+        assert!(!is(its_own, 10, None, 3701), "behind the next");
+        assert!(!is(its_own, 10, Some(3701), 9000));
+        assert!(is(other, 1701, None, 2701) && is(other, 2700, None, 3700));
+        assert!(!is(other, 1700, None, 2701), "that was the one before");
+        assert!(!is(other, 2701, None, 2702), "that is the next");
+    });
+}
+
 /// It may have been the host that took the time.
 #[test]
 fn a_run_that_is_stopped_by_the_time_is_made_once_more() {

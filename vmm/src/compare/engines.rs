@@ -136,12 +136,16 @@ fn why_wrong(
     own: &BTreeSet<Finding<'_>>,
     theirs: &BTreeSet<Finding<'_>>,
 ) -> Option<String> {
-    // Some data is wrong by it there; or it may have been, and was not in the other.
+    // Some data is wrong by it there. One that an earlier version has written does not say: it may be, if the other
+    // has it, too.
+    let found = &with.outcome.found;
     let manifested = |finding: &&Finding<'_>| {
-        let mut found = with.outcome.found.iter();
+        let mut found = found.iter();
         found.any(|f| f.kind == finding.kind && f.manifested)
     };
-    let in_both = |finding: &&Finding<'_>| theirs.iter().any(|other| other.is_of(finding));
+    let in_both = |finding: &&Finding<'_>| {
+        found.is_empty() && theirs.iter().any(|other| other.is_of(finding))
+    };
     let is_hazard = |finding: &&Finding<'_>| named(finding.kind).is_some();
     let mut hazards = own.iter().filter(is_hazard);
     if let Some(finding) = hazards.find(|f| manifested(f) || in_both(f)) {
@@ -314,6 +318,11 @@ mod tests {
         assert_eq!(explained(&a, &ran(kvm, pass, &[], 0)), Some(false));
         let a = with(ran(exact, fail, &["ownership"], 64), &wrong);
         assert_eq!(explained(&a, &ran(kvm, pass, &[], 0)), Some(true));
+        // Both have it, and by its own account no data is wrong by it.
+        let latent = [("missing-clean", "dwc3", false)];
+        let a = with(ran(exact, fail, &["missing-clean"], 64), &latent);
+        let b = with(ran(kvm, fail, &["missing-clean"], 0), &latent);
+        assert_eq!(explained(&a, &b), Some(false));
         // It has the data of a CPU's load that it does not see.
         let stale = [("missing-invalidate", CPU, false)];
         let a = with(ran(exact, fail, &["missing-invalidate"], 0), &stale);
