@@ -74,7 +74,7 @@ pub fn run(scenario: &str, pairs: u32) -> Result<bool> {
 /// One line of the table: what it is, and how it is read of a run.
 type Line = (&'static str, fn(&Taken) -> f64);
 
-const LINES: [Line; 11] = [
+const LINES: [Line; 12] = [
     ("a run, ms", |t| t.wall),
     ("- before the guest: its memory, ms", |t| {
         ms(t.stats.memory_us)
@@ -86,6 +86,9 @@ const LINES: [Line; 11] = [
     ("- the guest, ms", |t| t.guest),
     ("- its CPUs, ms", |t| ms(t.stats.cpu_us)),
     ("exits to the VMM", |t| t.stats.exits as f64),
+    ("- reads of the chip's registers", |t| {
+        t.stats.register_reads as f64
+    }),
     ("- for the console", |t| {
         (t.stats.uart_reads + t.stats.uart_writes) as f64
     }),

@@ -184,6 +184,7 @@ impl<M: Guest> Bus<M> {
         }
         outside.stats.exits += 1;
         if self.windows.contains(&pa) {
+            outside.stats.register_reads += 1;
             outside.machine.read_register(cpu, pa, SiteId(0), data);
         } else if let Some(offset) = uart_offset(pa) {
             outside.stats.uart_reads += 1;

@@ -171,6 +171,9 @@ pub struct KvmStats {
     pub idles: u64,
     /// Interrupt line changes told to KVM.
     pub irq_changes: u64,
+    /// Of the exits, those to read registers of the chip.
+    #[serde(default)]
+    pub register_reads: u64,
     /// Of the exits, those to read the UART's registers.
     pub uart_reads: u64,
     /// And to write them.
