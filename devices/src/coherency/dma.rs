@@ -77,6 +77,10 @@ impl Domain {
         if off(Rule::Handover) {
             return (idle_until, None);
         }
+        // Nobody tells when the word was stored: it may have been while the device was at work.
+        if self.images.watches_ram() {
+            return (self.sanitizer.unprompted(), None);
+        }
         let Some(offset) = self.offset(word, 4) else {
             return (idle_until, None);
         };

@@ -87,7 +87,7 @@ mod tests {
     use crate::coherency::hazard::HazardKind;
     use crate::coherency::images::DramImage;
     use crate::cpu::{Barrier, CacheOp, ChainId};
-    use crate::dma::{Access, Content, DmaMemory as _, MasterId, Port};
+    use crate::dma::{Access, Content, DmaMemory as _, MasterId, Order, Port};
     use crate::state::Stateful as _;
 
     const BASE: u64 = 0x4000_0000;
@@ -205,6 +205,34 @@ mod tests {
         maintain(&mut d, CacheOp::Invalidate, BASE);
         assert_eq!(ram(&d, BASE), 0);
         assert_eq!(kinds(&d), [HazardKind::DiscardedWrite]);
+    }
+
+    /// A device that is still at work looks at its ring again, and finds what was added since its doorbell.
+    #[test]
+    fn who_polls_a_word_may_have_been_started_by_it() {
+        let (word, data) = (BASE, BASE + 4096);
+        for cleaned in [true, false] {
+            let mut d = domain();
+            d.remapped(word, 4096, true);
+            let order = Order::Handover {
+                word,
+                shows: 1,
+                idle_until: d.doorbell(HP),
+            };
+            store(&d, data, &[7; 64]);
+            if cleaned {
+                maintain(&mut d, CacheOp::Clean, data);
+            }
+            store(&d, word, &[1]);
+            let mut byte = [0];
+            d.dma_read(HP, Access::descriptor(order), data, &mut byte)
+                .unwrap();
+            let (reads, found): (_, &[_]) = match cleaned {
+                true => (7, &[]),
+                false => (0, &[HazardKind::MissingClean]),
+            };
+            assert_eq!((byte, &*kinds(&d)), ([reads], found));
+        }
     }
 
     #[test]

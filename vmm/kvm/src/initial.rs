@@ -10,6 +10,7 @@ use memmap2::{Mmap, MmapOptions};
 use staleline_machine::boot::{ImageFile, Piece, RAM_BASE};
 
 use crate::error::KvmError;
+use crate::memory::Ram;
 use crate::snapshot::PAGE;
 use crate::spare::Content;
 
@@ -125,6 +126,15 @@ impl Content for Initial {
         self.own.range(pages.clone()).next().is_some()
             || self.mapped.iter().any(|one| meets(&one.pages))
     }
+
+    /// Straight from the files: their mappings would be read page by page.
+    fn load(&self, ram: &mut Ram) -> Result<(), KvmError> {
+        for one in &self.mapped {
+            ram.read_pages(one.pages.clone(), &one.file)?;
+        }
+        self.own()
+            .try_for_each(|(number, bytes)| ram.write_page(number, bytes))
+    }
 }
 
 #[cfg(test)]
@@ -133,6 +143,7 @@ mod tests {
     use std::path::Path;
 
     use staleline_machine::boot::Which;
+    use vm_memory::{Bytes as _, GuestAddress};
 
     use super::*;
 
@@ -165,6 +176,12 @@ mod tests {
                 assert_eq!(initial.has_any(number..number + 1), held.is_some());
             }
             assert!(initial.has_any(0..12) && !initial.has_any(10..12));
+            let mut ram = Ram::new(expected.len() as u64).unwrap();
+            initial.load(&mut ram).unwrap();
+            let mut loaded = vec![1; expected.len()];
+            let first = GuestAddress(RAM_BASE);
+            ram.memory().read_slice(&mut loaded, first).unwrap();
+            assert!(loaded == expected, "{at:#x}");
         }
     }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Guest RAM, as the guest and the machine have it.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek as _};
 use std::ops::Range;
 
 use kvm_bindings::kvm_userspace_memory_region;
@@ -64,6 +65,20 @@ impl Ram {
         let at = GuestAddress(RAM_BASE + page * PAGE as u64);
         let written = self.memory.write_slice(bytes, at);
         written.map_err(|e| KvmError::os("write a page of RAM")(io::Error::other(e)))
+    }
+
+    /// Reads pages, by their numbers, from the beginning of a file.
+    ///
+    /// # Errors
+    /// [`KvmError::Os`] if they are outside RAM, or the file has less.
+    pub fn read_pages(&mut self, pages: Range<u64>, mut file: &File) -> Result<(), KvmError> {
+        let read = KvmError::os("read an image into RAM");
+        let at = GuestAddress(RAM_BASE + pages.start * PAGE as u64);
+        let len = (pages.end - pages.start) * PAGE as u64;
+        let len = usize::try_from(len).map_err(|e| read(io::Error::other(e)))?;
+        file.rewind().map_err(&read)?;
+        let done = self.memory.read_exact_volatile_from(at, &mut file, len);
+        done.map_err(|e| read(io::Error::other(e)))
     }
 
     /// Has a page hold that, by its number: it is written only if it holds something else.

@@ -23,6 +23,26 @@ pub trait Content {
 
     /// Whether there are any of these.
     fn has_any(&self, pages: Range<u64>) -> bool;
+
+    /// Puts it all into RAM that holds nothing yet. Nothing is read there: memory that is read before it is written
+    /// comes in small pages.
+    ///
+    /// # Errors
+    /// [`KvmError::Os`] if it has no place in RAM, or cannot be read.
+    fn load(&self, ram: &mut Ram) -> Result<(), KvmError> {
+        let parts = parts(ram.bytes()).filter(|part| self.has_any(part.clone()));
+        parts
+            .flatten()
+            .filter_map(|number| Some((number, self.page(number)?)))
+            .try_for_each(|(number, bytes)| ram.write_page(number, bytes))
+    }
+}
+
+/// The pages of RAM of so many bytes, in parts that are large pages.
+fn parts(bytes: u64) -> impl Iterator<Item = Range<u64>> {
+    let all = bytes / PAGE as u64;
+    let firsts = (0..all).step_by(LARGE as usize);
+    firsts.map(move |first| first..all.min(first + LARGE))
 }
 
 /// Most memory that is kept, in times of the next guest's. An emulated host has room for that.
@@ -50,29 +70,18 @@ impl Spare {
         while all(&self.0) > bytes.saturating_mul(MOST) {
             self.0.remove(0);
         }
-        let (mut ram, is_new) = match known {
-            Some(ram) => (ram, false),
-            None => (Ram::new(bytes)?, true),
+        let Some(mut ram) = known else {
+            let mut ram = Ram::new(bytes)?;
+            content.load(&mut ram)?;
+            return Ok(ram);
         };
-        let all = bytes / PAGE as u64;
-        for first in (0..all).step_by(LARGE as usize) {
-            let part = first..all.min(first + LARGE);
-            match (content.has_any(part.clone()), is_new) {
-                (true, true) => {
-                    // Not as below: memory that is read before it is written comes in small pages.
-                    for page in part {
-                        if let Some(bytes) = content.page(page) {
-                            ram.write_page(page, bytes)?;
-                        }
-                    }
+        for part in parts(bytes) {
+            if content.has_any(part.clone()) {
+                for page in part {
+                    ram.set_page(page, content.page(page).unwrap_or(&ZEROS))?;
                 }
-                (true, false) => {
-                    for page in part {
-                        ram.set_page(page, content.page(page).unwrap_or(&ZEROS))?;
-                    }
-                }
-                (false, true) => {}
-                (false, false) => ram.clear(part)?,
+            } else {
+                ram.clear(part)?;
             }
         }
         Ok(ram)
