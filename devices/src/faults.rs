@@ -89,9 +89,9 @@ pub enum InterruptFault {
     Lost,
     /// The line goes up so many ticks later, unless the device has lowered it by then.
     Late(u32),
-    /// It goes up for a while after the device's first access to memory since the interrupt before, when nothing
-    /// is done yet.
-    Early,
+    /// Its line, which is this one, goes up for a while after the device's first access to memory since the
+    /// interrupt before, when nothing is done yet. Which line it is cannot be known before it comes.
+    Early(u8),
     /// It goes up once more when it has fallen, for no reason.
     Twice,
 }
@@ -168,7 +168,7 @@ impl Fault {
             Fault::Interrupt(_, what) => match what {
                 InterruptFault::Lost => "irq:lost",
                 InterruptFault::Late(_) => "irq:late",
-                InterruptFault::Early => "irq:early",
+                InterruptFault::Early(_) => "irq:early",
                 InterruptFault::Twice => "irq:twice",
             },
             Fault::Access(_, what) => match what {
@@ -221,6 +221,7 @@ impl fmt::Display for Fault {
             Fault::Operation(_, OperationFault::Skip { from, count }) => {
                 write!(f, ":{from}+{count}")
             }
+            Fault::Interrupt(_, InterruptFault::Early(line)) => write!(f, ":{how}+{line}"),
             Fault::Interrupt(_, InterruptFault::Late(more))
             | Fault::Host(_, HostFault::Disconnect(more))
             | Fault::Access(_, AccessFault::Held(Hold::Ticks(more)))
@@ -253,7 +254,7 @@ const HOW: &[(&str, &str)] = &[
     ("widen", ":before or :after"),
     ("as", ":clean, :invalidate or :clean-invalidate"),
     ("barrier", ":removed, :dmb, :inner, :stores or :loads"),
-    ("irq", ":lost, :early, :twice or :late+TICKS"),
+    ("irq", ":lost, :twice, :late+TICKS or :early+LINE"),
     (
         "beat",
         ":error, :unsnooped, :torn, :after-next, :after-end or :late+TICKS",
@@ -327,7 +328,6 @@ fn plain(kind: &str, how: &str, n: u32) -> Option<Fault> {
         ("barrier", "stores") => Fault::Barrier(n, BarrierFault::Stores),
         ("barrier", "loads") => Fault::Barrier(n, BarrierFault::Loads),
         ("irq", "lost") => Fault::Interrupt(n, InterruptFault::Lost),
-        ("irq", "early") => Fault::Interrupt(n, InterruptFault::Early),
         ("irq", "twice") => Fault::Interrupt(n, InterruptFault::Twice),
         ("beat", "error") => Fault::Access(n, AccessFault::Error),
         ("beat", "unsnooped") => Fault::Access(n, AccessFault::Unsnooped),
@@ -351,6 +351,7 @@ fn counted(kind: &str, how: &str, more: u32, n: u32) -> Option<Fault> {
             },
         ),
         ("irq", "late") => Fault::Interrupt(n, InterruptFault::Late(more)),
+        ("irq", "early") => Fault::Interrupt(n, InterruptFault::Early(more.try_into().ok()?)),
         ("host", "disconnect") => Fault::Host(n, HostFault::Disconnect(more)),
         ("beat", "late") => Fault::Access(n, AccessFault::Held(Hold::Ticks(more))),
         ("flip", "cache" | "memory") => Fault::Access(
@@ -414,7 +415,7 @@ mod tests {
         let barrier = prop::sample::select(&[Removed, Dmb, Inner, Stores, Loads][..]);
         let interrupt = prop_oneof![
             Just(InterruptFault::Lost),
-            Just(InterruptFault::Early),
+            any::<u8>().prop_map(InterruptFault::Early),
             Just(InterruptFault::Twice),
             any::<u32>().prop_map(InterruptFault::Late),
         ];

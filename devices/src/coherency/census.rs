@@ -51,6 +51,9 @@ pub struct CountedInterrupt {
     pub irq: u8,
     /// When, in accesses since power-on.
     pub at: u64,
+    /// Whether its device has accessed memory since the interrupt before, so that it could come early.
+    #[serde(default)]
+    pub early: bool,
 }
 
 /// A master's access to memory.
@@ -249,7 +252,7 @@ impl Counter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::{BarrierKind, BarrierScope};
+    use crate::cpu::{BarrierAccess, BarrierKind, BarrierScope};
 
     const DSB: Barrier = Barrier::DSB_SY;
 

@@ -79,6 +79,8 @@ impl Domain {
             writes,
             // It is fetched in the same call.
             wake: _,
+            // Of a run that is counted, and that is not saved.
+            early: _,
         } = &self.injector;
         let done = self.injected().into_iter();
         InjectorState {
@@ -348,9 +350,11 @@ impl Domain {
                 }
                 Ok((access, data.get(..border).unwrap_or(data)))
             }
+            // Before, it would be written over.
             AccessFault::Flip { cache, bit } => {
+                self.write_now(master, access, pa, data)?;
                 self.flip(pa, data.len(), cache, bit);
-                Ok((access, data))
+                Ok((access, &[]))
             }
         }
     }
@@ -457,20 +461,25 @@ impl Domain {
 
     /// A device raises its line: what goes wrong with that.
     pub(crate) fn interrupt_fault(&mut self, irq: u8) -> Option<InterruptFault> {
+        let early = self.injector.early & line(irq) != 0;
+        self.injector.early = 0;
         self.counter.interrupt(CountedInterrupt {
             number: self.injector.interrupts.count.saturating_add(1),
             irq,
             at: self.sanitizer.now,
+            early,
         });
         self.injector.interrupts.count(self.sanitizer.now)
     }
 
-    /// Whether the next interrupt is to come early; then it has. It is counted all the same when it comes.
-    pub(crate) fn comes_early(&mut self) -> bool {
+    /// Whether the next interrupt, of that line, is to come early; then it has. It is counted all the same when it
+    /// comes.
+    pub(crate) fn comes_early(&mut self, irq: u8) -> bool {
+        self.injector.early |= line(irq);
         let interrupts = &mut self.injector.interrupts;
         let (next, now) = (interrupts.count.saturating_add(1), self.sanitizer.now);
         let early = |one: &&mut (u32, InterruptFault, Option<u64>)| {
-            one.0 == next && one.1 == InterruptFault::Early && one.2.is_none()
+            one.0 == next && one.1 == InterruptFault::Early(irq) && one.2.is_none()
         };
         match interrupts.all.iter_mut().find(early) {
             Some(one) => {
@@ -481,10 +490,11 @@ impl Domain {
         }
     }
 
-    /// Whether interrupts are to come early.
+    /// Whether interrupts are to come early, or somebody wants to know whether they could.
     #[inline]
     pub(crate) fn may_come_early(&self) -> bool {
-        self.injector.interrupts.next == self.injector.interrupts.count.wrapping_add(1)
+        let interrupts = &self.injector.interrupts;
+        self.counter.counts() || interrupts.next == interrupts.count.wrapping_add(1)
     }
 
     /// Accesses of masters so far.
@@ -492,6 +502,11 @@ impl Domain {
     pub(crate) fn master_accesses(&self) -> u32 {
         self.injector.accesses.count
     }
+}
+
+/// The bit of an interrupt line.
+fn line(irq: u8) -> u64 {
+    1_u64.checked_shl(irq.into()).unwrap_or(0)
 }
 
 fn unsnooped(access: Access) -> Access {

@@ -42,7 +42,23 @@ pub(super) struct Counted<F> {
     pub count: u32,
 }
 
-impl<F: Copy + PartialEq> Counted<F> {
+/// What can go wrong at a point that is counted.
+pub(super) trait AtPoint: Copy + PartialEq {
+    /// Whether it takes place before the point is reached, if at all.
+    fn comes_before(self) -> bool {
+        false
+    }
+}
+
+impl AtPoint for BarrierFault {}
+impl AtPoint for AccessFault {}
+impl AtPoint for InterruptFault {
+    fn comes_before(self) -> bool {
+        matches!(self, InterruptFault::Early(_))
+    }
+}
+
+impl<F: AtPoint> Counted<F> {
     pub fn new(mut all: Vec<(u32, F, Option<u64>)>) -> Self {
         all.sort_by_key(|(number, ..)| *number);
         let mut counted = Counted {
@@ -77,7 +93,10 @@ impl<F: Copy + PartialEq> Counted<F> {
         let number = self.count;
         self.set_count(number);
         let one = self.all.iter_mut().find(|(n, ..)| *n == number)?;
-        one.2 = Some(now);
+        // What was to come before has, or has not.
+        if !one.1.comes_before() {
+            one.2 = Some(now);
+        }
         Some(one.1)
     }
 }
@@ -93,6 +112,8 @@ pub(super) struct Injector {
     pub writes: Vec<HeldWrite>,
     /// In so many ticks, the first write that waits for a time is to come.
     pub wake: Option<Ticks>,
+    /// Lines whose devices have accessed memory since the last interrupt, by bits.
+    pub early: u64,
 }
 
 /// Counters, and what waits.
@@ -136,6 +157,7 @@ impl Injector {
             lines: Vec::new(),
             writes: Vec::new(),
             wake: None,
+            early: 0,
         }
     }
 

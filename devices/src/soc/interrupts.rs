@@ -66,7 +66,7 @@ impl Soc {
                 self.disturbed.again |= bit(irq);
                 None
             }
-            Some(InterruptFault::Early) | None => None,
+            Some(InterruptFault::Early(_)) | None => None,
         };
         if let Some(ticks) = ticks.or_else(|| self.queue.late()) {
             self.late |= bit(irq);
@@ -100,7 +100,7 @@ impl Soc {
         let Some(irq) = self.slots.get(index).and_then(|slot| slot.irq) else {
             return;
         };
-        if (self.lines | self.late) & bit(irq) == 0 && self.domain.comes_early() {
+        if (self.lines | self.late) & bit(irq) == 0 && self.domain.comes_early(irq) {
             self.for_nothing(irq);
         }
     }

@@ -310,7 +310,7 @@ impl Soc {
         if let Some(ticks) = self.domain.take_wake() {
             self.queue.schedule(LATE_WRITE, ticks, 0);
         }
-        if self.domain.may_come_early() && self.domain.master_accesses() != accesses {
+        if self.domain.master_accesses() != accesses && self.domain.may_come_early() {
             self.early(index);
         }
         self.settle(index);

@@ -605,7 +605,7 @@ fn an_interrupt_is_lost_late_early_or_there_twice() {
     assert_eq!(late.len(), 2);
     up(1400..1501, late[0]);
     up(400..500, late[1]);
-    let early = ups("irq@2:early");
+    let early = ups("irq@2:early+0");
     // At the access before the device is even told to raise it, and so for longer than the one before.
     assert_eq!(early.len(), 2, "{early:?}");
     up(early[0] + 5..1501, early[1]);

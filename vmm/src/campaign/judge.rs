@@ -20,10 +20,13 @@ pub enum Outcome {
     DetectedVisible,
     /// The sanitizer has found it, and nobody has seen a wrong byte.
     DetectedLatent,
-    /// Software has done wrong, wrong bytes were seen, and the sanitizer has said nothing.
+    /// Software has done wrong, wrong bytes were seen or maintenance left out without which they could have been,
+    /// and the sanitizer has not said so.
     Miss,
     /// The sanitizer has found something, and not that.
     Misdiagnosed,
+    /// Hardware has done wrong, and the sanitizer, which takes it to be right, calls it an error of software's.
+    Blamed,
     /// The same as without.
     NoEffect,
     /// Hardware has done wrong, and wrong bytes were seen: nothing that software could be blamed for.
@@ -42,11 +45,12 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Outcome; 11] = [
+    pub const ALL: [Outcome; 12] = [
         Outcome::Miss,
         Outcome::Misdiagnosed,
         Outcome::DetectedVisible,
         Outcome::DetectedLatent,
+        Outcome::Blamed,
         Outcome::HardwareCorruption,
         Outcome::Noticed,
         Outcome::Crash,
@@ -63,6 +67,7 @@ impl Outcome {
             Outcome::DetectedLatent => "detected-latent",
             Outcome::Miss => "miss",
             Outcome::Misdiagnosed => "misdiagnosed",
+            Outcome::Blamed => "blamed",
             Outcome::NoEffect => "no-effect",
             Outcome::HardwareCorruption => "hardware-corruption",
             Outcome::Noticed => "noticed",
@@ -283,6 +288,23 @@ impl Golden {
         }
     }
 
+    /// Whether a finding is what may be said of a fault.
+    fn fits(&self, expected: &Expected, hazard: &HazardEntry) -> bool {
+        let (start, end) = (hazard.first_pa.0, hazard.end_pa.0);
+        let meets = |m: &Range<u64>| start < m.end && m.start < end;
+        let there = expected.memory.iter().any(meets);
+        // Stores to descriptors, too, are ordered by barriers, wherever those are.
+        let there = match expected.barrier {
+            Some(barrier) => barrier.lets_in(hazard) && (there || barrier.publishes(hazard)),
+            None => there,
+        };
+        let thrown_away = hazard.kind == HazardKind::DiscardedWrite
+            && expected
+                .not_cleaned
+                .is_some_and(|at| self.throws_away(at, hazard));
+        there && (expected.kinds.contains(&hazard.kind) || thrown_away)
+    }
+
     fn of_barrier(&self, number: u32) -> Expected {
         let found = self.barriers.binary_search_by_key(&number, |b| b.number);
         let barrier = found.ok().and_then(|at| self.barriers.get(at)).copied();
@@ -310,9 +332,10 @@ pub fn judge(faults: &[Fault], golden: &Golden, result: &RunResult) -> Judged {
         corrupt,
         why,
     };
-    let of_software = faults.iter().any(|fault| fault.is_software());
     // The board is as it should be, so that software is to blame for whatever is wrong.
-    let of_host = !of_software && faults.iter().all(|fault| fault.is_hosts());
+    let of_host = faults.iter().all(|fault| fault.is_hosts());
+    let of_software = faults.iter().all(|f| f.is_software() || f.is_hosts()) && !of_host;
+    let missed = missed(faults, golden, result);
     if result.interrupted || result.guest.end.is_none() {
         return judged(Outcome::InfraError, result.reasons.first().cloned());
     }
@@ -322,12 +345,14 @@ pub fn judge(faults: &[Fault], golden: &Golden, result: &RunResult) -> Judged {
             (_, true) => done_all_the_same(result),
             _ => None,
         };
-        let outcome = match &wrong {
-            Some(_) => Outcome::Misdiagnosed,
-            None if corrupt > 0 => Outcome::DetectedVisible,
-            None => Outcome::DetectedLatent,
+        let outcome = match (&wrong, &missed) {
+            (Some(_), _) => Outcome::Misdiagnosed,
+            (None, Some(_)) => Outcome::Miss,
+            _ if !of_software && !of_host => Outcome::Blamed,
+            _ if corrupt > 0 => Outcome::DetectedVisible,
+            _ => Outcome::DetectedLatent,
         };
-        return judged(outcome, wrong);
+        return judged(outcome, wrong.or(missed));
     }
     if result.data.corrupt_ends().next().is_some() {
         let outcome = match of_software || of_host {
@@ -336,6 +361,9 @@ pub fn judge(faults: &[Fault], golden: &Golden, result: &RunResult) -> Judged {
         };
         let why = format!("{corrupt} wrong bytes, and no finding");
         return judged(outcome, Some(why));
+    }
+    if missed.is_some() {
+        return judged(Outcome::Miss, missed);
     }
     let reason = result.reasons.first().cloned();
     if let Some(report) = result.guest.complaints().next() {
@@ -391,25 +419,33 @@ fn done_all_the_same(result: &RunResult) -> Option<String> {
     ))
 }
 
+/// A fault that took place and has to be found, whoever sees a wrong byte: maintenance was left out that the run
+/// without faults has found to be needed. None if all of these were found.
+fn missed(faults: &[Fault], golden: &Golden, result: &RunResult) -> Option<String> {
+    let took_place = |fault: &Fault| {
+        let name = fault.to_string();
+        let mut injected = result.injected.iter();
+        injected.any(|one| one.fault == name && one.at.is_some())
+    };
+    let must_be_found = |fault: &&Fault| match **fault {
+        Fault::Operation(number, OperationFault::Drop) => golden.needs(number) && took_place(fault),
+        _ => false,
+    };
+    let found = |fault: &Fault| {
+        let expected = golden.expected(*fault);
+        expected.is_some_and(|e| result.hazards.iter().any(|h| golden.fits(&e, h)))
+    };
+    let mut needed = faults.iter().filter(must_be_found);
+    let fault = needed.find(|fault| !found(fault))?;
+    Some(format!(
+        "{fault} leaves out what is needed, and there is no finding of it"
+    ))
+}
+
 /// What is wrong with what was found of faults of software.
 fn wrongly_named(faults: &[Fault], golden: &Golden, result: &RunResult) -> Option<String> {
     let expected: Vec<Expected> = faults.iter().filter_map(|f| golden.expected(*f)).collect();
-    let fits = |h: &&HazardEntry| {
-        let (start, end) = (h.first_pa.0, h.end_pa.0);
-        let fits = |e: &Expected| {
-            let there = |m: &Range<u64>| start < m.end && m.start < end;
-            let there = e.memory.iter().any(there);
-            let thrown_away = h.kind == HazardKind::DiscardedWrite
-                && e.not_cleaned.is_some_and(|at| golden.throws_away(at, h));
-            // Stores to descriptors, too, are ordered by barriers, wherever those are.
-            let there = match e.barrier {
-                Some(barrier) => barrier.lets_in(h) && (there || barrier.publishes(h)),
-                None => there,
-            };
-            there && (e.kinds.contains(&h.kind) || thrown_away)
-        };
-        expected.iter().any(fits)
-    };
+    let fits = |h: &HazardEntry| expected.iter().any(|e| golden.fits(e, h));
     let other = result.hazards.iter().find(|h| !fits(h))?;
     let (start, end) = (other.first_pa.0, other.end_pa.0);
     Some(format!(

@@ -421,12 +421,13 @@ impl<'a> Census<'a> {
 
     fn of_interrupt(&self, counted: &CountedInterrupt, late: u32, points: &mut Vec<Point>) {
         let phase = self.phase(counted.at);
-        for what in [
+        let early = counted.early.then_some(InterruptFault::Early(counted.irq));
+        let always = [
             InterruptFault::Lost,
             InterruptFault::Late(late),
-            InterruptFault::Early,
             InterruptFault::Twice,
-        ] {
+        ];
+        for what in always.into_iter().chain(early) {
             let fault = Fault::Interrupt(counted.number, what);
             points.push(Point {
                 fault,
@@ -515,9 +516,10 @@ impl<'a> Census<'a> {
                 late_for.clone(),
             ),
             (AccessFault::Held(Hold::Ticks(late)), access.write, late_for),
+            // What is in no cache is the same for both.
             (
                 AccessFault::Flip { cache: true, bit },
-                true,
+                access.found != Cached::No,
                 in_memory.clone(),
             ),
             (AccessFault::Flip { cache: false, bit }, true, in_memory),

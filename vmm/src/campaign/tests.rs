@@ -107,6 +107,7 @@ fn census() -> Census {
             .map(|number| CountedInterrupt {
                 number,
                 irq: 48,
+                early: true,
                 at: 1000 * u64::from(number) + 500,
             })
             .collect(),
