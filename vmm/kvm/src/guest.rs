@@ -447,10 +447,10 @@ fn save<M: Guest>(
 ) -> Result<(), KvmError> {
     let mut cpus: Vec<CpuState> = still.cpus;
     cpus.sort_unstable_by_key(|cpu| cpu.number);
-    let gic = gic::save(gic, run.cpus, run.lines)?;
     let mut out = BufWriter::with_capacity(PIECE, ToSink(still.sink));
-    // While it is shown, no device does anything to RAM.
+    // While it is shown, no device does anything to RAM, nor to a line.
     bus.show(|machine, beside| {
+        let gic = gic::save(gic, run.cpus, run.lines)?;
         let state = State {
             made_of: snapshot::made_of(run),
             loaded: loaded.clone(),

@@ -171,7 +171,6 @@ const fn kvm_iowr(number: u64, size: u64) -> u64 {
 const KVM_RUN: u64 = KVM << 8 | 0x80;
 const KVM_IRQ_LINE: u64 = kvm_iow(0x61, 8);
 const KVM_GET_ONE_REG: u64 = kvm_iow(0xab, 16);
-const KVM_SET_ONE_REG: u64 = kvm_iow(0xac, 16);
 /// Whether characters are kept in the ring changes with what the guest does to the UART.
 const KVM_REGISTER_COALESCED_MMIO: u64 = kvm_iow(0x67, 16);
 const KVM_UNREGISTER_COALESCED_MMIO: u64 = kvm_iow(0x68, 16);
@@ -234,7 +233,6 @@ const MANAGE: &[i64] = &[
     libc::SYS_copy_file_range,
     libc::SYS_sendfile,
     libc::SYS_splice,
-    libc::SYS_fcntl,
     libc::SYS_dup,
     libc::SYS_dup3,
     libc::SYS_recvfrom,
@@ -293,7 +291,6 @@ fn calls(thread: Thread) -> Result<Vec<Call>, SandboxError> {
             KVM_REGISTER_COALESCED_MMIO,
             KVM_UNREGISTER_COALESCED_MMIO,
             KVM_GET_ONE_REG,
-            KVM_SET_ONE_REG,
             KVM_GET_MP_STATE,
             KVM_GET_VCPU_EVENTS,
             KVM_GET_REG_LIST,
@@ -305,6 +302,19 @@ fn calls(thread: Thread) -> Result<Vec<Call>, SandboxError> {
             let thread = bits(libc::CLONE_THREAD);
             let starts = argument(0, MaskedEq(thread), thread)?;
             calls.push((libc::SYS_clone, vec![starts]));
+            // Not those that have files send signals, to whomever.
+            let files = [
+                libc::F_DUPFD_CLOEXEC,
+                libc::F_GETFD,
+                libc::F_SETFD,
+                libc::F_GETFL,
+                libc::F_SETFL,
+            ];
+            let files = files.map(|what| argument(1, Eq, bits(what)));
+            calls.push((
+                libc::SYS_fcntl,
+                files.into_iter().collect::<Result<_, _>>()?,
+            ));
             let filters = argument(0, Eq, libc::SECCOMP_SET_MODE_FILTER.into())?;
             calls.push((libc::SYS_seccomp, vec![filters]));
             let options = [libc::PR_SET_NAME, libc::PR_SET_NO_NEW_PRIVS, PR_GET_AUXV];

@@ -129,12 +129,14 @@ fn start<M: Guest>(
         let (bus, tell) = (Arc::clone(bus), tell.clone());
         let over = over.try_clone().map_err(&events)?;
         let body = move || {
+            let over = Last(over);
             let confined = sandbox::confine(Thread::Cpu).map_err(KvmError::from);
             let ran = confined.and_then(|()| vcpu::run(&mut fd, CpuId(n), &bus));
             let time = clock_gettime(ClockId::ThreadCPUTime);
             bus.ran(Duration::try_from(time).unwrap_or_default());
             match ran {
-                Ok(None) => return,
+                // Whoever has ended it has said so.
+                Ok(None) => {}
                 Ok(Some(end)) => {
                     // Whoever listens has heard of it, or does not want to.
                     let _ = tell.send(end);
@@ -142,20 +144,31 @@ fn start<M: Guest>(
                 }
                 Err(e) => bus.fail(e),
             }
-            let _ = over.write(1);
+            drop(over);
         };
         cpus.push(spawn(format!("cpu{n}"), body)?);
     }
     let timekeeper = Arc::clone(bus);
     let stop = over.try_clone().map_err(&events)?;
     let body = move || {
+        let stop = Last(stop);
         let confined = sandbox::confine(Thread::Time).map_err(KvmError::from);
         if let Err(e) = confined.and_then(|()| timekeeper.keep_time()) {
             timekeeper.fail(e);
-            let _ = stop.write(1);
         }
+        drop(stop);
     };
     spawn("time".into(), body)
+}
+
+/// Says that there is nothing more to wait for when its thread comes to its end, be it by a panic.
+struct Last(EventFd);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        // It can only be too full to be told once more.
+        let _ = self.0.write(1);
+    }
 }
 
 fn kick(thread: &JoinHandle<()>) {

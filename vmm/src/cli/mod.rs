@@ -44,6 +44,7 @@ use crate::names;
 use crate::query::Wanted;
 use crate::run::kernels::Ingredients;
 use crate::run::modules::MODULES_KERNEL;
+use crate::run::wiring;
 use crate::scenario::{append, board, guest};
 use crate::spec::{DEFAULT_KERNEL, RunSpec};
 
@@ -529,6 +530,7 @@ pub fn main() -> ExitCode {
         anstream::eprintln!("{}", e.render());
         e.exit_code()
     });
+    wiring::rest();
     ExitCode::from(code)
 }
 

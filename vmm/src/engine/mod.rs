@@ -121,6 +121,9 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// [`EngineError`]: every one is an infrastructure error, never a verdict on the guest.
     fn run(&self, job: &Job) -> Result<Outcome, EngineError>;
+
+    /// Lets go of what it keeps for the next run.
+    fn rest(&self) {}
 }
 
 /// What an earlier run has left in these places must not pass for this one's.

@@ -268,7 +268,7 @@ impl Production {
             let hash = digest::file(file)
                 .map_err(|e| Error::host(format!("cannot read {}", file.display()), e))?;
             artifacts.notes.push(format!(
-                "went on from the snapshot {} (sha256 {hash}), in place of booting",
+                "to go on from the snapshot {} (sha256 {hash}), in place of booting",
                 file.display()
             ));
         }
@@ -480,9 +480,17 @@ fn told(package: Package) -> staleline_results::Package {
     }
 }
 
+/// Engines that were looked for.
+static FOUND: Mutex<Vec<(EngineKind, Arc<dyn Engine>)>> = Mutex::new(Vec::new());
+
+/// There are no more runs: engines let go of what they keep for them.
+pub fn rest() {
+    let found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    found.iter().for_each(|(_, engine)| engine.rest());
+}
+
 /// The engine, looked for once.
 fn engine(kind: EngineKind) -> Result<Arc<dyn Engine>, Error> {
-    static FOUND: Mutex<Vec<(EngineKind, Arc<dyn Engine>)>> = Mutex::new(Vec::new());
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, engine)) = found.iter().find(|(known, _)| *known == kind) {
         return Ok(Arc::clone(engine));

@@ -359,7 +359,7 @@ fn a_guest_that_was_saved_goes_on_to_the_same_verdict() {
         assert_eq!(stale(&again), stale(&saved));
         assert_eq!(again.data.bytes, saved.data.bytes);
         let notes = again.notes.join("\n");
-        assert!(notes.contains("went on from the snapshot"), "{notes}");
+        assert!(notes.contains("to go on from the snapshot"), "{notes}");
     }
 
     // So does one with several CPUs, which are at different places.

@@ -63,7 +63,7 @@ fn goes_on(arguments: &[&str], times: usize) {
         let again = with(["--from-snapshot", path]);
         same(&straight, &again, &format!("{arguments:?} from there"));
         let notes = again.result().notes.join("\n");
-        assert!(notes.contains("went on from the snapshot"), "{notes}");
+        assert!(notes.contains("to go on from the snapshot"), "{notes}");
         let after = events(&again);
         assert!(before.ends_with(&after), "{arguments:?}");
         assert!(after.len() < before.len(), "{arguments:?}");

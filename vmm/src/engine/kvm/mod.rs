@@ -114,6 +114,11 @@ impl KvmEngine {
 }
 
 impl Engine for KvmEngine {
+    fn rest(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.clear();
+    }
+
     fn run(&self, job: &Job) -> Result<Outcome, EngineError> {
         check(job)?;
         let dir = job.run_dir.canonicalize().map_err(|e| {
