@@ -557,6 +557,55 @@ fn a_line_that_is_left_out_is_blamed_for_itself_alone() {
     });
 }
 
+/// Whoever sees a wrong byte, and whatever else is found.
+#[test]
+fn needed_maintenance_that_is_left_out_has_to_be_found() {
+    with(&backend(&[]), |runs| {
+        let target = Ready::new(runs, "").targets.remove(0);
+        let fault = |text: &str| -> Fault { text.parse().unwrap() };
+        let (drop, other, flip) = (
+            fault("drop@101"),
+            fault("delay@102:barrier"),
+            fault("flip@3:cache+1"),
+        );
+        let found = runs.with(&target, &[drop]).unwrap().result;
+        let silent = |faults: &[Fault]| {
+            let mut result = runs.with(&target, &[other]).unwrap().result;
+            assert!(result.hazards.is_empty() && result.data.corrupt_bytes == 0);
+            result.injected = faults
+                .iter()
+                .map(|fault| staleline_results::Injected {
+                    fault: fault.to_string(),
+                    at: Some(1),
+                })
+                .collect();
+            result
+        };
+        let outcome =
+            |faults: &[Fault], result: &RunResult| judge(faults, &target.golden, result).outcome;
+        assert_eq!(outcome(&[other], &silent(&[other])), Outcome::NoEffect);
+        assert_eq!(outcome(&[drop], &silent(&[drop])), Outcome::Miss);
+        let both = [drop, other];
+        assert_eq!(outcome(&both, &silent(&both)), Outcome::Miss);
+        // One that never came about need not be.
+        let mut never = silent(&both);
+        never.injected[0].at = None;
+        assert_ne!(outcome(&both, &never), Outcome::Miss);
+        // What is found of another does not stand for it.
+        let mut both = silent(&[drop, fault("widen@106:after")]);
+        both.hazards.clone_from(&found.hazards);
+        both.diagnostics.clone_from(&found.diagnostics);
+        (both.hazards[0].first_pa.0, both.hazards[0].end_pa.0) = (0x4500_2f40, 0x4500_2f80);
+        let widened = fault("widen@106:after");
+        assert_eq!(outcome(&[drop, widened], &both), Outcome::Miss);
+        // What hardware has done is nothing that software, or its sanitizer, could be blamed for.
+        assert_eq!(outcome(&[flip], &found), Outcome::Blamed);
+        let mut wrong = silent(&[other, flip]);
+        wrong.data.clone_from(&found.data);
+        assert_eq!(outcome(&[other, flip], &wrong), Outcome::HardwareCorruption);
+    });
+}
+
 /// A barrier has its time: what it completes, and what was stored since the one before, for who comes before the next.
 #[test]
 fn a_barrier_is_blamed_for_what_it_alone_keeps_in_order() {
