@@ -160,13 +160,19 @@ pub enum Error {
         /// Which.
         path: PathBuf,
     },
+    /// An output directory that holds a campaign already.
+    #[error("{} holds a campaign already", path.display())]
+    CampaignExists {
+        /// Which.
+        path: PathBuf,
+    },
     /// An output directory that another process writes to.
     #[error("{} is in use: another staleline writes to it", path.display())]
     OutputBusy {
         /// Which.
         path: PathBuf,
     },
-    /// A matrix that cannot be gone on with.
+    /// A matrix or a campaign that cannot be gone on with.
     #[error("{} cannot be resumed: {why}", path.display())]
     CannotResume {
         /// Its directory.
@@ -174,7 +180,7 @@ pub enum Error {
         /// What is not as it was.
         why: String,
     },
-    /// Shares of a matrix that do not belong together.
+    /// Shares of a matrix or a campaign that do not belong together.
     #[error("{} cannot be merged: {why}", path.display())]
     CannotMerge {
         /// The directory of one.
@@ -332,6 +338,7 @@ impl Error {
             | Error::Output { .. }
             | Error::OutputTaken { .. }
             | Error::OutputExists { .. }
+            | Error::CampaignExists { .. }
             | Error::OutputBusy { .. }
             | Error::CannotResume { .. }
             | Error::CannotMerge { .. }
@@ -398,13 +405,17 @@ impl Error {
             Error::OutputExists { .. } => {
                 "choose another directory with --out DIR, or replace them with --force".into()
             }
+            Error::CampaignExists { .. } => {
+                "choose another directory with --out DIR, or go on with it: `staleline campaign --resume DIR`".into()
+            }
             Error::OutputBusy { .. } => "choose another directory, or wait for it to end".into(),
             Error::CannotResume { .. } => {
-                "cells of different making do not go into one table: run the matrix anew".into()
+                "results of different making do not go together: run it anew, from its file, into another directory"
+                    .into()
             }
             Error::CannotMerge { .. } => {
-                "shares go together that one staleline has run of one matrix, each cell once: run \
-                 what differs anew, or leave it out and go on with `staleline matrix --resume`"
+                "shares go together that one staleline has run of one matrix or campaign, each run once: run \
+                 what differs anew, or leave it out, and --resume of what is put together runs it"
                     .into()
             }
             Error::Campaign { .. } => {
@@ -419,9 +430,7 @@ impl Error {
             Error::Minimise { .. } => {
                 "`staleline run` shows what such a run tells; STALELINE_LOG=debug tells more".into()
             }
-            Error::Store { .. } => {
-                "it is SQLite's, written by `staleline campaign`; a damaged one cannot be gone on with".into()
-            }
+            Error::Store { source, .. } => for_store(source).into(),
             Error::DropOutOfRange { available: 0, .. } => {
                 "nothing to drop: choose a scenario whose board is not coherent".into()
             }
@@ -488,6 +497,29 @@ impl Error {
             let _ = write!(text, "\n  help: {help}");
         }
         text
+    }
+}
+
+/// What helps with a campaign's file, by what is wrong with it.
+fn for_store(source: &rusqlite::Error) -> &'static str {
+    use rusqlite::ErrorCode as Code;
+    match source.sqlite_error_code() {
+        Some(Code::DiskFull) => {
+            "there is no room for it: what was entered before is whole, and once there is room again, `staleline campaign \
+             --resume` goes on"
+        }
+        Some(
+            Code::SystemIoFailure | Code::CannotOpen | Code::ReadOnly | Code::PermissionDenied,
+        ) => {
+            "it cannot be read or written there: look at the permissions and the file system of its directory; what \
+             was entered before is whole"
+        }
+        Some(Code::DatabaseBusy | Code::DatabaseLocked) => {
+            "another program has it open: close that, and `staleline campaign --resume` goes on"
+        }
+        _ => {
+            "it is SQLite's, written by `staleline campaign`; a damaged one cannot be gone on with"
+        }
     }
 }
 
@@ -567,6 +599,21 @@ mod tests {
         assert_eq!(e.exit_code(), INFRA);
         let text = e.render();
         assert!(text.contains("caused by: no such QEMU"), "{text}");
+    }
+
+    #[test]
+    fn a_full_disk_is_no_damaged_campaign() {
+        let help = |code| {
+            let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            let path = "campaign.sqlite".into();
+            Error::Store { path, source }.help().unwrap()
+        };
+        let full = help(rusqlite::ffi::SQLITE_FULL);
+        assert!(full.contains("room") && !full.contains("damaged"), "{full}");
+        let denied = help(rusqlite::ffi::SQLITE_READONLY);
+        assert!(denied.contains("permissions"), "{denied}");
+        let damaged = help(rusqlite::ffi::SQLITE_NOTADB);
+        assert!(damaged.contains("damaged"), "{damaged}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use staleline_support::lock::Lock;
 
+use super::plan::Planned;
 use super::store::{self, Head, Store};
 use crate::exit::Error;
 use crate::run::directory;
@@ -16,31 +17,34 @@ use crate::run::directory;
 /// [`Error::CannotMerge`] if they are not shares of one campaign, run by the same program on the same guests,
 /// each fault by one of them.
 pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Store, Lock), Error> {
-    let lock = directory::lock(out)?;
-    if out.join(store::FILE).exists() {
-        return Err(Error::OutputExists {
+    let taken = || match out.join(store::FILE).exists() {
+        true => Err(Error::CampaignExists {
             path: out.to_owned(),
-        });
-    }
-    let mut whole: Option<(Store, Head)> = None;
+        }),
+        false => Ok(()),
+    };
+    taken()?;
+    // Nothing is made before it is known that they go together.
+    let mut whole: Option<(Head, Vec<Planned>)> = None;
     let mut seen = HashSet::new();
+    let (mut all, mut sessions) = (Vec::new(), Vec::new());
     for path in parts {
         let refused = |why: String| Error::CannotMerge {
             path: path.clone(),
             why,
         };
+        Store::is_in(path)?;
         let _held = directory::lock(path)?;
         let part = Store::open(path)?;
         let head = part.head()?;
-        let (store, first) = match &whole {
-            Some(whole) => whole,
+        let first = match &whole {
+            Some((first, _)) => first,
             None => {
                 let all = Head {
                     share: None,
                     ..head.clone()
                 };
-                let store = Store::create(out, &all, &part.plan()?)?;
-                whole.insert((store, all))
+                &whole.insert((all, part.plan()?)).0
             }
         };
         if let Some(what) = first.differs(&head) {
@@ -59,14 +63,16 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Store, Lock), Error> {
         for entry in &mut entries {
             entry.after_us = 0;
         }
-        store.enter_all(&entries)?;
-        for session in part.sessions()? {
-            store.enter_session(session)?;
-        }
+        all.append(&mut entries);
+        sessions.append(&mut part.sessions()?);
     }
-    let (store, _) = whole.ok_or_else(|| Error::CannotMerge {
+    let (head, plan) = whole.ok_or_else(|| Error::CannotMerge {
         path: out.to_owned(),
         why: "no share is named".into(),
     })?;
+    let lock = directory::lock(out)?;
+    // Somebody else may have been faster.
+    taken()?;
+    let store = Store::create_with(out, &head, &plan, (&all, &sessions))?;
     Ok((store, lock))
 }

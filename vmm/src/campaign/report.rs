@@ -305,10 +305,14 @@ impl Report<'_> {
         );
         let groups = format!(
             "{} runs were predicted by the first of their group and made all the same: {} came to something \
-             else ({:.2} %); {} were taken as predicted",
+             else ({:.2} %; of all that were predicted, with {:.0} % confidence {:.2} to {:.2} %); {} were taken as \
+             predicted",
             predicted.tested,
             predicted.wrong,
             wrong.share * 100.0,
+            self.confidence * 100.0,
+            wrong.from * 100.0,
+            wrong.to * 100.0,
             predicted.trusted,
         );
         let twice: Vec<bool> = self.entries.iter().filter_map(|entry| entry.same).collect();
@@ -320,11 +324,58 @@ impl Report<'_> {
         let hung: u32 = self.entries.iter().map(|entry| entry.hung).sum();
         let hung = (hung != 0).then(|| {
             format!(
-                "{hung} guests were stopped by the time, and not when made again: either the host was busy, or they \
-                 are not the same each time"
+                "{hung} guests were stopped by the time, and not when made again alone: either the host was busy, or \
+                 they are not the same each time"
             )
         });
-        [ours, groups, twice].into_iter().chain(hung).collect()
+        let known = [
+            Some(ours),
+            Some(self.software()),
+            self.unseen(),
+            Some(groups),
+            Some(twice),
+            hung,
+        ];
+        known.into_iter().flatten().collect()
+    }
+
+    /// Of how many faults of software it is that some were missed: of those that could be.
+    fn software(&self) -> String {
+        let outcomes = self.outcomes();
+        let mut software = Tally::default();
+        for planned in self.plan {
+            let entry = outcomes.ran(planned);
+            if entry.is_some() && planned.faults.iter().any(|fault| fault.is_software()) {
+                software.add(entry);
+            }
+        }
+        format!(
+            "{} runs had faults of software: {} did harm, and of these {} were missed and {} misnamed",
+            software.possible, software.harm, software.missed, software.misnamed
+        )
+    }
+
+    /// Faults that nobody could have found: the run was the one without.
+    fn unseen(&self) -> Option<String> {
+        let outcomes = self.outcomes();
+        let is_unseen = |planned: &&Planned| {
+            let target = self.head.targets.get(planned.target as usize);
+            let entry = outcomes.ran(planned);
+            let (Some(target), Some(entry)) = (target, entry) else {
+                return false;
+            };
+            planned.faults.len() == 1
+                && entry.judged.outcome == Outcome::NoEffect
+                && entry.run_hash.as_ref() == Some(&target.run_hash)
+        };
+        let unseen = self.plan.iter().filter(is_unseen).count();
+        (unseen != 0).then(|| {
+            format!(
+                "{unseen} of {} runs without effect were the run without faults, to the hash: of these faults there was \
+                 nothing that anybody could have seen",
+                self.count(Outcome::NoEffect)
+            )
+        })
     }
 
     /// Those that came to that, with why.

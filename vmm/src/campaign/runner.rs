@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use staleline_devices::faults::{Fault, OperationFault};
@@ -74,7 +75,8 @@ fn memory_kib() -> u64 {
     kib::told(&about, "VmRSS").unwrap_or(0)
 }
 
-/// Runs what of the plan is to be run here and is not done; gives how many are left.
+/// Runs what of the plan is to be run here and is not done; gives how many are left. What said nothing is not done:
+/// whatever kept it from that may be over.
 ///
 /// # Errors
 /// Trouble with writing results.
@@ -87,7 +89,9 @@ pub fn run(
 ) -> Result<usize, Error> {
     let begun = Instant::now();
     let earlier = store.entries()?;
-    let done: HashSet<u32> = earlier.iter().map(|entry| entry.id).collect();
+    let says = |entry: &&Entry| entry.judged.outcome != Outcome::InfraError;
+    let done = earlier.iter().filter(says).map(|entry| entry.id);
+    let done: HashSet<u32> = done.collect();
     let after = earlier
         .iter()
         .map(|entry| entry.after_us)
@@ -104,6 +108,7 @@ pub fn run(
     todo.sort_by_cached_key(|planned| planned.turn());
     let finished = AtomicUsize::new(0);
     let guests = AtomicUsize::new(0);
+    let host = Host::default();
     progress.begin("running faults", Counted::of("faults", todo.len() as u64));
     let go_on = || !progress.cancelled();
     several::each(jobs, Some(todo.len()), go_on, |index| {
@@ -115,7 +120,7 @@ pub fn run(
         let Some((planned, target)) = with else {
             return Ok(ControlFlow::Break(()));
         };
-        let (mut entry, ran) = one(runs, target, planned, progress);
+        let (mut entry, ran) = one((runs, &host), target, planned, progress);
         entry.after_us = after.saturating_add(micros(begun.elapsed()));
         entry.rss_kib = memory_kib();
         guests.fetch_add(ran, Ordering::Relaxed);
@@ -138,10 +143,28 @@ pub fn run(
     Ok(todo.len() - finished.into_inner())
 }
 
+/// The host, which runs share, but for those that are to have it alone.
+#[derive(Default)]
+struct Host(RwLock<()>);
+
+impl Host {
+    // A thread that panics is our bug and ends the program; there are no data that it could leave in halves.
+    fn shared<R>(&self, run: impl FnOnce() -> R) -> R {
+        let _among_others = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        run()
+    }
+
+    fn alone<R>(&self, run: impl FnOnce() -> R) -> R {
+        let _nobody_else = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        run()
+    }
+}
+
 /// A run of the plan, and how many guests that took. One that says nothing, or is stopped by the time, as it may be
-/// the host that took it, is made once more: the entry says if it then was not.
+/// the host that took it, is made once more, and alone, so that it is not the others that take it: the entry says if
+/// it then was not.
 fn one(
-    runs: Runs<'_>,
+    (runs, host): (Runs<'_>, &Host),
     target: &Target,
     planned: &Planned,
     progress: &dyn Progress,
@@ -166,21 +189,21 @@ fn one(
     let (mut guests, mut hung) = (0, 0);
     let mut settled = || {
         guests += 1;
-        let first = once();
+        let first = host.shared(once);
         let was = first.0.0.outcome;
         if !matches!(was, Outcome::InfraError | Outcome::Hang) || progress.cancelled() {
             return first;
         }
+        // Who waits to be alone may wait for long.
+        let again = host.alone(|| (!progress.cancelled()).then(once));
+        let Some(again) = again else {
+            return first;
+        };
         guests += 1;
-        let again = once();
-        match (was, again.0.0.outcome) {
-            // One that says nothing takes nothing back.
-            (Outcome::Hang, Outcome::InfraError) => first,
-            (was, is) => {
-                hung += u32::from(was == Outcome::Hang && is != Outcome::Hang);
-                again
-            }
-        }
+        // Of one among others it is not known what stopped it, so one alone that says nothing leaves nothing known.
+        let is_other = !matches!(again.0.0.outcome, Outcome::Hang | Outcome::InfraError);
+        hung += u32::from(was == Outcome::Hang && is_other);
+        again
     };
     let ((judged, heard), run_hash, wall) = settled();
     // One that was stopped by the time is so somewhere else each time.

@@ -179,6 +179,19 @@ impl Store {
     /// # Errors
     /// If it cannot be written.
     pub fn create(dir: &Path, head: &Head, plan: &[Planned]) -> Result<Self, Error> {
+        Store::create_with(dir, head, plan, (&[], &[]))
+    }
+
+    /// Begins one in a directory that has none, with what has come of runs already.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn create_with(
+        dir: &Path,
+        head: &Head,
+        plan: &[Planned],
+        (entries, sessions): (&[Entry], &[Session]),
+    ) -> Result<Self, Error> {
         let path = dir.join(FILE);
         // Whole, or not there.
         let making = dir.join(format!("{FILE}.new"));
@@ -190,9 +203,18 @@ impl Store {
             let json = serde_json::to_string(head).map_err(unwritable)?;
             all.execute("INSERT INTO head VALUES (?1)", [json])?;
             insert_plan(&all, plan)?;
+            for entry in entries {
+                insert_entry(&all, entry)?;
+            }
+            for session in sessions {
+                insert_session(&all, *session)?;
+            }
             all.commit()
         };
-        make().map_err(|e| wrong(&path, e))?;
+        if let Err(e) = make() {
+            let _ = std::fs::remove_file(&making);
+            return Err(wrong(&path, e));
+        }
         std::fs::rename(&making, &path).map_err(|source| Error::Output {
             path: path.clone(),
             source,
@@ -200,18 +222,27 @@ impl Store {
         Store::open(dir)
     }
 
+    /// Whether a directory has one: to be asked before it is locked, as that makes it.
+    ///
+    /// # Errors
+    /// [`Error::NotARun`] if there is none.
+    pub fn is_in(dir: &Path) -> Result<(), Error> {
+        match dir.join(FILE).is_file() {
+            true => Ok(()),
+            false => Err(Error::NotARun {
+                path: dir.to_owned(),
+                why: format!("it is no campaign's directory: there is no {FILE}"),
+            }),
+        }
+    }
+
     /// Opens one.
     ///
     /// # Errors
     /// [`Error::NotARun`] if there is none, or it is none of ours.
     pub fn open(dir: &Path) -> Result<Self, Error> {
+        Store::is_in(dir)?;
         let path = dir.join(FILE);
-        if !path.is_file() {
-            return Err(Error::NotARun {
-                path: dir.to_owned(),
-                why: format!("it is no campaign's directory: there is no {FILE}"),
-            });
-        }
         let open = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(&path)?;
             // What is entered survives the end of this process at any moment.
@@ -289,46 +320,15 @@ impl Store {
             .collect()
     }
 
-    /// Enters what came of a run.
+    /// Enters what came of a run, in place of what came of it before.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn enter(&self, entry: &Entry) -> Result<(), Error> {
-        self.enter_all(std::slice::from_ref(entry))
-    }
-
-    /// Enters what came of runs, all or none of them.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn enter_all(&self, entries: &[Entry]) -> Result<(), Error> {
         let mut connection = self.lock();
         let mut write = || -> rusqlite::Result<()> {
             let all = connection.transaction()?;
-            for entry in entries {
-                let found = serde_json::to_string(&entry.judged.found).map_err(unwritable)?;
-                let diagnoses = serde_json::to_string(&entry.heard.diagnoses);
-                all.prepare_cached(
-                    "INSERT OR REPLACE INTO outcome VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                )?
-                .execute(params![
-                    entry.id,
-                    entry.judged.outcome.name(),
-                    found,
-                    // SQLite's integers have a sign.
-                    i64::try_from(entry.judged.corrupt).unwrap_or(i64::MAX),
-                    entry.judged.why,
-                    diagnoses.map_err(unwritable)?,
-                    entry.heard.told,
-                    entry.run_hash,
-                    entry.same,
-                ])?;
-                let wall = i64::try_from(entry.wall_us).unwrap_or(i64::MAX);
-                let after = i64::try_from(entry.after_us).unwrap_or(i64::MAX);
-                let rss = i64::try_from(entry.rss_kib).unwrap_or(i64::MAX);
-                all.prepare_cached("INSERT OR REPLACE INTO timing VALUES (?1, ?2, ?3, ?4, ?5)")?
-                    .execute(params![entry.id, wall, after, rss, entry.hung])?;
-            }
+            insert_entry(&all, entry)?;
             all.commit()
         };
         write().map_err(|e| self.wrong(e))
@@ -339,15 +339,7 @@ impl Store {
     /// # Errors
     /// If it cannot be written.
     pub fn enter_session(&self, session: Session) -> Result<(), Error> {
-        let whole = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let wall = i64::try_from(session.wall_us).unwrap_or(i64::MAX);
-        self.lock()
-            .execute(
-                "INSERT INTO session VALUES (?1, ?2, ?3)",
-                params![whole(session.jobs), whole(session.guests), wall],
-            )
-            .map_err(|e| self.wrong(e))?;
-        Ok(())
+        insert_session(&self.lock(), session).map_err(|e| self.wrong(e))
     }
 
     /// All of them.
@@ -421,6 +413,42 @@ impl Store {
             })
             .collect()
     }
+}
+
+fn insert_entry(all: &Connection, entry: &Entry) -> rusqlite::Result<()> {
+    let found = serde_json::to_string(&entry.judged.found).map_err(unwritable)?;
+    let diagnoses = serde_json::to_string(&entry.heard.diagnoses);
+    all.prepare_cached(
+        "INSERT OR REPLACE INTO outcome VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?
+    .execute(params![
+        entry.id,
+        entry.judged.outcome.name(),
+        found,
+        // SQLite's integers have a sign.
+        i64::try_from(entry.judged.corrupt).unwrap_or(i64::MAX),
+        entry.judged.why,
+        diagnoses.map_err(unwritable)?,
+        entry.heard.told,
+        entry.run_hash,
+        entry.same,
+    ])?;
+    let wall = i64::try_from(entry.wall_us).unwrap_or(i64::MAX);
+    let after = i64::try_from(entry.after_us).unwrap_or(i64::MAX);
+    let rss = i64::try_from(entry.rss_kib).unwrap_or(i64::MAX);
+    all.prepare_cached("INSERT OR REPLACE INTO timing VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![entry.id, wall, after, rss, entry.hung])?;
+    Ok(())
+}
+
+fn insert_session(all: &Connection, session: Session) -> rusqlite::Result<()> {
+    let whole = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    let wall = i64::try_from(session.wall_us).unwrap_or(i64::MAX);
+    all.execute(
+        "INSERT INTO session VALUES (?1, ?2, ?3)",
+        params![whole(session.jobs), whole(session.guests), wall],
+    )?;
+    Ok(())
 }
 
 fn insert_plan(all: &Transaction<'_>, plan: &[Planned]) -> rusqlite::Result<()> {

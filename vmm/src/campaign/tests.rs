@@ -7,7 +7,9 @@
 mod told;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use staleline_devices::coherency::census::{
     Census, CountedAccess, CountedBarrier, CountedInterrupt, CountedNeighbours, Next,
@@ -27,8 +29,9 @@ use super::merge;
 use super::plan::{self, Planned};
 use super::report::Report;
 use super::runner;
-use super::store::{Entry, Head, Store, TargetHead};
+use super::store::{Entry, FILE, Head, Store, TargetHead};
 use super::target::{Runs, Target};
+use super::times;
 use crate::engine::EngineKind;
 use crate::evidence::Execution;
 use crate::exit::{self, Error};
@@ -303,6 +306,96 @@ fn straight_interrupted_and_in_shares_it_comes_to_the_same() {
             .map(|_| ())
             .unwrap_err();
         assert!(e.to_string().contains("staleline or its plugin"), "{e}");
+        for refused in ["twice", "both"] {
+            assert!(!dir.path().join(refused).join(FILE).exists(), "{refused}");
+        }
+        // What is not there is not made, nor is where it was to go to.
+        let (nowhere, out) = (dir.path().join("nowhere"), dir.path().join("out"));
+        let parts = [shares[0].clone(), nowhere.clone()];
+        let e = merge::merge(&parts, &out).map(|_| ()).unwrap_err();
+        assert_eq!(e.exit_code(), exit::USAGE, "{e}");
+        assert!(!nowhere.exists() && !out.exists());
+        let e = merge::merge(&shares, &shares[0]).map(|_| ()).unwrap_err();
+        assert!(matches!(e, Error::CampaignExists { .. }), "{e}");
+    });
+}
+
+/// Nothing is known of what could not be carried out, and whatever kept it from that may be over.
+#[test]
+fn what_said_nothing_is_made_again_when_it_is_gone_on_with() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let is_broken = Arc::clone(&broken);
+    let backend = FakeBackend::new(
+        move |attempt: Attempt<'_>, execution: &mut Execution, _: &mut String| {
+            injected(&attempt, execution);
+            let mut faults = attempt.faults().into_iter();
+            if faults.any(|f| f.number() == 3) && is_broken.load(Ordering::Relaxed) {
+                execution.report = None;
+            }
+        },
+    );
+    with(&backend, |runs| {
+        let lost = "[faults]\nclasses = [\"irq:lost\"]\n";
+        let ready = Ready::new(runs, &format!("{lost}{EXHAUSTIVE}"));
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(dir.path(), &ready.head, &ready.plan).unwrap();
+        let all: Vec<&Planned> = ready.plan.iter().collect();
+        let code = || {
+            let entries = store.entries().unwrap();
+            let report = Report {
+                head: &ready.head,
+                plan: &ready.plan,
+                entries: &entries,
+                confidence: 0.95,
+            };
+            (entries.len(), report.exit_code())
+        };
+        assert_eq!(ready.run(runs, &store, &all, &Quiet), 0);
+        assert_eq!(code(), (all.len(), exit::INFRA));
+        let before = entries(&store);
+        broken.store(false, Ordering::Relaxed);
+        assert_eq!(ready.run(runs, &store, &all, &Quiet), 0);
+        assert_eq!(code(), (all.len(), exit::PASS));
+        // And nothing else is.
+        let last = store.sessions().unwrap().pop().unwrap();
+        assert!((1..=2).contains(&last.guests), "{last:?}");
+        let again = entries(&store);
+        let changed = before.iter().zip(&again).filter(|(a, b)| a != b);
+        let changed: Vec<u32> = changed.map(|(entry, _)| entry.id).collect();
+        assert_eq!(changed.len(), 1);
+        assert_eq!(ready.plan[changed[0] as usize].setting(), "irq@3:lost");
+    });
+}
+
+/// A guest among others takes too long, and alone it does not.
+#[test]
+fn others_that_run_at_the_time_make_no_run_hang() {
+    let active = AtomicUsize::new(0);
+    let backend = FakeBackend::new(
+        move |attempt: Attempt<'_>, execution: &mut Execution, _: &mut String| {
+            if injected(&attempt, execution).is_none() {
+                return;
+            }
+            let before = active.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(5));
+            let after = active.fetch_sub(1, Ordering::SeqCst);
+            if before > 0 || after > 1 {
+                execution.end = GuestEnd::TimedOut;
+            }
+        },
+    );
+    with(&backend, |runs| {
+        let ready = Ready::new(runs, "[sample]\nmode = \"exhaustive\"\nrepeat = 0.0");
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(dir.path(), &ready.head, &ready.plan).unwrap();
+        let all: Vec<&Planned> = ready.plan.iter().collect();
+        let left = runner::run(runs, &ready.targets, &all, (&store, 16), &Quiet).unwrap();
+        assert_eq!(left, 0);
+        let entries = store.entries().unwrap();
+        let hangs = |entry: &&Entry| entry.judged.outcome == Outcome::Hang;
+        assert_eq!(entries.iter().filter(hangs).count(), 0);
+        let told = times::busy(&entries, &store.sessions().unwrap()).unwrap();
+        assert!(told.contains("--jobs 16"), "{told}");
     });
 }
 

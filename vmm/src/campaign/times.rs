@@ -92,6 +92,25 @@ impl Times {
     }
 }
 
+/// Share of the runs that may hang and be something else alone, in percent, and how many of them, before it is told.
+const BUSY_PERCENT: usize = 10;
+const BUSY_LEAST: usize = 5;
+
+/// What is to be told of a host on which runs were stopped by the time only as long as others were made beside them.
+pub fn busy(entries: &[Entry], sessions: &[Session]) -> Option<String> {
+    let hung = entries.iter().filter(|entry| entry.hung > 0).count();
+    if hung < BUSY_LEAST || hung * 100 <= entries.len() * BUSY_PERCENT {
+        return None;
+    }
+    let jobs = sessions.iter().map(|session| session.jobs).max();
+    let jobs = jobs.map_or(String::new(), |jobs| format!(" (--jobs {jobs})"));
+    Some(format!(
+        "warning: {hung} of {} runs were stopped by the time, and were something else when made alone: this host is \
+         too busy for so many guests at a time{jobs}; with fewer, it takes less time",
+        entries.len()
+    ))
+}
+
 /// Runs up to which times are told apart.
 const SPANS: [usize; 6] = [100, 1000, 10_000, 100_000, 1_000_000, usize::MAX];
 
@@ -190,6 +209,29 @@ mod tests {
         let none = Times::of(&entries(&walls), &[]).unwrap();
         assert!((none.each - 0.0505).abs() < 1e-9, "{none:?}");
         assert!(none.text().starts_with("a run's guest takes"));
+    }
+
+    #[test]
+    fn a_host_that_is_too_busy_is_told_of() {
+        let hung = |hung: usize, of: usize| {
+            let mut runs = entries(&vec![1; of]);
+            runs.iter_mut().take(hung).for_each(|run| run.hung = 1);
+            runs
+        };
+        let session = Session {
+            jobs: 120,
+            guests: 112,
+            wall_us: 1,
+        };
+        for (some, of) in [(0, 0), (0, 112), (4, 4), (5, 50), (11, 112)] {
+            assert_eq!(busy(&hung(some, of), &[session]), None, "{some} of {of}");
+        }
+        let told = busy(&hung(12, 112), &[session]).unwrap();
+        assert!(
+            told.contains("12 of 112") && told.contains("--jobs 120"),
+            "{told}"
+        );
+        assert!(busy(&hung(5, 5), &[]).is_some());
     }
 
     #[test]

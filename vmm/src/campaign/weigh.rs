@@ -45,7 +45,7 @@ pub fn estimate(found: usize, looked: usize, all: usize, confidence: f64) -> Est
         return Estimate::exact(share);
     }
     // What is left to be looked at makes an uncertain thing of it: as much as that many draws with replacement.
-    let n = n * (all - 1.0) / (all - n);
+    let n = draws(n, all);
     let z = plan::deviate(confidence);
     let z2 = z * z;
     let middle = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
@@ -54,6 +54,67 @@ pub fn estimate(found: usize, looked: usize, all: usize, confidence: f64) -> Est
         share,
         from: (middle - half).max(0.0),
         to: (middle + half).min(1.0),
+    }
+}
+
+/// How many draws with replacement tell as much of `all` as `looked` that were looked at, all of them different ones.
+fn draws(looked: f64, all: f64) -> f64 {
+    looked * (all - 1.0) / (all - looked)
+}
+
+/// Halvings of an interval of which an end is sought.
+const HALVINGS: u32 = 60;
+
+/// Tango's interval for the difference of two shares of one sample, which exclude each other: `plus` and `minus` of
+/// `looked` things, of `all` there are. What is one is not the other, so their shares are not independent, and the
+/// difference varies more than as if they were. Half a thing is allowed for things being whole: without that, the
+/// interval of a difference of which few were seen is too narrow.
+fn difference(plus: usize, minus: usize, looked: usize, all: usize, confidence: f64) -> Estimate {
+    let (n, all) = (looked as f64, all as f64);
+    if looked == 0 {
+        return Estimate {
+            share: 0.0,
+            from: -1.0,
+            to: 1.0,
+        };
+    }
+    let share = (plus as f64 - minus as f64) / n;
+    if n >= all {
+        return Estimate::exact(share);
+    }
+    let as_draws = draws(n, all) / n;
+    let (plus, minus, n) = (
+        plus as f64 * as_draws,
+        minus as f64 * as_draws,
+        n * as_draws,
+    );
+    let z = plan::deviate(confidence);
+    // Whether so large a difference of all would leave this one of the sample to chance. How large the shares are then,
+    // is what is most likely for it (the larger root of a quadratic equation): so none is nothing but small even where
+    // nothing was seen.
+    let may_be = |of_all: f64| {
+        let a = 2.0 * n;
+        let b = (2.0 * n - plus + minus) * of_all - plus - minus;
+        let c = -minus * of_all * (1.0 - of_all);
+        let least = ((b * b - 4.0 * a * c).max(0.0).sqrt() - b) / (2.0 * a);
+        let variance = n * (2.0 * least + of_all * (1.0 - of_all));
+        (plus - minus - n * of_all).abs() <= z * variance.max(0.0).sqrt() + as_draws / 2.0
+    };
+    let end = |limit: f64| {
+        let (mut inside, mut outside) = (share, limit);
+        for _ in 0..HALVINGS {
+            let middle = f64::midpoint(inside, outside);
+            match may_be(middle) {
+                true => inside = middle,
+                false => outside = middle,
+            }
+        }
+        outside
+    };
+    Estimate {
+        share,
+        from: end(-1.0),
+        to: end(1.0),
     }
 }
 
@@ -123,9 +184,9 @@ impl<'a> Outcomes<'a> {
     /// The first of a group speaks for all of it, so its outcome weighs as much as the group is large. How often
     /// the first is wrong, the others that were run tell, which were drawn by chance, each with the same: their
     /// shares of those that do although the first did not, and of those that do not although it did, correct the
-    /// sum (a difference estimator, without bias whatever the groups are). Both shares have Wilson's interval
-    /// for what of a finite population was looked at; that of their difference is put together from both as
-    /// Newcombe does (his method 10). It is within what was seen; and where all was run, it is a count.
+    /// sum (a difference estimator, without bias whatever the groups are). Both are shares of one sample, and their
+    /// difference has Tango's interval, for what of a finite population was looked at. It is within what was
+    /// seen; and where all was run, it is a count.
     ///
     /// A sample (`mode = "sampled"`) is one by chance of all, and its share theirs.
     pub fn weighed(&self, confidence: f64, is: impl Fn(Outcome) -> bool) -> Weighed {
@@ -166,18 +227,15 @@ impl<'a> Outcomes<'a> {
                 under += usize::from(!pilot && own);
             }
         }
-        let over = estimate(over, drawn, others, confidence);
-        let under = estimate(under, drawn, others, confidence);
+        let wrong = difference(under, over, drawn, others, confidence);
         let within = |count: f64| count.clamp(sure as f64, (of - sure_not) as f64);
         let at = |share: f64| within(predicted as f64 + others as f64 * share);
-        let middle = under.share - over.share;
-        let apart = |one: f64, other: f64| one.hypot(other);
         Weighed {
             of,
             seen,
-            count: at(middle),
-            from: at(middle - apart(under.share - under.from, over.to - over.share)),
-            to: at(middle + apart(under.to - under.share, over.share - over.from)),
+            count: at(wrong.share),
+            from: at(wrong.from),
+            to: at(wrong.to),
         }
     }
 }
@@ -204,6 +262,71 @@ mod tests {
         let nearly = estimate(0, 10, 11, 0.95);
         assert!(nearly.to < 0.05, "{nearly:?}");
         assert_eq!(estimate(0, 0, 10, 0.95).to, 1.0);
+    }
+
+    #[test]
+    fn a_difference_is_exact_where_all_was_looked_at_and_known_from_the_literature() {
+        let all = difference(3, 1, 100, 100, 0.95);
+        assert_eq!((all.share, all.from, all.to), (0.02, 0.02, 0.02));
+        let nothing = difference(0, 0, 0, 10, 0.95);
+        assert_eq!((nothing.from, nothing.to), (-1.0, 1.0));
+        // Where nothing was seen, it is Wilson's with continuity correction (R's prop.test), in both directions.
+        let none = difference(0, 0, 10, usize::MAX, 0.95);
+        assert!((none.to - 0.3445).abs() < 0.0005, "{none:?}");
+        assert!((none.from + none.to).abs() < 1e-9, "{none:?}");
+        // A sample of one kind alone: no difference is larger.
+        let only = difference(10, 0, 10, usize::MAX, 0.95);
+        assert!(only.to > 0.999 && only.from > 0.3, "{only:?}");
+        assert!(difference(10, 0, 10, 11, 0.95).from > only.from);
+    }
+
+    /// However often predictions err, and in whichever direction.
+    #[test]
+    fn a_difference_is_where_it_is_said_to_be_as_often_as_is_said() {
+        const ALL: usize = 2000;
+        const DRAWS: u32 = 2000;
+        let mut rng = SplitMix64::seed_from_u64(7);
+        for looked in [100, 600] {
+            for (plus, minus) in [
+                (1, 1),
+                (1, 0),
+                (0, 1),
+                (10, 10),
+                (10, 1),
+                (1, 10),
+                (30, 30),
+                (30, 0),
+                (30, 10),
+                (50, 50),
+                (50, 10),
+                (10, 50),
+            ] {
+                let (pluses, minuses) = (ALL * plus / 100, ALL * minus / 100);
+                let truth = (pluses as f64 - minuses as f64) / ALL as f64;
+                let mut all: Vec<usize> = (0..ALL).collect();
+                let mut held = 0;
+                for _ in 0..DRAWS {
+                    // The first of a shuffled population are a sample without replacement.
+                    for at in 0..looked {
+                        let other = at + (rng.next_u64() % (ALL - at) as u64) as usize;
+                        all.swap(at, other);
+                    }
+                    let sample = &all[..looked];
+                    let count = |from: usize, to: usize| {
+                        sample
+                            .iter()
+                            .filter(|one| (from..to).contains(*one))
+                            .count()
+                    };
+                    let (plus, minus) = (count(0, pluses), count(pluses, pluses + minuses));
+                    let told = difference(plus, minus, looked, ALL, 0.95);
+                    held += u32::from((told.from..=told.to).contains(&truth));
+                }
+                let share = f64::from(held) / f64::from(DRAWS);
+                // But for two standard errors of so many draws.
+                assert!(share >= 0.94, "{looked}: {plus} %, {minus} %: {share}");
+            }
+        }
     }
 
     fn entry(id: u32, outcome: Outcome) -> Entry {

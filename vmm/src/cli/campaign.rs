@@ -17,7 +17,7 @@ use crate::campaign::store::{self, Head, Store, TargetHead};
 use crate::campaign::submit::RESULTS;
 use crate::campaign::tally;
 use crate::campaign::target::{Runs, Target};
-use crate::campaign::times::{Times, growth};
+use crate::campaign::times::{Times, busy, growth};
 use crate::campaign::{compare, html, merge, runner};
 use crate::engine::EngineKind;
 use crate::exit::{self, Error};
@@ -29,6 +29,12 @@ use crate::run::once::{Once, Scratch};
 use crate::run::wiring::Production;
 use crate::spec::quote;
 
+/// What runs nothing.
+const RUNS_NOTHING: [&str; 3] = ["report", "merge", "compare"];
+
+/// What has a campaign that was begun, as it was.
+const GONE_ON_WITH: [&str; 4] = ["resume", "report", "merge", "compare"];
+
 /// Options of `staleline campaign`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("what").required(true).args(["file", "resume", "report", "merge", "compare"])))]
@@ -36,7 +42,7 @@ pub struct CampaignArgs {
     /// TOML file that says where what is to go wrong.
     pub file: Option<PathBuf>,
     /// Go on with the campaign in DIR that was interrupted. Refused if its file, a kernel or staleline is not
-    /// what it was.
+    /// what it was. Runs that said nothing (infra-error) are made again.
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
     /// Report the campaign in DIR once more; run nothing.
@@ -53,22 +59,22 @@ pub struct CampaignArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["resume", "report", "compare"])]
     out: Option<PathBuf>,
     /// Run a share of the faults: the Mth of N. --merge puts shares together.
-    #[arg(long, value_name = "M/N", value_parser = shard, requires = "file")]
+    #[arg(long, value_name = "M/N", value_parser = shard, conflicts_with_all = GONE_ON_WITH)]
     shard: Option<Partition>,
     /// Guests run at a time [default: one for each processor].
-    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=256), conflicts_with_all = RUNS_NOTHING)]
     jobs: Option<u16>,
     /// What runs the guests.
-    #[arg(long, default_value_t, value_parser = one_of(&EngineKind::ALL))]
+    #[arg(long, default_value_t, value_parser = one_of(&EngineKind::ALL), conflicts_with_all = GONE_ON_WITH)]
     engine: EngineKind,
     /// Run all faults, whatever the file says.
-    #[arg(long, requires = "file")]
+    #[arg(long, conflicts_with_all = GONE_ON_WITH)]
     exhaustive: bool,
     /// Boot each run, even where the engine can go on from a guest that was saved once: slower, and the same.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = RUNS_NOTHING)]
     boot: bool,
     /// Print the plan, and run nothing but what it takes to make it.
-    #[arg(long, requires = "file")]
+    #[arg(long, conflicts_with_all = GONE_ON_WITH)]
     list: bool,
     /// Write a page for browsers, too.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "list", "submit"])]
@@ -157,7 +163,10 @@ impl CampaignArgs {
         };
         let progress = shown(&interrupt);
         let earlier = match &self.resume {
-            Some(dir) => Some((dir, directory::lock(dir)?, Store::open(dir)?)),
+            Some(dir) => {
+                Store::is_in(dir)?;
+                Some((dir, directory::lock(dir)?, Store::open(dir)?))
+            }
             None => None,
         };
         let earlier_head = earlier
@@ -260,7 +269,7 @@ impl CampaignArgs {
         };
         let lock = directory::lock(&out)?;
         if out.join(store::FILE).exists() {
-            return Err(Error::OutputExists { path: out });
+            return Err(Error::CampaignExists { path: out });
         }
         let store = Store::create(&out, &prepared.head, &prepared.plan)?;
         Ok((out, lock, store))
@@ -366,6 +375,9 @@ fn conclude(
             say(&growth);
         }
     }
+    if let Some(warning) = busy(&entries, &sessions) {
+        say(&warning);
+    }
     if let Some(runs) = telling.cost {
         let nothing = || "nothing was run that could tell what runs cost\n".into();
         print(&times.map_or_else(nothing, |times| times.cost(runs)))?;
@@ -406,4 +418,47 @@ fn write_results(out: &Path, plan: &[Planned], entries: &[store::Entry]) -> Resu
     }
     files::write_whole(&path, &text, files::READABLE)
         .map_err(|source| Error::Output { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use crate::cli::Cli;
+
+    fn is_taken(arguments: &str) -> bool {
+        let words = "staleline campaign ".to_owned() + arguments;
+        Cli::try_parse_from(words.split(' ')).is_ok()
+    }
+
+    /// Before anything slow is started.
+    #[test]
+    fn options_that_would_mean_nothing_are_refused() {
+        for taken in [
+            "a.toml --exhaustive --list",
+            "a.toml --shard 1/2 --jobs 3 --boot",
+            "--resume a --jobs 3 --boot --html b.html",
+            "--report a --cost 5 --html b.html",
+            "--merge a b --out c --html b.html",
+            "--compare a b",
+        ] {
+            assert!(is_taken(taken), "{taken}");
+        }
+        let what = [
+            "--resume a",
+            "--report a",
+            "--merge a b --out c",
+            "--compare a b",
+        ];
+        for what in what {
+            for option in ["--exhaustive", "--list", "--shard 1/2", "--engine tcg"] {
+                assert!(!is_taken(&format!("{what} {option}")), "{what} {option}");
+            }
+        }
+        for what in &what[1..] {
+            for option in ["--jobs 3", "--boot"] {
+                assert!(!is_taken(&format!("{what} {option}")), "{what} {option}");
+            }
+        }
+    }
 }

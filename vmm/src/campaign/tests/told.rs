@@ -65,6 +65,43 @@ fn places_and_diagnoses_are_told_most_silent_first() {
     });
 }
 
+/// What is as it is without faults has not tested anybody.
+#[test]
+fn faults_of_which_nothing_is_to_be_seen_are_told_of() {
+    with(&backend(&[103]), |runs| {
+        let dir = tempfile::tempdir().unwrap();
+        let (ready, store) = ran(runs, Ready::new(runs, EXHAUSTIVE), 0, dir.path());
+        let mut entries = store.entries().unwrap();
+        let told = |entries: &[Entry]| {
+            let report = Report {
+                head: &ready.head,
+                plan: &ready.plan,
+                entries,
+                confidence: 0.95,
+            };
+            (report.text(), html::rendered(&report, None))
+        };
+        let (text, _) = told(&entries);
+        assert!(!text.contains("were the run without faults"), "{text}");
+        let golden = &ready.head.targets[0].run_hash;
+        assert!(!golden.is_empty());
+        let of_class =
+            |entry: &&mut Entry, class: &str| ready.plan[entry.id as usize].class() == class;
+        // Those that were missed, or found, are told of as such.
+        for entry in entries
+            .iter_mut()
+            .filter(|e| of_class(e, "irq:lost") || of_class(e, "drop"))
+        {
+            entry.run_hash = Some(golden.clone());
+        }
+        let (text, page) = told(&entries);
+        let expect = "6 of 126 runs without effect were the run without faults, to the hash";
+        assert!(text.contains(expect) && page.contains(expect), "{text}");
+        let expect = "90 runs had faults of software: 30 did harm, and of these 4 were missed and 6 misnamed";
+        assert!(text.contains(expect) && page.contains(expect), "{text}");
+    });
+}
+
 #[test]
 fn a_pruned_campaign_takes_a_group_for_its_first() {
     with(&backend(&[]), |runs| {
