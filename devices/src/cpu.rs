@@ -185,6 +185,11 @@ impl Barrier {
     }
 }
 
+/// The bit of an interrupt line in [`Machine::irq_lines`].
+pub(crate) fn line_bit(irq: u8) -> u64 {
+    1 << (irq & 63)
+}
+
 /// What an engine tells a machine of the guest's CPUs, and what it asks of it.
 ///
 /// Calls come in one order that all CPUs agree on, each CPU's own in program order. Physical

@@ -14,7 +14,7 @@ use super::report;
 use crate::clock::Ticks;
 use crate::cpu::{
     Barrier, BarrierAccess, BarrierKind, BarrierScope, CacheOp, ChainId, CpuId, LINE, MAX_CPUS,
-    SiteId,
+    SiteId, line_bit,
 };
 use crate::dma::{Access, DmaError, MasterId, TransferId};
 use crate::events::Cached;
@@ -461,7 +461,7 @@ impl Domain {
 
     /// A device raises its line: what goes wrong with that.
     pub(crate) fn interrupt_fault(&mut self, irq: u8) -> Option<InterruptFault> {
-        let early = self.injector.early & line(irq) != 0;
+        let early = self.injector.early & line_bit(irq) != 0;
         self.injector.early = 0;
         self.counter.interrupt(CountedInterrupt {
             number: self.injector.interrupts.count.saturating_add(1),
@@ -475,7 +475,7 @@ impl Domain {
     /// Whether the next interrupt, of that line, is to come early; then it has. It is counted all the same when it
     /// comes.
     pub(crate) fn comes_early(&mut self, irq: u8) -> bool {
-        self.injector.early |= line(irq);
+        self.injector.early |= line_bit(irq);
         let interrupts = &mut self.injector.interrupts;
         let (next, now) = (interrupts.count.saturating_add(1), self.sanitizer.now);
         let early = |one: &&mut (u32, InterruptFault, Option<u64>)| {
@@ -502,11 +502,6 @@ impl Domain {
     pub(crate) fn master_accesses(&self) -> u32 {
         self.injector.accesses.count
     }
-}
-
-/// The bit of an interrupt line.
-fn line(irq: u8) -> u64 {
-    1_u64.checked_shl(irq.into()).unwrap_or(0)
 }
 
 fn unsnooped(access: Access) -> Access {

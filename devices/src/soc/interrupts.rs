@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{FALL, LATE_LINE, LINE_CHANGE, Soc};
 use crate::clock::Ticks;
+use crate::cpu::line_bit;
 use crate::events::{Event, Kind};
 use crate::faults::InterruptFault;
 
@@ -21,14 +22,10 @@ pub(super) struct Disturbed {
     pub again: u64,
 }
 
-fn bit(irq: u8) -> u64 {
-    1 << (irq & 63)
-}
-
 impl Soc {
     /// A device's line has this level. One that rises may come later; one that falls does at once.
     pub(super) fn line(&mut self, index: usize, irq: u8, level: bool) {
-        let bit = bit(irq);
+        let bit = line_bit(irq);
         let for_nothing = self.disturbed.for_nothing & bit != 0;
         if !level {
             self.late &= !bit;
@@ -58,18 +55,18 @@ impl Soc {
         let ticks = match self.domain.interrupt_fault(irq) {
             Some(InterruptFault::Lost) => {
                 // Late for ever.
-                self.late |= bit(irq);
+                self.late |= line_bit(irq);
                 return;
             }
             Some(InterruptFault::Late(ticks)) => Some(ticks.into()),
             Some(InterruptFault::Twice) => {
-                self.disturbed.again |= bit(irq);
+                self.disturbed.again |= line_bit(irq);
                 None
             }
             Some(InterruptFault::Early(_)) | None => None,
         };
         if let Some(ticks) = ticks.or_else(|| self.queue.late()) {
-            self.late |= bit(irq);
+            self.late |= line_bit(irq);
             self.queue.schedule(LATE_LINE, ticks, index as u32);
             return;
         }
@@ -81,7 +78,7 @@ impl Soc {
         let Some(irq) = self.slots.get(index).and_then(|slot| slot.irq) else {
             return;
         };
-        let bit = bit(irq);
+        let bit = line_bit(irq);
         if self.late & bit != 0 {
             self.late &= !bit;
             self.turn(irq, true);
@@ -90,7 +87,7 @@ impl Soc {
 
     /// A line goes up that nobody has raised.
     fn for_nothing(&mut self, irq: u8) {
-        self.disturbed.for_nothing |= bit(irq);
+        self.disturbed.for_nothing |= line_bit(irq);
         self.queue.schedule(FALL, FOR_NOTHING, irq.into());
         self.turn(irq, true);
     }
@@ -100,21 +97,21 @@ impl Soc {
         let Some(irq) = self.slots.get(index).and_then(|slot| slot.irq) else {
             return;
         };
-        if (self.lines | self.late) & bit(irq) == 0 && self.domain.comes_early(irq) {
+        if (self.lines | self.late) & line_bit(irq) == 0 && self.domain.comes_early(irq) {
             self.for_nothing(irq);
         }
     }
 
     /// The time of a line that nobody has raised is over.
     pub(super) fn fall_again(&mut self, irq: u8) {
-        if self.disturbed.for_nothing & bit(irq) != 0 {
-            self.disturbed.for_nothing &= !bit(irq);
+        if self.disturbed.for_nothing & line_bit(irq) != 0 {
+            self.disturbed.for_nothing &= !line_bit(irq);
             self.turn(irq, false);
         }
     }
 
     fn turn(&mut self, irq: u8, level: bool) {
-        let bit = bit(irq);
+        let bit = line_bit(irq);
         self.lines ^= bit;
         self.offered &= !bit;
         self.interrupts += u64::from(level);

@@ -129,7 +129,7 @@ fn start<M: Guest>(
         let (bus, tell) = (Arc::clone(bus), tell.clone());
         let over = over.try_clone().map_err(&events)?;
         let body = move || {
-            let over = Last(over);
+            let _over = Last(over);
             let confined = sandbox::confine(Thread::Cpu).map_err(KvmError::from);
             let ran = confined.and_then(|()| vcpu::run(&mut fd, CpuId(n), &bus));
             let time = clock_gettime(ClockId::ThreadCPUTime);
@@ -144,19 +144,17 @@ fn start<M: Guest>(
                 }
                 Err(e) => bus.fail(e),
             }
-            drop(over);
         };
         cpus.push(spawn(format!("cpu{n}"), body)?);
     }
     let timekeeper = Arc::clone(bus);
     let stop = over.try_clone().map_err(&events)?;
     let body = move || {
-        let stop = Last(stop);
+        let _stop = Last(stop);
         let confined = sandbox::confine(Thread::Time).map_err(KvmError::from);
         if let Err(e) = confined.and_then(|()| timekeeper.keep_time()) {
             timekeeper.fail(e);
         }
-        drop(stop);
     };
     spawn("time".into(), body)
 }

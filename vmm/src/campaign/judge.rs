@@ -335,10 +335,10 @@ pub fn judge(faults: &[Fault], golden: &Golden, result: &RunResult) -> Judged {
     // The board is as it should be, so that software is to blame for whatever is wrong.
     let of_host = faults.iter().all(|fault| fault.is_hosts());
     let of_software = faults.iter().all(|f| f.is_software() || f.is_hosts()) && !of_host;
-    let missed = missed(faults, golden, result);
     if result.interrupted || result.guest.end.is_none() {
         return judged(Outcome::InfraError, result.reasons.first().cloned());
     }
+    let missed = missed(faults, golden, result);
     if !found.is_empty() {
         let wrong = match (of_software, of_host) {
             (true, _) => wrongly_named(faults, golden, result),

@@ -22,6 +22,7 @@ use staleline_devices::faults::{Fault, Injected, OperationFault};
 use staleline_devices::soc::report::SocReport;
 use staleline_results::{GuestEnd, RunResult};
 use staleline_support::progress::{Progress, Quiet};
+use tempfile::TempDir;
 
 use super::file::{Campaign, Mode};
 use super::judge::{Golden, Outcome, judge};
@@ -139,6 +140,17 @@ fn injected<'a>(attempt: &Attempt<'_>, execution: &'a mut Execution) -> Option<&
     Some(report)
 }
 
+/// Faults take place, and runs are stopped by the time if `hangs` says so of theirs.
+fn stopped(hangs: impl Fn(&[Fault]) -> bool + Send + Sync + 'static) -> FakeBackend {
+    FakeBackend::new(
+        move |attempt: Attempt<'_>, execution: &mut Execution, _: &mut String| {
+            if injected(&attempt, execution).is_some() && hangs(&attempt.faults()) {
+                execution.end = GuestEnd::TimedOut;
+            }
+        },
+    )
+}
+
 /// Faults take place, and those of whole operations are found; `missed` are not.
 fn backend(missed: &'static [u32]) -> FakeBackend {
     FakeBackend::new(
@@ -212,6 +224,17 @@ impl Ready {
         }
     }
 
+    /// A store for it, and the directory that goes with that.
+    fn store(&self) -> (TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(dir.path(), &self.head, &self.plan).unwrap();
+        (dir, store)
+    }
+
+    fn all(&self) -> Vec<&Planned> {
+        self.plan.iter().collect()
+    }
+
     fn run(
         &self,
         runs: Runs<'_>,
@@ -247,6 +270,7 @@ fn entries(store: &Store) -> Vec<Entry> {
         .collect()
 }
 
+const LOST: &str = "[faults]\nclasses = [\"irq:lost\"]\n";
 const EXHAUSTIVE: &str = "[sample]\nmode = \"exhaustive\"\nrepeat = 0.2";
 
 #[test]
@@ -259,7 +283,7 @@ fn straight_interrupted_and_in_shares_it_comes_to_the_same() {
             std::fs::create_dir(&path).unwrap();
             path
         };
-        let all: Vec<&Planned> = ready.plan.iter().collect();
+        let all = ready.all();
         let straight = Store::create(&at("straight"), &ready.head, &ready.plan).unwrap();
         assert_eq!(ready.run(runs, &straight, &all, &Quiet), 0);
         assert_eq!(straight.entries().unwrap().len(), all.len());
@@ -335,11 +359,9 @@ fn what_said_nothing_is_made_again_when_it_is_gone_on_with() {
         },
     );
     with(&backend, |runs| {
-        let lost = "[faults]\nclasses = [\"irq:lost\"]\n";
-        let ready = Ready::new(runs, &format!("{lost}{EXHAUSTIVE}"));
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::create(dir.path(), &ready.head, &ready.plan).unwrap();
-        let all: Vec<&Planned> = ready.plan.iter().collect();
+        let ready = Ready::new(runs, &format!("{LOST}{EXHAUSTIVE}"));
+        let (_dir, store) = ready.store();
+        let all = ready.all();
         let code = || {
             let entries = store.entries().unwrap();
             let report = Report {
@@ -371,24 +393,16 @@ fn what_said_nothing_is_made_again_when_it_is_gone_on_with() {
 #[test]
 fn others_that_run_at_the_time_make_no_run_hang() {
     let active = AtomicUsize::new(0);
-    let backend = FakeBackend::new(
-        move |attempt: Attempt<'_>, execution: &mut Execution, _: &mut String| {
-            if injected(&attempt, execution).is_none() {
-                return;
-            }
-            let before = active.fetch_add(1, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_millis(5));
-            let after = active.fetch_sub(1, Ordering::SeqCst);
-            if before > 0 || after > 1 {
-                execution.end = GuestEnd::TimedOut;
-            }
-        },
-    );
+    let backend = stopped(move |_| {
+        let before = active.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(5));
+        let after = active.fetch_sub(1, Ordering::SeqCst);
+        before > 0 || after > 1
+    });
     with(&backend, |runs| {
         let ready = Ready::new(runs, "[sample]\nmode = \"exhaustive\"\nrepeat = 0.0");
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::create(dir.path(), &ready.head, &ready.plan).unwrap();
-        let all: Vec<&Planned> = ready.plan.iter().collect();
+        let (_dir, store) = ready.store();
+        let all = ready.all();
         let left = runner::run(runs, &ready.targets, &all, (&store, 16), &Quiet).unwrap();
         assert_eq!(left, 0);
         let entries = store.entries().unwrap();
@@ -403,9 +417,8 @@ fn others_that_run_at_the_time_make_no_run_hang() {
 fn what_is_missed_or_misnamed_is_the_headline() {
     with(&backend(&[103]), |runs| {
         let ready = Ready::new(runs, EXHAUSTIVE);
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::create(dir.path(), &ready.head, &ready.plan).unwrap();
-        let all: Vec<&Planned> = ready.plan.iter().collect();
+        let (_dir, store) = ready.store();
+        let all = ready.all();
         ready.run(runs, &store, &all, &Quiet);
         let entries = store.entries().unwrap();
         let report = Report {
@@ -737,29 +750,17 @@ fn a_barrier_is_blamed_for_what_it_alone_keeps_in_order() {
 /// It may have been the host that took the time.
 #[test]
 fn a_run_that_is_stopped_by_the_time_is_made_once_more() {
-    let stopped = AtomicUsize::new(0);
-    let backend = FakeBackend::new(
-        move |attempt: Attempt<'_>, execution: &mut Execution, _: &mut String| {
-            if injected(&attempt, execution).is_none() {
-                return;
-            }
-            for fault in attempt.faults() {
-                let hangs = match fault.number() {
-                    2 => stopped.fetch_add(1, Ordering::Relaxed) == 0,
-                    number => number == 3,
-                };
-                if hangs {
-                    execution.end = GuestEnd::TimedOut;
-                }
-            }
-        },
-    );
+    let tries = AtomicUsize::new(0);
+    let backend = stopped(move |faults| {
+        faults.iter().any(|fault| match fault.number() {
+            2 => tries.fetch_add(1, Ordering::Relaxed) == 0,
+            number => number == 3,
+        })
+    });
     with(&backend, |runs| {
-        let lost = "[faults]\nclasses = [\"irq:lost\"]\n";
-        let ready = Ready::new(runs, &format!("{lost}{EXHAUSTIVE}"));
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::create(dir.path(), &ready.head, &ready.plan).unwrap();
-        let all: Vec<&Planned> = ready.plan.iter().collect();
+        let ready = Ready::new(runs, &format!("{LOST}{EXHAUSTIVE}"));
+        let (_dir, store) = ready.store();
+        let all = ready.all();
         assert_eq!(ready.run(runs, &store, &all, &Quiet), 0);
         let hung: Vec<String> = entries(&store)
             .iter()
