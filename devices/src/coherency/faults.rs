@@ -76,6 +76,7 @@ impl Domain {
             interrupts,
             accesses,
             lines,
+            lines_full,
             writes,
             // It is fetched in the same call.
             wake: _,
@@ -88,6 +89,7 @@ impl Domain {
             interrupts: interrupts.count,
             accesses: accesses.count,
             lines: lines.clone(),
+            lines_full: *lines_full,
             writes: writes.clone(),
             done: done.filter_map(|one| Some((one.fault, one.at?))).collect(),
         }
@@ -106,6 +108,7 @@ impl Domain {
         injector.interrupts.set_count(state.interrupts);
         injector.accesses.set_count(state.accesses);
         injector.lines = state.lines;
+        injector.lines_full = state.lines_full;
         injector.writes = state.writes;
         for (fault, at) in state.done {
             match fault {
@@ -141,8 +144,9 @@ impl Domain {
             }
             Effect::Later(until) => {
                 // Beyond, lines are not late but left out.
-                if self.injector.lines.len() < MAX_HELD_LINES {
-                    self.injector.lines.push(HeldLine {
+                let injector = &mut self.injector;
+                if injector.lines.len() < MAX_HELD_LINES {
+                    injector.lines.push(HeldLine {
                         operation,
                         until,
                         cpu,
@@ -151,6 +155,8 @@ impl Domain {
                         site,
                         chain,
                     });
+                } else {
+                    injector.lines_full = true;
                 }
                 None
             }
@@ -325,7 +331,7 @@ impl Domain {
             if let Hold::Ticks(ticks) = hold {
                 self.injector.wake = Some(ticks.into());
             }
-            // Beyond, they are lost.
+            // There is room for one of each fault.
             if self.injector.writes.len() < MAX_HELD_WRITES {
                 self.injector.writes.push(HeldWrite {
                     master,

@@ -109,6 +109,8 @@ pub(super) struct Injector {
     pub interrupts: Counted<InterruptFault>,
     pub accesses: Counted<AccessFault>,
     pub lines: Vec<HeldLine>,
+    /// There were more than there is room for, which were left out.
+    pub lines_full: bool,
     pub writes: Vec<HeldWrite>,
     /// In so many ticks, the first write that waits for a time is to come.
     pub wake: Option<Ticks>,
@@ -123,6 +125,7 @@ pub(super) struct InjectorState {
     pub interrupts: u32,
     pub accesses: u32,
     pub lines: Vec<HeldLine>,
+    pub lines_full: bool,
     pub writes: Vec<HeldWrite>,
     /// Of the faults of this run, what has taken place, and when.
     pub done: Vec<(Fault, u64)>,
@@ -155,6 +158,7 @@ impl Injector {
             interrupts: Counted::new(interrupts),
             accesses: Counted::new(accesses),
             lines: Vec::new(),
+            lines_full: false,
             writes: Vec::new(),
             wake: None,
             early: 0,

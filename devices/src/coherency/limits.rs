@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! How much is kept of a run.
 
+use crate::faults::MAX_FAULTS;
+
 /// Findings of each kind listed per run. Beyond, they are counted, but not their lines.
 pub const MAX_HAZARDS: usize = 1 << 17;
 
@@ -31,8 +33,8 @@ pub const MAX_OVERTAKEN: usize = 1 << 16;
 /// Lines of maintenance that a fault makes late, at one time; beyond, they are left out.
 pub const MAX_HELD_LINES: usize = 1 << 16;
 
-/// Writes of masters that faults make late, at one time; beyond, they are lost.
-pub const MAX_HELD_WRITES: usize = 64;
+/// Writes of masters that faults make late, at one time: as many as there can be faults.
+pub const MAX_HELD_WRITES: usize = MAX_FAULTS;
 
 /// Barriers, interrupts and accesses of masters counted for who plans faults, of each.
 pub const MAX_COUNTED: usize = 1 << 20;

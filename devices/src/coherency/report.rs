@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::census::Census;
+use super::census::{Census, CountedBarrier};
 use crate::cpu::{CacheOp, ChainId, CpuId, SiteId};
 use crate::dma::{MasterId, Transfer, TransferId};
 use crate::faults::Injected;
@@ -193,6 +193,12 @@ impl MaintenanceOp {
     pub fn met(&self, memory: &Range<u64>) -> Option<Range<u64>> {
         let first = self.from(memory.start)?;
         (first.start < memory.end).then_some(first)
+    }
+
+    /// Whether that barrier is its CPU's first behind it to complete or order it.
+    pub fn waits_for(&self, barrier: &CountedBarrier) -> bool {
+        let (first, last) = barrier.operations;
+        self.cpu == barrier.cpu && first != 0 && (first..=last).contains(&self.number)
     }
 
     /// Whether it was on memory that masters have touched.

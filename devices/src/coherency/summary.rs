@@ -5,8 +5,8 @@ use super::alias::{MAX_BLOCK, MAX_ENTRIES};
 use super::domain::Domain;
 use super::fences::MAX_OPEN;
 use super::limits::{
-    MAX_CAUSES, MAX_CLEANS, MAX_EXTENTS, MAX_HAZARDS, MAX_LINES, MAX_OCCURRENCES, MAX_OPERATIONS,
-    MAX_OVERTAKEN, MAX_TRANSFERS,
+    MAX_CAUSES, MAX_CLEANS, MAX_EXTENTS, MAX_HAZARDS, MAX_HELD_LINES, MAX_LINES, MAX_OCCURRENCES,
+    MAX_OPERATIONS, MAX_OVERTAKEN, MAX_TRANSFERS,
 };
 use super::report::{DomainReport, Saturated};
 use super::stores::SPANS;
@@ -79,6 +79,11 @@ impl Domain {
                 self.sanitizer.overtaken.spans_full,
                 "times between barriers at which a CPU started a device",
                 SPANS,
+            ),
+            (
+                self.injector.lines_full,
+                "lines of maintenance that a fault makes late at one time",
+                MAX_HELD_LINES,
             ),
             (self.sanitizer.findings.full, "findings", MAX_CAUSES),
             (

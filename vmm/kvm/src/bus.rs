@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! What is outside the guest's CPUs and memory: the chip's registers, the UART, and the lines of both.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -10,6 +11,7 @@ use kvm_bindings::kvm_coalesced_mmio;
 use staleline_devices::cpu::{Barrier, CacheOp, ChainId, CpuId, LINE, SiteId};
 use staleline_machine::board::port::{COHERENCY_PORT, Done, Told};
 use staleline_machine::board::{UART, UART_BYTES, UART_IRQ};
+use staleline_machine::boot::RAM_BASE;
 use staleline_machine::engine::guest::Guest;
 use staleline_machine::engine::wire::KvmStats;
 use staleline_machine::snapshot::Until;
@@ -99,7 +101,7 @@ impl HostSide {
 /// All of it, as CPUs and time reach it.
 pub struct Bus<M> {
     set_line: SetLine,
-    windows: std::ops::Range<u64>,
+    windows: Range<u64>,
     outside: Mutex<Outside<M>>,
     /// Devices wait for a time to come.
     awaited: Condvar,
@@ -125,7 +127,7 @@ impl<M: Guest> Bus<M> {
     pub fn new(
         set_line: SetLine,
         machine: M,
-        windows: std::ops::Range<u64>,
+        windows: Range<u64>,
         written: EventFd,
         (beside, shortcut): (Beside, Option<Shortcut>),
         until: Option<String>,
@@ -214,7 +216,7 @@ impl<M: Guest> Bus<M> {
         } else if let (COHERENCY_PORT, Ok(value)) = (pa, data.try_into()) {
             outside.stats.reports += 1;
             match Told::decode(u64::from_le_bytes(value)) {
-                Some(told) => tell(&mut outside.machine, &self.host, cpu, told)?,
+                Some(told) => tell(&mut outside.machine, &self.host, &self.ram(), cpu, told)?,
                 None => outside.stats.nowhere += 1,
             }
         } else if let Some(offset) = uart_offset(pa) {
@@ -351,6 +353,11 @@ impl<M: Guest> Bus<M> {
         }
     }
 
+    /// Where RAM is.
+    fn ram(&self) -> Range<u64> {
+        RAM_BASE..self.windows.start
+    }
+
     /// Shows the machine and what is beside it, to which nothing happens meanwhile but by CPUs.
     pub fn show<R>(&self, look: impl FnOnce(&M, &Beside) -> R) -> R {
         let outside = locked(&self.outside);
@@ -384,11 +391,11 @@ impl<M: Guest> Bus<M> {
     }
 }
 
-/// Tells the machine what a CPU has told of. Of lines outside RAM it takes no notice; the range is cut to what can
-/// be there.
+/// Tells the machine what a CPU has told of, of the lines that are in RAM.
 fn tell<M: Guest>(
     machine: &mut M,
     host: &HostSide,
+    ram: &Range<u64>,
     cpu: CpuId,
     told: Told,
 ) -> Result<(), KvmError> {
@@ -410,7 +417,7 @@ fn tell<M: Guest>(
             return if uncached { share() } else { Ok(()) };
         }
     };
-    for (pa, partly) in told.each() {
+    for (pa, partly) in told.each(ram.clone()) {
         let op = if partly { part } else { whole };
         machine.maintain(cpu, op, pa, SiteId(0), ChainId(0));
     }
@@ -431,7 +438,6 @@ pub(crate) mod tests {
     use staleline_devices::usb::plan::UsbHostPlan;
     use staleline_machine::board::config::MachineConfig;
     use staleline_machine::board::settings::BoardSettings;
-    use staleline_machine::boot::RAM_BASE;
     use staleline_machine::engine::guest::GuestContext;
     use vm_memory::MmapRegion;
     use vmm_sys_util::eventfd::EFD_NONBLOCK;
@@ -439,7 +445,7 @@ pub(crate) mod tests {
     use super::*;
 
     const RAM: u64 = 16 << 20;
-    const WINDOWS: std::ops::Range<u64> = RAM_BASE + RAM..RAM_BASE + RAM + (1 << 20);
+    const WINDOWS: Range<u64> = RAM_BASE + RAM..RAM_BASE + RAM + (1 << 20);
     const CPU: CpuId = CpuId(0);
 
     /// The board beside a guest that there is not. Lines go to nobody.

@@ -343,7 +343,8 @@ fn calls(thread: Thread) -> Result<Vec<Call>, SandboxError> {
 /// From now on this process opens nothing but files below `dir`, and devices that guests are made of.
 fn restrict_files(dir: &Path) -> Result<String, SandboxError> {
     const WHAT: &str = "restrict access to files";
-    // The last version that says anything about what the VMM could do; older kernels do what they can.
+    // What versions after it restrict (signals, abstract sockets), the filter of system calls does not let it do;
+    // older kernels do what they can.
     let all = ABI::V5;
     let files = AccessFs::ReadFile
         | AccessFs::WriteFile

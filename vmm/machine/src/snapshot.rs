@@ -75,6 +75,9 @@ pub enum SnapshotError {
     /// It cannot be read or written.
     #[error("the snapshot cannot be {0}")]
     File(&'static str, #[source] io::Error),
+    /// It is a directory, a FIFO or the like.
+    #[error("the snapshot is no regular file")]
+    NoFile,
     /// It is something else.
     #[error("it is no snapshot of the {0} engine's: it does not begin like one")]
     Other(&'static str),
@@ -357,6 +360,10 @@ impl Format {
     /// The file, from behind its head on, and the length of its state.
     fn open(&self, path: &Path, pages: u64) -> Result<(BufReader<File>, u64), SnapshotError> {
         let failed = |e| SnapshotError::File("read", e);
+        // Whatever else there is, to open it may take for ever.
+        if !path.metadata().map_err(failed)?.is_file() {
+            return Err(SnapshotError::NoFile);
+        }
         let file = File::open(path).map_err(failed)?;
         let len = file.metadata().map_err(failed)?.len();
         let mut from = BufReader::with_capacity(1 << 16, file);

@@ -106,6 +106,10 @@ pub struct RunResult {
     pub append: String,
     /// Name of the engine.
     pub engine: String,
+    /// The machine that it has run the guest's CPUs on, in words: this one, or one that was emulated for it. None
+    /// of an engine that has no such choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_host: Option<String>,
     /// What it was given beyond our own arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub engine_arguments: Vec<String>,

@@ -8,7 +8,7 @@ use staleline_devices::coherency::census::CountedBarrier;
 use staleline_devices::coherency::report::{MaintenanceOp, MaintenanceReport};
 use staleline_devices::cpu::{CacheOp, LINE, MAX_CPUS};
 use staleline_devices::dma::Direction;
-use staleline_devices::faults::{Fault, OperationFault, Until};
+use staleline_devices::faults::{BarrierFault, Fault, OperationFault, Until};
 use staleline_devices::soc::report::SocReport;
 use staleline_results::{self as results, GuestEnd, HazardEntry, HazardKind, RunResult, Verdict};
 
@@ -110,6 +110,7 @@ pub struct Judged {
 }
 
 /// What the sanitizer may say of a fault, and where.
+#[derive(Debug, Default)]
 struct Expected {
     kinds: Vec<HazardKind>,
     /// Physical addresses.
@@ -123,13 +124,9 @@ struct Expected {
 /// What a barrier keeps in order: what comes before it, since the one before, from what comes behind, until the next.
 #[derive(Debug, Clone, Copy)]
 struct Window {
-    number: u32,
-    /// The first and the last operation that it completes or orders; 0: none.
-    operations: (u32, u32),
+    barrier: CountedBarrier,
     /// When the one before came that orders everything; 0: none that is known.
     since: u64,
-    at: u64,
-    until: u64,
 }
 
 impl Window {
@@ -142,28 +139,26 @@ impl Window {
             if let Some(before) = before.filter(|_| b.barrier.orders_all()) {
                 *before = b.at;
             }
-            Window {
-                number: b.number,
-                operations: b.operations,
-                since,
-                at: b.at,
-                until: b.followed.unwrap_or(u64::MAX),
-            }
+            Window { barrier: *b, since }
         };
         let mut all: Vec<_> = barriers.iter().map(one).collect();
-        all.sort_by_key(|one| one.number);
+        all.sort_by_key(|one| one.barrier.number);
         all
+    }
+
+    /// Whether nothing but this barrier has kept in order what comes then.
+    fn is_alone_at(&self, at: u64) -> bool {
+        self.barrier.at < at && at <= self.barrier.followed.unwrap_or(u64::MAX)
     }
 
     /// Whether the reader came, or the device was started, when nothing but this barrier has kept it in order.
     fn lets_in(&self, hazard: &HazardEntry) -> bool {
-        let started = hazard.started_at.unwrap_or(hazard.at);
-        self.at < started && started <= self.until
+        self.is_alone_at(hazard.started_at.unwrap_or(hazard.at))
     }
 
     /// Whether it is this barrier that has to make what was written seen.
     fn publishes(&self, hazard: &HazardEntry) -> bool {
-        self.since < hazard.written_at && hazard.written_at <= self.at
+        self.since < hazard.written_at && hazard.written_at <= self.barrier.at
     }
 }
 
@@ -206,10 +201,69 @@ impl Golden {
             && !meanwhile.any(|(_, read)| start < read.end && read.start < end)
     }
 
+    fn barrier(&self, number: u32) -> Option<Window> {
+        let found = self
+            .barriers
+            .binary_search_by_key(&number, |b| b.barrier.number);
+        self.barriers.get(found.ok()?).copied()
+    }
+
+    /// The maintenance that a barrier completes or orders.
+    fn behind(&self, window: &Window) -> impl Iterator<Item = &MaintenanceOp> {
+        let barrier = window.barrier;
+        let operations = self.maintenance.operations.iter();
+        operations.filter(move |op| op.waits_for(&barrier))
+    }
+
     /// Whether an operation is needed on all lines of it that masters touch.
     pub fn needs(&self, number: u32) -> bool {
-        let operation = self.maintenance.operation(number);
-        operation.is_some_and(|op| op.needed_lines > 0 && op.needed_lines >= op.dma_lines)
+        self.maintenance.operation(number).is_some_and(is_needed)
+    }
+
+    /// Whether a master has read what that operation has cleaned when nothing but a barrier behind it could have
+    /// completed that.
+    fn publishes(&self, window: &Window, op: &MaintenanceOp) -> bool {
+        let from = self
+            .reads
+            .partition_point(|(opened, _)| *opened <= window.barrier.at);
+        let reads = self.reads.get(from..).unwrap_or_default();
+        let mut alone = reads
+            .iter()
+            .take_while(|(opened, _)| window.is_alone_at(*opened));
+        window.barrier.barrier.orders_all()
+            && op.op != CacheOp::Invalidate
+            && is_needed(op)
+            && alone.any(|(_, read)| op.met(read).is_some())
+    }
+
+    /// Whether a fault of software leaves undone what this run has needed, by what masters have done in it: then the
+    /// sanitizer has to say so, whoever sees a wrong byte. That it does not follow from this need not mean that
+    /// nothing is wrong: of those faults, wrong bytes have to tell.
+    fn has_to_be_found(&self, fault: Fault) -> bool {
+        match fault {
+            Fault::Operation(number, OperationFault::Drop) => self.needs(number),
+            // Each of its lines is needed, then.
+            Fault::Operation(number, OperationFault::Skip { .. }) => {
+                let op = self.maintenance.operation(number);
+                op.is_some_and(|op| is_needed(op) && op.dma_lines >= op.lines)
+            }
+            // It is done, but nothing has completed it.
+            Fault::Operation(number, OperationFault::Delay(Until::Barrier)) => {
+                let op = self.maintenance.operation(number);
+                op.is_some_and(|op| {
+                    let mut windows = self.barriers.iter();
+                    let its_own = windows.find(|window| op.waits_for(&window.barrier));
+                    its_own.is_some_and(|window| self.publishes(window, op))
+                })
+            }
+            // To who is started behind it, a DMB for all is as good.
+            Fault::Barrier(_, BarrierFault::Dmb) => false,
+            Fault::Barrier(number, _) => {
+                let window = self.barrier(number);
+                window.is_some_and(|w| self.behind(&w).any(|op| self.publishes(&w, op)))
+            }
+            _ => false,
+        }
     }
 
     /// What may be said of a fault of software; none of hardware's.
@@ -227,12 +281,7 @@ impl Golden {
             Ownership, SignalledEarly, WritebackClobber,
         };
         let Some(op) = self.maintenance.operation(number) else {
-            return Expected {
-                kinds: Vec::new(),
-                memory: Vec::new(),
-                not_cleaned: None,
-                barrier: None,
-            };
+            return Expected::default();
         };
         let line = |n: i64| {
             let at = op.first_pa.saturating_add_signed(n * LINE.cast_signed());
@@ -306,11 +355,8 @@ impl Golden {
     }
 
     fn of_barrier(&self, number: u32) -> Expected {
-        let found = self.barriers.binary_search_by_key(&number, |b| b.number);
-        let barrier = found.ok().and_then(|at| self.barriers.get(at)).copied();
-        let (first, last) = barrier.map_or((0, 0), |b| b.operations);
-        let operations = self.maintenance.operations.iter();
-        let done = operations.filter(|op| first != 0 && (first..=last).contains(&op.number));
+        let barrier = self.barrier(number);
+        let done = barrier.iter().flat_map(|b| self.behind(b));
         Expected {
             kinds: vec![HazardKind::MissingBarrier],
             memory: done.flat_map(MaintenanceOp::ranges).collect(),
@@ -318,6 +364,11 @@ impl Golden {
             barrier,
         }
     }
+}
+
+/// Whether it is needed on all lines of it that masters touch.
+fn is_needed(op: &MaintenanceOp) -> bool {
+    op.needed_lines > 0 && op.needed_lines >= op.dma_lines
 }
 
 /// Judges a run with faults by the one without.
@@ -419,18 +470,14 @@ fn done_all_the_same(result: &RunResult) -> Option<String> {
     ))
 }
 
-/// A fault that took place and has to be found, whoever sees a wrong byte: maintenance was left out that the run
-/// without faults has found to be needed. None if all of these were found.
+/// A fault that took place and has to be found, whoever sees a wrong byte. None if all of these were found.
 fn missed(faults: &[Fault], golden: &Golden, result: &RunResult) -> Option<String> {
     let took_place = |fault: &Fault| {
         let name = fault.to_string();
         let mut injected = result.injected.iter();
         injected.any(|one| one.fault == name && one.at.is_some())
     };
-    let must_be_found = |fault: &&Fault| match **fault {
-        Fault::Operation(number, OperationFault::Drop) => golden.needs(number) && took_place(fault),
-        _ => false,
-    };
+    let must_be_found = |fault: &&Fault| golden.has_to_be_found(**fault) && took_place(fault);
     let found = |fault: &Fault| {
         let expected = golden.expected(*fault);
         expected.is_some_and(|e| result.hazards.iter().any(|h| golden.fits(&e, h)))
@@ -438,7 +485,7 @@ fn missed(faults: &[Fault], golden: &Golden, result: &RunResult) -> Option<Strin
     let mut needed = faults.iter().filter(must_be_found);
     let fault = needed.find(|fault| !found(fault))?;
     Some(format!(
-        "{fault} leaves out what is needed, and there is no finding of it"
+        "{fault} leaves undone what is needed, and there is no finding of it"
     ))
 }
 

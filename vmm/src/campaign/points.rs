@@ -204,10 +204,7 @@ impl<'a> Census<'a> {
     fn is_barred_in_time(&self, op: &MaintenanceOp) -> bool {
         let census = self.report.domain.census.iter();
         let mut barriers = census.flat_map(|census| &census.barriers);
-        let its_own = barriers.find(|b| {
-            let (first, last) = b.operations;
-            b.cpu == op.cpu && (first..=last).contains(&op.number)
-        });
+        let its_own = barriers.find(|b| op.waits_for(b));
         self.is_in_time(its_own.and_then(|b| b.followed), op)
     }
 
@@ -305,11 +302,10 @@ impl<'a> Census<'a> {
     }
 
     fn of_barrier(&self, counted: &CountedBarrier, points: &mut Vec<Point>) {
-        let (first, last) = counted.operations;
         let operations = &self.report.domain.maintenance.operations;
         let completed: Vec<&MaintenanceOp> = operations
             .iter()
-            .filter(|op| first != 0 && (first..=last).contains(&op.number) && op.touched_dma())
+            .filter(|op| op.waits_for(counted) && op.touched_dma())
             .collect();
         let in_time = !completed.is_empty()
             && completed

@@ -712,6 +712,54 @@ fn needed_maintenance_that_is_left_out_has_to_be_found() {
     });
 }
 
+/// By what masters have read when nothing else could have completed it.
+#[test]
+fn a_barrier_that_alone_completes_what_is_needed_has_to_be_found() {
+    with(&backend(&[]), |runs| {
+        let target = Ready::new(runs, "").targets.remove(0);
+        let quiet: Fault = "irq@1:lost".parse().unwrap();
+        let quiet = runs.with(&target, &[quiet]).unwrap().result;
+        // Operation 102 cleans at 2600, barrier 20 at 2700 completes that.
+        let mut report = fake::soc_report();
+        report.domain.maintenance.operations[1].op = CacheOp::Clean;
+        report.domain.census = Some(census());
+        let outcome = |fault: &str, report: &SocReport| {
+            let fault: Fault = fault.parse().unwrap();
+            let mut result = quiet.clone();
+            result.injected[0].fault = fault.to_string();
+            judge(&[fault], &Golden::new(report), &result).outcome
+        };
+        let faults = [
+            "barrier@20:removed",
+            "barrier@20:loads",
+            "delay@102:barrier",
+        ];
+        let all = |report: &SocReport| faults.map(|fault| outcome(fault, report));
+        assert_eq!(all(&report), [Outcome::NoEffect; 3], "nobody has read it");
+        let read = &mut report.domain.transfers[2];
+        (read.transfer.direction, read.opened_at) = (Direction::FromMemory, 3000);
+        assert_eq!(all(&report), [Outcome::Miss; 3]);
+        assert_eq!(outcome("barrier@20:dmb", &report), Outcome::NoEffect);
+        assert_eq!(outcome("barrier@10:removed", &report), Outcome::NoEffect);
+        let other = |change: &dyn Fn(&mut SocReport)| {
+            let mut report = report.clone();
+            change(&mut report);
+            assert_eq!(all(&report), [Outcome::NoEffect; 3]);
+        };
+        other(&|report| {
+            let census = report.domain.census.as_mut().unwrap();
+            census.barriers[1].followed = Some(2999);
+        });
+        other(&|report| report.domain.transfers[2].opened_at = 2700);
+        other(&|report| report.domain.transfers[2].transfer.pa = 0x4700_0000);
+        other(&|report| report.domain.maintenance.operations[1].needed_lines = 0);
+        // Of lines that are left out, those that masters touch.
+        assert_eq!(outcome("skip@102:0+1", &report), Outcome::Miss);
+        report.domain.maintenance.operations[1].dma_lines = 188;
+        assert_eq!(outcome("skip@102:0+1", &report), Outcome::NoEffect);
+    });
+}
+
 /// A barrier has its time: what it completes, and what was stored since the one before, for who comes before the next.
 #[test]
 fn a_barrier_is_blamed_for_what_it_alone_keeps_in_order() {

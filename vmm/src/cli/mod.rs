@@ -37,6 +37,7 @@ use toml::Value;
 use self::attend::AttendOptions;
 use self::given::Given;
 use crate::board::settings::CachePolicy;
+use crate::engine::description::GUEST_LOG;
 use crate::engine::{EngineKind, Snapshot};
 use crate::events::Filter;
 use crate::exit::{self, Error};
@@ -518,14 +519,27 @@ fn time(text: &str) -> Result<u64, String> {
     number.map_err(|_| "it is no time: write it as 4369291 or @4369291".into())
 }
 
+impl Command {
+    /// What is logged unless the user says otherwise. Of guests that are meant to go wrong, by the thousand, nobody
+    /// wants to read what their devices complained of.
+    fn log(&self) -> String {
+        match self {
+            Command::Campaign(_) | Command::Minimise(_) | Command::Explore(_) => {
+                format!("warn,{}=error", GUEST_LOG)
+            }
+            _ => "warn".into(),
+        }
+    }
+}
+
 /// Parses the command line, does what it says, and gives the exit code.
 pub fn main() -> ExitCode {
-    let log = env_logger::Env::new().filter_or("STALELINE_LOG", "warn");
-    env_logger::Builder::from_env(log).init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return complain(&e),
     };
+    let log = env_logger::Env::new().filter_or("STALELINE_LOG", cli.command.log());
+    env_logger::Builder::from_env(log).init();
     let code = commands::dispatch(&cli.command).unwrap_or_else(|e| {
         anstream::eprintln!("{}", e.render());
         e.exit_code()

@@ -9,6 +9,9 @@ use staleline_support::progress::Progress;
 
 use super::{Engine, EngineError};
 
+/// Under which name it is logged what devices of the guest complain of.
+pub const GUEST_LOG: &str = "staleline::guest";
+
 /// What is known of an engine before it is looked for.
 #[derive(Debug)]
 pub struct Description {

@@ -101,6 +101,8 @@ pub struct Outcome {
     pub seen: Observations,
     /// The machine's report.
     pub report: Handover,
+    /// The machine that the guest's CPUs were of, in words, if that is not always the same.
+    pub host: Option<String>,
     /// What was checked and found to be the same, if [`Job::selfcheck`] was set.
     pub checked: Option<u64>,
     /// How often the machine was saved and restored, if [`Job::save_restore`] was set.

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use tempfile::{Builder, NamedTempFile};
 
 use super::EngineError;
 use super::error::os;
@@ -34,7 +34,10 @@ impl Saving {
     /// Into that file.
     pub(super) fn begin(file: &Path) -> Result<Self, EngineError> {
         let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let new = NamedTempFile::new_in(dir.unwrap_or(Path::new(".")));
+        // Whoever kills us finds it, and knows what it is.
+        let new = Builder::new()
+            .prefix(".staleline-snapshot-")
+            .tempfile_in(dir.unwrap_or(Path::new(".")));
         Ok(Saving {
             file: file.to_owned(),
             new: new.map_err(os("write the snapshot"))?,

@@ -86,6 +86,9 @@ pub struct Execution {
     pub seen: Observations,
     /// The machine's report; none if the engine died before it could be made.
     pub report: Option<SocReport>,
+    /// The machine that the guest's CPUs were of, in words, if the engine has more than one.
+    #[serde(default)]
+    pub host: Option<String>,
     /// Address translations that were compared with the emulator's own and were the same, if that
     /// was asked for.
     pub self_check: Option<u64>,

@@ -48,6 +48,7 @@ pub fn build(
     let mut result = skeleton(spec, Some(artifacts), console);
     result.guest.end = Some(execution.end.clone());
     result.wall_ms = u64::try_from(execution.wall.as_millis()).unwrap_or(u64::MAX);
+    result.engine_host.clone_from(&execution.host);
     result.self_check = execution.self_check;
     result.restored = execution.restored;
     result.attended = execution.attended;
@@ -152,6 +153,7 @@ fn skeleton(spec: &RunSpec, artifacts: Option<&Artifacts>, console: &Console) ->
         packages: artifacts.map(|a| a.packages.clone()).unwrap_or_default(),
         append: scenario.guest.append.clone(),
         engine: spec.engine.name().into(),
+        engine_host: None,
         engine_arguments: spec.engine_arguments.clone(),
         fidelity: spec.fidelity().word(),
         cache: names::name(&scenario.board.cache),

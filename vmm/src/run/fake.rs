@@ -353,6 +353,7 @@ impl Backend for FakeBackend {
             sites: sites(),
             seen: seen(),
             report: Some(soc_report()),
+            host: None,
             self_check: None,
             restored: None,
             attended: Default::default(),

@@ -3,6 +3,7 @@
 
 use super::rig::{self, BASE};
 use crate::coherency::hazard::HazardKind;
+use crate::coherency::limits::MAX_HELD_LINES;
 use crate::coherency::{Domain, DomainConfig, Policy, SnoopWrite};
 use crate::cpu::{Barrier, BarrierKind, CacheOp, ChainId, CpuId, LINE, MemoryType, SiteId};
 use crate::dma::{Access, Direction, DmaError, DmaMemory, MasterId, Order, Transfer, TransferId};
@@ -115,6 +116,21 @@ fn what_goes_wrong_with_a_clean_is_seen_where_it_is() {
     }
     let two = sent(&["skip@1:0+1", "skip@1:3+1"]);
     assert_eq!((two.0, two.1), ([0, 7, 7, 0], vec![MissingClean]));
+}
+
+#[test]
+fn more_lines_than_can_be_late_are_told() {
+    let late = |lines: u64| -> Vec<u64> {
+        let mut config = config(&["delay@1:end"]);
+        config.ram_bytes = 8 << 20;
+        let mut d = rig::domain(&config);
+        maintain(&mut d, CacheOp::Clean, 0..lines);
+        let told = d.report().saturated.into_iter();
+        told.map(|s| s.limit).collect()
+    };
+    let most = MAX_HELD_LINES as u64;
+    assert!(late(most).is_empty());
+    assert_eq!(late(most + 1), [most]);
 }
 
 #[test]

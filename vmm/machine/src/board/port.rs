@@ -2,6 +2,8 @@
 //! The coherency port: a register by which a guest tells of its cache maintenance, for engines that do not see the
 //! instructions. Patched kernels know it (`guest-kernel/stacks/instrumented`).
 
+use std::ops::Range;
+
 /// Physical address of its only register, of 64 bits. There is nothing else on QEMU's `virt` either.
 pub const COHERENCY_PORT: u64 = 0x0b00_0000;
 
@@ -63,9 +65,10 @@ impl Told {
         })
     }
 
-    /// Its lines, each with whether it is only partly concerned.
-    pub fn each(self) -> impl Iterator<Item = (u64, bool)> {
-        (0..self.lines).map(move |n| {
+    /// Those of its lines that begin in `within`, each with whether it is only partly concerned.
+    pub fn each(self, within: Range<u64>) -> impl Iterator<Item = (u64, bool)> {
+        let line = |pa: u64| pa.saturating_sub(self.first).div_ceil(LINE).min(self.lines);
+        (line(within.start)..line(within.end)).map(move |n| {
             let partly = n == 0 && self.head || n + 1 == self.lines && self.tail;
             (self.first + n * LINE, partly)
         })
@@ -82,13 +85,18 @@ mod tests {
         let value = 2 << 60 | 1 << 59 | 2 << 40 | 0x4000_1010 >> 6;
         let told = Told::decode(value).unwrap();
         assert_eq!(told.done, Done::Invalidate);
-        let lines: Vec<_> = told.each().collect();
+        let lines: Vec<_> = told.each(0..u64::MAX).collect();
         let expected = [
             (0x4000_1000, true),
             (0x4000_1040, false),
             (0x4000_1080, false),
         ];
         assert_eq!(lines, expected);
+        // A line that begins before is none of it.
+        let within: Vec<_> = told.each(0x4000_1001..0x4000_1080).collect();
+        assert_eq!(within, expected[1..2]);
+        assert_eq!(told.each(0..0x4000_1000).next(), None);
+        assert_eq!(told.each(0x4000_10c0..u64::MAX).next(), None);
         for nonsense in [0, 5 << 60, u64::MAX] {
             assert_eq!(Told::decode(nonsense), None);
         }
@@ -98,6 +106,6 @@ mod tests {
     fn the_longest_range_is_bounded() {
         let told = Told::decode(1 << 60 | ((1 << 58) - 1)).unwrap();
         assert_eq!((told.lines, told.first), (1 << 18, ((1 << 40) - 1) << 6));
-        assert!(told.each().last().unwrap().0 < 1 << 47);
+        assert!(told.each(0..u64::MAX).last().unwrap().0 < 1 << 47);
     }
 }

@@ -35,10 +35,17 @@ pub enum KvmError {
         source: std::io::Error,
     },
     /// It is gone.
-    #[error("{what} has ended without a word{}", tail("its console", console))]
+    #[error(
+        "{what} has ended without a word ({program}: {status}){}",
+        tail("its console", console)
+    )]
     Gone {
         /// Who.
         what: &'static str,
+        /// Its program.
+        program: String,
+        /// How that has ended.
+        status: String,
         /// The last lines of its console.
         console: String,
     },
@@ -51,6 +58,19 @@ pub enum KvmError {
         /// Who.
         what: &'static str,
         /// How long it was waited for.
+        seconds: u64,
+        /// The last lines of its console.
+        console: String,
+    },
+    /// It is there, but reads nothing.
+    #[error(
+        "{what} has taken nothing of what it was sent for {seconds} s{}",
+        tail("its console", console)
+    )]
+    Deaf {
+        /// Who.
+        what: &'static str,
+        /// How long that has lasted.
         seconds: u64,
         /// The last lines of its console.
         console: String,
@@ -121,10 +141,11 @@ impl KvmError {
                 "is it installed? `staleline doctor` says; STALELINE_QEMU names another QEMU"
             }
             KvmError::Gone { .. } => {
-                "was it stopped from outside, or short of memory? Otherwise please report it"
+                "was it stopped from outside, or short of memory, or is it not what STALELINE_QEMU or STALELINE_VMM \
+                 should name? Otherwise please report it"
             }
             KvmError::Silent { .. } => "is this machine busy with something else? Run it again",
-            KvmError::Stalled { .. } => {
+            KvmError::Stalled { .. } | KvmError::Deaf { .. } => {
                 "was it stopped (SIGSTOP, a debugger), or is this machine busy with something else? Run it again"
             }
             KvmError::Crashed { .. } => "please report this with the scenario",

@@ -162,7 +162,7 @@ fn check_snapshot(file: &Path, ram_bytes: u64) -> Result<(), KvmError> {
 }
 
 fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, EngineError> {
-    session.begin();
+    session.begin(&job.interrupt);
     let from = match &job.snapshot {
         Some(Snapshot::From(file)) => Some(session.give(file)?),
         _ => None,
@@ -266,6 +266,7 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
                     sites: SiteTable::default(),
                     seen: Observations::default(),
                     report,
+                    host: Some(session.host.clone()),
                     checked: None,
                     restored: None,
                     typed: None,

@@ -137,6 +137,22 @@ impl Place {
         }
     }
 
+    /// What runs on this machine for it.
+    pub(super) fn program(&self) -> String {
+        match self {
+            Place::Native { vmm } => vmm.display().to_string(),
+            Place::Emulated { qemu, .. } => qemu.display().to_string(),
+        }
+    }
+
+    /// The machine that guests run on, of whose kernel this is the name.
+    pub(super) fn told(&self, kernel: &str) -> String {
+        match self {
+            Place::Native { .. } => format!("this machine's KVM, {kernel}"),
+            Place::Emulated { .. } => format!("KVM of an emulated machine, {kernel}"),
+        }
+    }
+
     /// Starts it for guests of up to `ram_bytes`, and with devices of the host's or without, with what it writes on
     /// its console in `console`. It keeps its files in `dir`, if they are on this machine.
     pub(super) fn start(
@@ -164,20 +180,13 @@ impl Place {
             } => emulated(qemu, (kernel, initrd), ram_bytes, theirs, disk),
         };
         let failed = |source| KvmError::Start {
-            program: command_name(self),
+            program: self.program(),
             source,
         };
         let out = console.try_clone().map_err(failed)?;
         let err = console.try_clone().map_err(failed)?;
         let child = command.stdout(out).stderr(err).spawn().map_err(failed)?;
         Ok((child, ours))
-    }
-}
-
-fn command_name(place: &Place) -> String {
-    match place {
-        Place::Native { vmm } => vmm.display().to_string(),
-        Place::Emulated { qemu, .. } => qemu.display().to_string(),
     }
 }
 

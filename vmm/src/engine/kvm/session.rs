@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom};
+use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
@@ -30,6 +30,9 @@ use crate::interrupt::Interrupt;
 
 /// How long it may take until it is ready: an emulated machine boots meanwhile.
 const READY: Duration = Duration::from_secs(60);
+
+/// How long it may take nothing of what it is sent.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often to look whether the user wants no more.
 const LOOK: Duration = Duration::from_millis(20);
@@ -102,10 +105,48 @@ impl Files {
     }
 }
 
+/// Its end of the connection may be full, but not for long: one that stands still must not make this program do so.
+#[derive(Debug)]
+struct Patient {
+    connection: UnixStream,
+    interrupt: Interrupt,
+    patience: Duration,
+}
+
+impl Patient {
+    fn new(connection: UnixStream, interrupt: &Interrupt) -> io::Result<Self> {
+        connection.set_write_timeout(Some(LOOK))?;
+        Ok(Patient {
+            connection,
+            interrupt: interrupt.clone(),
+            patience: PATIENCE,
+        })
+    }
+}
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let begun = Instant::now();
+        loop {
+            match self.connection.write(bytes) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+            if self.interrupt.came() || begun.elapsed() > self.patience {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A VMM that runs. It is gone when this is.
 pub(super) struct Session {
     child: Child,
-    to: BufWriter<UnixStream>,
+    to: BufWriter<Patient>,
     said: Receiver<Said>,
     sent: Files,
     known: HashMap<Seen, Blob>,
@@ -113,6 +154,7 @@ pub(super) struct Session {
     /// What it keeps on this machine; it is killed before it could remove that.
     _files: TempDir,
     what: &'static str,
+    program: String,
     /// The thread with which it dies.
     pub owner: ThreadId,
     /// For guests of up to that much memory.
@@ -135,18 +177,20 @@ impl Session {
         let (child, connection) = place.start((ram_bytes, devices), &console, files.path())?;
         let from = connection.try_clone();
         let from = from.map_err(os("copy a connection"))?;
+        let to = Patient::new(connection, interrupt).map_err(os("set up a connection"))?;
         let (tell, said) = mpsc::sync_channel(WAITING);
         // It ends when the connection does, which is before this session.
         thread::spawn(move || listen(from, &tell));
         let mut session = Session {
             child,
-            to: BufWriter::new(connection),
+            to: BufWriter::new(to),
             said,
             sent: Files::default(),
             known: HashMap::new(),
             console,
             _files: files,
             what: place.what(),
+            program: place.program(),
             owner: thread::current().id(),
             ram_bytes,
             devices,
@@ -163,7 +207,7 @@ impl Session {
                 if !lacks.is_empty() {
                     log::warn!("the VMM's sandbox: {lacks}");
                 }
-                session.host = host;
+                session.host = place.told(&host);
                 Ok(session)
             }
             Some((other, _)) => Err(odd(&other)),
@@ -175,9 +219,10 @@ impl Session {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// The files that are sent from now on are another guest's.
-    pub(super) fn begin(&mut self) {
+    /// What is sent from now on is for another guest, until `interrupt`.
+    pub(super) fn begin(&mut self, interrupt: &Interrupt) {
         self.sent.guest += 1;
+        self.to.get_mut().interrupt = interrupt.clone();
     }
 
     /// Sends a file, unless it has it.
@@ -219,7 +264,18 @@ impl Session {
 
     /// Says something.
     pub(super) fn tell(&mut self, message: &ToVmm, payload: &[u8]) -> Result<(), EngineError> {
-        send(&mut self.to, message, payload).map_err(|e| self.gone(&e))
+        send(&mut self.to, message, payload).map_err(|e| match e.kind() {
+            io::ErrorKind::TimedOut if self.to.get_ref().interrupt.came() => {
+                EngineError::Interrupted
+            }
+            io::ErrorKind::TimedOut => KvmError::Deaf {
+                what: self.what,
+                seconds: self.to.get_ref().patience.as_secs(),
+                console: tail_of(self.console.try_clone()),
+            }
+            .into(),
+            _ => self.gone(&e),
+        })
     }
 
     /// What it says next while a guest runs that has so much time, until `grace` after that.
@@ -272,14 +328,14 @@ impl Session {
                 let _ = self.child.kill();
                 let status = self.child.wait();
                 // It may have said why before it went. Whoever listens ends with the connection, when that is told.
-                let _ = self.to.get_ref().shutdown(Shutdown::Both);
+                let _ = self.to.get_ref().connection.shutdown(Shutdown::Both);
                 let why = self.said.iter().flatten().find_map(|(said, _)| match said {
                     FromVmm::Failed { message, help } => Some(KvmError::Failed { message, help }),
                     _ => None,
                 });
                 let last_words = self.console.try_clone().ok().and_then(last_words);
                 // With signals blocked, it could not tell which.
-                let silent = || match status.ok()?.signal()? {
+                let silent = || match status.as_ref().ok()?.signal()? {
                     SIGSYS => Some(KvmError::Trespass {
                         call: "that it has had no time to name".into(),
                     }),
@@ -297,6 +353,8 @@ impl Session {
                     .or(why)
                     .unwrap_or_else(|| KvmError::Gone {
                         what: self.what,
+                        program: self.program.clone(),
+                        status: status.map_or_else(|e| e.to_string(), |s| s.to_string()),
                         console: tail_of(self.console.try_clone()),
                     })
                     .into()
@@ -495,22 +553,40 @@ mod tests {
     }
 
     #[test]
+    fn one_that_reads_nothing_does_not_make_us_wait_for_ever() {
+        // More than a connection holds.
+        let much = vec![1; 16 << 20];
+        let (mut session, _dir) = ready("exec sleep 60", &[]);
+        session.to.get_mut().patience = Duration::from_millis(10);
+        let error = session.give_bytes(&much).unwrap_err();
+        let told = format!("{error}; {}", error.help());
+        for part in ["the VMM has taken nothing", "SIGSTOP"] {
+            assert!(told.contains(part), "{told}");
+        }
+        let (mut session, _dir) = ready("exec sleep 60", &[]);
+        let (interrupt, _wake) = Interrupt::for_tests(2);
+        session.begin(&interrupt);
+        let error = session.give_bytes(&much).unwrap_err();
+        assert!(matches!(error, EngineError::Interrupted), "{error}");
+    }
+
+    #[test]
     fn files_that_guests_no_longer_use_are_dropped() {
         let (mut session, dir) = ready("exec cat <&0 >said", &[]);
         let large = |n: u8| vec![n; 100 << 20];
         let all: Vec<Blob> = (0..4)
             .map(|n| {
-                session.begin();
+                session.begin(&Interrupt::default());
                 session.give_bytes(b"for all").unwrap();
                 session.give_bytes(&large(n)).unwrap()
             })
             .collect();
         // A guest keeps what it needs, however much that is.
-        session.begin();
+        session.begin(&Interrupt::default());
         for n in [3, 4, 5, 6] {
             session.give_bytes(&large(n)).unwrap();
         }
-        let connection = session.to.get_ref();
+        let connection = &session.to.get_ref().connection;
         connection.shutdown(Shutdown::Write).unwrap();
         session.child.wait().unwrap();
         let said = std::fs::read(dir.path().join("said")).unwrap();

@@ -297,6 +297,7 @@ impl Engine for TcgEngine {
             report,
             typed: ended.typed,
             checked: job.selfcheck.then_some(ended.stats.checked),
+            host: None,
             restored: job.save_restore.map(|_| ended.restored),
             stats,
         })

@@ -15,6 +15,7 @@ use super::live::{Follow, Typing};
 use super::session::{Awaiting, Failure, READY, Session, Stop, Terms};
 use super::snapshot::Save;
 use super::{EngineError, QemuError};
+use crate::engine::description::GUEST_LOG;
 use crate::engine::error::os;
 use crate::interrupt::Interrupt;
 use staleline_machine::engine::RESTARTED;
@@ -181,7 +182,7 @@ impl Supervision<'_> {
             } else {
                 log::Level::Debug
             };
-            log::log!(level, "{line}");
+            log::log!(target: GUEST_LOG, level, "{line}");
         }
         let (stats, restored) = session
             .finished
