@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use staleline_initramfs::build_agent;
+use staleline_initramfs::{build_agent, build_vmm};
 use staleline_support::cache::CacheDir;
 use staleline_support::progress::Stderr;
 use walkdir::WalkDir;
@@ -15,7 +15,7 @@ use crate::tool::{Tool, step};
 /// Where `cargo deb` takes its files from (`package.metadata.deb` in `vmm/Cargo.toml`).
 const FOR_DEB: &str = "target/dist";
 
-/// What of the source tree goes to `share/staleline`. The agent's sources do not: it comes built.
+/// What of the source tree goes to `share/staleline`. The agent's and the VMM's sources do not: these come built.
 const SHARED: [&str; 9] = [
     "ci/clients",
     "ci/matrix",
@@ -65,9 +65,10 @@ pub fn run(prefix: Option<&Path>, deb: bool) -> Result<bool> {
         prefix.display()
     );
     let prefix = Prefix(prefix);
-    step("Building the guest's agent");
+    step("Building the guest's agent, and the VMM");
     let cache = CacheDir::from_environment()?;
     let agent = build_agent(&cache, &Stderr::new())?;
+    let vmm = build_vmm(&cache, &Stderr::new())?;
 
     step(&format!("Laying out {}", prefix.0.display()));
     let built = tool.root().join("target/release");
@@ -75,6 +76,7 @@ pub fn run(prefix: Option<&Path>, deb: bool) -> Result<bool> {
     let plugin = "libstaleline_tcg.so";
     prefix.file(&built.join(plugin), &format!("lib/staleline/{plugin}"))?;
     prefix.file(&agent, "share/staleline/agent/staleline-agent")?;
+    prefix.file(&vmm, "share/staleline/kvm/staleline-kvm")?;
     for tree in SHARED {
         prefix.tree(&tool.root().join(tree), &format!("share/staleline/{tree}"))?;
     }

@@ -53,6 +53,8 @@ fn an_installation_needs_no_checkout_and_may_stand_anywhere() {
     let share = prefix.join("share/staleline");
     let agent = build_agent(&cache, &Quiet).unwrap();
     copy(&agent, share.join("agent/staleline-agent"));
+    // Any program for arm64 will do, as long as nobody runs it.
+    copy(&agent, share.join("kvm/staleline-kvm"));
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let header = "include/staleline.h";
     copy(&root.join("images/guest").join(header), prefix.join(header));
@@ -82,6 +84,7 @@ fn an_installation_needs_no_checkout_and_may_stand_anywhere() {
         "kernel stacks",
         "guest agent",
         "QEMU plugin",
+        "VMM",
         "C header",
     ];
     for name in names {

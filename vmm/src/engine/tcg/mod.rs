@@ -36,7 +36,7 @@ use super::{
 };
 use crate::boot::{Images, Loaded, RAM_BASE};
 use live::{Follow, Typing};
-use snapshot::{Last, Save, Unpacked, memfd};
+use snapshot::{Recent, Save, Unpacked, memfd};
 use staleline_machine::engine::abi::{ABI_VERSION, SaveAt, TcgConfig};
 use staleline_machine::engine::memory;
 
@@ -74,7 +74,7 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 pub struct TcgEngine {
     qemu: PathBuf,
     plugin: PathBuf,
-    snapshot: Last,
+    snapshot: Recent,
 }
 
 impl TcgEngine {
@@ -101,7 +101,7 @@ impl TcgEngine {
         Ok(TcgEngine {
             qemu: qemu.to_owned(),
             plugin,
-            snapshot: Last::default(),
+            snapshot: Recent::default(),
         })
     }
 }

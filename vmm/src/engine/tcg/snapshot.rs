@@ -200,6 +200,12 @@ pub(super) struct Unpacked {
 type Seen = (PathBuf, u64, SystemTime);
 
 impl Unpacked {
+    /// Of its file.
+    fn bytes(&self) -> u64 {
+        let (_, bytes, _) = self.file;
+        bytes
+    }
+
     fn read(file: Seen, pages: u64) -> Result<Self, EngineError> {
         let what = "unpack the snapshot";
         let memory = memfd("snapshot", what)?;
@@ -231,11 +237,22 @@ fn seal(file: &File) -> Result<(), EngineError> {
     fcntl_add_seals(file, seals).map_err(|e| os("unpack the snapshot")(e.into()))
 }
 
-/// The snapshot that was used last: many guests go on from it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Last(Arc<Mutex<Option<Arc<Unpacked>>>>);
+/// Bytes of snapshots that are kept unpacked, by the lengths of their files.
+const KEPT_BYTES: u64 = 512 << 20;
 
-impl Last {
+/// Lets go of those that were not used for longest, until one of `len` bytes fits, if it ever does.
+fn make_room(recent: &mut Vec<Arc<Unpacked>>, len: u64) {
+    let mut all: u64 = recent.iter().map(|one| one.bytes()).sum();
+    while all.saturating_add(len) > KEPT_BYTES && !recent.is_empty() {
+        all -= recent.remove(0).bytes();
+    }
+}
+
+/// The snapshots that were used last, that of the last guest at the end: many guests go on from each, in turn.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Recent(Arc<Mutex<Vec<Arc<Unpacked>>>>);
+
+impl Recent {
     /// The snapshot in that file, if it is of that job's guest.
     pub(super) fn get(&self, path: &Path, job: &Job) -> Result<Arc<Unpacked>, EngineError> {
         let unpacked = self.unpacked(path, job)?;
@@ -262,17 +279,16 @@ impl Last {
         let about = std::fs::metadata(path).and_then(|about| Ok((about.len(), about.modified()?)));
         let (len, changed) = about.map_err(os("read the snapshot"))?;
         let (file, pages) = ((path.to_owned(), len, changed), pages(job));
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = &*last
-            && last.file == file
-            && last.pages == pages
-        {
-            return Ok(Arc::clone(last));
-        }
-        // There is no room for two.
-        *last = None;
-        let unpacked = Arc::new(Unpacked::read(file, pages)?);
-        *last = Some(Arc::clone(&unpacked));
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_it = |one: &Arc<Unpacked>| one.file == file && one.pages == pages;
+        let unpacked = match recent.iter().position(of_it) {
+            Some(at) => recent.remove(at),
+            None => {
+                make_room(&mut recent, len);
+                Arc::new(Unpacked::read(file, pages)?)
+            }
+        };
+        recent.push(Arc::clone(&unpacked));
         Ok(unpacked)
     }
 }
