@@ -117,7 +117,7 @@ pub enum AccessFault {
     Error,
     /// It does not snoop, whatever it asks for.
     Unsnooped,
-    /// A write that crosses a line: what is behind the border comes after the transfer's end.
+    /// A write that crosses a line: what is behind the border comes as with [`Hold::End`].
     Torn,
     /// A write comes later.
     Held(Hold),
@@ -136,7 +136,7 @@ pub enum AccessFault {
 pub enum Hold {
     /// The master's next access: the two come in the wrong order.
     Next,
-    /// The transfer it is of is over; as [`Hold::Next`] if it is of none.
+    /// The transfer it is of is over, and its device has told of that; as [`Hold::Next`] if it is of none.
     End,
     /// So many ticks have gone by.
     Ticks(u32),

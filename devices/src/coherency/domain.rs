@@ -379,7 +379,9 @@ impl Domain {
             let (flags, way) = (line.flags, line.way);
             self.cache.touch(number, way);
             self.coherent_write(number, bytes, who, flags);
-            if flags & (IN_FLIGHT_WRITE | IN_FLIGHT_READ) != 0 {
+            // Of one that is found now, it is not known whether it came before the transfer.
+            let told = !self.images.watches_ram();
+            if told && flags & (IN_FLIGHT_WRITE | IN_FLIGHT_READ) != 0 {
                 self.check_ownership(number, bytes, true, who);
             }
         }

@@ -21,6 +21,10 @@ use crate::events::Cached;
 use crate::faults::{AccessFault, BarrierFault, Fault, Hold, Injected, InterruptFault, Until};
 use crate::state::{Invalid, at_most, no_longer};
 
+/// Ticks after the end of a transfer after which a write of it comes that was to come after its end: enough for the
+/// device to write back descriptors, and for a CPU to be interrupted and to look.
+const AFTER_END: u32 = 5000;
+
 /// The barrier that is left of one with a fault, if any is.
 fn disturbed(barrier: Barrier, fault: BarrierFault) -> Option<Barrier> {
     match fault {
@@ -435,11 +439,17 @@ impl Domain {
         self.injector.writes.len()
     }
 
-    /// A transfer is over: what was to come after it comes.
+    /// A transfer is over: what was to come after it is to come when its device has told of that. If that is more than
+    /// one write, the others come now.
     #[cold]
     #[inline(never)]
     pub(super) fn after_end(&mut self, id: TransferId) {
-        self.write_late(|held| held.hold == Hold::End && held.access.transfer == id);
+        let waits = |held: &HeldWrite| held.hold == Hold::End && held.access.transfer == id;
+        if let Some(first) = self.injector.writes.iter_mut().find(|held| waits(held)) {
+            first.hold = Hold::Ticks(AFTER_END);
+            self.injector.wake = Some(AFTER_END.into());
+        }
+        self.write_late(waits);
     }
 
     /// The time of a write that is late has come.

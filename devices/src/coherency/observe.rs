@@ -87,7 +87,7 @@ mod tests {
     use crate::coherency::hazard::HazardKind;
     use crate::coherency::images::DramImage;
     use crate::cpu::{Barrier, CacheOp, ChainId};
-    use crate::dma::{Access, Content, DmaMemory as _, MasterId, Order, Port};
+    use crate::dma::{Access, Content, Direction, DmaMemory as _, MasterId, Order, Port, Transfer};
     use crate::state::Stateful as _;
 
     const BASE: u64 = 0x4000_0000;
@@ -196,6 +196,47 @@ mod tests {
         maintain(&mut d, CacheOp::Invalidate, BASE);
         assert_eq!((read(&mut d, HPC, BASE), ram(&d, BASE)), (5, 5));
         assert_eq!(kinds(&d), []);
+    }
+
+    /// As devices do: in a transfer that is open.
+    #[test]
+    fn what_is_stored_anew_has_to_be_cleaned_anew() {
+        let mut d = domain();
+        store(&d, BASE, &[7; 64]);
+        maintain(&mut d, CacheOp::Clean, BASE);
+        let play = |d: &mut Domain| {
+            let transfer = Transfer {
+                direction: Direction::FromMemory,
+                pa: BASE,
+                bus: None,
+                scattered: false,
+                len: 64,
+                descriptor: 0,
+                channel: 0,
+                snoop: false,
+            };
+            let order = Order::Doorbell(d.doorbell(HP));
+            let id = d.transfer_open(HP, transfer, order);
+            let mut byte = [0];
+            d.dma_read(HP, Access::data(id), BASE, &mut byte).unwrap();
+            d.transfer_close(HP, id);
+            byte[0]
+        };
+        assert_eq!((play(&mut d), kinds(&d)), (7, vec![]));
+        store(&d, BASE, &[8; 64]);
+        assert_eq!(play(&mut d), 7);
+        assert_eq!(kinds(&d), [HazardKind::MissingClean]);
+    }
+
+    #[test]
+    fn a_line_that_has_to_leave_takes_what_was_stored_along() {
+        let mut d = domain();
+        // A copy of what was there before is in the cache, so the two memories differ.
+        write(&mut d, HP, BASE, 5);
+        store(&d, BASE + 8, &[7]);
+        d.evict(0);
+        assert_eq!(ram(&d, BASE + 8), 7);
+        assert_eq!(read(&mut d, HP, BASE + 8), 7);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::line::{DIVERGED, DMA, PAGE_LINES, State};
 use super::replacement::Policy;
 use super::sanitizer::Subject;
 use super::who::Who;
+use crate::cpu::LINE;
 
 impl Domain {
     /// Brings an absent line in, clean: ram and dram agree already. Whoever has to leave for it
@@ -38,6 +39,8 @@ impl Domain {
     }
 
     fn evict_victim(&mut self, number: u64) {
+        // What a CPU has stored makes it dirty.
+        self.look_at(number * LINE, LINE);
         self.hash.add(Item::Evict, number);
         self.note_eviction(number);
         if self.lines.line(number).state == State::Dirty {
@@ -82,8 +85,7 @@ impl Domain {
             let mut s = Subject::new(&mut self.lines, &self.images, number);
             self.sanitizer.before_write_back(&mut s);
         }
-        self.images
-            .write_back(number * crate::cpu::LINE, crate::cpu::LINE as usize);
+        self.images.write_back(number * LINE, LINE as usize);
         let line = self.lines.line(number);
         line.state = State::Clean;
         line.flags &= !DIVERGED;

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use staleline_devices::coherency::census::CountedBarrier;
+use staleline_devices::coherency::census::{CountedBarrier, CountedNeighbours};
 use staleline_devices::coherency::report::{MaintenanceOp, MaintenanceReport};
 use staleline_devices::cpu::{CacheOp, LINE, MAX_CPUS};
 use staleline_devices::dma::Direction;
@@ -168,6 +168,8 @@ pub struct Golden {
     maintenance: MaintenanceReport,
     /// By number.
     barriers: Vec<Window>,
+    /// By operation.
+    neighbours: Vec<CountedNeighbours>,
     /// What masters read, and when they began, in that order.
     reads: Vec<(u64, Range<u64>)>,
 }
@@ -183,6 +185,7 @@ impl Golden {
         Golden {
             maintenance: domain.maintenance.clone(),
             barriers: Window::all(barriers),
+            neighbours: census.map_or_else(Vec::new, |census| census.neighbours.clone()),
             reads: transfers
                 .map(|t| (t.opened_at, t.transfer.range()))
                 .collect(),
@@ -246,6 +249,22 @@ impl Golden {
             Fault::Operation(number, OperationFault::Skip { .. }) => {
                 let op = self.maintenance.operation(number);
                 op.is_some_and(|op| is_needed(op) && op.dma_lines >= op.lines)
+            }
+            // It throws away what a CPU has stored.
+            Fault::Operation(
+                number,
+                what @ (OperationFault::WidenBefore | OperationFault::WidenAfter),
+            ) => {
+                let op = self.maintenance.operation(number);
+                let at = self
+                    .neighbours
+                    .binary_search_by_key(&number, |one| one.operation);
+                let beside = at.ok().and_then(|at| self.neighbours.get(at));
+                let written = beside.is_some_and(|one| match what {
+                    OperationFault::WidenBefore => one.before,
+                    _ => one.behind,
+                });
+                written && op.is_some_and(|op| op.op == CacheOp::Invalidate)
             }
             // It is done, but nothing has completed it.
             Fault::Operation(number, OperationFault::Delay(Until::Barrier)) => {
@@ -470,7 +489,8 @@ fn done_all_the_same(result: &RunResult) -> Option<String> {
     ))
 }
 
-/// A fault that took place and has to be found, whoever sees a wrong byte. None if all of these were found.
+/// A fault that took place and has to be found, whoever sees a wrong byte. None if all of these were found, or if the
+/// guest was stopped by the time: then what would show it may have been still to come.
 fn missed(faults: &[Fault], golden: &Golden, result: &RunResult) -> Option<String> {
     let took_place = |fault: &Fault| {
         let name = fault.to_string();
@@ -482,6 +502,9 @@ fn missed(faults: &[Fault], golden: &Golden, result: &RunResult) -> Option<Strin
         let expected = golden.expected(*fault);
         expected.is_some_and(|e| result.hazards.iter().any(|h| golden.fits(&e, h)))
     };
+    if result.guest.end == Some(GuestEnd::TimedOut) {
+        return None;
+    }
     let mut needed = faults.iter().filter(must_be_found);
     let fault = needed.find(|fault| !found(fault))?;
     Some(format!(

@@ -66,6 +66,9 @@ const RECENT: usize = 64;
 /// Transfers of a USB host before which something can happen, of each stream.
 const TRANSFERS: u32 = 65_536;
 
+/// Bits of accesses of one length that flip, one in each.
+const BITS: u64 = 8;
+
 /// A fault, and what it is like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Point {
@@ -487,8 +490,10 @@ impl<'a> Census<'a> {
             Some(Next::Writes(master)) => format!("{} writes", self.master(master)),
         };
         let bits = u64::from(access.len) * 8;
-        // Another one for each class, the same each time, and for accesses of one length.
-        let bit = seed.wrapping_add(bits).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+        // One of a few for accesses of one length, the same each time.
+        let turn = u64::from(access.number) % BITS;
+        let bit = seed.wrapping_add(bits << 8 | turn);
+        let bit = bit.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
         let bit = (bit % bits.max(1)) as u32;
         let crosses = access.pa % LINE + u64::from(access.len) > LINE;
         let late_for = format!("{who}{says} | {next}");

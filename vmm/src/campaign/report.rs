@@ -355,7 +355,7 @@ impl Report<'_> {
         )
     }
 
-    /// Faults that nobody could have found: the run was the one without.
+    /// Faults after which the run was the one without.
     fn unseen(&self) -> Option<String> {
         let outcomes = self.outcomes();
         let is_unseen = |planned: &&Planned| {
@@ -371,8 +371,8 @@ impl Report<'_> {
         let unseen = self.plan.iter().filter(is_unseen).count();
         (unseen != 0).then(|| {
             format!(
-                "{unseen} of {} runs without effect were the run without faults, to the hash: of these faults there was \
-                 nothing that anybody could have seen",
+                "{unseen} of {} runs without effect were the run without faults, to the hash: all that was stored, done \
+                 and written came as before",
                 self.count(Outcome::NoEffect)
             )
         })

@@ -8,6 +8,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use staleline_devices::faults::{Fault, OperationFault};
+use staleline_results::GuestEnd;
 use staleline_support::kib;
 use staleline_support::progress::{Counted, Progress};
 use staleline_support::time::micros;
@@ -42,7 +43,11 @@ pub fn check(runs: Runs<'_>, targets: &[Target], progress: &dyn Progress) -> Res
         };
         let name = target.name();
         progress.step(&format!("a fault of {name} that has to be found: {fault}"));
-        let ran = runs.with(target, &[fault])?;
+        let mut ran = runs.with(target, &[fault])?;
+        // It may have been the host that took the time.
+        if ran.result.guest.end == Some(GuestEnd::TimedOut) {
+            ran = runs.with(target, &[fault])?;
+        }
         let judged = judge(&[fault], &target.golden, &ran.result);
         match judged.outcome {
             Outcome::DetectedVisible | Outcome::DetectedLatent => found = true,
@@ -160,6 +165,22 @@ impl Host {
     }
 }
 
+/// A run that was made.
+struct Once {
+    judged: Judged,
+    heard: Heard,
+    run_hash: Option<String>,
+    wall: Duration,
+    /// By the time, whatever was found before.
+    stopped: bool,
+}
+
+impl Once {
+    fn says_nothing(&self) -> bool {
+        self.judged.outcome == Outcome::InfraError
+    }
+}
+
 /// A run of the plan, and how many guests that took. One that says nothing, or is stopped by the time, as it may be
 /// the host that took it, is made once more, and alone, so that it is not the others that take it: the entry says if
 /// it then was not.
@@ -179,19 +200,28 @@ fn one(
                     corrupt: 0,
                     why: Some(e.chain()),
                 };
-                return ((judged, Heard::default()), None, Duration::ZERO);
+                return Once {
+                    judged,
+                    heard: Heard::default(),
+                    run_hash: None,
+                    wall: Duration::ZERO,
+                    stopped: false,
+                };
             }
         };
-        let judged = judge(&planned.faults, &target.golden, &ran.result);
-        let heard = Heard::of(&ran.result);
-        ((judged, heard), ran.result.run_hash, ran.wall)
+        Once {
+            judged: judge(&planned.faults, &target.golden, &ran.result),
+            heard: Heard::of(&ran.result),
+            stopped: ran.result.guest.end == Some(GuestEnd::TimedOut),
+            run_hash: ran.result.run_hash,
+            wall: ran.wall,
+        }
     };
     let (mut guests, mut hung) = (0, 0);
     let mut settled = || {
         guests += 1;
         let first = host.shared(once);
-        let was = first.0.0.outcome;
-        if !matches!(was, Outcome::InfraError | Outcome::Hang) || progress.cancelled() {
+        if !(first.stopped || first.says_nothing()) || progress.cancelled() {
             return first;
         }
         // Who waits to be alone may wait for long.
@@ -201,18 +231,24 @@ fn one(
         };
         guests += 1;
         // Of one among others it is not known what stopped it, so one alone that says nothing leaves nothing known.
-        let is_other = !matches!(again.0.0.outcome, Outcome::Hang | Outcome::InfraError);
-        hung += u32::from(was == Outcome::Hang && is_other);
+        let is_other = !(again.stopped || again.says_nothing());
+        hung += u32::from(first.stopped && is_other);
         again
     };
-    let ((judged, heard), run_hash, wall) = settled();
+    let Once {
+        judged,
+        heard,
+        run_hash,
+        wall,
+        stopped,
+    } = settled();
     // One that was stopped by the time is so somewhere else each time.
-    let twice = planned.twice && judged.outcome != Outcome::Hang && !progress.cancelled();
+    let twice = planned.twice && !stopped && !progress.cancelled();
     let same = twice.then(|| {
         let again = settled();
-        (again.0.0 == judged) && (again.0.1 == heard) && (again.1 == run_hash)
+        again.judged == judged && again.heard == heard && again.run_hash == run_hash
     });
-    let run_hash = run_hash.filter(|_| judged.outcome != Outcome::Hang);
+    let run_hash = run_hash.filter(|_| !stopped);
     let entry = Entry {
         id: planned.id,
         judged,

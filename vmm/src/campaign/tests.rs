@@ -693,6 +693,10 @@ fn needed_maintenance_that_is_left_out_has_to_be_found() {
         assert_eq!(outcome(&[drop], &silent(&[drop])), Outcome::Miss);
         let both = [drop, other];
         assert_eq!(outcome(&both, &silent(&both)), Outcome::Miss);
+        // One that was stopped by the time may have had it still to come.
+        let mut stopped = silent(&[drop]);
+        stopped.guest.end = Some(GuestEnd::TimedOut);
+        assert_eq!(outcome(&[drop], &stopped), Outcome::Hang);
         // One that never came about need not be.
         let mut never = silent(&both);
         never.injected[0].at = None;
@@ -753,6 +757,18 @@ fn a_barrier_that_alone_completes_what_is_needed_has_to_be_found() {
         other(&|report| report.domain.transfers[2].opened_at = 2700);
         other(&|report| report.domain.transfers[2].transfer.pa = 0x4700_0000);
         other(&|report| report.domain.maintenance.operations[1].needed_lines = 0);
+        // A line beside those of an invalidate, if it has stores that are not cleaned.
+        let mut beside = report.clone();
+        let neighbours = &mut beside.domain.census.as_mut().unwrap().neighbours;
+        neighbours.push(CountedNeighbours {
+            operation: 103,
+            before: true,
+            behind: false,
+        });
+        assert_eq!(outcome("widen@103:before", &beside), Outcome::Miss);
+        assert_eq!(outcome("widen@103:after", &beside), Outcome::NoEffect);
+        beside.domain.maintenance.operations[2].op = CacheOp::Clean;
+        assert_eq!(outcome("widen@103:before", &beside), Outcome::NoEffect);
         // Of lines that are left out, those that masters touch.
         assert_eq!(outcome("skip@102:0+1", &report), Outcome::Miss);
         report.domain.maintenance.operations[1].dma_lines = 188;
@@ -792,6 +808,40 @@ fn a_barrier_is_blamed_for_what_it_alone_keeps_in_order() {
         assert!(is(other, 1701, None, 2701) && is(other, 2700, None, 3700));
         assert!(!is(other, 1700, None, 2701), "that was the one before");
         assert!(!is(other, 2701, None, 2702), "that is the next");
+    });
+}
+
+/// Whatever was found until then.
+#[test]
+fn a_run_that_is_stopped_before_it_is_found_is_no_miss() {
+    let tries = AtomicUsize::new(0);
+    let backend = FakeBackend::new(
+        move |attempt: Attempt<'_>, execution: &mut Execution, _: &mut String| {
+            let Some(report) = injected(&attempt, execution) else {
+                return;
+            };
+            for fault in attempt.faults() {
+                let is_third = fault.number() == 103;
+                if is_third && tries.fetch_add(1, Ordering::Relaxed) == 0 {
+                    execution.end = GuestEnd::TimedOut;
+                    return;
+                }
+                let hazard = found(HazardKind::MissingInvalidate, 0x4500_0000);
+                report.domain.hazards.push(hazard);
+            }
+        },
+    );
+    with(&backend, |runs| {
+        let drops = "[faults]\nclasses = [\"drop\"]\n";
+        let ready = Ready::new(runs, &format!("{drops}{EXHAUSTIVE}"));
+        let (_dir, store) = ready.store();
+        let all = ready.all();
+        assert_eq!(ready.run(runs, &store, &all, &Quiet), 0);
+        let entries = store.entries().unwrap();
+        let outcomes: Vec<Outcome> = entries.iter().map(|e| e.judged.outcome).collect();
+        assert_eq!(outcomes, [Outcome::DetectedLatent; 6]);
+        let hung: Vec<u32> = entries.iter().map(|e| e.hung).collect();
+        assert_eq!(hung.iter().sum::<u32>(), 1);
     });
 }
 

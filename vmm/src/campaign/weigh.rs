@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use statrs::function::factorial::ln_binomial;
+
 use super::file::Mode;
 use super::judge::Outcome;
 use super::plan::{self, Planned};
@@ -30,9 +32,10 @@ impl Estimate {
     }
 }
 
-/// Wilson's interval, for `found` of `looked` things at, of `all` there are.
+/// The interval for `found` of `looked` things at, of `all` there are (Clopper and Pearson's, of draws without
+/// replacement): the shares that leave what was found, and what is further off, a chance. It is exact where little
+/// or nothing was found, too, which is where it matters.
 pub fn estimate(found: usize, looked: usize, all: usize, confidence: f64) -> Estimate {
-    let (x, n, all) = (found as f64, looked as f64, all as f64);
     if looked == 0 {
         return Estimate {
             share: 0.0,
@@ -40,20 +43,103 @@ pub fn estimate(found: usize, looked: usize, all: usize, confidence: f64) -> Est
             to: 1.0,
         };
     }
-    let share = x / n;
-    if n >= all {
+    let share = found as f64 / looked as f64;
+    if looked >= all {
         return Estimate::exact(share);
     }
-    // What is left to be looked at makes an uncertain thing of it: as much as that many draws with replacement.
-    let n = draws(n, all);
-    let z = plan::deviate(confidence);
-    let z2 = z * z;
-    let middle = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
-    let half = z / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
+    let (found, looked, all) = (found as u64, looked as u64, all as u64);
+    let draws = Draws { looked, all };
+    let chance = (1.0 - confidence) / 2.0;
+    // What was seen is there, and what was seen to be otherwise is not.
+    let (least, most) = (found, all - (looked - found));
+    let from = first(least, most, |are| draws.at_least(found, are) > chance);
+    let beyond = first(least, most + 1, |are| draws.at_most(found, are) <= chance);
+    let of_all = |are: u64| are as f64 / all as f64;
     Estimate {
         share,
-        from: (middle - half).max(0.0),
-        to: (middle + half).min(1.0),
+        from: of_all(from).min(share),
+        to: of_all(beyond.saturating_sub(1)).max(share),
+    }
+}
+
+/// The first from `least` on of which that is so, as it is then of all that follow; `most` if it is of none before.
+fn first(least: u64, most: u64, is: impl Fn(u64) -> bool) -> u64 {
+    let (mut from, mut to) = (least, most);
+    while from < to {
+        let middle = from.midpoint(to);
+        match is(middle) {
+            true => to = middle,
+            false => from = middle + 1,
+        }
+    }
+    from
+}
+
+/// So many things are drawn of all, none twice.
+struct Draws {
+    looked: u64,
+    all: u64,
+}
+
+impl Draws {
+    /// The chance that `seen` of those drawn are of the `are` of all.
+    fn exactly(&self, seen: u64, are: u64) -> f64 {
+        let others = self.all - are;
+        if seen > are || seen > self.looked || self.looked - seen > others {
+            return 0.0;
+        }
+        let ways = ln_binomial(are, seen) + ln_binomial(others, self.looked - seen);
+        (ways - ln_binomial(self.all, self.looked)).exp()
+    }
+
+    /// Whether fewer than that are to be expected.
+    fn is_many(&self, seen: u64, are: u64) -> bool {
+        seen as f64 * self.all as f64 > self.looked as f64 * are as f64
+    }
+
+    fn at_most(&self, seen: u64, are: u64) -> f64 {
+        match self.is_many(seen, are) {
+            true => 1.0 - self.above(seen + 1, are),
+            false => self.below(seen, are),
+        }
+    }
+
+    fn at_least(&self, seen: u64, are: u64) -> f64 {
+        match seen.checked_sub(1) {
+            None => 1.0,
+            Some(less) if !self.is_many(seen, are) => 1.0 - self.below(less, are),
+            Some(_) => self.above(seen, are),
+        }
+    }
+
+    /// That many or fewer, where more are to be expected: each less has less of a chance.
+    fn below(&self, seen: u64, are: u64) -> f64 {
+        let mut chance = self.exactly(seen, are);
+        let mut sum = chance;
+        for n in (1..=seen).rev() {
+            let gone = (self.all + n) as f64 - (are + self.looked) as f64;
+            chance *= n as f64 * gone / ((are - n + 1) as f64 * (self.looked - n + 1) as f64);
+            sum += chance;
+            if chance <= sum * f64::EPSILON {
+                break;
+            }
+        }
+        sum
+    }
+
+    /// That many or more, where fewer are to be expected.
+    fn above(&self, seen: u64, are: u64) -> f64 {
+        let mut chance = self.exactly(seen, are);
+        let mut sum = chance;
+        for n in seen..are.min(self.looked) {
+            let gone = (self.all + n + 1) as f64 - (are + self.looked) as f64;
+            chance *= (are - n) as f64 * (self.looked - n) as f64 / ((n + 1) as f64 * gone);
+            sum += chance;
+            if chance <= sum * f64::EPSILON {
+                break;
+            }
+        }
+        sum
     }
 }
 
@@ -255,13 +341,37 @@ mod tests {
     fn an_estimate_holds_the_share_and_is_exact_where_all_was_looked_at() {
         let all = estimate(3, 100, 100, 0.95);
         assert_eq!((all.share, all.from, all.to), (0.03, 0.03, 0.03));
-        // Wilson without correction, from the literature: 0 of 10 is at most 27.75 %.
-        let some = estimate(0, 10, usize::MAX, 0.95);
-        assert!((some.to - 0.2775).abs() < 0.0005, "{some:?}");
+        // From the literature, of draws with replacement: 0 of 10 is at most 30.85 %.
+        let some = estimate(0, 10, 1 << 30, 0.95);
+        assert!((some.to - 0.3085).abs() < 0.0005, "{some:?}");
         assert_eq!(some.from, 0.0);
         let nearly = estimate(0, 10, 11, 0.95);
-        assert!(nearly.to < 0.05, "{nearly:?}");
+        assert!((nearly.to - 1.0 / 11.0).abs() < 1e-9, "{nearly:?}");
         assert_eq!(estimate(0, 0, 10, 0.95).to, 1.0);
+    }
+
+    /// By what chance each count is, of whatever there may be of all.
+    #[test]
+    fn estimates_hold_the_truth_as_often_as_they_say() {
+        for (all, looked) in [(100, 80), (1000, 800), (1000, 278), (40, 39), (300, 10)] {
+            let draws = Draws { looked, all };
+            let told: Vec<Estimate> = (0..=looked)
+                .map(|seen| estimate(seen as usize, looked as usize, all as usize, 0.95))
+                .collect();
+            for are in 0..=all {
+                let truth = are as f64 / all as f64;
+                let holds = |one: &Estimate| one.from <= truth + 1e-9 && truth <= one.to + 1e-9;
+                let held = (0..).zip(&told).filter(|(_, one)| holds(one));
+                let held: f64 = held.map(|(seen, _)| draws.exactly(seen, are)).sum();
+                assert!(
+                    held >= 0.95 - 1e-6,
+                    "{are} of {all}, {looked} looked at: {held}"
+                );
+            }
+        }
+        // What a quarter of a million runs find is told at once, too.
+        let large = estimate(60_000, 250_000, 1_000_000, 0.95);
+        assert!(large.from > 0.238 && large.to < 0.242, "{large:?}");
     }
 
     #[test]

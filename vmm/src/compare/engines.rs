@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
+use staleline_devices::fidelity::Sight;
 use staleline_devices::hazard::HazardKind;
 use staleline_results::Verdict;
 
@@ -90,6 +91,7 @@ pub fn differences(a: &Ran, b: &Ran) -> Vec<Difference> {
         let alone = |one: &&Finding<'_>| !theirs.iter().any(|other| other.is_of(one));
         for finding in own.iter().filter(alone) {
             let reason = not_judged(without.engine, finding);
+            let reason = reason.or_else(|| not_changed(without.engine, with, finding));
             explained &= reason.is_some();
             let what = format!("{finding} only with {}", with.engine);
             all.push(Difference { what, reason });
@@ -180,6 +182,23 @@ fn not_judged(engine: EngineKind, finding: &Finding<'_>) -> Option<String> {
         "{engine} does not see each of: {}",
         unseen.join(", ")
     ))
+}
+
+/// Whether an engine may not have found that because it finds no stores of what was there already: such a store makes
+/// no data wrong. None if it finds all, or if the run with the finding has data that is wrong by it.
+fn not_changed(engine: EngineKind, with: &Ran, finding: &Finding<'_>) -> Option<String> {
+    let kind = named(finding.kind)?;
+    let found = &with.outcome.found;
+    let mut of_it = found.iter().filter(|f| f.kind == finding.kind).peekable();
+    let is_told = of_it.peek().is_some();
+    let is_latent = is_told && of_it.all(|f| !f.manifested);
+    let hangs_on_stores =
+        engine.finds_later(Sight::Stores) && kind.needs().contains(&Sight::Stores);
+    (is_latent && hangs_on_stores).then(|| {
+        format!(
+            "{engine} finds no stores of what memory held already, and by this no byte was wrong"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -295,6 +314,26 @@ mod tests {
             with(ran, &[("missing-clean", reader, false)])
         };
         assert_eq!(explained(&clean(exact, "a"), &clean(kvm, "b")), None);
+    }
+
+    /// Such as a page that is filled with zeros, and held these.
+    #[test]
+    fn a_store_of_what_was_there_makes_no_data_wrong() {
+        let [exact, kvm] = EngineKind::ALL;
+        let go = |wrong| {
+            let kind = "discarded-write";
+            let a = with(ran(exact, Verdict::Fail, &[kind], 0), &[(kind, CPU, wrong)]);
+            explained(&a, &ran(kvm, Verdict::Pass, &[], 0))
+        };
+        assert_eq!((go(false), go(true)), (Some(true), Some(false)));
+        // The exact engine sees each store.
+        let kind = "missing-clean";
+        let b = with(
+            ran(kvm, Verdict::Fail, &[kind], 0),
+            &[(kind, "dwc3", false)],
+        );
+        let a = ran(exact, Verdict::Pass, &[], 0);
+        assert_eq!(explained(&a, &b), Some(false));
     }
 
     #[test]

@@ -46,6 +46,11 @@ impl EngineKind {
         fidelity::unseen(self.0.sees, self.0.finds, kind, by_master)
     }
 
+    /// Whether it finds that out only when somebody comes to the memory, by what has changed there.
+    pub fn finds_later(self, sight: Sight) -> bool {
+        self.0.finds.contains(&sight)
+    }
+
     /// Whether the same command does the same each time.
     pub fn is_exact(self) -> bool {
         self.0.exact

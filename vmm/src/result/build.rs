@@ -371,8 +371,17 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
         let fidelity = spec.fidelity();
         result.fidelity = fidelity.without(Sight::Fences).word();
     }
+    let unchanged = spec.engine.finds_later(Sight::Stores).then(|| {
+        format!(
+            "the {} engine finds stores by what they have changed: what is wrong with a store of what memory held \
+             already is not found",
+            spec.engine
+        )
+    });
     let others = notes(guest, &result.maintenance);
-    result.notes.extend(blind.into_iter().chain(others));
+    result
+        .notes
+        .extend(blind.into_iter().chain(unchanged).chain(others));
     result.injected = injected(spec, &happened(soc));
     if let Some(dropped) = &mut result.drop_maintenance {
         let ops = &domain.maintenance.operations;

@@ -251,9 +251,13 @@ impl Production {
                 "a guest that boots from its disk has nobody to say that it has".into(),
             );
         }
-        let there = file.is_file();
         match snapshot {
-            Snapshot::From(_) if !there => refused(format!("there is no file {}", file.display())),
+            Snapshot::From(_) if !file.exists() => {
+                refused(format!("there is no file {}", file.display()))
+            }
+            Snapshot::From(_) if !file.is_file() => {
+                refused(format!("{} is no regular file", file.display()))
+            }
             _ => Ok(()),
         }
     }
