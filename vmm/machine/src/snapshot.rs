@@ -20,6 +20,9 @@ use crate::board::config::without_faults;
 use crate::engine::GuestKind;
 use crate::engine::memory::MEMORY_LIMIT;
 
+/// What the marks of all engines begin with.
+const OURS: &[u8; 5] = b"stale";
+
 /// Bytes of a page.
 pub const PAGE: usize = 4096;
 
@@ -67,6 +70,14 @@ fn most(sealed: u64, pages: u64) -> u64 {
 #[must_use]
 pub fn longest() -> u64 {
     most(STATE_LIMIT, MEMORY_LIMIT / PAGE as u64)
+}
+
+/// Whether a file begins as snapshots of all engines do. One that cannot be read does not.
+#[must_use]
+pub fn begins_like_one(path: &Path) -> bool {
+    let mut head = [0; OURS.len()];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head == *OURS
 }
 
 /// Why there is no going on from a snapshot.

@@ -436,6 +436,10 @@ pub fn judge(faults: &[Fault], golden: &Golden, result: &RunResult) -> Judged {
         return judged(Outcome::Miss, missed);
     }
     let reason = result.reasons.first().cloned();
+    if !result.saturated.is_empty() && result.verdict != Verdict::Pass {
+        // It was checked less than planned.
+        return judged(Outcome::InfraError, reason);
+    }
     if let Some(report) = result.guest.complaints().next() {
         return judged(Outcome::Crash, Some(report.headline.clone()));
     }

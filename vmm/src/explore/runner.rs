@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use staleline_results::{RunResult, Verdict};
+use staleline_results::{GuestEnd, RunResult, Verdict};
 use staleline_support::progress::{Counted, Progress};
 
 use super::draw::{Chance, Space};
@@ -84,6 +84,8 @@ struct Seen {
     diagnosis: Option<String>,
     accesses: u64,
     run_hash: Option<String>,
+    /// Whether it came to an end by itself, and says something.
+    is_whole: bool,
 }
 
 impl Explorer<'_> {
@@ -149,6 +151,12 @@ impl Explorer<'_> {
             };
             if now.diagnosis.as_ref() == Some(&known.diagnosis) {
                 went.news.push(News::Still(known));
+                continue;
+            }
+            if !now.is_whole {
+                let why = "it did not come to its end, so nobody knows whether that is fixed";
+                went.trouble
+                    .push((known.seed, format!("{}: {why}", known.diagnosis)));
                 continue;
             }
             let over = Known {
@@ -274,6 +282,10 @@ impl Explorer<'_> {
             diagnosis,
             accesses: result.accesses,
             run_hash: result.run_hash.clone(),
+            is_whole: matches!(
+                result.guest.end,
+                Some(GuestEnd::PoweredOff | GuestEnd::Died { .. })
+            ),
             spec,
         }
     }
