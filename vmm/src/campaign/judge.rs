@@ -12,6 +12,8 @@ use staleline_devices::faults::{BarrierFault, Fault, OperationFault, Until};
 use staleline_devices::soc::report::SocReport;
 use staleline_results::{self as results, GuestEnd, HazardEntry, HazardKind, RunResult, Verdict};
 
+use super::points::beside;
+
 /// What came of a run with faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -256,11 +258,7 @@ impl Golden {
                 what @ (OperationFault::WidenBefore | OperationFault::WidenAfter),
             ) => {
                 let op = self.maintenance.operation(number);
-                let at = self
-                    .neighbours
-                    .binary_search_by_key(&number, |one| one.operation);
-                let beside = at.ok().and_then(|at| self.neighbours.get(at));
-                let written = beside.is_some_and(|one| match what {
+                let written = beside(&self.neighbours, number).is_some_and(|one| match what {
                     OperationFault::WidenBefore => one.before,
                     _ => one.behind,
                 });
@@ -390,6 +388,11 @@ fn is_needed(op: &MaintenanceOp) -> bool {
     op.needed_lines > 0 && op.needed_lines >= op.dma_lines
 }
 
+/// Whether a run was stopped by the time.
+pub fn is_stopped(result: &RunResult) -> bool {
+    result.guest.end == Some(GuestEnd::TimedOut)
+}
+
 /// Judges a run with faults by the one without.
 pub fn judge(faults: &[Fault], golden: &Golden, result: &RunResult) -> Judged {
     let mut found: Vec<HazardKind> = result.hazards.iter().map(|h| h.kind).collect();
@@ -506,7 +509,7 @@ fn missed(faults: &[Fault], golden: &Golden, result: &RunResult) -> Option<Strin
         let expected = golden.expected(*fault);
         expected.is_some_and(|e| result.hazards.iter().any(|h| golden.fits(&e, h)))
     };
-    if result.guest.end == Some(GuestEnd::TimedOut) {
+    if is_stopped(result) {
         return None;
     }
     let mut needed = faults.iter().filter(must_be_found);

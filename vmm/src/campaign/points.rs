@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 
-use staleline_devices::coherency::census::{CountedAccess, CountedBarrier, CountedInterrupt, Next};
+use staleline_devices::coherency::census::{
+    CountedAccess, CountedBarrier, CountedInterrupt, CountedNeighbours, Next,
+};
 use staleline_devices::coherency::report::{MaintenanceOp, TransferRecord};
 use staleline_devices::cpu::{BarrierAccess, BarrierKind, BarrierScope, CacheOp, LINE};
 use staleline_devices::dma::{Content, Direction, MasterId, Transfer};
@@ -65,6 +67,12 @@ const RECENT: usize = 64;
 
 /// Transfers of a USB host before which something can happen, of each stream.
 const TRANSFERS: u32 = 65_536;
+
+/// What is known of the lines beside those of an operation; `all` are by operation.
+pub fn beside(all: &[CountedNeighbours], operation: u32) -> Option<&CountedNeighbours> {
+    let at = all.binary_search_by_key(&operation, |one| one.operation);
+    all.get(at.ok()?)
+}
 
 /// Bits of accesses of one length that flip, one in each.
 const BITS: u64 = 8;
@@ -282,19 +290,15 @@ impl<'a> Census<'a> {
         }
         // What is written there may be lost.
         let census = self.report.domain.census.as_ref();
-        let neighbours = census.and_then(|census| {
-            let all = &census.neighbours;
-            let at = all.binary_search_by_key(&op.number, |one| one.operation);
-            all.get(at.ok()?)
-        });
-        let beside = |written: bool| if written { " written" } else { "" };
+        let neighbours = census.and_then(|census| beside(&census.neighbours, op.number));
+        let state = |written: bool| if written { " written" } else { "" };
         add(
             OperationFault::WidenBefore,
-            beside(neighbours.is_some_and(|n| n.before)),
+            state(neighbours.is_some_and(|n| n.before)),
         );
         add(
             OperationFault::WidenAfter,
-            beside(neighbours.is_some_and(|n| n.behind)),
+            state(neighbours.is_some_and(|n| n.behind)),
         );
         if op.op != CacheOp::Clean {
             add(OperationFault::As(CacheOp::Clean), "");

@@ -8,13 +8,12 @@ use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use staleline_devices::faults::{Fault, OperationFault};
-use staleline_results::GuestEnd;
 use staleline_support::kib;
 use staleline_support::progress::{Counted, Progress};
 use staleline_support::time::micros;
 
 use super::heard::Heard;
-use super::judge::{Judged, Outcome, judge};
+use super::judge::{Judged, Outcome, is_stopped, judge};
 use super::plan::Planned;
 use super::store::{Entry, Session, Store};
 use super::target::{Runs, Target};
@@ -45,7 +44,7 @@ pub fn check(runs: Runs<'_>, targets: &[Target], progress: &dyn Progress) -> Res
         progress.step(&format!("a fault of {name} that has to be found: {fault}"));
         let mut ran = runs.with(target, &[fault])?;
         // It may have been the host that took the time.
-        if ran.result.guest.end == Some(GuestEnd::TimedOut) {
+        if is_stopped(&ran.result) {
             ran = runs.with(target, &[fault])?;
         }
         let judged = judge(&[fault], &target.golden, &ran.result);
@@ -166,7 +165,7 @@ impl Host {
 }
 
 /// A run that was made.
-struct Once {
+struct Ran {
     judged: Judged,
     heard: Heard,
     run_hash: Option<String>,
@@ -175,7 +174,7 @@ struct Once {
     stopped: bool,
 }
 
-impl Once {
+impl Ran {
     fn says_nothing(&self) -> bool {
         self.judged.outcome == Outcome::InfraError
     }
@@ -200,7 +199,7 @@ fn one(
                     corrupt: 0,
                     why: Some(e.chain()),
                 };
-                return Once {
+                return Ran {
                     judged,
                     heard: Heard::default(),
                     run_hash: None,
@@ -209,10 +208,10 @@ fn one(
                 };
             }
         };
-        Once {
+        Ran {
             judged: judge(&planned.faults, &target.golden, &ran.result),
             heard: Heard::of(&ran.result),
-            stopped: ran.result.guest.end == Some(GuestEnd::TimedOut),
+            stopped: is_stopped(&ran.result),
             run_hash: ran.result.run_hash,
             wall: ran.wall,
         }
@@ -235,7 +234,7 @@ fn one(
         hung += u32::from(first.stopped && is_other);
         again
     };
-    let Once {
+    let Ran {
         judged,
         heard,
         run_hash,

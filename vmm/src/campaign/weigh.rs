@@ -48,12 +48,12 @@ pub fn estimate(found: usize, looked: usize, all: usize, confidence: f64) -> Est
         return Estimate::exact(share);
     }
     let (found, looked, all) = (found as u64, looked as u64, all as u64);
-    let draws = Draws { looked, all };
+    let sample = Sample { looked, all };
     let chance = (1.0 - confidence) / 2.0;
     // What was seen is there, and what was seen to be otherwise is not.
     let (least, most) = (found, all - (looked - found));
-    let from = first(least, most, |are| draws.at_least(found, are) > chance);
-    let beyond = first(least, most + 1, |are| draws.at_most(found, are) <= chance);
+    let from = first(least, most, |are| sample.at_least(found, are) > chance);
+    let beyond = first(least, most + 1, |are| sample.at_most(found, are) <= chance);
     let of_all = |are: u64| are as f64 / all as f64;
     Estimate {
         share,
@@ -76,12 +76,12 @@ fn first(least: u64, most: u64, is: impl Fn(u64) -> bool) -> u64 {
 }
 
 /// So many things are drawn of all, none twice.
-struct Draws {
+struct Sample {
     looked: u64,
     all: u64,
 }
 
-impl Draws {
+impl Sample {
     /// The chance that `seen` of those drawn are of the `are` of all.
     fn exactly(&self, seen: u64, are: u64) -> f64 {
         let others = self.all - are;
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn estimates_hold_the_truth_as_often_as_they_say() {
         for (all, looked) in [(100, 80), (1000, 800), (1000, 278), (40, 39), (300, 10)] {
-            let draws = Draws { looked, all };
+            let sample = Sample { looked, all };
             let told: Vec<Estimate> = (0..=looked)
                 .map(|seen| estimate(seen as usize, looked as usize, all as usize, 0.95))
                 .collect();
@@ -362,7 +362,7 @@ mod tests {
                 let truth = are as f64 / all as f64;
                 let holds = |one: &Estimate| one.from <= truth + 1e-9 && truth <= one.to + 1e-9;
                 let held = (0..).zip(&told).filter(|(_, one)| holds(one));
-                let held: f64 = held.map(|(seen, _)| draws.exactly(seen, are)).sum();
+                let held: f64 = held.map(|(seen, _)| sample.exactly(seen, are)).sum();
                 assert!(
                     held >= 0.95 - 1e-6,
                     "{are} of {all}, {looked} looked at: {held}"
