@@ -353,6 +353,7 @@ impl Error {
             Error::Packages(e) if e.is_usage() => USAGE,
             // What is in it is not what was written, or by nobody; only to read it is the machine's.
             Error::Log { source, .. } if !matches!(source, LogError::Io(_)) => USAGE,
+            Error::Store { source, .. } if is_damaged(source) => USAGE,
             Error::Kernel(_)
             | Error::Log { .. }
             | Error::Initramfs(_)
@@ -501,6 +502,26 @@ impl Error {
 }
 
 /// What helps with a campaign's file, by what is wrong with it.
+/// Whether it is what a campaign's file holds that is wrong, and not what holds it.
+fn is_damaged(source: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode as Code;
+    !matches!(
+        source.sqlite_error_code(),
+        Some(
+            Code::DiskFull
+                | Code::SystemIoFailure
+                | Code::CannotOpen
+                | Code::ReadOnly
+                | Code::PermissionDenied
+                | Code::DatabaseBusy
+                | Code::DatabaseLocked
+                | Code::FileLockingProtocolFailed
+                | Code::OutOfMemory
+                | Code::OperationInterrupted
+        )
+    )
+}
+
 fn for_store(source: &rusqlite::Error) -> &'static str {
     use rusqlite::ErrorCode as Code;
     match source.sqlite_error_code() {
@@ -603,16 +624,18 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_no_damaged_campaign() {
-        let help = |code| {
+        let help = |code, exit| {
             let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
             let path = "campaign.sqlite".into();
-            Error::Store { path, source }.help().unwrap()
+            let error = Error::Store { path, source };
+            assert_eq!(error.exit_code(), exit);
+            error.help().unwrap()
         };
-        let full = help(rusqlite::ffi::SQLITE_FULL);
+        let full = help(rusqlite::ffi::SQLITE_FULL, INFRA);
         assert!(full.contains("room") && !full.contains("damaged"), "{full}");
-        let denied = help(rusqlite::ffi::SQLITE_READONLY);
+        let denied = help(rusqlite::ffi::SQLITE_READONLY, INFRA);
         assert!(denied.contains("permissions"), "{denied}");
-        let damaged = help(rusqlite::ffi::SQLITE_NOTADB);
+        let damaged = help(rusqlite::ffi::SQLITE_NOTADB, USAGE);
         assert!(damaged.contains("damaged"), "{damaged}");
     }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! A count of everything that a fault can be of, for who plans some: with the numbers that faults go by.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use super::limits::MAX_COUNTED;
 use crate::cpu::{Barrier, CpuId, LINE, MAX_CPUS};
-use crate::dma::{Content, MasterId, TransferId};
+use crate::dma::{Content, Doorbell, MasterId, TransferId};
 use crate::events::Cached;
 
 /// What lies beside the lines of a maintenance operation: what one that does a line more than it should may throw
@@ -40,6 +40,10 @@ pub struct CountedBarrier {
     /// When the next barrier of its CPU comes that completes maintenance, whether there is any or not.
     #[serde(default)]
     pub followed: Option<u64>,
+    /// A master that was started behind it has read what its CPU had stored in a descriptor before it, and no other
+    /// barrier was between those two that orders stores for masters.
+    #[serde(default)]
+    pub alone: bool,
 }
 
 /// An interrupt.
@@ -115,10 +119,15 @@ pub struct Census {
     pub full: bool,
 }
 
+/// Barriers of a CPU that are remembered: a master that is told reads its descriptors soon.
+const REMEMBERED: usize = 32;
+
 /// Takes the count, if it is wanted.
 #[derive(Debug, Default)]
 pub(super) struct Counter {
     census: Option<Census>,
+    /// Each CPU's latest barriers that order stores for masters, in order, at most [`REMEMBERED`].
+    ordering: [VecDeque<CountedBarrier>; MAX_CPUS],
     /// Each CPU's last barrier, if no device was started since and it is not counted.
     last: [Option<CountedBarrier>; MAX_CPUS],
     /// Of the barriers that are counted, how many there were by each CPU's last that completes maintenance.
@@ -138,9 +147,7 @@ impl Counter {
     pub fn new(wanted: bool) -> Self {
         Counter {
             census: wanted.then(Census::default),
-            last: Default::default(),
-            followed: Default::default(),
-            lines: HashMap::new(),
+            ..Counter::default()
         }
     }
 
@@ -168,12 +175,61 @@ impl Counter {
                 earlier.followed = earlier.followed.or(Some(barrier.at));
             }
         }
+        let ordering = &mut self.ordering[cpu.index()];
+        if barrier.barrier.orders_all() {
+            for earlier in ordering.iter_mut() {
+                earlier.followed = earlier.followed.or(Some(barrier.at));
+            }
+        }
+        if barrier.barrier.orders_stores() && barrier.barrier.reaches_masters() {
+            if ordering.len() == REMEMBERED {
+                ordering.pop_front();
+            }
+            ordering.push_back(barrier);
+        }
         let last = &mut self.last[cpu.index()];
         if barrier.operations == (0, 0) {
             *last = Some(barrier);
         } else {
             *last = None;
             push(&mut census.barriers, &mut census.full, barrier);
+        }
+    }
+
+    /// A master that `release` has started reads words of descriptors; `stored_in` says whether that CPU has stored one
+    /// of these last behind the first of two times, and not behind the second.
+    pub fn descriptor_read(&mut self, release: &Doorbell, stored_in: impl Fn(u64, u64) -> bool) {
+        let Some(census) = &mut self.census else {
+            return;
+        };
+        let ordering = &self.ordering[release.cpu.index()];
+        let Some(at) = ordering.iter().rposition(|b| b.at == release.ordered_at) else {
+            return;
+        };
+        let before = match at.checked_sub(1) {
+            Some(before) => ordering.get(before).map(|before| before.at),
+            None if ordering.len() < REMEMBERED => Some(0),
+            None => None,
+        };
+        let (Some(one), Some(before)) = (ordering.get(at), before) else {
+            return;
+        };
+        if !stored_in(before, one.at) {
+            return;
+        }
+        let mut counted = census.barriers.iter_mut().rev();
+        match counted.find(|counted| counted.number == one.number) {
+            Some(counted) => counted.alone = true,
+            None => {
+                let one = CountedBarrier {
+                    alone: true,
+                    ..*one
+                };
+                push(&mut census.barriers, &mut census.full, one);
+                // It is counted, then, whatever is started next.
+                let last = &mut self.last[one.cpu.index()];
+                last.take_if(|last| last.number == one.number);
+            }
         }
     }
 
@@ -265,6 +321,7 @@ mod tests {
             starts: None,
             at,
             followed: None,
+            alone: false,
         }
     }
 
@@ -324,6 +381,53 @@ mod tests {
         let counted = counter.census().unwrap().barriers;
         let counted: Vec<_> = counted.iter().map(|b| (b.number, b.starts)).collect();
         assert_eq!(counted, [(2, Some(MasterId(3)))]);
+    }
+
+    #[test]
+    fn a_barrier_that_alone_orders_a_descriptor_is_told() {
+        let idle = |number, at, barrier: Barrier| CountedBarrier {
+            operations: (0, 0),
+            ..self::barrier(number, 0, barrier, at)
+        };
+        let stores = weak(BarrierAccess::Store, BarrierScope::Outer);
+        let alone = |barriers: &[CountedBarrier], ordered_at, stored_at: u64| {
+            let mut counter = Counter::new(true);
+            barriers.iter().for_each(|one| counter.barrier(*one));
+            let release = Doorbell {
+                ordered_at,
+                ..Doorbell::default()
+            };
+            counter.descriptor_read(&release, |from, to| from < stored_at && stored_at <= to);
+            let counted = counter.census().unwrap().barriers;
+            let alone = counted.iter().filter(|one| one.alone);
+            alone.map(|one| one.number).collect::<Vec<_>>()
+        };
+        let two = [idle(1, 10, stores), idle(2, 20, stores)];
+        // Behind the first and before the second; before both; behind both.
+        assert_eq!(alone(&two, 20, 11), [2]);
+        assert!(alone(&two, 20, 10).is_empty());
+        assert!(alone(&two, 20, 21).is_empty());
+        assert_eq!(alone(&two, 10, 1), [1]);
+        assert!(alone(&two, 15, 11).is_empty());
+        // Those that order no stores, or none for masters, do not count, nor do another CPU's.
+        let inner = weak(BarrierAccess::Store, BarrierScope::Inner);
+        let loads = weak(BarrierAccess::Load, BarrierScope::System);
+        let others = [
+            two[0],
+            idle(2, 12, inner),
+            idle(3, 13, loads),
+            barrier(4, 1, DSB, 14),
+            idle(5, 20, stores),
+        ];
+        assert_eq!(alone(&others, 20, 11), [5]);
+        // Two without an access in between stand for each other.
+        let twins = [idle(1, 10, stores), idle(2, 10, stores)];
+        assert!(alone(&twins, 10, 5).is_empty());
+        // Of one that is long gone nothing is known, nor of what was before the oldest.
+        let many: Vec<_> = (1..40).map(|n| idle(n, n.into(), stores)).collect();
+        assert!(alone(&many, 3, 3).is_empty());
+        assert!(alone(&many, 8, 8).is_empty());
+        assert_eq!(alone(&many, 9, 9), [9]);
     }
 
     #[test]

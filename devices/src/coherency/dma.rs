@@ -147,6 +147,18 @@ impl Domain {
         (u64::from_le_bytes(ram) ^ u64::from_le_bytes(dram)) & counts != 0
     }
 
+    /// What has started a master for a read that was made, if software has, and the read was judged.
+    pub(super) fn started_by(&mut self, access: Access, snoops: bool) -> Option<Doorbell> {
+        if !self.takes_over(access.order, snoops) {
+            return None;
+        }
+        let release = match self.transfers.release(access.transfer) {
+            Some((release, _)) => release,
+            None => self.resolve(access.order, snoops).0,
+        };
+        (release.by != StartedBy::Itself).then_some(release)
+    }
+
     /// What there is to know of an access before it is looked at line by line.
     fn request(&mut self, who: Who, access: Access, snoops: bool) -> Request {
         let taken_up = self.transfers.release(access.transfer);

@@ -16,7 +16,7 @@ use crate::cpu::{
     Barrier, BarrierAccess, BarrierKind, BarrierScope, CacheOp, ChainId, CpuId, LINE, MAX_CPUS,
     SiteId, line_bit,
 };
-use crate::dma::{Access, DmaError, MasterId, TransferId};
+use crate::dma::{Access, Content, DmaError, MasterId, TransferId};
 use crate::events::Cached;
 use crate::faults::{AccessFault, BarrierFault, Fault, Hold, Injected, InterruptFault, Until};
 use crate::state::{Invalid, at_most, no_longer};
@@ -179,6 +179,7 @@ impl Domain {
                 starts: None,
                 at: self.sanitizer.now,
                 followed: None,
+                alone: false,
             });
         }
         match self.injector.barriers.count(self.sanitizer.now) {
@@ -293,6 +294,10 @@ impl Domain {
             true => port.snoops_writes(),
             false => port.snoops_reads(),
         };
+        let snoops = snoops && access.snoop;
+        if access.content == Content::Descriptor && !write {
+            self.count_order(access, snoops, (pa, data.len()));
+        }
         let last = data.len().saturating_sub(4);
         let mut word = [0; 4];
         let bytes = data.get(last..).unwrap_or_default();
@@ -305,7 +310,7 @@ impl Domain {
             transfer: access.transfer,
             content: access.content,
             write,
-            snoops: snoops && access.snoop,
+            snoops,
             pa,
             // A device moves less at a time.
             len: data.len() as u32,
@@ -314,6 +319,28 @@ impl Domain {
             uncleaned,
             next: None,
             at: self.sanitizer.now,
+        });
+    }
+
+    /// Counts the barrier that alone has ordered what a master has read of descriptors. Goes by the words' stores alone,
+    /// and by no rule of the sanitizer.
+    fn count_order(&mut self, access: Access, snoops: bool, (pa, len): (u64, usize)) {
+        let Some(release) = self.started_by(access, snoops) else {
+            return;
+        };
+        let Some(offset) = self.offset(pa, len as u64) else {
+            return;
+        };
+        let of_words: Vec<_> = parts(offset, len as u64)
+            .filter_map(|(number, bytes, _)| {
+                let (_, cold) = self.lines.with_cold(number);
+                Some((cold.rare().words.clone()?, bytes))
+            })
+            .collect();
+        let cpu = release.cpu;
+        self.counter.descriptor_read(&release, |from, to| {
+            let mut all = of_words.iter();
+            all.any(|(words, bytes)| words.stored_in(*bytes, cpu, from, to))
         });
     }
 

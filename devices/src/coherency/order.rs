@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mutate::{Rule, off};
 use super::who::Who;
-use crate::cpu::{Barrier, BarrierAccess, BarrierKind};
+use crate::cpu::{Barrier, BarrierAccess, BarrierKind, CpuId};
 use crate::dma::Doorbell;
 
 /// Bytes per word whose stores are told apart.
@@ -112,6 +112,13 @@ impl Words {
             .max_by_key(|(_, at)| *at)
     }
 
+    /// Whether the last store to one of `bytes` is that CPU's, and came behind `from` and not behind `to`.
+    pub fn stored_in(&self, bytes: u64, cpu: CpuId, from: u64, to: u64) -> bool {
+        self.select(bytes, |word| {
+            word.cpu == cpu && from < word.at && word.at <= to
+        }) != 0
+    }
+
     /// Whether a store at that time is known, and went past the cache.
     pub fn went_past(&self, at: u64) -> bool {
         let mut all = self.stored.iter().zip(&self.by);
@@ -182,6 +189,11 @@ mod tests {
             0xf00,
             "stored after the release"
         );
+        assert!(words.stored_in(0xff, CpuId::BOOT, 4, 5));
+        assert!(
+            !words.stored_in(0xff, CpuId::BOOT, 5, 9) && words.stored_in(0x1ff, CpuId::BOOT, 5, 9)
+        );
+        assert!(!words.stored_in(u64::MAX, CpuId(1), 0, 9));
         assert_eq!(words.known(u64::MAX), 0xfff);
         assert_eq!(words.last_store(8), Some(stored(9, 7)));
         assert_eq!(words.last_store(12), None);

@@ -20,8 +20,10 @@ use staleline_machine::board::settings::BoardSettings;
 use staleline_machine::board::{Board, fdt};
 use staleline_machine::boot::{Images, RAM_BASE};
 use staleline_machine::engine::GuestKind;
-use staleline_machine::engine::beside::{MEASURED, Measured, PLAN, Plan, Timed, What};
-use staleline_machine::engine::wire::{Blob, KvmStats, Run};
+use staleline_machine::engine::beside::{
+    Around, MEASURED, Measured, PLAN, Plan, Timed, Told, What,
+};
+use staleline_machine::engine::wire::{Blob, Run};
 use staleline_support::cache::CacheDir;
 use staleline_support::progress::Stderr;
 use staleline_support::{child, digest};
@@ -47,7 +49,7 @@ const BOOTARGS: &str = "console=ttyAMA0 loglevel=5 panic=-1";
 const BARE_BOOTARGS: &str = "console=none panic=-1";
 
 /// What a part of the time of our boot is called, and where it is counted.
-type Part = (&'static str, fn(&KvmStats) -> u64);
+type Part = (&'static str, fn(&Told) -> u64);
 
 /// Measures, and prints a table; whether our boot takes no longer than kvmtool's.
 ///
@@ -106,9 +108,13 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
         median(&all).with_context(|| format!("no figures of {name}"))
     };
     let time = |name: &str| figure(name, &|measured| measured.wall_us as f64 / 1e3);
-    let part = |name: &str, of: fn(&KvmStats) -> u64| {
+    let part = |name: &str, of: fn(&Told) -> u64| {
         figure(name, &|measured| {
-            measured.stats.as_ref().map_or(f64::NAN, |s| of(s) as f64) / 1e3
+            measured
+                .told
+                .as_ref()
+                .map_or(f64::NAN, |told| of(told) as f64)
+                / 1e3
         })
     };
     let (ours, theirs) = (time("our boot")?, time("kvmtool boot")?);
@@ -126,7 +132,7 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
     let row = |what: &str, a: String, b: String, ratio: String, limit: &str| {
         [what.to_owned(), a, b, ratio, limit.to_owned()]
     };
-    let ms = |ms: f64| format!("{ms:.0}");
+    let ms = |ms: f64| format!("{ms:.1}");
     let both = |what: &str, (a, b): (f64, f64), limit: &str| {
         row(what, ms(a), ms(b), format!("{:.2}", a / b), limit)
     };
@@ -136,11 +142,12 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
         (ours, theirs),
         &limit,
     ));
-    let parts: [Part; 4] = [
-        ("before the first instruction", |s| s.setup_us),
-        ("of these for its memory", |s| s.memory_us),
-        ("and for the chip", |s| s.chip_us),
-        ("of its CPU", |s| s.cpu_us),
+    let parts: [Part; 5] = [
+        ("before the first instruction", |told| told.stats.setup_us),
+        ("of these for its memory", |told| told.stats.memory_us),
+        ("and for the chip", |told| told.stats.chip_us),
+        ("from there to its end", |told| told.wall_us),
+        ("of its CPU", |told| told.stats.cpu_us),
     ];
     for (name, of) in parts {
         table.add_row(alone(&format!("- {name}, ms"), part("our boot", of)?));
@@ -153,6 +160,21 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
     ));
     for (name, of) in parts {
         table.add_row(alone(&format!("- {name}, ms"), part("our boot fresh", of)?));
+    }
+    let around: [(&str, fn(&Around) -> u64); 3] = [
+        ("until its program begins", |around| around.start_us),
+        ("for its sandbox", |around| around.sandbox_us),
+        ("from its answer until it is gone", |around| around.gone_us),
+    ];
+    for (name, of) in around {
+        let ms = figure("our boot fresh", &|measured| {
+            measured
+                .around
+                .as_ref()
+                .map_or(f64::NAN, |around| of(around) as f64)
+                / 1e3
+        });
+        table.add_row(alone(&format!("- {name}, ms"), ms?));
     }
     table.add_row(both(
         "a guest that only powers off, ms",

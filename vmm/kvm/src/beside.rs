@@ -8,8 +8,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
-use staleline_machine::engine::beside::{MEASURED, Measured, Plan, SAID, Said, Timed, What};
-use staleline_machine::engine::wire::{Ended, KvmStats, Output, Run};
+use rustix::time::{ClockId, clock_gettime};
+use staleline_machine::engine::beside::{
+    Around, MEASURED, Measured, Plan, SAID, Said, Timed, Told, What,
+};
+use staleline_machine::engine::wire::{Ended, Output, Run};
 use staleline_support::time::micros;
 use staleline_support::{kib, text};
 
@@ -100,35 +103,54 @@ fn time(timed: &Timed, resident: &mut Option<Resident>) -> Measured {
         *resident = Resident::start(files).ok();
     }
     let swept = sweep().map_err(|e| format!("cannot write what memory is free: {e}"));
-    let begun = Instant::now();
+    let mut around = None;
+    let (begun, begun_us) = (Instant::now(), now_us());
     let came = swept.and_then(|()| match &timed.what {
         What::Program { program, arguments } => ran(program, arguments).map(|()| None),
         What::Guest {
             fresh: true,
             request,
             files,
-        } => Resident::start(files)
-            .and_then(|mut vmm| vmm.ask(request))
-            .map_err(|e| e.to_string())
-            .and_then(stats),
+        } => {
+            let asked = Resident::start(files).and_then(|mut vmm| {
+                let said = vmm.ask(request)?;
+                Ok((said, now_us()))
+            });
+            // Now it is gone.
+            let (said, answered_us) = asked.map_err(|e| e.to_string())?;
+            let told = told(said)?;
+            around = told.as_ref().map(|told| Around {
+                start_us: told.begun_us.saturating_sub(begun_us),
+                sandbox_us: told.confined_us.saturating_sub(told.begun_us),
+                gone_us: now_us().saturating_sub(answered_us),
+            });
+            Ok(told)
+        }
         What::Guest { request, .. } => {
             let none = || io::Error::other("its VMM does not start");
             let vmm = resident.as_mut().ok_or_else(none);
             let said = vmm.and_then(|vmm| vmm.ask(request));
-            said.map_err(|e| e.to_string()).and_then(stats)
+            said.map_err(|e| e.to_string()).and_then(told)
         }
     });
     let wall_us = micros(begun.elapsed());
-    let (stats, failed) = match came {
-        Ok(stats) => (stats, None),
+    let (told, failed) = match came {
+        Ok(told) => (told, None),
         Err(why) => (None, Some(why)),
     };
     Measured {
         name: timed.name.clone(),
         wall_us,
-        stats,
+        told,
+        around,
         failed,
     }
+}
+
+/// The time of the machine's monotonic clock.
+fn now_us() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    micros(now.try_into().unwrap_or_default())
 }
 
 /// Writes nearly all memory that is free. An emulated processor keeps what it has made of the code that was there,
@@ -152,9 +174,9 @@ fn sweep() -> io::Result<()> {
     Ok(())
 }
 
-fn stats(said: Said) -> Result<Option<KvmStats>, String> {
+fn told(said: Said) -> Result<Option<Told>, String> {
     match said {
-        Said::PoweredOff(stats) => Ok(Some(stats)),
+        Said::PoweredOff(told) => Ok(Some(told)),
         Said::Failed(why) => Err(why),
     }
 }
@@ -192,9 +214,11 @@ impl Sink for Shown {
 /// # Errors
 /// If a file cannot be read, or nobody reads what is written.
 pub fn each(files: &Path) -> io::Result<()> {
+    let begun_us = now_us();
     let scratch = files.join(format!("run-{}", std::process::id()));
     // As any other guests.
     sandbox::enter(files, false).map_err(io::Error::other)?;
+    let confined_us = now_us();
     let blobs = Blobs::new(files);
     let mut kept = Kept::default();
     for request in io::stdin().lines() {
@@ -203,7 +227,12 @@ pub fn each(files: &Path) -> io::Result<()> {
         let outcome = one(&run, (&blobs, &mut kept), &scratch, &mut Shown);
         fs::remove_dir_all(&scratch)?;
         let said = match outcome {
-            Ok(outcome) if outcome.end == Ended::PoweredOff => Said::PoweredOff(outcome.stats),
+            Ok(outcome) if outcome.end == Ended::PoweredOff => Said::PoweredOff(Told {
+                begun_us,
+                confined_us,
+                wall_us: micros(outcome.wall),
+                stats: outcome.stats,
+            }),
             Ok(outcome) => Said::Failed(format!(
                 "the guest has ended otherwise: {:?}; {:?}",
                 outcome.end, outcome.stats

@@ -38,9 +38,10 @@ struct Alike {
 impl Side {
     fn load(dir: &Path) -> Result<(Self, Alike), Error> {
         let store = Store::open(dir)?;
+        let (head, plan) = store.begun_with()?;
         let side = Side {
-            head: store.head()?,
-            plan: store.plan()?,
+            head,
+            plan,
             entries: store.entries()?,
         };
         if let Some(share) = &side.head.share {
@@ -60,10 +61,7 @@ impl Side {
         };
         let alike = Alike {
             faults: campaign.faults,
-            sample: Sample {
-                mode: side.head.mode,
-                ..campaign.sample
-            },
+            sample: side.head.sample.clone(),
             targets: campaign.target.iter().flat_map(of).collect(),
         };
         Ok((side, alike))
@@ -74,7 +72,7 @@ impl Side {
             head: &self.head,
             plan: &self.plan,
             entries: &self.entries,
-            confidence: self.head.confidence,
+            confidence: self.head.sample.confidence,
         }
     }
 
@@ -84,7 +82,7 @@ impl Side {
     }
 
     fn outcomes(&self) -> Outcomes<'_> {
-        Outcomes::new(self.head.mode, &self.plan, &self.entries)
+        Outcomes::new(self.head.sample.mode, &self.plan, &self.entries)
     }
 
     /// What is a fault of ours: class, scenario's number, file and function of each, as lines and numbers

@@ -146,8 +146,17 @@ impl Campaign {
             origin: origin.to_owned(),
             detail: e.to_string().trim_end().to_owned(),
         })?;
-        match campaign.wrong() {
-            None => Ok(campaign),
+        campaign.check(origin)?;
+        Ok(campaign)
+    }
+
+    /// Whether what it asks for is within its limits; `origin` is who asks.
+    ///
+    /// # Errors
+    /// [`Error::Limit`].
+    pub fn check(&self, origin: &str) -> Result<(), Error> {
+        match self.wrong() {
+            None => Ok(()),
             Some(what) => Err(Error::Limit {
                 origin: origin.to_owned(),
                 what,

@@ -111,16 +111,29 @@ pub struct Judged {
     pub why: Option<String>,
 }
 
-/// What the sanitizer may say of a fault, and where.
-#[derive(Debug, Default)]
+/// What the sanitizer may say of a fault, where and when.
+#[derive(Debug)]
 struct Expected {
     kinds: Vec<HazardKind>,
     /// Physical addresses.
     memory: Vec<Range<u64>>,
-    /// When a clean should have been done that was not: what was written before may be thrown away later.
-    not_cleaned: Option<u64>,
-    /// The barrier that is not what it should be.
-    barrier: Option<Window>,
+    of: Of,
+}
+
+/// What has gone wrong.
+#[derive(Debug)]
+enum Of {
+    /// A maintenance operation.
+    Operation {
+        number: u32,
+        at: u64,
+        /// What its absence leaves to be found, until another does the same.
+        absent: Vec<HazardKind>,
+        /// It should have cleaned and has not: what was written before may be thrown away later.
+        not_cleaned: bool,
+    },
+    /// A barrier.
+    Barrier(Window),
 }
 
 /// What a barrier keeps in order: what comes before it, since the one before, from what comes behind, until the next.
@@ -174,6 +187,8 @@ pub struct Golden {
     neighbours: Vec<CountedNeighbours>,
     /// What masters read, and when they began, in that order.
     reads: Vec<(u64, Range<u64>)>,
+    /// What they write, likewise.
+    writes: Vec<(u64, Range<u64>)>,
 }
 
 impl Golden {
@@ -182,15 +197,17 @@ impl Golden {
         let domain = &report.domain;
         let census = domain.census.as_ref();
         let barriers = census.map_or(&[][..], |census| &census.barriers);
-        let transfers = domain.transfers.iter();
-        let transfers = transfers.filter(|t| t.transfer.direction == Direction::FromMemory);
+        let transfers = |direction| {
+            let all = domain.transfers.iter();
+            let of_it = all.filter(move |t| t.transfer.direction == direction);
+            of_it.map(|t| (t.opened_at, t.transfer.range())).collect()
+        };
         Golden {
             maintenance: domain.maintenance.clone(),
             barriers: Window::all(barriers),
             neighbours: census.map_or_else(Vec::new, |census| census.neighbours.clone()),
-            reads: transfers
-                .map(|t| (t.opened_at, t.transfer.range()))
-                .collect(),
+            reads: transfers(Direction::FromMemory),
+            writes: transfers(Direction::ToMemory),
         }
     }
 
@@ -241,12 +258,39 @@ impl Golden {
             && alone.any(|(_, read)| op.met(read).is_some())
     }
 
+    /// Whether the next that masters do with an operation's memory is to read it.
+    fn is_read_next(&self, op: &MaintenanceOp) -> bool {
+        let next = |all: &[(u64, Range<u64>)]| {
+            let from = all.partition_point(|(opened, _)| *opened < op.at);
+            let mut behind = all.get(from..).unwrap_or_default().iter();
+            let touched = behind.find(|(_, memory)| op.met(memory).is_some());
+            touched.map_or(u64::MAX, |(opened, _)| *opened)
+        };
+        next(&self.reads) < next(&self.writes)
+    }
+
     /// Whether a fault of software leaves undone what this run has needed, by what masters have done in it: then the
     /// sanitizer has to say so, whoever sees a wrong byte. That it does not follow from this need not mean that
     /// nothing is wrong: of those faults, wrong bytes have to tell.
     fn has_to_be_found(&self, fault: Fault) -> bool {
         match fault {
-            Fault::Operation(number, OperationFault::Drop) => self.needs(number),
+            // What comes when it should have been done for long may as well not come.
+            Fault::Operation(
+                number,
+                OperationFault::Drop | OperationFault::Delay(Until::Start | Until::End),
+            ) => {
+                let op = self.maintenance.operation(number);
+                op.is_some_and(|op| op.needed_lines > 0)
+            }
+            Fault::Operation(number, OperationFault::As(what)) => {
+                let op = self.maintenance.operation(number);
+                op.is_some_and(|op| match (op.op, what) {
+                    (CacheOp::Invalidate, CacheOp::Clean) => op.needed_lines > 0,
+                    // It throws away what is read next.
+                    (CacheOp::Clean, CacheOp::Invalidate) => is_needed(op) && self.is_read_next(op),
+                    _ => false,
+                })
+            }
             // Each of its lines is needed, then.
             Fault::Operation(number, OperationFault::Skip { .. }) => {
                 let op = self.maintenance.operation(number);
@@ -275,9 +319,12 @@ impl Golden {
             }
             // To who is started behind it, a DMB for all is as good.
             Fault::Barrier(_, BarrierFault::Dmb) => false,
-            Fault::Barrier(number, _) => {
+            Fault::Barrier(number, what) => {
+                // One for stores is as good for what was stored.
+                let orders = |w: &Window| w.barrier.alone && what != BarrierFault::Stores;
                 let window = self.barrier(number);
-                window.is_some_and(|w| self.behind(&w).any(|op| self.publishes(&w, op)))
+                window
+                    .is_some_and(|w| orders(&w) || self.behind(&w).any(|op| self.publishes(&w, op)))
             }
             _ => false,
         }
@@ -286,20 +333,18 @@ impl Golden {
     /// What may be said of a fault of software; none of hardware's.
     fn expected(&self, fault: Fault) -> Option<Expected> {
         match fault {
-            Fault::Operation(number, what) => Some(self.of_operation(number, what)),
-            Fault::Barrier(number, _) => Some(self.of_barrier(number)),
+            Fault::Operation(number, what) => self.of_operation(number, what),
+            Fault::Barrier(number, _) => self.of_barrier(number),
             Fault::Interrupt(..) | Fault::Access(..) | Fault::Host(..) => None,
         }
     }
 
-    fn of_operation(&self, number: u32, what: OperationFault) -> Expected {
+    fn of_operation(&self, number: u32, what: OperationFault) -> Option<Expected> {
         use HazardKind::{
             DiscardedWrite, MismatchedAlias, MissingBarrier, MissingClean, MissingInvalidate,
             Ownership, SignalledEarly, WritebackClobber,
         };
-        let Some(op) = self.maintenance.operation(number) else {
-            return Expected::default();
-        };
+        let op = self.maintenance.operation(number)?;
         let line = |n: i64| {
             let at = op.first_pa.saturating_add_signed(n * LINE.cast_signed());
             at..at.saturating_add(LINE)
@@ -346,40 +391,95 @@ impl Golden {
                 &[DiscardedWrite, Ownership]
             }
         };
-        Expected {
-            kinds: absent.into_iter().chain(more.iter().copied()).collect(),
+        Some(Expected {
+            kinds: absent.iter().chain(more).copied().collect(),
             memory,
-            not_cleaned: cleans.then_some(op.at),
-            barrier: None,
+            of: Of::Operation {
+                number,
+                at: op.at,
+                absent,
+                not_cleaned: cleans,
+            },
+        })
+    }
+
+    /// Whether a finding is what may be said of one of the faults.
+    fn fits(&self, expected: &Expected, hazard: &HazardEntry, faults: &[Fault]) -> bool {
+        let (start, end) = (hazard.first_pa.0, hazard.end_pa.0);
+        let meets = |m: &&Range<u64>| start < m.end && m.start < end;
+        let met = expected.memory.iter().find(meets);
+        let is_one = expected.kinds.contains(&hazard.kind);
+        match &expected.of {
+            // Stores to descriptors, too, are ordered by barriers, wherever those are.
+            Of::Barrier(barrier) => {
+                is_one && barrier.lets_in(hazard) && (met.is_some() || barrier.publishes(hazard))
+            }
+            Of::Operation {
+                number,
+                at,
+                absent,
+                not_cleaned,
+            } => met.is_some_and(|met| {
+                let common = start.max(met.start)..end.min(met.end);
+                let is_over = absent.contains(&hazard.kind)
+                    && self.was_done_since(*number, &common, until(hazard), faults);
+                is_one && *at <= hazard.at && !is_over
+                    || *not_cleaned
+                        && hazard.kind == HazardKind::DiscardedWrite
+                        && self.throws_away(*at, hazard)
+            }),
         }
     }
 
-    /// Whether a finding is what may be said of a fault.
-    fn fits(&self, expected: &Expected, hazard: &HazardEntry) -> bool {
-        let (start, end) = (hazard.first_pa.0, hazard.end_pa.0);
-        let meets = |m: &Range<u64>| start < m.end && m.start < end;
-        let there = expected.memory.iter().any(meets);
-        // Stores to descriptors, too, are ordered by barriers, wherever those are.
-        let there = match expected.barrier {
-            Some(barrier) => barrier.lets_in(hazard) && (there || barrier.publishes(hazard)),
-            None => there,
+    /// Whether another, with which nothing is wrong, has done to that memory what an operation should have, before
+    /// `until`: what is found there then is not of that one.
+    fn was_done_since(
+        &self,
+        number: u32,
+        memory: &Range<u64>,
+        until: u64,
+        faults: &[Fault],
+    ) -> bool {
+        let Some(op) = self.maintenance.operation(number) else {
+            return false;
         };
-        let thrown_away = hazard.kind == HazardKind::DiscardedWrite
-            && expected
-                .not_cleaned
-                .is_some_and(|at| self.throws_away(at, hazard));
-        there && (expected.kinds.contains(&hazard.kind) || thrown_away)
+        let does_the_same = |other: &MaintenanceOp| match op.op {
+            CacheOp::Clean => other.op != CacheOp::Invalidate,
+            CacheOp::Invalidate => other.op != CacheOp::Clean,
+            CacheOp::CleanInvalidate => other.op == CacheOp::CleanInvalidate,
+        };
+        let all = &self.maintenance.operations;
+        let behind = all.partition_point(|other| other.number <= number);
+        let mut others = all.get(behind..).unwrap_or_default().iter();
+        let is_right = |other: &MaintenanceOp| {
+            let mut faults = faults.iter();
+            !faults.any(|fault| matches!(fault, Fault::Operation(n, _) if *n == other.number))
+        };
+        others.any(|other| {
+            op.at < other.at
+                && other.at < until
+                && does_the_same(other)
+                && other.covers(memory)
+                && is_right(other)
+        })
     }
 
-    fn of_barrier(&self, number: u32) -> Expected {
-        let barrier = self.barrier(number);
-        let done = barrier.iter().flat_map(|b| self.behind(b));
-        Expected {
+    fn of_barrier(&self, number: u32) -> Option<Expected> {
+        let barrier = self.barrier(number)?;
+        let done = self.behind(&barrier);
+        Some(Expected {
             kinds: vec![HazardKind::MissingBarrier],
             memory: done.flat_map(MaintenanceOp::ranges).collect(),
-            not_cleaned: None,
-            barrier,
-        }
+            of: Of::Barrier(barrier),
+        })
+    }
+}
+
+/// When what is missing should have been done, at the latest.
+fn until(hazard: &HazardEntry) -> u64 {
+    match hazard.kind {
+        HazardKind::MissingClean => hazard.started_at.unwrap_or(hazard.at),
+        _ => hazard.at,
     }
 }
 
@@ -479,13 +579,10 @@ fn done_all_the_same(result: &RunResult) -> Option<String> {
             HazardKind::MissingInvalidate => op != results::CacheOp::Clean,
             _ => false,
         };
-        let until = match h.kind {
-            HazardKind::MissingClean => h.started_at.unwrap_or(h.at),
-            _ => h.at,
-        };
         let last = h.last_maintenance.as_ref();
         h.why == results::Why::Absent
-            && last.is_some_and(|last| does(last.op) && h.written_at < last.at && last.at < until)
+            && last
+                .is_some_and(|last| does(last.op) && h.written_at < last.at && last.at < until(h))
     };
     let other = result.hazards.iter().find(wrong)?;
     Some(format!(
@@ -507,7 +604,7 @@ fn missed(faults: &[Fault], golden: &Golden, result: &RunResult) -> Option<Strin
     let must_be_found = |fault: &&Fault| golden.has_to_be_found(**fault) && took_place(fault);
     let found = |fault: &Fault| {
         let expected = golden.expected(*fault);
-        expected.is_some_and(|e| result.hazards.iter().any(|h| golden.fits(&e, h)))
+        expected.is_some_and(|e| result.hazards.iter().any(|h| golden.fits(&e, h, faults)))
     };
     if is_stopped(result) {
         return None;
@@ -522,11 +619,11 @@ fn missed(faults: &[Fault], golden: &Golden, result: &RunResult) -> Option<Strin
 /// What is wrong with what was found of faults of software.
 fn wrongly_named(faults: &[Fault], golden: &Golden, result: &RunResult) -> Option<String> {
     let expected: Vec<Expected> = faults.iter().filter_map(|f| golden.expected(*f)).collect();
-    let fits = |h: &HazardEntry| expected.iter().any(|e| golden.fits(e, h));
+    let fits = |h: &HazardEntry| expected.iter().any(|e| golden.fits(e, h, faults));
     let other = result.hazards.iter().find(|h| !fits(h))?;
     let (start, end) = (other.first_pa.0, other.end_pa.0);
     Some(format!(
-        "{} at {start:#x} to {end:#x}, which is not what went wrong, or not where",
+        "{} at {start:#x} to {end:#x}, which is not what went wrong, or not where or when",
         other.kind.name()
     ))
 }

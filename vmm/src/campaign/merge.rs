@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use staleline_support::lock::Lock;
 
 use super::plan::Planned;
-use super::store::{self, Head, Store};
+use super::store::{Head, Store};
 use crate::exit::Error;
 use crate::run::directory;
 
@@ -17,13 +17,7 @@ use crate::run::directory;
 /// [`Error::CannotMerge`] if they are not shares of one campaign, run by the same program on the same guests,
 /// each fault by one of them.
 pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Store, Lock), Error> {
-    let taken = || match out.join(store::FILE).exists() {
-        true => Err(Error::CampaignExists {
-            path: out.to_owned(),
-        }),
-        false => Ok(()),
-    };
-    taken()?;
+    Store::is_not_in(out)?;
     // Nothing is made before it is known that they go together.
     let mut whole: Option<(Head, Vec<Planned>)> = None;
     let mut seen = HashSet::new();
@@ -36,7 +30,7 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Store, Lock), Error> {
         Store::is_in(path)?;
         let _held = directory::lock(path)?;
         let part = Store::open(path)?;
-        let head = part.head()?;
+        let (head, plan) = part.begun_with()?;
         let first = match &whole {
             Some((first, _)) => first,
             None => {
@@ -44,7 +38,7 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Store, Lock), Error> {
                     share: None,
                     ..head.clone()
                 };
-                &whole.insert((all, part.plan()?)).0
+                &whole.insert((all, plan)).0
             }
         };
         if let Some(what) = first.differs(&head) {
@@ -72,7 +66,7 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Store, Lock), Error> {
     })?;
     let lock = directory::lock(out)?;
     // Somebody else may have been faster.
-    taken()?;
+    Store::is_not_in(out)?;
     let store = Store::create_with(out, &head, &plan, (&all, &sessions))?;
     Ok((store, lock))
 }

@@ -336,7 +336,7 @@ impl<'a> Census<'a> {
             .collect();
         done.dedup();
         // One that completes maintenance of memory that no master has to do with is of no interest.
-        if done.is_empty() && counted.starts.is_none() {
+        if done.is_empty() && counted.starts.is_none() && !counted.alone {
             return;
         }
         let starts = match counted.starts {
@@ -360,9 +360,10 @@ impl<'a> Census<'a> {
             points.push(Point {
                 fault,
                 group: format!(
-                    "{}{} | {kind} behind {} | starts {starts}",
+                    "{}{}{} | {kind} behind {} | starts {starts}",
                     fault.class(),
                     if in_time { " made good in time" } else { "" },
+                    if counted.alone { " alone" } else { "" },
                     if done.is_empty() {
                         "stores".into()
                     } else {

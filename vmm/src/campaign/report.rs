@@ -49,7 +49,7 @@ pub struct Predicted {
 
 impl Report<'_> {
     fn outcomes(&self) -> Outcomes<'_> {
-        Outcomes::new(self.head.mode, self.plan, self.entries)
+        Outcomes::new(self.head.sample.mode, self.plan, self.entries)
     }
 
     /// How far the first of each group tells what the others come to.

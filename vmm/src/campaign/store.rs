@@ -5,13 +5,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, Transaction, ffi, params};
 use serde::{Deserialize, Serialize};
 
-use super::file::Mode;
+use super::file::Sample;
 use super::heard::Heard;
 use super::judge::{Judged, Outcome};
-use super::plan::Planned;
+use super::plan::{self, Planned};
 use super::sites::Site;
 use super::target::Target;
 use crate::engine::EngineKind;
@@ -22,7 +22,7 @@ use crate::exit::Error;
 pub const FILE: &str = "campaign.sqlite";
 
 /// Version of its format.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 const TABLES: &str = "
     CREATE TABLE head (json TEXT NOT NULL);
@@ -54,9 +54,7 @@ pub struct Head {
     /// What runs the guests.
     pub engine: EngineKind,
     /// How runs were chosen: as its file says, or as the command line.
-    pub mode: Mode,
-    /// How sure estimates are.
-    pub confidence: f64,
+    pub sample: Sample,
     /// Targets, in order.
     pub targets: Vec<TargetHead>,
     /// Hash over the plan.
@@ -236,6 +234,19 @@ impl Store {
         }
     }
 
+    /// Whether a directory has none yet.
+    ///
+    /// # Errors
+    /// [`Error::CampaignExists`] if it has.
+    pub fn is_not_in(dir: &Path) -> Result<(), Error> {
+        match dir.join(FILE).exists() {
+            true => Err(Error::CampaignExists {
+                path: dir.to_owned(),
+            }),
+            false => Ok(()),
+        }
+    }
+
     /// Opens one.
     ///
     /// # Errors
@@ -248,7 +259,15 @@ impl Store {
             // What is entered survives the end of this process at any moment.
             connection.pragma_update(None, "journal_mode", "wal")?;
             connection.pragma_update(None, "synchronous", "normal")?;
-            Ok(connection)
+            let sound: String =
+                connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+            match &*sound {
+                "ok" => Ok(connection),
+                _ => Err(rusqlite::Error::SqliteFailure(
+                    ffi::Error::new(ffi::SQLITE_CORRUPT),
+                    Some(sound),
+                )),
+            }
         };
         let connection = Mutex::new(open().map_err(|e| wrong(&path, e))?);
         Ok(Store { connection, path })
@@ -279,11 +298,23 @@ impl Store {
         }
     }
 
+    /// What it was begun with, and the plan that goes with it.
+    ///
+    /// # Errors
+    /// As [`Store::head`] and [`Store::plan`]; also if the plan is not the one that it was begun with.
+    pub fn begun_with(&self) -> Result<(Head, Vec<Planned>), Error> {
+        let (head, plan) = (self.head()?, self.plan()?);
+        match plan::hash(&plan) == head.plan {
+            true => Ok((head, plan)),
+            false => Err(self.damaged("its plan is not the one that it was begun with")),
+        }
+    }
+
     /// The plan, in order.
     ///
     /// # Errors
     /// [`Error::NotARun`] if it is damaged.
-    pub fn plan(&self) -> Result<Vec<Planned>, Error> {
+    fn plan(&self) -> Result<Vec<Planned>, Error> {
         let read = || -> rusqlite::Result<Vec<(Planned, String)>> {
             let connection = self.lock();
             let mut all = connection.prepare(

@@ -18,7 +18,7 @@ use staleline_devices::coherency::hazard::{Hazard, HazardKind};
 use staleline_devices::cpu::{Barrier, CacheOp, CpuId, LINE};
 use staleline_devices::dma::{Content, Direction, MasterId, TransferId};
 use staleline_devices::events::Cached;
-use staleline_devices::faults::{Fault, Injected, OperationFault};
+use staleline_devices::faults::{Fault, Injected, OperationFault, Until};
 use staleline_devices::soc::report::SocReport;
 use staleline_results::{GuestEnd, RunResult};
 use staleline_support::progress::{Progress, Quiet};
@@ -104,6 +104,7 @@ fn census() -> Census {
                 operations: (100 + n, 100 + n),
                 starts: None,
                 followed: None,
+                alone: false,
                 at: 1000 * u64::from(n) + 700,
             })
             .collect(),
@@ -162,20 +163,31 @@ fn backend(missed: &'static [u32]) -> FakeBackend {
                 report.domain.run_hash ^=
                     u64::from(fault.number()) << 8 | fault.to_string().len() as u64;
                 match fault {
+                    // What is left undone is found; if nothing is done at all, wrong bytes are seen.
+                    Fault::Operation(n, OperationFault::Drop | OperationFault::Skip { .. })
+                        if missed.contains(&n) =>
+                    {
+                        *text = text.replace("\"corrupt\":0", "\"corrupt\":64");
+                    }
                     Fault::Operation(
                         n,
-                        what @ (OperationFault::Drop | OperationFault::Skip { .. }),
+                        what @ (OperationFault::Drop
+                        | OperationFault::Skip { .. }
+                        | OperationFault::As(_)
+                        | OperationFault::Delay(Until::Start | Until::End)),
                     ) => {
                         let from = match what {
                             OperationFault::Skip { from, .. } => u64::from(from),
                             _ => 0,
                         };
-                        *text = text.replace("\"corrupt\":0", "\"corrupt\":64");
-                        if !missed.contains(&n) {
-                            let hazard =
-                                found(HazardKind::MissingInvalidate, 0x4500_0000 + from * LINE);
-                            report.domain.hazards.push(hazard);
+                        if matches!(what, OperationFault::Drop | OperationFault::Skip { .. }) {
+                            *text = text.replace("\"corrupt\":0", "\"corrupt\":64");
                         }
+                        let done = report.domain.maintenance.operation(n);
+                        let at = done.map_or(0, |op| op.at) + 1;
+                        let pa = 0x4500_0000 + from * LINE;
+                        let hazard = found(HazardKind::MissingInvalidate, pa);
+                        report.domain.hazards.push(Hazard { at, ..hazard });
                     }
                     Fault::Operation(_, OperationFault::WidenAfter) => {
                         let hazard = found(HazardKind::MissingBarrier, 0x4700_0000);
@@ -211,8 +223,7 @@ impl Ready {
             path: "/nowhere".into(),
             program: "this".into(),
             engine: EngineKind::default(),
-            mode: campaign.sample.mode,
-            confidence: campaign.sample.confidence,
+            sample: campaign.sample.clone(),
             targets: targets.iter().map(TargetHead::of).collect(),
             plan: plan::hash(&plan),
             share: None,
@@ -302,7 +313,7 @@ fn straight_interrupted_and_in_shares_it_comes_to_the_same() {
         }
         drop(store);
         let store = Store::open(&stopped).unwrap();
-        assert_eq!(store.plan().unwrap(), ready.plan);
+        assert_eq!(store.begun_with().unwrap().1, ready.plan);
         assert_eq!(store.head().unwrap().differs(&ready.head), None);
         assert_eq!(ready.run(runs, &store, &all, &Quiet), 0);
         assert_eq!(entries(&store), entries(&straight));
@@ -582,6 +593,45 @@ fn a_file_that_is_none_is_refused() {
     .unwrap();
     let e = refused(dir.path());
     assert!(e.help().is_some(), "{e}");
+    assert_eq!(e.exit_code(), exit::USAGE);
+}
+
+/// Whoever has changed it, or what has: results are of the plan that they were begun with.
+#[test]
+fn a_store_that_is_not_what_was_written_is_refused() {
+    with(&backend(&[]), |runs| {
+        let ready = Ready::new(runs, "");
+        let changed = |sql: &str| {
+            let (dir, store) = ready.store();
+            assert!(store.begun_with().is_ok());
+            drop(store);
+            let connection = rusqlite::Connection::open(dir.path().join(FILE)).unwrap();
+            connection.execute_batch(sql).unwrap();
+            drop(connection);
+            let read = Store::open(dir.path()).and_then(|store| store.begun_with().map(drop));
+            read.map_err(|e| e.exit_code())
+        };
+        assert_eq!(changed("DELETE FROM session"), Ok(()));
+        for sql in [
+            "DELETE FROM plan WHERE id = 3",
+            "UPDATE plan SET run = 0 WHERE id = 0",
+            "UPDATE plan SET faults = 'nonsense' WHERE id = 3",
+            "DROP TABLE plan",
+            "DELETE FROM head",
+        ] {
+            assert_eq!(changed(sql), Err(exit::USAGE), "{sql}");
+        }
+        // Pages that are not what SQLite has written.
+        let (dir, store) = ready.store();
+        drop(store);
+        let path = dir.path().join(FILE);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes.len() - 3000;
+        bytes[at..at + 2000].fill(0xa5);
+        std::fs::write(&path, bytes).unwrap();
+        let read = Store::open(dir.path()).and_then(|store| store.begun_with().map(drop));
+        assert_eq!(read.map_err(|e| e.exit_code()), Err(exit::USAGE));
+    });
 }
 
 /// Whatever a run with a fault of hardware shows, software is not blamed for it.
@@ -663,6 +713,43 @@ fn a_line_that_is_left_out_is_blamed_for_itself_alone() {
     });
 }
 
+/// What is found before it should have been done, or when another has done the same, is not of an operation that is
+/// left out; unless that one is, too.
+#[test]
+fn a_finding_of_another_time_is_not_of_an_operation_that_is_left_out() {
+    with(&backend(&[]), |runs| {
+        let target = Ready::new(runs, "").targets.remove(0);
+        let parse = |fault: &str| fault.parse::<Fault>().unwrap();
+        let fault = parse("drop@101");
+        let mut result = runs.with(&target, &[fault]).unwrap().result;
+        let report = fake::soc_report();
+        let operations = &report.domain.maintenance.operations;
+        let (first, second) = (operations[0].at, operations[1].at);
+        assert_eq!(
+            (operations[0].op, operations[1].op),
+            (CacheOp::Invalidate, CacheOp::Invalidate)
+        );
+        let mut judged = |at, faults: &[Fault], report: &SocReport| {
+            result.hazards[0].at = at;
+            judge(faults, &Golden::new(report), &result).outcome
+        };
+        let (is, is_not) = (Outcome::DetectedVisible, Outcome::Misdiagnosed);
+        assert_eq!(judged(first - 1, &[fault], &report), is_not);
+        assert_eq!(judged(first, &[fault], &report), is);
+        assert_eq!(judged(second, &[fault], &report), is);
+        assert_eq!(judged(second + 1, &[fault], &report), is_not);
+        let both = [fault, parse("drop@102")];
+        assert_eq!(judged(second + 1, &both, &report), is);
+        // One of other memory, or another kind, has not done the same.
+        let mut other = report.clone();
+        other.domain.maintenance.operations[1].first_pa += 64;
+        assert_eq!(judged(second + 1, &[fault], &other), is);
+        let mut other = report.clone();
+        other.domain.maintenance.operations[1].op = CacheOp::Clean;
+        assert_eq!(judged(second + 1, &[fault], &other), is);
+    });
+}
+
 /// Whoever sees a wrong byte, and whatever else is found.
 #[test]
 fn needed_maintenance_that_is_left_out_has_to_be_found() {
@@ -706,6 +793,7 @@ fn needed_maintenance_that_is_left_out_has_to_be_found() {
         both.hazards.clone_from(&found.hazards);
         both.diagnostics.clone_from(&found.diagnostics);
         (both.hazards[0].first_pa.0, both.hazards[0].end_pa.0) = (0x4500_2f40, 0x4500_2f80);
+        both.hazards[0].at = 6601;
         let widened = fault("widen@106:after");
         assert_eq!(outcome(&[drop, widened], &both), Outcome::Miss);
         // What hardware has done is nothing that software, or its sanitizer, could be blamed for.
@@ -769,6 +857,40 @@ fn a_barrier_that_alone_completes_what_is_needed_has_to_be_found() {
         assert_eq!(outcome("widen@103:after", &beside), Outcome::NoEffect);
         beside.domain.maintenance.operations[2].op = CacheOp::Clean;
         assert_eq!(outcome("widen@103:before", &beside), Outcome::NoEffect);
+        // What comes when it is needed no more is as good as left out, and so is what is done in another way: an
+        // invalidate in the place of a clean if the next is that a master reads.
+        for fault in [
+            "delay@102:start",
+            "delay@102:end",
+            "as@102:invalidate",
+            "as@103:clean",
+        ] {
+            assert_eq!(outcome(fault, &report), Outcome::Miss, "{fault}");
+        }
+        assert_eq!(outcome("as@102:clean", &report), Outcome::NoEffect);
+        let mut written = report.clone();
+        written.domain.transfers[1].opened_at = 2999;
+        assert_eq!(outcome("as@102:invalidate", &written), Outcome::NoEffect);
+        let mut part = report.clone();
+        part.domain.maintenance.operations[1].needed_lines = 1;
+        assert_eq!(outcome("delay@102:start", &part), Outcome::Miss);
+        assert_eq!(outcome("as@102:invalidate", &part), Outcome::NoEffect);
+        // One that alone orders what a CPU has stored in descriptors.
+        let mut alone = fake::soc_report();
+        alone.domain.census = Some(census());
+        alone.domain.census.as_mut().unwrap().barriers[1].alone = true;
+        for weak in ["removed", "loads", "inner"] {
+            assert_eq!(
+                outcome(&format!("barrier@20:{weak}"), &alone),
+                Outcome::Miss
+            );
+        }
+        for enough in ["stores", "dmb"] {
+            assert_eq!(
+                outcome(&format!("barrier@20:{enough}"), &alone),
+                Outcome::NoEffect
+            );
+        }
         // Of lines that are left out, those that masters touch.
         assert_eq!(outcome("skip@102:0+1", &report), Outcome::Miss);
         report.domain.maintenance.operations[1].dma_lines = 188;
@@ -826,8 +948,10 @@ fn a_run_that_is_stopped_before_it_is_found_is_no_miss() {
                     execution.end = GuestEnd::TimedOut;
                     return;
                 }
+                let done = report.domain.maintenance.operation(fault.number());
+                let at = done.unwrap().at + 1;
                 let hazard = found(HazardKind::MissingInvalidate, 0x4500_0000);
-                report.domain.hazards.push(hazard);
+                report.domain.hazards.push(Hazard { at, ..hazard });
             }
         },
     );

@@ -67,14 +67,13 @@ pub struct CampaignArgs {
     /// What runs the guests.
     #[arg(long, default_value_t, value_parser = one_of(&EngineKind::ALL), conflicts_with_all = GONE_ON_WITH)]
     engine: EngineKind,
-    /// Run all faults, whatever the file says.
-    #[arg(long, conflicts_with_all = GONE_ON_WITH)]
-    exhaustive: bool,
+    #[command(flatten)]
+    sample: SampleArgs,
     /// Boot each run, even where the engine can go on from a guest that was saved once: slower, and the same.
     #[arg(long, conflicts_with_all = RUNS_NOTHING)]
     boot: bool,
     /// Print the plan, and run nothing but what it takes to make it.
-    #[arg(long, conflicts_with_all = GONE_ON_WITH)]
+    #[arg(long, conflicts_with_all = GONE_ON_WITH, conflicts_with = "submit")]
     list: bool,
     /// Write a page for browsers, too.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "list", "submit"])]
@@ -84,6 +83,55 @@ pub struct CampaignArgs {
     cost: Option<u64>,
     #[command(flatten)]
     cluster: SubmitArgs,
+}
+
+/// How runs are chosen, whatever the file says.
+#[derive(Debug, Args)]
+pub(super) struct SampleArgs {
+    /// Run all faults.
+    #[arg(long, conflicts_with_all = GONE_ON_WITH)]
+    exhaustive: bool,
+    /// Run as many, by chance, as make estimates so sure: 0.9, 0.95 or 0.99.
+    #[arg(long, value_name = "SHARE", conflicts_with_all = GONE_ON_WITH, conflicts_with = "exhaustive")]
+    confidence: Option<f64>,
+    /// And off by so much at most: 0.001 to 0.5.
+    #[arg(long, value_name = "SHARE", conflicts_with_all = GONE_ON_WITH, conflicts_with = "exhaustive")]
+    margin: Option<f64>,
+    /// What chance goes by.
+    #[arg(long, value_name = "N", conflicts_with_all = GONE_ON_WITH)]
+    seed: Option<u64>,
+}
+
+impl SampleArgs {
+    /// In the place of what a file has.
+    pub fn apply(&self, campaign: &mut Campaign) -> Result<(), Error> {
+        let sample = &mut campaign.sample;
+        if self.exhaustive {
+            sample.mode = Mode::Exhaustive;
+        }
+        if self.confidence.is_some() || self.margin.is_some() {
+            sample.mode = Mode::Sampled;
+        }
+        sample.confidence = self.confidence.unwrap_or(sample.confidence);
+        sample.margin = self.margin.unwrap_or(sample.margin);
+        sample.seed = self.seed.unwrap_or(sample.seed);
+        campaign.check("--confidence, --margin")
+    }
+
+    /// The same, for another command line.
+    pub fn options(&self) -> String {
+        let flag = self.exhaustive.then(|| " --exhaustive".to_owned());
+        let share =
+            |name: &str, share: Option<f64>| share.map(|share| format!(" --{name} {share}"));
+        let seed = self.seed.map(|seed| format!(" --seed {seed}"));
+        let all = [
+            flag,
+            share("confidence", self.confidence),
+            share("margin", self.margin),
+            seed,
+        ];
+        all.into_iter().flatten().collect()
+    }
 }
 
 /// Why faults cannot be planned for an engine that is not exact.
@@ -116,7 +164,7 @@ pub(super) fn run(args: &CampaignArgs) -> Result<u8, Error> {
             out,
             jobs: args.jobs,
             engine: args.engine,
-            exhaustive: args.exhaustive,
+            sample: &args.sample,
             boot: args.boot,
         };
         return campaign_submit::run(scheduler, &args.cluster, &asked);
@@ -126,12 +174,11 @@ pub(super) fn run(args: &CampaignArgs) -> Result<u8, Error> {
         cost: args.cost,
     };
     if let Some(dir) = &args.report {
-        let store = Store::open(dir)?;
-        return conclude(None, &store, &store.head()?, telling);
+        return conclude(None, &Store::open(dir)?, telling);
     }
     if let (false, Some(out)) = (args.merge.is_empty(), &args.out) {
         let (store, _lock) = merge::merge(&args.merge, out)?;
-        let code = conclude(Some(out), &store, &store.head()?, telling)?;
+        let code = conclude(Some(out), &store, telling)?;
         say(&format!("results in {}", out.display()));
         return Ok(code);
     }
@@ -169,6 +216,10 @@ impl CampaignArgs {
             }
             None => None,
         };
+        // Before anything slow is done for it.
+        if let Some(out) = self.out.as_ref().filter(|_| !self.list) {
+            Store::is_not_in(out)?;
+        }
         let earlier_head = earlier
             .as_ref()
             .map(|(.., store)| store.head())
@@ -213,8 +264,9 @@ impl CampaignArgs {
         progress: &dyn staleline_support::progress::Progress,
     ) -> Result<Prepared, Error> {
         let (mut campaign, text) = Campaign::load(path)?;
-        if self.exhaustive || earlier.is_some_and(|head| head.mode == Mode::Exhaustive) {
-            campaign.sample.mode = Mode::Exhaustive;
+        match earlier {
+            Some(head) => campaign.sample = head.sample.clone(),
+            None => self.sample.apply(&mut campaign)?,
         }
         let engine = earlier.map_or(self.engine, |head| head.engine);
         let specs = campaign.targets(engine)?;
@@ -249,8 +301,7 @@ impl CampaignArgs {
             path: std::path::absolute(path).map_err(|e| Error::host("no working directory", e))?,
             program: backend.identity()?,
             engine,
-            mode: campaign.sample.mode,
-            confidence: campaign.sample.confidence,
+            sample: campaign.sample,
             targets: targets.iter().map(TargetHead::of).collect(),
             plan: plan::hash(&plan),
             share,
@@ -268,9 +319,7 @@ impl CampaignArgs {
             None => directory::create_next(Path::new(DEFAULT_ROOT), "campaign")?,
         };
         let lock = directory::lock(&out)?;
-        if out.join(store::FILE).exists() {
-            return Err(Error::CampaignExists { path: out });
-        }
+        Store::is_not_in(&out)?;
         let store = Store::create(&out, &prepared.head, &prepared.plan)?;
         Ok((out, lock, store))
     }
@@ -287,7 +336,7 @@ impl CampaignArgs {
         let left = runner::run(runs, &prepared.targets, &here, (store, jobs), &progress);
         progress.clear();
         let left = left?;
-        let otherwise = conclude(Some(out), store, &prepared.head, telling)?;
+        let otherwise = conclude(Some(out), store, telling)?;
         if left > 0 {
             say(&format!(
                 "interrupted, {left} runs are left: `staleline campaign --resume {}` goes on",
@@ -343,19 +392,14 @@ struct Telling<'a> {
 
 /// Prints what a campaign has come to, and writes it into its directory if that is given; gives the exit code.
 /// Times go to where progress goes: what is printed is the same however it was run.
-fn conclude(
-    out: Option<&Path>,
-    store: &Store,
-    head: &Head,
-    telling: Telling<'_>,
-) -> Result<u8, Error> {
-    let (plan, entries) = (store.plan()?, store.entries()?);
-    let here: Vec<Planned> = here(&plan, head)?.into_iter().cloned().collect();
+fn conclude(out: Option<&Path>, store: &Store, telling: Telling<'_>) -> Result<u8, Error> {
+    let ((head, plan), entries) = (store.begun_with()?, store.entries()?);
+    let here: Vec<Planned> = here(&plan, &head)?.into_iter().cloned().collect();
     let report = Report {
-        head,
+        head: &head,
         plan: &here,
         entries: &entries,
-        confidence: head.confidence,
+        confidence: head.sample.confidence,
     };
     if let Some(out) = out {
         write_results(out, &plan, &entries)?;
@@ -436,6 +480,8 @@ mod tests {
     fn options_that_would_mean_nothing_are_refused() {
         for taken in [
             "a.toml --exhaustive --list",
+            "a.toml --confidence 0.99 --margin 0.01 --seed 3",
+            "a.toml --exhaustive --seed 3",
             "a.toml --shard 1/2 --jobs 3 --boot",
             "--resume a --jobs 3 --boot --html b.html",
             "--report a --cost 5 --html b.html",
@@ -451,9 +497,21 @@ mod tests {
             "--compare a b",
         ];
         for what in what {
-            for option in ["--exhaustive", "--list", "--shard 1/2", "--engine tcg"] {
+            for option in [
+                "--exhaustive",
+                "--seed 2",
+                "--list",
+                "--shard 1/2",
+                "--engine tcg",
+            ] {
                 assert!(!is_taken(&format!("{what} {option}")), "{what} {option}");
             }
+        }
+        for refused in [
+            "a.toml --exhaustive --margin 0.1",
+            "a.toml --submit slurm --shards 2 --out b --list",
+        ] {
+            assert!(!is_taken(refused), "{refused}");
         }
         for what in &what[1..] {
             for option in ["--jobs 3", "--boot"] {

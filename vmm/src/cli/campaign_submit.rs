@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use staleline_support::files;
 
+use super::campaign::SampleArgs;
 use super::common::{print, say};
 use crate::campaign::file::Campaign;
 use crate::campaign::submit::Submission;
@@ -45,7 +46,7 @@ pub(super) struct Asked<'a> {
     pub out: &'a Path,
     pub jobs: Option<u16>,
     pub engine: EngineKind,
-    pub exhaustive: bool,
+    pub sample: &'a SampleArgs,
     pub boot: bool,
 }
 
@@ -79,7 +80,8 @@ pub(super) fn run(scheduler: Scheduler, args: &SubmitArgs, asked: &Asked<'_>) ->
         (_, image) => image.as_deref().unwrap_or_default(),
     };
     let (file, dir) = (absolute(asked.file)?, absolute(asked.out)?);
-    let (campaign, campaign_text) = Campaign::load(&file)?;
+    let (mut campaign, campaign_text) = Campaign::load(&file)?;
+    asked.sample.apply(&mut campaign)?;
     // What is wrong with it is told here, and not by each task.
     let specs = campaign.targets(asked.engine)?;
     let ram = specs
@@ -106,7 +108,7 @@ pub(super) fn run(scheduler: Scheduler, args: &SubmitArgs, asked: &Asked<'_>) ->
         chosen: format!(
             " --engine {}{}",
             quote(asked.engine.name()),
-            flag("--exhaustive", asked.exhaustive)
+            asked.sample.options()
         ),
         options: format!(" --jobs {jobs}{}", flag("--boot", asked.boot)),
     };

@@ -18,7 +18,7 @@ use crate::minimise::runs::{Found, Wanted, minimise};
 use crate::minimise::search::Stopped;
 use crate::minimise::{bless, parts};
 use crate::run::backend::Backend as _;
-use crate::run::directory::{self, DEFAULT_ROOT, RunDir};
+use crate::run::directory::{DEFAULT_ROOT, RunDir};
 use crate::run::ledger;
 use crate::run::once::{Once, Scratch};
 use crate::run::wiring::Production;
@@ -129,23 +129,19 @@ pub(super) fn run(args: &MinimiseArgs) -> Result<u8, Error> {
     let dir = match &args.out {
         Some(out) if args.force => RunDir::replace(out)?,
         Some(out) => RunDir::create(out)?,
-        None => RunDir::create(&directory::create_next(
-            Path::new(DEFAULT_ROOT),
-            "minimise",
-        )?)?,
+        None => RunDir::next(Path::new(DEFAULT_ROOT), "minimise")?,
     };
     progress.step("preparing the guest");
     let artifacts = backend.prepare(&spec, &progress);
-    if artifacts.is_err() {
-        progress.clear();
-    }
-    let artifacts = match or_interrupted(&interrupt, artifacts)? {
-        ControlFlow::Break(code) => return Ok(code),
-        ControlFlow::Continue(artifacts) => artifacts,
-    };
-    let found = minimise(&spec, &artifacts, once, wanted, &progress);
+    let found = artifacts.and_then(|artifacts| {
+        let found = minimise(&spec, &artifacts, once, wanted, &progress)?;
+        Ok((artifacts, found))
+    });
     progress.clear();
-    let found = match or_interrupted(&interrupt, found)? {
+    if found.is_err() {
+        dir.clone().give_up();
+    }
+    let (artifacts, found) = match or_interrupted(&interrupt, found)? {
         ControlFlow::Break(code) => return Ok(code),
         ControlFlow::Continue(found) => found,
     };

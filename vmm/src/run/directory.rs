@@ -60,6 +60,8 @@ pub const DIRECTORIES: [&str; 3] = [PILOT, TRACE, ENGINE];
 #[derive(Debug, Clone)]
 pub struct RunDir {
     path: PathBuf,
+    /// It was not there before.
+    made: bool,
     _lock: Arc<Lock>,
 }
 
@@ -79,6 +81,15 @@ impl RunDir {
                 path: path.to_owned(),
             }),
         }
+    }
+
+    /// Takes the next free directory below `root` for runs of that name.
+    ///
+    /// # Errors
+    /// As [`create_next`] and [`RunDir::create`].
+    pub fn next(root: &Path, name: &str) -> Result<Self, Error> {
+        let dir = Self::create(&create_next(root, name)?)?;
+        Ok(RunDir { made: true, ..dir })
     }
 
     /// As [`RunDir::create`], but an earlier run may be there, whose files are removed.
@@ -112,8 +123,10 @@ impl RunDir {
     }
 
     fn take(path: &Path) -> Result<Self, Error> {
+        let made = !path.exists();
         Ok(RunDir {
             path: path.to_owned(),
+            made,
             _lock: Arc::new(lock(path)?),
         })
     }
@@ -125,6 +138,18 @@ impl RunDir {
             source,
         })?;
         Ok(self)
+    }
+
+    /// Leaves it as it was found, if there is nothing to write there after all.
+    pub fn give_up(self) {
+        let empty = self
+            .file(EVENTS)
+            .metadata()
+            .is_ok_and(|about| about.len() == 0);
+        // Somebody who finds it empty has all that there is to know.
+        if empty && std::fs::remove_file(self.file(EVENTS)).is_ok() && self.made {
+            let _ = std::fs::remove_dir(&self.path);
+        }
     }
 
     /// Its path.
@@ -297,6 +322,27 @@ mod tests {
             RunDir::create(&foreign),
             Err(Error::OutputTaken { .. })
         ));
+    }
+
+    #[test]
+    fn what_comes_to_nothing_leaves_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let next = RunDir::next(root.path(), "boot").unwrap();
+        let (new, there) = (root.path().join("new"), root.path().join("there"));
+        std::fs::create_dir(&there).unwrap();
+        for dir in [
+            next,
+            RunDir::create(&new).unwrap(),
+            RunDir::create(&there).unwrap(),
+        ] {
+            dir.give_up();
+        }
+        let left = |dir: &Path| std::fs::read_dir(dir).unwrap().count();
+        assert!(!new.exists() && left(&there) == 0 && left(&root.path().join("boot")) == 0);
+        let used = RunDir::create(&new).unwrap();
+        used.write_json(RESULT, &1).unwrap();
+        used.give_up();
+        assert!(new.join(RESULT).exists());
     }
 
     #[test]

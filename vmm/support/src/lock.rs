@@ -11,6 +11,9 @@ use std::time::SystemTime;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+/// How often what is locked may be replaced meanwhile.
+const REPLACED: usize = 16;
+
 /// It is in use as long as this lives.
 #[derive(Debug)]
 pub struct Lock {
@@ -48,18 +51,23 @@ impl Lock {
     }
 
     fn take(path: &Path, how: FlockOperation) -> io::Result<Option<Self>> {
-        let file = File::open(path)?;
-        match flock(&file, how) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            // File systems without locks: nobody can be kept out there.
-            Err(Errno::NOSYS | Errno::NOTSUP | Errno::NOLCK | Errno::BADF | Errno::INVAL) => {}
-            Err(e) => return Err(e.into()),
+        for _ in 0..REPLACED {
+            let file = File::open(path)?;
+            match flock(&file, how) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                // File systems without locks: nobody can be kept out there.
+                Err(Errno::NOSYS | Errno::NOTSUP | Errno::NOLCK | Errno::BADF | Errno::INVAL) => {}
+                Err(e) => return Err(e.into()),
+            }
+            // It may have been replaced since it was opened: two who find nothing make the same, and one of them
+            // is later. Then what is there now is what counts.
+            let (opened, there) = (file.metadata()?, fs::metadata(path)?);
+            if (opened.dev(), opened.ino()) == (there.dev(), there.ino()) {
+                return Ok(Some(Lock { file }));
+            }
         }
-        // It may have been replaced since it was opened.
-        let (opened, there) = (file.metadata()?, fs::metadata(path)?);
-        let same = (opened.dev(), opened.ino()) == (there.dev(), there.ino());
-        Ok(same.then_some(Lock { file }))
+        Ok(None)
     }
 }
 
@@ -74,6 +82,10 @@ impl Drop for Lock {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "these are tests")]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -97,6 +109,30 @@ mod tests {
         assert!(Lock::alone(dir.path()).unwrap().is_none());
         drop(lock);
         assert!(Lock::alone(dir.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_others_replace_is_locked_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("part");
+        let replace = || {
+            let new = tempfile::NamedTempFile::new_in(dir.path()).unwrap();
+            new.persist(&path).unwrap();
+        };
+        replace();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    replace();
+                    thread::sleep(Duration::from_micros(50));
+                }
+            });
+            let missed = (0..2000).filter(|_| Lock::using(&path).unwrap().is_none());
+            let missed = missed.count();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(missed, 0);
+        });
     }
 
     #[test]

@@ -191,4 +191,6 @@ fn a_run_that_was_made_is_taken_from_its_directory() {
     assert_eq!(output.status.code(), Some(2));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("iio-capture passes"), "{errors}");
+    let left = std::fs::read_dir(dir.path().join("runs/minimise"));
+    assert_eq!(left.unwrap().count(), 0);
 }

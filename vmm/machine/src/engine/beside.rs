@@ -66,9 +66,36 @@ pub enum What {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum Said {
     /// It has powered off.
-    PoweredOff(KvmStats),
+    PoweredOff(Told),
     /// Anything else.
     Failed(String),
+}
+
+/// What a VMM tells of a guest and of itself. Times are of the monotonic clock, which the programs of a machine
+/// share, in microseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Told {
+    /// When its program had begun.
+    pub begun_us: u64,
+    /// When it was confined.
+    pub confined_us: u64,
+    /// From the guest's first instruction to its end.
+    pub wall_us: u64,
+    /// What it has counted.
+    pub stats: KvmStats,
+}
+
+/// What the time of a VMM that is started for its guest goes to beside that guest, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Around {
+    /// Until its program begins.
+    pub start_us: u64,
+    /// From there until it is confined.
+    pub sandbox_us: u64,
+    /// From its answer until it is gone.
+    pub gone_us: u64,
 }
 
 /// What one of them has taken.
@@ -79,8 +106,10 @@ pub struct Measured {
     pub name: String,
     /// Microseconds from its start to its end.
     pub wall_us: u64,
-    /// What it counted itself, if it is a VMM of ours.
-    pub stats: Option<KvmStats>,
+    /// What it told itself, if it is a VMM of ours.
+    pub told: Option<Told>,
+    /// If it was started for the guest.
+    pub around: Option<Around>,
     /// Why it says nothing: it has failed, with the end of what it wrote.
     pub failed: Option<String>,
 }
