@@ -183,6 +183,16 @@ impl Barrier {
     pub fn orders_loads(self) -> bool {
         self.access != BarrierAccess::Store
     }
+
+    /// The first, as bus masters see it.
+    pub fn orders_stores_for_masters(self) -> bool {
+        self.orders_stores() && self.reaches_masters()
+    }
+
+    /// The second, of what bus masters write. Behind a DSB, loads have their values, wherever these come from.
+    pub fn orders_loads_from_masters(self) -> bool {
+        self.orders_loads() && (self.kind == BarrierKind::Dsb || self.reaches_masters())
+    }
 }
 
 /// The bit of an interrupt line in [`Machine::irq_lines`].

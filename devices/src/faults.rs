@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cpu::CacheOp;
+use crate::cpu::{Barrier, BarrierAccess, BarrierKind, BarrierScope, CacheOp};
 
 /// Most faults of one run.
 pub const MAX_FAULTS: usize = 64;
@@ -80,6 +80,32 @@ pub enum BarrierFault {
     Stores,
     /// It is for loads only (`ld`).
     Loads,
+}
+
+impl BarrierFault {
+    /// What there is in the place of a barrier, if anything.
+    #[must_use]
+    pub fn applied(self, barrier: Barrier) -> Option<Barrier> {
+        match self {
+            BarrierFault::Removed => None,
+            BarrierFault::Dmb => Some(Barrier {
+                kind: BarrierKind::Dmb,
+                ..barrier
+            }),
+            BarrierFault::Inner => Some(Barrier {
+                scope: BarrierScope::Inner.min(barrier.scope),
+                ..barrier
+            }),
+            BarrierFault::Stores => Some(Barrier {
+                access: BarrierAccess::Store,
+                ..barrier
+            }),
+            BarrierFault::Loads => Some(Barrier {
+                access: BarrierAccess::Load,
+                ..barrier
+            }),
+        }
+    }
 }
 
 /// What goes wrong with an interrupt.

@@ -1,4 +1,3 @@
-[ -e "$dir/merged/{{ results }}" ] && exec {{ program }} campaign --report "$dir/merged"
 new=$(mktemp -d "$dir/merging.XXXXXX") || exit 3
 set --
 for share in $(seq 1 {{ shards }}); do
@@ -6,9 +5,11 @@ for share in $(seq 1 {{ shards }}); do
 done
 {{ program }} campaign --merge "$@" --out "$new"
 code=$?
-# Whole, or not there.
+# Whole, or not there; in the place of what shares had come to before that were gone on with.
 if [ -e "$new/{{ results }}" ]; then
+    if [ -e "$dir/merged" ]; then mv -T "$dir/merged" "$new.before" || exit 3; fi
     mv -T "$new" "$dir/merged" || exit 3
+    rm -rf "$new.before"
     echo "they are in $dir/merged now"
 fi
 exit "$code"

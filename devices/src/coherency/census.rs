@@ -43,7 +43,11 @@ pub struct CountedBarrier {
     /// A master that was started behind it has read what its CPU had stored in a descriptor before it, and no other
     /// barrier was between those two that orders stores for masters.
     #[serde(default)]
-    pub alone: bool,
+    pub alone_for_stores: bool,
+    /// Its CPU had seen a master's event before it, and has loaded what that master had written before behind it, and
+    /// no other barrier was between those two that orders loads of what masters write.
+    #[serde(default)]
+    pub alone_for_loads: bool,
 }
 
 /// An interrupt.
@@ -122,12 +126,44 @@ pub struct Census {
 /// Barriers of a CPU that are remembered: a master that is told reads its descriptors soon.
 const REMEMBERED: usize = 32;
 
+/// Barriers, in order, at most [`REMEMBERED`].
+#[derive(Debug, Default)]
+struct Latest(VecDeque<CountedBarrier>);
+
+impl Latest {
+    fn add(&mut self, barrier: CountedBarrier) {
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back(barrier);
+    }
+
+    /// One that orders everything has come.
+    fn are_followed(&mut self, at: u64) {
+        for earlier in &mut self.0 {
+            earlier.followed = earlier.followed.or(Some(at));
+        }
+    }
+
+    /// One of them, and when the one before it came, or 0 if there was none; if that is known.
+    fn get(&self, index: usize) -> Option<(&CountedBarrier, u64)> {
+        let before = match index.checked_sub(1) {
+            Some(before) => self.0.get(before)?.at,
+            None if self.0.len() < REMEMBERED => 0,
+            None => return None,
+        };
+        Some((self.0.get(index)?, before))
+    }
+}
+
 /// Takes the count, if it is wanted.
 #[derive(Debug, Default)]
 pub(super) struct Counter {
     census: Option<Census>,
-    /// Each CPU's latest barriers that order stores for masters, in order, at most [`REMEMBERED`].
-    ordering: [VecDeque<CountedBarrier>; MAX_CPUS],
+    /// Each CPU's latest barriers that order stores for masters.
+    for_stores: [Latest; MAX_CPUS],
+    /// And those that order loads of what masters write.
+    for_loads: [Latest; MAX_CPUS],
     /// Each CPU's last barrier, if no device was started since and it is not counted.
     last: [Option<CountedBarrier>; MAX_CPUS],
     /// Of the barriers that are counted, how many there were by each CPU's last that completes maintenance.
@@ -175,17 +211,17 @@ impl Counter {
                 earlier.followed = earlier.followed.or(Some(barrier.at));
             }
         }
-        let ordering = &mut self.ordering[cpu.index()];
+        let for_stores = &mut self.for_stores[cpu.index()];
+        let for_loads = &mut self.for_loads[cpu.index()];
         if barrier.barrier.orders_all() {
-            for earlier in ordering.iter_mut() {
-                earlier.followed = earlier.followed.or(Some(barrier.at));
-            }
+            for_stores.are_followed(barrier.at);
+            for_loads.are_followed(barrier.at);
         }
-        if barrier.barrier.orders_stores() && barrier.barrier.reaches_masters() {
-            if ordering.len() == REMEMBERED {
-                ordering.pop_front();
-            }
-            ordering.push_back(barrier);
+        if barrier.barrier.orders_stores_for_masters() {
+            for_stores.add(barrier);
+        }
+        if barrier.barrier.orders_loads_from_masters() {
+            for_loads.add(barrier);
         }
         let last = &mut self.last[cpu.index()];
         if barrier.operations == (0, 0) {
@@ -199,33 +235,40 @@ impl Counter {
     /// A master that `release` has started reads words of descriptors; `stored_in` says whether that CPU has stored one
     /// of these last behind the first of two times, and not behind the second.
     pub fn descriptor_read(&mut self, release: &Doorbell, stored_in: impl Fn(u64, u64) -> bool) {
+        let latest = &self.for_stores[release.cpu.index()];
+        let at = latest.0.iter().rposition(|b| b.at == release.ordered_at);
+        if let Some((one, before)) = at.and_then(|at| latest.get(at))
+            && stored_in(before, one.at)
+        {
+            let one = *one;
+            self.mark(one, |counted| counted.alone_for_stores = true);
+        }
+    }
+
+    /// A CPU that has seen a master's event at `seen_at` loads what that has written before.
+    pub fn data_loaded(&mut self, cpu: CpuId, seen_at: u64) {
+        let latest = &self.for_loads[cpu.index()];
+        if let Some((one, before)) = latest.0.len().checked_sub(1).and_then(|at| latest.get(at))
+            && before < seen_at
+            && seen_at <= one.at
+        {
+            let one = *one;
+            self.mark(one, |counted| counted.alone_for_loads = true);
+        }
+    }
+
+    /// Has a barrier counted, if it is not yet, and marked.
+    fn mark(&mut self, one: CountedBarrier, mark: impl FnOnce(&mut CountedBarrier)) {
         let Some(census) = &mut self.census else {
             return;
         };
-        let ordering = &self.ordering[release.cpu.index()];
-        let Some(at) = ordering.iter().rposition(|b| b.at == release.ordered_at) else {
-            return;
-        };
-        let before = match at.checked_sub(1) {
-            Some(before) => ordering.get(before).map(|before| before.at),
-            None if ordering.len() < REMEMBERED => Some(0),
-            None => None,
-        };
-        let (Some(one), Some(before)) = (ordering.get(at), before) else {
-            return;
-        };
-        if !stored_in(before, one.at) {
-            return;
-        }
         let mut counted = census.barriers.iter_mut().rev();
         match counted.find(|counted| counted.number == one.number) {
-            Some(counted) => counted.alone = true,
+            Some(counted) => mark(counted),
             None => {
-                let one = CountedBarrier {
-                    alone: true,
-                    ..*one
-                };
-                push(&mut census.barriers, &mut census.full, one);
+                let mut marked = one;
+                mark(&mut marked);
+                push(&mut census.barriers, &mut census.full, marked);
                 // It is counted, then, whatever is started next.
                 let last = &mut self.last[one.cpu.index()];
                 last.take_if(|last| last.number == one.number);
@@ -321,7 +364,8 @@ mod tests {
             starts: None,
             at,
             followed: None,
-            alone: false,
+            alone_for_stores: false,
+            alone_for_loads: false,
         }
     }
 
@@ -399,7 +443,7 @@ mod tests {
             };
             counter.descriptor_read(&release, |from, to| from < stored_at && stored_at <= to);
             let counted = counter.census().unwrap().barriers;
-            let alone = counted.iter().filter(|one| one.alone);
+            let alone = counted.iter().filter(|one| one.alone_for_stores);
             alone.map(|one| one.number).collect::<Vec<_>>()
         };
         let two = [idle(1, 10, stores), idle(2, 20, stores)];
@@ -428,6 +472,38 @@ mod tests {
         assert!(alone(&many, 3, 3).is_empty());
         assert!(alone(&many, 8, 8).is_empty());
         assert_eq!(alone(&many, 9, 9), [9]);
+    }
+
+    #[test]
+    fn a_barrier_that_alone_orders_loads_is_told() {
+        let idle = |number, at, barrier: Barrier| CountedBarrier {
+            operations: (0, 0),
+            ..self::barrier(number, 0, barrier, at)
+        };
+        let loads = weak(BarrierAccess::Load, BarrierScope::Outer);
+        let alone = |barriers: &[CountedBarrier], seen_at| {
+            let mut counter = Counter::new(true);
+            barriers.iter().for_each(|one| counter.barrier(*one));
+            counter.data_loaded(CpuId::BOOT, seen_at);
+            let counted = counter.census().unwrap().barriers;
+            let alone = counted.iter().filter(|one| one.alone_for_loads);
+            alone.map(|one| one.number).collect::<Vec<_>>()
+        };
+        let two = [idle(1, 10, loads), idle(2, 20, loads)];
+        assert_eq!(alone(&two, 11), [2]);
+        assert_eq!(alone(&two, 20), [2]);
+        assert!(alone(&two, 10).is_empty() && alone(&two, 21).is_empty());
+        // Of those for stores, or for CPUs alone, only a DSB for CPUs counts.
+        let stores = weak(BarrierAccess::Store, BarrierScope::System);
+        let inner = weak(BarrierAccess::Load, BarrierScope::Inner);
+        let others = [two[0], idle(2, 12, stores), idle(3, 13, inner)];
+        assert!(alone(&others, 11).is_empty());
+        assert_eq!(alone(&others, 10), [1]);
+        let dsb = Barrier {
+            scope: BarrierScope::Inner,
+            ..DSB
+        };
+        assert_eq!(alone(&[two[0], idle(2, 12, dsb)], 11), [2]);
     }
 
     #[test]

@@ -12,41 +12,15 @@ use super::line::{DIVERGED, State, parts};
 use super::maintenance::Effect;
 use super::report;
 use crate::clock::Ticks;
-use crate::cpu::{
-    Barrier, BarrierAccess, BarrierKind, BarrierScope, CacheOp, ChainId, CpuId, LINE, MAX_CPUS,
-    SiteId, line_bit,
-};
+use crate::cpu::{Barrier, CacheOp, ChainId, CpuId, LINE, MAX_CPUS, SiteId, line_bit};
 use crate::dma::{Access, Content, DmaError, MasterId, TransferId};
 use crate::events::Cached;
-use crate::faults::{AccessFault, BarrierFault, Fault, Hold, Injected, InterruptFault, Until};
+use crate::faults::{AccessFault, Fault, Hold, Injected, InterruptFault, Until};
 use crate::state::{Invalid, at_most, no_longer};
 
 /// Ticks after the end of a transfer after which a write of it comes that was to come after its end: enough for the
 /// device to write back descriptors, and for a CPU to be interrupted and to look.
 const AFTER_END: u32 = 5000;
-
-/// The barrier that is left of one with a fault, if any is.
-fn disturbed(barrier: Barrier, fault: BarrierFault) -> Option<Barrier> {
-    match fault {
-        BarrierFault::Removed => None,
-        BarrierFault::Dmb => Some(Barrier {
-            kind: BarrierKind::Dmb,
-            ..barrier
-        }),
-        BarrierFault::Inner => Some(Barrier {
-            scope: BarrierScope::Inner.min(barrier.scope),
-            ..barrier
-        }),
-        BarrierFault::Stores => Some(Barrier {
-            access: BarrierAccess::Store,
-            ..barrier
-        }),
-        BarrierFault::Loads => Some(Barrier {
-            access: BarrierAccess::Load,
-            ..barrier
-        }),
-    }
-}
 
 impl Domain {
     /// What was to go wrong, and whether it did.
@@ -179,12 +153,13 @@ impl Domain {
                 starts: None,
                 at: self.sanitizer.now,
                 followed: None,
-                alone: false,
+                alone_for_stores: false,
+                alone_for_loads: false,
             });
         }
         match self.injector.barriers.count(self.sanitizer.now) {
             None => Some(barrier),
-            Some(fault) => disturbed(barrier, fault),
+            Some(fault) => fault.applied(barrier),
         }
     }
 

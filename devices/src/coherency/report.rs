@@ -113,6 +113,17 @@ impl MaintenanceReport {
     }
 }
 
+/// Whether something would have been wrong without an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// Nothing.
+    None,
+    /// On some of the lines that masters touch.
+    Part,
+    /// On all of them.
+    Whole,
+}
+
 /// One maintenance operation: the line instructions without a barrier, load or store in between.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaintenanceOp {
@@ -204,6 +215,15 @@ impl MaintenanceOp {
     /// Whether it was on memory that masters have touched.
     pub fn touched_dma(&self) -> bool {
         self.dma_lines > 0
+    }
+
+    /// Whether it was needed, of the lines that masters touch.
+    pub fn need(&self) -> Need {
+        match self.needed_lines {
+            0 => Need::None,
+            n if n >= self.dma_lines => Need::Whole,
+            _ => Need::Part,
+        }
     }
 
     /// Lines that masters have touched, or accesses past the cache to which it mattered.

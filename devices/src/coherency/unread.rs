@@ -81,6 +81,9 @@ impl Domain {
         let same_cpu = completion.seen_by == self.sanitizer.cpu;
         let seen_at = completion.seen_at;
         let barriers = self.sanitizer.barriers();
+        if same_cpu {
+            self.counter.data_loaded(self.sanitizer.cpu, seen_at);
+        }
         if same_cpu && seen_at > barriers.loads {
             let stood = barriers.loads_of_cpus.filter(|(at, _)| *at >= seen_at);
             let f = Finding {

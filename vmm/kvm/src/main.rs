@@ -12,6 +12,10 @@ fn main() -> ExitCode {
 
     use staleline_kvm::{beside, init, sandbox, serve};
 
+    // Without a backtrace: that would be read from files, which few threads may.
+    std::panic::set_hook(Box::new(|panic| {
+        let _ = writeln!(std::io::stderr(), "staleline-kvm: {panic}");
+    }));
     if std::process::id() == 1 {
         return match init::main() {
             Ok(()) => ExitCode::SUCCESS,

@@ -66,18 +66,18 @@ fn most(sealed: u64, pages: u64) -> u64 {
     memory.saturating_add(rest)
 }
 
-/// Most bytes of any snapshot.
+/// Whether a file may be a snapshot of any engine's: it begins like one, and is no longer than any. One that cannot be
+/// read is none.
 #[must_use]
-pub fn longest() -> u64 {
-    most(STATE_LIMIT, MEMORY_LIMIT / PAGE as u64)
-}
-
-/// Whether a file begins as snapshots of all engines do. One that cannot be read does not.
-#[must_use]
-pub fn begins_like_one(path: &Path) -> bool {
-    let mut head = [0; OURS.len()];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
-    read.is_ok() && head == *OURS
+pub fn may_be_one(path: &Path) -> bool {
+    let longest = most(STATE_LIMIT, MEMORY_LIMIT / PAGE as u64);
+    let begins_like_one = |mut file: File| -> io::Result<bool> {
+        let mut head = [0; OURS.len()];
+        let is_long = file.metadata()?.len() > longest;
+        file.read_exact(&mut head)?;
+        Ok(!is_long && head == *OURS)
+    };
+    File::open(path).and_then(begins_like_one).unwrap_or(false)
 }
 
 /// Why there is no going on from a snapshot.

@@ -59,8 +59,21 @@ pub struct Faults {
     pub classes: Vec<String>,
     /// Ticks by which interrupts and writes are late.
     pub late_ticks: u32,
-    /// Combinations of two faults of software, for each target, by chance.
+    /// Combinations of two faults, for each target, by chance.
     pub pairs: u32,
+    /// Which faults these are of.
+    pub pairs_of: PairsOf,
+}
+
+/// Faults that are combined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PairsOf {
+    /// Those of software, which the sanitizer has to find.
+    #[default]
+    Software,
+    /// Any.
+    All,
 }
 
 impl Default for Faults {
@@ -69,6 +82,7 @@ impl Default for Faults {
             classes: Vec::new(),
             late_ticks: 5000,
             pairs: 0,
+            pairs_of: PairsOf::default(),
         }
     }
 }

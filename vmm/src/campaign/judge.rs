@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use staleline_devices::coherency::census::{CountedBarrier, CountedNeighbours};
-use staleline_devices::coherency::report::{MaintenanceOp, MaintenanceReport};
-use staleline_devices::cpu::{CacheOp, LINE, MAX_CPUS};
+use staleline_devices::coherency::report::{MaintenanceOp, MaintenanceReport, Need};
+use staleline_devices::cpu::{Barrier, CacheOp, LINE, MAX_CPUS};
 use staleline_devices::dma::Direction;
-use staleline_devices::faults::{BarrierFault, Fault, OperationFault, Until};
+use staleline_devices::faults::{Fault, OperationFault, Until};
 use staleline_devices::soc::report::SocReport;
 use staleline_results::{self as results, GuestEnd, HazardEntry, HazardKind, RunResult, Verdict};
 
@@ -239,7 +239,9 @@ impl Golden {
 
     /// Whether an operation is needed on all lines of it that masters touch.
     pub fn needs(&self, number: u32) -> bool {
-        self.maintenance.operation(number).is_some_and(is_needed)
+        self.maintenance
+            .operation(number)
+            .is_some_and(|op| op.need() == Need::Whole)
     }
 
     /// Whether a master has read what that operation has cleaned when nothing but a barrier behind it could have
@@ -254,8 +256,17 @@ impl Golden {
             .take_while(|(opened, _)| window.is_alone_at(*opened));
         window.barrier.barrier.orders_all()
             && op.op != CacheOp::Invalidate
-            && is_needed(op)
+            && op.need() == Need::Whole
             && alone.any(|(_, read)| op.met(read).is_some())
+    }
+
+    /// Whether an operation is needed, as above, and masters read or write its memory in transfers after that.
+    pub fn needs_for_a_transfer(&self, number: u32) -> bool {
+        let is_met = |op: &MaintenanceOp| {
+            let mut all = self.reads.iter().chain(&self.writes);
+            all.any(|(opened, memory)| op.at < *opened && op.met(memory).is_some())
+        };
+        self.needs(number) && self.maintenance.operation(number).is_some_and(is_met)
     }
 
     /// Whether the next that masters do with an operation's memory is to read it.
@@ -280,21 +291,23 @@ impl Golden {
                 OperationFault::Drop | OperationFault::Delay(Until::Start | Until::End),
             ) => {
                 let op = self.maintenance.operation(number);
-                op.is_some_and(|op| op.needed_lines > 0)
+                op.is_some_and(|op| op.need() > Need::None)
             }
             Fault::Operation(number, OperationFault::As(what)) => {
                 let op = self.maintenance.operation(number);
                 op.is_some_and(|op| match (op.op, what) {
-                    (CacheOp::Invalidate, CacheOp::Clean) => op.needed_lines > 0,
+                    (CacheOp::Invalidate, CacheOp::Clean) => op.need() > Need::None,
                     // It throws away what is read next.
-                    (CacheOp::Clean, CacheOp::Invalidate) => is_needed(op) && self.is_read_next(op),
+                    (CacheOp::Clean, CacheOp::Invalidate) => {
+                        op.need() == Need::Whole && self.is_read_next(op)
+                    }
                     _ => false,
                 })
             }
             // Each of its lines is needed, then.
             Fault::Operation(number, OperationFault::Skip { .. }) => {
                 let op = self.maintenance.operation(number);
-                op.is_some_and(|op| is_needed(op) && op.dma_lines >= op.lines)
+                op.is_some_and(|op| op.need() == Need::Whole && op.dma_lines >= op.lines)
             }
             // It throws away what a CPU has stored.
             Fault::Operation(
@@ -317,15 +330,21 @@ impl Golden {
                     its_own.is_some_and(|window| self.publishes(window, op))
                 })
             }
-            // To who is started behind it, a DMB for all is as good.
-            Fault::Barrier(_, BarrierFault::Dmb) => false,
-            Fault::Barrier(number, what) => {
-                // One for stores is as good for what was stored.
-                let orders = |w: &Window| w.barrier.alone && what != BarrierFault::Stores;
-                let window = self.barrier(number);
-                window
-                    .is_some_and(|w| orders(&w) || self.behind(&w).any(|op| self.publishes(&w, op)))
-            }
+            Fault::Barrier(number, what) => self.barrier(number).is_some_and(|window| {
+                let CountedBarrier {
+                    barrier,
+                    alone_for_stores,
+                    alone_for_loads,
+                    ..
+                } = window.barrier;
+                // To who is started behind it, a DMB for all is as good as what completes.
+                let left = what.applied(barrier);
+                let stays = |good: fn(Barrier) -> bool| left.is_some_and(good);
+                alone_for_stores && !stays(Barrier::orders_stores_for_masters)
+                    || alone_for_loads && !stays(Barrier::orders_loads_from_masters)
+                    || !stays(Barrier::orders_all)
+                        && self.behind(&window).any(|op| self.publishes(&window, op))
+            }),
             _ => false,
         }
     }
@@ -367,6 +386,9 @@ impl Golden {
             | (CacheOp::CleanInvalidate, OperationFault::As(CacheOp::Clean)) => {
                 vec![MissingInvalidate, WritebackClobber, MismatchedAlias]
             }
+            (CacheOp::CleanInvalidate, OperationFault::As(_)) => {
+                vec![MissingClean, WritebackClobber, MismatchedAlias]
+            }
             (CacheOp::CleanInvalidate, _) => {
                 vec![
                     MissingClean,
@@ -376,6 +398,12 @@ impl Golden {
                 ]
             }
         };
+        // With one that does more than it should, nothing of its own is left out.
+        let does_more = matches!(
+            what,
+            OperationFault::WidenBefore | OperationFault::WidenAfter
+        );
+        let absent = if does_more { Vec::new() } else { absent };
         let cleans = op.op != CacheOp::Invalidate && what != OperationFault::As(CacheOp::Clean);
         let more: &[HazardKind] = match what {
             OperationFault::Drop | OperationFault::Skip { .. } => &[],
@@ -387,9 +415,11 @@ impl Golden {
             OperationFault::As(CacheOp::Clean) => &[],
             OperationFault::As(_) => &[DiscardedWrite],
             // It takes, or writes back, what is none of its business.
-            OperationFault::WidenBefore | OperationFault::WidenAfter => {
-                &[DiscardedWrite, Ownership]
-            }
+            OperationFault::WidenBefore | OperationFault::WidenAfter => match op.op {
+                CacheOp::Clean => &[WritebackClobber, Ownership],
+                CacheOp::Invalidate => &[DiscardedWrite, Ownership],
+                CacheOp::CleanInvalidate => &[DiscardedWrite, WritebackClobber, Ownership],
+            },
         };
         Some(Expected {
             kinds: absent.iter().chain(more).copied().collect(),
@@ -412,7 +442,8 @@ impl Golden {
         match &expected.of {
             // Stores to descriptors, too, are ordered by barriers, wherever those are.
             Of::Barrier(barrier) => {
-                is_one && barrier.lets_in(hazard) && (met.is_some() || barrier.publishes(hazard))
+                let is_of_it = met.is_some() || barrier.publishes(hazard);
+                is_one && barrier.lets_in(hazard) && (is_of_it || barrier.barrier.alone_for_loads)
             }
             Of::Operation {
                 number,
@@ -483,11 +514,6 @@ fn until(hazard: &HazardEntry) -> u64 {
     }
 }
 
-/// Whether it is needed on all lines of it that masters touch.
-fn is_needed(op: &MaintenanceOp) -> bool {
-    op.needed_lines > 0 && op.needed_lines >= op.dma_lines
-}
-
 /// Whether a run was stopped by the time.
 pub fn is_stopped(result: &RunResult) -> bool {
     result.guest.end == Some(GuestEnd::TimedOut)
@@ -511,7 +537,11 @@ pub fn judge(faults: &[Fault], golden: &Golden, result: &RunResult) -> Judged {
     if result.interrupted || result.guest.end.is_none() {
         return judged(Outcome::InfraError, result.reasons.first().cloned());
     }
-    let missed = missed(faults, golden, result);
+    let missed = missed(faults, golden, result).or_else(|| {
+        let explained = result.hazards.iter().any(|h| h.manifested);
+        let unexplained = of_software && !found.is_empty() && corrupt > 0 && !explained;
+        unexplained.then(|| format!("{corrupt} wrong bytes, and no finding is of wrong data"))
+    });
     if !found.is_empty() {
         let wrong = match (of_software, of_host) {
             (true, _) => wrongly_named(faults, golden, result),
@@ -528,12 +558,12 @@ pub fn judge(faults: &[Fault], golden: &Golden, result: &RunResult) -> Judged {
         return judged(outcome, wrong.or(missed));
     }
     if result.data.corrupt_ends().next().is_some() {
-        let outcome = match of_software || of_host {
-            true => Outcome::Miss,
-            false => Outcome::HardwareCorruption,
-        };
         let why = format!("{corrupt} wrong bytes, and no finding");
-        return judged(outcome, Some(why));
+        return match (&missed, of_software || of_host) {
+            (Some(_), false) => judged(Outcome::Miss, missed),
+            (_, true) => judged(Outcome::Miss, Some(why)),
+            (None, false) => judged(Outcome::HardwareCorruption, Some(why)),
+        };
     }
     if missed.is_some() {
         return judged(Outcome::Miss, missed);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use staleline_devices::faults::Fault;
 use staleline_support::digest;
 
-use super::file::{Campaign, Mode};
+use super::file::{Campaign, Mode, PairsOf};
 use super::points::Point;
 use super::sites::Site;
 
@@ -118,13 +118,17 @@ pub fn plan(campaign: &Campaign, targets: &[Vec<Point>]) -> Vec<Planned> {
     all
 }
 
-/// Combinations of two faults of software, by chance.
+/// Combinations of two faults, by chance.
 fn pairs(points: &[&Point], campaign: &Campaign, target: u32) -> Vec<(Vec<Fault>, String)> {
-    let software: Vec<&&Point> = points.iter().filter(|p| p.fault.is_software()).collect();
+    let combined = |point: &&&Point| match campaign.faults.pairs_of {
+        PairsOf::Software => point.fault.is_software(),
+        PairsOf::All => true,
+    };
+    let combined: Vec<&&Point> = points.iter().filter(combined).collect();
     let mut rng = SplitMix64::seed_from_u64(campaign.sample.seed ^ u64::from(target) << 32);
     let mut seen = HashSet::new();
     let mut found = Vec::new();
-    let (wanted, n) = (campaign.faults.pairs as usize, software.len() as u64);
+    let (wanted, n) = (campaign.faults.pairs as usize, combined.len() as u64);
     if n < 2 {
         return found;
     }
@@ -139,7 +143,7 @@ fn pairs(points: &[&Point], campaign: &Campaign, target: u32) -> Vec<(Vec<Fault>
         if a == b || !seen.insert((a, b)) {
             continue;
         }
-        if let (Some(a), Some(b)) = (software.get(a), software.get(b)) {
+        if let (Some(a), Some(b)) = (combined.get(a), combined.get(b)) {
             let group = format!("{} & {}", a.group, b.group);
             found.push((vec![a.fault, b.fault], group));
         }

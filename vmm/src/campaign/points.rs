@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use staleline_devices::coherency::census::{
     CountedAccess, CountedBarrier, CountedInterrupt, CountedNeighbours, Next,
 };
-use staleline_devices::coherency::report::{MaintenanceOp, TransferRecord};
+use staleline_devices::coherency::report::{MaintenanceOp, Need, TransferRecord};
 use staleline_devices::cpu::{BarrierAccess, BarrierKind, BarrierScope, CacheOp, LINE};
 use staleline_devices::dma::{Content, Direction, MasterId, Transfer};
 use staleline_devices::events::Cached;
@@ -233,10 +233,10 @@ impl<'a> Census<'a> {
 
     fn of_operation(&self, op: &MaintenanceOp, points: &mut Vec<Point>) {
         let lines = u32::try_from(op.lines).unwrap_or(u32::MAX);
-        let needed = match op.needed_lines {
-            0 => "redundant",
-            n if n >= op.dma_lines => "needed",
-            _ => "needed in part",
+        let needed = match op.need() {
+            Need::None => "redundant",
+            Need::Part => "needed in part",
+            Need::Whole => "needed",
         };
         let caller = self.callers.get(&op.number).map_or("?", String::as_str);
         let observer = self.observer(op);
@@ -322,10 +322,9 @@ impl<'a> Census<'a> {
             .into_iter()
             .map(|op| {
                 let caller = self.callers.get(&op.number).map_or("?", String::as_str);
-                let needed = if op.needed_lines > 0 {
-                    "needed"
-                } else {
-                    "redundant"
+                let needed = match op.need() {
+                    Need::None => "redundant",
+                    Need::Part | Need::Whole => "needed",
                 };
                 format!(
                     "{needed} {} by {caller}, {}",
@@ -336,7 +335,13 @@ impl<'a> Census<'a> {
             .collect();
         done.dedup();
         // One that completes maintenance of memory that no master has to do with is of no interest.
-        if done.is_empty() && counted.starts.is_none() && !counted.alone {
+        let alone = match (counted.alone_for_stores, counted.alone_for_loads) {
+            (false, false) => "",
+            (true, false) => " alone for stores",
+            (false, true) => " alone for loads",
+            (true, true) => " alone for both",
+        };
+        if done.is_empty() && counted.starts.is_none() && alone.is_empty() {
             return;
         }
         let starts = match counted.starts {
@@ -360,10 +365,9 @@ impl<'a> Census<'a> {
             points.push(Point {
                 fault,
                 group: format!(
-                    "{}{}{} | {kind} behind {} | starts {starts}",
+                    "{}{}{alone} | {kind} behind {} | starts {starts}",
                     fault.class(),
                     if in_time { " made good in time" } else { "" },
-                    if counted.alone { " alone" } else { "" },
                     if done.is_empty() {
                         "stores".into()
                     } else {

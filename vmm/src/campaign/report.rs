@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+use super::file::Mode;
 use super::heard::Diagnosis;
 use super::judge::Outcome;
 use super::plan::Planned;
@@ -198,9 +199,14 @@ impl Report<'_> {
             id: "all",
             title: "Of all".into(),
             about: format!(
-                "{spoken} of {} possible faults, those that were run weighing as much as their groups are large, \
-                 with {:.0} % confidence",
+                "{spoken} of {} possible faults, {}, with {:.0} % confidence",
                 self.plan.len(),
+                match self.head.sample.mode {
+                    Mode::Sampled => "by a sample of them",
+                    Mode::Pruned | Mode::Exhaustive => {
+                        "those that were run weighing as much as their groups are large"
+                    }
+                },
                 self.confidence * 100.0
             ),
             head: [
@@ -296,6 +302,7 @@ impl Report<'_> {
             of.percent(of.from),
             of.percent(of.to),
         );
+        let sampled = self.head.sample.mode == Mode::Sampled;
         let predicted = self.predicted();
         let wrong = estimate(
             predicted.wrong,
@@ -315,6 +322,7 @@ impl Report<'_> {
             wrong.to * 100.0,
             predicted.trusted,
         );
+        let groups = (!sampled).then_some(groups);
         let twice: Vec<bool> = self.entries.iter().filter_map(|entry| entry.same).collect();
         let twice = format!(
             "{} runs were made twice: {} came to something else the second time",
@@ -332,7 +340,7 @@ impl Report<'_> {
             Some(ours),
             Some(self.software()),
             self.unseen(),
-            Some(groups),
+            groups,
             Some(twice),
             hung,
         ];

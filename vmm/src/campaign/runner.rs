@@ -20,14 +20,19 @@ use super::target::{Runs, Target};
 use crate::exit::Error;
 use crate::run::several;
 
-/// A fault that has to be found: the first operation without which something would be wrong.
+/// A fault that has to be found: the first operation without which something would be wrong; of memory of transfers
+/// if there is one, as most faults are of those, and come when the guest is on its way.
 fn canary(target: &Target) -> Option<Fault> {
-    let needed = |fault: &Fault| match *fault {
-        Fault::Operation(number, OperationFault::Drop) => target.golden.needs(number),
-        _ => false,
+    let needed = |is_needed: &dyn Fn(u32) -> bool| {
+        let mut faults = target.points.iter().map(|point| point.fault);
+        faults.find(|fault| match *fault {
+            Fault::Operation(number, OperationFault::Drop) => is_needed(number),
+            _ => false,
+        })
     };
-    let mut faults = target.points.iter().map(|point| point.fault);
-    faults.find(needed)
+    let golden = &target.golden;
+    needed(&|number| golden.needs_for_a_transfer(number))
+        .or_else(|| needed(&|number| golden.needs(number)))
 }
 
 /// Whether the faults of this machinery take place and are found: one that must be, on each target that has one.

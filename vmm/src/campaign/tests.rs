@@ -15,7 +15,7 @@ use staleline_devices::coherency::census::{
     Census, CountedAccess, CountedBarrier, CountedInterrupt, CountedNeighbours, Next,
 };
 use staleline_devices::coherency::hazard::{Hazard, HazardKind};
-use staleline_devices::cpu::{Barrier, CacheOp, CpuId, LINE};
+use staleline_devices::cpu::{Barrier, BarrierKind, CacheOp, CpuId, LINE};
 use staleline_devices::dma::{Content, Direction, MasterId, TransferId};
 use staleline_devices::events::Cached;
 use staleline_devices::faults::{Fault, Injected, OperationFault, Until};
@@ -104,7 +104,8 @@ fn census() -> Census {
                 operations: (100 + n, 100 + n),
                 starts: None,
                 followed: None,
-                alone: false,
+                alone_for_stores: false,
+                alone_for_loads: false,
                 at: 1000 * u64::from(n) + 700,
             })
             .collect(),
@@ -561,7 +562,14 @@ fn a_plan_is_the_same_each_time_and_has_one_of_each_group() {
         let pilots: Vec<&Planned> = pruned.iter().filter(|p| p.pilot).collect();
         assert_eq!(pilots.len(), groups.len());
         assert!(pilots.iter().all(|p| p.run));
-        assert_eq!(pruned.iter().filter(|p| p.faults.len() == 2).count(), 20);
+        let of_software = |p: &&Planned| p.faults.iter().all(|fault| fault.is_software());
+        let pairs = |plan: &[Planned]| -> (usize, usize) {
+            let all: Vec<&Planned> = plan.iter().filter(|p| p.faults.len() == 2).collect();
+            (all.len(), all.into_iter().filter(of_software).count())
+        };
+        assert_eq!(pairs(&pruned), (20, 20));
+        let (all, some) = pairs(&plan("[faults]\npairs = 20\npairs-of = \"all\""));
+        assert!(all == 20 && some < all, "{some}");
         assert!(pruned.iter().any(|p| !p.run));
         assert!(plan(EXHAUSTIVE).iter().all(|p| p.run));
         let sampled = plan("[sample]\nmode = \"sampled\"\nmargin = 0.1");
@@ -878,7 +886,7 @@ fn a_barrier_that_alone_completes_what_is_needed_has_to_be_found() {
         // One that alone orders what a CPU has stored in descriptors.
         let mut alone = fake::soc_report();
         alone.domain.census = Some(census());
-        alone.domain.census.as_mut().unwrap().barriers[1].alone = true;
+        alone.domain.census.as_mut().unwrap().barriers[1].alone_for_stores = true;
         for weak in ["removed", "loads", "inner"] {
             assert_eq!(
                 outcome(&format!("barrier@20:{weak}"), &alone),
@@ -891,6 +899,24 @@ fn a_barrier_that_alone_completes_what_is_needed_has_to_be_found() {
                 Outcome::NoEffect
             );
         }
+        let last = &mut alone.domain.census.as_mut().unwrap().barriers[1];
+        (last.alone_for_stores, last.alone_for_loads) = (false, true);
+        for (left, expected) in [
+            ("removed", Outcome::Miss),
+            ("stores", Outcome::Miss),
+            ("loads", Outcome::NoEffect),
+            // A DSB has values, whichever CPUs it is for; a DMB then lacks masters.
+            ("inner", Outcome::NoEffect),
+        ] {
+            assert_eq!(
+                outcome(&format!("barrier@20:{left}"), &alone),
+                expected,
+                "{left}"
+            );
+        }
+        let last = &mut alone.domain.census.as_mut().unwrap().barriers[1];
+        last.barrier.kind = BarrierKind::Dmb;
+        assert_eq!(outcome("barrier@20:inner", &alone), Outcome::Miss);
         // Of lines that are left out, those that masters touch.
         assert_eq!(outcome("skip@102:0+1", &report), Outcome::Miss);
         report.domain.maintenance.operations[1].dma_lines = 188;

@@ -39,7 +39,7 @@ use crate::spec::RunSpec;
 use crate::symbols;
 use crate::terminal::Raw;
 use staleline_machine::engine::wire::HostDevices;
-use staleline_machine::snapshot::{begins_like_one, longest};
+use staleline_machine::snapshot::may_be_one;
 use staleline_results::{Attended, GuestEnd, Input, KernelId};
 
 /// The kernel source that is used if no other is named.
@@ -266,8 +266,7 @@ impl Production {
     fn note(&self, artifacts: &mut Artifacts) -> Result<(), Error> {
         if let Some(Snapshot::From(file)) = &self.snapshot {
             // The engine refuses what can be none, without reading it.
-            let is_long = file.metadata().is_ok_and(|about| about.len() > longest());
-            if is_long || !begins_like_one(file) {
+            if !may_be_one(file) {
                 return Ok(());
             }
             let hash = digest::file(file)

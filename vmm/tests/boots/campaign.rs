@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Campaigns on the real kernel.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use staleline_testing::{program, staleline};
@@ -14,6 +14,21 @@ const SMALL: &str = "schema = 1\n[faults]\nclasses = [\"drop\", \"skip\", \"as\"
 /// The same, brief.
 const DROPS: &str = "schema = 1\n[faults]\nclasses = [\"drop\", \"skip\"]\n[[target]]\n\
                      scenarios = [\"iio-to-usb\"]\nkernels = [\"begin-end-access\"]\nset = [\"frames=1\"]\n";
+
+/// What goes wrong with maintenance and barriers, on all paths.
+const SOFTWARE: &str = "schema = 1\n[faults]\nclasses = [\"drop\", \"delay\", \"skip\", \"widen\", \"as\", \"barrier\"]\n\
+                        [[target]]\nscenarios = [\"iio-playback\", \"iio-to-usb\"]\n\
+                        kernels = [\"begin-end-access\"]\nset = [\"frames=1\"]\n";
+
+/// Rules that these fall under, by the name that the sanitizer has for them.
+const RULES: [&str; 6] = [
+    "Clean",
+    "LateClean",
+    "IncompleteClean",
+    "Invalidate",
+    "Discarded",
+    "Order",
+];
 
 fn campaign(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = staleline();
@@ -71,10 +86,8 @@ fn nothing_is_missed_and_shares_are_the_whole() {
     ends(campaign(dir, &["--merge", "1", "--out", "half"]), 3);
 }
 
-/// A sanitizer that lacks a rule misses what that finds, and the campaign says so.
-#[test]
-#[ignore = "builds the plugin once more, with a rule that can be turned off"]
-fn a_planted_miss_is_told() {
+/// The exact engine's plugin, with rules that can be turned off.
+fn plugin_with_rules() -> PathBuf {
     let target = program().ancestors().nth(2).unwrap().join("mutate");
     let built = Command::new(env!("CARGO"))
         .args(["build", "-p", "staleline-tcg", "--features", "mutate"])
@@ -83,6 +96,27 @@ fn a_planted_miss_is_told() {
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status();
     assert!(built.unwrap().success());
+    target.join("debug/libstaleline_tcg.so")
+}
+
+/// A campaign whose sanitizer lacks a rule.
+fn without(dir: &Path, (plugin, rule): (&Path, &str), (file, out): (&str, &str)) -> Command {
+    let mut command = campaign(dir, &[file, "--out", out]);
+    command.env("STALELINE_TCG_PLUGIN", plugin);
+    command.env("STALELINE_RULE_OFF", rule);
+    command
+}
+
+fn missed(dir: &Path, name: &str) -> usize {
+    let missed = |line: &&String| line.contains("\"miss\"");
+    results(dir, name).iter().filter(missed).count()
+}
+
+/// A sanitizer that lacks a rule misses what that finds, and the campaign says so.
+#[test]
+#[ignore = "builds the plugin once more, with a rule that can be turned off"]
+fn a_planted_miss_is_told() {
+    let plugin = plugin_with_rules();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let late = SMALL.replace(
@@ -90,19 +124,11 @@ fn a_planted_miss_is_told() {
         "\"drop\", \"delay:end\"",
     );
     std::fs::write(dir.join("late.toml"), late).unwrap();
-    let with = |rule: &str, out: &str, code| {
-        let mut command = campaign(dir, &["late.toml", "--out", out]);
-        command.env(
-            "STALELINE_TCG_PLUGIN",
-            target.join("debug/libstaleline_tcg.so"),
-        );
-        command.env("STALELINE_RULE_OFF", rule);
-        ends(command, code)
-    };
+    let with =
+        |rule: &str, out: &str, code| ends(without(dir, (&plugin, rule), ("late.toml", out)), code);
     with("", "all", 0);
     let said = with("Invalidate", "blind", 1);
-    let missed = |line: &&String| line.contains("\"miss\"");
-    let missed = results(dir, "blind").iter().filter(missed).count();
+    let missed = missed(dir, "blind");
     assert!(missed >= 2, "{said}");
     assert!(
         said.contains("miss (") && said.contains("--set inject=drop@"),
@@ -113,6 +139,26 @@ fn a_planted_miss_is_told() {
     let blind = results(dir, "blind");
     let same = blind.iter().filter(|line| all.contains(line)).count();
     assert_eq!(same + missed, all.len(), "{said}");
+}
+
+/// Each of the rules that faults of software fall under on these paths, whether a wrong byte is seen or not.
+#[test]
+#[ignore = "builds the plugin once more, with rules that can be turned off"]
+fn whichever_rule_is_off_is_missed() {
+    let plugin = plugin_with_rules();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::write(dir.join("software.toml"), SOFTWARE).unwrap();
+    let with = |rule: &str, out: &str| {
+        let output = without(dir, (&plugin, rule), ("software.toml", out)).output();
+        let output = output.unwrap();
+        (output.status.code(), missed(dir, out))
+    };
+    assert_eq!(with("", "all"), (Some(0), 0));
+    for rule in RULES {
+        let (code, missed) = with(rule, rule);
+        assert!(code == Some(1) && missed >= 1, "{rule}: {code:?}, {missed}");
+    }
 }
 
 /// What a campaign on this kernel is told by: lines of its drivers, times, a page, and beside itself.
