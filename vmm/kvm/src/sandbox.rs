@@ -21,6 +21,7 @@ use seccompiler::SeccompCmpArgLen::Dword;
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    sock_filter,
 };
 use staleline_machine::engine::wire::{CRASH, TRESPASS};
 use syscalls::Sysno;
@@ -124,14 +125,57 @@ fn apply(
     otherwise: SeccompAction,
     listed: SeccompAction,
 ) -> Result<(), SandboxError> {
-    const WHAT: &str = "filter system calls";
+    let filter = filter(calls, &otherwise, &listed)?;
+    seccompiler::apply_filter(&filter).map_err(SandboxError::of(FILTER))
+}
+
+const FILTER: &str = "filter system calls";
+
+/// Calls to a piece of a filter.
+const PIECE: usize = 8;
+
+/// A filter in pieces by the numbers of calls, each with a branch to the next before it. One piece asks for one number
+/// after the other, and a kernel that is given a filter tries it with all calls that it has, to know those that are
+/// always let through: with a hundred numbers, that is most of the time that a thread takes to be confined.
+fn filter(
+    calls: Vec<Call>,
+    otherwise: &SeccompAction,
+    listed: &SeccompAction,
+) -> Result<BpfProgram, SandboxError> {
     let arch = std::env::consts::ARCH.try_into();
-    let arch = arch.map_err(SandboxError::of(WHAT))?;
+    let arch = arch.map_err(SandboxError::of(FILTER))?;
     let calls: BTreeMap<i64, Vec<SeccompRule>> = calls.into_iter().collect();
-    let filter = SeccompFilter::new(calls, otherwise, listed, arch);
-    let filter = filter.map_err(SandboxError::of(WHAT))?;
-    let filter: BpfProgram = filter.try_into().map_err(SandboxError::of(WHAT))?;
-    seccompiler::apply_filter(&filter).map_err(SandboxError::of(WHAT))
+    let mut calls = calls.into_iter().peekable();
+    let mut whole = BpfProgram::new();
+    loop {
+        let piece: BTreeMap<_, _> = calls.by_ref().take(PIECE).collect();
+        let piece = SeccompFilter::new(piece, otherwise.clone(), listed.clone(), arch);
+        let piece = piece.map_err(SandboxError::of(FILTER))?;
+        let piece: BpfProgram = piece.try_into().map_err(SandboxError::of(FILTER))?;
+        let next = calls.peek().map(|(number, _)| u32::try_from(*number));
+        let Some(next) = next.transpose().map_err(SandboxError::of(FILTER))? else {
+            whole.extend(piece);
+            return Ok(whole);
+        };
+        let len = u32::try_from(piece.len()).map_err(SandboxError::of(FILTER))?;
+        whole.extend(behind(next, len));
+        whole.extend(piece);
+    }
+}
+
+/// Goes over so many instructions if the call's number is at least `next`.
+fn behind(next: u32, len: u32) -> [sock_filter; 3] {
+    // Numbers that a filter may use (linux/bpf_common.h): a 32-bit word at an offset in `struct seccomp_data`, whose
+    // first is the call's number; a branch if it is not less; one in any case, which goes further.
+    const LD_W_ABS: u16 = 0x20;
+    const JMP_JGE_K: u16 = 0x35;
+    const JMP_JA: u16 = 0x05;
+    let instruction = |code, jf, k| sock_filter { code, jt: 0, jf, k };
+    [
+        instruction(LD_W_ABS, 0, 0),
+        instruction(JMP_JGE_K, 1, next),
+        instruction(JMP_JA, 0, len),
+    ]
 }
 
 /// A rule that an argument, by its number, is to be so.
@@ -609,6 +653,78 @@ mod tests {
             .env("STALELINE_TEST_DIR", dir.path())
             .output()
             .unwrap()
+    }
+
+    /// What a filter says to a call, as the kernel carries it out (Documentation/networking/filter.rst), and in how many
+    /// steps.
+    fn says(filter: &BpfProgram, arch: u32, number: u32, arguments: [u64; 6]) -> (u32, usize) {
+        let mut data = Vec::new();
+        data.extend(number.to_le_bytes());
+        data.extend(arch.to_le_bytes());
+        data.extend([0; 8]);
+        arguments
+            .iter()
+            .for_each(|argument| data.extend(argument.to_le_bytes()));
+        let (mut a, mut at, mut steps) = (0, 0, 0);
+        loop {
+            let one = &filter[at];
+            (at, steps) = (at + 1, steps + 1);
+            let jump = |is: bool| usize::from(if is { one.jt } else { one.jf });
+            let k = one.k;
+            match one.code {
+                0x20 => a = u32::from_le_bytes(data[k as usize..][..4].try_into().unwrap()),
+                0x05 => at += k as usize,
+                0x15 => at += jump(a == k),
+                0x25 => at += jump(a > k),
+                0x35 => at += jump(a >= k),
+                0x54 => a &= k,
+                0x06 => return (k, steps),
+                other => panic!("{other:#x}"),
+            }
+        }
+    }
+
+    /// In pieces it says what it says in one.
+    #[test]
+    fn a_filter_in_pieces_says_the_same() {
+        let (trap, allow) = (SeccompAction::Trap, SeccompAction::Allow);
+        // AUDIT_ARCH_X86_64 and AUDIT_ARCH_AARCH64 (linux/audit.h).
+        let arch = if cfg!(target_arch = "aarch64") {
+            0xc000_00b7
+        } else {
+            0xc000_003e
+        };
+        for thread in [Thread::Main { init: true }, Thread::Cpu, Thread::Time] {
+            let list = || calls(thread).unwrap();
+            let whole: BTreeMap<_, _> = list().into_iter().collect();
+            let of = std::env::consts::ARCH.try_into().unwrap();
+            let whole = SeccompFilter::new(whole, trap.clone(), allow.clone(), of).unwrap();
+            let whole: BpfProgram = whole.try_into().unwrap();
+            let pieces = filter(list(), &trap, &allow).unwrap();
+            let arguments = [
+                [0; 6],
+                [1, KVM_RUN, 4, 0, 0, 0],
+                [2, 0x5401, 7, 0, 0, 0],
+                [u64::MAX; 6],
+            ];
+            let (mut before, mut after) = (0, 0);
+            for number in (0..600).chain([u32::MAX]) {
+                for arguments in arguments {
+                    let (expected, long) = says(&whole, arch, number, arguments);
+                    let (said, short) = says(&pieces, arch, number, arguments);
+                    assert_eq!(said, expected, "{thread:?} {number} {arguments:?}");
+                    (before, after) = (before + long, after + short);
+                }
+                // Another processor's calls have other numbers.
+                let foreign = says(&whole, 1, number, [0; 6]).0;
+                assert_eq!(says(&pieces, 1, number, [0; 6]).0, foreign);
+                assert_ne!(foreign, says(&whole, arch, libc::SYS_read as u32, [0; 6]).0);
+            }
+            if let Thread::Main { .. } = thread {
+                assert!(after * 3 < before, "{after} of {before}");
+            }
+        }
+        assert!(filter(Vec::new(), &trap, &allow).is_ok());
     }
 
     #[test]
