@@ -228,9 +228,16 @@ impl Domain {
             .into_iter()
             .partition::<Vec<_>, _>(|held| now(held));
         self.injector.lines = late;
-        for held in due {
-            let pa = self.base + held.line * LINE;
-            self.maintain(held.cpu, held.op, pa, held.site, held.chain);
+        for of_one in due.chunk_by(|a, b| a.cpu == b.cpu) {
+            let Some(cpu) = of_one.first().map(|held| held.cpu) else {
+                continue;
+            };
+            let open = self.sanitizer.ops.late(cpu);
+            for held in of_one {
+                let pa = self.base + held.line * LINE;
+                self.maintain(held.cpu, held.op, pa, held.site, held.chain);
+            }
+            self.sanitizer.ops.on_time(cpu, open);
         }
     }
 

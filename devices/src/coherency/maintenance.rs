@@ -44,6 +44,8 @@ struct Op {
     needed: u64,
     at: u64,
     dropped: bool,
+    /// Its number among those that come when the guest does them, by which faults go; 0 for one that comes late.
+    planned: u32,
     /// The first barrier of its CPU after it, and when.
     barrier: Option<(Barrier, u64)>,
     /// A barrier for all accesses came after it: it is ordered before what its CPU does later.
@@ -116,6 +118,10 @@ pub(super) struct Operations {
     /// There were more runs of lines than [`MAX_EXTENTS`]. Of lines beyond, only those that were
     /// under DMA already count as such.
     pub extents_overflow: bool,
+    /// Operations so far that have come when the guest has done them.
+    planned: u32,
+    /// Those that come now should have come before.
+    late: bool,
     faults: OperationFaults,
 }
 
@@ -241,6 +247,8 @@ impl Operations {
             completions: 0,
             overflow: false,
             extents_overflow: false,
+            planned: 0,
+            late: false,
             faults: OperationFaults::new(faults),
         }
     }
@@ -264,7 +272,7 @@ impl Operations {
         }
         let current = index(number).and_then(|n| self.ops.get_mut(n))?;
         extent.count += 1;
-        let effect = self.faults.effect(number, current.lines, i.at);
+        let effect = self.faults.effect(current.planned, current.lines, i.at);
         current.count(i.op, effect);
         Some((number, effect))
     }
@@ -281,6 +289,13 @@ impl Operations {
         }
         if under_way.open == 0 && room {
             let number = latest + 1;
+            let planned = match self.late {
+                true => 0,
+                false => {
+                    self.planned += 1;
+                    self.planned
+                }
+            };
             under_way.open = number;
             under_way.incomplete.push(number);
             self.ops.push(Op {
@@ -295,7 +310,8 @@ impl Operations {
                 dma_lines: 0,
                 needed: 0,
                 at: i.at,
-                dropped: self.faults.of(number).any(|f| f == OperationFault::Drop),
+                dropped: self.faults.of(planned).any(|f| f == OperationFault::Drop),
+                planned,
                 barrier: None,
                 ordered: false,
                 completed_by: 0,
@@ -311,7 +327,7 @@ impl Operations {
         };
         let effect = match beyond {
             true => Effect::Done,
-            false => self.faults.effect(number, current.lines, i.at),
+            false => self.faults.effect(current.planned, current.lines, i.at),
         };
         current.count(i.op, effect);
         if !beyond {
@@ -343,17 +359,37 @@ impl Operations {
             .iter()
             .filter(|(_, f)| *f == OperationFault::WidenAfter);
         let under_way = &self.cpus[cpu.index()].incomplete;
-        let mut numbers = widened.map(|(number, _)| *number);
-        let number = numbers.find(|number| {
+        let is_done = |planned: u32| {
             let mut done = faults.done.iter();
-            let done = done.any(|(n, f, _)| (*n, *f) == (*number, OperationFault::WidenAfter));
-            !done && under_way.contains(number)
-        })?;
+            done.any(|(n, f, _)| (*n, *f) == (planned, OperationFault::WidenAfter))
+        };
+        let (planned, number) =
+            widened
+                .filter(|(planned, _)| !is_done(*planned))
+                .find_map(|(planned, _)| {
+                    let mut numbers = under_way.iter();
+                    let is_it =
+                        |number: &&u32| self.get(**number).is_some_and(|op| op.planned == *planned);
+                    Some((*planned, *numbers.find(is_it)?))
+                })?;
         let extents = self.extents.iter().rev().filter(|e| e.number == number);
         let behind = extents.map(|e| e.line + e.count).max();
-        self.faults.note(number, OperationFault::WidenAfter, now);
+        self.faults.note(planned, OperationFault::WidenAfter, now);
         let op = self.get(number)?;
         Some((number, op.op, op.site, behind?))
+    }
+
+    /// From now on, operations of `cpu` are late, until [`Operations::on_time`] is given what this returns. They are
+    /// operations of their own, and change no other's number for faults: a second fault is where it is without the first.
+    pub fn late(&mut self, cpu: CpuId) -> u32 {
+        self.late = true;
+        std::mem::take(&mut self.cpus[cpu.index()].open)
+    }
+
+    /// The CPU goes on with what it had under way.
+    pub fn on_time(&mut self, cpu: CpuId, open: u32) {
+        self.late = false;
+        self.cpus[cpu.index()].open = open;
     }
 
     /// Whether an operation may have to be widened.

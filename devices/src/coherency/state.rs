@@ -56,7 +56,7 @@ pub struct DomainState {
 
 impl State for DomainState {
     const COMPONENT: &'static str = "coherency-domain";
-    const VERSION: u16 = 9;
+    const VERSION: u16 = 10;
 }
 
 impl Domain {

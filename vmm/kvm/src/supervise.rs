@@ -34,8 +34,10 @@ const SOON: Duration = Duration::from_micros(100);
 /// How long to wait for a CPU before it is told again.
 const AGAIN: Duration = Duration::from_millis(2);
 
-/// How often a CPU is told to come out for what it has written, if nothing else makes it.
+/// How often a CPU is told to come out for what it has written, if nothing else makes it: at first, and at least, if
+/// nothing comes of that.
 const GLANCE: Duration = Duration::from_millis(50);
+const RARELY: Duration = Duration::from_millis(400);
 
 /// Most bytes of console that a guest may write before it is saved.
 const CONSOLE_LIMIT: usize = 16 << 20;
@@ -201,6 +203,8 @@ struct Watch<'a, M> {
     written: EventFd,
     timer: TimerFd,
     glance: TimerFd,
+    /// How long until the next time.
+    pause: Duration,
     cpus: &'a [JoinHandle<()>],
     bus: &'a Bus<M>,
     sink: &'a mut dyn Sink,
@@ -257,8 +261,14 @@ impl<M: Guest> MutEventSubscriber for Watch<'_, M> {
                 // How often it should have been is no matter.
                 let _ = self.glance.wait();
                 self.cpus.iter().for_each(kick);
+                self.pause = RARELY.min(2 * self.pause);
+                if let Err(e) = self.glance.reset(self.pause, None) {
+                    self.failure = Some(e.into());
+                    self.ended = true;
+                }
             }
             _ => {
+                self.pause = GLANCE;
                 if let Err(e) = self.pass_on() {
                     self.failure = Some(e);
                     self.ended = true;
@@ -300,7 +310,7 @@ fn watch<M: Guest>(
     }
     let mut glance = TimerFd::new().map_err(|e| KvmError::os(what)(io::Error::from(e)))?;
     if bus.keeps() {
-        let set = glance.reset(GLANCE, Some(GLANCE));
+        let set = glance.reset(GLANCE, None);
         set.map_err(|e| KvmError::os(what)(io::Error::from(e)))?;
     }
     let mut manager = EventManager::<Watch<'_, M>>::new()
@@ -310,6 +320,7 @@ fn watch<M: Guest>(
         written,
         timer,
         glance,
+        pause: GLANCE,
         cpus,
         bus,
         sink,
@@ -363,6 +374,7 @@ mod tests {
             written: event(),
             timer: TimerFd::new().unwrap(),
             glance: TimerFd::new().unwrap(),
+            pause: GLANCE,
             cpus: &[],
             bus: &bus,
             sink: &mut passed_on,

@@ -37,7 +37,7 @@ struct Alike {
 
 impl Side {
     fn load(dir: &Path) -> Result<(Self, Alike), Error> {
-        let store = Store::open(dir)?;
+        let store = Store::read(dir)?;
         let (head, plan) = store.begun_with()?;
         let side = Side {
             head,

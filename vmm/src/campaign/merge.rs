@@ -29,7 +29,7 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Store, Lock), Error> {
         };
         Store::is_in(path)?;
         let _held = directory::lock(path)?;
-        let part = Store::open(path)?;
+        let part = Store::read(path)?;
         let (head, plan) = part.begun_with()?;
         let first = match &whole {
             Some((first, _)) => first,

@@ -57,7 +57,7 @@ impl Report<'_> {
     pub fn predicted(&self) -> Predicted {
         let outcomes = self.outcomes();
         let mut predicted = Predicted::default();
-        for planned in self.plan.iter().filter(|planned| !planned.pilot) {
+        for planned in self.plan.iter().filter(|planned| !outcomes.speaks(planned)) {
             let Some(pilot) = outcomes.pilot(planned) else {
                 continue;
             };

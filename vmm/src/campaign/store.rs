@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, Transaction, ffi, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, ffi, params};
 use serde::{Deserialize, Serialize};
 
 use super::file::Sample;
@@ -247,18 +247,34 @@ impl Store {
         }
     }
 
-    /// Opens one.
+    /// Opens one to go on with it.
     ///
     /// # Errors
     /// [`Error::NotARun`] if there is none, or it is none of ours.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        Store::is_in(dir)?;
+        // What is none of ours is left as it is.
+        Store::read(dir)?.head()?;
         let path = dir.join(FILE);
         let open = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(&path)?;
             // What is entered survives the end of this process at any moment.
             connection.pragma_update(None, "journal_mode", "wal")?;
             connection.pragma_update(None, "synchronous", "normal")?;
+            Ok(connection)
+        };
+        let connection = Mutex::new(open().map_err(|e| wrong(&path, e))?);
+        Ok(Store { connection, path })
+    }
+
+    /// Opens one to read it, which may be where nothing can be written.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn read(dir: &Path) -> Result<Self, Error> {
+        Store::is_in(dir)?;
+        let path = dir.join(FILE);
+        let read = |name: &Path, flags| -> rusqlite::Result<Connection> {
+            let connection = Connection::open_with_flags(name, flags)?;
             let sound: String =
                 connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
             match &*sound {
@@ -269,7 +285,21 @@ impl Store {
                 )),
             }
         };
-        let connection = Mutex::new(open().map_err(|e| wrong(&path, e))?);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = read(&path, flags).or_else(|e| match e.sqlite_error_code() {
+            // It would make a file beside it, to tell others that it reads. Where it cannot, nobody writes.
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {
+                let text = path.to_string_lossy();
+                let text = text
+                    .replace('%', "%25")
+                    .replace('?', "%3f")
+                    .replace('#', "%23");
+                let name = format!("file:{text}?immutable=1");
+                read(Path::new(&name), flags | OpenFlags::SQLITE_OPEN_URI).map_err(|_| e)
+            }
+            _ => Err(e),
+        });
+        let connection = Mutex::new(connection.map_err(|e| wrong(&path, e))?);
         Ok(Store { connection, path })
     }
 
@@ -304,9 +334,16 @@ impl Store {
     /// As [`Store::head`] and [`Store::plan`]; also if the plan is not the one that it was begun with.
     pub fn begun_with(&self) -> Result<(Head, Vec<Planned>), Error> {
         let (head, plan) = (self.head()?, self.plan()?);
-        match plan::hash(&plan) == head.plan {
-            true => Ok((head, plan)),
-            false => Err(self.damaged("its plan is not the one that it was begun with")),
+        if plan::hash(&plan) != head.plan {
+            return Err(self.damaged("its plan is not the one that it was begun with"));
+        }
+        let strangers = "SELECT count(*) FROM outcome WHERE id NOT IN (SELECT id FROM plan)";
+        let strangers = self
+            .lock()
+            .query_row(strangers, [], |row| row.get::<_, u32>(0));
+        match strangers.map_err(|e| self.wrong(e))? {
+            0 => Ok((head, plan)),
+            n => Err(self.damaged(&format!("{n} of its runs are not of its plan"))),
         }
     }
 

@@ -252,7 +252,9 @@ impl Submission<'_> {
     /// How those for Kubernetes are.
     pub fn hand_in_kubernetes(&self) -> String {
         format!(
-            "kubectl apply -f {}\nkubectl wait --for=condition=complete --timeout=-1s job/{}\nkubectl apply -f {}\n",
+            // A share that fails fails the job, and the others are worth putting together all the same.
+            "kubectl apply -f {}\nuntil kubectl get job/{} -o jsonpath='{{.status.conditions[*].type}}' | grep -Eq \
+             'Complete|Failed'; do sleep 30; done\nkubectl apply -f {}\n",
             self.path("campaign.yaml"),
             self.name(),
             self.path("merge.yaml")
@@ -363,9 +365,16 @@ mod tests {
             "{merged}"
         );
         assert!(Path::new(root).join("merged/results.jsonl").is_file());
-        // Handed in again, it tells what there is.
+        // Handed in again, shares may have come further: what there was makes room for what there is.
+        let merged = Path::new(root).join("merged");
+        std::fs::write(merged.join("old"), "").unwrap();
         let again = run("merge.sbatch", "merge.log");
-        assert_eq!(again, format!("[campaign][--report][{root}/merged]\n"));
+        assert!(again.contains("[--merge]"), "{again}");
+        assert!(merged.join("results.jsonl").is_file() && !merged.join("old").exists());
+        let left = std::fs::read_dir(root).unwrap();
+        let names: Vec<_> = left.map(|e| e.unwrap().file_name()).collect();
+        let merging = |name: &&std::ffi::OsString| name.to_string_lossy().starts_with("merging");
+        assert_eq!(names.iter().find(merging), None);
     }
 
     /// By the types of the API: what they do not know is not in what they write.

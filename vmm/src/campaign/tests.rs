@@ -802,6 +802,7 @@ fn needed_maintenance_that_is_left_out_has_to_be_found() {
         both.diagnostics.clone_from(&found.diagnostics);
         (both.hazards[0].first_pa.0, both.hazards[0].end_pa.0) = (0x4500_2f40, 0x4500_2f80);
         both.hazards[0].at = 6601;
+        both.hazards[0].kind = staleline_results::HazardKind::DiscardedWrite;
         let widened = fault("widen@106:after");
         assert_eq!(outcome(&[drop, widened], &both), Outcome::Miss);
         // What hardware has done is nothing that software, or its sanitizer, could be blamed for.

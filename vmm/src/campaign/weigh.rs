@@ -237,11 +237,23 @@ pub struct Outcomes<'a> {
 impl<'a> Outcomes<'a> {
     /// Of a campaign.
     pub fn new(mode: Mode, plan: &'a [Planned], entries: &'a [Entry]) -> Self {
+        let entries: HashMap<u32, &Entry> = entries.iter().map(|entry| (entry.id, entry)).collect();
+        let mut pilots = plan::pilots(plan);
+        // Of one that is in another share, or yet to be run, any other speaks for the group.
+        pilots.retain(|_, pilot| entries.contains_key(pilot));
+        for planned in plan
+            .iter()
+            .filter(|planned| entries.contains_key(&planned.id))
+        {
+            pilots
+                .entry((planned.target, &*planned.group))
+                .or_insert(planned.id);
+        }
         Outcomes {
             mode,
             plan,
-            entries: entries.iter().map(|entry| (entry.id, entry)).collect(),
-            pilots: plan::pilots(plan),
+            entries,
+            pilots,
         }
     }
 
@@ -254,6 +266,12 @@ impl<'a> Outcomes<'a> {
     pub fn pilot(&self, planned: &'a Planned) -> Option<&'a Entry> {
         let pilot = self.pilots.get(&(planned.target, &*planned.group))?;
         self.entries.get(pilot).copied()
+    }
+
+    /// Whether it is by this one that its group is known.
+    pub fn speaks(&self, planned: &'a Planned) -> bool {
+        let pilot = self.pilots.get(&(planned.target, &*planned.group));
+        pilot == Some(&planned.id)
     }
 
     /// What came of a run, or is taken to: what came of the first of its group. Of a sample, nothing is taken.
@@ -303,7 +321,7 @@ impl<'a> Outcomes<'a> {
             let own = self.ran(planned).map(is);
             sure += usize::from(own == Some(true));
             sure_not += usize::from(own == Some(false));
-            if planned.pilot {
+            if self.speaks(planned) {
                 continue;
             }
             others += 1;
@@ -567,5 +585,33 @@ mod tests {
         let outcomes = Outcomes::new(Mode::Pruned, &plan, &entries[..1]);
         let of = outcomes.weighed(0.95, |_| true).of;
         assert_eq!(of, plan.iter().filter(|p| p.group == plan[0].group).count());
+    }
+
+    /// Whether the first of their groups is among them or not.
+    #[test]
+    fn of_a_share_that_was_run_it_is_a_count() {
+        let (points, _) = population(2);
+        let campaign = Campaign::parse(
+            "schema = 1\n[sample]\nmode = \"exhaustive\"\n[[target]]\nscenarios = [\"iio-capture\"]\n\
+             kernels = [\"base\"]\n",
+            "a test",
+        )
+        .unwrap();
+        let mut plan = plan::plan(&campaign, &[points]);
+        plan.retain(|planned| planned.id % 3 == 1);
+        let missed = |id: u32| match id % 5 {
+            0 => Outcome::Miss,
+            _ => Outcome::NoEffect,
+        };
+        let entries: Vec<Entry> = plan.iter().map(|p| entry(p.id, missed(p.id))).collect();
+        let count = entries
+            .iter()
+            .filter(|e| e.judged.outcome == Outcome::Miss)
+            .count();
+        let outcomes = Outcomes::new(Mode::Exhaustive, &plan, &entries);
+        let all = outcomes.weighed(0.95, |outcome| outcome == Outcome::Miss);
+        assert_eq!((all.of, all.seen), (plan.len(), count));
+        let count = count as f64;
+        assert_eq!((all.count, all.from, all.to), (count, count, count));
     }
 }

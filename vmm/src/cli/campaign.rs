@@ -174,7 +174,7 @@ pub(super) fn run(args: &CampaignArgs) -> Result<u8, Error> {
         cost: args.cost,
     };
     if let Some(dir) = &args.report {
-        return conclude(None, &Store::open(dir)?, telling);
+        return conclude(None, &Store::read(dir)?, telling);
     }
     if let (false, Some(out)) = (args.merge.is_empty(), &args.out) {
         let (store, _lock) = merge::merge(&args.merge, out)?;

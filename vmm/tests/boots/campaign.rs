@@ -17,8 +17,10 @@ const DROPS: &str = "schema = 1\n[faults]\nclasses = [\"drop\", \"skip\"]\n[[tar
 
 /// What goes wrong with maintenance and barriers, on all paths.
 const SOFTWARE: &str = "schema = 1\n[faults]\nclasses = [\"drop\", \"delay\", \"skip\", \"widen\", \"as\", \"barrier\"]\n\
-                        [[target]]\nscenarios = [\"iio-playback\", \"iio-to-usb\"]\n\
-                        kernels = [\"begin-end-access\"]\nset = [\"frames=1\"]\n";
+                        [[target]]\nscenarios = [\"iio-playback\"]\nkernels = [\"base\"]\n\
+                        set = [\"frames=1\"]\n\
+                        [[target]]\nscenarios = [\"iio-to-usb\"]\nkernels = [\"begin-end-access\"]\n\
+                        set = [\"frames=1\"]\n";
 
 /// Rules that these fall under, by the name that the sanitizer has for them.
 const RULES: [&str; 6] = [

@@ -21,8 +21,9 @@ pub(in crate::coherency) struct OperationsState {
 
 impl Op {
     /// Of so many lines of RAM.
-    fn check(&self, lines: u64) -> Result<(), Invalid> {
+    fn check(&self, (ops, lines): (usize, u64)) -> Result<(), Invalid> {
         at_most("line of an operation", self.first_line, lines)?;
+        no_longer("operations before one", self.planned as usize, ops)?;
         times(
             "lines of an operation",
             &[self.lines, self.dma_lines, self.needed],
@@ -62,6 +63,9 @@ impl Operations {
             completions,
             overflow,
             extents_overflow,
+            // The last has it.
+            planned: _,
+            late: _,
             faults: _,
         } = self;
         OperationsState {
@@ -83,7 +87,7 @@ impl Operations {
             state.extents.len(),
             MAX_EXTENTS,
         )?;
-        state.ops.iter().try_for_each(|op| op.check(lines))?;
+        state.ops.iter().try_for_each(|op| op.check((ops, lines)))?;
         let mut extents = state.extents.iter();
         extents.try_for_each(|extent| extent.check(ops, lines))?;
         state.cpus.iter().try_for_each(|cpu| cpu.check(ops))?;
@@ -93,6 +97,8 @@ impl Operations {
             state.completions.into(),
             completions.into(),
         )?;
+        let planned = state.ops.iter().map(|op| op.planned).max();
+        self.planned = planned.unwrap_or(0);
         self.ops = state.ops;
         self.extents = state.extents;
         self.cpus = state.cpus;

@@ -118,6 +118,49 @@ fn what_goes_wrong_with_a_clean_is_seen_where_it_is() {
     assert_eq!((two.0, two.1), ([0, 7, 7, 0], vec![MissingClean]));
 }
 
+/// An operation that comes late is one more, and takes no other's number.
+#[test]
+fn a_second_fault_is_where_it_is_without_the_first() {
+    let reached = |faults: &[&str]| {
+        let mut d = domain(faults);
+        fill(&mut d, 8, 7);
+        for n in [0, 2, 4] {
+            maintain(&mut d, CacheOp::Clean, n..n + 1);
+            dsb(&mut d);
+        }
+        let report = d.report();
+        assert!(
+            report.faults.iter().all(|one| one.at.is_some()),
+            "{faults:?}"
+        );
+        [0, 2, 4, 5].map(|n: usize| rig::dram(&d, n * LINE as usize, 1)[0])
+    };
+    assert_eq!(reached(&["drop@2"]), [7, 0, 7, 0]);
+    assert_eq!(reached(&["delay@1:barrier", "drop@2"]), [7, 0, 7, 0]);
+    assert_eq!(reached(&["delay@1:barrier", "drop@3"]), [7, 7, 0, 0]);
+    assert_eq!(reached(&["delay@1:barrier", "widen@3:after"]), [7, 7, 7, 7]);
+    assert_eq!(
+        reached(&["delay@1:barrier", "delay@2:barrier", "drop@3"]),
+        [7, 7, 0, 0]
+    );
+}
+
+/// It goes on from a state as it would have.
+#[test]
+fn numbers_go_on_behind_what_came_late() {
+    let faults = ["delay@1:barrier", "drop@2"];
+    let mut d = domain(&faults);
+    fill(&mut d, 4, 7);
+    maintain(&mut d, CacheOp::Clean, 0..1);
+    dsb(&mut d);
+    let mut other = domain(&faults);
+    rig::poke(&other, 0, &rig::ram(&d, 0, 8192));
+    other.restore_state(&d.save_state().unwrap()).unwrap();
+    maintain(&mut other, CacheOp::Clean, 2..3);
+    dsb(&mut other);
+    assert_eq!(rig::dram(&other, 2 * LINE as usize, 1), [0]);
+}
+
 #[test]
 fn more_lines_than_can_be_late_are_told() {
     let late = |lines: u64| -> Vec<u64> {

@@ -70,8 +70,13 @@ pub fn write(board: &Board, chosen: &Chosen<'_>) -> Result<Vec<u8>, Error> {
     fdt.property_u32("#address-cells", 2)?;
     fdt.property_u32("#size-cells", 2)?;
     fdt.property_u32("interrupt-parent", GIC)?;
-    write_chosen(&mut fdt, chosen)?;
+    // A bare board has nothing that a driver would be for.
+    let is_bare = board.nodes().is_empty();
+    write_chosen(&mut fdt, chosen, is_bare)?;
     write_cpu_side(&mut fdt, board)?;
+    if !is_bare {
+        write_console(&mut fdt)?;
+    }
     if chosen.port {
         write_port(&mut fdt)?;
     }
@@ -95,10 +100,12 @@ fn node_name(board: &Board, index: usize, node: &Node) -> String {
     format!("{}@{:x}", node.name(), board.window(index))
 }
 
-fn write_chosen(fdt: &mut FdtWriter, chosen: &Chosen<'_>) -> Result<(), Error> {
+fn write_chosen(fdt: &mut FdtWriter, chosen: &Chosen<'_>, is_bare: bool) -> Result<(), Error> {
     let node = fdt.begin_node("chosen")?;
     fdt.property_string("bootargs", chosen.bootargs)?;
-    fdt.property_string("stdout-path", "/pl011@9000000")?;
+    if !is_bare {
+        fdt.property_string("stdout-path", "/pl011@9000000")?;
+    }
     fdt.property_string(staleline_protocol::plan::FDT_PROPERTY, chosen.plan)?;
     fdt.property_array_u64("rng-seed", &entropy(chosen.seed))?;
     if let Some(initrd) = &chosen.layout.initrd {
@@ -164,8 +171,11 @@ fn write_cpu_side(fdt: &mut FdtWriter, board: &Board) -> Result<(), Error> {
     // Private interrupts, level, active high: secure, non-secure, virtual, hypervisor.
     fdt.property_array_u32("interrupts", &[1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4])?;
     fdt.property_null("always-on")?;
-    fdt.end_node(timer)?;
+    fdt.end_node(timer)
+}
 
+/// The console's UART, and the clocks of the board.
+fn write_console(fdt: &mut FdtWriter) -> Result<(), Error> {
     write_clock(fdt, "clock-apb", CLOCK_APB, 24_000_000)?;
     write_clock(fdt, "clock-fabric", CLOCK_FABRIC, 100_000_000)?;
     write_clock(fdt, "clock-adc", CLOCK_ADC, 65_000_000)?;

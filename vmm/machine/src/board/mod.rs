@@ -88,7 +88,7 @@ impl Board {
         }
     }
 
-    /// One without devices: CPUs, interrupt controller, timer, UART and RAM.
+    /// One without devices: CPUs, interrupt controller, timer, UART and RAM. Its tree does not have the UART.
     pub fn bare(settings: &BoardSettings) -> Self {
         Board {
             settings: settings.clone(),
