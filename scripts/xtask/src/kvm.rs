@@ -49,7 +49,7 @@ const BOOTARGS: &str = "console=ttyAMA0 loglevel=5 panic=-1";
 const BARE_BOOTARGS: &str = "console=none panic=-1";
 
 /// What a part of the time of our boot is called, and where it is counted.
-type Part = (&'static str, fn(&Told) -> u64);
+type Part<T = Told> = (&'static str, fn(&T) -> u64);
 
 /// Measures, and prints a table; whether our boot takes no longer than kvmtool's.
 ///
@@ -161,7 +161,7 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
     for (name, of) in parts {
         table.add_row(alone(&format!("- {name}, ms"), part("our boot fresh", of)?));
     }
-    let around: [(&str, fn(&Around) -> u64); 3] = [
+    let around: [Part<Around>; 3] = [
         ("until its program begins", |around| around.start_us),
         ("for its sandbox", |around| around.sandbox_us),
         ("from its answer until it is gone", |around| around.gone_us),
