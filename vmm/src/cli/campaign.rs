@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::{ArgGroup, Args};
 use staleline_support::{files, lock, text};
 
+use super::campaign_sample::{GONE_ON_WITH, SampleArgs};
 use super::campaign_submit::{self, SubmitArgs};
 use super::common::{at_a_time, code, or_interrupted, page, print, say, shown, watched};
 use super::one_of;
-use crate::campaign::file::{Campaign, Mode};
+use crate::campaign::file::Campaign;
 use crate::campaign::plan::{self, Planned};
 use crate::campaign::report::Report;
 use crate::campaign::store::{self, Head, Store, TargetHead};
@@ -31,9 +32,6 @@ use crate::spec::quote;
 
 /// What runs nothing.
 const RUNS_NOTHING: [&str; 3] = ["report", "merge", "compare"];
-
-/// What has a campaign that was begun, as it was.
-const GONE_ON_WITH: [&str; 4] = ["resume", "report", "merge", "compare"];
 
 /// Options of `staleline campaign`.
 #[derive(Debug, Args)]
@@ -83,55 +81,6 @@ pub struct CampaignArgs {
     cost: Option<u64>,
     #[command(flatten)]
     cluster: SubmitArgs,
-}
-
-/// How runs are chosen, whatever the file says.
-#[derive(Debug, Args)]
-pub(super) struct SampleArgs {
-    /// Run all faults.
-    #[arg(long, conflicts_with_all = GONE_ON_WITH)]
-    exhaustive: bool,
-    /// Run as many, by chance, as make estimates so sure: 0.9, 0.95 or 0.99.
-    #[arg(long, value_name = "SHARE", conflicts_with_all = GONE_ON_WITH, conflicts_with = "exhaustive")]
-    confidence: Option<f64>,
-    /// And off by so much at most: 0.001 to 0.5.
-    #[arg(long, value_name = "SHARE", conflicts_with_all = GONE_ON_WITH, conflicts_with = "exhaustive")]
-    margin: Option<f64>,
-    /// What chance goes by.
-    #[arg(long, value_name = "N", conflicts_with_all = GONE_ON_WITH)]
-    seed: Option<u64>,
-}
-
-impl SampleArgs {
-    /// In the place of what a file has.
-    pub fn apply(&self, campaign: &mut Campaign) -> Result<(), Error> {
-        let sample = &mut campaign.sample;
-        if self.exhaustive {
-            sample.mode = Mode::Exhaustive;
-        }
-        if self.confidence.is_some() || self.margin.is_some() {
-            sample.mode = Mode::Sampled;
-        }
-        sample.confidence = self.confidence.unwrap_or(sample.confidence);
-        sample.margin = self.margin.unwrap_or(sample.margin);
-        sample.seed = self.seed.unwrap_or(sample.seed);
-        campaign.check("--confidence, --margin")
-    }
-
-    /// The same, for another command line.
-    pub fn options(&self) -> String {
-        let flag = self.exhaustive.then(|| " --exhaustive".to_owned());
-        let share =
-            |name: &str, share: Option<f64>| share.map(|share| format!(" --{name} {share}"));
-        let seed = self.seed.map(|seed| format!(" --seed {seed}"));
-        let all = [
-            flag,
-            share("confidence", self.confidence),
-            share("margin", self.margin),
-            seed,
-        ];
-        all.into_iter().flatten().collect()
-    }
 }
 
 /// Why faults cannot be planned for an engine that is not exact.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use staleline_support::files;
 
-use super::campaign::SampleArgs;
+use super::campaign_sample::SampleArgs;
 use super::common::{print, say};
 use crate::campaign::file::Campaign;
 use crate::campaign::submit::Submission;

@@ -3,6 +3,7 @@
 
 mod attend;
 mod campaign;
+mod campaign_sample;
 mod campaign_submit;
 mod clean;
 mod commands;
