@@ -501,7 +501,6 @@ impl Error {
     }
 }
 
-/// What helps with a campaign's file, by what is wrong with it.
 /// Whether it is what a campaign's file holds that is wrong, and not what holds it.
 fn is_damaged(source: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode as Code;
@@ -522,6 +521,7 @@ fn is_damaged(source: &rusqlite::Error) -> bool {
     )
 }
 
+/// What helps with a campaign's file, by what is wrong with it.
 fn for_store(source: &rusqlite::Error) -> &'static str {
     use rusqlite::ErrorCode as Code;
     match source.sqlite_error_code() {

@@ -146,13 +146,13 @@ impl Latest {
     }
 
     /// One of them, and when the one before it came, or 0 if there was none; if that is known.
-    fn get(&self, index: usize) -> Option<(&CountedBarrier, u64)> {
+    fn get(&self, index: usize) -> Option<(CountedBarrier, u64)> {
         let before = match index.checked_sub(1) {
             Some(before) => self.0.get(before)?.at,
             None if self.0.len() < REMEMBERED => 0,
             None => return None,
         };
-        Some((self.0.get(index)?, before))
+        Some((*self.0.get(index)?, before))
     }
 }
 
@@ -240,7 +240,6 @@ impl Counter {
         if let Some((one, before)) = at.and_then(|at| latest.get(at))
             && stored_in(before, one.at)
         {
-            let one = *one;
             self.mark(one, |counted| counted.alone_for_stores = true);
         }
     }
@@ -252,7 +251,6 @@ impl Counter {
             && before < seen_at
             && seen_at <= one.at
         {
-            let one = *one;
             self.mark(one, |counted| counted.alone_for_loads = true);
         }
     }
@@ -369,6 +367,14 @@ mod tests {
         }
     }
 
+    /// One of the boot CPU's that has nothing to complete.
+    fn idle(number: u32, at: u64, which: Barrier) -> CountedBarrier {
+        CountedBarrier {
+            operations: (0, 0),
+            ..barrier(number, 0, which, at)
+        }
+    }
+
     fn weak(access: BarrierAccess, scope: BarrierScope) -> Barrier {
         Barrier {
             kind: BarrierKind::Dmb,
@@ -429,10 +435,6 @@ mod tests {
 
     #[test]
     fn a_barrier_that_alone_orders_a_descriptor_is_told() {
-        let idle = |number, at, barrier: Barrier| CountedBarrier {
-            operations: (0, 0),
-            ..self::barrier(number, 0, barrier, at)
-        };
         let stores = weak(BarrierAccess::Store, BarrierScope::Outer);
         let alone = |barriers: &[CountedBarrier], ordered_at, stored_at: u64| {
             let mut counter = Counter::new(true);
@@ -476,10 +478,6 @@ mod tests {
 
     #[test]
     fn a_barrier_that_alone_orders_loads_is_told() {
-        let idle = |number, at, barrier: Barrier| CountedBarrier {
-            operations: (0, 0),
-            ..self::barrier(number, 0, barrier, at)
-        };
         let loads = weak(BarrierAccess::Load, BarrierScope::Outer);
         let alone = |barriers: &[CountedBarrier], seen_at| {
             let mut counter = Counter::new(true);

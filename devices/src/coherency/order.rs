@@ -38,15 +38,10 @@ impl Barriers {
         if barrier.orders_stores() && reaches {
             self.stores = now;
         }
-        // Nothing behind a DSB executes before the loads ahead of it have their values, wherever those
-        // come from.
-        let returned = barrier.kind == BarrierKind::Dsb;
-        if barrier.orders_loads() {
-            if returned || barrier.reaches_masters() {
-                self.loads = now;
-            } else {
-                self.loads_of_cpus = Some((now, barrier));
-            }
+        if barrier.orders_loads_from_masters() {
+            self.loads = now;
+        } else if barrier.orders_loads() {
+            self.loads_of_cpus = Some((now, barrier));
         }
         let dsb = barrier.kind == BarrierKind::Dsb && barrier.orders_stores();
         if barrier.access == BarrierAccess::Full || dsb {

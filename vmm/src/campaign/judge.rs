@@ -147,6 +147,9 @@ struct Window {
 impl Window {
     /// Those of a run, by number.
     fn all(barriers: &[CountedBarrier]) -> Vec<Self> {
+        // Some are counted when it is known what they are for.
+        let mut barriers = barriers.to_vec();
+        barriers.sort_by_key(|one| one.number);
         let mut since = [0; MAX_CPUS];
         let one = |b: &CountedBarrier| {
             let before = since.get_mut(b.cpu.index());
@@ -156,9 +159,7 @@ impl Window {
             }
             Window { barrier: *b, since }
         };
-        let mut all: Vec<_> = barriers.iter().map(one).collect();
-        all.sort_by_key(|one| one.barrier.number);
-        all
+        barriers.iter().map(one).collect()
     }
 
     /// Whether nothing but this barrier has kept in order what comes then.
@@ -381,6 +382,8 @@ impl Golden {
         };
         // What its absence leaves to be found. What is done as a clean is an invalidate that is not done.
         let absent = match (op.op, what) {
+            // With one that does more than it should, nothing of its own is left out.
+            (_, OperationFault::WidenBefore | OperationFault::WidenAfter) => Vec::new(),
             (CacheOp::Clean, _) => vec![MissingClean, WritebackClobber, MismatchedAlias],
             (CacheOp::Invalidate, _)
             | (CacheOp::CleanInvalidate, OperationFault::As(CacheOp::Clean)) => {
@@ -398,12 +401,6 @@ impl Golden {
                 ]
             }
         };
-        // With one that does more than it should, nothing of its own is left out.
-        let does_more = matches!(
-            what,
-            OperationFault::WidenBefore | OperationFault::WidenAfter
-        );
-        let absent = if does_more { Vec::new() } else { absent };
         let cleans = op.op != CacheOp::Invalidate && what != OperationFault::As(CacheOp::Clean);
         let more: &[HazardKind] = match what {
             OperationFault::Drop | OperationFault::Skip { .. } => &[],

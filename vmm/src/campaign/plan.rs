@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! All faults of a campaign, and which of them are run: written before the first is.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng as _, SeedableRng as _};
@@ -192,12 +192,4 @@ pub fn hash(all: &[Planned]) -> String {
         hasher.named(&run, &planned.group);
     }
     hasher.finish()
-}
-
-/// The pilots, by target and group.
-pub fn pilots(all: &[Planned]) -> HashMap<(u32, &str), u32> {
-    let pilots = all.iter().filter(|planned| planned.pilot);
-    pilots
-        .map(|planned| ((planned.target, &*planned.group), planned.id))
-        .collect()
 }

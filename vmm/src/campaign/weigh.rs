@@ -238,16 +238,14 @@ impl<'a> Outcomes<'a> {
     /// Of a campaign.
     pub fn new(mode: Mode, plan: &'a [Planned], entries: &'a [Entry]) -> Self {
         let entries: HashMap<u32, &Entry> = entries.iter().map(|entry| (entry.id, entry)).collect();
-        let mut pilots = plan::pilots(plan);
-        // Of one that is in another share, or yet to be run, any other speaks for the group.
-        pilots.retain(|_, pilot| entries.contains_key(pilot));
+        // The first that has run: of one that is in another share, or yet to be run, any other speaks for the group.
+        let mut pilots = HashMap::new();
         for planned in plan
             .iter()
             .filter(|planned| entries.contains_key(&planned.id))
         {
-            pilots
-                .entry((planned.target, &*planned.group))
-                .or_insert(planned.id);
+            let group = (planned.target, &*planned.group);
+            pilots.entry(group).or_insert(planned.id);
         }
         Outcomes {
             mode,

@@ -139,7 +139,7 @@ pub(super) fn run(args: &MinimiseArgs) -> Result<u8, Error> {
     });
     progress.clear();
     if found.is_err() {
-        dir.clone().give_up();
+        dir.give_up();
     }
     let (artifacts, found) = match or_interrupted(&interrupt, found)? {
         ControlFlow::Break(code) => return Ok(code),

@@ -141,7 +141,7 @@ impl RunDir {
     }
 
     /// Leaves it as it was found, if there is nothing to write there after all.
-    pub fn give_up(self) {
+    pub fn give_up(&self) {
         let empty = self
             .file(EVENTS)
             .metadata()
