@@ -526,8 +526,8 @@ fn for_store(source: &rusqlite::Error) -> &'static str {
     use rusqlite::ErrorCode as Code;
     match source.sqlite_error_code() {
         Some(Code::DiskFull) => {
-            "there is no room for it: what was entered before is whole, and once there is room again, `staleline campaign \
-             --resume` goes on"
+            "there is no room for it: what was entered before, if anything, is whole, and once there is room again, \
+             `staleline campaign --resume` goes on with that"
         }
         Some(
             Code::SystemIoFailure | Code::CannotOpen | Code::ReadOnly | Code::PermissionDenied,

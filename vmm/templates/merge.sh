@@ -11,5 +11,7 @@ if [ -e "$new/{{ results }}" ]; then
     mv -T "$new" "$dir/merged" || exit 3
     rm -rf "$new.before"
     echo "they are in $dir/merged now"
+else
+    rm -rf "$new"
 fi
 exit "$code"

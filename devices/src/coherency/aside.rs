@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::line::{IN_FLIGHT_READ, IN_FLIGHT_WRITE, PAGE_LINES};
 use super::page::PageMeta;
+use super::per_page::PerPage;
 use super::rest::{AtRest, Kinds};
 use super::who::Who;
 use crate::dma::Doorbell;
@@ -80,37 +81,34 @@ impl Aside {
 
 /// All that are set aside, by number of the page.
 #[derive(Debug)]
-pub(super) struct Asides(Box<[Option<Box<Aside>>]>);
+pub(super) struct Asides(PerPage<Aside>);
 
 impl Asides {
     /// None, of so many pages.
     pub fn new(pages: usize) -> Self {
-        Asides(bytemuck::zeroed_slice_box(pages))
+        Asides(PerPage::new(pages))
     }
 
     /// Sets a page aside.
     pub fn put(&mut self, number: usize, page: Box<PageMeta>, rest: AtRest) {
-        if let Some(slot) = self.0.get_mut(number) {
-            *slot = Some(Box::new(Aside {
-                page,
-                rest,
-                met: false,
-                written: Vec::new(),
-                owned: Vec::new(),
-            }));
-        }
+        let aside = Aside {
+            page,
+            rest,
+            met: false,
+            written: Vec::new(),
+            owned: Vec::new(),
+        };
+        self.0.put(number, Box::new(aside));
     }
 
     /// Gives a page back, if it is here.
     pub fn take(&mut self, number: usize) -> Option<Box<PageMeta>> {
-        let aside = self.0.get_mut(number)?.take()?;
-        Some(aside.settle())
+        Some(self.0.take(number)?.settle())
     }
 
     /// A look at the lines as they were when the page was set aside: their flags may lack owners.
     pub fn peek(&self, number: usize) -> Option<&PageMeta> {
-        let aside = self.0.get(number)?.as_ref()?;
-        Some(&aside.page)
+        Some(&self.0.get(number)?.page)
     }
 
     /// A page that is at rest for an access of `kind` by a master started at `release`.
@@ -120,7 +118,7 @@ impl Asides {
         kind: Kinds,
         release: &Doorbell,
     ) -> Option<&mut Aside> {
-        let aside = self.0.get_mut(number)?.as_deref_mut()?;
+        let aside = self.0.get_mut(number)?;
         let flags = aside.owned.iter().fold(0, |all, (_, flag)| all | flag);
         let rests = aside.rest.is_for(kind, release, flags);
         aside.met |= rests;
@@ -130,8 +128,9 @@ impl Asides {
     /// A transfer in flight owns `lines` (a mask) of a page from now on; `flag` says how. Returns whether
     /// the page is here.
     pub fn own(&mut self, number: usize, lines: u64, flag: u16) -> bool {
-        let aside = self.0.get_mut(number).and_then(Option::as_deref_mut);
-        let Some(aside) = aside else { return false };
+        let Some(aside) = self.0.get_mut(number) else {
+            return false;
+        };
         aside.own(lines, flag);
         true
     }
@@ -155,7 +154,7 @@ impl Asides {
             met,
             written,
             owned,
-        } = self.0.get(number)?.as_deref()?;
+        } = self.0.get(number)?;
         let state = AsideState {
             rest: *rest,
             met: *met,
@@ -179,15 +178,14 @@ impl Asides {
             let owners = IN_FLIGHT_READ | IN_FLIGHT_WRITE;
             at_most("other marks of a page at rest", (flag & !owners).into(), 0)?;
         }
-        if let Some(slot) = self.0.get_mut(number) {
-            *slot = Some(Box::new(Aside {
-                page,
-                rest: state.rest,
-                met: state.met,
-                written: state.written,
-                owned: state.owned,
-            }));
-        }
+        let aside = Aside {
+            page,
+            rest: state.rest,
+            met: state.met,
+            written: state.written,
+            owned: state.owned,
+        };
+        self.0.put(number, Box::new(aside));
         Ok(())
     }
 }

@@ -10,8 +10,7 @@ use crate::cpu::{Barrier, CpuId, LINE, MAX_CPUS};
 use crate::dma::{Content, Doorbell, MasterId, TransferId};
 use crate::events::Cached;
 
-/// What lies beside the lines of a maintenance operation: what one that does a line more than it should may throw
-/// away.
+/// What a maintenance operation would throw away as an invalidate, in its own lines and beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CountedNeighbours {
     /// The operation's number.
@@ -20,6 +19,9 @@ pub struct CountedNeighbours {
     pub before: bool,
     /// Likewise of the line behind its last.
     pub behind: bool,
+    /// Likewise of any of its own.
+    #[serde(default)]
+    pub own: bool,
 }
 
 /// A barrier that completes or orders maintenance, or is its CPU's last before a device is started.
@@ -303,6 +305,7 @@ impl Counter {
         let mut latest = census.neighbours.iter_mut().rev().take(MAX_CPUS);
         if let Some(one) = latest.find(|one| one.operation == counted.operation) {
             one.behind = counted.behind;
+            one.own |= counted.own;
         } else if census.neighbours.len() < MAX_COUNTED {
             // No fault is lost by what does not fit: it only goes by less.
             census.neighbours.push(counted);
@@ -507,27 +510,32 @@ mod tests {
     #[test]
     fn neighbours_are_those_of_an_operations_first_and_last_line() {
         let mut counter = Counter::new(true);
-        let mut line = |operation, before, behind| {
+        let mut line = |operation, before, behind, own| {
             counter.neighbours(CountedNeighbours {
                 operation,
                 before,
                 behind,
+                own,
             });
         };
-        line(1, true, true);
+        line(1, true, true, true);
         // Another CPU's is on its way, too.
-        line(2, false, true);
-        line(1, false, false);
-        line(2, true, false);
-        line(3, false, true);
+        line(2, false, true, false);
+        line(1, false, false, false);
+        line(2, true, false, true);
+        line(3, false, true, false);
         let counted = counter.census().unwrap().neighbours;
         let counted: Vec<_> = counted
             .iter()
-            .map(|n| (n.operation, n.before, n.behind))
+            .map(|n| (n.operation, n.before, n.behind, n.own))
             .collect();
         assert_eq!(
             counted,
-            [(1, true, false), (2, false, false), (3, false, true)]
+            [
+                (1, true, false, true),
+                (2, false, false, true),
+                (3, false, true, false)
+            ]
         );
     }
 

@@ -109,6 +109,10 @@ impl Domain {
             (PowerOn::Dirty, _) if outsider.is_some() => AtPowerOn::WrittenBack,
             (PowerOn::Dirty, _) => AtPowerOn::Dirty(images.dram()),
         };
+        let mut ops = Operations::new(of_operations(&config.faults));
+        if config.census {
+            ops.count_needed();
+        }
         Ok(Domain {
             base: config.base,
             len: config.ram_bytes,
@@ -132,7 +136,7 @@ impl Domain {
                         false => &[],
                     },
                 ),
-                ops: Operations::new(of_operations(&config.faults)),
+                ops,
                 cpus: Default::default(),
                 cpu: CpuId::BOOT,
                 overtaken: Overtaken::new(MAX_OVERTAKEN),

@@ -163,7 +163,7 @@ impl Domain {
         }
     }
 
-    /// Counts what lies beside a line that an operation does.
+    /// Counts what a line that an operation does holds, and those beside it.
     #[cold]
     #[inline(never)]
     pub(super) fn count_neighbours(&mut self, operation: u32, number: u64) {
@@ -180,6 +180,7 @@ impl Domain {
             operation,
             before: uncleaned(number.checked_sub(1)),
             behind: uncleaned(number.checked_add(1)),
+            own: uncleaned(Some(number)),
         };
         self.counter.neighbours(counted);
     }

@@ -11,6 +11,7 @@ use vm_memory::{MmapRegion, VolatileMemory};
 
 use super::fetched::Fetched;
 use super::line::{PAGE, PAGE_LINES};
+use super::per_page::PerPage;
 use crate::cpu::LINE;
 use crate::state::{Invalid, at_most, same};
 
@@ -40,12 +41,12 @@ pub enum DramImage {
 
 /// What RAM was last seen to hold, by page: where it holds something else, a CPU has stored that.
 #[derive(Debug)]
-struct Shadow(Box<[Option<Box<[u8; PAGE as usize]>>]>);
+struct Shadow(PerPage<[u8; PAGE as usize]>);
 
 impl Shadow {
     /// Of a page that was looked at before.
     fn page(&mut self, offset: u64) -> Option<&mut [u8; PAGE as usize]> {
-        self.0.get_mut((offset / PAGE) as usize)?.as_deref_mut()
+        self.0.get_mut((offset / PAGE) as usize)
     }
 
     /// The model itself writes RAM.
@@ -124,8 +125,7 @@ impl Images {
     /// loaded.
     pub fn watch_ram(&mut self) {
         let pages = self.ram.size() as u64 / PAGE;
-        // As those of lines: zeros that are not touched yet.
-        self.shadow = Some(Shadow(bytemuck::zeroed_slice_box(pages as usize)));
+        self.shadow = Some(Shadow(PerPage::new(pages as usize)));
     }
 
     /// Whether DRAM was made with all in it that was loaded.
@@ -148,10 +148,11 @@ impl Images {
         let Some(shadow) = &mut self.shadow else {
             return 0;
         };
-        let Some(page) = shadow.0.get_mut((offset / PAGE) as usize) else {
+        let number = (offset / PAGE) as usize;
+        if number >= shadow.0.len() {
             return 0;
-        };
-        let page = page.get_or_insert_with(|| {
+        }
+        let page = shadow.0.or_insert_with(number, || {
             let mut bytes = Box::new([0; PAGE as usize]);
             let loaded = loaded();
             let (lines, _) = bytes.as_chunks_mut::<{ LINE as usize }>();
@@ -277,10 +278,8 @@ impl Images {
             Self::write(known, page * PAGE, &*bytes);
         }
         self.read_ram(page * PAGE, &mut *bytes);
-        if let Some(shadow) = &mut self.shadow
-            && let Some(seen) = shadow.0.get_mut(page as usize)
-        {
-            *seen = Some(bytes);
+        if let Some(shadow) = &mut self.shadow {
+            shadow.0.put(page as usize, bytes);
         }
     }
 
@@ -425,8 +424,10 @@ impl Images {
 
     /// What RAM was last seen to hold, in all pages that were looked at, as far as it is not what it does now.
     pub fn seen_state(&self) -> Vec<OtherPage> {
-        let pages = self.shadow.iter().flat_map(|shadow| (0..).zip(&shadow.0));
-        let seen = pages.filter_map(|(page, seen)| Some((page, seen.as_deref()?)));
+        let Some(Shadow(pages)) = &self.shadow else {
+            return Vec::new();
+        };
+        let seen = (0..pages.len()).filter_map(|page| Some((page as u64, pages.get(page)?)));
         seen.map(|(page, seen)| OtherPage::new(page, &self.ram_page(page), seen))
             .collect()
     }
@@ -446,10 +447,11 @@ impl Images {
                     *place = *bytes;
                 }
             }
-            let pages = self.shadow.as_mut().map_or(&mut [][..], |s| &mut s.0);
-            match pages.get_mut(page.page as usize) {
-                Some(place) => *place = Some(seen),
-                None => return Err(Invalid::new("pages that were looked at", "some", "none")),
+            match &mut self.shadow {
+                Some(Shadow(pages)) if (page.page as usize) < pages.len() => {
+                    pages.put(page.page as usize, seen);
+                }
+                _ => return Err(Invalid::new("pages that were looked at", "some", "none")),
             }
         }
         Ok(())

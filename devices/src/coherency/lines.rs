@@ -12,6 +12,7 @@ use super::images::Dram;
 use super::line::{DMA, Line, PAGE, PAGE_LINES, State, mask};
 use super::maintenance::Operations;
 use super::page::PageMeta;
+use super::per_page::PerPage;
 use super::rest::{AtRest, Kinds};
 use super::trial::Trial;
 use crate::dma::Doorbell;
@@ -30,7 +31,7 @@ pub(super) enum AtPowerOn {
 /// Metadata of all RAM, by line number.
 #[derive(Debug)]
 pub(super) struct Lines {
-    pages: Box<[Option<Box<PageMeta>>]>,
+    pages: PerPage<PageMeta>,
     /// Pages at rest, which are missing in `pages`.
     aside: Asides,
     /// Accesses that pages may be set aside for.
@@ -43,12 +44,11 @@ pub(super) struct Lines {
 impl Lines {
     /// For `bytes` of RAM, a multiple of the page size. Pages may be set aside for accesses of `kinds`.
     pub fn new(bytes: u64, power_on: AtPowerOn, kinds: Kinds) -> Self {
-        // Zeros of the host's that are not touched yet: RAM that the guest leaves alone costs nothing.
-        let pages = bytemuck::zeroed_slice_box((bytes / PAGE) as usize);
+        let pages = (bytes / PAGE) as usize;
         Lines {
-            aside: Asides::new(pages.len()),
+            aside: Asides::new(pages),
             kinds,
-            pages,
+            pages: PerPage::new(pages),
             power_on,
             loaded: Vec::new(),
         }
@@ -75,7 +75,7 @@ impl Lines {
     #[inline(always)]
     pub fn known(&mut self, line: u64) -> Option<&mut Line> {
         let (page, index) = Self::split(line);
-        Some(&mut self.pages.get_mut(page)?.as_mut()?.lines[index])
+        Some(&mut self.pages.get_mut(page)?.lines[index])
     }
 
     /// The page of `line`, made if this is its first access, or fetched back if it was set aside.
@@ -83,9 +83,8 @@ impl Lines {
     pub fn page(&mut self, line: u64) -> (&mut PageMeta, usize) {
         let (page, index) = Self::split(line);
         let (power_on, loaded, aside) = (&self.power_on, &self.loaded, &mut self.aside);
-        let slot = &mut self.pages[page];
-        let meta = slot.get_or_insert_with(|| missing_page(power_on, loaded, aside, page));
-        (meta, index)
+        let make = || missing_page(power_on, loaded, aside, page);
+        (self.pages.or_insert_with(page, make), index)
     }
 
     /// The page of `line`, if it was set aside and is at rest for such an access.
@@ -99,18 +98,16 @@ impl Lines {
             return;
         }
         let (number, _) = Self::split(line);
-        let slot = self.pages.get_mut(number);
-        let Some((slot, page)) = slot.and_then(|slot| slot.take().map(|page| (slot, page))) else {
+        let Some(page) = self.pages.get_mut(number) else {
             return;
         };
-        let mut page = page;
         if !page.trial.is_due() {
-            *slot = Some(page);
             return;
         }
-        match AtRest::of(&page, self.kinds, kind, ops) {
-            Some(rest) => self.aside.put(number, page, rest),
-            None => *slot = Some(page),
+        if let Some(rest) = AtRest::of(page, self.kinds, kind, ops)
+            && let Some(page) = self.pages.take(number)
+        {
+            self.aside.put(number, page, rest);
         }
     }
 
@@ -185,7 +182,7 @@ impl Lines {
 
     #[inline]
     fn peek(&self, page: usize) -> Option<&PageMeta> {
-        let here = self.pages.get(page)?.as_deref();
+        let here = self.pages.get(page);
         here.or_else(|| self.aside.peek(page))
     }
 }

@@ -18,7 +18,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::{MAX_EXTENTS, MAX_OPERATIONS};
+use super::limits::{MAX_COUNTED, MAX_EXTENTS, MAX_OPERATIONS};
 use super::mutate::{Rule, off};
 use super::report::{MaintenanceOp, MaintenanceReport};
 use crate::cpu::LINE;
@@ -123,6 +123,8 @@ pub(super) struct Operations {
     /// Those that come now should have come before.
     late: bool,
     faults: OperationFaults,
+    /// Where operations were needed, by number and line, if anybody wants to know.
+    needed_at: Option<Vec<(u32, u64)>>,
 }
 
 /// What is to go wrong with operations.
@@ -250,6 +252,7 @@ impl Operations {
             planned: 0,
             late: false,
             faults: OperationFaults::new(faults),
+            needed_at: None,
         }
     }
 
@@ -511,12 +514,25 @@ impl Operations {
         self.ops.get(index(number)?)
     }
 
-    /// Operation `number` was needed on one line.
+    /// Operation `number` was needed on a line.
     #[inline]
-    pub fn needed(&mut self, number: u32) {
+    pub fn needed(&mut self, number: u32, line: u64) {
         if let Some(op) = index(number).and_then(|n| self.ops.get_mut(n)) {
             op.needed += 1;
+            // No fault is lost by what does not fit: it only goes by less.
+            if let Some(all) = self
+                .needed_at
+                .as_mut()
+                .filter(|all| all.len() < MAX_COUNTED)
+            {
+                all.push((number, line));
+            }
         }
+    }
+
+    /// From now on, notes where operations are needed.
+    pub fn count_needed(&mut self) {
+        self.needed_at = Some(Vec::new());
     }
 
     /// What operation `number` was, for a diagnostic; its op is that of its first line.
@@ -549,6 +565,7 @@ impl Operations {
             }
         }
         let mut pieces = self.pieces();
+        let mut needed_at = self.needed_at();
         let operations: Vec<_> = self
             .ops
             .iter()
@@ -569,6 +586,7 @@ impl Operations {
                 dma_lines,
                 // A line can be done twice.
                 needed_lines: op.needed.min(op.lines),
+                needed_at: needed_at.remove(&(i as u32 + 1)).unwrap_or_default(),
                 at: op.at,
                 dropped: op.dropped,
             })
@@ -587,6 +605,22 @@ impl Operations {
 }
 
 impl Operations {
+    /// Where operations were needed, by number: the first byte and the lines of each range, ascending.
+    fn needed_at(&self) -> BTreeMap<u32, Vec<(u64, u64)>> {
+        let mut all: BTreeMap<u32, Vec<(u64, u64)>> = BTreeMap::new();
+        let mut sorted = self.needed_at.clone().unwrap_or_default();
+        sorted.sort_unstable();
+        sorted.dedup();
+        for (number, line) in sorted {
+            let ranges = all.entry(number).or_default();
+            match ranges.last_mut() {
+                Some((first, lines)) if *first / LINE + *lines == line => *lines += 1,
+                _ => ranges.push((line * LINE, 1)),
+            }
+        }
+        all
+    }
+
     /// Of operations that are not one range of lines, by number: the first byte and the lines of each of their
     /// ranges, ascending.
     fn pieces(&self) -> BTreeMap<u32, Vec<(u64, u64)>> {

@@ -46,6 +46,7 @@ mod order;
 mod outsider;
 mod ownership;
 mod page;
+mod per_page;
 mod physical;
 mod replacement;
 pub mod report;

@@ -161,6 +161,9 @@ pub struct MaintenanceOp {
     pub dma_lines: u64,
     /// Of these, lines on which the operation was needed.
     pub needed_lines: u64,
+    /// Those, as first byte and lines of each range, ascending; none unless a census was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needed_at: Vec<(u64, u64)>,
     /// When, in accesses since power-on.
     pub at: u64,
     /// Whether the fault hook suppressed it.
@@ -210,6 +213,12 @@ impl MaintenanceOp {
     pub fn waits_for(&self, barrier: &CountedBarrier) -> bool {
         let (first, last) = barrier.operations;
         self.cpu == barrier.cpu && first != 0 && (first..=last).contains(&self.number)
+    }
+
+    /// Whether it was needed on the line of that byte, as far as that was counted.
+    pub fn was_needed_at(&self, pa: u64) -> bool {
+        let mut all = self.needed_at.iter();
+        all.any(|(first, lines)| line_range(*first, *lines).contains(&pa))
     }
 
     /// Whether it was on memory that masters have touched.

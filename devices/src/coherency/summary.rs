@@ -28,7 +28,7 @@ impl Domain {
             .report(|line| self.lines.was_under_dma(line));
         for op in &mut maintenance.operations {
             op.first_pa += self.base;
-            for (pa, _) in &mut op.pieces {
+            for (pa, _) in op.pieces.iter_mut().chain(&mut op.needed_at) {
                 *pa += self.base;
             }
         }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use kvm_bindings::KVM_CAP_ARM_VM_IPA_SIZE;
@@ -29,7 +30,7 @@ use crate::memory::Ram;
 use crate::shortcut::Shortcut;
 use crate::sink::Sink;
 use crate::snapshot::{self, CpuState, PAGE, SnapshotError, State};
-use crate::spare::Spare;
+use crate::spare::{Content, Spare, fill};
 use crate::supervise::{Still, supervise};
 use crate::unpacked::Unpacked;
 use crate::{below, gic, vcpu, vfio};
@@ -85,31 +86,68 @@ pub fn run<M: Guest>(
 ) -> Result<Outcome, KvmError> {
     let begun = Instant::now();
     check(run)?;
+    let Kept { unpacked, spare } = kept;
     let images = GuestImages::open(run, blobs)?;
-    let (ram, loaded, start) = start(run, (blobs, &images), kept)?;
-    let ram = Arc::new(ram);
-    let outcome = go::<M>(
-        run,
-        (&ram, loaded, start),
-        (blobs, &images),
-        (begun, begun.elapsed()),
-        scratch,
-        sink,
-    );
+    let (loaded, start, content) = start(run, (blobs, &images), unpacked)?;
+    let taken = spare.take(&kind(run), run.ram_bytes)?;
+    let ram = Arc::new(taken.ram);
+    let outcome = thread::scope(|scope| {
+        let body = || {
+            let begun = Instant::now();
+            // SAFETY: nobody else touches RAM until this has ended, which `go` waits for.
+            unsafe { fill(&ram, taken.was_used, content) }?;
+            Ok(begun.elapsed())
+        };
+        // It ends before the guest begins, and has the main thread's filters.
+        let filling = thread::Builder::new().name("memory".into());
+        let filling = filling.spawn_scoped(scope, body);
+        let filling = Filling {
+            thread: Some(filling.map_err(KvmError::os("start a thread"))?),
+            took: Duration::ZERO,
+        };
+        go::<M>(
+            run,
+            (&ram, loaded, start),
+            (blobs, &images),
+            (begun, filling),
+            scratch,
+            sink,
+        )
+    });
     // Nobody else has it any more; but of one with devices of the host, pages may be DRAM's.
     if let (None, Some(ram)) = (&run.devices, Arc::into_inner(ram)) {
-        kept.spare.keep(kind(run), ram);
+        spare.keep(kind(run), ram);
     }
     outcome
 }
 
-/// The same, with RAM, which outlives all that has a view of it. Setup has begun at `begun`, and RAM has taken
-/// `for_memory` of it.
+/// RAM that gets what a guest begins with.
+struct Filling<'scope> {
+    thread: Option<ScopedJoinHandle<'scope, Result<Duration, KvmError>>>,
+    /// What it has taken, once it is over.
+    took: Duration,
+}
+
+impl Filling<'_> {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// [`KvmError`].
+    fn done(&mut self) -> Result<(), KvmError> {
+        if let Some(thread) = self.thread.take() {
+            let panicked = |_| KvmError::Machine("the thread that fills RAM has panicked".into());
+            self.took = thread.join().map_err(panicked)??;
+        }
+        Ok(())
+    }
+}
+
+/// The same, with RAM, which outlives all that has a view of it, and is still being filled. Setup has begun at `begun`.
 fn go<M: Guest>(
     run: &Run,
     (ram, loaded, start): (&Arc<Ram>, Loaded, Start),
     (blobs, images): (&Blobs, &GuestImages),
-    (begun, for_memory): (Instant, Duration),
+    (begun, mut filling): (Instant, Filling<'_>),
     scratch: &Path,
     sink: &mut dyn Sink,
 ) -> Result<Outcome, KvmError> {
@@ -129,6 +167,10 @@ fn go<M: Guest>(
             .display()
             .to_string()
             .into();
+    }
+    if run.devices.is_some() || matches!(start, Start::Snapshot(_)) {
+        // The machine is going to look at RAM, before the guest is.
+        filling.done()?;
     }
     let begun_chip = Instant::now();
     // SAFETY: the machine has it, which is gone when this returns, with the bus that it is on and all threads that have
@@ -186,8 +228,12 @@ fn go<M: Guest>(
         host,
     );
     let bus = Arc::new(bus);
-    let setup = begun.elapsed();
-    let started = Instant::now();
+    let (mut setup, mut started) = (Duration::ZERO, Instant::now());
+    let ready = || {
+        filling.done()?;
+        (setup, started) = (begun.elapsed(), Instant::now());
+        Ok(())
+    };
     let mut saving = Duration::ZERO;
     let mut save = |still: Still<'_>| {
         let begun = Instant::now();
@@ -195,11 +241,11 @@ fn go<M: Guest>(
         saving = begun.elapsed();
         saved
     };
-    let end = supervise(run, vcpus, &bus, heard, sink, &mut save)?;
+    let end = supervise(run, vcpus, &bus, heard, sink, (ready, &mut save))?;
     let wall = started.elapsed();
     let (report, mut stats) = bus.finish()?;
     stats.setup_us = micros(setup);
-    stats.memory_us = micros(for_memory);
+    stats.memory_us = micros(filling.took);
     stats.chip_us = micros(for_chip);
     stats.saving_us = micros(saving);
 
@@ -298,29 +344,27 @@ fn kind(run: &Run) -> String {
     }
 }
 
-/// RAM, what was loaded into it, and where to start.
-fn start(
+/// What is loaded, where to start, and what RAM is to hold by then.
+fn start<'a>(
     run: &Run,
-    (blobs, images): (&Blobs, &GuestImages),
-    kept: &mut Kept,
-) -> Result<(Ram, Loaded, Start), KvmError> {
+    (blobs, images): (&Blobs, &'a GuestImages),
+    unpacked: &'a mut Unpacked,
+) -> Result<(Loaded, Start, &'a dyn Content), KvmError> {
     match &run.from {
         None => {
             let loaded = images.loaded(run)?;
-            let ram = kept.spare.ram(&kind(run), run.ram_bytes, &images.initial)?;
             let entry = images.layout.entry;
-            Ok((ram, loaded, Start::Boot { entry }))
+            Ok((loaded, Start::Boot { entry }, &images.initial))
         }
         Some(blob) => {
-            let one = kept.unpacked.get(blob, blobs, run.ram_bytes)?;
+            let one = unpacked.get(blob, blobs, run.ram_bytes)?;
             let state = &one.state;
             if state.made_of != snapshot::made_of(run) || state.cpus.len() != usize::from(run.cpus)
             {
                 return Err(SnapshotError::Guest.into());
             }
             let state = Box::new(state.clone());
-            let ram = kept.spare.ram(&kind(run), run.ram_bytes, &one.pages)?;
-            Ok((ram, state.loaded.clone(), Start::Snapshot(state)))
+            Ok((state.loaded.clone(), Start::Snapshot(state), &one.pages))
         }
     }
 }

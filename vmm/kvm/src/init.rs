@@ -20,9 +20,12 @@ use crate::vfio;
 /// How long the port may take to appear: its driver's probe goes on while /init starts.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where the kernel is told that memory which files are of may be in large pages
-/// (Documentation/admin-guide/mm/transhuge.rst).
-const SHARED_IN_LARGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+/// Where the kernel is told that memory which files are of may be in large pages, and that memory which is too little
+/// for one may be in pages of some size between (Documentation/admin-guide/mm/transhuge.rst).
+const LARGE_PAGES: [&str; 2] = [
+    "/sys/kernel/mm/transparent_hugepage/shmem_enabled",
+    "/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled",
+];
 
 const PORTS: &str = "/sys/class/virtio-ports";
 
@@ -48,8 +51,10 @@ fn mounts() -> io::Result<()> {
         mount(kind, at, kind, MountFlags::empty(), None)
             .map_err(|e| context(format!("cannot mount {at}"), e.into()))?;
     }
-    // As the host's kernel does for other memory; without it, it takes longer.
-    let _ = fs::write(SHARED_IN_LARGE_PAGES, "always");
+    // As the host's kernel does for other memory. Without, each page takes a fault, and all takes longer.
+    for kind in LARGE_PAGES {
+        let _ = fs::write(kind, "always");
+    }
     Ok(())
 }
 

@@ -128,7 +128,7 @@ impl Content for Initial {
     }
 
     /// Straight from the files: their mappings would be read page by page.
-    fn load(&self, ram: &mut Ram) -> Result<(), KvmError> {
+    fn load(&self, ram: &Ram) -> Result<(), KvmError> {
         for one in &self.mapped {
             ram.read_pages(one.pages.clone(), &one.file)?;
         }
@@ -176,8 +176,8 @@ mod tests {
                 assert_eq!(initial.has_any(number..number + 1), held.is_some());
             }
             assert!(initial.has_any(0..12) && !initial.has_any(10..12));
-            let mut ram = Ram::new(expected.len() as u64).unwrap();
-            initial.load(&mut ram).unwrap();
+            let ram = Ram::new(expected.len() as u64).unwrap();
+            initial.load(&ram).unwrap();
             let mut loaded = vec![1; expected.len()];
             let first = GuestAddress(RAM_BASE);
             ram.memory().read_slice(&mut loaded, first).unwrap();

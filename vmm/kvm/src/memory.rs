@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
+use rustix::io::Errno;
 use rustix::mm::{Advice, madvise};
 use staleline_machine::boot::RAM_BASE;
 use vm_memory::{
@@ -16,6 +17,16 @@ use vm_memory::{
 
 use crate::error::KvmError;
 use crate::snapshot::PAGE;
+
+/// Pages of which there are so many at once, or none: those that a processor translates at once.
+pub const LARGE: u64 = 512;
+
+/// Pages in parts that are large ones, or of them.
+pub fn parts(pages: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let first = pages.start / LARGE * LARGE;
+    let firsts = (first..pages.end).step_by(LARGE as usize);
+    firsts.map(move |first| first.max(pages.start)..pages.end.min(first + LARGE))
+}
 
 const PROTECTION: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
@@ -40,6 +51,14 @@ impl Ram {
             libc::MAP_PRIVATE | libc::MAP_NORESERVE | libc::MAP_ANONYMOUS,
         );
         let region = region.map_err(|e| allocate(io::Error::other(e)))?;
+        // Fewer faults, and translations that a CPU finds quickly; most kernels give them only to who asks.
+        // SAFETY: the mapping is this one's, and stays what it is.
+        let advised = unsafe { madvise(region.as_ptr().cast(), len, Advice::LinuxHugepage) };
+        match advised {
+            // A kernel without large pages.
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(e) => return Err(allocate(e.into())),
+        }
         let region = GuestRegionMmap::new(region, GuestAddress(RAM_BASE))
             .ok_or(KvmError::BadRequest("too much RAM"))?;
         let memory = GuestMemoryMmap::from_regions(vec![region]);
@@ -61,34 +80,43 @@ impl Ram {
     ///
     /// # Errors
     /// [`KvmError::Os`] if it is outside RAM.
-    pub fn write_page(&mut self, page: u64, bytes: &[u8; PAGE]) -> Result<(), KvmError> {
+    pub fn write_page(&self, page: u64, bytes: &[u8; PAGE]) -> Result<(), KvmError> {
         let at = GuestAddress(RAM_BASE + page * PAGE as u64);
         let written = self.memory.write_slice(bytes, at);
         written.map_err(|e| KvmError::os("write a page of RAM")(io::Error::other(e)))
     }
 
-    /// Reads pages, by their numbers, from the beginning of a file.
+    /// Reads pages, by their numbers, from the beginning of a file into memory that holds nothing yet.
     ///
     /// # Errors
     /// [`KvmError::Os`] if they are outside RAM, or the file has less.
-    pub fn read_pages(&mut self, pages: Range<u64>, mut file: &File) -> Result<(), KvmError> {
+    pub fn read_pages(&self, pages: Range<u64>, mut file: &File) -> Result<(), KvmError> {
         let read = KvmError::os("read an image into RAM");
-        let at = GuestAddress(RAM_BASE + pages.start * PAGE as u64);
-        let len = (pages.end - pages.start) * PAGE as u64;
-        let len = usize::try_from(len).map_err(|e| read(io::Error::other(e)))?;
         file.rewind().map_err(&read)?;
-        let done = self.memory.read_exact_volatile_from(at, &mut file, len);
-        done.map_err(|e| read(io::Error::other(e)))
+        for part in parts(pages) {
+            let at = GuestAddress(RAM_BASE + part.start * PAGE as u64);
+            let len = (part.end - part.start) * PAGE as u64;
+            let len = usize::try_from(len).map_err(|e| read(io::Error::other(e)))?;
+            // While the kernel clears memory that it touches itself, no other thread can map any; while it does so for
+            // the process, it can.
+            let touched = self.memory.write_obj(0u8, at);
+            let done =
+                touched.and_then(|()| self.memory.read_exact_volatile_from(at, &mut file, len));
+            done.map_err(|e| read(io::Error::other(e)))?;
+        }
+        Ok(())
     }
 
     /// Has a page hold that, by its number: it is written only if it holds something else.
     ///
     /// # Errors
     /// [`KvmError::Os`] if it is outside RAM.
-    pub fn set_page(&mut self, page: u64, bytes: &[u8; PAGE]) -> Result<(), KvmError> {
+    ///
+    /// # Safety
+    /// Nobody else may access it meanwhile.
+    pub unsafe fn set_page(&self, page: u64, bytes: &[u8; PAGE]) -> Result<(), KvmError> {
         let place = self.host_address(RAM_BASE + page * PAGE as u64)?;
-        // SAFETY: the page is within the mapping, which is of whole pages. Nobody else accesses it: this is borrowed
-        // mutably, and whoever has called `view` or `give_to` has promised that nothing of them is left by then.
+        // SAFETY: the page is within the mapping, which is of whole pages; the caller answers for everybody else.
         let place = unsafe { &mut *place.cast::<[u8; PAGE]>() };
         if place != bytes {
             *place = *bytes;
@@ -100,7 +128,10 @@ impl Ram {
     ///
     /// # Errors
     /// [`KvmError::Os`] if they are not pages of RAM.
-    pub fn clear(&mut self, pages: Range<u64>) -> Result<(), KvmError> {
+    ///
+    /// # Safety
+    /// Nobody else may access them meanwhile.
+    pub unsafe fn clear(&self, pages: Range<u64>) -> Result<(), KvmError> {
         let clear = KvmError::os("clear guest RAM");
         let at = GuestAddress(RAM_BASE + pages.start * PAGE as u64);
         let len = (pages.end - pages.start) * PAGE as u64;
@@ -108,7 +139,8 @@ impl Ram {
         let slice = self.memory.get_slice(at, len);
         let slice = slice.map_err(|e| clear(io::Error::other(e)))?;
         let place = slice.ptr_guard_mut().as_ptr();
-        // SAFETY: as in `set_page`. The mapping stays, and holds zeros where it is anonymous, which it is.
+        // SAFETY: they are within the mapping, which stays, and holds zeros where it is anonymous, which it is; the
+        // caller answers for everybody else.
         let cleared = unsafe { madvise(place.cast(), len, Advice::LinuxDontNeed) };
         cleared.map_err(|e| clear(e.into()))
     }
@@ -128,7 +160,7 @@ impl Ram {
     /// [`KvmError::Os`].
     ///
     /// # Safety
-    /// The view borrows nothing: it must be gone before this is, and before this is next borrowed mutably.
+    /// The view borrows nothing: it must be gone before this is.
     pub unsafe fn view(&self) -> Result<MmapRegion, KvmError> {
         let map = KvmError::os("map guest RAM");
         let region = self.memory.iter().next();
@@ -147,7 +179,7 @@ impl Ram {
     /// [`KvmError::Refused`].
     ///
     /// # Safety
-    /// The guest borrows nothing: none of its CPUs may run any more when this goes, or is next borrowed mutably.
+    /// The guest borrows nothing: none of its CPUs may run any more when this goes.
     pub unsafe fn give_to(&self, vm: &VmFd) -> Result<(), KvmError> {
         for (slot, region) in self.memory.iter().enumerate() {
             let slot = kvm_userspace_memory_region {

@@ -7,17 +7,14 @@
 use std::ops::Range;
 
 use crate::error::KvmError;
-use crate::memory::Ram;
+use crate::memory::{Ram, parts};
 use crate::snapshot::PAGE;
-
-/// Pages of which there are so many at once, or none: those that a processor translates at once.
-const LARGE: u64 = 512;
 
 /// A page that holds nothing.
 const ZEROS: [u8; PAGE] = [0; PAGE];
 
 /// What RAM holds when a guest starts, by numbers of pages; zeros elsewhere.
-pub trait Content {
+pub trait Content: Sync {
     /// A page that may hold something.
     fn page(&self, number: u64) -> Option<&[u8; PAGE]>;
 
@@ -29,20 +26,13 @@ pub trait Content {
     ///
     /// # Errors
     /// [`KvmError::Os`] if it has no place in RAM, or cannot be read.
-    fn load(&self, ram: &mut Ram) -> Result<(), KvmError> {
-        let parts = parts(ram.bytes()).filter(|part| self.has_any(part.clone()));
-        parts
+    fn load(&self, ram: &Ram) -> Result<(), KvmError> {
+        parts(pages(ram))
+            .filter(|part| self.has_any(part.clone()))
             .flatten()
             .filter_map(|number| Some((number, self.page(number)?)))
             .try_for_each(|(number, bytes)| ram.write_page(number, bytes))
     }
-}
-
-/// The pages of RAM of so many bytes, in parts that are large pages.
-fn parts(bytes: u64) -> impl Iterator<Item = Range<u64>> {
-    let all = bytes / PAGE as u64;
-    let firsts = (0..all).step_by(LARGE as usize);
-    firsts.map(move |first| first..all.min(first + LARGE))
 }
 
 /// Most memory that is kept, in times of the next guest's. An emulated host has room for that.
@@ -58,11 +48,11 @@ impl Spare {
         self.0.push((kind, ram));
     }
 
-    /// RAM of so many bytes that holds what it should. A guest of the same kind has had nearly that.
+    /// RAM of so many bytes for a guest of some kind, which does not hold yet what it should.
     ///
     /// # Errors
     /// [`KvmError::Os`] if there is not so much memory.
-    pub fn ram(&mut self, kind: &str, bytes: u64, content: &impl Content) -> Result<Ram, KvmError> {
+    pub fn take(&mut self, kind: &str, bytes: u64) -> Result<Taken, KvmError> {
         let fits = |(of, ram): &(String, Ram)| of == kind && ram.bytes() == bytes;
         let known = self.0.iter().rposition(fits);
         let known = known.map(|at| self.0.remove(at).1);
@@ -70,22 +60,56 @@ impl Spare {
         while all(&self.0) > bytes.saturating_mul(MOST) {
             self.0.remove(0);
         }
-        let Some(mut ram) = known else {
-            let mut ram = Ram::new(bytes)?;
-            content.load(&mut ram)?;
-            return Ok(ram);
-        };
-        for part in parts(bytes) {
-            if content.has_any(part.clone()) {
-                for page in part {
-                    ram.set_page(page, content.page(page).unwrap_or(&ZEROS))?;
-                }
-            } else {
-                ram.clear(part)?;
-            }
-        }
-        Ok(ram)
+        Ok(match known {
+            Some(ram) => Taken {
+                ram,
+                was_used: true,
+            },
+            None => Taken {
+                ram: Ram::new(bytes)?,
+                was_used: false,
+            },
+        })
     }
+}
+
+/// RAM that is to be filled.
+#[derive(Debug)]
+pub struct Taken {
+    /// It.
+    pub ram: Ram,
+    /// Whether another guest has had it.
+    pub was_used: bool,
+}
+
+/// Has RAM hold what it should. If another guest of the same kind has had it, that is nearly so.
+///
+/// # Errors
+/// [`KvmError::Os`] if that has no place there, or cannot be read.
+///
+/// # Safety
+/// Nobody else may access it meanwhile.
+pub unsafe fn fill(ram: &Ram, was_used: bool, content: &dyn Content) -> Result<(), KvmError> {
+    if !was_used {
+        return content.load(ram);
+    }
+    for part in parts(pages(ram)) {
+        if content.has_any(part.clone()) {
+            for page in part {
+                // SAFETY: the caller's.
+                unsafe { ram.set_page(page, content.page(page).unwrap_or(&ZEROS)) }?;
+            }
+        } else {
+            // SAFETY: the caller's.
+            unsafe { ram.clear(part) }?;
+        }
+    }
+    Ok(())
+}
+
+/// Its pages, by number.
+fn pages(ram: &Ram) -> Range<u64> {
+    0..ram.bytes() / PAGE as u64
 }
 
 #[cfg(test)]
@@ -96,6 +120,7 @@ mod tests {
     use vm_memory::{Bytes as _, GuestAddress};
 
     use super::*;
+    use crate::memory::LARGE;
 
     const PAGES: u64 = 3 * LARGE + 7;
 
@@ -129,7 +154,9 @@ mod tests {
         let mut spare = Spare::default();
         for (n, content) in all.iter().cycle().take(12).enumerate() {
             let kind = ["one", "other"][n / 4 % 2];
-            let ram = spare.ram(kind, PAGES * PAGE as u64, content).unwrap();
+            let Taken { ram, was_used } = spare.take(kind, PAGES * PAGE as u64).unwrap();
+            // SAFETY: nobody else has it.
+            unsafe { fill(&ram, was_used, content) }.unwrap();
             for page in 0..PAGES {
                 let at = GuestAddress(RAM_BASE + page * PAGE as u64);
                 let mut bytes = [9; PAGE];
@@ -145,7 +172,7 @@ mod tests {
         let kinds: Vec<&str> = spare.0.iter().map(|(kind, _)| &**kind).collect();
         assert_eq!(kinds, ["other", "one"]);
         // There is no room for what is that much larger.
-        let small = spare.ram("one", 2 * PAGE as u64, &all[2]).unwrap();
-        assert_eq!((small.bytes(), spare.0.len()), (2 * PAGE as u64, 0));
+        let small = spare.take("one", 2 * PAGE as u64).unwrap();
+        assert_eq!((small.ram.bytes(), spare.0.len()), (2 * PAGE as u64, 0));
     }
 }

@@ -52,13 +52,16 @@ pub struct Still<'a> {
     pub sink: &'a mut dyn Sink,
 }
 
+/// Tells a CPU's thread to run it.
+type Go = mpsc::Sender<()>;
+
 /// Saves one.
 type Save<'a> = dyn FnMut(Still<'_>) -> Result<(), KvmError> + 'a;
 
 extern "C" fn kicked(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
-/// Runs the CPUs until the guest ends or its time is up, and passes on what it writes. Once it has written what
-/// the bus waits for, it stands still for `save`.
+/// Runs the CPUs, once it is `ready`, until the guest ends or its time is up, and passes on what it writes. Once it
+/// has written what the bus waits for, it stands still for `save`.
 ///
 /// # Errors
 /// [`KvmError`]: all threads have ended.
@@ -68,7 +71,7 @@ pub fn supervise<M: Guest>(
     bus: &Arc<Bus<M>>,
     written: EventFd,
     sink: &mut dyn Sink,
-    save: &mut Save<'_>,
+    (ready, save): (impl FnOnce() -> Result<(), KvmError>, &mut Save<'_>),
 ) -> Result<Ended, KvmError> {
     let events = KvmError::os("watch the guest");
     register_signal_handler(SIGRTMIN() + KICK, kicked).map_err(|e| events(io::Error::from(e)))?;
@@ -76,14 +79,24 @@ pub fn supervise<M: Guest>(
     let (tell, ends) = mpsc::channel();
     let mut cpus = Vec::new();
     // However far that comes: what runs is ended below.
-    let time = start(vcpus, bus, (&over, &tell), &mut cpus);
-    let watched = match &time {
-        Ok(_) => watch(run, (over, written), bus, sink, (&cpus, save)),
+    let started = start(vcpus, bus, (&over, &tell), &mut cpus);
+    let watched = match &started {
+        Ok((_, go)) => ready().and_then(|()| {
+            for cpu in go {
+                // One that has failed meanwhile has said so.
+                let _ = cpu.send(());
+            }
+            watch(run, (over, written), bus, sink, (&cpus, save))
+        }),
         Err(_) => Ok(false),
     };
     bus.end();
-    let (time, failed) = match time {
-        Ok(time) => (Some(time), None),
+    let (time, failed) = match started {
+        Ok((time, go)) => {
+            // Who waits to be told to run waits no longer.
+            drop(go);
+            (Some(time), None)
+        }
         Err(e) => (None, Some(e)),
     };
     // It has been told, and waits for nothing else.
@@ -118,22 +131,29 @@ pub fn supervise<M: Guest>(
     }
 }
 
-/// Starts the CPUs, which go into `cpus`, and what keeps device time. CPUs tell their end to `tell`; `over` is written
-/// when there is nothing more to wait for.
+/// Starts the CPUs' threads, which go into `cpus`, and what keeps device time. They run their CPUs when they are told
+/// to, and end if nobody is left to do that. They tell their end to `tell`; `over` is written when there is nothing
+/// more to wait for.
 fn start<M: Guest>(
     vcpus: Vec<VcpuFd>,
     bus: &Arc<Bus<M>>,
     (over, tell): (&EventFd, &mpsc::Sender<Ended>),
     cpus: &mut Vec<JoinHandle<()>>,
-) -> Result<JoinHandle<()>, KvmError> {
+) -> Result<(JoinHandle<()>, Vec<Go>), KvmError> {
     let events = KvmError::os("watch the guest");
+    let mut all = Vec::new();
     for (n, mut fd) in (0..).zip(vcpus) {
         let (bus, tell) = (Arc::clone(bus), tell.clone());
         let over = over.try_clone().map_err(&events)?;
+        let (go, told) = mpsc::channel();
+        all.push(go);
         let body = move || {
             let _over = Last(over);
             let confined = sandbox::confine(Thread::Cpu).map_err(KvmError::from);
-            let ran = confined.and_then(|()| vcpu::run(&mut fd, CpuId(n), &bus));
+            let ran = confined.and_then(|()| match told.recv() {
+                Ok(()) => vcpu::run(&mut fd, CpuId(n), &bus),
+                Err(mpsc::RecvError) => Ok(None),
+            });
             let time = clock_gettime(ClockId::ThreadCPUTime);
             bus.ran(Duration::try_from(time).unwrap_or_default());
             match ran {
@@ -158,7 +178,7 @@ fn start<M: Guest>(
             timekeeper.fail(e);
         }
     };
-    spawn("time".into(), body)
+    Ok((spawn("time".into(), body)?, all))
 }
 
 /// Says that there is nothing more to wait for when its thread comes to its end, be it by a panic.

@@ -296,19 +296,19 @@ impl Golden {
             }
             Fault::Operation(number, OperationFault::As(what)) => {
                 let op = self.maintenance.operation(number);
+                // As an invalidate, it throws away what a CPU has stored.
+                let throws_away = || beside(&self.neighbours, number).is_some_and(|one| one.own);
                 op.is_some_and(|op| match (op.op, what) {
                     (CacheOp::Invalidate, CacheOp::Clean) => op.need() > Need::None,
-                    // It throws away what is read next.
-                    (CacheOp::Clean, CacheOp::Invalidate) => {
-                        op.need() == Need::Whole && self.is_read_next(op)
+                    (CacheOp::Clean | CacheOp::CleanInvalidate, CacheOp::Invalidate) => {
+                        throws_away() || op.need() == Need::Whole && self.is_read_next(op)
                     }
                     _ => false,
                 })
             }
-            // Each of its lines is needed, then.
-            Fault::Operation(number, OperationFault::Skip { .. }) => {
+            Fault::Operation(number, OperationFault::Skip { from, count }) => {
                 let op = self.maintenance.operation(number);
-                op.is_some_and(|op| op.need() == Need::Whole && op.dma_lines >= op.lines)
+                op.is_some_and(|op| lines(op, from, count).any(|at| op.was_needed_at(at)))
             }
             // It throws away what a CPU has stored.
             Fault::Operation(
@@ -373,9 +373,7 @@ impl Golden {
             OperationFault::WidenBefore => vec![line(-1)],
             OperationFault::WidenAfter => vec![line(i64::try_from(op.lines).unwrap_or(0))],
             OperationFault::Skip { from, count } => {
-                let step = LINE as usize;
-                let lines = op.ranges().flat_map(|range| range.step_by(step));
-                let lines = lines.skip(from as usize).take(count as usize);
+                let lines = lines(op, from, count);
                 lines.map(|at| at..at.saturating_add(LINE)).collect()
             }
             _ => op.ranges().collect(),
@@ -503,6 +501,12 @@ impl Golden {
     }
 }
 
+/// First bytes of so many lines of an operation, from some on.
+fn lines(op: &MaintenanceOp, from: u32, count: u32) -> impl Iterator<Item = u64> {
+    let all = op.ranges().flat_map(|range| range.step_by(LINE as usize));
+    all.skip(from as usize).take(count as usize)
+}
+
 /// When what is missing should have been done, at the latest.
 fn until(hazard: &HazardEntry) -> u64 {
     match hazard.kind {
@@ -534,9 +538,12 @@ pub fn judge(faults: &[Fault], golden: &Golden, result: &RunResult) -> Judged {
     if result.interrupted || result.guest.end.is_none() {
         return judged(Outcome::InfraError, result.reasons.first().cloned());
     }
+    // Of those that are, and of hardware's beside them, each may be found.
+    let of_both = !of_host && !of_software && faults.iter().any(|fault| fault.is_software());
     let missed = missed(faults, golden, result).or_else(|| {
         let explained = result.hazards.iter().any(|h| h.manifested);
-        let unexplained = of_software && !found.is_empty() && corrupt > 0 && !explained;
+        let unexplained =
+            (of_software || of_host) && !found.is_empty() && corrupt > 0 && !explained;
         unexplained.then(|| format!("{corrupt} wrong bytes, and no finding is of wrong data"))
     });
     if !found.is_empty() {
@@ -548,6 +555,10 @@ pub fn judge(faults: &[Fault], golden: &Golden, result: &RunResult) -> Judged {
         let outcome = match (&wrong, &missed) {
             (Some(_), _) => Outcome::Misdiagnosed,
             (None, Some(_)) => Outcome::Miss,
+            _ if of_both && wrongly_named(faults, golden, result).is_none() => match corrupt {
+                0 => Outcome::DetectedLatent,
+                _ => Outcome::DetectedVisible,
+            },
             _ if !of_software && !of_host => Outcome::Blamed,
             _ if corrupt > 0 => Outcome::DetectedVisible,
             _ => Outcome::DetectedLatent,

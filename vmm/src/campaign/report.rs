@@ -87,14 +87,22 @@ impl Report<'_> {
             .entries
             .iter()
             .any(|entry| entry.judged.outcome.is_ours());
-        let planned = self.plan.iter().filter(|planned| planned.run).count();
-        if self.count(Outcome::InfraError) > 0 || self.entries.len() < planned {
+        if self.left().is_some() {
             exit::INFRA
         } else if ours || unlike {
             exit::FAIL
         } else {
             exit::PASS
         }
+    }
+
+    /// How much of what was to be run is not, or has said nothing; none if all is.
+    pub fn left(&self) -> Option<String> {
+        let planned = self.plan.iter().filter(|planned| planned.run).count();
+        let silent = self.count(Outcome::InfraError);
+        let left = planned.saturating_sub(self.entries.len() - silent);
+        (left > 0)
+            .then(|| format!("incomplete: {left} of {planned} runs are not made, or say nothing"))
     }
 
     /// The command that does one of its runs alone.

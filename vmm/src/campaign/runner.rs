@@ -22,7 +22,7 @@ use crate::run::several;
 
 /// Faults that have to be found: the first operation without which something would be wrong that is of memory of
 /// transfers, as most faults are of those, and come when the guest is on its way; and the first of any memory.
-fn canaries(target: &Target) -> Vec<Fault> {
+pub(super) fn canaries(target: &Target) -> Vec<Fault> {
     let first = |is_needed: &dyn Fn(u32) -> bool| {
         let mut faults = target.points.iter().map(|point| point.fault);
         faults.find(|fault| match *fault {
@@ -39,13 +39,18 @@ fn canaries(target: &Target) -> Vec<Fault> {
 }
 
 /// Whether the faults of this machinery take place and are found: one that must be, on each target that has one. One that
-/// is missed or misnamed where another is found is a result as any other of its kind; it comes with the plan.
+/// is missed or misnamed where another is found is a result as any other of its kind, if it comes with the plan.
 ///
 /// # Errors
-/// [`Error::Campaign`] if none is, or no target has any.
-pub fn check(runs: Runs<'_>, targets: &[Target], progress: &dyn Progress) -> Result<(), Error> {
+/// [`Error::Campaign`] if none is found, one is not that the plan does not have run, one could not be run, or no target
+/// has any.
+pub fn check(
+    runs: Runs<'_>,
+    (targets, plan): (&[Target], &[Planned]),
+    progress: &dyn Progress,
+) -> Result<(), Error> {
     let mut found = false;
-    for target in targets {
+    for (number, target) in (0..).zip(targets) {
         let mut others = Vec::new();
         for fault in canaries(target) {
             let name = target.name();
@@ -55,13 +60,29 @@ pub fn check(runs: Runs<'_>, targets: &[Target], progress: &dyn Progress) -> Res
             if is_stopped(&ran.result) {
                 ran = runs.with(target, &[fault])?;
             }
-            match judge(&[fault], &target.golden, &ran.result).outcome {
+            let judged = judge(&[fault], &target.golden, &ran.result);
+            let comes = |planned: &Planned| {
+                planned.run && planned.target == number && planned.faults == [fault]
+            };
+            match judged.outcome {
                 Outcome::DetectedVisible | Outcome::DetectedLatent => {
                     found = true;
-                    others.clear();
+                    others.retain(|(_, comes)| !comes);
                     break;
                 }
-                other => others.push(format!("{fault} came to {}", other.name())),
+                Outcome::InfraError => {
+                    return Err(Error::Campaign {
+                        what: target.name(),
+                        why: format!(
+                            "{fault}, which has to be found, could not be run: {}",
+                            judged.why.as_deref().unwrap_or("nobody knows why")
+                        ),
+                    });
+                }
+                other => others.push((
+                    format!("{fault} came to {}", other.name()),
+                    plan.iter().any(comes),
+                )),
             }
         }
         if !others.is_empty() {
@@ -70,7 +91,11 @@ pub fn check(runs: Runs<'_>, targets: &[Target], progress: &dyn Progress) -> Res
                 why: format!(
                     "maintenance that is needed was left out, and that was not found: {}; so whatever else is \
                      found says nothing",
-                    others.join(", ")
+                    others
+                        .iter()
+                        .map(|(told, _)| &**told)
+                        .collect::<Vec<_>>()
+                        .join(", ")
                 ),
             });
         }

@@ -113,6 +113,8 @@ impl Head {
             Some("the engine")
         } else if self.targets != other.targets {
             Some("a kernel, the guest, or a run without faults")
+        } else if self.sample != other.sample {
+            Some("the sample")
         } else if self.plan != other.plan {
             Some("the plan")
         } else {

@@ -128,9 +128,9 @@ impl Submission<'_> {
         script.render()
     }
 
-    /// What it is called in Kubernetes: another campaign has another name.
+    /// What it is called in Kubernetes: another campaign has another name, and so has another sample of it.
     fn name(&self) -> String {
-        let seed = digest::bytes(format!("{} {}", self.shards, self.text));
+        let seed = digest::bytes(format!("{}{} {}", self.shards, self.chosen, self.text));
         let short = digest::short(&seed);
         format!("staleline-{}", short.get(..8).unwrap_or(short))
     }

@@ -505,14 +505,42 @@ fn a_target_that_fails_and_a_canary_that_lives_prove_nothing() {
     let blind = backend(&[101, 102, 103, 104, 105, 106]);
     with(&blind, |runs| {
         let target = runs.target(spec(), &campaign, &Quiet).unwrap();
-        let e = runner::check(runs, &[target], &Quiet).unwrap_err();
+        let e = runner::check(runs, (&[target], &[]), &Quiet).unwrap_err();
         assert_eq!(e.exit_code(), exit::INFRA);
         assert!(e.to_string().contains("drop@101"), "{e}");
     });
     with(&backend(&[]), |runs| {
         let target = runs.target(spec(), &campaign, &Quiet).unwrap();
-        runner::check(runs, &[target], &Quiet).unwrap();
-        runner::check(runs, &[], &Quiet).unwrap_err();
+        runner::check(runs, (&[target], &[]), &Quiet).unwrap();
+        runner::check(runs, (&[], &[]), &Quiet).unwrap_err();
+    });
+}
+
+/// It is a result if it is among what is run, and else nobody would hear of it.
+#[test]
+fn a_canary_that_lives_beside_one_that_is_found_is_told() {
+    // The first that is needed for a transfer is missed, the first of all is not.
+    let missed = backend(&[102]);
+    with(&missed, |runs| {
+        let Ready {
+            mut targets, plan, ..
+        } = Ready::new(runs, "");
+        let mut report = fake::soc_report();
+        // Of a line that no transfer touches.
+        let first = &mut report.domain.maintenance.operations[0];
+        (first.lines, first.dma_lines, first.needed_lines) = (1, 1, 1);
+        for transfer in &mut report.domain.transfers {
+            transfer.transfer.pa += LINE;
+        }
+        targets[0].golden = Golden::new(&report);
+        let canaries = runner::canaries(&targets[0]);
+        let names: Vec<String> = canaries.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["drop@102", "drop@101"]);
+        runner::check(runs, (&targets, &plan), &Quiet).unwrap();
+        for plan in [&[][..], &plan[1..2]] {
+            let e = runner::check(runs, (&targets, plan), &Quiet).unwrap_err();
+            assert!(e.to_string().contains("drop@102 came to miss"), "{e}");
+        }
     });
 }
 
@@ -527,6 +555,7 @@ fn groups_go_by_what_comes_in_time_by_rings_and_by_neighbours() {
         operation: 104,
         before: true,
         behind: false,
+        own: false,
     });
     census.accesses[0].content = Content::Descriptor;
     census.accesses[1].content = Content::Descriptor;
@@ -807,6 +836,13 @@ fn needed_maintenance_that_is_left_out_has_to_be_found() {
         assert_eq!(outcome(&[drop, widened], &both), Outcome::Miss);
         // What hardware has done is nothing that software, or its sanitizer, could be blamed for.
         assert_eq!(outcome(&[flip], &found), Outcome::Blamed);
+        // Beside one of software's, what is found of that is found.
+        let mut right = silent(&[drop, flip]);
+        right.hazards.clone_from(&found.hazards);
+        assert_eq!(outcome(&[drop, flip], &right), Outcome::DetectedLatent);
+        right.hazards[0].kind = staleline_results::HazardKind::Ownership;
+        right.injected[0].at = None;
+        assert_eq!(outcome(&[drop, flip], &right), Outcome::Blamed);
         let mut wrong = silent(&[other, flip]);
         wrong.data.clone_from(&found.data);
         assert_eq!(outcome(&[other, flip], &wrong), Outcome::HardwareCorruption);
@@ -861,6 +897,7 @@ fn a_barrier_that_alone_completes_what_is_needed_has_to_be_found() {
             operation: 103,
             before: true,
             behind: false,
+            own: false,
         });
         assert_eq!(outcome("widen@103:before", &beside), Outcome::Miss);
         assert_eq!(outcome("widen@103:after", &beside), Outcome::NoEffect);
@@ -877,6 +914,19 @@ fn a_barrier_that_alone_completes_what_is_needed_has_to_be_found() {
             assert_eq!(outcome(fault, &report), Outcome::Miss, "{fault}");
         }
         assert_eq!(outcome("as@102:clean", &report), Outcome::NoEffect);
+        // And one that throws away what a CPU has stored, whoever would have read that.
+        let mut stored = report.clone();
+        let clean = &mut stored.domain.maintenance.operations[1];
+        (clean.op, clean.needed_lines) = (CacheOp::Clean, 0);
+        assert_eq!(outcome("as@102:invalidate", &stored), Outcome::NoEffect);
+        let neighbours = &mut stored.domain.census.as_mut().unwrap().neighbours;
+        neighbours.push(CountedNeighbours {
+            operation: 102,
+            before: false,
+            behind: false,
+            own: true,
+        });
+        assert_eq!(outcome("as@102:invalidate", &stored), Outcome::Miss);
         let mut written = report.clone();
         written.domain.transfers[1].opened_at = 2999;
         assert_eq!(outcome("as@102:invalidate", &written), Outcome::NoEffect);
@@ -918,10 +968,17 @@ fn a_barrier_that_alone_completes_what_is_needed_has_to_be_found() {
         let last = &mut alone.domain.census.as_mut().unwrap().barriers[1];
         last.barrier.kind = BarrierKind::Dmb;
         assert_eq!(outcome("barrier@20:inner", &alone), Outcome::Miss);
-        // Of lines that are left out, those that masters touch.
-        assert_eq!(outcome("skip@102:0+1", &report), Outcome::Miss);
-        report.domain.maintenance.operations[1].dma_lines = 188;
+        // Of lines that are left out, those on which it was needed.
         assert_eq!(outcome("skip@102:0+1", &report), Outcome::NoEffect);
+        report.domain.maintenance.operations[1].needed_at = vec![(0x4500_0040, 2)];
+        for (fault, expected) in [
+            ("skip@102:0+1", Outcome::NoEffect),
+            ("skip@102:0+2", Outcome::Miss),
+            ("skip@102:2+1", Outcome::Miss),
+            ("skip@102:3+9", Outcome::NoEffect),
+        ] {
+            assert_eq!(outcome(fault, &report), expected, "{fault}");
+        }
     });
 }
 

@@ -116,8 +116,8 @@ const SPANS: [usize; 6] = [100, 1000, 10_000, 100_000, 1_000_000, usize::MAX];
 
 /// Of runs in the order in which they were over: whether the later ones cost what the first did.
 pub fn growth(entries: &[Entry], sessions: &[Session]) -> String {
-    // What was merged has no such order.
-    if entries.iter().all(|entry| entry.after_us == 0) {
+    // What was merged has no such order; and of one that was killed nobody knows how many ran at a time.
+    if entries.iter().all(|entry| entry.after_us == 0) || sessions.is_empty() {
         return String::new();
     }
     let mut entries: Vec<&Entry> = entries.iter().collect();
@@ -264,6 +264,7 @@ mod tests {
         assert_eq!(lines[3], told("101", "1000", "50.00", "10", "2"), "{text}");
         assert_eq!(lines[4], told("1001", "1200", "25.00", "50", "4"), "{text}");
         assert_eq!(growth(&entries(&[1; 100]), &[session]), "");
-        assert_eq!(growth(&[], &[]), "");
+        assert_eq!(growth(&runs, &[]), "");
+        assert_eq!(growth(&[], &[session]), "");
     }
 }

@@ -171,8 +171,9 @@ impl CampaignArgs {
         }
         let earlier_head = earlier
             .as_ref()
-            .map(|(.., store)| store.head())
-            .transpose()?;
+            .map(|(.., store)| store.begun_with())
+            .transpose()?
+            .map(|(head, _)| head);
         let path = earlier_head
             .as_ref()
             .map(|head| &head.path)
@@ -239,7 +240,7 @@ impl CampaignArgs {
                 why: "nothing of what it names can go wrong in its targets".into(),
             });
         }
-        runner::check(runs, &targets, progress)?;
+        runner::check(runs, (&targets, &plan), progress)?;
         let share = match earlier {
             Some(head) => head.share.clone(),
             None => self.shard.map(|share| share.to_string()),
@@ -288,7 +289,7 @@ impl CampaignArgs {
         let otherwise = conclude(Some(out), store, telling)?;
         if left > 0 {
             say(&format!(
-                "interrupted, {left} runs are left: `staleline campaign --resume {}` goes on",
+                "interrupted: `staleline campaign --resume {}` goes on",
                 quote(&out.display().to_string())
             ));
         }
@@ -359,6 +360,9 @@ fn conclude(out: Option<&Path>, store: &Store, telling: Telling<'_>) -> Result<u
             .map_err(|e| Error::host("cannot write junit.xml", e))?;
     }
     print(&text::visible(&report.text()))?;
+    if let Some(left) = report.left() {
+        say(&left);
+    }
     let sessions = store.sessions()?;
     let times = Times::of(&entries, &sessions);
     if let Some(times) = times {

@@ -9,7 +9,7 @@ use staleline_support::files;
 use super::campaign_sample::SampleArgs;
 use super::common::{print, say};
 use crate::campaign::file::Campaign;
-use crate::campaign::submit::Submission;
+use crate::campaign::submit::{Submission, Written};
 use crate::engine::EngineKind;
 use crate::exit::{self, Error};
 use crate::spec::quote;
@@ -121,6 +121,15 @@ pub(super) fn run(scheduler: Scheduler, args: &SubmitArgs, asked: &Asked<'_>) ->
         let path = path.to_owned();
         move |source| Error::Output { path, source }
     };
+    // Shares that were begun go on as they were begun, whatever is asked for now.
+    let is_another = |(name, text): &Written| {
+        std::fs::read(dir.join(name)).is_ok_and(|there| there != text.as_bytes())
+    };
+    let shares = std::fs::read_dir(dir.join("shares"));
+    let has_begun = shares.is_ok_and(|mut shares| shares.next().is_some());
+    if has_begun && written.iter().any(is_another) {
+        return Err(Error::CampaignExists { path: dir });
+    }
     let directories = if kubernetes {
         &[][..]
     } else {

@@ -264,6 +264,18 @@ impl Explorer<'_> {
         let mut without = spec.clone();
         without.scenario.faults.inject.clear();
         let fold = self.once.run(&without, guest, (true, None))?;
+        let right = fold.result();
+        if right.verdict != Verdict::Pass {
+            let why = right.reasons.first();
+            return Err(Error::Campaign {
+                what: "the run without its faults".into(),
+                why: format!(
+                    "nothing can be said of a run with faults: without, it comes to {} ({})",
+                    right.verdict.name(),
+                    why.map_or("no reason is known", |why| why)
+                ),
+            });
+        }
         let report = fold.execution().and_then(|e| e.report.as_ref());
         Ok(self.seen(spec, &result, report.map(Golden::new).as_ref()))
     }

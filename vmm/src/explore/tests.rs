@@ -12,7 +12,7 @@ use staleline_devices::coherency::hazard::HazardKind;
 use staleline_support::progress::Quiet;
 
 use super::draw::Space;
-use super::known::{FILE, Failures};
+use super::known::{FILE, Failures, Known};
 use super::runner::{Explorer, News, Wanted, Went};
 use crate::engine::EngineKind;
 use crate::evidence::Artifacts;
@@ -214,4 +214,46 @@ fn on_kernels_that_may_be_wrong_only_a_miss_is_a_failure() {
     assert!(known.diagnosis.starts_with("miss: "), "{}", known.diagnosis);
     let lame = FakeBackend::new(|_, execution, _| execution.report = None);
     assert_eq!(explore(&lame, dir.path(), some).failed, 8);
+}
+
+/// By a run without them that fails, or was stopped, nothing can be judged.
+#[test]
+fn a_failure_with_faults_is_fixed_only_if_the_run_without_passes() {
+    let mut spec = space(&["iio-capture"], &["frame-bytes=64", "last-frame-bytes=64"])
+        .draw(1)
+        .unwrap();
+    spec.scenario.faults.inject = vec!["drop@101".parse().unwrap()];
+    let known = Known {
+        seed: 1,
+        diagnosis: "miss of drop".into(),
+        fixed: false,
+        accesses: 1,
+        program: "before".into(),
+        spec: Box::new(spec),
+    };
+    let few = Wanted {
+        runs: Some(1),
+        jobs: 1,
+        ..WANTED
+    };
+    for is_right in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut failures = Failures::open(dir.path()).unwrap();
+        assert!(failures.add(known.clone()).unwrap());
+        let backend = FakeBackend::new(move |attempt, execution, _| {
+            let has_faults = !attempt.spec.scenario.faults.inject.is_empty();
+            if let (false, false, Some(report)) = (has_faults, is_right, &mut execution.report) {
+                report.domain.hazards.push(fake::stale_read(1, true));
+            }
+        });
+        let went = explore(&backend, dir.path(), few);
+        let fixed = went
+            .news
+            .iter()
+            .any(|news| matches!(news, News::Fixed(of) if *of == known));
+        assert_eq!(fixed, is_right, "{:?}", went.news);
+        assert_eq!(went.trouble.len(), usize::from(!is_right));
+        let open = Failures::open(dir.path()).unwrap().open_ones();
+        assert_eq!(open.contains(&known), !is_right);
+    }
 }

@@ -123,6 +123,7 @@ fn a_call_in_time_that_only_cleans_is_no_missing_call() {
                 completed_by: 0,
                 dma_lines: 1,
                 needed_lines: 0,
+                needed_at: Vec::new(),
                 at: last.at,
                 dropped: false,
             }];

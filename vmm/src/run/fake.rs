@@ -87,6 +87,7 @@ pub fn soc_report() -> SocReport {
         completed_by: n,
         dma_lines: 189,
         needed_lines: 189,
+        needed_at: Vec::new(),
         at: 1000 * u64::from(n) + 600,
         dropped: false,
     };

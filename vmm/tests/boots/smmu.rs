@@ -61,7 +61,8 @@ fn a_known_error_is_found_behind_an_smmu() {
 #[test]
 fn tables_that_nobody_cleaned_are_found() {
     need_kernel(PATCHED);
-    let lie = ["--set", "board.smmu.dma-coherent=true"];
+    // Its driver waits for the SMMU for longer than anybody would, then.
+    let lie = ["--set", "board.smmu.dma-coherent=true", "--timeout", "30"];
     let result = go("iio-capture", PATCHED, "hp", &lie).ends(1, Verdict::Fail);
     let by_smmu = |h: &&staleline_results::HazardEntry| {
         matches!(&h.reader, Party::Device { master, snoops: false, .. } if master == "smmu")

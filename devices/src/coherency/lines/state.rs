@@ -100,8 +100,8 @@ impl Lines {
             power_on: _,
             loaded,
         } = self;
-        let pages = pages.iter().enumerate().filter_map(|(number, page)| {
-            let (page, aside) = match page.as_deref() {
+        let pages = (0..pages.len()).filter_map(|number| {
+            let (page, aside) = match pages.get(number) {
                 Some(page) => (page, None),
                 None => {
                     let (page, aside) = aside.state(number)?;
@@ -135,7 +135,7 @@ impl Lines {
             }
             match page.aside {
                 Some(aside) => self.aside.set_state(page.number, meta, aside)?,
-                None => self.pages[page.number] = Some(meta),
+                None => self.pages.put(page.number, meta),
             }
         }
         Ok(())

@@ -67,6 +67,8 @@ impl Operations {
             planned: _,
             late: _,
             faults: _,
+            // What is counted is counted from the beginning.
+            needed_at: _,
         } = self;
         OperationsState {
             ops: ops.clone(),

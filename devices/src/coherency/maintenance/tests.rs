@@ -146,3 +146,29 @@ fn a_barrier_inside_the_cluster_orders_and_does_not_complete() {
     assert!(ops.is_complete(one));
     assert_eq!(ops.last(one).unwrap().barrier, Some(ish), "the first");
 }
+
+#[test]
+fn where_an_operation_was_needed_is_told_if_that_is_counted() {
+    for counts in [false, true] {
+        let mut ops = Operations::new(Vec::new());
+        if counts {
+            ops.count_needed();
+        }
+        for line in 4..10 {
+            assert_eq!(clean(&mut ops, ONE, line, 1), 1);
+        }
+        assert_eq!(clean(&mut ops, ONE, 5, 2), 2);
+        for (number, line) in [(1, 8), (2, 5), (1, 6), (1, 5), (1, 5), (0, 4)] {
+            ops.needed(number, line);
+        }
+        let report = ops.report(|_| true);
+        let told: Vec<_> = report.operations.iter().map(|op| &*op.needed_at).collect();
+        let expected: [&[(u64, u64)]; 2] = match counts {
+            true => [&[(5 * LINE, 2), (8 * LINE, 1)], &[(5 * LINE, 1)]],
+            false => [&[], &[]],
+        };
+        assert_eq!(told, expected);
+        let needed: Vec<_> = report.operations.iter().map(|op| op.needed_lines).collect();
+        assert_eq!(needed, [4, 1]);
+    }
+}

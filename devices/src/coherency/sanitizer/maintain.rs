@@ -90,7 +90,7 @@ impl Sanitizer {
             if s.line.clean_op != m.operation {
                 // Without the last clean, this invalidate would discard the data. It is the same
                 // CPU's, so it needs no barrier.
-                self.cleans_were_needed(s.cold, u64::MAX, |_: &Operations, _| true);
+                self.cleans_were_needed(s, u64::MAX, |_: &Operations, _| true);
             }
         } else {
             s.line.clean_op = m.operation;

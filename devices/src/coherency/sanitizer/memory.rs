@@ -254,7 +254,7 @@ impl Sanitizer {
     #[inline]
     pub(super) fn invalidate_was_needed(&mut self, s: &mut Subject<'_>, bytes: u64) {
         if s.cold.saved_invalidate & bytes != 0 {
-            self.ops.needed(s.cold.invalidate_op);
+            self.ops.needed(s.cold.invalidate_op, s.number);
             s.cold.saved_invalidate = 0;
             let op = s.cold.invalidate_op;
             if let Some(rare) = s.cold.rare_if_any() {
@@ -276,7 +276,7 @@ impl Sanitizer {
     fn some_saved_from_loss(&mut self, s: &mut Subject<'_>, bytes: u64) {
         let next = |s: &mut Subject<'_>| s.cold.rare_if_any()?.saved_lost.take(bytes);
         while let Some(op) = next(s) {
-            self.ops.needed(op);
+            self.ops.needed(op, s.number);
             if op == s.cold.invalidate_op {
                 s.cold.saved_invalidate = 0;
             }
@@ -285,29 +285,40 @@ impl Sanitizer {
 
     /// Cleans of `bytes` that were in time, as `in_time` says of operations, were needed, unless a later
     /// one that was too would have done.
-    pub(super) fn cleans_were_needed(&mut self, cold: &mut Cold, bytes: u64, in_time: impl InTime) {
-        self.needed_of(cold, in_time, |clean| clean.bytes & bytes != 0);
+    pub(super) fn cleans_were_needed(
+        &mut self,
+        s: &mut Subject<'_>,
+        bytes: u64,
+        in_time: impl InTime,
+    ) {
+        self.needed_of(s, in_time, |clean| clean.bytes & bytes != 0);
     }
 
     /// The same of those that found the line dirty, whatever its bytes.
     pub(super) fn cleans_kept_it_from_being_dirty(
         &mut self,
-        cold: &mut Cold,
+        s: &mut Subject<'_>,
         in_time: impl InTime,
     ) {
-        self.needed_of(cold, in_time, |clean| clean.dirty);
+        self.needed_of(s, in_time, |clean| clean.dirty);
     }
 
     #[inline]
-    fn needed_of(&mut self, cold: &mut Cold, in_time: impl InTime, which: impl Fn(&Clean) -> bool) {
-        cold.cleans.each_mut(|clean| {
+    fn needed_of(
+        &mut self,
+        s: &mut Subject<'_>,
+        in_time: impl InTime,
+        which: impl Fn(&Clean) -> bool,
+    ) {
+        let number = s.number;
+        s.cold.cleans.each_mut(|clean| {
             if clean.counted || !which(clean) {
                 return;
             }
             let alone = clean.repeated_by == 0 || !in_time(&self.ops, clean.repeated_by);
             if alone && in_time(&self.ops, clean.op) {
                 clean.counted = true;
-                self.ops.needed(clean.op);
+                self.ops.needed(clean.op, number);
             }
         });
     }

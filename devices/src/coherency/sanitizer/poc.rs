@@ -44,7 +44,7 @@ impl Sanitizer {
             self.unclean(s, by, HazardKind::MissingBarrier, Why::Incomplete, bytes);
         }
         self.lost_to_poc(s, by.bytes, by.who);
-        self.cleans_were_needed(s.cold, by.bytes, before(&by.release));
+        self.cleans_were_needed(s, by.bytes, before(&by.release));
         self.check_order(s, by, by.bytes & !(uncleaned | late | incomplete));
         s.rewatch();
     }
@@ -65,7 +65,7 @@ impl Sanitizer {
         if !clean {
             self.maybe_dirty(s, by, late != 0);
         }
-        self.cleans_kept_it_from_being_dirty(s.cold, before(&by.release));
+        self.cleans_kept_it_from_being_dirty(s, before(&by.release));
         if clean {
             self.check_order(s, by, bytes);
         }
@@ -202,7 +202,7 @@ impl Sanitizer {
             self.disagree(s, HazardKind::MissingBarrier, unordered, site);
         }
         self.lost_to_poc(s, bytes, site);
-        self.cleans_were_needed(s.cold, bytes, Operations::is_ordered);
+        self.cleans_were_needed(s, bytes, Operations::is_ordered);
         s.rewatch();
     }
 
@@ -216,7 +216,7 @@ impl Sanitizer {
         if s.line.flags & MAYBE_DIRTY == 0 && s.cold.cleans.iter().any(late) {
             self.disagree(s, HazardKind::MissingBarrier, bytes, site);
         }
-        self.cleans_kept_it_from_being_dirty(s.cold, Operations::is_ordered);
+        self.cleans_kept_it_from_being_dirty(s, Operations::is_ordered);
         s.line.uncleaned &= !bytes;
         s.line.firmware &= !bytes;
         let rare = s.cold.rare();
