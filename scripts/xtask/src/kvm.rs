@@ -151,8 +151,8 @@ pub fn run(kvmtool: &Path, rounds: u32) -> Result<bool> {
     )?);
     let parts: [Part; 5] = [
         ("before the first instruction", |told| told.stats.setup_us),
-        ("of these for its memory", |told| told.stats.memory_us),
-        ("and for the chip", |told| told.stats.chip_us),
+        ("beside that, for its memory", |told| told.stats.memory_us),
+        ("of these for the chip", |told| told.stats.chip_us),
         ("from there to its end", |told| told.wall_us),
         ("of its CPU", |told| told.stats.cpu_us),
     ];

@@ -27,6 +27,7 @@ use crate::dram::Dram;
 use crate::error::KvmError;
 use crate::initial::Initial;
 use crate::memory::Ram;
+use crate::sandbox;
 use crate::shortcut::Shortcut;
 use crate::sink::Sink;
 use crate::snapshot::{self, CpuState, PAGE, SnapshotError, State};
@@ -93,8 +94,10 @@ pub fn run<M: Guest>(
     let ram = Arc::new(taken.ram);
     let outcome = thread::scope(|scope| {
         let body = || {
+            sandbox::name("memory");
             let begun = Instant::now();
-            // SAFETY: nobody else touches RAM until this has ended, which `go` waits for.
+            // SAFETY: nobody else touches RAM until this has ended: `go` waits for that before a CPU runs, and before the
+            // machine looks there.
             unsafe { fill(&ram, taken.was_used, content) }?;
             Ok(begun.elapsed())
         };
@@ -126,6 +129,15 @@ struct Filling<'scope> {
     thread: Option<ScopedJoinHandle<'scope, Result<Duration, KvmError>>>,
     /// What it has taken, once it is over.
     took: Duration,
+}
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // Whatever has ended the guest before it began is what is told.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Filling<'_> {
@@ -174,7 +186,7 @@ fn go<M: Guest>(
     }
     let begun_chip = Instant::now();
     // SAFETY: the machine has it, which is gone when this returns, with the bus that it is on and all threads that have
-    // that; the caller has RAM for longer, and touches it only then.
+    // that; the caller has RAM for longer. Who fills it has done so before the machine looks there.
     let ram_view = unsafe { ram.view() }?;
     let dram_view = match &dram {
         // SAFETY: likewise. DRAM is declared before the machine.
@@ -228,6 +240,10 @@ fn go<M: Guest>(
         host,
     );
     let bus = Arc::new(bus);
+    if let Start::Snapshot(state) = &start {
+        // Last, so that as little time as can be goes by before the guest does.
+        vcpu::restore_time(&vcpus, &state.cpus)?;
+    }
     let (mut setup, mut started) = (Duration::ZERO, Instant::now());
     let ready = || {
         filling.done()?;
@@ -454,8 +470,6 @@ fn build(run: &Run, ram: &Ram, start: &Start) -> Result<Built, KvmError> {
             vcpu::restore(vcpu, state)?;
         }
         gic::restore(&gic, (run.cpus, run.lines), &state.gic)?;
-        // Last, so that as little time as can be goes by before the guest does.
-        vcpu::restore_time(&vcpus, &state.cpus)?;
     }
     Ok(Built {
         vcpus,

@@ -108,6 +108,11 @@ pub fn enter(dir: &Path, init: bool) -> Result<String, SandboxError> {
     Ok(files)
 }
 
+/// Calls the thread that calls this so, should a call of it be refused, or it crash.
+pub fn name(thread: &'static str) {
+    WHO.set(thread);
+}
+
 /// Confines the thread that calls this, which has a part of the main thread's work.
 ///
 /// # Errors

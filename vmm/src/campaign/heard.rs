@@ -48,7 +48,8 @@ impl Heard {
     }
 }
 
-fn is_told(result: &RunResult) -> bool {
+/// Whether anybody else tells of an error: see [`Heard::told`].
+pub(super) fn is_told(result: &RunResult) -> bool {
     if result.guest.complaints().next().is_some() {
         return true;
     }

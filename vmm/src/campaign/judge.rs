@@ -12,6 +12,7 @@ use staleline_devices::faults::{Fault, OperationFault, Until};
 use staleline_devices::soc::report::SocReport;
 use staleline_results::{self as results, GuestEnd, HazardEntry, HazardKind, RunResult, Verdict};
 
+use super::heard::is_told;
 use super::points::beside;
 
 /// What came of a run with faults.
@@ -300,15 +301,18 @@ impl Golden {
                 let throws_away = || beside(&self.neighbours, number).is_some_and(|one| one.own);
                 op.is_some_and(|op| match (op.op, what) {
                     (CacheOp::Invalidate, CacheOp::Clean) => op.need() > Need::None,
-                    (CacheOp::Clean | CacheOp::CleanInvalidate, CacheOp::Invalidate) => {
+                    (CacheOp::Clean, CacheOp::Invalidate) => {
                         throws_away() || op.need() == Need::Whole && self.is_read_next(op)
                     }
+                    // It may be needed for what it invalidates.
+                    (CacheOp::CleanInvalidate, CacheOp::Invalidate) => throws_away(),
                     _ => false,
                 })
             }
             Fault::Operation(number, OperationFault::Skip { from, count }) => {
                 let op = self.maintenance.operation(number);
-                op.is_some_and(|op| lines(op, from, count).any(|at| op.was_needed_at(at)))
+                let skipped = op.and_then(|op| Some((op, lines(op, from, count)?)));
+                skipped.is_some_and(|(op, mut lines)| lines.any(|at| op.was_needed_at(at)))
             }
             // It throws away what a CPU has stored.
             Fault::Operation(
@@ -372,10 +376,10 @@ impl Golden {
         let memory = match what {
             OperationFault::WidenBefore => vec![line(-1)],
             OperationFault::WidenAfter => vec![line(i64::try_from(op.lines).unwrap_or(0))],
-            OperationFault::Skip { from, count } => {
-                let lines = lines(op, from, count);
-                lines.map(|at| at..at.saturating_add(LINE)).collect()
-            }
+            OperationFault::Skip { from, count } => match lines(op, from, count) {
+                Some(lines) => lines.map(|at| at..at.saturating_add(LINE)).collect(),
+                None => op.ranges().collect(),
+            },
             _ => op.ranges().collect(),
         };
         // What its absence leaves to be found. What is done as a clean is an invalidate that is not done.
@@ -501,10 +505,15 @@ impl Golden {
     }
 }
 
-/// First bytes of so many lines of an operation, from some on.
-fn lines(op: &MaintenanceOp, from: u32, count: u32) -> impl Iterator<Item = u64> {
+/// First bytes of so many lines of an operation, from some on, in the order in which it did them; none if that is not
+/// known. Where all of one range is done in one way, it is done from its start; the ends of a range that is invalidated are
+/// cleaned, too, and out of order, if others have a part of their lines, and ranges may come in any order.
+fn lines(op: &MaintenanceOp, from: u32, count: u32) -> Option<impl Iterator<Item = u64>> {
+    let is_all_or_none = |done: u64| done == 0 || done == op.lines;
+    let is_one =
+        op.pieces.is_empty() && is_all_or_none(op.cleaned) && is_all_or_none(op.invalidated);
     let all = op.ranges().flat_map(|range| range.step_by(LINE as usize));
-    all.skip(from as usize).take(count as usize)
+    is_one.then(|| all.skip(from as usize).take(count as usize))
 }
 
 /// When what is missing should have been done, at the latest.
@@ -590,16 +599,10 @@ pub fn judge(faults: &[Fault], golden: &Golden, result: &RunResult) -> Judged {
         _ => {}
     }
     let never = result.injected.iter().find(|one| one.at.is_none());
-    let others = result
-        .reasons
-        .iter()
-        .filter(|why| !never.is_some_and(|never| why.starts_with(&never.fault)));
-    let told: Vec<&String> = others.collect();
+    let any_did = result.injected.iter().any(|one| one.at.is_some());
     match (result.verdict, never) {
         (Verdict::Pass, _) => judged(Outcome::NoEffect, None),
-        (_, Some(never)) if told.is_empty() && faults.len() > 1 => {
-            judged(Outcome::NotReached, Some(never.fault.clone()))
-        }
+        (_, Some(never)) if any_did => judged(Outcome::NotReached, Some(never.fault.clone())),
         (_, Some(never)) => judged(
             Outcome::InfraError,
             Some(format!("{} did not happen", never.fault)),
@@ -632,7 +635,8 @@ fn done_all_the_same(result: &RunResult) -> Option<String> {
 }
 
 /// A fault that took place and has to be found, whoever sees a wrong byte. None if all of these were found, or if the
-/// guest was stopped by the time: then what would show it may have been still to come.
+/// guest was stopped by the time: then what would show it may have been still to come; nor of several if somebody tells
+/// of an error.
 fn missed(faults: &[Fault], golden: &Golden, result: &RunResult) -> Option<String> {
     let took_place = |fault: &Fault| {
         let name = fault.to_string();
@@ -644,7 +648,8 @@ fn missed(faults: &[Fault], golden: &Golden, result: &RunResult) -> Option<Strin
         let expected = golden.expected(*fault);
         expected.is_some_and(|e| result.hazards.iter().any(|h| golden.fits(&e, h, faults)))
     };
-    if is_stopped(result) {
+    // Of several, one may have kept from happening what would show another.
+    if is_stopped(result) || faults.len() > 1 && is_told(result) {
         return None;
     }
     let mut needed = faults.iter().filter(must_be_found);
