@@ -561,14 +561,13 @@ pub fn judge(faults: &[Fault], golden: &Golden, result: &RunResult) -> Judged {
             (_, true) => done_all_the_same(result),
             _ => None,
         };
+        // What fits none of software's faults is blamed on software, and so is all if there is none.
+        let fits = || of_both && wrongly_named(faults, golden, result).is_none();
+        let is_blamed = !of_software && !of_host && !fits();
         let outcome = match (&wrong, &missed) {
             (Some(_), _) => Outcome::Misdiagnosed,
             (None, Some(_)) => Outcome::Miss,
-            _ if of_both && wrongly_named(faults, golden, result).is_none() => match corrupt {
-                0 => Outcome::DetectedLatent,
-                _ => Outcome::DetectedVisible,
-            },
-            _ if !of_software && !of_host => Outcome::Blamed,
+            _ if is_blamed => Outcome::Blamed,
             _ if corrupt > 0 => Outcome::DetectedVisible,
             _ => Outcome::DetectedLatent,
         };
