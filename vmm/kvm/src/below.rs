@@ -7,12 +7,12 @@
 use std::io;
 use std::os::fd::AsFd as _;
 
-use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
+use rustix::mm::{MapFlags, ProtFlags, mmap};
 use vm_memory::{Bytes as _, MmapRegion, VolatileMemory as _};
 
 use crate::error::KvmError;
 use crate::initial::{Initial, Mapped};
+use crate::memory::want_large_pages;
 use crate::snapshot::PAGE;
 
 /// An image of `bytes` that holds what a guest boots from, and zeros elsewhere. The files must stay as they are for
@@ -25,13 +25,7 @@ pub fn dram(bytes: u64, initial: &Initial) -> Result<MmapRegion, KvmError> {
     let len = usize::try_from(bytes).map_err(|_| KvmError::BadRequest("too much RAM"))?;
     let memory = MmapRegion::new(len).map_err(|e| make(io::Error::other(e)))?;
     // It is written here and there, a few lines at a time: large pages would have to be cleared for these.
-    // SAFETY: the mapping is this one's, and stays what it is.
-    let advised = unsafe { madvise(memory.as_ptr().cast(), len, Advice::LinuxNoHugepage) };
-    match advised {
-        // A kernel without large pages.
-        Ok(()) | Err(Errno::INVAL) => {}
-        Err(e) => return Err(make(e.into())),
-    }
+    want_large_pages(&memory, false).map_err(&make)?;
     for mapped in initial.mapped() {
         map(&memory, mapped)?;
     }

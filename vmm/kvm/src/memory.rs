@@ -28,6 +28,23 @@ pub fn parts(pages: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     firsts.map(move |first| first.max(pages.start)..pages.end.min(first + LARGE))
 }
 
+/// Has memory that is touched from now on come in large pages, or in none; a kernel that has none does as it does.
+///
+/// # Errors
+/// What the kernel says.
+pub fn want_large_pages(memory: &MmapRegion, large: bool) -> io::Result<()> {
+    let advice = match large {
+        true => Advice::LinuxHugepage,
+        false => Advice::LinuxNoHugepage,
+    };
+    // SAFETY: the mapping is there while it is borrowed, and no byte of it changes.
+    let advised = unsafe { madvise(memory.as_ptr().cast(), memory.size(), advice) };
+    match advised {
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
 const PROTECTION: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
 /// Guest RAM: one region.
@@ -52,13 +69,7 @@ impl Ram {
         );
         let region = region.map_err(|e| allocate(io::Error::other(e)))?;
         // Fewer faults, and translations that a CPU finds quickly; most kernels give them only to who asks.
-        // SAFETY: the mapping is this one's, and stays what it is.
-        let advised = unsafe { madvise(region.as_ptr().cast(), len, Advice::LinuxHugepage) };
-        match advised {
-            // A kernel without large pages.
-            Ok(()) | Err(Errno::INVAL) => {}
-            Err(e) => return Err(allocate(e.into())),
-        }
+        want_large_pages(&region, true).map_err(&allocate)?;
         let region = GuestRegionMmap::new(region, GuestAddress(RAM_BASE))
             .ok_or(KvmError::BadRequest("too much RAM"))?;
         let memory = GuestMemoryMmap::from_regions(vec![region]);
