@@ -306,9 +306,8 @@ impl Counter {
         if let Some(one) = latest.find(|one| one.operation == counted.operation) {
             one.behind = counted.behind;
             one.own |= counted.own;
-        } else if census.neighbours.len() < MAX_COUNTED {
-            // No fault is lost by what does not fit: it only goes by less.
-            census.neighbours.push(counted);
+        } else {
+            push(&mut census.neighbours, &mut census.full, counted);
         }
     }
 

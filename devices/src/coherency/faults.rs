@@ -365,8 +365,9 @@ impl Domain {
             }
             AccessFault::Torn => {
                 let border = (LINE - pa % LINE) as usize;
-                if border < data.len() {
-                    hold(border, Hold::End);
+                match border < data.len() {
+                    true => hold(border, Hold::End),
+                    false => self.injector.accesses.could_not(),
                 }
                 Ok((access, data.get(..border).unwrap_or(data)))
             }
@@ -396,7 +397,10 @@ impl Domain {
                 self.flip(pa, len, cache, bit);
                 Ok(access)
             }
-            AccessFault::Torn | AccessFault::Held(_) => Ok(access),
+            AccessFault::Torn | AccessFault::Held(_) => {
+                self.injector.accesses.could_not();
+                Ok(access)
+            }
         }
     }
 

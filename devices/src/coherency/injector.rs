@@ -87,6 +87,15 @@ impl<F: AtPoint> Counted<F> {
         self.reached(now)
     }
 
+    /// What was to go wrong with the last that was counted cannot go wrong with it.
+    pub fn could_not(&mut self) {
+        let count = self.count;
+        let one = self.all.iter_mut().find(|(n, ..)| *n == count);
+        if let Some(one) = one {
+            one.2 = None;
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn reached(&mut self, now: u64) -> Option<F> {

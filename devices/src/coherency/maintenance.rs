@@ -519,13 +519,9 @@ impl Operations {
     pub fn needed(&mut self, number: u32, line: u64) {
         if let Some(op) = index(number).and_then(|n| self.ops.get_mut(n)) {
             op.needed += 1;
-            // No fault is lost by what does not fit: it only goes by less.
-            if let Some(all) = self
-                .needed_at
-                .as_mut()
-                .filter(|all| all.len() < MAX_COUNTED)
-            {
-                all.push((number, line));
+            let at = self.needed_at.as_mut();
+            if let Some(at) = at.filter(|at| at.len() < MAX_COUNTED) {
+                at.push((number, line));
             }
         }
     }
@@ -533,6 +529,12 @@ impl Operations {
     /// From now on, notes where operations are needed.
     pub fn count_needed(&mut self) {
         self.needed_at = Some(Vec::new());
+    }
+
+    /// Whether there was no more room for that.
+    pub fn needed_is_full(&self) -> bool {
+        let at = self.needed_at.as_ref();
+        at.is_some_and(|at| at.len() >= MAX_COUNTED)
     }
 
     /// What operation `number` was, for a diagnostic; its op is that of its first line.

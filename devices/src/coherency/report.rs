@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::census::{Census, CountedBarrier};
-use crate::cpu::{CacheOp, ChainId, CpuId, SiteId};
+use crate::cpu::{CacheOp, ChainId, CpuId, LINE, SiteId};
 use crate::dma::{MasterId, Transfer, TransferId};
 use crate::faults::Injected;
 use crate::hazard::{Hazard, LastMaintenance, line_range};
@@ -177,6 +177,18 @@ impl MaintenanceOp {
         let one = self.pieces.is_empty().then_some(one);
         let all = one.into_iter().chain(self.pieces.iter().copied());
         all.map(|(pa, lines)| line_range(pa, lines))
+    }
+
+    /// First bytes of so many of its lines, from some on, in the order in which it did them; none if that is not
+    /// known. Where all is done in one way, each range is done from its start; the ends of a range that is invalidated
+    /// are cleaned, too, and out of order, if others have a part of their lines, and ranges may come in any order.
+    pub fn in_order(&self, from: u32, count: u32) -> Option<impl Iterator<Item = u64> + '_> {
+        let is_all_or_none = |done: u64| done == 0 || done == self.lines;
+        let is_one = self.pieces.is_empty()
+            && is_all_or_none(self.cleaned)
+            && is_all_or_none(self.invalidated);
+        let all = self.ranges().flat_map(|range| range.step_by(LINE as usize));
+        is_one.then(|| all.skip(from as usize).take(count as usize))
     }
 
     /// Whether it did all of that memory.

@@ -32,6 +32,10 @@ impl Domain {
                 *pa += self.base;
             }
         }
+        let mut census = self.counter.census();
+        if let Some(census) = &mut census {
+            census.full |= self.sanitizer.ops.needed_is_full();
+        }
         DomainReport {
             hazards,
             hazards_dropped,
@@ -39,7 +43,7 @@ impl Domain {
             transfers: self.transfers.report(),
             faults: self.injected(),
             counted: self.counted(),
-            census: self.counter.census(),
+            census,
             saturated: self.saturated(),
             cache: self.cache.counters(),
             accesses: self.sanitizer.now,

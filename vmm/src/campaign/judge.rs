@@ -311,7 +311,7 @@ impl Golden {
             }
             Fault::Operation(number, OperationFault::Skip { from, count }) => {
                 let op = self.maintenance.operation(number);
-                let skipped = op.and_then(|op| Some((op, lines(op, from, count)?)));
+                let skipped = op.and_then(|op| Some((op, op.in_order(from, count)?)));
                 skipped.is_some_and(|(op, mut lines)| lines.any(|at| op.was_needed_at(at)))
             }
             // It throws away what a CPU has stored.
@@ -376,7 +376,7 @@ impl Golden {
         let memory = match what {
             OperationFault::WidenBefore => vec![line(-1)],
             OperationFault::WidenAfter => vec![line(i64::try_from(op.lines).unwrap_or(0))],
-            OperationFault::Skip { from, count } => match lines(op, from, count) {
+            OperationFault::Skip { from, count } => match op.in_order(from, count) {
                 Some(lines) => lines.map(|at| at..at.saturating_add(LINE)).collect(),
                 None => op.ranges().collect(),
             },
@@ -505,17 +505,6 @@ impl Golden {
     }
 }
 
-/// First bytes of so many lines of an operation, from some on, in the order in which it did them; none if that is not
-/// known. Where all of one range is done in one way, it is done from its start; the ends of a range that is invalidated are
-/// cleaned, too, and out of order, if others have a part of their lines, and ranges may come in any order.
-fn lines(op: &MaintenanceOp, from: u32, count: u32) -> Option<impl Iterator<Item = u64>> {
-    let is_all_or_none = |done: u64| done == 0 || done == op.lines;
-    let is_one =
-        op.pieces.is_empty() && is_all_or_none(op.cleaned) && is_all_or_none(op.invalidated);
-    let all = op.ranges().flat_map(|range| range.step_by(LINE as usize));
-    is_one.then(|| all.skip(from as usize).take(count as usize))
-}
-
 /// When what is missing should have been done, at the latest.
 fn until(hazard: &HazardEntry) -> u64 {
     match hazard.kind {
@@ -541,44 +530,38 @@ pub fn judge(faults: &[Fault], golden: &Golden, result: &RunResult) -> Judged {
         corrupt,
         why,
     };
-    // The board is as it should be, so that software is to blame for whatever is wrong.
+    // Where the board is as it should be, software is to blame for whatever is wrong.
     let of_host = faults.iter().all(|fault| fault.is_hosts());
-    let of_software = faults.iter().all(|f| f.is_software() || f.is_hosts()) && !of_host;
+    let is_of_hardware = !faults.iter().all(|f| f.is_software() || f.is_hosts());
     if result.interrupted || result.guest.end.is_none() {
         return judged(Outcome::InfraError, result.reasons.first().cloned());
     }
-    // Of those that are, and of hardware's beside them, each may be found.
-    let of_both = !of_host && !of_software && faults.iter().any(|fault| fault.is_software());
     let missed = missed(faults, golden, result).or_else(|| {
         let explained = result.hazards.iter().any(|h| h.manifested);
-        let unexplained =
-            (of_software || of_host) && !found.is_empty() && corrupt > 0 && !explained;
+        let unexplained = !is_of_hardware && !found.is_empty() && corrupt > 0 && !explained;
         unexplained.then(|| format!("{corrupt} wrong bytes, and no finding is of wrong data"))
     });
     if !found.is_empty() {
-        let wrong = match (of_software, of_host) {
-            (true, _) => wrongly_named(faults, golden, result),
-            (_, true) => done_all_the_same(result),
-            _ => None,
+        let wrong = match of_host {
+            true => done_all_the_same(result),
+            false => wrongly_named(faults, golden, result),
         };
-        // What fits none of software's faults is blamed on software, and so is all if there is none.
-        let fits = || of_both && wrongly_named(faults, golden, result).is_none();
-        let is_blamed = !of_software && !of_host && !fits();
-        let outcome = match (&wrong, &missed) {
-            (Some(_), _) => Outcome::Misdiagnosed,
-            (None, Some(_)) => Outcome::Miss,
-            _ if is_blamed => Outcome::Blamed,
-            _ if corrupt > 0 => Outcome::DetectedVisible,
-            _ => Outcome::DetectedLatent,
+        // Beside hardware that is not as it should be, what fits none of software's faults is blamed on software.
+        return match (wrong, missed) {
+            (Some(_), None) if is_of_hardware => judged(Outcome::Blamed, None),
+            (Some(_), Some(missed)) if is_of_hardware => judged(Outcome::Miss, Some(missed)),
+            (Some(wrong), _) => judged(Outcome::Misdiagnosed, Some(wrong)),
+            (None, Some(missed)) => judged(Outcome::Miss, Some(missed)),
+            (None, None) if corrupt > 0 => judged(Outcome::DetectedVisible, None),
+            (None, None) => judged(Outcome::DetectedLatent, None),
         };
-        return judged(outcome, wrong.or(missed));
     }
     if result.data.corrupt_ends().next().is_some() {
         let why = format!("{corrupt} wrong bytes, and no finding");
-        return match (&missed, of_software || of_host) {
-            (Some(_), false) => judged(Outcome::Miss, missed),
-            (_, true) => judged(Outcome::Miss, Some(why)),
-            (None, false) => judged(Outcome::HardwareCorruption, Some(why)),
+        return match (missed, is_of_hardware) {
+            (Some(missed), true) => judged(Outcome::Miss, Some(missed)),
+            (_, false) => judged(Outcome::Miss, Some(why)),
+            (None, true) => judged(Outcome::HardwareCorruption, Some(why)),
         };
     }
     if missed.is_some() {

@@ -147,10 +147,10 @@ impl<'a> Census<'a> {
         }
         // What each master has said last in descriptors and events.
         let mut said: HashMap<(MasterId, &str, bool), u32> = HashMap::new();
-        for access in &census.accesses {
+        for (access, follows) in census.accesses.iter().zip(follows(&census.accesses)) {
             let key = (access.master, content(access.content), access.write);
             let before = said.insert(key, access.word);
-            self.of_access(access, before, (late, seed), &mut points);
+            self.of_access(access, (before, &follows), (late, seed), &mut points);
         }
         self.of_host(scenario, late, &mut points);
         points
@@ -262,10 +262,11 @@ impl<'a> Census<'a> {
             add(OperationFault::Delay(until), "");
         }
         // What is left out matters to whoever has transferred it, or does next.
-        let first = op.ranges().next().map_or(0, |range| range.start);
-        let last = op.ranges().last().map_or(0, |range| range.end);
         let near = [self.transfer_before(op), self.next_transfer(op)];
-        let transferred = |line: u64| {
+        let transferred = |number: u32| {
+            let Some(line) = op.in_order(number, 1).and_then(|mut lines| lines.next()) else {
+                return ", one of its lines";
+            };
             let has = |t: &TransferRecord| {
                 let memory = t.transfer.range();
                 line < memory.end && memory.start < line.saturating_add(LINE)
@@ -278,10 +279,10 @@ impl<'a> Census<'a> {
             }
         };
         if lines > 1 {
-            let more = format!(" first{}", transferred(first));
+            let more = format!(" first{}", transferred(0));
             add(OperationFault::Skip { from: 0, count: 1 }, &more);
             let from = lines - 1;
-            let more = format!(" last{}", transferred(last.saturating_sub(LINE)));
+            let more = format!(" last{}", transferred(from));
             add(OperationFault::Skip { from, count: 1 }, &more);
         }
         if lines > PAGE {
@@ -447,7 +448,7 @@ impl<'a> Census<'a> {
     fn of_access(
         &self,
         access: &CountedAccess,
-        before: Option<u32>,
+        (before, follows): (Option<u32>, &str),
         (late, seed): (u32, u64),
         points: &mut Vec<Point>,
     ) {
@@ -471,7 +472,7 @@ impl<'a> Census<'a> {
         let content = content(access.content);
         let way = if access.write { "writes" } else { "reads" };
         let who = format!(
-            "{} {way} {content}{ring}{place}",
+            "{} {way} {content}{ring}{place}, then {follows}",
             self.master(access.master)
         );
         // Descriptors and events are alike if they say the same.
@@ -542,6 +543,31 @@ impl<'a> Census<'a> {
             });
         }
     }
+}
+
+/// What its master does in its next two accesses, for each: what is late comes behind the first of them, and whether
+/// there are any shows whether anybody still waits for what has gone wrong.
+fn follows(accesses: &[CountedAccess]) -> Vec<String> {
+    let mut next: HashMap<MasterId, [&'static str; 2]> = HashMap::new();
+    let backwards = accesses.iter().rev().map(|access| {
+        let next = next.entry(access.master).or_insert(["nothing", "nothing"]);
+        let follows = next.join(" and ");
+        *next = [
+            match (access.write, access.content) {
+                (false, Content::Data) => "reads data",
+                (false, Content::Descriptor) => "reads descriptor",
+                (false, Content::Event) => "reads event",
+                (true, Content::Data) => "writes data",
+                (true, Content::Descriptor) => "writes descriptor",
+                (true, Content::Event) => "writes event",
+            },
+            next[0],
+        ];
+        follows
+    });
+    let mut follows: Vec<String> = backwards.collect();
+    follows.reverse();
+    follows
 }
 
 /// Whether a transfer is of memory of an operation.

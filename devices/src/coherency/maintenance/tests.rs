@@ -170,5 +170,10 @@ fn where_an_operation_was_needed_is_told_if_that_is_counted() {
         assert_eq!(told, expected);
         let needed: Vec<_> = report.operations.iter().map(|op| op.needed_lines).collect();
         assert_eq!(needed, [4, 1]);
+        assert!(!ops.needed_is_full());
+        for _ in 0..MAX_COUNTED {
+            ops.needed(1, 5);
+        }
+        assert_eq!(ops.needed_is_full(), counts);
     }
 }

@@ -247,6 +247,28 @@ fn a_masters_write_comes_when_it_may() {
     }
 }
 
+/// A read is not late, and what is within a line has no border to be torn at.
+#[test]
+fn what_cannot_go_wrong_with_an_access_has_not() {
+    let read = |d: &mut Domain, access| d.dma_read(BLIND, access, BASE, &mut [0; 8]);
+    let write = |d: &mut Domain, access| d.dma_write(BLIND, access, BASE, &[1; 8]);
+    for (fault, reads) in [
+        ("beat@1:torn", true),
+        ("beat@1:torn", false),
+        ("beat@1:after-next", true),
+        ("beat@1:late+5", true),
+    ] {
+        let mut d = domain(&[fault]);
+        let access = Access::data(TransferId::CONTROL);
+        match reads {
+            true => read(&mut d, access).unwrap(),
+            false => write(&mut d, access).unwrap(),
+        }
+        assert_eq!(d.report().faults[0].at, None, "{fault}");
+        assert_eq!(rig::dram(&d, 0, 1), [u8::from(!reads)]);
+    }
+}
+
 #[test]
 fn an_access_fails_or_does_not_snoop_or_meets_a_bit_that_has_changed() {
     let read = |d: &mut Domain, master| {
