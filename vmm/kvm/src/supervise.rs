@@ -196,20 +196,6 @@ fn kick(thread: &JoinHandle<()>) {
     let _ = thread.kill(SIGRTMIN() + KICK);
 }
 
-/// Waits until all CPUs stand still, and says what they hold; none if the guest ends before.
-fn halt<M: Guest>(cpus: &[JoinHandle<()>], bus: &Bus<M>) -> Option<Vec<CpuState>> {
-    loop {
-        if bus.is_over() {
-            return None;
-        }
-        if let Some(all) = bus.pause.all(cpus.len()) {
-            return Some(all);
-        }
-        cpus.iter().for_each(kick);
-        thread::sleep(AGAIN);
-    }
-}
-
 fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, KvmError> {
     thread::Builder::new()
         .name(name)
@@ -246,6 +232,23 @@ impl<M: Guest> Watch<'_, M> {
             }
         }
         self.sink.output(Output::Console, &bytes)
+    }
+
+    /// Waits until all CPUs stand still, and says what they hold; none if the guest ends before.
+    fn halt(&mut self) -> Result<Option<Vec<CpuState>>, KvmError> {
+        loop {
+            if self.bus.is_over() {
+                return Ok(None);
+            }
+            if let Some(all) = self.bus.pause.all(self.cpus.len()) {
+                return Ok(Some(all));
+            }
+            // One may wait for room for what it writes.
+            self.pass_on()
+                .map_err(KvmError::os("pass on the console"))?;
+            self.cpus.iter().for_each(kick);
+            thread::sleep(AGAIN);
+        }
     }
 
     /// A guest that stands still with these CPUs, and has written what has been passed on, to the last byte.
@@ -363,7 +366,7 @@ fn watch<M: Guest>(
             return Ok(watch.timed_out);
         }
         if bus.pause.is_wanted()
-            && let Some(cpus) = halt(cpus, bus)
+            && let Some(cpus) = watch.halt()?
         {
             save(watch.still(cpus)?)?;
             bus.pause.release();

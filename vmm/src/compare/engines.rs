@@ -18,6 +18,8 @@ use crate::names;
 pub struct Ran {
     /// The engine.
     pub engine: EngineKind,
+    /// Whether its caches kept all that was stored until it was cleaned.
+    pub keeps: bool,
     /// What came of it.
     pub outcome: Outcome,
 }
@@ -92,6 +94,10 @@ pub fn differences(a: &Ran, b: &Ran) -> Vec<Difference> {
         for finding in own.iter().filter(alone) {
             let reason = not_judged(without.engine, finding);
             let reason = reason.or_else(|| not_changed(without.engine, with, finding));
+            // What the guest makes of wrong data, such as a device's tables.
+            let by_data = || why_wrong(with, own, theirs);
+            let is_hazard = named(finding.kind).is_some();
+            let reason = reason.or_else(|| (!is_hazard).then(by_data).flatten());
             explained &= reason.is_some();
             let what = format!("{finding} only with {}", with.engine);
             all.push(Difference { what, reason });
@@ -185,7 +191,8 @@ fn not_judged(engine: EngineKind, finding: &Finding<'_>) -> Option<String> {
 }
 
 /// Whether an engine may not have found that because it finds no stores of what was there already: such a store makes
-/// no data wrong. None if it finds all, or if the run with the finding has data that is wrong by it.
+/// no data wrong. None if it finds all, if the run with the finding has data that is wrong by it, or if a cache may have
+/// written back in time what had changed, which makes none wrong either.
 fn not_changed(engine: EngineKind, with: &Ran, finding: &Finding<'_>) -> Option<String> {
     let kind = named(finding.kind)?;
     let found = &with.outcome.found;
@@ -194,9 +201,10 @@ fn not_changed(engine: EngineKind, with: &Ran, finding: &Finding<'_>) -> Option<
     let is_latent = is_told && of_it.all(|f| !f.manifested);
     let hangs_on_stores =
         engine.finds_later(Sight::Stores) && kind.needs().contains(&Sight::Stores);
-    (is_latent && hangs_on_stores).then(|| {
+    (is_latent && hangs_on_stores && with.keeps).then(|| {
         format!(
-            "{engine} finds no stores of what memory held already, and by this no byte was wrong"
+            "{engine} finds no stores of what memory held already, and by this no byte was wrong, though no cache \
+             had written it back"
         )
     })
 }
@@ -223,7 +231,11 @@ mod tests {
             wall_ms: 0,
             replay: String::new(),
         };
-        Ran { engine, outcome }
+        Ran {
+            engine,
+            keeps: true,
+            outcome,
+        }
     }
 
     /// Whether all that differs is explained; none if nothing differs.
@@ -326,6 +338,16 @@ mod tests {
             explained(&a, &ran(kvm, Verdict::Pass, &[], 0))
         };
         assert_eq!((go(false), go(true)), (Some(true), Some(false)));
+        // What a cache has written back is right in memory, whatever was there before.
+        let kind = "missing-clean";
+        let mut a = with(
+            ran(exact, Verdict::Fail, &[kind], 0),
+            &[(kind, "dwc3", false)],
+        );
+        let passes = ran(kvm, Verdict::Pass, &[], 0);
+        assert_eq!(explained(&a, &passes), Some(true));
+        a.keeps = false;
+        assert_eq!(explained(&a, &passes), Some(false));
         // The exact engine sees each store.
         let kind = "missing-clean";
         let b = with(
@@ -334,6 +356,21 @@ mod tests {
         );
         let a = ran(exact, Verdict::Pass, &[], 0);
         assert_eq!(explained(&a, &b), Some(false));
+    }
+
+    /// It has seen wrong data, or it has not: of that alone the other may have seen none.
+    #[test]
+    fn what_a_kernel_reports_is_explained_by_wrong_data_that_both_could_have() {
+        let [exact, kvm] = EngineKind::ALL;
+        let kind = "missing-clean";
+        let go = |manifested, theirs: &[&str]| {
+            let a = ran(exact, Verdict::Fail, theirs, 0);
+            let b = ran(kvm, Verdict::Fail, &[kind, "kernel-report"], 0);
+            explained(&a, &with(b, &[(kind, "smmu", manifested)]))
+        };
+        assert_eq!(go(true, &[kind]), Some(true));
+        assert_eq!(go(false, &[kind]), Some(false));
+        assert_eq!(go(true, &[]), Some(false), "the hazard itself is not explained");
     }
 
     #[test]

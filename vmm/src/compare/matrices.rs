@@ -10,6 +10,7 @@ use staleline_results::{LineCost, Verdict};
 
 use super::engines::{self, Difference, Ran};
 use super::numbers::{Both, Lines};
+use crate::board::settings::CachePolicy;
 use crate::engine::EngineKind;
 use crate::exit::Error;
 use crate::matrix::Cell;
@@ -150,6 +151,7 @@ impl Side {
                 .filter(|o| o.verdict != Verdict::InfraError)
                 .map(|outcome| Ran {
                     engine: cell.spec.engine,
+                    keeps: cell.spec.scenario.board.cache == CachePolicy::Lazy,
                     outcome,
                 });
             if side.cells.insert(key.clone(), ran).is_some() {

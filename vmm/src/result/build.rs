@@ -378,10 +378,16 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
             spec.engine
         )
     });
+    let told = spec.engine.told_by().map(|_| {
+        format!(
+            "the {} engine knows of maintenance what the guest's kernel tells: that its instructions do it is taken \
+             for granted",
+            spec.engine
+        )
+    });
     let others = notes(guest, &result.maintenance);
-    result
-        .notes
-        .extend(blind.into_iter().chain(unchanged).chain(others));
+    let own = blind.into_iter().chain(unchanged).chain(told);
+    result.notes.extend(own.chain(others));
     result.injected = injected(spec, &happened(soc));
     if let Some(dropped) = &mut result.drop_maintenance {
         let ops = &domain.maintenance.operations;

@@ -224,6 +224,29 @@ impl Production {
         }
     }
 
+    /// What only an engine can do under which a guest stands still when it is to.
+    fn check_exact(&self, spec: &RunSpec) -> Result<(), Error> {
+        let asked_for = [
+            ("--self-check", self.self_check),
+            ("--save-restore", self.save_restore.is_some()),
+            ("--gdb", self.attendance.debugger.is_some()),
+            ("--console", self.attendance.console == Console::Terminal),
+        ];
+        let mut asked_for = asked_for.into_iter().filter(|(_, asked)| *asked);
+        let Some((option, _)) = asked_for.next().filter(|_| !spec.engine.is_exact()) else {
+            return Ok(());
+        };
+        let mut others = EngineKind::ALL.iter().filter(|kind| kind.is_exact());
+        let other = others.next().map_or("", |kind| kind.name());
+        Err(Error::Option {
+            option: option.into(),
+            why: format!(
+                "the {} engine cannot do that: --engine {other} can",
+                spec.engine
+            ),
+        })
+    }
+
     fn check_snapshot(&self, spec: &RunSpec) -> Result<(), Error> {
         let Some(snapshot) = &self.snapshot else {
             return Ok(());
@@ -255,7 +278,8 @@ impl Production {
             Snapshot::From(_) if !file.exists() => {
                 refused(format!("there is no file {}", file.display()))
             }
-            Snapshot::From(_) if !file.is_file() => {
+            // What is saved takes the place of what was there.
+            _ if file.exists() && !file.is_file() => {
                 refused(format!("{} is no regular file", file.display()))
             }
             _ => Ok(()),
@@ -284,6 +308,7 @@ impl Backend for Production {
     fn check(&self, spec: &RunSpec) -> Result<(), Error> {
         spec.check_arguments()?;
         self.check_devices(spec)?;
+        self.check_exact(spec)?;
         self.check_snapshot(spec)?;
         // What has yet to be made is looked at then.
         let guest = &spec.scenario.guest;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use staleline_results::{GuestEnd, HazardKind, RunResult, Verdict};
 
+use crate::exec;
 use crate::support::{Run, finish, run, staleline};
 
 /// Lines on which devices did not see each other's data.
@@ -394,4 +395,59 @@ fn a_guest_that_was_saved_goes_on_to_the_same_verdict() {
     refused(&[], "longer than one of a guest");
     std::fs::write(&file, "something else, of more than twenty bytes").unwrap();
     refused(&[], "no snapshot");
+}
+
+/// Unbinds the USB controller's driver, which gives back what it had mapped as non-cacheable, and becomes another
+/// program.
+const AFTER_UNBIND: &str = r#"
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+	const char *device = "48020000.dwc3";
+	int fd = open("/sys/bus/platform/drivers/dwc3/unbind", O_WRONLY);
+
+	if (fd < 0 || write(fd, device, strlen(device)) < 0) {
+		perror("unbind");
+		return 99;
+	}
+	close(fd);
+	execv(argv[1], argv + 1);
+	perror(argv[1]);
+	return 99;
+}
+"#;
+
+/// Memory that was non-cacheable, and has been given to somebody else, is judged like any other.
+#[test]
+#[ignore = "builds a VMM, and kernels of a host and of a guest that tells of its maintenance"]
+fn pages_that_are_cacheable_again_are_judged_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let unbind = exec::compile(&dir, "after-unbind", AFTER_UNBIND, &[]);
+    let playback = exec::example(&dir, "playback");
+    let file = format!("{}:/root/playback", playback.display());
+    let lines = |engine: &str| {
+        let run = exec::exec(&[
+            "--engine",
+            engine,
+            // Not coherent, so that its driver has such memory.
+            "--set",
+            "board.usb.port=hp",
+            "--file",
+            &file,
+            "--",
+            unbind.to_str().unwrap(),
+            "/root/playback",
+            "-n",
+        ]);
+        let result = run.ends(1, Verdict::Fail);
+        let missing = result.hazards.iter();
+        let missing = missing.filter(|h| h.kind == HazardKind::MissingClean);
+        missing.map(|h| h.lines).sum::<u64>()
+    };
+    let exact = lines("tcg");
+    assert!(exact > 0);
+    assert_eq!(lines("kvm"), exact);
 }

@@ -14,6 +14,7 @@ use staleline_machine::engine::wire::PORT;
 use staleline_support::cache::CacheDir;
 use staleline_support::lock::Lock;
 use staleline_support::progress::Progress;
+use tempfile::TempDir;
 
 use super::KvmError;
 use crate::engine::EngineError;
@@ -154,13 +155,13 @@ impl Place {
     }
 
     /// Starts it for guests of up to `ram_bytes`, and with devices of the host's or without, with what it writes on
-    /// its console in `console`. It keeps its files in `dir`, if they are on this machine.
+    /// its console in `console`. With it comes the directory of its files, if they are on this machine: it is killed
+    /// before it could remove that.
     pub(super) fn start(
         &self,
         (ram_bytes, devices): (u64, bool),
         console: &File,
-        dir: &Path,
-    ) -> Result<(Child, UnixStream), KvmError> {
+    ) -> Result<(Child, UnixStream, Option<TempDir>), KvmError> {
         let (ours, theirs) = UnixStream::pair().map_err(|source| KvmError::Start {
             program: "a connection".into(),
             source,
@@ -171,13 +172,22 @@ impl Place {
             program: "a disk of the emulated host".into(),
             source,
         })?;
-        let mut command = match self {
-            Place::Native { vmm } => native(vmm, dir, theirs),
+        let (mut command, files) = match self {
+            Place::Native { vmm } => {
+                let files = tempfile::tempdir().map_err(|source| KvmError::Start {
+                    program: "a directory for the VMM".into(),
+                    source,
+                })?;
+                (native(vmm, files.path(), theirs), Some(files))
+            }
             Place::Emulated {
                 qemu,
                 kernel,
                 initrd,
-            } => emulated(qemu, (kernel, initrd), ram_bytes, theirs, disk),
+            } => {
+                let images = (kernel.as_path(), initrd.as_path());
+                (emulated(qemu, images, ram_bytes, theirs, disk), None)
+            }
         };
         let failed = |source| KvmError::Start {
             program: self.program(),
@@ -186,7 +196,7 @@ impl Place {
         let out = console.try_clone().map_err(failed)?;
         let err = console.try_clone().map_err(failed)?;
         let child = command.stdout(out).stderr(err).spawn().map_err(failed)?;
-        Ok((child, ours))
+        Ok((child, ours, files))
     }
 }
 

@@ -152,7 +152,7 @@ pub(super) struct Session {
     known: HashMap<Seen, Blob>,
     console: File,
     /// What it keeps on this machine; it is killed before it could remove that.
-    _files: TempDir,
+    _files: Option<TempDir>,
     what: &'static str,
     program: String,
     /// The thread with which it dies.
@@ -173,8 +173,7 @@ impl Session {
         interrupt: &Interrupt,
     ) -> Result<Self, EngineError> {
         let console = tempfile::tempfile().map_err(os("make a temporary file"))?;
-        let files = tempfile::tempdir().map_err(os("make a temporary directory"))?;
-        let (child, connection) = place.start((ram_bytes, devices), &console, files.path())?;
+        let (child, connection, files) = place.start((ram_bytes, devices), &console)?;
         let from = connection.try_clone();
         let from = from.map_err(os("copy a connection"))?;
         let to = Patient::new(connection, interrupt).map_err(os("set up a connection"))?;
