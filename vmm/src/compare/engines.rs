@@ -370,7 +370,11 @@ mod tests {
         };
         assert_eq!(go(true, &[kind]), Some(true));
         assert_eq!(go(false, &[kind]), Some(false));
-        assert_eq!(go(true, &[]), Some(false), "the hazard itself is not explained");
+        assert_eq!(
+            go(true, &[]),
+            Some(false),
+            "the hazard itself is not explained"
+        );
     }
 
     #[test]
