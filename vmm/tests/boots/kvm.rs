@@ -220,6 +220,20 @@ fn what_is_missing_is_told_before_anything_is_run() {
 }
 
 #[test]
+fn what_only_the_exact_engine_can_do_is_a_mistake_here() {
+    for (option, why) in [
+        ("--self-check", "--engine tcg can"),
+        ("--save-restore=9", "--engine tcg can"),
+        ("--gdb", "--engine tcg can"),
+        ("--save-snapshot=/", "no regular file"),
+    ] {
+        let run = run(&["boot", "--engine", "kvm", option]);
+        assert_eq!(run.code, 2, "{option}: {}", run.stderr);
+        assert!(run.stderr.contains(why), "{option}: {}", run.stderr);
+    }
+}
+
+#[test]
 #[ignore = "builds a VMM"]
 fn without_a_kernel_for_its_host_it_says_how_to_get_one() {
     let dir = tempfile::tempdir().unwrap();
