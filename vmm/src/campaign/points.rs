@@ -394,7 +394,7 @@ impl<'a> Census<'a> {
             None => name.to_owned(),
             Some(first) => format!(
                 "{name}, which {} {} {:#x}",
-                if first.write { "writes" } else { "reads" },
+                way(first.write),
                 content(first.content),
                 first.word
             ),
@@ -470,10 +470,10 @@ impl<'a> Census<'a> {
             _ => String::new(),
         };
         let content = content(access.content);
-        let way = if access.write { "writes" } else { "reads" };
         let who = format!(
-            "{} {way} {content}{ring}{place}, then {follows}",
-            self.master(access.master)
+            "{} {} {content}{ring}{place}, then {follows}",
+            self.master(access.master),
+            way(access.write)
         );
         // Descriptors and events are alike if they say the same.
         let says = match access.content {
@@ -548,21 +548,13 @@ impl<'a> Census<'a> {
 /// What its master does in its next two accesses, for each: what is late comes behind the first of them, and whether
 /// there are any shows whether anybody still waits for what has gone wrong.
 fn follows(accesses: &[CountedAccess]) -> Vec<String> {
-    let mut next: HashMap<MasterId, [&'static str; 2]> = HashMap::new();
+    let mut next: HashMap<MasterId, [String; 2]> = HashMap::new();
+    let nothing = || ["nothing".into(), "nothing".into()];
     let backwards = accesses.iter().rev().map(|access| {
-        let next = next.entry(access.master).or_insert(["nothing", "nothing"]);
+        let next = next.entry(access.master).or_insert_with(nothing);
         let follows = next.join(" and ");
-        *next = [
-            match (access.write, access.content) {
-                (false, Content::Data) => "reads data",
-                (false, Content::Descriptor) => "reads descriptor",
-                (false, Content::Event) => "reads event",
-                (true, Content::Data) => "writes data",
-                (true, Content::Descriptor) => "writes descriptor",
-                (true, Content::Event) => "writes event",
-            },
-            next[0],
-        ];
+        next.swap(0, 1);
+        next[0] = format!("{} {}", way(access.write), content(access.content));
         follows
     });
     let mut follows: Vec<String> = backwards.collect();
@@ -584,9 +576,13 @@ fn content(content: Content) -> &'static str {
 }
 
 fn direction(direction: Direction) -> &'static str {
-    match direction {
-        Direction::FromMemory => "reads",
-        Direction::ToMemory => "writes",
+    way(direction == Direction::ToMemory)
+}
+
+fn way(write: bool) -> &'static str {
+    match write {
+        true => "writes",
+        false => "reads",
     }
 }
 

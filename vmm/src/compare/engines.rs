@@ -42,6 +42,11 @@ struct Finding<'a> {
 }
 
 impl Finding<'_> {
+    /// Of the sanitizer's, not of the guest's kernel.
+    fn is_hazard(&self) -> bool {
+        named(self.kind).is_some()
+    }
+
     fn is_of(&self, other: &Finding<'_>) -> bool {
         let unknown = self.reader.is_none() || other.reader.is_none();
         self.kind == other.kind && (unknown || self.reader == other.reader)
@@ -95,9 +100,10 @@ pub fn differences(a: &Ran, b: &Ran) -> Vec<Difference> {
             let reason = not_judged(without.engine, finding);
             let reason = reason.or_else(|| not_changed(without.engine, with, finding));
             // What the guest makes of wrong data, such as a device's tables.
-            let by_data = || why_wrong(with, own, theirs);
-            let is_hazard = named(finding.kind).is_some();
-            let reason = reason.or_else(|| (!is_hazard).then(by_data).flatten());
+            let reason = reason.or_else(|| match finding.is_hazard() {
+                true => None,
+                false => why_wrong(with, own, theirs),
+            });
             explained &= reason.is_some();
             let what = format!("{finding} only with {}", with.engine);
             all.push(Difference { what, reason });
@@ -154,8 +160,7 @@ fn why_wrong(
     let in_both = |finding: &&Finding<'_>| {
         found.is_empty() && theirs.iter().any(|other| other.is_of(finding))
     };
-    let is_hazard = |finding: &&Finding<'_>| named(finding.kind).is_some();
-    let mut hazards = own.iter().filter(is_hazard);
+    let mut hazards = own.iter().filter(|finding| finding.is_hazard());
     if let Some(finding) = hazards.find(|f| manifested(f) || in_both(f)) {
         return Some(format!(
             "{finding} may make it so, and whether it does hangs on what a cache happened to keep"

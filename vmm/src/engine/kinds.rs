@@ -26,6 +26,11 @@ impl EngineKind {
         self.0.name
     }
 
+    /// The one with that name.
+    pub fn named(name: &str) -> Option<Self> {
+        EngineKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The command line's option for arguments that it alone understands, without dashes.
     pub fn arguments_option(self) -> &'static str {
         self.0.arguments
@@ -164,8 +169,7 @@ impl Serialize for EngineKind {
 impl<'de> Deserialize<'de> for EngineKind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        let known = EngineKind::ALL.into_iter().find(|kind| kind.name() == name);
-        known.ok_or_else(|| {
+        EngineKind::named(&name).ok_or_else(|| {
             let names = EngineKind::ALL.map(EngineKind::name).join(", ");
             serde::de::Error::custom(format!("there is no engine `{name}`; there are: {names}"))
         })

@@ -198,6 +198,12 @@ impl GuestFiles {
     }
 }
 
+/// The first engine that can do that, by name.
+fn who_can(does: fn(EngineKind) -> bool) -> &'static str {
+    let mut kinds = EngineKind::ALL.into_iter().filter(|kind| does(*kind));
+    kinds.next().map_or("none", EngineKind::name)
+}
+
 impl Production {
     /// Devices of the host's are handed over by some engines, and are in no snapshot.
     fn check_devices(&self, spec: &RunSpec) -> Result<(), Error> {
@@ -211,8 +217,7 @@ impl Production {
             })
         };
         if !spec.engine.hands_over() {
-            let mut others = EngineKind::ALL.iter().filter(|kind| kind.hands_over());
-            let other = others.next().map_or("", |kind| kind.name());
+            let other = who_can(EngineKind::hands_over);
             return refused(format!(
                 "the {} engine hands over no devices of the host: --engine {other} does",
                 spec.engine
@@ -230,14 +235,13 @@ impl Production {
             ("--self-check", self.self_check),
             ("--save-restore", self.save_restore.is_some()),
             ("--gdb", self.attendance.debugger.is_some()),
-            ("--console", self.attendance.console == Console::Terminal),
+            ("shell", self.attendance.console == Console::Terminal),
         ];
         let mut asked_for = asked_for.into_iter().filter(|(_, asked)| *asked);
         let Some((option, _)) = asked_for.next().filter(|_| !spec.engine.is_exact()) else {
             return Ok(());
         };
-        let mut others = EngineKind::ALL.iter().filter(|kind| kind.is_exact());
-        let other = others.next().map_or("", |kind| kind.name());
+        let other = who_can(EngineKind::is_exact);
         Err(Error::Option {
             option: option.into(),
             why: format!(
@@ -262,8 +266,7 @@ impl Production {
             })
         };
         if !spec.engine.saves() {
-            let mut others = EngineKind::ALL.iter().filter(|kind| kind.saves());
-            let other = others.next().map_or("none", |kind| kind.name());
+            let other = who_can(EngineKind::saves);
             return refused(format!(
                 "the {} engine has no snapshots: --engine {other} has",
                 spec.engine

@@ -3,13 +3,19 @@
 
 use super::*;
 
+/// What came of one fault, and what that is judged by.
+fn ran(runs: Runs<'_>, fault: &str) -> (Target, Fault, RunResult) {
+    let target = Ready::new(runs, "").targets.remove(0);
+    let fault = fault.parse().unwrap();
+    let result = runs.with(&target, &[fault]).unwrap().result;
+    (target, fault, result)
+}
+
 /// Whatever a run with a fault of hardware shows, software is not blamed for it.
 #[test]
 fn hardware_is_told_apart() {
     with(&backend(&[]), |runs| {
-        let target = Ready::new(runs, "").targets.remove(0);
-        let fault: Fault = "drop@101".parse().unwrap();
-        let mut result = runs.with(&target, &[fault]).unwrap().result;
+        let (target, fault, mut result) = ran(runs, "drop@101");
         assert_eq!(
             judge(&[fault], &target.golden, &result).outcome,
             Outcome::DetectedVisible
@@ -31,9 +37,7 @@ fn hardware_is_told_apart() {
 #[test]
 fn a_write_that_is_thrown_away_is_the_missing_cleans() {
     with(&backend(&[]), |runs| {
-        let target = Ready::new(runs, "").targets.remove(0);
-        let fault: Fault = "drop@101".parse().unwrap();
-        let mut result = runs.with(&target, &[fault]).unwrap().result;
+        let (_, fault, mut result) = ran(runs, "drop@101");
         result.hazards[0].kind = staleline_results::HazardKind::DiscardedWrite;
         let judged = |cleans: bool, result: &RunResult| {
             let mut report = fake::soc_report();
@@ -72,9 +76,7 @@ fn a_write_that_is_thrown_away_is_the_missing_cleans() {
 #[test]
 fn a_line_that_is_left_out_is_blamed_for_itself_alone() {
     with(&backend(&[]), |runs| {
-        let target = Ready::new(runs, "").targets.remove(0);
-        let fault: Fault = "skip@101:1+1".parse().unwrap();
-        let mut result = runs.with(&target, &[fault]).unwrap().result;
+        let (target, fault, mut result) = ran(runs, "skip@101:1+1");
         let outcome = |result: &RunResult| judge(&[fault], &target.golden, result).outcome;
         assert_eq!(outcome(&result), Outcome::DetectedVisible);
         (result.hazards[0].first_pa.0, result.hazards[0].end_pa.0) = (0x4500_0000, 0x4500_0040);
@@ -87,10 +89,8 @@ fn a_line_that_is_left_out_is_blamed_for_itself_alone() {
 #[test]
 fn a_finding_of_another_time_is_not_of_an_operation_that_is_left_out() {
     with(&backend(&[]), |runs| {
-        let target = Ready::new(runs, "").targets.remove(0);
+        let (_, fault, mut result) = ran(runs, "drop@101");
         let parse = |fault: &str| fault.parse::<Fault>().unwrap();
-        let fault = parse("drop@101");
-        let mut result = runs.with(&target, &[fault]).unwrap().result;
         let report = fake::soc_report();
         let operations = &report.domain.maintenance.operations;
         let (first, second) = (operations[0].at, operations[1].at);
@@ -196,9 +196,7 @@ fn needed_maintenance_that_is_left_out_has_to_be_found() {
 #[test]
 fn a_barrier_that_alone_completes_what_is_needed_has_to_be_found() {
     with(&backend(&[]), |runs| {
-        let target = Ready::new(runs, "").targets.remove(0);
-        let quiet: Fault = "irq@1:lost".parse().unwrap();
-        let quiet = runs.with(&target, &[quiet]).unwrap().result;
+        let (_, _, quiet) = ran(runs, "irq@1:lost");
         // Operation 102 cleans at 2600, barrier 20 at 2700 completes that.
         let mut report = fake::soc_report();
         report.domain.maintenance.operations[1].op = CacheOp::Clean;
