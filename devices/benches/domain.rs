@@ -34,7 +34,7 @@ fn domain(policy: Policy) -> Domain {
         census: false,
         power_on: PowerOn::Dirty,
         occurrences: false,
-        lazy: false,
+        lazy: None,
     };
     let ram = MmapRegion::new(RAM as usize).expect("memory for the bench");
     Domain::new(&config, ram).expect("a domain")

@@ -67,7 +67,7 @@ impl Machine {
             census: false,
             power_on: PowerOn::Dirty,
             occurrences: false,
-            lazy: false,
+            lazy: None,
         };
         Machine {
             domain: Domain::new(&config, MmapRegion::new(RAM).expect("memory")).expect("a domain"),

@@ -91,7 +91,7 @@ pub fn findings(program: &Program, replacement: Policy, seed: u64) -> Result<Vec
         census: false,
         power_on: PowerOn::Clean,
         occurrences: true,
-        lazy: false,
+        lazy: None,
     };
     let domain = Domain::new(&config, MmapRegion::new(RAM)?)?;
     let mut play = Play {

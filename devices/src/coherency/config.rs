@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::poison::Poison;
 use super::replacement::Policy;
 use crate::dma::Port;
 use crate::faults::Fault;
@@ -54,9 +55,10 @@ pub struct DomainConfig {
     /// [`MAX_OCCURRENCES`](crate::coherency::MAX_OCCURRENCES): for small cases and tests.
     #[serde(default)]
     pub occurrences: bool,
-    /// Whether nobody tells of the CPUs' loads and stores, so that the domain has to find out about stores.
+    /// Nobody tells of the CPUs' loads and stores, so that the domain has to find out about stores; and RAM holds that
+    /// at power-on.
     #[serde(default)]
-    pub lazy: bool,
+    pub lazy: Option<Poison>,
 }
 
 #[cfg(test)]
@@ -74,7 +76,7 @@ impl DomainConfig {
             census: false,
             power_on: PowerOn::Clean,
             occurrences: false,
-            lazy: false,
+            lazy: None,
         }
     }
 }

@@ -77,8 +77,9 @@ pub struct Domain {
 }
 
 impl Domain {
-    /// A domain over `ram`, whose first `config.ram_bytes` are guest RAM. Both images are zero
-    /// but for what the caller put into `ram` before and then announced by [`Domain::loaded`].
+    /// A domain over `ram`, whose first `config.ram_bytes` are guest RAM. Both images are zero,
+    /// or `ram` is [`DomainConfig::lazy`]'s poison, but for what the caller put into `ram` before and then announced by
+    /// [`Domain::loaded`].
     ///
     /// # Errors
     /// [`ImageError`] if the sizes don't fit or there is no memory.
@@ -98,8 +99,8 @@ impl Domain {
         outsider: Option<MasterId>,
     ) -> Result<Self, ImageError> {
         let mut images = Images::new(ram, config.ram_bytes, dram)?;
-        if config.lazy {
-            images.watch_ram();
+        if let Some(poison) = &config.lazy {
+            images.watch_ram(poison.clone());
         }
         let power_on = match (config.power_on, config.policy) {
             (PowerOn::Clean, _) => AtPowerOn::Clean,
@@ -107,8 +108,10 @@ impl Domain {
             (PowerOn::Dirty, Policy::Zynqmp) => AtPowerOn::WrittenBack,
             // What is below would be written when a line is first looked at: over what the outsider wrote.
             (PowerOn::Dirty, _) if outsider.is_some() => AtPowerOn::WrittenBack,
-            (PowerOn::Dirty, _) => AtPowerOn::Dirty(images.dram()),
+            (PowerOn::Dirty, _) => AtPowerOn::Dirty,
         };
+        // Where an outsider has it, it was made with that.
+        let below = outsider.is_none().then(|| images.dram());
         let mut ops = Operations::new(of_operations(&config.faults));
         if config.census {
             ops.count_needed();
@@ -121,10 +124,10 @@ impl Domain {
             images,
             lines: Lines::new(
                 config.ram_bytes,
-                power_on,
+                (power_on, below),
                 match config.lazy {
-                    true => Kinds::NONE,
-                    false => Kinds::undisturbed(config.policy),
+                    Some(_) => Kinds::NONE,
+                    None => Kinds::undisturbed(config.policy),
                 },
             ),
             cache: Cache::new(config.policy, config.seed),
@@ -132,8 +135,8 @@ impl Domain {
                 findings: Findings::new(
                     config.occurrences,
                     match config.lazy {
-                        true => &BY_TIME,
-                        false => &[],
+                        Some(_) => &BY_TIME,
+                        None => &[],
                     },
                 ),
                 ops,

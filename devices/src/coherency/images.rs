@@ -12,6 +12,7 @@ use vm_memory::{MmapRegion, VolatileMemory};
 use super::fetched::Fetched;
 use super::line::{PAGE, PAGE_LINES};
 use super::per_page::PerPage;
+use super::poison::{BELOW, Poison};
 use crate::cpu::LINE;
 use crate::state::{Invalid, at_most, same};
 
@@ -33,20 +34,24 @@ pub(super) struct Images {
 /// An image of DRAM that somebody else has made.
 #[derive(Debug)]
 pub enum DramImage {
-    /// It holds all that the loader puts into RAM, and zeros elsewhere.
+    /// It holds all that the loader puts into RAM, and whatever else elsewhere.
     Loaded(MmapRegion),
-    /// It holds zeros, and others write it.
+    /// It holds what RAM does, and others write it.
     Shared(MmapRegion),
 }
 
 /// What RAM was last seen to hold, by page: where it holds something else, a CPU has stored that.
 #[derive(Debug)]
-struct Shadow(PerPage<[u8; PAGE as usize]>);
+struct Shadow {
+    pages: PerPage<[u8; PAGE as usize]>,
+    /// What it held at power-on.
+    poison: Poison,
+}
 
 impl Shadow {
     /// Of a page that was looked at before.
     fn page(&mut self, offset: u64) -> Option<&mut [u8; PAGE as usize]> {
-        self.0.get_mut((offset / PAGE) as usize)
+        self.pages.get_mut((offset / PAGE) as usize)
     }
 
     /// The model itself writes RAM.
@@ -61,17 +66,24 @@ impl Shadow {
     }
 }
 
-/// What DRAM holds below lines that are dirty at power-on.
-const POISON: u8 = 0xdb;
-
 /// The image of DRAM, for whoever has to say what it holds at power-on.
 #[derive(Debug)]
-pub(super) struct Dram(Arc<MmapRegion>);
+pub(super) struct Dram {
+    memory: Arc<MmapRegion>,
+    poison: Poison,
+}
 
 impl Dram {
-    /// One line holds what nobody has written.
-    pub fn poison(&self, line: u64) {
-        Images::write(&self.0, line * LINE, &[POISON; LINE as usize]);
+    /// A line that nobody loaded is what it is at power-on: dirty over something else, or the same as in RAM.
+    pub fn begin(&self, line: u64, dirty: bool) {
+        let byte = match dirty {
+            true => BELOW,
+            false => self.poison.at(line * LINE / PAGE),
+        };
+        // Where nothing else was said, it holds zeros.
+        if byte != 0 {
+            Images::write(&self.memory, line * LINE, &[byte; LINE as usize]);
+        }
     }
 }
 
@@ -121,11 +133,20 @@ impl Images {
         })
     }
 
-    /// From now on, RAM is looked at for what CPUs have stored. It is as it was made, but for what was
-    /// loaded.
-    pub fn watch_ram(&mut self) {
+    /// From now on, RAM is looked at for what CPUs have stored. It holds `poison`, but for what was loaded.
+    pub fn watch_ram(&mut self, poison: Poison) {
         let pages = self.ram.size() as u64 / PAGE;
-        self.shadow = Some(Shadow(PerPage::new(pages as usize)));
+        if let Some(known) = &self.known {
+            for pages in poison.pages() {
+                for page in pages.clone() {
+                    Self::write(known, page * PAGE, &[Poison::BYTE; PAGE as usize]);
+                }
+            }
+        }
+        self.shadow = Some(Shadow {
+            pages: PerPage::new(pages as usize),
+            poison,
+        });
     }
 
     /// Whether DRAM was made with all in it that was loaded.
@@ -149,11 +170,12 @@ impl Images {
             return 0;
         };
         let number = (offset / PAGE) as usize;
-        if number >= shadow.0.len() {
+        if number >= shadow.pages.len() {
             return 0;
         }
-        let page = shadow.0.or_insert_with(number, || {
-            let mut bytes = Box::new([0; PAGE as usize]);
+        let Shadow { pages, poison } = shadow;
+        let page = pages.or_insert_with(number, || {
+            let mut bytes = Box::new([poison.at(number as u64); PAGE as usize]);
             let loaded = loaded();
             let (lines, _) = bytes.as_chunks_mut::<{ LINE as usize }>();
             for (n, bytes) in (0u64..).zip(lines).filter(|(n, _)| loaded >> n & 1 != 0) {
@@ -177,7 +199,11 @@ impl Images {
 
     /// A handle on DRAM.
     pub fn dram(&self) -> Dram {
-        Dram(Arc::clone(&self.dram))
+        let poison = self.shadow.as_ref().map(|shadow| shadow.poison.clone());
+        Dram {
+            memory: Arc::clone(&self.dram),
+            poison: poison.unwrap_or_default(),
+        }
     }
 
     /// The mapping of RAM.
@@ -279,7 +305,7 @@ impl Images {
         }
         self.read_ram(page * PAGE, &mut *bytes);
         if let Some(shadow) = &mut self.shadow {
-            shadow.0.put(page as usize, bytes);
+            shadow.pages.put(page as usize, bytes);
         }
     }
 
@@ -424,7 +450,7 @@ impl Images {
 
     /// What RAM was last seen to hold, in all pages that were looked at, as far as it is not what it does now.
     pub fn seen_state(&self) -> Vec<OtherPage> {
-        let Some(Shadow(pages)) = &self.shadow else {
+        let Some(Shadow { pages, .. }) = &self.shadow else {
             return Vec::new();
         };
         let seen = (0..pages.len()).filter_map(|page| Some((page as u64, pages.get(page)?)));
@@ -448,7 +474,7 @@ impl Images {
                 }
             }
             match &mut self.shadow {
-                Some(Shadow(pages)) if (page.page as usize) < pages.len() => {
+                Some(Shadow { pages, .. }) if (page.page as usize) < pages.len() => {
                     pages.put(page.page as usize, seen);
                 }
                 _ => return Err(Invalid::new("pages that were looked at", "some", "none")),

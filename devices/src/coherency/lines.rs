@@ -18,14 +18,14 @@ use super::trial::Trial;
 use crate::dma::Doorbell;
 
 /// What lines that nobody loaded are like at power-on.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AtPowerOn {
     /// Clean.
     Clean,
     /// Possibly dirty, but written back by now.
     WrittenBack,
     /// Dirty, with something else in DRAM.
-    Dirty(Dram),
+    Dirty,
 }
 
 /// Metadata of all RAM, by line number.
@@ -37,19 +37,22 @@ pub(super) struct Lines {
     /// Accesses that pages may be set aside for.
     kinds: Kinds,
     power_on: AtPowerOn,
+    /// DRAM, if nobody else says what it holds at power-on.
+    below: Option<Dram>,
     /// Lines that were loaded, and cleaned, before power-on.
     loaded: Vec<Range<u64>>,
 }
 
 impl Lines {
     /// For `bytes` of RAM, a multiple of the page size. Pages may be set aside for accesses of `kinds`.
-    pub fn new(bytes: u64, power_on: AtPowerOn, kinds: Kinds) -> Self {
+    pub fn new(bytes: u64, (power_on, below): (AtPowerOn, Option<Dram>), kinds: Kinds) -> Self {
         let pages = (bytes / PAGE) as usize;
         Lines {
             aside: Asides::new(pages),
             kinds,
             pages: PerPage::new(pages),
             power_on,
+            below,
             loaded: Vec::new(),
         }
     }
@@ -62,8 +65,7 @@ impl Lines {
     /// Lines of the page of `line` that were loaded, as a mask.
     pub fn loaded_of_page(&self, line: u64) -> u64 {
         let first = line / PAGE_LINES as u64 * PAGE_LINES as u64;
-        let is_loaded = |number| self.loaded.iter().any(|lines| lines.contains(&number));
-        let lines = (0..PAGE_LINES as u64).filter(|n| is_loaded(first + n));
+        let lines = (0..PAGE_LINES as u64).filter(|n| is_loaded(&self.loaded, first + n));
         lines.fold(0, |mask, n| mask | 1 << n)
     }
 
@@ -82,8 +84,9 @@ impl Lines {
     #[inline]
     pub fn page(&mut self, line: u64) -> (&mut PageMeta, usize) {
         let (page, index) = Self::split(line);
-        let (power_on, loaded, aside) = (&self.power_on, &self.loaded, &mut self.aside);
-        let make = || missing_page(power_on, loaded, aside, page);
+        let (begin, loaded) = ((self.power_on, self.below.as_ref()), &self.loaded);
+        let aside = &mut self.aside;
+        let make = || missing_page(begin, loaded, aside, page);
         (self.pages.or_insert_with(page, make), index)
     }
 
@@ -191,25 +194,29 @@ impl Lines {
 #[cold]
 #[inline(never)]
 fn missing_page(
-    power_on: &AtPowerOn,
+    begin: (AtPowerOn, Option<&Dram>),
     loaded: &[Range<u64>],
     aside: &mut Asides,
     page: usize,
 ) -> Box<PageMeta> {
     aside
         .take(page)
-        .unwrap_or_else(|| new_page(power_on, loaded, page))
+        .unwrap_or_else(|| new_page(begin, loaded, page))
 }
 
 /// A page at its first access.
-fn new_page(power_on: &AtPowerOn, loaded: &[Range<u64>], page: usize) -> Box<PageMeta> {
+fn new_page(
+    (power_on, below): (AtPowerOn, Option<&Dram>),
+    loaded: &[Range<u64>],
+    page: usize,
+) -> Box<PageMeta> {
     let line = |n: usize| {
         let number = (page * PAGE_LINES + n) as u64;
         let line = new_line(power_on, loaded, number);
-        if let AtPowerOn::Dirty(dram) = power_on
-            && line.cached()
+        if let Some(dram) = below
+            && !is_loaded(loaded, number)
         {
-            dram.poison(number);
+            dram.begin(number, line.cached());
         }
         line
     };
@@ -221,13 +228,17 @@ fn new_page(power_on: &AtPowerOn, loaded: &[Range<u64>], page: usize) -> Box<Pag
 }
 
 /// A line before its first access.
-fn new_line(power_on: &AtPowerOn, loaded: &[Range<u64>], number: u64) -> Line {
-    if loaded.iter().any(|lines| lines.contains(&number)) {
+fn new_line(power_on: AtPowerOn, loaded: &[Range<u64>], number: u64) -> Line {
+    if is_loaded(loaded, number) {
         return Line::default();
     }
     match power_on {
         AtPowerOn::Clean => Line::default(),
         AtPowerOn::WrittenBack => Line::at_power_on(State::Invalid),
-        AtPowerOn::Dirty(_) => Line::at_power_on(State::Dirty),
+        AtPowerOn::Dirty => Line::at_power_on(State::Dirty),
     }
+}
+
+fn is_loaded(loaded: &[Range<u64>], number: u64) -> bool {
+    loaded.iter().any(|lines| lines.contains(&number))
 }

@@ -48,6 +48,7 @@ mod ownership;
 mod page;
 mod per_page;
 mod physical;
+mod poison;
 mod replacement;
 pub mod report;
 mod rest;
@@ -74,6 +75,7 @@ pub use limits::{
     MAX_CAUSES, MAX_CLEANS, MAX_EXTENTS, MAX_HAZARDS, MAX_LINES, MAX_OCCURRENCES, MAX_OPERATIONS,
     MAX_OVERTAKEN, MAX_TRANSFERS,
 };
+pub use poison::Poison;
 pub use replacement::Policy;
 
 pub use crate::cpu::LINE;

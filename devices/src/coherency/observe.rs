@@ -83,9 +83,10 @@ mod tests {
     use vm_memory::{Bytes as _, MmapRegion, VolatileMemory as _};
 
     use super::*;
-    use crate::coherency::config::DomainConfig;
+    use crate::coherency::config::{DomainConfig, PowerOn};
     use crate::coherency::hazard::HazardKind;
     use crate::coherency::images::DramImage;
+    use crate::coherency::poison::Poison;
     use crate::cpu::{Barrier, CacheOp, ChainId};
     use crate::dma::{Access, Content, Direction, DmaMemory as _, MasterId, Order, Port, Transfer};
     use crate::state::Stateful as _;
@@ -97,22 +98,26 @@ mod tests {
 
     /// A domain that nobody tells of stores.
     fn domain() -> Domain {
-        with_ram(MmapRegion::new(BYTES as usize).unwrap())
+        Domain::new(&config(), MmapRegion::new(BYTES as usize).unwrap()).unwrap()
     }
 
-    fn with_ram(ram: MmapRegion) -> Domain {
+    fn config() -> DomainConfig {
         let mut config = DomainConfig::plain(BASE, BYTES, vec![Port::Hp, Port::Hpc]);
-        config.lazy = true;
-        Domain::new(&config, ram).unwrap()
+        config.lazy = Some(Poison::default());
+        config
     }
 
     /// Another one, over a copy of RAM, that goes on from its saved state.
     fn renewed(d: &Domain) -> Domain {
+        renewed_by(&config(), d)
+    }
+
+    fn renewed_by(config: &DomainConfig, d: &Domain) -> Domain {
         let ram = MmapRegion::new(BYTES as usize).unwrap();
         let (from, to) = (d.mapping().as_volatile_slice(), ram.as_volatile_slice());
         from.copy_to_volatile_slice(to);
         let saved = d.save_state().unwrap();
-        let mut fresh = with_ram(ram);
+        let mut fresh = Domain::new(config, ram).unwrap();
         fresh.restore_state(&saved).unwrap();
         assert!(fresh.save_state().unwrap() == saved);
         fresh
@@ -317,11 +322,55 @@ mod tests {
         let ram = MmapRegion::new(BYTES as usize).unwrap();
         ram.as_volatile_slice().write_slice(&[3; 64], 0).unwrap();
         let mut config = DomainConfig::plain(BASE, BYTES, vec![Port::Hp]);
-        config.lazy = true;
+        config.lazy = Some(Poison::default());
         let mut d = Domain::new(&config, ram).unwrap();
         d.loaded(BASE, 64);
         assert_eq!(read(&mut d, HP, BASE), 3);
         assert_eq!(kinds(&d), []);
+    }
+
+    #[test]
+    fn zeros_over_poison_are_a_store_and_what_both_images_hold_at_power_on_is_none() {
+        let pages = BYTES / PAGE;
+        for power_on in [PowerOn::Dirty, PowerOn::Clean] {
+            let memory = MmapRegion::new(BYTES as usize).unwrap();
+            let poisoned = [Poison::BYTE; PAGE as usize];
+            for page in 2..pages {
+                let slice = memory.as_volatile_slice();
+                slice
+                    .write_slice(&poisoned, (page * PAGE) as usize)
+                    .unwrap();
+            }
+            let mut config = config();
+            config.power_on = power_on;
+            let poison = std::iter::once(2..pages);
+            config.lazy = Some(Poison::new(poison.collect()));
+            let mut d = Domain::new(&config, memory).unwrap();
+            // Nobody has stored there, whatever is below.
+            let below = match power_on {
+                PowerOn::Dirty => 0xdb,
+                PowerOn::Clean => Poison::BYTE,
+            };
+            assert_eq!(read(&mut d, HPC, BASE + 7 * PAGE), Poison::BYTE);
+            maintain(&mut d, CacheOp::Invalidate, BASE + 7 * PAGE);
+            assert_eq!(ram(&d, BASE + 7 * PAGE), below);
+            assert_eq!(kinds(&d), []);
+            store(&d, BASE + 8 * PAGE, &[0; 64]);
+            maintain(&mut d, CacheOp::Invalidate, BASE + 8 * PAGE);
+            assert_eq!(ram(&d, BASE + 8 * PAGE), below);
+            assert_eq!(kinds(&d), [HazardKind::DiscardedWrite]);
+            // One that goes on knows what a page was at power-on that nobody has looked at.
+            store(&d, BASE + 9 * PAGE, &[0; 64]);
+            let mut d = renewed_by(&config, &d);
+            let found = |d: &Domain| d.report().hazards.iter().map(|f| f.lines).sum::<u64>();
+            assert_eq!(found(&d), 1);
+            maintain(&mut d, CacheOp::Invalidate, BASE + 10 * PAGE);
+            assert_eq!(ram(&d, BASE + 10 * PAGE), below);
+            assert_eq!(found(&d), 1);
+            maintain(&mut d, CacheOp::Invalidate, BASE + 9 * PAGE);
+            assert_eq!(ram(&d, BASE + 9 * PAGE), below);
+            assert_eq!(found(&d), 2);
+        }
     }
 
     #[test]
@@ -332,8 +381,7 @@ mod tests {
             slice.write_slice(&[3; 3 * PAGE as usize], 0).unwrap();
             memory
         };
-        let mut config = DomainConfig::plain(BASE, BYTES, vec![Port::Hp, Port::Hpc]);
-        config.lazy = true;
+        let config = config();
         let make = |ram| {
             let dram = Some(DramImage::Loaded(memory()));
             let mut d = Domain::over(&config, (ram, dram), None).unwrap();

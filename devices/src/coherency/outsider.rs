@@ -126,6 +126,7 @@ mod tests {
     use super::*;
     use crate::coherency::DramImage;
     use crate::coherency::config::DomainConfig;
+    use crate::coherency::poison::Poison;
     use crate::cpu::{Barrier, CacheOp, ChainId};
     use crate::dma::Port;
     use crate::hazard::HazardKind;
@@ -150,7 +151,7 @@ mod tests {
     fn rig(port: Port) -> Rig {
         let ([ram, ram_too], [dram, dram_too]) = (memory(), memory());
         let mut config = DomainConfig::plain(BASE, BYTES as u64, vec![port]);
-        config.lazy = true;
+        config.lazy = Some(Poison::default());
         let dram_too = Some(DramImage::Shared(dram_too));
         let d = Domain::over(&config, (ram_too, dram_too), Some(MasterId(0))).unwrap();
         Rig { d, ram, dram }

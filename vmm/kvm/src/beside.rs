@@ -217,7 +217,7 @@ pub fn each(files: &Path) -> io::Result<()> {
     let begun_us = now_us();
     let scratch = files.join(format!("run-{}", std::process::id()));
     // As any other guests.
-    sandbox::enter(files, false).map_err(io::Error::other)?;
+    sandbox::enter(files, false, false).map_err(io::Error::other)?;
     let confined_us = now_us();
     let blobs = Blobs::new(files);
     let mut kept = Kept::default();

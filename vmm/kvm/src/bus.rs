@@ -434,6 +434,7 @@ pub(crate) mod tests {
     use std::io;
     use std::sync::Arc;
 
+    use staleline_devices::coherency::Poison;
     use staleline_devices::soc::Soc;
     use staleline_devices::usb::plan::UsbHostPlan;
     use staleline_machine::board::config::MachineConfig;
@@ -467,7 +468,7 @@ pub(crate) mod tests {
             ram_base: RAM_BASE,
             windows: None,
             dram: None,
-            lazy: true,
+            lazy: Some(Poison::default()),
             machine: serde_json::to_value(machine).unwrap(),
         });
         let written = EventFd::new(EFD_NONBLOCK).unwrap();

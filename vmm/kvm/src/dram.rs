@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
+use staleline_devices::coherency::Poison;
 use staleline_machine::boot::RAM_BASE;
 use vm_memory::{Bytes as _, FileOffset, GuestAddress, MmapRegion, VolatileMemory as _};
 
@@ -36,11 +37,11 @@ pub struct Dram {
 }
 
 impl Dram {
-    /// So many bytes, all zero.
+    /// So many bytes, all zero but for poison.
     ///
     /// # Errors
-    /// [`KvmError::Os`] if there is not so much memory.
-    pub fn new(bytes: u64) -> Result<Self, KvmError> {
+    /// [`KvmError::Os`] if there is not so much memory, or poison beyond it.
+    pub fn new(bytes: u64, poison: &Poison) -> Result<Self, KvmError> {
         let allocate = KvmError::os("allocate the image of DRAM");
         let len = usize::try_from(bytes).map_err(|_| KvmError::BadRequest("too much RAM"))?;
         let file = memfd_create("dram", MemfdFlags::CLOEXEC);
@@ -49,6 +50,12 @@ impl Dram {
         let mapped = file.try_clone().map_err(&allocate)?;
         let memory = MmapRegion::from_file(FileOffset::new(mapped, 0), len)
             .map_err(|e| allocate(io::Error::other(e)))?;
+        for page in poison.pages().iter().cloned().flatten() {
+            let at = usize::try_from(page * PAGE).unwrap_or(usize::MAX);
+            let written = memory.as_volatile_slice();
+            let written = written.write_slice(&[Poison::BYTE; PAGE as usize], at);
+            written.map_err(|e| allocate(io::Error::other(e)))?;
+        }
         Ok(Dram {
             file,
             memory,
@@ -165,7 +172,10 @@ mod tests {
 
     #[test]
     fn pages_are_one_memory_until_they_are_not_and_no_more_than_there_is_room_for() {
-        let (ram, mut dram) = (Ram::new(8 * PAGE).unwrap(), Dram::new(8 * PAGE).unwrap());
+        let (ram, mut dram) = (
+            Ram::new(8 * PAGE).unwrap(),
+            Dram::new(8 * PAGE, &Poison::default()).unwrap(),
+        );
         dram.most = 3;
         let put = |n: u64, byte: u8| {
             let at = GuestAddress(RAM_BASE + n * PAGE);

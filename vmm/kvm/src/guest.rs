@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ScopedJoinHandle};
@@ -98,7 +99,7 @@ pub fn run<M: Guest>(
             let begun = Instant::now();
             // SAFETY: nobody else touches RAM until this has ended: `go` waits for that before a CPU runs, and before the
             // machine looks there.
-            unsafe { fill(&ram, taken.was_used, content) }?;
+            unsafe { fill(&ram, taken.was_used, (content, &run.poison)) }?;
             Ok(begun.elapsed())
         };
         // It ends before the guest begins, and has the main thread's filters.
@@ -163,7 +164,8 @@ fn go<M: Guest>(
     scratch: &Path,
     sink: &mut dyn Sink,
 ) -> Result<Outcome, KvmError> {
-    let dram = run.devices.as_ref().map(|_| Dram::new(run.ram_bytes));
+    let dram = run.devices.as_ref();
+    let dram = dram.map(|_| Dram::new(run.ram_bytes, &run.poison));
     let dram = dram.transpose()?.map(Arc::new);
     let Built {
         vcpus,
@@ -201,7 +203,7 @@ fn go<M: Guest>(
             Some(view) => DramImage::Shared(view),
             None => DramImage::Loaded(below::dram(run.ram_bytes, &images.initial)?),
         }),
-        lazy: true,
+        lazy: Some(run.poison.clone()),
         machine: config,
     })
     .map_err(KvmError::Machine)?;
@@ -284,6 +286,11 @@ fn go<M: Guest>(
 fn check(run: &Run) -> Result<(), KvmError> {
     check_pages(rustix::param::page_size())?;
     memory::check(run.ram_bytes, run.window_bytes).map_err(KvmError::BadRequest)?;
+    let last = run.ram_bytes / PAGE as u64;
+    let is_ram = |pages: &Range<u64>| pages.start <= pages.end && pages.end <= last;
+    if !run.poison.pages().iter().all(is_ram) {
+        return Err(KvmError::BadRequest("poison outside RAM"));
+    }
     if !(1..=MAX_CPUS).contains(&usize::from(run.cpus)) {
         return Err(KvmError::BadRequest("there must be from 1 to 4 CPUs"));
     }
@@ -525,6 +532,8 @@ fn save<M: Guest>(
         let page = |number: u64, bytes: &mut [u8; PAGE]| {
             let at = GuestAddress(RAM_BASE + number * PAGE as u64);
             failed |= ram.memory().read_slice(bytes, at).is_err();
+            let blank = run.poison.at(number);
+            bytes.iter().any(|byte| *byte != blank)
         };
         snapshot::write(&mut out, &state, pages, page)?;
         match failed {

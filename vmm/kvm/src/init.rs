@@ -71,8 +71,8 @@ fn begin() -> io::Result<()> {
         .open(&port)
         .map_err(|e| context(format!("cannot open {}", port.display()), e))?;
     // Later, it may not.
-    vfio::give_all();
-    serve(dir, sandbox::enter(dir, true), &port, &port)
+    let devices = vfio::give_all();
+    serve(dir, sandbox::enter(dir, true, devices), &port, &port)
 }
 
 fn context(what: String, e: io::Error) -> io::Error {

@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     use std::path::Path;
 
     use staleline_kvm::{beside, init, sandbox, serve};
+    use staleline_machine::engine::wire::DEVICES;
 
     // Without a backtrace: that would be read from files, which few threads may.
     std::panic::set_hook(Box::new(|panic| {
@@ -25,7 +26,8 @@ fn main() -> ExitCode {
     // For measurements.
     let mut arguments = std::env::args_os().skip(1);
     let (first, second) = (arguments.next(), arguments.next());
-    if let (Some(what), Some(file)) = (&first, &second) {
+    let devices = second.as_ref().is_some_and(|second| second == DEVICES);
+    if let (Some(what), Some(file), false) = (&first, &second, devices) {
         let done = match what.to_str() {
             Some(beside::EACH) => beside::each(file.as_ref()),
             Some("--beside") => beside::measure(file.as_ref()),
@@ -48,7 +50,8 @@ fn main() -> ExitCode {
         let connection = std::io::stdin().as_fd().try_clone_to_owned()?;
         let connection = UnixStream::from(connection);
         let dir = Path::new(&dir);
-        serve::serve(dir, sandbox::enter(dir, false), &connection, &connection)
+        let confined = sandbox::enter(dir, false, devices);
+        serve::serve(dir, confined, &connection, &connection)
     };
     match serve() {
         Ok(()) => ExitCode::SUCCESS,

@@ -143,17 +143,36 @@ impl Ram {
     /// # Safety
     /// Nobody else may access them meanwhile.
     pub unsafe fn clear(&self, pages: Range<u64>) -> Result<(), KvmError> {
-        let clear = KvmError::os("clear guest RAM");
-        let at = GuestAddress(RAM_BASE + pages.start * PAGE as u64);
-        let len = (pages.end - pages.start) * PAGE as u64;
-        let len = usize::try_from(len).map_err(|e| clear(io::Error::other(e)))?;
-        let slice = self.memory.get_slice(at, len);
-        let slice = slice.map_err(|e| clear(io::Error::other(e)))?;
-        let place = slice.ptr_guard_mut().as_ptr();
+        let (place, len) = self.place(pages)?;
         // SAFETY: they are within the mapping, which stays, and holds zeros where it is anonymous, which it is; the
         // caller answers for everybody else.
         let cleared = unsafe { madvise(place.cast(), len, Advice::LinuxDontNeed) };
-        cleared.map_err(|e| clear(e.into()))
+        cleared.map_err(KvmError::os("clear guest RAM"))
+    }
+
+    /// Has each byte of pages hold that, by their numbers.
+    ///
+    /// # Errors
+    /// [`KvmError::Os`] if they are not pages of RAM.
+    ///
+    /// # Safety
+    /// Nobody else may access them meanwhile.
+    pub unsafe fn set(&self, pages: Range<u64>, byte: u8) -> Result<(), KvmError> {
+        let (place, len) = self.place(pages)?;
+        // SAFETY: they are within the mapping, which stays; the caller answers for everybody else.
+        unsafe { place.write_bytes(byte, len) };
+        Ok(())
+    }
+
+    /// Where pages are mapped, and how many bytes they are.
+    fn place(&self, pages: Range<u64>) -> Result<(*mut u8, usize), KvmError> {
+        let find = KvmError::os("find pages of RAM");
+        let at = GuestAddress(RAM_BASE + pages.start * PAGE as u64);
+        let len = (pages.end - pages.start) * PAGE as u64;
+        let len = usize::try_from(len).map_err(|e| find(io::Error::other(e)))?;
+        let slice = self.memory.get_slice(at, len);
+        let slice = slice.map_err(|e| find(io::Error::other(e)))?;
+        Ok((slice.ptr_guard_mut().as_ptr(), len))
     }
 
     /// Where in this process a physical address of RAM is mapped.

@@ -60,6 +60,8 @@ pub enum Thread {
     Main {
         /// It is the first process of a machine.
         init: bool,
+        /// It hands devices of the host's to guests.
+        devices: bool,
     },
     /// It runs a CPU of the guest.
     Cpu,
@@ -83,12 +85,13 @@ thread_local! {
 }
 
 /// Confines the main thread, which has no other beside it yet, and whatever it starts: to the directory `dir`
-/// and the devices that guests are made of, and to its list of system calls. What the kernel cannot do of it,
-/// in words, if that is not needed.
+/// and the devices that guests are made of, and to its list of system calls. `init`: it is the first process of a
+/// machine; `devices`: it hands devices of the host's to guests. What the kernel cannot do of it, in words, if that is
+/// not needed.
 ///
 /// # Errors
 /// [`SandboxError`] if there are no filters.
-pub fn enter(dir: &Path, init: bool) -> Result<String, SandboxError> {
+pub fn enter(dir: &Path, init: bool, devices: bool) -> Result<String, SandboxError> {
     let handler = register_signal_handler(libc::SIGSYS, trespassed);
     handler.map_err(|e| {
         SandboxError::of("watch for calls that are not allowed")(io::Error::from(e))
@@ -96,7 +99,7 @@ pub fn enter(dir: &Path, init: bool) -> Result<String, SandboxError> {
     for (signal, _) in CRASHES {
         watch_for_crash(signal).map_err(SandboxError::of("watch for crashes"))?;
     }
-    let files = restrict_files(dir)?;
+    let files = restrict_files(dir, devices)?;
     // The flags of clone3() are in memory, where no filter looks. The C library goes on with clone() then.
     let enosys = u32::try_from(libc::ENOSYS).unwrap_or(u32::MAX);
     apply(
@@ -104,7 +107,7 @@ pub fn enter(dir: &Path, init: bool) -> Result<String, SandboxError> {
         SeccompAction::Allow,
         SeccompAction::Errno(enosys),
     )?;
-    confine(Thread::Main { init })?;
+    confine(Thread::Main { init, devices })?;
     Ok(files)
 }
 
@@ -345,7 +348,7 @@ fn calls(thread: Thread) -> Result<Vec<Call>, SandboxError> {
             KVM_GET_REG_LIST,
         ],
         Thread::Time => &[KVM_IRQ_LINE],
-        Thread::Main { init } => {
+        Thread::Main { init, devices } => {
             calls.extend(any(MANAGE));
             calls.extend(any(OLDER));
             let thread = bits(libc::CLONE_THREAD);
@@ -376,11 +379,9 @@ fn calls(thread: Thread) -> Result<Vec<Call>, SandboxError> {
                 let off = libc::LINUX_REBOOT_CMD_POWER_OFF.cast_unsigned();
                 calls.push((libc::SYS_reboot, vec![argument(2, Eq, off.into())?]));
             }
-            let kinds = [KVM, VFIO].map(|kind| argument(1, MaskedEq(KIND), kind << 8));
-            calls.push((
-                libc::SYS_ioctl,
-                kinds.into_iter().collect::<Result<_, _>>()?,
-            ));
+            let kinds = [KVM].into_iter().chain(devices.then_some(VFIO));
+            let kinds = kinds.map(|kind| argument(1, MaskedEq(KIND), kind << 8));
+            calls.push((libc::SYS_ioctl, kinds.collect::<Result<_, _>>()?));
             return Ok(calls);
         }
     };
@@ -389,8 +390,9 @@ fn calls(thread: Thread) -> Result<Vec<Call>, SandboxError> {
     Ok(calls)
 }
 
-/// From now on this process opens nothing but files below `dir`, and devices that guests are made of.
-fn restrict_files(dir: &Path) -> Result<String, SandboxError> {
+/// From now on this process opens nothing but files below `dir`, and what guests are made of: KVM, and `devices` of the
+/// host's.
+fn restrict_files(dir: &Path, devices: bool) -> Result<String, SandboxError> {
     const WHAT: &str = "restrict access to files";
     // What versions after it restrict (signals, abstract sockets), the filter of system calls does not let it do;
     // older kernels do what they can.
@@ -405,14 +407,15 @@ fn restrict_files(dir: &Path) -> Result<String, SandboxError> {
         | AccessFs::Truncate;
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
     let look = AccessFs::ReadFile | AccessFs::ReadDir;
-    // What is not there needs no rule.
-    let places = [
-        ("/dev/kvm", device),
-        ("/dev/vfio", device | AccessFs::ReadDir),
-        ("/sys/bus/pci", look),
-        ("/sys/devices", look),
-        ("/sys/kernel/iommu_groups", look),
-    ];
+    let mut places = vec![("/dev/kvm", device)];
+    if devices {
+        places.extend([
+            ("/dev/vfio", device | AccessFs::ReadDir),
+            ("/sys/bus/pci", look),
+            ("/sys/devices", look),
+            ("/sys/kernel/iommu_groups", look),
+        ]);
+    }
     let rules = || -> Result<RulesetStatus, Box<dyn Error + Send + Sync>> {
         let mut rules = Ruleset::default()
             .handle_access(AccessFs::from_all(all))?
@@ -421,6 +424,7 @@ fn restrict_files(dir: &Path) -> Result<String, SandboxError> {
             .add_rule(PathBeneath::new(PathFd::new(dir)?, files))?;
         for (path, access) in places {
             let access: BitFlags<AccessFs> = access;
+            // What is not there needs no rule.
             if let Ok(path) = PathFd::new(path) {
                 rules = rules.add_rule(PathBeneath::new(path, access))?;
             }
@@ -535,9 +539,15 @@ mod tests {
 
     /// Whether filters can be had: an emulator of programs has none.
     fn there_are_filters() -> bool {
-        std::thread::spawn(|| confine(Thread::Main { init: false }).is_ok())
-            .join()
-            .unwrap()
+        std::thread::spawn(|| {
+            confine(Thread::Main {
+                init: false,
+                devices: false,
+            })
+            .is_ok()
+        })
+        .join()
+        .unwrap()
     }
 
     /// What is done in a process of its own, by name.
@@ -572,7 +582,14 @@ mod tests {
                 assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
                 let refused = File::create("/tmp/staleline-outside").unwrap_err();
                 assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+                let refused = fs::read_dir("/sys/devices").unwrap_err();
+                assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
             }
+            "looks-at-devices" => {
+                assert!(fs::read_dir("/sys/devices").is_ok());
+                ioctl(VFIO << 8 | 100);
+            }
+            "main-devices" => ioctl(VFIO << 8 | 100),
             "cpu-opens" => on(Thread::Cpu, || drop(File::open("/dev/null"))),
             "cpu-creates" => on(Thread::Cpu, || ioctl(KVM << 8 | 0x41)),
             "cpu-runs" => on(Thread::Cpu, || ioctl(KVM_RUN)),
@@ -645,7 +662,7 @@ mod tests {
             return;
         };
         let dir = std::env::var_os("STALELINE_TEST_DIR").unwrap();
-        enter(Path::new(&dir), false).unwrap();
+        enter(Path::new(&dir), false, name == "looks-at-devices").unwrap();
         act(&name, Path::new(&dir));
         println!("went on");
     }
@@ -699,7 +716,11 @@ mod tests {
         } else {
             0xc000_003e
         };
-        for thread in [Thread::Main { init: true }, Thread::Cpu, Thread::Time] {
+        let main = |devices| Thread::Main {
+            init: true,
+            devices,
+        };
+        for thread in [main(true), main(false), Thread::Cpu, Thread::Time] {
             let list = || calls(thread).unwrap();
             let whole: BTreeMap<_, _> = list().into_iter().collect();
             let of = std::env::consts::ARCH.try_into().unwrap();
@@ -737,7 +758,7 @@ mod tests {
         if !there_are_filters() {
             return;
         }
-        for act in ["work", "cpu-runs"] {
+        for act in ["work", "cpu-runs", "looks-at-devices"] {
             let told = told(act);
             assert!(told.status.success(), "{act}: {told:?}");
         }
@@ -757,6 +778,7 @@ mod tests {
             ("cpu-creates", ") with request 0xae41", "CPU"),
             ("time-runs", ") with request 0xae80", "time"),
             ("main-terminal", ") with request 0x5401", "main"),
+            ("main-devices", ") with request 0x3b64", "main"),
         ] {
             let told = told(act);
             assert_eq!(told.status.code(), Some(STATUS), "{act}: {told:?}");
@@ -816,7 +838,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_owned();
         // The restriction is of the thread that asks for it.
-        let confined = std::thread::spawn(move || restrict_files(&path).unwrap());
+        let confined = std::thread::spawn(move || restrict_files(&path, false).unwrap());
         let lacks = confined.join().unwrap();
         if lacks.is_empty() {
             let told = told("outside");

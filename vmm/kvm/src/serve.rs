@@ -17,6 +17,7 @@ use crate::error::KvmError;
 use crate::guest::{self, Kept};
 use crate::sandbox::SandboxError;
 use crate::sink::Sink;
+use crate::vfio;
 
 struct ToOther<W>(W);
 
@@ -54,6 +55,7 @@ pub fn serve(
     fs::create_dir_all(&files)?;
     let blobs = Blobs::new(&files);
     let mut kept = Kept::default();
+    let mut held = Vec::new();
     let ready = FromVmm::Ready {
         abi: ABI_VERSION,
         host: host(),
@@ -99,6 +101,14 @@ pub fn serve(
                 fs::remove_dir_all(&scratch)?;
                 send(&mut to.0, &answer, &[])?;
             }
+            ToVmm::Hold { device } => match vfio::hold(&device) {
+                Ok(group) => held.push(group),
+                Err(e) => {
+                    let message = format!("cannot hold {device}: {e}");
+                    let help = "please report this".into();
+                    send(&mut to.0, &FromVmm::Failed { message, help }, &[])?;
+                }
+            },
             ToVmm::Crash => crash(),
             ToVmm::Trespass => {
                 let answer = FromVmm::Failed {
@@ -198,6 +208,7 @@ mod tests {
             initrd: None,
             disk: None,
             ram_bytes: 128 << 20,
+            poison: Default::default(),
             window_bytes: 1 << 20,
             cpus,
             lines: 64,
@@ -289,7 +300,7 @@ mod tests {
     fn without_a_sandbox_nothing_is_run() {
         // An emulator of programs has no filters, and may leave out the rest.
         let dir = Path::new("/nonexistent");
-        let confined = crate::sandbox::enter(dir, false);
+        let confined = crate::sandbox::enter(dir, false, false);
         let answers = answers(confined, b"");
         let [answer] = &answers[..] else {
             panic!("{answers:?}");

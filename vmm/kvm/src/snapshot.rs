@@ -91,6 +91,8 @@ pub fn made_of(run: &Run) -> String {
         initrd,
         fdt,
         ram_bytes,
+        // It follows from the board.
+        poison: _,
         window_bytes,
         cpus,
         // They are the device tree's.
@@ -120,7 +122,8 @@ pub fn made_of(run: &Run) -> String {
     .hash()
 }
 
-/// Writes a snapshot. `ram` gives the bytes of a page of RAM by its number, of which there are `pages`.
+/// Writes a snapshot. `ram` gives the bytes of a page of RAM by its number, of which there are `pages`, unless it holds
+/// what it did at power-on.
 ///
 /// # Errors
 /// [`SnapshotError::File`] and [`SnapshotError::Save`].
@@ -128,7 +131,7 @@ pub fn write(
     to: &mut impl Write,
     state: &State,
     pages: u64,
-    ram: impl FnMut(u64, &mut [u8; PAGE]),
+    ram: impl FnMut(u64, &mut [u8; PAGE]) -> bool,
 ) -> Result<(), SnapshotError> {
     FORMAT.write(to, state, pages, ram)
 }
@@ -200,7 +203,10 @@ pub(crate) mod tests {
     #[test]
     fn what_was_written_is_read() {
         let mut bytes = Vec::new();
-        let ram = |page, to: &mut [u8; PAGE]| to.fill(page as u8);
+        let ram = |page, to: &mut [u8; PAGE]| {
+            to.fill(page as u8);
+            page != 0
+        };
         write(&mut bytes, &state(), 4, ram).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("snapshot");
@@ -211,7 +217,7 @@ pub(crate) mod tests {
             Ok(())
         });
         let back = back.unwrap();
-        // The first page is of zeros.
+        // The first page is as it was.
         assert_eq!(held, [(1, 3 * PAGE)]);
         let again = Saved::new(&back).unwrap();
         assert_eq!(again, Saved::new(&state()).unwrap());
@@ -228,6 +234,7 @@ pub(crate) mod tests {
             initrd: None,
             fdt: blob("f"),
             ram_bytes: 1 << 20,
+            poison: Default::default(),
             window_bytes: 1 << 20,
             cpus: 1,
             lines: 64,

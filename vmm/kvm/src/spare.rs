@@ -6,14 +6,13 @@
 
 use std::ops::Range;
 
+use staleline_devices::coherency::Poison;
+
 use crate::error::KvmError;
 use crate::memory::{Ram, parts};
 use crate::snapshot::PAGE;
 
-/// A page that holds nothing.
-const ZEROS: [u8; PAGE] = [0; PAGE];
-
-/// What RAM holds when a guest starts, by numbers of pages; zeros elsewhere.
+/// What RAM holds when a guest starts, by numbers of pages; elsewhere, it holds what it does at power-on.
 pub trait Content: Sync {
     /// A page that may hold something.
     fn page(&self, number: u64) -> Option<&[u8; PAGE]>;
@@ -82,29 +81,77 @@ pub struct Taken {
     pub was_used: bool,
 }
 
-/// Has RAM hold what it should. If another guest of the same kind has had it, that is nearly so.
+/// Has RAM hold what it should, and what it does at power-on elsewhere. If another guest of the same kind has had it,
+/// that is nearly so.
 ///
 /// # Errors
 /// [`KvmError::Os`] if that has no place there, or cannot be read.
 ///
 /// # Safety
 /// Nobody else may access it meanwhile.
-pub unsafe fn fill(ram: &Ram, was_used: bool, content: &dyn Content) -> Result<(), KvmError> {
+pub unsafe fn fill(
+    ram: &Ram,
+    was_used: bool,
+    (content, poison): (&dyn Content, &Poison),
+) -> Result<(), KvmError> {
     if !was_used {
-        return content.load(ram);
+        content.load(ram)?;
     }
     for part in parts(pages(ram)) {
-        if content.has_any(part.clone()) {
-            for page in part {
-                // SAFETY: the caller's.
-                unsafe { ram.set_page(page, content.page(page).unwrap_or(&ZEROS)) }?;
-            }
-        } else {
+        let any = content.has_any(part.clone());
+        for (part, byte) in alike(poison, part) {
             // SAFETY: the caller's.
-            unsafe { ram.clear(part) }?;
+            unsafe {
+                match (any, byte) {
+                    (true, byte) => put_back(ram, part, content, (byte, was_used))?,
+                    (false, 0) if was_used => ram.clear(part)?,
+                    (false, 0) => {}
+                    (false, byte) => ram.set(part, byte)?,
+                }
+            }
         }
     }
     Ok(())
+}
+
+/// Has pages hold what they should, one by one. Those of the content do so already, unless the memory `was_used`.
+///
+/// # Errors and safety
+/// As of [`fill`].
+unsafe fn put_back(
+    ram: &Ram,
+    pages: Range<u64>,
+    content: &dyn Content,
+    (byte, was_used): (u8, bool),
+) -> Result<(), KvmError> {
+    let blank = [byte; PAGE];
+    for page in pages {
+        let should = match (content.page(page), was_used, byte) {
+            (Some(_), false, _) | (None, false, 0) => continue,
+            (Some(bytes), true, _) => bytes,
+            (None, ..) => &blank,
+        };
+        // SAFETY: the caller's.
+        unsafe { ram.set_page(page, should) }?;
+    }
+    Ok(())
+}
+
+/// Pages in parts that are alike at power-on, and what each byte of them is then.
+fn alike(poison: &Poison, pages: Range<u64>) -> impl Iterator<Item = (Range<u64>, u8)> {
+    let ends = poison
+        .pages()
+        .iter()
+        .flat_map(|poisoned| [poisoned.start, poisoned.end]);
+    let mut ends: Vec<u64> = ends.filter(|end| pages.contains(end)).collect();
+    ends.sort_unstable();
+    ends.push(pages.end);
+    let mut start = pages.start;
+    let parts = ends
+        .into_iter()
+        .map(move |end| std::mem::replace(&mut start, end)..end);
+    let parts = parts.filter(|part| !part.is_empty());
+    parts.map(|part| (part.clone(), poison.at(part.start)))
 }
 
 /// Its pages, by number.
@@ -151,17 +198,23 @@ mod tests {
             content(&[4, LARGE + 1]),
             content(&[]),
         ];
+        let poisoned = Poison::new(vec![3..4, 10..LARGE + 3, LARGE + 50..PAGES - 2]);
         let mut spare = Spare::default();
         for (n, content) in all.iter().cycle().take(12).enumerate() {
             let kind = ["one", "other"][n / 4 % 2];
             let Taken { ram, was_used } = spare.take(kind, PAGES * PAGE as u64).unwrap();
+            let poison = match kind {
+                "one" => poisoned.clone(),
+                _ => Poison::default(),
+            };
             // SAFETY: nobody else has it.
-            unsafe { fill(&ram, was_used, content) }.unwrap();
+            unsafe { fill(&ram, was_used, (content, &poison)) }.unwrap();
             for page in 0..PAGES {
                 let at = GuestAddress(RAM_BASE + page * PAGE as u64);
                 let mut bytes = [9; PAGE];
                 ram.memory().read_slice(&mut bytes, at).unwrap();
-                let should = content.page(page).unwrap_or(&ZEROS);
+                let blank = [poison.at(page); PAGE];
+                let should = content.page(page).unwrap_or(&blank);
                 assert!(bytes == *should, "{page}");
                 if page % 3 == 0 {
                     ram.memory().write_slice(&[page as u8; 100], at).unwrap();

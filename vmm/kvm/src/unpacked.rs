@@ -61,7 +61,7 @@ impl One {
     }
 }
 
-/// What a memory holds that is not all zero.
+/// What a memory holds that it did not at power-on.
 #[derive(Debug, Default)]
 pub struct Pages {
     bytes: Vec<u8>,

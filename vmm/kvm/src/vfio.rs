@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! Devices of the host's that are handed to the guest (Documentation/driver-api/vfio.rst).
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -183,9 +183,10 @@ fn prepare(devices: &Path, name: &str, emulated: bool) -> Result<(), KvmError> {
     Ok(())
 }
 
-/// Gives all devices that no driver of the host's has to VFIO, in a machine that was made for this. One that it does
-/// not take is told of when somebody wants it.
-pub fn give_all() {
+/// Gives all devices that no driver of the host's has to VFIO, in a machine that was made for this: whether it has any
+/// now. One that it does not take is told of when somebody wants it.
+pub fn give_all() -> bool {
+    let mut any = false;
     for entry in fs::read_dir(DEVICES).into_iter().flatten().flatten() {
         if driver(&entry.path()).is_some() {
             continue;
@@ -193,7 +194,20 @@ pub fn give_all() {
         let name = entry.file_name();
         let _ = fs::write(entry.path().join("driver_override"), DRIVER)
             .and_then(|()| fs::write("/sys/bus/pci/drivers_probe", name.as_encoded_bytes()));
+        any |= driver(&entry.path()).is_some_and(|driver| driver == DRIVER);
     }
+    any
+}
+
+/// Takes a device's group, which nobody else has as long as the file is there.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn hold(name: &str) -> io::Result<File> {
+    let group = fs::read_link(Path::new(DEVICES).join(name).join("iommu_group"))?;
+    let group = group.file_name().ok_or(ErrorKind::NotFound)?;
+    let group = Path::new("/dev/vfio").join(group);
+    File::options().read(true).write(true).open(group)
 }
 
 /// The driver that has it.
@@ -236,7 +250,6 @@ fn failed(name: &str, e: &VfioError) -> KvmError {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::os::unix::fs::symlink;
 
     use super::*;

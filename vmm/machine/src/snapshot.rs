@@ -3,8 +3,8 @@
 //!
 //! The file begins with its engine's mark and, as little-endian numbers, a version (32 bits) and the length of
 //! what comes next (64 bits): all but the memory, as the engine's state, sealed. Then come runs of pages of memory
-//! that are not all zero, each as the number of its first page and the number of pages (64 bits each) with their
-//! bytes, and a run of no pages. The last 8 bytes are a sum of everything between the sealed state and them (XXH3).
+//! that are not what they were at power-on, each as the number of its first page and the number of pages (64 bits
+//! each) with their bytes, and a run of no pages. The last 8 bytes are a sum of everything between the sealed state and them (XXH3).
 //! Whoever reads takes the file for hostile.
 
 use std::fs::File;
@@ -47,7 +47,7 @@ pub struct Format {
 pub const KVM: Format = Format {
     engine: "kvm",
     mark: b"stalekvm",
-    version: 1,
+    version: 2,
 };
 
 /// Bytes before the sealed state: mark, version, length.
@@ -259,7 +259,8 @@ fn fill(from: &mut impl Read, bytes: &mut [u8]) -> Result<(), SnapshotError> {
 }
 
 impl Format {
-    /// Writes a snapshot. `memory` gives the bytes of a page by its number, of which there are `pages`.
+    /// Writes a snapshot. `memory` gives the bytes of a page by its number, of which there are `pages`, and whether they
+    /// are to be kept.
     ///
     /// # Errors
     /// [`SnapshotError::File`] and [`SnapshotError::Save`].
@@ -268,7 +269,7 @@ impl Format {
         to: &mut impl Write,
         state: &S,
         pages: u64,
-        mut memory: impl FnMut(u64, &mut [u8; PAGE]),
+        mut memory: impl FnMut(u64, &mut [u8; PAGE]) -> bool,
     ) -> Result<(), SnapshotError> {
         let failed = |e| SnapshotError::File("written", e);
         let sealed = Saved::new(state)?.seal()?;
@@ -294,13 +295,12 @@ impl Format {
             Ok(())
         };
         for page in 0..pages {
-            memory(page, &mut bytes);
-            let empty = bytes.iter().all(|byte| *byte == 0);
-            if !empty {
+            let is_kept = memory(page, &mut bytes);
+            if is_kept {
                 run.extend(bytes);
             }
-            if !run.is_empty() && (empty || run.len() == RUN) {
-                let next = if empty { page } else { page + 1 };
+            if !run.is_empty() && (!is_kept || run.len() == RUN) {
+                let next = if is_kept { page + 1 } else { page };
                 end(&mut out, &mut run, next).map_err(failed)?;
             }
         }
@@ -443,7 +443,10 @@ mod tests {
 
     fn written() -> Vec<u8> {
         let mut bytes = Vec::new();
-        let memory = |page, to: &mut [u8; PAGE]| to.fill(holds(page));
+        let memory = |page, to: &mut [u8; PAGE]| {
+            to.fill(holds(page));
+            holds(page) != 0
+        };
         FORMAT.write(&mut bytes, &state(), PAGES, memory).unwrap();
         bytes
     }
@@ -549,7 +552,10 @@ mod tests {
     #[test]
     fn no_page_is_put_outside_of_ram() {
         let mut bytes = Vec::new();
-        let memory = |_, to: &mut [u8; PAGE]| to.fill(1);
+        let memory = |_, to: &mut [u8; PAGE]| {
+            to.fill(1);
+            true
+        };
         FORMAT
             .write(&mut bytes, &state(), PAGES + 1, memory)
             .unwrap();

@@ -14,6 +14,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use staleline_devices::coherency::Poison;
 use staleline_machine::engine::wire::HostDevices;
 use staleline_results::GuestEnd;
 
@@ -44,6 +45,8 @@ pub struct Job {
     pub fdt: Vec<u8>,
     /// Guest RAM from [`crate::boot::RAM_BASE`] on, in bytes; a multiple of 1 MiB.
     pub ram_bytes: u64,
+    /// What RAM holds at power-on on an engine that does not see stores.
+    pub poison: Poison,
     /// CPUs, 1 to 4.
     pub cpus: u8,
     /// Shared interrupts that the device tree names, 1 to 64: the last one, and 1.

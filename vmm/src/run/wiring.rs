@@ -621,6 +621,7 @@ fn job(attempt: &Attempt<'_>) -> Result<Job, Error> {
         },
         fdt,
         ram_bytes: board.memory_bytes(),
+        poison: board.poison(end),
         cpus: scenario.board.cpus,
         lines: board.lines(),
         window_bytes: board.window_bytes(),

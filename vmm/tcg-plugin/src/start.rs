@@ -46,7 +46,7 @@ pub fn core<M: Guest>(
             bytes => Some(memory.part(ram_bytes, bytes)?),
         },
         dram: None,
-        lazy: false,
+        lazy: None,
         machine: config.machine.clone(),
     })?;
     Ok(Core::new(Parts {

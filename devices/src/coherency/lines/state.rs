@@ -77,7 +77,7 @@ impl Line {
 impl Lines {
     fn before(&self, page: usize, n: usize) -> Line {
         let number = (page * PAGE_LINES + n) as u64;
-        new_line(&self.power_on, &self.loaded, number)
+        new_line(self.power_on, &self.loaded, number)
     }
 
     fn page_state(&self, number: usize, page: &PageMeta, aside: Option<AsideState>) -> PageState {
@@ -98,6 +98,7 @@ impl Lines {
             aside,
             kinds: _,
             power_on: _,
+            below: _,
             loaded,
         } = self;
         let pages = (0..pages.len()).filter_map(|number| {

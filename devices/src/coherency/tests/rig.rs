@@ -27,7 +27,7 @@ pub fn config(ram_bytes: u64, policy: Policy, snoop_write: SnoopWrite) -> Domain
         census: false,
         power_on: PowerOn::Clean,
         occurrences: true,
-        lazy: false,
+        lazy: None,
     }
 }
 

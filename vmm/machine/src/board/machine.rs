@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The chip, built from the board's description.
 
-use staleline_devices::coherency::{DomainConfig, DramImage};
+use staleline_devices::coherency::{DomainConfig, DramImage, Poison};
 use staleline_devices::jitter::Jitter;
 use staleline_devices::soc::{Attachment, Outsider, Parts, Soc, SocError};
 use staleline_devices::stream::Streams;
@@ -34,8 +34,7 @@ pub enum MachineError {
 }
 
 /// Builds the chip over `memory`: guest RAM, and its image in DRAM if the engine has made that, which it shares
-/// with devices of the host that there are; then the register windows. `lazy`: nobody is going to tell of the
-/// CPUs' loads and stores.
+/// with devices of the host that there are; then the register windows. `lazy` is [`DomainConfig::lazy`].
 ///
 /// # Errors
 /// [`MachineError`].
@@ -43,7 +42,7 @@ pub fn build(
     config: &MachineConfig,
     memory: (MmapRegion, Option<DramImage>),
     windows: Option<MmapRegion>,
-    lazy: bool,
+    lazy: Option<Poison>,
 ) -> Result<Soc, MachineError> {
     let board = Board::new(&config.board);
     let mut streams = Streams::default();

@@ -17,9 +17,11 @@ pub mod settings;
 use std::fmt::Write;
 use std::ops::Range;
 
+use staleline_devices::coherency::Poison;
 use staleline_devices::soc::WINDOW;
 
 use crate::boot::RAM_BASE;
+use crate::snapshot::PAGE;
 use models::{MODELS, Model};
 use settings::{BoardSettings, DmaRange, PortSettings};
 
@@ -37,6 +39,9 @@ pub const UART_BYTES: u64 = 0x1000;
 
 /// Its shared peripheral interrupt.
 pub const UART_IRQ: u8 = 1;
+
+/// Most RAM that is poisoned, in bytes: it has to be written before the guest begins.
+const POISONED: u64 = 1 << 30;
 
 /// One device on the board.
 #[derive(Clone)]
@@ -139,6 +144,25 @@ impl Board {
     /// guest is told of RAM only.
     pub fn memory_bytes(&self) -> u64 {
         self.ram().last().map_or(0, |ram| ram.end - RAM_BASE)
+    }
+
+    /// What RAM holds at power-on where nobody tells of stores: poison in its first GiB, but for what is loaded, which
+    /// ends at `end`. On a board without masters, whose stores matter to nobody, it is all zero.
+    pub fn poison(&self, end: u64) -> Poison {
+        if self.nodes.iter().all(|node| node.port.is_none()) {
+            return Poison::default();
+        }
+        let mut left = POISONED;
+        let pages = self.ram().into_iter().map(|ram| {
+            let start = ram
+                .start
+                .max(end.next_multiple_of(PAGE as u64))
+                .min(ram.end);
+            let end = ram.end.min(start.saturating_add(left));
+            left -= end - start;
+            (start - RAM_BASE) / PAGE as u64..(end - RAM_BASE) / PAGE as u64
+        });
+        Poison::new(pages.filter(|pages| !pages.is_empty()).collect())
     }
 
     /// Whether every master reaches all RAM, with the 32 bits of address that some have.
@@ -278,6 +302,26 @@ mod tests {
         assert_eq!(board(128, 64), (two, 192, 4160));
         assert_eq!(board(3072, 64), (vec![(1024, 4160)], 3136, 4160));
         assert_eq!(board(3072, 0), (vec![(1024, 4096)], 3072, 4096));
+    }
+
+    #[test]
+    fn poison_is_in_the_first_gib_of_ram_behind_what_is_loaded() {
+        let poison = |ram_mib, ram_high_mib, end| {
+            let board = Board::new(&BoardSettings {
+                ram_mib,
+                ram_high_mib,
+                ..BoardSettings::default()
+            });
+            let poison = board.poison(RAM_BASE + end);
+            let pages = poison.pages().iter();
+            pages.map(|r| (r.start, r.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(poison(128, 0, 0x5001), [(6, 0x8000)]);
+        assert_eq!(poison(128, 64, 0), [(0, 0x8000), (0xc_0000, 0xc_4000)]);
+        assert_eq!(poison(3072, 64, 0x1000), [(1, 0x4_0001)]);
+        assert_eq!(poison(64, 0, 64 << 20), []);
+        let bare = Board::bare(&BoardSettings::default());
+        assert_eq!(bare.poison(RAM_BASE).pages(), []);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! The machine that an engine hosts, wherever it hosts it.
 
 use serde::{Deserialize, Serialize};
-use staleline_devices::coherency::DramImage;
+use staleline_devices::coherency::{DramImage, Poison};
 use staleline_devices::cpu::{Accesses, Calls, Machine};
 use staleline_devices::events::{Kinds, Witness};
 use staleline_devices::soc::report::Names;
@@ -30,8 +30,8 @@ pub struct GuestContext {
     pub windows: Option<MmapRegion>,
     /// The image of DRAM, if the engine has made it: shared, if masters that are not the machine's work on it.
     pub dram: Option<DramImage>,
-    /// The engine tells of no loads and stores: the machine is to find out about stores.
-    pub lazy: bool,
+    /// The engine tells of no loads and stores, and RAM holds that at power-on: the machine is to find out about stores.
+    pub lazy: Option<Poison>,
     /// The machine's own configuration.
     pub machine: serde_json::Value,
 }

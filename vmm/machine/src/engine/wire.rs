@@ -11,6 +11,7 @@ use std::io::{self, Read, Write};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use staleline_devices::coherency::Poison;
 
 use super::GuestKind;
 use crate::boot::Loaded;
@@ -70,6 +71,9 @@ pub struct HostDevices {
     pub ram: Vec<(u64, u64)>,
 }
 
+/// The VMM's second argument if guests are to have devices of the host's.
+pub const DEVICES: &str = "--devices";
+
 /// A run of a guest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,6 +90,8 @@ pub struct Run {
     pub fdt: Blob,
     /// Guest RAM in bytes.
     pub ram_bytes: u64,
+    /// What it holds at power-on where nothing is loaded.
+    pub poison: Poison,
     /// Device windows right above it, in bytes.
     pub window_bytes: u64,
     /// CPUs, 1 to 4.
@@ -125,6 +131,11 @@ pub enum ToVmm {
     },
     /// Run a guest to its end.
     Run(Box<Run>),
+    /// Have the VFIO group of a device, as another program would. For tests. Nothing is answered if it can.
+    Hold {
+        /// Its address on the PCI bus.
+        device: String,
+    },
     /// Do what the sandbox does not allow. For tests: whoever asks for it is told what became of it.
     Trespass,
     /// Access memory that is not there. For tests.

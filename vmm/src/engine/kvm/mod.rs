@@ -183,6 +183,7 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
         disk,
         fdt,
         ram_bytes: job.ram_bytes,
+        poison: job.poison.clone(),
         window_bytes: job.window_bytes,
         cpus: job.cpus,
         lines: job.lines,
@@ -288,7 +289,93 @@ fn told(end: Ended) -> GuestEnd {
 
 #[cfg(test)]
 mod tests {
+    use staleline_devices::dma::Port;
+    use staleline_devices::usb::plan::UsbHostPlan;
+    use staleline_machine::board::Board;
+    use staleline_machine::board::config::MachineConfig;
+    use staleline_machine::board::settings::{BoardSettings, PciSettings};
+    use staleline_machine::engine::GuestKind;
+    use staleline_machine::engine::wire::HostDevices;
+    use staleline_support::text;
+
     use super::*;
+
+    /// A guest with that device, which need not come to run.
+    fn job(dir: &Path, device: &str) -> Job {
+        let mut image = vec![0; 4096];
+        image[16..24].copy_from_slice(&4096u64.to_le_bytes());
+        image[56..60].copy_from_slice(b"ARM\x64");
+        let kernel = dir.join("Image");
+        std::fs::write(&kernel, image).unwrap();
+        let settings = BoardSettings {
+            pci: Some(PciSettings {
+                port: Port::Hp,
+                dma_coherent: None,
+                devices: vec![device.into()],
+            }),
+            ..BoardSettings::default()
+        };
+        let board = Board::new(&settings);
+        let ram = board.ram();
+        let machine = MachineConfig {
+            board: settings.clone(),
+            seed: 1,
+            usb_host: UsbHostPlan::default(),
+            faults: Vec::new(),
+            census: false,
+            loaded: Vec::new(),
+            disk: None,
+        };
+        Job {
+            kernel,
+            initrd: None,
+            expected: Default::default(),
+            fdt: vec![0; 64],
+            ram_bytes: board.memory_bytes(),
+            poison: Default::default(),
+            window_bytes: board.window_bytes(),
+            cpus: 1,
+            lines: board.lines(),
+            guest: GuestKind::Board,
+            machine: serde_json::to_value(machine).unwrap(),
+            devices: Some(HostDevices {
+                addresses: vec![device.into()],
+                snoop: false,
+                ram: ram.iter().map(|r| (r.start, r.end - r.start)).collect(),
+            }),
+            timeout: Some(Duration::from_secs(30)),
+            attendance: Default::default(),
+            arguments: Vec::new(),
+            interrupt: Default::default(),
+            run_dir: dir.to_owned(),
+            selfcheck: false,
+            save_restore: None,
+            trace: Vec::new(),
+            calls: None,
+            events: None,
+            snapshot: None,
+        }
+    }
+
+    #[test]
+    #[ignore = "takes a VMM and the kernel of a host, as any run with the engine leaves them"]
+    fn a_device_that_another_has_is_told_as_such() {
+        let dir = tempfile::tempdir().unwrap();
+        let job = job(dir.path(), "0000:00:03.0");
+        let engine = KvmEngine::discover().unwrap();
+        let mut session = engine.session(&job).unwrap();
+        let device = "0000:00:03.0".into();
+        session.tell(&ToVmm::Hold { device }, &[]).unwrap();
+        let pid = session.pid();
+        engine.keep(session);
+        let error = engine.run(&job).unwrap_err();
+        let told = format!("{}; {}", text::chain(&error), error.help());
+        for part in ["0000:00:03.0", "its VFIO group is in use", "fuser -v"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        // Nothing is left.
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    }
 
     #[test]
     fn a_file_that_is_no_snapshot_is_not_read_whole() {
@@ -296,7 +383,7 @@ mod tests {
         let path = dir.path().join("snapshot");
         // As it begins, with a state of no bytes.
         let mut begins = b"stalekvm".to_vec();
-        begins.extend(1_u32.to_le_bytes());
+        begins.extend(snapshot::KVM.version.to_le_bytes());
         begins.extend(0_u64.to_le_bytes());
         for (begins, part) in [
             (&begins[..], "longer than one of a guest"),

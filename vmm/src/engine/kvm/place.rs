@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use command_fds::CommandFdExt as _;
 use staleline_kernels::{KernelBuilder, KernelRequest};
-use staleline_machine::engine::wire::PORT;
+use staleline_machine::engine::wire::{DEVICES, PORT};
 use staleline_support::cache::CacheDir;
 use staleline_support::lock::Lock;
 use staleline_support::progress::Progress;
@@ -178,7 +178,7 @@ impl Place {
                     program: "a directory for the VMM".into(),
                     source,
                 })?;
-                (native(vmm, files.path(), theirs), Some(files))
+                (native(vmm, files.path(), theirs, devices), Some(files))
             }
             Place::Emulated {
                 qemu,
@@ -200,10 +200,11 @@ impl Place {
     }
 }
 
-fn native(vmm: &Path, dir: &Path, connection: UnixStream) -> Command {
+fn native(vmm: &Path, dir: &Path, connection: UnixStream, devices: bool) -> Command {
     let mut command = Command::new(vmm);
     command
         .arg(dir)
+        .args(devices.then_some(DEVICES))
         .stdin(Stdio::from(OwnedFd::from(connection)));
     die_with_parent(&mut command);
     command

@@ -41,7 +41,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const CONSOLE_LIMIT: u64 = 1 << 20;
 
 /// Messages that may wait to be looked at.
-const WAITING: usize = 64;
+const WAITING: usize = 4;
 
 /// Bytes of files that it keeps beside those of its next guest, besides as many as a guest's memory has. An emulated
 /// host has them in its own ([`super::place`]).
@@ -216,6 +216,12 @@ impl Session {
     /// Whether it can still be talked to.
     pub(super) fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// The number of its process.
+    #[cfg(test)]
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What is sent from now on is for another guest, until `interrupt`.

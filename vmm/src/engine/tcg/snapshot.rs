@@ -64,6 +64,8 @@ fn made_of(job: &Job, kernel: &str, initrd: Option<&str>) -> String {
         expected: _,
         fdt,
         ram_bytes,
+        // Stores are seen here.
+        poison: _,
         cpus,
         // They are the device tree's.
         lines: _,
@@ -164,6 +166,7 @@ impl Save {
             if failed.is_ok() {
                 failed = read;
             }
+            bytes.iter().any(|byte| *byte != 0)
         };
         let written = FORMAT.write(&mut self.saving, &state, self.pages, memory);
         failed.map_err(&read)?;

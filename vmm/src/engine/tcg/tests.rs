@@ -32,6 +32,7 @@ impl Bench {
             expected: Default::default(),
             fdt: vec![0; 64],
             ram_bytes: 16 * MIB,
+            poison: Default::default(),
             window_bytes: 0,
             cpus: 1,
             lines: 64,

@@ -49,6 +49,7 @@ pub fn job(kernel: &Path, initrd: Option<&Path>, run_dir: &Path) -> Job {
         expected: Default::default(),
         fdt: fdt::write(&board, &chosen).unwrap(),
         ram_bytes: RAM,
+        poison: Default::default(),
         window_bytes: WINDOW,
         cpus: 1,
         lines: board.lines(),
