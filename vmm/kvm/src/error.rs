@@ -17,6 +17,12 @@ pub enum KvmError {
     /// KVM lacks something.
     #[error("this KVM has no {0}")]
     Lacks(&'static str),
+    /// The CPUs lack FEAT_S2FWB.
+    #[error(
+        "this machine's CPUs lack FEAT_S2FWB (Armv8.4): what a guest maps as non-cacheable would go past the caches that \
+         the VMM's devices read it through"
+    )]
+    NoWriteBack,
     /// KVM refused something.
     #[error("KVM cannot {what}")]
     Refused {
@@ -121,6 +127,9 @@ impl KvmError {
                 "is KVM in this machine's kernel, and virtualisation on in its firmware?"
             }
             KvmError::Lacks(_) => "it takes Linux 5.5 or later, on a machine with a GICv3",
+            KvmError::NoWriteBack => {
+                "use the exact engine here, which is the default (--engine tcg)"
+            }
             KvmError::Refused { .. } => "look at the kernel's log (`dmesg`) for why",
             KvmError::Sandbox(e) => e.help(),
             KvmError::Boot(e) => e.help(),

@@ -471,6 +471,9 @@ fn build(run: &Run, ram: &Ram, start: &Start) -> Result<Built, KvmError> {
             Start::Snapshot(_) => 0,
         };
         vcpu::reset(&vm, vcpu, n, entry)?;
+        if !vcpu::is_write_back(vcpu)? {
+            return Err(KvmError::NoWriteBack);
+        }
     }
     if let Start::Snapshot(state) = start {
         for (vcpu, state) in vcpus.iter().zip(&state.cpus) {

@@ -53,11 +53,30 @@ pub fn reset(vm: &VmFd, vcpu: &VcpuFd, n: u8, entry: u64) -> Result<(), KvmError
     Ok(())
 }
 
-/// A system register as KVM numbers those that it names for itself: op0 and op1 are 3.
-const fn counter(crm: u64, op2: u64) -> u64 {
-    // CRn 14, the timers'.
-    let number = 3 << 14 | 3 << 11 | 14 << 7 | crm << 3 | op2;
+/// A system register as KVM numbers it, whose op0 is 3.
+const fn system_register(op1: u64, crn: u64, crm: u64, op2: u64) -> u64 {
+    let number = 3 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2;
     KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM64_SYSREG as u64 | number
+}
+
+/// One of the timers', as KVM numbers those that it names for itself.
+const fn counter(crm: u64, op2: u64) -> u64 {
+    system_register(3, 14, crm, op2)
+}
+
+/// ID_AA64MMFR2_EL1, and where it has FEAT_S2FWB (Arm ARM, D24.2).
+const FEATURES: u64 = system_register(0, 0, 7, 2);
+const FWB: u32 = 40;
+
+/// Whether memory is write-back for the guest, however it maps it, so that it and this process see the same there.
+///
+/// # Errors
+/// [`KvmError::Refused`].
+pub fn is_write_back(vcpu: &VcpuFd) -> Result<bool, KvmError> {
+    let mut features = [0; 8];
+    let read = vcpu.get_one_reg(FEATURES, &mut features);
+    read.map_err(KvmError::kvm("tell what its CPUs can do"))?;
+    Ok(u64::from_le_bytes(features) >> FWB & 0xf != 0)
 }
 
 /// What the virtual and the physical counter show: KVM_REG_ARM_TIMER_CNT, KVM_REG_ARM_PTIMER_CNT

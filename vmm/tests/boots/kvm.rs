@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 //! The KVM engine, on this machine's KVM or in an emulated host, beside the exact one.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -190,6 +191,43 @@ fn a_run_that_is_interrupted_leaves_what_there_was() {
     assert_eq!(output.status.code(), Some(130), "{output:?}");
     assert!(result.interrupted, "{:?}", result.reasons);
     assert_eq!(result.guest.end, Some(GuestEnd::Interrupted));
+}
+
+#[test]
+#[ignore = "builds a VMM, and the kernel of a host"]
+fn a_host_that_cannot_run_guests_is_told_as_such() {
+    if cfg!(target_arch = "aarch64") {
+        // It may have KVM itself, and is used then.
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let image = image(dir.path(), &[HANG]);
+    let real = std::env::var("STALELINE_QEMU").unwrap_or("qemu-system-aarch64".into());
+    for (of_ours, other, parts) in [
+        (
+            "*virtualization=on*",
+            "virt,gic-version=3",
+            ["cannot open /dev/kvm", "virtualisation on"],
+        ),
+        ("max,*", "cortex-a76", ["lack FEAT_S2FWB", "--engine tcg"]),
+    ] {
+        let qemu = dir.path().join("qemu");
+        let script = format!(
+            "#!/bin/sh\nfor a; do shift; case \"$a\" in {of_ours}) a={other};; esac; set -- \"$@\" \"$a\"; done\n\
+             exec {real} \"$@\"\n"
+        );
+        std::fs::write(&qemu, script).unwrap();
+        std::fs::set_permissions(&qemu, PermissionsExt::from_mode(0o755)).unwrap();
+        let words = ["iio-capture", "--engine", "kvm", "--kernel", &image];
+        let mut command = staleline();
+        command.arg("run").args(words).env("STALELINE_QEMU", &qemu);
+        command.arg("--out");
+        let run = finish(command, &words, tempfile::tempdir().unwrap());
+        let why = &run.ends(3, Verdict::InfraError).reasons[0];
+        for part in parts {
+            assert!(why.contains(part), "{part}: {why}");
+        }
+    }
 }
 
 #[test]
