@@ -3,7 +3,10 @@
 //!
 //! What RAM holds beyond what it was last seen to hold, a CPU has stored since. So each line is looked at before
 //! anything happens to it, and what is found is judged as a store just then. That is sound: such a store did take
-//! place after whatever has happened to the line before. What is missed are stores of what was there already.
+//! place after whatever has happened to the line before. What is missed are stores of what was there already, and
+//! the part of a store that is so: with that in mind, bytes that hold what is at the PoC count as settled by a store
+//! to their line, and when a non-cacheable mapping of it is gone. At power-on, RAM holds what nobody would store
+//! ([`Poison`](super::poison::Poison)).
 //!
 //! Loads are not seen at all. The architecture lets a cacheable line be fetched at any time, so a copy of each is
 //! taken to be in the cache when a master that does not snoop writes below it.
@@ -14,7 +17,8 @@
 
 use super::alias::ENTRY;
 use super::domain::Domain;
-use super::line::{PAGE, mask, parts};
+use super::line::{PAGE, PAGE_LINES, mask, parts};
+use super::sanitizer::Subject;
 use super::who::Who;
 use crate::cpu::{CpuId, LINE, MemoryType, SiteId};
 
@@ -43,7 +47,10 @@ impl Domain {
             }
             let memory = match is_one {
                 true => MemoryType::NonCacheable,
-                false => MemoryType::Cacheable,
+                false => {
+                    self.settle_alike(number);
+                    MemoryType::Cacheable
+                }
             };
             let mut left = changed;
             while left != 0 {
@@ -54,6 +61,18 @@ impl Domain {
                 self.store_slow(number * LINE + first, run, who, memory);
             }
         }
+    }
+
+    /// Bytes of a line that hold what is at the PoC anyway are not behind it any more. A store of just that, which
+    /// settles them, is not found: what is in its way, or is told by the rest of such a store, would be told of who is
+    /// right.
+    fn settle_alike(&mut self, number: u64) {
+        if !self.lines.has_cold(number) {
+            return;
+        }
+        let differing = self.images.difference(number);
+        let mut s = Subject::new(&mut self.lines, &self.images, number);
+        s.settle_but(differing);
     }
 
     /// A CPU says that it has mapped `len` bytes at `pa` as non-cacheable, or that no such mapping is left. What
@@ -73,6 +92,10 @@ impl Domain {
             self.unmap(entry);
             if non_cacheable {
                 self.file(entry, (page, 1));
+                continue;
+            }
+            for number in page * PAGE_LINES as u64..(page + 1) * PAGE_LINES as u64 {
+                self.settle_alike(number);
             }
         }
     }
@@ -371,6 +394,26 @@ mod tests {
             assert_eq!(ram(&d, BASE + 9 * PAGE), below);
             assert_eq!(found(&d), 2);
         }
+    }
+
+    #[test]
+    fn what_was_stored_past_the_cache_is_in_no_ones_way_when_its_mapping_is_gone() {
+        let mut d = domain();
+        store(&d, BASE, &[1; 128]);
+        maintain(&mut d, CacheOp::CleanInvalidate, BASE);
+        maintain(&mut d, CacheOp::CleanInvalidate, BASE + 64);
+        d.remapped(BASE, PAGE, true);
+        store(&d, BASE, &[0; 128]);
+        assert_eq!(read(&mut d, HP, BASE), 0);
+        d.remapped(BASE, PAGE, false);
+        // Of a page that is cleared then, nothing is seen; of what goes there later, the rest.
+        assert_eq!(read(&mut d, HPC, BASE), 0);
+        let data: Vec<u8> = (0..64).map(|n| n % 3).collect();
+        store(&d, BASE + 64, &data);
+        maintain(&mut d, CacheOp::Clean, BASE + 64);
+        assert_eq!(read(&mut d, HP, BASE + 64), 0);
+        assert_eq!(read(&mut d, HPC, BASE + 64), 0);
+        assert_eq!(kinds(&d), []);
     }
 
     #[test]

@@ -12,7 +12,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use comfy_table::{Table, presets};
 use cpio::NewcBuilder;
-use staleline_devices::coherency::Poison;
 use staleline_devices::usb::plan::UsbHostPlan;
 use staleline_kernels::{KernelBuilder, KernelRequest};
 use staleline_machine::board::config::MachineConfig;
@@ -422,7 +421,7 @@ impl Bench {
             initrd: initrd.map(|hash| Blob(hash.into())),
             fdt: Blob(self.add(fdt)?),
             ram_bytes: board.memory_bytes(),
-            poison: Poison::default(),
+            poison: board.poison(end),
             // The machine has its devices, whether the guest knows or not.
             window_bytes: Board::new(&BoardSettings::default()).window_bytes(),
             cpus: 1,

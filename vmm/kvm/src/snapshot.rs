@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use staleline_devices::coherency::Poison;
 use staleline_devices::state::{self, Saved};
 use staleline_machine::boot::Loaded;
 use staleline_machine::engine::wire::Run;
@@ -91,8 +92,7 @@ pub fn made_of(run: &Run) -> String {
         initrd,
         fdt,
         ram_bytes,
-        // It follows from the board.
-        poison: _,
+        poison,
         window_bytes,
         cpus,
         // They are the device tree's.
@@ -117,7 +117,7 @@ pub fn made_of(run: &Run) -> String {
         cpus: *cpus,
         guest: *guest,
         machine,
-        arguments: &[],
+        arguments: &[format!("{poison:?} {}", Poison::BYTE)],
     }
     .hash()
 }
@@ -257,6 +257,7 @@ pub(crate) mod tests {
         assert!(changed(|run| run.kernel = Blob("l".into())));
         assert!(changed(|run| run.initrd = Some(Blob("f".into()))));
         assert!(changed(|run| run.cpus = 2));
+        assert!(changed(|run| run.poison = Poison::new(vec![0..2, 3..4])));
         assert!(changed(|run| run.machine = serde_json::json!({"a": 2})));
     }
 }

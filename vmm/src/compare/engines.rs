@@ -196,8 +196,9 @@ fn not_judged(engine: EngineKind, finding: &Finding<'_>) -> Option<String> {
 }
 
 /// Whether an engine may not have found that because it finds no stores of what was there already: such a store makes
-/// no data wrong. None if it finds all, if the run with the finding has data that is wrong by it, or if a cache may have
-/// written back in time what had changed, which makes none wrong either.
+/// no data wrong. None if it finds all, if the run with the finding has data that is wrong by it, or if that may have
+/// another reason: a cache may have written back in time what had changed; and what a cache that keeps all would write
+/// over a device's data (`writeback-clobber`), it never does.
 fn not_changed(engine: EngineKind, with: &Ran, finding: &Finding<'_>) -> Option<String> {
     let kind = named(finding.kind)?;
     let found = &with.outcome.found;
@@ -206,7 +207,8 @@ fn not_changed(engine: EngineKind, with: &Ran, finding: &Finding<'_>) -> Option<
     let is_latent = is_told && of_it.all(|f| !f.manifested);
     let hangs_on_stores =
         engine.finds_later(Sight::Stores) && kind.needs().contains(&Sight::Stores);
-    (is_latent && hangs_on_stores && with.keeps).then(|| {
+    let is_of_bytes = kind != HazardKind::WritebackClobber;
+    (is_latent && hangs_on_stores && is_of_bytes && with.keeps).then(|| {
         format!(
             "{engine} finds no stores of what memory held already, and by this no byte was wrong, though no cache \
              had written it back"
@@ -343,6 +345,11 @@ mod tests {
             explained(&a, &ran(kvm, Verdict::Pass, &[], 0))
         };
         assert_eq!((go(false), go(true)), (Some(true), Some(false)));
+        // What a cache that keeps all would write over a device's data it never does.
+        let kind = "writeback-clobber";
+        let latent = [(kind, "dwc3", false)];
+        let a = with(ran(exact, Verdict::Fail, &[kind], 0), &latent);
+        assert_eq!(explained(&a, &ran(kvm, Verdict::Pass, &[], 0)), Some(false));
         // What a cache has written back is right in memory, whatever was there before.
         let kind = "missing-clean";
         let mut a = with(

@@ -20,6 +20,7 @@ use super::history;
 use super::lookup::{GuestCode, Lookup, tasks};
 use super::words::Word;
 use super::*;
+use crate::board::{Board, POISONED};
 use crate::engine::Observations;
 use crate::evidence::console::Console;
 use crate::evidence::tap;
@@ -371,13 +372,6 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
         let fidelity = spec.fidelity();
         result.fidelity = fidelity.without(Sight::Fences).word();
     }
-    let unchanged = spec.engine.finds_later(Sight::Stores).then(|| {
-        format!(
-            "the {} engine finds stores by what they have changed: what is wrong with a store of what memory held \
-             already is not found",
-            spec.engine
-        )
-    });
     let told = spec.engine.told_by().map(|_| {
         format!(
             "the {} engine knows of maintenance what the guest's kernel tells: that its instructions do it is taken \
@@ -386,7 +380,7 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
         )
     });
     let others = notes(guest, &result.maintenance);
-    let own = blind.into_iter().chain(unchanged).chain(told);
+    let own = blind.into_iter().chain(unseen_stores(spec)).chain(told);
     result.notes.extend(own.chain(others));
     result.injected = injected(spec, &happened(soc));
     if let Some(dropped) = &mut result.drop_maintenance {
@@ -443,6 +437,25 @@ fn not_judged(engine: &str, fidelity: &staleline_results::Fidelity) -> Option<St
          everywhere",
         kinds.join(", ")
     ))
+}
+
+/// Which stores an engine cannot find that sees none.
+fn unseen_stores(spec: &RunSpec) -> Option<String> {
+    // Only poison shows a store of zeros to memory that nobody has written yet.
+    let rest = match Board::new(&spec.scenario.board).ram_bytes() > POISONED {
+        true => format!(
+            ", nor with one of zeros to fresh memory beyond {} MiB",
+            POISONED >> 20
+        ),
+        false => String::new(),
+    };
+    spec.engine.finds_later(Sight::Stores).then(|| {
+        format!(
+            "the {} engine finds stores by what they have changed: what is wrong with a store of what memory held \
+             already is not found{rest}",
+            spec.engine
+        )
+    })
 }
 
 /// What the engine had no room for, and what nobody could tell, in words.
@@ -509,11 +522,10 @@ impl Lookup<'_> {
 
 #[cfg(test)]
 mod tests {
-    use staleline_devices::fidelity::Sight;
-
-    use staleline_devices::fidelity::Fidelity;
+    use staleline_devices::fidelity::{Fidelity, Sight};
 
     use super::*;
+    use crate::engine::EngineKind;
 
     #[test]
     fn what_an_engine_cannot_judge_is_told() {
@@ -523,5 +535,13 @@ mod tests {
         assert!(text.starts_with("the blind engine"), "{text}");
         assert!(text.contains("missing-invalidate"), "{text}");
         assert!(!text.contains("missing-clean"), "{text}");
+        let told = |engine, settings: &[String]| {
+            unseen_stores(&RunSpec::resolve("iio-capture", "base", engine, settings).unwrap())
+        };
+        let [exact, kvm] = EngineKind::ALL;
+        let more = ["board.ram-mib=512".to_owned()];
+        assert_eq!(told(exact, &more), None);
+        assert!(!told(kvm, &[]).unwrap().contains("zeros"));
+        assert!(told(kvm, &more).unwrap().contains("beyond 256 MiB"));
     }
 }

@@ -107,6 +107,13 @@ impl<'a> Subject<'a> {
     pub(super) fn rewatch(&mut self) {
         self.line.watch(self.cold);
     }
+
+    /// Of what was written at the PoC, no more than these bytes is missed by who reads through the cache, or lost.
+    pub fn settle_but(&mut self, bytes: u64) {
+        self.line.unseen &= bytes;
+        self.cold.lost &= bytes;
+        self.rewatch();
+    }
 }
 
 impl Sanitizer {

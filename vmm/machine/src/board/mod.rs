@@ -41,7 +41,7 @@ pub const UART_BYTES: u64 = 0x1000;
 pub const UART_IRQ: u8 = 1;
 
 /// Most RAM that is poisoned, in bytes: it has to be written before the guest begins.
-const POISONED: u64 = 1 << 30;
+pub const POISONED: u64 = 256 << 20;
 
 /// One device on the board.
 #[derive(Clone)]
@@ -146,7 +146,7 @@ impl Board {
         self.ram().last().map_or(0, |ram| ram.end - RAM_BASE)
     }
 
-    /// What RAM holds at power-on where nobody tells of stores: poison in its first GiB, but for what is loaded, which
+    /// What RAM holds at power-on where nobody tells of stores: poison in the first 256 MiB behind what is loaded, which
     /// ends at `end`. On a board without masters, whose stores matter to nobody, it is all zero.
     pub fn poison(&self, end: u64) -> Poison {
         if self.nodes.iter().all(|node| node.port.is_none()) {
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn poison_is_in_the_first_gib_of_ram_behind_what_is_loaded() {
+    fn poison_is_in_the_first_part_of_ram_behind_what_is_loaded() {
         let poison = |ram_mib, ram_high_mib, end| {
             let board = Board::new(&BoardSettings {
                 ram_mib,
@@ -318,7 +318,7 @@ mod tests {
         };
         assert_eq!(poison(128, 0, 0x5001), [(6, 0x8000)]);
         assert_eq!(poison(128, 64, 0), [(0, 0x8000), (0xc_0000, 0xc_4000)]);
-        assert_eq!(poison(3072, 64, 0x1000), [(1, 0x4_0001)]);
+        assert_eq!(poison(3072, 64, 0x1000), [(1, 0x1_0001)]);
         assert_eq!(poison(64, 0, 64 << 20), []);
         let bare = Board::bare(&BoardSettings::default());
         assert_eq!(bare.poison(RAM_BASE).pages(), []);

@@ -215,8 +215,10 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
     let shown = job.attendance.console == Console::Shown;
     let deadline = job.timeout.map(|limit| Instant::now() + limit);
     let limit = job.timeout.unwrap_or_default();
+    // Its time begins when its memory is there.
+    let grace = GRACE + Duration::from_secs(job.ram_bytes >> 26);
     loop {
-        let (message, payload) = session.answer((deadline, limit, GRACE), &job.interrupt)?;
+        let (message, payload) = session.answer((deadline, limit, grace), &job.interrupt)?;
         match message {
             FromVmm::Output { output } => match output {
                 Output::Console => {

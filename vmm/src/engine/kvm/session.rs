@@ -308,6 +308,10 @@ impl Session {
         interrupt: &Interrupt,
     ) -> Result<Option<(FromVmm, Vec<u8>)>, EngineError> {
         loop {
+            // First: one that never falls silent is interrupted, too.
+            if interrupt.came() {
+                return Err(EngineError::Interrupted);
+            }
             match self.said.recv_timeout(LOOK) {
                 Ok(Ok(said)) => return Ok(Some(said)),
                 Ok(Err(e)) => return Err(self.gone(&e)),
@@ -315,9 +319,6 @@ impl Session {
                     return Err(self.gone(&io::ErrorKind::UnexpectedEof.into()));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-            }
-            if interrupt.came() {
-                return Err(EngineError::Interrupted);
             }
             if deadline.is_some_and(|deadline| Instant::now() > deadline) {
                 return Ok(None);
