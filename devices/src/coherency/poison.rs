@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::line::PAGE;
+
 /// What DRAM holds below lines that are dirty at power-on.
 pub(super) const BELOW: u8 = 0xdb;
 
@@ -20,6 +22,9 @@ impl Poison {
     /// In each byte of such a page. As a pointer it is of nothing (of arm64's, bits 63 to 55 are alike), and the kernel
     /// has no such poison of its own (`include/linux/poison.h`).
     pub const BYTE: u8 = 0xb3;
+
+    /// Bytes of a page.
+    pub const PAGE: u64 = PAGE;
 
     /// In these pages.
     #[must_use]

@@ -21,7 +21,6 @@ use staleline_devices::coherency::Poison;
 use staleline_devices::soc::WINDOW;
 
 use crate::boot::RAM_BASE;
-use crate::snapshot::PAGE;
 use models::{MODELS, Model};
 use settings::{BoardSettings, DmaRange, PortSettings};
 
@@ -156,11 +155,11 @@ impl Board {
         let pages = self.ram().into_iter().map(|ram| {
             let start = ram
                 .start
-                .max(end.next_multiple_of(PAGE as u64))
+                .max(end.next_multiple_of(Poison::PAGE))
                 .min(ram.end);
             let end = ram.end.min(start.saturating_add(left));
             left -= end - start;
-            (start - RAM_BASE) / PAGE as u64..(end - RAM_BASE) / PAGE as u64
+            (start - RAM_BASE) / Poison::PAGE..(end - RAM_BASE) / Poison::PAGE
         });
         Poison::new(pages.filter(|pages| !pages.is_empty()).collect())
     }
