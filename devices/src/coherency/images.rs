@@ -137,11 +137,8 @@ impl Images {
     pub fn watch_ram(&mut self, poison: Poison) {
         let pages = self.ram.size() as u64 / PAGE;
         if let Some(known) = &self.known {
-            for pages in poison.pages() {
-                for page in pages.clone() {
-                    Self::write(known, page * PAGE, &[Poison::BYTE; PAGE as usize]);
-                }
-            }
+            let written = poison.write(known);
+            debug_assert!(written.is_ok(), "there is poison outside RAM");
         }
         self.shadow = Some(Shadow {
             pages: PerPage::new(pages as usize),

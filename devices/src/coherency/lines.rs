@@ -212,9 +212,10 @@ fn new_page(
 ) -> Box<PageMeta> {
     let line = |n: usize| {
         let number = (page * PAGE_LINES + n) as u64;
-        let line = new_line(power_on, loaded, number);
+        let is_loaded = is_loaded(loaded, number);
+        let line = new_line(power_on, is_loaded);
         if let Some(dram) = below
-            && !is_loaded(loaded, number)
+            && !is_loaded
         {
             dram.begin(number, line.cached());
         }
@@ -228,11 +229,9 @@ fn new_page(
 }
 
 /// A line before its first access.
-fn new_line(power_on: AtPowerOn, loaded: &[Range<u64>], number: u64) -> Line {
-    if is_loaded(loaded, number) {
-        return Line::default();
-    }
+fn new_line(power_on: AtPowerOn, is_loaded: bool) -> Line {
     match power_on {
+        _ if is_loaded => Line::default(),
         AtPowerOn::Clean => Line::default(),
         AtPowerOn::WrittenBack => Line::at_power_on(State::Invalid),
         AtPowerOn::Dirty => Line::at_power_on(State::Dirty),

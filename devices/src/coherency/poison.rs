@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use vm_memory::{MmapRegion, VolatileMemory as _, volatile_memory};
 
 use super::line::PAGE;
 
@@ -36,6 +37,19 @@ impl Poison {
     #[must_use]
     pub fn pages(&self) -> &[Range<u64>] {
         &self.0
+    }
+
+    /// Writes it into an image of RAM that holds zeros there.
+    ///
+    /// # Errors
+    /// If the image ends before it does.
+    pub fn write(&self, image: &MmapRegion) -> Result<(), volatile_memory::Error> {
+        for page in self.0.iter().cloned().flatten() {
+            let at = usize::try_from(page * PAGE).unwrap_or(usize::MAX);
+            let place = image.get_slice(at, PAGE as usize)?;
+            place.copy_from(&[Self::BYTE; PAGE as usize]);
+        }
+        Ok(())
     }
 
     /// What each byte of a page holds in which nothing was loaded.

@@ -12,7 +12,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use comfy_table::{Table, presets};
 use cpio::NewcBuilder;
-use staleline_devices::usb::plan::UsbHostPlan;
 use staleline_kernels::{KernelBuilder, KernelRequest};
 use staleline_machine::board::config::MachineConfig;
 use staleline_machine::board::port::COHERENCY_PORT;
@@ -407,13 +406,8 @@ impl Bench {
         )?;
         let end = layout.initrd.as_ref().unwrap_or(&layout.fdt).end;
         let machine = MachineConfig {
-            board: BoardSettings::default(),
-            seed: 1,
-            usb_host: UsbHostPlan::default(),
-            faults: Vec::new(),
-            census: false,
             loaded: vec![(RAM_BASE, end - RAM_BASE)],
-            disk: None,
+            ..MachineConfig::new(BoardSettings::default())
         };
         let run = Run {
             kernel: Blob(kernel.into()),

@@ -436,7 +436,6 @@ pub(crate) mod tests {
 
     use staleline_devices::coherency::Poison;
     use staleline_devices::soc::Soc;
-    use staleline_devices::usb::plan::UsbHostPlan;
     use staleline_machine::board::config::MachineConfig;
     use staleline_machine::board::settings::BoardSettings;
     use staleline_machine::engine::guest::GuestContext;
@@ -451,18 +450,10 @@ pub(crate) mod tests {
 
     /// The board beside a guest that there is not. Lines go to nobody.
     fn bus(set_line: SetLine) -> Bus<Soc> {
-        let machine = MachineConfig {
-            board: BoardSettings {
-                ram_mib: 16,
-                ..BoardSettings::default()
-            },
-            seed: 1,
-            usb_host: UsbHostPlan::default(),
-            faults: Vec::new(),
-            census: false,
-            loaded: Vec::new(),
-            disk: None,
-        };
+        let machine = MachineConfig::new(BoardSettings {
+            ram_mib: 16,
+            ..BoardSettings::default()
+        });
         let machine = <Soc as Guest>::new(GuestContext {
             ram: MmapRegion::new(RAM as usize).unwrap(),
             ram_base: RAM_BASE,

@@ -50,12 +50,8 @@ impl Dram {
         let mapped = file.try_clone().map_err(&allocate)?;
         let memory = MmapRegion::from_file(FileOffset::new(mapped, 0), len)
             .map_err(|e| allocate(io::Error::other(e)))?;
-        for page in poison.pages().iter().cloned().flatten() {
-            let at = usize::try_from(page * PAGE).unwrap_or(usize::MAX);
-            let written = memory.as_volatile_slice();
-            let written = written.write_slice(&[Poison::BYTE; PAGE as usize], at);
-            written.map_err(|e| allocate(io::Error::other(e)))?;
-        }
+        let written = poison.write(&memory);
+        written.map_err(|e| allocate(io::Error::other(e)))?;
         Ok(Dram {
             file,
             memory,

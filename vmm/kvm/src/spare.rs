@@ -126,13 +126,12 @@ unsafe fn put_back(
 ) -> Result<(), KvmError> {
     let blank = [byte; PAGE];
     for page in pages {
-        let should = match (content.page(page), was_used, byte) {
-            (Some(_), false, _) | (None, false, 0) => continue,
-            (Some(bytes), true, _) => bytes,
-            (None, ..) => &blank,
-        };
-        // SAFETY: the caller's.
-        unsafe { ram.set_page(page, should) }?;
+        let held = content.page(page);
+        let is_there = !was_used && (held.is_some() || byte == 0);
+        if !is_there {
+            // SAFETY: the caller's.
+            unsafe { ram.set_page(page, held.unwrap_or(&blank)) }?;
+        }
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Lines, new_line};
+use super::{Lines, is_loaded, new_line};
 use crate::coherency::aside::AsideState;
 use crate::coherency::cold::Cold;
 use crate::coherency::line::{FLAGS, Line, PAGE_LINES};
@@ -77,7 +77,7 @@ impl Line {
 impl Lines {
     fn before(&self, page: usize, n: usize) -> Line {
         let number = (page * PAGE_LINES + n) as u64;
-        new_line(self.power_on, &self.loaded, number)
+        new_line(self.power_on, is_loaded(&self.loaded, number))
     }
 
     fn page_state(&self, number: usize, page: &PageMeta, aside: Option<AsideState>) -> PageState {

@@ -35,6 +35,21 @@ pub struct MachineConfig {
 }
 
 impl MachineConfig {
+    /// A machine with this board and nothing else: its USB host does nothing, nothing goes wrong, nothing is loaded, and
+    /// its disk has no sectors.
+    #[must_use]
+    pub fn new(board: BoardSettings) -> Self {
+        MachineConfig {
+            board,
+            seed: 1,
+            usb_host: UsbHostPlan::default(),
+            faults: Vec::new(),
+            census: false,
+            loaded: Vec::new(),
+            disk: None,
+        }
+    }
+
     /// A hash over all of it, but for where a disk's image is and for faults: two machines that have the same do
     /// the same with the same guest up to the first fault, and before that one goes on from the other's state.
     pub fn identity(&self) -> u64 {
@@ -88,16 +103,11 @@ mod tests {
     #[test]
     fn an_identity_is_of_all_but_the_place_of_a_disk_and_faults() {
         let one = MachineConfig {
-            board: BoardSettings::default(),
-            seed: 1,
-            usb_host: UsbHostPlan::default(),
-            faults: Vec::new(),
-            census: false,
-            loaded: Vec::new(),
             disk: Some(DiskImage {
                 path: "/a/disk".into(),
                 hash: "00".into(),
             }),
+            ..MachineConfig::new(BoardSettings::default())
         };
         let with = |change: &dyn Fn(&mut MachineConfig)| {
             let mut other = one.clone();

@@ -292,7 +292,6 @@ fn told(end: Ended) -> GuestEnd {
 #[cfg(test)]
 mod tests {
     use staleline_devices::dma::Port;
-    use staleline_devices::usb::plan::UsbHostPlan;
     use staleline_machine::board::Board;
     use staleline_machine::board::config::MachineConfig;
     use staleline_machine::board::settings::{BoardSettings, PciSettings};
@@ -319,15 +318,7 @@ mod tests {
         };
         let board = Board::new(&settings);
         let ram = board.ram();
-        let machine = MachineConfig {
-            board: settings.clone(),
-            seed: 1,
-            usb_host: UsbHostPlan::default(),
-            faults: Vec::new(),
-            census: false,
-            loaded: Vec::new(),
-            disk: None,
-        };
+        let machine = MachineConfig::new(settings.clone());
         Job {
             kernel,
             initrd: None,
