@@ -5,8 +5,9 @@
  *	make
  *	staleline exec -- ./capture		passes
  *	staleline exec -- ./capture -n		leaves SYNC out: missing-invalidate where it reads
+ *	staleline exec -- ./capture -u		does by instructions what SYNC would do: passes
  *
- * Options: -n (no SYNC), -f FRAMES (8), -e system|cma|udmabuf (system).
+ * Options: -n (no SYNC), -u (DC CIVAC in its place), -f FRAMES (8), -e system|cma|udmabuf (system).
  *
  * The ADC's DMA engine does not snoop the CPU's caches. They still hold lines from when the
  * pages were cleared, and the CPU may fetch more at any time. SYNC has them forgotten, once the
@@ -22,6 +23,17 @@
 
 #define BUFFERS 2
 #define BYTES 16384
+#define LINE 64
+
+/* Nobody has written these lines, so that there is nothing to clean. */
+static void forget(const char *from, size_t len)
+{
+	const char *line;
+
+	for (line = from; line < from + len; line += LINE)
+		asm volatile("dc civac, %0" : : "r" (line) : "memory");
+	asm volatile("dsb sy" : : : "memory");
+}
 
 int main(int argc, char **argv)
 {
@@ -30,11 +42,13 @@ int main(int argc, char **argv)
 	int fences[BUFFERS];
 	struct stl_iio adc;
 	size_t wrong = 0;
-	int opt, n, frames = 8, sync = 1;
+	int opt, n, frames = 8, sync = 1, by_hand = 0;
 
-	while ((opt = getopt(argc, argv, "nf:e:")) != -1) {
+	while ((opt = getopt(argc, argv, "nuf:e:")) != -1) {
 		if (opt == 'n')
 			sync = 0;
+		else if (opt == 'u')
+			sync = 0, by_hand = 1;
 		else if (opt == 'f')
 			frames = atoi(optarg);
 		else if (opt == 'e')
@@ -64,6 +78,8 @@ int main(int argc, char **argv)
 		close(*fence);
 		if (sync)
 			stl_must(stl_sync_start(buf, STL_READ));
+		if (by_hand)
+			forget(buf->map, BYTES);
 		bad = stl_pattern_check(stl_seed(), (uint64_t)n * BYTES, buf->map, BYTES, &first);
 		if (sync)
 			stl_must(stl_sync_end(buf, STL_READ));

@@ -5,8 +5,9 @@
  *	make
  *	staleline exec -- ./playback		passes
  *	staleline exec -- ./playback -n		leaves SYNC out: missing-clean of what it writes
+ *	staleline exec -- ./playback -u		does by instructions what SYNC would do: passes
  *
- * Options: -n (no SYNC), -f FRAMES (8), -e system|cma|udmabuf (system).
+ * Options: -n (no SYNC), -u (DC CVAC in its place), -f FRAMES (8), -e system|cma|udmabuf (system).
  *
  * What the CPU writes stays in its cache until something has it written to memory, and the
  * DAC's DMA engine reads memory. SYNC_END does that. Here the program itself cannot see the
@@ -21,6 +22,16 @@
 
 #define BUFFERS 2
 #define BYTES 16384
+#define LINE 64
+
+static void clean(const char *from, size_t len)
+{
+	const char *line;
+
+	for (line = from; line < from + len; line += LINE)
+		asm volatile("dc cvac, %0" : : "r" (line) : "memory");
+	asm volatile("dsb sy" : : : "memory");
+}
 
 int main(int argc, char **argv)
 {
@@ -28,11 +39,13 @@ int main(int argc, char **argv)
 	struct stl_buf bufs[BUFFERS];
 	int fences[BUFFERS];
 	struct stl_iio dac;
-	int opt, n, frames = 8, sync = 1;
+	int opt, n, frames = 8, sync = 1, by_hand = 0;
 
-	while ((opt = getopt(argc, argv, "nf:e:")) != -1) {
+	while ((opt = getopt(argc, argv, "nuf:e:")) != -1) {
 		if (opt == 'n')
 			sync = 0;
+		else if (opt == 'u')
+			sync = 0, by_hand = 1;
 		else if (opt == 'f')
 			frames = atoi(optarg);
 		else if (opt == 'e')
@@ -61,6 +74,8 @@ int main(int argc, char **argv)
 		stl_pattern_fill(stl_seed(), (uint64_t)n * BYTES, buf->map, BYTES);
 		if (sync)
 			stl_must(stl_sync_end(buf, STL_WRITE));
+		if (by_hand)
+			clean(buf->map, BYTES);
 		stl_must(stl_iio_enqueue(&dac, buf, BYTES));
 		*fence = stl_must(stl_fence_get(buf, STL_WRITE));
 		/* The converter starts when all buffers, or all frames, are queued. */

@@ -353,7 +353,9 @@ impl Error {
             Error::Packages(e) if e.is_usage() => USAGE,
             // What is in it is not what was written, or by nobody; only to read it is the machine's.
             Error::Log { source, .. } if !matches!(source, LogError::Io(_)) => USAGE,
-            Error::Store { source, .. } if is_damaged(source) => USAGE,
+            Error::Store { source, .. } if StoreTrouble::of(source) == StoreTrouble::Damaged => {
+                USAGE
+            }
             Error::Kernel(_)
             | Error::Log { .. }
             | Error::Initramfs(_)
@@ -431,7 +433,7 @@ impl Error {
             Error::Minimise { .. } => {
                 "`staleline run` shows what such a run tells; STALELINE_LOG=debug tells more".into()
             }
-            Error::Store { source, .. } => for_store(source).into(),
+            Error::Store { source, .. } => StoreTrouble::of(source).help().into(),
             Error::DropOutOfRange { available: 0, .. } => {
                 "nothing to drop: choose a scenario whose board is not coherent".into()
             }
@@ -501,45 +503,59 @@ impl Error {
     }
 }
 
-/// Whether it is what a campaign's file holds that is wrong, and not what holds it.
-fn is_damaged(source: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode as Code;
-    !matches!(
-        source.sqlite_error_code(),
-        Some(
-            Code::DiskFull
-                | Code::SystemIoFailure
+/// What is wrong with a campaign's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StoreTrouble {
+    /// There is no room for it.
+    Full,
+    /// It cannot be read or written where it is.
+    OutOfReach,
+    /// Another program has it.
+    Busy,
+    /// The host had too little memory, or stopped the program.
+    Host,
+    /// It holds what it should not.
+    Damaged,
+}
+
+impl StoreTrouble {
+    fn of(source: &rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Code;
+        match source.sqlite_error_code() {
+            Some(Code::DiskFull) => Self::Full,
+            Some(
+                Code::SystemIoFailure
                 | Code::CannotOpen
                 | Code::ReadOnly
                 | Code::PermissionDenied
-                | Code::DatabaseBusy
-                | Code::DatabaseLocked
-                | Code::FileLockingProtocolFailed
-                | Code::OutOfMemory
-                | Code::OperationInterrupted
-        )
-    )
-}
+                | Code::FileLockingProtocolFailed,
+            ) => Self::OutOfReach,
+            Some(Code::DatabaseBusy | Code::DatabaseLocked) => Self::Busy,
+            Some(Code::OutOfMemory | Code::OperationInterrupted) => Self::Host,
+            _ => Self::Damaged,
+        }
+    }
 
-/// What helps with a campaign's file, by what is wrong with it.
-fn for_store(source: &rusqlite::Error) -> &'static str {
-    use rusqlite::ErrorCode as Code;
-    match source.sqlite_error_code() {
-        Some(Code::DiskFull) => {
-            "there is no room for it: what was entered before, if anything, is whole, and once there is room again, \
-             `staleline campaign --resume` goes on with that"
-        }
-        Some(
-            Code::SystemIoFailure | Code::CannotOpen | Code::ReadOnly | Code::PermissionDenied,
-        ) => {
-            "it cannot be read or written there: look at the permissions and the file system of its directory; what \
-             was entered before is whole"
-        }
-        Some(Code::DatabaseBusy | Code::DatabaseLocked) => {
-            "another program has it open: close that, and `staleline campaign --resume` goes on"
-        }
-        _ => {
-            "it is SQLite's, written by `staleline campaign`; a damaged one cannot be gone on with"
+    fn help(self) -> &'static str {
+        match self {
+            Self::Full => {
+                "there is no room for it: what was entered before, if anything, is whole, and once there is room \
+                 again, `staleline campaign --resume` goes on with that"
+            }
+            Self::OutOfReach => {
+                "it cannot be read or written there: look at the permissions and the file system of its directory; \
+                 what was entered before is whole"
+            }
+            Self::Busy => {
+                "another program has it open: close that, and `staleline campaign --resume` goes on"
+            }
+            Self::Host => {
+                "this machine has too little memory, or has stopped it: what was entered before is whole, and \
+                 `staleline campaign --resume` goes on with that"
+            }
+            Self::Damaged => {
+                "it is SQLite's, written by `staleline campaign`; a damaged one cannot be gone on with"
+            }
         }
     }
 }
@@ -635,6 +651,11 @@ mod tests {
         assert!(full.contains("room") && !full.contains("damaged"), "{full}");
         let denied = help(rusqlite::ffi::SQLITE_READONLY, INFRA);
         assert!(denied.contains("permissions"), "{denied}");
+        let short = help(rusqlite::ffi::SQLITE_NOMEM, INFRA);
+        assert!(
+            short.contains("memory") && !short.contains("damaged"),
+            "{short}"
+        );
         let damaged = help(rusqlite::ffi::SQLITE_NOTADB, USAGE);
         assert!(damaged.contains("damaged"), "{damaged}");
     }

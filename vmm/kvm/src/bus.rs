@@ -77,6 +77,8 @@ pub struct Beside {
     pub lines: u64,
     /// Whether the UART's is.
     pub uart_line: bool,
+    /// Whether the guest's kernel has found the coherency port, and tells of what it does.
+    pub is_told: bool,
 }
 
 /// Sets the level of a shared interrupt, by its number.
@@ -166,7 +168,7 @@ impl<M: Guest> Bus<M> {
         self.fetched.notify_all();
         drop(locked(&self.outside));
         self.awaited.notify_all();
-        self.pause.release();
+        self.pause.end();
     }
 
     /// Whether it has.
@@ -216,6 +218,7 @@ impl<M: Guest> Bus<M> {
         } else if let (COHERENCY_PORT, Ok(value)) = (pa, data.try_into()) {
             outside.stats.reports += 1;
             match Told::decode(u64::from_le_bytes(value)) {
+                Some(told) if told.done == Done::Found => outside.beside.is_told = true,
                 Some(told) => tell(&mut outside.machine, &self.host, &self.ram(), cpu, told)?,
                 None => outside.stats.nowhere += 1,
             }
@@ -387,6 +390,7 @@ impl<M: Guest> Bus<M> {
             return Err(failure);
         }
         let report = outside.machine.finish().map_err(KvmError::Machine)?;
+        outside.stats.is_told = outside.beside.is_told;
         Ok((report, outside.stats.clone()))
     }
 }
@@ -402,6 +406,7 @@ fn tell<M: Guest>(
     let (whole, part) = match told.done {
         Done::Clean => (CacheOp::Clean, CacheOp::Clean),
         Done::Invalidate => (CacheOp::Invalidate, CacheOp::CleanInvalidate),
+        Done::Found => return Ok(()),
         Done::Uncached | Done::Cached => {
             let uncached = told.done == Done::Uncached;
             let (first, len) = (told.first, told.lines * LINE);

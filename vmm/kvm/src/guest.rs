@@ -217,6 +217,7 @@ fn go<M: Guest>(
             uart: state.uart.clone(),
             lines: state.lines,
             uart_line: state.uart_line,
+            is_told: state.is_told,
         };
         sink.output(Output::Console, &state.console)
             .map_err(KvmError::os("pass on the console"))?;
@@ -290,6 +291,18 @@ fn check(run: &Run) -> Result<(), KvmError> {
     let is_ram = |pages: &Range<u64>| pages.start <= pages.end && pages.end <= last;
     if !run.poison.pages().iter().all(is_ram) {
         return Err(KvmError::BadRequest("poison outside RAM"));
+    }
+    let is_reached = |(pa, bytes): &(u64, u64)| {
+        let end = pa.checked_add(*bytes);
+        *pa >= RAM_BASE && end.is_some_and(|end| end <= RAM_BASE + run.ram_bytes)
+    };
+    if !run
+        .devices
+        .iter()
+        .flat_map(|devices| &devices.ram)
+        .all(is_reached)
+    {
+        return Err(KvmError::BadRequest("devices' memory outside RAM"));
     }
     if !(1..=MAX_CPUS).contains(&usize::from(run.cpus)) {
         return Err(KvmError::BadRequest("there must be from 1 to 4 CPUs"));
@@ -528,6 +541,7 @@ fn save<M: Guest>(
             console: still.console,
             lines: beside.lines,
             uart_line: beside.uart_line,
+            is_told: beside.is_told,
             machine: machine.save().map_err(SnapshotError::from)?,
         };
         let pages = run.ram_bytes / PAGE as u64;

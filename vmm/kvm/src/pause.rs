@@ -8,6 +8,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub struct Pause<T> {
     wanted: AtomicBool,
+    /// Nobody waits any more, whoever wants it.
+    over: AtomicBool,
     arrived: Mutex<Vec<T>>,
     gone_on: Condvar,
 }
@@ -16,6 +18,7 @@ impl<T> Default for Pause<T> {
     fn default() -> Self {
         Pause {
             wanted: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             arrived: Mutex::default(),
             gone_on: Condvar::new(),
         }
@@ -30,7 +33,7 @@ impl<T> Pause<T> {
 
     /// Whether they are.
     pub fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::Acquire)
+        self.wanted.load(Ordering::Acquire) && !self.over.load(Ordering::Acquire)
     }
 
     fn arrived(&self) -> MutexGuard<'_, Vec<T>> {
@@ -60,6 +63,13 @@ impl<T> Pause<T> {
         // With the lock, so that none comes to wait between a look and its sleep.
         let _arrived = self.arrived();
         self.wanted.store(false, Ordering::Release);
+        self.gone_on.notify_all();
+    }
+
+    /// All go on, and none waits from now on: one CPU may have ended the guest while another asks for this.
+    pub fn end(&self) {
+        let _arrived = self.arrived();
+        self.over.store(true, Ordering::Release);
         self.gone_on.notify_all();
     }
 }
@@ -96,5 +106,18 @@ mod tests {
         });
         assert!(went_on.into_inner());
         assert!(!pause.is_wanted());
+    }
+
+    #[test]
+    fn nobody_waits_when_it_is_over_whoever_wants_that() {
+        let pause = Pause::default();
+        pause.want();
+        thread::scope(|scope| {
+            scope.spawn(|| pause.wait(()));
+            pause.end();
+        });
+        pause.want();
+        assert!(!pause.is_wanted());
+        pause.wait(());
     }
 }

@@ -73,13 +73,15 @@ pub struct State {
     pub lines: u64,
     /// Whether the UART's is.
     pub uart_line: bool,
+    /// Whether its kernel has found the coherency port.
+    pub is_told: bool,
     /// The machine.
     pub machine: Saved,
 }
 
 impl state::State for State {
     const COMPONENT: &'static str = "kvm-guest";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
 }
 
 /// Hash of what a guest is made of, apart from how long it may take and what is kept of it.
@@ -188,6 +190,7 @@ pub(crate) mod tests {
             console: b"booted\n".to_vec(),
             lines: 5,
             uart_line: true,
+            is_told: true,
             machine: Saved::new(&Machine(9)).unwrap(),
         }
     }

@@ -71,13 +71,16 @@ fn most(sealed: u64, pages: u64) -> u64 {
 #[must_use]
 pub fn may_be_one(path: &Path) -> bool {
     let longest = most(STATE_LIMIT, MEMORY_LIMIT / PAGE as u64);
-    let begins_like_one = |mut file: File| -> io::Result<bool> {
-        let mut head = [0; OURS.len()];
-        let is_long = file.metadata()?.len() > longest;
-        file.read_exact(&mut head)?;
-        Ok(!is_long && head == *OURS)
-    };
-    File::open(path).and_then(begins_like_one).unwrap_or(false)
+    let is_short = path.metadata().is_ok_and(|file| file.len() <= longest);
+    is_short && begins_like_one(path)
+}
+
+/// Whether a file begins as snapshots of any engine and version do. One that cannot be read does not.
+#[must_use]
+pub fn begins_like_one(path: &Path) -> bool {
+    let mut head = [0; OURS.len()];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head == *OURS
 }
 
 /// Why there is no going on from a snapshot.

@@ -125,8 +125,8 @@ fn run(spec: &RunSpec, args: &RunOptions, attendance: Attendance) -> Result<u8, 
     backend.no_time_limit |= spec.terminal.is_some() && args.guest.timeout.is_none();
     backend.check(spec)?;
     let page = page(args.html.as_deref())?;
-    let default = || directory::create_next(Path::new(DEFAULT_ROOT), &spec.scenario.name);
-    let dir = directory(args.out.as_deref(), args.force, default)?;
+    let default = (Path::new(DEFAULT_ROOT), &*spec.scenario.name);
+    let dir = RunDir::choose(args.out.as_deref(), args.force, default)?;
     let progress = attend::shown(attendance, &interrupt);
     let result = {
         let mut reporters = logbook::files(&dir)?;
@@ -238,8 +238,7 @@ fn run_replay(args: &ReplayArgs) -> Result<u8, Error> {
             path: args.run.clone(),
         });
     }
-    let default = || directory::create_next(&beside, "replay");
-    let dir = directory(args.out.as_deref(), args.force, default)?;
+    let dir = RunDir::choose(args.out.as_deref(), args.force, (&beside, "replay"))?;
     if !earlier.spec.engine_arguments.is_empty() {
         // Whoever has written that run is trusted with them.
         say(&format!(
@@ -381,17 +380,4 @@ fn root(args: &RootArgs) -> Result<u8, Error> {
         }
     }
     Ok(exit::PASS)
-}
-
-/// The directory that the user has named, or another.
-fn directory(
-    out: Option<&Path>,
-    force: bool,
-    default: impl FnOnce() -> Result<PathBuf, Error>,
-) -> Result<RunDir, Error> {
-    match out {
-        Some(path) if force => RunDir::replace(path),
-        Some(path) => RunDir::create(path),
-        None => RunDir::create(&default()?),
-    }
 }

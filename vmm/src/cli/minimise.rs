@@ -126,11 +126,8 @@ pub(super) fn run(args: &MinimiseArgs) -> Result<u8, Error> {
         runs: args.runs as usize,
         time: args.time,
     };
-    let dir = match &args.out {
-        Some(out) if args.force => RunDir::replace(out)?,
-        Some(out) => RunDir::create(out)?,
-        None => RunDir::next(Path::new(DEFAULT_ROOT), "minimise")?,
-    };
+    let default = (Path::new(DEFAULT_ROOT), "minimise");
+    let dir = RunDir::choose(args.out.as_deref(), args.force, default)?;
     progress.step("preparing the guest");
     let artifacts = backend.prepare(&spec, &progress);
     let found = artifacts.and_then(|artifacts| {

@@ -10,7 +10,7 @@ use staleline_devices::hazard::HazardKind;
 use staleline_results::Verdict;
 
 use crate::engine::EngineKind;
-use crate::matrix::outcome::{CPU, Outcome};
+use crate::matrix::outcome::{CPU, Found, Outcome};
 use crate::names;
 
 /// A cell's outcome, and who ran it.
@@ -99,6 +99,7 @@ pub fn differences(a: &Ran, b: &Ran) -> Vec<Difference> {
         for finding in own.iter().filter(alone) {
             let reason = not_judged(without.engine, finding);
             let reason = reason.or_else(|| not_changed(without.engine, with, finding));
+            let reason = reason.or_else(|| the_other_end(with, without, finding));
             // What the guest makes of wrong data, such as a device's tables.
             let reason = reason.or_else(|| match finding.is_hazard() {
                 true => None,
@@ -216,10 +217,38 @@ fn not_changed(engine: EngineKind, with: &Ran, finding: &Finding<'_>) -> Option<
     })
 }
 
+/// Whether it is what the other run has found, by its other end: what a CPU writes while a device writes the same lines
+/// is lost to the device's write or to the invalidate behind it, and which of both is a matter of what came first. None
+/// if the two don't miss the same.
+fn the_other_end(with: &Ran, without: &Ran, finding: &Finding<'_>) -> Option<String> {
+    let other = match named(finding.kind)? {
+        HazardKind::WritebackClobber => HazardKind::DiscardedWrite,
+        HazardKind::DiscardedWrite => HazardKind::WritebackClobber,
+        _ => return None,
+    };
+    let theirs = &without.outcome.found;
+    let mut own = with.outcome.found.iter();
+    let all = own.try_fold(None, |missing, f| match (f.kind == finding.kind, missing) {
+        (false, missing) => Some(missing),
+        (true, None) => Some(Some(&f.missing)),
+        (true, Some(missing)) => (*missing == f.missing).then_some(Some(missing)),
+    });
+    let missing = all.flatten()?;
+    let is_there = |f: &Found| f.kind == other.name() && f.missing == *missing;
+    (!missing.is_empty() && theirs.iter().any(is_there)).then(|| {
+        format!(
+            "{} has found {} for want of the same ({missing}): which of the two it comes to hangs on whether the CPU \
+             or the device wrote first",
+            without.engine,
+            other.name()
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::outcome::{Found, Lines, MadeOf};
+    use crate::matrix::outcome::{Lines, MadeOf};
 
     fn ran(engine: EngineKind, verdict: Verdict, findings: &[&str], corrupt_bytes: u64) -> Ran {
         let outcome = Outcome {
@@ -368,6 +397,38 @@ mod tests {
         );
         let a = ran(exact, Verdict::Pass, &[], 0);
         assert_eq!(explained(&a, &b), Some(false));
+    }
+
+    /// The CPU writes behind a device's data, in the same line, while the device is at work.
+    #[test]
+    fn what_is_lost_in_a_race_is_lost_to_who_comes_last() {
+        let [exact, kvm] = EngineKind::ALL;
+        let (discarded, clobber) = ("discarded-write", "writeback-clobber");
+        let go = |kinds: &[(&str, &str)], of: &[(&str, &str)]| {
+            let run = |engine, found: &[(&str, &str)]| {
+                let kinds: Vec<&str> = found.iter().map(|(kind, _)| *kind).collect();
+                let told: Vec<_> = kinds.iter().map(|kind| (*kind, "dwc3", true)).collect();
+                let mut ran = with(ran(engine, Verdict::Fail, &kinds, 9), &told);
+                for (f, (_, missing)) in ran.outcome.found.iter_mut().zip(found) {
+                    f.missing = (*missing).into();
+                }
+                ran
+            };
+            explained(&run(exact, kinds), &run(kvm, of))
+        };
+        let (line, clean) = ("a line of its own", "a clean");
+        let both = [(discarded, line), (clobber, line)];
+        assert_eq!(go(&both[..1], &both), Some(true));
+        assert_eq!(go(&both, &both[1..]), Some(true));
+        assert_eq!(go(&both[..1], &both[1..]), Some(true));
+        // Something else is missing, somewhere.
+        assert_eq!(go(&both[..1], &[both[0], (clobber, clean)]), Some(false));
+        let three = [both[0], both[1], (clobber, clean)];
+        assert_eq!(go(&both[..1], &three), Some(false));
+        assert_eq!(go(&[(discarded, "")], &[(clobber, "")]), Some(false));
+        // Not of the pair.
+        let stale = [("missing-clean", line)];
+        assert_eq!(go(&stale, &[stale[0], both[1]]), Some(false));
     }
 
     /// It has seen wrong data, or it has not: of that alone the other may have seen none.

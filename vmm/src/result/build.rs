@@ -374,8 +374,10 @@ fn fill(result: &mut RunResult, soc: &SocReport, guest: &GuestCode<'_>, spec: &R
     }
     let told = spec.engine.told_by().map(|_| {
         format!(
-            "the {} engine knows of maintenance what the guest's kernel tells: that its instructions do it is taken \
-             for granted",
+            "the {} engine knows what the guest's kernel tells: maintenance by the DMA API and by programs, and what \
+             the DMA API and vmap() make non-cacheable. That its instructions do what it tells is taken for granted; \
+             what a driver or module maintains by instructions of its own, or maps as non-cacheable for programs, is \
+             unknown here",
             spec.engine
         )
     });
@@ -451,8 +453,8 @@ fn unseen_stores(spec: &RunSpec) -> Option<String> {
     };
     spec.engine.finds_later(Sight::Stores).then(|| {
         format!(
-            "the {} engine finds stores by what they have changed: what is wrong with a store of what memory held \
-             already is not found{rest}",
+            "the {} engine finds stores by what they have changed: what is wrong with a store, or a device's write, \
+             of what memory held already is not found{rest}",
             spec.engine
         )
     })

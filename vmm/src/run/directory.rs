@@ -83,6 +83,23 @@ impl RunDir {
         }
     }
 
+    /// Takes the directory that the user has named, over an earlier run if it is to be replaced, or the next free one
+    /// below a directory for runs of that name.
+    ///
+    /// # Errors
+    /// As [`create_next`], [`RunDir::create`] and [`RunDir::replace`].
+    pub fn choose(
+        named: Option<&Path>,
+        replace: bool,
+        (root, name): (&Path, &str),
+    ) -> Result<Self, Error> {
+        match named {
+            Some(path) if replace => Self::replace(path),
+            Some(path) => Self::create(path),
+            None => Self::next(root, name),
+        }
+    }
+
     /// Takes the next free directory below `root` for runs of that name.
     ///
     /// # Errors

@@ -39,7 +39,7 @@ use crate::spec::RunSpec;
 use crate::symbols;
 use crate::terminal::Raw;
 use staleline_machine::engine::wire::HostDevices;
-use staleline_machine::snapshot::may_be_one;
+use staleline_machine::snapshot::{begins_like_one, may_be_one};
 use staleline_results::{Attended, GuestEnd, Input, KernelId};
 
 /// The kernel source that is used if no other is named.
@@ -284,6 +284,14 @@ impl Production {
             // What is saved takes the place of what was there.
             _ if file.exists() && !file.is_file() => {
                 refused(format!("{} is no regular file", file.display()))
+            }
+            Snapshot::Save { file, .. }
+                if file.metadata().is_ok_and(|file| file.len() != 0) && !begins_like_one(file) =>
+            {
+                refused(format!(
+                    "{} is there, and is no snapshot: it is not replaced by one",
+                    file.display()
+                ))
             }
             _ => Ok(()),
         }

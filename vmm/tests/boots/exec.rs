@@ -316,6 +316,8 @@ fn the_examples_are_right_and_wrong_as_they_say() {
             exec(&[&["--kernel", kernel, "--", program], rest].concat())
         };
         run("base", &[]).ends(0, Verdict::Pass);
+        // By instructions of its own.
+        run("base", &["-u"]).ends(0, Verdict::Pass);
         run("begin-end-access", &[]).ends(0, Verdict::Pass);
         // There the importer does what SYNC would have done.
         run("begin-end-access", &[wrong]).ends(0, Verdict::Pass);

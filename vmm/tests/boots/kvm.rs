@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use staleline_results::{GuestEnd, HazardKind, RunResult, Verdict};
 
 use crate::exec;
+use crate::module;
 use crate::support::{Run, finish, run, staleline};
 
 /// Lines on which devices did not see each other's data.
@@ -504,4 +505,64 @@ fn pages_that_are_cacheable_again_are_judged_again() {
     assert_eq!(lines("kvm"), exact);
     // That they were written past the cache before is in nobody's way.
     go("kvm", &[]).ends(0, Verdict::Pass);
+}
+
+/// KVM shows nobody what programs do to the caches by themselves: the guest's kernel has it trap, and tells.
+#[test]
+#[ignore = "builds a VMM, and kernels of a host and of a guest that tells of its maintenance"]
+fn what_programs_do_to_the_caches_by_themselves_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["capture", "playback"] {
+        let program = exec::example(&dir, name);
+        let program = program.to_str().unwrap();
+        for engine in ["tcg", "kvm"] {
+            let run = |how| exec::exec(&["--engine", engine, "--", program, how]);
+            let lines = |result: &RunResult| result.maintenance.cost.total.lines;
+            let without = run("-n").ends(1, Verdict::Fail);
+            let done = run("-u").ends(0, Verdict::Pass);
+            let each = 8 * 16384 / 64;
+            assert_eq!(lines(&done) - lines(&without), each, "{name} {engine}");
+        }
+    }
+}
+
+/// Memory that a driver makes non-cacheable by itself is one memory to CPUs and devices, for as long as it is mapped so.
+#[test]
+#[ignore = "builds a VMM, and kernels of a host and of a guest that tells of its maintenance"]
+fn what_a_driver_maps_past_the_cache_needs_no_maintenance() {
+    let source = include_str!("module/uncached.c");
+    for (engine, built_for) in [
+        ("tcg", "base+userland"),
+        ("kvm", "base+userland+instrumented"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = module::build(&dir, built_for, "uncached", Some(source));
+        let go = |parameter: &str| {
+            let module = format!("{}:{parameter}", file.display());
+            let words = ["--engine", engine, "--module", &module];
+            module::go(
+                "base+userland",
+                &["exec"],
+                &[&module::GDMA[..], &words].concat(),
+            )
+        };
+        go("late=0").ends(0, Verdict::Pass);
+        go("target=1").ends(0, Verdict::Pass);
+        go("late=1").fails(&[HazardKind::MissingClean]);
+    }
+}
+
+#[test]
+#[ignore = "builds a VMM, and kernels of a host and of a guest that tells of its maintenance"]
+fn nothing_is_believed_of_a_kernel_that_has_not_found_the_port() {
+    let dir = tempfile::tempdir().unwrap();
+    let overlay = dir.path().join("elsewhere.dtso");
+    let source =
+        "/dts-v1/; /plugin/;\n&{/coherency-port@b000000} { compatible = \"nobody,nothing\"; };\n";
+    std::fs::write(&overlay, source).unwrap();
+    let overlay = ["--dtb-overlay", overlay.to_str().unwrap()];
+    let run = run(&[&["iio-capture", "--engine", "kvm"][..], &overlay].concat());
+    let result = run.ends(3, Verdict::InfraError);
+    let why = &result.reasons[0];
+    assert!(why.contains("has not found the coherency port"), "{why}");
 }

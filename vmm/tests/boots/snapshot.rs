@@ -142,6 +142,10 @@ fn a_snapshot_of_anything_else_is_refused() {
     refused(&[], "has version 3");
     std::fs::write(&file, "something else, of more than twenty bytes").unwrap();
     refused(&[], "no snapshot");
+    // Nor is it replaced.
+    let kept = run(&["iio-to-usb", "--save-snapshot", path]);
+    assert_eq!(kept.code, 2, "{}", kept.stderr);
+    assert!(kept.stderr.contains("is no snapshot"), "{}", kept.stderr);
 }
 
 /// And what cannot be in one is told; what was not reached, too.

@@ -27,6 +27,8 @@ pub enum Done {
     Uncached,
     /// There is no such mapping any more.
     Cached,
+    /// Nothing: it has found the port, and tells of what it does from now on.
+    Found,
 }
 
 /// What a CPU has told of.
@@ -54,6 +56,7 @@ impl Told {
             2 => Done::Invalidate,
             3 => Done::Uncached,
             4 => Done::Cached,
+            5 => Done::Found,
             _ => return None,
         };
         Some(Told {
@@ -97,7 +100,8 @@ mod tests {
         assert_eq!(within, expected[1..2]);
         assert_eq!(told.each(0..0x4000_1000).next(), None);
         assert_eq!(told.each(0x4000_10c0..u64::MAX).next(), None);
-        for nonsense in [0, 5 << 60, u64::MAX] {
+        assert_eq!(Told::decode(5 << 60).unwrap().done, Done::Found);
+        for nonsense in [0, 6 << 60, u64::MAX] {
             assert_eq!(Told::decode(nonsense), None);
         }
     }

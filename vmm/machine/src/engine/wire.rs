@@ -18,7 +18,7 @@ use crate::boot::Loaded;
 use crate::events::Filter;
 
 /// Version of everything in this module; both halves must agree.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// What each message begins with: `SLK1`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"SLK1");
@@ -191,6 +191,8 @@ pub struct KvmStats {
     pub uart_writes: u64,
     /// Of the exits, reports of cache maintenance.
     pub reports: u64,
+    /// Whether the guest's kernel has found the register for them.
+    pub is_told: bool,
     /// Accesses to the UART that cost no exit: they were in the ring of those that KVM keeps.
     pub kept: u64,
     /// Microseconds from the request to the first instruction of the guest.

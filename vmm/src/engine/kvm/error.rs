@@ -118,6 +118,11 @@ pub enum KvmError {
     /// It says what makes no sense.
     #[error("what the VMM says makes no sense: {0}")]
     Protocol(String),
+    /// The guest's kernel does not tell what it does.
+    #[error(
+        "the guest's kernel has not found the coherency port, so that nothing is known of what it did to caches"
+    )]
+    Untold,
     /// It could not run the guest.
     #[error("{message}")]
     Failed {
@@ -141,8 +146,9 @@ impl KvmError {
                 "is it installed? `staleline doctor` says; STALELINE_QEMU names another QEMU"
             }
             KvmError::Gone { .. } => {
-                "was it stopped from outside, or short of memory, or is it not what STALELINE_QEMU or STALELINE_VMM \
-                 should name? Otherwise please report it"
+                "was it stopped from outside, or is it not what STALELINE_QEMU or STALELINE_VMM should name? An emulated \
+                 host is six times as large as its guest (`board.ram-mib`, `board.ram-high-mib`): is there so much \
+                 memory? Otherwise please report it"
             }
             KvmError::Silent { .. } => "is this machine busy with something else? Run it again",
             KvmError::Stalled { .. } | KvmError::Deaf { .. } => {
@@ -155,6 +161,11 @@ impl KvmError {
                 "the VMM is not allowed to do that, and does not need to: please report it with the scenario"
             }
             KvmError::Protocol(_) => "please report this",
+            KvmError::Untold => {
+                "the device tree has it as `staleline,coherency-port`: does an overlay change that? A kernel with an \
+                 earlier series of the stack `instrumented` has to be built again; what its console says of a \
+                 coherency port tells more"
+            }
             KvmError::Failed { help, .. } => return help.clone().into(),
         };
         known.into()

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use staleline_devices::fidelity::Sight;
-use staleline_machine::engine::wire::{DISK, Ended, FromVmm, Output, Record, Run, ToVmm};
+use staleline_machine::engine::wire::{DISK, Ended, FromVmm, KvmStats, Output, Record, Run, ToVmm};
 use staleline_machine::snapshot;
 use staleline_results::GuestEnd;
 use staleline_support::cache::CacheDir;
@@ -27,7 +27,8 @@ use super::description::{Description, Told};
 use super::error::os;
 use super::snapshot::Saving;
 use super::{
-    Engine, EngineError, Handover, Job, Observations, Outcome, SiteTable, Snapshot, remove_earlier,
+    Engine, EngineError, GuestKind, Handover, Job, Observations, Outcome, SiteTable, Snapshot,
+    remove_earlier,
 };
 use place::Place;
 use session::{Session, odd};
@@ -258,6 +259,9 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
                     saving.end()?;
                 }
                 log::debug!("kvm: {wall_us} us, {stats:?}");
+                if is_untold(job.guest, &end, &stats) {
+                    return Err(KvmError::Untold.into());
+                }
                 let stats = serde_json::to_value(&stats)
                     .map_err(|e| KvmError::Protocol(format!("its counters: {e}")))?;
                 return Ok(Outcome {
@@ -281,6 +285,13 @@ fn converse(job: &Job, session: &mut Session, dir: &Path) -> Result<Outcome, Eng
     }
 }
 
+/// Whether a kernel has come to the chip without having found the port by which it tells what it does to caches: then
+/// nothing that was found can be believed. One whose time is up is no verdict anyway.
+fn is_untold(guest: GuestKind, end: &Ended, stats: &KvmStats) -> bool {
+    let is_kernel = guest == GuestKind::Board && *end != Ended::TimedOut;
+    is_kernel && stats.register_reads > 0 && !stats.is_told
+}
+
 fn told(end: Ended) -> GuestEnd {
     match end {
         Ended::PoweredOff => GuestEnd::PoweredOff,
@@ -295,7 +306,6 @@ mod tests {
     use staleline_machine::board::Board;
     use staleline_machine::board::config::MachineConfig;
     use staleline_machine::board::settings::{BoardSettings, PciSettings};
-    use staleline_machine::engine::GuestKind;
     use staleline_machine::engine::wire::HostDevices;
     use staleline_support::text;
 

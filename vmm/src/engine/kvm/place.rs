@@ -222,6 +222,8 @@ fn emulated(
         machine.push_str(",iommu=smmuv3");
     }
     let memory = ram_bytes.saturating_mul(TIMES).saturating_add(HOST_BYTES);
+    let memory = memory.div_ceil(1 << 20);
+    machine.push_str(",memory-backend=ram");
     let mut command = Command::new(qemu);
     command
         .args(["-nodefaults", "-no-user-config", "-display", "none"])
@@ -232,7 +234,12 @@ fn emulated(
         .args(["-cpu", "max,pauth-impdef=on", "-smp"])
         .arg(HOST_CPUS.to_string())
         .arg("-m")
-        .arg(format!("{}M", memory.div_ceil(1 << 20)))
+        .arg(format!("{memory}M"))
+        .arg("-object")
+        .arg(format!(
+            "memory-backend-ram,id=ram,size={memory}M{}",
+            reservation()
+        ))
         .arg("-kernel")
         .arg(kernel)
         .arg("-initrd")
@@ -254,6 +261,18 @@ fn emulated(
     command.preserved_fds(descriptors);
     die_with_parent(&mut command);
     command
+}
+
+/// How QEMU is to have the memory of an emulated host, most of which is never touched: without a claim on as much of this
+/// machine's, where its kernel lets programs have more than there is (QEMU's `reserve` needs that; see
+/// `vm.overcommit_memory` in Documentation/mm/overcommit-accounting.rst).
+fn reservation() -> &'static str {
+    const NEVER: &str = "2";
+    let mode = std::fs::read_to_string("/proc/sys/vm/overcommit_memory");
+    match mode.is_ok_and(|mode| mode.trim() == NEVER) {
+        true => "",
+        false => ",reserve=off",
+    }
 }
 
 /// Bytes of the disk that an emulated host has for its guest.

@@ -13,7 +13,7 @@ use crate::support::{self, Run};
 
 const BASE: &str = "base+userland";
 const PATCHED: &str = "begin-end-access+userland";
-const GDMA: [&str; 2] = ["--set", "board.gdma.port=hp"];
+pub const GDMA: [&str; 2] = ["--set", "board.gdma.port=hp"];
 
 /// Builds the module of that source, or the example, for a kernel.
 #[track_caller]
@@ -45,7 +45,7 @@ pub fn build(dir: &TempDir, kernel: &str, name: &str, source: Option<&str>) -> P
 
 /// `staleline COMMAND` with these words.
 #[track_caller]
-fn go(kernel: &str, command: &[&str], words: &[&str]) -> Run {
+pub fn go(kernel: &str, command: &[&str], words: &[&str]) -> Run {
     let dir = tempfile::tempdir().unwrap();
     let mut staleline = support::staleline();
     staleline.args(command).args(["--kernel", kernel]);
