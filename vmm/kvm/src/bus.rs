@@ -218,8 +218,7 @@ impl<M: Guest> Bus<M> {
         } else if let (COHERENCY_PORT, Ok(value)) = (pa, data.try_into()) {
             outside.stats.reports += 1;
             match Told::decode(u64::from_le_bytes(value)) {
-                Some(told) if told.done == Done::Found => outside.beside.is_told = true,
-                Some(told) => tell(&mut outside.machine, &self.host, &self.ram(), cpu, told)?,
+                Some(told) => tell(&mut outside, &self.host, &self.ram(), cpu, told)?,
                 None => outside.stats.nowhere += 1,
             }
         } else if let Some(offset) = uart_offset(pa) {
@@ -397,7 +396,9 @@ impl<M: Guest> Bus<M> {
 
 /// Tells the machine what a CPU has told of, of the lines that are in RAM.
 fn tell<M: Guest>(
-    machine: &mut M,
+    Outside {
+        machine, beside, ..
+    }: &mut Outside<M>,
     host: &HostSide,
     ram: &Range<u64>,
     cpu: CpuId,
@@ -406,7 +407,10 @@ fn tell<M: Guest>(
     let (whole, part) = match told.done {
         Done::Clean => (CacheOp::Clean, CacheOp::Clean),
         Done::Invalidate => (CacheOp::Invalidate, CacheOp::CleanInvalidate),
-        Done::Found => return Ok(()),
+        Done::Found => {
+            beside.is_told = true;
+            return Ok(());
+        }
         Done::Uncached | Done::Cached => {
             let uncached = told.done == Done::Uncached;
             let (first, len) = (told.first, told.lines * LINE);

@@ -60,15 +60,15 @@ impl Dram {
         })
     }
 
-    /// Where in this process what is below a physical address of RAM is mapped.
+    /// Where in this process what is below so many bytes of RAM is mapped, by their physical address.
     ///
     /// # Errors
-    /// [`KvmError::BadRequest`] if that is outside RAM.
-    pub fn host_address(&self, pa: u64) -> Result<*mut u8, KvmError> {
+    /// [`KvmError::BadRequest`] if any of them is outside RAM.
+    pub fn host_address(&self, pa: u64, bytes: usize) -> Result<*mut u8, KvmError> {
         let offset = pa
             .checked_sub(RAM_BASE)
             .and_then(|o| usize::try_from(o).ok());
-        let slice = offset.and_then(|o| self.memory.get_slice(o, PAGE as usize).ok());
+        let slice = offset.and_then(|o| self.memory.get_slice(o, bytes).ok());
         let slice = slice.ok_or(KvmError::BadRequest("memory outside RAM"))?;
         Ok(slice.ptr_guard_mut().as_ptr())
     }
@@ -118,7 +118,7 @@ impl Dram {
     }
 
     fn map(&self, ram: &Ram, page: u64) -> Result<(), KvmError> {
-        let place = ram.host_address(RAM_BASE + page * PAGE)?;
+        let place = ram.host_address(RAM_BASE + page * PAGE, PAGE as usize)?;
         let (prot, flags) = (
             ProtFlags::READ | ProtFlags::WRITE,
             MapFlags::SHARED | MapFlags::FIXED,
@@ -141,7 +141,7 @@ impl Dram {
     }
 
     fn unmap(&self, ram: &Ram, page: u64) -> Result<(), KvmError> {
-        let place = ram.host_address(RAM_BASE + page * PAGE)?;
+        let place = ram.host_address(RAM_BASE + page * PAGE, PAGE as usize)?;
         let back = KvmError::os("map a page of RAM");
         let (prot, flags) = (
             ProtFlags::READ | ProtFlags::WRITE,
@@ -201,5 +201,25 @@ mod tests {
         put(1, 9);
         put(5, 9);
         assert_eq!((held(1), held(5)), (7, 9));
+    }
+
+    /// A device is given memory by this: no byte more than there is.
+    #[test]
+    fn only_what_is_all_there_has_an_address() {
+        const BYTES: u64 = 2 * PAGE;
+        let ram = Ram::new(BYTES).unwrap();
+        let dram = Dram::new(BYTES, &Poison::default()).unwrap();
+        for (pa, bytes, is_there) in [
+            (RAM_BASE, BYTES, true),
+            (RAM_BASE + PAGE, PAGE, true),
+            (RAM_BASE, BYTES + 1, false),
+            (RAM_BASE + PAGE, BYTES, false),
+            (RAM_BASE - 1, PAGE, false),
+            (u64::MAX, PAGE, false),
+        ] {
+            let bytes = bytes as usize;
+            let found = [ram.host_address(pa, bytes), dram.host_address(pa, bytes)];
+            assert_eq!(found.map(|at| at.is_ok()), [is_there; 2], "{pa:#x} {bytes}");
+        }
     }
 }

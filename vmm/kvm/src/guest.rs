@@ -292,18 +292,6 @@ fn check(run: &Run) -> Result<(), KvmError> {
     if !run.poison.pages().iter().all(is_ram) {
         return Err(KvmError::BadRequest("poison outside RAM"));
     }
-    let is_reached = |(pa, bytes): &(u64, u64)| {
-        let end = pa.checked_add(*bytes);
-        *pa >= RAM_BASE && end.is_some_and(|end| end <= RAM_BASE + run.ram_bytes)
-    };
-    if !run
-        .devices
-        .iter()
-        .flat_map(|devices| &devices.ram)
-        .all(is_reached)
-    {
-        return Err(KvmError::BadRequest("devices' memory outside RAM"));
-    }
     if !(1..=MAX_CPUS).contains(&usize::from(run.cpus)) {
         return Err(KvmError::BadRequest("there must be from 1 to 4 CPUs"));
     }
@@ -361,9 +349,9 @@ fn host_side(
         ));
     }
     let snoop = devices.snoop;
-    let bridge = vfio::open(devices, vm, |pa| match snoop {
-        true => ram.host_address(pa),
-        false => dram.host_address(pa),
+    let bridge = vfio::open(devices, vm, |pa, bytes| match snoop {
+        true => ram.host_address(pa, bytes),
+        false => dram.host_address(pa, bytes),
     })?;
     Ok(HostSide {
         bridge: Some(bridge),

@@ -126,7 +126,7 @@ impl Ram {
     /// # Safety
     /// Nobody else may access it meanwhile.
     pub unsafe fn set_page(&self, page: u64, bytes: &[u8; PAGE]) -> Result<(), KvmError> {
-        let place = self.host_address(RAM_BASE + page * PAGE as u64)?;
+        let place = self.host_address(RAM_BASE + page * PAGE as u64, PAGE)?;
         // SAFETY: the page is within the mapping, which is of whole pages; the caller answers for everybody else.
         let place = unsafe { &mut *place.cast::<[u8; PAGE]>() };
         if place != bytes {
@@ -166,22 +166,21 @@ impl Ram {
 
     /// Where pages are mapped, and how many bytes they are.
     fn place(&self, pages: Range<u64>) -> Result<(*mut u8, usize), KvmError> {
-        let find = KvmError::os("find pages of RAM");
-        let at = GuestAddress(RAM_BASE + pages.start * PAGE as u64);
         let len = (pages.end - pages.start) * PAGE as u64;
-        let len = usize::try_from(len).map_err(|e| find(io::Error::other(e)))?;
-        let slice = self.memory.get_slice(at, len);
-        let slice = slice.map_err(|e| find(io::Error::other(e)))?;
-        Ok((slice.ptr_guard_mut().as_ptr(), len))
+        let len = usize::try_from(len);
+        let len = len.map_err(|e| KvmError::os("find pages of RAM")(io::Error::other(e)))?;
+        let at = RAM_BASE + pages.start * PAGE as u64;
+        Ok((self.host_address(at, len)?, len))
     }
 
-    /// Where in this process a physical address of RAM is mapped.
+    /// Where in this process so many bytes of RAM are mapped, by their physical address.
     ///
     /// # Errors
-    /// [`KvmError::Os`] if it is outside RAM.
-    pub fn host_address(&self, pa: u64) -> Result<*mut u8, KvmError> {
-        let host = self.memory.get_host_address(GuestAddress(pa));
-        host.map_err(|e| KvmError::os("find a page of RAM")(io::Error::other(e)))
+    /// [`KvmError::Os`] if any of them is outside RAM.
+    pub fn host_address(&self, pa: u64, bytes: usize) -> Result<*mut u8, KvmError> {
+        let slice = self.memory.get_slice(GuestAddress(pa), bytes);
+        let slice = slice.map_err(|e| KvmError::os("find pages of RAM")(io::Error::other(e)))?;
+        Ok(slice.ptr_guard_mut().as_ptr())
     }
 
     /// The same memory for the machine.

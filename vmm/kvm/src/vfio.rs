@@ -57,14 +57,14 @@ impl Backing for Device {
 }
 
 /// The bridge with these devices behind it, which reach the guest's memory where `memory` has it: the host's
-/// address of the byte at an offset in RAM.
+/// address of so many bytes of RAM, if they are all there.
 ///
 /// # Errors
 /// [`KvmError::Device`] with what to do about it; none of the devices is ours then.
 pub fn open(
     devices: &HostDevices,
     vm: &VmFd,
-    memory: impl Fn(u64) -> Result<*mut u8, KvmError>,
+    memory: impl Fn(u64, usize) -> Result<*mut u8, KvmError>,
 ) -> Result<Bridge<Device>, KvmError> {
     let names = &devices.addresses;
     let Some(first) = names.first() else {
@@ -92,9 +92,9 @@ pub fn open(
     }
     // Only once it has a device can a container be told.
     for (pa, bytes) in &devices.ram {
-        let at = memory(*pa)?;
         let len = usize::try_from(*bytes).map_err(|_| KvmError::BadRequest("too much RAM"))?;
-        // SAFETY: it is memory that is accessed by volatile accesses and the guest only, and outlives the
+        let at = memory(*pa, len)?;
+        // SAFETY: it is memory of that length that is accessed by volatile accesses and the guest only, and outlives the
         // devices: `guest::run` has it for longer. What is mapped there stays until then: pages
         // are replaced (`dram`) in RAM only where devices have the other image.
         let mapped = unsafe { container.vfio_dma_map(*pa, len, at) };

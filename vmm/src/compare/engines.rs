@@ -10,7 +10,7 @@ use staleline_devices::hazard::HazardKind;
 use staleline_results::Verdict;
 
 use crate::engine::EngineKind;
-use crate::matrix::outcome::{CPU, Found, Outcome};
+use crate::matrix::outcome::{CPU, Outcome};
 use crate::names;
 
 /// A cell's outcome, and who ran it.
@@ -226,29 +226,31 @@ fn the_other_end(with: &Ran, without: &Ran, finding: &Finding<'_>) -> Option<Str
         HazardKind::DiscardedWrite => HazardKind::WritebackClobber,
         _ => return None,
     };
-    let theirs = &without.outcome.found;
-    let mut own = with.outcome.found.iter();
-    let all = own.try_fold(None, |missing, f| match (f.kind == finding.kind, missing) {
-        (false, missing) => Some(missing),
-        (true, None) => Some(Some(&f.missing)),
-        (true, Some(missing)) => (*missing == f.missing).then_some(Some(missing)),
-    });
-    let missing = all.flatten()?;
-    let is_there = |f: &Found| f.kind == other.name() && f.missing == *missing;
-    (!missing.is_empty() && theirs.iter().any(is_there)).then(|| {
-        format!(
-            "{} has found {} for want of the same ({missing}): which of the two it comes to hangs on whether the CPU \
-             or the device wrote first",
-            without.engine,
-            other.name()
-        )
-    })
+    let own = missing(with, finding.kind);
+    // The same wherever it was found.
+    let missing_in_both = own
+        .intersection(&missing(without, other.name()))
+        .next()
+        .copied();
+    let what = missing_in_both.filter(|what| own.len() == 1 && !what.is_empty())?;
+    Some(format!(
+        "{} has found {} for want of the same ({what}): which of the two it comes to hangs on whether the CPU or the \
+         device wrote first",
+        without.engine,
+        other.name()
+    ))
+}
+
+/// What is missing to what a run has found of a kind, each once.
+fn missing<'a>(ran: &'a Ran, kind: &str) -> BTreeSet<&'a str> {
+    let found = ran.outcome.found.iter().filter(|f| f.kind == kind);
+    found.map(|f| &*f.missing).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::outcome::{Lines, MadeOf};
+    use crate::matrix::outcome::{Found, Lines, MadeOf};
 
     fn ran(engine: EngineKind, verdict: Verdict, findings: &[&str], corrupt_bytes: u64) -> Ran {
         let outcome = Outcome {

@@ -4,13 +4,9 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/completion.h>
-#include <linux/dma-mapping.h>
-#include <linux/dmaengine.h>
-#include <linux/gfp.h>
-#include <linux/mm.h>
-#include <linux/module.h>
 #include <linux/string.h>
+
+#include "copies.h"
 
 static char *how = "";
 module_param(how, charp, 0);
@@ -19,36 +15,9 @@ MODULE_PARM_DESC(how, "early, racing, part, shared; else right");
 /* Not a whole number of cache lines: some of the last line is not the device's. */
 #define ODD (PAGE_SIZE / 4 + 32)
 
-static struct dma_chan *chan;
-static DECLARE_COMPLETION(done);
-
 static bool errs(const char *this)
 {
 	return !strcmp(how, this);
-}
-
-static void filled(void *unused)
-{
-	complete(&done);
-}
-
-static int begin(dma_addr_t to, dma_addr_t from, size_t len)
-{
-	struct dma_async_tx_descriptor *tx;
-
-	tx = dmaengine_prep_dma_memcpy(chan, to, from, len, DMA_CTRL_ACK | DMA_PREP_INTERRUPT);
-	if (!tx)
-		return -ENOMEM;
-	tx->callback = filled;
-	if (dma_submit_error(dmaengine_submit(tx)))
-		return -EIO;
-	dma_async_issue_pending(chan);
-	return 0;
-}
-
-static int wait(void)
-{
-	return wait_for_completion_timeout(&done, 5 * HZ) ? 0 : -ETIMEDOUT;
 }
 
 static noinline int sum(const u8 *page, size_t len)
@@ -97,25 +66,7 @@ static int fill(struct device *dev, struct page *to, struct page *from)
 
 static int __init errs_init(void)
 {
-	struct page *to, *from;
-	dma_cap_mask_t mask;
-	int ret = -ENOMEM;
-
-	dma_cap_zero(mask);
-	dma_cap_set(DMA_MEMCPY, mask);
-	chan = dma_request_chan_by_mask(&mask);
-	if (IS_ERR(chan))
-		return PTR_ERR(chan);
-	to = alloc_page(GFP_KERNEL | __GFP_ZERO);
-	from = alloc_page(GFP_KERNEL | __GFP_ZERO);
-	if (to && from)
-		ret = fill(dmaengine_get_dma_device(chan), to, from);
-	if (from)
-		__free_page(from);
-	if (to)
-		__free_page(to);
-	dma_release_channel(chan);
-	return ret;
+	return with_pages(fill);
 }
 module_init(errs_init);
 

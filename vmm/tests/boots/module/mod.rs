@@ -15,6 +15,9 @@ const BASE: &str = "base+userland";
 const PATCHED: &str = "begin-end-access+userland";
 pub const GDMA: [&str; 2] = ["--set", "board.gdma.port=hp"];
 
+/// What some modules include.
+const COPIES: &str = "copies.h";
+
 /// Builds the module of that source, or the example, for a kernel.
 #[track_caller]
 pub fn build(dir: &TempDir, kernel: &str, name: &str, source: Option<&str>) -> PathBuf {
@@ -27,6 +30,9 @@ pub fn build(dir: &TempDir, kernel: &str, name: &str, source: Option<&str>) -> P
         || std::fs::read_to_string(example.join(&file)).unwrap(),
         str::to_owned,
     );
+    if source.contains(COPIES) {
+        std::fs::write(own.join(COPIES), include_str!("copies.h")).unwrap();
+    }
     std::fs::write(own.join(&file), source).unwrap();
     std::fs::write(own.join("Kbuild"), format!("obj-m += {name}.o\n")).unwrap();
     let mut command = support::staleline();

@@ -5,13 +5,9 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/completion.h>
-#include <linux/dma-mapping.h>
-#include <linux/dmaengine.h>
-#include <linux/gfp.h>
-#include <linux/mm.h>
-#include <linux/module.h>
 #include <linux/vmalloc.h>
+
+#include "copies.h"
 
 static bool target;
 module_param(target, bool, 0);
@@ -20,8 +16,6 @@ MODULE_PARM_DESC(target, "it is the copy that is seen like that, and not the sou
 static bool late;
 module_param(late, bool, 0);
 MODULE_PARM_DESC(late, "the source is written once the mapping is gone, through the cache: wrong");
-
-static struct dma_chan *chan;
 
 static u8 pattern(size_t at)
 {
@@ -46,35 +40,9 @@ static noinline int wrong_bytes(const u8 *page)
 	return wrong;
 }
 
-static void copied(void *done)
-{
-	complete(done);
-}
-
-static int move_page(dma_addr_t to, dma_addr_t from)
-{
-	DECLARE_COMPLETION_ONSTACK(done);
-	struct dma_async_tx_descriptor *tx;
-
-	tx = dmaengine_prep_dma_memcpy(chan, to, from, PAGE_SIZE, DMA_CTRL_ACK | DMA_PREP_INTERRUPT);
-	if (!tx)
-		return -ENOMEM;
-	tx->callback = copied;
-	tx->callback_param = &done;
-	if (dma_submit_error(dmaengine_submit(tx)))
-		return -EIO;
-	dma_async_issue_pending(chan);
-	if (!wait_for_completion_timeout(&done, 5 * HZ)) {
-		dmaengine_terminate_sync(chan);
-		return -ETIMEDOUT;
-	}
-	return 0;
-}
-
 /* The number of wrong bytes, or an error. */
-static int copy(struct page *to, struct page *from)
+static int copy(struct device *dev, struct page *to, struct page *from)
 {
-	struct device *dev = dmaengine_get_dma_device(chan);
 	struct page *page = target ? to : from;
 	dma_addr_t dma_from, dma_to;
 	int ret, wrong = 0;
@@ -100,7 +68,7 @@ static int copy(struct page *to, struct page *from)
 		vunmap(uncached);
 		fill(page_address(from));
 	}
-	ret = move_page(dma_to, dma_from);
+	ret = begin(dma_to, dma_from, PAGE_SIZE) ?: wait();
 	if (target)
 		wrong = wrong_bytes(uncached);
 	if (!late)
@@ -115,24 +83,8 @@ unmap:
 
 static int __init uncached_init(void)
 {
-	struct page *to, *from;
-	dma_cap_mask_t mask;
-	int ret = -ENOMEM;
+	int ret = with_pages(copy);
 
-	dma_cap_zero(mask);
-	dma_cap_set(DMA_MEMCPY, mask);
-	chan = dma_request_chan_by_mask(&mask);
-	if (IS_ERR(chan))
-		return PTR_ERR(chan);
-	to = alloc_page(GFP_KERNEL | __GFP_ZERO);
-	from = alloc_page(GFP_KERNEL | __GFP_ZERO);
-	if (to && from)
-		ret = copy(to, from);
-	if (from)
-		__free_page(from);
-	if (to)
-		__free_page(to);
-	dma_release_channel(chan);
 	if (ret > 0) {
 		pr_err("%d bytes are wrong\n", ret);
 		ret = -EIO;
